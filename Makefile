@@ -1,0 +1,119 @@
+# facet: see `make help`. Site settings (compiler, paths, flags) go into config.mk, which git ignores.
+-include config.mk
+
+CXX      ?= mpicxx
+ifeq ($(origin CXX),default)
+CXX      := mpicxx
+endif
+MPIRUN   ?= mpirun
+BUILD    ?= build
+JOBS     ?= $(shell nproc)
+OPT      ?= -O2
+SANITIZE ?=
+# x86-64-v3 is every x86 server since 2013 (AVX2); oneDNN picks wider instructions by itself at run time.
+ARCH     ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,)
+
+# ccache, where it is installed, behind Open MPI's compiler wrapper.
+ifneq ($(shell command -v ccache 2>/dev/null),)
+export OMPI_CXX ?= ccache g++
+endif
+
+PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
+HDF5_CFLAGS  ?= $(if $(PKG_HDF5),$(shell pkg-config --cflags $(PKG_HDF5)))
+HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
+DNNL_LIBS    ?= -ldnnl
+LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lpng -lz
+
+CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
+                -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
+                $(CXXFLAGS) -MMD -MP
+LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
+
+ROOMS    := base device ops comm io nn data model optim zero checkpoint train
+SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp)
+OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o)
+LIBRARY  := $(BUILD)/libfacet.a
+
+# One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
+TEST_ROOMS    := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp))))
+TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
+TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps demo check quick tiny bench sabotage format tests lint clean check-sanitized
+.SECONDARY:
+
+all: $(BUILD)/facet ## build the program
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+deps: ## install what is missing from the distribution's packages (FACET_INSTALL=0: only say what)
+	@scripts/install_deps.sh
+
+demo: deps ## train a small model on 2 ranks, draw the loss, write captions
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(BUILD)/make_tiny
+	@scripts/demo.sh $(BUILD)
+
+check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
+	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
+	@$(MAKE) --no-print-directory -j$(JOBS) check-sanitized-build
+	@BUILD=$(BUILD) scripts/run_tests.sh all
+
+quick: ## the tests that take seconds, on what is built here
+	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
+	@BUILD=$(BUILD) scripts/run_tests.sh quick
+
+tests: $(TEST_PROGRAMS) ## build the test programs
+
+check-sanitized-build:
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/sanitized OPT=-O1 \
+	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" \
+	  CXXFLAGS=-DFACET_CHECKED tests
+
+tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by hand
+	@$(BUILD)/make_tiny --output $(BUILD)/tiny
+
+bench: all ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found)
+	@BUILD=$(BUILD) scripts/bench.sh
+
+sabotage: ## break each promise by one line and show that its test turns red
+	@scripts/sabotage.sh
+
+format: ## clang-format the tree
+	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
+
+lint: ## layering and formatting
+	@scripts/check_layers.sh
+	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run -Werror
+
+clean: ## remove what was built
+	@rm -rf $(BUILD)
+
+$(BUILD)/facet: $(BUILD)/obj/src/main.o $(LIBRARY)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS)
+
+$(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(LIBRARY)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS) -lsentencepiece_train
+
+.SECONDEXPANSION:
+$(BUILD)/tests/test_%: $$(call TEST_OBJECTS,%) $(BUILD)/obj/tests/test_main.o $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
+
+$(LIBRARY): $(OBJECTS)
+	@rm -f $@
+	@ar rcs $@ $^
+
+# Loops over numbers are compiled for speed; nowhere are NaN or infinity assumed away.
+$(BUILD)/obj/kernels/%.o: OPT := $(if $(filter -O2,$(OPT)),-O3,$(OPT))
+
+$(BUILD)/obj/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  c++   $<"
+	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,71 @@
+// The shapes and choices of the composed model: plain data, read from config.json by the checkpoint
+// room and from the command line by the train room.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nn/linear.h"
+#include "ops/ops.h"
+
+namespace facet {
+
+// CLIP vision transformer; names as in Hugging Face's CLIPVisionConfig.
+struct ClipVisionConfig {
+  int64_t hidden_size = 0;        // C
+  int64_t intermediate_size = 0;  // F
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t image_size = 0;  // R of the stored positions
+  int64_t patch_size = 0;
+  Activation hidden_act = Activation::kQuickGelu;
+  float layer_norm_eps = 1e-5f;
+
+  int64_t grid() const { return image_size / patch_size; }
+};
+
+struct RopeScaling {
+  enum class Type : uint8_t { kNone, kLinear, kDynamic, kLlama3 };
+  Type type = Type::kNone;
+  double factor = 1;
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  double original_max_position_embeddings = 8192;    // llama3
+};
+
+// Names as in Hugging Face's LlamaConfig.
+struct LlamaConfig {
+  int64_t hidden_size = 0;        // D
+  int64_t intermediate_size = 0;  // F
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;  // H
+  int64_t num_key_value_heads = 0;  // G
+  int64_t head_dim = 0;    // E; hidden_size / num_attention_heads unless the file says otherwise
+  int64_t vocab_size = 0;  // V, the added tokens included once the tokenizer is known
+  int64_t max_position_embeddings = 0;
+  float rms_norm_eps = 1e-6f;
+  double rope_theta = 10000;
+  RopeScaling rope_scaling;
+  bool tie_word_embeddings = false;
+};
+
+enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };
+
+struct VlmConfig {
+  ClipVisionConfig vision;
+  LlamaConfig lm;
+  ProjectionKind projection = ProjectionKind::kBaseline;
+  int64_t image_size = 0;  // R of the pixels; differs from vision.image_size with --image_size
+  int64_t vision_feature_layer = -1;  // -1: last block's output, -2: the one before (LLaVA), ...
+  bool drop_class_token = false;
+  bool mmca = false;                           // --enable_mmca_attention
+  bool compat_visualchat = false;              // --compat visualchat
+  bool recompute = false;                      // --gradient_checkpointing
+  LoraConfig lang_lora;                        // inside lang_decoder
+  LoraConfig vis_lora;                         // inside vis_encoder
+  int64_t max_labelled_rows_per_chunk = 1024;  // head and loss work on that many rows at a time
+
+  int64_t image_tokens() const;  // S
+};
+
+}  // namespace facet

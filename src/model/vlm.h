@@ -1,0 +1,71 @@
+// The composed model (SPEC 1): vision encoder -> projection -> splice into the text -> LLaMA ->
+// loss on labelled rows. Plain single-process mathematics: it knows no rank and no file.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/micro_batch.h"
+#include "model/config.h"
+#include "nn/context.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+// Sum of the cross-entropy over the labelled positions of each sample, and their number.
+struct LossSums {
+  std::vector<double> loss;       // (B)
+  std::vector<int64_t> labelled;  // (B)
+
+  double total_loss() const;
+  int64_t total_labelled() const;
+};
+
+class VisionLanguageModel {
+ public:
+  // Declares all parameters (nothing is trained yet except what SPEC 1 trains by default).
+  VisionLanguageModel(const VlmConfig& config, ParamTable& table);
+  ~VisionLanguageModel();
+
+  const VlmConfig& config() const;
+
+  // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
+  // accumulated. A micro-batch without samples or labels is fine: it contributes zero, and the
+  // hooks are called all the same.
+  void forward_backward(Context& ctx, const MicroBatch& batch, float gradient_scale,
+                        LossSums& sums);
+  // Forward only.
+  void evaluate(Context& ctx, const MicroBatch& batch, LossSums& sums);
+  // Forward only; logits (N,V) of every position of the spliced, packed sequence, into host memory.
+  // For tests.
+  void all_logits(Context& ctx, const MicroBatch& batch, std::vector<float>& logits);
+  // Forward only; projected image tokens (I*S, D) and vision features (I*(1+P or P), C) into host
+  // memory. For tests.
+  void image_features(Context& ctx, const MicroBatch& batch, std::vector<float>& features,
+                      std::vector<float>& projected);
+
+  // Decoding of one conversation with a key/value cache. The cache lives in the arena, from
+  // construction to destruction; sessions nest like arena scopes.
+  class Session {
+   public:
+    Session(VisionLanguageModel& model, Context& ctx, int64_t max_tokens);
+    ~Session();
+    // Appends tokens (with their images, in order) and returns the logits (V) of the last position.
+    // A MicroBatch with exactly one sample; labels are not read.
+    const std::vector<float>& append(const MicroBatch& piece);
+    // Appends one generated token: one query row.
+    const std::vector<float>& append_token(int32_t token);
+    int64_t length() const;  // positions in the cache, image tokens included
+
+   private:
+    struct State;
+    std::unique_ptr<State> state_;
+  };
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace facet

@@ -1,0 +1,31 @@
+// What a layer needs to run: the operators, the activation arena, and the hooks of whoever owns the
+// parameters.
+#pragma once
+
+#include "device/arena.h"
+#include "ops/ops.h"
+
+namespace facet {
+
+enum class Phase : uint8_t { kForward, kRecompute, kBackward };
+
+// Called by the model round each unit (ParamTable), never inside a layer. The ZeRO engine
+// implements it: gather before, release after, reduce when gradients are ready. The model knows no
+// rank.
+class UnitHooks {
+ public:
+  virtual ~UnitHooks() = default;
+  virtual void before(int unit, Phase phase) { (void)unit, (void)phase; }
+  virtual void after(int unit, Phase phase) { (void)unit, (void)phase; }
+  // Exactly once per unit and micro-batch on every rank, after the last use of the unit's gradients
+  // in backward, also when the micro-batch did not use the unit at all. The default does nothing.
+  virtual void gradients_ready(int unit) { (void)unit; }
+};
+
+struct Context {
+  Backend& ops;
+  Arena& arena;
+  UnitHooks& hooks;
+};
+
+}  // namespace facet

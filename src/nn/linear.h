@@ -1,0 +1,72 @@
+// Linear layers, plain or with LoRA (Hu et al., 2021): y = x W' + b + (x R) L alpha/r.
+//
+// PackedLinear joins linears that read the same input (q, k, v; gate, up): when their weights lie
+// side by side in the parameter buffer it is one matrix product over columns [part 0 | part 1 |
+// ...], else one product a part.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nn/context.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+struct LoraConfig {
+  int64_t rank = 0;  // 0: no LoRA
+  float alpha = 1;
+  std::string module_name;   // a linear gets LoRA when its module path contains this
+  bool compat_init = false;  // bound 1/sqrt(r) instead of 1/sqrt(in) for R
+  // Does the linear at this module path (e.g. "model.layers.0.mlp.up_proj") get LoRA?
+  bool applies_to(const std::string& module_path) const {
+    return rank > 0 && module_path.find(module_name) != std::string::npos;
+  }
+};
+
+class PackedLinear {
+ public:
+  struct PartSpec {
+    std::string
+        path;  // module path without root prefix and without ".weight", e.g. "self_attn.q_proj"
+    int64_t outputs = 0;
+  };
+  // Declares `root + path + ".weight"` (outputs, inputs), `.bias` when asked, `.lora_right_weight`
+  // (in,r) and
+  // `.lora_left_weight` (r,out) where `lora` applies to the path. All weights first, then biases,
+  // then LoRA. weight_init / bias_init: how they start when no file brings them.
+  PackedLinear(ParamTable& table, const std::string& root, std::vector<PartSpec> parts,
+               int64_t inputs, bool bias, const LoraConfig& lora, Init weight_init = Init::kNone,
+               Init bias_init = Init::kNone);
+
+  int64_t inputs() const { return inputs_; }
+  int64_t outputs() const { return outputs_; }  // of all parts together
+
+  // What backward needs besides x: u = x R of each part with LoRA.
+  struct Saved {
+    std::vector<Tensor> u;
+  };
+  // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null when no backward
+  // follows.
+  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  // dx (N,inputs) overwritten, may be absent when nobody needs it; parameter gradients accumulated
+  // where trained.
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved) const;
+
+  bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
+
+ private:
+  struct Part {
+    PartSpec spec;
+    Param* weight = nullptr;
+    Param* bias = nullptr;
+    Param* right = nullptr;
+    Param* left = nullptr;
+  };
+  std::vector<Part> parts_;
+  int64_t inputs_ = 0;
+  int64_t outputs_ = 0;
+  float lora_scale_ = 0;
+};
+
+}  // namespace facet

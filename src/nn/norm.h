@@ -1,0 +1,48 @@
+// Normalisation layers: parameters plus the ops of the same name.
+#pragma once
+
+#include <string>
+
+#include "nn/context.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+class LayerNorm {
+ public:
+  // Declares name.weight and name.bias (width), starting at 1 and 0 when no file brings them.
+  LayerNorm(ParamTable& table, const std::string& name, int64_t width, float eps,
+            Init weight_init = Init::kNone, Init bias_init = Init::kNone);
+
+  struct Saved {
+    Tensor mean, rstd;  // (N) each
+  };
+  // y, x (N,width). `saved` gets statistics from the arena; null: they are scratch.
+  void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
+  // dx = gradient + dresidual (may be absent); parameter gradients accumulated where trained.
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                Tensor dresidual) const;
+
+ private:
+  Param* weight_;
+  Param* bias_;
+  float eps_;
+};
+
+class RmsNorm {
+ public:
+  RmsNorm(ParamTable& table, const std::string& name, int64_t width, float eps);
+
+  struct Saved {
+    Tensor rstd;  // (N)
+  };
+  void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                Tensor dresidual) const;
+
+ private:
+  Param* weight_;
+  float eps_;
+};
+
+}  // namespace facet

@@ -1,0 +1,193 @@
+// The dictionary of operators. A backend (kernels/cpu, later kernels/cuda) implements every one of
+// them; a missing one is a compile error. An op is what a backend may do as one kernel.
+//
+// Rules
+// - Arguments: outputs, inputs, scalars. Tensors are views; the caller owns the memory. An
+// undefined Tensor
+//   stands for an optional argument that is absent.
+// - Outputs are overwritten. Parameter gradients (names d<weight>) are ACCUMULATED. What else adds
+// to its output
+//   carries _accumulate in its name.
+// - Inside an op the arithmetic is fp32 (statistics and long sums at least); outputs are rounded
+// once.
+// - Results are the same bits for the same inputs and the same number of threads: no atomics on
+// floats.
+// - Matrices may have a row stride larger than their width wherever a comment does not say "dense".
+// - Every op runs on the backend's own compute stream, in call order.
+//
+// Letters: N rows (tokens), I inputs, O outputs, D decoder width, C vision width, H query heads, G
+// key/value heads, E head width, F feed-forward width, V vocabulary, R labelled rows, P patches of
+// an image.
+#pragma once
+
+#include <cstdint>
+
+#include "device/tensor.h"
+#include "ops/attention_plan.h"
+
+namespace facet {
+
+enum class Activation : uint8_t { kQuickGelu, kGelu };  // x*sigmoid(1.702x); x*Phi(x) with erf
+
+// One AdamW step as Hugging Face's AdamW (SPEC 5). t counts from 1.
+struct AdamWStep {
+  float learning_rate = 0;
+  float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-6f;
+  float weight_decay = 0;
+  float gradient_scale = 1;  // clip factor / loss scale, multiplied onto the gradient first
+  int64_t t = 1;
+};
+
+// Sum of squares in double and the place of the first element that is not finite (-1: all are).
+struct GradientStatistics {
+  double sum_squares = 0;
+  int64_t first_non_finite = -1;
+};
+
+// What was asked of a backend since it was made: for tests, `plan` and benchmarks.
+struct OpCounts {
+  int64_t calls = 0;
+  int64_t matmul_flops = 0;     // 2 * rows * inputs * outputs of every linear and LoRA product
+  int64_t attention_flops = 0;  // forward: 4 E per visible (query, key) and head; backward: 10 E
+  int64_t attention_query_rows = 0;  // rows of q over all attention_forward calls
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  const OpCounts& counts() const { return counts_; }
+
+  // ---- linear: y = x W' (+ bias) (+ residual)
+  // ---------------------------------------------------------- y (N,O), x (N,I), weight (O,I), bias
+  // (O) or none, residual (N,O) or none; residual may be y itself.
+  virtual void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) = 0;
+  // dx (N,I) = dy (N,O) W
+  virtual void linear_backward_input(Tensor dx, Tensor dy, Tensor weight) = 0;
+  virtual void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) = 0;
+  // dweight (O,I) += dy' x; dbias (O) += column sums of dy. Either may be absent.
+  virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) = 0;
+
+  // ---- LoRA: y += scale (x R) L
+  // ------------------------------------------------------------------------ y (N,O) accumulated, u
+  // (N,r) = x R (saved for backward), x (N,I), right (I,r), left (r,O), dense weights.
+  virtual void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                                       float scale) = 0;
+  // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R' (dx
+  // may be absent).
+  virtual void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
+                                        Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
+                                        float scale) = 0;
+
+  // ---- norms
+  // ------------------------------------------------------------------------------------------- y =
+  // x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
+  virtual void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) = 0;
+  // dx (N,D) = gradient of the norm + dresidual (N,D; may be absent, may be dx itself); dweight (D)
+  // += (may be absent).
+  virtual void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                                 Tensor rstd, Tensor dresidual) = 0;
+  // y = (x - mean) * rstd * weight + bias, biased variance; mean, rstd (N).
+  virtual void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                                  Tensor bias, float eps) = 0;
+  virtual void layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                                   Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) = 0;
+
+  // ---- token-wise activations
+  // -------------------------------------------------------------------------- gate_up (N,2F):
+  // columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
+  virtual void swiglu_forward(Tensor act, Tensor gate_up) = 0;
+  virtual void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) = 0;
+  // y (N,F) = activation(x); dx may be dy itself.
+  virtual void gelu_forward(Tensor y, Tensor x, Activation activation) = 0;
+  virtual void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) = 0;
+
+  // ---- rotary embedding, half-split layout, in place
+  // ----------------------------------------------------- x (N, heads*E): for c < E/2: (a,b) =
+  // (x[c], x[c+E/2]) -> (a cos - b sin, b cos + a sin); cos, sin (N,E/2).
+  virtual void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) = 0;
+  // The transposed rotation, in place on dx.
+  virtual void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) = 0;
+
+  // ---- attention over a work list
+  // ------------------------------------------------------------------------ out (Nq,H*E), lse
+  // (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows without an image
+  // part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries of rows without that
+  // part are undefined. Every row of out is written, also rows that see nothing (0).
+  virtual void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                 Tensor v, const AttentionPlan& plan, int64_t heads,
+                                 int64_t kv_heads, float scale) = 0;
+  // dq, dk, dv are overwritten (rows that nobody sees become 0).
+  virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                                  Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                  const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                  float scale) = 0;
+
+  // ---- embeddings and row movement
+  // ----------------------------------------------------------------------- Splice: x (N,D); source
+  // (N) int32: s >= 0 takes row s of embed (V,D), s < 0 takes row -1-s of image (M,D).
+  virtual void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) = 0;
+  // dembed (V,D) += rows of dx by token (may be absent), dimage (M,D) overwritten (may be absent);
+  // each image row has exactly one place. Sums run in the order of N.
+  virtual void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) = 0;
+  // y (R,D) = rows index[r] of x (N,D); index (R) int32.
+  virtual void gather_rows_forward(Tensor y, Tensor x, Tensor index) = 0;
+  // dx (N,D) = 0, then row index[r] = dy row r; indices are distinct.
+  virtual void gather_rows_backward(Tensor dx, Tensor dy, Tensor index) = 0;
+  // y (copies*M,D) = x (M,D) repeated.
+  virtual void repeat_rows_forward(Tensor y, Tensor x, int64_t copies) = 0;
+  // dx (M,D) = sum over the copies of dy, in order.
+  virtual void repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) = 0;
+  // y (copies*M,D) = x (copies*M,D) + row (M,D) repeated; y may be x.
+  virtual void add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) = 0;
+  // drows (M,D) += sum over the copies of dy.
+  virtual void add_repeated_rows_backward(Tensor drows, Tensor dy) = 0;
+
+  // ---- vision embeddings
+  // --------------------------------------------------------------------------------- patches (I*P,
+  // 3*p*p) dense: row = image, then patch row-major; columns (channel, y, x). pixels (I,3,R,R)
+  // dense.
+  virtual void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) = 0;
+  // x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C)
+  virtual void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                                    Tensor position) = 0;
+  // dpatch (I*P,C) overwritten; dclass (C), dposition (1+P,C) accumulated; each may be absent.
+  virtual void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) = 0;
+  // Bicubic resize of a square grid of vectors (a = -0.75, half-pixel centres, clamped border, no
+  // antialias): out (h*h,C) from in (g*g,C). As torch.nn.functional.interpolate(mode="bicubic",
+  // align_corners=False).
+  virtual void resize_positions_forward(Tensor out, Tensor in) = 0;
+  // din (g*g,C) += the transposed map of dout.
+  virtual void resize_positions_backward_accumulate(Tensor din, Tensor dout) = 0;
+
+  // ---- loss
+  // ----------------------------------------------------------------------------------------------
+  // row_loss (R) = -log softmax(logits)[label]; logits (R,V), labels (R) int32.
+  virtual void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) = 0;
+  // Also turns logits in place into gradient_scale * (softmax - onehot).
+  virtual void cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                              float gradient_scale) = 0;
+
+  // ---- plain vectors (dense)
+  // -----------------------------------------------------------------------------
+  virtual void fill(Tensor x, float value) = 0;
+  virtual void copy(Tensor y, Tensor x) = 0;            // same shape, row strides may differ
+  virtual void add_accumulate(Tensor y, Tensor x) = 0;  // y += x
+  virtual void copy_from_host(Tensor y, const void* host) = 0;
+  virtual void copy_to_host(void* host, Tensor x) = 0;
+  // Sum of x in double, in a fixed order.
+  virtual double sum(Tensor x) = 0;
+
+  // ---- optimizer
+  // ----------------------------------------------------------------------------------------- One
+  // pass over flat fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p -=
+  // lr*wd*p.
+  virtual void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
+                          const AdamWStep& step) = 0;
+  virtual GradientStatistics gradient_statistics(Tensor grad) = 0;
+
+ protected:
+  OpCounts counts_;
+};
+
+}  // namespace facet

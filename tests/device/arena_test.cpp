@@ -1,0 +1,45 @@
+#include "device/arena.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace facet {
+namespace {
+
+TEST(Arena, MeasuresWhatTheRealOneThenHands) {
+  Arena arena("test");
+  {
+    ArenaScope scope(arena);
+    arena.tensor({3, 5});
+    ArenaScope inner(arena);
+    arena.tensor({7});
+  }
+  arena.tensor({2});
+  EXPECT_EQ(arena.peak(), 64 + 64);
+  arena.release(0);
+  arena.allocate(arena.peak());
+  Tensor a = arena.tensor({3, 5});
+  Tensor b = arena.tensor({7});
+  a.f32()[14] = 1;
+  b.f32()[6] = 2;
+  EXPECT_EQ(a.f32()[14], 1);
+  EXPECT_THROW(arena.tensor({1}), Error);
+}
+
+TEST(Tensor, ColumnBlocksKeepTheRowStride) {
+  std::vector<float> data(12);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(i);
+  Tensor x(data.data(), {3, 4}, DType::kF32);
+  Tensor block = x.column_block(1, 2);
+  EXPECT_EQ(block.row_stride(), 4);
+  EXPECT_FALSE(block.dense());
+  EXPECT_EQ(block.row_block(2, 1).f32()[0], 9);
+  EXPECT_THROW(block.view({6}), Error);
+  EXPECT_THROW(x.view({5}), Error);
+  EXPECT_THROW(x.row_block(2, 2), Error);
+  EXPECT_EQ(x.view({2, 6}).row_block(1, 1).f32()[0], 6);
+}
+
+}  // namespace
+}  // namespace facet
