@@ -1,0 +1,133 @@
+#include "comm/communicator.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+void check_mpi(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  fail(ExitCode::kInternal, "{} failed: {}", call, std::string(text, static_cast<size_t>(length)));
+}
+
+// A tensor is exchanged in blocks of this many elements a rank: far below MPI's limit of 2^31, and
+// small enough for the slices of all ranks to stay in the cache while they are added.
+constexpr int64_t kSliceElements = int64_t{1} << 16;
+
+}  // namespace
+
+Communicator::Communicator(MPI_Comm comm) {
+  check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
+  check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+}
+
+Communicator::~Communicator() {
+  if (comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+}
+
+// Each block: slice j of everybody goes to rank j, which adds them in rank order; then the sums go
+// back to all.
+void Communicator::all_reduce_sum(Tensor x) {
+  ASSERT(x.dense(), "a collective needs a dense tensor");
+  if (size_ == 1) return;
+  float* const data = x.f32();
+  const auto ranks = static_cast<size_t>(size_);
+  std::vector<int> counts(ranks), offsets(ranks), receive_counts(ranks), receive_offsets(ranks);
+  exchange_.resize(ranks * kSliceElements);
+  for (int64_t begin = 0; begin < x.numel(); begin += size_ * kSliceElements) {
+    const int64_t block = std::min<int64_t>(size_ * kSliceElements, x.numel() - begin);
+    for (size_t r = 0; r < ranks; ++r) {
+      const auto rank = static_cast<int64_t>(r);
+      const int64_t first = block * rank / size_, last = block * (rank + 1) / size_;
+      offsets[r] = static_cast<int>(first);
+      counts[r] = static_cast<int>(last - first);
+    }
+    const int mine = counts[static_cast<size_t>(rank_)];
+    for (size_t r = 0; r < ranks; ++r) {
+      receive_counts[r] = mine;
+      receive_offsets[r] = static_cast<int>(r) * mine;
+    }
+    check_mpi(
+        MPI_Alltoallv(data + begin, counts.data(), offsets.data(), MPI_FLOAT, exchange_.data(),
+                      receive_counts.data(), receive_offsets.data(), MPI_FLOAT, comm_),
+        "MPI_Alltoallv");
+    float* const sum = data + begin + offsets[static_cast<size_t>(rank_)];
+    std::copy_n(exchange_.data(), mine, sum);
+    for (size_t r = 1; r < ranks; ++r) {
+      const float* const part = exchange_.data() + receive_offsets[r];
+      for (int i = 0; i < mine; ++i) sum[i] += part[i];
+    }
+    check_mpi(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + begin, counts.data(),
+                             offsets.data(), MPI_FLOAT, comm_),
+              "MPI_Allgatherv");
+    elements_sent_ += (block - mine) + static_cast<int64_t>(mine) * (size_ - 1);
+  }
+}
+
+std::vector<double> Communicator::all_gather(const std::vector<double>& values) {
+  const auto count = static_cast<int>(values.size());
+  std::vector<double> all(values.size() * static_cast<size_t>(size_));
+  check_mpi(MPI_Allgather(values.data(), count, MPI_DOUBLE, all.data(), count, MPI_DOUBLE, comm_),
+            "MPI_Allgather");
+  return all;
+}
+
+void Communicator::all_reduce_sum(std::vector<double>& values) {
+  const std::vector<double> all = all_gather(values);
+  std::fill(values.begin(), values.end(), 0.0);
+  for (size_t i = 0; i < all.size(); ++i) values[i % values.size()] += all[i];
+}
+
+double Communicator::sum(double value) {
+  std::vector<double> values{value};
+  all_reduce_sum(values);
+  return values[0];
+}
+
+int64_t Communicator::sum(int64_t value) {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, comm_), "MPI_Allreduce");
+  return value;
+}
+
+int64_t Communicator::max(int64_t value) {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce");
+  return value;
+}
+
+std::vector<std::string> Communicator::all_gather(const std::string& text) {
+  std::vector<std::string> all(static_cast<size_t>(size_));
+  for (int root = 0; root < size_; ++root) {
+    std::string& slot = all[static_cast<size_t>(root)];
+    if (root == rank_) slot = text;
+    broadcast(slot, root);
+  }
+  return all;
+}
+
+void Communicator::broadcast(Tensor x, int root) {
+  ASSERT(x.dense(), "a collective needs a dense tensor");
+  constexpr int64_t kBlockBytes = int64_t{1} << 28;
+  char* const data = x.data<char>();
+  for (int64_t begin = 0; begin < x.bytes(); begin += kBlockBytes) {
+    const auto bytes = static_cast<int>(std::min(kBlockBytes, x.bytes() - begin));
+    check_mpi(MPI_Bcast(data + begin, bytes, MPI_BYTE, root, comm_), "MPI_Bcast");
+  }
+  if (rank_ == root) elements_sent_ += x.numel() * (size_ - 1);
+}
+
+void Communicator::broadcast(std::string& text, int root) {
+  auto length = static_cast<int64_t>(text.size());
+  check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
+  text.resize(static_cast<size_t>(length));
+  check_mpi(MPI_Bcast(text.data(), static_cast<int>(length), MPI_CHAR, root, comm_), "MPI_Bcast");
+}
+
+void Communicator::barrier() { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+
+}  // namespace facet

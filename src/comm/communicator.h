@@ -1,0 +1,56 @@
+// Communicator: the collectives of the program, on Tensors. Over MPI, on host memory.
+//
+// Sums add the ranks' contributions in rank order (rank 0 first), so the result does not depend on
+// timing or on the library's choice of algorithm. What a rank sends is counted.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "device/tensor.h"
+
+namespace facet {
+
+class Communicator {
+ public:
+  // Takes a duplicate of `comm`, so that its messages never meet anybody else's.
+  explicit Communicator(MPI_Comm comm);
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  // x (dense fp32) = sum over ranks of x, added in rank order; the same bits on every rank.
+  void all_reduce_sum(Tensor x);
+  // Small host vectors of equal length, summed in rank order.
+  void all_reduce_sum(std::vector<double>& values);
+  double sum(double value);
+  int64_t sum(int64_t value);
+  int64_t max(int64_t value);
+  // values of all ranks one behind the other, (size * count); every rank gives the same count.
+  std::vector<double> all_gather(const std::vector<double>& values);
+  // Strings of all ranks, on every rank.
+  std::vector<std::string> all_gather(const std::string& text);
+
+  void broadcast(Tensor x, int root);
+  void broadcast(std::string& text, int root);
+  void barrier();
+
+  int64_t elements_sent() const {
+    return elements_sent_;
+  }  // by this rank's tensor collectives so far
+
+ private:
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 1;
+  int64_t elements_sent_ = 0;
+  std::vector<float> exchange_;  // what the other ranks sent of this rank's slice
+};
+
+}  // namespace facet
