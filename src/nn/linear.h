@@ -2,7 +2,7 @@
 //
 // PackedLinear joins linears that read the same input (q, k, v; gate, up): when their weights lie
 // side by side in the parameter buffer it is one matrix product over columns [part 0 | part 1 |
-// ...], else one product a part.
+// ...], else one product for each run of neighbours.
 #pragma once
 
 #include <string>
@@ -27,16 +27,16 @@ struct LoraConfig {
 class PackedLinear {
  public:
   struct PartSpec {
-    std::string
-        path;  // module path without root prefix and without ".weight", e.g. "self_attn.q_proj"
+    std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
     int64_t outputs = 0;
   };
-  // Declares `root + path + ".weight"` (outputs, inputs), `.bias` when asked, `.lora_right_weight`
-  // (in,r) and
-  // `.lora_left_weight` (r,out) where `lora` applies to the path. All weights first, then biases,
-  // then LoRA. weight_init / bias_init: how they start when no file brings them.
-  PackedLinear(ParamTable& table, const std::string& root, std::vector<PartSpec> parts,
-               int64_t inputs, bool bias, const LoraConfig& lora, Init weight_init = Init::kNone,
+  enum class Bias : uint8_t { kNone, kPresent };
+  // Declares `root + path + ".weight"` (outputs, inputs), `.bias` (outputs) when asked,
+  // `.lora_right_weight` (inputs, r) and `.lora_left_weight` (r, outputs) where `lora` applies to
+  // the path. All weights first, then biases, then LoRA. `root` is the model's prefix with its dot,
+  // e.g. "lang_decoder.". weight_init / bias_init: how they start when no file brings them.
+  PackedLinear(ParamTable& table, const std::string& root, const std::vector<PartSpec>& parts,
+               int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
 
   int64_t inputs() const { return inputs_; }
@@ -57,12 +57,20 @@ class PackedLinear {
 
  private:
   struct Part {
-    PartSpec spec;
+    int64_t begin = 0, outputs = 0;  // its columns of y
     Param* weight = nullptr;
     Param* bias = nullptr;
     Param* right = nullptr;
     Param* left = nullptr;
   };
+  // Parts [first, last) whose weights and biases are one matrix in memory, equally trained.
+  struct Run {
+    size_t last = 0;
+    int64_t begin = 0, outputs = 0;
+    Tensor weight, bias, dweight, dbias;  // gradients only where trained
+  };
+  Run run_from(size_t first) const;
+
   std::vector<Part> parts_;
   int64_t inputs_ = 0;
   int64_t outputs_ = 0;

@@ -10,7 +10,7 @@ namespace facet {
 
 class LayerNorm {
  public:
-  // Declares name.weight and name.bias (width), starting at 1 and 0 when no file brings them.
+  // Declares name.weight and name.bias (width).
   LayerNorm(ParamTable& table, const std::string& name, int64_t width, float eps,
             Init weight_init = Init::kNone, Init bias_init = Init::kNone);
 
@@ -22,6 +22,8 @@ class LayerNorm {
   // dx = gradient + dresidual (may be absent); parameter gradients accumulated where trained.
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                 Tensor dresidual) const;
+
+  bool any_trained() const;
 
  private:
   Param* weight_;
@@ -39,6 +41,8 @@ class RmsNorm {
   void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                 Tensor dresidual) const;
+
+  bool any_trained() const;
 
  private:
   Param* weight_;

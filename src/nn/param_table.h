@@ -10,10 +10,10 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "device/arena.h"
@@ -104,6 +104,7 @@ class ParamTable {
 
  private:
   std::deque<Param> params_;
+  std::unordered_map<std::string_view, Param*> by_name_;  // keys are the parameters' own names
   std::vector<ParamUnit> units_;
   std::unique_ptr<Arena> values_;
   std::unique_ptr<Arena> grads_;

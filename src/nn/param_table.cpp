@@ -1,0 +1,184 @@
+#include "nn/param_table.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+namespace facet {
+namespace {
+
+int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+int64_t elements(const ParamUnit& unit, bool trained) {
+  int64_t n = 0;
+  for (const Param* param : unit.params)
+    if (param->trained == trained) n += param->numel();
+  return n;
+}
+
+// A piece of a flat buffer in the parameter's own shape, folded to (first dimension, rest).
+Tensor piece_of(const Tensor& flat, const Param& param) {
+  float* data = flat.f32() + param.offset;
+  if (param.shape.size() < 2) return Tensor(data, {param.numel()}, DType::kF32);
+  const int64_t rows = param.shape[0];
+  return Tensor(data, {rows, rows == 0 ? 0 : param.numel() / rows}, DType::kF32);
+}
+
+void zero(const Tensor& x) {
+  if (x.numel() > 0) std::memset(x.raw(), 0, static_cast<size_t>(x.bytes()));
+}
+
+void draw_uniform(Tensor value, double bound, RandomStream stream) {
+  float* data = value.f32();
+  for (int64_t i = 0; i < value.numel(); ++i)
+    data[i] = static_cast<float>(bound * (2.0 * static_cast<double>(stream.uniform()) - 1.0));
+}
+
+}  // namespace
+
+int ParamTable::begin_unit(std::string name) {
+  units_.emplace_back();
+  units_.back().name = std::move(name);
+  return static_cast<int>(units_.size()) - 1;
+}
+
+Param* ParamTable::add(std::string name, std::vector<int64_t> shape, ParamRole role, Init init,
+                       int64_t fan_in) {
+  ASSERT(!units_.empty(), "{} is declared before any unit", name);
+  ASSERT(values_ == nullptr, "{} is declared after the buffers were laid out", name);
+  ASSERT(init != Init::kUniformFanIn || fan_in > 0, "{} needs a fan_in", name);
+  ASSERT(init != Init::kXavierUniform || shape.size() == 2, "{} is not a matrix", name);
+  ASSERT(find(name) == nullptr, "{} is declared twice", name);
+  Param& param = params_.emplace_back();
+  param.name = std::move(name);
+  param.shape = std::move(shape);
+  param.role = role;
+  param.init = init;
+  param.fan_in = fan_in;
+  param.unit = static_cast<int>(units_.size()) - 1;
+  units_.back().params.push_back(&param);
+  by_name_.emplace(param.name, &param);
+  return &param;
+}
+
+int64_t ParamTable::set_trained(std::string_view name_prefix, bool trained) {
+  ASSERT(values_ == nullptr, "{} is frozen or unfrozen after the buffers were laid out",
+         name_prefix);
+  int64_t matched = 0;
+  for (Param& param : params_) {
+    if (!std::string_view(param.name).starts_with(name_prefix)) continue;
+    ++matched;
+    param.trained = trained && !param.constant;
+  }
+  return matched;
+}
+
+void ParamTable::allocate(int64_t pad_elements, Memory memory) {
+  ASSERT(values_ == nullptr, "the parameters are laid out already");
+  ASSERT(pad_elements >= 1, "padding to multiples of {}", pad_elements);
+  values_ = std::make_unique<Arena>("parameters");
+  const auto lay_out = [&] {
+    for (ParamUnit& unit : units_) {
+      unit.trained_values = values_->tensor({round_up(elements(unit, true), pad_elements)});
+      unit.frozen_values = values_->tensor({elements(unit, false)});
+    }
+  };
+  lay_out();
+  if (memory == Memory::kReal) {
+    const int64_t bytes = values_->peak();
+    values_->release(0);
+    values_->allocate(bytes);
+    lay_out();
+  }
+  for (ParamUnit& unit : units_) {
+    int64_t trained = 0, frozen = 0;
+    for (Param* param : unit.params) {
+      int64_t& end = param->trained ? trained : frozen;
+      param->offset = end;
+      end += param->numel();
+      param->value = piece_of(param->trained ? unit.trained_values : unit.frozen_values, *param);
+    }
+    if (memory == Memory::kReal) {
+      const int64_t padding = unit.trained_values.numel() - trained;
+      zero(Tensor(unit.trained_values.f32() + trained, {padding}, DType::kF32));
+    }
+  }
+}
+
+void ParamTable::allocate_gradients() {
+  ASSERT(values_ != nullptr && grads_ == nullptr, "gradients come once, after the values");
+  grads_ = std::make_unique<Arena>("gradients");
+  const auto lay_out = [&] {
+    for (ParamUnit& unit : units_)
+      unit.trained_grads = grads_->tensor({unit.trained_values.numel()});
+  };
+  lay_out();
+  if (!values_->measuring()) {
+    const int64_t bytes = grads_->peak();
+    grads_->release(0);
+    grads_->allocate(bytes);
+    lay_out();
+  }
+  for (ParamUnit& unit : units_)
+    for (Param* param : unit.params)
+      if (param->trained) param->grad = piece_of(unit.trained_grads, *param);
+  zero_gradients();
+}
+
+Param* ParamTable::find(std::string_view name) {
+  const auto place = by_name_.find(name);
+  return place == by_name_.end() ? nullptr : place->second;
+}
+
+int64_t ParamTable::trained_elements() const {
+  int64_t n = 0;
+  for (const ParamUnit& unit : units_) n += elements(unit, true);
+  return n;
+}
+
+int64_t ParamTable::frozen_elements() const {
+  int64_t n = 0;
+  for (const ParamUnit& unit : units_) n += elements(unit, false);
+  return n;
+}
+
+int64_t ParamTable::bytes() const {
+  return (values_ ? values_->used() : 0) + (grads_ ? grads_->used() : 0);
+}
+
+void ParamTable::draw(Param& param, uint64_t seed) {
+  RandomStream stream(seed, param.name);
+  float* data = param.value.f32();
+  const int64_t n = param.numel();
+  switch (param.init) {
+    case Init::kZero:
+    case Init::kOne:
+      for (int64_t i = 0; i < n; ++i) data[i] = param.init == Init::kOne ? 1.0f : 0.0f;
+      return;
+    case Init::kNormal002:
+      for (int64_t i = 0; i < n; ++i) data[i] = static_cast<float>(0.02 * stream.normal());
+      return;
+    case Init::kUniformFanIn:
+      draw_uniform(param.value, 1.0 / std::sqrt(static_cast<double>(param.fan_in)), stream);
+      return;
+    case Init::kXavierUniform:
+      draw_uniform(param.value,
+                   std::sqrt(6.0 / static_cast<double>(param.shape[0] + param.shape[1])), stream);
+      return;
+    case Init::kNone:
+      fail(ExitCode::kBadData,
+           "parameter {} is in none of the model files and has no rule to be drawn by; give a "
+           "model directory that holds it",
+           param.name);
+  }
+}
+
+void ParamTable::zero_gradients() {
+  if (grads_ == nullptr || grads_->measuring()) return;
+  for (ParamUnit& unit : units_) zero(unit.trained_grads);
+}
+
+}  // namespace facet
