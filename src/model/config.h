@@ -51,6 +51,8 @@ struct LlamaConfig {
 
 enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };
 
+constexpr int64_t kPerceiverQueries = 256;  // S of the perceiver, whatever the image size
+
 struct VlmConfig {
   ClipVisionConfig vision;
   LlamaConfig lm;
@@ -65,6 +67,8 @@ struct VlmConfig {
   LoraConfig vis_lora;                         // inside vis_encoder
   int64_t max_labelled_rows_per_chunk = 1024;  // head and loss work on that many rows at a time
 
+  // Tokens of an image in the vision features; the perceiver never sees the class token.
+  int64_t vision_tokens() const;
   int64_t image_tokens() const;  // S
 };
 

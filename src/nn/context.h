@@ -7,6 +7,9 @@
 
 namespace facet {
 
+// Does a forward keep in the arena what its backward needs?
+enum class Keep : uint8_t { kNothing, kForBackward };
+
 enum class Phase : uint8_t { kForward, kRecompute, kBackward };
 
 // Called by the model round each unit (ParamTable), never inside a layer. The ZeRO engine
