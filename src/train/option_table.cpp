@@ -1,0 +1,349 @@
+#include "train/option_table.h"
+
+#include <array>
+
+namespace facet {
+
+namespace {
+
+using Group = OptionGroup;
+using O = Options;
+
+OptionField field(const char* name, OptionMember member, Group group, const char* commands,
+                  const char* help) {
+  return OptionField{
+      .name = name, .member = member, .group = group, .commands = commands, .help = help};
+}
+
+void add_model_fields(std::vector<OptionField>& t) {
+  const auto model = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kModel, "teg", help);
+  };
+  t.push_back(model("lm_model_name_or_path", &O::lm_model_name_or_path,
+                    "directory of the language model: config.json, tokenizer.model, safetensors")
+                  .required("teg")
+                  .directory());
+  t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path,
+                    "directory of the vision encoder: config.json, preprocessor_config.json, "
+                    "safetensors (a whole CLIPModel will do)")
+                  .required("teg")
+                  .directory());
+  t.push_back(model("vis_proj", &O::vis_proj,
+                    "projection of vision features to the width of the language model")
+                  .one_of({"baseline", "vit", "perceiver"}));
+  t.push_back(model("projection", &O::projection,
+                    "exported file with projection and lang_embed to start from"));
+  t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention,
+                    "multi-modal causal attention: text attends to images and to text apart"));
+  t.push_back(
+      model("max_seq_len", &O::max_seq_len,
+            "longest sample in tokens, image tokens included; longer ones lose whole rounds "
+            "from the end")
+          .in(2, 1 << 24));
+  t.push_back(model("image_size", &O::image_size,
+                    "pixels of an image's side; 0: as the vision model's files say")
+                  .in(0, 1 << 14));
+  t.push_back(model("vision_feature_layer", &O::vision_feature_layer,
+                    "whose output is the image feature: -1 the last block, -2 the one before")
+                  .in(-1000, -1));
+  t.push_back(model("drop_class_token", &O::drop_class_token,
+                    "leave the vision encoder's class token out of the image tokens"));
+  t.push_back(model("compat", &O::compat,
+                    "visualchat: the arithmetic of DeepSpeed-VisualChat where this program "
+                    "differs on purpose (attention, image order, loss average, decay, prompts)")
+                  .one_of({"off", "visualchat"}));
+}
+
+void add_trained_fields(std::vector<OptionField>& t) {
+  const auto lora = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kTrained, "t", help);
+  };
+  t.push_back(
+      lora("lang_lora_dim", &O::lang_lora_dim, "rank of LoRA in the language model; 0: no LoRA")
+          .in(0, 1 << 16));
+  t.push_back(
+      lora("lang_lora_alpha", &O::lang_lora_alpha, "its product counts alpha / rank").in(0, 1e6));
+  t.push_back(lora("lang_lora_module_name", &O::lang_lora_module_name,
+                   "linears whose path in the language model contains this get LoRA"));
+  t.push_back(
+      lora("vis_lora_dim", &O::vis_lora_dim, "rank of LoRA in the vision encoder; 0: no LoRA")
+          .in(0, 1 << 16));
+  t.push_back(
+      lora("vis_lora_alpha", &O::vis_lora_alpha, "its product counts alpha / rank").in(0, 1e6));
+  t.push_back(lora("vis_lora_module_name", &O::vis_lora_module_name,
+                   "linears whose path in the vision encoder contains this get LoRA"));
+  t.push_back(lora("only_optimize_lora", &O::only_optimize_lora,
+                   "train nothing else inside the language model and the vision encoder"));
+  t.push_back(lora("unfreeze", &O::unfreeze,
+                   "also train parameters whose names start so, e.g. vis_encoder. lang_decoder."));
+  t.push_back(lora("freeze", &O::freeze,
+                   "do not train parameters whose names start so; counts after --unfreeze"));
+}
+
+void add_data_fields(std::vector<OptionField>& t) {
+  const auto data = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kData, "te", help);
+  };
+  t.push_back(data("data_path", &O::data_path, "directory of all data sets").directory());
+  t.push_back(
+      data("dataset_names", &O::dataset_names, "the data sets")
+          .one_of({"llava", "llava_dial", "coco_caption", "minigpt4", "aokvqa", "ocr_vqa",
+                   "otter_mimicit_cgd", "otter_mimicit_sd", "otter_mimicit_sn", "otter_mimicit_tvc",
+                   "otter_mimicit_vst", "llava_otter_blend", "sparkles_dialogue"})
+          .only_built({"llava", "llava_dial", "coco_caption", "minigpt4"}));
+  t.push_back(data("dataset_samples", &O::dataset_samples,
+                   "how many samples of each: a number or all; one value serves every data set"));
+  t.push_back(data("dataset_concatenate_samples", &O::dataset_concatenate_samples,
+                   "join 1 to k single-image samples into one; one k serves every data set")
+                  .in(1, 1024));
+  t.push_back(data("data_train_split_ratio", &O::data_train_split_ratio,
+                   "share of the samples that is trained on; the rest is evaluated")
+                  .in(0, 1));
+  t.push_back(data("max_num_image_per_sample", &O::max_num_image_per_sample,
+                   "samples with more images are left out")
+                  .in(0, 1 << 16));
+  t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg",
+                    "text that opens every conversation, instead of data/prompts/'s own")
+                  .file());
+  t.push_back(data("caption_questions_file", &O::caption_questions_file,
+                   "questions asked of captioned images, one a line")
+                  .file());
+  t.push_back(data("bad_samples", &O::bad_samples,
+                   "an unreadable image, an empty answer: end the run, or count and leave out")
+                  .one_of({"error", "skip"}));
+  t.push_back(data("max_bad_fraction", &O::max_bad_fraction,
+                   "with --bad_samples skip: end the run when more than this share is bad")
+                  .in(0, 1));
+  t.push_back(field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg",
+                    "an image of more pixels is a bad sample and is not unpacked")
+                  .in(1, 1LL << 40));
+  t.push_back(data("num_workers", &O::num_workers,
+                   "host threads of each rank that read and decode ahead; 0: none")
+                  .in(0, 256));
+  t.push_back(field("replay", &O::replay, Group::kData, "t",
+                    "train on the micro-batches recorded in this HDF5 file, in its order")
+                  .file());
+  t.push_back(field("dump_batches", &O::dump_batches, Group::kData, "t",
+                    "record the micro-batches of the first N steps in OUT/batches.h5")
+                  .in(0, 1 << 20));
+  t.push_back(field("data_debug_path", &O::data_debug_path, Group::kData, "t",
+                    "write ten samples as text and images to this directory")
+                  .not_built());
+}
+
+void add_step_fields(std::vector<OptionField>& t) {
+  const auto step = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kSteps, "t", help);
+  };
+  t.push_back(step("num_train_epochs", &O::num_train_epochs, "passes over the training samples")
+                  .in(1, 1 << 20));
+  t.push_back(
+      step("max_steps", &O::max_steps, "end after so many steps; 0: at the last epoch's end")
+          .in(0, 1LL << 40));
+  t.push_back(step("per_device_train_batch_size", &O::per_device_train_batch_size,
+                   "samples of a micro-batch on each rank")
+                  .in(1, 1 << 16));
+  t.push_back(field("per_device_eval_batch_size", &O::per_device_eval_batch_size, Group::kSteps,
+                    "te", "the same in evaluation")
+                  .in(1, 1 << 16));
+  t.push_back(step("gradient_accumulation_steps", &O::gradient_accumulation_steps,
+                   "micro-batches of a step on each rank")
+                  .in(1, 1 << 16));
+  t.push_back(step("loss_average", &O::loss_average,
+                   "global: over all labelled tokens of the step; micro_batch: mean of each "
+                   "micro-batch, then the plain mean (always so with --compat visualchat)")
+                  .one_of({"global", "micro_batch"}));
+  t.push_back(field("seed", &O::seed, Group::kSteps, "teg",
+                    "of the data order, the draws and the parameters that no file brings")
+                  .in(0, 9007199254740992.0));
+  t.push_back(
+      step("eval_interval", &O::eval_interval, "evaluate every so many steps; 0: after each epoch")
+          .in(0, 1LL << 40));
+  t.push_back(step("max_bad_steps", &O::max_bad_steps,
+                   "end when so many steps in a row have no finite gradient norm")
+                  .in(1, 1 << 20));
+}
+
+void add_optimizer_fields(std::vector<OptionField>& t) {
+  const auto optim = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kOptimizer, "t", help);
+  };
+  t.push_back(optim("learning_rate", &O::learning_rate, "of AdamW, at its height").in(0, 1e3));
+  t.push_back(optim("learning_rate_pretraining_components",
+                    &O::learning_rate_pretraining_components,
+                    "of embeddings; 0: the same as --learning_rate")
+                  .in(0, 1e3));
+  t.push_back(optim("weight_decay", &O::weight_decay, "not of biases and norms").in(0, 1e3));
+  t.push_back(optim("lr_scheduler_type", &O::lr_scheduler_type, "how the rate changes")
+                  .one_of({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
+                           "constant_with_warmup"}));
+  t.push_back(optim("num_warmup_steps", &O::num_warmup_steps,
+                    "steps in which the rate grows from 0; up to 1 it is a share of all steps")
+                  .in(0, 1e12));
+  t.push_back(optim("adam_betas", &O::adam_betas, "AdamW's two decay rates").in(0, 1));
+  t.push_back(optim("adam_eps", &O::adam_eps, "AdamW's epsilon").in(0, 1));
+  t.push_back(optim("gradient_clipping", &O::gradient_clipping,
+                    "largest norm of all gradients together; 0: never clipped")
+                  .in(0, 1e30));
+}
+
+void add_rank_fields(std::vector<OptionField>& t) {
+  t.push_back(field("zero_stage", &O::zero_stage, Group::kRanks, "t",
+                    "what is cut up between the ranks: 0 nothing, 1 optimizer state, 2 gradients "
+                    "too, 3 parameters too")
+                  .in(0, 3)
+                  .only_built({"0"}));
+  t.push_back(field("precision", &O::precision, Group::kRanks, "teg", "of the arithmetic")
+                  .one_of({"fp32", "bf16", "fp16"})
+                  .only_built({"fp32"}));
+  t.push_back(field("gradient_checkpointing", &O::gradient_checkpointing, Group::kRanks, "t",
+                    "compute each block's activations again in backward: less memory, more time"));
+  t.push_back(field("threads", &O::threads, Group::kRanks, "teg",
+                    "compute threads of each rank; 0: the visible cores shared out")
+                  .in(0, 4096));
+  t.push_back(
+      field("local_rank", &O::local_rank, Group::kRanks, "t", "accepted and unused").ignored());
+  t.push_back(field("deepspeed_config", &O::deepspeed_config, Group::kRanks, "t",
+                    "JSON file with settings of ranks, precision and memory")
+                  .not_built());
+}
+
+void add_output_fields(std::vector<OptionField>& t) {
+  const auto output = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kOutput, "t", help);
+  };
+  t.push_back(
+      output("output_dir", &O::output_dir, "where logs and models go; one run at a time holds it"));
+  t.push_back(output("steps_per_print", &O::steps_per_print, "a console line every so many steps")
+                  .in(1, 1LL << 40));
+  t.push_back(output(
+      "dry_run", &O::dry_run,
+      "check everything, read 100 records of each data set, print steps, groups and memory"));
+  t.push_back(output("save_interval", &O::save_interval, "checkpoint every so many steps")
+                  .in(0, 1LL << 40)
+                  .not_built());
+  t.push_back(output("enable_tensorboard", &O::enable_tensorboard, "event files for TensorBoard")
+                  .not_built());
+}
+
+void add_generate_fields(std::vector<OptionField>& t) {
+  const auto generate = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kGenerate, "g", help);
+  };
+  t.push_back(generate("input", &O::input,
+                       "JSON {test: [[question, \"image path, image path\"?], ...]}; the questions "
+                       "of a test are rounds of one conversation")
+                  .required("g")
+                  .file());
+  t.push_back(
+      generate("output", &O::output, "CSV: test_name,image_path,question,answer").required("g"));
+  t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer").in(1, 1 << 24));
+  t.push_back(generate("temperature", &O::temperature,
+                       "0: always the most likely token; above: draws, flatter as it grows")
+                  .in(0, 1e3));
+  t.push_back(generate("top_k", &O::top_k, "draw among the k most likely; 0: all").in(0, 1 << 24));
+  t.push_back(generate("top_p", &O::top_p,
+                       "draw among the most likely that together reach this probability")
+                  .in(0, 1));
+}
+
+std::vector<OptionField> make_table() {
+  std::vector<OptionField> table;
+  add_model_fields(table);
+  add_trained_fields(table);
+  add_data_fields(table);
+  add_step_fields(table);
+  add_optimizer_fields(table);
+  add_rank_fields(table);
+  add_output_fields(table);
+  add_generate_fields(table);
+  return table;
+}
+
+char letter_of(Command command) {
+  return command == Command::kTrain ? 't' : command == Command::kEvaluate ? 'e' : 'g';
+}
+
+bool contains(const char* letters, Command command) {
+  return std::string(letters).find(letter_of(command)) != std::string::npos;
+}
+
+}  // namespace
+
+const char* title_of(OptionGroup group) {
+  static constexpr std::array<const char*, kOptionGroups> kTitles = {
+      "Model",     "What is trained",     "Data",   "Steps",
+      "Optimizer", "Ranks and precision", "Output", "Generation"};
+  return kTitles[static_cast<size_t>(group)];
+}
+
+OptionField OptionField::required(const char* letters) const {
+  OptionField f = *this;
+  f.required_by = letters;
+  return f;
+}
+OptionField OptionField::in(double lowest, double highest) const {
+  OptionField f = *this;
+  f.low = lowest;
+  f.high = highest;
+  return f;
+}
+OptionField OptionField::one_of(std::vector<std::string> words) const {
+  OptionField f = *this;
+  f.choices = std::move(words);
+  return f;
+}
+OptionField OptionField::only_built(std::vector<std::string> words) const {
+  OptionField f = *this;
+  f.built = std::move(words);
+  return f;
+}
+OptionField OptionField::not_built() const {
+  OptionField f = *this;
+  f.state = State::kNotBuilt;
+  return f;
+}
+OptionField OptionField::ignored() const {
+  OptionField f = *this;
+  f.state = State::kIgnored;
+  return f;
+}
+OptionField OptionField::directory() const {
+  OptionField f = *this;
+  f.path = Path::kDirectory;
+  return f;
+}
+OptionField OptionField::file() const {
+  OptionField f = *this;
+  f.path = Path::kFile;
+  return f;
+}
+
+bool OptionField::known_to(Command command) const { return contains(commands, command); }
+bool OptionField::required_by_command(Command command) const {
+  return contains(required_by, command);
+}
+bool OptionField::is_list() const {
+  return std::holds_alternative<std::vector<std::string> Options::*>(member) ||
+         std::holds_alternative<std::vector<int64_t> Options::*>(member) ||
+         std::holds_alternative<std::vector<double> Options::*>(member);
+}
+
+const std::vector<OptionField>& option_table() {
+  static const std::vector<OptionField> kTable = make_table();
+  return kTable;
+}
+
+std::vector<std::string> option_names() {
+  std::vector<std::string> names;
+  for (const OptionField& f : option_table()) names.emplace_back(f.name);
+  return names;
+}
+
+const char* name_of(Command command) {
+  return command == Command::kTrain      ? "train"
+         : command == Command::kEvaluate ? "evaluate"
+                                         : "generate";
+}
+
+}  // namespace facet

@@ -1,0 +1,121 @@
+// The command line. Options holds every choice of a run with its default; the table of fields in
+// options.cpp gives each one its name, type, range, choices, group and help text, and makes the
+// parser, --help, the checks, the echo of the resolved configuration and --config FILE.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace facet {
+
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate };
+const char* name_of(Command command);
+
+// A number of 0 stands for "not limited", "the file's own" or "never" where the help text says so;
+// an empty path for "none".
+struct Options {
+  // Model
+  std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights
+  std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
+  std::string vis_proj = "baseline";      // baseline, vit, perceiver
+  std::string projection;                 // exported projection and lang_embed to start from
+  bool enable_mmca_attention = false;
+  int64_t max_seq_len = 4096;
+  int64_t image_size = 0;
+  int64_t vision_feature_layer = -1;
+  bool drop_class_token = false;
+  std::string compat = "off";  // off, visualchat
+
+  // What is trained
+  int64_t lang_lora_dim = 0;
+  double lang_lora_alpha = 1;
+  std::string lang_lora_module_name = "model.layers.";
+  int64_t vis_lora_dim = 0;
+  double vis_lora_alpha = 1;
+  std::string vis_lora_module_name = "encoder.layers.";
+  bool only_optimize_lora = false;
+  std::vector<std::string> unfreeze;  // prefixes of parameter names
+  std::vector<std::string> freeze;
+
+  // Data
+  std::string data_path = "./data/";
+  std::string data_debug_path;
+  std::vector<std::string> dataset_names = {"minigpt4"};
+  std::vector<std::string> dataset_samples = {"all"};  // "all" or a number; one serves all names
+  std::vector<int64_t> dataset_concatenate_samples = {1};
+  double data_train_split_ratio = 0.9;
+  int64_t max_num_image_per_sample = 8;
+  std::string system_prompt_file;
+  std::string caption_questions_file;
+  std::string bad_samples = "error";  // error, skip
+  double max_bad_fraction = 0.01;
+  int64_t max_image_pixels = 64 << 20;
+  int64_t num_workers = 2;
+  std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
+  int64_t dump_batches = 0;  // write that many steps as such a file
+
+  // Steps
+  int64_t num_train_epochs = 6;
+  int64_t max_steps = 0;
+  int64_t per_device_train_batch_size = 2;
+  int64_t per_device_eval_batch_size = 2;
+  int64_t gradient_accumulation_steps = 1;
+  std::string loss_average = "global";  // global, micro_batch
+  int64_t seed = 1234;
+  int64_t eval_interval = 0;
+  int64_t max_bad_steps = 10;
+
+  // Optimizer
+  double learning_rate = 1e-3;
+  double learning_rate_pretraining_components = 0;
+  double weight_decay = 0;
+  std::string lr_scheduler_type = "cosine";
+  double num_warmup_steps = 0;  // <= 1: a share of all steps
+  std::vector<double> adam_betas = {0.9, 0.95};
+  double adam_eps = 1e-6;
+  double gradient_clipping = 1;
+
+  // Ranks, precision, memory
+  int64_t zero_stage = 0;
+  // The original's default is fp16. Without a GPU that would make every plain run an error, so the
+  // default is what this build computes in.
+  std::string precision = "fp32";
+  bool gradient_checkpointing = false;
+  int64_t threads = 0;      // of each rank
+  int64_t local_rank = -1;  // accepted for old launch scripts, unused
+  std::string deepspeed_config;
+
+  // Output
+  std::string output_dir;
+  int64_t steps_per_print = 10;
+  int64_t save_interval = 0;
+  bool enable_tensorboard = false;
+  bool dry_run = false;
+
+  // Generate
+  std::string input;   // JSON {test: [[question, "path path"?], ...]}
+  std::string output;  // CSV test_name,image_path,question,answer
+  int64_t max_new_tokens = 128;
+  double temperature = 0;  // 0: the most likely token
+  int64_t top_k = 0;
+  double top_p = 1;
+
+  bool visualchat() const { return compat == "visualchat"; }
+};
+
+// Reads the words behind the subcommand, and the file of --config where they name one. Every
+// mistake found goes into ONE Error: kUsage for words that can't be read, kConfig for choices that
+// contradict each other or that this version does not have yet.
+Options parse_options(Command command, const std::vector<std::string>& words);
+
+// --help of one subcommand: grouped, and only what works.
+std::string help_text(Command command);
+
+// All choices as lines "name = value", which --config reads back.
+std::string resolved_options(Command command, const Options& options);
+
+// Every option of the program in the order of the table.
+std::vector<std::string> option_names();
+
+}  // namespace facet
