@@ -1,0 +1,69 @@
+// Hugging Face model directories: reading their configuration and weights, and exporting ours in
+// the same form.
+//
+// An export is
+//   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
+//                       added_tokens.json      -> LlamaForCausalLM, LlamaTokenizer
+//   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
+//   OUT/projection.safetensors                 projection.* and lang_embed.weight
+// LoRA is fused into the copies (W + alpha/r (R L)'); the values in the ParamTable stay as they
+// are.
+//
+// Text tokens are embedded with lang_embed, in training and in generation. So the exported
+// decoder's embed_tokens holds the trained lang_embed, and LlamaForCausalLM in Python answers as
+// ours does. With a tied head that would change the head: then embed_tokens stays the decoder's own
+// table, lang_embed is found in projection.safetensors only, and Python has to embed with it
+// (inputs_embeds).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/config.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+// config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput; what
+// contradicts itself or isn't built: kConfig.
+ClipVisionConfig read_clip_config(const std::string& directory);
+// config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
+LlamaConfig read_llama_config(const std::string& directory);
+
+struct PretrainedSources {
+  std::string lm_directory;
+  std::string vision_directory;
+  // projection.safetensors of an export. Empty: the one beside lm_directory
+  // (lm_directory/../projection.safetensors) if there is one, else projection and lang_embed start
+  // fresh.
+  std::string projection_file;
+};
+
+// What load_pretrained did, for one line of the log each.
+struct LoadReport {
+  std::string projection_file;     // the one that was read, empty when none
+  int64_t added_token_rows = 0;    // rows of the embeddings that no file brought
+  std::vector<std::string> drawn;  // names of the parameters that were drawn
+};
+
+// Fills every parameter of an allocated table. Missing, unexpected and wrongly shaped tensors end
+// in ONE Error(kConfig) that lists them. Rows of added tokens (config.lm.vocab_size beyond the
+// file's rows) get the mean of the file's rows, or with compat_visualchat normal draws of std
+// initializer_range.
+LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
+                           const PretrainedSources& sources, uint64_t seed);
+
+struct ExportSources {
+  std::string lm_directory;      // its config.json is kept but for vocab_size and torch_dtype
+  std::string vision_directory;  // its config.json and preprocessor_config.json are kept
+  std::string tokenizer_model;   // path of the tokenizer.model, copied; empty: no tokenizer files
+  std::vector<std::pair<std::string, int64_t>> added_tokens;  // text and id
+};
+
+// Writes the directories above. Called by one process that holds all values.
+void export_model(const std::string& out_directory, const ParamTable& table,
+                  const VlmConfig& config, const ExportSources& sources);
+
+}  // namespace facet

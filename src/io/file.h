@@ -1,0 +1,49 @@
+// Whole files: reading one into memory, and writing one so that a reader sees either the old file
+// or the complete new one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/check.h"
+
+namespace facet {
+
+// The content of a file. Not there or unreadable: kMissingInput. Larger than max_bytes: kBadData.
+std::string read_file(const std::string& path, int64_t max_bytes);
+
+// Makes a directory and its parents; kIo with the reason when that fails.
+void make_directories(const std::string& path);
+
+// A file written under a temporary name beside its place and renamed by commit(). Without commit
+// the destructor removes it. Every failure is kIo and names the path, the bytes and the reason.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  // Reserves the disk space of the whole file, so that a full disk is met before the work is done.
+  void reserve(int64_t bytes);
+  void write(const void* data, int64_t bytes);
+  void write(std::string_view text) { write(text.data(), static_cast<int64_t>(text.size())); }
+  // Flushes to the disk and gives the file its name.
+  void commit();
+
+  int64_t bytes_written() const { return written_; }
+
+ private:
+  [[noreturn]] void fail_errno(const char* action, int64_t bytes) const;
+
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;
+  int64_t written_ = 0;
+};
+
+// AtomicFile in one call.
+void write_file(const std::string& path, std::string_view text);
+
+}  // namespace facet

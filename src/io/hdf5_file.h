@@ -1,0 +1,49 @@
+// One HDF5 file, used by one process: whole data sets of 1 to 4 dimensions and string attributes.
+// Names are paths ("step_0/rank_1/pixels"); the groups on the way are made. Failures are Errors
+// with HDF5's own reason; the library prints nothing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace facet {
+
+class Hdf5File {
+ public:
+  static Hdf5File create(const std::string& path);  // replaces an older file
+  static Hdf5File open(const std::string& path);    // for reading
+  Hdf5File(Hdf5File&& other) noexcept;
+  Hdf5File& operator=(Hdf5File&& other) noexcept;
+  Hdf5File(const Hdf5File&) = delete;
+  Hdf5File& operator=(const Hdf5File&) = delete;
+  ~Hdf5File();  // closes and is silent; call close() to hear about errors
+
+  void write(const std::string& name, const float* data, const std::vector<int64_t>& shape);
+  void write(const std::string& name, const int32_t* data, const std::vector<int64_t>& shape);
+  void write(const std::string& name, const int64_t* data, const std::vector<int64_t>& shape);
+
+  bool exists(const std::string& name) const;  // a data set or group
+  std::vector<int64_t> shape(const std::string& name) const;
+  // The stored element type must be the asked one: nothing is converted silently.
+  std::vector<float> read_f32(const std::string& name) const;
+  std::vector<int32_t> read_i32(const std::string& name) const;
+  std::vector<int64_t> read_i64(const std::string& name) const;
+
+  // Attributes of a data set or group ("/" is the file itself).
+  void write_attribute(const std::string& object, const std::string& key, const std::string& text);
+  bool has_attribute(const std::string& object, const std::string& key) const;
+  std::string read_attribute(const std::string& object, const std::string& key) const;
+
+  // Writes everything to the disk and closes.
+  void close();
+
+ private:
+  Hdf5File(std::string path, int64_t file) : path_(std::move(path)), file_(file) {}
+
+  std::string path_;
+  int64_t file_ = -1;  // hid_t
+};
+
+}  // namespace facet

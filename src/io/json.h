@@ -1,0 +1,145 @@
+// JSON: a document is read once into flat arrays (16 bytes a value, all text in one pool), so that
+// annotation files with millions of records stay near their own size in memory. A JsonValue is a
+// cheap view into its document. Every error names file and place:
+//   "config.json: rope_scaling.factor: expected a number, found a string"
+//
+// Refused: duplicate keys, nesting deeper than 64, files above the size limit, invalid UTF-8,
+// anything behind the document.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+
+namespace facet {
+
+enum class JsonKind : uint8_t { kNull, kBool, kInteger, kReal, kString, kArray, kObject };
+
+namespace detail {
+struct JsonStore;
+}
+
+// A view of one value; valid as long as its document lives.
+class JsonValue {
+ public:
+  JsonKind kind() const;
+  bool is_null() const { return kind() == JsonKind::kNull; }
+  bool is_string() const { return kind() == JsonKind::kString; }
+  bool is_integer() const { return kind() == JsonKind::kInteger; }
+  bool is_number() const { return is_integer() || kind() == JsonKind::kReal; }
+  bool is_array() const { return kind() == JsonKind::kArray; }
+  bool is_object() const { return kind() == JsonKind::kObject; }
+
+  // Throw when the value is of another kind. Integers are numbers too; a number is never an integer
+  // when it was written with a fraction or an exponent.
+  bool as_bool() const;
+  int64_t as_int() const;
+  double as_double() const;
+  std::string_view as_string() const;
+
+  // Elements of an array or members of an object.
+  int64_t size() const;
+  JsonValue at(int64_t index) const;         // element of an array
+  JsonValue at(std::string_view key) const;  // member of an object; throws when it is missing
+  std::optional<JsonValue> find(std::string_view key) const;           // nothing when missing
+  std::pair<std::string_view, JsonValue> member(int64_t index) const;  // in file order
+
+  // The member's value, or the fallback when the key is missing or null.
+  bool get_bool(std::string_view key, bool fallback) const;
+  int64_t get_int(std::string_view key, int64_t fallback) const;
+  double get_double(std::string_view key, double fallback) const;
+  std::string get_string(std::string_view key, std::string_view fallback) const;
+
+  // "file: a.b[3]", and an Error of the document's exit code: "file: a.b[3]: message".
+  std::string where() const;
+  [[noreturn]] void reject(const std::string& message) const;
+
+  // for (JsonValue record : array) ...
+  class Iterator {
+   public:
+    Iterator(const detail::JsonStore* store, int64_t node) : store_(store), node_(node) {}
+    JsonValue operator*() const { return JsonValue(store_, node_); }
+    Iterator& operator++() {
+      ++node_;
+      return *this;
+    }
+    bool operator!=(const Iterator& other) const { return node_ != other.node_; }
+
+   private:
+    const detail::JsonStore* store_;
+    int64_t node_;
+  };
+  Iterator begin() const;  // elements of an array
+  Iterator end() const;
+
+ private:
+  friend class JsonDocument;
+  friend struct detail::JsonStore;
+  JsonValue(const detail::JsonStore* store, int64_t node) : store_(store), node_(node) {}
+  [[noreturn]] void wrong_kind(const char* expected) const;
+
+  const detail::JsonStore* store_;
+  int64_t node_;
+};
+
+class JsonDocument {
+ public:
+  static constexpr int kMaxDepth = 64;
+  static constexpr int64_t kDefaultMaxBytes = int64_t{1} << 31;
+
+  // `code`: what a wrong content means to the caller (kConfig for configuration files).
+  static JsonDocument read(const std::string& path, ExitCode code = ExitCode::kBadData,
+                           int64_t max_bytes = kDefaultMaxBytes);
+  // `name` stands for the path in messages.
+  static JsonDocument parse(std::string_view text, const std::string& name,
+                            ExitCode code = ExitCode::kBadData);
+  JsonDocument(JsonDocument&&) noexcept;
+  JsonDocument& operator=(JsonDocument&&) noexcept;
+  ~JsonDocument();
+
+  JsonValue root() const;
+  int64_t memory_bytes() const;
+
+ private:
+  explicit JsonDocument(std::unique_ptr<detail::JsonStore> store);
+  std::unique_ptr<detail::JsonStore> store_;
+};
+
+// Writes one JSON text, indented by two spaces, in the order of the calls:
+//   JsonWriter w; w.begin_object(); w.key("a").value(int64_t{1}); w.end_object(); w.take();
+// Wrong nesting is our bug (ASSERT).
+class JsonWriter {
+ public:
+  void begin_object();
+  void end_object();
+  void begin_array();
+  void end_array();
+  JsonWriter& key(std::string_view name);
+  void value(std::string_view text);
+  void value(const char* text) { value(std::string_view(text)); }
+  void value(int64_t number);
+  void value(double number);  // the shortest text that reads back exactly; finite only
+  void value(bool flag);
+  void null();
+  void value(const JsonValue& copied);  // a whole value of a document
+
+  std::string take();  // the finished text with a newline at its end
+
+ private:
+  void separate();
+  void open(char bracket);
+  void close(char bracket);
+
+  std::string text_;
+  std::vector<char> open_;  // closing brackets to come
+  bool first_ = true;       // no element yet on this level
+  bool after_key_ = false;
+};
+
+}  // namespace facet

@@ -1,0 +1,100 @@
+// safetensors files: 8 bytes of header length, a JSON header, the raw little-endian tensors.
+//
+// The reader trusts nothing: the header is at most 100,000,000 bytes and begins with '{', no key
+// twice, every product checked for overflow, the tensors cover the data without hole or overlap,
+// and the file ends where they end. Data is read by position in pieces (no memory map: a file cut
+// short under our feet is an error message and not a signal).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace facet {
+
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  int64_t begin = 0;  // bytes from the begin of the file
+
+  int64_t numel() const {
+    int64_t n = 1;
+    for (const int64_t size : shape) n *= size;
+    return n;
+  }
+  std::string shape_string() const;  // "(4, 128)"
+};
+
+class SafetensorsFile {
+ public:
+  // Reads and checks the header only. kMissingInput, kBadData.
+  explicit SafetensorsFile(std::string path);
+  ~SafetensorsFile();
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const StoredTensor* find(std::string_view name) const;  // nullptr when there is none
+
+  // Elements [begin, begin+count) of a tensor stored as fp32, bf16 or fp16, converted exactly.
+  void read_f32(std::string_view name, int64_t begin, int64_t count, float* out) const;
+  // The same of a tensor stored as int64 or uint8.
+  void read_i64(std::string_view name, int64_t begin, int64_t count, int64_t* out) const;
+
+ private:
+  void parse_header(const std::string& text, int64_t data_begin, int64_t file_bytes);
+  const StoredTensor& checked_range(std::string_view name, int64_t begin, int64_t count) const;
+  void read_bytes(int64_t offset, int64_t bytes, void* out) const;
+
+  std::string path_;
+  int fd_ = -1;
+  std::map<std::string, StoredTensor, std::less<>> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// The tensors of a model directory: model.safetensors, or all files that
+// model.safetensors.index.json names.
+class TensorDirectory {
+ public:
+  explicit TensorDirectory(std::string directory);
+
+  const std::string& directory() const { return directory_; }
+  std::vector<std::string> names() const;                 // sorted
+  const StoredTensor* find(std::string_view name) const;  // nullptr when there is none
+  const std::string& path_of(std::string_view name) const;
+  void read_f32(std::string_view name, int64_t begin, int64_t count, float* out) const;
+
+ private:
+  void open_index(const std::string& index_path);
+  const SafetensorsFile& file_of(std::string_view name) const;
+
+  std::string directory_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, const SafetensorsFile*, std::less<>> owner_;
+};
+
+// A tensor to be written as fp32. `read` brings elements [begin, begin+count) when their turn
+// comes, so that no second copy of a model is held.
+struct TensorToWrite {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::function<void(int64_t begin, int64_t count, float* out)> read;
+};
+
+// Sorted by name, data aligned to 8 bytes, `__metadata__` {"format": "pt"}, published by rename.
+void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors);
+
+// Bits to value, exact for every pattern (subnormals, infinities, NaN).
+float bf16_to_f32(uint16_t bits);
+float f16_to_f32(uint16_t bits);
+
+}  // namespace facet
