@@ -1,0 +1,63 @@
+// Micro-batches from data sets. Samples are read, decoded and tokenised ahead on host threads; what
+// comes out depends on (seed, epoch, step, rank) only, never on the threads' timing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/bad_samples.h"
+#include "data/batch_source.h"
+#include "data/order.h"
+#include "data/sample_builder.h"
+
+namespace facet {
+
+struct LoaderOptions {
+  int64_t rank = 0;
+  int64_t ranks = 1;
+  int64_t per_device_train_batch_size = 1;
+  int64_t per_device_eval_batch_size = 1;
+  int64_t accumulation = 1;
+  int64_t num_workers = 1;  // 0: samples are prepared inside the fetch
+  int64_t max_num_image_per_sample = 8;
+  BadSamplePolicy bad_samples = BadSamplePolicy::kError;
+  std::string bad_samples_path;  // see BadSampleList
+};
+
+class Loader : public BatchSource {
+ public:
+  // The table and the builder outlive the loader.
+  Loader(const SampleTable& table, const SampleBuilder& builder, const LoaderOptions& options);
+  ~Loader() override;
+
+  int64_t steps_per_epoch() const override;
+  std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) override;
+  int64_t num_evaluation_micro_batches() const override;
+  const MicroBatch& fetch_evaluation(int64_t micro_batch) override;
+  std::span<const int64_t> bad_samples_of_last_fetch() const override;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// What reading the first records of a data set found; for --dry_run and for the check at start.
+struct ProbeReport {
+  std::string dataset;
+  int64_t records = 0;
+  int64_t bad = 0;
+  int64_t tokens = 0;  // an image's place counts as one
+  int64_t labelled_tokens = 0;
+  int64_t images = 0;
+  std::string first_reason;  // of the first bad record
+};
+
+// Prepares up to max_records evenly spaced records of each data set. A data set in which all of
+// them are bad, or none of them has a label to learn from, is an error.
+std::vector<ProbeReport> probe_datasets(const SampleTable& table, const SampleBuilder& builder,
+                                        int64_t max_records);
+
+}  // namespace facet

@@ -1,0 +1,70 @@
+// Recorded micro-batches in one HDF5 file: --dump_batches writes it, --replay trains from it
+// instead of from data sets. Other programs may write such a file too (h5py will do):
+//
+//   attributes of the root group
+//     format           string  "facet micro-batches"
+//     version          int64   1
+//     ranks            int64   N
+//     image_token_id   int64   id that stands at an image's place
+//     image_size       int64   R
+//   step               (M) int64  training step of micro-batch m, from 0, rising by 0 or 1
+//   rank_0 .. rank_{N-1}, each with groups micro_batch_0 .. micro_batch_{M-1}, each with
+//     token_ids          (T) int32      samples one behind the other, without padding
+//     labels             (T) int32      the token's own id where it is to be predicted, else -100
+//     sample_begin       (B+1) int32    from 0 to T
+//     images_per_sample  (B) int32
+//     pixels             (I,3,R,R) fp32 normalised, in the order of their places
+//     sample_ids         (B) int64      may be left out
+//     dataset_of_sample  (B) int32      may be left out
+// A micro-batch may have no samples (B = 0) and no images (I = 0).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/batch_source.h"
+
+namespace facet {
+
+// Keeps copies of the first micro-batches of this rank until they are written.
+class BatchRecorder {
+ public:
+  explicit BatchRecorder(int64_t max_micro_batches) : max_micro_batches_(max_micro_batches) {}
+
+  // Call with every step from 0 on; `full()` says when nothing more is wanted.
+  void record(int64_t step, std::span<const MicroBatch> micro_batches);
+  bool full() const { return static_cast<int64_t>(batches_.size()) >= max_micro_batches_; }
+  // Rank 0 makes the file, every other rank adds its group. The ranks must call in rank order, one
+  // after another.
+  void write(const std::string& path, int64_t rank, int64_t ranks) const;
+
+ private:
+  int64_t max_micro_batches_;
+  std::vector<MicroBatch> batches_;
+  std::vector<int64_t> steps_;
+};
+
+// Reads one rank's micro-batches. An epoch is one pass over the file.
+class Replay : public BatchSource {
+ public:
+  Replay(const std::string& path, int64_t rank, int64_t ranks);
+  ~Replay() override;
+
+  int64_t steps_per_epoch() const override;
+  std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) override;
+  int64_t num_evaluation_micro_batches() const override { return 0; }
+  const MicroBatch& fetch_evaluation(int64_t micro_batch) override;
+  std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
+
+  int32_t image_token_id() const;
+  int32_t image_size() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace facet
