@@ -85,7 +85,7 @@ format: ## clang-format the tree
 
 lint: ## layering and formatting
 	@scripts/check_layers.sh
-	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run -Werror
+	@scripts/check_format.sh
 
 clean: ## remove what was built
 	@rm -rf $(BUILD)

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs what the build needs and is missing, from the distribution's packages: only as root on Debian or Ubuntu, after
+# printing the list. FACET_INSTALL=0 only prints. Elsewhere it says what to install or which modules to load.
+set -euo pipefail
+
+packages=(
+  build-essential make pkg-config        # compiler and build
+  libopenmpi-dev openmpi-bin             # MPI
+  libhdf5-openmpi-dev                    # HDF5, parallel build
+  libboost-program-options-dev           # command line
+  libdnnl-dev                            # oneDNN: matrix products on the CPU
+  libsentencepiece-dev                   # tokenizer
+  nlohmann-json3-dev libfmt-dev libxxhash-dev
+  libjpeg-dev libpng-dev zlib1g-dev      # images
+  libgtest-dev                           # tests
+  clang-format                           # make lint, part of make check
+)
+
+# Everything there already? Ask the compiler, not the package manager: modules and hand-made installs count.
+have_all() {
+  command -v "${CXX:-mpicxx}" mpirun make clang-format >/dev/null 2>&1 || return 1
+  local hdf5_flags
+  hdf5_flags=$(pkg-config --cflags hdf5-openmpi 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null || true)
+  # shellcheck disable=SC2086
+  "${CXX:-mpicxx}" -std=c++20 ${HDF5_CFLAGS:-$hdf5_flags} ${CXXFLAGS:-} -fsyntax-only -x c++ - >/dev/null 2>&1 <<'SOURCE'
+#include <boost/program_options.hpp>
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+#include <hdf5.h>
+#include <mpi.h>
+#include <nlohmann/json.hpp>
+#include <oneapi/dnnl/dnnl.h>
+#include <png.h>
+#include <sentencepiece_processor.h>
+#include <stdio.h>
+#include <jpeglib.h>
+#include <xxhash.h>
+#include <zlib.h>
+SOURCE
+}
+
+have_all && exit 0
+
+os=$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${ID_LIKE:-}")
+case "$os" in
+  *debian* | *ubuntu*) debian=1 ;;
+  *) debian=0 ;;
+esac
+
+if [ "$debian" = 1 ]; then
+  missing=()
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  echo "packages needed: ${missing[*]:-none of the list is missing, but a compile check failed}"
+  if [ "${FACET_INSTALL:-1}" = 0 ] || [ "$(id -u)" != 0 ]; then
+    echo "install them with: apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y -q --no-install-recommends "${missing[@]}" ||
+    { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; }
+  have_all && exit 0
+  echo "the packages are installed, but the compile check still fails; run this for the reason:" >&2
+  echo "  echo '#include <hdf5.h>' | mpicxx \$(pkg-config --cflags hdf5-openmpi) -fsyntax-only -x c++ -" >&2
+  exit 1
+fi
+
+cat >&2 <<'TEXT'
+This is not Debian or Ubuntu, so nothing is installed. facet needs, with development files:
+  a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
+  Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, nlohmann-json 3.11, fmt, xxHash, libjpeg-turbo, libpng, zlib,
+  GoogleTest and clang-format (tests only)
+On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost
+and put paths that the compiler does not find by itself into config.mk, for example:
+  CXXFLAGS    = -I/apps/onednn/include
+  LDFLAGS     = -L/apps/onednn/lib
+  HDF5_CFLAGS = -I/apps/hdf5/include
+  HDF5_LIBS   = -L/apps/hdf5/lib -lhdf5
+TEXT
+exit 1

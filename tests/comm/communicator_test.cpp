@@ -1,0 +1,90 @@
+// Run with 1, 2 and 3 ranks (scripts/run_tests.sh).
+#include "comm/communicator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/rng.h"
+#include "comm/session.h"
+
+namespace facet {
+namespace {
+
+std::vector<float> values_of(int rank, size_t count) {
+  RandomStream stream(1, "test", static_cast<uint64_t>(rank));
+  std::vector<float> values(count);
+  for (float& value : values) value = (stream.uniform() - 0.5f) * 1000;
+  return values;
+}
+
+TEST(Communicator, AllReduceAddsInRankOrder) {
+  Communicator world(MPI_COMM_WORLD);
+  // 1 element, sizes that no rank count divides, more than one exchange block.
+  for (const size_t count : {size_t{1}, size_t{7}, size_t{65537}, size_t{400001}}) {
+    std::vector<float> expected = values_of(0, count);
+    for (int rank = 1; rank < world.size(); ++rank) {
+      const std::vector<float> part = values_of(rank, count);
+      for (size_t i = 0; i < count; ++i) expected[i] += part[i];
+    }
+    std::vector<float> mine = values_of(world.rank(), count);
+    world.all_reduce_sum(Tensor(mine.data(), {static_cast<int64_t>(count)}, DType::kF32));
+    EXPECT_EQ(mine, expected) << count << " elements";
+  }
+}
+
+TEST(Communicator, CountsTheElementsItSends) {
+  Communicator world(MPI_COMM_WORLD);
+  const int64_t count = 3 * 2 * 1000;
+  std::vector<float> x(static_cast<size_t>(count));
+  world.all_reduce_sum(Tensor(x.data(), {count}, DType::kF32));
+  // SPEC 7, stage 0: 2 Psi (N-1)/N elements a rank.
+  EXPECT_EQ(world.elements_sent(), 2 * count * (world.size() - 1) / world.size());
+}
+
+TEST(Communicator, SmallValues) {
+  Communicator world(MPI_COMM_WORLD);
+  const int n = world.size();
+  EXPECT_EQ(world.sum(static_cast<double>(world.rank() + 1)), n * (n + 1) / 2.0);
+  EXPECT_EQ(world.sum(int64_t{world.rank() + 1}), n * (n + 1) / 2);
+  EXPECT_EQ(world.max(int64_t{world.rank()}), n - 1);
+  const std::vector<std::string> names = world.all_gather("rank " + std::to_string(world.rank()));
+  ASSERT_EQ(names.size(), static_cast<size_t>(n));
+  EXPECT_EQ(names.back(), "rank " + std::to_string(n - 1));
+  std::vector<float> x(5, static_cast<float>(world.rank()));
+  world.broadcast(Tensor(x.data(), {5}, DType::kF32), n - 1);
+  EXPECT_EQ(x, std::vector<float>(5, static_cast<float>(n - 1)));
+}
+
+TEST(Collectively, AnErrorOnOneRankEndsAll) {
+  Communicator world(MPI_COMM_WORLD);
+  const int guilty = world.size() - 1;
+  try {
+    collectively(world, [&] {
+      if (world.rank() == guilty) fail(ExitCode::kMissingInput, "no such file");
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const CollectiveError& error) {
+    EXPECT_EQ(error.code(), ExitCode::kMissingInput);
+    const std::string text = error.what();
+    EXPECT_NE(text.find("no such file"), std::string::npos) << text;
+    if (world.size() > 1) {
+      EXPECT_EQ(text.find("rank " + std::to_string(guilty)), 0u) << text;
+    }
+  }
+  collectively(world, [] {});  // and the ranks are still in step
+}
+
+TEST(Collectively, TheSameErrorEverywhereNamesNoRank) {
+  Communicator world(MPI_COMM_WORLD);
+  try {
+    collectively(world, [] { fail(ExitCode::kUsage, "bad option"); });
+    FAIL() << "nothing was thrown";
+  } catch (const CollectiveError& error) {
+    EXPECT_STREQ(error.what(), "bad option");
+  }
+}
+
+}  // namespace
+}  // namespace facet
