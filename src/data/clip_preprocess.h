@@ -1,0 +1,48 @@
+// From a decoded image to the pixels that a CLIP vision encoder reads: the steps of Transformers'
+// CLIPImageProcessor (the slow, Pillow one), to the last bit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "data/image.h"
+
+namespace facet {
+
+// What preprocessor_config.json says; the defaults are CLIPImageProcessor's.
+struct ClipPreprocessConfig {
+  bool do_resize = true;
+  bool do_rescale = true;
+  bool do_normalize = true;
+  int64_t shortest_edge = 224;  // the short side after resizing
+  int64_t crop_size = 224;      // R: height and width of the centre crop
+  double rescale_factor = 1.0 / 255.0;
+  std::array<double, 3> image_mean = {0.48145466, 0.4578275, 0.40821073};
+  std::array<double, 3> image_std = {0.26862954, 0.26130258, 0.27577711};
+};
+
+// Reads DIRECTORY/preprocessor_config.json. Settings that ask for other arithmetic (another filter,
+// a crop that isn't square, no crop at all) end in an error.
+ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
+
+class ClipPreprocessor {
+ public:
+  // image_size > 0 (--image_size) replaces both the short side and the crop.
+  explicit ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size = 0);
+
+  int64_t image_size() const { return config_.crop_size; }  // R
+
+  // Resized and cropped, still 8 bits: (R, R, 3). Where the image is smaller than the crop it is
+  // surrounded by zeros.
+  RgbImage resize_and_crop(const RgbImage& image) const;
+
+  // Writes pixels_3RR: channels first, rescaled and normalised.
+  void operator()(const RgbImage& image, float* pixels_3RR) const;
+
+ private:
+  ClipPreprocessConfig config_;
+  std::array<std::array<float, 256>, 3> value_of_byte_;  // the arithmetic of every possible byte
+};
+
+}  // namespace facet

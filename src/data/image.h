@@ -1,0 +1,32 @@
+// Decoding of JPEG and PNG files into 8-bit RGB, with the same pixels as Pillow's
+// Image.open(file).convert("RGB"): alpha is dropped (not blended), gray and palette are expanded,
+// 16-bit colour keeps its high byte, an EXIF orientation is ignored.
+//
+// Anything else (CMYK, 16-bit gray, a truncated or damaged file, another format) throws
+// Error(ExitCode::kBadData): the caller counts it as a bad sample. Safe to call from many threads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace facet {
+
+struct RgbImage {
+  int64_t width = 0;
+  int64_t height = 0;
+  std::vector<uint8_t> pixels;  // (height, width, 3)
+};
+
+// Pillow's own bound against decompression bombs: 2 * (1024^3 / 4 / 3).
+constexpr int64_t kDefaultMaxImagePixels = 178'956'970;
+
+// `name` stands in error messages. width * height is compared with max_pixels after the header is
+// read and before anything is decompressed or allocated.
+RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t max_pixels);
+
+// The same from a file; a file that can't be read is ExitCode::kMissingInput.
+RgbImage load_image(const std::string& path, int64_t max_pixels);
+
+}  // namespace facet

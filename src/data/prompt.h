@@ -1,0 +1,64 @@
+// From the rounds of a conversation to token ids and labels.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/tokenizer.h"
+
+namespace facet {
+
+// One question and its answer. The round's images stand before its question.
+struct Round {
+  std::string question;
+  std::string answer;
+  int64_t num_images = 0;
+};
+
+struct TokenizedSample {
+  std::vector<int32_t> token_ids;  // (T) an image's place holds one <image> token
+  std::vector<int32_t> labels;     // (T) ids of answers and their EOS, else kIgnoredLabel
+  int64_t num_rounds = 0;          // rounds kept; the others did not fit
+  int64_t num_images = 0;          // images of the rounds kept: the first ones of the sample
+};
+
+struct PromptConfig {
+  PromptStyle style = PromptStyle::kCorrect;
+  std::string system_text;   // see prompt_texts.h; stands before the first round
+  int64_t image_tokens = 0;  // S: what one image's place grows to in the model
+  int64_t max_seq_len = 0;   // bound on L = T + num_images * (S - 1)
+};
+
+class PromptBuilder {
+ public:
+  // The tokenizer must outlive the builder.
+  PromptBuilder(const Tokenizer& tokenizer, PromptConfig config);
+
+  // Rounds that exceed max_seq_len are dropped from the end with their images. A bad sample (no
+  // round, empty answer, text that isn't UTF-8, `<image>` inside a text, first round too long) is
+  // Error(ExitCode::kBadData).
+  TokenizedSample tokenize(std::span<const Round> rounds) const;
+
+  // Everything of a round that stands before its answer, for generation. `round` counts from 0;
+  // images_before is the number of images in the earlier rounds. A conversation goes on as
+  // prompt(0), answer ids, EOS, prompt(1), ...
+  std::vector<int32_t> round_prompt(std::string_view question, int64_t num_images, int64_t round,
+                                    int64_t images_before) const;
+
+ private:
+  TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before) const;
+  TokenizedSample tokenize_round_jointly(const Round& round, int64_t index,
+                                         int64_t images_before) const;
+  std::string prompt_text(std::string_view question, int64_t num_images, int64_t round,
+                          int64_t images_before) const;
+  std::vector<int32_t> encode_prompt(std::string_view text, int64_t images_before) const;
+  void number_image_headers(std::vector<int32_t>& ids, int64_t count, int64_t images_before) const;
+
+  const Tokenizer& tokenizer_;
+  PromptConfig config_;
+};
+
+}  // namespace facet

@@ -1,0 +1,57 @@
+// SentencePiece tokenizer of a LLaMA model directory plus the tokens that mark images, with the ids
+// of Transformers' LlamaTokenizer(legacy=True): text is split at the special tokens, and every
+// piece between them is encoded by itself, with its own leading space mark.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace facet {
+
+// Whose prompts and token ids are reproduced (--compat).
+enum class PromptStyle : uint8_t { kCorrect, kVisualChat };
+
+class Tokenizer {
+ public:
+  // Reads DIRECTORY/tokenizer.model and, if it is there, DIRECTORY/added_tokens.json; then adds
+  // `### Image:` and `<image>` (kVisualChat: and an unused `<PAD>`), in this order, behind the
+  // vocabulary. A token that the directory already has keeps its id.
+  Tokenizer(const std::string& directory, PromptStyle style);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+
+  // Ids of `text`, without BOS. Special tokens that are spelt out in the text become their ids.
+  std::vector<int32_t> encode(std::string_view text) const;
+  // Text of generated ids; special tokens are left out.
+  std::string decode(std::span<const int32_t> ids) const;
+
+  int64_t vocab_size() const;  // V: added tokens included
+  // Vocabulary without the tokens that this constructor added: rows of the model's embedding.
+  int64_t base_vocab_size() const;
+  int32_t bos_id() const;
+  int32_t eos_id() const;
+  int32_t pad_id() const { return eos_id(); }
+  int32_t image_header_id() const;  // `### Image:`
+  int32_t image_id() const;         // `<image>`
+
+  struct AddedToken {
+    std::string text;
+    int32_t id;
+  };
+  // All tokens outside tokenizer.model in the order of their ids: the content of added_tokens.json.
+  const std::vector<AddedToken>& added_tokens() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+inline constexpr std::string_view kImageHeaderText = "### Image:";
+inline constexpr std::string_view kImageText = "<image>";
+
+}  // namespace facet
