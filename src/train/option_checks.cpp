@@ -1,0 +1,110 @@
+// What the words say together: choices that this version does not have, and choices that can't
+// stand together.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+
+#include "base/check.h"
+#include "train/option_table.h"
+
+namespace facet {
+
+namespace {
+
+class Findings {
+ public:
+  void unless(bool fine, std::string wrong) {
+    if (!fine) list_.push_back(std::move(wrong));
+  }
+  std::vector<std::string> take() { return std::move(list_); }
+
+ private:
+  std::vector<std::string> list_;
+};
+
+bool is_all_or_count(const std::string& word) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
+  return word == "all" || (error == std::errc() && end == word.data() + word.size() && count > 0);
+}
+
+void check_data(const Options& o, Findings& found) {
+  const size_t sets = o.dataset_names.size();
+  found.unless(std::set<std::string>(o.dataset_names.begin(), o.dataset_names.end()).size() == sets,
+               "--dataset_names names a data set twice");
+  found.unless(
+      o.dataset_samples.size() == 1 || o.dataset_samples.size() == sets,
+      fmt::format("--dataset_samples has {} values for {} data sets; give one, or one each",
+                  o.dataset_samples.size(), sets));
+  found.unless(
+      o.dataset_concatenate_samples.size() == 1 || o.dataset_concatenate_samples.size() == sets,
+      fmt::format("--dataset_concatenate_samples has {} values for {} data sets; give one, or one "
+                  "each",
+                  o.dataset_concatenate_samples.size(), sets));
+  for (const std::string& word : o.dataset_samples)
+    found.unless(is_all_or_count(word),
+                 fmt::format("--dataset_samples: '{}' is neither all nor a count above 0", word));
+}
+
+void check_training(const Options& o, Findings& found) {
+  found.unless(!o.output_dir.empty() || o.dry_run, "--output_dir is missing");
+  if (o.only_optimize_lora) {
+    found.unless(o.unfreeze.empty(),
+                 "--only_optimize_lora freezes what --unfreeze would train; leave one out");
+    found.unless(o.lang_lora_dim > 0 || o.vis_lora_dim > 0,
+                 "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0");
+  }
+  found.unless(o.replay.empty() || o.dump_batches == 0,
+               "--dump_batches would record what --replay plays; leave one out");
+  found.unless(o.num_warmup_steps <= 1 || o.num_warmup_steps == std::floor(o.num_warmup_steps),
+               fmt::format("--num_warmup_steps {} is neither a share (up to 1) nor a whole number "
+                           "of steps",
+                           o.num_warmup_steps));
+  found.unless(o.adam_betas.size() == 2,
+               fmt::format("--adam_betas takes two values, not {}", o.adam_betas.size()));
+  for (const double beta : o.adam_betas)
+    found.unless(beta < 1, fmt::format("--adam_betas: {} is not below 1", beta));
+  found.unless(o.data_train_split_ratio > 0,
+               "--data_train_split_ratio 0 leaves nothing to train on");
+}
+
+void check_generation(const Options& o, Findings& found) {
+  found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
+  found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
+               "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
+               "drawn");
+  found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
+}
+
+}  // namespace
+
+std::vector<std::string> not_built_choices(Command command, const Options& options) {
+  std::vector<std::string> choices;
+  for (const OptionField& field : option_table()) {
+    if (!field.known_to(command)) continue;
+    const std::vector<std::string> words = option_words(field, options);
+    const bool unbuilt_option =
+        field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});
+    if (unbuilt_option) {
+      choices.push_back(field.is_flag() ? fmt::format("--{}", field.name)
+                                        : fmt::format("--{} {}", field.name, words[0]));
+      continue;
+    }
+    for (const std::string& word : words)
+      if (!field.built.empty() &&
+          std::find(field.built.begin(), field.built.end(), word) == field.built.end())
+        choices.push_back(fmt::format("--{} {}", field.name, word));
+  }
+  return choices;
+}
+
+std::vector<std::string> contradictions(Command command, const Options& options) {
+  Findings found;
+  if (command != Command::kGenerate) check_data(options, found);
+  if (command == Command::kTrain) check_training(options, found);
+  if (command == Command::kGenerate) check_generation(options, found);
+  return found.take();
+}
+
+}  // namespace facet
