@@ -14,11 +14,16 @@ namespace facet {
 
 class VisionBlock {
  public:
+  // How the parameters start when no file brings them.
+  struct Start {
+    Init linear = Init::kNone;
+    Init norm_weight = Init::kNone;
+    Init norm_bias = Init::kNone;
+  };
   // Declares root + path + {layer_norm1, self_attn.{q,k,v,out}_proj, layer_norm2, mlp.{fc1,fc2}}.
-  // `path` ends with a dot and is what LoRA's module name is looked for in.
+  // Both end with a dot; `path` is where LoRA's module name is looked for.
   VisionBlock(ParamTable& table, const std::string& root, const std::string& path,
-              const ClipVisionConfig& config, const LoraConfig& lora, Init linear_init,
-              Init norm_weight_init, Init norm_bias_init);
+              const ClipVisionConfig& config, const LoraConfig& lora, const Start& start);
 
   // What backward needs besides the block's input; N = images * tokens of an image.
   struct Saved {
@@ -26,8 +31,8 @@ class VisionBlock {
     LayerNorm::Saved norm1;
     Tensor qkv;  // (N,3C)
     PackedLinear::Saved qkv_saved;
-    Tensor lse;       // (1,H,N)
     Tensor attended;  // (N,C) attention's output before out_proj
+    Tensor lse;       // (1,H,N)
     PackedLinear::Saved out_saved;
     Tensor middle;   // (N,C) x after attention
     Tensor normed2;  // (N,C) ln2(middle)
@@ -37,16 +42,17 @@ class VisionBlock {
     PackedLinear::Saved fc1_saved;
     PackedLinear::Saved fc2_saved;
   };
-  // y, x (N,C), y is not x. Everything in `saved` comes from the arena and stays there; null: all
-  // scratch is given back.
-  void forward(Context& ctx, Tensor y, Tensor x, const AttentionPlan& plan, Saved* saved) const;
-  // dx (N,C) overwritten, may be absent and may not be dy; dy (N,C) is overwritten as scratch.
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const AttentionPlan& plan,
+  // y, x (N,C), y is not x. `saved` points into the arena; without `keep` the arena is as before.
+  void forward(Context& ctx, Tensor y, Tensor x, const AttentionPlan& plan, Saved& saved,
+               Keep keep) const;
+  // dx (N,C): on entry the gradient of the output, on return that of the input x.
+  void backward(Context& ctx, Tensor dx, Tensor x, const AttentionPlan& plan,
                 const Saved& saved) const;
 
  private:
-  void attention_backward(Context& ctx, Tensor dx, Tensor dmiddle, Tensor x,
-                          const AttentionPlan& plan, const Saved& saved) const;
+  void mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const;
+  void attention_backward(Context& ctx, Tensor dx, Tensor x, const AttentionPlan& plan,
+                          const Saved& saved) const;
 
   int64_t width_;
   int64_t mlp_width_;

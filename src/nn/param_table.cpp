@@ -37,6 +37,29 @@ void draw_uniform(Tensor value, double bound, RandomStream stream) {
     data[i] = static_cast<float>(bound * (2.0 * static_cast<double>(stream.uniform()) - 1.0));
 }
 
+// Row y*g+x: the first D/2 channels encode x, the last D/2 y, each as [sin | cos] of the position
+// divided by 10000^(i/(D/4)).
+void fill_sin_cos_grid(Tensor value) {
+  const int64_t grid = std::llround(std::sqrt(static_cast<double>(value.rows())));
+  const int64_t quarter = value.cols() / 4;
+  ASSERT(grid * grid == value.rows() && quarter * 4 == value.cols(), "{} is not a square grid",
+         value.shape_string());
+  for (int64_t row = 0; row < value.rows(); ++row) {
+    const int64_t places[2] = {row % grid, row / grid};
+    float* out = value.f32() + row * value.row_stride();
+    for (const int64_t place : places) {
+      for (int64_t i = 0; i < quarter; ++i) {
+        const double angle =
+            static_cast<double>(place) /
+            std::pow(10000.0, static_cast<double>(i) / static_cast<double>(quarter));
+        out[i] = static_cast<float>(std::sin(angle));
+        out[quarter + i] = static_cast<float>(std::cos(angle));
+      }
+      out += 2 * quarter;
+    }
+  }
+}
+
 }  // namespace
 
 int ParamTable::begin_unit(std::string name) {
@@ -168,6 +191,7 @@ void ParamTable::draw(Param& param, uint64_t seed) {
       draw_uniform(param.value,
                    std::sqrt(6.0 / static_cast<double>(param.shape[0] + param.shape[1])), stream);
       return;
+    case Init::kSinCosGrid: fill_sin_cos_grid(param.value); return;
     case Init::kNone:
       fail(ExitCode::kBadData,
            "parameter {} is in none of the model files and has no rule to be drawn by; give a "

@@ -28,6 +28,7 @@ enum class Init : uint8_t {
   kNormal002,      // normal, std 0.02
   kUniformFanIn,   // uniform within 1/sqrt(fan_in); fan_in is Param::fan_in
   kXavierUniform,  // uniform within sqrt(6/(fan_in+fan_out)) of the 2-D shape
+  kSinCosGrid,     // not random: 2-D sin-cos positions of a square grid, (g*g,D), D = 4n
   kNone,           // must come from a file: drawing it is an error
 };
 

@@ -1,0 +1,263 @@
+#include "model/clip_vision.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+const char* const kRoot = "vis_encoder.";
+const char* const kEmbeddings = "vis_encoder.vision_model.embeddings.";
+
+// The blocks whose outputs make the feature: -1 is the last one's, -2 the one before it, ...
+int64_t used_blocks(const VlmConfig& config) {
+  const int64_t layers = config.vision.num_hidden_layers;
+  const int64_t used = layers + 1 + config.vision_feature_layer;
+  CHECK(config.vision_feature_layer < 0 && used >= 1, ExitCode::kConfig,
+        "--vision_feature_layer {} does not exist: the vision encoder has {} layers, counted from "
+        "-1 (the last) down to {}",
+        config.vision_feature_layer, layers, -layers);
+  return used;
+}
+
+int64_t patches_of(const VlmConfig& config) {
+  const ClipVisionConfig& vision = config.vision;
+  CHECK(vision.patch_size > 0 && config.image_size > 0 &&
+            config.image_size % vision.patch_size == 0 &&
+            vision.image_size % vision.patch_size == 0,
+        ExitCode::kConfig,
+        "image sizes {} (wanted) and {} (of the model) must be multiples of the patch size {}; "
+        "choose another --image_size",
+        config.image_size, vision.image_size, vision.patch_size);
+  CHECK(vision.num_attention_heads > 0 && vision.hidden_size % vision.num_attention_heads == 0,
+        ExitCode::kConfig, "the vision encoder's width {} is not a multiple of its {} heads",
+        vision.hidden_size, vision.num_attention_heads);
+  const int64_t grid = config.image_size / vision.patch_size;
+  return grid * grid;
+}
+
+Tensor grad_of(const Param* param) { return param->trained ? param->grad : Tensor(); }
+
+bool any_trained(const ParamUnit& unit) {
+  return std::any_of(unit.params.begin(), unit.params.end(),
+                     [](const Param* param) { return param->trained; });
+}
+
+}  // namespace
+
+ClipVision::ClipVision(ParamTable& table, const VlmConfig& config)
+    : config_(config.vision),
+      patches_(patches_of(config)),
+      with_class_token_(config.vision_tokens() > patches_),
+      recompute_(config.recompute),
+      num_used_(used_blocks(config)),
+      table_(table),
+      embeddings_unit_(table.begin_unit("vis_encoder.embeddings")),
+      class_embedding_(table.add(std::string(kEmbeddings) + "class_embedding",
+                                 {config_.hidden_size}, ParamRole::kEmbedding, Init::kNone)),
+      patch_embedding_(table.add(std::string(kEmbeddings) + "patch_embedding.weight",
+                                 {config_.hidden_size, 3, config_.patch_size, config_.patch_size},
+                                 ParamRole::kWeight, Init::kNone)),
+      position_embedding_(table.add(std::string(kEmbeddings) + "position_embedding.weight",
+                                    {1 + config_.grid() * config_.grid(), config_.hidden_size},
+                                    ParamRole::kEmbedding, Init::kNone)),
+      pre_norm_(table, std::string(kRoot) + "vision_model.pre_layrnorm", config_.hidden_size,
+                config_.layer_norm_eps) {
+  // The feature does not pass post_layernorm: no gradient ever reaches it.
+  for (const char* name : {"weight", "bias"}) {
+    const ParamRole role = name[0] == 'w' ? ParamRole::kNormWeight : ParamRole::kBias;
+    table
+        .add(std::string(kRoot) + "vision_model.post_layernorm." + name, {config_.hidden_size},
+             role, Init::kNone)
+        ->constant = true;
+  }
+  declare_blocks(table, config.vis_lora);
+}
+
+void ClipVision::declare_blocks(ParamTable& table, const LoraConfig& lora) {
+  for (int64_t n = 0; n < config_.num_hidden_layers; ++n) {
+    block_units_.push_back(table.begin_unit("vis_encoder.layers." + std::to_string(n)));
+    blocks_.emplace_back(table, kRoot, "vision_model.encoder.layers." + std::to_string(n) + ".",
+                         config_, n < num_used_ ? lora : LoraConfig(), VisionBlock::Start());
+    if (n < num_used_) continue;
+    for (Param* param : table.units()[static_cast<size_t>(block_units_.back())].params)
+      param->constant = true;
+  }
+  block_inputs_.resize(blocks_.size());
+  block_saved_.resize(blocks_.size());
+}
+
+int64_t ClipVision::lowest_trained() const {
+  const auto trained = [&](int unit) {
+    return any_trained(table_.units()[static_cast<size_t>(unit)]);
+  };
+  if (trained(embeddings_unit_)) return -1;
+  for (int64_t n = 0; n < num_used_; ++n)
+    if (trained(block_units_[static_cast<size_t>(n)])) return n;
+  return num_used_;
+}
+
+bool ClipVision::needs_backward() const { return lowest_trained() < num_used_; }
+
+Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
+  pixels_ = pixels;
+  images_ = pixels.size(0);
+  make_full_plan(plan_, images_, tokens(), tokens());
+  const int64_t lowest = keep == Keep::kForBackward ? lowest_trained() : num_used_;
+  const int64_t rows = images_ * tokens(), width = config_.hidden_size;
+  const Tensor features = ctx.arena.tensor({with_class_token_ ? rows : images_ * patches_, width});
+  const Arena::Mark mark = ctx.arena.mark();
+  const Tensor x = with_class_token_ ? features : ctx.arena.tensor({rows, width});
+  if (lowest == num_used_)
+    run_below(ctx, num_used_, x);
+  else
+    run_kept(ctx, lowest, x);
+  for (int64_t i = 0; i < images_ && !with_class_token_; ++i)
+    ctx.ops.copy(features.row_block(i * patches_, patches_), without_class_token(x, i));
+  if (lowest == num_used_) ctx.arena.release(mark);
+  return features;
+}
+
+Tensor ClipVision::without_class_token(const Tensor& rows, int64_t image) const {
+  return rows.row_block(image * tokens() + 1, patches_);
+}
+
+// x = the input of block `end`; nothing else stays in the arena.
+void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
+  ArenaScope scope(ctx.arena);
+  const Tensor other = ctx.arena.tensor({x.rows(), x.cols()});
+  Tensor from = end % 2 == 0 ? x : other;
+  Tensor to = end % 2 == 0 ? other : x;
+  run_embeddings(ctx, from, Keep::kNothing);
+  for (int64_t n = 0; n < end; ++n) {
+    run_block(ctx, n, to, from, Keep::kNothing);
+    std::swap(to, from);
+  }
+}
+
+// result = the feature; from block `lowest` on (-1: the embeddings too) backward finds what it
+// needs, with recompute the blocks' inputs.
+void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
+  Tensor x = ctx.arena.tensor({result.rows(), result.cols()});
+  if (lowest < 0)
+    run_embeddings(ctx, x, Keep::kForBackward);
+  else
+    run_below(ctx, lowest, x);
+  for (int64_t n = std::max<int64_t>(lowest, 0); n < num_used_; ++n) {
+    const Tensor y = n + 1 == num_used_ ? result : ctx.arena.tensor({result.rows(), result.cols()});
+    block_inputs_[static_cast<size_t>(n)] = x;
+    run_block(ctx, n, y, x, recompute_ ? Keep::kNothing : Keep::kForBackward);
+    x = y;
+  }
+}
+
+void ClipVision::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep) {
+  const size_t n = static_cast<size_t>(block);
+  ctx.hooks.before(block_units_[n], Phase::kForward);
+  if (images_ > 0) blocks_[n].forward(ctx, y, x, plan_, block_saved_[n], keep);
+  ctx.hooks.after(block_units_[n], Phase::kForward);
+}
+
+void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
+  const Arena::Mark mark = ctx.arena.mark();
+  ctx.hooks.before(embeddings_unit_, Phase::kForward);
+  if (images_ > 0) {
+    embedded_ = ctx.arena.tensor({x.rows(), x.cols()});
+    {
+      ArenaScope scope(ctx.arena);
+      const Tensor patches = ctx.arena.tensor({images_ * patches_, patch_embedding_->value.cols()});
+      const Tensor projected = ctx.arena.tensor({images_ * patches_, config_.hidden_size});
+      ctx.ops.patch_rows_forward(patches, pixels_, config_.patch_size);
+      ctx.ops.linear_forward(projected, patches, patch_embedding_->value, Tensor(), Tensor());
+      ctx.ops.vision_embed_forward(embedded_, projected, class_embedding_->value, positions(ctx));
+    }
+    pre_norm_.forward(ctx, x, embedded_, &pre_norm_saved_);
+  }
+  ctx.hooks.after(embeddings_unit_, Phase::kForward);
+  if (keep == Keep::kNothing) ctx.arena.release(mark);
+}
+
+Tensor ClipVision::positions(Context& ctx) const {
+  const Tensor stored = position_embedding_->value;
+  if (stored.rows() == tokens()) return stored;
+  const Tensor resized = ctx.arena.tensor({tokens(), stored.cols()});
+  ctx.ops.copy(resized.row_block(0, 1), stored.row_block(0, 1));
+  ctx.ops.resize_positions_forward(resized.row_block(1, patches_),
+                                   stored.row_block(1, stored.rows() - 1));
+  return resized;
+}
+
+void ClipVision::backward(Context& ctx, Tensor dfeatures) {
+  if (images_ == 0 || !needs_backward()) return walk_backward(ctx, Tensor());
+  if (with_class_token_) return walk_backward(ctx, dfeatures);
+  ArenaScope scope(ctx.arena);
+  const Tensor dx = ctx.arena.tensor({images_ * tokens(), config_.hidden_size});
+  ctx.ops.fill(dx, 0);
+  for (int64_t i = 0; i < images_; ++i)
+    ctx.ops.copy(without_class_token(dx, i), dfeatures.row_block(i * patches_, patches_));
+  walk_backward(ctx, dx);
+}
+
+void ClipVision::skip_backward(Context& ctx) { walk_backward(ctx, Tensor()); }
+
+// dx: the gradient of the feature, the class token included; undefined: only the hooks.
+void ClipVision::walk_backward(Context& ctx, Tensor dx) {
+  const int64_t lowest = lowest_trained();
+  for (int64_t n = config_.num_hidden_layers - 1; n >= 0; --n) {
+    if (n < num_used_ && n >= lowest) block_backward(ctx, n, dx);
+    ctx.hooks.gradients_ready(block_units_[static_cast<size_t>(n)]);
+  }
+  if (lowest < 0) {
+    ctx.hooks.before(embeddings_unit_, Phase::kBackward);
+    if (dx.defined()) embeddings_backward(ctx, dx);
+    ctx.hooks.after(embeddings_unit_, Phase::kBackward);
+  }
+  ctx.hooks.gradients_ready(embeddings_unit_);
+}
+
+void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
+  ArenaScope scope(ctx.arena);
+  const size_t n = static_cast<size_t>(block);
+  ctx.hooks.before(block_units_[n], Phase::kBackward);
+  if (recompute_) {
+    ctx.hooks.before(block_units_[n], Phase::kRecompute);
+    if (dx.defined()) {
+      const Tensor y = ctx.arena.tensor({dx.rows(), dx.cols()});
+      blocks_[n].forward(ctx, y, block_inputs_[n], plan_, block_saved_[n], Keep::kForBackward);
+    }
+    ctx.hooks.after(block_units_[n], Phase::kRecompute);
+  }
+  if (dx.defined()) blocks_[n].backward(ctx, dx, block_inputs_[n], plan_, block_saved_[n]);
+  ctx.hooks.after(block_units_[n], Phase::kBackward);
+}
+
+void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
+  ArenaScope scope(ctx.arena);
+  const Tensor dembedded = ctx.arena.tensor({dx.rows(), dx.cols()});
+  pre_norm_.backward(ctx, dembedded, dx, embedded_, pre_norm_saved_, Tensor());
+  const Tensor dprojected = ctx.arena.tensor({images_ * patches_, config_.hidden_size});
+  Tensor dposition = grad_of(position_embedding_);
+  const bool resized = dposition.defined() && dposition.rows() != tokens();
+  if (resized) {
+    dposition = ctx.arena.tensor({tokens(), config_.hidden_size});
+    ctx.ops.fill(dposition, 0);
+  }
+  ctx.ops.vision_embed_backward(dprojected, grad_of(class_embedding_), dposition, dembedded);
+  if (resized) position_backward(ctx, dposition);
+  if (!patch_embedding_->trained) return;
+  const Tensor patches = ctx.arena.tensor({images_ * patches_, patch_embedding_->value.cols()});
+  ctx.ops.patch_rows_forward(patches, pixels_, config_.patch_size);
+  ctx.ops.linear_backward_weight(patch_embedding_->grad, Tensor(), dprojected, patches);
+}
+
+// From the resized positions (1+P,C) back to the stored grid; the class position is never resized.
+void ClipVision::position_backward(Context& ctx, Tensor dposition) {
+  const Tensor grad = position_embedding_->grad;
+  ctx.ops.add_accumulate(grad.row_block(0, 1), dposition.row_block(0, 1));
+  ctx.ops.resize_positions_backward_accumulate(grad.row_block(1, grad.rows() - 1),
+                                               dposition.row_block(1, patches_));
+}
+
+}  // namespace facet
