@@ -1,7 +1,5 @@
-// Data sets: annotation files in the formats of their publishers (SPEC 8), read record by record.
-//
-// The annotation files stay on disk: a data set holds a mapping of the file and the byte range of
-// each record, and parses a record when it is asked for. All ranks of a host share the page cache.
+// Data sets: annotation files in the formats of their publishers, and how one record becomes a
+// conversation about images.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +32,8 @@ class Dataset {
 
   const std::string& name() const { return name_; }
   virtual int64_t num_records() const = 0;
+  // Whether a record brings several images; such records are never concatenated.
+  virtual bool multi_image() const { return false; }
   // The record as a sample: a pure function of the record and the stream's draws; safe to call from
   // several threads. A malformed record throws Error(kBadData).
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
@@ -44,8 +44,8 @@ class Dataset {
   std::string name_;
 };
 
-// Values for --dataset_names: those that open_dataset() opens, and those that SPEC 8 knows but
-// nobody has built yet.
+// Values for --dataset_names: those that open_dataset() opens, and those that
+// are known but not built yet.
 const std::vector<std::string>& built_dataset_names();
 const std::vector<std::string>& unbuilt_dataset_names();
 

@@ -46,6 +46,7 @@ class SampleTable {
   uint64_t seed() const { return seed_; }
 
  private:
+  void add_groups(int32_t index, const DatasetRequest& request);
   size_t group_of(Split split, int64_t sample) const;
   uint64_t compute_fingerprint() const;
 

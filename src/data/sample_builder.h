@@ -21,8 +21,8 @@ class SampleBuilder {
   virtual ~SampleBuilder() = default;
 
   // Fills `out`, whose buffers are reused. Safe to call from several threads. Throws Error(kBadData
-  // or kMissingInput) where the sample is bad: unreadable image, empty answer, invalid text, too
-  // long, wrong number of images.
+  // or kMissingInput) where the sample is bad: unreadable image, invalid text, too long. A round
+  // that does not fit is left out with its images.
   virtual void build(const RawSample& sample, PreparedSample& out) const = 0;
   virtual int32_t image_token_id() const = 0;
   virtual int32_t image_size() const = 0;  // R

@@ -1,0 +1,70 @@
+#include "data/json_dataset.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/check.h"
+#include "io/file.h"
+
+namespace facet {
+
+namespace {
+
+// One message for everything that is not there.
+void check_layout(const std::string& name, const std::string& data_path,
+                  const AnnotationLayout& layout) {
+  namespace fs = std::filesystem;
+  const fs::path root(data_path);
+  std::string missing, expected;
+  for (const std::string& file : layout.files) {
+    expected += fmt::format("\n  {}", (root / file).string());
+    if (!fs::is_regular_file(root / file)) missing += fmt::format(" {}", (root / file).string());
+  }
+  const fs::path images = root / layout.image_directory;
+  expected += fmt::format("\n  {}/ (may be empty when no record shows an image)", images.string());
+  if (!fs::is_directory(images)) missing += fmt::format(" {}/", images.string());
+  CHECK(missing.empty(), ExitCode::kMissingInput,
+        "data set {}: not found:{}\nIts files belong here (--data_path is {}):{}", name, missing,
+        data_path, expected);
+}
+
+}  // namespace
+
+JsonDataset::JsonDataset(std::string name, const std::string& data_path,
+                         const AnnotationLayout& layout)
+    : Dataset(std::move(name)),
+      image_directory_((std::filesystem::path(data_path) / layout.image_directory).string()) {
+  check_layout(this->name(), data_path, layout);
+  for (const std::string& file : layout.files)
+    add_file((std::filesystem::path(data_path) / file).string(), layout.array_key);
+  CHECK(num_records() > 0, ExitCode::kBadData, "data set {}: its annotation files hold no records",
+        this->name());
+  CHECK(num_records() <= INT32_MAX, ExitCode::kBadData, "data set {}: more than 2^31 records",
+        this->name());
+}
+
+void JsonDataset::add_file(const std::string& path, const std::string& array_key) {
+  const std::string text = read_file(path, JsonDocument::kDefaultMaxBytes);
+  fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
+  documents_.push_back(JsonDocument::parse(text, path));
+  const JsonValue root = documents_.back().root();
+  const JsonValue records = array_key.empty() ? root : root.at(array_key);
+  if (!records.is_array()) records.reject("expected an array of records");
+  arrays_.push_back(records);
+  first_record_.push_back(first_record_.back() + records.size());
+}
+
+RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
+  ASSERT(record >= 0 && record < num_records(), "record {} of {}", record, num_records());
+  const auto after = std::upper_bound(first_record_.begin(), first_record_.end(), record);
+  const auto file = static_cast<size_t>(after - first_record_.begin()) - 1;
+  return parse(arrays_[file].at(record - first_record_[file]), draws);
+}
+
+std::string JsonDataset::image_path(std::string_view file) const {
+  return image_directory_ + "/" + std::string(file);
+}
+
+}  // namespace facet

@@ -1,0 +1,47 @@
+// llava_dial: records as llava's, all rounds of which are used. The image is shown in the round
+// whose question holds the image place. A question without an answer at the end is left out.
+#include "base/check.h"
+#include "data/formats.h"
+#include "data/json_dataset.h"
+
+namespace facet {
+
+namespace {
+
+class LlavaDial : public JsonDataset {
+ public:
+  explicit LlavaDial(const std::string& data_path)
+      : JsonDataset("llava_dial", data_path,
+                    {{"llava/conversation_58k.json"}, "", "coco/train2017"}) {}
+
+ private:
+  RawSample parse(const JsonValue& record, RandomStream&) const override {
+    const JsonValue turns = record.at("conversations");
+    if (!turns.is_array() || turns.size() < 2)
+      turns.reject("expected an array of at least a question and an answer");
+    const std::string image = record.get_string("image", "");
+    int64_t places = 0;
+    RawSample sample;
+    for (int64_t turn = 0; turn + 1 < turns.size(); turn += 2) {
+      const std::string_view question = turns.at(turn).at("value").as_string();
+      RawRound& round = sample.rounds.emplace_back();
+      round.question = clean_question(question);
+      round.answer = turns.at(turn + 1).at("value").as_string();
+      const int64_t here = count_image_places(question);
+      if (here > 0 && !image.empty()) round.images.push_back(image_path(image));
+      places += here;
+    }
+    const int64_t images = image.empty() ? 0 : 1;
+    if (places != images)
+      turns.reject(fmt::format("{} image places for {} images", places, images));
+    return sample;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_llava_dial(const std::string& data_path) {
+  return std::make_unique<LlavaDial>(data_path);
+}
+
+}  // namespace facet
