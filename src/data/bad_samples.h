@@ -6,7 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
+
 namespace facet {
+
+// Whether an error that came up while a sample was read and prepared is the sample's own fault.
+inline bool means_bad_sample(const Error& error) {
+  return error.code() == ExitCode::kBadData || error.code() == ExitCode::kMissingInput;
+}
 
 // --bad_samples: stop at the first one, or leave it out of its micro-batch and go on.
 enum class BadSamplePolicy : uint8_t { kError, kSkip };

@@ -9,9 +9,10 @@ namespace {
 
 class CocoCaption : public JsonDataset {
  public:
-  explicit CocoCaption(const std::string& data_path)
-      : JsonDataset("coco_caption", data_path,
-                    {{"coco_caption/dataset.json"}, "images", "coco/2014"}) {}
+  explicit CocoCaption(const DatasetSources& sources)
+      : JsonDataset("coco_caption", sources.data_path,
+                    {{"coco_caption/dataset.json"}, "images", "coco/2014"}),
+        questions_(sources.caption_questions) {}
 
  private:
   RawSample parse(const JsonValue& record, RandomStream& draws) const override {
@@ -20,17 +21,19 @@ class CocoCaption : public JsonDataset {
       captions.reject("expected an array of at least one sentence");
     const auto chosen = static_cast<int64_t>(draws.below(static_cast<uint64_t>(captions.size())));
     RawRound round;
-    round.question = draw_caption_question(draws);
+    round.question = draw_question(questions_, draws);
     round.answer = captions.at(chosen).at("raw").as_string();
     round.images.push_back(image_path(record.at("filename").as_string()));
     return {{std::move(round)}};
   }
+
+  std::vector<std::string> questions_;
 };
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_coco_caption(const std::string& data_path) {
-  return std::make_unique<CocoCaption>(data_path);
+std::unique_ptr<Dataset> open_coco_caption(const DatasetSources& sources) {
+  return std::make_unique<CocoCaption>(sources);
 }
 
 }  // namespace facet

@@ -11,7 +11,7 @@ namespace {
 
 struct Format {
   std::string name;
-  std::unique_ptr<Dataset> (*open)(const std::string& data_path);
+  std::unique_ptr<Dataset> (*open)(const DatasetSources& sources);
 };
 
 const std::vector<Format>& formats() {
@@ -47,14 +47,19 @@ const std::vector<std::string>& unbuilt_dataset_names() {
   return names;
 }
 
-std::unique_ptr<Dataset> open_dataset(const std::string& name, const std::string& data_path) {
+std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources) {
   for (const Format& format : formats())
-    if (format.name == name) return format.open(data_path);
+    if (format.name == name) return format.open(sources);
   for (const std::string& known : unbuilt_dataset_names())
     CHECK(known != name, ExitCode::kConfig, "data set {} is not built yet; built are: {}", name,
           fmt::join(built_dataset_names(), ", "));
   fail(ExitCode::kUsage, "there is no data set {}; built are: {}", name,
        fmt::join(built_dataset_names(), ", "));
+}
+
+const std::string& draw_question(const std::vector<std::string>& questions, RandomStream& draws) {
+  ASSERT(!questions.empty(), "no questions to draw from");
+  return questions[draws.below(questions.size())];
 }
 
 int64_t count_image_places(std::string_view text) {

@@ -49,9 +49,14 @@ class Dataset {
 const std::vector<std::string>& built_dataset_names();
 const std::vector<std::string>& unbuilt_dataset_names();
 
+struct DatasetSources {
+  std::string data_path;                       // --data_path
+  std::vector<std::string> caption_questions;  // what captions answer; see prompt_texts.h
+};
+
 // Opens the annotation files below data_path. A missing file or directory, an annotation file that
 // is not of the expected shape and a data set without records are errors that say what belongs
 // where.
-std::unique_ptr<Dataset> open_dataset(const std::string& name, const std::string& data_path);
+std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources);
 
 }  // namespace facet

@@ -10,10 +10,10 @@
 
 namespace facet {
 
-std::unique_ptr<Dataset> open_llava(const std::string& data_path);
-std::unique_ptr<Dataset> open_llava_dial(const std::string& data_path);
-std::unique_ptr<Dataset> open_coco_caption(const std::string& data_path);
-std::unique_ptr<Dataset> open_minigpt4(const std::string& data_path);
+std::unique_ptr<Dataset> open_llava(const DatasetSources& sources);
+std::unique_ptr<Dataset> open_llava_dial(const DatasetSources& sources);
+std::unique_ptr<Dataset> open_coco_caption(const DatasetSources& sources);
+std::unique_ptr<Dataset> open_minigpt4(const DatasetSources& sources);
 
 // What stands at an image's place in the texts of the LLaVA files.
 constexpr std::string_view kImagePlace = "<image>";
@@ -21,7 +21,7 @@ constexpr std::string_view kImagePlace = "<image>";
 int64_t count_image_places(std::string_view text);
 // The text without image places and line breaks.
 std::string clean_question(std::string_view text);
-// A request to describe an image, for data sets whose records are captions without a question.
-std::string_view draw_caption_question(RandomStream& draws);
+// One of the questions, for data sets whose records are captions without a question.
+const std::string& draw_question(const std::vector<std::string>& questions, RandomStream& draws);
 
 }  // namespace facet

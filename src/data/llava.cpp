@@ -10,9 +10,9 @@ namespace {
 
 class Llava : public JsonDataset {
  public:
-  explicit Llava(const std::string& data_path)
+  explicit Llava(const DatasetSources& sources)
       : JsonDataset(
-            "llava", data_path,
+            "llava", sources.data_path,
             {{"llava/detail_23k.json", "llava/complex_reasoning_77k.json"}, "", "coco/train2017"}) {
   }
 
@@ -36,8 +36,8 @@ class Llava : public JsonDataset {
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_llava(const std::string& data_path) {
-  return std::make_unique<Llava>(data_path);
+std::unique_ptr<Dataset> open_llava(const DatasetSources& sources) {
+  return std::make_unique<Llava>(sources);
 }
 
 }  // namespace facet

@@ -10,8 +10,8 @@ namespace {
 
 class LlavaDial : public JsonDataset {
  public:
-  explicit LlavaDial(const std::string& data_path)
-      : JsonDataset("llava_dial", data_path,
+  explicit LlavaDial(const DatasetSources& sources)
+      : JsonDataset("llava_dial", sources.data_path,
                     {{"llava/conversation_58k.json"}, "", "coco/train2017"}) {}
 
  private:
@@ -40,8 +40,8 @@ class LlavaDial : public JsonDataset {
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_llava_dial(const std::string& data_path) {
-  return std::make_unique<LlavaDial>(data_path);
+std::unique_ptr<Dataset> open_llava_dial(const DatasetSources& sources) {
+  return std::make_unique<LlavaDial>(sources);
 }
 
 }  // namespace facet

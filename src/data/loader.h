@@ -44,20 +44,4 @@ class Loader : public BatchSource {
   std::unique_ptr<Impl> impl_;
 };
 
-// What reading the first records of a data set found; for --dry_run and for the check at start.
-struct ProbeReport {
-  std::string dataset;
-  int64_t records = 0;
-  int64_t bad = 0;
-  int64_t tokens = 0;  // an image's place counts as one
-  int64_t labelled_tokens = 0;
-  int64_t images = 0;
-  std::string first_reason;  // of the first bad record
-};
-
-// Prepares up to max_records evenly spaced records of each data set. A data set in which all of
-// them are bad, or none of them has a label to learn from, is an error.
-std::vector<ProbeReport> probe_datasets(const SampleTable& table, const SampleBuilder& builder,
-                                        int64_t max_records);
-
 }  // namespace facet

@@ -9,24 +9,27 @@ namespace {
 
 class MiniGpt4 : public JsonDataset {
  public:
-  explicit MiniGpt4(const std::string& data_path)
-      : JsonDataset("minigpt4", data_path,
-                    {{"cc_sbu_align/filter_cap.json"}, "annotations", "cc_sbu_align/image"}) {}
+  explicit MiniGpt4(const DatasetSources& sources)
+      : JsonDataset("minigpt4", sources.data_path,
+                    {{"cc_sbu_align/filter_cap.json"}, "annotations", "cc_sbu_align/image"}),
+        questions_(sources.caption_questions) {}
 
  private:
   RawSample parse(const JsonValue& record, RandomStream& draws) const override {
     RawRound round;
-    round.question = draw_caption_question(draws);
+    round.question = draw_question(questions_, draws);
     round.answer = record.at("caption").as_string();
     round.images.push_back(image_path(record.at("image_id").as_string()) + ".jpg");
     return {{std::move(round)}};
   }
+
+  std::vector<std::string> questions_;
 };
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_minigpt4(const std::string& data_path) {
-  return std::make_unique<MiniGpt4>(data_path);
+std::unique_ptr<Dataset> open_minigpt4(const DatasetSources& sources) {
+  return std::make_unique<MiniGpt4>(sources);
 }
 
 }  // namespace facet

@@ -1,21 +1,19 @@
 // Recorded micro-batches in one HDF5 file: --dump_batches writes it, --replay trains from it
 // instead of from data sets. Other programs may write such a file too (h5py will do):
 //
-//   attributes of the root group
-//     format           string  "facet micro-batches"
-//     version          int64   1
-//     ranks            int64   N
-//     image_token_id   int64   id that stands at an image's place
-//     image_size       int64   R
-//   step               (M) int64  training step of micro-batch m, from 0, rising by 0 or 1
+//   version            (1) int64  1
+//   ranks              (1) int64  N
+//   image_token_id     (1) int64  the id that stands at an image's place
+//   image_size         (1) int64  R
+//   step               (M) int64  the step of micro-batch m, from 0 on, rising by 0 or 1
 //   rank_0 .. rank_{N-1}, each with groups micro_batch_0 .. micro_batch_{M-1}, each with
 //     token_ids          (T) int32      samples one behind the other, without padding
 //     labels             (T) int32      the token's own id where it is to be predicted, else -100
 //     sample_begin       (B+1) int32    from 0 to T
 //     images_per_sample  (B) int32
-//     pixels             (I,3,R,R) fp32 normalised, in the order of their places
-//     sample_ids         (B) int64      may be left out
-//     dataset_of_sample  (B) int32      may be left out
+//     pixels             (I,3,R,R) fp32 normalised, in the order of their places; left out if I = 0
+//     sample_ids         (B) int64      index in the training split; may be left out
+//     dataset_of_sample  (B) int32      index into --dataset_names; may be left out
 // A micro-batch may have no samples (B = 0) and no images (I = 0).
 #pragma once
 
@@ -29,20 +27,21 @@
 
 namespace facet {
 
-// Keeps copies of the first micro-batches of this rank until they are written.
+// Keeps copies of this rank's micro-batches of the first steps until they are written.
 class BatchRecorder {
  public:
-  explicit BatchRecorder(int64_t max_micro_batches) : max_micro_batches_(max_micro_batches) {}
+  explicit BatchRecorder(int64_t max_steps) : max_steps_(max_steps) {}
 
-  // Call with every step from 0 on; `full()` says when nothing more is wanted.
-  void record(int64_t step, std::span<const MicroBatch> micro_batches);
-  bool full() const { return static_cast<int64_t>(batches_.size()) >= max_micro_batches_; }
+  // Call with the micro-batches of every step; `full()` says when no more are wanted.
+  void record(std::span<const MicroBatch> micro_batches);
+  bool full() const { return num_steps_ >= max_steps_; }
   // Rank 0 makes the file, every other rank adds its group. The ranks must call in rank order, one
   // after another.
   void write(const std::string& path, int64_t rank, int64_t ranks) const;
 
  private:
-  int64_t max_micro_batches_;
+  int64_t max_steps_;
+  int64_t num_steps_ = 0;
   std::vector<MicroBatch> batches_;
   std::vector<int64_t> steps_;
 };

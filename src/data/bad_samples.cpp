@@ -1,0 +1,78 @@
+#include "data/bad_samples.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+#include <numeric>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+std::string json_string(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      quoted += {'\\', c};
+    else if (static_cast<unsigned char>(c) < 0x20)
+      quoted += fmt::format("\\u{:04x}", static_cast<int>(c));
+    else
+      quoted += c;
+  }
+  return quoted + '"';
+}
+
+}  // namespace
+
+std::string BadSampleList::path_for(const std::string& output_dir, int64_t rank) {
+  return fmt::format("{}/bad_samples.rank-{}.jsonl", output_dir, rank);
+}
+
+void BadSampleList::append(const BadSample& bad) {
+  if (path_.empty()) return;
+  const std::string line = fmt::format(
+      "{{\"split\": {}, \"epoch\": {}, \"sample\": {}, \"dataset\": {}, \"records\": [{}], "
+      "\"reason\": {}}}\n",
+      json_string(bad.split), bad.epoch, bad.sample, json_string(bad.dataset),
+      fmt::join(bad.records, ", "), json_string(bad.reason));
+  std::FILE* file = std::fopen(path_.c_str(), "a");
+  CHECK(file != nullptr, ExitCode::kIo, "{}: cannot be opened for writing", path_);
+  const bool written = std::fwrite(line.data(), 1, line.size(), file) == line.size();
+  CHECK((std::fclose(file) == 0) && written, ExitCode::kIo, "{}: writing failed", path_);
+}
+
+BadSampleBudget::BadSampleBudget(std::vector<std::string> dataset_names, int64_t samples_per_epoch,
+                                 double max_bad_fraction)
+    : names_(std::move(dataset_names)),
+      samples_per_epoch_(samples_per_epoch),
+      max_bad_fraction_(max_bad_fraction),
+      in_epoch_(names_.size()),
+      total_(names_.size()) {}
+
+void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_dataset) {
+  ASSERT(bad_by_dataset.size() == names_.size(), "{} counts for {} data sets",
+         bad_by_dataset.size(), names_.size());
+  if (epoch != epoch_) std::fill(in_epoch_.begin(), in_epoch_.end(), 0);
+  epoch_ = epoch;
+  std::string counts;
+  for (size_t d = 0; d < names_.size(); ++d) {
+    in_epoch_[d] += bad_by_dataset[d];
+    total_[d] += bad_by_dataset[d];
+    counts += fmt::format(" {} {}", names_[d], in_epoch_[d]);
+  }
+  CHECK(static_cast<double>(bad_in_epoch()) <=
+            max_bad_fraction_ * static_cast<double>(samples_per_epoch_),
+        ExitCode::kBadData,
+        "{} bad samples in epoch {} are more than --max_bad_fraction {} of its {} samples "
+        "(by data set:{}); they are listed in bad_samples.rank-*.jsonl in the output directory",
+        bad_in_epoch(), epoch, max_bad_fraction_, samples_per_epoch_, counts);
+}
+
+int64_t BadSampleBudget::bad_in_epoch() const {
+  return std::accumulate(in_epoch_.begin(), in_epoch_.end(), int64_t{0});
+}
+
+}  // namespace facet

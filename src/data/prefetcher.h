@@ -1,0 +1,71 @@
+// Prepares samples ahead on host threads and hands them out in the order of their requests.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "data/order.h"
+#include "data/sample_builder.h"
+
+namespace facet {
+
+struct SampleRequest {
+  Split split = Split::kTraining;
+  int64_t epoch = 0;
+  int64_t sample = 0;  // index in the split
+
+  bool operator==(const SampleRequest&) const = default;
+};
+
+class Prefetcher {
+ public:
+  using Prepare = std::function<void(const SampleRequest&, PreparedSample&)>;
+  // Gives the next request, or nothing at the end.
+  using Sequence = std::function<std::optional<SampleRequest>()>;
+
+  struct Slot {
+    SampleRequest request;
+    PreparedSample sample;
+    std::exception_ptr failure;  // what `prepare` threw for this request
+    bool ready = false;
+  };
+
+  // At most `capacity` samples are prepared or being prepared at a time. With 0 workers next() does
+  // the work itself.
+  Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity);
+  ~Prefetcher();
+  Prefetcher(const Prefetcher&) = delete;
+  Prefetcher& operator=(const Prefetcher&) = delete;
+
+  // Drops what was prepared and begins another sequence.
+  void restart(Sequence sequence);
+  // The next sample of the sequence, valid until the next call. Asking behind the end is our bug.
+  const Slot& next();
+
+ private:
+  void work();
+  // Takes the next request, if there is one and room for it.
+  Slot* take_request();
+  void fill(Slot& slot) const;
+
+  Prepare prepare_;
+  Sequence sequence_;
+  std::vector<Slot> slots_;  // a ring: the i-th request of a sequence lives in slot i % capacity
+  int64_t issued_ = 0;       // requests taken by workers
+  int64_t consumed_ = 0;     // requests the caller is done with
+  int64_t busy_ = 0;         // workers inside fill()
+  bool holding_ = false;     // the caller still reads slot consumed_
+  bool stop_ = false;
+  std::mutex mutex_;
+  std::condition_variable room_;   // for workers
+  std::condition_variable ready_;  // for the caller
+  std::vector<std::jthread> workers_;
+};
+
+}  // namespace facet
