@@ -31,7 +31,7 @@ LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
 
 ROOMS    := base device ops comm io nn data model optim zero checkpoint train
 SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp)
-OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o)
+OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
@@ -109,11 +109,26 @@ $(LIBRARY): $(OBJECTS)
 	@ar rcs $@ $^
 
 # Loops over numbers are compiled for speed; nowhere are NaN or infinity assumed away.
-$(BUILD)/obj/kernels/%.o: OPT := $(if $(filter -O2,$(OPT)),-O3,$(OPT))
+$(BUILD)/obj/kernels/%.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3)
+# Pixels must come out with the bits of Pillow and numpy, which round every operation.
+$(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
+
+# The texts of data/prompts as string constants, so that the program needs no file at run time.
+$(BUILD)/prompt_texts.cpp: data/prompts/system.txt data/prompts/caption_questions.txt
+	@mkdir -p $(@D)
+	@{ echo '#include "data/prompt_texts.h"'; \
+	   printf 'const std::string_view facet::kDefaultSystemText = R"text('; cat data/prompts/system.txt; echo ')text";'; \
+	   printf 'const std::string_view facet::kDefaultCaptionQuestions = R"text('; \
+	   cat data/prompts/caption_questions.txt; echo ')text";'; } > $@
+
+$(BUILD)/obj/prompt_texts.o: $(BUILD)/prompt_texts.cpp
+	@mkdir -p $(@D)
+	@echo "  c++   $<"
+	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
-	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+	@$(CXX) $(CXXFLAGS_ALL) $(FILE_FLAGS) -c -o $@ $<
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

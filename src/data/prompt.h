@@ -50,12 +50,10 @@ class PromptBuilder {
 
  private:
   TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before) const;
-  TokenizedSample tokenize_round_jointly(const Round& round, int64_t index,
-                                         int64_t images_before) const;
   std::string prompt_text(std::string_view question, int64_t num_images, int64_t round,
                           int64_t images_before) const;
-  std::vector<int32_t> encode_prompt(std::string_view text, int64_t images_before) const;
-  void number_image_headers(std::vector<int32_t>& ids, int64_t count, int64_t images_before) const;
+  std::vector<int32_t> encode_prompt(std::string_view text, int64_t round) const;
+  bool opens_with_bos(int64_t round) const;
 
   const Tokenizer& tokenizer_;
   PromptConfig config_;

@@ -1,0 +1,41 @@
+#include "base/utf8.h"
+
+#include <cstdint>
+
+namespace facet {
+namespace {
+
+struct Lead {
+  int continuation = -1;  // bytes that follow; -1: no character begins with this byte
+  uint32_t smallest = 0;  // smallest code point of that length
+  uint32_t bits = 0;
+};
+
+Lead lead_of(uint8_t byte) {
+  if (byte < 0x80) return {0, 0, byte};
+  if (byte < 0xC0) return {};
+  if (byte < 0xE0) return {1, 0x80, byte & 0x1Fu};
+  if (byte < 0xF0) return {2, 0x800, byte & 0x0Fu};
+  if (byte < 0xF8) return {3, 0x10000, byte & 0x07u};
+  return {};
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const Lead lead = lead_of(static_cast<uint8_t>(text[at++]));
+    if (lead.continuation < 0 || text.size() - at < static_cast<size_t>(lead.continuation))
+      return false;
+    uint32_t code = lead.bits;
+    for (int i = 0; i < lead.continuation; ++i) {
+      const uint8_t byte = static_cast<uint8_t>(text[at++]);
+      if ((byte & 0xC0) != 0x80) return false;
+      code = code << 6 | (byte & 0x3Fu);
+    }
+    if (code < lead.smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
+  }
+  return true;
+}
+
+}  // namespace facet

@@ -1,0 +1,128 @@
+// Compiled without contraction of a * b + c (see the Makefile): every operation rounds as in numpy.
+#include "data/clip_preprocess.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "data/resize.h"
+#include "io/json.h"
+
+namespace facet {
+namespace {
+
+constexpr int64_t kPillowBicubic = 3;
+constexpr int64_t kMaxSide = 16384;
+
+// `size`: a number or {"shortest_edge": n}.
+int64_t read_size(const JsonValue& size) {
+  if (size.is_integer()) return size.as_int();
+  if (!size.find("shortest_edge"))
+    size.reject(
+        "expected a number or {\"shortest_edge\": n}; a fixed height and width is not built");
+  return size.at("shortest_edge").as_int();
+}
+
+// `crop_size`: a number or {"height": n, "width": n}.
+int64_t read_crop_size(const JsonValue& crop) {
+  if (crop.is_integer()) return crop.as_int();
+  const int64_t height = crop.at("height").as_int();
+  if (crop.at("width").as_int() != height) crop.reject("only a square crop is supported");
+  return height;
+}
+
+void read_channels(const JsonValue& root, std::string_view key, std::array<double, 3>& out) {
+  const auto value = root.find(key);
+  if (!value || value->is_null()) return;
+  if (value->is_number()) {
+    out.fill(value->as_double());
+    return;
+  }
+  if (!value->is_array() || value->size() != 3) value->reject("expected a number or three numbers");
+  for (int64_t c = 0; c < 3; ++c) out[static_cast<size_t>(c)] = value->at(c).as_double();
+}
+
+void check_side(const JsonValue& root, int64_t side, const char* key) {
+  if (side < 1 || side > kMaxSide)
+    root.reject(fmt::format("{} is {}; expected 1..{}", key, side, kMaxSide));
+}
+
+}  // namespace
+
+ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
+  const JsonDocument document =
+      JsonDocument::read(directory + "/preprocessor_config.json", ExitCode::kConfig);
+  const JsonValue root = document.root();
+  ClipPreprocessConfig config;
+  config.do_resize = root.get_bool("do_resize", true);
+  config.do_rescale = root.get_bool("do_rescale", true);
+  config.do_normalize = root.get_bool("do_normalize", true);
+  config.rescale_factor = root.get_double("rescale_factor", config.rescale_factor);
+  if (const auto size = root.find("size"); size && !size->is_null())
+    config.shortest_edge = read_size(*size);
+  if (const auto crop = root.find("crop_size"); crop && !crop->is_null())
+    config.crop_size = read_crop_size(*crop);
+  check_side(root, config.shortest_edge, "size");
+  check_side(root, config.crop_size, "crop_size");
+  read_channels(root, "image_mean", config.image_mean);
+  read_channels(root, "image_std", config.image_std);
+  for (const double std : config.image_std)
+    if (!(std > 0)) root.reject("image_std must be positive");
+  if (root.get_int("resample", kPillowBicubic) != kPillowBicubic)
+    root.reject("resample: only 3 (bicubic) is supported");
+  if (!root.get_bool("do_center_crop", true))
+    root.reject("do_center_crop false: images of one size are needed");
+  return config;
+}
+
+ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size)
+    : config_(config) {
+  if (image_size > 0) config_.shortest_edge = config_.crop_size = image_size;
+  for (size_t c = 0; c < 3; ++c) {
+    const float mean = static_cast<float>(config_.image_mean[c]);
+    const float std = static_cast<float>(config_.image_std[c]);
+    for (int byte = 0; byte < 256; ++byte) {
+      // The product is rounded to double and then to float; the rest is float.
+      float value = static_cast<float>(byte);
+      if (config_.do_rescale) value = static_cast<float>(byte * config_.rescale_factor);
+      if (config_.do_normalize) value = (value - mean) / std;
+      value_of_byte_[c][static_cast<size_t>(byte)] = value;
+    }
+  }
+}
+
+RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
+  const int64_t crop = config_.crop_size;
+  int64_t width = image.width, height = image.height;
+  if (config_.do_resize) {
+    const int64_t size = config_.shortest_edge;
+    const int64_t shorter = std::min(width, height), longer = std::max(width, height);
+    const int64_t new_longer =
+        static_cast<int64_t>(static_cast<double>(size * longer) / static_cast<double>(shorter));
+    height = width <= height ? new_longer : size;
+    width = image.width <= image.height ? size : new_longer;
+  }
+  // Crop pixel (x, y) shows resized pixel (x + left, y + top); outside the image it stays zero.
+  const auto floor_half = [](int64_t n) { return n >> 1; };
+  const int64_t left = floor_half(width - crop), top = floor_half(height - crop);
+  const Region region{std::max<int64_t>(left, 0), std::max<int64_t>(top, 0), std::min(width, crop),
+                      std::min(height, crop)};
+  RgbImage inner = resize_bicubic(image, width, height, region);
+  if (region.width == crop && region.height == crop) return inner;
+  RgbImage result{crop, crop, {}};
+  result.pixels.resize(static_cast<size_t>(3 * crop * crop));
+  for (int64_t y = 0; y < region.height; ++y)
+    std::copy_n(inner.pixels.begin() + 3 * region.width * y, 3 * region.width,
+                result.pixels.begin() + 3 * ((region.y - top + y) * crop + region.x - left));
+  return result;
+}
+
+void ClipPreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
+  const RgbImage cropped = resize_and_crop(image);
+  const size_t plane = static_cast<size_t>(config_.crop_size * config_.crop_size);
+  for (size_t i = 0; i < plane; ++i)
+    for (size_t c = 0; c < 3; ++c)
+      pixels_3RR[c * plane + i] = value_of_byte_[c][cropped.pixels[3 * i + c]];
+}
+
+}  // namespace facet

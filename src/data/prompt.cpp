@@ -1,0 +1,137 @@
+#include "data/prompt.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/micro_batch.h"
+#include "base/utf8.h"
+
+namespace facet {
+namespace {
+
+std::string numbered_header(int64_t image) { return fmt::format("### Image {}:", image); }
+
+// --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
+// which is one added token, and the number comes in afterwards by replacing that token.
+bool numbers_after_encoding(PromptStyle style, int64_t num_images) {
+  return style == PromptStyle::kVisualChat && num_images == 1;
+}
+
+void number_header(const Tokenizer& tokenizer, int64_t image, std::vector<int32_t>& ids) {
+  const auto header = std::find(ids.begin(), ids.end(), tokenizer.image_header_id());
+  ASSERT(header != ids.end(), "a round with an image has no image header");
+  const std::vector<int32_t> numbered = tokenizer.encode(numbered_header(image));
+  ids.insert(ids.erase(header), numbered.begin(), numbered.end());
+}
+
+void check_text(std::string_view text, const char* what) {
+  CHECK(is_utf8(text), ExitCode::kBadData, "the {} is not valid UTF-8", what);
+  CHECK(text.find(kImageText) == std::string_view::npos, ExitCode::kBadData,
+        "the {} holds the text {}, which stands for an image", what, kImageText);
+}
+
+void check_round(const Round& round) {
+  check_text(round.question, "question");
+  check_text(round.answer, "answer");
+  CHECK(round.answer.find_first_not_of(" \t\r\n") != std::string::npos, ExitCode::kBadData,
+        "the answer is empty");
+}
+
+}  // namespace
+
+PromptBuilder::PromptBuilder(const Tokenizer& tokenizer, PromptConfig config)
+    : tokenizer_(tokenizer), config_(std::move(config)) {
+  ASSERT(config_.image_tokens > 0 && config_.max_seq_len > 0, "S {}, max_seq_len {}",
+         config_.image_tokens, config_.max_seq_len);
+  CHECK(config_.system_text.find(kImageText) == std::string::npos, ExitCode::kConfig,
+        "--system_prompt_file: the text must not hold {}", kImageText);
+}
+
+bool PromptBuilder::opens_with_bos(int64_t round) const {
+  return round == 0 || config_.style == PromptStyle::kVisualChat;
+}
+
+std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_images, int64_t round,
+                                       int64_t images_before) const {
+  std::string text = round == 0 ? config_.system_text : std::string();
+  for (int64_t i = 1; i <= num_images; ++i) {
+    text += numbers_after_encoding(config_.style, num_images) ? std::string(kImageHeaderText)
+                                                              : numbered_header(images_before + i);
+    text += fmt::format("\n{}\n", kImageText);
+  }
+  if (num_images > 0) text += '\n';
+  text += fmt::format("### Question:\n{}\n\n### Answer:\n", question);
+  return text;
+}
+
+std::vector<int32_t> PromptBuilder::encode_prompt(std::string_view text, int64_t round) const {
+  std::vector<int32_t> ids = tokenizer_.encode(text);
+  if (opens_with_bos(round)) ids.insert(ids.begin(), tokenizer_.bos_id());
+  return ids;
+}
+
+std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int64_t num_images,
+                                                 int64_t round, int64_t images_before) const {
+  check_text(question, "question");
+  std::vector<int32_t> ids =
+      encode_prompt(prompt_text(question, num_images, round, images_before), round);
+  if (numbers_after_encoding(config_.style, num_images))
+    number_header(tokenizer_, images_before + 1, ids);
+  return ids;
+}
+
+TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
+                                              int64_t images_before) const {
+  const std::vector<int32_t> prompt =
+      round_prompt(round.question, round.num_images, index, images_before);
+  TokenizedSample result;
+  size_t prompt_length = prompt.size();
+  if (config_.style == PromptStyle::kCorrect) {
+    const std::vector<int32_t> answer = tokenizer_.encode(round.answer);
+    result.token_ids = prompt;
+    result.token_ids.insert(result.token_ids.end(), answer.begin(), answer.end());
+    result.token_ids.push_back(tokenizer_.eos_id());
+  } else {
+    // Prompt and answer are one text, so that a piece may span the seam; the labels begin where the
+    // prompt encoded alone would end.
+    const std::string text =
+        prompt_text(round.question, round.num_images, index, images_before) + round.answer;
+    result.token_ids = encode_prompt(text, index);
+    if (result.token_ids.back() != tokenizer_.eos_id())
+      result.token_ids.push_back(tokenizer_.eos_id());
+    if (numbers_after_encoding(config_.style, round.num_images))
+      number_header(tokenizer_, images_before + 1, result.token_ids);
+    prompt_length = std::min(prompt_length, result.token_ids.size());
+  }
+  result.labels = result.token_ids;
+  std::fill_n(result.labels.begin(), prompt_length, kIgnoredLabel);
+  result.num_images = round.num_images;
+  return result;
+}
+
+TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds) const {
+  CHECK(!rounds.empty(), ExitCode::kBadData, "the sample has no question");
+  TokenizedSample sample;
+  for (const Round& round : rounds) {
+    check_round(round);
+    const TokenizedSample next = tokenize_round(round, sample.num_rounds, sample.num_images);
+    const int64_t images = sample.num_images + next.num_images;
+    const int64_t tokens = static_cast<int64_t>(sample.token_ids.size() + next.token_ids.size());
+    const int64_t length = tokens + images * (config_.image_tokens - 1);
+    if (length > config_.max_seq_len) {
+      CHECK(sample.num_rounds > 0, ExitCode::kBadData,
+            "the first round has {} tokens with its images, more than --max_seq_len {}", length,
+            config_.max_seq_len);
+      break;
+    }
+    sample.token_ids.insert(sample.token_ids.end(), next.token_ids.begin(), next.token_ids.end());
+    sample.labels.insert(sample.labels.end(), next.labels.begin(), next.labels.end());
+    sample.num_images = images;
+    ++sample.num_rounds;
+  }
+  return sample;
+}
+
+}  // namespace facet
