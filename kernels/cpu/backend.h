@@ -79,9 +79,13 @@ class CpuBackend final : public Backend {
   // Column sums of up to two matrices are made per thread here: (threads, columns) each, zeroed.
   float* zeroed_partials(int64_t columns);
 
+  // At least `floats` floats a thread, 64-byte aligned; thread t has those from t * floats on.
+  float* attention_scratch(int64_t floats);
+
   int threads_;
   // Reused between calls, so that a training step allocates nothing once they have grown.
   std::vector<float> partials_;
+  std::vector<float> attention_scratch_;
   std::vector<int32_t> token_order_;  // splice_backward: places sorted by token, stable
   std::vector<int32_t> token_begin_;  // splice_backward: begin of each distinct token's places
 };

@@ -1,0 +1,228 @@
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/attention_task.h"
+#include "kernels/cpu/backend.h"
+
+namespace facet {
+
+using namespace attention;
+using Kind = AttentionPart::Kind;
+
+namespace {
+
+// With fewer query rows than this in a part, as in decoding, gathering the keys costs more
+// than it saves.
+constexpr int64_t kFewQueries = 4;
+// Forward tasks wanted per thread, so that uneven ones even out.
+constexpr int64_t kTasksPerThread = 4;
+
+struct ForwardScratch {
+  ForwardScratch(Carver carver, int64_t num_keys, int64_t width)
+      : keys_transposed(carver.take(padded(num_keys) * width)),
+        values(carver.take(num_keys * padded(width))),
+        queries(carver.take(kQueryBlock * padded(width))),
+        sums(carver.take(kQueryBlock * padded(width))),
+        scores(carver.take(kQueryBlock * kScoreStride)),
+        size(carver.used()) {}
+  float *keys_transposed, *values, *queries, *sums, *scores;
+  int64_t size;
+};
+
+// The running maximum and sum of a block's softmax rows.
+struct Softmax {
+  explicit Softmax(int64_t rows) {
+    std::fill_n(max, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum, rows, 0.0f);
+  }
+  // scores become weights; earlier sums (rows, E) are brought to the new maximum.
+  void step(float* scores, float* sums, const Tile& tile, int64_t rows, int64_t width,
+            float scale) {
+    softmax_step(scores, rows, tile.keys, tile.visible, scale, max, sum, factor);
+    if (tile.begin == 0) return;
+    for (int64_t i = 0; i < rows; ++i)
+      if (factor[i] != 1)
+        for (int64_t c = 0; c < width; ++c) sums[i * width + c] *= factor[i];
+  }
+  float lse(int64_t row) const { return max[row] + std::log(sum[row]); }
+
+  float max[kQueryBlock], sum[kQueryBlock], factor[kQueryBlock];
+};
+
+class Forward {
+ public:
+  Forward(const AttentionPlan& plan, const Shape& shape, Tensor out, Tensor lse, Tensor out_image,
+          Tensor q, Tensor k, Tensor v)
+      : plan_(plan),
+        shape_(shape),
+        out_(out, shape.width),
+        out_image_(out_image, shape.width),
+        q_(q, shape.width),
+        k_(k, shape.width),
+        v_(v, shape.width),
+        lse_(lse.f32()) {}
+
+  // Rows [begin, end) of q that belong to the sample, in the query heads of one key/value head.
+  void run(const AttentionSample& sample, int64_t kv_head, int64_t begin, int64_t end,
+           const ForwardScratch& scratch) const {
+    set_self_rows(sample, kv_head, begin, end);
+    for (int64_t p = sample.part_begin; p < sample.part_begin + sample.num_parts; ++p) {
+      const AttentionPart& part = plan_.parts[static_cast<size_t>(p)];
+      const int32_t* rows = plan_.query_rows.data() + part.query_begin;
+      const int64_t first = std::lower_bound(rows, rows + part.num_queries, begin) - rows;
+      const int64_t last = std::lower_bound(rows, rows + part.num_queries, end) - rows;
+      if (first < last) run_part(part, kv_head, first, last - first, scratch);
+    }
+  }
+
+ private:
+  // Before the parts are added: 0, or the row's own v.
+  void set_self_rows(const AttentionSample& sample, int64_t kv_head, int64_t begin,
+                     int64_t end) const {
+    const int64_t head = kv_head * shape_.group(), width = shape_.group() * shape_.width;
+    for (int64_t row = begin; row < end; ++row) {
+      std::fill_n(out_.row(row, head), width, 0.0f);
+      if (out_image_.data != nullptr) std::fill_n(out_image_.row(row, head), width, 0.0f);
+    }
+    const int32_t* self = plan_.self_rows.data() + sample.self_begin;
+    for (int64_t i = 0; i < sample.num_self; ++i)
+      if (self[i] >= begin && self[i] < end)
+        for (int64_t h = 0; h < shape_.group(); ++h)
+          std::copy_n(v_.row(self[i], kv_head), shape_.width, out_.row(self[i], head + h));
+  }
+
+  void run_part(const AttentionPart& part, int64_t kv_head, int64_t first, int64_t count,
+                const ForwardScratch& scratch) const {
+    const QueryBlock all(plan_, part, first, count);
+    const int32_t* key_rows = plan_.key_rows.data() + part.key_begin;
+    const HeadRows keys = k_.rows(kv_head, key_rows, all.num_keys());
+    const HeadRows values = v_.rows(kv_head, key_rows, all.num_keys());
+    if (part.kind == Kind::kMean) return add_means(part, kv_head, all, values, scratch.sums);
+    const bool few = part.num_queries < kFewQueries;
+    if (!few) {
+      gather_transposed(scratch.keys_transposed, keys);
+      gather(scratch.values, values);
+    }
+    for (int64_t h = 0; h < shape_.group(); ++h) {
+      const int64_t head = kv_head * shape_.group() + h;
+      for (int64_t i = 0; i < count; i += kQueryBlock) {
+        const QueryBlock block(plan_, part, first + i, std::min(kQueryBlock, count - i));
+        few ? run_few(part, head, block, keys, values, scratch)
+            : run_block(part, head, block, scratch);
+      }
+    }
+  }
+
+  void run_block(const AttentionPart& part, int64_t head, const QueryBlock& block,
+                 const ForwardScratch& scratch) const {
+    const int64_t width = shape_.width;
+    gather(scratch.queries, q_.rows(head, block.rows, block.count));
+    std::fill_n(scratch.sums, block.count * padded(width), 0.0f);
+    Softmax softmax(block.count);
+    for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile) {
+      const Tile tile(block, begin);
+      multiply_by_tile(scratch.scores, scratch.queries, scratch.keys_transposed, tile, block.count,
+                       width);
+      softmax.step(scratch.scores, scratch.sums, tile, block.count, padded(width), shape_.scale);
+      add_weighted_rows(scratch.sums, scratch.scores, scratch.values, tile, block.count, width);
+    }
+    finish(part, head, block, softmax, scratch.sums);
+  }
+
+  // The same with the keys and values where they lie.
+  void run_few(const AttentionPart& part, int64_t head, const QueryBlock& block,
+               const HeadRows& keys, const HeadRows& values, const ForwardScratch& scratch) const {
+    const int64_t width = shape_.width, stride = padded(width);
+    std::fill_n(scratch.sums, block.count * stride, 0.0f);
+    Softmax softmax(block.count);
+    for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile) {
+      const Tile tile(block, begin);
+      for (int64_t i = 0; i < block.count; ++i)
+        for (int64_t j = 0; j < tile.visible[i]; ++j)
+          scratch.scores[i * kScoreStride + j] =
+              dot(q_.row(block.rows[i], head), keys[begin + j], width);
+      softmax.step(scratch.scores, scratch.sums, tile, block.count, stride, shape_.scale);
+      for (int64_t i = 0; i < block.count; ++i)
+        for (int64_t j = 0; j < tile.visible[i]; ++j)
+          add_scaled(scratch.sums + i * stride, values[begin + j], width,
+                     scratch.scores[i * kScoreStride + j]);
+    }
+    finish(part, head, block, softmax, scratch.sums);
+  }
+
+  void finish(const AttentionPart& part, int64_t head, const QueryBlock& block,
+              const Softmax& softmax, const float* sums) const {
+    for (int64_t i = 0; i < block.count; ++i) {
+      const int64_t row = block.rows[i];
+      lse_[(part.slot * shape_.heads + head) * shape_.num_queries + row] = softmax.lse(i);
+      add_output(part, row, head, sums + i * padded(shape_.width), 1 / softmax.sum[i]);
+    }
+  }
+
+  // A row of a mean part is a running sum over its prefix.
+  void add_means(const AttentionPart& part, int64_t kv_head, const QueryBlock& block,
+                 const HeadRows& values, float* sum) const {
+    std::fill_n(sum, shape_.width, 0.0f);
+    int64_t j = 0;
+    for (int64_t i = 0; i < block.count; ++i) {
+      for (; j < block.visible[i]; ++j) add_scaled(sum, values[j], shape_.width, 1);
+      for (int64_t h = 0; h < shape_.group(); ++h)
+        add_output(part, block.rows[i], kv_head * shape_.group() + h, sum,
+                   1 / static_cast<float>(block.visible[i]));
+    }
+  }
+
+  void add_output(const AttentionPart& part, int64_t row, int64_t head, const float* sums,
+                  float factor) const {
+    add_scaled(out_.row(row, head), sums, shape_.width, factor);
+    if (part.slot == 1) add_scaled(out_image_.row(row, head), sums, shape_.width, factor);
+  }
+
+  const AttentionPlan& plan_;
+  Shape shape_;
+  HeadMatrix out_, out_image_, q_, k_, v_;
+  float* lse_;
+};
+
+}  // namespace
+
+void CpuBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                   Tensor v, const AttentionPlan& plan, int64_t heads,
+                                   int64_t kv_heads, float scale) {
+  const Shape shape = check_shapes(plan, q, k, v, out_image, heads, kv_heads, scale);
+  ++counts_.calls;
+  counts_.attention_flops += 4 * shape.width * heads * visible_pairs(plan);
+  counts_.attention_query_rows += q.rows();
+  const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
+  if (num_samples == 0) return;
+
+  const Forward forward(plan, shape, out, lse, out_image, q, k, v);
+  const int64_t keys = most_keys(plan);
+  const int64_t floats = ForwardScratch(Carver(nullptr), keys, shape.width).size;
+  float* memory = attention_scratch(floats);
+  // Few samples and heads: their query rows are shared out too.
+  const int64_t pieces =
+      std::max<int64_t>(1, kTasksPerThread * threads_ / (num_samples * kv_heads));
+#pragma omp parallel num_threads(threads_)
+  {
+    const ForwardScratch scratch(Carver(memory + omp_get_thread_num() * floats), keys, shape.width);
+#pragma omp for collapse(3) schedule(dynamic, 1)
+    for (int64_t b = 0; b < num_samples; ++b) {
+      for (int64_t piece = pieces - 1; piece >= 0; --piece) {
+        for (int64_t g = 0; g < kv_heads; ++g) {
+          const AttentionSample& sample = plan.samples[static_cast<size_t>(b)];
+          const int64_t step = std::max(kQueryBlock, (sample.num_query_rows + pieces - 1) / pieces);
+          const int64_t begin = std::min(piece * step, sample.num_query_rows);
+          const int64_t end = std::min(begin + step, sample.num_query_rows);
+          forward.run(sample, g, sample.query_row_begin + begin, sample.query_row_begin + end,
+                      scratch);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace facet

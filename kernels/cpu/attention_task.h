@@ -1,0 +1,93 @@
+// What the forward and the backward pass of attention share: a task is one sample, one key/value
+// head and the query heads that use it. The keys of a part are gathered once into the thread's
+// scratch, then blocks of query rows run over tiles of keys. Nothing a task writes depends on which
+// thread runs it, so tasks are handed out dynamically and the bits stay the same.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "device/tensor.h"
+#include "kernels/cpu/attention_tile.h"
+#include "ops/attention_plan.h"
+
+namespace facet::attention {
+
+// A matrix (N, heads*E) and what a head's rows of it are.
+struct HeadMatrix {
+  float* data = nullptr;
+  int64_t stride = 0;
+  int64_t width = 0;  // E
+
+  HeadMatrix(const Tensor& tensor, int64_t head_width)
+      : data(tensor.defined() ? tensor.f32() : nullptr),
+        stride(tensor.defined() ? tensor.row_stride() : 0),
+        width(head_width) {}
+  float* row(int64_t row, int64_t head) const { return data + row * stride + head * width; }
+  HeadRows rows(int64_t head, const int32_t* rows, int64_t count) const {
+    return {data + head * width, stride, rows, count, width};
+  }
+};
+
+struct Shape {
+  int64_t heads, kv_heads, width, num_queries;  // H, G, E, Nq
+  float scale;
+
+  int64_t group() const { return heads / kv_heads; }
+};
+
+// Hands out pieces of a thread's scratch; with no memory it only counts.
+class Carver {
+ public:
+  explicit Carver(float* memory) : memory_(memory) {}
+  float* take(int64_t floats) {
+    float* piece = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += padded(floats);
+    return piece;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  float* memory_;
+  int64_t used_ = 0;
+};
+
+int64_t most_keys(const AttentionPlan& plan);      // of a part, at least 1
+int64_t visible_pairs(const AttentionPlan& plan);  // (query, key) pairs of all parts
+// The sizes an operator works with; what does not fit together is our bug.
+Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
+                   const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale);
+
+// Queries [first, first + count) of a part; their rows and the prefixes they see.
+struct QueryBlock {
+  QueryBlock(const AttentionPlan& plan, const AttentionPart& part, int64_t first, int64_t count)
+      : rows(plan.query_rows.data() + part.query_begin + first),
+        visible(plan.visible_keys.data() + part.query_begin + first),
+        count(count) {}
+  const int32_t* rows;
+  const int32_t* visible;
+  int64_t count;
+
+  int64_t num_keys() const { return visible[count - 1]; }  // that anyone of them sees
+};
+
+// The part of a block's prefixes that lies in one tile of keys.
+struct Tile {
+  Tile(const QueryBlock& block, int64_t begin)
+      : begin(begin), keys(std::min(kKeyTile, block.num_keys() - begin)) {
+    for (int64_t i = 0; i < block.count; ++i)
+      visible[i] = static_cast<int32_t>(std::clamp<int64_t>(block.visible[i] - begin, 0, keys));
+  }
+  int64_t begin, keys;
+  int32_t visible[kQueryBlock];
+};
+
+// scores (block, kScoreStride) = rows (block, E) times the tile's keys or values (E, keys),
+// gathered and transposed.
+void multiply_by_tile(float* scores, const float* rows, const float* transposed, const Tile& tile,
+                      int64_t num_rows, int64_t width);
+// sums (block, E) += weights (block, kScoreStride) times the tile's rows of `rows` (keys, E).
+void add_weighted_rows(float* sums, const float* weights, const float* rows, const Tile& tile,
+                       int64_t num_rows, int64_t width);
+
+}  // namespace facet::attention

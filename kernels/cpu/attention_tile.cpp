@@ -1,0 +1,321 @@
+#include "kernels/cpu/attention_tile.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace facet::attention {
+namespace {
+
+#define FACET_INLINE inline __attribute__((always_inline))
+#if defined(__x86_64__)
+#define FACET_AVX512 __attribute__((target("arch=x86-64-v4")))
+#endif
+
+typedef float Vector8 __attribute__((vector_size(32)));
+typedef float Vector16 __attribute__((vector_size(64)));
+
+// A vector type with what goes along with it: integers of the same shape, the same unaligned, and
+// how many rows and vectors of a product fit into the registers.
+template <typename V>
+struct Traits;
+template <>
+struct Traits<Vector8> {
+  typedef uint32_t Integer __attribute__((vector_size(32)));
+  typedef float Unaligned __attribute__((vector_size(32), aligned(4), may_alias));
+  static constexpr int kRows = 6, kVectors = 2;
+};
+template <>
+struct Traits<Vector16> {
+  typedef uint32_t Integer __attribute__((vector_size(64)));
+  typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+  static constexpr int kRows = 8, kVectors = 2;
+};
+template <typename V>
+using Unaligned = typename Traits<V>::Unaligned;  // `auto` would forget the alignment
+template <typename V>
+constexpr int kWidth = sizeof(V) / sizeof(float);
+
+template <typename V>
+FACET_INLINE Unaligned<V>& at(float* p) {
+  return *reinterpret_cast<Unaligned<V>*>(p);
+}
+template <typename V>
+FACET_INLINE const Unaligned<V>& at(const float* p) {
+  return *reinterpret_cast<const Unaligned<V>*>(p);
+}
+
+// ---- products
+
+// R rows and N vectors of c, kept in registers over all of k.
+template <typename V, int R, int N>
+FACET_INLINE void multiply_block(const Product& p, int64_t row, int64_t column, int64_t k_begin,
+                                 int64_t k_end) {
+  V sum[R][N] = {};
+  const float* a = p.a + row * p.a_row + k_begin * p.a_k;
+  const float* b[N];
+  for (int n = 0; n < N; ++n) {
+    const int64_t at_column = column + n * kWidth<V>;
+    b[n] = p.b + at_column / kLanes * p.b_panel + k_begin * p.b_row + at_column % kLanes;
+  }
+  for (int64_t k = k_begin; k < k_end; ++k, a += p.a_k) {
+    V factor[N];
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) {
+      factor[n] = at<V>(b[n]);
+      b[n] += p.b_row;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const float value = a[r * p.a_row];
+#pragma GCC unroll 2
+      for (int n = 0; n < N; ++n) sum[r][n] += value * factor[n];
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) {
+      Unaligned<V>& c = at<V>(p.c + (row + r) * p.c_row + column + n * kWidth<V>);
+      c = p.mode == Product::Mode::kAdd ? c + sum[r][n] : sum[r][n];
+    }
+  }
+}
+
+template <typename V, int R>
+FACET_INLINE void multiply_rows(const Product& p, int64_t row) {
+  const int64_t last = row + R - 1;
+  const int64_t columns = padded(p.column_end ? p.column_end[last] : p.columns);
+  const int64_t k_begin = p.k_begin ? p.k_begin[row] : 0, k_end = p.k_end ? p.k_end[last] : p.k;
+  constexpr int64_t kStep = Traits<V>::kVectors * kWidth<V>;
+  int64_t column = 0;
+  for (; column + kStep <= columns; column += kStep)
+    multiply_block<V, R, Traits<V>::kVectors>(p, row, column, k_begin, k_end);
+  for (; column < columns; column += kWidth<V>)
+    multiply_block<V, R, 1>(p, row, column, k_begin, k_end);
+}
+
+// The rows that are left, fewer than R + 1.
+template <typename V, int R>
+FACET_INLINE void multiply_rest(const Product& p, int64_t row) {
+  if constexpr (R > 0) {
+    if (p.rows - row == R)
+      multiply_rows<V, R>(p, row);
+    else
+      multiply_rest<V, R - 1>(p, row);
+  }
+}
+
+template <typename V>
+FACET_INLINE void multiply_all(const Product& p) {
+  constexpr int kRows = Traits<V>::kRows;
+  int64_t row = 0;
+  for (; row + kRows <= p.rows; row += kRows) multiply_rows<V, kRows>(p, row);
+  multiply_rest<V, kRows - 1>(p, row);
+}
+
+// ---- softmax
+
+// x = exp(x) to 2 units in the last place for x in [-87.3, 88]; below, the smallest normal number.
+template <typename V>
+FACET_INLINE void exponentiate(V& x) {
+  using Integer = typename Traits<V>::Integer;
+  constexpr float kRound = 0x1.8p23f;  // adding it leaves an integer in the low bits
+  const V lowest = V{} - 87.33f, highest = V{} + 88.0f;
+  x = x < lowest ? lowest : x;
+  x = x > highest ? highest : x;
+  const V shifted = x * 0x1.715476p0f + kRound;  // x log2(e)
+  const V n = shifted - kRound;
+  const V r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;  // n ln(2) in two pieces
+  // The series of exp(r), |r| <= ln(2)/2: the first term left out is below 2^-26.
+  V sum = r * (1.0f / 5040) + 1.0f / 720;
+  sum = sum * r + 1.0f / 120;
+  sum = sum * r + 1.0f / 24;
+  sum = sum * r + 1.0f / 6;
+  sum = sum * r + 0.5f;
+  sum = (r * r) * sum + r;
+  const Integer power = (reinterpret_cast<Integer>(shifted) + 127) << 23;
+  const V two_to_n = reinterpret_cast<V>(power);
+  x = sum * two_to_n + two_to_n;
+}
+
+// Behind a row's visible scores: `value` up to the next full vector.
+FACET_INLINE void fill_rest(float* row, int64_t from, int64_t to, float value) {
+  for (int64_t j = from; j < to; ++j) row[j] = value;
+}
+
+template <typename V>
+FACET_INLINE float largest(const float* row, int64_t n) {
+  V max = at<V>(row);
+  for (int64_t j = kWidth<V>; j < n; j += kWidth<V>) {
+    const V x = at<V>(row + j);
+    max = x > max ? x : max;
+  }
+  float result = max[0];
+  for (int lane = 1; lane < kWidth<V>; ++lane) result = std::max(result, max[lane]);
+  return result;
+}
+
+template <typename V>
+FACET_INLINE void softmax_all(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
+                              float scale, float* max, float* sum, float* factor) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * kScoreStride;
+    const int64_t n = visible[r];
+    factor[r] = 1;
+    if (n > 0) {
+      fill_rest(row, n, padded(n), -std::numeric_limits<float>::infinity());
+      const float new_max = std::max(max[r], scale * largest<V>(row, padded(n)));
+      V total = {};
+      for (int64_t j = 0; j < padded(n); j += kWidth<V>) {
+        V x = at<V>(row + j) * scale - new_max;
+        exponentiate(x);
+        at<V>(row + j) = x;
+        total += x;
+      }
+      float tile_sum = 0;
+      for (int lane = 0; lane < kWidth<V>; ++lane) tile_sum += total[lane];
+      factor[r] = std::exp(max[r] - new_max);
+      sum[r] = sum[r] * factor[r] + tile_sum;
+      max[r] = new_max;
+    }
+    fill_rest(row, n, padded(keys), 0);
+  }
+}
+
+template <typename V>
+FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int64_t keys,
+                               const int32_t* visible, float scale,
+                               const RowStatistics* statistics) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* p = scores + r * kScoreStride;
+    float* dp = dscores + r * kScoreStride;
+    const int64_t n = visible[r];
+    const RowStatistics s = statistics[r];
+    if (s.mean != 0) {
+      fill_rest(p, 0, n, s.mean);
+    } else {
+      for (int64_t j = 0; j < n; j += kWidth<V>) {
+        V x = at<V>(p + j) * scale - s.lse;
+        exponentiate(x);
+        at<V>(p + j) = x;
+      }
+    }
+    for (int64_t j = 0; j < n; j += kWidth<V>)
+      at<V>(dp + j) = scale * at<V>(p + j) * (at<V>(dp + j) - s.delta);
+    fill_rest(p, n, padded(keys), 0);
+    fill_rest(dp, n, padded(keys), 0);
+  }
+}
+
+// ---- the two builds
+
+#if defined(FACET_AVX512)
+const bool kHasAvx512 = [] {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") &&
+         __builtin_cpu_supports("avx512vl");
+}();
+FACET_AVX512 void multiply_avx512(const Product& p) { multiply_all<Vector16>(p); }
+FACET_AVX512 void softmax_avx512(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
+                                 float scale, float* max, float* sum, float* factor) {
+  softmax_all<Vector16>(scores, rows, keys, visible, scale, max, sum, factor);
+}
+FACET_AVX512 void gradient_avx512(float* scores, float* dscores, int64_t rows, int64_t keys,
+                                  const int32_t* visible, float scale,
+                                  const RowStatistics* statistics) {
+  gradient_all<Vector16>(scores, dscores, rows, keys, visible, scale, statistics);
+}
+#else
+constexpr bool kHasAvx512 = false;
+constexpr auto multiply_avx512 = multiply_all<Vector8>;
+constexpr auto softmax_avx512 = softmax_all<Vector8>;
+constexpr auto gradient_avx512 = gradient_all<Vector8>;
+#endif
+
+// ---- gathering
+
+// to[column][lane] of 8 columns and 8 rows; `to` has kLanes lanes.
+FACET_INLINE void transpose_8x8(float* to, const float* const* rows, int64_t column) {
+  Vector8 x[8], y[8];
+  for (int i = 0; i < 8; ++i) x[i] = at<Vector8>(rows[i] + column);
+  for (int i = 0; i < 8; i += 2) {
+    y[i] = __builtin_shufflevector(x[i], x[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    y[i + 1] = __builtin_shufflevector(x[i], x[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      const Vector8 low = y[i + j], high = y[i + j + 2];
+      x[i + 2 * j] = __builtin_shufflevector(low, high, 0, 1, 8, 9, 4, 5, 12, 13);
+      x[i + 2 * j + 1] = __builtin_shufflevector(low, high, 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    at<Vector8>(to + i * kLanes) =
+        __builtin_shufflevector(x[i], x[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    at<Vector8>(to + (i + 4) * kLanes) =
+        __builtin_shufflevector(x[i], x[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+}  // namespace
+
+void multiply(const Product& product) {
+  kHasAvx512 ? multiply_avx512(product) : multiply_all<Vector8>(product);
+}
+
+void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
+                  float* max, float* sum, float* factor) {
+  if (kHasAvx512)
+    softmax_avx512(scores, rows, keys, visible, scale, max, sum, factor);
+  else
+    softmax_all<Vector8>(scores, rows, keys, visible, scale, max, sum, factor);
+}
+
+void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
+                      const int32_t* visible, float scale, const RowStatistics* statistics) {
+  if (kHasAvx512)
+    gradient_avx512(scores, dscores, rows, keys, visible, scale, statistics);
+  else
+    gradient_all<Vector8>(scores, dscores, rows, keys, visible, scale, statistics);
+}
+
+void gather(float* to, const HeadRows& from) {
+  const int64_t width = padded(from.width);
+  for (int64_t i = 0; i < from.count; ++i) {
+    std::memcpy(to + i * width, from[i], static_cast<size_t>(from.width) * sizeof(float));
+    fill_rest(to + i * width, from.width, width, 0);
+  }
+}
+
+void gather_transposed(float* to, const HeadRows& from) {
+  for (int64_t begin = 0; begin < from.count; begin += kLanes, to += from.width * kLanes) {
+    const int64_t lanes = std::min(kLanes, from.count - begin);
+    const int64_t full_lanes = lanes / 8 * 8, full_columns = from.width / 8 * 8;
+    const float* rows[kLanes];
+    for (int64_t i = 0; i < lanes; ++i) rows[i] = from[begin + i];
+    for (int64_t lane = 0; lane < full_lanes; lane += 8)
+      for (int64_t column = 0; column < full_columns; column += 8)
+        transpose_8x8(to + column * kLanes + lane, rows + lane, column);
+    for (int64_t column = 0; column < from.width; ++column) {
+      const int64_t done = column < full_columns ? full_lanes : 0;
+      for (int64_t lane = done; lane < lanes; ++lane)
+        to[column * kLanes + lane] = rows[lane][column];
+      fill_rest(to + column * kLanes, lanes, kLanes, 0);
+    }
+  }
+}
+
+float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void add_scaled(float* y, const float* x, int64_t n, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += factor * x[i];
+}
+
+}  // namespace facet::attention

@@ -1,0 +1,72 @@
+// The arithmetic of attention on tiles that lie in a thread's own scratch memory: gathering rows,
+// small matrix products, softmax rows and their gradient. Compiled for the baseline and for AVX-512
+// and chosen at run time; a sum always runs over its terms in the same order, however the rows are
+// cut into blocks.
+#pragma once
+
+#include <cstdint>
+
+namespace facet::attention {
+
+constexpr int64_t kLanes = 16;       // widths are padded to this many floats
+constexpr int64_t kQueryBlock = 64;  // rows of q handled together
+constexpr int64_t kKeyTile = 256;    // keys handled together
+// Rows of a score tile lie this far apart; not a power of two, so that columns spread over the
+// cache.
+constexpr int64_t kScoreStride = kKeyTile + kLanes;
+
+constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// Some rows of one head: row i starts at data + rows[i] * stride and is `width` floats long.
+struct HeadRows {
+  const float* data = nullptr;
+  int64_t stride = 0;
+  const int32_t* rows = nullptr;
+  int64_t count = 0;
+  int64_t width = 0;
+
+  const float* operator[](int64_t i) const { return data + rows[i] * stride; }
+  HeadRows part(int64_t begin, int64_t n) const { return {data, stride, rows + begin, n, width}; }
+};
+
+// to (count, padded(width)) = the rows, zeros behind them.
+void gather(float* to, const HeadRows& from);
+// The same transposed, in panels of kLanes rows: to[panel][column][lane]; zeros for missing rows.
+void gather_transposed(float* to, const HeadRows& from);
+
+// c = a b, or c += a b. b lies in panels of kLanes columns: column n of row k is
+// b[n / kLanes * b_panel + k * b_row + n % kLanes]. Limits (non-decreasing arrays with one entry a
+// row of c, or null) leave out what is known to be zero or unused.
+struct Product {
+  float* c = nullptr;
+  int64_t c_row = 0;
+  const float* a = nullptr;
+  int64_t a_row = 0, a_k = 0;
+  const float* b = nullptr;
+  int64_t b_panel = 0, b_row = 0;
+  int64_t rows = 0, columns = 0, k = 0;  // columns are rounded up to kLanes
+  const int32_t* column_end = nullptr;   // of row i
+  const int32_t* k_begin = nullptr;
+  const int32_t* k_end = nullptr;
+  enum class Mode : uint8_t { kSet, kAdd } mode = Mode::kSet;
+};
+void multiply(const Product& product);
+
+// One step of the softmax of `rows` rows over a tile of `keys` keys: scores (rows, kScoreStride)
+// become exp(scale s - max) where key < visible[row] and 0 behind; max and sum (rows) are those of
+// all tiles so far; factor (rows) is what earlier tiles' sums are to be multiplied by.
+void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
+                  float* max, float* sum, float* factor);
+
+// What the gradient of a row needs: p = exp(scale s - lse), or p = mean where it is not 0.
+struct RowStatistics {
+  float lse = 0, mean = 0, delta = 0;
+};
+// scores become p, dscores (dp before) become scale p (dp - delta); 0 where key >= visible[row].
+void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
+                      const int32_t* visible, float scale, const RowStatistics* statistics);
+
+float dot(const float* a, const float* b, int64_t n);
+void add_scaled(float* y, const float* x, int64_t n, float factor);  // y += factor x
+
+}  // namespace facet::attention
