@@ -2,6 +2,7 @@
 // packed one behind the other without padding.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -118,6 +118,12 @@ void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
   }
 }
 
+bool PackedLinear::has_lora() const {
+  for (const Part& part : parts_)
+    if (part.right != nullptr) return true;
+  return false;
+}
+
 bool PackedLinear::any_trained() const {
   for (const Part& part : parts_)
     for (const Param* param : {part.weight, part.bias, part.right, part.left})

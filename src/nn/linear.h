@@ -53,6 +53,7 @@ class PackedLinear {
   // where trained.
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved) const;
 
+  bool has_lora() const;     // of at least one part
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
  private:

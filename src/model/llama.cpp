@@ -1,0 +1,185 @@
+#include "model/llama.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+const std::string kRoot = "lang_decoder.";
+
+// Elements [begin, begin+count) of a vector.
+Tensor slice(const Tensor& x, int64_t begin, int64_t count) {
+  return x.view({x.numel(), 1}).row_block(begin, count).view({count});
+}
+}  // namespace
+
+LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
+    : config_(config.lm),
+      recompute_(config.recompute),
+      rows_per_chunk_(config.max_labelled_rows_per_chunk) {
+  const std::vector<int64_t> vocabulary = {config_.vocab_size, config_.hidden_size};
+  const auto add_embedding = [&] {
+    return table.add(kRoot + "model.embed_tokens.weight", vocabulary, ParamRole::kEmbedding,
+                     Init::kNone);
+  };
+  if (!config_.tie_word_embeddings) {
+    embed_unit_ = table.begin_unit(kRoot + "embed_tokens");
+    add_embedding();
+  }
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    block_units_.push_back(table.begin_unit(kRoot + "layers." + std::to_string(i)));
+    blocks_.emplace_back(table, kRoot, "model.layers." + std::to_string(i) + ".", config_,
+                         config.lang_lora);
+  }
+  head_unit_ = table.begin_unit(kRoot + "head");
+  final_norm_ = std::make_unique<RmsNorm>(table, kRoot + "model.norm", config_.hidden_size,
+                                          config_.rms_norm_eps);
+  head_ = config_.tie_word_embeddings
+              ? add_embedding()
+              : table.add(kRoot + "lm_head.weight", vocabulary, ParamRole::kWeight, Init::kNone);
+  block_inputs_.resize(blocks_.size());
+  saved_.resize(blocks_.size());
+}
+
+bool LlamaDecoder::needs_backward() const {
+  return head_->trained || final_norm_->any_trained() ||
+         blocks_need_backward(InputGradient::kNotNeeded);
+}
+
+bool LlamaDecoder::blocks_need_backward(InputGradient input_gradient) const {
+  return lowest_block(input_gradient) < blocks_.size() || input_gradient == InputGradient::kNeeded;
+}
+
+size_t LlamaDecoder::lowest_block(InputGradient input_gradient) const {
+  if (input_gradient == InputGradient::kNeeded) return 0;
+  const auto trained = [](const LlamaBlock& block) { return block.any_trained(); };
+  return static_cast<size_t>(std::find_if(blocks_.begin(), blocks_.end(), trained) -
+                             blocks_.begin());
+}
+
+Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Keep keep,
+                             InputGradient input_gradient) {
+  input_gradient_ = input_gradient;
+  first_kept_ = keep == Keep::kForBackward ? lowest_block(input_gradient) : blocks_.size();
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    ctx.hooks.before(block_units_[i], Phase::kForward);
+    block_inputs_[i] = x;
+    if (x.rows() > 0) {
+      const bool kept = i >= first_kept_;
+      const Tensor y = kept ? ctx.arena.tensor({x.rows(), config_.hidden_size}) : x;
+      blocks_[i].forward(ctx, y, x, rows, kept && !recompute_ ? &saved_[i] : nullptr);
+      x = y;
+    }
+    ctx.hooks.after(block_units_[i], Phase::kForward);
+  }
+  return x;
+}
+
+void LlamaDecoder::backward_block(Context& ctx, size_t i, Tensor dx, const DecoderRows& rows) {
+  ArenaScope scope(ctx.arena);
+  if (recompute_) {
+    ctx.hooks.before(block_units_[i], Phase::kRecompute);
+    if (dx.defined()) blocks_[i].recompute(ctx, block_inputs_[i], rows, saved_[i]);
+    ctx.hooks.after(block_units_[i], Phase::kRecompute);
+  }
+  const InputGradient wanted = i > first_kept_ ? InputGradient::kNeeded : input_gradient_;
+  if (dx.defined()) blocks_[i].backward(ctx, dx, block_inputs_[i], rows, saved_[i], wanted);
+}
+
+void LlamaDecoder::backward(Context& ctx, Tensor dx, const DecoderRows& rows) {
+  for (size_t i = blocks_.size(); i-- > 0;) {
+    if (i >= first_kept_) {
+      ctx.hooks.before(block_units_[i], Phase::kBackward);
+      backward_block(ctx, i, dx, rows);
+      ctx.hooks.after(block_units_[i], Phase::kBackward);
+    }
+    ctx.hooks.gradients_ready(block_units_[i]);
+  }
+  if (embed_unit_ >= 0) ctx.hooks.gradients_ready(embed_unit_);
+}
+
+// ---- head
+
+LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
+  Chunk chunk;
+  chunk.normed = ctx.arena.tensor({hidden.rows(), config_.hidden_size});
+  final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
+  chunk.logits = ctx.arena.tensor({hidden.rows(), config_.vocab_size});
+  ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
+  return chunk;
+}
+
+void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, const LossTargets& targets) {
+  ctx.hooks.before(head_unit_, Phase::kForward);
+  ArenaScope scope(ctx.arena);
+  const int64_t rows = targets.rows.numel();
+  const Tensor x = ctx.arena.tensor({rows, config_.hidden_size});
+  if (rows > 0) ctx.ops.gather_rows_forward(x, hidden, targets.rows);
+  for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
+    ArenaScope chunk_scope(ctx.arena);
+    const int64_t count = std::min(rows_per_chunk_, rows - begin);
+    const Chunk chunk = run_chunk(ctx, x.row_block(begin, count));
+    ctx.ops.cross_entropy_forward(slice(row_loss, begin, count), chunk.logits,
+                                  slice(targets.labels, begin, count));
+  }
+  ctx.hooks.after(head_unit_, Phase::kForward);
+}
+
+void LlamaDecoder::chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const {
+  const Tensor& dlogits = chunk.logits;  // cross-entropy has turned it into its gradient
+  if (head_->trained) ctx.ops.linear_backward_weight(head_->grad, Tensor(), dlogits, chunk.normed);
+  if (!dx.defined()) return;
+  const Tensor dnormed = ctx.arena.tensor({x.rows(), config_.hidden_size});
+  ctx.ops.linear_backward_input(dnormed, dlogits, head_->value);
+  final_norm_->backward(ctx, dx, dnormed, x, chunk.norm, Tensor());
+}
+
+void LlamaDecoder::loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidden, Tensor hidden,
+                                     const LossTargets& targets, float gradient_scale) {
+  ctx.hooks.before(head_unit_, Phase::kBackward);
+  const int64_t rows = targets.rows.numel();
+  if (rows > 0) {
+    ArenaScope scope(ctx.arena);
+    const Tensor x = ctx.arena.tensor({rows, config_.hidden_size});
+    ctx.ops.gather_rows_forward(x, hidden, targets.rows);
+    const bool below = dhidden.defined() || final_norm_->any_trained();
+    const Tensor dx = below ? ctx.arena.tensor({rows, config_.hidden_size}) : Tensor();
+    for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
+      ArenaScope chunk_scope(ctx.arena);
+      const int64_t count = std::min(rows_per_chunk_, rows - begin);
+      const Tensor x_chunk = x.row_block(begin, count);
+      const Chunk chunk = run_chunk(ctx, x_chunk);
+      ctx.ops.cross_entropy_forward_backward(slice(row_loss, begin, count), chunk.logits,
+                                             slice(targets.labels, begin, count), gradient_scale);
+      chunk_backward(ctx, below ? dx.row_block(begin, count) : Tensor(), x_chunk, chunk);
+    }
+    if (dhidden.defined()) ctx.ops.gather_rows_backward(dhidden, dx, targets.rows);
+  }
+  ctx.hooks.after(head_unit_, Phase::kBackward);
+  ctx.hooks.gradients_ready(head_unit_);
+}
+
+void LlamaDecoder::logits(Context& ctx, Tensor logits, Tensor hidden) {
+  ctx.hooks.before(head_unit_, Phase::kForward);
+  const int64_t rows = hidden.rows();
+  for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
+    ArenaScope scope(ctx.arena);
+    const int64_t count = std::min(rows_per_chunk_, rows - begin);
+    const Chunk chunk = run_chunk(ctx, hidden.row_block(begin, count));
+    ctx.ops.copy(logits.row_block(begin, count), chunk.logits);
+  }
+  ctx.hooks.after(head_unit_, Phase::kForward);
+}
+
+void LlamaDecoder::append(Context& ctx, Tensor x, const DecoderRows& rows,
+                          const std::vector<LlamaBlock::Cache>& caches, int64_t length) {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    ctx.hooks.before(block_units_[i], Phase::kForward);
+    blocks_[i].append(ctx, x, rows, caches[i], length);
+    ctx.hooks.after(block_units_[i], Phase::kForward);
+  }
+}
+
+}  // namespace facet

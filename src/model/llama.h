@@ -1,0 +1,87 @@
+// The decoder (LLaMA) from spliced rows to the loss of the labelled ones: blocks, final norm, head.
+//
+// Units: lang_decoder.embed_tokens (untied: declared for import and export only),
+// lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens too). In training
+// the head visits its unit once, in Phase::kBackward, because the loss and its gradient are
+// computed chunk by chunk.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/config.h"
+#include "model/llama_block.h"
+#include "nn/context.h"
+#include "nn/norm.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+// Labelled rows of one micro-batch.
+struct LossTargets {
+  Tensor rows;    // (R) int32: rows of the hidden states, distinct
+  Tensor labels;  // (R) int32
+};
+
+class LlamaDecoder {
+ public:
+  LlamaDecoder(ParamTable& table, const VlmConfig& config);
+
+  bool needs_backward() const;  // something in the blocks or the head is trained
+  size_t num_blocks() const { return blocks_.size(); }
+
+  // Hidden states (N,D) before the final norm, from spliced rows x (N,D), which may be overwritten.
+  // N may be 0: then only the hooks are called. With Keep::kForBackward everything down to the
+  // lowest block that backward reaches stays in the arena; input_gradient says whether backward
+  // goes on below the blocks.
+  Tensor forward(Context& ctx, Tensor x, const DecoderRows& rows, Keep keep,
+                 InputGradient input_gradient);
+  // Loss of each target (R) from hidden states (N,D). R may be 0.
+  void loss(Context& ctx, Tensor row_loss, Tensor hidden, const LossTargets& targets);
+  // The same after a forward that kept, and gradients of gradient_scale * sum(loss) down to dhidden
+  // (N,D), overwritten (undefined when nothing below the head is trained). Announces the head's
+  // gradients.
+  void loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidden, Tensor hidden,
+                         const LossTargets& targets, float gradient_scale);
+  // Does backward go below the head?
+  bool blocks_need_backward(InputGradient input_gradient) const;
+  // Through the blocks, once after a forward that kept: dx (N,D) turns from the gradient of the
+  // hidden states into that of x. Undefined dx: nothing to add; the hooks are called all the same.
+  void backward(Context& ctx, Tensor dx, const DecoderRows& rows);
+
+  // Logits (n,V) of hidden states (n,D).
+  void logits(Context& ctx, Tensor logits, Tensor hidden);
+  // Decoding: rows x (n,D) behind `length` rows of the caches (one a block), in place.
+  void append(Context& ctx, Tensor x, const DecoderRows& rows,
+              const std::vector<LlamaBlock::Cache>& caches, int64_t length);
+
+ private:
+  // The head on some rows; cross-entropy turns logits into their gradient.
+  struct Chunk {
+    Tensor normed;  // (count,D)
+    Tensor logits;  // (count,V)
+    RmsNorm::Saved norm;
+  };
+  size_t lowest_block(InputGradient input_gradient) const;  // that backward reaches
+  void backward_block(Context& ctx, size_t block, Tensor dx, const DecoderRows& rows);
+  Chunk run_chunk(Context& ctx, Tensor hidden) const;
+  void chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const;
+
+  LlamaConfig config_;
+  bool recompute_;
+  int64_t rows_per_chunk_;
+  std::vector<LlamaBlock> blocks_;
+  std::vector<int> block_units_;
+  int embed_unit_ = -1;  // -1: tied
+  int head_unit_ = -1;
+  Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied
+  std::unique_ptr<RmsNorm> final_norm_;
+
+  // Of the forward in flight.
+  size_t first_kept_ = 0;  // blocks from here on have kept something
+  InputGradient input_gradient_ = InputGradient::kNotNeeded;
+  std::vector<Tensor> block_inputs_;  // (N,D) each
+  std::vector<LlamaBlock::Saved> saved_;
+};
+
+}  // namespace facet

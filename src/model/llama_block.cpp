@@ -1,0 +1,148 @@
+#include "model/llama_block.h"
+
+#include <cmath>
+
+namespace facet {
+
+namespace {
+PackedLinear::Saved* kept(PackedLinear::Saved& saved, Keep keep) {
+  return keep == Keep::kForBackward ? &saved : nullptr;
+}
+}  // namespace
+
+LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, const std::string& path,
+                       const LlamaConfig& config, const LoraConfig& lora)
+    : heads_(config.num_attention_heads),
+      kv_heads_(config.num_key_value_heads),
+      head_dim_(config.head_dim),
+      width_(config.hidden_size),
+      mlp_width_(config.intermediate_size),
+      scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))),
+      norm1_(table, root + path + "input_layernorm", width_, config.rms_norm_eps),
+      qkv_(table, root,
+           {{path + "self_attn.q_proj", heads_ * head_dim_},
+            {path + "self_attn.k_proj", kv_heads_ * head_dim_},
+            {path + "self_attn.v_proj", kv_heads_ * head_dim_}},
+           width_, PackedLinear::Bias::kNone, lora),
+      out_(table, root, {{path + "self_attn.o_proj", width_}}, heads_ * head_dim_,
+           PackedLinear::Bias::kNone, lora),
+      norm2_(table, root + path + "post_attention_layernorm", width_, config.rms_norm_eps),
+      gate_up_(table, root,
+               {{path + "mlp.gate_proj", mlp_width_}, {path + "mlp.up_proj", mlp_width_}}, width_,
+               PackedLinear::Bias::kNone, lora),
+      down_(table, root, {{path + "mlp.down_proj", width_}}, mlp_width_, PackedLinear::Bias::kNone,
+            lora) {}
+
+void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
+                         Keep keep) const {
+  const int64_t n = x.rows();
+  saved.normed1 = ctx.arena.tensor({n, width_});
+  norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
+  saved.qkv = ctx.arena.tensor({n, qkv_.outputs()});
+  qkv_.forward(ctx, saved.qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
+  const int64_t rotated = heads_ + kv_heads_;
+  ctx.ops.rope_forward(saved.qkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+}
+
+void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
+                        Saved& saved) const {
+  const int64_t n = q.rows();
+  saved.lse = ctx.arena.tensor({rows.plan.num_slots, heads_, n});
+  saved.attended = ctx.arena.tensor({n, heads_ * head_dim_});
+  saved.attended_image =
+      rows.plan.num_slots == 2 ? ctx.arena.tensor({n, heads_ * head_dim_}) : Tensor();
+  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, rows.plan,
+                            heads_, kv_heads_, scale_);
+}
+
+void LlamaBlock::finish_attention(Context& ctx, Tensor x, Saved& saved, Keep keep) const {
+  const int64_t n = x.rows();
+  saved.middle = ctx.arena.tensor({n, width_});
+  out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
+  saved.normed2 = ctx.arena.tensor({n, width_});
+  norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
+  saved.gate_up = ctx.arena.tensor({n, 2 * mlp_width_});
+  gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
+  saved.activated = ctx.arena.tensor({n, mlp_width_});
+  ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
+}
+
+void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows,
+                         Saved* saved) const {
+  const Arena::Mark mark = ctx.arena.mark();
+  const Keep keep = saved != nullptr ? Keep::kForBackward : Keep::kNothing;
+  Saved scratch;
+  Saved& values = saved != nullptr ? *saved : scratch;
+  project(ctx, x, rows, values, keep);
+  attend(ctx, query(values.qkv), key(values.qkv), value(values.qkv), rows, values);
+  finish_attention(ctx, x, values, keep);
+  down_.forward(ctx, y, values.activated, values.middle, kept(values.down_saved, keep));
+  if (saved == nullptr) ctx.arena.release(mark);
+}
+
+void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const {
+  project(ctx, x, rows, saved, Keep::kForBackward);
+  attend(ctx, query(saved.qkv), key(saved.qkv), value(saved.qkv), rows, saved);
+  finish_attention(ctx, x, saved, Keep::kForBackward);
+  // The block's output itself is not wanted again, only what LoRA saves on the way to it.
+  if (!down_.has_lora()) return;
+  const Tensor y = ctx.arena.tensor({x.rows(), width_});
+  down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
+}
+
+void LlamaBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
+  ArenaScope scope(ctx.arena);
+  const int64_t n = dx.rows();
+  const Tensor dactivated = ctx.arena.tensor({n, mlp_width_});
+  down_.backward(ctx, dactivated, dx, saved.activated, saved.down_saved);
+  const Tensor dgate_up = ctx.arena.tensor({n, 2 * mlp_width_});
+  ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+  const Tensor dnormed = ctx.arena.tensor({n, width_});
+  gate_up_.backward(ctx, dnormed, dgate_up, saved.normed2, saved.gate_up_saved);
+  norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
+}
+
+void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const DecoderRows& rows,
+                                    const Saved& saved) const {
+  ArenaScope scope(ctx.arena);
+  const Tensor dattended = ctx.arena.tensor({dx.rows(), heads_ * head_dim_});
+  out_.backward(ctx, dattended, dx, saved.attended, saved.out_saved);
+  ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
+                             key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
+                             saved.lse, rows.plan, heads_, kv_heads_, scale_);
+  const int64_t rotated = heads_ + kv_heads_;
+  ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+}
+
+void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& rows,
+                          const Saved& saved, InputGradient input_gradient) const {
+  mlp_backward(ctx, dx, saved);
+  ArenaScope scope(ctx.arena);
+  const Tensor dqkv = ctx.arena.tensor({dx.rows(), qkv_.outputs()});
+  attention_backward(ctx, dqkv, dx, rows, saved);
+  const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
+  const Tensor dnormed = through_norm ? ctx.arena.tensor({dx.rows(), width_}) : Tensor();
+  qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
+  if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);
+}
+
+void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
+                        int64_t length) const {
+  ArenaScope scope(ctx.arena);
+  Saved scratch;
+  const int64_t n = x.rows();
+  project(ctx, x, rows, scratch, Keep::kNothing);
+  ctx.ops.copy(cache.k.row_block(length, n), key(scratch.qkv));
+  ctx.ops.copy(cache.v.row_block(length, n), value(scratch.qkv));
+  attend(ctx, query(scratch.qkv), cache.k.row_block(0, length + n),
+         cache.v.row_block(0, length + n), rows, scratch);
+  finish_attention(ctx, x, scratch, Keep::kNothing);
+  down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
+}
+
+bool LlamaBlock::any_trained() const {
+  return norm1_.any_trained() || qkv_.any_trained() || out_.any_trained() || norm2_.any_trained() ||
+         gate_up_.any_trained() || down_.any_trained();
+}
+
+}  // namespace facet

@@ -1,0 +1,94 @@
+// One block of the decoder: x += o(attention(rope(qkv(norm(x))))); x +=
+// down(swiglu(gate|up(norm(x)))).
+#pragma once
+
+#include <string>
+
+#include "model/config.h"
+#include "nn/context.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+#include "nn/param_table.h"
+
+namespace facet {
+
+// What all blocks of one pass share: who sees whom, and the rotation of each row, (N,E/2).
+struct DecoderRows {
+  const AttentionPlan& plan;
+  Tensor cos, sin;
+};
+
+enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
+
+class LlamaBlock {
+ public:
+  // `path`: "model.layers.N." under `root` "lang_decoder.".
+  LlamaBlock(ParamTable& table, const std::string& root, const std::string& path,
+             const LlamaConfig& config, const LoraConfig& lora);
+
+  // What backward needs besides the block's input.
+  struct Saved {
+    Tensor normed1;  // (N,D)
+    RmsNorm::Saved norm1;
+    Tensor qkv;  // (N,(H+2G)E), q and k rotated
+    PackedLinear::Saved qkv_saved;
+    Tensor lse;             // (slots,H,N)
+    Tensor attended;        // (N,H*E)
+    Tensor attended_image;  // (N,H*E) only with two slots
+    PackedLinear::Saved out_saved;
+    Tensor middle;   // (N,D) x after attention
+    Tensor normed2;  // (N,D)
+    RmsNorm::Saved norm2;
+    Tensor gate_up;    // (N,2F)
+    Tensor activated;  // (N,F)
+    PackedLinear::Saved gate_up_saved;
+    PackedLinear::Saved down_saved;
+  };
+  // y, x (N,D). `saved` lives on in the arena; null: y may be x and all scratch is given back.
+  void forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows, Saved* saved) const;
+  // Makes `saved` anew from the block's input.
+  void recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const;
+  // dx (N,D): the gradient of the output comes in, the gradient of the input goes out (kNotNeeded:
+  // its content is undefined then).
+  void backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& rows, const Saved& saved,
+                InputGradient input_gradient) const;
+
+  // Decoding: x (n,D) in place, its rows behind `length` rows of the cache; k and v (capacity,G*E)
+  // of this block. rows.plan: n queries, length + n keys.
+  struct Cache {
+    Tensor k, v;
+  };
+  void append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
+              int64_t length) const;
+
+  bool any_trained() const;
+
+ private:
+  void project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved, Keep keep) const;
+  void attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
+              Saved& saved) const;
+  // From attention's output to the input of `down`.
+  void finish_attention(Context& ctx, Tensor x, Saved& saved, Keep keep) const;
+  void mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const;
+  void attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const DecoderRows& rows,
+                          const Saved& saved) const;
+  Tensor query(const Tensor& qkv) const { return qkv.column_block(0, heads_ * head_dim_); }
+  Tensor key(const Tensor& qkv) const {
+    return qkv.column_block(heads_ * head_dim_, kv_heads_ * head_dim_);
+  }
+  Tensor value(const Tensor& qkv) const {
+    return qkv.column_block((heads_ + kv_heads_) * head_dim_, kv_heads_ * head_dim_);
+  }
+
+  int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
+  float scale_;                                              // 1/sqrt(E)
+  // Declared in the order of the members.
+  RmsNorm norm1_;
+  PackedLinear qkv_;
+  PackedLinear out_;
+  RmsNorm norm2_;
+  PackedLinear gate_up_;
+  PackedLinear down_;
+};
+
+}  // namespace facet
