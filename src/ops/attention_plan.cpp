@@ -201,4 +201,37 @@ void make_decode_plan(AttentionPlan& plan, const std::vector<TokenKind>& kinds, 
   close_sample(plan);
 }
 
+void keep_last_queries(AttentionPlan& plan, int64_t first) {
+  ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
+         plan.samples.size());
+  AttentionSample& sample = plan.samples[0];
+  sample.num_query_rows -= first;
+  size_t kept_queries = 0;
+  for (AttentionPart& part : plan.parts) {
+    const auto begin = static_cast<size_t>(part.query_begin);
+    const auto end = begin + static_cast<size_t>(part.num_queries);
+    part.query_begin = static_cast<int64_t>(kept_queries);
+    for (size_t i = begin; i < end; ++i) {
+      if (plan.query_rows[i] < first) continue;
+      plan.query_rows[kept_queries] = to_row(plan.query_rows[i] - first);
+      plan.visible_keys[kept_queries++] = plan.visible_keys[i];
+    }
+    part.num_queries = static_cast<int64_t>(kept_queries) - part.query_begin;
+  }
+  plan.query_rows.resize(kept_queries);
+  plan.visible_keys.resize(kept_queries);
+  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.num_queries == 0; });
+  // A row that adds its own v lies elsewhere in q than in v now: a softmax over this one key.
+  for (const int32_t row : plan.self_rows) {
+    if (row < first) continue;
+    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 1);
+    part.key(row);
+    part.query(row - first, 1);
+    part.close();
+  }
+  plan.self_rows.clear();
+  sample.num_self = 0;
+  sample.num_parts = static_cast<int64_t>(plan.parts.size());
+}
+
 }  // namespace facet

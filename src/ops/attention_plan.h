@@ -72,4 +72,8 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
 void make_decode_plan(AttentionPlan& plan, const std::vector<TokenKind>& kinds, bool mmca,
                       MmcaRule rule);
 
+// Decoding with a key/value cache: turns the plan of one sample of rows 0..L-1 into that of its
+// last rows. q and out then hold rows first..L-1 only, counted from 0; k and v hold all of them.
+void keep_last_queries(AttentionPlan& plan, int64_t first);
+
 }  // namespace facet

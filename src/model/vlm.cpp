@@ -1,0 +1,255 @@
+#include "model/vlm.h"
+
+#include <numeric>
+#include <string_view>
+
+#include "base/check.h"
+#include "model/vlm_impl.h"
+
+namespace facet {
+
+namespace {
+
+// LoRA where nothing matches is a mistake in the option, not a model without LoRA.
+void check_lora(const ParamTable& table, const LoraConfig& lora, std::string_view prefix,
+                std::string_view side) {
+  if (lora.rank == 0) return;
+  for (const Param& param : table.params())
+    if (param.role == ParamRole::kLora && param.name.starts_with(prefix)) return;
+  fail(ExitCode::kConfig,
+       "--{0}_lora_module_name {1}: no linear layer of {2} has this in its path; set it, or "
+       "--{0}_lora_dim 0",
+       side, lora.module_name, prefix);
+}
+
+void train_by_default(ParamTable& table) {
+  table.set_trained("", false);
+  table.set_trained("lang_embed.", true);
+  table.set_trained("projection.", true);
+  for (const Param& param : table.params())
+    if (param.role == ParamRole::kLora) table.set_trained(param.name, true);
+}
+
+Param* declare_embedding(ParamTable& table, const LlamaConfig& lm) {
+  return table.add("lang_embed.weight", {lm.vocab_size, lm.hidden_size}, ParamRole::kEmbedding,
+                   Init::kNone);
+}
+
+}  // namespace
+
+double LossSums::total_loss() const { return std::accumulate(loss.begin(), loss.end(), 0.0); }
+
+int64_t LossSums::total_labelled() const {
+  return std::accumulate(labelled.begin(), labelled.end(), int64_t{0});
+}
+
+Tensor upload(Context& ctx, const std::vector<int32_t>& values) {
+  const Tensor x = ctx.arena.tensor({static_cast<int64_t>(values.size())}, DType::kI32);
+  if (!values.empty()) ctx.ops.copy_from_host(x, values.data());
+  return x;
+}
+
+// ---- what training and decoding share
+
+VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
+    : config(the_config),
+      vision(table, config),
+      projection(Projection::make(table, config)),
+      embed_unit(table.begin_unit("lang_embed")),
+      lang_embed(declare_embedding(table, config.lm)),
+      decoder(table, config),
+      rope(config.lm) {
+  check_lora(table, config.lang_lora, "lang_decoder.", "lang");
+  check_lora(table, config.vis_lora, "vis_encoder.", "vis");
+  train_by_default(table);
+}
+
+void VisionLanguageModel::Impl::make_plan(const std::vector<int32_t>& sample_begin,
+                                          const std::vector<TokenKind>& kinds) {
+  if (!config.mmca) return make_causal_plan(host.plan, sample_begin);
+  make_mmca_plan(host.plan, sample_begin, kinds,
+                 config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+}
+
+void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
+  splice(host.spliced, batch, config);
+  make_plan(host.spliced.sample_begin, host.spliced.kinds);
+  host.cos.clear();
+  host.sin.clear();
+  for (size_t b = 0; b + 1 < host.spliced.sample_begin.size(); ++b) {
+    const int64_t length = host.spliced.sample_begin[b + 1] - host.spliced.sample_begin[b];
+    rope.append_rows(host.cos, host.sin, 0, length, length);
+  }
+}
+
+void VisionLanguageModel::Impl::lay_out_nothing() {
+  host.spliced.clear();
+  host.plan.clear();
+  host.cos.clear();
+  host.sin.clear();
+}
+
+Tensor VisionLanguageModel::Impl::see(Context& ctx, const MicroBatch& batch, int64_t images) {
+  const Tensor pixels = ctx.arena.tensor({images, 3, config.image_size, config.image_size});
+  if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
+  return vision.forward(ctx, pixels, vision.needs_backward() ? Keep::kForBackward : Keep::kNothing);
+}
+
+Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
+  const Tensor x = ctx.arena.tensor({source.numel(), config.lm.hidden_size});
+  ctx.hooks.before(embed_unit, Phase::kForward);
+  if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
+  ctx.hooks.after(embed_unit, Phase::kForward);
+  return x;
+}
+
+DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {
+  const int64_t pairs = config.lm.head_dim / 2;
+  const int64_t n = static_cast<int64_t>(host.cos.size()) / pairs;
+  const Tensor cos = ctx.arena.tensor({n, pairs}), sin = ctx.arena.tensor({n, pairs});
+  if (n > 0) {
+    ctx.ops.copy_from_host(cos, host.cos.data());
+    ctx.ops.copy_from_host(sin, host.sin.data());
+  }
+  return {host.plan, cos, sin};
+}
+
+LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
+  return {upload(ctx, host.spliced.target_rows), upload(ctx, host.spliced.target_labels)};
+}
+
+Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch) {
+  const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
+  const Tensor features = see(ctx, batch, images);
+  const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
+  const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
+  return decoder.forward(ctx, x, rows(ctx), Keep::kNothing, InputGradient::kNotNeeded);
+}
+
+void VisionLanguageModel::Impl::add_up(Context& ctx, Tensor row_loss, LossSums& sums) {
+  host.row_loss.assign(static_cast<size_t>(row_loss.numel()), 0.0f);
+  if (row_loss.numel() > 0) ctx.ops.copy_to_host(host.row_loss.data(), row_loss);
+  size_t row = 0;
+  for (size_t b = 0; b < sums.labelled.size(); ++b)
+    for (int64_t i = 0; i < sums.labelled[b] && row < host.row_loss.size(); ++i)
+      sums.loss[b] += static_cast<double>(host.row_loss[row++]);
+}
+
+// ---- the model
+
+VisionLanguageModel::VisionLanguageModel(const VlmConfig& config, ParamTable& table)
+    : impl_(std::make_unique<Impl>(config, table)) {}
+VisionLanguageModel::~VisionLanguageModel() = default;
+
+const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
+
+void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
+                                           float gradient_scale, LossSums& sums) {
+  Impl& model = *impl_;
+  ArenaScope scope(ctx.arena);
+  model.start(batch, sums);
+  const SplicedBatch& spliced = model.host.spliced;
+  const int64_t images = spliced.rows() > 0 ? batch.num_images() : 0;
+
+  const Tensor features = model.see(ctx, batch, images);
+  const bool keep_projection = model.tokens_need_gradient();
+  const Tensor tokens = model.projection->forward(
+      ctx, features, keep_projection ? Keep::kForBackward : Keep::kNothing);
+  const Tensor dtokens =
+      keep_projection ? ctx.arena.tensor({tokens.rows(), tokens.cols()}) : Tensor();
+  model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
+  model.train_vision(ctx, features, dtokens);
+}
+
+void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
+  lay_out(batch);
+  sums.labelled = host.spliced.labelled;
+  sums.loss.assign(sums.labelled.size(), 0.0);
+  // Without a label there is nothing to compute, but the hooks must be called like on other ranks.
+  if (host.spliced.targets() == 0) lay_out_nothing();
+}
+
+void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tensor dtokens,
+                                              float gradient_scale, LossSums& sums) {
+  ArenaScope scope(ctx.arena);
+  const InputGradient input_gradient = decoder_input_gradient();
+  const Tensor source = upload(ctx, host.spliced.source);
+  const DecoderRows decoder_rows = rows(ctx);
+  const Tensor x = embed(ctx, tokens, source);
+  const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
+
+  const bool active = host.spliced.targets() > 0;
+  const Tensor row_loss = ctx.arena.tensor({host.spliced.targets()});
+  const Tensor dx = active && decoder.blocks_need_backward(input_gradient)
+                        ? ctx.arena.tensor({hidden.rows(), hidden.cols()})
+                        : Tensor();
+  decoder.loss_and_gradient(ctx, row_loss, dx, hidden, targets(ctx), gradient_scale);
+  decoder.backward(ctx, dx, decoder_rows);
+  embed_backward(ctx, dtokens, dx, source);
+  add_up(ctx, row_loss, sums);
+}
+
+void VisionLanguageModel::Impl::embed_backward(Context& ctx, Tensor dtokens, Tensor dx,
+                                               Tensor source) {
+  if (lang_embed->trained) ctx.hooks.before(embed_unit, Phase::kBackward);
+  const bool wanted = lang_embed->trained || (dtokens.defined() && dtokens.rows() > 0);
+  if (dx.defined() && wanted) {
+    const Tensor dembed = lang_embed->trained ? lang_embed->grad : Tensor();
+    ctx.ops.splice_backward(dembed, dtokens, dx, source);
+  }
+  if (lang_embed->trained) ctx.hooks.after(embed_unit, Phase::kBackward);
+  ctx.hooks.gradients_ready(embed_unit);
+}
+
+void VisionLanguageModel::Impl::train_vision(Context& ctx, Tensor features, Tensor dtokens) {
+  if (!dtokens.defined() || dtokens.rows() == 0) {
+    projection->skip_backward(ctx);
+    vision.skip_backward(ctx);
+    return;
+  }
+  const Tensor dfeatures =
+      vision.needs_backward() ? ctx.arena.tensor({features.rows(), features.cols()}) : Tensor();
+  projection->backward(ctx, dfeatures, dtokens);
+  if (vision.needs_backward())
+    vision.backward(ctx, dfeatures);
+  else
+    vision.skip_backward(ctx);
+}
+
+void VisionLanguageModel::evaluate(Context& ctx, const MicroBatch& batch, LossSums& sums) {
+  Impl& model = *impl_;
+  ArenaScope scope(ctx.arena);
+  model.start(batch, sums);
+  const Tensor hidden = model.hidden_states(ctx, batch);
+  const Tensor row_loss = ctx.arena.tensor({model.host.spliced.targets()});
+  model.decoder.loss(ctx, row_loss, hidden, model.targets(ctx));
+  model.add_up(ctx, row_loss, sums);
+}
+
+void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
+                                     std::vector<float>& logits) {
+  Impl& model = *impl_;
+  ArenaScope scope(ctx.arena);
+  model.lay_out(batch);
+  const Tensor hidden = model.hidden_states(ctx, batch);
+  const Tensor result = ctx.arena.tensor({hidden.rows(), model.config.lm.vocab_size});
+  model.decoder.logits(ctx, result, hidden);
+  logits.resize(static_cast<size_t>(result.numel()));
+  if (!logits.empty()) ctx.ops.copy_to_host(logits.data(), result);
+}
+
+void VisionLanguageModel::image_features(Context& ctx, const MicroBatch& batch,
+                                         std::vector<float>& features,
+                                         std::vector<float>& projected) {
+  Impl& model = *impl_;
+  ArenaScope scope(ctx.arena);
+  const auto download = [&ctx](std::vector<float>& values, const Tensor& x) {
+    values.resize(static_cast<size_t>(x.numel()));
+    if (!values.empty()) ctx.ops.copy_to_host(values.data(), x);
+  };
+  const Tensor seen = model.see(ctx, batch, batch.num_images());
+  download(features, seen);
+  download(projected, model.projection->forward(ctx, seen, Keep::kNothing));
+}
+
+}  // namespace facet

@@ -1,0 +1,75 @@
+// The inside of VisionLanguageModel, shared by training (vlm.cpp) and decoding (session.cpp).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/clip_vision.h"
+#include "model/llama.h"
+#include "model/projection.h"
+#include "model/rope.h"
+#include "model/splice.h"
+#include "model/vlm.h"
+
+namespace facet {
+
+struct VisionLanguageModel::Impl {
+  Impl(const VlmConfig& config, ParamTable& table);
+
+  // Every function below works on these host vectors of the micro-batch in flight; they are reused,
+  // so that a step allocates nothing once it has seen its largest shapes.
+  struct OnHost {
+    SplicedBatch spliced;
+    AttentionPlan plan;
+    std::vector<float> cos, sin;  // (N,E/2)
+    std::vector<float> row_loss;  // (R)
+  };
+
+  // Splices the batch, and fills plan and rotation of its rows.
+  void lay_out(const MicroBatch& batch);
+  // lay_out, and sums of as many samples set to zero. A batch without labels is laid out as none.
+  void start(const MicroBatch& batch, LossSums& sums);
+  // As for a batch without samples: everything runs on zero rows.
+  void lay_out_nothing();
+  void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
+
+  // Features (I*tokens,C) of the batch's images.
+  Tensor see(Context& ctx, const MicroBatch& batch, int64_t images);
+  // Rows x (N,D) of the decoder from image tokens (I*S,D).
+  Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
+  DecoderRows rows(Context& ctx);
+  LossTargets targets(Context& ctx);
+  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none.
+  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, float gradient_scale,
+                     LossSums& sums);
+  void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
+  void train_vision(Context& ctx, Tensor features, Tensor dtokens);
+  // Hidden states (N,D) of the whole batch, nothing kept.
+  Tensor hidden_states(Context& ctx, const MicroBatch& batch);
+  void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
+
+  // Does anything want the gradient of the image tokens, or of the decoder's input?
+  bool tokens_need_gradient() const {
+    return vision.needs_backward() || projection->needs_backward();
+  }
+  InputGradient decoder_input_gradient() const {
+    return lang_embed->trained || tokens_need_gradient() ? InputGradient::kNeeded
+                                                         : InputGradient::kNotNeeded;
+  }
+
+  VlmConfig config;
+  // Units are declared in this order.
+  ClipVision vision;
+  std::unique_ptr<Projection> projection;
+  int embed_unit;
+  Param* lang_embed;  // (V,D)
+  LlamaDecoder decoder;
+  RopeTable rope;
+
+  OnHost host;
+};
+
+// A host vector as a tensor in the arena.
+Tensor upload(Context& ctx, const std::vector<int32_t>& values);
+
+}  // namespace facet
