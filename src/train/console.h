@@ -1,0 +1,52 @@
+// What a training run shows while it runs: on a terminal a progress bar and a line every so many
+// steps, elsewhere the lines alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/timer.h"
+#include "train/step_report.h"
+
+namespace facet {
+
+// "step=20, skipped=0, lr=[0.001, 1e-05], mom=[(0.9, 0.95), (0.9, 0.95)], loss=2.31, ..."
+struct StepLine {
+  int64_t step = 0, total_steps = 0, skipped = 0;
+  std::vector<double> learning_rates;
+  double beta1 = 0, beta2 = 0;
+  double loss = 0, tokens_per_second = 0, seconds_left = 0;
+
+  std::string text() const;
+};
+
+// 3723 -> "1:02:03"
+std::string clock_text(double seconds);
+
+// The text of the bar: "[#####.....]  50 %  step 5 of 10  loss 2.31  0:00:12 left".
+std::string bar_text(int64_t step, int64_t total_steps, double loss, double seconds_left);
+
+class Console {
+ public:
+  Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2);
+  ~Console() { clear_bar(); }
+  void show(const StepReport& report);
+  // Any other line between the steps; the bar makes way for it.
+  void line(const std::string& text);
+
+ private:
+  void clear_bar();
+
+  int64_t total_steps_, steps_per_print_;
+  StepLine next_;
+  bool terminal_;
+  bool bar_shown_ = false;
+  int64_t steps_ = 0;         // shown so far
+  double seconds_ = 0;        // of these steps
+  int64_t recent_steps_ = 0;  // since the last line
+  int64_t recent_tokens_ = 0;
+  double recent_seconds_ = 0;
+};
+
+}  // namespace facet

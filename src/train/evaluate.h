@@ -1,0 +1,15 @@
+// The loss over the evaluation split: each sample once, weighted by its labelled tokens.
+#pragma once
+
+#include "comm/communicator.h"
+#include "data/batch_source.h"
+#include "model/vlm.h"
+#include "train/step_report.h"
+
+namespace facet {
+
+// Collective. The report's step and epoch are left to the caller.
+EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& world,
+                    BatchSource& source, int64_t num_datasets);
+
+}  // namespace facet

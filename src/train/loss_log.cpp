@@ -1,0 +1,85 @@
+#include "train/loss_log.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+std::string prefixed(const char* prefix, const std::vector<std::string>& names) {
+  std::string columns;
+  for (const std::string& name : names) columns += fmt::format(",{}{}", prefix, name);
+  return columns;
+}
+
+}  // namespace
+
+CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header)
+    : path_(path) {
+  std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
+  file_ = std::fopen(path.c_str(), "w");
+  CHECK(file_ != nullptr, ExitCode::kIo, "{}: can't be written: {}", path, std::strerror(errno));
+  put(version_line);
+  end_row();
+  put(header);
+  end_row();
+}
+
+CsvLog::~CsvLog() { std::fclose(file_); }
+
+void CsvLog::end_row() {
+  row_.push_back('\n');
+  const bool written = std::fwrite(row_.data(), 1, row_.size(), file_) == row_.size();
+  CHECK(written && std::fflush(file_) == 0, ExitCode::kIo, "{}: can't be written: {}", path_,
+        std::strerror(errno));
+  row_.clear();
+}
+
+LossLog::LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
+                 const std::vector<std::string>& dataset_names)
+    : CsvLog(output_dir + "/loss_log.csv", "# facet loss log v1",
+             "step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,"
+             "loss_scale,skipped" +
+                 prefixed("lr_", group_names) + ",seconds" + prefixed("loss_", dataset_names) +
+                 prefixed("labelled_tokens_", dataset_names)) {}
+
+void LossLog::append(const StepReport& r) {
+  put(r.step);
+  put(r.epoch);
+  put(r.micro_batches);
+  put(r.samples);
+  put(r.tokens);
+  put(r.labelled_tokens);
+  put(r.loss);
+  put(r.grad_norm);
+  put(r.clip_factor);
+  put(r.loss_scale);
+  put(r.skipped ? 1 : 0);
+  for (const double rate : r.learning_rates) put(rate);
+  put(r.seconds);
+  for (const LossOfDataset& d : r.datasets) put(d.mean());
+  for (const LossOfDataset& d : r.datasets) put(d.labelled_tokens);
+  end_row();
+}
+
+EvalLog::EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names)
+    : CsvLog(output_dir + "/eval_log.csv", "# facet eval log v1",
+             "step,epoch,samples,labelled_tokens,loss,seconds" + prefixed("loss_", dataset_names) +
+                 prefixed("labelled_tokens_", dataset_names)) {}
+
+void EvalLog::append(const EvalReport& r) {
+  put(r.step);
+  put(r.epoch);
+  put(r.samples);
+  put(r.labelled_tokens);
+  put(r.loss);
+  put(r.seconds);
+  for (const LossOfDataset& d : r.datasets) put(d.mean());
+  for (const LossOfDataset& d : r.datasets) put(d.labelled_tokens);
+  end_row();
+}
+
+}  // namespace facet

@@ -1,0 +1,49 @@
+// What one training step and one evaluation found, alike on every rank.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace facet {
+
+// Cross-entropy summed over labelled tokens, and their number, of one data set.
+struct LossOfDataset {
+  double loss_sum = 0;
+  int64_t labelled_tokens = 0;
+
+  double mean() const {
+    return labelled_tokens > 0 ? loss_sum / static_cast<double>(labelled_tokens) : 0;
+  }
+};
+
+struct StepReport {
+  int64_t step = 0;           // steps since the begin of the run, this one included
+  int64_t epoch = 0;          // counts from 1
+  int64_t micro_batches = 0;  // of each rank
+  int64_t samples = 0;
+  int64_t tokens = 0;  // of the spliced sequences
+  int64_t labelled_tokens = 0;
+  int64_t unlabelled_micro_batches = 0;  // those that contributed nothing
+  double loss = 0;
+  double grad_norm = 0;
+  double clip_factor = 1;
+  double loss_scale = 1;
+  bool skipped = false;
+  std::string first_bad_parameter;     // of a skipped step
+  std::vector<double> learning_rates;  // of each group, as used in this step
+  double seconds = 0;
+  std::vector<LossOfDataset> datasets;
+};
+
+struct EvalReport {
+  int64_t step = 0;   // training steps taken before
+  int64_t epoch = 0;  // epochs completed before
+  int64_t samples = 0;
+  int64_t labelled_tokens = 0;
+  double loss = 0;  // per labelled token
+  double seconds = 0;
+  std::vector<LossOfDataset> datasets;
+};
+
+}  // namespace facet

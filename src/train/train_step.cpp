@@ -1,0 +1,106 @@
+#include "train/train_step.h"
+
+#include "base/timer.h"
+#include "comm/session.h"
+
+namespace facet {
+
+const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
+  const Timer timer;
+  std::span<const MicroBatch> batches;
+  collectively(parts_.world, [&] { batches = parts_.source.fetch_step(epoch, step); });
+  agree_on_counts(batches, epoch);
+
+  parts_.engine.begin_step();
+  for (const MicroBatch& batch : batches) {
+    const double weight = loss_weight(batch);
+    parts_.model.forward_backward(parts_.context, batch, static_cast<float>(weight), sums_);
+    add_loss(batch, weight);
+  }
+  const GradientVerdict verdict = parts_.engine.reduce_gradients();
+  agree_on_loss();
+
+  // The rate depends on the optimizer steps taken: a skipped step leaves it where it is.
+  const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
+  if (verdict.finite) parts_.engine.step(verdict, lr_factor);
+
+  report_.grad_norm = verdict.norm;
+  report_.clip_factor = verdict.clip_factor;
+  report_.skipped = !verdict.finite;
+  report_.first_bad_parameter = verdict.first_bad_parameter;
+  for (size_t g = 0; g < parts_.engine.groups().size(); ++g)
+    report_.learning_rates[g] = parts_.engine.groups()[g].learning_rate * lr_factor;
+  report_.seconds = timer.seconds();
+  return report_;
+}
+
+TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
+  report_.learning_rates.resize(parts_.engine.groups().size());
+  report_.datasets.resize(static_cast<size_t>(parts_.num_datasets));
+  bad_.resize(static_cast<size_t>(parts_.num_datasets));
+}
+
+// What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.
+void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch) {
+  const int64_t tokens_beside_place = parts_.model.config().image_tokens() - 1;
+  int64_t samples = 0, tokens = 0, labelled = 0, unlabelled_batches = 0;
+  for (const MicroBatch& batch : batches) {
+    samples += batch.num_samples();
+    tokens += batch.num_tokens() + batch.num_images() * tokens_beside_place;
+    const int64_t labels = batch.num_labelled();
+    labelled += labels;
+    unlabelled_batches += labels == 0;
+  }
+  flat_.assign({static_cast<double>(samples), static_cast<double>(tokens),
+                static_cast<double>(labelled), static_cast<double>(unlabelled_batches)});
+  const size_t header = flat_.size();
+  flat_.resize(header + bad_.size(), 0.0);
+  const std::span<const int64_t> bad = parts_.source.bad_samples_of_last_fetch();
+  for (size_t d = 0; d < bad.size(); ++d) flat_[header + d] = static_cast<double>(bad[d]);
+  parts_.world.all_reduce_sum(flat_);
+
+  report_.micro_batches = static_cast<int64_t>(batches.size());
+  report_.samples = static_cast<int64_t>(flat_[0]);
+  report_.tokens = static_cast<int64_t>(flat_[1]);
+  report_.labelled_tokens = static_cast<int64_t>(flat_[2]);
+  report_.unlabelled_micro_batches = static_cast<int64_t>(flat_[3]);
+  report_.loss = 0;
+  for (LossOfDataset& dataset : report_.datasets) dataset = {};
+  for (size_t d = 0; d < bad_.size(); ++d) bad_[d] = static_cast<int64_t>(flat_[header + d]);
+  if (parts_.bad_samples != nullptr)
+    collectively(parts_.world, [&] { parts_.bad_samples->charge(epoch, bad_); });
+}
+
+// The weight of each labelled token's loss: gradients of the ranks and micro-batches are summed.
+double TrainStep::loss_weight(const MicroBatch& batch) const {
+  const auto share_of = [](int64_t count) {
+    return count > 0 ? 1.0 / static_cast<double>(count) : 0.0;
+  };
+  if (parts_.loss_average == LossAverage::kGlobal) return share_of(report_.labelled_tokens);
+  return share_of(batch.num_labelled()) * share_of(report_.micro_batches * parts_.world.size());
+}
+
+void TrainStep::add_loss(const MicroBatch& batch, double weight) {
+  report_.loss += weight * sums_.total_loss();
+  for (size_t b = 0; b < sums_.loss.size(); ++b) {
+    const int32_t dataset = batch.dataset_of_sample.empty() ? 0 : batch.dataset_of_sample[b];
+    report_.datasets[static_cast<size_t>(dataset)].loss_sum += sums_.loss[b];
+    report_.datasets[static_cast<size_t>(dataset)].labelled_tokens += sums_.labelled[b];
+  }
+}
+
+void TrainStep::agree_on_loss() {
+  flat_.assign({report_.loss});
+  for (const LossOfDataset& dataset : report_.datasets) {
+    flat_.push_back(dataset.loss_sum);
+    flat_.push_back(static_cast<double>(dataset.labelled_tokens));
+  }
+  parts_.world.all_reduce_sum(flat_);
+  report_.loss = flat_[0];
+  for (size_t d = 0; d < report_.datasets.size(); ++d) {
+    report_.datasets[d].loss_sum = flat_[1 + 2 * d];
+    report_.datasets[d].labelled_tokens = static_cast<int64_t>(flat_[2 + 2 * d]);
+  }
+}
+
+}  // namespace facet
