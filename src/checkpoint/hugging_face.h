@@ -48,10 +48,14 @@ struct LoadReport {
   std::vector<std::string> drawn;  // names of the parameters that were drawn
 };
 
-// Fills every parameter of an allocated table. Missing, unexpected and wrongly shaped tensors end
-// in ONE Error(kConfig) that lists them. Rows of added tokens (config.lm.vocab_size beyond the
-// file's rows) get the mean of the file's rows, or with compat_visualchat normal draws of std
-// initializer_range.
+// Compares the directories with the declared parameters, without reading a value. Missing,
+// unexpected and wrongly shaped tensors end in ONE Error(kConfig) that lists them.
+void check_pretrained(const ParamTable& table, const VlmConfig& config,
+                      const PretrainedSources& sources);
+
+// check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
+// added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
+// with compat_visualchat normal draws of std initializer_range. LoRA always starts fresh.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
                            const PretrainedSources& sources, uint64_t seed);
 

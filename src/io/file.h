@@ -16,6 +16,9 @@ std::string read_file(const std::string& path, int64_t max_bytes);
 // Makes a directory and its parents; kIo with the reason when that fails.
 void make_directories(const std::string& path);
 
+// Gives the finished directory `from` the place of `to`, whatever stood there. kIo.
+void publish_directory(const std::string& from, const std::string& to);
+
 // A file written under a temporary name beside its place and renamed by commit(). Without commit
 // the destructor removes it. Every failure is kIo and names the path, the bytes and the reason.
 class AtomicFile {

@@ -66,6 +66,8 @@ class SafetensorsFile {
 class TensorDirectory {
  public:
   explicit TensorDirectory(std::string directory);
+  // One file of any name, seen in the same way.
+  static TensorDirectory of_file(const std::string& path);
 
   const std::string& directory() const { return directory_; }
   std::vector<std::string> names() const;                 // sorted
@@ -74,6 +76,8 @@ class TensorDirectory {
   void read_f32(std::string_view name, int64_t begin, int64_t count, float* out) const;
 
  private:
+  TensorDirectory() = default;
+  void add_file(const std::string& path);
   void open_index(const std::string& index_path);
   const SafetensorsFile& file_of(std::string_view name) const;
 

@@ -1,0 +1,193 @@
+#include <filesystem>
+
+#include "checkpoint/hugging_face.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace facet {
+
+namespace {
+
+constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+constexpr int64_t kMaxSize = int64_t{1} << 30;
+
+JsonDocument read_config(const std::string& directory) {
+  std::error_code ignored;
+  CHECK(std::filesystem::is_directory(directory, ignored), ExitCode::kMissingInput,
+        "{}: no such directory; a model is given as a local directory", directory);
+  return JsonDocument::read(directory + "/config.json", ExitCode::kConfig, kMaxConfigBytes);
+}
+
+int64_t positive(const JsonValue& value) {
+  const int64_t number = value.as_int();
+  if (number < 1 || number > kMaxSize)
+    value.reject(fmt::format("{} is not a size; expected 1 to {}", number, kMaxSize));
+  return number;
+}
+
+int64_t required_size(const JsonValue& config, std::string_view key) {
+  return positive(config.at(key));
+}
+
+int64_t size_or(const JsonValue& config, std::string_view key, int64_t fallback) {
+  const auto value = config.find(key);
+  return value && !value->is_null() ? positive(*value) : fallback;
+}
+
+double positive_real(const JsonValue& config, std::string_view key, double fallback) {
+  const double number = config.get_double(key, fallback);
+  if (!(number > 0)) config.at(key).reject(fmt::format("{} is not above zero", number));
+  return number;
+}
+
+void refuse_quantized(const JsonValue& root) {
+  if (const auto value = root.find("quantization_config"); value && !value->is_null())
+    value->reject("quantised weights are not read; give the directory of the original model");
+}
+
+// Qwen-VL's vision encoder calls itself a CLIP model; only its tensors tell.
+void refuse_qwen_vl(const std::string& directory) {
+  for (const std::string& name : TensorDirectory(directory).names())
+    CHECK(!name.ends_with("attn_pool.query"), ExitCode::kConfig,
+          "{}: {} marks the vision encoder of Qwen-VL, which is not built yet; give a CLIP vision "
+          "directory",
+          directory, name);
+}
+
+Activation vision_activation(const JsonValue& config) {
+  const std::string name = config.get_string("hidden_act", "quick_gelu");
+  if (name == "quick_gelu") return Activation::kQuickGelu;
+  if (name != "gelu")
+    config.at("hidden_act").reject(fmt::format("{} is not built; quick_gelu and gelu are", name));
+  return Activation::kGelu;
+}
+
+void check_heads(const JsonValue& config, int64_t width, int64_t heads) {
+  if (width % heads != 0)
+    config.reject(
+        fmt::format("hidden_size {} is no multiple of num_attention_heads {}; correct one of them",
+                    width, heads));
+}
+
+RopeScaling read_rope_scaling(const JsonValue& rope) {
+  const auto rope_type = rope.find("rope_type");
+  const auto old_type = rope.find("type");
+  if (rope_type && old_type && rope_type->as_string() != old_type->as_string())
+    rope.reject(fmt::format("rope_type {} and type {} contradict each other; remove one",
+                            rope_type->as_string(), old_type->as_string()));
+  const std::string_view type = rope_type ? rope_type->as_string() : rope.at("type").as_string();
+  RopeScaling scaling;
+  if (type == "default") return scaling;
+  if (type == "linear") {
+    scaling.type = RopeScaling::Type::kLinear;
+  } else if (type == "dynamic") {
+    scaling.type = RopeScaling::Type::kDynamic;
+  } else if (type == "llama3") {
+    scaling.type = RopeScaling::Type::kLlama3;
+    scaling.low_freq_factor = rope.at("low_freq_factor").as_double();
+    scaling.high_freq_factor = rope.at("high_freq_factor").as_double();
+    scaling.original_max_position_embeddings =
+        static_cast<double>(required_size(rope, "original_max_position_embeddings"));
+    if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor))
+      rope.reject(fmt::format("low_freq_factor {} must be above 0 and below high_freq_factor {}",
+                              scaling.low_freq_factor, scaling.high_freq_factor));
+  } else {
+    rope.reject(fmt::format("type {} is not built; linear, dynamic and llama3 are", type));
+  }
+  scaling.factor = rope.at("factor").as_double();
+  if (!(scaling.factor >= 1))
+    rope.at("factor").reject(fmt::format("{} is below 1", scaling.factor));
+  return scaling;
+}
+
+// rope_theta and rope_scaling, or rope_parameters, which holds both in newer files.
+void read_rope(const JsonValue& root, LlamaConfig& config) {
+  config.rope_theta = positive_real(root, "rope_theta", 10000);
+  if (const auto both = root.find("rope_parameters"); both && !both->is_null()) {
+    config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta);
+    config.rope_scaling = read_rope_scaling(*both);
+  } else if (const auto scaling = root.find("rope_scaling"); scaling && !scaling->is_null()) {
+    config.rope_scaling = read_rope_scaling(*scaling);
+  }
+}
+
+void check_llama_kind(const JsonValue& root) {
+  const JsonValue type = root.at("model_type");
+  if (type.as_string() != "llama")
+    type.reject(fmt::format("{} is not built; give the directory of a LLaMA model (llama)",
+                            type.as_string()));
+  refuse_quantized(root);
+  for (const char* key : {"attention_bias", "mlp_bias"})
+    if (root.get_bool(key, false))
+      root.at(key).reject("decoders with these biases are not built; give a model without them");
+  if (const std::string act = root.get_string("hidden_act", "silu"); act != "silu")
+    root.at("hidden_act").reject(fmt::format("{} is not built; silu is", act));
+}
+
+}  // namespace
+
+ClipVisionConfig read_clip_config(const std::string& directory) {
+  const JsonDocument document = read_config(directory);
+  const JsonValue root = document.root();
+  const JsonValue type = root.at("model_type");
+  const bool whole_model = type.as_string() == "clip";
+  if (!whole_model && type.as_string() != "clip_vision_model")
+    type.reject(
+        fmt::format("{} is not built; give the directory of a CLIPModel (clip) or a "
+                    "CLIPVisionModel (clip_vision_model)",
+                    type.as_string()));
+  refuse_quantized(root);
+  const JsonValue vision = whole_model ? root.at("vision_config") : root;
+
+  // What a file leaves out is what Transformers leaves out: its defaults.
+  ClipVisionConfig config;
+  config.hidden_size = size_or(vision, "hidden_size", 768);
+  config.intermediate_size = size_or(vision, "intermediate_size", 3072);
+  config.num_hidden_layers = size_or(vision, "num_hidden_layers", 12);
+  config.num_attention_heads = size_or(vision, "num_attention_heads", 12);
+  config.image_size = size_or(vision, "image_size", 224);
+  config.patch_size = size_or(vision, "patch_size", 32);
+  config.hidden_act = vision_activation(vision);
+  config.layer_norm_eps = static_cast<float>(positive_real(vision, "layer_norm_eps", 1e-5));
+  check_heads(vision, config.hidden_size, config.num_attention_heads);
+  if (config.image_size % config.patch_size != 0)
+    vision.reject(fmt::format("image_size {} is no multiple of patch_size {}; correct one of them",
+                              config.image_size, config.patch_size));
+  if (size_or(vision, "num_channels", 3) != 3)
+    vision.at("num_channels").reject("images have 3 channels here");
+  refuse_qwen_vl(directory);
+  return config;
+}
+
+LlamaConfig read_llama_config(const std::string& directory) {
+  const JsonDocument document = read_config(directory);
+  const JsonValue root = document.root();
+  check_llama_kind(root);
+
+  LlamaConfig config;
+  config.hidden_size = required_size(root, "hidden_size");
+  config.intermediate_size = required_size(root, "intermediate_size");
+  config.num_hidden_layers = required_size(root, "num_hidden_layers");
+  config.num_attention_heads = required_size(root, "num_attention_heads");
+  config.num_key_value_heads = size_or(root, "num_key_value_heads", config.num_attention_heads);
+  config.vocab_size = required_size(root, "vocab_size");
+  config.max_position_embeddings = size_or(root, "max_position_embeddings", 2048);
+  config.rms_norm_eps = static_cast<float>(positive_real(root, "rms_norm_eps", 1e-6));
+  config.tie_word_embeddings = root.get_bool("tie_word_embeddings", false);
+  config.head_dim = size_or(root, "head_dim", 0);
+  if (config.head_dim == 0) {
+    check_heads(root, config.hidden_size, config.num_attention_heads);
+    config.head_dim = config.hidden_size / config.num_attention_heads;
+  }
+  if (config.head_dim % 2 != 0)
+    root.reject(fmt::format("the heads are {} wide; the rotary embedding needs an even width",
+                            config.head_dim));
+  if (config.num_attention_heads % config.num_key_value_heads != 0)
+    root.at("num_key_value_heads")
+        .reject(fmt::format("{} does not divide num_attention_heads {}; correct one of them",
+                            config.num_key_value_heads, config.num_attention_heads));
+  read_rope(root, config);
+  return config;
+}
+
+}  // namespace facet

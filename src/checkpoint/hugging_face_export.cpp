@@ -1,0 +1,239 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <optional>
+
+#include "checkpoint/hugging_face.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace facet {
+
+namespace {
+
+constexpr std::string_view kDecoderPrefix = "lang_decoder.";
+constexpr std::string_view kVisionPrefix = "vis_encoder.";
+constexpr std::string_view kTokenTable = "lang_decoder.model.embed_tokens.weight";
+constexpr std::string_view kLangEmbed = "lang_embed.weight";
+constexpr int64_t kMaxSmallFile = int64_t{256} << 20;
+
+using ParamMap = std::map<std::string_view, const Param*>;
+
+const Param* find(const ParamMap& params, std::string_view name) {
+  const auto found = params.find(name);
+  return found == params.end() ? nullptr : found->second;
+}
+
+TensorToWrite plain_copy(std::string name, const Param& param) {
+  const float* value = param.value.f32();
+  return {std::move(name), param.shape, [value](int64_t begin, int64_t count, float* out) {
+            std::memcpy(out, value + begin, static_cast<size_t>(count) * sizeof(float));
+          }};
+}
+
+// out = elements [begin, begin+count) of W + scale (R L)'; W (outputs,inputs), R (inputs,rank),
+// L (rank,outputs).
+void fuse_piece(const Param& weight, const Param& right, const Param& left, float scale,
+                int64_t begin, int64_t count, float* out) {
+  const int64_t inputs = weight.shape[1];
+  const int64_t outputs = weight.shape[0];
+  const int64_t rank = right.shape[1];
+  const float* w = weight.value.f32();
+  const float* r = right.value.f32();
+  const float* l = left.value.f32();
+  const int64_t first_row = begin / inputs;
+  const int64_t last_row = (begin + count - 1) / inputs;
+  // scale * L' of these rows, (rows, rank).
+  std::vector<float> scaled(static_cast<size_t>((last_row - first_row + 1) * rank));
+  for (int64_t row = first_row; row <= last_row; ++row)
+    for (int64_t k = 0; k < rank; ++k)
+      scaled[static_cast<size_t>((row - first_row) * rank + k)] = scale * l[k * outputs + row];
+#pragma omp parallel for schedule(static)
+  for (int64_t row = first_row; row <= last_row; ++row) {
+    const float* a = scaled.data() + (row - first_row) * rank;
+    const int64_t from = std::max(begin, row * inputs);
+    const int64_t to = std::min(begin + count, (row + 1) * inputs);
+    for (int64_t i = from; i < to; ++i) {
+      const float* b = r + (i - row * inputs) * rank;
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t k = 0; k < rank; ++k) sum += a[k] * b[k];
+      out[i - begin] = w[i] + sum;
+    }
+  }
+}
+
+TensorToWrite fused_copy(std::string name, const Param& weight, const Param& right,
+                         const Param& left, const LoraConfig& lora) {
+  const float scale = lora.alpha / static_cast<float>(lora.rank);
+  return {std::move(name), weight.shape,
+          [&weight, &right, &left, scale](int64_t begin, int64_t count, float* out) {
+            fuse_piece(weight, right, left, scale, begin, count, out);
+          }};
+}
+
+// All parameters under a prefix without it, LoRA fused.
+std::vector<TensorToWrite> fused_part(const ParamMap& params, std::string_view prefix,
+                                      const LoraConfig& lora) {
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [full_name, param] : params) {
+    if (!full_name.starts_with(prefix) || param->role == ParamRole::kLora) continue;
+    std::string name(full_name.substr(prefix.size()));
+    const Param* right = nullptr;
+    const Param* left = nullptr;
+    if (full_name.ends_with(".weight")) {
+      const std::string module(full_name.substr(0, full_name.size() - 6));
+      right = find(params, module + "lora_right_weight");
+      left = find(params, module + "lora_left_weight");
+    }
+    tensors.push_back(right != nullptr && left != nullptr
+                          ? fused_copy(std::move(name), *param, *right, *left, lora)
+                          : plain_copy(std::move(name), *param));
+  }
+  return tensors;
+}
+
+std::vector<TensorToWrite> decoder_tensors(const ParamMap& params, const VlmConfig& config) {
+  std::vector<TensorToWrite> tensors = fused_part(params, kDecoderPrefix, config.lang_lora);
+  if (config.lm.tie_word_embeddings) return tensors;
+  const std::string name(kTokenTable.substr(kDecoderPrefix.size()));
+  std::erase_if(tensors, [&](const TensorToWrite& tensor) { return tensor.name == name; });
+  tensors.push_back(plain_copy(name, *params.at(kLangEmbed)));
+  return tensors;
+}
+
+std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [name, param] : params)
+    if (name.starts_with("projection.") || name == kLangEmbed)
+      tensors.push_back(plain_copy(std::string(name), *param));
+  return tensors;
+}
+
+// What an exported config.json says differently from its source.
+struct Changes {
+  std::string architecture;
+  std::string model_type;
+  int64_t vocab_size = 0;  // 0: has none
+};
+
+void write_config(const JsonValue& source, const std::string& path, const Changes& changes) {
+  JsonWriter writer;
+  writer.begin_object();
+  writer.key("architectures").begin_array();
+  writer.value(changes.architecture);
+  writer.end_array();
+  writer.key("model_type").value(changes.model_type);
+  if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
+  writer.key("torch_dtype").value("float32");
+  for (int64_t i = 0; i < source.size(); ++i) {
+    const auto [key, value] = source.member(i);
+    const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
+                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
+    if (!replaced) writer.key(key).value(value);
+  }
+  writer.end_object();
+  write_file(path, writer.take());
+}
+
+void write_decoder_config(const std::string& source_directory, const std::string& path,
+                          int64_t vocab_size) {
+  const JsonDocument source =
+      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  write_config(source.root(), path, {"LlamaForCausalLM", "llama", vocab_size});
+}
+
+void write_vision_config(const std::string& source_directory, const std::string& path) {
+  const JsonDocument source =
+      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  const std::optional<JsonValue> nested = source.root().find("vision_config");
+  write_config(nested ? *nested : source.root(), path, {"CLIPVisionModel", "clip_vision_model", 0});
+}
+
+bool copy_if_there(const std::string& from, const std::string& to) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(from, ignored)) return false;
+  write_file(to, read_file(from, kMaxSmallFile));
+  return true;
+}
+
+void write_added_tokens(const std::string& path, const ExportSources& sources) {
+  JsonWriter writer;
+  writer.begin_object();
+  for (const auto& [text, id] : sources.added_tokens) writer.key(text).value(id);
+  writer.end_object();
+  write_file(path, writer.take());
+}
+
+void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
+  JsonWriter writer;
+  writer.begin_object();
+  writer.key("tokenizer_class").value("LlamaTokenizer");
+  writer.key("legacy").value(true);
+  writer.key("add_bos_token").value(true);
+  writer.key("add_eos_token").value(false);
+  writer.key("clean_up_tokenization_spaces").value(false);
+  writer.key("added_tokens_decoder").begin_object();
+  for (const auto& [text, id] : sources.added_tokens) {
+    writer.key(fmt::format("{}", id)).begin_object();
+    writer.key("content").value(text);
+    for (const char* flag : {"lstrip", "normalized", "rstrip", "single_word"})
+      writer.key(flag).value(false);
+    writer.key("special").value(true);
+    writer.end_object();
+  }
+  writer.end_object();
+  writer.end_object();
+  write_file(path, writer.take());
+}
+
+void write_tokenizer(const std::string& directory, const ExportSources& sources) {
+  if (sources.tokenizer_model.empty()) return;
+  CHECK(copy_if_there(sources.tokenizer_model, directory + "/tokenizer.model"),
+        ExitCode::kMissingInput, "{}: the tokenizer is gone; it was read from there at the start",
+        sources.tokenizer_model);
+  write_added_tokens(directory + "/added_tokens.json", sources);
+  write_tokenizer_config(directory + "/tokenizer_config.json", sources);
+}
+
+void write_parts(const std::string& directory, const ParamMap& params, const VlmConfig& config,
+                 const ExportSources& sources) {
+  const std::string decoder = directory + "/lang_decoder";
+  const std::string vision = directory + "/vis_encoder";
+  make_directories(decoder);
+  make_directories(vision);
+  write_decoder_config(sources.lm_directory, decoder + "/config.json", config.lm.vocab_size);
+  write_safetensors(decoder + "/model.safetensors", decoder_tensors(params, config));
+  write_tokenizer(decoder, sources);
+  write_vision_config(sources.vision_directory, vision + "/config.json");
+  write_safetensors(vision + "/model.safetensors",
+                    fused_part(params, kVisionPrefix, config.vis_lora));
+  copy_if_there(sources.vision_directory + "/preprocessor_config.json",
+                vision + "/preprocessor_config.json");
+  write_safetensors(directory + "/projection.safetensors", projection_tensors(params));
+}
+
+}  // namespace
+
+void export_model(const std::string& out_directory, const ParamTable& table,
+                  const VlmConfig& config, const ExportSources& sources) {
+  ParamMap params;
+  for (const Param& param : table.params()) params.emplace(param.name, &param);
+  std::string place = out_directory;
+  while (place.size() > 1 && place.ends_with('/')) place.pop_back();
+  const std::string working = fmt::format("{}.partial-{}", place, ::getpid());
+  try {
+    write_parts(working, params, config, sources);
+    publish_directory(working, place);
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove_all(working, ignored);
+    throw;
+  }
+}
+
+}  // namespace facet

@@ -1,0 +1,239 @@
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <set>
+
+#include "base/rng.h"
+#include "checkpoint/hugging_face.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace facet {
+
+namespace {
+
+constexpr std::string_view kDecoderPrefix = "lang_decoder.";
+constexpr std::string_view kVisionPrefix = "vis_encoder.";
+constexpr std::string_view kProjectionPrefix = "projection.";
+constexpr std::string_view kLangEmbed = "lang_embed.weight";
+constexpr std::string_view kTokenTable = "model.embed_tokens.weight";
+constexpr std::string_view kHead = "lm_head.weight";
+
+// One of the places that parameters come from, and which of its tensors have been claimed.
+struct Source {
+  TensorDirectory tensors;
+  std::set<std::string, std::less<>> claimed;
+};
+
+// Where one parameter comes from; without a source it is drawn.
+struct Origin {
+  const Param* param = nullptr;
+  const Source* source = nullptr;
+  std::string name;      // in the source
+  int64_t elements = 0;  // that the source holds; fewer than the parameter's when tokens were added
+};
+
+bool has_token_rows(std::string_view name) {
+  return name == kLangEmbed || name == std::string(kDecoderPrefix) + std::string(kTokenTable) ||
+         name == std::string(kDecoderPrefix) + std::string(kHead);
+}
+
+bool readable(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  StoredTensor as_stored;
+  as_stored.shape = shape;
+  return as_stored.shape_string();
+}
+
+std::string projection_beside(const std::string& lm_directory) {
+  std::error_code error;
+  const auto decoder = std::filesystem::canonical(lm_directory, error);
+  if (error) return "";
+  const std::string path = (decoder.parent_path() / "projection.safetensors").string();
+  return std::filesystem::exists(path, error) ? path : "";
+}
+
+class Plan {
+ public:
+  Plan(const ParamTable& table, const VlmConfig& config, const PretrainedSources& sources);
+
+  const std::vector<Origin>& origins() const { return origins_; }
+  const std::string& projection_file() const { return projection_file_; }
+
+ private:
+  void place(const Param& param);
+  void claim(const Param& param, Source& source, const std::string& name);
+  bool same_shape(const Param& param, const StoredTensor& stored) const;
+  void note_unexpected();
+  [[noreturn]] void fail_with_problems() const;
+
+  const VlmConfig& config_;
+  std::string lm_directory_;
+  int64_t file_rows_ = 0;  // vocab_size of the decoder's config.json
+  Source decoder_;
+  Source vision_;
+  std::string projection_file_;
+  std::optional<Source> projection_;
+  std::vector<Origin> origins_;
+  std::vector<std::string> problems_;
+};
+
+Plan::Plan(const ParamTable& table, const VlmConfig& config, const PretrainedSources& sources)
+    : config_(config),
+      lm_directory_(sources.lm_directory),
+      file_rows_(read_llama_config(sources.lm_directory).vocab_size),
+      decoder_{TensorDirectory(sources.lm_directory), {}},
+      vision_{TensorDirectory(sources.vision_directory), {}},
+      projection_file_(sources.projection_file.empty() ? projection_beside(sources.lm_directory)
+                                                       : sources.projection_file) {
+  CHECK(config.lm.vocab_size >= file_rows_, ExitCode::kConfig,
+        "{}/config.json: vocab_size {} is more than the {} rows asked for; tokenizer and model do "
+        "not belong together",
+        lm_directory_, file_rows_, config.lm.vocab_size);
+  if (!projection_file_.empty())
+    projection_.emplace(Source{TensorDirectory::of_file(projection_file_), {}});
+  for (const Param& param : table.params()) place(param);
+  note_unexpected();
+  if (!problems_.empty()) fail_with_problems();
+}
+
+void Plan::place(const Param& param) {
+  const std::string_view name = param.name;
+  if (param.role == ParamRole::kLora) {
+    origins_.push_back({&param, nullptr, "", 0});
+  } else if (name.starts_with(kDecoderPrefix)) {
+    claim(param, decoder_, param.name.substr(kDecoderPrefix.size()));
+  } else if (name.starts_with(kVisionPrefix)) {
+    claim(param, vision_, param.name.substr(kVisionPrefix.size()));
+  } else if (projection_) {
+    claim(param, *projection_, param.name);
+  } else if (name == kLangEmbed) {
+    claim(param, decoder_, std::string(kTokenTable));
+  } else {
+    ASSERT(name.starts_with(kProjectionPrefix), "{} belongs to no part of the model", name);
+    origins_.push_back({&param, nullptr, "", 0});
+  }
+}
+
+void Plan::claim(const Param& param, Source& source, const std::string& name) {
+  const StoredTensor* stored = source.tensors.find(name);
+  if (stored == nullptr) {
+    problems_.push_back(fmt::format("missing: {} {} in {}", name, shape_text(param.shape),
+                                    source.tensors.directory()));
+    return;
+  }
+  source.claimed.insert(name);
+  const std::string& path = source.tensors.path_of(name);
+  if (!same_shape(param, *stored)) {
+    problems_.push_back(fmt::format("wrong shape: {} is {} in {}, the configuration asks for {}",
+                                    name, stored->shape_string(), path, shape_text(param.shape)));
+  } else if (!readable(stored->dtype)) {
+    problems_.push_back(fmt::format("wrong type: {} is {} in {}, expected fp32, bf16 or fp16", name,
+                                    name_of(stored->dtype), path));
+  }
+  origins_.push_back({&param, &source, name, stored->numel()});
+}
+
+// Tables with a row for each token have the rows of the decoder's config.json in the file; the
+// model may have more.
+bool Plan::same_shape(const Param& param, const StoredTensor& stored) const {
+  std::vector<int64_t> expected = param.shape;
+  if (has_token_rows(param.name)) expected[0] = file_rows_;
+  return stored.shape == expected;
+}
+
+void Plan::note_unexpected() {
+  const auto note = [&](const Source& source, auto&& ignored) {
+    for (const std::string& name : source.tensors.names())
+      if (!source.claimed.contains(name) && !ignored(name))
+        problems_.push_back(fmt::format("unexpected: {} {} in {}", name,
+                                        source.tensors.find(name)->shape_string(),
+                                        source.tensors.path_of(name)));
+  };
+  note(decoder_, [&](const std::string& name) {
+    return name.ends_with("rotary_emb.inv_freq") || name == kTokenTable ||
+           (name == kHead && config_.lm.tie_word_embeddings);
+  });
+  note(vision_, [](const std::string& name) {
+    return name.starts_with("text_model.") || name == "text_projection.weight" ||
+           name == "visual_projection.weight" || name == "logit_scale" ||
+           name.ends_with("embeddings.position_ids");
+  });
+  if (projection_) note(*projection_, [](const std::string&) { return false; });
+}
+
+void Plan::fail_with_problems() const {
+  constexpr size_t kShown = 10;
+  std::string list;
+  for (size_t i = 0; i < std::min(kShown, problems_.size()); ++i) list += "\n  " + problems_[i];
+  if (problems_.size() > kShown) list += fmt::format("\n  and {} more", problems_.size() - kShown);
+  fail(ExitCode::kConfig,
+       "the model files do not hold the model that the configuration describes ({} tensors); "
+       "correct config.json or --vis_proj, or give the files that belong to it:{}",
+       problems_.size(), list);
+}
+
+// Every column's mean over the rows before `begin` (rows, cols).
+void fill_with_mean(float* rows, int64_t begin, int64_t end, int64_t cols) {
+  std::vector<double> sums(static_cast<size_t>(cols), 0.0);
+  for (int64_t row = 0; row < begin; ++row)
+    for (int64_t j = 0; j < cols; ++j) sums[static_cast<size_t>(j)] += rows[row * cols + j];
+  for (int64_t row = begin; row < end; ++row)
+    for (int64_t j = 0; j < cols; ++j)
+      rows[row * cols + j] =
+          static_cast<float>(sums[static_cast<size_t>(j)] / static_cast<double>(begin));
+}
+
+void fill_with_normal(float* rows, int64_t begin, int64_t end, int64_t cols, double std,
+                      RandomStream stream) {
+  for (int64_t i = begin * cols; i < end * cols; ++i)
+    rows[i] = static_cast<float>(std * stream.normal());
+}
+
+double initializer_range(const std::string& lm_directory) {
+  const JsonDocument document =
+      JsonDocument::read(lm_directory + "/config.json", ExitCode::kConfig);
+  return document.root().get_double("initializer_range", 0.02);
+}
+
+}  // namespace
+
+void check_pretrained(const ParamTable& table, const VlmConfig& config,
+                      const PretrainedSources& sources) {
+  Plan(table, config, sources);
+}
+
+LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
+                           const PretrainedSources& sources, uint64_t seed) {
+  const Plan plan(table, config, sources);
+  LoadReport report;
+  report.projection_file = plan.projection_file();
+  for (const Origin& origin : plan.origins()) {
+    Param& param = *table.find(origin.param->name);
+    if (origin.source == nullptr) {
+      ParamTable::draw(param, seed);
+      report.drawn.push_back(param.name);
+      continue;
+    }
+    float* value = param.value.f32();
+    origin.source->tensors.read_f32(origin.name, 0, origin.elements, value);
+    if (origin.elements == param.numel()) continue;
+    const int64_t cols = param.value.cols();
+    const int64_t begin = origin.elements / cols;
+    const int64_t end = param.shape[0];
+    report.added_token_rows = end - begin;
+    if (config.compat_visualchat) {
+      // Keyed by the tensor in the file, so that lang_embed starts as a copy of embed_tokens.
+      fill_with_normal(value, begin, end, cols, initializer_range(sources.lm_directory),
+                       RandomStream(seed, "added_token_rows", hash_name(origin.name)));
+    } else {
+      fill_with_mean(value, begin, end, cols);
+    }
+  }
+  return report;
+}
+
+}  // namespace facet

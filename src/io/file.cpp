@@ -1,0 +1,144 @@
+#include "io/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace facet {
+
+namespace {
+
+// Larger writes at aligned offsets are several times slower on some machines.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+std::string directory_of(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+// Makes a rename durable. Some file systems can't sync a directory; the rename itself has happened.
+void sync_directory(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+}  // namespace
+
+std::string read_file(const std::string& path, int64_t max_bytes) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  CHECK(fd >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path, std::strerror(errno));
+  struct Closer {
+    int fd;
+    ~Closer() { ::close(fd); }
+  } closer{fd};
+  struct stat info {};
+  CHECK(::fstat(fd, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
+        "{}: not a regular file", path);
+  CHECK(info.st_size <= max_bytes, ExitCode::kBadData,
+        "{}: {} bytes, at most {} are read; is it the right file?", path, info.st_size, max_bytes);
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  size_t got = 0;
+  while (got < text.size()) {
+    const ssize_t n = ::read(fd, text.data() + got, text.size() - got);
+    if (n < 0 && errno == EINTR) continue;
+    CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path, got,
+          std::strerror(errno));
+    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {} of {}; is somebody still writing it?",
+          path, got, text.size());
+    got += static_cast<size_t>(n);
+  }
+  return text;
+}
+
+void make_directories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  CHECK(!error && std::filesystem::is_directory(path, error), ExitCode::kIo,
+        "{}: the directory cannot be made: {}", path,
+        error ? error.message() : std::string("something else has that name"));
+}
+
+void publish_directory(const std::string& from, const std::string& to) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const std::string old = fmt::format("{}.replaced-{}", to, ::getpid());
+  sync_directory(from);
+  if (fs::exists(to, error)) fs::rename(to, old, error);
+  if (!error) fs::rename(from, to, error);
+  CHECK(!error, ExitCode::kIo, "{}: the finished directory cannot be given its name: {}", to,
+        error.message());
+  sync_directory(directory_of(to));
+  fs::remove_all(old, error);
+}
+
+AtomicFile::AtomicFile(std::string path)
+    : path_(std::move(path)), temporary_(fmt::format("{}.partial-{}", path_, ::getpid())) {
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail_errno("cannot be created", 0);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail_errno(const char* action, int64_t bytes) const {
+  const int reason = errno;
+  fail(ExitCode::kIo, "{}: {} ({} bytes after {} written): {}; free space or choose another place",
+       path_, action, bytes, written_, std::strerror(reason));
+}
+
+void AtomicFile::reserve(int64_t bytes) {
+  if (bytes <= 0) return;
+  int result = 0;
+  do result = ::posix_fallocate(fd_, 0, bytes);
+  while (result == EINTR);
+  // A file system that cannot reserve says so; then the writes themselves meet the full disk.
+  if (result == 0 || result == EOPNOTSUPP || result == EINVAL) return;
+  errno = result;
+  fail_errno("the space cannot be reserved", bytes);
+}
+
+void AtomicFile::write(const void* data, int64_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::write(fd_, next, static_cast<size_t>(std::min(bytes, kPieceBytes)));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("writing failed", bytes);
+    next += n;
+    bytes -= n;
+    written_ += n;
+  }
+}
+
+void AtomicFile::commit() {
+  ASSERT(fd_ >= 0, "{} is committed twice", path_);
+  // A reservation may reach beyond what was written.
+  if (::ftruncate(fd_, written_) != 0) fail_errno("the length cannot be set", written_);
+  if (::fsync(fd_) != 0) fail_errno("flushing failed", written_);
+  const int closed = ::close(fd_);
+  fd_ = -1;
+  if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int reason = errno;
+    ::unlink(temporary_.c_str());
+    errno = reason;
+    fail_errno("cannot be given its name", written_);
+  }
+  sync_directory(directory_of(path_));
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace facet

@@ -1,0 +1,263 @@
+#include "io/hdf5_file.h"
+
+#include <hdf5.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+static_assert(sizeof(hid_t) == sizeof(int64_t));
+
+// Any HDF5 handle; closed by the function that fits its kind.
+class Handle {
+ public:
+  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
+  ~Handle() {
+    if (id_ >= 0) close_(id_);
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  hid_t get() const { return id_; }
+
+ private:
+  hid_t id_;
+  herr_t (*close_)(hid_t);
+};
+
+void prepare_library() {
+  static const bool done = [] {
+    // The library's exit handler may hang or crash after a failed write.
+    H5dont_atexit();
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    return true;
+  }();
+  (void)done;
+}
+
+herr_t keep_innermost(unsigned depth, const H5E_error2_t* error, void* text) {
+  if (depth == 0 && error->desc != nullptr) *static_cast<std::string*>(text) = error->desc;
+  return 0;
+}
+
+std::string last_reason() {
+  std::string reason = "no reason given";
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &reason);
+  H5Eclear2(H5E_DEFAULT);
+  return reason;
+}
+
+// `result` is an HDF5 handle, size or status; negative is failure.
+template <typename T>
+T checked(T result, ExitCode code, const std::string& path, const std::string& what) {
+  if (result < 0) fail(code, "{}: {} failed in HDF5: {}", path, what, last_reason());
+  return result;
+}
+
+template <typename T>
+hid_t native_type();
+template <>
+hid_t native_type<float>() {
+  return H5T_NATIVE_FLOAT;
+}
+template <>
+hid_t native_type<int32_t>() {
+  return H5T_NATIVE_INT32;
+}
+template <>
+hid_t native_type<int64_t>() {
+  return H5T_NATIVE_INT64;
+}
+
+template <typename T>
+void write_dataset(hid_t file, const std::string& path, const std::string& name, const T* data,
+                   const std::vector<int64_t>& shape) {
+  ASSERT(file >= 0, "{} is closed", path);
+  ASSERT(!shape.empty() && shape.size() <= 4, "{}: {} dimensions", name, shape.size());
+  const std::vector<hsize_t> dims(shape.begin(), shape.end());
+  const auto io = ExitCode::kIo;
+  const Handle space(checked(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr),
+                             io, path, "the shape of " + name),
+                     H5Sclose);
+  const Handle links(checked(H5Pcreate(H5P_LINK_CREATE), io, path, name), H5Pclose);
+  checked(H5Pset_create_intermediate_group(links.get(), 1), io, path, name);
+  const Handle dataset(checked(H5Dcreate2(file, name.c_str(), native_type<T>(), space.get(),
+                                          links.get(), H5P_DEFAULT, H5P_DEFAULT),
+                               io, path, "making " + name),
+                       H5Dclose);
+  checked(H5Dwrite(dataset.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data), io, path,
+          "writing " + name);
+}
+
+std::vector<int64_t> dataset_shape(hid_t dataset, const std::string& path,
+                                   const std::string& name) {
+  const Handle space(checked(H5Dget_space(dataset), ExitCode::kBadData, path, name), H5Sclose);
+  const int rank = checked(H5Sget_simple_extent_ndims(space.get()), ExitCode::kBadData, path, name);
+  std::vector<hsize_t> dims(static_cast<size_t>(rank));
+  checked(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr), ExitCode::kBadData, path,
+          name);
+  return {dims.begin(), dims.end()};
+}
+
+// Data sets are stored whole, so a sound one never claims more than the file holds.
+int64_t checked_numel(hid_t dataset, const std::string& path, const std::string& name,
+                      int64_t element_bytes) {
+  int64_t numel = 1;
+  bool fits = true;
+  for (const int64_t size : dataset_shape(dataset, path, name))
+    fits = fits && size >= 0 && !__builtin_mul_overflow(numel, size, &numel);
+  const auto stored = static_cast<int64_t>(H5Dget_storage_size(dataset));
+  CHECK(fits && numel <= stored / element_bytes, ExitCode::kBadData,
+        "{}: {} claims more elements than its {} stored bytes; the file is damaged", path, name,
+        stored);
+  return numel;
+}
+
+template <typename T>
+std::vector<T> read_dataset(hid_t file, const std::string& path, const std::string& name) {
+  ASSERT(file >= 0, "{} is closed", path);
+  const auto bad = ExitCode::kBadData;
+  const Handle dataset(
+      checked(H5Dopen2(file, name.c_str(), H5P_DEFAULT), bad, path, "opening " + name), H5Dclose);
+  const Handle type(checked(H5Dget_type(dataset.get()), bad, path, name), H5Tclose);
+  CHECK(H5Tget_class(type.get()) == H5Tget_class(native_type<T>()) &&
+            H5Tget_size(type.get()) == sizeof(T),
+        bad, "{}: {} has another element type than expected", path, name);
+  std::vector<T> data(static_cast<size_t>(
+      checked_numel(dataset.get(), path, name, static_cast<int64_t>(sizeof(T)))));
+  if (data.empty()) return data;
+  checked(H5Dread(dataset.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data()), bad,
+          path, "reading " + name);
+  return data;
+}
+
+}  // namespace
+
+Hdf5File Hdf5File::create(const std::string& path) {
+  prepare_library();
+  const Handle access(
+      checked(H5Pcreate(H5P_FILE_ACCESS), ExitCode::kIo, path, "preparing the file"), H5Pclose);
+  // The newest format carries checksums over its own structures.
+  checked(H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), ExitCode::kIo,
+          path, "preparing the file");
+  return Hdf5File(path, checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()),
+                                ExitCode::kIo, path, "creating the file"));
+}
+
+Hdf5File Hdf5File::open(const std::string& path) {
+  prepare_library();
+  CHECK(::access(path.c_str(), R_OK) == 0, ExitCode::kMissingInput, "{}: cannot be read: {}", path,
+        std::strerror(errno));
+  return Hdf5File(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),
+                                ExitCode::kBadData, path, "opening the file"));
+}
+
+Hdf5File::Hdf5File(Hdf5File&& other) noexcept
+    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
+
+Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(file_, other.file_);
+  return *this;
+}
+
+Hdf5File::~Hdf5File() {
+  if (file_ >= 0) H5Fclose(file_);
+}
+
+void Hdf5File::close() {
+  if (file_ < 0) return;
+  checked(H5Fflush(file_, H5F_SCOPE_GLOBAL), ExitCode::kIo, path_, "flushing the file");
+  checked(H5Fclose(std::exchange(file_, -1)), ExitCode::kIo, path_, "closing the file");
+}
+
+void Hdf5File::write(const std::string& name, const float* data,
+                     const std::vector<int64_t>& shape) {
+  write_dataset(file_, path_, name, data, shape);
+}
+void Hdf5File::write(const std::string& name, const int32_t* data,
+                     const std::vector<int64_t>& shape) {
+  write_dataset(file_, path_, name, data, shape);
+}
+void Hdf5File::write(const std::string& name, const int64_t* data,
+                     const std::vector<int64_t>& shape) {
+  write_dataset(file_, path_, name, data, shape);
+}
+
+std::vector<float> Hdf5File::read_f32(const std::string& name) const {
+  return read_dataset<float>(file_, path_, name);
+}
+std::vector<int32_t> Hdf5File::read_i32(const std::string& name) const {
+  return read_dataset<int32_t>(file_, path_, name);
+}
+std::vector<int64_t> Hdf5File::read_i64(const std::string& name) const {
+  return read_dataset<int64_t>(file_, path_, name);
+}
+
+bool Hdf5File::exists(const std::string& name) const {
+  if (name == "/") return true;
+  // H5Lexists needs every link on the way to exist.
+  for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
+    if (H5Lexists(file_, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) {
+      H5Eclear2(H5E_DEFAULT);
+      return false;
+    }
+    if (slash == std::string::npos) return true;
+  }
+}
+
+std::vector<int64_t> Hdf5File::shape(const std::string& name) const {
+  const Handle dataset(checked(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), ExitCode::kBadData,
+                               path_, "opening " + name),
+                       H5Dclose);
+  return dataset_shape(dataset.get(), path_, name);
+}
+
+void Hdf5File::write_attribute(const std::string& object, const std::string& key,
+                               const std::string& text) {
+  const auto io = ExitCode::kIo;
+  const std::string what = "attribute " + key + " of " + object;
+  // A fixed-length string has at least one byte; the empty text is that one zero byte.
+  const std::string stored = text.empty() ? std::string(1, '\0') : text;
+  const Handle type(checked(H5Tcopy(H5T_C_S1), io, path_, what), H5Tclose);
+  checked(H5Tset_size(type.get(), stored.size()), io, path_, what);
+  checked(H5Tset_cset(type.get(), H5T_CSET_UTF8), io, path_, what);
+  checked(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), io, path_, what);
+  const Handle space(checked(H5Screate(H5S_SCALAR), io, path_, what), H5Sclose);
+  const Handle attribute(
+      checked(H5Acreate_by_name(file_, object.c_str(), key.c_str(), type.get(), space.get(),
+                                H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+              io, path_, what),
+      H5Aclose);
+  checked(H5Awrite(attribute.get(), type.get(), stored.data()), io, path_, what);
+}
+
+bool Hdf5File::has_attribute(const std::string& object, const std::string& key) const {
+  const htri_t found = H5Aexists_by_name(file_, object.c_str(), key.c_str(), H5P_DEFAULT);
+  H5Eclear2(H5E_DEFAULT);
+  return found > 0;
+}
+
+std::string Hdf5File::read_attribute(const std::string& object, const std::string& key) const {
+  const auto bad = ExitCode::kBadData;
+  const std::string what = "attribute " + key + " of " + object;
+  const Handle attribute(
+      checked(H5Aopen_by_name(file_, object.c_str(), key.c_str(), H5P_DEFAULT, H5P_DEFAULT), bad,
+              path_, what),
+      H5Aclose);
+  const Handle type(checked(H5Aget_type(attribute.get()), bad, path_, what), H5Tclose);
+  CHECK(H5Tget_class(type.get()) == H5T_STRING && H5Tis_variable_str(type.get()) == 0, bad,
+        "{}: {} is not a text of fixed length", path_, what);
+  std::string text(H5Tget_size(type.get()), '\0');
+  checked(H5Aread(attribute.get(), type.get(), text.data()), bad, path_, what);
+  while (!text.empty() && text.back() == '\0') text.pop_back();
+  return text;
+}
+
+}  // namespace facet

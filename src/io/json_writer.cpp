@@ -1,0 +1,130 @@
+#include <cmath>
+
+#include "io/json.h"
+
+namespace facet {
+
+namespace {
+
+std::string quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out + '"';
+}
+
+}  // namespace
+
+void JsonWriter::separate() {
+  if (after_key_) {
+    after_key_ = false;
+    return;
+  }
+  ASSERT(text_.empty() || !open_.empty(), "a second value at the top of a JSON text");
+  ASSERT(open_.empty() || open_.back() == ']', "a value without a key in an object");
+  if (!first_) text_ += ',';
+  if (!open_.empty()) text_ += '\n' + std::string(2 * open_.size(), ' ');
+  first_ = false;
+}
+
+void JsonWriter::open(char bracket) {
+  separate();
+  text_ += bracket;
+  open_.push_back(bracket == '{' ? '}' : ']');
+  first_ = true;
+}
+
+void JsonWriter::close(char bracket) {
+  ASSERT(!open_.empty() && open_.back() == bracket && !after_key_, "'{}' closes nothing", bracket);
+  open_.pop_back();
+  if (!first_) text_ += '\n' + std::string(2 * open_.size(), ' ');
+  text_ += bracket;
+  first_ = false;
+}
+
+void JsonWriter::begin_object() { open('{'); }
+void JsonWriter::end_object() { close('}'); }
+void JsonWriter::begin_array() { open('['); }
+void JsonWriter::end_array() { close(']'); }
+
+JsonWriter& JsonWriter::key(std::string_view name) {
+  ASSERT(!open_.empty() && open_.back() == '}' && !after_key_, "the key {} is not in an object",
+         name);
+  if (!first_) text_ += ',';
+  text_ += '\n' + std::string(2 * open_.size(), ' ') + quoted(name) + ": ";
+  first_ = false;
+  after_key_ = true;
+  return *this;
+}
+
+void JsonWriter::value(std::string_view text) {
+  separate();
+  text_ += quoted(text);
+}
+
+void JsonWriter::value(int64_t number) {
+  separate();
+  text_ += fmt::format("{}", number);
+}
+
+void JsonWriter::value(double number) {
+  ASSERT(std::isfinite(number), "{} cannot be written as JSON", number);
+  separate();
+  std::string digits = fmt::format("{}", number);
+  // Without this a whole number would come back as an integer.
+  if (digits.find_first_of(".e") == std::string::npos) digits += ".0";
+  text_ += digits;
+}
+
+void JsonWriter::value(bool flag) {
+  separate();
+  text_ += flag ? "true" : "false";
+}
+
+void JsonWriter::null() {
+  separate();
+  text_ += "null";
+}
+
+void JsonWriter::value(const JsonValue& copied) {
+  switch (copied.kind()) {
+    case JsonKind::kNull: return null();
+    case JsonKind::kBool: return value(copied.as_bool());
+    case JsonKind::kInteger: return value(copied.as_int());
+    case JsonKind::kReal: return value(copied.as_double());
+    case JsonKind::kString: return value(copied.as_string());
+    case JsonKind::kArray:
+      begin_array();
+      for (const JsonValue element : copied) value(element);
+      return end_array();
+    case JsonKind::kObject:
+      begin_object();
+      for (int64_t i = 0; i < copied.size(); ++i) {
+        const auto [name, member] = copied.member(i);
+        key(name).value(member);
+      }
+      return end_object();
+  }
+}
+
+std::string JsonWriter::take() {
+  ASSERT(open_.empty() && !text_.empty(), "the JSON text is not complete");
+  std::string text = std::move(text_) + '\n';
+  *this = JsonWriter();
+  return text;
+}
+
+}  // namespace facet

@@ -1,0 +1,311 @@
+#include "io/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "base/check.h"
+#include "io/json.h"
+
+namespace facet {
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
+
+namespace {
+
+constexpr int64_t kMaxHeaderBytes = 100'000'000;
+constexpr int64_t kPieceElements = int64_t{1} << 18;
+
+struct DTypeName {
+  const char* name;
+  DType dtype;
+};
+constexpr DTypeName kReadable[] = {{"F32", DType::kF32},
+                                   {"F16", DType::kF16},
+                                   {"BF16", DType::kBF16},
+                                   {"I64", DType::kI64},
+                                   {"U8", DType::kU8}};
+
+// The bytes of a tensor; false when the product does not fit.
+bool checked_bytes(const std::vector<int64_t>& shape, DType dtype, int64_t& bytes) {
+  bytes = size_of(dtype);
+  for (const int64_t size : shape)
+    if (__builtin_mul_overflow(bytes, size, &bytes)) return false;
+  return true;
+}
+
+StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t& end) {
+  StoredTensor tensor;
+  tensor.name = std::string(name);
+  const std::string_view dtype = entry.at("dtype").as_string();
+  const auto* known = std::find_if(std::begin(kReadable), std::end(kReadable),
+                                   [&](const DTypeName& d) { return dtype == d.name; });
+  if (known == std::end(kReadable))
+    entry.reject(fmt::format(
+        "the element type {} is not readable here (F32, F16, BF16, I64, U8 are); convert the file",
+        dtype));
+  tensor.dtype = known->dtype;
+  for (const JsonValue size : entry.at("shape")) {
+    if (size.as_int() < 0) size.reject("a dimension is negative");
+    tensor.shape.push_back(size.as_int());
+  }
+  const JsonValue offsets = entry.at("data_offsets");
+  if (offsets.size() != 2) offsets.reject("expected two numbers");
+  tensor.begin = offsets.at(int64_t{0}).as_int();
+  end = offsets.at(int64_t{1}).as_int();
+  int64_t bytes = 0;
+  if (!checked_bytes(tensor.shape, tensor.dtype, bytes) || tensor.begin < 0 || end < tensor.begin ||
+      end - tensor.begin != bytes)
+    entry.reject(fmt::format("shape {} of {} does not fill bytes {} to {}; the file is damaged",
+                             tensor.shape_string(), dtype, tensor.begin, end));
+  return tensor;
+}
+
+void convert(const uint16_t* bits, int64_t count, float (*value_of)(uint16_t), float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = value_of(bits[i]);
+}
+
+}  // namespace
+
+float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+
+float f16_to_f32(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+  const uint32_t exponent = (bits >> 10) & 0x1fu;
+  const uint32_t mantissa = bits & 0x3ffu;
+  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
+    const float value = static_cast<float>(mantissa) * 0x1p-24f;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
+  }
+  const uint32_t wide = exponent == 31 ? 255 : exponent + 127 - 15;
+  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+}
+
+std::string StoredTensor::shape_string() const {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += fmt::format("{}{}", i ? ", " : "", shape[i]);
+  return text + ")";
+}
+
+// ---- SafetensorsFile ----
+
+SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
+  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  CHECK(fd_ >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path_, std::strerror(errno));
+  try {
+    struct stat info {};
+    CHECK(::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
+          "{}: not a regular file", path_);
+    const int64_t file_bytes = info.st_size;
+    CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path_,
+          file_bytes);
+    uint64_t header_bytes = 0;
+    read_bytes(0, 8, &header_bytes);
+    CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
+          ExitCode::kBadData,
+          "{}: the header claims {} bytes of a file of {}; it is damaged or no safetensors file",
+          path_, header_bytes, file_bytes);
+    std::string header(header_bytes, '\0');
+    read_bytes(8, static_cast<int64_t>(header_bytes), header.data());
+    CHECK(header.starts_with('{'), ExitCode::kBadData,
+          "{}: the header does not begin with '{{'; it is damaged or no safetensors file", path_);
+    parse_header(header, 8 + static_cast<int64_t>(header_bytes), file_bytes);
+  } catch (...) {
+    ::close(fd_);
+    throw;
+  }
+}
+
+SafetensorsFile::~SafetensorsFile() { ::close(fd_); }
+
+void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
+                                   int64_t file_bytes) {
+  const JsonDocument header = JsonDocument::parse(text, path_ + " (header)");
+  const JsonValue root = header.root();
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < root.size(); ++i) {
+    const auto [name, entry] = root.member(i);
+    if (name == "__metadata__") {
+      for (int64_t j = 0; j < entry.size(); ++j) {
+        const auto [key, text_value] = entry.member(j);
+        metadata_.emplace(key, text_value.as_string());
+      }
+      continue;
+    }
+    int64_t end = 0;
+    StoredTensor tensor = parse_tensor(name, entry, end);
+    ranges.emplace_back(tensor.begin, end);
+    tensor.begin += data_begin;
+    tensors_.emplace(tensor.name, std::move(tensor));
+  }
+  std::sort(ranges.begin(), ranges.end());
+  int64_t covered = 0;
+  for (const auto& [begin, end] : ranges) {
+    CHECK(begin == covered, ExitCode::kBadData,
+          "{}: the tensors {} at data byte {}; the file is damaged", path_,
+          begin < covered ? "overlap" : "leave a hole", std::min(begin, covered));
+    covered = end;
+  }
+  CHECK(covered == file_bytes - data_begin, ExitCode::kBadData,
+        "{}: the header describes {} bytes of data, the file holds {}; it is truncated or damaged",
+        path_, covered, file_bytes - data_begin);
+}
+
+const StoredTensor* SafetensorsFile::find(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : &found->second;
+}
+
+const StoredTensor& SafetensorsFile::checked_range(std::string_view name, int64_t begin,
+                                                   int64_t count) const {
+  const StoredTensor* tensor = find(name);
+  CHECK(tensor != nullptr, ExitCode::kBadData, "{}: there is no tensor {}", path_, name);
+  ASSERT(begin >= 0 && count >= 0 && begin <= tensor->numel() - count, "elements {} to {} of {} {}",
+         begin, begin + count, name, tensor->shape_string());
+  return *tensor;
+}
+
+void SafetensorsFile::read_bytes(int64_t offset, int64_t bytes, void* out) const {
+  char* next = static_cast<char*>(out);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
+    if (n < 0 && errno == EINTR) continue;
+    CHECK(n >= 0, ExitCode::kBadData, "{}: reading {} bytes at {} failed: {}", path_, bytes, offset,
+          std::strerror(errno));
+    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more were expected", path_, offset,
+          bytes);
+    next += n;
+    offset += n;
+    bytes -= n;
+  }
+}
+
+void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t count,
+                               float* out) const {
+  const StoredTensor& tensor = checked_range(name, begin, count);
+  const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
+  if (tensor.dtype == DType::kF32) return read_bytes(offset, 4 * count, out);
+  CHECK(tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF16, ExitCode::kBadData,
+        "{}: {} is {}, a parameter must be fp32, bf16 or fp16", path_, name, name_of(tensor.dtype));
+  const auto value_of = tensor.dtype == DType::kBF16 ? &bf16_to_f32 : &f16_to_f32;
+  std::vector<uint16_t> bits(static_cast<size_t>(std::min(count, kPieceElements)));
+  for (int64_t done = 0; done < count; done += kPieceElements) {
+    const int64_t n = std::min(kPieceElements, count - done);
+    read_bytes(offset + 2 * done, 2 * n, bits.data());
+    convert(bits.data(), n, value_of, out + done);
+  }
+}
+
+void SafetensorsFile::read_i64(std::string_view name, int64_t begin, int64_t count,
+                               int64_t* out) const {
+  const StoredTensor& tensor = checked_range(name, begin, count);
+  const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
+  if (tensor.dtype == DType::kI64) return read_bytes(offset, 8 * count, out);
+  CHECK(tensor.dtype == DType::kU8, ExitCode::kBadData, "{}: {} is {}, expected integers", path_,
+        name, name_of(tensor.dtype));
+  std::vector<uint8_t> bytes(static_cast<size_t>(count));
+  read_bytes(offset, count, bytes.data());
+  std::copy(bytes.begin(), bytes.end(), out);
+}
+
+// ---- TensorDirectory ----
+
+TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(directory)) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  CHECK(fs::is_directory(directory_, ignored), ExitCode::kMissingInput,
+        "{}: no such directory; a model is given as a local directory", directory_);
+  const std::string single = directory_ + "/model.safetensors";
+  const std::string index = single + ".index.json";
+  if (fs::exists(single, ignored)) {
+    add_file(single);
+    return;
+  }
+  if (fs::exists(index, ignored)) {
+    open_index(index);
+    return;
+  }
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    CHECK(!fs::exists(directory_ + "/" + pickle, ignored), ExitCode::kMissingInput,
+          "{}: holds {} but no model.safetensors, and reading PyTorch pickles is not built yet; "
+          "convert it in Python with model.save_pretrained(directory, safe_serialization=True)",
+          directory_, pickle);
+  fail(ExitCode::kMissingInput, "{}: neither model.safetensors nor model.safetensors.index.json",
+       directory_);
+}
+
+TensorDirectory TensorDirectory::of_file(const std::string& path) {
+  TensorDirectory result;
+  result.directory_ = path;
+  result.add_file(path);
+  return result;
+}
+
+void TensorDirectory::add_file(const std::string& path) {
+  files_.push_back(std::make_unique<SafetensorsFile>(path));
+  for (const auto& [name, tensor] : files_.back()->tensors())
+    owner_.emplace(name, files_.back().get());
+}
+
+void TensorDirectory::open_index(const std::string& index_path) {
+  const JsonDocument index = JsonDocument::read(index_path, ExitCode::kBadData, kMaxHeaderBytes);
+  const JsonValue weight_map = index.root().at("weight_map");
+  std::map<std::string, const SafetensorsFile*, std::less<>> opened;
+  for (int64_t i = 0; i < weight_map.size(); ++i) {
+    const auto [name, entry] = weight_map.member(i);
+    const std::string file_name(entry.as_string());
+    if (file_name.find('/') != std::string::npos) entry.reject("a shard must lie beside the index");
+    auto found = opened.find(file_name);
+    if (found == opened.end()) {
+      files_.push_back(std::make_unique<SafetensorsFile>(directory_ + "/" + file_name));
+      found = opened.emplace(file_name, files_.back().get()).first;
+    }
+    if (found->second->find(name) == nullptr)
+      entry.reject(
+          "the shard does not hold this tensor; the index and the shards do not belong "
+          "together");
+    owner_.emplace(name, found->second);
+  }
+  for (const auto& file : files_)
+    for (const auto& [name, tensor] : file->tensors()) {
+      const auto found = owner_.find(name);
+      CHECK(found != owner_.end() && found->second == file.get(), ExitCode::kBadData,
+            "{}: does not name {} of {}; the index and the shards do not belong together",
+            index_path, name, file->path());
+    }
+}
+
+const SafetensorsFile& TensorDirectory::file_of(std::string_view name) const {
+  const auto found = owner_.find(name);
+  CHECK(found != owner_.end(), ExitCode::kBadData, "{}: there is no tensor {}", directory_, name);
+  return *found->second;
+}
+
+std::vector<std::string> TensorDirectory::names() const {
+  std::vector<std::string> all;
+  for (const auto& [name, file] : owner_) all.push_back(name);
+  return all;
+}
+
+const StoredTensor* TensorDirectory::find(std::string_view name) const {
+  const auto found = owner_.find(name);
+  return found == owner_.end() ? nullptr : found->second->find(name);
+}
+
+const std::string& TensorDirectory::path_of(std::string_view name) const {
+  return file_of(name).path();
+}
+
+void TensorDirectory::read_f32(std::string_view name, int64_t begin, int64_t count,
+                               float* out) const {
+  file_of(name).read_f32(name, begin, count, out);
+}
+
+}  // namespace facet
