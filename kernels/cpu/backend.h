@@ -8,9 +8,21 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/matrix.h"
+#include "kernels/cpu/parallel.h"
 #include "ops/ops.h"
 
 namespace facet {
+
+// Sums over rows: every thread adds its rows to a row of its own, then the rows are added in order.
+struct ColumnSums {
+  float* data;  // (threads, cols), zero at first
+  int64_t threads, cols, stride;
+
+  float* of_thread(int64_t thread) const { return data + thread * stride; }
+  // total[c] += the sum of columns begin + c, c < count.
+  void add_to(float* total, int64_t begin, int64_t count) const;
+};
 
 class CpuBackend final : public Backend {
  public:
@@ -76,18 +88,39 @@ class CpuBackend final : public Backend {
   GradientStatistics gradient_statistics(Tensor grad) override;
 
  private:
-  // Column sums of up to two matrices are made per thread here: (threads, columns) each, zeroed.
-  float* zeroed_partials(int64_t columns);
-
+  ColumnSums column_sums(int64_t cols);
+  // total[c] += sum of column c.
+  void add_column_sums(float* total, const Matrix& x);
+  // The sum of value(i), i < n, in blocks of fixed length that are added in order: the same for any
+  // number of threads.
+  template <typename Value>
+  double sum_blocks(int64_t n, const Value& value);
   // At least `floats` floats a thread, 64-byte aligned; thread t has those from t * floats on.
   float* attention_scratch(int64_t floats);
 
   int threads_;
   // Reused between calls, so that a training step allocates nothing once they have grown.
-  std::vector<float> partials_;
+  std::vector<float> partials_;     // of column_sums()
+  std::vector<double> block_sums_;  // of sum() and gradient_statistics()
   std::vector<float> attention_scratch_;
-  std::vector<int32_t> token_order_;  // splice_backward: places sorted by token, stable
-  std::vector<int32_t> token_begin_;  // splice_backward: begin of each distinct token's places
 };
+
+template <typename Value>
+double CpuBackend::sum_blocks(int64_t n, const Value& value) {
+  constexpr int64_t kBlock = 4096;
+  const int64_t blocks = (n + kBlock - 1) / kBlock;
+  block_sums_.resize(static_cast<size_t>(blocks));
+  double* sums = block_sums_.data();
+  for_rows(blocks, kBlock, [&](int64_t block) {
+    const int64_t end = std::min(n, (block + 1) * kBlock);
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = block * kBlock; i < end; ++i) sum += value(i);
+    sums[block] = sum;
+  });
+  double total = 0;
+  for (int64_t block = 0; block < blocks; ++block) total += sums[block];
+  return total;
+}
 
 }  // namespace facet

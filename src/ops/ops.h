@@ -31,9 +31,10 @@ enum class Activation : uint8_t { kQuickGelu, kGelu };  // x*sigmoid(1.702x); x*
 
 // One AdamW step as Hugging Face's AdamW (SPEC 5). t counts from 1.
 struct AdamWStep {
-  float learning_rate = 0;
-  float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-6f;
-  float weight_decay = 0;
+  // In double, so that 1 - beta and the bias corrections are right to the last bit of fp32.
+  double learning_rate = 0;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-6;
+  double weight_decay = 0;
   float gradient_scale = 1;  // clip factor / loss scale, multiplied onto the gradient first
   int64_t t = 1;
 };
@@ -151,7 +152,7 @@ class Backend {
   // x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C)
   virtual void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
                                     Tensor position) = 0;
-  // dpatch (I*P,C) overwritten; dclass (C), dposition (1+P,C) accumulated; each may be absent.
+  // dpatch (I*P,C) overwritten; dclass (C), dposition (1+P,C) accumulated, either may be absent.
   virtual void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) = 0;
   // Bicubic resize of a square grid of vectors (a = -0.75, half-pixel centres, clamped border, no
   // antialias): out (h*h,C) from in (g*g,C). As torch.nn.functional.interpolate(mode="bicubic",
@@ -187,6 +188,12 @@ class Backend {
   virtual GradientStatistics gradient_statistics(Tensor grad) = 0;
 
  protected:
+  // Every op counts itself once by one of these.
+  void count_call() { ++counts_.calls; }
+  void count_products(int64_t rows, int64_t inputs, int64_t outputs, int64_t products);
+  void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
+  void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
+
   OpCounts counts_;
 };
 

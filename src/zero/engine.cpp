@@ -96,14 +96,14 @@ GradientVerdict Engine::reduce_gradients() {
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   ASSERT(verdict.finite, "a step with a non-finite gradient");
   AdamWStep step;
-  step.beta1 = static_cast<float>(options_.beta1);
-  step.beta2 = static_cast<float>(options_.beta2);
-  step.eps = static_cast<float>(options_.eps);
+  step.beta1 = options_.beta1;
+  step.beta2 = options_.beta2;
+  step.eps = options_.eps;
   step.gradient_scale = static_cast<float>(verdict.clip_factor);
   step.t = ++steps_;
   for (const ParamGroup& group : groups_) {
-    step.learning_rate = static_cast<float>(group.learning_rate * lr_factor);
-    step.weight_decay = static_cast<float>(group.weight_decay);
+    step.learning_rate = group.learning_rate * lr_factor;
+    step.weight_decay = group.weight_decay;
     for (const Param* param : group.params) {
       const auto unit = static_cast<size_t>(param->unit);
       const ParamUnit& owner = table_.units()[unit];

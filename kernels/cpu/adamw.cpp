@@ -1,0 +1,57 @@
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/matrix.h"
+#include "kernels/cpu/parallel.h"
+
+namespace facet {
+
+void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
+                            const AdamWStep& step) {
+  count_call();
+  const int64_t n = param.numel();
+  ASSERT(exp_avg.numel() == n && exp_avg_sq.numel() == n && grad.numel() == n && step.t >= 1,
+         "AdamW over {}, {}, {} and {} elements at step {}", n, exp_avg.numel(), exp_avg_sq.numel(),
+         grad.numel(), step.t);
+  float *p = param.f32(), *m = exp_avg.f32(), *v = exp_avg_sq.f32();
+  const float* gradient = grad.f32();
+  const double t = static_cast<double>(step.t);
+  const double bias_correction =
+      std::sqrt(1 - std::pow(step.beta2, t)) / (1 - std::pow(step.beta1, t));
+  const float rate = static_cast<float>(step.learning_rate * bias_correction);
+  const float decay = static_cast<float>(step.learning_rate * step.weight_decay);
+  const float beta1 = static_cast<float>(step.beta1), beta2 = static_cast<float>(step.beta2);
+  const float rest1 = static_cast<float>(1 - step.beta1);
+  const float rest2 = static_cast<float>(1 - step.beta2);
+  const float eps = static_cast<float>(step.eps), scale = step.gradient_scale;
+  for_ranges(n, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+      const float g = gradient[i] * scale;
+      m[i] = beta1 * m[i] + rest1 * g;
+      v[i] = beta2 * v[i] + rest2 * g * g;
+      const float moved = p[i] - rate * (m[i] / (std::sqrt(v[i]) + eps));
+      p[i] = moved - decay * moved;
+    }
+  });
+}
+
+GradientStatistics CpuBackend::gradient_statistics(Tensor grad) {
+  count_call();
+  const float* data = grad.f32();
+  const int64_t n = grad.numel();
+  GradientStatistics statistics;
+  // The square of a finite fp32 number is finite in double, so the sum tells whether all are.
+  statistics.sum_squares = sum_blocks(n, [data](int64_t i) {
+    const double g = data[i];
+    return g * g;
+  });
+  if (std::isfinite(statistics.sum_squares)) return statistics;
+  int64_t i = 0;
+  while (std::isfinite(data[i])) ++i;
+  statistics.first_non_finite = i;
+  return statistics;
+}
+
+}  // namespace facet

@@ -1,0 +1,72 @@
+#include "base/check.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/parallel.h"
+
+namespace facet {
+namespace {
+
+// y = residual + bias, where the product is then added; both may be absent, not at once.
+void start_from(const Matrix& y, const float* bias, const Matrix& residual) {
+  for_rows(y.rows, y.cols, [&](int64_t r) {
+    float* to = y.row(r);
+    const float* from = residual.data ? residual.row(r) : bias;
+    const float* add = residual.data ? bias : nullptr;
+    const int64_t cols = y.cols;
+    if (add) {
+#pragma omp simd
+      for (int64_t c = 0; c < cols; ++c) to[c] = from[c] + add[c];
+    } else if (from != to) {
+#pragma omp simd
+      for (int64_t c = 0; c < cols; ++c) to[c] = from[c];
+    }
+  });
+}
+
+}  // namespace
+
+void CpuBackend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
+  count_products(x.rows(), x.cols(), y.cols(), 1);
+  const Matrix y_NO(y), residual_NO(residual);
+  ASSERT(!bias.defined() || bias.numel() == y_NO.cols, "{} biases for {} outputs", bias.numel(),
+         y_NO.cols);
+  ASSERT(!residual_NO.data || (residual_NO.rows == y_NO.rows && residual_NO.cols == y_NO.cols),
+         "residual {} for {}", residual.shape_string(), y.shape_string());
+  const bool starts = bias.defined() || residual.defined();
+  if (starts) start_from(y_NO, optional_f32(bias), residual_NO);
+  gemm(Transpose::kNo, Transpose::kYes, 1, Matrix(x), Matrix(weight), starts ? 1 : 0, y_NO);
+}
+
+void CpuBackend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
+  count_products(dy.rows(), weight.cols(), weight.rows(), 1);
+  gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 0, Matrix(dx));
+}
+
+void CpuBackend::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
+  count_products(dy.rows(), weight.cols(), weight.rows(), 1);
+  gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 1, Matrix(dx));
+}
+
+void CpuBackend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
+  count_products(dy.rows(), x.cols(), dy.cols(), dweight.defined() ? 1 : 0);
+  const Matrix dy_NO(dy);
+  if (dweight.defined())
+    gemm(Transpose::kYes, Transpose::kNo, 1, dy_NO, Matrix(x), 1, Matrix(dweight));
+  if (dbias.defined()) add_column_sums(dbias.f32(), dy_NO);
+}
+
+void CpuBackend::add_column_sums(float* total, const Matrix& x) {
+  const ColumnSums sums = column_sums(x.cols);
+  for_row_ranges(x.rows, x.cols, [&](int64_t thread, int64_t begin, int64_t end) {
+    float* sum = sums.of_thread(thread);
+    const int64_t cols = x.cols;
+    for (int64_t r = begin; r < end; ++r) {
+      const float* row = x.row(r);
+#pragma omp simd
+      for (int64_t c = 0; c < cols; ++c) sum[c] += row[c];
+    }
+  });
+  sums.add_to(total, 0, x.cols);
+}
+
+}  // namespace facet

@@ -1,0 +1,96 @@
+// Ops that move, repeat and add whole rows.
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/matrix.h"
+#include "kernels/cpu/parallel.h"
+
+namespace facet {
+namespace {
+
+void copy_row(float* to, const float* from, int64_t cols) {
+  std::memcpy(to, from, static_cast<size_t>(cols) * sizeof(float));
+}
+
+void add_row(float* to, const float* from, int64_t cols) {
+#pragma omp simd
+  for (int64_t c = 0; c < cols; ++c) to[c] += from[c];
+}
+
+void check_index(const int32_t* index_R, int64_t count, int64_t rows) {
+  for (int64_t r = 0; r < count; ++r)
+    ASSERT(index_R[r] >= 0 && index_R[r] < rows, "index {}: row {} of {}", r, index_R[r], rows);
+}
+
+}  // namespace
+
+void CpuBackend::gather_rows_forward(Tensor y, Tensor x, Tensor index) {
+  count_call();
+  const Matrix y_RD(y), x_ND(x);
+  const int32_t* index_R = index.i32();
+  check_index(index_R, y_RD.rows, x_ND.rows);
+  for_rows(y_RD.rows, y_RD.cols,
+           [=](int64_t r) { copy_row(y_RD.row(r), x_ND.row(index_R[r]), y_RD.cols); });
+}
+
+void CpuBackend::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
+  count_call();
+  const Matrix dx_ND(dx), dy_RD(dy);
+  const int32_t* index_R = index.i32();
+  check_index(index_R, dy_RD.rows, dx_ND.rows);
+  for_rows(dx_ND.rows, dx_ND.cols, [=](int64_t r) {
+    std::memset(dx_ND.row(r), 0, static_cast<size_t>(dx_ND.cols) * sizeof(float));
+  });
+  for_rows(dy_RD.rows, dy_RD.cols,
+           [=](int64_t r) { copy_row(dx_ND.row(index_R[r]), dy_RD.row(r), dx_ND.cols); });
+}
+
+void CpuBackend::repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
+  count_call();
+  const Matrix y_KD(y), x_MD(x);
+  ASSERT(y_KD.rows == copies * x_MD.rows, "{} copies of {} rows into {}", copies, x_MD.rows,
+         y_KD.rows);
+  for_rows(y_KD.rows, y_KD.cols,
+           [=](int64_t r) { copy_row(y_KD.row(r), x_MD.row(r % x_MD.rows), y_KD.cols); });
+}
+
+void CpuBackend::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
+  count_call();
+  const Matrix dx_MD(dx), dy_KD(dy);
+  ASSERT(dy_KD.rows == copies * dx_MD.rows, "{} copies of {} rows from {}", copies, dx_MD.rows,
+         dy_KD.rows);
+  for_rows(dx_MD.rows, copies * dx_MD.cols, [=](int64_t r) {
+    std::memset(dx_MD.row(r), 0, static_cast<size_t>(dx_MD.cols) * sizeof(float));
+    for (int64_t k = 0; k < copies; ++k)
+      add_row(dx_MD.row(r), dy_KD.row(k * dx_MD.rows + r), dx_MD.cols);
+  });
+}
+
+void CpuBackend::add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
+  count_call();
+  const Matrix y_KD(y), x_KD(x), rows_MD(rows);
+  ASSERT(y_KD.rows == 0 || (rows_MD.rows > 0 && y_KD.rows % rows_MD.rows == 0),
+         "{} rows repeated over {}", rows_MD.rows, y_KD.rows);
+  for_rows(y_KD.rows, y_KD.cols, [=](int64_t r) {
+    const float *from = x_KD.row(r), *add = rows_MD.row(r % rows_MD.rows);
+    float* to = y_KD.row(r);
+    const int64_t cols = y_KD.cols;
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) to[c] = from[c] + add[c];
+  });
+}
+
+void CpuBackend::add_repeated_rows_backward(Tensor drows, Tensor dy) {
+  count_call();
+  const Matrix drows_MD(drows), dy_KD(dy);
+  ASSERT(dy_KD.rows == 0 || (drows_MD.rows > 0 && dy_KD.rows % drows_MD.rows == 0),
+         "{} rows repeated over {}", drows_MD.rows, dy_KD.rows);
+  const int64_t copies = dy_KD.rows == 0 ? 0 : dy_KD.rows / drows_MD.rows;
+  for_rows(drows_MD.rows, copies * drows_MD.cols, [=](int64_t r) {
+    for (int64_t k = 0; k < copies; ++k)
+      add_row(drows_MD.row(r), dy_KD.row(k * drows_MD.rows + r), drows_MD.cols);
+  });
+}
+
+}  // namespace facet

@@ -1,0 +1,39 @@
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/matrix.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace facet {
+
+void CpuBackend::swiglu_forward(Tensor act, Tensor gate_up) {
+  count_call();
+  const Matrix act_NF(act), gate_up_N2F(gate_up);
+  ASSERT(gate_up_N2F.cols == 2 * act_NF.cols, "gate|up {} for {}", gate_up.shape_string(),
+         act.shape_string());
+  for_rows(act_NF.rows, gate_up_N2F.cols, [=](int64_t r) {
+    const int64_t cols = act_NF.cols;
+    const float *gate = gate_up_N2F.row(r), *up = gate + cols;
+    float* out = act_NF.row(r);
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) out[c] = gate[c] * fast_sigmoid(gate[c]) * up[c];
+  });
+}
+
+// silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g).
+void CpuBackend::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
+  count_call();
+  const Matrix dgate_up_N2F(dgate_up), dact_NF(dact), gate_up_N2F(gate_up);
+  for_rows(dact_NF.rows, gate_up_N2F.cols, [=](int64_t r) {
+    const int64_t cols = dact_NF.cols;
+    const float *gate = gate_up_N2F.row(r), *up = gate + cols, *d = dact_NF.row(r);
+    float *dgate = dgate_up_N2F.row(r), *dup = dgate + cols;
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) {
+      const float g = gate[c], u = up[c], s = fast_sigmoid(g);
+      dgate[c] = d[c] * u * (s * (1.0f + g * (1.0f - s)));
+      dup[c] = d[c] * (g * s);
+    }
+  });
+}
+
+}  // namespace facet

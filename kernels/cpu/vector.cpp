@@ -1,0 +1,96 @@
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/matrix.h"
+#include "kernels/cpu/parallel.h"
+
+namespace facet {
+namespace {
+
+constexpr int64_t kPieceBytes = 64 * 1024;  // of a copy, per turn of a thread
+
+void copy_bytes(char* to, const char* from, int64_t bytes) {
+  const int64_t pieces = (bytes + kPieceBytes - 1) / kPieceBytes;
+  for_rows(pieces, kPieceBytes, [=](int64_t piece) {
+    const int64_t begin = piece * kPieceBytes;
+    std::memcpy(to + begin, from + begin,
+                static_cast<size_t>(std::min(kPieceBytes, bytes - begin)));
+  });
+}
+
+// Rows of `row_bytes` that lie `to_stride` and `from_stride` bytes apart.
+void copy_rows(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t rows,
+               int64_t row_bytes) {
+  if (rows <= 1 || (to_stride == row_bytes && from_stride == row_bytes))
+    return copy_bytes(to, from, rows * row_bytes);
+  for_rows(rows, row_bytes, [=](int64_t r) {
+    std::memcpy(to + r * to_stride, from + r * from_stride, static_cast<size_t>(row_bytes));
+  });
+}
+
+void add(float* to, const float* from, int64_t count) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+int64_t row_bytes(const Tensor& t) { return t.cols() * size_of(t.dtype()); }
+int64_t stride_bytes(const Tensor& t) { return t.row_stride() * size_of(t.dtype()); }
+
+}  // namespace
+
+void CpuBackend::fill(Tensor x, float value) {
+  count_call();
+  const Matrix m(x);
+  if (m.dense()) {
+    float* to = m.data;
+    return for_ranges(m.rows * m.cols,
+                      [=](int64_t begin, int64_t end) { std::fill(to + begin, to + end, value); });
+  }
+  for_rows(m.rows, m.cols, [=](int64_t r) { std::fill_n(m.row(r), m.cols, value); });
+}
+
+void CpuBackend::copy(Tensor y, Tensor x) {
+  count_call();
+  ASSERT(y.rows() == x.rows() && y.cols() == x.cols() && y.dtype() == x.dtype(),
+         "copy of {} {} into {} {}", name_of(x.dtype()), x.shape_string(), name_of(y.dtype()),
+         y.shape_string());
+  copy_rows(y.data<char>(), stride_bytes(y), x.data<char>(), stride_bytes(x), y.rows(),
+            row_bytes(y));
+}
+
+void CpuBackend::add_accumulate(Tensor y, Tensor x) {
+  count_call();
+  const Matrix to(y), from(x);
+  ASSERT(to.rows == from.rows && to.cols == from.cols, "{} added to {}", x.shape_string(),
+         y.shape_string());
+  if (to.dense() && from.dense()) {
+    return for_ranges(to.rows * to.cols, [=](int64_t begin, int64_t end) {
+      add(to.data + begin, from.data + begin, end - begin);
+    });
+  }
+  for_rows(to.rows, to.cols, [=](int64_t r) { add(to.row(r), from.row(r), to.cols); });
+}
+
+void CpuBackend::copy_from_host(Tensor y, const void* host) {
+  count_call();
+  copy_rows(y.data<char>(), stride_bytes(y), static_cast<const char*>(host), row_bytes(y), y.rows(),
+            row_bytes(y));
+}
+
+void CpuBackend::copy_to_host(void* host, Tensor x) {
+  count_call();
+  copy_rows(static_cast<char*>(host), row_bytes(x), x.data<char>(), stride_bytes(x), x.rows(),
+            row_bytes(x));
+}
+
+// Blocks of fixed length, then the blocks in order: the same sum for any number of threads.
+double CpuBackend::sum(Tensor x) {
+  count_call();
+  ASSERT(x.dense(), "the sum of a tensor with gaps");
+  const float* data = x.f32();
+  return sum_blocks(x.numel(), [data](int64_t i) { return static_cast<double>(data[i]); });
+}
+
+}  // namespace facet

@@ -1,0 +1,31 @@
+#include "ops/ops.h"
+
+namespace facet {
+namespace {
+
+// (query, key) pairs that are seen, own values included.
+int64_t visible_pairs(const AttentionPlan& plan) {
+  int64_t pairs = static_cast<int64_t>(plan.self_rows.size());
+  for (const int32_t visible : plan.visible_keys) pairs += visible;
+  return pairs;
+}
+
+}  // namespace
+
+void Backend::count_products(int64_t rows, int64_t inputs, int64_t outputs, int64_t products) {
+  ++counts_.calls;
+  counts_.matmul_flops += 2 * products * rows * inputs * outputs;
+}
+
+void Backend::count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {
+  ++counts_.calls;
+  counts_.attention_flops += 4 * (q.cols() / heads) * heads * visible_pairs(plan);
+  counts_.attention_query_rows += q.rows();
+}
+
+void Backend::count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {
+  ++counts_.calls;
+  counts_.attention_flops += 10 * (q.cols() / heads) * heads * visible_pairs(plan);
+}
+
+}  // namespace facet
