@@ -26,7 +26,7 @@ void start_from(const Matrix& y, const float* bias, const Matrix& residual) {
 }  // namespace
 
 void CpuBackend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
-  count_products(x.rows(), x.cols(), y.cols(), 1);
+  count_linear(x.rows(), x.cols(), y.cols());
   const Matrix y_NO(y), residual_NO(residual);
   ASSERT(!bias.defined() || bias.numel() == y_NO.cols, "{} biases for {} outputs", bias.numel(),
          y_NO.cols);
@@ -38,17 +38,17 @@ void CpuBackend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, 
 }
 
 void CpuBackend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
-  count_products(dy.rows(), weight.cols(), weight.rows(), 1);
+  count_linear(dy.rows(), weight.cols(), weight.rows());
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 0, Matrix(dx));
 }
 
 void CpuBackend::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
-  count_products(dy.rows(), weight.cols(), weight.rows(), 1);
+  count_linear(dy.rows(), weight.cols(), weight.rows());
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 1, Matrix(dx));
 }
 
 void CpuBackend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
-  count_products(dy.rows(), x.cols(), dy.cols(), dweight.defined() ? 1 : 0);
+  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
   const Matrix dy_NO(dy);
   if (dweight.defined())
     gemm(Transpose::kYes, Transpose::kNo, 1, dy_NO, Matrix(x), 1, Matrix(dweight));

@@ -5,7 +5,7 @@ namespace facet {
 
 void CpuBackend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                          float scale) {
-  count_products(x.rows(), right.cols(), right.rows() + left.cols(), 1);
+  count_lora_forward(x.rows(), right, left);
   const Matrix u_Nr(u);
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(x), Matrix(right), 0, u_Nr);
   gemm(Transpose::kNo, Transpose::kNo, scale, u_Nr, Matrix(left), 1, Matrix(y));
@@ -14,9 +14,7 @@ void CpuBackend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor ri
 void CpuBackend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
                                           Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
                                           float scale) {
-  // du and dleft cost rank * outputs each, dright and dx rank * inputs each.
-  const int64_t input_products = dx.defined() ? 2 : 1;
-  count_products(x.rows(), right.cols(), 2 * left.cols() + input_products * right.rows(), 1);
+  count_lora_backward(x.rows(), right, left, dx);
   const Matrix du_Nr(du), dy_NO(dy);
   gemm(Transpose::kNo, Transpose::kYes, scale, dy_NO, Matrix(left), 0, du_Nr);
   gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), dy_NO, 1, Matrix(dleft));

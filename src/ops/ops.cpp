@@ -12,9 +12,21 @@ int64_t visible_pairs(const AttentionPlan& plan) {
 
 }  // namespace
 
-void Backend::count_products(int64_t rows, int64_t inputs, int64_t outputs, int64_t products) {
+void Backend::count_linear(int64_t rows, int64_t inputs, int64_t outputs) {
   ++counts_.calls;
-  counts_.matmul_flops += 2 * products * rows * inputs * outputs;
+  counts_.matmul_flops += 2 * rows * inputs * outputs;
+}
+
+void Backend::count_lora_forward(int64_t rows, const Tensor& right, const Tensor& left) {
+  ++counts_.calls;
+  counts_.matmul_flops += 2 * rows * (right.numel() + left.numel());
+}
+
+// du and dleft cost as much as the left product, dright and dx as the right one.
+void Backend::count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left,
+                                  const Tensor& dx) {
+  ++counts_.calls;
+  counts_.matmul_flops += 2 * rows * (2 * left.numel() + (dx.defined() ? 2 : 1) * right.numel());
 }
 
 void Backend::count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {

@@ -190,7 +190,9 @@ class Backend {
  protected:
   // Every op counts itself once by one of these.
   void count_call() { ++counts_.calls; }
-  void count_products(int64_t rows, int64_t inputs, int64_t outputs, int64_t products);
+  void count_linear(int64_t rows, int64_t inputs, int64_t outputs);
+  void count_lora_forward(int64_t rows, const Tensor& right, const Tensor& left);
+  void count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left, const Tensor& dx);
   void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
 
