@@ -18,7 +18,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,24 +45,26 @@ class BatchRecorder {
   std::vector<int64_t> steps_;
 };
 
-// Reads one rank's micro-batches. An epoch is one pass over the file.
+// One rank's micro-batches of such a file, kept in memory. An epoch is one pass over the file.
 class Replay : public BatchSource {
  public:
+  // The file must have been recorded on `ranks` ranks, and have a label somewhere.
   Replay(const std::string& path, int64_t rank, int64_t ranks);
-  ~Replay() override;
 
-  int64_t steps_per_epoch() const override;
+  int64_t steps_per_epoch() const override { return static_cast<int64_t>(step_begin_.size()) - 1; }
   std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) override;
   int64_t num_evaluation_micro_batches() const override { return 0; }
   const MicroBatch& fetch_evaluation(int64_t micro_batch) override;
   std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
 
-  int32_t image_token_id() const;
-  int32_t image_size() const;
+  int32_t image_token_id() const { return image_token_id_; }
+  int32_t image_size() const { return image_size_; }
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::vector<MicroBatch> batches_;
+  std::vector<int64_t> step_begin_;  // (steps + 1) first micro-batch of every step
+  int32_t image_token_id_ = -1;
+  int32_t image_size_ = 0;
 };
 
 }  // namespace facet

@@ -4,9 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "data/clip_preprocess.h"
 #include "data/dataset.h"
-#include "data/prompt.h"
 
 namespace facet {
 
@@ -28,28 +26,6 @@ class SampleBuilder {
   virtual void build(const RawSample& sample, PreparedSample& out) const = 0;
   virtual int32_t image_token_id() const = 0;
   virtual int32_t image_size() const = 0;  // R
-};
-
-// The builder of the program: prompts, SentencePiece and CLIP's pixels.
-class ChatSampleBuilder : public SampleBuilder {
- public:
-  // All three outlive the builder.
-  ChatSampleBuilder(const Tokenizer& tokenizer, const PromptBuilder& prompt,
-                    const ClipPreprocessor& preprocessor, int64_t max_image_pixels)
-      : tokenizer_(tokenizer),
-        prompt_(prompt),
-        preprocessor_(preprocessor),
-        max_image_pixels_(max_image_pixels) {}
-
-  void build(const RawSample& sample, PreparedSample& out) const override;
-  int32_t image_token_id() const override { return tokenizer_.image_id(); }
-  int32_t image_size() const override { return static_cast<int32_t>(preprocessor_.image_size()); }
-
- private:
-  const Tokenizer& tokenizer_;
-  const PromptBuilder& prompt_;
-  const ClipPreprocessor& preprocessor_;
-  int64_t max_image_pixels_;
 };
 
 // build(), and around it the rules that hold for every builder: at least one round, no empty

@@ -1,0 +1,34 @@
+// The sample builder of the program: prompts, SentencePiece and CLIP's pixels.
+#pragma once
+
+#include <cstdint>
+
+#include "data/clip_preprocess.h"
+#include "data/prompt.h"
+#include "data/sample_builder.h"
+#include "data/tokenizer.h"
+
+namespace facet {
+
+class ChatSampleBuilder : public SampleBuilder {
+ public:
+  // All three outlive the builder.
+  ChatSampleBuilder(const Tokenizer& tokenizer, const PromptBuilder& prompt,
+                    const ClipPreprocessor& preprocessor, int64_t max_image_pixels)
+      : tokenizer_(tokenizer),
+        prompt_(prompt),
+        preprocessor_(preprocessor),
+        max_image_pixels_(max_image_pixels) {}
+
+  void build(const RawSample& sample, PreparedSample& out) const override;
+  int32_t image_token_id() const override { return tokenizer_.image_id(); }
+  int32_t image_size() const override { return static_cast<int32_t>(preprocessor_.image_size()); }
+
+ private:
+  const Tokenizer& tokenizer_;
+  const PromptBuilder& prompt_;
+  const ClipPreprocessor& preprocessor_;
+  int64_t max_image_pixels_;
+};
+
+}  // namespace facet

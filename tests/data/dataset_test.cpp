@@ -1,0 +1,202 @@
+#include "data/dataset.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+namespace fs = std::filesystem;
+
+class DatasetTest : public testing::Test {
+ protected:
+  DatasetTest()
+      : root_(fs::temp_directory_path() / ("facet_dataset_test." + std::to_string(getpid()))) {
+    for (const char* images : {"coco/train2017", "coco/2014", "cc_sbu_align/image"})
+      fs::create_directories(root_ / images);
+  }
+  ~DatasetTest() override { fs::remove_all(root_); }
+
+  void write(const std::string& file, const std::string& text) const {
+    fs::create_directories((root_ / file).parent_path());
+    std::ofstream(root_ / file) << text;
+  }
+  void write_llava(const std::string& records) const {
+    write("llava/detail_23k.json", "[" + records + "]");
+    write("llava/complex_reasoning_77k.json", "[]");
+  }
+  DatasetSources sources() const { return {root_, {"What?", "Where?", "Why?"}}; }
+  std::unique_ptr<Dataset> open(const std::string& name) const {
+    return open_dataset(name, sources());
+  }
+  static RawSample read(const Dataset& dataset, int64_t record, uint64_t sample = 0) {
+    RandomStream draws(1, "test", 0, sample);
+    return dataset.read(record, draws);
+  }
+  // The message of the error that `action` must end in.
+  template <typename Action>
+  static std::string message_of(Action action, ExitCode code) {
+    try {
+      action();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+      return error.what();
+    }
+    ADD_FAILURE() << "no error";
+    return "";
+  }
+
+  fs::path root_;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string turns(const std::vector<std::string>& values) {
+  std::string text;
+  for (const std::string& value : values)
+    text += (text.empty() ? "" : ",") + (R"({"from":"x","value":")" + value + "\"}");
+  return R"("conversations":[)" + text + "]";
+}
+
+TEST_F(DatasetTest, LlavaReadsBothFilesAndTheFirstRoundOnly) {
+  write("llava/detail_23k.json", R"([{"id":"1","image":"1.jpg",)" +
+                                     turns({R"(What is\nthis?\n<image>)", "A cat.", "q", "a"}) +
+                                     "}]");
+  write("llava/complex_reasoning_77k.json",
+        R"([{"id":"2","image":"2.jpg",)" + turns({"And this?", "A dog."}) + "}]");
+  const auto dataset = open("llava");
+  ASSERT_EQ(dataset->num_records(), 2);
+  const RawSample first = read(*dataset, 0), second = read(*dataset, 1);
+  ASSERT_EQ(first.rounds.size(), 1u);
+  EXPECT_EQ(first.rounds[0].question, "What isthis?");
+  EXPECT_EQ(first.rounds[0].answer, "A cat.");
+  EXPECT_EQ(first.rounds[0].images, std::vector<std::string>{root_ / "coco/train2017/1.jpg"});
+  EXPECT_EQ(second.rounds[0].question, "And this?");
+  EXPECT_EQ(second.rounds[0].images, std::vector<std::string>{root_ / "coco/train2017/2.jpg"});
+}
+
+TEST_F(DatasetTest, ARecordWithoutImageIsTextOnly) {
+  write_llava("{" + turns({"2 + 2?", "4"}) + R"(},{"image":null,)" + turns({"3 + 3?", "6"}) + "}");
+  write("llava/conversation_58k.json", "[{" + turns({"a?", "b", "c?", "d"}) + "}]");
+  const auto llava = open("llava"), dial = open("llava_dial");
+  for (const int64_t record : {0, 1}) EXPECT_EQ(read(*llava, record).num_images(), 0);
+  EXPECT_EQ(read(*dial, 0).num_images(), 0);
+  EXPECT_EQ(read(*dial, 0).rounds[1].answer, "d");
+}
+
+TEST_F(DatasetTest, LlavaDialShowsTheImageWhereItsPlaceStands) {
+  write("llava/conversation_58k.json",
+        R"([{"image":"7.jpg",)" +
+            turns({"Hello", "Hi", R"(<image>\nWhat?)", "A cat", "Sure?", "Yes", "unanswered"}) +
+            "}]");
+  const RawSample sample = read(*open("llava_dial"), 0);
+  ASSERT_EQ(sample.rounds.size(), 3u);
+  EXPECT_TRUE(sample.rounds[0].images.empty());
+  EXPECT_EQ(sample.rounds[1].images, std::vector<std::string>{root_ / "coco/train2017/7.jpg"});
+  EXPECT_EQ(sample.rounds[1].question, "What?");
+  EXPECT_TRUE(sample.rounds[2].images.empty());
+  EXPECT_EQ(sample.rounds[2].answer, "Yes");
+}
+
+TEST_F(DatasetTest, AWrongNumberOfImagePlacesMakesABadSample) {
+  write_llava(R"({"image":"1.jpg",)" + turns({"<image><image>", "a"}) + "},{" +
+              turns({"<image> what?", "a"}) + "}");
+  write("llava/conversation_58k.json",
+        R"([{"image":"1.jpg",)" + turns({"no place", "a"}) + R"(},{"image":"1.jpg",)" +
+            turns({"<image>", "a", "<image>", "b"}) + "},{" + turns({"<image>", "a"}) + "}]");
+  const auto llava = open("llava"), dial = open("llava_dial");
+  for (const int64_t record : {0, 1}) message_of([&] { read(*llava, record); }, ExitCode::kBadData);
+  for (const int64_t record : {0, 1, 2})
+    message_of([&] { read(*dial, record); }, ExitCode::kBadData);
+}
+
+TEST_F(DatasetTest, CocoCaptionDrawsCaptionAndQuestion) {
+  write(
+      "coco_caption/dataset.json",
+      R"({"dataset":"coco","images":[{"filename":"x.jpg","sentences":[{"raw":"one"},{"raw":"two"},)"
+      R"({"raw":"three"}]}]})");
+  const auto dataset = open("coco_caption");
+  ASSERT_EQ(dataset->num_records(), 1);
+  std::set<std::string> captions, questions, pairs;
+  for (uint64_t sample = 0; sample < 200; ++sample) {
+    const RawRound round = read(*dataset, 0, sample).rounds.at(0);
+    EXPECT_EQ(round.answer, read(*dataset, 0, sample).rounds[0].answer);
+    EXPECT_EQ(round.images, std::vector<std::string>{root_ / "coco/2014/x.jpg"});
+    captions.insert(round.answer);
+    questions.insert(round.question);
+    pairs.insert(round.question + round.answer);
+  }
+  EXPECT_EQ(captions, (std::set<std::string>{"one", "two", "three"}));
+  EXPECT_EQ(questions, (std::set<std::string>{"What?", "Where?", "Why?"}));
+  EXPECT_EQ(pairs.size(), 9u);
+}
+
+TEST_F(DatasetTest, MiniGpt4ReadsCaptions) {
+  write("cc_sbu_align/filter_cap.json",
+        R"({"annotations":[{"image_id":"12","caption":"A boat."}]})");
+  const RawRound round = read(*open("minigpt4"), 0).rounds.at(0);
+  EXPECT_EQ(round.answer, "A boat.");
+  EXPECT_EQ(round.images, std::vector<std::string>{root_ / "cc_sbu_align/image/12.jpg"});
+  const std::vector<std::string> questions = sources().caption_questions;
+  EXPECT_NE(std::find(questions.begin(), questions.end(), round.question), questions.end());
+}
+
+TEST_F(DatasetTest, MalformedRecordsAreBadSamplesAndNameTheirPlace) {
+  write_llava(R"({"image":"1.jpg"},7,{"conversations":[{"value":"q"}]},{"conversations":5},)"
+              R"({"image":5,)" +
+              turns({"q", "a"}) + R"(},{"conversations":[{"value":1},{"value":2}]})");
+  const auto dataset = open("llava");
+  for (int64_t record = 0; record < dataset->num_records(); ++record) {
+    const std::string message = message_of([&] { read(*dataset, record); }, ExitCode::kBadData);
+    EXPECT_TRUE(contains(message, "detail_23k.json")) << message;
+  }
+}
+
+TEST_F(DatasetTest, MissingFilesAreNamedTogetherWithTheLayout) {
+  write("llava/detail_23k.json", "[]");
+  fs::remove_all(root_ / "coco");
+  const std::string message = message_of([&] { open("llava"); }, ExitCode::kMissingInput);
+  EXPECT_TRUE(contains(message, "llava/complex_reasoning_77k.json")) << message;
+  EXPECT_TRUE(contains(message, "coco/train2017/")) << message;
+  EXPECT_TRUE(contains(message, "--data_path")) << message;
+}
+
+TEST_F(DatasetTest, FilesOfAnotherShapeAndEmptyDataSetsAreErrors) {
+  write_llava("");
+  EXPECT_TRUE(contains(message_of([&] { open("llava"); }, ExitCode::kBadData), "no records"));
+  write("llava/detail_23k.json", R"([{"image":)");
+  message_of([&] { open("llava"); }, ExitCode::kBadData);
+  write("cc_sbu_align/filter_cap.json", R"({"images":[]})");
+  EXPECT_TRUE(contains(message_of([&] { open("minigpt4"); }, ExitCode::kBadData), "annotations"));
+  write("cc_sbu_align/filter_cap.json", R"({"annotations":{}})");
+  EXPECT_TRUE(contains(message_of([&] { open("minigpt4"); }, ExitCode::kBadData), "array"));
+}
+
+TEST_F(DatasetTest, FingerprintChangesWithEveryFile) {
+  write_llava("{" + turns({"q", "a"}) + "}");
+  const uint64_t before = open("llava")->fingerprint();
+  EXPECT_EQ(before, open("llava")->fingerprint());
+  write("llava/complex_reasoning_77k.json", "[ ]");
+  EXPECT_NE(before, open("llava")->fingerprint());
+}
+
+TEST_F(DatasetTest, NamesThatAreNotBuiltYetSaySo) {
+  EXPECT_EQ(built_dataset_names().size(), 4u);
+  for (const std::string& name : unbuilt_dataset_names()) {
+    const std::string message = message_of([&] { open(name); }, ExitCode::kConfig);
+    EXPECT_TRUE(contains(message, "not built yet")) << message;
+  }
+  message_of([&] { open("lava"); }, ExitCode::kUsage);
+}
+
+}  // namespace
+}  // namespace facet
