@@ -60,6 +60,15 @@ T checked(T result, ExitCode code, const std::string& path, const std::string& w
   return result;
 }
 
+// The newest format carries checksums over its own structures.
+Handle writing_access(const std::string& path) {
+  const hid_t access =
+      checked(H5Pcreate(H5P_FILE_ACCESS), ExitCode::kIo, path, "preparing the file");
+  checked(H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), ExitCode::kIo, path,
+          "preparing the file");
+  return Handle(access, H5Pclose);
+}
+
 template <typename T>
 hid_t native_type();
 template <>
@@ -141,13 +150,16 @@ std::vector<T> read_dataset(hid_t file, const std::string& path, const std::stri
 
 Hdf5File Hdf5File::create(const std::string& path) {
   prepare_library();
-  const Handle access(
-      checked(H5Pcreate(H5P_FILE_ACCESS), ExitCode::kIo, path, "preparing the file"), H5Pclose);
-  // The newest format carries checksums over its own structures.
-  checked(H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), ExitCode::kIo,
-          path, "preparing the file");
+  const Handle access = writing_access(path);
   return Hdf5File(path, checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()),
                                 ExitCode::kIo, path, "creating the file"));
+}
+
+Hdf5File Hdf5File::append(const std::string& path) {
+  prepare_library();
+  const Handle access = writing_access(path);
+  return Hdf5File(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.get()), ExitCode::kIo,
+                                path, "opening the file for writing"));
 }
 
 Hdf5File Hdf5File::open(const std::string& path) {

@@ -13,6 +13,7 @@ namespace facet {
 class Hdf5File {
  public:
   static Hdf5File create(const std::string& path);  // replaces an older file
+  static Hdf5File append(const std::string& path);  // adds to what create() made
   static Hdf5File open(const std::string& path);    // for reading
   Hdf5File(Hdf5File&& other) noexcept;
   Hdf5File& operator=(Hdf5File&& other) noexcept;
