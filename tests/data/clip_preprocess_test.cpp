@@ -1,0 +1,109 @@
+#include "data/clip_preprocess.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "base/check.h"
+#include "golden.h"
+#include "io/file.h"
+#include "io/json.h"
+
+namespace facet {
+namespace {
+
+ClipPreprocessConfig parse(const std::string& json) {
+  const std::string directory = testing::TempDir() + "facet_preprocess";
+  std::filesystem::create_directories(directory);
+  write_file(directory + "/preprocessor_config.json", json);
+  return read_clip_preprocess_config(directory);
+}
+
+TEST(ClipPreprocess, CropsAndValuesAreThoseOfTransformers) {
+  const JsonDocument golden = JsonDocument::read(kGoldenDir + "/images.json");
+  int64_t compared = 0;
+  for (const JsonValue record : golden.root().at("images")) {
+    if (record.get_bool("refused", false)) continue;
+    SCOPED_TRACE(std::string(record.at("file").as_string()));
+    const RgbImage image =
+        load_image(kGoldenDir + "/images/" + std::string(record.at("file").as_string()),
+                   kDefaultMaxImagePixels);
+    for (const JsonValue crop : record.at("crops")) {
+      ClipPreprocessConfig config;
+      config.shortest_edge = crop.at("size").as_int();
+      config.crop_size = crop.at("crop").as_int();
+      const ClipPreprocessor preprocess(config);
+      EXPECT_EQ(crc_of(preprocess.resize_and_crop(image).pixels), crop.at("bytes").as_int());
+      std::vector<float> pixels(static_cast<size_t>(3 * config.crop_size * config.crop_size),
+                                std::numeric_limits<float>::quiet_NaN());
+      preprocess(image, pixels.data());
+      EXPECT_EQ(crc_of(pixels), crop.at("values").as_int());
+      ++compared;
+    }
+  }
+  EXPECT_GE(compared, 120);
+}
+
+TEST(ClipPreprocess, ReadsBothFormsOfSizes) {
+  const ClipPreprocessConfig old_form =
+      parse(R"({"size": 30, "crop_size": 20, "image_mean": [0.5, 0.25, 0.125], "image_std": 0.5})");
+  EXPECT_EQ(old_form.shortest_edge, 30);
+  EXPECT_EQ(old_form.crop_size, 20);
+  EXPECT_EQ(old_form.image_mean[1], 0.25);
+  EXPECT_EQ(old_form.image_std[2], 0.5);
+  const ClipPreprocessConfig new_form =
+      parse(R"({"size": {"shortest_edge": 30}, "crop_size": {"height": 20, "width": 20},
+                "resample": 3, "do_normalize": false})");
+  EXPECT_EQ(new_form.shortest_edge, 30);
+  EXPECT_EQ(new_form.crop_size, 20);
+  EXPECT_FALSE(new_form.do_normalize);
+}
+
+TEST(ClipPreprocess, OtherArithmeticIsRefused) {
+  for (const char* json :
+       {R"({"resample": 2})", R"({"do_center_crop": false})",
+        R"({"size": {"height": 3, "width": 4}})", R"({"crop_size": {"height": 3, "width": 4}})",
+        R"({"size": 0})", R"({"crop_size": -1})", R"({"image_std": [1, 0, 1]})",
+        R"({"image_mean": [1, 2]})", R"({"size": "big"})", "[]", "{"}) {
+    SCOPED_TRACE(json);
+    EXPECT_THROW(parse(json), Error);
+  }
+}
+
+TEST(ClipPreprocess, ImageSizeReplacesBothSizes) {
+  ClipPreprocessConfig config;
+  EXPECT_EQ(ClipPreprocessor(config).image_size(), 224);
+  const ClipPreprocessor larger(config, 300);
+  EXPECT_EQ(larger.image_size(), 300);
+  const RgbImage image =
+      larger.resize_and_crop(load_image(kGoldenDir + "/images/rgb.png", kDefaultMaxImagePixels));
+  EXPECT_EQ(image.width, 300);
+  EXPECT_NE(image.pixels.front() + image.pixels.back(), 0) << "the short side was not resized";
+}
+
+// A picture of one row would be resized to a target of gigabytes; only the crop is computed.
+TEST(ClipPreprocess, ExtremeShapesAreCheap) {
+  RgbImage line{100'000, 1, std::vector<uint8_t>(300'000, 200)};
+  const RgbImage crop = ClipPreprocessor({}).resize_and_crop(line);
+  EXPECT_EQ(crop.width, 224);
+  for (const uint8_t byte : crop.pixels) ASSERT_EQ(byte, 200);
+}
+
+TEST(ClipPreprocess, StepsCanBeSwitchedOff) {
+  ClipPreprocessConfig config;
+  config.do_resize = config.do_rescale = config.do_normalize = false;
+  config.crop_size = 5;
+  RgbImage image{3, 3, std::vector<uint8_t>(27, 9)};
+  std::vector<float> pixels(75, std::numeric_limits<float>::quiet_NaN());
+  ClipPreprocessor{config}(image, pixels.data());
+  for (int y = 0; y < 5; ++y)
+    for (int x = 0; x < 5; ++x) {
+      const bool inside = x >= 1 && x <= 3 && y >= 1 && y <= 3;
+      EXPECT_EQ(pixels[static_cast<size_t>(5 * y + x)], inside ? 9 : 0);
+    }
+}
+
+}  // namespace
+}  // namespace facet
