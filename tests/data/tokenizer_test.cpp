@@ -37,8 +37,19 @@ TEST(Tokenizer, IdsAndTextsAreThoseOfTransformers) {
     SCOPED_TRACE(text);
     const std::vector<int32_t> ids = tokenizer.encode(text);
     EXPECT_EQ(ids, ids_of(record.at("ids")));
-    EXPECT_EQ(tokenizer.decode(ids), record.at("decoded").as_string());
+    // Transformers drops a space at the begin of a text; we keep it.
+    std::string decoded = tokenizer.decode(ids);
+    if (decoded.starts_with(' ')) decoded.erase(0, 1);
+    EXPECT_EQ(decoded, record.at("decoded").as_string());
   }
+}
+
+TEST(Tokenizer, PlainTextComesBackExactly) {
+  const Tokenizer tokenizer(kGoldenDir, PromptStyle::kCorrect);
+  for (const std::string text :
+       {"a red circle", "  two  spaces  ", "\t\n\r\n", "\U0001F600\U0001F468\u200D\U0001F469",
+        "äöü 漢字", "e\u0301", "<imag", "<0x0A>", "### Image"})
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
 }
 
 TEST(Tokenizer, AddedTokensStandBehindTheVocabulary) {
