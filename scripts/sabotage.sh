@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Proves the tests: breaks one promise at a time by one line in a copy of the tree and shows that the named test turns red.
+# usage: sabotage.sh [WORD]    (only rows whose promise contains WORD)
+#
+# tests/sabotage.txt holds one block a promise, fields in this order:
+#   promise: what is promised
+#   file: the file to break
+#   old: the text to replace (must occur exactly once in the file)
+#   new: what to put there
+#   test: NAME of build/tests/test_NAME and a --gtest_filter, or a script under tests/e2e
+set -uo pipefail
+cd "$(dirname "$0")/.."
+only=${1:-}
+copy=build/sabotage/tree
+mkdir -p "$copy"
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+export OMPI_MCA_rmaps_base_oversubscribe=1
+
+# The tree as it is, changed files only, so that make rebuilds what differs.
+git ls-files --cached --others --exclude-standard | while read -r path; do
+  [ -e "$path" ] || continue
+  cmp -s "$path" "$copy/$path" && continue
+  mkdir -p "$copy/$(dirname "$path")"
+  cp -p "$path" "$copy/$path"
+  touch "$copy/$path"
+done
+
+# Prints the file with the one occurrence of $old replaced by $new; fails unless there is exactly one.
+replace_once() {
+  OLD=$2 NEW=$3 awk '
+    { text = text $0 "\n" }
+    END {
+      old = ENVIRON["OLD"]; at = index(text, old)
+      if (!at || index(substr(text, at + length(old)), old)) exit 1
+      printf "%s%s%s", substr(text, 1, at - 1), ENVIRON["NEW"], substr(text, at + length(old))
+    }' "$1"
+}
+
+# Builds and runs one test in the copy; its exit status is the verdict, 99 when it does not build.
+run_test() {
+  local name=$1 filter=${2:-*}
+  case $name in
+    *.sh)
+      make -C "$copy" -j"$(nproc)" all build/make_tiny >"$copy/make.log" 2>&1 || return 99
+      (cd "$copy" && BUILD=build timeout 600 bash "$name" >test.log 2>&1)
+      ;;
+    *)
+      make -C "$copy" -j"$(nproc)" "build/tests/test_$name" >"$copy/make.log" 2>&1 || return 99
+      local launch=()
+      case $name in comm | zero) launch=(mpirun -n 3 --oversubscribe) ;; esac
+      (cd "$copy" && timeout 60 "${launch[@]}" "build/tests/test_$name" "--gtest_filter=$filter" >test.log 2>&1)
+      local code=$?
+      grep -q '^\[==========\] 0 tests' "$copy/test.log" && { echo "  no test matches $filter"; return 98; }
+      return $code
+      ;;
+  esac
+}
+
+red=0
+wrong=0
+judge() {
+  case $promise in *"$only"*) ;; *) return ;; esac
+  printf '%-64s ' "$promise"
+  if ! replace_once "$file" "$old" "$new" >"$copy/$file.new"; then
+    rm -f "$copy/$file.new"
+    echo "BROKEN ROW: the text does not stand exactly once in $file"
+    wrong=$((wrong + 1))
+    return
+  fi
+  mv "$copy/$file.new" "$copy/$file"
+  # shellcheck disable=SC2086
+  run_test $test </dev/null
+  local code=$?
+  cp "$file" "$copy/$file"
+  touch "$copy/$file"
+  case $code in
+    0) echo "STAYS GREEN: $test"; wrong=$((wrong + 1)) ;;
+    98) wrong=$((wrong + 1)) ;;
+    99) echo "DOES NOT BUILD: see $copy/make.log"; wrong=$((wrong + 1)) ;;
+    *) echo "red: $test"; red=$((red + 1)) ;;
+  esac
+}
+
+promise=
+while IFS= read -r line || [ -n "$line" ]; do
+  case $line in
+    'promise: '*) promise=${line#promise: } ;;
+    'file: '*) file=${line#file: } ;;
+    'old: '*) old=${line#old: } ;;
+    'new: '*) new=${line#new: } ;;
+    'new:') new= ;;
+    'test: '*) test=${line#test: }; judge ;;
+    '' | '#'*) ;;
+    *) echo "tests/sabotage.txt: cannot read '$line'"; exit 1 ;;
+  esac
+done <tests/sabotage.txt
+echo "$red promises turn their test red, $wrong do not"
+[ "$wrong" = 0 ] && [ "$red" -gt 0 ]
