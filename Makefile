@@ -35,7 +35,7 @@ OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
-TEST_ROOMS    := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp))))
+TEST_ROOMS    := $(filter-out bench,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
 TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 
@@ -74,7 +74,7 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by hand
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: all ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found)
+bench: $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp)) ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found)
 	@BUILD=$(BUILD) scripts/bench.sh
 
 sabotage: ## break each promise by one line and show that its test turns red
@@ -103,6 +103,11 @@ $(BUILD)/tests/test_%: $$(call TEST_OBJECTS,%) $(BUILD)/obj/tests/test_main.o $(
 	@mkdir -p $(@D)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
+
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS)
 
 $(LIBRARY): $(OBJECTS)
 	@rm -f $@

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Speed of a full fine-tuning step (tests/bench/step_bench.cpp) in turn with the same model in eager PyTorch, where a Python
+# with PyTorch is found (PYTHON=/path/to/python names one). usage: bench.sh [steps] [threads]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${BUILD:-build}
+steps=${1:-10}
+threads=${2:-2}
+python=${PYTHON:-python3}
+export OMP_NUM_THREADS=$threads
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+with_torch=0
+if "$python" -c 'import torch' 2>/dev/null; then with_torch=1; fi
+for round in 1 2 3; do
+  echo "round $round"
+  "$build/bench/step_bench" "$steps" "$threads" | tee -a "$log"
+  if [ "$with_torch" = 1 ]; then "$python" scripts/bench_torch.py "$steps" "$threads" | tee -a "$log"; fi
+done
+
+median() { awk -v name="$1" '$1 == name {print $2}' "$log" | sort -g | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+echo
+for kind in causal mmca; do
+  ours=$(median ${kind}_ms)
+  if [ "$with_torch" = 1 ]; then
+    theirs=$(median torch_${kind}_ms)
+    awk -v k=$kind -v a="$ours" -v b="$theirs" \
+      'BEGIN {printf "%s: %.0f ms a step, eager PyTorch %.0f ms, ratio %.2f\n", k, a, b, b / a}'
+  else
+    echo "$kind: $ours ms a step (no Python with PyTorch found: set PYTHON to compare)"
+  fi
+done
