@@ -10,6 +10,7 @@ namespace facet {
 namespace {
 
 constexpr int64_t kVersion = 1;
+constexpr int32_t kMaxDatasets = 1000;  // a larger index is rubbish
 
 std::string group_of(int64_t rank, size_t micro_batch) {
   return fmt::format("rank_{}/micro_batch_{}/", rank, micro_batch);
@@ -57,6 +58,8 @@ void check_batch(const MicroBatch& batch, const std::string& place) {
 
 MicroBatch read_batch(const Hdf5File& file, const std::string& path, const std::string& group,
                       int32_t image_token_id, int32_t image_size) {
+  CHECK(file.exists(group + "token_ids"), ExitCode::kBadData, "{}: no data set {}token_ids", path,
+        group);
   MicroBatch batch;
   batch.image_token_id = image_token_id;
   batch.image_size = image_size;
@@ -141,17 +144,25 @@ Replay::Replay(const std::string& path, int64_t rank, int64_t ranks) {
   image_token_id_ = static_cast<int32_t>(read_scalar(file, path, "image_token_id"));
   image_size_ = static_cast<int32_t>(read_scalar(file, path, "image_size"));
   step_begin_ = step_begins(file.read_i64("step"), path);
+  for (size_t m = 0; m < static_cast<size_t>(step_begin_.back()); ++m)
+    batches_.push_back(read_batch(file, path, group_of(rank, m), image_token_id_, image_size_));
+  look_at_all_ranks(file, path, ranks);
+}
+
+// Every rank must come to the same verdict and the same number of data sets.
+void Replay::look_at_all_ranks(const Hdf5File& file, const std::string& path, int64_t ranks) {
   bool labelled = false;
-  for (int64_t r = 0; r < ranks; ++r)
-    for (size_t m = 0; m < static_cast<size_t>(step_begin_.back()); ++m) {
-      const std::string group = group_of(r, m);
-      CHECK(file.exists(group + "token_ids"), ExitCode::kBadData, "{}: no data set {}token_ids",
-            path, group);
-      if (r == rank)
-        batches_.push_back(read_batch(file, path, group, image_token_id_, image_size_));
-      const std::vector<int32_t> labels = file.read_i32(group + "labels");
-      labelled |= std::any_of(labels.begin(), labels.end(),
-                              [](int32_t label) { return label != kIgnoredLabel; });
+  for (int64_t rank = 0; rank < ranks; ++rank)
+    for (size_t m = 0; m < batches_.size(); ++m) {
+      const std::string group = group_of(rank, m);
+      for (const int32_t label : file.read_i32(group + "labels"))
+        labelled |= label != kIgnoredLabel;
+      if (!file.exists(group + "dataset_of_sample")) continue;
+      for (const int32_t dataset : file.read_i32(group + "dataset_of_sample")) {
+        CHECK(dataset >= 0 && dataset < kMaxDatasets, ExitCode::kBadData,
+              "{}: {}dataset_of_sample holds {}", path, group, dataset);
+        num_datasets_ = std::max(num_datasets_, dataset + 1);
+      }
     }
   CHECK(labelled, ExitCode::kBadData,
         "{}: every label is {}; there is nothing to learn from this file", path, kIgnoredLabel);

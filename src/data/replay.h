@@ -26,6 +26,8 @@
 
 namespace facet {
 
+class Hdf5File;
+
 // Keeps copies of this rank's micro-batches of the first steps until they are written.
 class BatchRecorder {
  public:
@@ -59,12 +61,17 @@ class Replay : public BatchSource {
 
   int32_t image_token_id() const { return image_token_id_; }
   int32_t image_size() const { return image_size_; }
+  // One more than the largest dataset_of_sample of any rank.
+  int32_t num_datasets() const { return num_datasets_; }
 
  private:
+  void look_at_all_ranks(const Hdf5File& file, const std::string& path, int64_t ranks);
+
   std::vector<MicroBatch> batches_;
   std::vector<int64_t> step_begin_;  // (steps + 1) first micro-batch of every step
   int32_t image_token_id_ = -1;
   int32_t image_size_ = 0;
+  int32_t num_datasets_ = 1;
 };
 
 }  // namespace facet

@@ -69,6 +69,7 @@ TEST_F(ReplayTest, GivesBackWhatWasRecordedOnEveryRank) {
       Loader source = loader(rank, ranks);
       Replay replay(path_, rank, ranks);
       EXPECT_EQ(replay.image_size(), 1);
+      EXPECT_EQ(replay.num_datasets(), 2);
       EXPECT_EQ(replay.image_token_id(), FakeBuilder::kImage);
       ASSERT_EQ(replay.steps_per_epoch(), steps);
       for (int64_t step = 0; step < steps; ++step) {
