@@ -35,6 +35,7 @@ class TemporaryDirectory {
   std::string put(std::string_view name, std::string_view content) const {
     const std::string path = *this / name;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::filesystem::remove(path);  // rewriting in place is slow on some file systems
     std::ofstream(path, std::ios::binary) << content;
     return path;
   }

@@ -1,0 +1,142 @@
+#include <gtest/gtest.h>
+
+#include "checkpoint/hugging_face.h"
+#include "tests/checkpoint/tiny_directories.h"
+
+namespace facet {
+namespace {
+
+LlamaConfig llama_of(const std::string& text) {
+  TemporaryDirectory directory;
+  directory.put("config.json", text);
+  return read_llama_config(directory.path());
+}
+
+std::string llama_error(const std::string& text) {
+  return error_of([&] { llama_of(text); });
+}
+
+ClipVisionConfig clip_of(const std::string& text, const char* tensor = "x") {
+  TemporaryDirectory directory;
+  directory.put("config.json", text);
+  write_safetensors(directory / "model.safetensors", {to_write(tensor, {1}, {0})});
+  return read_clip_config(directory.path());
+}
+
+std::string clip_error(const std::string& text) {
+  return error_of([&] { clip_of(text); });
+}
+
+TEST(LlamaConfigFile, FieldsAndDefaults) {
+  const LlamaConfig config = llama_of(kTinyLlama);
+  EXPECT_EQ(config.hidden_size, 16);
+  EXPECT_EQ(config.intermediate_size, 24);
+  EXPECT_EQ(config.num_hidden_layers, 2);
+  EXPECT_EQ(config.num_attention_heads, 4);
+  EXPECT_EQ(config.num_key_value_heads, 2);
+  EXPECT_EQ(config.head_dim, 4);
+  EXPECT_EQ(config.vocab_size, 11);
+  EXPECT_EQ(config.max_position_embeddings, 64);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5f);
+  EXPECT_EQ(config.rope_theta, 5000);
+  EXPECT_FALSE(config.tie_word_embeddings);
+  const LlamaConfig old = llama_of(R"({"model_type": "llama", "hidden_size": 16, "vocab_size": 7,
+      "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4})");
+  EXPECT_EQ(old.num_key_value_heads, 4);
+  EXPECT_EQ(old.rope_theta, 10000);
+  EXPECT_EQ(old.rms_norm_eps, 1e-6f);
+  EXPECT_EQ(
+      llama_of(replaced(kTinyLlama, "\"vocab_size\"", "\"head_dim\": 6, \"vocab_size\"")).head_dim,
+      6);
+}
+
+TEST(LlamaConfigFile, RopeScalingInAllSpellings) {
+  const auto with = [](const char* scaling) {
+    return llama_of(replaced(kTinyLlama, "\"rope_scaling\": null", scaling));
+  };
+  EXPECT_EQ(with(R"("rope_scaling": {"type": "linear", "factor": 4})").rope_scaling.factor, 4);
+  EXPECT_EQ(with(R"("rope_scaling": {"rope_type": "dynamic", "factor": 2.5})").rope_scaling.type,
+            RopeScaling::Type::kDynamic);
+  EXPECT_EQ(with(R"("rope_scaling": {"rope_type": "default"})").rope_scaling.type,
+            RopeScaling::Type::kNone);
+  const LlamaConfig llama3 =
+      with(R"("rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+              "high_freq_factor": 4.0, "original_max_position_embeddings": 32})");
+  EXPECT_EQ(llama3.rope_scaling.type, RopeScaling::Type::kLlama3);
+  EXPECT_EQ(llama3.rope_scaling.high_freq_factor, 4);
+  EXPECT_EQ(llama3.rope_scaling.original_max_position_embeddings, 32);
+  const LlamaConfig newer =
+      with(R"("rope_parameters": {"rope_type": "linear", "factor": 2, "rope_theta": 700})");
+  EXPECT_EQ(newer.rope_theta, 700);
+  EXPECT_EQ(newer.rope_scaling.factor, 2);
+}
+
+TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
+  const auto changed = [](const char* from, const char* to) {
+    return llama_error(replaced(kTinyLlama, from, to));
+  };
+  EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": \"16\""),
+                       "config.json: hidden_size: expected an integer, found a string"));
+  EXPECT_TRUE(mentions(changed("\"model_type\": \"llama\"", "\"model_type\": \"mistral\""),
+                       "model_type: mistral is not built"));
+  EXPECT_TRUE(mentions(changed("\"silu\"", "\"relu\""), "hidden_act: relu"));
+  EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 18"), "18 is no multiple"));
+  EXPECT_TRUE(mentions(changed("value_heads\": 2", "value_heads\": 3"), "3 does not divide"));
+  EXPECT_TRUE(mentions(changed("\"vocab_size\": 11", "\"vocab_size\": 0"), "vocab_size: 0"));
+  EXPECT_TRUE(
+      mentions(changed("\"vocab_size\": 11", "\"vocab_sizes\": 11"), "\"vocab_size\" is missing"));
+  EXPECT_TRUE(mentions(changed("5000.0", "-1"), "rope_theta: -1"));
+  EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 12"), "even"));
+  for (const char* key : {"attention_bias", "mlp_bias"})
+    EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", fmt::format("\"{}\": true", key).c_str()),
+                         fmt::format("{}: decoders with these biases are not built", key)));
+  EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", "\"quantization_config\": {}"), "quantised"));
+  const auto scaling = [&](const char* text) { return changed("\"rope_scaling\": null", text); };
+  EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "yarn", "factor": 2})"), "yarn"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear"})"), "\"factor\" is missing"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear", "factor": 0.5})"),
+                       "rope_scaling.factor: 0.5 is below 1"));
+  EXPECT_TRUE(mentions(
+      scaling(R"("rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2})"),
+      "contradict"));
+  for (const std::string& error :
+       {changed("\"silu\"", "\"relu\""), changed("24", "2.5"), changed("{", "[")})
+    EXPECT_TRUE(error.starts_with("78: ")) << error;
+  EXPECT_TRUE(mentions(error_of([] { read_llama_config("none"); }), "66: none: no such directory"));
+}
+
+TEST(ClipConfigFile, AVisionModelAndAWholeModel) {
+  const ClipVisionConfig config = clip_of(kTinyClip);
+  EXPECT_EQ(config.hidden_size, 16);
+  EXPECT_EQ(config.hidden_act, Activation::kGelu);
+  EXPECT_EQ(config.layer_norm_eps, 1e-6f);
+  EXPECT_EQ(config.grid(), 2);
+  const ClipVisionConfig whole =
+      clip_of(R"({"model_type": "clip", "hidden_size": 5, "text_config": {"hidden_size": 7},
+                  "vision_config": {"hidden_size": 1024, "num_attention_heads": 16, "patch_size": 14,
+                                    "intermediate_size": 4096, "num_hidden_layers": 24}})");
+  EXPECT_EQ(whole.hidden_size, 1024);
+  EXPECT_EQ(whole.image_size, 224);
+  EXPECT_EQ(whole.hidden_act, Activation::kQuickGelu);
+  EXPECT_EQ(whole.layer_norm_eps, 1e-5f);
+}
+
+TEST(ClipConfigFile, ContradictionsNameFileKeyAndValue) {
+  const auto changed = [](const char* from, const char* to) {
+    return clip_error(replaced(kTinyClip, from, to));
+  };
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "78: "));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "siglip is not built"));
+  EXPECT_TRUE(mentions(changed("\"patch_size\": 4", "\"patch_size\": 3"),
+                       "image_size 8 is no multiple of patch_size 3"));
+  EXPECT_TRUE(mentions(changed("\"num_attention_heads\": 2", "\"num_attention_heads\": 5"),
+                       "hidden_size 16 is no multiple of num_attention_heads 5"));
+  EXPECT_TRUE(mentions(changed("\"gelu\"", "\"relu\""), "hidden_act: relu is not built"));
+  EXPECT_TRUE(mentions(changed("channels\": 3", "channels\": 1"), "num_channels"));
+  EXPECT_TRUE(mentions(clip_error(R"({"model_type": "clip"})"), "\"vision_config\" is missing"));
+  EXPECT_TRUE(mentions(error_of([] { clip_of(kTinyClip, "transformer.visual.attn_pool.query"); }),
+                       "Qwen-VL, which is not built yet"));
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,371 @@
+#include "checkpoint/hugging_face.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+
+#include "io/json.h"
+#include "kernels/cpu/backend.h"
+#include "tests/checkpoint/tiny_directories.h"
+
+namespace facet {
+namespace {
+
+struct Model {
+  VlmConfig config;
+  ParamTable table;
+  std::unique_ptr<VisionLanguageModel> model;
+
+  explicit Model(VlmConfig with) : config(std::move(with)) {
+    model = std::make_unique<VisionLanguageModel>(config, table);
+    table.allocate(1);
+    for (Param& param : table.params()) {
+      float* value = param.value.f32();
+      std::fill_n(value, param.numel(), std::nanf(""));
+    }
+  }
+  void randomize(uint64_t seed) {
+    for (Param& param : table.params()) fill_randomly(param, seed);
+  }
+  std::vector<float> values(const char* name) { return values_of(*table.find(name)); }
+};
+
+// Source directories as a user has them, and a configuration read from them.
+struct Sources {
+  TemporaryDirectory directory;
+  VlmConfig config;
+
+  explicit Sources(const std::string& llama = kTinyLlama) {
+    directory.put("models/lm/config.json", llama);
+    directory.put("clip/config.json", kTinyClip);
+    directory.put("clip/preprocessor_config.json", "{\"size\": 8}");
+    directory.put("models/lm/tokenizer.model", "pieces");
+    config.lm = read_llama_config(directory / "models/lm");
+    write_tensors(directory / "clip/model.safetensors", {});
+    config.vision = read_clip_config(directory / "clip");
+    config.image_size = config.vision.image_size;
+    Model original(config);
+    original.randomize(3);
+    decoder = tensors_under(original.table, "lang_decoder.");
+    vision = tensors_under(original.table, "vis_encoder.");
+    write();
+  }
+  void write() const {
+    write_tensors(directory / "models/lm/model.safetensors", decoder);
+    write_tensors(directory / "clip/model.safetensors", vision);
+  }
+  PretrainedSources pretrained() const { return {directory / "models/lm", directory / "clip", ""}; }
+  ExportSources exported() const {
+    return {directory / "models/lm",
+            directory / "clip",
+            directory / "models/lm/tokenizer.model",
+            {{"### Image:", 11}, {"<image>", 12}}};
+  }
+  std::string load_error() const {
+    return error_of([&] {
+      Model model(config);
+      load_pretrained(model.table, config, pretrained(), 1);
+    });
+  }
+
+  Tensors decoder, vision;
+};
+
+VlmConfig with_lora(VlmConfig config) {
+  config.lang_lora = {.rank = 3, .alpha = 2, .module_name = "model.layers.", .compat_init = false};
+  config.vis_lora = {.rank = 2, .alpha = 1, .module_name = "encoder.layers.", .compat_init = false};
+  return config;
+}
+
+// One sample: text, an image, text.
+MicroBatch small_batch(const VlmConfig& config) {
+  MicroBatch batch;
+  batch.token_ids = {1, 4, 9, 5, 7, 2};
+  batch.labels = {-100, -100, -100, 5, 7, 2};
+  batch.sample_begin = {0, 6};
+  batch.images_per_sample = {1};
+  batch.dataset_of_sample = {0};
+  batch.sample_ids = {0};
+  batch.image_token_id = 9;
+  batch.image_size = static_cast<int32_t>(config.image_size);
+  RandomStream stream(5, "pixels");
+  for (int64_t i = 0; i < 3 * config.image_size * config.image_size; ++i)
+    batch.pixels.push_back(static_cast<float>(stream.normal()));
+  return batch;
+}
+
+std::vector<float> logits_of(Model& model) {
+  CpuBackend ops(2);
+  Arena arena("activations", 64 << 20);
+  UnitHooks hooks;
+  Context ctx{ops, arena, hooks};
+  std::vector<float> logits;
+  model.model->all_logits(ctx, small_batch(model.config), logits);
+  return logits;
+}
+
+TEST(LoadPretrained, FillsEveryParameter) {
+  Sources sources;
+  Model model(with_lora(sources.config));
+  const LoadReport report = load_pretrained(model.table, model.config, sources.pretrained(), 1);
+  for (const auto& [name, tensor] : sources.decoder)
+    EXPECT_EQ(model.values(("lang_decoder." + name).c_str()), tensor.second) << name;
+  for (const auto& [name, tensor] : sources.vision)
+    EXPECT_EQ(model.values(("vis_encoder." + name).c_str()), tensor.second) << name;
+  EXPECT_EQ(model.values("lang_embed.weight"), sources.decoder["model.embed_tokens.weight"].second);
+  for (const Param& param : model.table.params())
+    for (const float x : values_of(param)) ASSERT_TRUE(std::isfinite(x)) << param.name;
+  for (const Param& param : model.table.params()) {
+    if (!param.name.ends_with("lora_left_weight")) continue;
+    for (const float x : values_of(param)) EXPECT_EQ(x, 0);
+  }
+  EXPECT_EQ(report.added_token_rows, 0);
+  EXPECT_EQ(report.projection_file, "");
+  EXPECT_FALSE(report.drawn.empty());
+}
+
+TEST(LoadPretrained, AddedTokensGetTheMeanOfTheRows) {
+  Sources sources;
+  sources.config.lm.vocab_size = kFileRows + 2;
+  Model model(sources.config);
+  EXPECT_EQ(load_pretrained(model.table, model.config, sources.pretrained(), 1).added_token_rows,
+            2);
+  const int64_t width = sources.config.lm.hidden_size;
+  for (const auto& [name, file_name] :
+       {std::pair{"lang_decoder.model.embed_tokens.weight", "model.embed_tokens.weight"},
+        std::pair{"lang_decoder.lm_head.weight", "lm_head.weight"},
+        std::pair{"lang_embed.weight", "model.embed_tokens.weight"}}) {
+    const std::vector<float>& rows = sources.decoder[file_name].second;
+    const std::vector<float> loaded = model.values(name);
+    for (int64_t j = 0; j < width; ++j) {
+      double mean = 0;
+      for (int64_t i = 0; i < kFileRows; ++i) mean += rows[static_cast<size_t>(i * width + j)];
+      mean /= static_cast<double>(kFileRows);
+      for (const int64_t added : {kFileRows, kFileRows + 1})
+        EXPECT_EQ(loaded[static_cast<size_t>(added * width + j)], static_cast<float>(mean)) << name;
+    }
+    EXPECT_TRUE(std::equal(rows.begin(), rows.end(), loaded.begin()));
+  }
+}
+
+TEST(LoadPretrained, CompatDrawsTheAddedTokensFromInitializerRange) {
+  Sources sources;
+  sources.config.lm.vocab_size = kFileRows + 300;
+  sources.config.compat_visualchat = true;
+  Model model(sources.config);
+  load_pretrained(model.table, model.config, sources.pretrained(), 1);
+  const std::vector<float> embed = model.values("lang_decoder.model.embed_tokens.weight");
+  const std::vector<float> head = model.values("lang_decoder.lm_head.weight");
+  EXPECT_EQ(model.values("lang_embed.weight"), embed);
+  double squares = 0, product = 0;
+  const size_t begin = static_cast<size_t>(kFileRows * 16);
+  for (size_t i = begin; i < embed.size(); ++i) {
+    squares += static_cast<double>(embed[i]) * embed[i];
+    product += static_cast<double>(embed[i]) * head[i];
+  }
+  const auto n = static_cast<double>(embed.size() - begin);
+  EXPECT_NEAR(std::sqrt(squares / n), 0.3, 5 * 0.3 / std::sqrt(2 * n));
+  EXPECT_NEAR(product / n, 0, 5 * 0.09 / std::sqrt(n));  // drawn apart from each other
+}
+
+TEST(LoadPretrained, WholeClipFilesAndOldBuffersAreUnderstood) {
+  Sources sources;
+  for (const char* name :
+       {"text_model.embeddings.token_embedding.weight", "logit_scale", "text_projection.weight",
+        "visual_projection.weight", "vision_model.embeddings.position_ids"})
+    sources.vision[name] = {{2}, {1, 2}};
+  sources.decoder["model.layers.0.self_attn.rotary_emb.inv_freq"] = {{2}, {1, 2}};
+  sources.write();
+  EXPECT_EQ(sources.load_error(), "");
+}
+
+TEST(LoadPretrained, AllMisfitsAreListedAtOnce) {
+  Sources sources;
+  sources.decoder.erase("model.norm.weight");
+  sources.decoder["model.layers.1.mlp.up_proj.weight"] = {{16, 24}, std::vector<float>(384)};
+  sources.decoder["model.layers.2.mlp.up_proj.weight"] = {{24, 16}, std::vector<float>(384)};
+  sources.vision.erase("vision_model.pre_layrnorm.bias");
+  sources.write();
+  const std::string error = sources.load_error();
+  EXPECT_TRUE(error.starts_with("78: "));
+  EXPECT_TRUE(mentions(error, "(4 tensors)"));
+  EXPECT_TRUE(mentions(error, "missing: model.norm.weight (16)"));
+  EXPECT_TRUE(mentions(error, "missing: vision_model.pre_layrnorm.bias"));
+  EXPECT_TRUE(mentions(error, "wrong shape: model.layers.1.mlp.up_proj.weight is (16, 24)"));
+  EXPECT_TRUE(mentions(error, "asks for (24, 16)"));
+  EXPECT_TRUE(mentions(error, "unexpected: model.layers.2.mlp.up_proj.weight"));
+  EXPECT_EQ(error_of([&] {
+              ParamTable table;
+              VisionLanguageModel model(sources.config, table);
+              check_pretrained(table, sources.config, sources.pretrained());
+            }),
+            error);
+  sources.decoder.clear();
+  sources.write();
+  EXPECT_TRUE(mentions(sources.load_error(), "more"));
+}
+
+TEST(LoadPretrained, VocabularyContradictions) {
+  Sources sources;
+  const int64_t width = sources.config.lm.hidden_size;
+  Tensors good = sources.decoder;
+  sources.config.lm.vocab_size = kFileRows - 1;
+  EXPECT_TRUE(mentions(sources.load_error(), "vocab_size 11 is more than the 10 rows"));
+  sources.config.lm.vocab_size = kFileRows + 2;
+  sources.decoder["lm_head.weight"] = {
+      {kFileRows - 1, width}, std::vector<float>(static_cast<size_t>((kFileRows - 1) * width))};
+  sources.write();
+  EXPECT_TRUE(mentions(sources.load_error(), "lm_head.weight is (10, 16)"));
+}
+
+TEST(LoadPretrained, ATiedHeadIsOneParameter) {
+  Sources sources(
+      replaced(kTinyLlama, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
+  EXPECT_FALSE(sources.decoder.contains("lm_head.weight"));
+  EXPECT_EQ(sources.load_error(), "");
+  sources.decoder["lm_head.weight"] = sources.decoder["model.embed_tokens.weight"];
+  sources.write();
+  EXPECT_EQ(sources.load_error(), "");
+}
+
+TEST(ExportModel, FusedLoraEqualsTheFormula) {
+  Sources sources;
+  sources.config.lm.vocab_size = kFileRows + 2;
+  Model model(with_lora(sources.config));
+  model.randomize(8);
+  std::vector<std::vector<float>> before;
+  for (const Param& param : model.table.params()) before.push_back(values_of(param));
+  export_model(sources.directory / "epoch-0/", model.table, model.config, sources.exported());
+  size_t index = 0;  // the values in training stay as they are
+  for (const Param& param : model.table.params()) EXPECT_EQ(values_of(param), before[index++]);
+
+  int fused = 0;
+  for (const auto& [prefix, part, lora] :
+       {std::tuple{"lang_decoder.", "lang_decoder", model.config.lang_lora},
+        std::tuple{"vis_encoder.", "vis_encoder", model.config.vis_lora}}) {
+    const Tensors written =
+        read_tensors(sources.directory / ("epoch-0/" + std::string(part) + "/model.safetensors"));
+    for (const auto& [name, tensor] : written) {
+      const Param& weight = *model.table.find(prefix + name);
+      const std::string module = weight.name.substr(0, weight.name.size() - 6);
+      const Param* right = model.table.find(module + "lora_right_weight");
+      const Param* left = model.table.find(module + "lora_left_weight");
+      if (right == nullptr) {
+        const bool table = name == "model.embed_tokens.weight";
+        EXPECT_EQ(tensor.second, values_of(table ? *model.table.find("lang_embed.weight") : weight))
+            << name;
+        continue;
+      }
+      ++fused;
+      const int64_t outputs = weight.shape[0], inputs = weight.shape[1];
+      for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t i = 0; i < inputs; ++i) {
+          double product = 0;
+          for (int64_t k = 0; k < lora.rank; ++k)
+            product += static_cast<double>(right->value.f32()[i * lora.rank + k]) *
+                       left->value.f32()[k * outputs + o];
+          const double exact =
+              weight.value.f32()[o * inputs + i] +
+              static_cast<double>(lora.alpha) / static_cast<double>(lora.rank) * product;
+          EXPECT_NEAR(tensor.second[static_cast<size_t>(o * inputs + i)], exact, 1e-6) << name;
+        }
+    }
+  }
+  EXPECT_EQ(fused, 2 * 7 + 2 * 6);
+}
+
+TEST(ExportModel, TheProgramStartsFromWhatItExported) {
+  Sources sources;
+  sources.config.lm.vocab_size = kFileRows + 2;
+  for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kVit}) {
+    sources.config.projection = kind;
+    Model model(with_lora(sources.config));
+    load_pretrained(model.table, model.config, sources.pretrained(), 1);
+    for (Param& param : model.table.params())
+      if (param.trained) fill_randomly(param, 8);
+    const std::string out = sources.directory / "out/epoch-0";
+    export_model(out, model.table, model.config, sources.exported());
+    export_model(out, model.table, model.config, sources.exported());  // replaces the first
+
+    VlmConfig config = sources.config;
+    config.lm = read_llama_config(out + "/lang_decoder");
+    config.vision = read_clip_config(out + "/vis_encoder");
+    EXPECT_EQ(config.lm.vocab_size, kFileRows + 2);
+    EXPECT_EQ(config.lm.rope_theta, 5000);
+    Model again(config);
+    const LoadReport report =
+        load_pretrained(again.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 2);
+    EXPECT_TRUE(mentions(report.projection_file, "out/epoch-0/projection.safetensors"));
+    EXPECT_TRUE(report.drawn.empty());
+    EXPECT_EQ(report.added_token_rows, 0);
+    EXPECT_EQ(again.values("lang_embed.weight"), model.values("lang_embed.weight"));
+    const std::vector<float> expected = logits_of(model);
+    const std::vector<float> got = logits_of(again);
+    ASSERT_EQ(got.size(), expected.size());
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      difference += std::pow(static_cast<double>(got[i]) - expected[i], 2);
+      norm += std::pow(static_cast<double>(expected[i]), 2);
+    }
+    EXPECT_GT(norm, 0);
+    EXPECT_LT(std::sqrt(difference / norm), 2e-6);
+  }
+  const auto entries = std::filesystem::directory_iterator(sources.directory / "out");
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
+}
+
+TEST(ExportModel, ATiedHeadKeepsItsOwnTable) {
+  Sources sources(
+      replaced(kTinyLlama, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
+  Model model(sources.config);
+  model.randomize(8);
+  export_model(sources.directory / "e", model.table, model.config, sources.exported());
+  const Tensors decoder = read_tensors(sources.directory / "e/lang_decoder/model.safetensors");
+  EXPECT_EQ(decoder.at("model.embed_tokens.weight").second,
+            model.values("lang_decoder.model.embed_tokens.weight"));
+  EXPECT_FALSE(decoder.contains("lm_head.weight"));
+  EXPECT_EQ(
+      read_tensors(sources.directory / "e/projection.safetensors").at("lang_embed.weight").second,
+      model.values("lang_embed.weight"));
+}
+
+TEST(ExportModel, ConfigsKeepWhatTheSourceSays) {
+  Sources sources;
+  sources.directory.put(
+      "clip/config.json",
+      fmt::format(R"({{"model_type": "clip", "projection_dim": 7, "vision_config": {}}})",
+                  kTinyClip));
+  sources.config.lm.vocab_size = kFileRows + 2;
+  Model model(sources.config);
+  model.randomize(8);
+  const std::string out = sources.directory / "e";
+  export_model(out, model.table, model.config, sources.exported());
+  const JsonDocument lm = JsonDocument::read(out + "/lang_decoder/config.json");
+  EXPECT_EQ(lm.root().at("vocab_size").as_int(), kFileRows + 2);
+  EXPECT_EQ(lm.root().at("torch_dtype").as_string(), "float32");
+  EXPECT_EQ(lm.root().at("initializer_range").as_double(), 0.3);
+  EXPECT_TRUE(lm.root().at("rope_scaling").is_null());
+  const JsonDocument clip = JsonDocument::read(out + "/vis_encoder/config.json");
+  EXPECT_EQ(clip.root().at("model_type").as_string(), "clip_vision_model");
+  EXPECT_EQ(clip.root().at("patch_size").as_int(), 4);
+  EXPECT_EQ(read_file(out + "/vis_encoder/preprocessor_config.json", 100), "{\"size\": 8}");
+  EXPECT_EQ(read_file(out + "/lang_decoder/tokenizer.model", 100), "pieces");
+  const JsonDocument added = JsonDocument::read(out + "/lang_decoder/added_tokens.json");
+  EXPECT_EQ(added.root().at("<image>").as_int(), 12);
+}
+
+TEST(ExportModel, AnUnwritablePlaceIsOneError) {
+  Sources sources;
+  Model model(sources.config);
+  model.randomize(8);
+  const std::string file = sources.directory.put("file", "x");
+  EXPECT_TRUE(mentions(error_of([&] {
+                         export_model(file + "/epoch-0", model.table, model.config,
+                                      sources.exported());
+                       }),
+                       "74: " + file));
+}
+
+}  // namespace
+}  // namespace facet
