@@ -1,0 +1,166 @@
+#include "train/loss_plot.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <iterator>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
+constexpr size_t kMostPoints = 2000;
+constexpr double kSmoothingSteps = 20;  // time constant of the running mean
+
+// Maps steps and losses to picture coordinates; the loss axis is logarithmic, starting and ending
+// at whole fractions.
+struct Axes {
+  double first_step = 0, last_step = 1;
+  double low = 0, high = 0;  // log10 of the loss
+
+  double x(double step) const {
+    return kLeft + (step - first_step) / (last_step - first_step) * (kWidth - kLeft - kRight);
+  }
+  double y(double loss) const {
+    return kTop + (high - std::log10(loss)) / (high - low) * (kHeight - kTop - kBottom);
+  }
+};
+
+bool drawable(const CurvePoint& point) { return std::isfinite(point.loss) && point.loss > 0; }
+
+std::vector<CurvePoint> drawable_points(const std::vector<CurvePoint>& points) {
+  std::vector<CurvePoint> kept;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(kept), drawable);
+  return kept;
+}
+
+Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>& eval) {
+  Axes axes;
+  double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
+  for (const auto* points : {&train, &eval}) {
+    for (const CurvePoint& point : *points) {
+      low = std::min(low, std::log10(point.loss));
+      high = std::max(high, std::log10(point.loss));
+      first = std::min(first, point.step);
+      last = std::max(last, point.step);
+    }
+  }
+  if (low > high) return {0, 1, 0, 1};  // nothing to draw
+  const double margin = std::max(0.05, 0.04 * (high - low));
+  return {first, std::max(last, first + 1), low - margin, high + margin};
+}
+
+// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis.
+std::vector<double> loss_ticks(const Axes& axes) {
+  std::vector<double> ticks;
+  for (int power = static_cast<int>(std::floor(axes.low)); power <= axes.high; ++power)
+    for (const double digit : {1.0, 2.0, 5.0}) {
+      const double value = digit * std::pow(10.0, power);
+      if (std::log10(value) >= axes.low && std::log10(value) <= axes.high) ticks.push_back(value);
+    }
+  return ticks;
+}
+
+// About six whole steps, 1, 2 or 5 times a power of ten apart.
+std::vector<double> step_ticks(const Axes& axes) {
+  const double wanted = (axes.last_step - axes.first_step) / 6;
+  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, 1.0))));
+  for (const double factor : {2.0, 2.5, 2.0})
+    if (distance < wanted) distance *= factor;
+  std::vector<double> ticks;
+  for (double step = std::ceil(axes.first_step / distance) * distance; step <= axes.last_step;
+       step += distance)
+    ticks.push_back(step);
+  return ticks;
+}
+
+void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
+                  const char* style) {
+  const size_t stride = points.size() / kMostPoints + 1;
+  svg += fmt::format("<polyline fill=\"none\" {} points=\"", style);
+  for (size_t i = 0; i < points.size(); i += stride)
+    svg += fmt::format("{:.1f},{:.1f} ", axes.x(points[i].step), axes.y(points[i].loss));
+  svg += "\"/>\n";
+}
+
+std::vector<CurvePoint> running_mean(const std::vector<CurvePoint>& points) {
+  std::vector<CurvePoint> means;
+  double mean = 0;
+  for (const CurvePoint& point : points) {
+    const auto seen = static_cast<double>(means.size() + 1);
+    mean += (point.loss - mean) / std::min(seen, kSmoothingSteps);
+    means.push_back({point.step, mean});
+  }
+  return means;
+}
+
+void add_axes(std::string& svg, const Axes& axes) {
+  const double right = kWidth - kRight, bottom = kHeight - kBottom;
+  for (const double value : loss_ticks(axes)) {
+    const double y = axes.y(value);
+    svg += fmt::format("<line x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>\n",
+                       kLeft, y, right, y);
+    svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:g}</text>\n", kLeft - 8,
+                       y + 4, value);
+  }
+  for (const double step : step_ticks(axes)) {
+    const double x = axes.x(step);
+    svg += fmt::format("<line x1=\"{:.1f}\" y1=\"{}\" x2=\"{:.1f}\" y2=\"{}\" stroke=\"#eee\"/>\n",
+                       x, kTop, x, bottom);
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:g}</text>\n", x,
+                       bottom + 18, step);
+  }
+  svg += fmt::format(
+      "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#888\"/>\n", kLeft,
+      kTop, right - kLeft, bottom - kTop);
+  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>\n",
+                     (kLeft + right) / 2, kHeight - 10);
+  svg += fmt::format(
+      "<text x=\"18\" y=\"{0}\" text-anchor=\"middle\" transform=\"rotate(-90 18 "
+      "{0})\">loss</text>\n",
+      (kTop + bottom) / 2);
+}
+
+}  // namespace
+
+std::string loss_curve_svg(const std::vector<CurvePoint>& train,
+                           const std::vector<CurvePoint>& eval) {
+  const std::vector<CurvePoint> steps = drawable_points(train), evaluations = drawable_points(eval);
+  const Axes axes = axes_of(steps, evaluations);
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
+      "{1}\" "
+      "font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"{0}\" height=\"{1}\" "
+      "fill=\"white\"/>\n",
+      kWidth, kHeight);
+  add_axes(svg, axes);
+  add_polyline(svg, axes, steps, "stroke=\"#9ecae1\" stroke-width=\"1\"");
+  add_polyline(svg, axes, running_mean(steps), "stroke=\"#08519c\" stroke-width=\"2\"");
+  for (const CurvePoint& point : evaluations)
+    svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"#d94801\"/>\n",
+                       axes.x(point.step), axes.y(point.loss));
+  svg += fmt::format(
+      "<text x=\"{}\" y=\"24\"><tspan fill=\"#08519c\">training loss, running mean</tspan>  <tspan "
+      "fill=\"#6baed6\" dx=\"16\">each step</tspan>  <tspan fill=\"#d94801\" "
+      "dx=\"16\">evaluation</tspan></text>\n",
+      kLeft);
+  return svg + "</svg>\n";
+}
+
+void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
+                      const std::vector<CurvePoint>& eval) {
+  const std::string path = output_dir + "/loss_curve.svg", temporary = path + ".tmp";
+  const std::string text = loss_curve_svg(train, eval);
+  std::FILE* file = std::fopen(temporary.c_str(), "w");
+  const bool written =
+      file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  const bool closed = file != nullptr && std::fclose(file) == 0;
+  CHECK(written && closed && std::rename(temporary.c_str(), path.c_str()) == 0, ExitCode::kIo,
+        "cannot write {}: is the disk full, or the directory read-only?", path);
+}
+
+}  // namespace facet

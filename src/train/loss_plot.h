@@ -1,0 +1,25 @@
+// OUT/loss_curve.svg: the loss of every step, its running mean, and the evaluations, as a picture
+// any browser shows.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace facet {
+
+struct CurvePoint {
+  double step = 0;
+  double loss = 0;
+};
+
+// The SVG text. `train` is one point a step, `eval` one an evaluation; either may be empty. Points
+// that are not finite are left out. More than 2,000 steps are thinned for the pale line; the
+// running mean sees all of them.
+std::string loss_curve_svg(const std::vector<CurvePoint>& train,
+                           const std::vector<CurvePoint>& eval);
+
+// Writes it beside the logs, by way of a temporary name. Throws Error(kIo) with the path.
+void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
+                      const std::vector<CurvePoint>& eval);
+
+}  // namespace facet
