@@ -14,11 +14,13 @@ void CpuBackend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor ri
 void CpuBackend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
                                           Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
                                           float scale) {
-  count_lora_backward(x.rows(), right, left, dx);
+  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
   const Matrix du_Nr(du), dy_NO(dy);
   gemm(Transpose::kNo, Transpose::kYes, scale, dy_NO, Matrix(left), 0, du_Nr);
-  gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), dy_NO, 1, Matrix(dleft));
-  gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), du_Nr, 1, Matrix(dright));
+  if (dleft.defined())
+    gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), dy_NO, 1, Matrix(dleft));
+  if (dright.defined())
+    gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), du_Nr, 1, Matrix(dright));
   if (dx.defined()) gemm(Transpose::kNo, Transpose::kYes, 1, du_Nr, Matrix(right), 1, Matrix(dx));
 }
 

@@ -25,9 +25,9 @@ class NullBackend final : public Backend {
                                float) override {
     count_lora_forward(x.rows(), right, left);
   }
-  void lora_backward_accumulate(Tensor dx, Tensor, Tensor, Tensor, Tensor, Tensor x, Tensor,
-                                Tensor right, Tensor left, float) override {
-    count_lora_backward(x.rows(), right, left, dx);
+  void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor, Tensor, Tensor x,
+                                Tensor, Tensor right, Tensor left, float) override {
+    count_lora_backward(x.rows(), right, left, dx, dright, dleft);
   }
   void rms_norm_forward(Tensor, Tensor, Tensor, Tensor, float) override { count_call(); }
   void rms_norm_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor) override {

@@ -24,9 +24,12 @@ void Backend::count_lora_forward(int64_t rows, const Tensor& right, const Tensor
 
 // du and dleft cost as much as the left product, dright and dx as the right one.
 void Backend::count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left,
-                                  const Tensor& dx) {
+                                  const Tensor& dx, const Tensor& dright, const Tensor& dleft) {
+  const int64_t left_products = dleft.defined() ? 2 : 1;
+  const int64_t right_products = (dx.defined() ? 1 : 0) + (dright.defined() ? 1 : 0);
   ++counts_.calls;
-  counts_.matmul_flops += 2 * rows * (2 * left.numel() + (dx.defined() ? 2 : 1) * right.numel());
+  counts_.matmul_flops +=
+      2 * rows * (left_products * left.numel() + right_products * right.numel());
 }
 
 void Backend::count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {

@@ -74,8 +74,8 @@ class Backend {
   // (N,r) = x R (saved for backward), x (N,I), right (I,r), left (r,O), dense weights.
   virtual void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                        float scale) = 0;
-  // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R' (dx
-  // may be absent).
+  // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx,
+  // dright and dleft may each be absent.
   virtual void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
                                         Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
                                         float scale) = 0;
@@ -192,7 +192,9 @@ class Backend {
   void count_call() { ++counts_.calls; }
   void count_linear(int64_t rows, int64_t inputs, int64_t outputs);
   void count_lora_forward(int64_t rows, const Tensor& right, const Tensor& left);
-  void count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left, const Tensor& dx);
+  // dx, dright and dleft as given: absent ones cost nothing.
+  void count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left, const Tensor& dx,
+                           const Tensor& dright, const Tensor& dleft);
   void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
 

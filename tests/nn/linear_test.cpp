@@ -1,0 +1,191 @@
+#include "nn/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kernels/cpu/backend.h"
+#include "tests/ops/op_test.h"
+
+namespace facet {
+namespace {
+
+using op_test::Values;
+
+constexpr int64_t kRows = 7, kInputs = 13, kOut[] = {6, 3, 5}, kOutputs = 14, kRank = 2;
+
+// q, k, v over the same input, each with its matrices in fp64.
+struct Reference {
+  struct Part {
+    Values weight, bias, right, left;
+  };
+  Part parts[3];
+  double scale = 0;
+
+  // Parts in sequence: y columns [q|k|v], (kRows, kOutputs).
+  Values run(const Values& x, const Values& residual) const {
+    Values y = residual;
+    int64_t begin = 0;
+    for (int p = 0; p < 3; ++p) {
+      const Part& part = parts[p];
+      for (int64_t n = 0; n < kRows; ++n)
+        for (int64_t o = 0; o < kOut[p]; ++o) {
+          double& sum = y[static_cast<size_t>(n * kOutputs + begin + o)];
+          if (!part.bias.empty()) sum += part.bias[static_cast<size_t>(o)];
+          for (int64_t i = 0; i < kInputs; ++i) {
+            double w = part.weight[static_cast<size_t>(o * kInputs + i)];
+            for (int64_t r = 0; !part.right.empty() && r < kRank; ++r)
+              w += scale * part.right[static_cast<size_t>(i * kRank + r)] *
+                   part.left[static_cast<size_t>(r * kOut[p] + o)];
+            sum += w * x[static_cast<size_t>(n * kInputs + i)];
+          }
+        }
+      begin += kOut[p];
+    }
+    return y;
+  }
+};
+
+class Rig {
+ public:
+  Rig(PackedLinear::Bias bias, const std::string& lora_module, const std::string& frozen) {
+    LoraConfig lora;
+    lora.rank = lora_module.empty() ? 0 : kRank;
+    lora.alpha = 3;
+    lora.module_name = lora_module;
+    table.begin_unit("unit");
+    linear = std::make_unique<PackedLinear>(
+        table, "root.",
+        std::vector<PackedLinear::PartSpec>{{"q", kOut[0]}, {"k", kOut[1]}, {"v", kOut[2]}},
+        kInputs, bias, lora);
+    table.set_trained("", true);
+    if (!frozen.empty()) table.set_trained(frozen, false);
+    table.allocate(1);
+    table.allocate_gradients();
+    reference.scale = lora.rank == 0 ? 0 : 3.0 / kRank;
+    const char* const names[] = {"q", "k", "v"};
+    for (int p = 0; p < 3; ++p) {
+      const std::string path = std::string("root.") + names[p];
+      values(path + ".weight", reference.parts[p].weight);
+      values(path + ".bias", reference.parts[p].bias);
+      values(path + ".lora_right_weight", reference.parts[p].right);
+      values(path + ".lora_left_weight", reference.parts[p].left);
+    }
+  }
+  void values(const std::string& name, Values& into) {
+    Param* param = table.find(name);
+    if (param == nullptr) return;
+    into = op_test::random_values(param->numel(), name);
+    for (size_t i = 0; i < into.size(); ++i) param->value.f32()[i] = static_cast<float>(into[i]);
+    reference_of[param] = &into;
+  }
+  struct Result {
+    Values y, dx;
+    int64_t calls = 0;  // operators of the forward
+  };
+  Result run() {
+    ArenaScope scope(arena);
+    op_test::Matrix x_NI(kRows, kInputs, x, 2), y_NO(kRows, kOutputs, 3),
+        residual_NO(kRows, kOutputs, residual), dx_NI(kRows, kInputs), dy_NO(kRows, kOutputs, dy);
+    PackedLinear::Saved saved;
+    const int64_t before = ops.counts().calls;
+    linear->forward(ctx, y_NO.tensor(), x_NI.tensor(), residual_NO.tensor(), &saved);
+    const int64_t calls = ops.counts().calls - before;
+    linear->backward(ctx, dx_NI.tensor(), dy_NO.tensor(), x_NI.tensor(), saved);
+    return {y_NO.values(), dx_NI.values(), calls};
+  }
+
+  ParamTable table;
+  std::unique_ptr<PackedLinear> linear;
+  Reference reference;
+  std::map<const Param*, Values*> reference_of;
+  CpuBackend ops{2};
+  Arena arena{"test", 1 << 20};
+  UnitHooks hooks;
+  Context ctx{ops, arena, hooks};
+  Values x = op_test::random_values(kRows * kInputs, "x"),
+         residual = op_test::random_values(kRows * kOutputs, "residual"),
+         dy = op_test::random_values(kRows * kOutputs, "dy");
+};
+
+// Output, input gradient and the gradient of every trained parameter against fp64.
+void expect_right(Rig& rig) {
+  const Rig::Result result = rig.run();
+  EXPECT_LE(op_test::relative_error(result.y, rig.reference.run(rig.x, rig.residual)), 5e-7);
+  const auto functional = [&] {
+    return op_test::dot(rig.dy, rig.reference.run(rig.x, rig.residual));
+  };
+  EXPECT_LE(op_test::relative_error(result.dx, op_test::finite_differences(rig.x, functional)),
+            1e-6);
+  for (const Param& param : rig.table.params()) {
+    if (!param.trained) {
+      EXPECT_FALSE(param.grad.defined());
+      continue;
+    }
+    const std::vector<float> grad(param.grad.f32(), param.grad.f32() + param.numel());
+    const Values expected = op_test::finite_differences(*rig.reference_of.at(&param), functional);
+    EXPECT_LE(op_test::relative_error(grad, expected), 1e-6) << param.name;
+  }
+}
+
+TEST(PackedLinear, NeighboursAreOneProduct) {
+  Rig rig(PackedLinear::Bias::kPresent, "", "");
+  EXPECT_EQ(rig.run().calls, 1);
+}
+
+TEST(PackedLinear, AFrozenPartSplitsTheProduct) {
+  Rig packed(PackedLinear::Bias::kNone, "", ""), split(PackedLinear::Bias::kNone, "", "root.k"),
+      tail(PackedLinear::Bias::kNone, "", "root.v");
+  const Rig::Result whole = packed.run(), parts = split.run();
+  EXPECT_EQ(parts.calls, 3);
+  EXPECT_EQ(tail.run().calls, 2);
+  EXPECT_LE(op_test::relative_error(parts.y, whole.y), 2e-7);
+  EXPECT_LE(op_test::relative_error(parts.dx, whole.dx), 3e-7);
+}
+
+TEST(PackedLinear, AgreesWithTheReference) {
+  for (const char* frozen :
+       {"", "root.k", "root.v.weight", "root.q.bias", "root.k.lora_left", "root.v.lora_"}) {
+    for (const char* lora : {"", "k", "v", "q"}) {
+      SCOPED_TRACE(std::string("frozen ") + frozen + ", LoRA in " + lora);
+      Rig rig(PackedLinear::Bias::kPresent, lora, frozen);
+      expect_right(rig);
+    }
+  }
+  Rig plain(PackedLinear::Bias::kNone, "", "");
+  expect_right(plain);
+}
+
+TEST(PackedLinear, LoraStartsAsNothingWithinItsBound) {
+  for (const bool compat : {false, true}) {
+    LoraConfig lora{4, 1, "up", compat};
+    ParamTable table;
+    table.begin_unit("unit");
+    PackedLinear linear(table, "root.", {{"mlp.gate", 30}, {"mlp.up", 30}}, 100,
+                        PackedLinear::Bias::kNone, lora);
+    EXPECT_TRUE(linear.has_lora());
+    EXPECT_EQ(table.find("root.mlp.gate.lora_right_weight"), nullptr);
+    table.allocate(1);
+    Param* right = table.find("root.mlp.up.lora_right_weight");
+    Param* left = table.find("root.mlp.up.lora_left_weight");
+    EXPECT_EQ(right->shape, (std::vector<int64_t>{100, 4}));
+    EXPECT_EQ(left->shape, (std::vector<int64_t>{4, 30}));
+    ParamTable::draw(*right, 1);
+    ParamTable::draw(*left, 1);
+    float largest = 0;
+    for (int64_t i = 0; i < right->numel(); ++i)
+      largest = std::max(largest, std::abs(right->value.f32()[i]));
+    const float bound = compat ? 0.5f : 0.1f;
+    EXPECT_LE(largest, bound);
+    EXPECT_GT(largest, 0.9f * bound);
+    for (int64_t i = 0; i < left->numel(); ++i) EXPECT_EQ(left->value.f32()[i], 0.0f);
+  }
+}
+
+}  // namespace
+}  // namespace facet
