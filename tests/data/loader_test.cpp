@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <thread>
 
 #include "data/probe.h"
 #include "fake_data.h"
@@ -118,10 +120,21 @@ TEST_F(LoaderTest, StartingAtAnyStepGivesWhatRunningThereGives) {
     }
 }
 
+// Samples take 0 to 0.4 ms, so that threads finish them in another order than they began.
+class UnevenBuilder : public FakeBuilder {
+ public:
+  void build(const RawSample& sample, PreparedSample& out) const override {
+    const size_t length = sample.rounds[0].question.size() + sample.rounds[0].answer.size();
+    std::this_thread::sleep_for(std::chrono::microseconds(length * 3 % 5 * 100));
+    FakeBuilder::build(sample, out);
+  }
+};
+
 TEST_F(LoaderTest, TheNumberOfThreadsChangesNothing) {
+  const UnevenBuilder uneven;
   Loader alone(table_, builder_, options(0, 1, 5, 2, 0));
   for (const int64_t workers : {1, 2, 7}) {
-    Loader loader(table_, builder_, options(0, 1, 5, 2, workers));
+    Loader loader(table_, uneven, options(0, 1, 5, 2, workers));
     for (int64_t step = 0; step < alone.steps_per_epoch(); ++step) {
       const auto expected = alone.fetch_step(1, step);
       const auto found = loader.fetch_step(1, step);
