@@ -26,6 +26,9 @@ enum class ExitCode : int {
   kNumericStop = 87,   // too many non-finite steps
 };
 
+// "bad_data"
+const char* name_of(ExitCode code);
+
 // What every failure throws. Caught in main() and in comm::collectively().
 class Error : public std::runtime_error {
  public:

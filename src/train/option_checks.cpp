@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <set>
 
 #include "base/check.h"
@@ -105,6 +106,25 @@ std::vector<std::string> contradictions(Command command, const Options& options)
   if (command == Command::kTrain) check_training(options, found);
   if (command == Command::kGenerate) check_generation(options, found);
   return found.take();
+}
+
+void check_paths(Command command, const Options& options) {
+  namespace fs = std::filesystem;
+  std::string missing;
+  for (const OptionField& field : option_table()) {
+    if (!field.known_to(command) || field.path == OptionField::Path::kNone) continue;
+    const bool unused = !options.replay.empty() && field.group == OptionGroup::kData &&
+                        std::string(field.name) != "replay";
+    const std::string path = option_words(field, options)[0];
+    if (unused || path.empty()) continue;
+    std::error_code error;
+    const bool directory = field.path == OptionField::Path::kDirectory;
+    if (directory ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) continue;
+    missing +=
+        fmt::format("\n  --{} {}: no such {}", field.name, path, directory ? "directory" : "file");
+  }
+  CHECK(missing.empty(), ExitCode::kMissingInput, "what the command line names is not there:{}",
+        missing);
 }
 
 }  // namespace facet

@@ -2,6 +2,9 @@
 
 #include <array>
 
+#include "data/dataset.h"
+#include "optim/lr_schedule.h"
+
 namespace facet {
 
 namespace {
@@ -31,8 +34,11 @@ void add_model_fields(std::vector<OptionField>& t) {
   t.push_back(model("vis_proj", &O::vis_proj,
                     "projection of vision features to the width of the language model")
                   .one_of({"baseline", "vit", "perceiver"}));
-  t.push_back(model("projection", &O::projection,
-                    "exported file with projection and lang_embed to start from"));
+  t.push_back(
+      model("projection", &O::projection,
+            "exported file with projection and lang_embed to start from; without it the one "
+            "beside the language model's directory, if there is one")
+          .file());
   t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention,
                     "multi-modal causal attention: text attends to images and to text apart"));
   t.push_back(
@@ -80,17 +86,20 @@ void add_trained_fields(std::vector<OptionField>& t) {
                    "do not train parameters whose names start so; counts after --unfreeze"));
 }
 
+std::vector<std::string> all_dataset_names() {
+  std::vector<std::string> names = built_dataset_names();
+  names.insert(names.end(), unbuilt_dataset_names().begin(), unbuilt_dataset_names().end());
+  return names;
+}
+
 void add_data_fields(std::vector<OptionField>& t) {
   const auto data = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kData, "te", help);
   };
   t.push_back(data("data_path", &O::data_path, "directory of all data sets").directory());
-  t.push_back(
-      data("dataset_names", &O::dataset_names, "the data sets")
-          .one_of({"llava", "llava_dial", "coco_caption", "minigpt4", "aokvqa", "ocr_vqa",
-                   "otter_mimicit_cgd", "otter_mimicit_sd", "otter_mimicit_sn", "otter_mimicit_tvc",
-                   "otter_mimicit_vst", "llava_otter_blend", "sparkles_dialogue"})
-          .only_built({"llava", "llava_dial", "coco_caption", "minigpt4"}));
+  t.push_back(data("dataset_names", &O::dataset_names, "the data sets")
+                  .one_of(all_dataset_names())
+                  .only_built(built_dataset_names()));
   t.push_back(data("dataset_samples", &O::dataset_samples,
                    "how many samples of each: a number or all; one value serves every data set"));
   t.push_back(data("dataset_concatenate_samples", &O::dataset_concatenate_samples,
@@ -175,8 +184,7 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
                   .in(0, 1e3));
   t.push_back(optim("weight_decay", &O::weight_decay, "not of biases and norms").in(0, 1e3));
   t.push_back(optim("lr_scheduler_type", &O::lr_scheduler_type, "how the rate changes")
-                  .one_of({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
-                           "constant_with_warmup"}));
+                  .one_of(schedule_names()));
   t.push_back(optim("num_warmup_steps", &O::num_warmup_steps,
                     "steps in which the rate grows from 0; up to 1 it is a share of all steps")
                   .in(0, 1e12));
@@ -231,8 +239,8 @@ void add_generate_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kGenerate, "g", help);
   };
   t.push_back(generate("input", &O::input,
-                       "JSON {test: [[question, \"image path, image path\"?], ...]}; the questions "
-                       "of a test are rounds of one conversation")
+                       "JSON {test: [[question, \"path path\"?], ...]}: paths of images parted by "
+                       "blanks; the questions of a test are rounds of one conversation")
                   .required("g")
                   .file());
   t.push_back(
@@ -338,6 +346,12 @@ std::vector<std::string> option_names() {
   std::vector<std::string> names;
   for (const OptionField& f : option_table()) names.emplace_back(f.name);
   return names;
+}
+
+std::optional<Command> command_from_name(const std::string& name) {
+  for (const Command command : {Command::kTrain, Command::kEvaluate, Command::kGenerate})
+    if (name == name_of(command)) return command;
+  return std::nullopt;
 }
 
 const char* name_of(Command command) {

@@ -231,6 +231,15 @@ Options parse_options(Command command, const std::vector<std::string>& words) {
   return options;
 }
 
+std::string usage_text() {
+  return "usage: [mpirun -n N] facet COMMAND --name value ...\n\n"
+         "  train      train on images and conversations; --dry_run only checks and plans\n"
+         "  evaluate   loss of a model over the evaluation split\n"
+         "  generate   answers to the questions of a file\n\n"
+         "facet COMMAND --help lists the options of a command; facet --version names the "
+         "libraries\n";
+}
+
 std::string help_text(Command command) {
   std::string text = fmt::format(
       "usage: facet {} --name value ...\n\n  --config FILE\n      lines name = value; the command "

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace facet {
 
 enum class Command : uint8_t { kTrain, kEvaluate, kGenerate };
 const char* name_of(Command command);
+std::optional<Command> command_from_name(const std::string& name);
 
 // A number of 0 stands for "not limited", "the file's own" or "never" where the help text says so;
 // an empty path for "none".
@@ -108,6 +110,13 @@ struct Options {
 // mistake found goes into ONE Error: kUsage for words that can't be read, kConfig for choices that
 // contradict each other or that this version does not have yet.
 Options parse_options(Command command, const std::vector<std::string>& words);
+
+// Directories and files that the options name must be there: one Error(kMissingInput) lists those
+// that are not.
+void check_paths(Command command, const Options& options);
+
+// facet --help: the subcommands.
+std::string usage_text();
 
 // --help of one subcommand: grouped, and only what works.
 std::string help_text(Command command);

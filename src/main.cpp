@@ -1,0 +1,62 @@
+// facet: trains vision-language chat models, evaluates them, and answers with them.
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "comm/session.h"
+#include "train/generate.h"
+#include "train/options.h"
+#include "train/trainer.h"
+#include "train/version.h"
+
+using namespace facet;
+
+namespace {
+
+void run(Session& session, Command command, const std::vector<std::string>& words,
+         RunStatus& status) {
+  Options options;
+  collectively(session.world(), [&] { options = parse_options(command, words); });
+  if (command == Command::kEvaluate) return evaluate_command(session, options);
+  if (command == Command::kGenerate) return generate(session, options);
+  return options.dry_run ? dry_run(session, options) : train(session, options, status);
+}
+
+// The last line of every training run, for scripts.
+void print_exit(Command command, ExitCode code, const RunStatus& status) {
+  if (command != Command::kTrain) return;
+  fmt::print("EXIT code={} reason={} step={}\n", static_cast<int>(code), name_of(code),
+             status.step);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  const std::string name = words.empty() ? "--help" : words[0];
+  const std::optional<Command> command = command_from_name(name);
+  const bool help = std::find(words.begin(), words.end(), "--help") != words.end();
+  if (name == "--version") return fmt::print("{}\n", version_text()), 0;
+  if (!command) return fmt::print("{}", usage_text()), name == "--help" ? 0 : 64;
+  if (help) return fmt::print("{}", help_text(*command)), 0;
+  words.erase(words.begin());
+
+  Session session(argc, argv);
+  RunStatus status;
+  ExitCode code = ExitCode::kOk;
+  try {
+    run(session, *command, words, status);
+  } catch (const CollectiveError& error) {  // all ranks are here
+    code = error.code();
+    if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());
+  } catch (const std::exception& error) {  // the others may wait for this rank
+    const auto* known = dynamic_cast<const Error*>(&error);
+    code = known != nullptr ? known->code() : ExitCode::kInternal;
+    print_exit(*command, code, status);
+    session.abort_job(code, error.what());
+  }
+  if (session.rank() == 0) print_exit(*command, code, status);
+  return static_cast<int>(code);
+}

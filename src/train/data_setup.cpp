@@ -1,0 +1,90 @@
+#include "train/data_setup.h"
+
+#include "base/check.h"
+#include "data/prompt_texts.h"
+#include "data/replay.h"
+
+namespace facet {
+
+namespace {
+
+// One value serves every data set.
+template <typename T>
+const T& value_for(const std::vector<T>& values, size_t dataset) {
+  return values[values.size() == 1 ? 0 : dataset];
+}
+
+std::vector<DatasetRequest> requests_of(const Options& options) {
+  std::vector<DatasetRequest> requests;
+  for (size_t d = 0; d < options.dataset_names.size(); ++d) {
+    DatasetRequest request;
+    const std::string& samples = value_for(options.dataset_samples, d);
+    if (samples != "all") request.samples = std::stoll(samples);
+    request.concatenate = value_for(options.dataset_concatenate_samples, d);
+    requests.push_back(request);
+  }
+  return requests;
+}
+
+LoaderOptions loader_options(const Options& options, const Communicator& world) {
+  LoaderOptions loader;
+  loader.rank = world.rank();
+  loader.ranks = world.size();
+  loader.per_device_train_batch_size = options.per_device_train_batch_size;
+  loader.per_device_eval_batch_size = options.per_device_eval_batch_size;
+  loader.accumulation = options.gradient_accumulation_steps;
+  loader.num_workers = options.num_workers;
+  loader.max_num_image_per_sample = options.max_num_image_per_sample;
+  loader.bad_samples =
+      options.bad_samples == "skip" ? BadSamplePolicy::kSkip : BadSamplePolicy::kError;
+  if (!options.output_dir.empty())
+    loader.bad_samples_path = BadSampleList::path_for(options.output_dir, world.rank());
+  return loader;
+}
+
+void open_replay(const Options& options, const ModelSetup& model, const Communicator& world,
+                 DataSetup& data) {
+  auto replay = std::make_unique<Replay>(options.replay, world.rank(), world.size());
+  CHECK(replay->image_size() == model.config.image_size, ExitCode::kConfig,
+        "{}: recorded images have {} pixels a side, the model reads {}; see --image_size",
+        options.replay, replay->image_size(), model.config.image_size);
+  data.names = {"replay"};
+  data.source = std::move(replay);
+}
+
+}  // namespace
+
+std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
+                                                   const ModelSetup& model) {
+  PromptConfig config;
+  config.style = options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect;
+  config.system_text = load_system_text(options.system_prompt_file);
+  config.image_tokens = model.config.image_tokens();
+  config.max_seq_len = options.max_seq_len;
+  return std::make_unique<PromptBuilder>(*model.tokenizer, config);
+}
+
+std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
+                                     const Communicator& world) {
+  auto data = std::make_unique<DataSetup>();
+  if (!options.replay.empty()) {
+    open_replay(options, model, world, *data);
+    return data;
+  }
+  data->names = options.dataset_names;
+  const DatasetSources sources{options.data_path,
+                               load_caption_questions(options.caption_questions_file)};
+  for (const std::string& name : options.dataset_names)
+    data->datasets.push_back(open_dataset(name, sources));
+  data->table = std::make_unique<SampleTable>(data->datasets, requests_of(options),
+                                              options.data_train_split_ratio,
+                                              static_cast<uint64_t>(options.seed));
+  data->prompt = make_prompt_builder(options, model);
+  data->builder = std::make_unique<ChatSampleBuilder>(
+      *model.tokenizer, *data->prompt, *model.preprocessor, options.max_image_pixels);
+  data->source =
+      std::make_unique<Loader>(*data->table, *data->builder, loader_options(options, world));
+  return data;
+}
+
+}  // namespace facet

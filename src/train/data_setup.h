@@ -1,0 +1,32 @@
+// From the command line to micro-batches: the data sets, or a recorded file.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "data/chat_sample_builder.h"
+#include "data/loader.h"
+#include "data/order.h"
+#include "train/model_setup.h"
+#include "train/options.h"
+
+namespace facet {
+
+struct DataSetup {
+  std::vector<std::string> names;  // of the data sets; "replay" for a recorded file
+  std::vector<std::unique_ptr<Dataset>> datasets;
+  std::unique_ptr<SampleTable> table;  // not there in a replay
+  std::unique_ptr<PromptBuilder> prompt;
+  std::unique_ptr<SampleBuilder> builder;
+  std::unique_ptr<BatchSource> source;
+};
+
+// The prompt of training and generation alike.
+std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const ModelSetup& model);
+
+std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
+                                     const Communicator& world);
+
+}  // namespace facet

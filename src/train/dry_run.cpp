@@ -1,0 +1,59 @@
+// facet train --dry_run: everything that can go wrong before the first step, without the weights.
+#include "base/log.h"
+#include "data/probe.h"
+#include "optim/partition.h"
+#include "train/run_setup.h"
+#include "train/threads.h"
+#include "train/trainer.h"
+
+namespace facet {
+
+namespace {
+
+constexpr int64_t kProbedRecords = 100;  // of each data set
+
+std::string probe_text(const ProbeReport& report) {
+  std::string text =
+      fmt::format("data set {}: {} records read, {} bad, {} images, {} tokens, {} of them labelled",
+                  report.dataset, report.records, report.bad, report.images, report.tokens,
+                  report.labelled_tokens);
+  if (report.bad > 0) text += fmt::format("\n  first bad record: {}", report.first_reason);
+  return text;
+}
+
+void print_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
+  ParamTable& table = model.table;
+  table.allocate(partition_padding(ranks), ParamTable::Memory::kMeasureOnly);
+  MemoryPlan memory;
+  memory.values = table.bytes();
+  table.allocate_gradients();
+  memory.gradients = table.bytes() - memory.values;
+  memory.optimizer = Engine::optimizer_bytes(table);
+  memory.activations = activation_bytes(options, model, data);
+  log_line(groups_text(make_groups(options, table), table));
+  log_line(memory.text());
+  log_line(plan_steps(options, *data.source).text(options, ranks));
+}
+
+}  // namespace
+
+void dry_run(Session& session, const Options& options) {
+  Communicator& world = session.world();
+  collectively(world, [&] { check_paths(Command::kTrain, options); });
+  choose_threads(world, session.host(), options.threads);
+  collectively(world, [&] {
+    log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+    const std::unique_ptr<ModelSetup> model = declare_model(options);
+    choose_trained(options, model->table);
+    check_pretrained(model->table, model->config, sources_of(options));
+    const std::unique_ptr<DataSetup> data = open_data(options, *model, world);
+    if (data->table != nullptr)
+      for (const ProbeReport& report : probe_datasets(
+               *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
+        log_line(probe_text(report));
+    print_plan(options, world.size(), *model, *data);
+  });
+  log("dry run: nothing was trained or written");
+}
+
+}  // namespace facet

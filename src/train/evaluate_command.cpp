@@ -1,0 +1,40 @@
+#include "base/log.h"
+#include "kernels/cpu/backend.h"
+#include "optim/partition.h"
+#include "train/evaluate.h"
+#include "train/run_setup.h"
+#include "train/threads.h"
+#include "train/trainer.h"
+
+namespace facet {
+
+void evaluate_command(Session& session, const Options& options) {
+  Communicator& world = session.world();
+  collectively(world, [&] { check_paths(Command::kEvaluate, options); });
+  CpuBackend ops(choose_threads(world, session.host(), options.threads));
+  std::unique_ptr<ModelSetup> model;
+  std::unique_ptr<DataSetup> data;
+  Arena arena("activations");
+  collectively(world, [&] {
+    model = declare_model(options);
+    data = open_data(options, *model, world);
+    CHECK(data->source->num_evaluation_micro_batches() > 0, ExitCode::kBadData,
+          "the evaluation split is empty; --data_train_split_ratio {} leaves it nothing",
+          options.data_train_split_ratio);
+    model->table.set_trained("", false);
+    model->table.allocate(partition_padding(world.size()));
+    load_weights(options, *model);
+    arena.allocate(measure_evaluation(*model->model, eval_limits(options)));
+  });
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  const EvalReport report = evaluate(*model->model, context, world, *data->source,
+                                     static_cast<int64_t>(data->names.size()));
+  for (size_t d = 0; d < data->names.size(); ++d)
+    log("{}: loss={}, labelled_tokens={}", data->names[d], report.datasets[d].mean(),
+        report.datasets[d].labelled_tokens);
+  log("eval: loss={}, samples={}, labelled_tokens={}, {:.1f} s", report.loss, report.samples,
+      report.labelled_tokens, report.seconds);
+}
+
+}  // namespace facet

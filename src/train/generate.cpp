@@ -1,0 +1,141 @@
+#include "train/generate.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "kernels/cpu/backend.h"
+#include "ops/null_backend.h"
+#include "optim/partition.h"
+#include "train/conversation.h"
+#include "train/data_setup.h"
+#include "train/sampling.h"
+#include "train/threads.h"
+
+namespace facet {
+
+namespace {
+
+// Bytes of the arena that the conversations of this rank need.
+int64_t measure_conversations(Conversation& conversation, const std::vector<GenerationTest>& tests,
+                              int64_t rank, int64_t ranks) {
+  NullBackend ops;
+  Arena arena("measured conversation");
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  const auto any_token = [](int64_t, const std::vector<float>&) { return 0; };
+  for (size_t t = static_cast<size_t>(rank); t < tests.size(); t += static_cast<size_t>(ranks))
+    conversation.answers(context, tests[t], Pixels::kBlank, any_token);
+  return std::max<int64_t>(arena.peak(), 64);
+}
+
+// Texts of any content as one, and back: "5:hello0:".
+std::string packed(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += fmt::format("{}:{}", text.size(), text);
+  return all;
+}
+std::vector<std::string> unpacked(const std::string& all) {
+  std::vector<std::string> texts;
+  for (size_t at = 0; at < all.size();) {
+    const size_t colon = all.find(':', at);
+    const size_t length = std::stoull(all.substr(at, colon - at));
+    texts.push_back(all.substr(colon + 1, length));
+    at = colon + 1 + length;
+  }
+  return texts;
+}
+
+class Generation {
+ public:
+  Generation(Session& session, const Options& options)
+      : world_(session.world()),
+        options_(options),
+        ops_(choose_threads(world_, session.host(), options.threads)) {}
+
+  void run();
+
+ private:
+  void open();
+  std::vector<std::string> answers_to(size_t test);
+  std::vector<std::vector<std::string>> answer_all();
+
+  Communicator& world_;
+  const Options& options_;
+  CpuBackend ops_;
+  Arena arena_{"conversation"};
+  std::vector<GenerationTest> tests_;
+  std::unique_ptr<ModelSetup> model_;
+  std::unique_ptr<PromptBuilder> prompt_;
+  std::unique_ptr<Conversation> conversation_;
+};
+
+void Generation::open() {
+  tests_ = read_generation_tests(options_.input);
+  model_ = declare_model(options_);
+  model_->table.set_trained("", false);
+  model_->table.allocate(partition_padding(world_.size()));
+  load_weights(options_, *model_);
+  prompt_ = make_prompt_builder(options_, *model_);
+  conversation_ = std::make_unique<Conversation>(
+      *model_, *prompt_,
+      ConversationLimits{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels});
+  arena_.allocate(measure_conversations(*conversation_, tests_, world_.rank(), world_.size()));
+}
+
+std::vector<std::string> Generation::answers_to(size_t test) {
+  UnitHooks hooks;
+  Context context{ops_, arena_, hooks};
+  Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
+  std::vector<RandomStream> draws;  // of each round
+  for (size_t round = 0; round < tests_[test].rounds.size(); ++round)
+    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", test, round);
+  const auto choose = [&](int64_t round, const std::vector<float>& logits) {
+    return sampler.pick(logits, draws[static_cast<size_t>(round)]);
+  };
+  std::vector<std::string> answers =
+      conversation_->answers(context, tests_[test], Pixels::kFromFiles, choose);
+  answers.resize(tests_[test].rounds.size());  // those that had no room are empty
+  return answers;
+}
+
+// Test t is rank t % N's.
+std::vector<std::vector<std::string>> Generation::answer_all() {
+  std::vector<std::string> mine;
+  const auto ranks = static_cast<size_t>(world_.size());
+  collectively(world_, [&] {
+    for (size_t t = static_cast<size_t>(world_.rank()); t < tests_.size(); t += ranks)
+      for (std::string& answer : answers_to(t)) mine.push_back(std::move(answer));
+  });
+  std::vector<std::vector<std::string>> of_rank;
+  for (const std::string& text : world_.all_gather(packed(mine))) of_rank.push_back(unpacked(text));
+  std::vector<size_t> next(ranks);
+  std::vector<std::vector<std::string>> answers(tests_.size());
+  for (size_t t = 0; t < tests_.size(); ++t)
+    for (size_t r = 0; r < tests_[t].rounds.size(); ++r)
+      answers[t].push_back(of_rank[t % ranks][next[t % ranks]++]);
+  return answers;
+}
+
+void Generation::run() {
+  collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
+  collectively(world_, [&] { open(); });
+  const std::vector<std::vector<std::string>> answers = answer_all();
+  int64_t rounds = 0, empty = 0;
+  for (const std::vector<std::string>& of_test : answers) {
+    rounds += static_cast<int64_t>(of_test.size());
+    empty += std::count(of_test.begin(), of_test.end(), "");
+  }
+  collectively(world_, [&] {
+    if (world_.rank() == 0) write_answers(options_.output, tests_, answers);
+  });
+  if (empty > 0)
+    warn("{} of {} answers are empty: the model ended at once, or --max_seq_len {} left no room",
+         empty, rounds, options_.max_seq_len);
+  log("{} answers to {} tests in {}", rounds, tests_.size(), options_.output);
+}
+
+}  // namespace
+
+void generate(Session& session, const Options& options) { Generation(session, options).run(); }
+
+}  // namespace facet

@@ -1,0 +1,102 @@
+#include "train/memory_plan.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "ops/null_backend.h"
+
+namespace facet {
+
+namespace {
+
+// `samples` samples of the full length with so many images each, and a label on every token.
+MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_t images) {
+  MicroBatch batch;
+  batch.image_token_id = static_cast<int32_t>(config.lm.vocab_size) - 1;
+  batch.image_size = static_cast<int32_t>(config.image_size);
+  const int64_t tokens = limits.max_seq_len - images * (config.image_tokens() - 1);
+  for (int64_t b = 0; b < limits.samples; ++b) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      batch.token_ids.push_back(t < images ? batch.image_token_id : 0);
+      batch.labels.push_back(t < images ? kIgnoredLabel : 0);
+    }
+    batch.sample_begin.push_back(static_cast<int32_t>(batch.token_ids.size()));
+    batch.images_per_sample.push_back(static_cast<int32_t>(images));
+    batch.dataset_of_sample.push_back(0);
+    batch.sample_ids.push_back(b);
+  }
+  batch.pixels.resize(
+      static_cast<size_t>(batch.num_images() * 3 * config.image_size * config.image_size));
+  return batch;
+}
+
+int64_t measure(const std::function<void(Context&)>& pass) {
+  NullBackend ops;
+  Arena arena("measured activations");
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  pass(context);
+  return arena.peak();
+}
+
+// At the full length an image more is S labelled text tokens less, and memory is linear in both:
+// one of the two ends is the largest.
+int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits,
+                     const std::function<void(Context&, const MicroBatch&)>& pass) {
+  // One text token beside the images.
+  const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
+  int64_t largest = 0;
+  for (const int64_t images : {int64_t{0}, std::min(limits.max_images, fitting)}) {
+    const MicroBatch batch = full_batch(config, limits, images);
+    largest = std::max(largest, measure([&](Context& context) { pass(context, batch); }));
+  }
+  // Every piece of the arena is rounded up to 64 bytes, in other micro-batches by other amounts.
+  return largest + largest / 64 + (1 << 20);
+}
+
+}  // namespace
+
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits) {
+  LossSums sums;
+  return measure_ends(model.config(), limits, [&](Context& context, const MicroBatch& batch) {
+    model.forward_backward(context, batch, 1, sums);
+  });
+}
+
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits) {
+  LossSums sums;
+  return measure_ends(model.config(), limits, [&](Context& context, const MicroBatch& batch) {
+    model.evaluate(context, batch, sums);
+  });
+}
+
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay) {
+  LossSums sums;
+  return measure([&](Context& context) {
+    for (int64_t step = 0; step < replay.steps_per_epoch(); ++step)
+      for (const MicroBatch& batch : replay.fetch_step(0, step))
+        model.forward_backward(context, batch, 1, sums);
+  });
+}
+
+std::string bytes_text(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes >= int64_t{1} << 30) return fmt::format("{:.2f} GiB", value / (1 << 30));
+  if (bytes >= int64_t{1} << 20) return fmt::format("{:.2f} MiB", value / (1 << 20));
+  return fmt::format("{:.2f} KiB", value / (1 << 10));
+}
+
+std::string MemoryPlan::text() const {
+  std::string lines = "memory of each rank";
+  const auto line = [&](const char* name, int64_t bytes) {
+    lines += fmt::format("\n  {:<12}{:>14}", name, bytes_text(bytes));
+  };
+  line("parameters", values);
+  line("gradients", gradients);
+  line("optimizer", optimizer);
+  line("activations", activations);
+  line("together", total());
+  return lines;
+}
+
+}  // namespace facet

@@ -1,0 +1,39 @@
+// How much memory a rank needs, found out before any is taken.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/micro_batch.h"
+#include "data/batch_source.h"
+#include "model/vlm.h"
+
+namespace facet {
+
+struct MemoryPlan {
+  int64_t values = 0;       // parameters, trained and frozen
+  int64_t gradients = 0;    // of the trained ones
+  int64_t optimizer = 0;    // moments
+  int64_t activations = 0;  // the arena of the largest micro-batch
+
+  int64_t total() const { return values + gradients + optimizer + activations; }
+  std::string text() const;  // a table of five lines
+};
+
+// What limits a micro-batch.
+struct BatchLimits {
+  int64_t samples = 0;      // B
+  int64_t max_seq_len = 0;  // L of each, image tokens included
+  int64_t max_images = 0;   // of each
+};
+
+// Bytes of activations that no micro-batch within the limits exceeds.
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits);
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits);
+// The same for every micro-batch of a recorded file.
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay);
+
+// "1.50 GiB"
+std::string bytes_text(int64_t bytes);
+
+}  // namespace facet

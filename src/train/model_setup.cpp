@@ -1,0 +1,120 @@
+#include "train/model_setup.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+std::string tokenizer_file(const Options& options) {
+  return options.lm_model_name_or_path + "/tokenizer.model";
+}
+
+// V: the model's own rows, or more when the tokenizer brings added tokens.
+int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
+  CHECK(tokenizer.base_vocab_size() <= rows_in_model, ExitCode::kConfig,
+        "the tokenizer has {} pieces, but the language model's vocab_size is {}: they don't belong "
+        "together",
+        tokenizer.base_vocab_size(), rows_in_model);
+  return std::max(rows_in_model, tokenizer.vocab_size());
+}
+
+ProjectionKind projection_kind(const std::string& vis_proj) {
+  if (vis_proj == "vit") return ProjectionKind::kVit;
+  return vis_proj == "perceiver" ? ProjectionKind::kPerceiver : ProjectionKind::kBaseline;
+}
+
+LoraConfig lora_config(int64_t rank, double alpha, const std::string& module_name,
+                       bool visualchat) {
+  return {rank, static_cast<float>(alpha), module_name, visualchat};
+}
+
+// Is there a LoRA matrix below this prefix?
+bool has_lora(const ParamTable& table, const std::string& prefix) {
+  return std::any_of(table.params().begin(), table.params().end(), [&](const Param& param) {
+    return param.role == ParamRole::kLora && param.name.starts_with(prefix);
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<ModelSetup> declare_model(const Options& options) {
+  auto setup = std::make_unique<ModelSetup>();
+  VlmConfig& config = setup->config;
+  config.vision = read_clip_config(options.vision_model_name_or_path);
+  config.lm = read_llama_config(options.lm_model_name_or_path);
+  if (options.replay.empty() || std::filesystem::exists(tokenizer_file(options))) {
+    setup->tokenizer = std::make_unique<Tokenizer>(
+        options.lm_model_name_or_path,
+        options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
+    config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
+  }
+  setup->preprocessor = std::make_unique<ClipPreprocessor>(
+      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size);
+
+  config.projection = projection_kind(options.vis_proj);
+  config.image_size = setup->preprocessor->image_size();
+  config.vision_feature_layer = options.vision_feature_layer;
+  config.drop_class_token = options.drop_class_token;
+  config.mmca = options.enable_mmca_attention;
+  config.compat_visualchat = options.visualchat();
+  config.recompute = options.gradient_checkpointing;
+  config.lang_lora = lora_config(options.lang_lora_dim, options.lang_lora_alpha,
+                                 options.lang_lora_module_name, options.visualchat());
+  config.vis_lora = lora_config(options.vis_lora_dim, options.vis_lora_alpha,
+                                options.vis_lora_module_name, options.visualchat());
+  CHECK(config.image_size % config.vision.patch_size == 0, ExitCode::kConfig,
+        "images of {} pixels a side can't be cut into patches of {}; give another --image_size",
+        config.image_size, config.vision.patch_size);
+  setup->model = std::make_unique<VisionLanguageModel>(config, setup->table);
+  return setup;
+}
+
+void choose_trained(const Options& options, ParamTable& table) {
+  std::string wrong;
+  const auto set_all = [&](const char* option, const std::vector<std::string>& prefixes,
+                           bool trained) {
+    for (const std::string& prefix : prefixes)
+      if (table.set_trained(prefix, trained) == 0)
+        wrong += fmt::format("\n  --{} {}: no parameter's name starts so", option, prefix);
+  };
+  set_all("unfreeze", options.unfreeze, true);
+  set_all("freeze", options.freeze, false);
+  if (options.lang_lora_dim > 0 && !has_lora(table, "lang_decoder."))
+    wrong += fmt::format("\n  --lang_lora_module_name {}: no linear's path contains it",
+                         options.lang_lora_module_name);
+  if (options.vis_lora_dim > 0 && !has_lora(table, "vis_encoder."))
+    wrong += fmt::format("\n  --vis_lora_module_name {}: no linear's path contains it",
+                         options.vis_lora_module_name);
+  if (table.trained_elements() == 0) wrong += "\n  --freeze leaves nothing to train";
+  CHECK(wrong.empty(), ExitCode::kConfig,
+        "what is to be trained (names begin with vis_encoder. lang_decoder. lang_embed. "
+        "projection.):{}",
+        wrong);
+}
+
+PretrainedSources sources_of(const Options& options) {
+  return {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection};
+}
+
+LoadReport load_weights(const Options& options, ModelSetup& setup) {
+  return load_pretrained(setup.table, setup.config, sources_of(options),
+                         static_cast<uint64_t>(options.seed));
+}
+
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory) {
+  ExportSources sources;
+  sources.lm_directory = options.lm_model_name_or_path;
+  sources.vision_directory = options.vision_model_name_or_path;
+  if (setup.tokenizer != nullptr) {
+    sources.tokenizer_model = tokenizer_file(options);
+    for (const Tokenizer::AddedToken& token : setup.tokenizer->added_tokens())
+      sources.added_tokens.emplace_back(token.text, token.id);
+  }
+  export_model(directory, setup.table, setup.config, sources);
+}
+
+}  // namespace facet

@@ -1,0 +1,39 @@
+// From the command line to the composed model: configurations, tokenizer, pixels, parameters.
+#pragma once
+
+#include <memory>
+
+#include "checkpoint/hugging_face.h"
+#include "data/clip_preprocess.h"
+#include "data/tokenizer.h"
+#include "model/vlm.h"
+#include "train/options.h"
+
+namespace facet {
+
+struct ModelSetup {
+  VlmConfig config;
+  // Not there when recorded micro-batches are replayed on a model without tokenizer.model: then V
+  // is the model's own.
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ClipPreprocessor> preprocessor;
+  ParamTable table;  // declared; allocate() and load_weights() follow
+  std::unique_ptr<VisionLanguageModel> model;
+};
+
+// Reads configurations and tokenizer and declares the parameters.
+std::unique_ptr<ModelSetup> declare_model(const Options& options);
+
+// Applies --unfreeze and --freeze, and checks that what was asked for is there: a prefix that
+// matches no parameter, LoRA that found no linear and nothing left to train are errors.
+void choose_trained(const Options& options, ParamTable& table);
+
+PretrainedSources sources_of(const Options& options);
+
+// Fills the allocated parameters from the files; returns what to tell about it.
+LoadReport load_weights(const Options& options, ModelSetup& setup);
+
+// OUT/epoch-N or another directory: what Hugging Face's libraries and this program can load.
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory);
+
+}  // namespace facet

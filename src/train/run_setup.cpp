@@ -1,0 +1,74 @@
+#include "train/run_setup.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace facet {
+
+StepPlan plan_steps(const Options& options, const BatchSource& source) {
+  StepPlan plan;
+  plan.steps_per_epoch = source.steps_per_epoch();
+  CHECK(plan.steps_per_epoch > 0, ExitCode::kBadData, "there is no sample to train on");
+  plan.total_steps = plan.steps_per_epoch * options.num_train_epochs;
+  if (options.max_steps > 0) plan.total_steps = std::min(plan.total_steps, options.max_steps);
+  plan.warmup_steps = resolve_warmup_steps(options.num_warmup_steps, plan.total_steps);
+  return plan;
+}
+
+std::string StepPlan::text(const Options& options, int ranks) const {
+  return fmt::format(
+      "{} steps, {} of them warm-up; {} a pass over the data; a step has {} samples ({} a "
+      "micro-batch x {} ranks x {} micro-batches)",
+      total_steps, warmup_steps, steps_per_epoch,
+      options.per_device_train_batch_size * ranks * options.gradient_accumulation_steps,
+      options.per_device_train_batch_size, ranks, options.gradient_accumulation_steps);
+}
+
+LrSchedule make_schedule(const Options& options, const StepPlan& plan) {
+  return LrSchedule(schedule_from_name(options.lr_scheduler_type), plan.warmup_steps,
+                    plan.total_steps, options.learning_rate);
+}
+
+EngineOptions engine_options(const Options& options) {
+  return {options.adam_betas[0], options.adam_betas[1], options.adam_eps,
+          options.gradient_clipping};
+}
+
+std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
+  GroupOptions groups;
+  groups.learning_rate = options.learning_rate;
+  groups.learning_rate_pretraining_components = options.learning_rate_pretraining_components;
+  groups.weight_decay = options.weight_decay;
+  groups.rule = options.visualchat() ? NoDecayRule::kVisualChat : NoDecayRule::kBiasAndNorms;
+  return make_param_groups(table, groups);
+}
+
+BatchLimits train_limits(const Options& options) {
+  return {options.per_device_train_batch_size, options.max_seq_len,
+          options.max_num_image_per_sample};
+}
+
+BatchLimits eval_limits(const Options& options) {
+  return {options.per_device_eval_batch_size, options.max_seq_len,
+          options.max_num_image_per_sample};
+}
+
+int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& data) {
+  if (!options.replay.empty()) return measure_replay(*model.model, *data.source);
+  return std::max(measure_training(*model.model, train_limits(options)),
+                  measure_evaluation(*model.model, eval_limits(options)));
+}
+
+std::string groups_text(const std::vector<ParamGroup>& groups, const ParamTable& table) {
+  std::string text =
+      fmt::format("trained: {} elements, frozen: {}\n  {:<16}{:>12}{:>16}{:>12}{:>12}",
+                  table.trained_elements(), table.frozen_elements(), "group", "parameters",
+                  "elements", "decay", "rate");
+  for (const ParamGroup& group : groups)
+    text += fmt::format("\n  {:<16}{:>12}{:>16}{:>12g}{:>12g}", group.name, group.params.size(),
+                        group.elements, group.weight_decay, group.learning_rate);
+  return text;
+}
+
+}  // namespace facet

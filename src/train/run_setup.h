@@ -1,0 +1,39 @@
+// What train, --dry_run and evaluate set up alike, and what they print about it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "optim/lr_schedule.h"
+#include "optim/param_groups.h"
+#include "train/data_setup.h"
+#include "train/memory_plan.h"
+#include "train/model_setup.h"
+#include "zero/engine.h"
+
+namespace facet {
+
+// How many steps a run has.
+struct StepPlan {
+  int64_t steps_per_epoch = 0;
+  int64_t total_steps = 0;
+  int64_t warmup_steps = 0;
+
+  std::string text(const Options& options, int ranks) const;
+};
+StepPlan plan_steps(const Options& options, const BatchSource& source);
+
+LrSchedule make_schedule(const Options& options, const StepPlan& plan);
+EngineOptions engine_options(const Options& options);
+std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
+BatchLimits train_limits(const Options& options);
+BatchLimits eval_limits(const Options& options);
+
+// The arena that training and the evaluations in between need.
+int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& data);
+
+// The groups as a table: parameters, elements, decay, rate.
+std::string groups_text(const std::vector<ParamGroup>& groups, const ParamTable& table);
+
+}  // namespace facet

@@ -1,0 +1,222 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/log.h"
+#include "data/replay.h"
+#include "io/file.h"
+#include "kernels/cpu/backend.h"
+#include "optim/partition.h"
+#include "train/console.h"
+#include "train/evaluate.h"
+#include "train/loss_log.h"
+#include "train/recording_source.h"
+#include "train/run_lock.h"
+#include "train/run_setup.h"
+#include "train/threads.h"
+#include "train/train_step.h"
+
+namespace facet {
+
+namespace {
+
+std::string load_report_text(const LoadReport& report) {
+  std::string text = report.projection_file.empty()
+                         ? "projection and lang_embed start fresh"
+                         : fmt::format("projection and lang_embed from {}", report.projection_file);
+  return text + fmt::format("; {} rows of added tokens, {} parameters drawn",
+                            report.added_token_rows, report.drawn.size());
+}
+
+std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
+  std::vector<std::string> names;
+  for (const ParamGroup& group : groups) names.push_back(group.name);
+  return names;
+}
+
+class Trainer {
+ public:
+  Trainer(Session& session, const Options& options, RunStatus& status);
+  void run();
+
+ private:
+  void take_output_directory();
+  void open_model_and_data();
+  void allocate();
+  void announce();
+
+  void train_epoch(int64_t epoch);
+  void log_step(const StepReport& report);
+  void stop_if_hopeless(const StepReport& report);
+  void write_recording();
+  void evaluate_now(int64_t epochs_done);
+  void export_epoch(int64_t epoch);
+  bool finished() const { return status_.step >= plan_.total_steps; }
+
+  Session& session_;
+  Communicator& world_;
+  const Options& options_;
+  RunStatus& status_;
+
+  std::unique_ptr<RunLock> lock_;  // on rank 0, as are the logs and the console
+  std::unique_ptr<ModelSetup> model_;
+  std::unique_ptr<DataSetup> data_;
+  std::unique_ptr<RecordingSource> recording_;  // with --dump_batches
+  std::unique_ptr<BadSampleBudget> bad_samples_;
+  StepPlan plan_;
+  std::optional<LrSchedule> schedule_;
+  std::optional<CpuBackend> ops_;
+  Arena arena_{"activations"};
+  std::optional<Engine> engine_;
+  std::optional<TrainStep> step_;
+  std::unique_ptr<LossLog> loss_log_;
+  std::unique_ptr<EvalLog> eval_log_;
+  std::unique_ptr<Console> console_;
+  int64_t bad_steps_in_a_row_ = 0;
+};
+
+Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
+    : session_(session), world_(session.world()), options_(options), status_(status) {
+  collectively(world_, [&] { check_paths(Command::kTrain, options_); });
+  ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
+  collectively(world_, [&] { take_output_directory(); });
+  collectively(world_, [&] { open_model_and_data(); });
+  collectively(world_, [&] { allocate(); });
+  announce();
+}
+
+void Trainer::take_output_directory() {
+  if (world_.rank() != 0) return;
+  make_directories(options_.output_dir);
+  lock_ = std::make_unique<RunLock>(options_.output_dir);
+  if (!lock_->dead_holder().empty())
+    warn("the run that held {} is gone ({}); taking over", options_.output_dir,
+         lock_->dead_holder());
+  write_file(options_.output_dir + "/options.cfg", resolved_options(Command::kTrain, options_));
+}
+
+void Trainer::open_model_and_data() {
+  model_ = declare_model(options_);
+  choose_trained(options_, model_->table);
+  data_ = open_data(options_, *model_, world_);
+  plan_ = plan_steps(options_, *data_->source);
+  schedule_.emplace(make_schedule(options_, plan_));
+  if (data_->table != nullptr)
+    bad_samples_ = std::make_unique<BadSampleBudget>(
+        data_->names, data_->table->num_samples(Split::kTraining), options_.max_bad_fraction);
+  if (options_.dump_batches > 0)
+    recording_ = std::make_unique<RecordingSource>(*data_->source, options_.dump_batches,
+                                                   options_.output_dir + "/batches.h5", world_);
+}
+
+void Trainer::allocate() {
+  ParamTable& table = model_->table;
+  table.allocate(partition_padding(world_.size()));
+  const LoadReport loaded = load_weights(options_, *model_);
+  log_line(load_report_text(loaded));
+  table.allocate_gradients();
+  arena_.allocate(activation_bytes(options_, *model_, *data_));
+  engine_.emplace(table, make_groups(options_, table), world_, *ops_, engine_options(options_));
+  const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
+  BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
+  step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
+                          world_, source, bad_samples_.get(),
+                          static_cast<int64_t>(data_->names.size()),
+                          micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal});
+  if (world_.rank() != 0) return;
+  loss_log_ =
+      std::make_unique<LossLog>(options_.output_dir, names_of(engine_->groups()), data_->names);
+  eval_log_ = std::make_unique<EvalLog>(options_.output_dir, data_->names);
+  console_ = std::make_unique<Console>(plan_.total_steps, options_.steps_per_print,
+                                       options_.adam_betas[0], options_.adam_betas[1]);
+}
+
+void Trainer::announce() {
+  const ParamTable& table = model_->table;
+  int64_t gradients = 0;
+  for (const ParamUnit& unit : table.units())
+    if (unit.trained_grads.defined()) gradients += unit.trained_grads.bytes();
+  const MemoryPlan memory{table.bytes() - gradients, gradients, Engine::optimizer_bytes(table),
+                          arena_.capacity()};
+  log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
+  log_line(groups_text(engine_->groups(), table));
+  log_line(memory.text());
+  log_line(plan_.text(options_, world_.size()));
+}
+
+void Trainer::run() {
+  evaluate_now(0);
+  for (int64_t epoch = 0; epoch < options_.num_train_epochs && !finished(); ++epoch) {
+    train_epoch(epoch);
+    if (options_.eval_interval == 0) evaluate_now(epoch + 1);
+    export_epoch(epoch + 1);
+  }
+}
+
+void Trainer::train_epoch(int64_t epoch) {
+  for (int64_t step = 0; step < plan_.steps_per_epoch && !finished(); ++step) {
+    StepReport report = step_->run(epoch, step);
+    report.step = ++status_.step;
+    report.epoch = epoch + 1;
+    log_step(report);
+    write_recording();
+    stop_if_hopeless(report);
+    if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0)
+      evaluate_now(epoch);
+  }
+}
+
+void Trainer::log_step(const StepReport& report) {
+  if (world_.rank() != 0) return;
+  loss_log_->append(report);
+  if (report.skipped)
+    console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
+                               report.step, report.grad_norm, report.first_bad_parameter));
+  console_->show(report);
+}
+
+void Trainer::stop_if_hopeless(const StepReport& report) {
+  bad_steps_in_a_row_ = report.skipped ? bad_steps_in_a_row_ + 1 : 0;
+  if (bad_steps_in_a_row_ < options_.max_bad_steps) return;
+  throw CollectiveError(
+      ExitCode::kNumericStop,
+      fmt::format("{} steps in a row without a finite gradient (--max_bad_steps), the last in {}; "
+                  "try a lower --learning_rate",
+                  bad_steps_in_a_row_, report.first_bad_parameter));
+}
+
+void Trainer::write_recording() {
+  if (recording_ == nullptr || recording_->written()) return;
+  if (recording_->complete() || finished()) recording_->write();
+}
+
+void Trainer::evaluate_now(int64_t epochs_done) {
+  if (data_->source->num_evaluation_micro_batches() == 0) return;
+  Context context{*ops_, arena_, *engine_};
+  EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
+                               static_cast<int64_t>(data_->names.size()));
+  report.step = status_.step;
+  report.epoch = epochs_done;
+  if (world_.rank() != 0) return;
+  eval_log_->append(report);
+  console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
+                             report.step, report.loss, report.samples, report.labelled_tokens,
+                             report.seconds));
+}
+
+void Trainer::export_epoch(int64_t epoch) {
+  const std::string directory = fmt::format("{}/epoch-{}", options_.output_dir, epoch);
+  collectively(world_, [&] {
+    if (world_.rank() == 0) export_weights(options_, *model_, directory);
+  });
+  if (console_ != nullptr) console_->line(fmt::format("exported {}", directory));
+}
+
+}  // namespace
+
+void train(Session& session, const Options& options, RunStatus& status) {
+  Trainer(session, options, status).run();
+}
+
+}  // namespace facet
