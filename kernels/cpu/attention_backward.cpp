@@ -118,7 +118,6 @@ class Backward {
     const int64_t head = kv_head * shape_.group() + head_of_group, width = shape_.width;
     gather(scratch.queries, q_.rows(head, block.rows, block.count));
     gather(scratch.dout, dout_.rows(head, block.rows, block.count));
-    std::fill_n(scratch.dqueries, block.count * padded(width), 0.0f);
     RowStatistics statistics[kQueryBlock];
     for (int64_t i = 0; i < block.count; ++i)
       statistics[i] = row_statistics(sample, part, kv_head, head, block.rows[i], block.visible[i]);

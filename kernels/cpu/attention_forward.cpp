@@ -120,7 +120,6 @@ class Forward {
                  const ForwardScratch& scratch) const {
     const int64_t width = shape_.width;
     gather(scratch.queries, q_.rows(head, block.rows, block.count));
-    std::fill_n(scratch.sums, block.count * padded(width), 0.0f);
     Softmax softmax(block.count);
     for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile(block, begin);

@@ -86,7 +86,8 @@ struct Tile {
 // gathered and transposed.
 void multiply_by_tile(float* scores, const float* rows, const float* transposed, const Tile& tile,
                       int64_t num_rows, int64_t width);
-// sums (block, E) += weights (block, kScoreStride) times the tile's rows of `rows` (keys, E).
+// sums (block, E) += weights (block, kScoreStride) times the tile's rows of `rows` (keys, E); the
+// first tile starts the sums.
 void add_weighted_rows(float* sums, const float* weights, const float* rows, const Tile& tile,
                        int64_t num_rows, int64_t width);
 

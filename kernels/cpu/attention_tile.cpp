@@ -9,7 +9,8 @@ namespace facet::attention {
 namespace {
 
 #define FACET_INLINE inline __attribute__((always_inline))
-#if defined(__x86_64__)
+// The checked build keeps to the baseline: on a machine with AVX-512 both get tested.
+#if defined(__x86_64__) && !defined(FACET_CHECKED)
 #define FACET_AVX512 __attribute__((target("arch=x86-64-v4")))
 #endif
 
@@ -36,6 +37,7 @@ template <typename V>
 using Unaligned = typename Traits<V>::Unaligned;  // `auto` would forget the alignment
 template <typename V>
 constexpr int kWidth = sizeof(V) / sizeof(float);
+constexpr int64_t kMostRows = 8;  // the largest kRows
 
 template <typename V>
 FACET_INLINE Unaligned<V>& at(float* p) {
@@ -115,14 +117,14 @@ FACET_INLINE void multiply_all(const Product& p) {
 
 // ---- softmax
 
-// x = exp(x) to 2 units in the last place for x in [-87.3, 88]; below, the smallest normal number.
+// x = exp(x) to 2 units in the last place for x in [-87.3, 88]; below, the smallest normal number;
+// above, nothing sensible.
 template <typename V>
 FACET_INLINE void exponentiate(V& x) {
   using Integer = typename Traits<V>::Integer;
   constexpr float kRound = 0x1.8p23f;  // adding it leaves an integer in the low bits
-  const V lowest = V{} - 87.33f, highest = V{} + 88.0f;
+  const V lowest = V{} - 87.33f;
   x = x < lowest ? lowest : x;
-  x = x > highest ? highest : x;
   const V shifted = x * 0x1.715476p0f + kRound;  // x log2(e)
   const V n = shifted - kRound;
   const V r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;  // n ln(2) in two pieces
@@ -138,9 +140,26 @@ FACET_INLINE void exponentiate(V& x) {
   x = sum * two_to_n + two_to_n;
 }
 
-// Behind a row's visible scores: `value` up to the next full vector.
-FACET_INLINE void fill_rest(float* row, int64_t from, int64_t to, float value) {
-  for (int64_t j = from; j < to; ++j) row[j] = value;
+// Zeros behind row r's visible weights, as far as a product reads that takes up to kMostRows rows
+// (of queries or of keys) at once. Whole vectors; the room between two rows of scores bears them.
+template <typename V>
+FACET_INLINE void clear_rest(float* row, int64_t r, int64_t rows, int64_t keys,
+                             const int32_t* visible) {
+  const int64_t together = visible[std::min(r + kMostRows, rows) - 1];
+  const int64_t end = std::min(keys, std::max<int64_t>(together, visible[r] + kMostRows - 1));
+  for (int64_t j = visible[r]; j < end; j += kWidth<V>) at<V>(row + j) = V{};
+}
+
+// All lanes as one, in halves.
+template <typename V, typename Combine>
+FACET_INLINE float reduce(const V& x, const Combine& combine) {
+  float lanes[kWidth<V>];
+  at<V>(lanes) = x;
+#pragma GCC unroll 4
+  for (int width = kWidth<V> / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < width; ++i) lanes[i] = combine(lanes[i], lanes[i + width]);
+  return lanes[0];
 }
 
 template <typename V>
@@ -150,9 +169,7 @@ FACET_INLINE float largest(const float* row, int64_t n) {
     const V x = at<V>(row + j);
     max = x > max ? x : max;
   }
-  float result = max[0];
-  for (int lane = 1; lane < kWidth<V>; ++lane) result = std::max(result, max[lane]);
-  return result;
+  return reduce(max, [](float a, float b) { return a > b ? a : b; });
 }
 
 template <typename V>
@@ -163,7 +180,8 @@ FACET_INLINE void softmax_all(float* scores, int64_t rows, int64_t keys, const i
     const int64_t n = visible[r];
     factor[r] = 1;
     if (n > 0) {
-      fill_rest(row, n, padded(n), -std::numeric_limits<float>::infinity());
+      for (int64_t j = n; j < padded(n); j += kWidth<V>)
+        at<V>(row + j) = V{} - std::numeric_limits<float>::infinity();
       const float new_max = std::max(max[r], scale * largest<V>(row, padded(n)));
       V total = {};
       for (int64_t j = 0; j < padded(n); j += kWidth<V>) {
@@ -172,13 +190,11 @@ FACET_INLINE void softmax_all(float* scores, int64_t rows, int64_t keys, const i
         at<V>(row + j) = x;
         total += x;
       }
-      float tile_sum = 0;
-      for (int lane = 0; lane < kWidth<V>; ++lane) tile_sum += total[lane];
-      factor[r] = std::exp(max[r] - new_max);
-      sum[r] = sum[r] * factor[r] + tile_sum;
+      if (new_max != max[r]) factor[r] = std::exp(max[r] - new_max);
+      sum[r] = sum[r] * factor[r] + reduce(total, [](float a, float b) { return a + b; });
       max[r] = new_max;
     }
-    fill_rest(row, n, padded(keys), 0);
+    clear_rest<V>(row, r, rows, keys, visible);
   }
 }
 
@@ -192,7 +208,7 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
     const int64_t n = visible[r];
     const RowStatistics s = statistics[r];
     if (s.mean != 0) {
-      fill_rest(p, 0, n, s.mean);
+      std::fill_n(p, n, s.mean);
     } else {
       for (int64_t j = 0; j < n; j += kWidth<V>) {
         V x = at<V>(p + j) * scale - s.lse;
@@ -202,8 +218,8 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
     }
     for (int64_t j = 0; j < n; j += kWidth<V>)
       at<V>(dp + j) = scale * at<V>(p + j) * (at<V>(dp + j) - s.delta);
-    fill_rest(p, n, padded(keys), 0);
-    fill_rest(dp, n, padded(keys), 0);
+    clear_rest<V>(p, r, rows, keys, visible);
+    clear_rest<V>(dp, r, rows, keys, visible);
   }
 }
 
@@ -284,7 +300,7 @@ void gather(float* to, const HeadRows& from) {
   const int64_t width = padded(from.width);
   for (int64_t i = 0; i < from.count; ++i) {
     std::memcpy(to + i * width, from[i], static_cast<size_t>(from.width) * sizeof(float));
-    fill_rest(to + i * width, from.width, width, 0);
+    std::fill(to + i * width + from.width, to + (i + 1) * width, 0.0f);
   }
 }
 
@@ -301,7 +317,7 @@ void gather_transposed(float* to, const HeadRows& from) {
       const int64_t done = column < full_columns ? full_lanes : 0;
       for (int64_t lane = done; lane < lanes; ++lane)
         to[column * kLanes + lane] = rows[lane][column];
-      fill_rest(to + column * kLanes, lanes, kLanes, 0);
+      std::fill(to + column * kLanes + lanes, to + (column + 1) * kLanes, 0.0f);
     }
   }
 }

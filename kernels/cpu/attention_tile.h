@@ -53,7 +53,8 @@ struct Product {
 void multiply(const Product& product);
 
 // One step of the softmax of `rows` rows over a tile of `keys` keys: scores (rows, kScoreStride)
-// become exp(scale s - max) where key < visible[row] and 0 behind; max and sum (rows) are those of
+// become exp(scale s - max) where key < visible[row], and 0 behind as far as a
+// product with the same limits reads; max and sum (rows) are those of
 // all tiles so far; factor (rows) is what earlier tiles' sums are to be multiplied by.
 void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
                   float* max, float* sum, float* factor);
@@ -62,7 +63,7 @@ void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visi
 struct RowStatistics {
   float lse = 0, mean = 0, delta = 0;
 };
-// scores become p, dscores (dp before) become scale p (dp - delta); 0 where key >= visible[row].
+// scores become p, dscores (dp before) become scale p (dp - delta); 0 behind as above.
 void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
                       const int32_t* visible, float scale, const RowStatistics* statistics);
 
