@@ -309,7 +309,8 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
       norm += std::pow(static_cast<double>(expected[i]), 2);
     }
     EXPECT_GT(norm, 0);
-    EXPECT_LT(std::sqrt(difference / norm), 2e-6);
+    // Rounding only: W + alpha/r (R L)' is rounded once, x R L is not; 2e-7 was measured.
+    EXPECT_LT(std::sqrt(difference / norm), 1e-6);
   }
   const auto entries = std::filesystem::directory_iterator(sources.directory / "out");
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
