@@ -1,0 +1,218 @@
+#include "model/clip_vision.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/model/vision_rig.h"
+
+namespace facet {
+namespace {
+
+using vision_rig::Mat;
+using vision_rig::Params;
+
+VlmConfig small_config() {
+  VlmConfig config;
+  config.vision.hidden_size = 14;
+  config.vision.intermediate_size = 23;
+  config.vision.num_hidden_layers = 4;
+  config.vision.num_attention_heads = 2;
+  config.vision.image_size = 9;
+  config.vision.patch_size = 3;
+  config.lm.hidden_size = 10;
+  config.image_size = 9;
+  return config;
+}
+
+LoraConfig lora_on_blocks() {
+  LoraConfig lora;
+  lora.rank = 3;
+  lora.alpha = 2;
+  lora.module_name = "encoder.layers.";
+  return lora;
+}
+
+// The encoder with drawn parameters, some of them trained.
+struct Rig {
+  Rig(const VlmConfig& c, const std::string& trained)
+      : config(c), vision(table, config), hooks(table), arena("test", 64 << 20) {
+    if (!trained.empty()) {
+      EXPECT_GT(table.set_trained(trained, true), 0);
+    }
+    for (Param& param : table.params()) param.trained |= param.role == ParamRole::kLora;
+    params = vision_rig::fill(table);
+  }
+  Mat pixels(int64_t images) const {
+    return vision_rig::random_mat(images, 3 * config.image_size * config.image_size, "pixels");
+  }
+  Tensor pixel_tensor(const Mat& pixels) {
+    const Tensor t = arena.tensor({pixels.rows, 3, config.image_size, config.image_size});
+    vision_rig::set(t, pixels);
+    return t;
+  }
+  // Features; then the gradient of sum(weights * features) is in the table.
+  std::vector<float> run(const Mat& pixels, const Mat& weights) {
+    ArenaScope scope(arena);
+    const Tensor features = vision.forward(ctx, pixel_tensor(pixels), Keep::kForBackward);
+    std::vector<float> result = vision_rig::floats_of(features);
+    const Tensor dfeatures = arena.tensor({features.rows(), features.cols()});
+    vision_rig::set(dfeatures, weights);
+    vision.backward(ctx, dfeatures);
+    return result;
+  }
+  Mat weights(int64_t images) const {
+    return vision_rig::random_mat(images * config.vision_tokens(), config.vision.hidden_size, "G");
+  }
+
+  VlmConfig config;
+  ParamTable table;
+  ClipVision vision;
+  vision_rig::RecordingHooks hooks;
+  Arena arena;
+  CpuBackend ops{2};
+  Context ctx{ops, arena, hooks};
+  Params params;
+};
+
+void expect_all_gradients(Rig& rig, int64_t images) {
+  const Mat pixels = rig.pixels(images), weights = rig.weights(images);
+  const std::vector<float> features = rig.run(pixels, weights);
+  EXPECT_LE(vision_rig::relative_error(
+                features, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+            2e-6);
+  const auto functional = [&] {
+    return vision_rig::dot(vision_reference::clip_vision(rig.params, rig.config, pixels).a,
+                           weights.a);
+  };
+  for (const Param& param : rig.table.params()) {
+    if (!param.trained) continue;
+    vision_rig::expect_gradient(vision_rig::floats_of(param.grad), rig.params.at(param.name),
+                                functional, param.name);
+  }
+}
+
+TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {
+  for (const Activation activation : {Activation::kQuickGelu, Activation::kGelu}) {
+    VlmConfig config = small_config();
+    config.vision.hidden_act = activation;
+    config.vis_lora = lora_on_blocks();
+    Rig rig(config, "vis_encoder.");
+    expect_all_gradients(rig, 3);
+  }
+}
+
+TEST(ClipVision, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
+  for (const int64_t image_size : {6, 15}) {
+    VlmConfig config = small_config();
+    config.image_size = image_size;
+    Rig rig(config, "vis_encoder.vision_model.embeddings.");
+    expect_all_gradients(rig, 2);
+  }
+}
+
+TEST(ClipVision, EarlierFeatureLayerAndNoClassToken) {
+  VlmConfig config = small_config();
+  config.vision_feature_layer = -2;
+  config.drop_class_token = true;
+  config.vis_lora = lora_on_blocks();
+  Rig rig(config, "vis_encoder.");
+  EXPECT_EQ(rig.table.find("vis_encoder.vision_model.encoder.layers.3.mlp.fc1.lora_left_weight"),
+            nullptr);
+  EXPECT_FALSE(rig.table.find("vis_encoder.vision_model.encoder.layers.3.mlp.fc1.weight")->trained);
+  EXPECT_FALSE(rig.table.find("vis_encoder.vision_model.post_layernorm.weight")->trained);
+  expect_all_gradients(rig, 2);
+}
+
+TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
+  std::vector<float> features[2], gradients[2];
+  int64_t peak[2];
+  for (const int64_t recompute : {0, 1}) {
+    VlmConfig config = small_config();
+    config.recompute = recompute == 1;
+    config.vis_lora = lora_on_blocks();
+    Rig rig(config, "");
+    features[recompute] = rig.run(rig.pixels(2), rig.weights(2));
+    peak[recompute] = rig.arena.peak();
+    for (const Param& param : rig.table.params())
+      if (param.trained)
+        for (const float g : vision_rig::floats_of(param.grad)) gradients[recompute].push_back(g);
+  }
+  EXPECT_EQ(features[0], features[1]);
+  EXPECT_EQ(gradients[0], gradients[1]);
+  EXPECT_GT(vision_rig::norm({gradients[1].begin(), gradients[1].end()}), 0);
+  EXPECT_LE(2 * peak[1], peak[0]);
+}
+
+// The LoRA matrices of the lowest block would be missed if frozen inputs cut the backward pass off.
+TEST(ClipVision, LoraGradientsUnderRecomputeMatchFp64) {
+  VlmConfig config = small_config();
+  config.recompute = true;
+  config.vis_lora = lora_on_blocks();
+  Rig rig(config, "");
+  ASSERT_TRUE(rig.vision.needs_backward());
+  expect_all_gradients(rig, 2);
+}
+
+TEST(ClipVision, FrozenKeepsNothingAndOnlyAnnounces) {
+  Rig rig(small_config(), "");
+  ASSERT_FALSE(rig.vision.needs_backward());
+  const Mat pixels = rig.pixels(2);
+  const Tensor input = rig.pixel_tensor(pixels);
+  const Arena::Mark mark = rig.arena.mark();
+  const Tensor features = rig.vision.forward(rig.ctx, input, Keep::kForBackward);
+  EXPECT_LE(rig.arena.used() - mark, features.bytes() + 64);
+  rig.hooks.events.clear();
+  rig.vision.backward(rig.ctx, Tensor());
+  EXPECT_EQ(rig.hooks.events,
+            (std::vector<std::string>{"ready vis_encoder.layers.3", "ready vis_encoder.layers.2",
+                                      "ready vis_encoder.layers.1", "ready vis_encoder.layers.0",
+                                      "ready vis_encoder.embeddings"}));
+}
+
+TEST(ClipVision, HooksFrameEachUnitFromTheLowestTrainedOne) {
+  VlmConfig config = small_config();
+  config.vision.num_hidden_layers = 2;
+  config.recompute = true;
+  const std::vector<std::string> forward = {
+      "before forward vis_encoder.embeddings", "after forward vis_encoder.embeddings",
+      "before forward vis_encoder.layers.0",   "after forward vis_encoder.layers.0",
+      "before forward vis_encoder.layers.1",   "after forward vis_encoder.layers.1"};
+  const std::vector<std::string> backward = {
+      "before backward vis_encoder.layers.1", "before recompute vis_encoder.layers.1",
+      "after recompute vis_encoder.layers.1", "after backward vis_encoder.layers.1",
+      "ready vis_encoder.layers.1",           "ready vis_encoder.layers.0",
+      "ready vis_encoder.embeddings"};
+  Rig rig(config, "vis_encoder.vision_model.encoder.layers.1.mlp.fc2.bias");
+  std::vector<std::string> both = forward;
+  both.insert(both.end(), backward.begin(), backward.end());
+  rig.run(rig.pixels(1), rig.weights(1));
+  EXPECT_EQ(rig.hooks.events, both);
+
+  rig.hooks.events.clear();
+  rig.run(rig.pixels(0), rig.weights(0));
+  EXPECT_EQ(rig.hooks.events, both) << "a micro-batch without images calls the same hooks";
+
+  rig.hooks.events.clear();
+  rig.vision.skip_backward(rig.ctx);
+  EXPECT_EQ(rig.hooks.events, backward);
+}
+
+TEST(ClipVision, SizesThatDoNotFitAreRefused) {
+  const auto build = [](const VlmConfig& config) {
+    ParamTable table;
+    ClipVision vision(table, config);
+  };
+  VlmConfig uneven = small_config();
+  uneven.image_size = 10;
+  EXPECT_THROW(build(uneven), Error);
+  VlmConfig deep = small_config();
+  deep.vision_feature_layer = -5;
+  EXPECT_THROW(build(deep), Error);
+  deep.vision_feature_layer = 0;
+  EXPECT_THROW(build(deep), Error);
+  VlmConfig heads = small_config();
+  heads.vision.num_attention_heads = 4;
+  EXPECT_THROW(build(heads), Error);
+}
+
+}  // namespace
+}  // namespace facet
