@@ -83,11 +83,7 @@ void expect_all_gradients(Rig& rig, int64_t images) {
     return vision_rig::dot(vision_reference::clip_vision(rig.params, rig.config, pixels).a,
                            weights.a);
   };
-  for (const Param& param : rig.table.params()) {
-    if (!param.trained) continue;
-    vision_rig::expect_gradient(vision_rig::floats_of(param.grad), rig.params.at(param.name),
-                                functional, param.name);
-  }
+  vision_rig::expect_gradients(vision_rig::trained_gradients(rig.table, rig.params), 3, functional);
 }
 
 TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {

@@ -29,6 +29,7 @@ inline Mat linear_rows(const Mat& x, const Mat& w, int64_t begin, int64_t output
   for (int64_t n = 0; n < x.rows; ++n)
     for (int64_t o = 0; o < outputs; ++o) {
       double sum = bias == nullptr ? 0 : bias->at(0, begin + o);
+#pragma omp simd reduction(+ : sum)
       for (int64_t i = 0; i < x.cols; ++i) sum += x.at(n, i) * w.at(begin + o, i);
       y.at(n, o) = sum;
     }
