@@ -3,9 +3,9 @@
 namespace facet {
 namespace {
 
-// (query, key) pairs that are seen, own values included.
+// (query, key) pairs that have a score; a row that only adds its own value has none.
 int64_t visible_pairs(const AttentionPlan& plan) {
-  int64_t pairs = static_cast<int64_t>(plan.self_rows.size());
+  int64_t pairs = 0;
   for (const int32_t visible : plan.visible_keys) pairs += visible;
   return pairs;
 }

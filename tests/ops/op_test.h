@@ -139,10 +139,42 @@ inline void expect_as_good_as(const Values& actual, const Values& expected,
             factor * relative_error(naive_fp32, expected) + kHalfUlp);
 }
 
+// |actual - expected| against fp64, where the error was measured: the worst of the gradients here
+// is 2.3e-7 (sums of a few hundred rounded products), three times that is allowed.
+constexpr double kGradientError = 7e-7;
+
 inline double dot(const Values& a, const Values& b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
   return sum;
+}
+
+// C (m,n) = A (m,k) B (k,n) as written down, in T.
+template <typename T>
+std::vector<T> multiply(const std::vector<T>& a, const std::vector<T>& b, int64_t m, int64_t k,
+                        int64_t n) {
+  std::vector<T> c(static_cast<size_t>(m * n), T(0));
+  for (int64_t row = 0; row < m; ++row)
+    for (int64_t i = 0; i < k; ++i)
+      for (int64_t col = 0; col < n; ++col)
+        c[static_cast<size_t>(row * n + col)] +=
+            a[static_cast<size_t>(row * k + i)] * b[static_cast<size_t>(i * n + col)];
+  return c;
+}
+
+template <typename T>
+std::vector<T> transpose(const std::vector<T>& a, int64_t rows, int64_t cols) {
+  std::vector<T> result(a.size());
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c)
+      result[static_cast<size_t>(c * rows + r)] = a[static_cast<size_t>(r * cols + c)];
+  return result;
+}
+
+template <typename T>
+std::vector<T> sum_of(std::vector<T> a, const std::vector<T>& b) {
+  for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+  return a;
 }
 
 // d functional / dx for every element of x, by central differences in fp64: exact to about 1e-9 of
