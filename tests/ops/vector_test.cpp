@@ -1,0 +1,85 @@
+#include "kernels/cpu/backend.h"
+#include "tests/ops/op_test.h"
+
+namespace facet::op_test {
+namespace {
+
+struct Layout {
+  int64_t rows, cols, gap;
+};
+
+class Vectors : public testing::TestWithParam<Layout> {
+ protected:
+  const int64_t rows_ = GetParam().rows, cols_ = GetParam().cols, gap_ = GetParam().gap;
+  const Values x_ = random_values(rows_ * cols_, "x"), y_ = random_values(rows_ * cols_, "y");
+  CpuBackend ops_{2};
+};
+
+TEST_P(Vectors, FillCopyAndAdd) {
+  Matrix x(rows_, cols_, x_, gap_), y(rows_, cols_, 2), sum(rows_, cols_, y_, gap_);
+  ops_.copy(y.tensor(), x.tensor());
+  EXPECT_TRUE(y.same_bits(x));
+  ops_.add_accumulate(sum.tensor(), x.tensor());
+  const std::vector<float> expected = sum_of(cast<float>(y_), cast<float>(x_));
+  EXPECT_EQ(cast<float>(sum.values()), expected);
+  ops_.fill(x.tensor(), 1.5f);
+  EXPECT_EQ(x.values(), Values(x_.size(), 1.5));
+}
+
+TEST_P(Vectors, CopiesFromAndToTheHost) {
+  Matrix x(rows_, cols_, gap_);
+  const std::vector<float> host = cast<float>(x_);
+  ops_.copy_from_host(x.tensor(), host.data());
+  EXPECT_EQ(x.values(), x_);
+  std::vector<float> back(host.size(), std::nanf(""));
+  ops_.copy_to_host(back.data(), x.tensor());
+  EXPECT_EQ(back, host);
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Vectors,
+                         testing::Values(Layout{1, 1, 0}, Layout{0, 7, 0}, Layout{7, 97, 0},
+                                         Layout{97, 257, 3}, Layout{1, 70001, 0}),
+                         [](const auto& info) {
+                           return std::to_string(info.param.rows) + "x" +
+                                  std::to_string(info.param.cols) + "gap" +
+                                  std::to_string(info.param.gap);
+                         });
+
+TEST(VectorOp, CopyMovesIntegersToo) {
+  CpuBackend ops(1);
+  std::vector<int32_t> from = {-7, 5, 1 << 30}, to(3, 0);
+  ops.copy(Tensor(to.data(), {3}, DType::kI32), Tensor(from.data(), {3}, DType::kI32));
+  EXPECT_EQ(to, from);
+}
+
+TEST(VectorOp, SumIsInDoubleAndTheSameForAnyNumberOfThreads) {
+  const int64_t n = 70001;
+  const Values x = random_values(n, "x");
+  double expected = 0;
+  for (const double value : x) expected += value;
+  Matrix m(1, n, x);
+  CpuBackend two(2);
+  const double sum = two.sum(m.vector());
+  const GradientStatistics statistics = two.gradient_statistics(m.vector());
+  EXPECT_NEAR(sum, expected, 1e-10);
+  EXPECT_NEAR(statistics.sum_squares, dot(x, x), 1e-8);
+  CpuBackend one(1);
+  EXPECT_EQ(one.sum(m.vector()), sum);
+  EXPECT_EQ(one.gradient_statistics(m.vector()).sum_squares, statistics.sum_squares);
+}
+
+TEST(VectorOp, StatisticsNameTheFirstValueThatIsNotFinite) {
+  const int64_t n = 70001;
+  CpuBackend ops(2);
+  Matrix m(1, n, Values(n, 1e30));
+  EXPECT_EQ(ops.gradient_statistics(m.vector()).first_non_finite, -1)
+      << "squares beyond fp32 are finite in double";
+  m.at(0, 65000) = std::nanf("");
+  EXPECT_EQ(ops.gradient_statistics(m.vector()).first_non_finite, 65000);
+  m.at(0, 41) = -INFINITY;
+  EXPECT_EQ(ops.gradient_statistics(m.vector()).first_non_finite, 41);
+  EXPECT_EQ(ops.gradient_statistics(Tensor(&m.at(0, 0), {0}, DType::kF32)).first_non_finite, -1);
+}
+
+}  // namespace
+}  // namespace facet::op_test
