@@ -33,6 +33,7 @@ ROOMS    := base device ops comm io nn data model optim zero checkpoint train
 SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp)
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a
+TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
 TEST_ROOMS    := $(filter-out bench,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
@@ -94,15 +95,19 @@ $(BUILD)/facet: $(BUILD)/obj/src/main.o $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS)
 
-$(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(LIBRARY)
+$(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(TINY_OBJECTS) $(LIBRARY)
 	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS) -lsentencepiece_train
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lsentencepiece_train
+
+# The data tests read what make_tiny draws.
+$(BUILD)/tests/test_data: $(TINY_OBJECTS)
+$(BUILD)/tests/test_data: TEST_LIBS := -lsentencepiece_train
 
 .SECONDEXPANSION:
 $(BUILD)/tests/test_%: $$(call TEST_OBJECTS,%) $(BUILD)/obj/tests/test_main.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(TEST_LIBS) -lgtest
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARY)
 	@mkdir -p $(@D)

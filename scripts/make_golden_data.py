@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden files of the data room: tests/golden/data.
 
-Images in many storage formats with the checksum of the pixels that Pillow reads, of the crops and of
+Images in many storage formats and the photographs of data/photos with the checksum of the pixels that Pillow reads, of the crops and of
 the normalised pixels of CLIPImageProcessor (the slow one); a small SentencePiece model with the ids
 that LlamaTokenizer (legacy) gives; samples tokenised by the original's own code (compat) and by the
 plain rules (correct).
@@ -10,11 +10,11 @@ usage: make_golden_data.py --original DIR   (applications/DeepSpeed-VisualChat a
 Needs Pillow 10.4, numpy, transformers 4.46, sentencepiece, torch.
 """
 import argparse
+import io
 import json
 import pathlib
 import struct
 import sys
-import tempfile
 import types
 import zlib
 
@@ -28,6 +28,7 @@ from transformers import CLIPImageProcessor, LlamaTokenizer
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "tests/golden/data"
 IMAGES = OUT / "images"
+PHOTOS = ROOT / "data/photos"
 
 
 def picture(width, height, channels, seed):
@@ -135,18 +136,19 @@ def preprocess(image, size, crop, normalise):
 
 
 # (shortest edge, crop): larger, smaller, odd; a crop beyond the image is padded.
-CROPS = [(56, 56), (97, 90), (24, 57), (33, 33)]
+CROPS = [(56, 56), (224, 224), (97, 90), (24, 57), (33, 33)]
 REFUSED = ["cmyk.jpg", "gray_16.png", "palette_short.png", "picture.gif"]
 
 
 def describe_images():
     records = []
-    for path in sorted(IMAGES.iterdir()):
+    for path in sorted(IMAGES.iterdir()) + sorted(PHOTOS.iterdir()):
+        name = str(path.relative_to(ROOT))
         if path.name in REFUSED:
-            records.append({"file": path.name, "refused": True})
+            records.append({"file": name, "refused": True})
             continue
         image = Image.open(path).convert("RGB")
-        record = {"file": path.name, "width": image.width, "height": image.height,
+        record = {"file": name, "width": image.width, "height": image.height,
                   "pixels": crc(np.asarray(image)), "crops": []}
         for size, crop in CROPS:
             cropped = preprocess(image, size, crop, False)
@@ -185,15 +187,12 @@ def train_tokenizer():
     for name in ("system.txt", "caption_questions.txt"):
         lines += (ROOT / "data/prompts" / name).read_text().splitlines()
     lines += ["### Question:", "### Answer:", "### Image 1:", "0 1 2 3 4 5 6 7 8 9"] * 3
-    with tempfile.TemporaryDirectory() as directory:
-        corpus = pathlib.Path(directory) / "corpus.txt"
-        corpus.write_text("\n".join(lines) + "\n")
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(corpus), model_prefix=f"{directory}/tokenizer", vocab_size=500,
-            model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
-            remove_extra_whitespaces=False, unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
-            minloglevel=2)
-        (OUT / "tokenizer.model").write_bytes((pathlib.Path(directory) / "tokenizer.model").read_bytes())
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, vocab_size=500, model_type="bpe",
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=-1, num_threads=1, minloglevel=2)
+    (OUT / "tokenizer.model").write_bytes(model.getvalue())
 
 
 TEXTS = ["", " ", "  ", "a red circle", " a red circle", "a  red   circle ", "\n", "\n\n", "\ta\tb",

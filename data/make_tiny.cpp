@@ -1,0 +1,71 @@
+// make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,lm,data}, a vision encoder and a
+// language model with small random weights and drawn scenes to train them on.
+#include <fmt/core.h>
+
+#include <charconv>
+#include <cstring>
+#include <string>
+
+#include "base/check.h"
+#include "data/tiny/annotations.h"
+#include "data/tiny/models.h"
+
+namespace facet::tiny {
+namespace {
+
+struct Arguments {
+  std::string output;
+  int64_t seed = 1;
+  int64_t scenes = 4000;
+};
+
+int64_t parse_number(const char* name, const char* text) {
+  int64_t number = 0;
+  const char* end = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, end, number);
+  CHECK(error == std::errc() && rest == end && number >= 0 && number <= 1'000'000, ExitCode::kUsage,
+        "{} {}: expected a number from 0 to 1000000", name, text);
+  return number;
+}
+
+Arguments parse_arguments(int argc, char** argv) {
+  constexpr const char* usage = "usage: make_tiny --output DIR [--seed N] [--scenes N]";
+  Arguments arguments;
+  for (int i = 1; i < argc; i += 2) {
+    const std::string name = argv[i];
+    CHECK(i + 1 < argc, ExitCode::kUsage, "{}", usage);
+    if (name == "--output") {
+      arguments.output = argv[i + 1];
+    } else if (name == "--seed") {
+      arguments.seed = parse_number("--seed", argv[i + 1]);
+    } else if (name == "--scenes") {
+      arguments.scenes = parse_number("--scenes", argv[i + 1]);
+    } else {
+      fail(ExitCode::kUsage, "unknown option {}; {}", name, usage);
+    }
+  }
+  CHECK(!arguments.output.empty() && arguments.scenes >= 8, ExitCode::kUsage,
+        "an output directory and at least 8 scenes are needed; {}", usage);
+  return arguments;
+}
+
+void run(const Arguments& arguments) {
+  const auto seed = static_cast<uint64_t>(arguments.seed);
+  const auto sentences = write_data(arguments.output + "/data", arguments.scenes, seed);
+  write_clip(arguments.output + "/clip", seed);
+  write_lm(arguments.output + "/lm", sentences, seed);
+  fmt::print("{}: clip, lm and data with {} scenes\n", arguments.output, arguments.scenes);
+}
+
+}  // namespace
+}  // namespace facet::tiny
+
+int main(int argc, char** argv) {
+  try {
+    facet::tiny::run(facet::tiny::parse_arguments(argc, argv));
+    return 0;
+  } catch (const facet::Error& error) {
+    fmt::print(stderr, "make_tiny: {}\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}

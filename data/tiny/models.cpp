@@ -1,0 +1,272 @@
+#include "data/tiny/models.h"
+
+#include <fmt/core.h>
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <unordered_map>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "io/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace facet::tiny {
+namespace {
+
+constexpr int64_t kImageSize = 48;  // R
+constexpr int64_t kPatchSize = 8;
+constexpr int64_t kWidth = 128;        // C and D
+constexpr int64_t kHeads = 4;          // H
+constexpr int64_t kKeyValueHeads = 2;  // G
+constexpr int64_t kVisionLayers = 3;
+constexpr int64_t kVisionFeedForward = 512;
+constexpr int64_t kLmLayers = 3;
+constexpr int64_t kLmFeedForward = 352;
+constexpr int64_t kMaxVocabulary = 768;
+
+// The tensors of one model. A standard deviation of 1/sqrt(inputs) keeps activations at the size of
+// one from the first step on; that is larger than what large models start from, and learns faster.
+class Weights {
+ public:
+  explicit Weights(uint64_t seed) : seed_(seed) {}
+
+  void normal(const std::string& name, std::vector<int64_t> shape, double std) {
+    auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(numel(shape)));
+    RandomStream draws(seed_, "weights", hash_name(name));
+    for (float& value : *values) value = static_cast<float>(std * draws.normal());
+    add(name, std::move(shape), std::move(values));
+  }
+  void constant(const std::string& name, int64_t size, float value) {
+    add(name, {size}, std::make_shared<std::vector<float>>(static_cast<size_t>(size), value));
+  }
+  // Weight (out, in).
+  void matrix(const std::string& name, int64_t out, int64_t in, double scale = 1) {
+    normal(name + ".weight", {out, in}, scale / std::sqrt(static_cast<double>(in)));
+  }
+  void matrix_and_bias(const std::string& name, int64_t out, int64_t in, double scale = 1) {
+    matrix(name, out, in, scale);
+    constant(name + ".bias", out, 0);
+  }
+  void layer_norm(const std::string& name) {
+    constant(name + ".weight", kWidth, 1);
+    constant(name + ".bias", kWidth, 0);
+  }
+
+  void write(const std::string& directory) {
+    write_safetensors(directory + "/model.safetensors", std::move(tensors_));
+  }
+
+ private:
+  static int64_t numel(const std::vector<int64_t>& shape) {
+    int64_t n = 1;
+    for (const int64_t size : shape) n *= size;
+    return n;
+  }
+  void add(const std::string& name, std::vector<int64_t> shape,
+           std::shared_ptr<std::vector<float>> values) {
+    tensors_.push_back({name, std::move(shape), [values](int64_t begin, int64_t count, float* out) {
+                          std::copy_n(values->begin() + begin, count, out);
+                        }});
+  }
+
+  uint64_t seed_;
+  std::vector<TensorToWrite> tensors_;
+};
+
+// Branches add up over 2 * layers additions; their last matrix is scaled so that the sum stays at
+// one.
+double branch_scale(int64_t layers) { return 1 / std::sqrt(2.0 * static_cast<double>(layers)); }
+
+struct Field {
+  const char* key;
+  double value;
+};
+
+// Integers and reals as Hugging Face writes them.
+void write_fields(JsonWriter& json, std::initializer_list<Field> fields) {
+  for (const Field& field : fields) {
+    json.key(field.key);
+    if (field.value == std::floor(field.value) && field.value >= 1) {
+      json.value(static_cast<int64_t>(field.value));
+    } else {
+      json.value(field.value);
+    }
+  }
+}
+
+void write_clip_config(const std::string& directory) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("architectures").begin_array();
+  json.value("CLIPVisionModel");
+  json.end_array();
+  json.key("model_type").value("clip_vision_model");
+  json.key("hidden_act").value("quick_gelu");
+  json.key("torch_dtype").value("float32");
+  write_fields(json, {{"hidden_size", kWidth},
+                      {"intermediate_size", kVisionFeedForward},
+                      {"projection_dim", kWidth},
+                      {"num_hidden_layers", kVisionLayers},
+                      {"num_attention_heads", kHeads},
+                      {"num_channels", 3},
+                      {"image_size", kImageSize},
+                      {"patch_size", kPatchSize},
+                      {"layer_norm_eps", 1e-5}});
+  json.end_object();
+  write_file(directory + "/config.json", json.take());
+}
+
+void write_preprocessor_config(const std::string& directory) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("image_processor_type").value("CLIPImageProcessor");
+  for (const char* step :
+       {"do_convert_rgb", "do_resize", "do_center_crop", "do_rescale", "do_normalize"})
+    json.key(step).value(true);
+  json.key("resample").value(int64_t{3});
+  json.key("size").begin_object();
+  json.key("shortest_edge").value(kImageSize);
+  json.end_object();
+  json.key("crop_size").begin_object();
+  json.key("height").value(kImageSize);
+  json.key("width").value(kImageSize);
+  json.end_object();
+  json.key("rescale_factor").value(1.0 / 255.0);
+  for (const char* statistic : {"image_mean", "image_std"}) {
+    json.key(statistic).begin_array();
+    for (int c = 0; c < 3; ++c) json.value(0.5);
+    json.end_array();
+  }
+  json.end_object();
+  write_file(directory + "/preprocessor_config.json", json.take());
+}
+
+void write_lm_config(const std::string& directory, int64_t vocab_size) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("architectures").begin_array();
+  json.value("LlamaForCausalLM");
+  json.end_array();
+  json.key("model_type").value("llama");
+  json.key("hidden_act").value("silu");
+  json.key("torch_dtype").value("float32");
+  json.key("tie_word_embeddings").value(false);
+  json.key("attention_bias").value(false);
+  write_fields(json, {{"vocab_size", static_cast<double>(vocab_size)},
+                      {"hidden_size", kWidth},
+                      {"intermediate_size", kLmFeedForward},
+                      {"num_hidden_layers", kLmLayers},
+                      {"num_attention_heads", kHeads},
+                      {"num_key_value_heads", kKeyValueHeads},
+                      {"max_position_embeddings", 1024},
+                      {"rms_norm_eps", 1e-6},
+                      {"initializer_range", 0.02},
+                      {"rope_theta", 10000},
+                      {"bos_token_id", 1},
+                      {"eos_token_id", 2}});
+  json.end_object();
+  write_file(directory + "/config.json", json.take());
+}
+
+class Sentences : public sentencepiece::SentenceIterator {
+ public:
+  explicit Sentences(const std::vector<std::string>& sentences) : sentences_(sentences) {}
+  bool done() const override { return at_ == sentences_.size(); }
+  void Next() override { ++at_; }
+  const std::string& value() const override { return sentences_[at_]; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::vector<std::string>& sentences_;
+  size_t at_ = 0;
+};
+
+// LLaMA's kind of tokenizer: BPE with byte fallback, text neither normalised nor trimmed. Returns
+// the number of pieces.
+int64_t train_tokenizer(const std::string& path, const std::vector<std::string>& sentences) {
+  Sentences corpus(sentences);
+  std::string model;
+  const std::unordered_map<std::string, std::string> settings = {
+      {"model_type", "bpe"},
+      {"vocab_size", std::to_string(kMaxVocabulary)},
+      {"hard_vocab_limit", "false"},
+      {"byte_fallback", "true"},
+      {"normalization_rule_name", "identity"},
+      {"remove_extra_whitespaces", "false"},
+      {"unk_id", "0"},
+      {"bos_id", "1"},
+      {"eos_id", "2"},
+      {"pad_id", "-1"},
+      {"num_threads", "1"},
+      {"minloglevel", "2"}};
+  const auto trained = sentencepiece::SentencePieceTrainer::Train(settings, &corpus, &model);
+  ASSERT(trained.ok(), "training the tokenizer: {}", trained.ToString());
+  write_file(path, model);
+  sentencepiece::SentencePieceProcessor pieces;
+  const auto loaded = pieces.LoadFromSerializedProto(model);
+  ASSERT(loaded.ok(), "loading the tokenizer: {}", loaded.ToString());
+  return pieces.GetPieceSize();
+}
+
+}  // namespace
+
+void write_clip(const std::string& directory, uint64_t seed) {
+  make_directories(directory);
+  write_clip_config(directory);
+  write_preprocessor_config(directory);
+  constexpr int64_t grid = kImageSize / kPatchSize;
+  Weights weights(seed);
+  const std::string model = "vision_model.";
+  weights.normal(model + "embeddings.class_embedding", {kWidth}, 0.1);
+  weights.normal(model + "embeddings.patch_embedding.weight", {kWidth, 3, kPatchSize, kPatchSize},
+                 1 / std::sqrt(3.0 * kPatchSize * kPatchSize));
+  weights.normal(model + "embeddings.position_embedding.weight", {1 + grid * grid, kWidth}, 0.3);
+  weights.layer_norm(model + "pre_layrnorm");
+  weights.layer_norm(model + "post_layernorm");
+  for (int64_t layer = 0; layer < kVisionLayers; ++layer) {
+    const std::string block = fmt::format("{}encoder.layers.{}.", model, layer);
+    weights.layer_norm(block + "layer_norm1");
+    weights.layer_norm(block + "layer_norm2");
+    for (const char* name : {"q_proj", "k_proj", "v_proj"})
+      weights.matrix_and_bias(block + "self_attn." + name, kWidth, kWidth);
+    weights.matrix_and_bias(block + "self_attn.out_proj", kWidth, kWidth,
+                            branch_scale(kVisionLayers));
+    weights.matrix_and_bias(block + "mlp.fc1", kVisionFeedForward, kWidth);
+    weights.matrix_and_bias(block + "mlp.fc2", kWidth, kVisionFeedForward,
+                            branch_scale(kVisionLayers));
+  }
+  weights.write(directory);
+}
+
+void write_lm(const std::string& directory, const std::vector<std::string>& sentences,
+              uint64_t seed) {
+  make_directories(directory);
+  const int64_t vocab_size = train_tokenizer(directory + "/tokenizer.model", sentences);
+  write_lm_config(directory, vocab_size);
+  constexpr int64_t head_width = kWidth / kHeads;
+  Weights weights(seed);
+  // As large as the image tokens, which leave the projection's LayerNorm with a size of one.
+  weights.normal("model.embed_tokens.weight", {vocab_size, kWidth}, 1);
+  weights.matrix("lm_head", vocab_size, kWidth);
+  weights.constant("model.norm.weight", kWidth, 1);
+  for (int64_t layer = 0; layer < kLmLayers; ++layer) {
+    const std::string block = fmt::format("model.layers.{}.", layer);
+    weights.constant(block + "input_layernorm.weight", kWidth, 1);
+    weights.constant(block + "post_attention_layernorm.weight", kWidth, 1);
+    weights.matrix(block + "self_attn.q_proj", kWidth, kWidth);
+    weights.matrix(block + "self_attn.k_proj", kKeyValueHeads * head_width, kWidth);
+    weights.matrix(block + "self_attn.v_proj", kKeyValueHeads * head_width, kWidth);
+    weights.matrix(block + "self_attn.o_proj", kWidth, kWidth, branch_scale(kLmLayers));
+    weights.matrix(block + "mlp.gate_proj", kLmFeedForward, kWidth);
+    weights.matrix(block + "mlp.up_proj", kLmFeedForward, kWidth);
+    weights.matrix(block + "mlp.down_proj", kWidth, kLmFeedForward, branch_scale(kLmLayers));
+  }
+  weights.write(directory);
+}
+
+}  // namespace facet::tiny
