@@ -48,7 +48,8 @@ void open_replay(const Options& options, const ModelSetup& model, const Communic
   CHECK(replay->image_size() == model.config.image_size, ExitCode::kConfig,
         "{}: recorded images have {} pixels a side, the model reads {}; see --image_size",
         options.replay, replay->image_size(), model.config.image_size);
-  data.names = {"replay"};
+  for (int32_t d = 0; d < replay->num_datasets(); ++d)
+    data.names.push_back(fmt::format("replay_{}", d));
   data.source = std::move(replay);
 }
 
