@@ -15,7 +15,7 @@
 namespace facet {
 
 struct DataSetup {
-  std::vector<std::string> names;  // of the data sets; "replay" for a recorded file
+  std::vector<std::string> names;  // of the data sets; replay_0 .. for a recorded file
   std::vector<std::unique_ptr<Dataset>> datasets;
   std::unique_ptr<SampleTable> table;  // not there in a replay
   std::unique_ptr<PromptBuilder> prompt;
