@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 
 #include "base/log.h"
 
@@ -17,6 +19,17 @@ std::string list_text(const std::vector<double>& values) {
   for (const double value : values)
     text += fmt::format("{}{:.6g}", text.empty() ? "" : ", ", value);
   return "[" + text + "]";
+}
+
+// mpirun gives its ranks a terminal of their own whatever its own output is: what counts is where
+// the output of the process above goes.
+bool shows_on_terminal() {
+  if (isatty(STDOUT_FILENO) == 0) return false;
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;
+  std::error_code error;
+  const std::string output =
+      std::filesystem::read_symlink(fmt::format("/proc/{}/fd/1", getppid()), error).string();
+  return output.starts_with("/dev/pts/") || output.starts_with("/dev/tty");
 }
 
 }  // namespace
@@ -47,9 +60,7 @@ std::string StepLine::text() const {
 }
 
 Console::Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2)
-    : total_steps_(total_steps),
-      steps_per_print_(steps_per_print),
-      terminal_(isatty(STDOUT_FILENO) != 0) {
+    : total_steps_(total_steps), steps_per_print_(steps_per_print), terminal_(shows_on_terminal()) {
   next_.total_steps = total_steps;
   next_.beta1 = beta1;
   next_.beta2 = beta2;

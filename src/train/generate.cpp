@@ -1,6 +1,7 @@
 #include "train/generate.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/log.h"
 #include "kernels/cpu/backend.h"
@@ -45,6 +46,18 @@ std::vector<std::string> unpacked(const std::string& all) {
   return texts;
 }
 
+// All images must be there before the first answer is given.
+void check_images(const std::vector<GenerationTest>& tests) {
+  std::string missing;
+  for (const GenerationTest& test : tests)
+    for (const GenerationRound& round : test.rounds)
+      for (const std::string& image : round.images)
+        if (!std::filesystem::is_regular_file(image))
+          missing += fmt::format("\n  {} (test {})", image, test.name);
+  CHECK(missing.empty(), ExitCode::kMissingInput, "images that the questions name are not there:{}",
+        missing);
+}
+
 class Generation {
  public:
   Generation(Session& session, const Options& options)
@@ -71,6 +84,7 @@ class Generation {
 
 void Generation::open() {
   tests_ = read_generation_tests(options_.input);
+  check_images(tests_);
   model_ = declare_model(options_);
   model_->table.set_trained("", false);
   model_->table.allocate(partition_padding(world_.size()));

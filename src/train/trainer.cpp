@@ -79,6 +79,7 @@ class Trainer {
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
     : session_(session), world_(session.world()), options_(options), status_(status) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
+  log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
   collectively(world_, [&] { open_model_and_data(); });
@@ -139,7 +140,6 @@ void Trainer::announce() {
     if (unit.trained_grads.defined()) gradients += unit.trained_grads.bytes();
   const MemoryPlan memory{table.bytes() - gradients, gradients, Engine::optimizer_bytes(table),
                           arena_.capacity()};
-  log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   log_line(groups_text(engine_->groups(), table));
   log_line(memory.text());
   log_line(plan_.text(options_, world_.size()));
