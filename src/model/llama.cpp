@@ -43,11 +43,6 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   saved_.resize(blocks_.size());
 }
 
-bool LlamaDecoder::needs_backward() const {
-  return head_->trained || final_norm_->any_trained() ||
-         blocks_need_backward(InputGradient::kNotNeeded);
-}
-
 bool LlamaDecoder::blocks_need_backward(InputGradient input_gradient) const {
   return lowest_block(input_gradient) < blocks_.size() || input_gradient == InputGradient::kNeeded;
 }

@@ -27,7 +27,6 @@ class LlamaDecoder {
  public:
   LlamaDecoder(ParamTable& table, const VlmConfig& config);
 
-  bool needs_backward() const;  // something in the blocks or the head is trained
   size_t num_blocks() const { return blocks_.size(); }
 
   // Hidden states (N,D) before the final norm, from spliced rows x (N,D), which may be overwritten.

@@ -87,8 +87,8 @@ const std::vector<float>& VisionLanguageModel::Session::append(const MicroBatch&
   splice(model.host.spliced, piece, model.config);
   Tensor image_tokens;
   if (piece.num_images() > 0)
-    image_tokens =
-        model.projection->forward(ctx, model.see(ctx, piece, piece.num_images()), Keep::kNothing);
+    image_tokens = model.projection->forward(
+        ctx, model.see(ctx, piece, piece.num_images(), Keep::kNothing), Keep::kNothing);
   return state_->append_rows(image_tokens);
 }
 

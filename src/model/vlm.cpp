@@ -89,10 +89,11 @@ void VisionLanguageModel::Impl::lay_out_nothing() {
   host.sin.clear();
 }
 
-Tensor VisionLanguageModel::Impl::see(Context& ctx, const MicroBatch& batch, int64_t images) {
+Tensor VisionLanguageModel::Impl::see(Context& ctx, const MicroBatch& batch, int64_t images,
+                                      Keep keep) {
   const Tensor pixels = ctx.arena.tensor({images, 3, config.image_size, config.image_size});
   if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
-  return vision.forward(ctx, pixels, vision.needs_backward() ? Keep::kForBackward : Keep::kNothing);
+  return vision.forward(ctx, pixels, keep);
 }
 
 Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
@@ -120,7 +121,7 @@ LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
 
 Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch) {
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
-  const Tensor features = see(ctx, batch, images);
+  const Tensor features = see(ctx, batch, images, Keep::kNothing);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
   const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
   return decoder.forward(ctx, x, rows(ctx), Keep::kNothing, InputGradient::kNotNeeded);
@@ -151,12 +152,13 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
   const SplicedBatch& spliced = model.host.spliced;
   const int64_t images = spliced.rows() > 0 ? batch.num_images() : 0;
 
-  const Tensor features = model.see(ctx, batch, images);
-  const bool keep_projection = model.tokens_need_gradient();
-  const Tensor tokens = model.projection->forward(
-      ctx, features, keep_projection ? Keep::kForBackward : Keep::kNothing);
-  const Tensor dtokens =
-      keep_projection ? ctx.arena.tensor({tokens.rows(), tokens.cols()}) : Tensor();
+  const auto keep_for = [](bool backward) {
+    return backward ? Keep::kForBackward : Keep::kNothing;
+  };
+  const bool backward = model.tokens_need_gradient();
+  const Tensor features = model.see(ctx, batch, images, keep_for(model.vision.needs_backward()));
+  const Tensor tokens = model.projection->forward(ctx, features, keep_for(backward));
+  const Tensor dtokens = backward ? ctx.arena.tensor({tokens.rows(), tokens.cols()}) : Tensor();
   model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
   model.train_vision(ctx, features, dtokens);
 }
@@ -247,7 +249,7 @@ void VisionLanguageModel::image_features(Context& ctx, const MicroBatch& batch,
     values.resize(static_cast<size_t>(x.numel()));
     if (!values.empty()) ctx.ops.copy_to_host(values.data(), x);
   };
-  const Tensor seen = model.see(ctx, batch, batch.num_images());
+  const Tensor seen = model.see(ctx, batch, batch.num_images(), Keep::kNothing);
   download(features, seen);
   download(projected, model.projection->forward(ctx, seen, Keep::kNothing));
 }

@@ -34,7 +34,7 @@ struct VisionLanguageModel::Impl {
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
 
   // Features (I*tokens,C) of the batch's images.
-  Tensor see(Context& ctx, const MicroBatch& batch, int64_t images);
+  Tensor see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep);
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);

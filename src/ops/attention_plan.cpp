@@ -109,17 +109,6 @@ void add_mmca_parts(AttentionPlan& plan, const Tokens& tokens, MmcaRule rule) {
     if (tokens[row] == TokenKind::kImage) plan.self_rows.push_back(to_row(row));
 }
 
-// One query, row 0, over the cache rows of a kind (or over all).
-template <typename Sees>
-void add_decode_part(AttentionPlan& plan, AttentionPart::Kind kind, int slot, int64_t num_rows,
-                     const Sees& sees) {
-  PartWriter part(plan, kind, slot);
-  for (int64_t row = 0; row < num_rows; ++row)
-    if (sees(row)) part.key(row);
-  if (part.num_keys() > 0) part.query(0, part.num_keys());
-  part.close();
-}
-
 }  // namespace
 
 void AttentionPlan::clear() {
@@ -174,31 +163,6 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
     add_mmca_parts(plan, Tokens{kinds, begin, begin + count}, rule);
     close_sample(plan);
   }
-}
-
-void make_decode_plan(AttentionPlan& plan, const std::vector<TokenKind>& kinds, bool mmca,
-                      MmcaRule rule) {
-  ASSERT(!kinds.empty() && kinds.back() == TokenKind::kText,
-         "the new token, the last of {} rows of the cache, is no text", kinds.size());
-  using Kind = AttentionPart::Kind;
-  plan.clear();
-  const int64_t rows = static_cast<int64_t>(kinds.size());
-  const auto all = [](int64_t) { return true; };
-  const auto of_kind = [&kinds](TokenKind kind) {
-    return [&kinds, kind](int64_t row) { return kinds[static_cast<size_t>(row)] == kind; };
-  };
-  open_sample(plan, 0, 1, 0, rows);
-  if (mmca) {
-    plan.num_slots = 2;
-    add_decode_part(plan, Kind::kSoftmax, 0, rows, of_kind(TokenKind::kText));
-    add_decode_part(plan, Kind::kSoftmax, 1, rows, of_kind(TokenKind::kImage));
-    // The text part is always there; a missing second part says that the cache has no image.
-    if (rule == MmcaRule::kVisualChat && plan.parts.size() == 1)
-      add_decode_part(plan, Kind::kMean, 1, rows, all);
-  } else {
-    add_decode_part(plan, Kind::kSoftmax, 0, rows, all);
-  }
-  close_sample(plan);
 }
 
 void keep_last_queries(AttentionPlan& plan, int64_t first) {

@@ -67,11 +67,6 @@ void make_causal_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_be
 // The same with the two classes of keys; kinds has one entry a row.
 void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
                     const std::vector<TokenKind>& kinds, MmcaRule rule);
-// Decoding with a key/value cache: q has one row, the new token of kind text; it sees all
-// `kinds.size()` rows of the cache, its own (the last) included.
-void make_decode_plan(AttentionPlan& plan, const std::vector<TokenKind>& kinds, bool mmca,
-                      MmcaRule rule);
-
 // Decoding with a key/value cache: turns the plan of one sample of rows 0..L-1 into that of its
 // last rows. q and out then hold rows first..L-1 only, counted from 0; k and v hold all of them.
 void keep_last_queries(AttentionPlan& plan, int64_t first);

@@ -116,19 +116,31 @@ TEST(AttentionPlan, SamplesListTheirOwnSelfRows) {
   EXPECT_EQ(plan.samples[2].num_self, 2);
 }
 
-TEST(AttentionPlan, DecodingSeesTheLastRowsKeys) {
-  for (const std::string& sample : Samples{"ttiitit", "iit", "ttt", "t"}) {
+TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
+  for (const std::string& sample : Samples{"ttiitit", "iit", "ttt", "t", "ti"}) {
+    const auto rows = static_cast<int64_t>(sample.size());
     for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
-      AttentionPlan plan;
-      make_decode_plan(plan, kinds_of({sample}), rule != Rule::kCausal,
-                       rule == Rule::kVisualChat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
-      Expanded expected;
-      for (const auto& [place, seen] : expand(Samples{sample}, rule))
-        if (place.first == static_cast<int64_t>(sample.size()) - 1)
-          expected.emplace(std::pair<int64_t, int>(0, place.second), seen);
-      EXPECT_EQ(expand(plan), expected) << sample << ", rule " << static_cast<int>(rule);
-      EXPECT_EQ(plan.samples.at(0).num_query_rows, 1);
-      EXPECT_EQ(plan.samples.at(0).num_key_rows, static_cast<int64_t>(sample.size()));
+      for (int64_t first = 0; first < rows; ++first) {
+        AttentionPlan plan;
+        if (rule == Rule::kCausal)
+          make_causal_plan(plan, begins_of({sample}));
+        else
+          make_mmca_plan(plan, begins_of({sample}), kinds_of({sample}),
+                         rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
+        keep_last_queries(plan, first);
+        Expanded expected;
+        for (const auto& [place, seen] : expand(Samples{sample}, rule))
+          if (place.first >= first)
+            expected.emplace(std::pair(place.first - first, place.second), seen);
+        for (int64_t row = first; row < rows && rule != Rule::kCausal; ++row)
+          if (sample[static_cast<size_t>(row)] == 'i')
+            expected.emplace(std::pair(row - first, 1), Seen{AttentionPart::Kind::kSoftmax, {row}});
+        EXPECT_EQ(expand(plan), expected)
+            << sample << ", rule " << static_cast<int>(rule) << ", first " << first;
+        EXPECT_EQ(plan.samples.at(0).num_query_rows, rows - first);
+        EXPECT_EQ(plan.samples.at(0).num_key_rows, rows);
+        EXPECT_TRUE(plan.self_rows.empty());
+      }
     }
   }
 }

@@ -315,26 +315,28 @@ TEST(Attention, NotANumberIsNotSwallowed) {
 
 // ---- decoding
 
-// The new token's row from the cache equals the last row of the whole sequence.
-TEST(Attention, DecodingGivesTheLastRow) {
+// New rows against the cache equal the last rows of the whole sequence.
+TEST(Attention, DecodingGivesTheLastRows) {
   const Samples all = {text(9) + image(17) + text(30), image(270) + text(9), text(300), text(1)};
   for (const std::string& sample : all) {
     for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
       const int64_t rows = static_cast<int64_t>(sample.size());
       const Sizes sizes{rows, rows, 4, 2, 80};
       const Inputs in(sizes);
-      const AttentionPlan whole_plan = plan_of({sample}, rule);
-      Attention whole(sizes, whole_plan, in.q, in.k, in.v);
+      AttentionPlan plan = plan_of({sample}, rule);
+      Attention whole(sizes, plan, in.q, in.k, in.v);
       whole.forward();
-      AttentionPlan plan;
-      make_decode_plan(plan, kinds_of({sample}), rule != Rule::kCausal,
-                       rule == Rule::kVisualChat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
-      const Values last_q(in.q.end() - 4 * 80, in.q.end());
-      Attention decode({1, rows, 4, 2, 80}, plan, last_q, in.k, in.v);
-      decode.forward();
       const Values out = whole.out();
-      EXPECT_LT(relative_error(decode.out(), Values(out.end() - 4 * 80, out.end())), 1e-6)
-          << sample.substr(0, 30) << ", rule " << static_cast<int>(rule);
+      for (const int64_t first : {rows - 1, rows / 3}) {
+        plan = plan_of({sample}, rule);
+        keep_last_queries(plan, first);
+        const int64_t skipped = first * 4 * 80;
+        Attention decode({rows - first, rows, 4, 2, 80}, plan,
+                         Values(in.q.begin() + skipped, in.q.end()), in.k, in.v);
+        decode.forward();
+        EXPECT_LT(relative_error(decode.out(), Values(out.begin() + skipped, out.end())), 1e-6)
+            << sample.substr(0, 30) << ", rule " << static_cast<int>(rule) << ", first " << first;
+      }
     }
   }
 }
