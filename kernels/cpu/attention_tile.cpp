@@ -323,10 +323,19 @@ void gather_transposed(float* to, const HeadRows& from) {
 }
 
 float dot(const float* a, const float* b, int64_t n) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
+  constexpr int kChains = 4,
+                kStep = kChains * kWidth<Vector8>;  // sums that do not wait for another
+  Vector8 sum[kChains] = {};
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep)
+    for (int c = 0; c < kChains; ++c)
+      sum[c] += at<Vector8>(a + i + c * kWidth<Vector8>) * at<Vector8>(b + i + c * kWidth<Vector8>);
+  for (; i + kWidth<Vector8> <= n; i += kWidth<Vector8>)
+    sum[0] += at<Vector8>(a + i) * at<Vector8>(b + i);
+  const Vector8 total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  float result = reduce(total, [](float x, float y) { return x + y; });
+  for (; i < n; ++i) result += a[i] * b[i];
+  return result;
 }
 
 void add_scaled(float* y, const float* x, int64_t n, float factor) {

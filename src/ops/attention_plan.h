@@ -44,7 +44,7 @@ struct AttentionPlan {
   std::vector<AttentionSample> samples;
   std::vector<AttentionPart> parts;
   std::vector<int32_t> key_rows;      // rows of k and v
-  std::vector<int32_t> query_rows;    // rows of q and out
+  std::vector<int32_t> query_rows;    // rows of q and out, increasing in a part
   std::vector<int32_t> visible_keys;  // beside query_rows: length of the visible prefix, >= 1,
                                       // non-decreasing in a part
   std::vector<int32_t> self_rows;     // rows of q, k, v alike

@@ -113,7 +113,7 @@ class Backend {
   // ---- attention over a work list
   // ------------------------------------------------------------------------ out (Nq,H*E), lse
   // (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows without an image
-  // part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries of rows without that
+  // part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries without a softmax
   // part are undefined. Every row of out is written, also rows that see nothing (0).
   virtual void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
                                  Tensor v, const AttentionPlan& plan, int64_t heads,
