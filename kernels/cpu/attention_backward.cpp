@@ -180,8 +180,7 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout
                                     const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                     float scale) {
   const Shape shape = check_shapes(plan, q, k, v, out_image, heads, kv_heads, scale);
-  ++counts_.calls;
-  counts_.attention_flops += 10 * shape.width * heads * visible_pairs(plan);
+  count_attention_backward(plan, q, heads);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 

@@ -192,9 +192,7 @@ void CpuBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Ten
                                    Tensor v, const AttentionPlan& plan, int64_t heads,
                                    int64_t kv_heads, float scale) {
   const Shape shape = check_shapes(plan, q, k, v, out_image, heads, kv_heads, scale);
-  ++counts_.calls;
-  counts_.attention_flops += 4 * shape.width * heads * visible_pairs(plan);
-  counts_.attention_query_rows += q.rows();
+  count_attention_forward(plan, q, heads);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 

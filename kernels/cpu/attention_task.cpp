@@ -13,12 +13,6 @@ int64_t most_keys(const AttentionPlan& plan) {
   return most;
 }
 
-int64_t visible_pairs(const AttentionPlan& plan) {
-  int64_t pairs = 0;
-  for (const int32_t visible : plan.visible_keys) pairs += visible;
-  return pairs;
-}
-
 Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
                    const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale) {
   ASSERT(kv_heads > 0 && heads % kv_heads == 0, "{} heads over {} key/value heads", heads,

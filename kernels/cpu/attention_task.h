@@ -53,7 +53,6 @@ class Carver {
 };
 
 int64_t most_keys(const AttentionPlan& plan);      // of a part, at least 1
-int64_t visible_pairs(const AttentionPlan& plan);  // (query, key) pairs of all parts
 // The sizes an operator works with; what does not fit together is our bug.
 Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
                    const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale);

@@ -152,6 +152,21 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Norm,
                                   std::to_string(info.param.cols);
                          });
 
+// At mean 1000 and deviation 1 a variance from mean square minus squared mean is noise in fp32.
+TEST(NormOp, LayerNormKeepsItsDigitsFarFromZero) {
+  const int64_t n = 7, d = 97;
+  CpuBackend ops(2);
+  Values x = random_values(n * d, "x");
+  for (double& value : x) value = static_cast<float>(value + 1000);
+  const Values weight = random_values(d, "w"), bias = random_values(d, "b");
+  Matrix x_m(n, d, x), weight_m(1, d, weight), bias_m(1, d, bias), mean(1, n), rstd(1, n), y(n, d);
+  ops.layer_norm_forward(y.tensor(), mean.vector(), rstd.vector(), x_m.tensor(), weight_m.vector(),
+                         bias_m.vector(), 1e-5f);
+  expect_as_good_as(y.values(), naive_norm<double>(Kind::kLayer, x, weight, bias, n, d, 1e-5f),
+                    naive_norm<float>(Kind::kLayer, cast<float>(x), cast<float>(weight),
+                                      cast<float>(bias), n, d, 1e-5f));
+}
+
 TEST(NormOp, TwoRunsGiveTheSameBits) {
   const int64_t n = 257, d = 97;
   CpuBackend ops(2);

@@ -139,9 +139,9 @@ inline void expect_as_good_as(const Values& actual, const Values& expected,
             factor * relative_error(naive_fp32, expected) + kHalfUlp);
 }
 
-// |actual - expected| against fp64, where the error was measured: the worst of the gradients here
-// is 2.3e-7 (sums of a few hundred rounded products), three times that is allowed.
-constexpr double kGradientError = 7e-7;
+// Of a gradient against central differences: the worst that was measured here is 3.0e-7 (a few
+// roundings of fp32), three times that is allowed.
+constexpr double kGradientError = 9e-7;
 
 inline double dot(const Values& a, const Values& b) {
   double sum = 0;
