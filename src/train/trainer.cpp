@@ -11,6 +11,7 @@
 #include "train/console.h"
 #include "train/evaluate.h"
 #include "train/loss_log.h"
+#include "train/loss_plot.h"
 #include "train/recording_source.h"
 #include "train/run_lock.h"
 #include "train/run_setup.h"
@@ -52,6 +53,7 @@ class Trainer {
   void write_recording();
   void evaluate_now(int64_t epochs_done);
   void export_epoch(int64_t epoch);
+  void draw_curve() const;
   bool finished() const { return status_.step >= plan_.total_steps; }
 
   Session& session_;
@@ -73,6 +75,7 @@ class Trainer {
   std::unique_ptr<LossLog> loss_log_;
   std::unique_ptr<EvalLog> eval_log_;
   std::unique_ptr<Console> console_;
+  std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run, for the picture
   int64_t bad_steps_in_a_row_ = 0;
 };
 
@@ -129,6 +132,7 @@ void Trainer::allocate() {
   loss_log_ =
       std::make_unique<LossLog>(options_.output_dir, names_of(engine_->groups()), data_->names);
   eval_log_ = std::make_unique<EvalLog>(options_.output_dir, data_->names);
+  step_losses_.reserve(static_cast<size_t>(plan_.total_steps));
   console_ = std::make_unique<Console>(plan_.total_steps, options_.steps_per_print,
                                        options_.adam_betas[0], options_.adam_betas[1]);
 }
@@ -150,6 +154,7 @@ void Trainer::run() {
   for (int64_t epoch = 0; epoch < options_.num_train_epochs && !finished(); ++epoch) {
     train_epoch(epoch);
     if (options_.eval_interval == 0) evaluate_now(epoch + 1);
+    collectively(world_, [&] { draw_curve(); });
     export_epoch(epoch + 1);
   }
 }
@@ -170,6 +175,7 @@ void Trainer::train_epoch(int64_t epoch) {
 void Trainer::log_step(const StepReport& report) {
   if (world_.rank() != 0) return;
   loss_log_->append(report);
+  step_losses_.push_back({static_cast<double>(report.step), report.loss});
   if (report.skipped)
     console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
                                report.step, report.grad_norm, report.first_bad_parameter));
@@ -200,6 +206,7 @@ void Trainer::evaluate_now(int64_t epochs_done) {
   report.epoch = epochs_done;
   if (world_.rank() != 0) return;
   eval_log_->append(report);
+  eval_losses_.push_back({static_cast<double>(report.step), report.loss});
   console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
                              report.step, report.loss, report.samples, report.labelled_tokens,
                              report.seconds));
@@ -211,6 +218,10 @@ void Trainer::export_epoch(int64_t epoch) {
     if (world_.rank() == 0) export_weights(options_, *model_, directory);
   });
   if (console_ != nullptr) console_->line(fmt::format("exported {}", directory));
+}
+
+void Trainer::draw_curve() const {
+  if (world_.rank() == 0) write_loss_curve(options_.output_dir, step_losses_, eval_losses_);
 }
 
 }  // namespace
