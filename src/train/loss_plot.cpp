@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
 constexpr size_t kMostPoints = 2000;
-constexpr double kSmoothingSteps = 20;  // time constant of the running mean
+constexpr double kMostSmoothing = 50;  // steps the running mean looks back over, in long runs
 
 // Maps steps and losses to picture coordinates; the loss axis is logarithmic, starting and ending
 // at whole fractions.
@@ -89,10 +89,11 @@ void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoi
 
 std::vector<CurvePoint> running_mean(const std::vector<CurvePoint>& points) {
   std::vector<CurvePoint> means;
+  const double window = std::clamp(static_cast<double>(points.size()) / 25, 1.0, kMostSmoothing);
   double mean = 0;
   for (const CurvePoint& point : points) {
     const auto seen = static_cast<double>(means.size() + 1);
-    mean += (point.loss - mean) / std::min(seen, kSmoothingSteps);
+    mean += (point.loss - mean) / std::min(seen, window);
     means.push_back({point.step, mean});
   }
   return means;
