@@ -16,8 +16,7 @@ EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& 
     collectively(world, [&] { batch = &source.fetch_evaluation(m); });
     model.evaluate(context, *batch, sums);
     for (size_t b = 0; b < sums.loss.size(); ++b) {
-      const int32_t dataset = batch->dataset_of_sample.empty() ? 0 : batch->dataset_of_sample[b];
-      double* total = &totals[static_cast<size_t>(3 * dataset)];
+      double* total = &totals[3 * dataset_of(*batch, b, static_cast<size_t>(num_datasets))];
       total[0] += sums.loss[b];
       total[1] += static_cast<double>(sums.labelled[b]);
       total[2] += 1;

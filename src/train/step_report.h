@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
+#include "base/micro_batch.h"
+
 namespace facet {
 
 // Cross-entropy summed over labelled tokens, and their number, of one data set.
@@ -16,6 +19,15 @@ struct LossOfDataset {
     return labelled_tokens > 0 ? loss_sum / static_cast<double>(labelled_tokens) : 0;
   }
 };
+
+// The data set that sample `sample` is logged under. A single one takes all samples, whatever other
+// program numbered them (--replay).
+inline size_t dataset_of(const MicroBatch& batch, size_t sample, size_t num_datasets) {
+  if (num_datasets == 1) return 0;
+  const auto dataset = static_cast<size_t>(batch.dataset_of_sample[sample]);
+  ASSERT(dataset < num_datasets, "data set {} of {}", dataset, num_datasets);
+  return dataset;
+}
 
 struct StepReport {
   int64_t step = 0;           // steps since the begin of the run, this one included

@@ -83,9 +83,9 @@ double TrainStep::loss_weight(const MicroBatch& batch) const {
 void TrainStep::add_loss(const MicroBatch& batch, double weight) {
   report_.loss += weight * sums_.total_loss();
   for (size_t b = 0; b < sums_.loss.size(); ++b) {
-    const int32_t dataset = batch.dataset_of_sample.empty() ? 0 : batch.dataset_of_sample[b];
-    report_.datasets[static_cast<size_t>(dataset)].loss_sum += sums_.loss[b];
-    report_.datasets[static_cast<size_t>(dataset)].labelled_tokens += sums_.labelled[b];
+    LossOfDataset& dataset = report_.datasets[dataset_of(batch, b, report_.datasets.size())];
+    dataset.loss_sum += sums_.loss[b];
+    dataset.labelled_tokens += sums_.labelled[b];
   }
 }
 
