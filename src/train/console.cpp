@@ -3,10 +3,13 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "base/log.h"
 
@@ -21,14 +24,33 @@ std::string list_text(const std::vector<double>& values) {
   return "[" + text + "]";
 }
 
+std::string output_of(int64_t pid) {
+  std::error_code error;
+  return std::filesystem::read_symlink(fmt::format("/proc/{}/fd/1", pid), error).string();
+}
+
+int64_t parent_of(int64_t pid) {  // 0 at the end
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string text;
+  std::getline(file, text);
+  // "PID (NAME) STATE PARENT ..."; a name may hold blanks and brackets.
+  std::istringstream behind_name(text.substr(std::min(text.size(), text.rfind(')') + 1)));
+  std::string state;
+  int64_t parent = 0;
+  behind_name >> state >> parent;
+  return parent;
+}
+
 // mpirun gives its ranks a terminal of their own whatever its own output is: what counts is where
-// the output of the process above goes.
+// the first process above that has another output writes to. Between the two may stand wrappers
+// (timeout, numactl).
 bool shows_on_terminal() {
   if (isatty(STDOUT_FILENO) == 0) return false;
   if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;
-  std::error_code error;
-  const std::string output =
-      std::filesystem::read_symlink(fmt::format("/proc/{}/fd/1", getppid()), error).string();
+  const std::string mine = output_of(getpid());
+  int64_t pid = getppid();
+  while (pid > 1 && output_of(pid) == mine) pid = parent_of(pid);
+  const std::string output = output_of(pid);
   return output.starts_with("/dev/pts/") || output.starts_with("/dev/tty");
 }
 
@@ -67,7 +89,9 @@ Console::Console(int64_t total_steps, int64_t steps_per_print, double beta1, dou
 }
 
 void Console::clear_bar() {
-  if (bar_shown_) std::fputs("\r\033[K", stdout);
+  if (!bar_shown_) return;
+  std::fputs("\r\033[K", stdout);
+  std::fflush(stdout);  // an error on stderr may follow
   bar_shown_ = false;
 }
 

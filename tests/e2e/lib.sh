@@ -1,0 +1,137 @@
+# What the end-to-end tests share; a script sources it, calls `check Suite.Name function` for each case and ends with `finish`.
+#
+# A case is a function, run in a subshell with `set -e`: the first command that fails fails the case. Its output is shown only then.
+set -uo pipefail
+BUILD=$(cd "${BUILD:-build}" && pwd)
+facet=$BUILD/facet
+time_limit=120 # seconds; whoever needs more hangs
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+unset SLURM_JOB_ID
+
+work=$(mktemp -d)
+work=$(cd "$work" && pwd -P)
+trap 'rm -rf "$work"' EXIT
+tiny=$work/tiny # clip, lm and data: 24 scenes
+"$BUILD/make_tiny" --output "$tiny" --scenes 24 --seed 1 >"$work/make_tiny.log" || { cat "$work/make_tiny.log"; exit 1; }
+model=(--lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 1)
+data=(--data_path "$tiny/data" --dataset_names llava llava_dial coco_caption)
+output=$work/output.txt # stdout and stderr of the last `run`
+failed_cases=0
+
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+
+# check Suite.Name function [argument...]: one case, one result line.
+check() {
+  local name=$1 started code took
+  shift
+  started=$(date +%s%3N)
+  echo "[ RUN      ] $name"
+  (
+    set -eE
+    trap 'echo "FAILED at line $LINENO of $0: $BASH_COMMAND"' ERR
+    "$@"
+  ) >"$work/case.log" 2>&1
+  code=$?
+  took="($(($(date +%s%3N) - started)) ms)"
+  if [ "$code" = 0 ]; then
+    echo "[       OK ] $name $took"
+    return
+  fi
+  tail -n 30 "$work/case.log"
+  echo "[  FAILED  ] $name $took"
+  failed_cases=$((failed_cases + 1))
+}
+
+finish() { [ "$failed_cases" = 0 ]; }
+
+# run CODE RANKS command...: the command must end with that exit code within the time limit; 0 ranks: without mpirun. What it prints is in
+# $output.
+run() {
+  local expected=$1 ranks=$2 launch=() code=0
+  shift 2
+  if [ "$ranks" != 0 ]; then launch=(mpirun -n "$ranks" --oversubscribe); fi
+  timeout -k 5 "$time_limit" "${launch[@]}" "$@" >"$output" 2>&1 </dev/null || code=$?
+  if [ "$code" != "$expected" ]; then
+    grep -vE '^[a-z_]+ =' "$output" | tail -n 30
+    fail "exit code $code instead of $expected on $ranks ranks: $*"
+  fi
+}
+
+# The text stands in exactly one line of what the last run printed, the echo of its options aside.
+once() {
+  local count
+  count=$(grep -vE '^[a-z_]+ =' "$output" | grep -cF -- "$1" || true)
+  if [ "$count" != 1 ]; then
+    grep -vE '^[a-z_]+ =' "$output"
+    fail "'$1' is printed $count times, not once"
+  fi
+}
+
+never() {
+  if grep -F -- "$1" "$output"; then fail "'$1' is printed"; fi
+}
+
+# refused CODE RANKS TEXT command...: one error for the whole job, with that text in it, that exit code, no hang.
+refused() {
+  local code=$1 ranks=$2 text=$3 errors
+  shift 3
+  run "$code" "$ranks" "$@"
+  errors=$(grep -c '^error' "$output" || true)
+  if [ "$errors" != 1 ]; then
+    grep -vE '^[a-z_]+ =' "$output"
+    fail "$errors errors on $ranks ranks instead of one: $*"
+  fi
+  once "$text"
+}
+
+# column FILE NAME: the values of one column of a log.
+column() {
+  awk -F, -v name="$2" '
+    /^#/ { next }
+    !at { for (i = 1; i <= NF; ++i) if ($i == name) at = i; if (!at) { print "no column " name > "/dev/stderr"; exit 1 }; next }
+    { print $at }' "$1"
+}
+
+rows() { column "$1" step | wc -l; }
+
+# same_columns FILE FILE NAME...: equal to the last digit.
+same_columns() {
+  local a=$1 b=$2 name
+  shift 2
+  for name in "$@"; do
+    diff <(column "$a" "$name") <(column "$b" "$name") || fail "column $name of $a and $b differs"
+  done
+}
+
+# close_columns FILE FILE NAME TOLERANCE: relative, row by row, and as many rows.
+close_columns() {
+  paste -d ' ' <(column "$1" "$3") <(column "$2" "$3") | awk -v tolerance="$4" '
+    NF != 2 { print "rows are missing"; bad = 1 }
+    { difference = $1 - $2; if (difference < 0) difference = -difference
+      size = $1 < 0 ? -$1 : $1
+      # Written so that a NaN fails too.
+      if (!(difference <= tolerance * size)) { print "row " NR ": " $1 " and " $2; bad = 1 } }
+    END { exit bad || NR == 0 }' || fail "column $3 of $1 and $2 differs by more than $4"
+}
+
+# equal_models DIRECTORY DIRECTORY: every exported tensor to the bit.
+equal_models() {
+  local file files
+  files=$(cd "$1" && find . -name '*.safetensors')
+  [ -n "$files" ] || fail "$1 holds no safetensors"
+  for file in $files; do cmp "$1/$file" "$2/$file"; done
+}
+
+# until_true SECONDS command...: waits for something another process does.
+until_true() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$end" ] || fail "not within its time: $*"
+    sleep 0.05
+  done
+}

@@ -1,0 +1,247 @@
+#!/usr/bin/env bash
+# Rubbish in: one message for the whole job, the right exit code on every rank, no hang.
+# quick
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+train=("$facet" train "${model[@]}" "${data[@]}" --num_train_epochs 1 --output_dir "$work/out")
+
+# A copy of the tiny models and data to spoil.
+spoil() {
+  rm -rf "$work/spoilt"
+  cp -r "$tiny" "$work/spoilt"
+  cd "$work/spoilt"
+}
+spoilt=("$facet" train --lm_model_name_or_path "$work/spoilt/lm" --vision_model_name_or_path "$work/spoilt/clip" --threads 1
+  --data_path "$work/spoilt/data" --dataset_names llava llava_dial coco_caption --num_train_epochs 1 --output_dir "$work/out")
+
+# Errors of set-up: without mpirun, and on 3 ranks.
+refused_everywhere() {
+  local ranks code=$1 text=$2
+  shift 2
+  for ranks in 0 3; do
+    refused "$code" "$ranks" "$text" "$@"
+    once "EXIT code=$code "
+  done
+}
+
+unknown_option() { refused_everywhere 64 'unknown option --learnin_rate; did you mean --learning_rate?' "${train[@]}" --learnin_rate 1; }
+
+unknown_command() {
+  run 64 0 "$facet" trian
+  once 'usage: '
+}
+
+wrong_type() {
+  refused_everywhere 64 '--max_seq_len: ' "${train[@]}" --max_seq_len long
+  refused 64 0 '--vis_proj: ' "${train[@]}" --vis_proj linear
+  refused 64 0 '--max_bad_steps: ' "${train[@]}" --max_bad_steps 0
+  refused 64 0 '--seed: ' "${train[@]}" --seed 1.5
+  refused 64 0 '--learning_rate: ' "${train[@]}" --learning_rate nan
+}
+
+several_mistakes() {
+  refused_everywhere 64 '5 mistakes' "${train[@]}" --sead 3 --max_num_image_per_sample many --adam_betas 0.9 --dataset_samples 1 2 --precisoin bf16
+  once 'did you mean --seed?'
+  once '--max_num_image_per_sample: '
+  once '--adam_betas takes two values'
+  once '--dataset_samples has 2 values for 3 data sets'
+  once 'did you mean --precision?'
+}
+
+mistakes_in_config_file() {
+  printf 'lerning_rate = 1\nmax_seq_len = short\nno value here\n' >"$work/bad.cfg"
+  refused 64 0 "$work/bad.cfg:1: " "${train[@]}" --config "$work/bad.cfg"
+  once 'did you mean --learning_rate?'
+  once 'no value here'
+  once 'max_seq_len: '
+  refused 64 0 "$work/none.cfg" "${train[@]}" --config "$work/none.cfg"
+}
+
+not_built_yet() {
+  refused_everywhere 78 'not built yet' "${train[@]}" --zero_stage 2 --precision bf16 --enable_tensorboard --save_interval 5
+  once '--zero_stage 2'
+  once '--precision bf16'
+  once '--enable_tensorboard'
+  once '--save_interval 5'
+  # Data sets too, beside those that are built.
+  refused 78 0 'not built yet' "$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava aokvqa ocr_vqa --output_dir "$work/out"
+  once '--dataset_names aokvqa'
+  once '--dataset_names ocr_vqa'
+}
+
+reference_line=(--lm_model_name_or_path Llama-2-7b-hf --vision_model_name_or_path clip-vit-large-patch14 --vis_proj perceiver
+  --learning_rate 1e-3 --learning_rate_pretraining_components 1e-5 --weight_decay 0.01 --num_train_epochs 6
+  --per_device_train_batch_size 2 --gradient_accumulation_steps 4 --num_warmup_steps 0.03 --lr_scheduler_type cosine --lang_lora_dim 16
+  --lang_lora_module_name model.layers. --only_optimize_lora --dataset_names llava coco_caption --dataset_samples all all
+  --output_dir ./output/)
+
+# The launch line of the original: every word is understood; what is left are the three choices that are not built.
+reference_launch_line() {
+  refused 78 2 'not built yet' "$facet" train "${reference_line[@]}" --zero_stage 2 --precision bf16 --enable_tensorboard
+  [ "$(grep -c '^  --' "$output")" = 3 ]
+  never 'mistake'
+  # Without these three it trains, on models of the same names.
+  mkdir "$work/launch"
+  cd "$work/launch"
+  ln -s "$tiny/lm" Llama-2-7b-hf
+  ln -s "$tiny/clip" clip-vit-large-patch14
+  ln -s "$tiny/data" data
+  run 0 2 "$facet" train "${reference_line[@]}" --zero_stage 0 --precision fp32 --threads 1 --max_steps 2 --num_workers 0
+  [ "$(rows output/loss_log.csv)" = 2 ]
+}
+
+missing_paths() {
+  refused_everywhere 66 "$work/no_lm" "$facet" train --lm_model_name_or_path "$work/no_lm" --vision_model_name_or_path "$work/no_clip" \
+    --data_path "$work/no_data" --output_dir "$work/out"
+  once "$work/no_clip"
+  once "$work/no_data"
+  spoil
+  rm lm/tokenizer.model
+  refused 66 0 "$work/spoilt/lm/tokenizer.model" "${spoilt[@]}"
+  spoil
+  rm clip/model.safetensors
+  refused 66 0 "$work/spoilt/clip" "${spoilt[@]}"
+  spoil
+  rm data/coco_caption/dataset.json
+  refused 66 0 'data set coco_caption: not found:' "${spoilt[@]}"
+}
+
+config_contradicts_tensors() {
+  spoil
+  sed -i 's/"intermediate_size": *352/"intermediate_size": 360/' lm/config.json
+  refused_everywhere 78 'layers.0.mlp.gate_proj.weight' "${spoilt[@]}"
+  refused 78 0 'layers.0.mlp.gate_proj.weight' "${spoilt[@]}" --dry_run
+  spoil
+  sed -i 's/"num_hidden_layers": *3/"num_hidden_layers": 4/' clip/config.json
+  refused 78 0 'layers.3.self_attn.q_proj.weight' "${spoilt[@]}"
+  spoil
+  sed -i 's/"num_attention_heads": *4/"num_attention_heads": 5/' lm/config.json
+  refused 78 0 'num_attention_heads' "${spoilt[@]}"
+  spoil
+  sed -i 's/"hidden_act": *"silu"/"hidden_act": "relu"/' lm/config.json
+  refused 78 0 'relu' "${spoilt[@]}"
+}
+
+bad_config_json() {
+  spoil
+  echo '{"hidden_size": 128,' >lm/config.json
+  refused_everywhere 78 "$work/spoilt/lm/config.json" "${spoilt[@]}"
+  spoil
+  sed -i 's/"hidden_size": *128/"hidden_size": "wide"/' clip/config.json
+  refused 78 0 "$work/spoilt/clip/config.json" "${spoilt[@]}"
+}
+
+spoilt_safetensors() {
+  local file
+  for file in lm/model.safetensors clip/model.safetensors; do
+    spoil
+    truncate -s -1000 "$file"
+    refused_everywhere 65 "$work/spoilt/$file" "${spoilt[@]}"
+    refused 65 0 "$work/spoilt/$file" "${spoilt[@]}" --dry_run
+    spoil
+    : >"$file"
+    refused 65 0 "$work/spoilt/$file" "${spoilt[@]}"
+    spoil
+    head -c 5000 /dev/urandom >"$file"
+    refused 65 0 "$work/spoilt/$file" "${spoilt[@]}"
+  done
+}
+
+narrow_perceiver() {
+  spoil
+  sed -i 's/"hidden_size": *128/"hidden_size": 96/' lm/config.json
+  refused_everywhere 78 'multiple of 128' "${spoilt[@]}" --vis_proj perceiver
+}
+
+unwritable_output() {
+  : >"$work/file"
+  refused_everywhere 74 "$work/file/out" "${train[@]:0:${#train[@]}-1}" "$work/file/out"
+}
+
+# A full disk, played by a limit on the size of files: the export of the language model does not fit.
+full_disk() {
+  local ranks limited=(bash -c "trap '' XFSZ; ulimit -f 2048; exec \"\$0\" \"\$@\"")
+  for ranks in 0 2; do
+    PMIX_MCA_gds=hash OMPI_MCA_btl=self,tcp refused 74 "$ranks" 'lang_decoder/model.safetensors' "${limited[@]}" "${train[@]}" --max_steps 2
+    [ "$(rows "$work/out/loss_log.csv")" = 2 ]
+    # Nothing that looks like a model is left.
+    [ -z "$(find "$work/out" -name 'epoch-*')" ]
+    rm -rf "$work/out"
+  done
+}
+
+malformed_annotations() {
+  spoil
+  truncate -s -100 data/llava/detail_23k.json
+  refused_everywhere 65 "$work/spoilt/data/llava/detail_23k.json" "${spoilt[@]}"
+  spoil
+  echo '{"no_images": []}' >data/coco_caption/dataset.json
+  refused 65 0 "$work/spoilt/data/coco_caption/dataset.json" "${spoilt[@]}"
+}
+
+empty_data_set() {
+  spoil
+  echo '[]' >data/llava/conversation_58k.json
+  refused_everywhere 65 'data set llava_dial' "${spoilt[@]}"
+}
+
+# Records without an answer have nothing to learn from.
+no_labels() {
+  local ranks
+  spoil
+  sed -i '/"from": "gpt"/{n;s/"value": "[^"]*"/"value": ""/}' data/llava/conversation_58k.json
+  local silent=("$facet" train --lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 1 --data_path "$work/spoilt/data"
+    --dataset_names llava_dial --num_train_epochs 1 --output_dir "$work/out")
+  refused_everywhere 65 'bad sample in data set llava_dial' "${silent[@]}"
+  for ranks in 1 3; do refused 65 "$ranks" 'max_bad_fraction' "${silent[@]}" --bad_samples skip --max_bad_fraction 0.2; done
+}
+
+missing_images() {
+  local ranks
+  spoil
+  rm data/coco/train2017/*
+  for ranks in 0 3; do refused 66 "$ranks" '--bad_samples skip' "${spoilt[@]}" --data_train_split_ratio 1; done
+  # Skipped samples leave the others; the lists name each one.
+  rm -rf "$work/out"
+  for ranks in 1 3; do
+    run 0 "$ranks" "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
+    [ "$(cat "$work/out"/bad_samples.rank-*.jsonl | grep -c 'train2017')" -ge 10 ]
+    rm -rf "$work/out"
+  done
+  refused 65 2 'max_bad_fraction' "${spoilt[@]}" --bad_samples skip --max_bad_fraction 0.1 --data_train_split_ratio 1
+  rm -rf "$work/out"
+}
+
+contradicting_options() {
+  refused_everywhere 78 '--only_optimize_lora freezes what --unfreeze would train' "${train[@]}" --only_optimize_lora --lang_lora_dim 4 --unfreeze lang_decoder.
+  refused 78 0 'lang_lora_module_name nowhere' "${train[@]}" --lang_lora_dim 4 --lang_lora_module_name nowhere
+  refused 78 0 'no.such.parameter: no parameter' "${train[@]}" --unfreeze no.such.parameter
+  refused 78 0 '--image_size' "${train[@]}" --image_size 50
+}
+
+no_finite_gradient() {
+  refused 87 2 '--max_bad_steps' "${train[@]}" --max_bad_steps 3 --learning_rate 1e3 --gradient_clipping 0 --unfreeze lang_decoder.
+}
+
+check Rubbish.UnknownOption unknown_option
+check Rubbish.UnknownCommand unknown_command
+check Rubbish.WrongType wrong_type
+check Rubbish.SeveralMistakesInOneReport several_mistakes
+check Rubbish.MistakesInConfigFile mistakes_in_config_file
+check Rubbish.NotBuiltYetInOneReport not_built_yet
+check Rubbish.ReferenceLaunchLine reference_launch_line
+check Rubbish.MissingPaths missing_paths
+check Rubbish.ConfigContradictsTensors config_contradicts_tensors
+check Rubbish.BadConfigJson bad_config_json
+check Rubbish.SpoiltSafetensors spoilt_safetensors
+check Rubbish.NarrowPerceiver narrow_perceiver
+check Rubbish.UnwritableOutput unwritable_output
+check Rubbish.FullDisk full_disk
+check Rubbish.MalformedAnnotations malformed_annotations
+check Rubbish.EmptyDataSet empty_data_set
+check Rubbish.NoLabels no_labels
+check Rubbish.MissingImages missing_images
+check Rubbish.ContradictingOptions contradicting_options
+check Rubbish.NoFiniteGradient no_finite_gradient
+finish
