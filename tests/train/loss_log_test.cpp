@@ -1,0 +1,109 @@
+// The loss log: version, columns, and numbers that read back as they were.
+#include "train/loss_log.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace facet {
+namespace {
+
+std::vector<std::vector<std::string>> rows_of(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::vector<std::string>> rows;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream stream(line);
+    rows.emplace_back();
+    for (std::string cell; std::getline(stream, cell, ',');) rows.back().push_back(cell);
+  }
+  return rows;
+}
+
+class LossLogTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = ::testing::TempDir() + "facet_loss_log";
+    std::filesystem::remove_all(directory_);
+    std::filesystem::create_directories(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+  std::string directory_;
+};
+
+TEST_F(LossLogTest, ExactValuesComeBack) {
+  StepReport report;
+  report.step = 7;
+  report.epoch = 2;
+  report.micro_batches = 3;
+  report.samples = 11;
+  report.tokens = 4097;
+  report.labelled_tokens = 97;
+  report.loss = 0.1 + 0.2;
+  report.grad_norm = 1.0 / 3;
+  report.clip_factor = std::nextafter(1.0, 0.0);
+  report.skipped = true;
+  report.learning_rates = {1e-3 / 7, 5e-324};
+  report.seconds = 0.125;
+  report.datasets = {{2.5, 4}, {0, 0}};
+  {
+    LossLog log(directory_, {"decay", "no_decay"}, {"llava", "coco_caption"});
+    log.append(report);
+  }
+  const auto rows = rows_of(directory_ + "/loss_log.csv");
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0][0], "# facet loss log v1");
+  const std::vector<std::string> header = {"step",
+                                           "epoch",
+                                           "micro_batches",
+                                           "samples",
+                                           "tokens",
+                                           "labelled_tokens",
+                                           "loss",
+                                           "grad_norm",
+                                           "clip_factor",
+                                           "loss_scale",
+                                           "skipped",
+                                           "lr_decay",
+                                           "lr_no_decay",
+                                           "seconds",
+                                           "loss_llava",
+                                           "loss_coco_caption",
+                                           "labelled_tokens_llava",
+                                           "labelled_tokens_coco_caption"};
+  EXPECT_EQ(rows[1], header);
+  ASSERT_EQ(rows[2].size(), header.size());
+  const double expected[] = {
+      7, 2, 3,        11,     4097,  97,    0.1 + 0.2, 1.0 / 3, std::nextafter(1.0, 0.0),
+      1, 1, 1e-3 / 7, 5e-324, 0.125, 0.625, 0,         4,       0};
+  for (size_t i = 0; i < header.size(); ++i)
+    EXPECT_EQ(std::strtod(rows[2][i].c_str(), nullptr), expected[i]) << header[i];
+}
+
+TEST_F(LossLogTest, EarlierLogIsKept) {
+  std::ofstream(directory_ + "/eval_log.csv") << "old";
+  EvalLog log(directory_, {"replay"});
+  EXPECT_EQ(rows_of(directory_ + "/eval_log.csv.previous")[0][0], "old");
+  EvalReport report;
+  report.datasets = {{3, 2}};
+  log.append(report);  // flushed at once: read while it is open
+  const auto rows = rows_of(directory_ + "/eval_log.csv");
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[2].size(), rows[1].size());
+  EXPECT_EQ(rows[2][6], "1.5");
+}
+
+TEST_F(LossLogTest, UnwritablePlaceIsAnError) {
+  try {
+    LossLog log(directory_ + "/nowhere", {}, {});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kIo);
+  }
+}
+
+}  // namespace
+}  // namespace facet
