@@ -30,20 +30,20 @@ namespace {
 
 VlmConfig bench_config(bool mmca) {
   VlmConfig config;
-  config.vision = {.hidden_size = 256,
-                   .intermediate_size = 1024,
-                   .num_hidden_layers = 4,
-                   .num_attention_heads = 4,
-                   .image_size = 112,
-                   .patch_size = 14};
-  config.lm = {.hidden_size = 512,
-               .intermediate_size = 1408,
-               .num_hidden_layers = 8,
-               .num_attention_heads = 8,
-               .num_key_value_heads = 8,
-               .head_dim = 64,
-               .vocab_size = 8000,
-               .max_position_embeddings = 1024};
+  config.vision.hidden_size = 256;
+  config.vision.intermediate_size = 1024;
+  config.vision.num_hidden_layers = 4;
+  config.vision.num_attention_heads = 4;
+  config.vision.image_size = 112;
+  config.vision.patch_size = 14;
+  config.lm.hidden_size = 512;
+  config.lm.intermediate_size = 1408;
+  config.lm.num_hidden_layers = 8;
+  config.lm.num_attention_heads = 8;
+  config.lm.num_key_value_heads = 8;
+  config.lm.head_dim = 64;
+  config.lm.vocab_size = 8000;
+  config.lm.max_position_embeddings = 1024;
   config.image_size = 112;
   config.mmca = mmca;
   return config;
