@@ -1,0 +1,199 @@
+// What one training step promises: how losses are averaged, what a skipped step leaves alone.
+#include "train/train_step.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "comm/session.h"
+#include "optim/partition.h"
+#include "tests/model/language_rig.h"
+
+namespace facet {
+namespace {
+
+using language_rig::add_sample;
+using language_rig::kImage;
+
+// Hands out what the test put in.
+class ScriptedSource : public BatchSource {
+ public:
+  std::vector<std::vector<MicroBatch>> steps;
+
+  int64_t steps_per_epoch() const override { return static_cast<int64_t>(steps.size()); }
+  std::span<const MicroBatch> fetch_step(int64_t, int64_t step) override {
+    if (failing) fail(ExitCode::kBadData, "record 7 is unreadable");
+    return steps[static_cast<size_t>(step)];
+  }
+  int64_t num_evaluation_micro_batches() const override { return 0; }
+  const MicroBatch& fetch_evaluation(int64_t) override { return steps[0][0]; }
+  std::span<const int64_t> bad_samples_of_last_fetch() const override { return bad; }
+
+  bool failing = false;
+  std::vector<int64_t> bad;
+};
+
+// A small model with its engine; every rig starts from the same parameters.
+struct StepRig {
+  explicit StepRig(LossAverage average = LossAverage::kGlobal)
+      : world(MPI_COMM_WORLD),
+        model(language_rig::small_config(), table),
+        schedule(ScheduleType::kLinear, 0, 100, 2e-3) {
+    table.set_trained("", true);
+    table.allocate(partition_padding(world.size()));
+    table.allocate_gradients();
+    for (Param& param : table.params()) {
+      if (param.init == Init::kNone) param.init = Init::kNormal002;
+      ParamTable::draw(param, 3);
+    }
+    GroupOptions groups;
+    groups.learning_rate = 2e-3;
+    engine.emplace(table, make_param_groups(table, groups), world, ops, EngineOptions{});
+    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
+                           nullptr, 1, average});
+  }
+  // Loss and labels of a micro-batch as the model itself says.
+  LossSums measured(const MicroBatch& batch) {
+    LossSums sums;
+    Context context{ops, arena, hooks};
+    model.evaluate(context, batch, sums);
+    return sums;
+  }
+  std::vector<float> values() const {
+    std::vector<float> all;
+    for (const ParamUnit& unit : table.units()) {
+      const float* begin = unit.trained_values.f32();
+      all.insert(all.end(), begin, begin + unit.trained_values.numel());
+    }
+    return all;
+  }
+
+  Communicator world;
+  ParamTable table;
+  VisionLanguageModel model;
+  CpuBackend ops{1};
+  Arena arena{"activations", int64_t{64} << 20};
+  UnitHooks hooks;
+  LrSchedule schedule;
+  ScriptedSource source;
+  std::optional<Engine> engine;
+  std::optional<TrainStep> step;
+};
+
+MicroBatch long_sample() {
+  MicroBatch batch;
+  add_sample(batch, language_rig::small_config(), {1, 7, kImage, 3, 12, 5, 9, 9, 2}, 3, "long");
+  return batch;
+}
+MicroBatch short_sample() {
+  MicroBatch batch;
+  add_sample(batch, language_rig::small_config(), {1, 8, 31, 2}, 3, "short");
+  return batch;
+}
+MicroBatch both_samples() {
+  MicroBatch batch;
+  add_sample(batch, language_rig::small_config(), {1, 7, kImage, 3, 12, 5, 9, 9, 2}, 3, "long");
+  add_sample(batch, language_rig::small_config(), {1, 8, 31, 2}, 3, "short");
+  return batch;
+}
+MicroBatch unlabelled_sample() {
+  MicroBatch batch;
+  add_sample(batch, language_rig::small_config(), {1, 8, 31, 2}, 4, "none");
+  return batch;
+}
+
+TEST(TrainStep, GlobalAverageDoesNotSeeTheCutIntoMicroBatches) {
+  StepRig whole, cut;
+  whole.source.steps = {{both_samples()}};
+  cut.source.steps = {{long_sample(), short_sample()}};
+  const StepReport a = whole.step->run(0, 0);
+  const StepReport b = cut.step->run(0, 0);
+  EXPECT_EQ(a.labelled_tokens, 7 * whole.world.size());
+  EXPECT_EQ(b.labelled_tokens, a.labelled_tokens);
+  EXPECT_EQ(b.micro_batches, 2);
+  EXPECT_EQ(a.tokens, (9 + 4 + 4) * whole.world.size());  // S = 5: an image is 4 tokens more
+  EXPECT_NEAR(a.loss, b.loss, 1e-6);
+  EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-5 * a.grad_norm);
+
+  StepRig fresh;
+  const LossSums sums = fresh.measured(both_samples());
+  EXPECT_NEAR(a.loss, sums.total_loss() / 7, 1e-6);
+}
+
+TEST(TrainStep, MicroBatchAverageIsTheMeanOfMeans) {
+  StepRig rig(LossAverage::kMicroBatch), fresh;
+  rig.source.steps = {{long_sample(), short_sample()}};
+  const StepReport report = rig.step->run(0, 0);
+  const double mean_of_means = (fresh.measured(long_sample()).total_loss() / 6 +
+                                fresh.measured(short_sample()).total_loss() / 1) /
+                               2;
+  EXPECT_NEAR(report.loss, mean_of_means, 1e-6);
+}
+
+TEST(TrainStep, MicroBatchWithoutLabelsAddsZeroAndIsCounted) {
+  StepRig with, without;
+  with.source.steps = {{long_sample(), unlabelled_sample()}};
+  without.source.steps = {{long_sample()}};
+  const StepReport a = with.step->run(0, 0);
+  const StepReport b = without.step->run(0, 0);
+  EXPECT_EQ(a.loss, b.loss);
+  EXPECT_EQ(a.grad_norm, b.grad_norm);
+  EXPECT_EQ(a.unlabelled_micro_batches, with.world.size());
+  EXPECT_EQ(b.unlabelled_micro_batches, 0);
+
+  StepRig nothing(LossAverage::kMicroBatch);
+  nothing.source.steps = {{unlabelled_sample()}};
+  const StepReport c = nothing.step->run(0, 0);
+  EXPECT_EQ(c.loss, 0);
+  EXPECT_EQ(c.grad_norm, 0);
+  EXPECT_FALSE(c.skipped);
+}
+
+TEST(TrainStep, NonFiniteGradientLeavesEverythingAlone) {
+  StepRig rig, calm;
+  MicroBatch poisoned = long_sample();
+  poisoned.pixels[0] = std::numeric_limits<float>::quiet_NaN();
+  rig.source.steps = {{long_sample()}, {poisoned}, {short_sample()}};
+  calm.source.steps = {{long_sample()}, {short_sample()}};
+
+  rig.step->run(0, 0);
+  const std::vector<float> before = rig.values();
+  const StepReport skipped = rig.step->run(0, 1);
+  EXPECT_TRUE(skipped.skipped);
+  EXPECT_NE(skipped.first_bad_parameter, "");
+  EXPECT_EQ(rig.values(), before);
+  EXPECT_EQ(rig.engine->optimizer_steps(), 1);
+
+  // The next step is what it would have been without the bad one: rate, moments and all.
+  const StepReport after = rig.step->run(0, 2);
+  calm.step->run(0, 0);
+  const StepReport expected = calm.step->run(0, 1);
+  EXPECT_FALSE(after.skipped);
+  EXPECT_EQ(after.learning_rates, expected.learning_rates);
+  EXPECT_EQ(after.loss, expected.loss);
+  EXPECT_EQ(rig.values(), calm.values());
+}
+
+TEST(TrainStep, UnusableDataFailsBeforeAnythingChanges) {
+  StepRig rig;
+  rig.source.steps = {{long_sample()}};
+  rig.source.failing = true;
+  const std::vector<float> before = rig.values();
+  EXPECT_THROW(rig.step->run(0, 0), CollectiveError);
+  EXPECT_EQ(rig.values(), before);
+  EXPECT_EQ(rig.engine->optimizer_steps(), 0);
+}
+
+TEST(TrainStep, LossFallsOnARepeatedBatch) {
+  StepRig rig;
+  rig.source.steps = {{both_samples()}};
+  const double first = rig.step->run(0, 0).loss;
+  double last = first;
+  for (int i = 0; i < 20; ++i) last = rig.step->run(0, 0).loss;
+  EXPECT_LT(last, 0.8 * first);
+}
+
+}  // namespace
+}  // namespace facet
