@@ -217,9 +217,7 @@ Options parse_options(Command command, const std::vector<std::string>& words) {
   if (const auto config = line.extract("config"); !config.empty()) {
     if (config.mapped().size() == 1) {
       const std::string& path = config.mapped()[0];
-      Assignments file = read_config_file(command, path, mistakes);
-      for (const auto& [name, values] : line) file.erase(name);
-      apply(file, path + ": ", options, mistakes);
+      apply(read_config_file(command, path, mistakes), path + ": ", options, mistakes);
     } else {
       mistakes.usage.push_back("--config takes one file");
     }

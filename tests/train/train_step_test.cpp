@@ -45,7 +45,8 @@ struct StepRig {
     table.allocate(partition_padding(world.size()));
     table.allocate_gradients();
     for (Param& param : table.params()) {
-      if (param.init == Init::kNone) param.init = Init::kNormal002;
+      if (param.init == Init::kNone)
+        param.init = param.role == ParamRole::kNormWeight ? Init::kOne : Init::kNormal002;
       ParamTable::draw(param, 3);
     }
     GroupOptions groups;
