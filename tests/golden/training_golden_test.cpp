@@ -31,10 +31,10 @@ TEST(GoldenTraining, AdamWMatchesTransformersOver20Steps) {
   ops.fill(m, 0);
   ops.fill(v, 0);
   AdamWStep step;
-  step.weight_decay = static_cast<float>(description.at("weight_decay").as_double());
+  step.weight_decay = description.at("weight_decay").as_double();
   for (int64_t t = 0; t < steps; ++t) {
     set("adamw gradient " + std::to_string(t), g);
-    step.learning_rate = static_cast<float>(1e-2 * static_cast<double>(1 + t % 3));
+    step.learning_rate = 1e-2 * static_cast<double>(1 + t % 3);
     step.t = t + 1;
     ops.adamw_step(p, m, v, g, step);
     const std::vector<float> row(expected.begin() + t * count, expected.begin() + (t + 1) * count);
