@@ -32,7 +32,8 @@ check() {
   echo "[ RUN      ] $name"
   (
     set -eE
-    trap 'echo "FAILED at line $LINENO of $0: $BASH_COMMAND"' ERR
+    trap 'echo "FAILED at line $LINENO of $0: $BASH_COMMAND" >&2' ERR
+    trap 'jobs -p | xargs -r kill -KILL 2>/dev/null' EXIT # what a failed case left running
     "$@"
   ) >"$work/case.log" 2>&1
   code=$?
@@ -105,6 +106,10 @@ same_columns() {
   for name in "$@"; do
     diff <(column "$a" "$name") <(column "$b" "$name") || fail "column $name of $a and $b differs"
   done
+}
+
+different_columns() {
+  if diff -q <(column "$1" "$3") <(column "$2" "$3"); then fail "column $3 of $1 and $2 is the same"; fi
 }
 
 # close_columns FILE FILE NAME TOLERANCE: relative, row by row, and as many rows.

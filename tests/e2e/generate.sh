@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Answers of `facet generate`: CSV out of JSON, several images and rounds, draws that a seed repeats.
+# quick
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+# A model that has learnt a little, so that answers are not empty.
+"$facet" train "${model[@]}" "${data[@]}" --unfreeze vis_encoder. lang_decoder. --learning_rate 2e-3 --num_train_epochs 8 \
+  --enable_mmca_attention --output_dir "$work/run" >"$work/train.txt" 2>&1 || { tail "$work/train.txt"; exit 1; }
+trained=(--lm_model_name_or_path "$work/run/epoch-8/lang_decoder" --vision_model_name_or_path "$work/run/epoch-8/vis_encoder" --threads 1
+  --enable_mmca_attention)
+ln -s "$tiny/data/eval/images" "$work/images"
+cd "$work" || exit 1
+mapfile -t images < <(ls images | head -n 3)
+cat >tests.json <<END
+{
+  "one": [["What do you see?", "images/${images[0]}"]],
+  "comma, \"quote\"": [["Look:\nwhat is \"this\", and where?", "images/${images[1]}"], ["And its colour?"], ["Compare.", "images/${images[0]} images/${images[2]}"]],
+  "text only": [["How are you?"]],
+  "empty path": [["What do you see?", ""]]
+}
+END
+
+# generate NAME option...: NAME.csv on as many ranks as $ranks says.
+ranks=0
+generate() {
+  local name=$1 length=(--max_new_tokens 12)
+  shift
+  if [[ " $* " = *' --max_new_tokens '* ]]; then length=(); fi
+  run 0 "$ranks" "$facet" generate "${trained[@]}" "${length[@]}" --input tests.json --output "$name.csv" "$@"
+}
+
+# fields FILE: records as RFC 4180 reads them, one field a line (newlines inside shown as |), "--" behind each record.
+fields() {
+  awk 'BEGIN { RS = "\001" }
+    { n = length($0); field = ""; quoted = 0
+      for (i = 1; i <= n; ++i) {
+        c = substr($0, i, 1)
+        if (quoted) {
+          if (c != "\"") field = field (c == "\n" ? "|" : c)
+          else if (substr($0, i + 1, 1) == "\"") { field = field "\""; ++i }
+          else quoted = 0
+        } else if (c == "\"") quoted = 1
+        else if (c == "," || c == "\n") { print field; field = ""; if (c == "\n") print "--" }
+        else field = field c
+      } }' "$1"
+}
+
+csv() {
+  generate greedy
+  fields greedy.csv | awk '$0 == "--" { at = 0; next } ++at != 4' >questions.txt
+  cat >expected.txt <<END
+test_name
+image_path
+question
+one
+images/${images[0]}
+What do you see?
+comma, "quote"
+images/${images[1]}
+Look:|what is "this", and where?
+comma, "quote"
+
+And its colour?
+comma, "quote"
+images/${images[0]} images/${images[2]}
+Compare.
+text only
+
+How are you?
+empty path
+
+What do you see?
+END
+  diff expected.txt questions.txt
+  [ "$(fields greedy.csv | grep -cx -- '--')" = 7 ]
+  # The first answer is made of the words of the captions it was trained on.
+  fields greedy.csv | sed -n 9p | grep -qE '[a-z]{3,}'
+}
+
+greedy_is_determined() {
+  generate again
+  cmp greedy.csv again.csv
+  generate seeded --seed 99
+  cmp greedy.csv seeded.csv
+}
+
+ranks_share_the_tests() {
+  ranks=3 generate shared
+  cmp greedy.csv shared.csv
+  ranks=2 generate drawn_2 --temperature 1 --seed 3
+  generate drawn_1 --temperature 1 --seed 3
+  cmp drawn_1.csv drawn_2.csv
+}
+
+# 12 tokens of six answers at a high temperature: equal by chance never.
+seed_decides_draws() {
+  generate hot_1 --temperature 3 --seed 1
+  generate hot_1_again --temperature 3 --seed 1
+  cmp hot_1.csv hot_1_again.csv
+  generate hot_2 --temperature 3 --seed 2
+  if cmp -s hot_1.csv hot_2.csv; then fail 'the seed changes nothing'; fi
+  if cmp -s hot_1.csv greedy.csv; then fail 'nothing was drawn'; fi
+}
+
+# Choosing among one token is greedy, whatever the temperature.
+top_k_and_top_p() {
+  generate top_k --temperature 3 --top_k 1
+  cmp greedy.csv top_k.csv
+  generate top_p --temperature 3 --top_p 0.000001
+  cmp greedy.csv top_p.csv
+  generate both --temperature 0.7 --top_k 5 --top_p 0.9
+  refused 78 0 '--top_k and --top_p choose among draws' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --top_k 5
+}
+
+# Other pictures for the same questions change at least one of some hundred draws.
+images_matter() {
+  local name
+  sed "s#images/${images[0]}#images/${images[2]}#g; s#images/${images[1]}#images/${images[0]}#g" tests.json >other_images.json
+  for name in tests other_images; do
+    run 0 0 "$facet" generate "${trained[@]}" --input "$name.json" --output "$name.csv" --temperature 2 --max_new_tokens 60
+  done
+  if diff -q <(fields tests.csv | grep -v images/) <(fields other_images.csv | grep -v images/); then fail 'images change no answer'; fi
+}
+
+limits() {
+  generate short --max_new_tokens 1
+  if cmp -s short.csv greedy.csv; then fail '--max_new_tokens changes nothing'; fi
+  generate no_room --max_seq_len 8
+  once 'are empty'
+}
+
+rubbish() {
+  local count
+  for count in 0 3; do
+    echo '{"a": [["Q?", "images/none.jpg"]], "b": [["Q?"]]}' >missing.json
+    refused 66 "$count" 'images/none.jpg' "$facet" generate "${trained[@]}" --input missing.json --output x.csv
+    echo '{"a": [["Q?", "images/'"${images[0]}"'", 3]]}' >long.json
+    refused 65 "$count" 'long.json' "$facet" generate "${trained[@]}" --input long.json --output x.csv
+  done
+  echo 'not an image' >images.jpg
+  echo '{"a": [["Q?", "images.jpg"]]}' >text.json
+  refused 65 0 'images.jpg' "$facet" generate "${trained[@]}" --input text.json --output x.csv
+  refused 66 0 'no_such.json' "$facet" generate "${trained[@]}" --input no_such.json --output x.csv
+  echo '{}' >empty.json
+  refused 65 0 'empty.json' "$facet" generate "${trained[@]}" --input empty.json --output x.csv
+  refused 74 0 'text.json/x.csv' "$facet" generate "${trained[@]}" --input tests.json --output text.json/x.csv
+  refused 64 0 '--input is missing' "$facet" generate "${trained[@]}" --output x.csv
+  refused 64 0 'is not an option of facet generate, but of facet train' "$facet" generate "${trained[@]}" --input tests.json --output x.csv \
+    --learning_rate 1
+  [ ! -e x.csv ]
+}
+
+check Generate.CsvOfAllRounds csv
+check Generate.GreedyIsDetermined greedy_is_determined
+check Generate.RanksShareTheTests ranks_share_the_tests
+check Generate.SeedDecidesDraws seed_decides_draws
+check Generate.TopKAndTopP top_k_and_top_p
+check Generate.ImagesMatter images_matter
+check Generate.Limits limits
+check Generate.Rubbish rubbish
+finish

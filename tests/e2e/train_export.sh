@@ -1,0 +1,217 @@
+#!/usr/bin/env bash
+# A run from start to export, what can be done with the export, and how runs keep out of each other's way and end.
+# quick
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3)
+exported() { # options that name an export instead of the tiny models
+  echo "--lm_model_name_or_path $1/lang_decoder --vision_model_name_or_path $1/vis_encoder --threads 1"
+}
+
+# value TEXT: what stands behind the last "TEXT=" of the last run's output.
+value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
+
+# One run of every kind of parameter: LoRA that is fused at export, the vit projection, MMCA.
+kind=(--vis_proj vit --enable_mmca_attention)
+one_run() {
+  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3
+  once 'EXIT code=0 reason=done step=16'
+  once "exported $work/run/epoch-1"
+  once "exported $work/run/epoch-2"
+  grep -q '^trained: [1-9][0-9]* elements, frozen: [1-9]' "$output"
+  grep -q '^step=3, skipped=0, lr=\[.*\], mom=\[.*\], loss=' "$output"
+  [ "$(grep -c '^eval: step=' "$output")" = 3 ]
+  local file
+  for file in lang_decoder/{config.json,model.safetensors,tokenizer.model} vis_encoder/{config.json,model.safetensors,preprocessor_config.json} \
+    projection.safetensors; do
+    [ -s "$work/run/epoch-2/$file" ]
+  done
+  [ -z "$(find "$work/run" -name '*partial*')" ]
+}
+
+last() { column "$@" | tail -n 1; }
+close_values() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; exit !((d < 0 ? -d : d) <= t * a) }' || fail "$1 and $2 differ"; }
+
+# Fusing LoRA rounds the weights once: 1e-5 of the loss.
+evaluation_of_the_export() {
+  local ranks
+  for ranks in 0 3; do
+    # shellcheck disable=SC2046
+    run 0 "$ranks" "$facet" evaluate $(exported "$work/run/epoch-2") "${data[@]}" "${kind[@]}"
+    close_values "$(last "$work/run/eval_log.csv" loss)" "$(value loss)" 1e-5
+    [ "$(value labelled_tokens)" = "$(last "$work/run/eval_log.csv" labelled_tokens)" ]
+  done
+}
+
+# Training goes on where the export stands: the first evaluation is the last one of the run before.
+training_from_the_export() {
+  # shellcheck disable=SC2046
+  run 0 2 "$facet" train $(exported "$work/run/epoch-2") "${data[@]}" "${kind[@]}" --max_steps 4 --output_dir "$work/second"
+  once "projection and lang_embed from $work/run/epoch-2/projection.safetensors"
+  close_values "$(last "$work/run/eval_log.csv" loss)" "$(column "$work/second/eval_log.csv" loss | head -n 1)" 1e-5
+  # What was exported untouched comes out untouched.
+  cmp "$work/run/epoch-2/lang_decoder/tokenizer.model" "$work/second/epoch-1/lang_decoder/tokenizer.model"
+  cmp "$work/run/epoch-2/vis_encoder/preprocessor_config.json" "$work/second/epoch-1/vis_encoder/preprocessor_config.json"
+}
+
+# The projection of another kind is an error, not a fresh start.
+export_of_another_kind() {
+  # shellcheck disable=SC2046
+  refused 78 0 'missing: projection.query ' "$facet" train $(exported "$work/run/epoch-2") "${data[@]}" --vis_proj perceiver --max_steps 4 \
+    --output_dir "$work/other"
+}
+
+frozen_stays() {
+  run 0 1 "${train[@]}" --max_steps 2 --output_dir "$work/frozen" --weight_decay 0.1
+  cmp <(tail -c 1000000 "$tiny/clip/model.safetensors") <(tail -c 1000000 "$work/frozen/epoch-1/vis_encoder/model.safetensors")
+  run 0 1 "${train[@]}" --max_steps 2 --output_dir "$work/frozen" --unfreeze vis_encoder.
+  if cmp -s <(tail -c 1000000 "$tiny/clip/model.safetensors") <(tail -c 1000000 "$work/frozen/epoch-1/vis_encoder/model.safetensors"); then
+    fail 'unfrozen weights did not move'
+  fi
+}
+
+learns() {
+  run 0 2 "${train[@]}" --num_train_epochs 12 --unfreeze vis_encoder. lang_decoder. --output_dir "$work/learns"
+  awk -v a="$(column "$work/learns/eval_log.csv" loss | head -n 1)" -v b="$(last "$work/learns/eval_log.csv" loss)" 'BEGIN { exit !(b < a / 2) }'
+}
+
+loss_log() {
+  local log=$work/run/loss_log.csv
+  [ "$(head -n 1 "$log")" = '# facet loss log v1' ]
+  sed -n 2p "$log" | grep -qE '^step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,loss_scale,skipped(,lr_[a-z_]+)+,seconds,loss_llava,loss_llava_dial,loss_coco_caption,labelled_tokens_llava,labelled_tokens_llava_dial,labelled_tokens_coco_caption$'
+  [ "$(column "$log" step | tr '\n' ' ')" = "$(seq -s ' ' 16) " ]
+  [ "$(column "$log" epoch | sort -n | uniq -c | tr -s ' \n' ' ')" = ' 8 1 8 2 ' ]
+  # The rate of every step by the formula of the cosine schedule, in full precision.
+  column "$log" lr_decay | awk '{ pi = atan2(0, -1); d = $1 / (2e-3 * 0.5 * (1 + cos(pi * (NR - 1) / 16))) - 1; if (!(d * d < 1e-28)) bad = 1 } END { exit bad }'
+  # The loss is the mean over the data sets' labelled tokens; clipping follows the norm.
+  awk -F, 'NR == 2 { for (i = 1; i <= NF; ++i) at[$i] = i }
+    NR > 2 { n = sum = 0; split("llava llava_dial coco_caption", sets, " ")
+      for (s in sets) { n += $at["labelled_tokens_" sets[s]]; sum += $at["loss_" sets[s]] * $at["labelled_tokens_" sets[s]] }
+      if (n != $at["labelled_tokens"]) { print "labelled tokens", n; bad = 1 }
+      d = sum / n / $at["loss"] - 1; if (!(d * d < 1e-12)) { print "loss", sum / n, $at["loss"]; bad = 1 }
+      norm = $at["grad_norm"] + 1e-6; c = $at["clip_factor"] * (norm > 1 ? norm : 1) - 1; if (!(c * c < 1e-18)) { print "clip", NR; bad = 1 } }
+    END { exit bad || NR != 18 }' "$log"
+  [ "$(head -n 1 "$work/run/eval_log.csv")" = '# facet eval log v1' ]
+  [ "$(column "$work/run/eval_log.csv" step | tr '\n' ' ')" = '0 8 16 ' ]
+  [ "$(column "$work/run/eval_log.csv" epoch | tr '\n' ' ')" = '0 1 2 ' ]
+}
+
+loss_curve() {
+  head -c 200 "$work/run/loss_curve.svg" | grep -q '<svg'
+  grep -q '</svg>' "$work/run/loss_curve.svg"
+}
+
+dry_run() {
+  run 0 0 "${train[@]}" "${kind[@]}" --dry_run --output_dir "$work/dry"
+  once 'data set llava: '
+  once 'data set llava_dial: '
+  once 'data set coco_caption: '
+  once 'memory of each rank'
+  once 'trained: '
+  once '96 steps, '
+  [ ! -e "$work/dry" ]
+  # No weights are written or read, so no output directory is asked for either.
+  run 0 0 "${train[@]}" --dry_run
+}
+
+# The options of a run, as it wrote them, make the same run; the command line beats the file.
+config_file() {
+  run 0 1 "${train[@]}" --max_steps 4 --output_dir "$work/written" --unfreeze lang_decoder.model.layers.0. lang_decoder.model.layers.1.
+  run 0 1 "$facet" train --config "$work/written/options.cfg" --output_dir "$work/read"
+  diff <(grep -v '^output_dir' "$work/written/options.cfg") <(grep -v '^output_dir' "$work/read/options.cfg")
+  equal_models "$work/written/epoch-1" "$work/read/epoch-1"
+  printf '# a comment\nmax_steps = 3\n\nseed = 5\nlearning_rate =\n' >"$work/three.cfg"
+  run 0 1 "${train[@]}" --config "$work/three.cfg" --output_dir "$work/read"
+  [ "$(rows "$work/read/loss_log.csv")" = 3 ]
+  grep -qx 'seed = 5' "$work/read/options.cfg"
+  run 0 1 "${train[@]}" --config "$work/three.cfg" --max_steps 2 --output_dir "$work/read"
+  [ "$(rows "$work/read/loss_log.csv")" = 2 ]
+}
+
+# start_long RANKS: a run of many steps in the background; returns when its log has rows.
+start_long() {
+  rm -rf "$work/long"
+  (exec timeout -k 5 "$time_limit" mpirun -n "$1" --oversubscribe "${train[@]}" --num_train_epochs 1000000 --output_dir "$work/long") \
+    >"$work/long.txt" 2>&1 </dev/null &
+  long=$!
+  until_true 60 has_rows
+}
+has_rows() { [ -e "$work/long/loss_log.csv" ] && [ "$(wc -l <"$work/long/loss_log.csv")" -gt 4 ]; }
+holder() { sed -nE 's/^host .* pid ([0-9]+) job .*/\1/p' "$work/long/run.lock"; }
+
+# The run ends within a minute, and does not say that all is well. The code is mpirun's own affair.
+end_of_long() {
+  local code=0 begin=$SECONDS
+  wait "$long" || code=$?
+  if [ "$code" = 0 ] || [ $((SECONDS - begin)) -ge 60 ]; then
+    tail "$work/long.txt"
+    fail "the run ended with $code after $((SECONDS - begin)) s"
+  fi
+}
+
+second_run_is_refused() {
+  local pid
+  start_long 2
+  pid=$(holder)
+  kill -0 "$pid"
+  refused 78 1 "is in use by another run (host $(hostname) pid $pid job none)" "${train[@]}" --output_dir "$work/long" --max_steps 1
+  refused 78 2 "pid $pid" "${train[@]}" --output_dir "$work/long/../long" --max_steps 1
+  # A run of its own beside it goes its way, and the first is not disturbed.
+  run 0 1 "${train[@]}" --output_dir "$work/beside" --max_steps 1
+  kill -0 "$pid"
+  # Rank 0 dies without a chance to clean up; its lock is taken over.
+  kill -KILL "$pid"
+  end_of_long
+  [ "$(holder)" = "$pid" ]
+  run 0 2 "${train[@]}" --output_dir "$work/long" --max_steps 1
+  once "pid $pid job none); taking over"
+  [ ! -s "$work/long/run.lock" ]
+}
+
+# The ranks of the long run, rank 0 (the holder of the lock) left out.
+other_ranks() {
+  local pid
+  for pid in $(pgrep -f -- "--output_dir $work/long"); do
+    if [ "$(readlink "/proc/$pid/exe" || true)" = "$facet" ] && [ "$pid" != "$(holder)" ]; then echo "$pid"; fi
+  done
+}
+
+killed_rank() {
+  start_long 3
+  [ "$(other_ranks | wc -l)" = 2 ]
+  kill -KILL "$(other_ranks | sed -n 1p)"
+  end_of_long
+  until_true 10 no_ranks
+}
+no_ranks() { [ -z "$(other_ranks)" ]; }
+
+# SIGTERM to a rank, and to mpirun as a batch system does.
+terminated_rank() {
+  start_long 2
+  kill -TERM "$(other_ranks | sed -n 1p)"
+  end_of_long
+  until_true 10 no_ranks
+}
+terminated_job() {
+  start_long 2
+  kill -TERM "$long"
+  end_of_long
+  until_true 10 no_ranks
+}
+
+check Run.TrainEvaluateExport one_run
+check Run.LossLog loss_log
+check Run.LossCurve loss_curve
+check Run.EvaluationOfTheExport evaluation_of_the_export
+check Run.TrainingFromTheExport training_from_the_export
+check Run.ExportOfAnotherKind export_of_another_kind
+check Run.FrozenStays frozen_stays
+check Run.Learns learns
+check Run.DryRun dry_run
+check Run.ConfigFile config_file
+check Run.SecondRunIsRefusedStaleLockTakenOver second_run_is_refused
+check Run.KilledRankEndsTheJob killed_rank
+check Run.TerminatedRankEndsTheJob terminated_rank
+check Run.TerminatedJobEnds terminated_job
+finish
