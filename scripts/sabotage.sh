@@ -7,7 +7,7 @@
 #   file: the file to break
 #   old: the text to replace (must occur exactly once in the file)
 #   new: what to put there
-#   test: NAME of build/tests/test_NAME and a --gtest_filter, or a script under tests/e2e
+#   test: NAME of build/tests/test_NAME and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
@@ -42,7 +42,10 @@ run_test() {
   case $name in
     *.sh)
       make -C "$copy" -j"$(nproc)" all build/make_tiny >"$copy/make.log" 2>&1 || return 99
-      (cd "$copy" && BUILD=build timeout 600 bash "$name" >test.log 2>&1)
+      (cd "$copy" && ONLY=$filter BUILD=build timeout 600 bash "$name" >test.log 2>&1)
+      local code=$?
+      grep -q '^\[ RUN ' "$copy/test.log" || { echo "  no case of $name matches $filter"; return 98; }
+      return $code
       ;;
     *)
       make -C "$copy" -j"$(nproc)" "build/tests/test_$name" >"$copy/make.log" 2>&1 || return 99
