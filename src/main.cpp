@@ -39,7 +39,11 @@ int main(int argc, char** argv) {
   const std::optional<Command> command = command_from_name(name);
   const bool help = std::find(words.begin(), words.end(), "--help") != words.end();
   if (name == "--version") return fmt::print("{}\n", version_text()), 0;
-  if (!command) return fmt::print("{}", usage_text()), name == "--help" ? 0 : 64;
+  if (!command) {
+    if (name == "--help") return fmt::print("{}", usage_text()), 0;
+    fmt::print(stderr, "error: there is no command {}\n{}", name, usage_text());
+    return static_cast<int>(ExitCode::kUsage);
+  }
   if (help) return fmt::print("{}", help_text(*command)), 0;
   words.erase(words.begin());
 

@@ -22,18 +22,26 @@ Lead lead_of(uint8_t byte) {
 
 }  // namespace
 
+size_t utf8_length(std::string_view text) {
+  if (text.empty()) return 0;
+  const Lead lead = lead_of(static_cast<uint8_t>(text[0]));
+  const auto length = static_cast<size_t>(1 + lead.continuation);
+  if (length > text.size()) return 0;
+  uint32_t code = lead.bits;
+  for (size_t i = 1; i < length; ++i) {
+    const uint8_t byte = static_cast<uint8_t>(text[i]);
+    if ((byte & 0xC0) != 0x80) return 0;
+    code = code << 6 | (byte & 0x3Fu);
+  }
+  if (code < lead.smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return 0;
+  return length;
+}
+
 bool is_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const Lead lead = lead_of(static_cast<uint8_t>(text[at++]));
-    if (lead.continuation < 0 || text.size() - at < static_cast<size_t>(lead.continuation))
-      return false;
-    uint32_t code = lead.bits;
-    for (int i = 0; i < lead.continuation; ++i) {
-      const uint8_t byte = static_cast<uint8_t>(text[at++]);
-      if ((byte & 0xC0) != 0x80) return false;
-      code = code << 6 | (byte & 0x3Fu);
-    }
-    if (code < lead.smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return false;
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
   }
   return true;
 }

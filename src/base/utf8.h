@@ -1,9 +1,13 @@
 // UTF-8.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 namespace facet {
+
+// Bytes of the character that the text begins with; 0 where it does not begin with one.
+size_t utf8_length(std::string_view text);
 
 // Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).
 bool is_utf8(std::string_view text);

@@ -2,25 +2,31 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <numeric>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace facet {
 
 namespace {
 
-std::string json_string(const std::string& text) {
+// A byte that is not UTF-8, from the name of a file say, is written as the character of its number.
+std::string json_string(std::string_view text) {
   std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\')
-      quoted += {'\\', c};
-    else if (static_cast<unsigned char>(c) < 0x20)
-      quoted += fmt::format("\\u{:04x}", static_cast<int>(c));
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    const auto byte = static_cast<unsigned char>(text[0]);
+    if (byte == '"' || byte == '\\')
+      quoted += {'\\', text[0]};
+    else if (byte < 0x20 || length == 0)
+      quoted += fmt::format("\\u{:04x}", static_cast<int>(byte));
     else
-      quoted += c;
+      quoted += text.substr(0, length);
+    text.remove_prefix(std::max<size_t>(length, 1));
   }
   return quoted + '"';
 }
@@ -66,9 +72,9 @@ void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_data
   CHECK(static_cast<double>(bad_in_epoch()) <=
             max_bad_fraction_ * static_cast<double>(samples_per_epoch_),
         ExitCode::kBadData,
-        "{} bad samples in epoch {} are more than --max_bad_fraction {} of its {} samples "
-        "(by data set:{}); they are listed in bad_samples.rank-*.jsonl in the output directory",
-        bad_in_epoch(), epoch, max_bad_fraction_, samples_per_epoch_, counts);
+        "{} bad samples in one pass are more than --max_bad_fraction {} of its {} samples (by data "
+        "set:{}); bad_samples.rank-*.jsonl in the output directory of a training run lists them",
+        bad_in_epoch(), max_bad_fraction_, samples_per_epoch_, counts);
 }
 
 int64_t BadSampleBudget::bad_in_epoch() const {

@@ -42,6 +42,15 @@ void read_channels(const JsonValue& root, std::string_view key, std::array<doubl
   for (int64_t c = 0; c < 3; ++c) out[static_cast<size_t>(c)] = value->at(c).as_double();
 }
 
+// The nearest number of 11 binary digits, ties to even; pixels are far from fp16's largest.
+float rounded_to_fp16(float value) {
+  constexpr int kDigits = 11, kSmallestExponent = -24;
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  const float unit = std::ldexp(1.0f, std::max(exponent - kDigits, kSmallestExponent));
+  return std::nearbyint(value / unit) * unit;
+}
+
 void check_side(const JsonValue& root, int64_t side, const char* key) {
   if (side < 1 || side > kMaxSide)
     root.reject(fmt::format("{} is {}; expected 1..{}", key, side, kMaxSide));
@@ -75,7 +84,8 @@ ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
   return config;
 }
 
-ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size)
+ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size,
+                                   PixelRounding rounding)
     : config_(config) {
   if (image_size > 0) config_.shortest_edge = config_.crop_size = image_size;
   for (size_t c = 0; c < 3; ++c) {
@@ -86,6 +96,7 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
       float value = static_cast<float>(byte);
       if (config_.do_rescale) value = static_cast<float>(byte * config_.rescale_factor);
       if (config_.do_normalize) value = (value - mean) / std;
+      if (rounding == PixelRounding::kFp16) value = rounded_to_fp16(value);
       value_of_byte_[c][static_cast<size_t>(byte)] = value;
     }
   }

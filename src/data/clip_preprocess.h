@@ -26,10 +26,14 @@ struct ClipPreprocessConfig {
 // a crop that isn't square, no crop at all) end in an error.
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
 
+// What the finished pixels are rounded to. fp16 is what --compat visualchat reproduces.
+enum class PixelRounding : uint8_t { kNone, kFp16 };
+
 class ClipPreprocessor {
  public:
   // image_size > 0 (--image_size) replaces both the short side and the crop.
-  explicit ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size = 0);
+  explicit ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size = 0,
+                            PixelRounding rounding = PixelRounding::kNone);
 
   int64_t image_size() const { return config_.crop_size; }  // R
 

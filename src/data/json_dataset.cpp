@@ -48,7 +48,7 @@ JsonDataset::JsonDataset(std::string name, const std::string& data_path,
 void JsonDataset::add_file(const std::string& path, const std::string& array_key) {
   const std::string text = read_file(path, JsonDocument::kDefaultMaxBytes);
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
-  documents_.push_back(JsonDocument::parse(text, path));
+  documents_.push_back(JsonDocument::parse_any_bytes(text, path));
   const JsonValue root = documents_.back().root();
   const JsonValue records = array_key.empty() ? root : root.at(array_key);
   if (!records.is_array()) records.reject("expected an array of records");

@@ -19,7 +19,9 @@ void probe_record(const SampleTable& table, const Dataset& dataset, int64_t reco
     build_checked(builder, dataset.read(record, draws), max_images, sample);
   } catch (const Error& error) {
     if (!means_bad_sample(error)) throw;
-    if (report.bad++ == 0) report.first_reason = error.what();
+    if (report.bad++ > 0) return;
+    report.first_reason = error.what();
+    report.first_code = error.code();
     return;
   }
   report.tokens += static_cast<int64_t>(sample.token_ids.size());
@@ -40,7 +42,7 @@ std::vector<ProbeReport> probe_datasets(const SampleTable& table, const SampleBu
     const int64_t count = std::min(max_records, dataset.num_records());
     for (int64_t i = 0; i < count; ++i)
       probe_record(table, dataset, i * dataset.num_records() / count, builder, max_images, report);
-    CHECK(report.bad < report.records, ExitCode::kBadData,
+    CHECK(report.bad < report.records, report.first_code,
           "data set {}: none of {} records can be used to learn from; the first one: {}",
           report.dataset, report.records, report.first_reason);
   }

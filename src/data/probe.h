@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "data/order.h"
 #include "data/sample_builder.h"
 
@@ -18,10 +19,11 @@ struct ProbeReport {
   int64_t labelled_tokens = 0;
   int64_t images = 0;
   std::string first_reason;  // of the first bad record
+  ExitCode first_code = ExitCode::kOk;
 };
 
 // Prepares up to max_records evenly spaced records of each data set. A data set in which all of
-// them are bad (no answer to learn from, say) is an error that carries the first reason.
+// them are bad (no answer to learn from, say) is an error that carries the first reason and code.
 std::vector<ProbeReport> probe_datasets(const SampleTable& table, const SampleBuilder& builder,
                                         int64_t max_images, int64_t max_records);
 

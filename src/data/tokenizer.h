@@ -27,7 +27,8 @@ class Tokenizer {
 
   // Ids of `text`, without BOS. Special tokens that are spelt out in the text become their ids.
   std::vector<int32_t> encode(std::string_view text) const;
-  // Text of generated ids; special tokens are left out.
+  // Text of generated ids; left out are special tokens, and ids beyond the vocabulary: a model may
+  // have more rows than its tokenizer has tokens.
   std::string decode(std::span<const int32_t> ids) const;
 
   int64_t vocab_size() const;  // V: added tokens included

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/utf8.h"
 #include "io/file.h"
 
 namespace facet {
@@ -120,11 +121,42 @@ std::string printable(std::string_view bytes) {
   return out;
 }
 
+// The parser refuses bytes that are not UTF-8. A foreign byte 0xHH goes through it as the character
+// U+10FFHH, the end of the last private plane, which no text uses.
+std::string hide_foreign_bytes(std::string_view text) {
+  std::string hidden;
+  hidden.reserve(text.size());
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    if (length > 0) {
+      hidden += text.substr(0, length);
+    } else {
+      const auto byte = static_cast<unsigned char>(text[0]);
+      hidden +=
+          {'\xf4', '\x8f', byte < 0xc0 ? '\xbe' : '\xbf', static_cast<char>(0x80 | (byte & 0x3f))};
+    }
+    text.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return hidden;
+}
+
+void restore_foreign_bytes(std::string& text) {
+  for (size_t at = text.find("\xf4\x8f"); at != text.npos; at = text.find("\xf4\x8f", at + 1)) {
+    const auto third = static_cast<unsigned char>(text[at + 2]);
+    if (third < 0xbe) continue;
+    const auto low = static_cast<unsigned char>(text[at + 3]) & 0x3f;
+    text.replace(at, 4, 1, static_cast<char>((third == 0xbe ? 0x80 : 0xc0) | low));
+  }
+}
+
+enum class ForeignBytes : uint8_t { kNone, kHidden };
+
 // Builds a JsonStore from the parser's events. Values wait on `pending_` until the container that
 // holds them is closed, and are then moved side by side.
 class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  StoreBuilder(JsonStore& store, std::string_view text) : store_(store), text_(text) {}
+  StoreBuilder(JsonStore& store, std::string_view text, ForeignBytes foreign)
+      : store_(store), text_(text), foreign_(foreign) {}
 
   bool null() override { return add(JsonKind::kNull, 0, 0); }
   bool boolean(bool flag) override { return add(JsonKind::kBool, 0, flag ? 1 : 0); }
@@ -182,7 +214,8 @@ class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
 
-  bool add_text(const std::string& text) {
+  bool add_text(std::string& text) {
+    if (foreign_ == ForeignBytes::kHidden) restore_foreign_bytes(text);
     CHECK(text.size() <= UINT32_MAX, store_.code, "{}: a string of {} bytes is too long",
           store_.name, text.size());
     const uint64_t begin = store_.text.size();
@@ -235,10 +268,23 @@ class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
 
   JsonStore& store_;
   std::string_view text_;
+  ForeignBytes foreign_;
   std::vector<JsonNode> pending_;
   std::vector<Open> open_;
   std::vector<uint32_t> order_;  // scratch of check_keys
 };
+
+std::unique_ptr<JsonStore> build_store(std::string_view text, const std::string& name,
+                                       ExitCode code, ForeignBytes foreign) {
+  auto store = std::make_unique<JsonStore>();
+  store->name = name;
+  store->code = code;
+  StoreBuilder builder(*store, text, foreign);
+  const bool complete = nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder);
+  ASSERT(complete, "{}: the parser stopped without an error", name);
+  builder.finish();
+  return store;
+}
 
 }  // namespace
 
@@ -356,14 +402,13 @@ JsonDocument JsonDocument::read(const std::string& path, ExitCode code, int64_t 
 }
 
 JsonDocument JsonDocument::parse(std::string_view text, const std::string& name, ExitCode code) {
-  auto store = std::make_unique<JsonStore>();
-  store->name = name;
-  store->code = code;
-  StoreBuilder builder(*store, text);
-  const bool complete = nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &builder);
-  ASSERT(complete, "{}: the parser stopped without an error", name);
-  builder.finish();
-  return JsonDocument(std::move(store));
+  return JsonDocument(build_store(text, name, code, ForeignBytes::kNone));
+}
+
+JsonDocument JsonDocument::parse_any_bytes(const std::string& text, const std::string& name) {
+  if (is_utf8(text)) return parse(text, name);
+  return JsonDocument(
+      build_store(hide_foreign_bytes(text), name, ExitCode::kBadData, ForeignBytes::kHidden));
 }
 
 JsonValue JsonDocument::root() const {

@@ -99,6 +99,9 @@ class JsonDocument {
   // `name` stands for the path in messages.
   static JsonDocument parse(std::string_view text, const std::string& name,
                             ExitCode code = ExitCode::kBadData);
+  // As parse(), but bytes that are not UTF-8 are no error: the strings hold them as they stand in
+  // the text, so that of a file with many records only those are lost that hold such bytes.
+  static JsonDocument parse_any_bytes(const std::string& text, const std::string& name);
   JsonDocument(JsonDocument&&) noexcept;
   JsonDocument& operator=(JsonDocument&&) noexcept;
   ~JsonDocument();

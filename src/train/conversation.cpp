@@ -63,15 +63,29 @@ std::string Conversation::text_of(const std::vector<int32_t>& ids) const {
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
+void Conversation::run_largest_pieces(Context& context, const GenerationTest& test) {
+  const int64_t most = capacity(test);
+  for (size_t round = 0; round < test.rounds.size(); ++round) {
+    MicroBatch prompt = piece(test, round, {}, Pixels::kBlank);
+    const int64_t room = most - spliced_length(prompt, model_.config.image_tokens());
+    if (room < 0) continue;  // is never answered
+    prompt.token_ids.insert(prompt.token_ids.end(), static_cast<size_t>(room),
+                            model_.tokenizer->eos_id());
+    prompt.labels.resize(prompt.token_ids.size(), kIgnoredLabel);
+    prompt.sample_begin.back() = static_cast<int32_t>(prompt.token_ids.size());
+    VisionLanguageModel::Session(*model_.model, context, most).append(prompt);
+  }
+}
+
 std::vector<std::string> Conversation::answers(Context& context, const GenerationTest& test,
-                                               Pixels pixels, const ChooseToken& choose) {
+                                               const ChooseToken& choose) {
   const int64_t most = capacity(test);
   const int32_t eos = model_.tokenizer->eos_id();
   VisionLanguageModel::Session session(*model_.model, context, most);
   std::vector<std::string> answers;
   std::vector<int32_t> unsaid;  // chosen, but not yet in the cache
   for (size_t round = 0; round < test.rounds.size(); ++round) {
-    const MicroBatch prompt = piece(test, round, std::move(unsaid), pixels);
+    const MicroBatch prompt = piece(test, round, std::move(unsaid), Pixels::kFromFiles);
     if (session.length() + spliced_length(prompt, model_.config.image_tokens()) > most) break;
     const std::vector<float>* logits = &session.append(prompt);
     std::vector<int32_t> answer;

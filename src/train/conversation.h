@@ -19,9 +19,6 @@ struct ConversationLimits {
   int64_t max_image_pixels = 0;
 };
 
-// Where a conversation's pixels come from. Measuring memory needs their number only.
-enum class Pixels : uint8_t { kFromFiles, kBlank };
-
 // Chooses the next token of round `round` from its logits (V).
 using ChooseToken = std::function<int32_t(int64_t round, const std::vector<float>& logits)>;
 
@@ -33,10 +30,17 @@ class Conversation {
 
   // The answers of all rounds. A round whose prompt no longer fits into max_seq_len ends the
   // conversation: from there on answers are missing.
-  std::vector<std::string> answers(Context& context, const GenerationTest& test, Pixels pixels,
+  std::vector<std::string> answers(Context& context, const GenerationTest& test,
                                    const ChooseToken& choose);
 
+  // Runs the largest pieces that answers() can come to, whatever the answers: every round's prompt
+  // as the end of a conversation that leaves no room. For measuring; reads no image.
+  void run_largest_pieces(Context& context, const GenerationTest& test);
+
  private:
+  // Where the pixels come from. Measuring needs their number only.
+  enum class Pixels : uint8_t { kFromFiles, kBlank };
+
   MicroBatch piece(const GenerationTest& test, size_t round, std::vector<int32_t> head,
                    Pixels pixels) const;
   int64_t capacity(const GenerationTest& test) const;

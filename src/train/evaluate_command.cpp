@@ -18,6 +18,7 @@ void evaluate_command(Session& session, const Options& options) {
   collectively(world, [&] {
     model = declare_model(options);
     data = open_data(options, *model, world);
+    check_data_sets(options, *data);
     CHECK(data->source->num_evaluation_micro_batches() > 0, ExitCode::kBadData,
           "the evaluation split is empty; --data_train_split_ratio {} leaves it nothing",
           options.data_train_split_ratio);
@@ -30,6 +31,9 @@ void evaluate_command(Session& session, const Options& options) {
   Context context{ops, arena, hooks};
   const EvalReport report = evaluate(*model->model, context, world, *data->source,
                                      static_cast<int64_t>(data->names.size()));
+  collectively(world, [&] { check_bad_fraction(options, *data, report); });
+  if (const std::string bad = bad_samples_text(data->names, report.bad_samples); !bad.empty())
+    warn("bad samples left out: {}", bad);
   for (size_t d = 0; d < data->names.size(); ++d)
     log("{}: loss={}, labelled_tokens={}", data->names[d], report.datasets[d].mean(),
         report.datasets[d].labelled_tokens);

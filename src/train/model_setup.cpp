@@ -53,7 +53,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options) {
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
   }
   setup->preprocessor = std::make_unique<ClipPreprocessor>(
-      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size);
+      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
+      options.visualchat() ? PixelRounding::kFp16 : PixelRounding::kNone);
 
   config.projection = projection_kind(options.vis_proj);
   config.image_size = setup->preprocessor->image_size();

@@ -1,6 +1,6 @@
 // The command line. Options holds every choice of a run with its default; the table of fields in
-// options.cpp gives each one its name, type, range, choices, group and help text, and makes the
-// parser, --help, the checks, the echo of the resolved configuration and --config FILE.
+// option_table.cpp gives each one its name, type, range, choices, group and help text, and makes
+// the parser, --help, the checks, the echo of the resolved configuration and --config FILE.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "data/bad_samples.h"
+#include "data/probe.h"
 
 namespace facet {
 
@@ -58,6 +60,27 @@ int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& d
   if (!options.replay.empty()) return measure_replay(*model.model, *data.source);
   return std::max(measure_training(*model.model, train_limits(options)),
                   measure_evaluation(*model.model, eval_limits(options)));
+}
+
+void check_data_sets(const Options& options, const DataSetup& data) {
+  constexpr int64_t kRecords = 10;  // of each data set
+  if (data.table == nullptr) return;
+  probe_datasets(*data.table, *data.builder, options.max_num_image_per_sample, kRecords);
+}
+
+std::string bad_samples_text(const std::vector<std::string>& names,
+                             const std::vector<int64_t>& counts) {
+  std::string text;
+  for (size_t d = 0; d < counts.size(); ++d)
+    if (counts[d] > 0)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", names[d], counts[d]);
+  return text;
+}
+
+void check_bad_fraction(const Options& options, const DataSetup& data, const EvalReport& report) {
+  if (data.table == nullptr) return;
+  BadSampleBudget(data.names, data.table->num_samples(Split::kEvaluation), options.max_bad_fraction)
+      .charge(0, report.bad_samples);
 }
 
 std::string groups_text(const std::vector<ParamGroup>& groups, const ParamTable& table) {

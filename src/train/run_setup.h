@@ -10,6 +10,7 @@
 #include "train/data_setup.h"
 #include "train/memory_plan.h"
 #include "train/model_setup.h"
+#include "train/step_report.h"
 #include "zero/engine.h"
 
 namespace facet {
@@ -32,6 +33,16 @@ BatchLimits eval_limits(const Options& options);
 
 // The arena that training and the evaluations in between need.
 int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& data);
+
+// Reads a few records of each data set: one that holds nothing to learn from is an error at the
+// start, not after the first evaluation.
+void check_data_sets(const Options& options, const DataSetup& data);
+
+// "llava 3, coco_caption 1": the data sets that have bad samples.
+std::string bad_samples_text(const std::vector<std::string>& names,
+                             const std::vector<int64_t>& counts);
+// Holds what an evaluation left out against --max_bad_fraction.
+void check_bad_fraction(const Options& options, const DataSetup& data, const EvalReport& report);
 
 // The groups as a table: parameters, elements, decay, rate.
 std::string groups_text(const std::vector<ParamGroup>& groups, const ParamTable& table);

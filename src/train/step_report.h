@@ -56,6 +56,7 @@ struct EvalReport {
   double loss = 0;  // per labelled token
   double seconds = 0;
   std::vector<LossOfDataset> datasets;
+  std::vector<int64_t> bad_samples;  // left out, by data set
 };
 
 }  // namespace facet

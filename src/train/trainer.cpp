@@ -51,9 +51,10 @@ class Trainer {
   void log_step(const StepReport& report);
   void stop_if_hopeless(const StepReport& report);
   void write_recording();
-  void evaluate_now(int64_t epochs_done);
+  void evaluate_now();
   void export_epoch(int64_t epoch);
   void draw_curve() const;
+  void tell_what_was_left_out() const;
   bool finished() const { return status_.step >= plan_.total_steps; }
 
   Session& session_;
@@ -77,6 +78,8 @@ class Trainer {
   std::unique_ptr<Console> console_;
   std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run, for the picture
   int64_t bad_steps_in_a_row_ = 0;
+  int64_t last_evaluation_ = -1;          // the step it stood behind
+  int64_t unlabelled_micro_batches_ = 0;  // of the whole run
 };
 
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
@@ -104,6 +107,7 @@ void Trainer::open_model_and_data() {
   model_ = declare_model(options_);
   choose_trained(options_, model_->table);
   data_ = open_data(options_, *model_, world_);
+  check_data_sets(options_, *data_);
   plan_ = plan_steps(options_, *data_->source);
   schedule_.emplace(make_schedule(options_, plan_));
   if (data_->table != nullptr)
@@ -150,13 +154,14 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
-  evaluate_now(0);
+  evaluate_now();
   for (int64_t epoch = 0; epoch < options_.num_train_epochs && !finished(); ++epoch) {
     train_epoch(epoch);
-    if (options_.eval_interval == 0) evaluate_now(epoch + 1);
+    if (options_.eval_interval == 0 || finished()) evaluate_now();
     collectively(world_, [&] { draw_curve(); });
     export_epoch(epoch + 1);
   }
+  tell_what_was_left_out();
 }
 
 void Trainer::train_epoch(int64_t epoch) {
@@ -167,8 +172,7 @@ void Trainer::train_epoch(int64_t epoch) {
     log_step(report);
     write_recording();
     stop_if_hopeless(report);
-    if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0)
-      evaluate_now(epoch);
+    if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
   }
 }
 
@@ -179,6 +183,7 @@ void Trainer::log_step(const StepReport& report) {
   if (report.skipped)
     console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
                                report.step, report.grad_norm, report.first_bad_parameter));
+  unlabelled_micro_batches_ += report.unlabelled_micro_batches;
   console_->show(report);
 }
 
@@ -197,19 +202,24 @@ void Trainer::write_recording() {
   if (recording_->complete() || finished()) recording_->write();
 }
 
-void Trainer::evaluate_now(int64_t epochs_done) {
-  if (data_->source->num_evaluation_micro_batches() == 0) return;
+void Trainer::evaluate_now() {
+  const bool known = last_evaluation_ == status_.step;
+  if (known || data_->source->num_evaluation_micro_batches() == 0) return;
+  last_evaluation_ = status_.step;
   Context context{*ops_, arena_, *engine_};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
                                static_cast<int64_t>(data_->names.size()));
   report.step = status_.step;
-  report.epoch = epochs_done;
+  report.epoch = status_.step / plan_.steps_per_epoch;
+  collectively(world_, [&] { check_bad_fraction(options_, *data_, report); });
   if (world_.rank() != 0) return;
   eval_log_->append(report);
   eval_losses_.push_back({static_cast<double>(report.step), report.loss});
   console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
                              report.step, report.loss, report.samples, report.labelled_tokens,
                              report.seconds));
+  if (const std::string bad = bad_samples_text(data_->names, report.bad_samples); !bad.empty())
+    console_->line(fmt::format("eval: bad samples left out: {}", bad));
 }
 
 void Trainer::export_epoch(int64_t epoch) {
@@ -222,6 +232,20 @@ void Trainer::export_epoch(int64_t epoch) {
 
 void Trainer::draw_curve() const {
   if (world_.rank() == 0) write_loss_curve(options_.output_dir, step_losses_, eval_losses_);
+}
+
+void Trainer::tell_what_was_left_out() const {
+  if (console_ == nullptr) return;
+  if (unlabelled_micro_batches_ > 0)
+    console_->line(fmt::format("micro-batches without a label, which counted as zero: {}",
+                               unlabelled_micro_batches_));
+  if (bad_samples_ == nullptr) return;
+  const std::string bad = bad_samples_text(data_->names, bad_samples_->total_by_dataset());
+  if (!bad.empty())
+    console_->line(
+        fmt::format("bad samples left out in training: {}; {}/bad_samples.rank-*.jsonl "
+                    "lists them",
+                    bad, options_.output_dir));
 }
 
 }  // namespace

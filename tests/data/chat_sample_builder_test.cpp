@@ -133,6 +133,25 @@ TEST_F(ChatSampleBuilderTest, BadFilesAreLeftOutCountedAndListed) {
     EXPECT_NE(list.find(name), std::string::npos) << list;
 }
 
+// The record with bytes that are no UTF-8 is lost, the file is not; nor is the list of bad samples
+// broken by a file name with such bytes.
+TEST_F(ChatSampleBuilderTest, ForeignBytesMakeOneBadSample) {
+  const Datasets datasets = open({{"", "gr\xfc\xdf"}, {"1.jpg", "a cat"}, {"\xff.jpg", "a dog"}});
+  const SampleTable table(datasets, {{}}, 1, 1);
+  const PromptBuilder prompt = this->prompt();
+  const ChatSampleBuilder builder(tokenizer_, prompt, preprocessor_, 1 << 20);
+  LoaderOptions options;
+  options.per_device_train_batch_size = 3;
+  options.bad_samples = BadSamplePolicy::kSkip;
+  options.bad_samples_path = BadSampleList::path_for(root_, 0);
+  Loader loader(table, builder, options);
+  EXPECT_EQ(loader.fetch_step(0, 0)[0].num_images(), 1);
+  EXPECT_EQ(loader.bad_samples_of_last_fetch()[0], 2);
+  const std::string list = read(options.bad_samples_path);
+  EXPECT_NE(list.find("the answer is not valid UTF-8"), std::string::npos) << list;
+  EXPECT_NE(list.find("\\u00ff.jpg"), std::string::npos) << list;
+}
+
 TEST_F(ChatSampleBuilderTest, AnImageAboveTheBoundIsBad) {
   const Datasets datasets = open({{"1.jpg", "a"}});
   const SampleTable table(datasets, {{}}, 1, 1);

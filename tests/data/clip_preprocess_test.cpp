@@ -60,6 +60,25 @@ TEST(ClipPreprocess, ReadsBothFormsOfSizes) {
   EXPECT_FALSE(new_form.do_normalize);
 }
 
+// fp16 values as numpy.float16 gives them.
+TEST(ClipPreprocess, PixelsOfTheOriginalAreRoundedToFp16) {
+  ClipPreprocessConfig config;
+  config.shortest_edge = config.crop_size = 1;
+  config.rescale_factor = 1;
+  config.image_std = {3, 3, 3};
+  config.image_mean = {0, 4, 255};
+  const ClipPreprocessor preprocess(config, 0, PixelRounding::kFp16);
+  float pixels[3] = {};
+  preprocess(RgbImage{1, 1, {1, 1, 254}}, pixels);
+  EXPECT_EQ(pixels[0], 0.333251953125f);
+  EXPECT_EQ(pixels[1], -1.0f);
+  EXPECT_EQ(pixels[2], -0.333251953125f);
+  preprocess(RgbImage{1, 1, {254, 0, 255}}, pixels);
+  EXPECT_EQ(pixels[0], 84.6875f);
+  EXPECT_EQ(pixels[1], -1.3330078125f);
+  EXPECT_EQ(pixels[2], 0.0f);
+}
+
 TEST(ClipPreprocess, OtherArithmeticIsRefused) {
   for (const char* json :
        {R"({"resample": 2})", R"({"do_center_crop": false})",

@@ -52,6 +52,13 @@ TEST(Tokenizer, PlainTextComesBackExactly) {
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
 }
 
+TEST(Tokenizer, IdsWithoutATokenHaveNoText) {
+  const Tokenizer tokenizer(kGoldenDir, PromptStyle::kCorrect);
+  std::vector<int32_t> ids = tokenizer.encode("a red circle");
+  ids.push_back(static_cast<int32_t>(tokenizer.vocab_size()) + 60);
+  EXPECT_EQ(tokenizer.decode(ids), "a red circle");
+}
+
 TEST(Tokenizer, AddedTokensStandBehindTheVocabulary) {
   const JsonDocument golden = JsonDocument::read(kGoldenDir + "/tokens.json");
   const int64_t base = golden.root().at("base_size").as_int();

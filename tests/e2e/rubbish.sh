@@ -29,6 +29,7 @@ unknown_option() { refused_everywhere 64 'unknown option --learnin_rate; did you
 
 unknown_command() {
   run 64 0 "$facet" trian
+  once 'there is no command trian'
   once 'usage: '
 }
 
@@ -193,8 +194,9 @@ no_labels() {
   sed -i '/"from": "gpt"/{n;s/"value": "[^"]*"/"value": ""/}' data/llava/conversation_58k.json
   local silent=("$facet" train --lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 1 --data_path "$work/spoilt/data"
     --dataset_names llava_dial --num_train_epochs 1 --output_dir "$work/out")
-  refused_everywhere 65 'bad sample in data set llava_dial' "${silent[@]}"
-  for ranks in 1 3; do refused 65 "$ranks" 'max_bad_fraction' "${silent[@]}" --bad_samples skip --max_bad_fraction 0.2; done
+  refused_everywhere 65 'data set llava_dial: none of' "${silent[@]}"
+  never 'eval: step=0'
+  for ranks in 1 3; do refused 65 "$ranks" 'data set llava_dial: none of' "${silent[@]}" --bad_samples skip; done
 }
 
 missing_images() {

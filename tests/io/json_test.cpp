@@ -93,6 +93,17 @@ TEST(Json, DepthAndSizeAreLimited) {
   EXPECT_TRUE(mentions(error_of([&] { JsonDocument::read(directory / "none.json"); }), "66: "));
 }
 
+TEST(Json, ForeignBytesCostOnlyTheirStringWhereTheyAreAllowed) {
+  const std::string text =
+      "[{\"a\": \"x\xff\xc3y\x80\"}, \"\xc3\xa4\xf4\x8f\xbd\xbf\", \"\xe6\xbc\"]";
+  const JsonDocument document = JsonDocument::parse_any_bytes(text, "a.json");
+  EXPECT_EQ(document.root().at(int64_t{0}).at("a").as_string(), "x\xff\xc3y\x80");
+  EXPECT_EQ(document.root().at(int64_t{1}).as_string(), "\xc3\xa4\xf4\x8f\xbd\xbf");
+  EXPECT_EQ(document.root().at(int64_t{2}).as_string(), "\xe6\xbc");
+  EXPECT_TRUE(mentions(error_of([] { JsonDocument::parse_any_bytes("\xff[", "a.json"); }),
+                       "not valid JSON"));
+}
+
 TEST(Json, BrokenTextsNameLineAndColumn) {
   EXPECT_TRUE(mentions(error_of([] { parse("{\"a\": 1,\n \"b\": tru}"); }), "line 2, column 10"));
   EXPECT_TRUE(mentions(error_of([] { parse("[\"ab\xff\"]"); }), "line 1, column 5 (byte 4)"));
