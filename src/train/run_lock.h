@@ -14,6 +14,7 @@ class RunLock {
  public:
   // Throws Error(kConfig) that names the holder when the directory is taken, and Error(kIo) when it
   // can't be written.
+  // Also removes what runs that were killed left half-written (NAME.partial-PID).
   explicit RunLock(const std::string& output_dir);
   ~RunLock();
   RunLock(const RunLock&) = delete;

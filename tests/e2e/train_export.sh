@@ -164,9 +164,14 @@ second_run_is_refused() {
   kill -KILL "$pid"
   end_of_long
   [ "$(holder)" = "$pid" ]
+  mkdir -p "$work/long/epoch-9.partial-$pid/lang_decoder"
+  : >"$work/long/notes.partial-text"
   run 0 2 "${train[@]}" --output_dir "$work/long" --max_steps 1
   once "pid $pid job none); taking over"
   [ ! -s "$work/long/run.lock" ]
+  # Its half-written exports are gone, and nothing else.
+  [ ! -e "$work/long/epoch-9.partial-$pid" ]
+  [ -e "$work/long/notes.partial-text" ]
 }
 
 # The ranks of the long run, rank 0 (the holder of the lock) left out.
