@@ -115,7 +115,7 @@ void write_llava(const std::string& directory, int64_t num_scenes, const HeldOut
   for (int64_t i = 0; i < num_scenes; ++i) {
     RandomStream draws(seed, "llava scene", static_cast<uint64_t>(i));
     const int64_t kind = i % 4;  // 0, 1: detail; 2: reasoning; 3: conversation
-    const int num_things = kind == 0 || kind == 3 ? 1 : 2;
+    const int num_things = kind == 2 ? 2 : 1;
     const Scene scene = random_scene(num_things, held_out, draws);
     const std::string image = fmt::format("{:012}.jpg", i);
     write_image(directory + "/coco/train2017/" + image, draw(scene, draws));
@@ -146,8 +146,8 @@ void write_coco_caption(const std::string& directory, int64_t num_scenes, const 
   json.key("images").begin_array();
   for (int64_t i = 0; i < num_scenes; ++i) {
     RandomStream draws(seed, "coco scene", static_cast<uint64_t>(i));
-    const Scene scene = random_scene(1 + static_cast<int>(i % 2), held_out, draws);
-    const std::string image = fmt::format("COCO_train2014_{:012}.{}", i, i % 4 < 3 ? "jpg" : "png");
+    const Scene scene = random_scene(i % 4 == 3 ? 2 : 1, held_out, draws);
+    const std::string image = fmt::format("COCO_train2014_{:012}.{}", i, i % 5 < 4 ? "jpg" : "png");
     write_image(directory + "/coco/2014/" + image, draw(scene, draws));
     sentences.push_back(caption(scene));
     json.begin_object();

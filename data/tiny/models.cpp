@@ -8,6 +8,7 @@
 #include <cmath>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -137,9 +138,10 @@ void write_preprocessor_config(const std::string& directory) {
   json.key("width").value(kImageSize);
   json.end_object();
   json.key("rescale_factor").value(1.0 / 255.0);
-  for (const char* statistic : {"image_mean", "image_std"}) {
+  // The background becomes about zero, so that what is drawn makes the patches' embeddings.
+  for (const auto& [statistic, value] : {std::pair{"image_mean", 0.86}, {"image_std", 0.3}}) {
     json.key(statistic).begin_array();
-    for (int c = 0; c < 3; ++c) json.value(0.5);
+    for (int c = 0; c < 3; ++c) json.value(value);
     json.end_array();
   }
   json.end_object();
@@ -225,7 +227,7 @@ void write_clip(const std::string& directory, uint64_t seed) {
   weights.normal(model + "embeddings.class_embedding", {kWidth}, 0.1);
   weights.normal(model + "embeddings.patch_embedding.weight", {kWidth, 3, kPatchSize, kPatchSize},
                  1 / std::sqrt(3.0 * kPatchSize * kPatchSize));
-  weights.normal(model + "embeddings.position_embedding.weight", {1 + grid * grid, kWidth}, 0.3);
+  weights.normal(model + "embeddings.position_embedding.weight", {1 + grid * grid, kWidth}, 0.8);
   weights.layer_norm(model + "pre_layrnorm");
   weights.layer_norm(model + "post_layernorm");
   for (int64_t layer = 0; layer < kVisionLayers; ++layer) {

@@ -42,7 +42,7 @@ Outline random_outline(const Thing& thing, RandomStream& draws) {
   outline.x = (thing.place % 3 + 0.5) * kCell + between(-jitter, jitter, draws);
   outline.y = (thing.place / 3 + 0.5) * kCell + between(-jitter, jitter, draws);
   outline.radius =
-      kCell * (thing.size == 0 ? between(0.20, 0.25, draws) : between(0.38, 0.46, draws));
+      kCell * (thing.size == 0 ? between(0.26, 0.30, draws) : between(0.40, 0.47, draws));
   return outline;
 }
 
@@ -82,7 +82,7 @@ std::string caption(const Scene& scene) {
 
 RgbImage draw(const Scene& scene, RandomStream& draws) {
   RgbImage image{kImageSide, kImageSide, {}};
-  const auto background = static_cast<uint8_t>(185 + draws.below(71));
+  const auto background = static_cast<uint8_t>(200 + draws.below(56));
   image.pixels.assign(static_cast<size_t>(3 * kImageSide * kImageSide), background);
   for (const Thing& thing : scene) {
     const Outline outline = random_outline(thing, draws);

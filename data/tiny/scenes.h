@@ -19,9 +19,9 @@ inline constexpr std::array<std::string_view, 6> kColors = {"red",    "green", "
 inline constexpr std::array<std::string_view, 4> kShapes = {"circle", "square", "triangle",
                                                             "cross"};
 inline constexpr std::array<std::string_view, 9> kPlaces = {
-    "at the top left",    "at the top",    "at the top right",
-    "at the left",        "in the center", "at the right",
-    "at the bottom left", "at the bottom", "at the bottom right"};
+    "at the top left",    "at the top center",    "at the top right",
+    "at the middle left", "at the middle center", "at the middle right",
+    "at the bottom left", "at the bottom center", "at the bottom right"};
 
 constexpr int64_t kImageSide = 96;  // pixels of a drawn file
 
