@@ -29,4 +29,7 @@ RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t m
 // The same from a file; a file that can't be read is ExitCode::kMissingInput.
 RgbImage load_image(const std::string& path, int64_t max_pixels);
 
+// The content of a PNG file that shows exactly these pixels.
+std::string encode_png(const RgbImage& image);
+
 }  // namespace facet

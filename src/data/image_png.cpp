@@ -107,6 +107,20 @@ class PngReader {
 
 }  // namespace
 
+std::string encode_png(const RgbImage& image) {
+  png_image png{};
+  png.version = PNG_IMAGE_VERSION;
+  png.width = static_cast<png_uint_32>(image.width);
+  png.height = static_cast<png_uint_32>(image.height);
+  png.format = PNG_FORMAT_RGB;
+  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
+  std::string file(bytes, '\0');
+  ASSERT(png_image_write_to_memory(&png, file.data(), &bytes, 0, image.pixels.data(), 0, nullptr),
+         "libpng: {}", png.message);
+  file.resize(bytes);
+  return file;
+}
+
 RgbImage decode_png(std::string_view bytes, const std::string& name, int64_t max_pixels) {
   PngReader reader(bytes);
   CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged PNG: {}", name, reader.message());

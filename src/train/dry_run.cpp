@@ -51,9 +51,10 @@ void dry_run(Session& session, const Options& options) {
       for (const ProbeReport& report : probe_datasets(
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
+    if (world.rank() == 0) write_debug_samples(options, *model, *data);
     print_plan(options, world.size(), *model, *data);
   });
-  log("dry run: nothing was trained or written");
+  log("dry run: nothing was trained");
 }
 
 }  // namespace facet

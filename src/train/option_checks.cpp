@@ -58,6 +58,9 @@ void check_training(const Options& o, Findings& found) {
   }
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
+  found.unless(
+      o.replay.empty() || o.data_debug_path.empty(),
+      "--data_debug_path shows samples of data sets, and --replay has none; leave one out");
   found.unless(o.num_warmup_steps <= 1 || o.num_warmup_steps == std::floor(o.num_warmup_steps),
                fmt::format("--num_warmup_steps {} is neither a share (up to 1) nor a whole number "
                            "of steps",

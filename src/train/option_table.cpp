@@ -136,8 +136,7 @@ void add_data_fields(std::vector<OptionField>& t) {
                     "record the micro-batches of the first N steps in OUT/batches.h5")
                   .in(0, 1 << 20));
   t.push_back(field("data_debug_path", &O::data_debug_path, Group::kData, "t",
-                    "write ten samples as text and images to this directory")
-                  .not_built());
+                    "write the first ten training samples as text and images to this directory"));
 }
 
 void add_step_fields(std::vector<OptionField>& t) {

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
+#include "train/data_debug.h"
 
 namespace facet {
 
@@ -66,6 +67,15 @@ void check_data_sets(const Options& options, const DataSetup& data) {
   constexpr int64_t kRecords = 10;  // of each data set
   if (data.table == nullptr) return;
   probe_datasets(*data.table, *data.builder, options.max_num_image_per_sample, kRecords);
+}
+
+void write_debug_samples(const Options& options, const ModelSetup& model, const DataSetup& data) {
+  constexpr int64_t kSamples = 10;
+  if (options.data_debug_path.empty()) return;
+  write_debug_samples(options.data_debug_path,
+                      {*data.table, *data.builder, *model.tokenizer, *model.preprocessor,
+                       options.max_num_image_per_sample, options.max_image_pixels},
+                      kSamples);
 }
 
 std::string bad_samples_text(const std::vector<std::string>& names,

@@ -38,6 +38,9 @@ int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& d
 // start, not after the first evaluation.
 void check_data_sets(const Options& options, const DataSetup& data);
 
+// With --data_debug_path: see data_debug.h.
+void write_debug_samples(const Options& options, const ModelSetup& model, const DataSetup& data);
+
 // "llava 3, coco_caption 1": the data sets that have bad samples.
 std::string bad_samples_text(const std::vector<std::string>& names,
                              const std::vector<int64_t>& counts);

@@ -108,6 +108,7 @@ void Trainer::open_model_and_data() {
   choose_trained(options_, model_->table);
   data_ = open_data(options_, *model_, world_);
   check_data_sets(options_, *data_);
+  if (world_.rank() == 0) write_debug_samples(options_, *model_, *data_);
   plan_ = plan_steps(options_, *data_->source);
   schedule_.emplace(make_schedule(options_, plan_));
   if (data_->table != nullptr)

@@ -138,7 +138,7 @@ TEST(Options, HelpListsOnlyWhatWorks) {
                             "Optimizer", "--config FILE", "[one of fp32; default fp32]"})
     EXPECT_NE(help.find(there), std::string::npos) << there;
   for (const char* hidden : {"--enable_tensorboard", "--deepspeed_config", "--save_interval",
-                             "ocr_vqa", "bf16", "--local_rank", "--top_k", "--data_debug_path"})
+                             "ocr_vqa", "bf16", "--local_rank", "--top_k"})
     EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
   EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
 }
