@@ -16,6 +16,7 @@ std::unique_ptr<ModelSetup> small_model() {
   auto setup = std::make_unique<ModelSetup>();
   setup->tokenizer = std::make_unique<Tokenizer>("tests/golden/data", PromptStyle::kCorrect);
   setup->config = language_rig::small_config();
+  setup->config.vision.intermediate_size = 4000;  // pictures cost more than text
   setup->config.lm.vocab_size = setup->tokenizer->vocab_size();
   setup->preprocessor =
       std::make_unique<ClipPreprocessor>(ClipPreprocessConfig{}, setup->config.image_size);
