@@ -128,6 +128,4 @@ void Communicator::broadcast(std::string& text, int root) {
   check_mpi(MPI_Bcast(text.data(), static_cast<int>(length), MPI_CHAR, root, comm_), "MPI_Bcast");
 }
 
-void Communicator::barrier() { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
-
 }  // namespace facet

@@ -39,7 +39,6 @@ class Communicator {
 
   void broadcast(Tensor x, int root);
   void broadcast(std::string& text, int root);
-  void barrier();
 
   int64_t elements_sent() const {
     return elements_sent_;

@@ -33,8 +33,6 @@ class Session {
   Communicator& world() { return *world_; }
   int rank() const { return world_->rank(); }
   int size() const { return world_->size(); }
-  int local_rank() const { return local_rank_; }  // among the ranks of this host
-  int local_size() const { return local_size_; }
   const std::string& host() const { return host_; }
 
   // Prints the message with rank and host to stderr and ends the whole job with that exit code.
@@ -43,8 +41,6 @@ class Session {
  private:
   std::unique_ptr<Communicator> world_;
   std::string host_;
-  int local_rank_ = 0;
-  int local_size_ = 1;
 };
 
 // Runs fn on every rank. If it throws an Error (or any std::exception) on one or more, all ranks

@@ -35,8 +35,6 @@ class AtomicFile {
   // Flushes to the disk and gives the file its name.
   void commit();
 
-  int64_t bytes_written() const { return written_; }
-
  private:
   [[noreturn]] void fail_errno(const char* action, int64_t bytes) const;
 
