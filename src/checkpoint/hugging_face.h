@@ -5,7 +5,8 @@
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
 //                       added_tokens.json      -> LlamaForCausalLM, LlamaTokenizer
 //   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
-//   OUT/projection.safetensors                 projection.* and lang_embed.weight
+//   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
+//                                              the choices that no shape shows (model_choices.h)
 // LoRA is fused into the copies (W + alpha/r (R L)'); the values in the ParamTable stay as they
 // are.
 //
@@ -43,9 +44,10 @@ struct PretrainedSources {
 
 // What load_pretrained did, for one line of the log each.
 struct LoadReport {
-  std::string projection_file;     // the one that was read, empty when none
-  int64_t added_token_rows = 0;    // rows of the embeddings that no file brought
-  std::vector<std::string> drawn;  // names of the parameters that were drawn
+  std::string projection_file;                 // the one that was read, empty when none
+  int64_t added_token_rows = 0;                // rows of the embeddings that no file brought
+  std::vector<std::string> drawn;              // names of the parameters that were drawn
+  std::vector<std::string> differing_choices;  // of the export that was read (model_choices.h)
 };
 
 // Compares the directories with the declared parameters, without reading a value. Missing,

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "checkpoint/hugging_face.h"
+#include "checkpoint/model_choices.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -214,7 +215,8 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
                     fused_part(params, kVisionPrefix, config.vis_lora));
   copy_if_there(sources.vision_directory + "/preprocessor_config.json",
                 vision + "/preprocessor_config.json");
-  write_safetensors(directory + "/projection.safetensors", projection_tensors(params));
+  write_safetensors(directory + "/projection.safetensors", projection_tensors(params),
+                    model_choices(config));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "checkpoint/hugging_face.h"
+#include "checkpoint/model_choices.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 
@@ -211,6 +212,9 @@ LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
   const Plan plan(table, config, sources);
   LoadReport report;
   report.projection_file = plan.projection_file();
+  if (!report.projection_file.empty())
+    report.differing_choices =
+        differing_choices(config, SafetensorsFile(report.projection_file).metadata());
   for (const Origin& origin : plan.origins()) {
     Param& param = *table.find(origin.param->name);
     if (origin.source == nullptr) {

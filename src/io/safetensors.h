@@ -94,8 +94,10 @@ struct TensorToWrite {
   std::function<void(int64_t begin, int64_t count, float* out)> read;
 };
 
-// Sorted by name, data aligned to 8 bytes, `__metadata__` {"format": "pt"}, published by rename.
-void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors);
+// Sorted by name, data aligned to 8 bytes, `__metadata__` {"format": "pt"} and what is given,
+// published by rename.
+void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 
 // Bits to value, exact for every pattern (subnormals, infinities, NaN).
 float bf16_to_f32(uint16_t bits);

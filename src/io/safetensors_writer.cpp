@@ -18,11 +18,13 @@ int64_t numel_of(const TensorToWrite& tensor) {
   return n;
 }
 
-std::string header_text(const std::vector<TensorToWrite>& tensors, int64_t& data_bytes) {
+std::string header_text(const std::vector<TensorToWrite>& tensors,
+                        const std::map<std::string, std::string>& metadata, int64_t& data_bytes) {
   JsonWriter writer;
   writer.begin_object();
   writer.key("__metadata__").begin_object();
   writer.key("format").value("pt");
+  for (const auto& [key, value] : metadata) writer.key(key).value(value);
   writer.end_object();
   data_bytes = 0;
   for (const TensorToWrite& tensor : tensors) {
@@ -46,13 +48,14 @@ std::string header_text(const std::vector<TensorToWrite>& tensors, int64_t& data
 
 }  // namespace
 
-void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors) {
+void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata) {
   std::sort(tensors.begin(), tensors.end(),
             [](const TensorToWrite& a, const TensorToWrite& b) { return a.name < b.name; });
   for (size_t i = 1; i < tensors.size(); ++i)
     ASSERT(tensors[i].name != tensors[i - 1].name, "{} is written twice", tensors[i].name);
   int64_t data_bytes = 0;
-  const std::string header = header_text(tensors, data_bytes);
+  const std::string header = header_text(tensors, metadata, data_bytes);
   const auto header_bytes = static_cast<uint64_t>(header.size());
 
   AtomicFile file(path);

@@ -24,7 +24,7 @@ void evaluate_command(Session& session, const Options& options) {
           options.data_train_split_ratio);
     model->table.set_trained("", false);
     model->table.allocate(partition_padding(world.size()));
-    load_weights(options, *model);
+    load_weights_as_trained(options, *model);
     arena.allocate(measure_evaluation(*model->model, eval_limits(options)));
   });
   UnitHooks hooks;

@@ -88,7 +88,7 @@ void Generation::open() {
   model_ = declare_model(options_);
   model_->table.set_trained("", false);
   model_->table.allocate(partition_padding(world_.size()));
-  load_weights(options_, *model_);
+  load_weights_as_trained(options_, *model_);
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,

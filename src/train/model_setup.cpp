@@ -1,5 +1,7 @@
 #include "train/model_setup.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -104,6 +106,13 @@ PretrainedSources sources_of(const Options& options) {
 LoadReport load_weights(const Options& options, ModelSetup& setup) {
   return load_pretrained(setup.table, setup.config, sources_of(options),
                          static_cast<uint64_t>(options.seed));
+}
+
+void load_weights_as_trained(const Options& options, ModelSetup& setup) {
+  const LoadReport report = load_weights(options, setup);
+  CHECK(report.differing_choices.empty(), ExitCode::kConfig,
+        "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
+        fmt::join(report.differing_choices, "\n  "));
 }
 
 void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory) {

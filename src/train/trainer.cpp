@@ -124,6 +124,7 @@ void Trainer::allocate() {
   table.allocate(partition_padding(world_.size()));
   const LoadReport loaded = load_weights(options_, *model_);
   log_line(load_report_text(loaded));
+  for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   table.allocate_gradients();
   arena_.allocate(activation_bytes(options_, *model_, *data_));
   engine_.emplace(table, make_groups(options_, table), world_, *ops_, engine_options(options_));

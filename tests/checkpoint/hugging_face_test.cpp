@@ -316,6 +316,30 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
+TEST(ExportModel, TellsWhatItWasTrainedWith) {
+  Sources sources;
+  sources.config.mmca = true;
+  sources.config.vision_feature_layer = -2;
+  Model model(sources.config);
+  load_pretrained(model.table, model.config, sources.pretrained(), 1);
+  const std::string out = sources.directory / "out";
+  export_model(out, model.table, model.config, sources.exported());
+  const PretrainedSources exported{out + "/lang_decoder", out + "/vis_encoder", ""};
+  const auto choices_of = [&](const VlmConfig& config) {
+    Model again(config);
+    return load_pretrained(again.table, config, exported, 1).differing_choices;
+  };
+  EXPECT_TRUE(choices_of(sources.config).empty());
+  VlmConfig other = sources.config;
+  other.mmca = false;
+  other.vision_feature_layer = -1;
+  const std::vector<std::string> differing = choices_of(other);
+  ASSERT_EQ(differing.size(), 2u);
+  EXPECT_TRUE(mentions(differing[0], "--enable_mmca_attention"));
+  EXPECT_TRUE(mentions(differing[0], "trained with true"));
+  EXPECT_TRUE(mentions(differing[1], "--vision_feature_layer"));
+}
+
 TEST(ExportModel, ATiedHeadKeepsItsOwnTable) {
   Sources sources(
       replaced(kTinyLlama, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
