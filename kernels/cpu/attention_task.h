@@ -52,7 +52,7 @@ class Carver {
   int64_t used_ = 0;
 };
 
-int64_t most_keys(const AttentionPlan& plan);      // of a part, at least 1
+int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
 // The sizes an operator works with; what does not fit together is our bug.
 Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
                    const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale);
