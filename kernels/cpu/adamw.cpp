@@ -6,6 +6,17 @@
 #include "kernels/cpu/parallel.h"
 
 namespace facet {
+namespace {
+
+double sum_of_squares(const float* x, int64_t begin, int64_t end) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = begin; i < end; ++i)
+    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+}  // namespace
 
 void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
                             const AdamWStep& step) {
@@ -43,10 +54,8 @@ GradientStatistics CpuBackend::gradient_statistics(Tensor grad) {
   const int64_t n = grad.numel();
   GradientStatistics statistics;
   // The square of a finite fp32 number is finite in double, so the sum tells whether all are.
-  statistics.sum_squares = sum_blocks(n, [data](int64_t i) {
-    const double g = data[i];
-    return g * g;
-  });
+  statistics.sum_squares =
+      sum_blocks(n, [=](int64_t begin, int64_t end) { return sum_of_squares(data, begin, end); });
   if (std::isfinite(statistics.sum_squares)) return statistics;
   int64_t i = 0;
   while (std::isfinite(data[i])) ++i;

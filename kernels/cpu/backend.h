@@ -91,10 +91,10 @@ class CpuBackend final : public Backend {
   ColumnSums column_sums(int64_t cols);
   // total[c] += sum of column c.
   void add_column_sums(float* total, const Matrix& x);
-  // The sum of value(i), i < n, in blocks of fixed length that are added in order: the same for any
-  // number of threads.
-  template <typename Value>
-  double sum_blocks(int64_t n, const Value& value);
+  // The sum of sum_range(begin, end) over blocks of fixed length in [0, n), added in order: the
+  // same for any number of threads.
+  template <typename SumRange>
+  double sum_blocks(int64_t n, const SumRange& sum_range);
   // At least `floats` floats a thread, 64-byte aligned; thread t has those from t * floats on.
   float* attention_scratch(int64_t floats);
 
@@ -105,18 +105,14 @@ class CpuBackend final : public Backend {
   std::vector<float> attention_scratch_;
 };
 
-template <typename Value>
-double CpuBackend::sum_blocks(int64_t n, const Value& value) {
+template <typename SumRange>
+double CpuBackend::sum_blocks(int64_t n, const SumRange& sum_range) {
   constexpr int64_t kBlock = 4096;
   const int64_t blocks = (n + kBlock - 1) / kBlock;
   block_sums_.resize(static_cast<size_t>(blocks));
   double* sums = block_sums_.data();
-  for_rows(blocks, kBlock, [&](int64_t block) {
-    const int64_t end = std::min(n, (block + 1) * kBlock);
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = block * kBlock; i < end; ++i) sum += value(i);
-    sums[block] = sum;
+  for_rows(blocks, kBlock, [=](int64_t block) {
+    sums[block] = sum_range(block * kBlock, std::min(n, (block + 1) * kBlock));
   });
   double total = 0;
   for (int64_t block = 0; block < blocks; ++block) total += sums[block];

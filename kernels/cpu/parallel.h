@@ -1,5 +1,8 @@
 // How work is cut over threads. All schedules are static, so the same thread does the same part of
 // the same problem; small problems stay on one thread, since waking the others costs microseconds.
+//
+// A sum over pointers that a lambda has captured is not vectorised by g++ 12 (copies of the
+// pointers are, and so are loops without a sum): write it as a function of its own.
 #pragma once
 
 #include <omp.h>

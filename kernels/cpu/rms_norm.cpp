@@ -25,40 +25,56 @@ void CpuBackend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight
   });
 }
 
-// With n = x rstd and g = dy weight: dx = rstd (g - n mean(g n)), dweight = sum over rows of dy n.
+namespace {
+
+struct RowGradient {
+  const float *dy, *x, *weight, *dresidual;
+  float scale;  // 1/rms
+  int64_t cols;
+};
+
+// With n = x rstd and g = dy weight: dx = rstd (g - n mean(g n)).
+void input_gradient(float* dx, const RowGradient& row) {
+  const auto [dy, x, weight, dresidual, scale, cols] = row;
+  float mean = 0;
+#pragma omp simd reduction(+ : mean)
+  for (int64_t c = 0; c < cols; ++c) mean += dy[c] * weight[c] * x[c];
+  mean *= scale / static_cast<float>(cols);
+  if (dresidual) {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c)
+      dx[c] = dresidual[c] + scale * (dy[c] * weight[c] - x[c] * scale * mean);
+  } else {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) dx[c] = scale * (dy[c] * weight[c] - x[c] * scale * mean);
+  }
+}
+
+// dweight += dy n.
+void add_weight_gradient(float* dweight, const RowGradient& row) {
+  const float *dy = row.dy, *x = row.x;
+  const float scale = row.scale;
+#pragma omp simd
+  for (int64_t c = 0; c < row.cols; ++c) dweight[c] += dy[c] * (x[c] * scale);
+}
+
+}  // namespace
+
 void CpuBackend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
                                    Tensor rstd, Tensor dresidual) {
   count_call();
   const Matrix dx_ND(dx), dy_ND(dy), x_ND(x), dresidual_ND(dresidual);
-  const float* weight_D = weight.f32();
-  const float* rstd_N = rstd.f32();
+  const float *weight_D = weight.f32(), *rstd_N = rstd.f32();
   const int64_t cols = x_ND.cols;
   const bool weight_trained = dweight.defined();
   const ColumnSums sums = column_sums(weight_trained ? cols : 0);
   for_row_ranges(x_ND.rows, cols, [&](int64_t thread, int64_t begin, int64_t end) {
-    float* dweight_sum = sums.of_thread(thread);
     for (int64_t r = begin; r < end; ++r) {
-      const float *dyr = dy_ND.row(r), *xr = x_ND.row(r);
-      const float scale = rstd_N[r];
-      float mean = 0;
-#pragma omp simd reduction(+ : mean)
-      for (int64_t c = 0; c < cols; ++c) mean += dyr[c] * weight_D[c] * xr[c];
-      mean *= scale / static_cast<float>(cols);
-      if (weight_trained) {
-#pragma omp simd
-        for (int64_t c = 0; c < cols; ++c) dweight_sum[c] += dyr[c] * (xr[c] * scale);
-      }
-      float* out = dx_ND.row(r);
-      if (dresidual_ND.data) {
-        const float* add = dresidual_ND.row(r);
-#pragma omp simd
-        for (int64_t c = 0; c < cols; ++c)
-          out[c] = add[c] + scale * (dyr[c] * weight_D[c] - xr[c] * scale * mean);
-      } else {
-#pragma omp simd
-        for (int64_t c = 0; c < cols; ++c)
-          out[c] = scale * (dyr[c] * weight_D[c] - xr[c] * scale * mean);
-      }
+      const RowGradient row{dy_ND.row(r), x_ND.row(r),
+                            weight_D,     dresidual_ND.data ? dresidual_ND.row(r) : nullptr,
+                            rstd_N[r],    cols};
+      if (weight_trained) add_weight_gradient(sums.of_thread(thread), row);
+      input_gradient(dx_ND.row(r), row);
     }
   });
   if (weight_trained) sums.add_to(dweight.f32(), 0, cols);

@@ -35,6 +35,13 @@ void add(float* to, const float* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
+double sum_of(const float* x, int64_t begin, int64_t end) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(x[i]);
+  return sum;
+}
+
 int64_t row_bytes(const Tensor& t) { return t.cols() * size_of(t.dtype()); }
 int64_t stride_bytes(const Tensor& t) { return t.row_stride() * size_of(t.dtype()); }
 
@@ -90,7 +97,8 @@ double CpuBackend::sum(Tensor x) {
   count_call();
   ASSERT(x.dense(), "the sum of a tensor with gaps");
   const float* data = x.f32();
-  return sum_blocks(x.numel(), [data](int64_t i) { return static_cast<double>(data[i]); });
+  return sum_blocks(x.numel(),
+                    [=](int64_t begin, int64_t end) { return sum_of(data, begin, end); });
 }
 
 }  // namespace facet
