@@ -25,8 +25,9 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
                      Init::kNone);
   };
   if (!config_.tie_word_embeddings) {
+    // The rows that enter are lang_embed's: no gradient ever reaches this table.
     embed_unit_ = table.begin_unit(kRoot + "embed_tokens");
-    add_embedding();
+    add_embedding()->constant = true;
   }
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     block_units_.push_back(table.begin_unit(kRoot + "layers." + std::to_string(i)));
