@@ -93,8 +93,9 @@ int64_t ParamTable::set_trained(std::string_view name_prefix, bool trained) {
   int64_t matched = 0;
   for (Param& param : params_) {
     if (!std::string_view(param.name).starts_with(name_prefix)) continue;
+    if (param.constant) continue;
     ++matched;
-    param.trained = trained && !param.constant;
+    param.trained = trained;
   }
   return matched;
 }

@@ -43,7 +43,7 @@ struct Param {
   int64_t fan_in = 0;  // for kUniformFanIn
   int unit = 0;
   bool trained = false;
-  bool constant = false;  // never trained whatever --unfreeze says (perceiver pos_embed)
+  bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
   int64_t offset = 0;     // elements from the begin of its unit's trained or frozen buffer
   Tensor value;           // (shape folded to at most 2-D: first dimension, rest)
   Tensor grad;            // the same shape; defined for trained parameters once gradients exist
@@ -77,7 +77,7 @@ class ParamTable {
              int64_t fan_in = 0);
 
   // Sets `trained` of every parameter whose name starts with the prefix (constants excepted).
-  // Returns how many parameters matched, so that a prefix that names nothing can be refused.
+  // Returns how many it has set, so that a prefix that names nothing can be refused.
   int64_t set_trained(std::string_view name_prefix, bool trained);
 
   // Lays out the buffers. Each unit's trained buffer is padded with zeros to a multiple of

@@ -82,7 +82,8 @@ void choose_trained(const Options& options, ParamTable& table) {
                            bool trained) {
     for (const std::string& prefix : prefixes)
       if (table.set_trained(prefix, trained) == 0)
-        wrong += fmt::format("\n  --{} {}: no parameter's name starts so", option, prefix);
+        wrong +=
+            fmt::format("\n  --{} {}: no trainable parameter's name starts so", option, prefix);
   };
   set_all("unfreeze", options.unfreeze, true);
   set_all("freeze", options.freeze, false);

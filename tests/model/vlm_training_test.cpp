@@ -40,6 +40,16 @@ TEST(VlmTraining, TrainsEmbeddingProjectionAndLoraUnlessTold) {
   }
 }
 
+// What enters the decoder are the rows of lang_embed.
+TEST(VlmTraining, TheTokenTableOfTheDecoderIsTrainedOnlyAsATiedHead) {
+  for (const bool tied : {false, true}) {
+    VlmConfig config = small_config();
+    config.lm.tie_word_embeddings = tied;
+    Rig rig(config);
+    EXPECT_EQ(rig.table.find("lang_decoder.model.embed_tokens.weight")->trained, tied);
+  }
+}
+
 TEST(VlmTraining, ALoraThatMatchesNothingIsRefused) {
   VlmConfig config = small_config();
   config.lang_lora = language_rig::lora("model.blocks.");

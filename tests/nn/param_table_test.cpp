@@ -51,7 +51,7 @@ TEST(ParamTable, AConstantStaysFrozen) {
   ParamTable table;
   table.begin_unit("unit");
   table.add("pos_embed", {4}, ParamRole::kWeight, Init::kZero)->constant = true;
-  EXPECT_EQ(table.set_trained("pos", true), 1);
+  EXPECT_EQ(table.set_trained("pos", true), 0);
   EXPECT_FALSE(table.find("pos_embed")->trained);
 }
 
