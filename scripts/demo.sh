@@ -15,7 +15,7 @@ rm -rf "$demo"
 mkdir -p "$demo"
 "$build/make_tiny" --output "$demo/tiny" --seed "$seed"
 
-epochs=5
+epochs=8
 "${MPIRUN:-mpirun}" -n 2 --oversubscribe "$build/facet" train \
   --lm_model_name_or_path "$demo/tiny/lm" --vision_model_name_or_path "$demo/tiny/clip" \
   --data_path "$demo/tiny/data" --dataset_names llava llava_dial coco_caption \
