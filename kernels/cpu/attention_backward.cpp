@@ -188,7 +188,7 @@ void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout
   const int64_t keys = most_keys(plan);
   const int64_t floats = BackwardScratch(Carver(nullptr), keys, shape.width).size;
   float* memory = attention_scratch(floats);
-#pragma omp parallel num_threads(threads_)
+#pragma omp parallel num_threads(threads_) if (worth_threads(q, keys))
   {
     const BackwardScratch scratch(Carver(memory + omp_get_thread_num() * floats), keys,
                                   shape.width);

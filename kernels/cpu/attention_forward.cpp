@@ -203,7 +203,7 @@ void CpuBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Ten
   // Few samples and heads: their query rows are shared out too.
   const int64_t pieces =
       std::max<int64_t>(1, kTasksPerThread * threads_ / (num_samples * kv_heads));
-#pragma omp parallel num_threads(threads_)
+#pragma omp parallel num_threads(threads_) if (worth_threads(q, keys))
   {
     const ForwardScratch scratch(Carver(memory + omp_get_thread_num() * floats), keys, shape.width);
 #pragma omp for collapse(3) schedule(dynamic, 1)

@@ -4,8 +4,13 @@
 
 #include "base/check.h"
 #include "kernels/cpu/backend.h"
+#include "kernels/cpu/parallel.h"
 
 namespace facet::attention {
+
+bool worth_threads(const Tensor& q, int64_t keys) {
+  return 2 * q.numel() * keys >= kParallelProducts;
+}
 
 int64_t most_keys(const AttentionPlan& plan) {
   int64_t most = 1;

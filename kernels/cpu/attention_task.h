@@ -52,6 +52,8 @@ class Carver {
   int64_t used_ = 0;
 };
 
+// Is there enough to do for more than one thread, with up to so many keys a row?
+bool worth_threads(const Tensor& q, int64_t keys);
 int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
 // The sizes an operator works with; what does not fit together is our bug.
 Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cpu/parallel.h"
 
 namespace facet {
 namespace {
@@ -13,6 +14,21 @@ namespace {
 // the sum over them is cut (measured at 1600 x {512..2816}: 131-155 -> 175-200 GFLOP/s a core,
 // within 8 % of the matmul primitive, which would have to be built anew for every number of rows).
 constexpr int64_t kMaxTransposedDepth = 256;
+
+// oneDNN wakes all threads however small the product is. One row by 128 x 128, as in decoding,
+// takes a core 1 us; two threads took 2 ms where another program held the second core.
+class ThreadsFor {
+ public:
+  explicit ThreadsFor(int64_t products) : threads_(omp_get_max_threads()) {
+    if (products < kParallelProducts) omp_set_num_threads(1);
+  }
+  ~ThreadsFor() { omp_set_num_threads(threads_); }
+  ThreadsFor(const ThreadsFor&) = delete;
+  ThreadsFor& operator=(const ThreadsFor&) = delete;
+
+ private:
+  int threads_;
+};
 
 void scale(const Matrix& c, float beta) {
   for (int64_t r = 0; r < c.rows; ++r)
@@ -32,6 +48,7 @@ void gemm(Transpose transpose_a, Transpose transpose_b, float alpha, const Matri
          b.rows, b.cols, b_transposed ? "'" : "", c.rows, c.cols);
   if (c.rows == 0 || c.cols == 0) return;
   if (depth == 0) return scale(c, beta);
+  const ThreadsFor threads(c.rows * c.cols * depth);
   const int64_t step = a_transposed ? kMaxTransposedDepth : depth;
   for (int64_t begin = 0; begin < depth; begin += step) {
     const dnnl_status_t status = dnnl_sgemm(

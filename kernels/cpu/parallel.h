@@ -13,6 +13,7 @@
 namespace facet {
 
 constexpr int64_t kParallelElements = 16384;  // below it one core is done before two have started
+constexpr int64_t kParallelProducts = int64_t{1} << 19;  // the same in multiply-adds
 constexpr int64_t kLineFloats = 16;  // a cache line: threads that share one wait for each other
 
 struct Range {

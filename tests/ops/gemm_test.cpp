@@ -1,5 +1,8 @@
 #include "kernels/cpu/gemm.h"
 
+#include <omp.h>
+
+#include "kernels/cpu/backend.h"
 #include "tests/ops/op_test.h"
 
 namespace facet::op_test {
@@ -34,6 +37,15 @@ TEST(Gemm, NoDepthLeavesBetaTimesTheOutput) {
   EXPECT_EQ(c.values(), Values(6, 2));
   gemm(Transpose::kYes, Transpose::kNo, 1, view(a), view(b), 0, view(d));
   EXPECT_EQ(d.values(), Values(6, 0));
+}
+
+// A small product runs on one thread; what comes after it has all of them again.
+TEST(Gemm, ASmallProductLeavesTheNumberOfThreads) {
+  const CpuBackend ops(3);
+  Matrix a(1, 4, Values(4, 1)), b(4, 2, Values(8, 1)), c(1, 2);
+  gemm(Transpose::kNo, Transpose::kNo, 1, view(a), view(b), 0, view(c));
+  EXPECT_EQ(c.values(), Values(2, 4));
+  EXPECT_EQ(omp_get_max_threads(), 3);
 }
 
 }  // namespace
