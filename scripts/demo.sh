@@ -19,7 +19,7 @@ epochs=8
 "${MPIRUN:-mpirun}" -n 2 --oversubscribe "$build/facet" train \
   --lm_model_name_or_path "$demo/tiny/lm" --vision_model_name_or_path "$demo/tiny/clip" \
   --data_path "$demo/tiny/data" --dataset_names llava llava_dial coco_caption \
-  --unfreeze vis_encoder. lang_decoder. \
+  --unfreeze vis_encoder. lang_decoder. --max_seq_len 512 --steps_per_print 100 \
   --learning_rate 1e-3 --num_warmup_steps 0.05 --per_device_train_batch_size 8 --per_device_eval_batch_size 16 \
   --num_train_epochs "$epochs" --seed "$seed" --output_dir "$run"
 

@@ -87,14 +87,16 @@ void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoi
   svg += "\"/>\n";
 }
 
+// Of the logarithm, as the axis is: a mean of the losses themselves would trail behind a steep
+// fall.
 std::vector<CurvePoint> running_mean(const std::vector<CurvePoint>& points) {
   std::vector<CurvePoint> means;
   const double window = std::clamp(static_cast<double>(points.size()) / 25, 1.0, kMostSmoothing);
   double mean = 0;
   for (const CurvePoint& point : points) {
     const auto seen = static_cast<double>(means.size() + 1);
-    mean += (point.loss - mean) / std::min(seen, window);
-    means.push_back({point.step, mean});
+    mean += (std::log(point.loss) - mean) / std::min(seen, window);
+    means.push_back({point.step, std::exp(mean)});
   }
   return means;
 }
