@@ -38,8 +38,6 @@ int64_t patches_of(const VlmConfig& config) {
   return grid * grid;
 }
 
-Tensor grad_of(const Param* param) { return param->trained ? param->grad : Tensor(); }
-
 bool any_trained(const ParamUnit& unit) {
   return std::any_of(unit.params.begin(), unit.params.end(),
                      [](const Param* param) { return param->trained; });
@@ -238,13 +236,13 @@ void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
   const Tensor dembedded = ctx.arena.tensor({dx.rows(), dx.cols()});
   pre_norm_.backward(ctx, dembedded, dx, embedded_, pre_norm_saved_, Tensor());
   const Tensor dprojected = ctx.arena.tensor({images_ * patches_, config_.hidden_size});
-  Tensor dposition = grad_of(position_embedding_);
+  Tensor dposition = position_embedding_->grad;
   const bool resized = dposition.defined() && dposition.rows() != tokens();
   if (resized) {
     dposition = ctx.arena.tensor({tokens(), config_.hidden_size});
     ctx.ops.fill(dposition, 0);
   }
-  ctx.ops.vision_embed_backward(dprojected, grad_of(class_embedding_), dposition, dembedded);
+  ctx.ops.vision_embed_backward(dprojected, class_embedding_->grad, dposition, dembedded);
   if (resized) position_backward(ctx, dposition);
   if (!patch_embedding_->trained) return;
   const Tensor patches = ctx.arena.tensor({images_ * patches_, patch_embedding_->value.cols()});

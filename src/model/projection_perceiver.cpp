@@ -77,8 +77,6 @@ class PerceiverProjection final : public Projection {
   LayerNorm::Saved norm_q_saved_, norm_kv_saved_, norm_out_saved_;
 };
 
-Tensor grad_of(const Param* param) { return param->trained ? param->grad : Tensor(); }
-
 PackedLinear linear(ParamTable& table, const std::string& path, int64_t outputs, int64_t inputs) {
   return PackedLinear(table, kRoot, {{path, outputs}}, inputs, PackedLinear::Bias::kPresent,
                       LoraConfig(), Init::kNormal002, Init::kZero);
@@ -225,12 +223,12 @@ void PerceiverProjection::keys_backward(Context& ctx, Tensor dfeatures, Tensor d
 
 void PerceiverProjection::key_positions_backward(Context& ctx, Tensor dkey_in) {
   if (patches_ == kPerceiverQueries)
-    return ctx.ops.add_repeated_rows_backward(grad_of(pos_embed_), dkey_in);
+    return ctx.ops.add_repeated_rows_backward(pos_embed_->grad, dkey_in);
   ArenaScope scope(ctx.arena);
   const Tensor dresized = ctx.arena.tensor({patches_, width_});
   ctx.ops.fill(dresized, 0);
   ctx.ops.add_repeated_rows_backward(dresized, dkey_in);
-  ctx.ops.resize_positions_backward_accumulate(grad_of(pos_embed_), dresized);
+  ctx.ops.resize_positions_backward_accumulate(pos_embed_->grad, dresized);
 }
 
 }  // namespace

@@ -195,10 +195,7 @@ void VisionLanguageModel::Impl::embed_backward(Context& ctx, Tensor dtokens, Ten
                                                Tensor source) {
   if (lang_embed->trained) ctx.hooks.before(embed_unit, Phase::kBackward);
   const bool wanted = lang_embed->trained || (dtokens.defined() && dtokens.rows() > 0);
-  if (dx.defined() && wanted) {
-    const Tensor dembed = lang_embed->trained ? lang_embed->grad : Tensor();
-    ctx.ops.splice_backward(dembed, dtokens, dx, source);
-  }
+  if (dx.defined() && wanted) ctx.ops.splice_backward(lang_embed->grad, dtokens, dx, source);
   if (lang_embed->trained) ctx.hooks.after(embed_unit, Phase::kBackward);
   ctx.hooks.gradients_ready(embed_unit);
 }

@@ -15,8 +15,6 @@ bool adjoins(const Param* param, const Param* next) {
          param->value.f32() + param->value.numel() == next->value.f32();
 }
 
-Tensor grad_of(const Param* param) { return param->trained ? param->grad : Tensor(); }
-
 }  // namespace
 
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
@@ -63,10 +61,10 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
     return Tensor(piece.raw(), {run.outputs}, DType::kF32);
   };
   run.weight = joined(head.weight->value);
-  if (grad_of(head.weight).defined()) run.dweight = joined(head.weight->grad);
+  if (head.weight->grad.defined()) run.dweight = joined(head.weight->grad);
   if (head.bias == nullptr) return run;
   run.bias = joined_vector(head.bias->value);
-  if (grad_of(head.bias).defined()) run.dbias = joined_vector(head.bias->grad);
+  if (head.bias->grad.defined()) run.dbias = joined_vector(head.bias->grad);
   return run;
 }
 
@@ -108,7 +106,7 @@ void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
     if (part.right == nullptr) continue;
     ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
     const Tensor u = saved.u[next_u++];
-    const Tensor dright = grad_of(part.right), dleft = grad_of(part.left);
+    const Tensor dright = part.right->grad, dleft = part.left->grad;
     if (!dx.defined() && !dright.defined() && !dleft.defined()) continue;
     ArenaScope scope(ctx.arena);
     const Tensor du = ctx.arena.tensor({x.rows(), u.cols()});

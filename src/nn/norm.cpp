@@ -1,10 +1,6 @@
 #include "nn/norm.h"
 
 namespace facet {
-namespace {
-Tensor grad_of(const Param* param) { return param->trained ? param->grad : Tensor(); }
-}  // namespace
-
 LayerNorm::LayerNorm(ParamTable& table, const std::string& name, int64_t width, float eps,
                      Init weight_init, Init bias_init)
     : weight_(table.add(name + ".weight", {width}, ParamRole::kNormWeight, weight_init)),
@@ -23,8 +19,8 @@ void LayerNorm::forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const {
 
 void LayerNorm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                          Tensor dresidual) const {
-  ctx.ops.layer_norm_backward(dx, grad_of(weight_), grad_of(bias_), dy, x, weight_->value,
-                              saved.mean, saved.rstd, dresidual);
+  ctx.ops.layer_norm_backward(dx, weight_->grad, bias_->grad, dy, x, weight_->value, saved.mean,
+                              saved.rstd, dresidual);
 }
 
 bool LayerNorm::any_trained() const { return weight_->trained || bias_->trained; }
@@ -45,7 +41,7 @@ void RmsNorm::forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const {
 
 void RmsNorm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                        Tensor dresidual) const {
-  ctx.ops.rms_norm_backward(dx, grad_of(weight_), dy, x, weight_->value, saved.rstd, dresidual);
+  ctx.ops.rms_norm_backward(dx, weight_->grad, dy, x, weight_->value, saved.rstd, dresidual);
 }
 
 bool RmsNorm::any_trained() const { return weight_->trained; }

@@ -46,7 +46,7 @@ struct Param {
   bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
   int64_t offset = 0;     // elements from the begin of its unit's trained or frozen buffer
   Tensor value;           // (shape folded to at most 2-D: first dimension, rest)
-  Tensor grad;            // the same shape; defined for trained parameters once gradients exist
+  Tensor grad;            // the same shape; undefined unless trained
 
   int64_t numel() const {
     int64_t n = 1;
