@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "data/image.h"
+
 namespace facet {
 
 enum class Command : uint8_t { kTrain, kEvaluate, kGenerate };
@@ -52,7 +54,7 @@ struct Options {
   std::string caption_questions_file;
   std::string bad_samples = "error";  // error, skip
   double max_bad_fraction = 0.01;
-  int64_t max_image_pixels = 64 << 20;
+  int64_t max_image_pixels = kDefaultMaxImagePixels;
   int64_t num_workers = 2;
   std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
   int64_t dump_batches = 0;  // write that many steps as such a file
