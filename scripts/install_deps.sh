@@ -14,11 +14,12 @@ packages=(
   libjpeg-dev libpng-dev zlib1g-dev      # images
   libgtest-dev                           # tests
   clang-format                           # make lint, part of make check
+  procps                                 # pgrep, for the tests that kill ranks
 )
 
 # Everything there already? Ask the compiler, not the package manager: modules and hand-made installs count.
 have_all() {
-  command -v "${CXX:-mpicxx}" mpirun make clang-format >/dev/null 2>&1 || return 1
+  command -v "${CXX:-mpicxx}" mpirun make clang-format pgrep >/dev/null 2>&1 || return 1
   local hdf5_flags
   hdf5_flags=$(pkg-config --cflags hdf5-openmpi 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null || true)
   # shellcheck disable=SC2086

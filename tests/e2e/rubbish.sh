@@ -218,7 +218,7 @@ missing_images() {
 contradicting_options() {
   refused_everywhere 78 '--only_optimize_lora freezes what --unfreeze would train' "${train[@]}" --only_optimize_lora --lang_lora_dim 4 --unfreeze lang_decoder.
   refused 78 0 'lang_lora_module_name nowhere' "${train[@]}" --lang_lora_dim 4 --lang_lora_module_name nowhere
-  refused 78 0 'no.such.parameter: no parameter' "${train[@]}" --unfreeze no.such.parameter
+  refused 78 0 'no.such.parameter: no trainable parameter' "${train[@]}" --unfreeze no.such.parameter
   refused 78 0 '--image_size' "${train[@]}" --image_size 50
 }
 
