@@ -25,6 +25,11 @@ git ls-files --cached --others --exclude-standard | while read -r path; do
   touch "$copy/$path"
 done
 
+# What is no longer in the tree must not linger in the copy.
+(cd "$copy" && find . -path ./build -prune -o -type f -print) | while read -r path; do
+  [ -e "$path" ] || rm -f "$copy/$path"
+done
+
 # Prints the file with the one occurrence of $old replaced by $new; fails unless there is exactly one.
 replace_once() {
   OLD=$2 NEW=$3 awk '
