@@ -52,7 +52,7 @@ for program in "$BUILD"/tests/test_*; do
   [ -x "$program" ] || continue
   room=${program##*/test_}
   if [ "$room" = comm ] || [ "$room" = zero ]; then
-    for ranks in 1 2 3; do group "$room-$ranks" mpirun -n "$ranks" --oversubscribe "$program"; done
+    for ranks in 1 2 3 4; do group "$room-$ranks" mpirun -n "$ranks" --oversubscribe "$program"; done
   else
     group "$room" "$program"
   fi

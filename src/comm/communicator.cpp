@@ -1,6 +1,7 @@
 #include "comm/communicator.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
 
@@ -58,16 +59,61 @@ void Communicator::all_reduce_sum(Tensor x) {
                       receive_counts.data(), receive_offsets.data(), MPI_FLOAT, comm_),
         "MPI_Alltoallv");
     float* const sum = data + begin + offsets[static_cast<size_t>(rank_)];
-    std::copy_n(exchange_.data(), mine, sum);
-    for (size_t r = 1; r < ranks; ++r) {
-      const float* const part = exchange_.data() + receive_offsets[r];
-      for (int i = 0; i < mine; ++i) sum[i] += part[i];
-    }
+    add_in_rank_order(sum, mine);
     check_mpi(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + begin, counts.data(),
                              offsets.data(), MPI_FLOAT, comm_),
               "MPI_Allgatherv");
     elements_sent_ += (block - mine) + static_cast<int64_t>(mine) * (size_ - 1);
   }
+}
+
+void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
+  ASSERT(whole.dense() && slice.dense(), "a collective needs dense tensors");
+  ASSERT(whole.numel() == size_ * slice.numel(), "slices of {} elements and {} ranks make no {}",
+         slice.numel(), size_, whole.numel());
+  ASSERT(whole.numel() <= std::numeric_limits<int>::max(), "{} elements are beyond MPI's counts",
+         whole.numel());
+}
+
+void Communicator::reduce_scatter_sum(Tensor slice, Tensor whole) {
+  check_slice(whole, slice);
+  const int64_t length = slice.numel();
+  const auto ranks = static_cast<size_t>(size_);
+  std::vector<int> counts(ranks), offsets(ranks), receive_offsets(ranks);
+  exchange_.resize(ranks * kSliceElements);
+  for (int64_t begin = 0; begin < length; begin += kSliceElements) {
+    const auto mine = static_cast<int>(std::min(kSliceElements, length - begin));
+    for (size_t r = 0; r < ranks; ++r) {
+      counts[r] = mine;
+      offsets[r] = static_cast<int>(static_cast<int64_t>(r) * length);
+      receive_offsets[r] = static_cast<int>(r) * mine;
+    }
+    check_mpi(
+        MPI_Alltoallv(whole.f32() + begin, counts.data(), offsets.data(), MPI_FLOAT,
+                      exchange_.data(), counts.data(), receive_offsets.data(), MPI_FLOAT, comm_),
+        "MPI_Alltoallv");
+    add_in_rank_order(slice.f32() + begin, mine);
+  }
+  elements_sent_ += length * (size_ - 1);
+}
+
+// sum = the pieces of all ranks in exchange_, (size_, count).
+void Communicator::add_in_rank_order(float* sum, int64_t count) const {
+  std::copy_n(exchange_.data(), count, sum);
+  for (int64_t r = 1; r < size_; ++r) {
+    const float* const part = exchange_.data() + r * count;
+    for (int64_t i = 0; i < count; ++i) sum[i] += part[i];
+  }
+}
+
+void Communicator::all_gather(Tensor whole, Tensor slice) {
+  check_slice(whole, slice);
+  const auto count = static_cast<int>(slice.numel());
+  const bool in_place = slice.raw() == whole.f32() + rank_ * slice.numel();
+  check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : slice.raw(), count, MPI_FLOAT, whole.raw(),
+                          count, MPI_FLOAT, comm_),
+            "MPI_Allgather");
+  elements_sent_ += slice.numel() * (size_ - 1);
 }
 
 std::vector<double> Communicator::all_gather(const std::vector<double>& values) {

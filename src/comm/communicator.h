@@ -27,6 +27,12 @@ class Communicator {
 
   // x (dense fp32) = sum over ranks of x, added in rank order; the same bits on every rank.
   void all_reduce_sum(Tensor x);
+  // The two halves of it. whole (N*n), slice (n) of dense fp32: rank r's slice becomes the sum of
+  // all ranks' elements [r*n, (r+1)*n), added in rank order. The slice may be this rank's part of
+  // `whole`; the rest of it is left as it was.
+  void reduce_scatter_sum(Tensor slice, Tensor whole);
+  // whole = the slices of all ranks one behind the other. The slice may be its place in `whole`.
+  void all_gather(Tensor whole, Tensor slice);
   // Small host vectors of equal length, summed in rank order.
   void all_reduce_sum(std::vector<double>& values);
   double sum(double value);
@@ -45,6 +51,9 @@ class Communicator {
   }  // by this rank's tensor collectives so far
 
  private:
+  void check_slice(const Tensor& whole, const Tensor& slice) const;
+  void add_in_rank_order(float* sum, int64_t count) const;
+
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;

@@ -61,6 +61,32 @@ int64_t Engine::optimizer_bytes(const ParamTable& table) {
   return plan.peak();
 }
 
+std::vector<StateRange> Engine::owned_state() {
+  std::vector<StateRange> ranges;
+  for (const Param& param : table_.params()) {
+    if (!param.trained) continue;
+    const auto unit = static_cast<size_t>(param.unit);
+    const ParamUnit& owner = table_.units()[unit];
+    const Slice slice = slice_of_rank(trained_length(owner), world_.rank(), world_.size());
+    const int64_t begin = std::max(param.offset, slice.begin);
+    const int64_t end = std::min(param.offset + param.numel(), slice.begin + slice.count);
+    if (begin >= end) continue;
+    ranges.push_back({&param, begin - param.offset, end - begin, owner.trained_values.f32() + begin,
+                      exp_avg_[unit].f32() + begin, exp_avg_sq_[unit].f32() + begin});
+  }
+  return ranges;
+}
+
+void Engine::publish_state() {
+  for (size_t u = 0; u < table_.units().size(); ++u) {
+    const ParamUnit& unit = table_.units()[u];
+    if (trained_length(unit) == 0) continue;
+    const Slice slice = slice_of_rank(trained_length(unit), world_.rank(), world_.size());
+    for (const Tensor& whole : {unit.trained_values, exp_avg_[u], exp_avg_sq_[u]})
+      world_.all_gather(whole, flat_range(whole, slice.begin, slice.count));
+  }
+}
+
 void Engine::begin_step() { table_.zero_gradients(); }
 
 GradientVerdict Engine::reduce_gradients() {

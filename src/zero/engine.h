@@ -31,6 +31,16 @@ struct GradientVerdict {
   std::string first_bad_parameter;  // where the first non-finite element stands, "" when finite
 };
 
+// A run of one trained parameter's elements that this rank owns: what it saves and restores.
+struct StateRange {
+  const Param* param = nullptr;
+  int64_t begin = 0;  // the first element, counted in the whole parameter
+  int64_t count = 0;
+  float* value = nullptr;  // fp32 master, (count)
+  float* exp_avg = nullptr;
+  float* exp_avg_sq = nullptr;
+};
+
 class Engine : public UnitHooks {
  public:
   // The table is laid out with padding partition_padding(world.size()) and has gradients.
@@ -39,6 +49,15 @@ class Engine : public UnitHooks {
 
   const std::vector<ParamGroup>& groups() const { return groups_; }
   int64_t optimizer_steps() const { return steps_; }  // AdamW steps taken: skipped ones don't count
+  void set_optimizer_steps(int64_t steps) { steps_ = steps; }
+
+  // What this rank owns of every trained parameter, in the table's order: together the ranks own
+  // each element exactly once, the same slices at every stage. The pointers stay valid as long as
+  // the engine. A parameter that lies in other ranks' slices only has no range.
+  std::vector<StateRange> owned_state();
+  // All ranks take part: makes the owners' values and moments known wherever this stage keeps them.
+  // After the owned state was changed from outside, as a checkpoint's load does.
+  void publish_state();
 
   // Gradients to zero, at the begin of a step.
   void begin_step();

@@ -1,4 +1,4 @@
-// Run with 1, 2 and 3 ranks (scripts/run_tests.sh).
+// Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
 #include "comm/communicator.h"
 
 #include <gtest/gtest.h>
@@ -31,6 +31,39 @@ TEST(Communicator, AllReduceAddsInRankOrder) {
     std::vector<float> mine = values_of(world.rank(), count);
     world.all_reduce_sum(Tensor(mine.data(), {static_cast<int64_t>(count)}, DType::kF32));
     EXPECT_EQ(mine, expected) << count << " elements";
+  }
+}
+
+TEST(Communicator, ReduceScatterAddsInRankOrderAndAllGatherBringsItBack) {
+  Communicator world(MPI_COMM_WORLD);
+  // 1 element a rank, an odd number, more than one exchange block; the slice apart and in place.
+  for (const int64_t length : {int64_t{1}, int64_t{97}, int64_t{150001}}) {
+    const auto count = static_cast<size_t>(length * world.size());
+    std::vector<float> expected = values_of(0, count);
+    for (int rank = 1; rank < world.size(); ++rank) {
+      const std::vector<float> part = values_of(rank, count);
+      for (size_t i = 0; i < count; ++i) expected[i] += part[i];
+    }
+    const int64_t begin = world.rank() * length;
+    for (const bool in_place : {false, true}) {
+      std::vector<float> whole = values_of(world.rank(), count);
+      const std::vector<float> before = whole;
+      std::vector<float> apart(static_cast<size_t>(length), std::nanf(""));
+      const Tensor all(whole.data(), {length * world.size()}, DType::kF32);
+      const Tensor slice(in_place ? whole.data() + begin : apart.data(), {length}, DType::kF32);
+      const int64_t sent = world.elements_sent();
+      world.reduce_scatter_sum(slice, all);
+      EXPECT_EQ(world.elements_sent() - sent, length * (world.size() - 1));
+      for (int64_t i = 0; i < length; ++i)
+        ASSERT_EQ(slice.f32()[i], expected[static_cast<size_t>(begin + i)]) << i;
+      for (int64_t i = 0; i < all.numel(); ++i) {
+        if (in_place && i >= begin && i < begin + length) continue;
+        ASSERT_EQ(whole[static_cast<size_t>(i)], before[static_cast<size_t>(i)]) << i;
+      }
+      world.all_gather(all, slice);
+      EXPECT_EQ(world.elements_sent() - sent, 2 * length * (world.size() - 1));
+      EXPECT_EQ(whole, expected);
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// Run with 1, 2 and 3 ranks (scripts/run_tests.sh).
+// Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
 #include "zero/engine.h"
 
 #include <gtest/gtest.h>
@@ -122,6 +122,39 @@ TEST(Engine, ANanOnOneRankIsSeenByAllWithItsName) {
   // The next step starts from clean gradients.
   f.add_gradients(2);
   EXPECT_TRUE(f.engine->reduce_gradients().finite);
+}
+
+TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
+  Fixture f;
+  // The owner writes what tells parameter and element; nobody else's copy counts.
+  const auto mark = [](const Param& param, int64_t i) {
+    return static_cast<float>(param.unit * 1000 + param.offset + i);
+  };
+  for (const Param& param : f.table.params())
+    for (int64_t i = 0; param.trained && i < param.numel(); ++i) param.value.f32()[i] = -1;
+  std::vector<double> owners(f.table.params().size() * 64);
+  for (const StateRange& range : f.engine->owned_state()) {
+    size_t place = 0;
+    while (&f.table.params()[place] != range.param) ++place;
+    for (int64_t i = 0; i < range.count; ++i) {
+      const int64_t element = range.begin + i;
+      owners[place * 64 + static_cast<size_t>(element)] += 1;
+      range.value[i] = mark(*range.param, element);
+      range.exp_avg[i] = mark(*range.param, element) + 0.25f;
+      range.exp_avg_sq[i] = mark(*range.param, element) + 0.5f;
+    }
+  }
+  f.engine->publish_state();
+  f.world.all_reduce_sum(owners);
+  size_t place = 0;
+  for (const Param& param : f.table.params()) {
+    for (int64_t i = 0; i < 64; ++i)
+      ASSERT_EQ(owners[place * 64 + static_cast<size_t>(i)], param.trained && i < param.numel())
+          << param.name << "[" << i << "]";
+    for (int64_t i = 0; param.trained && i < param.numel(); ++i)
+      ASSERT_EQ(param.value.f32()[i], mark(param, i)) << param.name << "[" << i << "]";
+    ++place;
+  }
 }
 
 TEST(Engine, NoClippingWhenItIsOff) {
