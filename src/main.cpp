@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "comm/session.h"
 #include "train/generate.h"
 #include "train/options.h"
@@ -16,8 +17,11 @@ namespace {
 
 void run(Session& session, Command command, const std::vector<std::string>& words,
          RunStatus& status) {
-  Options options;
-  collectively(session.world(), [&] { options = parse_options(command, words); });
+  ParsedOptions parsed;
+  collectively(session.world(),
+               [&] { parsed = parse_options(command, words, session.world().size()); });
+  for (const std::string& note : parsed.notes) log_line(note);
+  const Options& options = parsed.options;
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
   return options.dry_run ? dry_run(session, options) : train(session, options, status);

@@ -91,8 +91,8 @@ std::vector<std::string> not_built_choices(Command command, const Options& optio
     const bool unbuilt_option =
         field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});
     if (unbuilt_option) {
-      choices.push_back(field.is_flag() ? fmt::format("--{}", field.name)
-                                        : fmt::format("--{} {}", field.name, words[0]));
+      choices.push_back(words[0] == "true" ? fmt::format("--{}", field.name)
+                                           : fmt::format("--{} {}", field.name, words[0]));
       continue;
     }
     for (const std::string& word : words)
@@ -101,6 +101,18 @@ std::vector<std::string> not_built_choices(Command command, const Options& optio
         choices.push_back(fmt::format("--{} {}", field.name, word));
   }
   return choices;
+}
+
+std::vector<std::string> choices_without_effect(Command command, const Options& options) {
+  std::vector<std::string> lines;
+  if (command != Command::kTrain) return lines;
+  for (const auto& [name, device] : {std::pair{"offload_optimizer", options.offload_optimizer},
+                                     std::pair{"offload_param", options.offload_param}})
+    if (device == "cpu")
+      lines.push_back(fmt::format(
+          "--{} cpu has no effect: this build computes on the CPU, where everything lies already",
+          name));
+  return lines;
 }
 
 std::vector<std::string> contradictions(Command command, const Options& options) {

@@ -210,9 +210,46 @@ void add_rank_fields(std::vector<OptionField>& t) {
                   .in(0, 4096));
   t.push_back(
       field("local_rank", &O::local_rank, Group::kRanks, "t", "accepted and unused").ignored());
-  t.push_back(field("deepspeed_config", &O::deepspeed_config, Group::kRanks, "t",
-                    "JSON file with settings of ranks, precision and memory")
+  t.push_back(
+      field("deepspeed_config", &O::deepspeed_config, Group::kRanks, "t",
+            "DeepSpeed's JSON file: batch sizes, precision, ZeRO; the command line beats it")
+
+          .merged());
+}
+
+void add_zero_fields(std::vector<OptionField>& t) {
+  const auto zero = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kRanks, "t", help);
+  };
+  t.push_back(zero("stage3_param_persistence_threshold", &O::stage3_param_persistence_threshold,
+                   "stage 3: parameters of up to so many elements stay whole on every rank")
+                  .in(0, 1LL << 40)
                   .not_built());
+  t.push_back(zero("stage3_max_live_parameters", &O::stage3_max_live_parameters,
+                   "stage 3: gather ahead only up to so many whole elements on a rank")
+                  .in(0, 1LL << 40)
+                  .not_built());
+  t.push_back(zero("stage3_prefetch_bucket_size", &O::stage3_prefetch_bucket_size,
+                   "stage 3: elements gathered ahead of their use; 0: none")
+                  .in(0, 1LL << 40)
+                  .not_built());
+  t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size,
+                   "elements of gradients that one reduction takes")
+                  .in(1, 1LL << 40)
+                  .not_built());
+  t.push_back(
+      zero("overlap_comm", &O::overlap_comm, "reduce gradients while backward goes on; true, false")
+          .not_built());
+  t.push_back(
+      zero("communication_data_type", &O::communication_data_type, "of what ranks send each other")
+          .one_of({"fp32", "bf16", "fp16"})
+          .only_built({"fp32"}));
+  t.push_back(zero("offload_optimizer", &O::offload_optimizer,
+                   "cpu: optimizer state in host memory, where this build has everything anyway")
+                  .one_of({"none", "cpu"}));
+  t.push_back(zero("offload_param", &O::offload_param,
+                   "cpu: parameters in host memory, where this build has everything anyway")
+                  .one_of({"none", "cpu"}));
 }
 
 void add_output_fields(std::vector<OptionField>& t) {
@@ -228,6 +265,9 @@ void add_output_fields(std::vector<OptionField>& t) {
       "check everything, read 100 records of each data set, print steps, groups and memory"));
   t.push_back(output("save_interval", &O::save_interval, "checkpoint every so many steps")
                   .in(0, 1LL << 40)
+                  .not_built());
+  t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown,
+                     "print the time of each phase of a step")
                   .not_built());
   t.push_back(output("enable_tensorboard", &O::enable_tensorboard, "event files for TensorBoard")
                   .not_built());
@@ -262,6 +302,7 @@ std::vector<OptionField> make_table() {
   add_step_fields(table);
   add_optimizer_fields(table);
   add_rank_fields(table);
+  add_zero_fields(table);
   add_output_fields(table);
   add_generate_fields(table);
   return table;
@@ -313,6 +354,11 @@ OptionField OptionField::not_built() const {
 OptionField OptionField::ignored() const {
   OptionField f = *this;
   f.state = State::kIgnored;
+  return f;
+}
+OptionField OptionField::merged() const {
+  OptionField f = *this;
+  f.state = State::kMerged;
   return f;
 }
 OptionField OptionField::directory() const {

@@ -39,7 +39,7 @@ struct OptionField {
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};  // empty: any value
   std::vector<std::string> built = {};    // the choices that work; empty: all of them
-  enum class State : uint8_t { kBuilt, kNotBuilt, kIgnored } state = State::kBuilt;
+  enum class State : uint8_t { kBuilt, kNotBuilt, kIgnored, kMerged } state = State::kBuilt;
   enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;  // must exist
 
   OptionField required(const char* letters) const;
@@ -48,6 +48,7 @@ struct OptionField {
   OptionField only_built(std::vector<std::string> words) const;
   OptionField not_built() const;  // may be named; any value but the default is an error at the end
   OptionField ignored() const;    // accepted for old launch scripts
+  OptionField merged() const;     // a file whose content sets other options
   OptionField directory() const;
   OptionField file() const;
 
@@ -68,6 +69,9 @@ std::string set_option(const OptionField& field, const std::vector<std::string>&
 
 // Choices that were read but that this version does not have, e.g. "--zero_stage 2".
 std::vector<std::string> not_built_choices(Command command, const Options& options);
+
+// Choices that change nothing in this program or this build, a line each.
+std::vector<std::string> choices_without_effect(Command command, const Options& options);
 
 // Choices that cannot stand together.
 std::vector<std::string> contradictions(Command command, const Options& options);

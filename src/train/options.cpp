@@ -4,9 +4,12 @@
 #include <boost/program_options.hpp>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "base/check.h"
+#include "base/edit_distance.h"
+#include "train/deepspeed_config.h"
 #include "train/option_table.h"
 
 namespace facet {
@@ -19,26 +22,11 @@ namespace po = boost::program_options;
 struct Mistakes {
   std::vector<std::string> usage;   // can't be read
   std::vector<std::string> config;  // reads well, can't be done
+  std::vector<std::string> not_built;
 };
 
 // Option name -> the words behind it.
 using Assignments = std::map<std::string, std::vector<std::string>>;
-
-// Letters to change, add or remove to make one word of the other.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t changed = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
 
 std::string nearest_name(Command command, const std::string& name) {
   std::string nearest = "config";
@@ -177,17 +165,27 @@ std::string joined(const std::vector<std::string>& lines) {
   return text;
 }
 
-void report(Command command, const Mistakes& mistakes, const std::vector<std::string>& not_built) {
+std::set<std::string> names_of(const Assignments& assignments) {
+  std::set<std::string> names;
+  for (const auto& [name, words] : assignments) names.insert(name);
+  return names;
+}
+
+void append(const std::vector<std::string>& lines, std::vector<std::string>& target) {
+  target.insert(target.end(), lines.begin(), lines.end());
+}
+
+void report(Command command, const Mistakes& mistakes) {
   std::string text;
   std::vector<std::string> wrong = mistakes.usage;
-  wrong.insert(wrong.end(), mistakes.config.begin(), mistakes.config.end());
+  append(mistakes.config, wrong);
   if (!wrong.empty())
     text += fmt::format("{} on the command line (facet {} --help lists the options):{}",
                         wrong.size() == 1 ? "1 mistake" : fmt::format("{} mistakes", wrong.size()),
                         name_of(command), joined(wrong));
-  if (!not_built.empty())
+  if (!mistakes.not_built.empty())
     text += fmt::format("{}not built yet in this version, leave out:{}", text.empty() ? "" : "\n",
-                        joined(not_built));
+                        joined(mistakes.not_built));
   if (text.empty()) return;
   throw Error(mistakes.usage.empty() ? ExitCode::kConfig : ExitCode::kUsage, text);
 }
@@ -210,9 +208,10 @@ std::string help_entry(const OptionField& field) {
 
 }  // namespace
 
-Options parse_options(Command command, const std::vector<std::string>& words) {
+ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks) {
   Mistakes mistakes;
-  Options options;
+  ParsedOptions parsed;
+  Options& options = parsed.options;
   Assignments line = read_command_line(command, words, mistakes);
   if (const auto config = line.extract("config"); !config.empty()) {
     if (config.mapped().size() == 1) {
@@ -223,10 +222,19 @@ Options parse_options(Command command, const std::vector<std::string>& words) {
     }
   }
   apply(line, "", options, mistakes);
+  if (!options.deepspeed_config.empty()) {
+    const DeepSpeedMerge merge = merge_deepspeed_config(
+        read_deepspeed_config(options.deepspeed_config), names_of(line), ranks, options);
+    mistakes.config = merge.mistakes;
+    mistakes.not_built = merge.unbuilt;
+    parsed.notes = merge.notes;
+  }
   check_required(command, options, mistakes);
-  mistakes.config = contradictions(command, options);
-  report(command, mistakes, not_built_choices(command, options));
-  return options;
+  append(contradictions(command, options), mistakes.config);
+  append(not_built_choices(command, options), mistakes.not_built);
+  append(choices_without_effect(command, options), parsed.notes);
+  report(command, mistakes);
+  return parsed;
 }
 
 std::string usage_text() {
@@ -247,7 +255,7 @@ std::string help_text(Command command) {
     std::string entries;
     for (const OptionField& field : option_table())
       if (field.group == static_cast<OptionGroup>(g) && field.known_to(command) &&
-          field.state == OptionField::State::kBuilt)
+          (field.state == OptionField::State::kBuilt || field.state == OptionField::State::kMerged))
         entries += help_entry(field);
     if (!entries.empty())
       text += fmt::format("\n{}\n{}", title_of(static_cast<OptionGroup>(g)), entries);
@@ -261,7 +269,12 @@ std::string resolved_options(Command command, const Options& options) {
     if (!field.known_to(command)) continue;
     std::string value;
     for (const std::string& word : option_words(field, options)) value += " " + word;
-    text += fmt::format("{} ={}\n", field.name, value);
+    if (field.state == OptionField::State::kMerged) {
+      if (value != " ")
+        text += fmt::format("# {} ={}: its keys are merged in\n", field.name, value);
+    } else {
+      text += fmt::format("{} ={}\n", field.name, value);
+    }
   }
   return text;
 }

@@ -89,11 +89,20 @@ struct Options {
   int64_t threads = 0;      // of each rank
   int64_t local_rank = -1;  // accepted for old launch scripts, unused
   std::string deepspeed_config;
+  int64_t stage3_param_persistence_threshold = 10'000;  // elements, as the next three
+  int64_t stage3_max_live_parameters = 30'000'000;
+  int64_t stage3_prefetch_bucket_size = 0;
+  int64_t reduce_bucket_size = 50'000'000;
+  bool overlap_comm = true;
+  std::string communication_data_type = "fp32";  // fp32, bf16, fp16
+  std::string offload_optimizer = "none";        // none, cpu
+  std::string offload_param = "none";
 
   // Output
   std::string output_dir;
   int64_t steps_per_print = 10;
   int64_t save_interval = 0;
+  bool wall_clock_breakdown = false;
   bool enable_tensorboard = false;
   bool dry_run = false;
 
@@ -108,10 +117,17 @@ struct Options {
   bool visualchat() const { return compat == "visualchat"; }
 };
 
-// Reads the words behind the subcommand, and the file of --config where they name one. Every
-// mistake found goes into ONE Error: kUsage for words that can't be read, kConfig for choices that
-// contradict each other or that this version does not have yet.
-Options parse_options(Command command, const std::vector<std::string>& words);
+struct ParsedOptions {
+  Options options;
+  std::vector<std::string>
+      notes;  // a line each, to be told: what was overridden, what has no effect
+};
+
+// Reads the words behind the subcommand, and the files of --config and --deepspeed_config where
+// they name one: defaults < --config < --deepspeed_config < command line. `ranks` is what
+// train_batch_size counts on. Every mistake found goes into ONE Error: kUsage for words that can't
+// be read, kConfig for choices that contradict each other or that this version does not have yet.
+ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 
 // Directories and files that the options name must be there: one Error(kMissingInput) lists those
 // that are not.
@@ -123,7 +139,9 @@ std::string usage_text();
 // --help of one subcommand: grouped, and only what works.
 std::string help_text(Command command);
 
-// All choices as lines "name = value", which --config reads back.
+// All choices as lines "name = value", which --config reads back. What --deepspeed_config set
+// stands in the lines of the options; the file itself is named in a comment only, so that a stored
+// configuration needs no other file.
 std::string resolved_options(Command command, const Options& options);
 
 // Every option of the program in the order of the table.

@@ -19,7 +19,9 @@ std::vector<std::string> words_of(const std::string& line) {
   return words;
 }
 
-Options parse(const std::string& line) { return parse_options(Command::kTrain, words_of(line)); }
+Options parse(const std::string& line) {
+  return parse_options(Command::kTrain, words_of(line), 1).options;
+}
 
 // The message and code of the error that a line ends in.
 struct Failure {
@@ -29,7 +31,7 @@ struct Failure {
 };
 Failure failure_of(Command command, const std::string& line) {
   try {
-    parse_options(command, words_of(line));
+    parse_options(command, words_of(line), 1);
   } catch (const Error& error) {
     return {error.code(), error.what()};
   }
@@ -137,8 +139,8 @@ TEST(Options, HelpListsOnlyWhatWorks) {
   for (const char* there : {"--learning_rate X", "default 0.001", "--only_optimize_lora\n",
                             "Optimizer", "--config FILE", "[one of fp32; default fp32]"})
     EXPECT_NE(help.find(there), std::string::npos) << there;
-  for (const char* hidden : {"--enable_tensorboard", "--deepspeed_config", "--save_interval",
-                             "ocr_vqa", "bf16", "--local_rank", "--top_k"})
+  for (const char* hidden :
+       {"--enable_tensorboard", "--save_interval", "ocr_vqa", "bf16", "--local_rank", "--top_k"})
     EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
   EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
 }
@@ -168,8 +170,10 @@ TEST(Options, NamesAreFrozen) {
       "loss_average seed eval_interval max_bad_steps learning_rate "
       "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "
       "adam_betas adam_eps gradient_clipping zero_stage precision gradient_checkpointing threads "
-      "local_rank deepspeed_config output_dir steps_per_print dry_run save_interval "
-      "enable_tensorboard input output max_new_tokens temperature top_k top_p";
+      "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
+      "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
+      "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
+      "wall_clock_breakdown enable_tensorboard input output max_new_tokens temperature top_k top_p";
   std::string names;
   for (const std::string& name : option_names()) names += (names.empty() ? "" : " ") + name;
   EXPECT_EQ(names, expected);
