@@ -57,9 +57,11 @@ void check_pretrained(const ParamTable& table, const VlmConfig& config,
 
 // check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
 // added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
-// with compat_visualchat normal draws of std initializer_range. LoRA always starts fresh.
+// with compat_visualchat normal draws of std initializer_range. LoRA always starts fresh. Each unit
+// is opened once.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
-                           const PretrainedSources& sources, uint64_t seed);
+                           const PretrainedSources& sources, uint64_t seed,
+                           const OpenUnit& open_unit = nothing_to_open);
 
 struct ExportSources {
   std::string lm_directory;      // its config.json is kept but for vocab_size and torch_dtype
@@ -68,8 +70,9 @@ struct ExportSources {
   std::vector<std::pair<std::string, int64_t>> added_tokens;  // text and id
 };
 
-// Writes the directories above. Called by one process that holds all values.
+// Writes the directories above. Called by one process; units may be opened more than once.
 void export_model(const std::string& out_directory, const ParamTable& table,
-                  const VlmConfig& config, const ExportSources& sources);
+                  const VlmConfig& config, const ExportSources& sources,
+                  const OpenUnit& open_unit = nothing_to_open);
 
 }  // namespace facet

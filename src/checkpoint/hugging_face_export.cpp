@@ -22,17 +22,22 @@ constexpr std::string_view kTokenTable = "lang_decoder.model.embed_tokens.weight
 constexpr std::string_view kLangEmbed = "lang_embed.weight";
 constexpr int64_t kMaxSmallFile = int64_t{256} << 20;
 
-using ParamMap = std::map<std::string_view, const Param*>;
+// The parameters by name, and how to come to their values.
+struct ParamMap {
+  std::map<std::string_view, const Param*> by_name;
+  const OpenUnit& open_unit;
 
-const Param* find(const ParamMap& params, std::string_view name) {
-  const auto found = params.find(name);
-  return found == params.end() ? nullptr : found->second;
-}
+  const Param* find(std::string_view name) const {
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : found->second;
+  }
+};
 
-TensorToWrite plain_copy(std::string name, const Param& param) {
-  const float* value = param.value.f32();
-  return {std::move(name), param.shape, [value](int64_t begin, int64_t count, float* out) {
-            std::memcpy(out, value + begin, static_cast<size_t>(count) * sizeof(float));
+TensorToWrite plain_copy(const ParamMap& params, std::string name, const Param& param) {
+  return {std::move(name), param.shape,
+          [&params, &param](int64_t begin, int64_t count, float* out) {
+            params.open_unit(param.unit);
+            std::memcpy(out, param.value.f32() + begin, static_cast<size_t>(count) * sizeof(float));
           }};
 }
 
@@ -68,11 +73,13 @@ void fuse_piece(const Param& weight, const Param& right, const Param& left, floa
   }
 }
 
-TensorToWrite fused_copy(std::string name, const Param& weight, const Param& right,
-                         const Param& left, const LoraConfig& lora) {
+// LoRA lies in its linear's unit.
+TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
+                         const Param& right, const Param& left, const LoraConfig& lora) {
   const float scale = lora.alpha / static_cast<float>(lora.rank);
   return {std::move(name), weight.shape,
-          [&weight, &right, &left, scale](int64_t begin, int64_t count, float* out) {
+          [&params, &weight, &right, &left, scale](int64_t begin, int64_t count, float* out) {
+            params.open_unit(weight.unit);
             fuse_piece(weight, right, left, scale, begin, count, out);
           }};
 }
@@ -81,19 +88,19 @@ TensorToWrite fused_copy(std::string name, const Param& weight, const Param& rig
 std::vector<TensorToWrite> fused_part(const ParamMap& params, std::string_view prefix,
                                       const LoraConfig& lora) {
   std::vector<TensorToWrite> tensors;
-  for (const auto& [full_name, param] : params) {
+  for (const auto& [full_name, param] : params.by_name) {
     if (!full_name.starts_with(prefix) || param->role == ParamRole::kLora) continue;
     std::string name(full_name.substr(prefix.size()));
     const Param* right = nullptr;
     const Param* left = nullptr;
     if (full_name.ends_with(".weight")) {
       const std::string module(full_name.substr(0, full_name.size() - 6));
-      right = find(params, module + "lora_right_weight");
-      left = find(params, module + "lora_left_weight");
+      right = params.find(module + "lora_right_weight");
+      left = params.find(module + "lora_left_weight");
     }
     tensors.push_back(right != nullptr && left != nullptr
-                          ? fused_copy(std::move(name), *param, *right, *left, lora)
-                          : plain_copy(std::move(name), *param));
+                          ? fused_copy(params, std::move(name), *param, *right, *left, lora)
+                          : plain_copy(params, std::move(name), *param));
   }
   return tensors;
 }
@@ -103,15 +110,15 @@ std::vector<TensorToWrite> decoder_tensors(const ParamMap& params, const VlmConf
   if (config.lm.tie_word_embeddings) return tensors;
   const std::string name(kTokenTable.substr(kDecoderPrefix.size()));
   std::erase_if(tensors, [&](const TensorToWrite& tensor) { return tensor.name == name; });
-  tensors.push_back(plain_copy(name, *params.at(kLangEmbed)));
+  tensors.push_back(plain_copy(params, name, *params.find(kLangEmbed)));
   return tensors;
 }
 
 std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
   std::vector<TensorToWrite> tensors;
-  for (const auto& [name, param] : params)
+  for (const auto& [name, param] : params.by_name)
     if (name.starts_with("projection.") || name == kLangEmbed)
-      tensors.push_back(plain_copy(std::string(name), *param));
+      tensors.push_back(plain_copy(params, std::string(name), *param));
   return tensors;
 }
 
@@ -222,9 +229,10 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
 }  // namespace
 
 void export_model(const std::string& out_directory, const ParamTable& table,
-                  const VlmConfig& config, const ExportSources& sources) {
-  ParamMap params;
-  for (const Param& param : table.params()) params.emplace(param.name, &param);
+                  const VlmConfig& config, const ExportSources& sources,
+                  const OpenUnit& open_unit) {
+  ParamMap params{{}, open_unit};
+  for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
   const std::string working = fmt::format("{}.partial-{}", place, ::getpid());

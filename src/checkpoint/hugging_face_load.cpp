@@ -208,15 +208,18 @@ void check_pretrained(const ParamTable& table, const VlmConfig& config,
 }
 
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
-                           const PretrainedSources& sources, uint64_t seed) {
+                           const PretrainedSources& sources, uint64_t seed,
+                           const OpenUnit& open_unit) {
   const Plan plan(table, config, sources);
   LoadReport report;
   report.projection_file = plan.projection_file();
   if (!report.projection_file.empty())
     report.differing_choices =
         differing_choices(config, SafetensorsFile(report.projection_file).metadata());
-  for (const Origin& origin : plan.origins()) {
+  int open = kNoUnit;
+  for (const Origin& origin : plan.origins()) {  // in the table's order
     Param& param = *table.find(origin.param->name);
+    if (param.unit != open) open_unit(open = param.unit);
     if (origin.source == nullptr) {
       ParamTable::draw(param, seed);
       report.drawn.push_back(param.name);
@@ -237,6 +240,7 @@ LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
       fill_with_mean(value, begin, end, cols);
     }
   }
+  open_unit(kNoUnit);
   return report;
 }
 

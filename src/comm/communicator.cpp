@@ -167,6 +167,11 @@ void Communicator::broadcast(Tensor x, int root) {
   if (rank_ == root) elements_sent_ += x.numel() * (size_ - 1);
 }
 
+int64_t Communicator::broadcast(int64_t value, int root) {
+  check_mpi(MPI_Bcast(&value, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
+  return value;
+}
+
 void Communicator::broadcast(std::string& text, int root) {
   auto length = static_cast<int64_t>(text.size());
   check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");

@@ -45,6 +45,7 @@ class Communicator {
 
   void broadcast(Tensor x, int root);
   void broadcast(std::string& text, int root);
+  int64_t broadcast(int64_t value, int root);  // the root's value
 
   int64_t elements_sent() const {
     return elements_sent_;

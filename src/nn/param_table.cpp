@@ -117,14 +117,15 @@ void ParamTable::allocate(int64_t pad_elements, Memory memory) {
     values_->allocate(bytes);
     lay_out();
   }
-  for (ParamUnit& unit : units_) {
+  for (size_t u = 0; u < units_.size(); ++u) {
+    const ParamUnit& unit = units_[u];
     int64_t trained = 0, frozen = 0;
     for (Param* param : unit.params) {
       int64_t& end = param->trained ? trained : frozen;
       param->offset = end;
       end += param->numel();
-      param->value = piece_of(param->trained ? unit.trained_values : unit.frozen_values, *param);
     }
+    bind_values(static_cast<int>(u), unit.trained_values, unit.frozen_values);
     if (memory == Memory::kReal) {
       const int64_t padding = unit.trained_values.numel() - trained;
       zero(Tensor(unit.trained_values.f32() + trained, {padding}, DType::kF32));
@@ -132,7 +133,7 @@ void ParamTable::allocate(int64_t pad_elements, Memory memory) {
   }
 }
 
-void ParamTable::allocate_gradients() {
+void ParamTable::allocate_gradients(Memory memory) {
   ASSERT(values_ != nullptr && grads_ == nullptr, "gradients come once, after the values");
   grads_ = std::make_unique<Arena>("gradients");
   const auto lay_out = [&] {
@@ -140,16 +141,36 @@ void ParamTable::allocate_gradients() {
       unit.trained_grads = grads_->tensor({unit.trained_values.numel()});
   };
   lay_out();
-  if (!values_->measuring()) {
+  if (memory == Memory::kReal && !values_->measuring()) {
     const int64_t bytes = grads_->peak();
     grads_->release(0);
     grads_->allocate(bytes);
     lay_out();
   }
-  for (ParamUnit& unit : units_)
-    for (Param* param : unit.params)
-      if (param->trained) param->grad = piece_of(unit.trained_grads, *param);
+  for (size_t u = 0; u < units_.size(); ++u)
+    bind_gradients(static_cast<int>(u), units_[u].trained_grads);
   zero_gradients();
+}
+
+void ParamTable::bind_values(int number, const Tensor& trained, const Tensor& frozen) {
+  ParamUnit& unit = units_[static_cast<size_t>(number)];
+  ASSERT(trained.numel() == unit.trained_values.numel() &&
+             frozen.numel() == unit.frozen_values.numel(),
+         "unit {} has {} trained and {} frozen elements, the buffers {} and {}", unit.name,
+         unit.trained_values.numel(), unit.frozen_values.numel(), trained.numel(), frozen.numel());
+  unit.trained_values = trained;
+  unit.frozen_values = frozen;
+  for (Param* param : unit.params)
+    param->value = piece_of(param->trained ? trained : frozen, *param);
+}
+
+void ParamTable::bind_gradients(int number, const Tensor& trained) {
+  ParamUnit& unit = units_[static_cast<size_t>(number)];
+  ASSERT(trained.numel() == unit.trained_grads.numel(), "unit {} has {} gradients, the buffer {}",
+         unit.name, unit.trained_grads.numel(), trained.numel());
+  unit.trained_grads = trained;
+  for (Param* param : unit.params)
+    if (param->trained) param->grad = piece_of(trained, *param);
 }
 
 Param* ParamTable::find(std::string_view name) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -64,6 +65,12 @@ struct ParamUnit {
   Tensor frozen_values;        // (elements)
 };
 
+// Whoever reads or fills all values of a table calls this before it touches those of another unit:
+// the values of a partitioned table are there one unit at a time. kNoUnit: it is done.
+using OpenUnit = std::function<void(int unit)>;
+constexpr int kNoUnit = -1;
+inline void nothing_to_open(int) {}  // for a table whose values are all there
+
 class ParamTable {
  public:
   ParamTable() = default;
@@ -84,8 +91,14 @@ class ParamTable {
   // pad_elements. `measure_only`: addresses that must not be touched (for plan and --dry_run).
   enum class Memory { kReal, kMeasureOnly };
   void allocate(int64_t pad_elements, Memory memory = Memory::kReal);
-  // With gradients (training) or without (evaluate, generate). After allocate().
-  void allocate_gradients();
+  // With gradients (training) or without (evaluate, generate). After allocate(); where the values
+  // are only measured, so are they.
+  void allocate_gradients(Memory memory = Memory::kReal);
+
+  // Moves the unit's tensors, and those of its parameters, to buffers of the same lengths. For
+  // whoever keeps the memory of a table that was laid out with kMeasureOnly.
+  void bind_values(int unit, const Tensor& trained, const Tensor& frozen);
+  void bind_gradients(int unit, const Tensor& trained);
 
   Param* find(std::string_view name);  // nullptr when there is none
   const std::deque<Param>& params() const { return params_; }

@@ -1,7 +1,6 @@
 // facet train --dry_run: everything that can go wrong before the first step, without the weights.
 #include "base/log.h"
 #include "data/probe.h"
-#include "optim/partition.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
 #include "train/trainer.h"
@@ -23,15 +22,11 @@ std::string probe_text(const ProbeReport& report) {
 
 void print_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
   ParamTable& table = model.table;
-  table.allocate(partition_padding(ranks), ParamTable::Memory::kMeasureOnly);
-  MemoryPlan memory;
-  memory.values = table.bytes();
-  table.allocate_gradients();
-  memory.gradients = table.bytes() - memory.values;
-  memory.optimizer = Engine::optimizer_bytes(table);
-  memory.activations = activation_bytes(options, model, data);
+  Engine::lay_out(table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
+  const RunCosts costs = plan_costs(options, model, data, ranks);
   log_line(groups_text(make_groups(options, table), table));
-  log_line(memory.text());
+  log_line(costs.memory.text());
+  log_line(traffic_text(options, costs));
   log_line(plan_steps(options, *data.source).text(options, ranks));
 }
 

@@ -25,7 +25,8 @@ void evaluate_command(Session& session, const Options& options) {
     model->table.set_trained("", false);
     model->table.allocate(partition_padding(world.size()));
     load_weights_as_trained(options, *model);
-    arena.allocate(measure_evaluation(*model->model, eval_limits(options)));
+    UnitHooks nothing_moves;
+    arena.allocate(measure_evaluation(*model->model, eval_limits(options), nothing_moves));
   });
   UnitHooks hooks;
   Context context{ops, arena, hooks};

@@ -30,10 +30,9 @@ MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_
   return batch;
 }
 
-int64_t measure(const std::function<void(Context&)>& pass) {
+int64_t measure(UnitHooks& hooks, const std::function<void(Context&)>& pass) {
   NullBackend ops;
   Arena arena("measured activations");
-  UnitHooks hooks;
   Context context{ops, arena, hooks};
   pass(context);
   return arena.peak();
@@ -41,14 +40,14 @@ int64_t measure(const std::function<void(Context&)>& pass) {
 
 // At the full length an image more is S labelled text tokens less, and memory is linear in both:
 // one of the two ends is the largest.
-int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits,
+int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits, UnitHooks& hooks,
                      const std::function<void(Context&, const MicroBatch&)>& pass) {
   // One text token beside the images.
   const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
   int64_t largest = 0;
   for (const int64_t images : {int64_t{0}, std::min(limits.max_images, fitting)}) {
     const MicroBatch batch = full_batch(config, limits, images);
-    largest = std::max(largest, measure([&](Context& context) { pass(context, batch); }));
+    largest = std::max(largest, measure(hooks, [&](Context& context) { pass(context, batch); }));
   }
   // Every piece of the arena is rounded up to 64 bytes, in other micro-batches by other amounts.
   return largest + largest / 64 + (1 << 20);
@@ -56,23 +55,25 @@ int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits,
 
 }  // namespace
 
-int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits) {
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks) {
   LossSums sums;
-  return measure_ends(model.config(), limits, [&](Context& context, const MicroBatch& batch) {
-    model.forward_backward(context, batch, 1, sums);
-  });
+  return measure_ends(model.config(), limits, hooks,
+                      [&](Context& context, const MicroBatch& batch) {
+                        model.forward_backward(context, batch, 1, sums);
+                      });
 }
 
-int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits) {
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
+                           UnitHooks& hooks) {
   LossSums sums;
-  return measure_ends(model.config(), limits, [&](Context& context, const MicroBatch& batch) {
-    model.evaluate(context, batch, sums);
-  });
+  return measure_ends(
+      model.config(), limits, hooks,
+      [&](Context& context, const MicroBatch& batch) { model.evaluate(context, batch, sums); });
 }
 
-int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay) {
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks) {
   LossSums sums;
-  return measure([&](Context& context) {
+  return measure(hooks, [&](Context& context) {
     for (int64_t step = 0; step < replay.steps_per_epoch(); ++step)
       for (const MicroBatch& batch : replay.fetch_step(0, step))
         model.forward_backward(context, batch, 1, sums);
@@ -94,6 +95,7 @@ std::string MemoryPlan::text() const {
   line("parameters", values);
   line("gradients", gradients);
   line("optimizer", optimizer);
+  line("live units", units);
   line("activations", activations);
   line("together", total());
   return lines;

@@ -11,13 +11,14 @@
 namespace facet {
 
 struct MemoryPlan {
-  int64_t values = 0;       // parameters, trained and frozen
+  int64_t values = 0;       // parameters, trained and frozen: what this rank keeps of them
   int64_t gradients = 0;    // of the trained ones
   int64_t optimizer = 0;    // moments
+  int64_t units = 0;        // of the model that are whole for a while only
   int64_t activations = 0;  // the arena of the largest micro-batch
 
-  int64_t total() const { return values + gradients + optimizer + activations; }
-  std::string text() const;  // a table of five lines
+  int64_t total() const { return values + gradients + optimizer + units + activations; }
+  std::string text() const;  // a table of six lines
 };
 
 // What limits a micro-batch.
@@ -27,11 +28,12 @@ struct BatchLimits {
   int64_t max_images = 0;   // of each
 };
 
-// Bytes of activations that no micro-batch within the limits exceeds.
-int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits);
-int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits);
+// Bytes of activations that no micro-batch within the limits exceeds. The hooks are called as in a
+// real pass.
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
 // The same for every micro-batch of a recorded file.
-int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay);
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks);
 
 // "1.50 GiB"
 std::string bytes_text(int64_t bytes);

@@ -104,9 +104,9 @@ PretrainedSources sources_of(const Options& options) {
   return {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection};
 }
 
-LoadReport load_weights(const Options& options, ModelSetup& setup) {
+LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUnit& open_unit) {
   return load_pretrained(setup.table, setup.config, sources_of(options),
-                         static_cast<uint64_t>(options.seed));
+                         static_cast<uint64_t>(options.seed), open_unit);
 }
 
 void load_weights_as_trained(const Options& options, ModelSetup& setup) {
@@ -116,7 +116,8 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup) {
         fmt::join(report.differing_choices, "\n  "));
 }
 
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory) {
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
+                    const OpenUnit& open_unit) {
   ExportSources sources;
   sources.lm_directory = options.lm_model_name_or_path;
   sources.vision_directory = options.vision_model_name_or_path;
@@ -125,7 +126,7 @@ void export_weights(const Options& options, const ModelSetup& setup, const std::
     for (const Tokenizer::AddedToken& token : setup.tokenizer->added_tokens())
       sources.added_tokens.emplace_back(token.text, token.id);
   }
-  export_model(directory, setup.table, setup.config, sources);
+  export_model(directory, setup.table, setup.config, sources, open_unit);
 }
 
 }  // namespace facet

@@ -31,12 +31,14 @@ void choose_trained(const Options& options, ParamTable& table);
 PretrainedSources sources_of(const Options& options);
 
 // Fills the allocated parameters from the files; returns what to tell about it.
-LoadReport load_weights(const Options& options, ModelSetup& setup);
+LoadReport load_weights(const Options& options, ModelSetup& setup,
+                        const OpenUnit& open_unit = nothing_to_open);
 // The same for evaluation and generation: an export must be used as it was trained, so choices that
 // differ are an Error(kConfig).
 void load_weights_as_trained(const Options& options, ModelSetup& setup);
 
 // OUT/epoch-N or another directory: what Hugging Face's libraries and this program can load.
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory);
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
+                    const OpenUnit& open_unit = nothing_to_open);
 
 }  // namespace facet

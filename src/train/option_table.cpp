@@ -197,9 +197,11 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
 void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("zero_stage", &O::zero_stage, Group::kRanks, "t",
                     "what is cut up between the ranks: 0 nothing, 1 optimizer state, 2 gradients "
-                    "too, 3 parameters too")
-                  .in(0, 3)
-                  .only_built({"0"}));
+                    "too, 3 parameters too, frozen ones as well")
+                  .in(0, 3));
+  t.push_back(field("reduce_every_micro_batch", &O::reduce_every_micro_batch, Group::kRanks, "t",
+                    "sum gradients over the ranks after each micro-batch at stages 0 and 1 too, as "
+                    "2 and 3 do: all stages then compute the same bits"));
   t.push_back(field("precision", &O::precision, Group::kRanks, "teg", "of the arithmetic")
                   .one_of({"fp32", "bf16", "fp16"})
                   .only_built({"fp32"}));
@@ -222,9 +224,8 @@ void add_zero_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kRanks, "t", help);
   };
   t.push_back(zero("stage3_param_persistence_threshold", &O::stage3_param_persistence_threshold,
-                   "stage 3: parameters of up to so many elements stay whole on every rank")
-                  .in(0, 1LL << 40)
-                  .not_built());
+                   "stage 3: blocks of the model with fewer elements stay whole on every rank")
+                  .in(0, 1LL << 40));
   t.push_back(zero("stage3_max_live_parameters", &O::stage3_max_live_parameters,
                    "stage 3: gather ahead only up to so many whole elements on a rank")
                   .in(0, 1LL << 40)

@@ -82,6 +82,7 @@ struct Options {
 
   // Ranks, precision, memory
   int64_t zero_stage = 0;
+  bool reduce_every_micro_batch = false;
   // The original's default is fp16. Without a GPU that would make every plain run an error, so the
   // default is what this build computes in.
   std::string precision = "fp32";

@@ -6,6 +6,7 @@
 #include "data/bad_samples.h"
 #include "data/probe.h"
 #include "train/data_debug.h"
+#include "zero/zero_plan.h"
 
 namespace facet {
 
@@ -34,8 +35,13 @@ LrSchedule make_schedule(const Options& options, const StepPlan& plan) {
 }
 
 EngineOptions engine_options(const Options& options) {
-  return {options.adam_betas[0], options.adam_betas[1], options.adam_eps,
-          options.gradient_clipping};
+  return {options.adam_betas[0],
+          options.adam_betas[1],
+          options.adam_eps,
+          options.gradient_clipping,
+          options.zero_stage,
+          options.reduce_every_micro_batch,
+          options.stage3_param_persistence_threshold};
 }
 
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
@@ -57,10 +63,28 @@ BatchLimits eval_limits(const Options& options) {
           options.max_num_image_per_sample};
 }
 
-int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& data) {
-  if (!options.replay.empty()) return measure_replay(*model.model, *data.source);
-  return std::max(measure_training(*model.model, train_limits(options)),
-                  measure_evaluation(*model.model, eval_limits(options)));
+RunCosts plan_costs(const Options& options, ModelSetup& model, DataSetup& data, int ranks) {
+  const EngineOptions engine = engine_options(options);
+  const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
+  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
+  RunCosts costs;
+  costs.memory = {kept.values, kept.gradients, kept.optimizer};
+  if (options.replay.empty())
+    costs.memory.activations =
+        std::max(measure_training(*model.model, train_limits(options), training),
+                 measure_evaluation(*model.model, eval_limits(options), evaluation));
+  else
+    costs.memory.activations = measure_replay(*model.model, *data.source, training);
+  costs.memory.units = std::max(training.live_bytes(), evaluation.live_bytes());
+  costs.elements_per_step =
+      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
+                       training.elements_gathered_per_micro_batch());
+  return costs;
+}
+
+std::string traffic_text(const Options& options, const RunCosts& costs) {
+  return fmt::format("elements each rank sends in a full step at stage {}: {}", options.zero_stage,
+                     costs.elements_per_step);
 }
 
 void check_data_sets(const Options& options, const DataSetup& data) {

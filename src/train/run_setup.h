@@ -31,8 +31,13 @@ std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
 BatchLimits train_limits(const Options& options);
 BatchLimits eval_limits(const Options& options);
 
-// The arena that training and the evaluations in between need.
-int64_t activation_bytes(const Options& options, ModelSetup& model, DataSetup& data);
+// What a run costs a rank, from a table that Engine::lay_out made.
+struct RunCosts {
+  MemoryPlan memory;              // training and the evaluations in between
+  int64_t elements_per_step = 0;  // that a rank sends in a full step
+};
+RunCosts plan_costs(const Options& options, ModelSetup& model, DataSetup& data, int ranks);
+std::string traffic_text(const Options& options, const RunCosts& costs);
 
 // Reads a few records of each data set: one that holds nothing to learn from is an error at the
 // start, not after the first evaluation.

@@ -7,7 +7,6 @@
 #include "data/replay.h"
 #include "io/file.h"
 #include "kernels/cpu/backend.h"
-#include "optim/partition.h"
 #include "train/console.h"
 #include "train/evaluate.h"
 #include "train/loss_log.h"
@@ -48,6 +47,7 @@ class Trainer {
   void announce();
 
   void train_epoch(int64_t epoch);
+  void tell_traffic(const StepReport& report, int64_t sent) const;
   void log_step(const StepReport& report);
   void stop_if_hopeless(const StepReport& report);
   void write_recording();
@@ -68,6 +68,7 @@ class Trainer {
   std::unique_ptr<RecordingSource> recording_;  // with --dump_batches
   std::unique_ptr<BadSampleBudget> bad_samples_;
   StepPlan plan_;
+  RunCosts costs_;
   std::optional<LrSchedule> schedule_;
   std::optional<CpuBackend> ops_;
   Arena arena_{"activations"};
@@ -121,13 +122,14 @@ void Trainer::open_model_and_data() {
 
 void Trainer::allocate() {
   ParamTable& table = model_->table;
-  table.allocate(partition_padding(world_.size()));
-  const LoadReport loaded = load_weights(options_, *model_);
+  const EngineOptions options = engine_options(options_);
+  Engine::lay_out(table, world_.size(), options);
+  costs_ = plan_costs(options_, *model_, *data_, world_.size());
+  engine_.emplace(table, make_groups(options_, table), world_, *ops_, options);
+  const LoadReport loaded = load_weights(options_, *model_, engine_->filler());
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
-  table.allocate_gradients();
-  arena_.allocate(activation_bytes(options_, *model_, *data_));
-  engine_.emplace(table, make_groups(options_, table), world_, *ops_, engine_options(options_));
+  arena_.allocate(costs_.memory.activations);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
   step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
@@ -144,14 +146,9 @@ void Trainer::allocate() {
 }
 
 void Trainer::announce() {
-  const ParamTable& table = model_->table;
-  int64_t gradients = 0;
-  for (const ParamUnit& unit : table.units())
-    if (unit.trained_grads.defined()) gradients += unit.trained_grads.bytes();
-  const MemoryPlan memory{table.bytes() - gradients, gradients, Engine::optimizer_bytes(table),
-                          arena_.capacity()};
-  log_line(groups_text(engine_->groups(), table));
-  log_line(memory.text());
+  log_line(groups_text(engine_->groups(), model_->table));
+  log_line(costs_.memory.text());
+  log_line(traffic_text(options_, costs_));
   log_line(plan_.text(options_, world_.size()));
 }
 
@@ -168,14 +165,22 @@ void Trainer::run() {
 
 void Trainer::train_epoch(int64_t epoch) {
   for (int64_t step = 0; step < plan_.steps_per_epoch && !finished(); ++step) {
+    const int64_t sent_before = world_.elements_sent();
     StepReport report = step_->run(epoch, step);
     report.step = ++status_.step;
     report.epoch = epoch + 1;
+    if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
     log_step(report);
     write_recording();
     stop_if_hopeless(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
   }
+}
+
+// The first step shows whether the ranks send what the plan says.
+void Trainer::tell_traffic(const StepReport& report, int64_t sent) const {
+  if (report.micro_batches != options_.gradient_accumulation_steps || report.skipped) return;
+  log("step 1: each rank sent {} elements; planned: {}", sent, costs_.elements_per_step);
 }
 
 void Trainer::log_step(const StepReport& report) {
@@ -227,7 +232,9 @@ void Trainer::evaluate_now() {
 void Trainer::export_epoch(int64_t epoch) {
   const std::string directory = fmt::format("{}/epoch-{}", options_.output_dir, epoch);
   collectively(world_, [&] {
-    if (world_.rank() == 0) export_weights(options_, *model_, directory);
+    engine_->read_on_rank_0([&](const OpenUnit& open_unit) {
+      export_weights(options_, *model_, directory, open_unit);
+    });
   });
   if (console_ != nullptr) console_->line(fmt::format("exported {}", directory));
 }

@@ -2,17 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <utility>
 
-#include "optim/partition.h"
+#include "zero/unit_slices.h"
+#include "zero/zero_plan.h"
 
 namespace facet {
 namespace {
-
-// A piece of a flat buffer as a vector.
-Tensor flat_range(Tensor flat, int64_t begin, int64_t count) {
-  return Tensor(flat.f32() + begin, {count}, DType::kF32, flat.space());
-}
 
 // The parameter that holds element `offset` of the unit's trained buffer.
 const Param& param_at(const ParamUnit& unit, int64_t offset) {
@@ -31,76 +28,180 @@ int64_t index_of(const ParamTable& table, const Param& wanted) {
   return -1;
 }
 
-int64_t trained_length(const ParamUnit& unit) {
-  return unit.trained_values.defined() ? unit.trained_values.numel() : 0;
+GradientHome gradient_home(const EngineOptions& options) {
+  if (options.zero_stage == 0) return GradientHome::kWhole;
+  return options.zero_stage == 1 ? GradientHome::kWholeToSum : GradientHome::kPartitioned;
+}
+
+ReduceWhen reduce_when(const EngineOptions& options) {
+  return options.zero_stage >= 2 || options.reduce_every_micro_batch ? ReduceWhen::kEveryMicroBatch
+                                                                     : ReduceWhen::kOncePerStep;
+}
+
+// The part of [begin, begin+count) that lies in the slice.
+Slice overlap(const Slice& a, const Slice& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  const int64_t end = std::min(a.begin + a.count, b.begin + b.count);
+  return {begin, std::max<int64_t>(0, end - begin)};
 }
 
 }  // namespace
 
+void Engine::lay_out(ParamTable& table, int ranks, const EngineOptions& options,
+                     ParamTable::Memory memory) {
+  using Memory = ParamTable::Memory;
+  table.allocate(partition_padding(ranks), options.zero_stage >= 3 ? Memory::kMeasureOnly : memory);
+  table.allocate_gradients(options.zero_stage >= 2 ? Memory::kMeasureOnly : memory);
+}
+
 Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
                const EngineOptions& options)
-    : table_(table), groups_(std::move(groups)), world_(world), ops_(ops), options_(options) {
-  memory_ = std::make_unique<Arena>("the optimizer state", optimizer_bytes(table));
-  for (const ParamUnit& unit : table.units()) {
-    const int64_t length = trained_length(unit);
-    ASSERT(length % partition_padding(world.size()) == 0, "unit {} is not padded for {} ranks",
-           unit.name, world.size());
-    exp_avg_.push_back(memory_->tensor({length}));
-    exp_avg_sq_.push_back(memory_->tensor({length}));
-    ops_.fill(exp_avg_.back(), 0);
-    ops_.fill(exp_avg_sq_.back(), 0);
+    : table_(table),
+      groups_(std::move(groups)),
+      world_(world),
+      ops_(ops),
+      options_(options),
+      gradients_(table, world, ops, gradient_home(options), reduce_when(options)) {
+  if (options.zero_stage >= 3) values_.emplace(table, world, options.persistence_threshold);
+  const int64_t bytes = planned_bytes(table, world.size(), options).optimizer;
+  memory_ = std::make_unique<Arena>("the optimizer state", bytes);
+  for (size_t u = 0; u < table.units().size(); ++u) {
+    ASSERT(trained_length(table.units()[u]) % partition_padding(world.size()) == 0,
+           "unit {} is not padded for {} ranks", table.units()[u].name, world.size());
+    const int64_t length = stepped(static_cast<int>(u)).count;
+    for (std::vector<Tensor>* moment : {&exp_avg_, &exp_avg_sq_}) {
+      moment->push_back(memory_->tensor({length}));
+      ops_.fill(moment->back(), 0);
+    }
   }
 }
 
-int64_t Engine::optimizer_bytes(const ParamTable& table) {
-  Arena plan("the optimizer state");
-  for (const ParamUnit& unit : table.units()) {
-    plan.tensor({trained_length(unit)});
-    plan.tensor({trained_length(unit)});
+// ---- which elements
+
+Slice Engine::slice_of(int unit) const {
+  const int64_t length = trained_length(table_.units()[static_cast<size_t>(unit)]);
+  return slice_of_rank(length, world_.rank(), world_.size());
+}
+
+Slice Engine::stepped(int unit) const {
+  if (options_.zero_stage > 0) return slice_of(unit);
+  return {0, trained_length(table_.units()[static_cast<size_t>(unit)])};
+}
+
+float* Engine::value_at(int unit, int64_t offset) const {
+  if (values_) return values_->trained_slice(unit).f32() + (offset - slice_of(unit).begin);
+  return table_.units()[static_cast<size_t>(unit)].trained_values.f32() + offset;
+}
+
+float* Engine::gradient_at(int unit, int64_t offset) const {
+  if (options_.zero_stage > 0)
+    return gradients_.slice(unit).f32() + (offset - slice_of(unit).begin);
+  return table_.units()[static_cast<size_t>(unit)].trained_grads.f32() + offset;
+}
+
+float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const {
+  return moment[static_cast<size_t>(unit)].f32() + (offset - stepped(unit).begin);
+}
+
+// ---- the values, for who reads and fills them
+
+void Engine::before(int unit, Phase phase) {
+  if (values_) values_->acquire(unit);
+  if (phase == Phase::kBackward) gradients_.backward_begins(unit);
+}
+
+void Engine::after(int unit, Phase) {
+  if (values_) values_->release(unit);
+}
+
+void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
+
+OpenUnit Engine::filler() {
+  if (!values_) return nothing_to_open;
+  return [this, open = kNoUnit](int unit) mutable {
+    if (open != kNoUnit) values_->keep_slices(open);
+    open = unit;
+    if (open != kNoUnit) values_->open_to_fill(open);
+  };
+}
+
+// Rank 0 says which unit comes next; the others help to gather it.
+void Engine::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
+  int open = kNoUnit;
+  const auto next = [&](int unit) {
+    if (open != kNoUnit) values_->release(open);
+    open = static_cast<int>(world_.broadcast(int64_t{unit}, 0));
+    if (open != kNoUnit) values_->acquire(open);
+  };
+  if (!values_) {
+    if (world_.rank() == 0) work(nothing_to_open);
+  } else if (world_.rank() == 0) {
+    std::exception_ptr error;
+    try {
+      work([&](int unit) {
+        if (unit != open) next(unit);
+      });
+    } catch (...) {
+      error = std::current_exception();
+    }
+    next(kNoUnit);
+    if (error) std::rethrow_exception(error);
+  } else {
+    do next(kNoUnit);
+    while (open != kNoUnit);
   }
-  return plan.peak();
 }
 
 std::vector<StateRange> Engine::owned_state() {
   std::vector<StateRange> ranges;
   for (const Param& param : table_.params()) {
     if (!param.trained) continue;
-    const auto unit = static_cast<size_t>(param.unit);
-    const ParamUnit& owner = table_.units()[unit];
-    const Slice slice = slice_of_rank(trained_length(owner), world_.rank(), world_.size());
-    const int64_t begin = std::max(param.offset, slice.begin);
-    const int64_t end = std::min(param.offset + param.numel(), slice.begin + slice.count);
-    if (begin >= end) continue;
-    ranges.push_back({&param, begin - param.offset, end - begin, owner.trained_values.f32() + begin,
-                      exp_avg_[unit].f32() + begin, exp_avg_sq_[unit].f32() + begin});
+    const Slice own = overlap({param.offset, param.numel()}, slice_of(param.unit));
+    if (own.count == 0) continue;
+    ranges.push_back({&param, own.begin - param.offset, own.count, value_at(param.unit, own.begin),
+                      moment_at(exp_avg_, param.unit, own.begin),
+                      moment_at(exp_avg_sq_, param.unit, own.begin)});
   }
   return ranges;
 }
 
-void Engine::publish_state() {
+// The owners' values go to everybody who keeps them whole.
+void Engine::publish_values() {
   for (size_t u = 0; u < table_.units().size(); ++u) {
-    const ParamUnit& unit = table_.units()[u];
-    if (trained_length(unit) == 0) continue;
-    const Slice slice = slice_of_rank(trained_length(unit), world_.rank(), world_.size());
-    for (const Tensor& whole : {unit.trained_values, exp_avg_[u], exp_avg_sq_[u]})
-      world_.all_gather(whole, flat_range(whole, slice.begin, slice.count));
+    const auto unit = static_cast<int>(u);
+    const ParamUnit& layout = table_.units()[u];
+    if (trained_length(layout) == 0 || (values_ && !values_->stays_whole(unit))) continue;
+    world_.all_gather(layout.trained_values, flat_range(layout.trained_values, slice_of(unit)));
   }
 }
 
-void Engine::begin_step() { table_.zero_gradients(); }
+void Engine::publish_state() {
+  publish_values();
+  if (options_.zero_stage > 0) return;
+  for (size_t u = 0; u < table_.units().size(); ++u)
+    for (const Tensor& moment : {exp_avg_[u], exp_avg_sq_[u]})
+      if (moment.numel() > 0)
+        world_.all_gather(moment, flat_range(moment, slice_of(static_cast<int>(u))));
+}
+
+// ---- the step
+
+void Engine::begin_step() { gradients_.clear(); }
 
 GradientVerdict Engine::reduce_gradients() {
+  gradients_.finish();
   double sum_squares = 0;
   int64_t bad_param = -1;
-  for (const ParamUnit& unit : table_.units()) {
+  for (size_t u = 0; u < table_.units().size(); ++u) {
+    const ParamUnit& unit = table_.units()[u];
     if (trained_length(unit) == 0) continue;
-    world_.all_reduce_sum(unit.trained_grads);
-    const Slice slice = slice_of_rank(trained_length(unit), world_.rank(), world_.size());
     const GradientStatistics statistics =
-        ops_.gradient_statistics(flat_range(unit.trained_grads, slice.begin, slice.count));
+        ops_.gradient_statistics(gradients_.slice(static_cast<int>(u)));
     sum_squares += statistics.sum_squares;
-    if (statistics.first_non_finite >= 0 && bad_param < 0)
-      bad_param = index_of(table_, param_at(unit, slice.begin + statistics.first_non_finite));
+    if (statistics.first_non_finite >= 0 && bad_param < 0) {
+      const int64_t offset = slice_of(static_cast<int>(u)).begin + statistics.first_non_finite;
+      bad_param = index_of(table_, param_at(unit, offset));
+    }
   }
   // One exchange: [sum of squares, bad parameter] of every rank.
   const std::vector<double> all =
@@ -119,6 +220,19 @@ GradientVerdict Engine::reduce_gradients() {
   return verdict;
 }
 
+void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
+  for (const Param* param : group.params) {
+    const int unit = param->unit;
+    const Slice part = overlap({param->offset, param->numel()}, stepped(unit));
+    if (part.count == 0) continue;
+    const auto vector = [&](float* data) { return Tensor(data, {part.count}, DType::kF32); };
+    ops_.adamw_step(vector(value_at(unit, part.begin)),
+                    vector(moment_at(exp_avg_, unit, part.begin)),
+                    vector(moment_at(exp_avg_sq_, unit, part.begin)),
+                    vector(gradient_at(unit, part.begin)), step);
+  }
+}
+
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   ASSERT(verdict.finite, "a step with a non-finite gradient");
   AdamWStep step;
@@ -130,16 +244,9 @@ void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   for (const ParamGroup& group : groups_) {
     step.learning_rate = group.learning_rate * lr_factor;
     step.weight_decay = group.weight_decay;
-    for (const Param* param : group.params) {
-      const auto unit = static_cast<size_t>(param->unit);
-      const ParamUnit& owner = table_.units()[unit];
-      const int64_t begin = param->offset, count = param->numel();
-      ops_.adamw_step(flat_range(owner.trained_values, begin, count),
-                      flat_range(exp_avg_[unit], begin, count),
-                      flat_range(exp_avg_sq_[unit], begin, count),
-                      flat_range(owner.trained_grads, begin, count), step);
-    }
+    step_group(group, step);
   }
+  if (options_.zero_stage > 0) publish_values();
 }
 
 }  // namespace facet

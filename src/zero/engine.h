@@ -1,12 +1,16 @@
 // The engine around the model: owns the optimizer state, reduces gradients over the ranks, clips,
 // and steps. The model meets it only as UnitHooks.
 //
-// Here is stage 0: everything is replicated. The norm is nevertheless accumulated over the
-// partition slices that stages 1-3 own, in rank order, so that all stages see the same bits.
+// What is cut up between the ranks grows with the stage: 0 nothing, 1 the optimizer state, 2 the
+// gradients too, 3 the parameters too, frozen ones as well. Rank r owns slice r of each unit's flat
+// buffers at every stage, and the norm is added up over these slices in rank order: stages that
+// reduce at the same moments see the same bits.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,12 +19,18 @@
 #include "nn/context.h"
 #include "nn/param_table.h"
 #include "optim/param_groups.h"
+#include "optim/partition.h"
+#include "zero/gradients.h"
+#include "zero/partitioned_values.h"
 
 namespace facet {
 
 struct EngineOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-6;
   double gradient_clipping = 1.0;  // the largest global L2 norm; 0: no clipping
+  int64_t zero_stage = 0;
+  bool reduce_every_micro_batch = false;  // at stages 0 and 1 too
+  int64_t persistence_threshold = 10000;  // at stage 3 smaller units stay whole
 };
 
 // What all ranks know alike after the gradients were reduced.
@@ -43,13 +53,23 @@ struct StateRange {
 
 class Engine : public UnitHooks {
  public:
-  // The table is laid out with padding partition_padding(world.size()) and has gradients.
+  // Lays the declared table out and takes the memory that the stage keeps in the table.
+  static void lay_out(ParamTable& table, int ranks, const EngineOptions& options,
+                      ParamTable::Memory memory = ParamTable::Memory::kReal);
+
+  // The table comes from lay_out with the same options. At stage 3 its values are undefined until
+  // they were filled through filler().
   Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
          const EngineOptions& options);
 
   const std::vector<ParamGroup>& groups() const { return groups_; }
   int64_t optimizer_steps() const { return steps_; }  // AdamW steps taken: skipped ones don't count
   void set_optimizer_steps(int64_t steps) { steps_ = steps; }
+
+  // Who fills the values of all units, the same ones on every rank, opens each through this.
+  OpenUnit filler();
+  // Collective: rank 0 runs `work`, which may open any unit to read its whole values.
+  void read_on_rank_0(const std::function<void(const OpenUnit&)>& work);
 
   // What this rank owns of every trained parameter, in the table's order: together the ranks own
   // each element exactly once, the same slices at every stage. The pointers stay valid as long as
@@ -59,6 +79,10 @@ class Engine : public UnitHooks {
   // After the owned state was changed from outside, as a checkpoint's load does.
   void publish_state();
 
+  void before(int unit, Phase phase) override;
+  void after(int unit, Phase phase) override;
+  void gradients_ready(int unit) override;
+
   // Gradients to zero, at the begin of a step.
   void begin_step();
   // Sums the gradients over all ranks and computes the verdict.
@@ -66,18 +90,25 @@ class Engine : public UnitHooks {
   // Clips and takes one AdamW step with every group's rate times lr_factor.
   void step(const GradientVerdict& verdict, double lr_factor);
 
-  // Bytes of exp_avg and exp_avg_sq for a table, as this engine allocates them.
-  static int64_t optimizer_bytes(const ParamTable& table);
-
  private:
+  Slice slice_of(int unit) const;  // what of the unit's trained buffer this rank owns
+  Slice stepped(int unit) const;   // what of it this rank steps: its slice, at stage 0 all
+  float* value_at(int unit, int64_t offset) const;     // offset in the unit's trained buffer
+  float* gradient_at(int unit, int64_t offset) const;  // after the reduction
+  float* moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const;
+  void step_group(const ParamGroup& group, const AdamWStep& step);
+  void publish_values();
+
   ParamTable& table_;
   std::vector<ParamGroup> groups_;
   Communicator& world_;
   Backend& ops_;
   EngineOptions options_;
   int64_t steps_ = 0;
+  std::optional<PartitionedValues> values_;  // at stage 3
+  Gradients gradients_;
   std::unique_ptr<Arena> memory_;
-  std::vector<Tensor> exp_avg_;  // of each unit, beside its trained_values
+  std::vector<Tensor> exp_avg_;  // of each unit, of what this rank steps
   std::vector<Tensor> exp_avg_sq_;
 };
 

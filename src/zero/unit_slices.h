@@ -1,0 +1,31 @@
+// How a unit's flat buffers are cut into slices, and pieces of flat buffers.
+#pragma once
+
+#include "device/tensor.h"
+#include "nn/param_table.h"
+#include "optim/partition.h"
+
+namespace facet {
+
+// A piece of a flat buffer as a vector.
+inline Tensor flat_range(const Tensor& flat, int64_t begin, int64_t count) {
+  return Tensor(flat.f32() + begin, {count}, DType::kF32, flat.space());
+}
+
+inline Tensor flat_range(const Tensor& flat, const Slice& slice) {
+  return flat_range(flat, slice.begin, slice.count);
+}
+
+// Elements of the unit's trained buffer, padding included.
+inline int64_t trained_length(const ParamUnit& unit) {
+  return unit.trained_values.defined() ? unit.trained_values.numel() : 0;
+}
+
+// Elements of the unit's frozen buffer when it is cut into slices.
+inline int64_t frozen_length(const ParamUnit& unit, int ranks) {
+  const int64_t padding = partition_padding(ranks);
+  const int64_t elements = unit.frozen_values.defined() ? unit.frozen_values.numel() : 0;
+  return (elements + padding - 1) / padding * padding;
+}
+
+}  // namespace facet

@@ -1,0 +1,60 @@
+// What a stage costs a rank, found out before any memory is taken: bytes by kind, and elements sent
+// to the other ranks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "nn/context.h"
+#include "nn/param_table.h"
+#include "zero/unit_pool.h"
+
+namespace facet {
+
+struct EngineOptions;
+
+struct ZeroBytes {
+  int64_t values = 0;     // what is kept of the parameters
+  int64_t gradients = 0;  // what is kept of their gradients through the step
+  int64_t optimizer = 0;  // moments
+};
+// Of a table from Engine::lay_out.
+ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions& options);
+
+// Stands in for the engine while a pass is measured (NullBackend) and finds out what depends on the
+// order in which the model uses its units.
+class MeasuringHooks : public UnitHooks {
+ public:
+  MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options);
+
+  void before(int unit, Phase phase) override;
+  void after(int unit, Phase phase) override;
+  void gradients_ready(int unit) override;
+
+  // Of the buffers of units that are whole for a while, at the most.
+  int64_t live_bytes() const { return values_.bytes() + gradients_.bytes(); }
+  // Sent by one rank to gather values for a forward and backward pass.
+  int64_t elements_gathered_per_micro_batch() const {
+    return micro_batches_ == 0 ? 0 : elements_gathered_ / micro_batches_;
+  }
+
+ private:
+  const ParamTable& table_;
+  int ranks_;
+  const EngineOptions& options_;
+  UnitPool values_, gradients_;
+  struct Use {
+    int count = 0;
+    int values = -1, gradients = -1;  // buffers
+  };
+  std::vector<Use> uses_;          // of each unit
+  int64_t elements_gathered_ = 0;  // in all passes
+  int64_t micro_batches_ = 0;
+};
+
+// Elements that one rank sends in a step of so many micro-batches; `gathered` by each of them
+// (MeasuringHooks). SPEC's formula with the padding counted.
+int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
+                         int64_t micro_batches, int64_t gathered);
+
+}  // namespace facet

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# ZeRO's stages compute the same bits: losses, gradient norms and exported weights; and the ranks send what the plan says.
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7 --max_steps 4 --gradient_clipping 0.5)
+bits=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm clip_factor skipped loss_llava loss_llava_dial loss_coco_caption)
+
+# Of "step 1: each rank sent A elements; planned: B": A and B.
+sent_and_planned() { sed -n -E 's/.*each rank sent ([0-9]+) elements; planned: ([0-9]+).*/\1 \2/p' "$output"; }
+
+# stages RANKS option...: one run at each stage.
+stages() {
+  local ranks=$1 stage sent planned
+  shift
+  for stage in 0 1 2 3; do
+    rm -rf "${work:?}/stage_$stage"
+    run 0 "$ranks" "${train[@]}" --output_dir "$work/stage_$stage" --zero_stage "$stage" "$@"
+    read -r sent planned <<<"$(sent_and_planned)"
+    [ "$sent" = "$planned" ] || fail "stage $stage: sent $sent elements, planned $planned"
+    [ "$sent" -gt 0 ] || fail "nothing is sent at stage $stage"
+  done
+  [ "$(column "$work/stage_0/loss_log.csv" clip_factor | head -1)" != 1 ] || fail 'nothing was clipped'
+  for stage in 1 2 3; do
+    same_columns "$work/stage_0/loss_log.csv" "$work/stage_$stage/loss_log.csv" "${bits[@]}"
+    same_columns "$work/stage_0/eval_log.csv" "$work/stage_$stage/eval_log.csv" loss loss_llava
+    equal_models "$work/stage_0/epoch-1" "$work/stage_$stage/epoch-1"
+  done
+}
+
+full=(--unfreeze vis_encoder. lang_decoder.)
+check Zero.EqualBitsOnTwoRanks stages 2 "${full[@]}" --per_device_train_batch_size 2 --stage3_param_persistence_threshold 0
+check Zero.EqualBitsWithAccumulation stages 2 "${full[@]}" --per_device_train_batch_size 1 --gradient_accumulation_steps 3 \
+  --reduce_every_micro_batch --gradient_checkpointing
+check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --vis_lora_dim 4 --enable_mmca_attention \
+  --gradient_accumulation_steps 2 --reduce_every_micro_batch --stage3_param_persistence_threshold 1000
+finish
