@@ -8,6 +8,7 @@
 #include "comm/session.h"
 #include "train/generate.h"
 #include "train/options.h"
+#include "train/plan.h"
 #include "train/trainer.h"
 #include "train/version.h"
 
@@ -25,6 +26,20 @@ void run(Session& session, Command command, const std::vector<std::string>& word
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
   return options.dry_run ? dry_run(session, options) : train(session, options, status);
+}
+
+// Needs no other rank, so MPI is never started.
+int plan_alone(const std::vector<std::string>& words) {
+  try {
+    const ParsedOptions parsed = parse_options(Command::kPlan, words, 1);
+    for (const std::string& note : parsed.notes) log_line(note);
+    plan_command(parsed.options);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    const auto* known = dynamic_cast<const Error*>(&error);
+    return static_cast<int>(known != nullptr ? known->code() : ExitCode::kInternal);
+  }
+  return 0;
 }
 
 // The last line of every training run, for scripts.
@@ -50,6 +65,7 @@ int main(int argc, char** argv) {
   }
   if (help) return fmt::print("{}", help_text(*command)), 0;
   words.erase(words.begin());
+  if (*command == Command::kPlan) return plan_alone(words);
 
   Session session(argc, argv);
   RunStatus status;

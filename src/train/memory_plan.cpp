@@ -30,6 +30,12 @@ MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_
   return batch;
 }
 
+// That leave room for one text token.
+int64_t most_images(const VlmConfig& config, const BatchLimits& limits) {
+  const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
+  return std::min(limits.max_images, fitting);
+}
+
 int64_t measure(UnitHooks& hooks, const std::function<void(Context&)>& pass) {
   NullBackend ops;
   Arena arena("measured activations");
@@ -42,10 +48,8 @@ int64_t measure(UnitHooks& hooks, const std::function<void(Context&)>& pass) {
 // one of the two ends is the largest.
 int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits, UnitHooks& hooks,
                      const std::function<void(Context&, const MicroBatch&)>& pass) {
-  // One text token beside the images.
-  const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
   int64_t largest = 0;
-  for (const int64_t images : {int64_t{0}, std::min(limits.max_images, fitting)}) {
+  for (const int64_t images : {int64_t{0}, most_images(config, limits)}) {
     const MicroBatch batch = full_batch(config, limits, images);
     largest = std::max(largest, measure(hooks, [&](Context& context) { pass(context, batch); }));
   }
@@ -78,6 +82,27 @@ int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHook
       for (const MicroBatch& batch : replay.fetch_step(0, step))
         model.forward_backward(context, batch, 1, sums);
   });
+}
+
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape) {
+  NullBackend ops;
+  Arena arena("measured activations");
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  LossSums sums;
+  const BatchLimits limits{shape.samples, shape.length, shape.images};
+  model.forward_backward(context, full_batch(model.config(), limits, shape.images), 1, sums);
+  return ops.counts();
+}
+
+BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits) {
+  const auto operations = [&](const BatchShape& shape) {
+    const OpCounts counts = count_operations(model, shape);
+    return counts.matmul_flops + counts.attention_flops;
+  };
+  const BatchShape text{limits.samples, limits.max_seq_len, 0};
+  const BatchShape full{limits.samples, limits.max_seq_len, most_images(model.config(), limits)};
+  return operations(text) > operations(full) ? text : full;
 }
 
 std::string bytes_text(int64_t bytes) {

@@ -7,6 +7,7 @@
 #include "base/micro_batch.h"
 #include "data/batch_source.h"
 #include "model/vlm.h"
+#include "ops/ops.h"
 
 namespace facet {
 
@@ -34,6 +35,17 @@ int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, 
 int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
 // The same for every micro-batch of a recorded file.
 int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks);
+
+// Samples of one shape, every text token behind the images labelled.
+struct BatchShape {
+  int64_t samples = 0;  // B
+  int64_t length = 0;   // L of each, image tokens included
+  int64_t images = 0;   // of each
+};
+// What one forward and backward pass asks of a backend.
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape);
+// The shape within the limits that asks for most.
+BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits);
 
 // "1.50 GiB"
 std::string bytes_text(int64_t bytes);

@@ -43,16 +43,20 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 
 }  // namespace
 
-std::unique_ptr<ModelSetup> declare_model(const Options& options) {
+std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
   config.vision = read_clip_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
-  if (options.replay.empty() || std::filesystem::exists(tokenizer_file(options))) {
+  const bool there = std::filesystem::exists(tokenizer_file(options));
+  const bool needed = options.replay.empty() && missing == MissingTokenizer::kError;
+  if (there || needed) {
     setup->tokenizer = std::make_unique<Tokenizer>(
         options.lm_model_name_or_path,
         options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
+  } else if (options.replay.empty()) {
+    config.lm.vocab_size += options.visualchat() ? 3 : 2;  // "### Image:", "<image>"; "<PAD>"
   }
   setup->preprocessor = std::make_unique<ClipPreprocessor>(
       read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,

@@ -13,16 +13,21 @@ namespace facet {
 
 struct ModelSetup {
   VlmConfig config;
-  // Not there when recorded micro-batches are replayed on a model without tokenizer.model: then V
-  // is the model's own.
+  // Not there for a model without tokenizer.model, when recorded micro-batches are replayed (then V
+  // is the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ClipPreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
   std::unique_ptr<VisionLanguageModel> model;
 };
 
+// What to do about a model directory without tokenizer.model: nothing can be read from text then.
+// kAssume takes V as the model's own rows and the tokens that a tokenizer gets added here.
+enum class MissingTokenizer : uint8_t { kError, kAssume };
+
 // Reads configurations and tokenizer and declares the parameters.
-std::unique_ptr<ModelSetup> declare_model(const Options& options);
+std::unique_ptr<ModelSetup> declare_model(const Options& options,
+                                          MissingTokenizer missing = MissingTokenizer::kError);
 
 // Applies --unfreeze and --freeze, and checks that what was asked for is there: a prefix that
 // matches no parameter, LoRA that found no linear and nothing left to train are errors.

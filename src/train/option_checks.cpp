@@ -49,7 +49,6 @@ void check_data(const Options& o, Findings& found) {
 }
 
 void check_training(const Options& o, Findings& found) {
-  found.unless(!o.output_dir.empty() || o.dry_run, "--output_dir is missing");
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");
@@ -105,7 +104,7 @@ std::vector<std::string> not_built_choices(Command command, const Options& optio
 
 std::vector<std::string> choices_without_effect(Command command, const Options& options) {
   std::vector<std::string> lines;
-  if (command != Command::kTrain) return lines;
+  if (command != Command::kTrain && command != Command::kPlan) return lines;
   for (const auto& [name, device] : {std::pair{"offload_optimizer", options.offload_optimizer},
                                      std::pair{"offload_param", options.offload_param}})
     if (device == "cpu")
@@ -118,7 +117,12 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
 std::vector<std::string> contradictions(Command command, const Options& options) {
   Findings found;
   if (command != Command::kGenerate) check_data(options, found);
-  if (command == Command::kTrain) check_training(options, found);
+  if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
+  if (command == Command::kTrain)
+    found.unless(!options.output_dir.empty() || options.dry_run, "--output_dir is missing");
+  if (command == Command::kPlan)
+    found.unless(options.average_images == 0 || options.average_text_tokens > 0,
+                 "--average_images says little without --average_text_tokens");
   if (command == Command::kGenerate) check_generation(options, found);
   return found.take();
 }
@@ -128,8 +132,9 @@ void check_paths(Command command, const Options& options) {
   std::string missing;
   for (const OptionField& field : option_table()) {
     if (!field.known_to(command) || field.path == OptionField::Path::kNone) continue;
-    const bool unused = !options.replay.empty() && field.group == OptionGroup::kData &&
-                        std::string(field.name) != "replay";
+    const bool no_data = command == Command::kPlan ||
+                         (!options.replay.empty() && std::string(field.name) != "replay");
+    const bool unused = no_data && field.group == OptionGroup::kData;
     const std::string path = option_words(field, options)[0];
     if (unused || path.empty()) continue;
     std::error_code error;

@@ -1,7 +1,5 @@
 #include "train/option_table.h"
 
-#include <array>
-
 #include "data/dataset.h"
 #include "optim/lr_schedule.h"
 
@@ -295,6 +293,22 @@ void add_generate_fields(std::vector<OptionField>& t) {
                   .in(0, 1));
 }
 
+void add_plan_fields(std::vector<OptionField>& t) {
+  const auto plan = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kPlan, "p", help);
+  };
+  t.push_back(plan("ranks", &O::ranks, "of the run that is planned").in(1, 1 << 20));
+  t.push_back(
+      plan("memory", &O::memory, "GiB that a rank has; a run that needs more is an error; 0: any")
+          .in(0, 1e9));
+  t.push_back(plan("average_text_tokens", &O::average_text_tokens,
+                   "count operations on samples of so many text tokens; 0: on the longest samples")
+                  .in(0, 1 << 24));
+  t.push_back(plan("average_images", &O::average_images,
+                   "and with so many images, beside --average_text_tokens")
+                  .in(0, 1 << 16));
+}
+
 std::vector<OptionField> make_table() {
   std::vector<OptionField> table;
   add_model_fields(table);
@@ -306,82 +320,11 @@ std::vector<OptionField> make_table() {
   add_zero_fields(table);
   add_output_fields(table);
   add_generate_fields(table);
+  add_plan_fields(table);
   return table;
 }
 
-char letter_of(Command command) {
-  return command == Command::kTrain ? 't' : command == Command::kEvaluate ? 'e' : 'g';
-}
-
-bool contains(const char* letters, Command command) {
-  return std::string(letters).find(letter_of(command)) != std::string::npos;
-}
-
 }  // namespace
-
-const char* title_of(OptionGroup group) {
-  static constexpr std::array<const char*, kOptionGroups> kTitles = {
-      "Model",     "What is trained",     "Data",   "Steps",
-      "Optimizer", "Ranks and precision", "Output", "Generation"};
-  return kTitles[static_cast<size_t>(group)];
-}
-
-OptionField OptionField::required(const char* letters) const {
-  OptionField f = *this;
-  f.required_by = letters;
-  return f;
-}
-OptionField OptionField::in(double lowest, double highest) const {
-  OptionField f = *this;
-  f.low = lowest;
-  f.high = highest;
-  return f;
-}
-OptionField OptionField::one_of(std::vector<std::string> words) const {
-  OptionField f = *this;
-  f.choices = std::move(words);
-  return f;
-}
-OptionField OptionField::only_built(std::vector<std::string> words) const {
-  OptionField f = *this;
-  f.built = std::move(words);
-  return f;
-}
-OptionField OptionField::not_built() const {
-  OptionField f = *this;
-  f.state = State::kNotBuilt;
-  return f;
-}
-OptionField OptionField::ignored() const {
-  OptionField f = *this;
-  f.state = State::kIgnored;
-  return f;
-}
-OptionField OptionField::merged() const {
-  OptionField f = *this;
-  f.state = State::kMerged;
-  return f;
-}
-OptionField OptionField::directory() const {
-  OptionField f = *this;
-  f.path = Path::kDirectory;
-  return f;
-}
-OptionField OptionField::file() const {
-  OptionField f = *this;
-  f.path = Path::kFile;
-  return f;
-}
-
-bool OptionField::known_to(Command command) const { return contains(commands, command); }
-bool OptionField::required_by_command(Command command) const {
-  return contains(required_by, command);
-}
-bool OptionField::is_list() const {
-  return std::holds_alternative<std::vector<std::string> Options::*>(member) ||
-         std::holds_alternative<std::vector<int64_t> Options::*>(member) ||
-         std::holds_alternative<std::vector<double> Options::*>(member);
-}
 
 const std::vector<OptionField>& option_table() {
   static const std::vector<OptionField> kTable = make_table();
@@ -392,18 +335,6 @@ std::vector<std::string> option_names() {
   std::vector<std::string> names;
   for (const OptionField& f : option_table()) names.emplace_back(f.name);
   return names;
-}
-
-std::optional<Command> command_from_name(const std::string& name) {
-  for (const Command command : {Command::kTrain, Command::kEvaluate, Command::kGenerate})
-    if (name == name_of(command)) return command;
-  return std::nullopt;
-}
-
-const char* name_of(Command command) {
-  return command == Command::kTrain      ? "train"
-         : command == Command::kEvaluate ? "evaluate"
-                                         : "generate";
 }
 
 }  // namespace facet

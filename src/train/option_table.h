@@ -18,9 +18,10 @@ enum class OptionGroup : uint8_t {
   kOptimizer,
   kRanks,
   kOutput,
-  kGenerate
+  kGenerate,
+  kPlan
 };
-constexpr int kOptionGroups = 8;
+constexpr int kOptionGroups = 9;
 const char* title_of(OptionGroup group);
 
 using OptionMember = std::variant<bool Options::*, int64_t Options::*, double Options::*,
@@ -31,7 +32,7 @@ struct OptionField {
   const char* name;
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
-  const char* commands;  // letters of the subcommands that know it: t, e, g
+  const char* commands;  // first letters of the subcommands that know it; t stands for plan too
   const char* help;
 
   const char* required_by = "";  // letters

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "base/check.h"
 #include "base/edit_distance.h"
@@ -52,7 +53,7 @@ void report_unknown(Command command, const std::string& where, const std::string
     return;
   }
   std::string commands;
-  for (const Command other : {Command::kTrain, Command::kEvaluate, Command::kGenerate})
+  for (const Command other : all_commands())
     if (field->known_to(other))
       commands += fmt::format("{}facet {}", commands.empty() ? "" : ", ", name_of(other));
   mistakes.usage.push_back(fmt::format("{}--{} is not an option of facet {}, but of {}", where,
@@ -223,8 +224,9 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   }
   apply(line, "", options, mistakes);
   if (!options.deepspeed_config.empty()) {
-    const DeepSpeedMerge merge = merge_deepspeed_config(
-        read_deepspeed_config(options.deepspeed_config), names_of(line), ranks, options);
+    const DeepSpeedMerge merge =
+        merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
+                               command == Command::kPlan ? options.ranks : ranks, options);
     mistakes.config = merge.mistakes;
     mistakes.not_built = merge.unbuilt;
     parsed.notes = merge.notes;
@@ -233,6 +235,10 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   append(contradictions(command, options), mistakes.config);
   append(not_built_choices(command, options), mistakes.not_built);
   append(choices_without_effect(command, options), parsed.notes);
+  if (command == Command::kPlan) {
+    for (const std::string& choice : std::exchange(mistakes.not_built, {}))
+      parsed.notes.push_back(fmt::format("facet train does not have this yet: {}", choice));
+  }
   report(command, mistakes);
   return parsed;
 }
@@ -241,7 +247,8 @@ std::string usage_text() {
   return "usage: [mpirun -n N] facet COMMAND --name value ...\n\n"
          "  train      train on images and conversations; --dry_run only checks and plans\n"
          "  evaluate   loss of a model over the evaluation split\n"
-         "  generate   answers to the questions of a file\n\n"
+         "  generate   answers to the questions of a file\n"
+         "  plan       what a training run would take: memory, traffic, operations\n\n"
          "facet COMMAND --help lists the options of a command; facet --version names the "
          "libraries\n";
 }

@@ -12,9 +12,10 @@
 
 namespace facet {
 
-enum class Command : uint8_t { kTrain, kEvaluate, kGenerate };
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
+std::vector<Command> all_commands();
 
 // A number of 0 stands for "not limited", "the file's own" or "never" where the help text says so;
 // an empty path for "none".
@@ -115,6 +116,12 @@ struct Options {
   int64_t top_k = 0;
   double top_p = 1;
 
+  // Plan
+  int64_t ranks = 1;
+  double memory = 0;  // GiB of a rank
+  int64_t average_text_tokens = 0;
+  int64_t average_images = 0;
+
   bool visualchat() const { return compat == "visualchat"; }
 };
 
@@ -126,8 +133,10 @@ struct ParsedOptions {
 
 // Reads the words behind the subcommand, and the files of --config and --deepspeed_config where
 // they name one: defaults < --config < --deepspeed_config < command line. `ranks` is what
-// train_batch_size counts on. Every mistake found goes into ONE Error: kUsage for words that can't
-// be read, kConfig for choices that contradict each other or that this version does not have yet.
+// train_batch_size counts on; a plan has its own --ranks, and what this version does not have yet
+// is told there instead of refused. Every mistake found goes into ONE Error: kUsage for words that
+// can't be read, kConfig for choices that contradict each other or that this version does not have
+// yet.
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 
 // Directories and files that the options name must be there: one Error(kMissingInput) lists those

@@ -32,7 +32,9 @@ class MeasuringHooks : public UnitHooks {
   void gradients_ready(int unit) override;
 
   // Of the buffers of units that are whole for a while, at the most.
-  int64_t live_bytes() const { return values_.bytes() + gradients_.bytes(); }
+  int64_t live_bytes() const { return gathered_bytes() + bucket_bytes(); }
+  int64_t gathered_bytes() const { return values_.bytes(); }
+  int64_t bucket_bytes() const { return gradients_.bytes(); }
   // Sent by one rank to gather values for a forward and backward pass.
   int64_t elements_gathered_per_micro_batch() const {
     return micro_batches_ == 0 ? 0 : elements_gathered_ / micro_batches_;

@@ -153,7 +153,8 @@ TEST(Options, GenerationChecksItsDraws) {
   EXPECT_EQ(failure_of(Command::kGenerate, bare + "--top_k 5 --temperature 0.7").code,
             ExitCode::kOk);
   EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--learning_rate 1")
-                  .says("--learning_rate is not an option of facet generate, but of facet train"));
+                  .says("--learning_rate is not an option of facet generate, but of facet train, "
+                        "facet plan"));
 }
 
 // Launch scripts are written against these names: taking one away breaks them.
@@ -174,7 +175,8 @@ TEST(Options, NamesAreFrozen) {
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
-      "wall_clock_breakdown enable_tensorboard input output max_new_tokens temperature top_k top_p";
+      "wall_clock_breakdown enable_tensorboard input output max_new_tokens temperature top_k top_p "
+      "ranks memory average_text_tokens average_images";
   std::string names;
   for (const std::string& name : option_names()) names += (names.empty() ? "" : " ") + name;
   EXPECT_EQ(names, expected);

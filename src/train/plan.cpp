@@ -1,0 +1,157 @@
+#include "train/plan.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "train/model_setup.h"
+#include "train/run_setup.h"
+#include "zero/zero_plan.h"
+
+namespace facet {
+
+namespace {
+
+bool is_16_bit(const Options& options) { return options.precision != "fp32"; }
+
+void count_elements(const ParamTable& table, RunPlan& plan) {
+  for (const Param& param : table.params()) {
+    if (!param.trained) {
+      plan.frozen += param.numel();
+    } else if (param.role == ParamRole::kLora) {
+      plan.lora += param.numel();
+    } else if (param.name.starts_with("lang_embed.")) {
+      plan.lang_embed += param.numel();
+    } else if (param.name.starts_with("projection.")) {
+      plan.projection += param.numel();
+    } else {
+      plan.other += param.numel();
+    }
+  }
+}
+
+// The engine's own figures are those of fp32. With 16 bits a parameter takes half, and beside each
+// two moments lies a master of their size; gradients are accumulated in fp32 anyway.
+void plan_state(const Options& options, int ranks, ModelSetup& model, RunPlan& plan) {
+  const EngineOptions engine = engine_options(options);
+  const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
+  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
+  plan.activations = std::max(measure_training(*model.model, train_limits(options), training),
+                              measure_evaluation(*model.model, eval_limits(options), evaluation));
+  plan.parameters = kept.values;
+  plan.gradients = kept.gradients;
+  plan.optimizer = kept.optimizer;
+  plan.live_blocks = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
+  plan.buckets = training.bucket_bytes();
+  if (is_16_bit(options)) {
+    plan.parameters /= 2;
+    plan.live_blocks /= 2;
+    plan.optimizer += plan.optimizer / 2;
+  }
+  plan.elements_sent =
+      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
+                       training.elements_gathered_per_micro_batch());
+}
+
+void plan_operations(const Options& options, VisionLanguageModel& model, RunPlan& plan) {
+  const BatchLimits limits = train_limits(options);
+  if (options.average_text_tokens > 0) {
+    const int64_t images = options.average_images;
+    plan.counted = {limits.samples,
+                    options.average_text_tokens + images * model.config().image_tokens(), images};
+  } else {
+    plan.counted = dearest_shape(model, limits);
+  }
+  const OpCounts counts = count_operations(model, plan.counted);
+  plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
+}
+
+void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
+  if (model.tokenizer == nullptr)
+    plan.notes.push_back(fmt::format(
+        "{} has no tokenizer.model: V = {} is the model's vocab_size and the tokens added here",
+        options.lm_model_name_or_path, model.config.lm.vocab_size));
+  if (is_16_bit(options))
+    plan.notes.push_back(
+        "activations are those of fp32; in 16 bits they take less than that and more than half");
+  if (!options.replay.empty())
+    plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
+}
+
+// "39,976,960"
+std::string grouped(int64_t number) {
+  std::string digits = fmt::format("{}", number);
+  for (auto place = static_cast<int64_t>(digits.size()) - 3; place > 0; place -= 3)
+    digits.insert(static_cast<size_t>(place), ",");
+  return digits;
+}
+
+std::string memory_text(const RunPlan& plan) {
+  std::string lines = "memory of each rank";
+  const auto line = [&](const char* name, int64_t bytes) {
+    lines += fmt::format("\n  {:<16}{:>14}", name, bytes_text(bytes));
+  };
+  line("parameters", plan.parameters);
+  line("gradients", plan.gradients);
+  line("optimizer", plan.optimizer);
+  line("gathered blocks", plan.live_blocks);
+  line("buckets", plan.buckets);
+  line("activations", plan.activations);
+  line("together", plan.memory());
+  return lines;
+}
+
+}  // namespace
+
+RunPlan plan_run(const Options& options) {
+  const std::unique_ptr<ModelSetup> model = declare_model(options, MissingTokenizer::kAssume);
+  choose_trained(options, model->table);
+  RunPlan plan;
+  count_elements(model->table, plan);
+  const auto ranks = static_cast<int>(options.ranks);
+  Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
+  plan_state(options, ranks, *model, plan);
+  plan_operations(options, *model->model, plan);
+  plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
+  add_notes(options, *model, plan);
+  return plan;
+}
+
+std::string plan_text(const RunPlan& plan, const Options& options) {
+  std::string text;
+  for (const std::string& note : plan.notes) text += note + "\n";
+  text += fmt::format(
+      "trained: {} elements (LoRA {}, lang_embed {}, projection {}, others {}); frozen: {}\n",
+      grouped(plan.trained()), grouped(plan.lora), grouped(plan.lang_embed),
+      grouped(plan.projection), grouped(plan.other), grouped(plan.frozen));
+  text += fmt::format(
+      "{} ranks, ZeRO stage {}, {}; a step has {} samples ({} a micro-batch x {} ranks x {} "
+      "micro-batches)\n{}\n",
+      options.ranks, options.zero_stage, options.precision,
+      options.per_device_train_batch_size * options.ranks * options.gradient_accumulation_steps,
+      options.per_device_train_batch_size, options.ranks, options.gradient_accumulation_steps,
+      memory_text(plan));
+  text += fmt::format("each rank sends in a full step: {} elements\n", grouped(plan.elements_sent));
+  text += fmt::format(
+      "each rank computes in a full step: {:.4g} TFLOP (matrix products and attention; counted on "
+      "{} samples of {} tokens with {} images each: {})\n",
+      static_cast<double>(plan.flops) * 1e-12, plan.counted.samples, grouped(plan.counted.length),
+      plan.counted.images,
+      options.average_text_tokens > 0 ? "the average given" : "the dearest there can be");
+  text += fmt::format("a checkpoint: {} (masters and moments of what is trained)",
+                      bytes_text(plan.checkpoint_bytes));
+  return text;
+}
+
+void plan_command(const Options& options) {
+  check_paths(Command::kPlan, options);
+  const RunPlan plan = plan_run(options);
+  log_line(plan_text(plan, options));
+  const double limit = options.memory * (int64_t{1} << 30);
+  CHECK(limit == 0 || static_cast<double>(plan.memory()) <= limit, ExitCode::kConfig,
+        "a rank needs {} and has {} (--memory {}); more ranks at a higher --zero_stage, a smaller "
+        "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less",
+        bytes_text(plan.memory()), bytes_text(static_cast<int64_t>(limit)), options.memory);
+}
+
+}  // namespace facet

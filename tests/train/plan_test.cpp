@@ -1,0 +1,132 @@
+// facet plan: the figures of the reference run from its configuration files alone.
+#include "train/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "base/check.h"
+#include "io/file.h"
+#include "tests/io/temporary_directory.h"
+
+namespace facet {
+namespace {
+
+constexpr const char* kLlama7B = R"({"model_type": "llama", "hidden_act": "silu",
+  "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+  "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+  "max_position_embeddings": 4096, "rms_norm_eps": 1e-05})";
+constexpr const char* kClipLarge = R"({"model_type": "clip_vision_model", "hidden_size": 1024,
+  "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+  "image_size": 224, "patch_size": 14, "hidden_act": "quick_gelu"})";
+constexpr const char* kPixels = R"({"size": 224, "crop_size": 224, "do_center_crop": true,
+  "image_mean": [0.5, 0.5, 0.5], "image_std": [0.3, 0.3, 0.3]})";
+constexpr const char* kReference =
+    "--vis_proj perceiver --zero_stage 2 --precision bf16 --gradient_accumulation_steps 4 "
+    "--per_device_train_batch_size 2 --lang_lora_dim 16 --lang_lora_module_name model.layers. "
+    "--only_optimize_lora --ranks 8 ";
+
+constexpr int64_t kLora = 39'976'960, kLangEmbed = 131'080'192, kPerceiver = 89'178'112;
+constexpr int64_t kTrained = kLora + kLangEmbed + kPerceiver;
+
+class PlanTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    make_directories(directory_.path() + "/lm");
+    make_directories(directory_.path() + "/clip");
+    write_file(directory_.path() + "/lm/config.json", kLlama7B);
+    write_file(directory_.path() + "/clip/config.json", kClipLarge);
+    write_file(directory_.path() + "/clip/preprocessor_config.json", kPixels);
+  }
+  Options options(const std::string& line) {
+    std::istringstream stream("--lm_model_name_or_path " + directory_.path() +
+                              "/lm --vision_model_name_or_path " + directory_.path() + "/clip " +
+                              kReference + line);
+    std::vector<std::string> words;
+    for (std::string word; stream >> word;) words.push_back(word);
+    return parse_options(Command::kPlan, words, 1).options;
+  }
+  // Parts of the 16-bit formulas, a rank's share of `elements` at 8 ranks.
+  static void expect_bytes(int64_t bytes, double per_trained, double per_frozen,
+                           const RunPlan& plan) {
+    const double expected = per_trained * static_cast<double>(plan.trained()) +
+                            per_frozen * static_cast<double>(plan.frozen);
+    EXPECT_NEAR(static_cast<double>(bytes) / expected, 1, 1e-4);  // padding only
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(PlanTest, ReferenceRunTrainsWhatItIsKnownToTrain) {
+  const RunPlan plan = plan_run(options(""));
+  EXPECT_EQ(plan.lora, kLora);
+  EXPECT_EQ(plan.lang_embed, kLangEmbed);
+  EXPECT_EQ(plan.projection, kPerceiver);
+  EXPECT_EQ(plan.other, 0);
+  EXPECT_EQ(plan.checkpoint_bytes, 12 * kTrained);
+  EXPECT_EQ(plan_run(options("--compat visualchat")).lang_embed, 131'084'288);
+}
+
+TEST_F(PlanTest, BytesFollowTheStage) {
+  struct Row {
+    int stage;
+    double parameters, frozen, gradients, optimizer;  // bytes an element
+  };
+  for (const Row& row :
+       {Row{0, 2, 2, 4, 12}, Row{1, 2, 2, 4, 12.0 / 8}, Row{2, 2, 2, 4.0 / 8, 12.0 / 8},
+        Row{3, 2.0 / 8, 2.0 / 8, 4.0 / 8, 12.0 / 8}}) {
+    const RunPlan plan =
+        plan_run(options("--max_seq_len 300 --zero_stage " + std::to_string(row.stage)));
+    SCOPED_TRACE(row.stage);
+    expect_bytes(plan.parameters, row.parameters, row.frozen, plan);
+    expect_bytes(plan.gradients, row.gradients, 0, plan);
+    expect_bytes(plan.optimizer, row.optimizer, 0, plan);
+    EXPECT_EQ(plan.live_blocks > 0, row.stage == 3);
+    EXPECT_EQ(plan.buckets > 0, row.stage >= 2);
+  }
+  const RunPlan single = plan_run(options("--max_seq_len 300 --zero_stage 0 --precision fp32"));
+  expect_bytes(single.parameters + single.gradients + single.optimizer, 16, 4, single);
+}
+
+TEST_F(PlanTest, ElementsSentFollowTheStage) {
+  const auto per_trained = [&](const std::string& line) {
+    return static_cast<double>(plan_run(options("--max_seq_len 300 " + line)).elements_sent) /
+           static_cast<double>(kTrained);
+  };
+  EXPECT_NEAR(per_trained("--zero_stage 0"), 2 * 7.0 / 8, 1e-4);
+  EXPECT_NEAR(per_trained("--zero_stage 1"), 2 * 7.0 / 8, 1e-4);
+  EXPECT_NEAR(per_trained("--zero_stage 2"), 5 * 7.0 / 8, 1e-4);
+  EXPECT_EQ(per_trained("--zero_stage 2 --ranks 1"), 0);
+}
+
+// A frozen weight costs 2 operations a token forward and 2 for the gradient of its input; a sample
+// without images meets the decoder only.
+TEST_F(PlanTest, OperationsOfATextAreThoseOfTheDecoder) {
+  const RunPlan plan =
+      plan_run(options("--max_seq_len 300 --average_text_tokens 64 --gradient_accumulation_steps 3 "
+                       "--per_device_train_batch_size 1"));
+  EXPECT_EQ(plan.counted.length, 64);
+  const double decoder = 32.0 * (4.0 * 4096 * 4096 + 3.0 * 4096 * 11008), head = 32002.0 * 4096;
+  const double lora = 39'976'960;
+  // The first token has no predecessor and gives no labelled row.
+  const double expected = 3 * (64 * (4 * decoder + 6 * lora) + 63 * 4 * head);
+  EXPECT_NEAR(static_cast<double>(plan.flops) / expected, 1, 0.01);  // attention is the rest
+  const RunPlan image =
+      plan_run(options("--max_seq_len 300 --average_text_tokens 64 --average_images 2 "));
+  EXPECT_EQ(image.counted.length, 64 + 2 * 256);
+  EXPECT_EQ(image.counted.images, 2);
+}
+
+TEST_F(PlanTest, WhatDoesNotFitIsRefused) {
+  plan_command(options("--max_seq_len 300 --memory 1000"));
+  try {
+    plan_command(options("--max_seq_len 300 --memory 10"));
+    ADD_FAILURE() << "7 billion weights fit 10 GiB";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kConfig);
+    EXPECT_NE(std::string(error.what()).find("has 10.00 GiB"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace facet
