@@ -241,6 +241,13 @@ TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(d
        directory_);
 }
 
+bool TensorDirectory::is_there(const std::string& directory) {
+  std::error_code ignored;
+  const std::string single = directory + "/model.safetensors";
+  return std::filesystem::exists(single, ignored) ||
+         std::filesystem::exists(single + ".index.json", ignored);
+}
+
 TensorDirectory TensorDirectory::of_file(const std::string& path) {
   TensorDirectory result;
   result.directory_ = path;

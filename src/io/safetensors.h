@@ -68,6 +68,8 @@ class TensorDirectory {
   explicit TensorDirectory(std::string directory);
   // One file of any name, seen in the same way.
   static TensorDirectory of_file(const std::string& path);
+  // Does the directory hold a model in this format?
+  static bool is_there(const std::string& directory);
 
   const std::string& directory() const { return directory_; }
   std::vector<std::string> names() const;                 // sorted

@@ -73,17 +73,20 @@ void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
         options.lm_model_name_or_path, model.config.lm.vocab_size));
   if (is_16_bit(options))
     plan.notes.push_back(
-        "activations are those of fp32; in 16 bits they take less than that and more than half");
+        "activations are given as fp32 takes them: in 16 bits they are not built yet");
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
 }
 
 // "39,976,960"
 std::string grouped(int64_t number) {
-  std::string digits = fmt::format("{}", number);
-  for (auto place = static_cast<int64_t>(digits.size()) - 3; place > 0; place -= 3)
-    digits.insert(static_cast<size_t>(place), ",");
-  return digits;
+  const std::string digits = fmt::format("{}", number);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
 }
 
 std::string memory_text(const RunPlan& plan) {
