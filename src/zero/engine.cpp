@@ -119,6 +119,7 @@ void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
 OpenUnit Engine::filler() {
   if (!values_) return nothing_to_open;
   return [this, open = kNoUnit](int unit) mutable {
+    if (unit == open) return;
     if (open != kNoUnit) values_->keep_slices(open);
     open = unit;
     if (open != kNoUnit) values_->open_to_fill(open);

@@ -1,0 +1,13 @@
+// Counts what this rank sends to others, below the program: the test binary's own MPI functions
+// stand before the library's.
+#pragma once
+
+#include <cstdint>
+
+namespace facet {
+
+// fp32 elements sent so far by MPI_Alltoallv, MPI_Allgather and MPI_Allgatherv; what a rank keeps
+// for itself is not sent.
+int64_t mpi_floats_sent();
+
+}  // namespace facet
