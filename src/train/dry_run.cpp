@@ -23,7 +23,7 @@ std::string probe_text(const ProbeReport& report) {
 void print_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
   ParamTable& table = model.table;
   Engine::lay_out(table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  const RunCosts costs = plan_costs(options, model, data, ranks);
+  const RunCosts costs = plan_costs(options, model, replay_of(options, data), ranks);
   log_line(groups_text(make_groups(options, table), table));
   log_line(costs.memory.text());
   log_line(traffic_text(options, costs));

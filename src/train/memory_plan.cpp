@@ -120,7 +120,8 @@ std::string MemoryPlan::text() const {
   line("parameters", values);
   line("gradients", gradients);
   line("optimizer", optimizer);
-  line("live units", units);
+  line("gathered", gathered);
+  line("buckets", buckets);
   line("activations", activations);
   line("together", total());
   return lines;

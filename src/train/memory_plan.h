@@ -14,12 +14,15 @@ namespace facet {
 struct MemoryPlan {
   int64_t values = 0;       // parameters, trained and frozen: what this rank keeps of them
   int64_t gradients = 0;    // of the trained ones
-  int64_t optimizer = 0;    // moments
-  int64_t units = 0;        // of the model that are whole for a while only
+  int64_t optimizer = 0;    // moments; with 16 bits the fp32 masters too
+  int64_t gathered = 0;     // parameters of units that are whole for a while only
+  int64_t buckets = 0;      // the same of gradients
   int64_t activations = 0;  // the arena of the largest micro-batch
 
-  int64_t total() const { return values + gradients + optimizer + units + activations; }
-  std::string text() const;  // a table of six lines
+  int64_t total() const {
+    return values + gradients + optimizer + gathered + buckets + activations;
+  }
+  std::string text() const;  // a table of seven lines
 };
 
 // What limits a micro-batch.

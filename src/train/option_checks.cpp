@@ -85,7 +85,8 @@ void check_generation(const Options& o, Findings& found) {
 std::vector<std::string> not_built_choices(Command command, const Options& options) {
   std::vector<std::string> choices;
   for (const OptionField& field : option_table()) {
-    if (!field.known_to(command)) continue;
+    const bool of_stage_3 = std::string_view(field.name).starts_with("stage3_");
+    if (!field.known_to(command) || (of_stage_3 && options.zero_stage < 3)) continue;
     const std::vector<std::string> words = option_words(field, options);
     const bool unbuilt_option =
         field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});

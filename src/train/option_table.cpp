@@ -213,7 +213,6 @@ void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(
       field("deepspeed_config", &O::deepspeed_config, Group::kRanks, "t",
             "DeepSpeed's JSON file: batch sizes, precision, ZeRO; the command line beats it")
-
           .merged());
 }
 
@@ -236,9 +235,8 @@ void add_zero_fields(std::vector<OptionField>& t) {
                    "elements of gradients that one reduction takes")
                   .in(1, 1LL << 40)
                   .not_built());
-  t.push_back(
-      zero("overlap_comm", &O::overlap_comm, "reduce gradients while backward goes on; true, false")
-          .not_built());
+  t.push_back(zero("overlap_comm", &O::overlap_comm, "reduce gradients while backward goes on")
+                  .not_built());
   t.push_back(
       zero("communication_data_type", &O::communication_data_type, "of what ranks send each other")
           .one_of({"fp32", "bf16", "fp16"})

@@ -95,7 +95,7 @@ struct Options {
   int64_t stage3_max_live_parameters = 30'000'000;
   int64_t stage3_prefetch_bucket_size = 0;
   int64_t reduce_bucket_size = 50'000'000;
-  bool overlap_comm = true;
+  bool overlap_comm = false;
   std::string communication_data_type = "fp32";  // fp32, bf16, fp16
   std::string offload_optimizer = "none";        // none, cpu
   std::string offload_param = "none";

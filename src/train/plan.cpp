@@ -1,12 +1,9 @@
 #include "train/plan.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "base/log.h"
 #include "train/model_setup.h"
 #include "train/run_setup.h"
-#include "zero/zero_plan.h"
 
 namespace facet {
 
@@ -30,27 +27,14 @@ void count_elements(const ParamTable& table, RunPlan& plan) {
   }
 }
 
-// The engine's own figures are those of fp32. With 16 bits a parameter takes half, and beside each
-// two moments lies a master of their size; gradients are accumulated in fp32 anyway.
-void plan_state(const Options& options, int ranks, ModelSetup& model, RunPlan& plan) {
-  const EngineOptions engine = engine_options(options);
-  const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
-  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
-  plan.activations = std::max(measure_training(*model.model, train_limits(options), training),
-                              measure_evaluation(*model.model, eval_limits(options), evaluation));
-  plan.parameters = kept.values;
-  plan.gradients = kept.gradients;
-  plan.optimizer = kept.optimizer;
-  plan.live_blocks = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
-  plan.buckets = training.bucket_bytes();
-  if (is_16_bit(options)) {
-    plan.parameters /= 2;
-    plan.live_blocks /= 2;
-    plan.optimizer += plan.optimizer / 2;
-  }
-  plan.elements_sent =
-      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
-                       training.elements_gathered_per_micro_batch());
+// The program's own figures are those of fp32. With 16 bits a parameter takes half, and beside two
+// moments lies a master of their size; gradients are accumulated in fp32 anyway.
+MemoryPlan with_precision(const Options& options, MemoryPlan memory) {
+  if (!is_16_bit(options)) return memory;
+  memory.values /= 2;
+  memory.gathered /= 2;
+  memory.optimizer += memory.optimizer / 2;
+  return memory;
 }
 
 void plan_operations(const Options& options, VisionLanguageModel& model, RunPlan& plan) {
@@ -89,21 +73,6 @@ std::string grouped(int64_t number) {
   return text;
 }
 
-std::string memory_text(const RunPlan& plan) {
-  std::string lines = "memory of each rank";
-  const auto line = [&](const char* name, int64_t bytes) {
-    lines += fmt::format("\n  {:<16}{:>14}", name, bytes_text(bytes));
-  };
-  line("parameters", plan.parameters);
-  line("gradients", plan.gradients);
-  line("optimizer", plan.optimizer);
-  line("gathered blocks", plan.live_blocks);
-  line("buckets", plan.buckets);
-  line("activations", plan.activations);
-  line("together", plan.memory());
-  return lines;
-}
-
 }  // namespace
 
 RunPlan plan_run(const Options& options) {
@@ -113,7 +82,9 @@ RunPlan plan_run(const Options& options) {
   count_elements(model->table, plan);
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  plan_state(options, ranks, *model, plan);
+  const RunCosts costs = plan_costs(options, *model, nullptr, ranks);
+  plan.memory = with_precision(options, costs.memory);
+  plan.elements_sent = costs.elements_per_step;
   plan_operations(options, *model->model, plan);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
   add_notes(options, *model, plan);
@@ -133,7 +104,7 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
       options.ranks, options.zero_stage, options.precision,
       options.per_device_train_batch_size * options.ranks * options.gradient_accumulation_steps,
       options.per_device_train_batch_size, options.ranks, options.gradient_accumulation_steps,
-      memory_text(plan));
+      plan.memory.text());
   text += fmt::format("each rank sends in a full step: {} elements\n", grouped(plan.elements_sent));
   text += fmt::format(
       "each rank computes in a full step: {:.4g} TFLOP (matrix products and attention; counted on "
@@ -151,10 +122,10 @@ void plan_command(const Options& options) {
   const RunPlan plan = plan_run(options);
   log_line(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
-  CHECK(limit == 0 || static_cast<double>(plan.memory()) <= limit, ExitCode::kConfig,
+  CHECK(limit == 0 || static_cast<double>(plan.memory.total()) <= limit, ExitCode::kConfig,
         "a rank needs {} and has {} (--memory {}); more ranks at a higher --zero_stage, a smaller "
         "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less",
-        bytes_text(plan.memory()), bytes_text(static_cast<int64_t>(limit)), options.memory);
+        bytes_text(plan.memory.total()), bytes_text(static_cast<int64_t>(limit)), options.memory);
 }
 
 }  // namespace facet

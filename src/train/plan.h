@@ -17,17 +17,7 @@ struct RunPlan {
   int64_t frozen = 0;
   int64_t trained() const { return lora + lang_embed + projection + other; }
 
-  // Bytes of a rank.
-  int64_t parameters = 0;
-  int64_t gradients = 0;
-  int64_t optimizer = 0;    // moments; with 16 bits the fp32 masters too
-  int64_t live_blocks = 0;  // at stage 3: gathered parameters of the blocks in use
-  int64_t buckets = 0;      // from stage 2 on: whole gradients of the blocks in backward
-  int64_t activations = 0;  // as fp32 takes them
-  int64_t memory() const {
-    return parameters + gradients + optimizer + live_blocks + buckets + activations;
-  }
-
+  MemoryPlan memory;             // of a rank; activations as fp32 takes them
   int64_t elements_sent = 0;     // by a rank in a step
   BatchShape counted;            // what the next is counted on
   int64_t flops = 0;             // of a rank in a step

@@ -63,19 +63,24 @@ BatchLimits eval_limits(const Options& options) {
           options.max_num_image_per_sample};
 }
 
-RunCosts plan_costs(const Options& options, ModelSetup& model, DataSetup& data, int ranks) {
+BatchSource* replay_of(const Options& options, const DataSetup& data) {
+  return options.replay.empty() ? nullptr : data.source.get();
+}
+
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks) {
   const EngineOptions engine = engine_options(options);
   const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
   MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
   RunCosts costs;
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
-  if (options.replay.empty())
+  if (replay == nullptr)
     costs.memory.activations =
         std::max(measure_training(*model.model, train_limits(options), training),
                  measure_evaluation(*model.model, eval_limits(options), evaluation));
   else
-    costs.memory.activations = measure_replay(*model.model, *data.source, training);
-  costs.memory.units = std::max(training.live_bytes(), evaluation.live_bytes());
+    costs.memory.activations = measure_replay(*model.model, *replay, training);
+  costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
+  costs.memory.buckets = training.bucket_bytes();
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
                        training.elements_gathered_per_micro_batch());

@@ -36,7 +36,10 @@ struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between
   int64_t elements_per_step = 0;  // that a rank sends in a full step
 };
-RunCosts plan_costs(const Options& options, ModelSetup& model, DataSetup& data, int ranks);
+// The batches of the recording, or with nullptr all that the options allow.
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
+// What --replay gives plan_costs.
+BatchSource* replay_of(const Options& options, const DataSetup& data);
 std::string traffic_text(const Options& options, const RunCosts& costs);
 
 // Reads a few records of each data set: one that holds nothing to learn from is an error at the

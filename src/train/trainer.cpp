@@ -124,7 +124,7 @@ void Trainer::allocate() {
   ParamTable& table = model_->table;
   const EngineOptions options = engine_options(options_);
   Engine::lay_out(table, world_.size(), options);
-  costs_ = plan_costs(options_, *model_, *data_, world_.size());
+  costs_ = plan_costs(options_, *model_, replay_of(options_, *data_), world_.size());
   engine_.emplace(table, make_groups(options_, table), world_, *ops_, options);
   const LoadReport loaded = load_weights(options_, *model_, engine_->filler());
   log_line(load_report_text(loaded));

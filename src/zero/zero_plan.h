@@ -31,8 +31,7 @@ class MeasuringHooks : public UnitHooks {
   void after(int unit, Phase phase) override;
   void gradients_ready(int unit) override;
 
-  // Of the buffers of units that are whole for a while, at the most.
-  int64_t live_bytes() const { return gathered_bytes() + bucket_bytes(); }
+  // Of the buffers of units that are whole for a while, at the most: values, gradients.
   int64_t gathered_bytes() const { return values_.bytes(); }
   int64_t bucket_bytes() const { return gradients_.bytes(); }
   // Sent by one rank to gather values for a forward and backward pass.

@@ -78,14 +78,15 @@ TEST_F(PlanTest, BytesFollowTheStage) {
     const RunPlan plan = plan_run(options(
         "--max_seq_len 300 --precision bf16 --ranks 8 --zero_stage " + std::to_string(row.stage)));
     SCOPED_TRACE(row.stage);
-    expect_bytes(plan.parameters, row.parameters, row.frozen, plan);
-    expect_bytes(plan.gradients, row.gradients, 0, plan);
-    expect_bytes(plan.optimizer, row.optimizer, 0, plan);
-    EXPECT_EQ(plan.live_blocks > 0, row.stage == 3);
-    EXPECT_EQ(plan.buckets > 0, row.stage >= 2);
+    expect_bytes(plan.memory.values, row.parameters, row.frozen, plan);
+    expect_bytes(plan.memory.gradients, row.gradients, 0, plan);
+    expect_bytes(plan.memory.optimizer, row.optimizer, 0, plan);
+    EXPECT_EQ(plan.memory.gathered > 0, row.stage == 3);
+    EXPECT_EQ(plan.memory.buckets > 0, row.stage >= 2);
   }
   const RunPlan single = plan_run(options("--max_seq_len 300 --ranks 8"));
-  expect_bytes(single.parameters + single.gradients + single.optimizer, 16, 4, single);
+  expect_bytes(single.memory.values + single.memory.gradients + single.memory.optimizer, 16, 4,
+               single);
 }
 
 TEST_F(PlanTest, ElementsSentFollowTheStage) {
