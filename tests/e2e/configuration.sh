@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Where a run's choices come from, and what a plan of them says before it.
+cd "$(dirname "$0")/../.." || exit 1
+source tests/e2e/lib.sh
+
+cat >"$work/ds.json" <<'JSON'
+{"train_batch_size": 12, "train_micro_batch_size_per_gpu": 2, "steps_per_print": 1, "gradient_clipping": 0.5,
+ "zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+ "fp16": {"enabled": false}, "zero_allow_untested_optimizer": true}
+JSON
+train=(train "${model[@]}" "${data[@]}" --max_seq_len 200 --max_steps 1 --num_train_epochs 1 --unfreeze lang_decoder.)
+
+deepspeed_file() {
+  run 0 2 "$facet" "${train[@]}" --deepspeed_config "$work/ds.json" --zero_stage 1 --output_dir "$work/ds"
+  grep -q -- '--zero_stage 1 of the command line beats zero_optimization.stage = 2' "$output"
+  grep -q 'without a meaning in this program: zero_allow_untested_optimizer' "$output"
+  grep -q -- '--offload_optimizer cpu has no effect' "$output"
+  grep -q 'a step has 12 samples (2 a micro-batch x 2 ranks x 3 micro-batches)' "$output"
+  for line in 'zero_stage = 1' 'gradient_accumulation_steps = 3' 'gradient_clipping = 0.5' "# deepspeed_config = $work/ds.json"; do
+    grep -q "^$line" "$work/ds/options.cfg" || fail "options.cfg has no line $line"
+  done
+  run 0 2 "$facet" train --config "$work/ds/options.cfg" --output_dir "$work/again"
+  diff <(grep -v 'output_dir\|deepspeed' "$work/ds/options.cfg") <(grep -v 'output_dir\|deepspeed' "$work/again/options.cfg")
+}
+
+batch_arithmetic() {
+  run 78 2 "$facet" "${train[@]}" --deepspeed_config "$work/ds.json" --gradient_accumulation_steps 2 --output_dir "$work/none"
+  grep -q 'train_batch_size 12 is not train_micro_batch_size_per_gpu 2 x gradient_accumulation_steps 2 x 2 ranks = 8' "$output"
+  [ ! -e "$work/none" ]
+}
+
+# The table of a plan is the table of the run.
+plan_is_the_run() {
+  for stage in 0 3; do
+    run 0 2 "$facet" "${train[@]}" --zero_stage $stage --output_dir "$work/run-$stage"
+    sed -n '/^memory of each rank/,/together/p' "$output" >"$work/run.txt"
+    local sent
+    sent=$(sed -n 's/.*elements each rank sends in a full step at stage [0-9]*: //p' "$output")
+    run 0 0 "$facet" plan "${train[@]:1}" --zero_stage $stage --ranks 2
+    diff "$work/run.txt" <(sed -n '/^memory of each rank/,/together/p' "$output")
+    [ "$(wc -l <"$work/run.txt")" = 8 ]
+    [ "$sent" = "$(sed -n 's/^each rank sends in a full step: \(.*\) elements/\1/p' "$output" | tr -d ,)" ]
+  done
+  run 78 0 "$facet" plan "${train[@]:1}" --memory 0.001
+  grep -q 'a rank needs .* and has 1.02 MiB' "$output"
+}
+
+check Configuration.DeepSpeedFile deepspeed_file
+check Configuration.BatchArithmetic batch_arithmetic
+check Configuration.PlanIsTheRun plan_is_the_run
+finish
