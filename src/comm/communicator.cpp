@@ -116,6 +116,21 @@ void Communicator::all_gather(Tensor whole, Tensor slice) {
   elements_sent_ += slice.numel() * (size_ - 1);
 }
 
+Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor slice) {
+  check_slice(whole, slice);
+  const auto count = static_cast<int>(slice.numel());
+  Pending pending;
+  check_mpi(MPI_Iallgather(slice.raw(), count, MPI_FLOAT, whole.raw(), count, MPI_FLOAT, comm_,
+                           &pending.request_),
+            "MPI_Iallgather");
+  elements_sent_ += slice.numel() * (size_ - 1);
+  return pending;
+}
+
+void Communicator::wait(Pending& pending) {
+  check_mpi(MPI_Wait(&pending.request_, MPI_STATUS_IGNORE), "MPI_Wait");
+}
+
 std::vector<double> Communicator::all_gather(const std::vector<double>& values) {
   const auto count = static_cast<int>(values.size());
   std::vector<double> all(values.size() * static_cast<size_t>(size_));

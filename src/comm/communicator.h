@@ -33,6 +33,16 @@ class Communicator {
   void reduce_scatter_sum(Tensor slice, Tensor whole);
   // whole = the slices of all ranks one behind the other. The slice may be its place in `whole`.
   void all_gather(Tensor whole, Tensor slice);
+  // all_gather in two halves: what is computed between them goes on beside it. Whole and slice stay
+  // untouched until it has been waited for. Every rank starts the same collectives in the same
+  // order.
+  class Pending {
+   private:
+    friend class Communicator;
+    MPI_Request request_ = MPI_REQUEST_NULL;
+  };
+  [[nodiscard]] Pending start_all_gather(Tensor whole, Tensor slice);
+  void wait(Pending& pending);
   // Small host vectors of equal length, summed in rank order.
   void all_reduce_sum(std::vector<double>& values);
   double sum(double value);

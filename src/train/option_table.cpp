@@ -225,12 +225,10 @@ void add_zero_fields(std::vector<OptionField>& t) {
                   .in(0, 1LL << 40));
   t.push_back(zero("stage3_max_live_parameters", &O::stage3_max_live_parameters,
                    "stage 3: gather ahead only up to so many whole elements on a rank")
-                  .in(0, 1LL << 40)
-                  .not_built());
+                  .in(0, 1LL << 40));
   t.push_back(zero("stage3_prefetch_bucket_size", &O::stage3_prefetch_bucket_size,
                    "stage 3: elements gathered ahead of their use; 0: none")
-                  .in(0, 1LL << 40)
-                  .not_built());
+                  .in(0, 1LL << 40));
   t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size,
                    "elements of gradients that one reduction takes")
                   .in(1, 1LL << 40)

@@ -41,7 +41,8 @@ EngineOptions engine_options(const Options& options) {
           options.gradient_clipping,
           options.zero_stage,
           options.reduce_every_micro_batch,
-          options.stage3_param_persistence_threshold};
+          {options.stage3_param_persistence_threshold,
+           {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}}};
 }
 
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {

@@ -62,7 +62,7 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
       ops_(ops),
       options_(options),
       gradients_(table, world, ops, gradient_home(options), reduce_when(options)) {
-  if (options.zero_stage >= 3) values_.emplace(table, world, options.persistence_threshold);
+  if (options.zero_stage >= 3) values_.emplace(table, world, options.stage3);
   const int64_t bytes = planned_bytes(table, world.size(), options).optimizer;
   memory_ = std::make_unique<Arena>("the optimizer state", bytes);
   for (size_t u = 0; u < table.units().size(); ++u) {
@@ -106,12 +106,12 @@ float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t of
 // ---- the values, for who reads and fills them
 
 void Engine::before(int unit, Phase phase) {
-  if (values_) values_->acquire(unit);
+  if (values_) values_->residency().acquire(unit, phase);
   if (phase == Phase::kBackward) gradients_.backward_begins(unit);
 }
 
 void Engine::after(int unit, Phase) {
-  if (values_) values_->release(unit);
+  if (values_) values_->residency().release(unit);
 }
 
 void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
@@ -130,9 +130,9 @@ OpenUnit Engine::filler() {
 void Engine::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
   int open = kNoUnit;
   const auto next = [&](int unit) {
-    if (open != kNoUnit) values_->release(open);
+    if (open != kNoUnit) values_->residency().release(open);
     open = static_cast<int>(world_.broadcast(int64_t{unit}, 0));
-    if (open != kNoUnit) values_->acquire(open);
+    if (open != kNoUnit) values_->residency().acquire_alone(open);
   };
   if (!values_) {
     if (world_.rank() == 0) work(nothing_to_open);
@@ -154,6 +154,7 @@ void Engine::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
 }
 
 std::vector<StateRange> Engine::owned_state() {
+  if (values_) values_->residency().drop_started();
   std::vector<StateRange> ranges;
   for (const Param& param : table_.params()) {
     if (!param.trained) continue;
@@ -236,6 +237,7 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
 
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   ASSERT(verdict.finite, "a step with a non-finite gradient");
+  if (values_) values_->residency().drop_started();
   AdamWStep step;
   step.beta1 = options_.beta1;
   step.beta2 = options_.beta2;

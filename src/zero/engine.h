@@ -30,7 +30,7 @@ struct EngineOptions {
   double gradient_clipping = 1.0;  // the largest global L2 norm; 0: no clipping
   int64_t zero_stage = 0;
   bool reduce_every_micro_batch = false;  // at stages 0 and 1 too
-  int64_t persistence_threshold = 10000;  // at stage 3 smaller units stay whole
+  ValueLimits stage3 = {10000, {}};
 };
 
 // What all ranks know alike after the gradients were reduced.

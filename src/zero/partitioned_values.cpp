@@ -1,6 +1,7 @@
 #include "zero/partitioned_values.h"
 
 #include <cstring>
+#include <exception>
 
 #include "base/check.h"
 #include "zero/unit_slices.h"
@@ -8,8 +9,10 @@
 namespace facet {
 namespace {
 
-int64_t whole_length(const ParamUnit& unit, int ranks) {
-  return trained_length(unit) + frozen_length(unit, ranks);
+bool is_small(const ParamUnit& unit, int64_t persistence_threshold) {
+  int64_t elements = 0;
+  for (const Param* param : unit.params) elements += param->numel();
+  return elements < persistence_threshold;
 }
 
 // Values are written to and read from host memory here: nothing is gathered to a device yet.
@@ -19,17 +22,21 @@ void copy(const Tensor& to, const Tensor& from) {
 
 }  // namespace
 
-bool PartitionedValues::stays_whole(const ParamUnit& unit, int64_t persistence_threshold) {
-  int64_t elements = 0;
-  for (const Param* param : unit.params) elements += param->numel();
-  return elements < persistence_threshold;
+std::vector<int64_t> PartitionedValues::moving_elements(const ParamTable& table, int ranks,
+                                                        int64_t persistence_threshold) {
+  std::vector<int64_t> elements;
+  for (const ParamUnit& unit : table.units())
+    elements.push_back(is_small(unit, persistence_threshold)
+                           ? 0
+                           : trained_length(unit) + frozen_length(unit, ranks));
+  return elements;
 }
 
 int64_t PartitionedValues::kept_bytes(const ParamTable& table, int ranks,
                                       int64_t persistence_threshold) {
   Arena plan("parameters");
   for (const ParamUnit& unit : table.units()) {
-    const int64_t parts = stays_whole(unit, persistence_threshold) ? 1 : ranks;
+    const int64_t parts = is_small(unit, persistence_threshold) ? 1 : ranks;
     plan.tensor({trained_length(unit) / parts});
     plan.tensor({frozen_length(unit, ranks) / parts});
   }
@@ -37,13 +44,16 @@ int64_t PartitionedValues::kept_bytes(const ParamTable& table, int ranks,
 }
 
 PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
-                                     int64_t persistence_threshold)
-    : table_(table), world_(world), pool_("gathered parameters", ParamTable::Memory::kReal) {
+                                     const ValueLimits& limits)
+    : table_(table),
+      world_(world),
+      pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal)) {
   const int ranks = world.size();
-  memory_ = std::make_unique<Arena>("parameters", kept_bytes(table, ranks, persistence_threshold));
+  memory_ =
+      std::make_unique<Arena>("parameters", kept_bytes(table, ranks, limits.persistence_threshold));
   for (ParamUnit& layout : table.units()) {
     Unit& unit = units_.emplace_back();
-    unit.stays_whole = stays_whole(layout, persistence_threshold);
+    unit.stays_whole = is_small(layout, limits.persistence_threshold);
     unit.trained_layout = layout.trained_values;
     unit.frozen_layout = layout.frozen_values;
     const int64_t trained = trained_length(layout), frozen = frozen_length(layout, ranks);
@@ -57,68 +67,91 @@ PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
                       flat_range(unit.frozen, 0, unit.frozen_layout.numel()));
     unit.trained = flat_range(unit.trained, slice_of_rank(trained, world.rank(), ranks));
   }
+  UnitMover& self = *this;
+  residency_.emplace(moving_elements(table, ranks, limits.persistence_threshold), limits.residency,
+                     self);
 }
 
-// Binds the unit to a buffer of the pool: trained values, then frozen ones.
-void PartitionedValues::make_whole(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
+// While an error unwinds this rank, the others may never start what it waits for. MPI may still
+// write to the buffers until the job is aborted, so they stay.
+PartitionedValues::~PartitionedValues() {
+  if (std::uncaught_exceptions() == 0) {
+    residency_->drop_started();
+  } else {
+    static_cast<void>(pool_.release());
+    static_cast<void>(memory_.release());
+  }
+}
+
+PartitionedValues::Whole PartitionedValues::whole(int number) const {
   const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
   const int64_t trained = trained_length(layout), frozen = frozen_length(layout, world_.size());
-  unit.buffer = pool_.acquire(trained + frozen);
-  const Tensor whole = pool_.buffer(unit.buffer, trained + frozen);
-  table_.bind_values(number, flat_range(whole, 0, trained),
-                     flat_range(whole, trained, unit.frozen_layout.numel()));
+  const Tensor all = pool_->buffer(units_[static_cast<size_t>(number)].buffer, trained + frozen);
+  return {flat_range(all, 0, trained), flat_range(all, trained, frozen)};
+}
+
+void PartitionedValues::take_buffer(int number) {
+  const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
+  units_[static_cast<size_t>(number)].buffer =
+      pool_->acquire(trained_length(layout) + frozen_length(layout, world_.size()));
+}
+
+// The unit's tensors point to its buffer from here on.
+void PartitionedValues::bind(int number) {
+  const auto [trained, frozen] = whole(number);
+  const int64_t elements = units_[static_cast<size_t>(number)].frozen_layout.numel();
+  table_.bind_values(number, trained, flat_range(frozen, 0, elements));
 }
 
 void PartitionedValues::give_back(int number) {
   Unit& unit = units_[static_cast<size_t>(number)];
   table_.bind_values(number, unit.trained_layout, unit.frozen_layout);
-  pool_.release(unit.buffer);
+  pool_->release(unit.buffer);
   unit.buffer = -1;
 }
 
-void PartitionedValues::acquire(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
-  if (unit.stays_whole || unit.uses++ > 0) return;
-  make_whole(number);
-  const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
-  const int64_t trained = trained_length(layout), frozen = frozen_length(layout, world_.size());
-  const Tensor whole = pool_.buffer(unit.buffer, trained + frozen);
-  if (trained > 0) world_.all_gather(flat_range(whole, 0, trained), unit.trained);
-  if (frozen > 0) world_.all_gather(flat_range(whole, trained, frozen), unit.frozen);
+void PartitionedValues::fetch(int number) {
+  const Unit& unit = units_[static_cast<size_t>(number)];
+  take_buffer(number);
+  const auto [trained, frozen] = whole(number);
+  if (trained.numel() > 0) world_.all_gather(trained, unit.trained);
+  if (frozen.numel() > 0) world_.all_gather(frozen, unit.frozen);
+  bind(number);
 }
 
-void PartitionedValues::release(int number) {
+void PartitionedValues::start(int number) {
   Unit& unit = units_[static_cast<size_t>(number)];
-  if (unit.stays_whole) return;
-  ASSERT(unit.uses > 0, "unit {} is released more often than it was taken",
-         table_.units()[static_cast<size_t>(number)].name);
-  if (--unit.uses == 0) give_back(number);
+  take_buffer(number);
+  const auto [trained, frozen] = whole(number);
+  if (trained.numel() > 0) unit.trained_on_its_way = world_.start_all_gather(trained, unit.trained);
+  if (frozen.numel() > 0) unit.frozen_on_its_way = world_.start_all_gather(frozen, unit.frozen);
+}
+
+void PartitionedValues::arrive(int number) {
+  Unit& unit = units_[static_cast<size_t>(number)];
+  world_.wait(unit.trained_on_its_way);
+  world_.wait(unit.frozen_on_its_way);
+  bind(number);
 }
 
 void PartitionedValues::open_to_fill(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
-  if (unit.stays_whole) return;
-  ASSERT(unit.uses == 0, "a unit in use is filled");
-  unit.uses = 1;
-  make_whole(number);
-  const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
+  if (units_[static_cast<size_t>(number)].stays_whole) return;
+  ASSERT(units_[static_cast<size_t>(number)].buffer < 0, "a unit in use is filled");
+  take_buffer(number);
   // The padding is part of the slices, and of the norms.
-  const Tensor whole = pool_.buffer(unit.buffer, whole_length(layout, world_.size()));
-  std::memset(whole.raw(), 0, static_cast<size_t>(whole.bytes()));
+  for (const Tensor& part : {whole(number).trained, whole(number).frozen})
+    std::memset(part.raw(), 0, static_cast<size_t>(part.bytes()));
+  bind(number);
 }
 
 void PartitionedValues::keep_slices(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
+  const Unit& unit = units_[static_cast<size_t>(number)];
   if (unit.stays_whole) return;
-  const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
-  const int64_t trained = trained_length(layout), frozen = frozen_length(layout, world_.size());
-  const Tensor whole = pool_.buffer(unit.buffer, trained + frozen);
-  copy(unit.trained, flat_range(whole, slice_of_rank(trained, world_.rank(), world_.size())));
-  Slice slice = slice_of_rank(frozen, world_.rank(), world_.size());
-  slice.begin += trained;
-  copy(unit.frozen, flat_range(whole, slice));
-  release(number);
+  const auto [trained, frozen] = whole(number);
+  const int rank = world_.rank(), ranks = world_.size();
+  copy(unit.trained, flat_range(trained, slice_of_rank(trained.numel(), rank, ranks)));
+  copy(unit.frozen, flat_range(frozen, slice_of_rank(frozen.numel(), rank, ranks)));
+  give_back(number);
 }
 
 }  // namespace facet

@@ -10,9 +10,10 @@ bool reduces_every_micro_batch(const EngineOptions& options) {
   return options.zero_stage >= 2 || options.reduce_every_micro_batch;
 }
 
-bool comes_and_goes(const ParamUnit& unit, const EngineOptions& options) {
-  return options.zero_stage >= 3 &&
-         !PartitionedValues::stays_whole(unit, options.persistence_threshold);
+std::vector<int64_t> moving_elements(const ParamTable& table, int ranks,
+                                     const EngineOptions& options) {
+  if (options.zero_stage < 3) return std::vector<int64_t>(table.units().size(), 0);
+  return PartitionedValues::moving_elements(table, ranks, options.stage3.persistence_threshold);
 }
 
 }  // namespace
@@ -29,7 +30,8 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
   }
   ZeroBytes bytes{values.peak(), gradients.peak(), optimizer.peak()};
   if (options.zero_stage >= 3)
-    bytes.values = PartitionedValues::kept_bytes(table, ranks, options.persistence_threshold);
+    bytes.values =
+        PartitionedValues::kept_bytes(table, ranks, options.stage3.persistence_threshold);
   if (reduces_every_micro_batch(options)) bytes.gradients += Gradients::slice_bytes(table, ranks);
   return bytes;
 }
@@ -38,45 +40,51 @@ MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineO
     : table_(table),
       ranks_(ranks),
       options_(options),
+      elements_(moving_elements(table, ranks, options)),
+      residency_(elements_, options.stage3.residency, *this),
       values_("gathered parameters", ParamTable::Memory::kMeasureOnly),
       gradients_("gradients of a unit", ParamTable::Memory::kMeasureOnly),
-      uses_(table.units().size()) {}
+      value_buffers_(table.units().size(), -1),
+      gradient_buffers_(table.units().size(), -1) {}
 
-void MeasuringHooks::before(int number, Phase phase) {
-  const ParamUnit& unit = table_.units()[static_cast<size_t>(number)];
-  Use& use = uses_[static_cast<size_t>(number)];
-  const int64_t trained = trained_length(unit);
-  if (comes_and_goes(unit, options_) && use.count++ == 0) {
-    const int64_t elements = trained + frozen_length(unit, ranks_);
-    use.values = values_.acquire(elements);
-    elements_gathered_ += elements / ranks_ * (ranks_ - 1);
-  }
-  if (phase == Phase::kBackward && options_.zero_stage >= 2 && trained > 0 && use.gradients < 0)
-    use.gradients = gradients_.acquire(trained);
+void MeasuringHooks::fetch(int unit) {
+  const int64_t elements = elements_[static_cast<size_t>(unit)];
+  value_buffers_[static_cast<size_t>(unit)] = values_.acquire(elements);
+  elements_gathered_ += elements / ranks_ * (ranks_ - 1);
 }
 
-void MeasuringHooks::after(int number, Phase) {
-  const ParamUnit& unit = table_.units()[static_cast<size_t>(number)];
-  Use& use = uses_[static_cast<size_t>(number)];
-  if (comes_and_goes(unit, options_) && --use.count == 0) values_.release(use.values);
+void MeasuringHooks::give_back(int unit) {
+  values_.release(value_buffers_[static_cast<size_t>(unit)]);
 }
 
-void MeasuringHooks::gradients_ready(int number) {
-  micro_batches_ += number == 0;  // once for each unit
-  const int64_t trained = trained_length(table_.units()[static_cast<size_t>(number)]);
-  if (options_.zero_stage < 2 || trained == 0) return;
-  Use& use = uses_[static_cast<size_t>(number)];
-  if (use.gradients < 0) use.gradients = gradients_.acquire(trained);
-  gradients_.release(use.gradients);
-  use.gradients = -1;
+void MeasuringHooks::before(int unit, Phase phase) {
+  residency_.acquire(unit, phase);
+  if (phase == Phase::kBackward) take_gradients(unit);
+}
+
+void MeasuringHooks::after(int unit, Phase) { residency_.release(unit); }
+
+void MeasuringHooks::take_gradients(int unit) {
+  const int64_t trained = trained_length(table_.units()[static_cast<size_t>(unit)]);
+  int& buffer = gradient_buffers_[static_cast<size_t>(unit)];
+  if (options_.zero_stage >= 2 && trained > 0 && buffer < 0) buffer = gradients_.acquire(trained);
+}
+
+void MeasuringHooks::gradients_ready(int unit) {
+  micro_batches_ += unit == 0;  // once for each unit
+  take_gradients(unit);
+  int& buffer = gradient_buffers_[static_cast<size_t>(unit)];
+  if (buffer >= 0) gradients_.release(buffer);
+  buffer = -1;
 }
 
 int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
                          int64_t micro_batches, int64_t gathered) {
   int64_t trained = 0, published = 0;
-  for (const ParamUnit& unit : table.units()) {
-    trained += trained_length(unit);
-    if (!comes_and_goes(unit, options)) published += trained_length(unit);
+  const std::vector<int64_t> moving = moving_elements(table, ranks, options);
+  for (size_t u = 0; u < moving.size(); ++u) {
+    trained += trained_length(table.units()[u]);
+    if (moving[u] == 0) published += trained_length(table.units()[u]);
   }
   const int64_t reductions = reduces_every_micro_batch(options) ? micro_batches : 1;
   return (reductions * trained + published) / ranks * (ranks - 1) + micro_batches * gathered;

@@ -7,6 +7,7 @@
 
 #include "nn/context.h"
 #include "nn/param_table.h"
+#include "zero/residency.h"
 #include "zero/unit_pool.h"
 
 namespace facet {
@@ -23,7 +24,7 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
 
 // Stands in for the engine while a pass is measured (NullBackend) and finds out what depends on the
 // order in which the model uses its units.
-class MeasuringHooks : public UnitHooks {
+class MeasuringHooks : public UnitHooks, private UnitMover {
  public:
   MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options);
 
@@ -40,16 +41,20 @@ class MeasuringHooks : public UnitHooks {
   }
 
  private:
+  void fetch(int unit) override;
+  void start(int unit) override { fetch(unit); }
+  void arrive(int) override {}
+  void give_back(int unit) override;
+  void take_gradients(int unit);
+
   const ParamTable& table_;
   int ranks_;
   const EngineOptions& options_;
+  std::vector<int64_t> elements_;  // of each unit when it is whole; 0: it stays so
+  Residency residency_;
   UnitPool values_, gradients_;
-  struct Use {
-    int count = 0;
-    int values = -1, gradients = -1;  // buffers
-  };
-  std::vector<Use> uses_;          // of each unit
-  int64_t elements_gathered_ = 0;  // in all passes
+  std::vector<int> value_buffers_, gradient_buffers_;  // of each unit
+  int64_t elements_gathered_ = 0;                      // in all passes
   int64_t micro_batches_ = 0;
 };
 

@@ -29,7 +29,8 @@ stages() {
 }
 
 full=(--unfreeze vis_encoder. lang_decoder.)
-check Zero.EqualBitsOnTwoRanks stages 2 "${full[@]}" --per_device_train_batch_size 2 --stage3_param_persistence_threshold 0
+check Zero.EqualBitsOnTwoRanks stages 2 "${full[@]}" --per_device_train_batch_size 2 --stage3_param_persistence_threshold 0 \
+  --stage3_prefetch_bucket_size 1000000
 check Zero.EqualBitsWithAccumulation stages 2 "${full[@]}" --per_device_train_batch_size 1 --gradient_accumulation_steps 3 \
   --reduce_every_micro_batch --gradient_checkpointing
 check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --vis_lora_dim 4 --enable_mmca_attention \
