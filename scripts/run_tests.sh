@@ -51,7 +51,7 @@ check format scripts/check_format.sh
 for program in "$BUILD"/tests/test_*; do
   [ -x "$program" ] || continue
   room=${program##*/test_}
-  if [ "$room" = comm ] || [ "$room" = zero ]; then
+  if [ "$room" = comm ] || [ "$room" = zero ] || [ "$room" = checkpoint ]; then
     for ranks in 1 2 3 4; do group "$room-$ranks" mpirun -n "$ranks" --oversubscribe "$program"; done
   else
     group "$room" "$program"

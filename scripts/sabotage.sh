@@ -55,7 +55,7 @@ run_test() {
     *)
       make -C "$copy" -j"$(nproc)" "build/tests/test_$name" >"$copy/make.log" 2>&1 || return 99
       local launch=()
-      case $name in comm | zero) launch=(mpirun -n 3 --oversubscribe) ;; esac
+      case $name in comm | zero | checkpoint) launch=(mpirun -n 3 --oversubscribe) ;; esac
       (cd "$copy" && timeout 60 "${launch[@]}" "build/tests/test_$name" "--gtest_filter=$filter" >test.log 2>&1)
       local code=$?
       grep -q '^\[==========\] 0 tests' "$copy/test.log" && { echo "  no test matches $filter"; return 98; }

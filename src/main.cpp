@@ -1,5 +1,6 @@
 // facet: trains vision-language chat models, evaluates them, and answers with them.
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "base/log.h"
 #include "comm/session.h"
 #include "train/generate.h"
+#include "train/inspect.h"
 #include "train/options.h"
 #include "train/plan.h"
 #include "train/trainer.h"
@@ -45,18 +47,20 @@ int plan_alone(const std::vector<std::string>& words) {
 // The last line of every training run, for scripts.
 void print_exit(Command command, ExitCode code, const RunStatus& status) {
   if (command != Command::kTrain) return;
-  fmt::print("EXIT code={} reason={} step={}\n", static_cast<int>(code), name_of(code),
-             status.step);
+  fmt::print("EXIT code={} reason={} step={} checkpoint={}\n", static_cast<int>(code),
+             name_of(code), status.step, status.checkpoint);
   std::fflush(stdout);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit shall be an error of the write that meets it
   std::vector<std::string> words(argv + 1, argv + argc);
   const std::string name = words.empty() ? "--help" : words[0];
   const std::optional<Command> command = command_from_name(name);
   const bool help = std::find(words.begin(), words.end(), "--help") != words.end();
+  if (name == "inspect") return inspect_command({words.begin() + 1, words.end()});
   if (name == "--version") return fmt::print("{}\n", version_text()), 0;
   if (!command) {
     if (name == "--help") return fmt::print("{}", usage_text()), 0;
@@ -72,6 +76,7 @@ int main(int argc, char** argv) {
   ExitCode code = ExitCode::kOk;
   try {
     run(session, *command, words, status);
+    code = status.code;
   } catch (const CollectiveError& error) {  // all ranks are here
     code = error.code();
     if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());

@@ -11,6 +11,7 @@ const char* name_of(ExitCode code) {
     case ExitCode::kInternal: return "internal";
     case ExitCode::kIo: return "io";
     case ExitCode::kConfig: return "config";
+    case ExitCode::kSaved: return "saved";
     case ExitCode::kNumericStop: return "numeric_stop";
   }
   return "?";

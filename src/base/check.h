@@ -23,6 +23,7 @@ enum class ExitCode : int {
   kInternal = 70,      // a bug of ours
   kIo = 74,            // writing failed, the disk is full
   kConfig = 78,        // options contradict each other or the model files
+  kSaved = 85,         // stopped on request after saving a checkpoint: run the same command again
   kNumericStop = 87,   // too many non-finite steps
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 
@@ -50,6 +51,19 @@ void BadSampleList::append(const BadSample& bad) {
   CHECK((std::fclose(file) == 0) && written, ExitCode::kIo, "{}: writing failed", path_);
 }
 
+int64_t BadSampleList::bytes_of(const std::string& path) {
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
+void BadSampleList::cut_back(const std::string& path, int64_t bytes) {
+  if (bytes_of(path) <= bytes) return;
+  std::error_code error;
+  std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes), error);
+  CHECK(!error, ExitCode::kIo, "{}: can't be cut back: {}", path, error.message());
+}
+
 BadSampleBudget::BadSampleBudget(std::vector<std::string> dataset_names, int64_t samples_per_epoch,
                                  double max_bad_fraction)
     : names_(std::move(dataset_names)),
@@ -75,6 +89,15 @@ void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_data
         "{} bad samples in one pass are more than --max_bad_fraction {} of its {} samples (by data "
         "set:{}); bad_samples.rank-*.jsonl in the output directory of a training run lists them",
         bad_in_epoch(), max_bad_fraction_, samples_per_epoch_, counts);
+}
+
+void BadSampleBudget::restore(int64_t epoch, std::vector<int64_t> in_epoch,
+                              std::vector<int64_t> total) {
+  ASSERT(in_epoch.size() == names_.size() && total.size() == names_.size(),
+         "{} and {} counts for {} data sets", in_epoch.size(), total.size(), names_.size());
+  epoch_ = epoch;
+  in_epoch_ = std::move(in_epoch);
+  total_ = std::move(total);
 }
 
 int64_t BadSampleBudget::bad_in_epoch() const {

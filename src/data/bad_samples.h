@@ -37,6 +37,9 @@ class BadSampleList {
   // OUT/bad_samples.rank-R.jsonl
   static std::string path_for(const std::string& output_dir, int64_t rank);
   void append(const BadSample& bad);
+  // For a checkpoint: the file's length, 0 when there is none; and the file as it was then.
+  static int64_t bytes_of(const std::string& path);
+  static void cut_back(const std::string& path, int64_t bytes);
 
  private:
   std::string path_;
@@ -55,6 +58,11 @@ class BadSampleBudget {
   void charge(int64_t epoch, std::span<const int64_t> bad_by_dataset);
   int64_t bad_in_epoch() const;
   const std::vector<int64_t>& total_by_dataset() const { return total_; }
+
+  // For a checkpoint: the running epoch, and its counts by data set.
+  int64_t epoch() const { return epoch_; }
+  const std::vector<int64_t>& in_epoch_by_dataset() const { return in_epoch_; }
+  void restore(int64_t epoch, std::vector<int64_t> in_epoch, std::vector<int64_t> total);
 
  private:
   std::vector<std::string> names_;

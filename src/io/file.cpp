@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
@@ -13,15 +15,13 @@ namespace facet {
 
 namespace {
 
-// Larger writes at aligned offsets are several times slower on some machines.
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
-
 std::string directory_of(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
 }
 
-// Makes a rename durable. Some file systems can't sync a directory; the rename itself has happened.
+}  // namespace
+
 void sync_directory(const std::string& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
@@ -29,7 +29,11 @@ void sync_directory(const std::string& directory) {
   ::close(fd);
 }
 
-}  // namespace
+int64_t free_bytes(const std::string& path) {
+  struct statvfs info {};
+  CHECK(::statvfs(path.c_str(), &info) == 0, ExitCode::kIo, "{}: {}", path, std::strerror(errno));
+  return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
+}
 
 std::string read_file(const std::string& path, int64_t max_bytes) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -70,6 +74,11 @@ void publish_directory(const std::string& from, const std::string& to) {
   std::error_code error;
   const std::string old = fmt::format("{}.replaced-{}", to, ::getpid());
   sync_directory(from);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    sync_directory(directory_of(to));
+    fs::remove_all(from, error);
+    return;
+  }
   if (fs::exists(to, error)) fs::rename(to, old, error);
   if (!error) fs::rename(from, to, error);
   CHECK(!error, ExitCode::kIo, "{}: the finished directory cannot be given its name: {}", to,
@@ -110,7 +119,7 @@ void AtomicFile::reserve(int64_t bytes) {
 void AtomicFile::write(const void* data, int64_t bytes) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t n = ::write(fd_, next, static_cast<size_t>(std::min(bytes, kPieceBytes)));
+    const ssize_t n = ::write(fd_, next, static_cast<size_t>(std::min(bytes, kWritePieceBytes)));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("writing failed", bytes);
     next += n;

@@ -10,14 +10,25 @@
 
 namespace facet {
 
+// Files are written in pieces of at most this size: larger writes at aligned offsets are several
+// times slower on some machines.
+constexpr int64_t kWritePieceBytes = int64_t{1} << 20;
+
 // The content of a file. Not there or unreadable: kMissingInput. Larger than max_bytes: kBadData.
 std::string read_file(const std::string& path, int64_t max_bytes);
 
 // Makes a directory and its parents; kIo with the reason when that fails.
 void make_directories(const std::string& path);
 
-// Gives the finished directory `from` the place of `to`, whatever stood there. kIo.
+// Gives the finished directory `from` the place of `to`, whatever stood there. kIo. Where the file
+// system can swap two names, a crash in between leaves the old one or the new one, never none.
 void publish_directory(const std::string& from, const std::string& to);
+
+// Makes names that were given in a directory durable. Some file systems can't; that is no error.
+void sync_directory(const std::string& directory);
+
+// Bytes an unprivileged process can still write where `path` lies. kIo.
+int64_t free_bytes(const std::string& path);
 
 // A file written under a temporary name beside its place and renamed by commit(). Without commit
 // the destructor removes it. Every failure is kIo and names the path, the bytes and the reason.

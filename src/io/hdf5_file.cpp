@@ -84,6 +84,11 @@ hid_t native_type<int64_t>() {
   return H5T_NATIVE_INT64;
 }
 
+template <>
+hid_t native_type<double>() {
+  return H5T_NATIVE_DOUBLE;
+}
+
 template <typename T>
 void write_dataset(hid_t file, const std::string& path, const std::string& name, const T* data,
                    const std::vector<int64_t>& shape) {
@@ -144,6 +149,20 @@ std::vector<T> read_dataset(hid_t file, const std::string& path, const std::stri
   checked(H5Dread(dataset.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data()), bad,
           path, "reading " + name);
   return data;
+}
+
+template <typename T>
+void write_numbers(hid_t file, const std::string& path, const std::string& object,
+                   const std::string& key, hid_t space_id, const T* numbers) {
+  const auto io = ExitCode::kIo;
+  const std::string what = "attribute " + key + " of " + object;
+  const Handle space(checked(space_id, io, path, what), H5Sclose);
+  const Handle attribute(
+      checked(H5Acreate_by_name(file, object.c_str(), key.c_str(), native_type<T>(), space.get(),
+                                H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+              io, path, what),
+      H5Aclose);
+  checked(H5Awrite(attribute.get(), native_type<T>(), numbers), io, path, what);
 }
 
 }  // namespace
@@ -212,6 +231,31 @@ std::vector<int64_t> Hdf5File::read_i64(const std::string& name) const {
   return read_dataset<int64_t>(file_, path_, name);
 }
 
+void Hdf5File::reserve_f32(const std::string& name, int64_t elements) {
+  const auto io = ExitCode::kIo;
+  const auto dims = static_cast<hsize_t>(elements);
+  const Handle space(checked(H5Screate_simple(1, &dims, nullptr), io, path_, name), H5Sclose);
+  const Handle links(checked(H5Pcreate(H5P_LINK_CREATE), io, path_, name), H5Pclose);
+  checked(H5Pset_create_intermediate_group(links.get(), 1), io, path_, name);
+  const Handle creation(checked(H5Pcreate(H5P_DATASET_CREATE), io, path_, name), H5Pclose);
+  checked(H5Pset_layout(creation.get(), H5D_CONTIGUOUS), io, path_, name);
+  checked(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY), io, path_, name);
+  checked(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), io, path_, name);
+  const Handle dataset(checked(H5Dcreate2(file_, name.c_str(), H5T_IEEE_F32LE, space.get(),
+                                          links.get(), creation.get(), H5P_DEFAULT),
+                               io, path_, "making " + name),
+                       H5Dclose);
+}
+
+int64_t Hdf5File::offset_of(const std::string& name) const {
+  const Handle dataset(checked(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), ExitCode::kBadData,
+                               path_, "opening " + name),
+                       H5Dclose);
+  const haddr_t offset = H5Dget_offset(dataset.get());
+  CHECK(offset != HADDR_UNDEF, ExitCode::kIo, "{}: {} has no place in the file", path_, name);
+  return static_cast<int64_t>(offset);
+}
+
 bool Hdf5File::exists(const std::string& name) const {
   if (name == "/") return true;
   // H5Lexists needs every link on the way to exist.
@@ -248,6 +292,20 @@ void Hdf5File::write_attribute(const std::string& object, const std::string& key
               io, path_, what),
       H5Aclose);
   checked(H5Awrite(attribute.get(), type.get(), stored.data()), io, path_, what);
+}
+
+void Hdf5File::write_attribute(const std::string& object, const std::string& key,
+                               const std::vector<int64_t>& numbers) {
+  const auto length = static_cast<hsize_t>(numbers.size());
+  constexpr int64_t kNone = 0;  // the library wants an address even for no numbers at all
+  write_numbers(file_, path_, object, key, H5Screate_simple(1, &length, nullptr),
+                numbers.empty() ? &kNone : numbers.data());
+}
+void Hdf5File::write_attribute(const std::string& object, const std::string& key, int64_t number) {
+  write_numbers(file_, path_, object, key, H5Screate(H5S_SCALAR), &number);
+}
+void Hdf5File::write_attribute(const std::string& object, const std::string& key, double number) {
+  write_numbers(file_, path_, object, key, H5Screate(H5S_SCALAR), &number);
 }
 
 bool Hdf5File::has_attribute(const std::string& object, const std::string& key) const {

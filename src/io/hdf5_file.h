@@ -25,6 +25,11 @@ class Hdf5File {
   void write(const std::string& name, const int32_t* data, const std::vector<int64_t>& shape);
   void write(const std::string& name, const int64_t* data, const std::vector<int64_t>& shape);
 
+  // Makes a one-dimensional fp32 data set without writing it: its bytes lie in one stretch whose
+  // place offset_of() tells once every data set is made; others write them there.
+  void reserve_f32(const std::string& name, int64_t elements);
+  int64_t offset_of(const std::string& name) const;
+
   bool exists(const std::string& name) const;  // a data set or group
   std::vector<int64_t> shape(const std::string& name) const;
   // The stored element type must be the asked one: nothing is converted silently.
@@ -34,6 +39,10 @@ class Hdf5File {
 
   // Attributes of a data set or group ("/" is the file itself).
   void write_attribute(const std::string& object, const std::string& key, const std::string& text);
+  void write_attribute(const std::string& object, const std::string& key,
+                       const std::vector<int64_t>& numbers);
+  void write_attribute(const std::string& object, const std::string& key, int64_t number);
+  void write_attribute(const std::string& object, const std::string& key, double number);
   bool has_attribute(const std::string& object, const std::string& key) const;
   std::string read_attribute(const std::string& object, const std::string& key) const;
 

@@ -31,6 +31,8 @@ class Console {
  public:
   Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2);
   ~Console() { clear_bar(); }
+  // Steps skipped before a run was continued.
+  void count_skipped(int64_t steps) { next_.skipped += steps; }
   void show(const StepReport& report);
   // Any other line between the steps; the bar makes way for it.
   void line(const std::string& text);

@@ -1,9 +1,13 @@
 #include "train/loss_log.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace facet {
 
@@ -15,10 +19,28 @@ std::string prefixed(const char* prefix, const std::vector<std::string>& names) 
   return columns;
 }
 
+// False where the file does not reach so far.
+bool cut_back(const std::string& path, int64_t bytes) {
+  std::error_code error;
+  const auto length = static_cast<uintmax_t>(bytes);
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  if (error || size < length) return false;
+  std::filesystem::resize_file(path, length, error);
+  CHECK(!error, ExitCode::kIo, "{}: can't be cut back: {}", path, error.message());
+  return true;
+}
+
 }  // namespace
 
-CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header)
+CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
+               int64_t keep_bytes)
     : path_(path) {
+  if (keep_bytes > 0 && cut_back(path, keep_bytes)) {
+    file_ = std::fopen(path.c_str(), "a");
+    CHECK(file_ != nullptr, ExitCode::kIo, "{}: can't be written: {}", path, std::strerror(errno));
+    return;
+  }
+  if (keep_bytes > 0) warn("{}: the rows up to the checkpoint are gone; a new file begins", path);
   std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
   file_ = std::fopen(path.c_str(), "w");
   CHECK(file_ != nullptr, ExitCode::kIo, "{}: can't be written: {}", path, std::strerror(errno));
@@ -30,6 +52,12 @@ CsvLog::CsvLog(const std::string& path, const std::string& version_line, const s
 
 CsvLog::~CsvLog() { std::fclose(file_); }
 
+int64_t CsvLog::sync() {
+  CHECK(std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0, ExitCode::kIo,
+        "{}: can't be flushed: {}", path_, std::strerror(errno));
+  return static_cast<int64_t>(std::filesystem::file_size(path_));
+}
+
 void CsvLog::end_row() {
   row_.push_back('\n');
   const bool written = std::fwrite(row_.data(), 1, row_.size(), file_) == row_.size();
@@ -39,12 +67,13 @@ void CsvLog::end_row() {
 }
 
 LossLog::LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
-                 const std::vector<std::string>& dataset_names)
+                 const std::vector<std::string>& dataset_names, int64_t keep_bytes)
     : CsvLog(output_dir + "/loss_log.csv", "# facet loss log v1",
              "step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,"
              "loss_scale,skipped" +
                  prefixed("lr_", group_names) + ",seconds" + prefixed("loss_", dataset_names) +
-                 prefixed("labelled_tokens_", dataset_names)) {}
+                 prefixed("labelled_tokens_", dataset_names),
+             keep_bytes) {}
 
 void LossLog::append(const StepReport& r) {
   put(r.step);
@@ -65,10 +94,12 @@ void LossLog::append(const StepReport& r) {
   end_row();
 }
 
-EvalLog::EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names)
+EvalLog::EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names,
+                 int64_t keep_bytes)
     : CsvLog(output_dir + "/eval_log.csv", "# facet eval log v1",
              "step,epoch,samples,labelled_tokens,loss,seconds" + prefixed("loss_", dataset_names) +
-                 prefixed("labelled_tokens_", dataset_names)) {}
+                 prefixed("labelled_tokens_", dataset_names),
+             keep_bytes) {}
 
 void EvalLog::append(const EvalReport& r) {
   put(r.step);

@@ -1,6 +1,7 @@
 // OUT/loss_log.csv and OUT/eval_log.csv: a first line with the version, a header, then one row a
 // step or an evaluation. Numbers are printed with the fewest digits that read back as the same
-// value. Rows are flushed one by one, so that the file of a killed run is whole.
+// value. Rows are flushed one by one, so that the file of a killed run is whole. A run that is
+// continued from a checkpoint cuts its logs back to what they were then.
 #pragma once
 
 #include <fmt/format.h>
@@ -13,13 +14,20 @@
 
 namespace facet {
 
-// A file of rows. A file that is there already is kept beside it as NAME.previous.
+// A file of rows.
 class CsvLog {
  public:
-  CsvLog(const std::string& path, const std::string& version_line, const std::string& header);
+  // keep_bytes 0 begins a new file; one that is there already is kept beside it as NAME.previous.
+  // Otherwise the file is cut back to its first keep_bytes bytes and continued; where it is gone or
+  // shorter a new one begins and a warning says so.
+  CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
+         int64_t keep_bytes);
   ~CsvLog();
   CsvLog(const CsvLog&) = delete;
   CsvLog& operator=(const CsvLog&) = delete;
+
+  // Flushes the rows to the disk; the file's length.
+  int64_t sync();
 
  protected:
   template <typename T>
@@ -38,14 +46,17 @@ class CsvLog {
 class LossLog : CsvLog {
  public:
   LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
-          const std::vector<std::string>& dataset_names);
+          const std::vector<std::string>& dataset_names, int64_t keep_bytes = 0);
   void append(const StepReport& report);
+  using CsvLog::sync;
 };
 
 class EvalLog : CsvLog {
  public:
-  EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names);
+  EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names,
+          int64_t keep_bytes = 0);
   void append(const EvalReport& report);
+  using CsvLog::sync;
 };
 
 }  // namespace facet

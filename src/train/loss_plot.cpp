@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "base/check.h"
 
@@ -152,6 +155,29 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
       "dx=\"16\">evaluation</tspan></text>\n",
       kLeft);
   return svg + "</svg>\n";
+}
+
+std::vector<CurvePoint> read_curve(const std::string& log_path) {
+  std::ifstream file(log_path);
+  std::vector<CurvePoint> points;
+  std::vector<std::string> header;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with('#')) continue;
+    std::istringstream stream(line);
+    std::vector<std::string> cells;
+    for (std::string cell; std::getline(stream, cell, ',');) cells.push_back(cell);
+    if (header.empty()) {
+      header = cells;
+      continue;
+    }
+    CurvePoint point;
+    for (size_t i = 0; i < std::min(cells.size(), header.size()); ++i) {
+      if (header[i] == "step") point.step = std::strtod(cells[i].c_str(), nullptr);
+      if (header[i] == "loss") point.loss = std::strtod(cells[i].c_str(), nullptr);
+    }
+    points.push_back(point);
+  }
+  return points;
 }
 
 void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,

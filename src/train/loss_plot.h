@@ -18,6 +18,9 @@ struct CurvePoint {
 std::string loss_curve_svg(const std::vector<CurvePoint>& train,
                            const std::vector<CurvePoint>& eval);
 
+// The points of a log (loss_log.h): its columns step and loss.
+std::vector<CurvePoint> read_curve(const std::string& log_path);
+
 // Writes it beside the logs, by way of a temporary name. Throws Error(kIo) with the path.
 void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
                       const std::vector<CurvePoint>& eval);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "train/fault_injection.h"
 #include "train/option_table.h"
 
 namespace facet {
@@ -48,7 +49,18 @@ void check_data(const Options& o, Findings& found) {
                  fmt::format("--dataset_samples: '{}' is neither all nor a count above 0", word));
 }
 
+std::string error_in_injection(const std::string& text) {
+  try {
+    FaultInjection::parse(text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 void check_training(const Options& o, Findings& found) {
+  const std::string injection = error_in_injection(o.inject);
+  found.unless(injection.empty(), injection);
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");

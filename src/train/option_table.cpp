@@ -258,9 +258,26 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(output(
       "dry_run", &O::dry_run,
       "check everything, read 100 records of each data set, print steps, groups and memory"));
-  t.push_back(output("save_interval", &O::save_interval, "checkpoint every so many steps")
-                  .in(0, 1LL << 40)
-                  .not_built());
+  t.push_back(output("save_interval", &O::save_interval,
+                     "a checkpoint every so many steps, besides the one at each epoch's end; the "
+                     "same command continues from the newest")
+                  .in(0, 1LL << 40));
+  t.push_back(
+      output("save_minutes", &O::save_minutes, "a checkpoint every so many minutes").in(0, 1e6));
+  t.push_back(
+      output("keep_last", &O::keep_last, "so many of the newest checkpoints stay").in(1, 1 << 20));
+  t.push_back(
+      output("keep_best", &O::keep_best,
+             "export the model to OUT/best at each evaluation with the lowest loss so far"));
+  t.push_back(
+      output("max_hours", &O::max_hours,
+             "save and stop with exit code 85 before so many hours are over, as at SIGTERM, "
+             "SIGUSR1 and SIGINT")
+          .in(0, 1e6));
+  t.push_back(
+      output("inject", &O::inject,
+             "to try a restart: kill@MOMENT:rank=R,step=S kills that rank; moments are step, "
+             "ckpt.write, ckpt.rename, ckpt.latest, ckpt.retention"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown,
                      "print the time of each phase of a step")
                   .not_built());

@@ -248,7 +248,8 @@ std::string usage_text() {
          "  train      train on images and conversations; --dry_run only checks and plans\n"
          "  evaluate   loss of a model over the evaluation split\n"
          "  generate   answers to the questions of a file\n"
-         "  plan       what a training run would take: memory, traffic, operations\n\n"
+         "  plan       what a training run would take: memory, traffic, operations\n"
+         "  inspect    what a checkpoint holds, verified; or how two of them differ\n\n"
          "facet COMMAND --help lists the options of a command; facet --version names the "
          "libraries\n";
 }

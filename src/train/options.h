@@ -104,6 +104,11 @@ struct Options {
   std::string output_dir;
   int64_t steps_per_print = 10;
   int64_t save_interval = 0;
+  double save_minutes = 0;
+  int64_t keep_last = 2;
+  bool keep_best = false;
+  double max_hours = 0;
+  std::string inject;  // kill@MOMENT:rank=R,step=S
   bool wall_clock_breakdown = false;
   bool enable_tensorboard = false;
   bool dry_run = false;

@@ -1,19 +1,27 @@
 #include "train/trainer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/log.h"
+#include "base/timer.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
 #include "kernels/cpu/backend.h"
 #include "train/console.h"
 #include "train/evaluate.h"
+#include "train/fault_injection.h"
 #include "train/loss_log.h"
 #include "train/loss_plot.h"
 #include "train/recording_source.h"
+#include "train/resume.h"
 #include "train/run_lock.h"
 #include "train/run_setup.h"
+#include "train/save_schedule.h"
+#include "train/stop_signals.h"
 #include "train/threads.h"
 #include "train/train_step.h"
 
@@ -35,6 +43,13 @@ std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
   return names;
 }
 
+std::vector<StoredParam> stored_params(const std::vector<ParamGroup>& groups) {
+  std::vector<StoredParam> stored;
+  for (const ParamGroup& group : groups)
+    for (const Param* param : group.params) stored.push_back({param, group.name});
+  return stored;
+}
+
 class Trainer {
  public:
   Trainer(Session& session, const Options& options, RunStatus& status);
@@ -44,18 +59,29 @@ class Trainer {
   void take_output_directory();
   void open_model_and_data();
   void allocate();
+  void identify();
+  void open_logs();
   void announce();
+  void resume();
+  void cut_back_bad_lists() const;
 
-  void train_epoch(int64_t epoch);
+  void train_epoch();
+  void close_epoch();
   void tell_traffic(const StepReport& report, int64_t sent) const;
+  void count(const StepReport& report);
   void log_step(const StepReport& report);
   void stop_if_hopeless(const StepReport& report);
   void write_recording();
   void evaluate_now();
-  void export_epoch(int64_t epoch);
+  void note_best(const EvalReport& report);
+  void export_to(const std::string& name);
+  void save();
+  void stop(SaveSchedule::Wish wish);
   void draw_curve() const;
   void tell_what_was_left_out() const;
-  bool finished() const { return status_.step >= plan_.total_steps; }
+  bool finished() const { return state_.step >= plan_.total_steps; }
+  // The last epoch of a run, or the one cut short by --max_steps, has to be closed too.
+  bool work_left() const { return !finished() || state_.closed_step != state_.step; }
 
   Session& session_;
   Communicator& world_;
@@ -74,23 +100,39 @@ class Trainer {
   Arena arena_{"activations"};
   std::optional<Engine> engine_;
   std::optional<TrainStep> step_;
+  FaultInjection injection_;
+  CheckpointStore checkpoints_;
+  std::optional<FoundCheckpoint> found_;  // what this run continues from
+  RunState state_;
+  SaveSchedule schedule_of_saves_;
+  bool stopped_ = false;  // saved on request
+
   std::unique_ptr<LossLog> loss_log_;
   std::unique_ptr<EvalLog> eval_log_;
   std::unique_ptr<Console> console_;
   std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run, for the picture
-  int64_t bad_steps_in_a_row_ = 0;
-  int64_t last_evaluation_ = -1;          // the step it stood behind
-  int64_t unlabelled_micro_batches_ = 0;  // of the whole run
 };
 
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
-    : session_(session), world_(session.world()), options_(options), status_(status) {
+    : session_(session),
+      world_(session.world()),
+      options_(options),
+      status_(status),
+      injection_(FaultInjection::parse(options.inject)),
+      checkpoints_(
+          options.output_dir + "/checkpoints", options.keep_last, world_,
+          [this](const char* moment, int64_t step) { injection_.at(moment, world_.rank(), step); }),
+      schedule_of_saves_(options, world_) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
+  found_ = checkpoints_.find_newest();
   collectively(world_, [&] { open_model_and_data(); });
   collectively(world_, [&] { allocate(); });
+  identify();
+  if (found_) resume();
+  collectively(world_, [&] { open_logs(); });
   announce();
 }
 
@@ -101,7 +143,6 @@ void Trainer::take_output_directory() {
   if (!lock_->dead_holder().empty())
     warn("the run that held {} is gone ({}); taking over", options_.output_dir,
          lock_->dead_holder());
-  write_file(options_.output_dir + "/options.cfg", resolved_options(Command::kTrain, options_));
 }
 
 void Trainer::open_model_and_data() {
@@ -115,7 +156,9 @@ void Trainer::open_model_and_data() {
   if (data_->table != nullptr)
     bad_samples_ = std::make_unique<BadSampleBudget>(
         data_->names, data_->table->num_samples(Split::kTraining), options_.max_bad_fraction);
-  if (options_.dump_batches > 0)
+  if (options_.dump_batches > 0 && found_)
+    warn("--dump_batches records from the first step on: not in a continued run");
+  if (options_.dump_batches > 0 && !found_)
     recording_ = std::make_unique<RecordingSource>(*data_->source, options_.dump_batches,
                                                    options_.output_dir + "/batches.h5", world_);
 }
@@ -136,13 +179,60 @@ void Trainer::allocate() {
                           world_, source, bad_samples_.get(),
                           static_cast<int64_t>(data_->names.size()),
                           micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal});
+}
+
+void Trainer::identify() {
+  const RunState now = identify_run(options_, *data_, frozen_hash(model_->table, *engine_, world_),
+                                    plan_.total_steps, world_);
+  if (found_)
+    collectively(world_, [&] { check_same_run(found_->manifest.state, now, found_->directory); });
+  state_ = now;
+}
+
+void Trainer::resume() {
+  const RunState now = state_;
+  state_ = found_->manifest.state;
+  state_.ranks = now.ranks;
+  state_.total_steps = now.total_steps;
+  state_.options = now.options;
+  status_.step = state_.step;
+  status_.checkpoint = found_->directory;
+  log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state_.step,
+      state_.epoch + 1, state_.next_step);
+  if (found_->manifest.state.total_steps != now.total_steps)
+    warn("the run had {} steps, now {}: the rates from here on follow the new number",
+         found_->manifest.state.total_steps, now.total_steps);
+  checkpoints_.load(*found_, stored_params(engine_->groups()), engine_->owned_state());
+  engine_->publish_state();
+  engine_->set_optimizer_steps(state_.optimizer_steps);
+  if (bad_samples_ != nullptr)
+    bad_samples_->restore(state_.bad_samples_epoch, state_.bad_samples_in_epoch,
+                          state_.bad_samples_total);
+  collectively(world_, [&] { cut_back_bad_lists(); });
+}
+
+// What stands behind the checkpoint will be met, and listed, again.
+void Trainer::cut_back_bad_lists() const {
   if (world_.rank() != 0) return;
-  loss_log_ =
-      std::make_unique<LossLog>(options_.output_dir, names_of(engine_->groups()), data_->names);
-  eval_log_ = std::make_unique<EvalLog>(options_.output_dir, data_->names);
+  for (size_t rank = 0; rank < state_.bad_list_bytes.size(); ++rank)
+    BadSampleList::cut_back(
+        BadSampleList::path_for(options_.output_dir, static_cast<int64_t>(rank)),
+        state_.bad_list_bytes[rank]);
+}
+
+void Trainer::open_logs() {
+  if (world_.rank() != 0) return;
+  const std::string& out = options_.output_dir;
+  write_file(out + "/options.cfg", resolved_options(Command::kTrain, options_));
+  loss_log_ = std::make_unique<LossLog>(out, names_of(engine_->groups()), data_->names,
+                                        state_.loss_log_bytes);
+  eval_log_ = std::make_unique<EvalLog>(out, data_->names, state_.eval_log_bytes);
+  step_losses_ = read_curve(out + "/loss_log.csv");
+  eval_losses_ = read_curve(out + "/eval_log.csv");
   step_losses_.reserve(static_cast<size_t>(plan_.total_steps));
   console_ = std::make_unique<Console>(plan_.total_steps, options_.steps_per_print,
                                        options_.adam_betas[0], options_.adam_betas[1]);
+  console_->count_skipped(state_.skipped_steps);
 }
 
 void Trainer::announce() {
@@ -153,27 +243,70 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
-  evaluate_now();
-  for (int64_t epoch = 0; epoch < options_.num_train_epochs && !finished(); ++epoch) {
-    train_epoch(epoch);
-    if (options_.eval_interval == 0 || finished()) evaluate_now();
-    collectively(world_, [&] { draw_curve(); });
-    export_epoch(epoch + 1);
+  install_stop_signals();
+  if (!work_left()) log("all {} steps are done; nothing to do", state_.step);
+  if (state_.step == 0) evaluate_now();
+  while (work_left() && !stopped_) {
+    train_epoch();
+    if (!stopped_) close_epoch();
   }
-  tell_what_was_left_out();
+  if (!stopped_) tell_what_was_left_out();
 }
 
-void Trainer::train_epoch(int64_t epoch) {
-  for (int64_t step = 0; step < plan_.steps_per_epoch && !finished(); ++step) {
+// From where the epoch stands to its end, or to the run's.
+void Trainer::train_epoch() {
+  while (state_.next_step < plan_.steps_per_epoch && !finished()) {
     const int64_t sent_before = world_.elements_sent();
-    StepReport report = step_->run(epoch, step);
-    report.step = ++status_.step;
-    report.epoch = epoch + 1;
+    StepReport report = step_->run(state_.epoch, state_.next_step);
+    report.step = status_.step = ++state_.step;
+    report.epoch = state_.epoch + 1;
+    ++state_.next_step;
     if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
+    count(report);
     log_step(report);
     write_recording();
     stop_if_hopeless(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
+    injection_.at("step", world_.rank(), report.step);
+
+    const SaveSchedule::Wish wish = schedule_of_saves_.after_step(report.step);
+    const bool epoch_ends = state_.next_step == plan_.steps_per_epoch || finished();
+    const bool saves = wish != SaveSchedule::Wish::kNone && !epoch_ends;  // its end saves anyway
+    if (saves || SaveSchedule::stops(wish)) save();
+    if (SaveSchedule::stops(wish)) return stop(wish);
+  }
+}
+
+// Evaluation, picture, export and checkpoint behind an epoch's last step.
+void Trainer::close_epoch() {
+  if (console_ != nullptr && state_.epoch_labelled_tokens > 0)
+    console_->line(
+        fmt::format("epoch {}: loss={:.6g} over {} labelled tokens", state_.epoch + 1,
+                    state_.epoch_loss_sum / static_cast<double>(state_.epoch_labelled_tokens),
+                    state_.epoch_labelled_tokens));
+  if (options_.eval_interval == 0 || finished()) evaluate_now();
+  collectively(world_, [&] { draw_curve(); });
+  export_to(fmt::format("epoch-{}", state_.epoch + 1));
+  state_.closed_step = state_.step;
+  if (state_.next_step == plan_.steps_per_epoch) {  // else --max_steps ended the run within it
+    ++state_.epoch;
+    state_.next_step = 0;
+    state_.epoch_loss_sum = 0;
+    state_.epoch_labelled_tokens = 0;
+  }
+  save();
+  const SaveSchedule::Wish wish = schedule_of_saves_.after_step(state_.step);
+  if (SaveSchedule::stops(wish) && work_left()) stop(wish);
+}
+
+void Trainer::count(const StepReport& report) {
+  state_.samples_seen += report.samples;
+  state_.skipped_steps += report.skipped;
+  state_.bad_steps_in_a_row = report.skipped ? state_.bad_steps_in_a_row + 1 : 0;
+  state_.unlabelled_micro_batches += report.unlabelled_micro_batches;
+  for (const LossOfDataset& dataset : report.datasets) {
+    state_.epoch_loss_sum += dataset.loss_sum;
+    state_.epoch_labelled_tokens += dataset.labelled_tokens;
   }
 }
 
@@ -190,18 +323,50 @@ void Trainer::log_step(const StepReport& report) {
   if (report.skipped)
     console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
                                report.step, report.grad_norm, report.first_bad_parameter));
-  unlabelled_micro_batches_ += report.unlabelled_micro_batches;
   console_->show(report);
 }
 
 void Trainer::stop_if_hopeless(const StepReport& report) {
-  bad_steps_in_a_row_ = report.skipped ? bad_steps_in_a_row_ + 1 : 0;
-  if (bad_steps_in_a_row_ < options_.max_bad_steps) return;
+  if (state_.bad_steps_in_a_row < options_.max_bad_steps) return;
   throw CollectiveError(
       ExitCode::kNumericStop,
       fmt::format("{} steps in a row without a finite gradient (--max_bad_steps), the last in {}; "
                   "try a lower --learning_rate",
-                  bad_steps_in_a_row_, report.first_bad_parameter));
+                  state_.bad_steps_in_a_row, report.first_bad_parameter));
+}
+
+void Trainer::save() {
+  const Timer timer;
+  state_.optimizer_steps = engine_->optimizer_steps();
+  if (bad_samples_ != nullptr) {
+    state_.bad_samples_epoch = bad_samples_->epoch();
+    state_.bad_samples_in_epoch = bad_samples_->in_epoch_by_dataset();
+    state_.bad_samples_total = bad_samples_->total_by_dataset();
+  }
+  const int64_t list_bytes =
+      BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
+  state_.bad_list_bytes.clear();
+  for (const double bytes : world_.all_gather(std::vector<double>{static_cast<double>(list_bytes)}))
+    state_.bad_list_bytes.push_back(static_cast<int64_t>(bytes));
+  collectively(world_, [&] {
+    if (world_.rank() != 0) return;
+    state_.loss_log_bytes = loss_log_->sync();
+    state_.eval_log_bytes = eval_log_->sync();
+  });
+  status_.checkpoint =
+      checkpoints_.save(state_, stored_params(engine_->groups()), engine_->owned_state());
+  schedule_of_saves_.saved(timer.seconds());
+  if (console_ != nullptr)
+    console_->line(fmt::format("checkpoint {} in {:.2f} s", status_.checkpoint, timer.seconds()));
+}
+
+void Trainer::stop(SaveSchedule::Wish wish) {
+  stopped_ = true;
+  status_.code = ExitCode::kSaved;
+  const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;
+  if (console_ != nullptr)
+    console_->line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
+                               signalled ? "for a signal" : "for --max_hours"));
 }
 
 void Trainer::write_recording() {
@@ -210,15 +375,16 @@ void Trainer::write_recording() {
 }
 
 void Trainer::evaluate_now() {
-  const bool known = last_evaluation_ == status_.step;
+  const bool known = state_.last_evaluation == state_.step;
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
-  last_evaluation_ = status_.step;
+  state_.last_evaluation = state_.step;
   Context context{*ops_, arena_, *engine_};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
                                static_cast<int64_t>(data_->names.size()));
-  report.step = status_.step;
-  report.epoch = status_.step / plan_.steps_per_epoch;
+  report.step = state_.step;
+  report.epoch = state_.step / plan_.steps_per_epoch;
   collectively(world_, [&] { check_bad_fraction(options_, *data_, report); });
+  note_best(report);
   if (world_.rank() != 0) return;
   eval_log_->append(report);
   eval_losses_.push_back({static_cast<double>(report.step), report.loss});
@@ -229,8 +395,16 @@ void Trainer::evaluate_now() {
     console_->line(fmt::format("eval: bad samples left out: {}", bad));
 }
 
-void Trainer::export_epoch(int64_t epoch) {
-  const std::string directory = fmt::format("{}/epoch-{}", options_.output_dir, epoch);
+void Trainer::note_best(const EvalReport& report) {
+  if (state_.best_step >= 0 && !(report.loss < state_.best_loss)) return;
+  if (!std::isfinite(report.loss)) return;
+  state_.best_step = report.step;
+  state_.best_loss = report.loss;
+  if (options_.keep_best) export_to("best");
+}
+
+void Trainer::export_to(const std::string& name) {
+  const std::string directory = fmt::format("{}/{}", options_.output_dir, name);
   collectively(world_, [&] {
     engine_->read_on_rank_0([&](const OpenUnit& open_unit) {
       export_weights(options_, *model_, directory, open_unit);
@@ -245,9 +419,9 @@ void Trainer::draw_curve() const {
 
 void Trainer::tell_what_was_left_out() const {
   if (console_ == nullptr) return;
-  if (unlabelled_micro_batches_ > 0)
+  if (state_.unlabelled_micro_batches > 0)
     console_->line(fmt::format("micro-batches without a label, which counted as zero: {}",
-                               unlabelled_micro_batches_));
+                               state_.unlabelled_micro_batches));
   if (bad_samples_ == nullptr) return;
   const std::string bad = bad_samples_text(data_->names, bad_samples_->total_by_dataset());
   if (!bad.empty())

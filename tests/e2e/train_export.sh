@@ -16,7 +16,7 @@ value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 kind=(--vis_proj vit --enable_mmca_attention)
 one_run() {
   run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3
-  once 'EXIT code=0 reason=done step=16'
+  once "EXIT code=0 reason=done step=16 checkpoint=$work/run/checkpoints/step_00000016"
   once "exported $work/run/epoch-1"
   once "exported $work/run/epoch-2"
   grep -q '^trained: [1-9][0-9]* elements, frozen: [1-9]' "$output"
@@ -65,8 +65,8 @@ export_of_another_kind() {
 frozen_stays() {
   run 0 1 "${train[@]}" --max_steps 2 --output_dir "$work/frozen" --weight_decay 0.1
   cmp <(tail -c 1000000 "$tiny/clip/model.safetensors") <(tail -c 1000000 "$work/frozen/epoch-1/vis_encoder/model.safetensors")
-  run 0 1 "${train[@]}" --max_steps 2 --output_dir "$work/frozen" --unfreeze vis_encoder.
-  if cmp -s <(tail -c 1000000 "$tiny/clip/model.safetensors") <(tail -c 1000000 "$work/frozen/epoch-1/vis_encoder/model.safetensors"); then
+  run 0 1 "${train[@]}" --max_steps 2 --output_dir "$work/unfrozen" --unfreeze vis_encoder.
+  if cmp -s <(tail -c 1000000 "$tiny/clip/model.safetensors") <(tail -c 1000000 "$work/unfrozen/epoch-1/vis_encoder/model.safetensors"); then
     fail 'unfrozen weights did not move'
   fi
 }
@@ -122,11 +122,11 @@ config_file() {
   diff <(grep -v '^output_dir' "$work/written/options.cfg") <(grep -v '^output_dir' "$work/read/options.cfg")
   equal_models "$work/written/epoch-1" "$work/read/epoch-1"
   printf '# a comment\nmax_steps = 3\n\nseed = 5\nlearning_rate =\n' >"$work/three.cfg"
-  run 0 1 "${train[@]}" --config "$work/three.cfg" --output_dir "$work/read"
-  [ "$(rows "$work/read/loss_log.csv")" = 3 ]
-  grep -qx 'seed = 5' "$work/read/options.cfg"
-  run 0 1 "${train[@]}" --config "$work/three.cfg" --max_steps 2 --output_dir "$work/read"
-  [ "$(rows "$work/read/loss_log.csv")" = 2 ]
+  run 0 1 "${train[@]}" --config "$work/three.cfg" --output_dir "$work/three"
+  [ "$(rows "$work/three/loss_log.csv")" = 3 ]
+  grep -qx 'seed = 5' "$work/three/options.cfg"
+  run 0 1 "${train[@]}" --config "$work/three.cfg" --max_steps 2 --output_dir "$work/two"
+  [ "$(rows "$work/two/loss_log.csv")" = 2 ]
 }
 
 # start_long RANKS: a run of many steps in the background; returns when its log has rows.
@@ -166,7 +166,7 @@ second_run_is_refused() {
   [ "$(holder)" = "$pid" ]
   mkdir -p "$work/long/epoch-9.partial-$pid/lang_decoder"
   : >"$work/long/notes.partial-text"
-  run 0 2 "${train[@]}" --output_dir "$work/long" --max_steps 1
+  run 0 2 "${train[@]}" --output_dir "$work/long" --num_train_epochs 1000000 --max_steps 1
   once "pid $pid job none); taking over"
   [ ! -s "$work/long/run.lock" ]
   # Its half-written exports are gone, and nothing else.

@@ -1,0 +1,107 @@
+#include "io/shared_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "io/file.h"
+
+namespace facet {
+
+SharedFile SharedFile::open_for_reading(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  CHECK(fd >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path, std::strerror(errno));
+  return SharedFile(path, fd);
+}
+
+SharedFile SharedFile::create(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  CHECK(fd >= 0, ExitCode::kIo, "{}: cannot be created: {}", path, std::strerror(errno));
+  return SharedFile(path, fd);
+}
+
+SharedFile SharedFile::open_for_writing(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  CHECK(fd >= 0, ExitCode::kIo, "{}: cannot be opened for writing: {}", path, std::strerror(errno));
+  return SharedFile(path, fd);
+}
+
+SharedFile::SharedFile(SharedFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+
+SharedFile::~SharedFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void SharedFile::fail_errno(const char* action, int64_t offset, int64_t bytes) const {
+  const int reason = errno;
+  fail(ExitCode::kIo, "{}: {} ({} bytes at {}): {}; free space or choose another place", path_,
+       action, bytes, offset, std::strerror(reason));
+}
+
+int64_t SharedFile::size() const {
+  struct stat info {};
+  CHECK(::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kBadData,
+        "{}: not a regular file", path_);
+  return info.st_size;
+}
+
+void SharedFile::reserve(int64_t bytes) {
+  int result = 0;
+  do result = ::posix_fallocate(fd_, 0, bytes);
+  while (result == EINTR);
+  // A file system that cannot reserve says so; then the writes themselves meet the full disk.
+  if (result == 0 || result == EOPNOTSUPP || result == EINVAL) return;
+  errno = result;
+  fail_errno("the space cannot be reserved", 0, bytes);
+}
+
+void SharedFile::write_at(int64_t offset, const void* data, int64_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n =
+        ::pwrite(fd_, next, static_cast<size_t>(std::min(bytes, kWritePieceBytes)), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("writing failed", offset, bytes);
+    next += n;
+    offset += n;
+    bytes -= n;
+  }
+}
+
+void SharedFile::read_at(int64_t offset, void* data, int64_t bytes) const {
+  char* next = static_cast<char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
+    if (n < 0 && errno == EINTR) continue;
+    CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path_, offset,
+          std::strerror(errno));
+    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more are expected", path_, offset,
+          bytes);
+    next += n;
+    offset += n;
+    bytes -= n;
+  }
+}
+
+void SharedFile::hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const {
+  std::vector<char> piece(static_cast<size_t>(std::min(bytes, kWritePieceBytes)));
+  for (int64_t done = 0; done < bytes; done += kWritePieceBytes) {
+    const int64_t count = std::min(kWritePieceBytes, bytes - done);
+    read_at(offset + done, piece.data(), count);
+    hasher.update(piece.data(), count);
+  }
+}
+
+void SharedFile::close() {
+  if (::fsync(fd_) != 0) fail_errno("flushing failed", 0, 0);
+  if (::close(std::exchange(fd_, -1)) != 0) fail_errno("closing failed", 0, 0);
+}
+
+}  // namespace facet

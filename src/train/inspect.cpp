@@ -1,0 +1,200 @@
+#include "train/inspect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+
+#include "base/check.h"
+#include "checkpoint/checkpoint.h"
+#include "io/shared_file.h"
+
+namespace facet {
+
+namespace {
+
+constexpr int kDifferent = 1;
+
+struct Checkpoint {
+  std::string directory;
+  Manifest manifest;
+};
+
+// A checkpoint's own directory, or the newest one of a run's.
+std::string checkpoint_at(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  for (const std::string& directory : {path, path + "/checkpoints"}) {
+    if (fs::exists(directory + "/manifest.json", error)) return directory;
+    const std::vector<int64_t> steps = published_steps(directory);
+    if (!steps.empty()) return fmt::format("{}/step_{:08}", directory, steps.back());
+  }
+  fail(ExitCode::kMissingInput, "{}: no checkpoint is there", path);
+}
+
+Checkpoint open_verified(const std::string& path) {
+  Checkpoint checkpoint{checkpoint_at(path), {}};
+  checkpoint.manifest = read_manifest(checkpoint.directory);
+  verify_state_file(state_file_of(checkpoint.directory), checkpoint.manifest, 0, 1);
+  return checkpoint;
+}
+
+std::string indented(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    result += c;
+    if (c == '\n') result += "  ";
+  }
+  while (result.ends_with(' ') || result.ends_with('\n')) result.pop_back();
+  return result;
+}
+
+std::string field_text(int64_t value) { return fmt::format("{}", value); }
+std::string field_text(double value) { return fmt::format("{}", value); }
+std::string field_text(const std::string& value) { return value; }
+std::string field_text(const std::vector<int64_t>& values) {
+  return fmt::format("{}", fmt::join(values, " "));
+}
+
+void print_state(const RunState& state) {
+  visit_fields(state, [](const std::string& name, const auto& value) {
+    if (name == "options")
+      fmt::print("options\n  {}\n", indented(field_text(value)));
+    else
+      fmt::print("{:<26}{}\n", name, field_text(value));
+  });
+}
+
+void print_array(const StoredArray& array) {
+  fmt::print("{}  ({})  {} bytes  group {}\n", array.name, fmt::join(array.shape, ", "),
+             array.bytes(), array.group);
+  for (const StoredRange& range : array.ranges)
+    fmt::print("  {:>12} +{:<12} {}\n", range.begin, range.count, range.hash);
+}
+
+int describe(const std::string& path) {
+  const Checkpoint checkpoint = open_verified(path);
+  const Manifest& manifest = checkpoint.manifest;
+  fmt::print("checkpoint {}\n", checkpoint.directory);
+  print_state(manifest.state);
+  fmt::print("{} arrays in {} bytes\n", manifest.arrays.size(), manifest.file_bytes);
+  for (const StoredArray& array : manifest.arrays) print_array(array);
+  fmt::print("verified: every byte has the hash it was written with\n");
+  return 0;
+}
+
+struct Difference {
+  int64_t elements = 0;  // that differ
+  double absolute = 0, relative = 0;
+
+  void add(float a, float b) {
+    if (a == b || (std::isnan(a) && std::isnan(b))) return;
+    ++elements;
+    const double distance = std::abs(static_cast<double>(a) - static_cast<double>(b));
+    const double size =
+        std::max(std::abs(static_cast<double>(a)), std::abs(static_cast<double>(b)));
+    // A NaN on one side only is as far away as can be.
+    absolute = std::isnan(distance) ? INFINITY : std::max(absolute, distance);
+    relative = std::isnan(distance) ? INFINITY : std::max(relative, distance / size);
+  }
+};
+
+Difference compare(const SharedFile& file_a, const StoredArray& a, const SharedFile& file_b,
+                   const StoredArray& b) {
+  constexpr int64_t kPiece = int64_t{1} << 18;  // elements
+  std::vector<float> x(kPiece), y(kPiece);
+  Difference difference;
+  for (int64_t begin = 0; begin < a.elements(); begin += kPiece) {
+    const int64_t count = std::min(kPiece, a.elements() - begin);
+    const auto size = int64_t{sizeof(float)};
+    file_a.read_at(a.offset + begin * size, x.data(), count * size);
+    file_b.read_at(b.offset + begin * size, y.data(), count * size);
+    for (int64_t i = 0; i < count; ++i)
+      difference.add(x[static_cast<size_t>(i)], y[static_cast<size_t>(i)]);
+  }
+  return difference;
+}
+
+// How a run was launched and how long its logs are says nothing about what it computed.
+bool incidental(const std::string& field) {
+  return field == "options" || field == "ranks" || field.ends_with("_bytes");
+}
+
+// Fields that differ, one line each; returns how many that matter.
+int64_t compare_states(const RunState& a, const RunState& b) {
+  std::vector<std::string> texts;
+  visit_fields(a, [&](const char*, const auto& value) { texts.push_back(field_text(value)); });
+  int64_t differing = 0;
+  size_t i = 0;
+  visit_fields(b, [&](const std::string& name, const auto& value) {
+    const std::string before = texts[i++];
+    if (before == field_text(value)) return;
+    differing += !incidental(name);
+    if (name == "options")
+      fmt::print("options differ\n");
+    else
+      fmt::print("{}: {} and {}\n", name, before, field_text(value));
+  });
+  return differing;
+}
+
+int64_t compare_arrays(const Checkpoint& a, const Checkpoint& b) {
+  const SharedFile file_a = SharedFile::open_for_reading(state_file_of(a.directory));
+  const SharedFile file_b = SharedFile::open_for_reading(state_file_of(b.directory));
+  int64_t differing = 0;
+  for (const StoredArray& array : a.manifest.arrays) {
+    const StoredArray* other = b.manifest.find(array.name);
+    if (other == nullptr || other->shape != array.shape) {
+      ++differing;
+      fmt::print("{}: {}\n", array.name, other == nullptr ? "only in the first" : "shapes differ");
+      continue;
+    }
+    const Difference d = compare(file_a, array, file_b, *other);
+    if (d.elements == 0) continue;
+    ++differing;
+    fmt::print("{}: {} of {} elements differ, by at most {:.9g} (relative {:.3g})\n", array.name,
+               d.elements, array.elements(), d.absolute, d.relative);
+  }
+  for (const StoredArray& array : b.manifest.arrays)
+    if (a.manifest.find(array.name) == nullptr) {
+      ++differing;
+      fmt::print("{}: only in the second\n", array.name);
+    }
+  return differing;
+}
+
+int compare_checkpoints(const std::string& first, const std::string& second) {
+  const Checkpoint a = open_verified(first), b = open_verified(second);
+  const int64_t fields = compare_states(a.manifest.state, b.manifest.state);
+  const int64_t arrays = compare_arrays(a, b);
+  fmt::print("{} of {} arrays and {} fields differ\n", arrays, a.manifest.arrays.size(), fields);
+  return arrays + fields > 0 ? kDifferent : 0;
+}
+
+constexpr const char* kHelp =
+    "usage: facet inspect CHECKPOINT\n"
+    "         its step, counts, options, arrays and hashes; every byte is verified\n"
+    "       facet inspect CHECKPOINT CHECKPOINT\n"
+    "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
+    "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
+
+}  // namespace
+
+int inspect_command(const std::vector<std::string>& words) {
+  if (std::find(words.begin(), words.end(), "--help") != words.end())
+    return fmt::print("{}", kHelp), 0;
+  try {
+    if (words.size() == 1) return describe(words[0]);
+    if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
+    fail(ExitCode::kUsage, "facet inspect takes one checkpoint or two\n{}", kHelp);
+  } catch (const Error& error) {
+    std::fflush(stdout);
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}
+
+}  // namespace facet

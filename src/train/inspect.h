@@ -1,0 +1,14 @@
+// facet inspect CHECKPOINT: what it holds, and whether every byte is as it was written.
+// facet inspect CHECKPOINT CHECKPOINT: which of its arrays differ, and by how much.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace facet {
+
+// The words behind "inspect"; a run's output directory stands for its newest checkpoint. Returns
+// the exit code: that of the error, or 1 when two checkpoints differ. Needs no MPI.
+int inspect_command(const std::vector<std::string>& words);
+
+}  // namespace facet

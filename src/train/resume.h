@@ -1,0 +1,25 @@
+// Whether a run may continue from a checkpoint: it must be the same run, apart from choices that
+// don't touch what is computed.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checkpoint/run_state.h"
+#include "comm/communicator.h"
+#include "train/data_setup.h"
+#include "train/options.h"
+
+namespace facet {
+
+// The options a continued run may change, by name.
+const std::vector<std::string>& changeable_options();
+
+// The fields of RunState that say which run it is; the others stay at their defaults. Collective.
+RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
+                      int64_t total_steps, Communicator& world);
+
+// Throws one Error(kConfig) that lists everything that differs in what is computed.
+void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint);
+
+}  // namespace facet

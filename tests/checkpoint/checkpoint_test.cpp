@@ -1,0 +1,303 @@
+// Saving and loading a run's state. Run with 1, 2 and 3 ranks (scripts/run_tests.sh).
+#include "checkpoint/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include "../io/temporary_directory.h"
+#include "base/rng.h"
+#include "io/file.h"
+#include "io/hdf5_file.h"
+#include "kernels/cpu/backend.h"
+#include "optim/partition.h"
+
+namespace facet {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One directory for all ranks, removed at its end.
+class SharedDirectory {
+ public:
+  explicit SharedDirectory(Communicator& world) : world_(world) {
+    if (world.rank() == 0) path_ = mine_->path();
+    world.broadcast(path_, 0);
+  }
+  ~SharedDirectory() { world_.sum(int64_t{0}); }  // nobody looks into it any more
+  const std::string& path() const { return path_; }
+
+ private:
+  Communicator& world_;
+  std::optional<TemporaryDirectory> mine_{std::in_place};
+  std::string path_;
+};
+
+// A small model's parameters with an optimizer that has taken steps.
+struct SmallRun {
+  SmallRun() : world(MPI_COMM_WORLD), ops(1) {
+    table.begin_unit("a");
+    table.add("a.weight", {97, 7}, ParamRole::kWeight, Init::kNormal002);
+    table.add("a.bias", {1}, ParamRole::kBias, Init::kNormal002);
+    table.begin_unit("b");
+    table.add("b.embed.weight", {257}, ParamRole::kEmbedding, Init::kNormal002);
+    table.add("b.frozen.weight", {5, 3}, ParamRole::kWeight, Init::kNormal002);
+    table.set_trained("", true);
+    table.set_trained("b.frozen", false);
+    table.allocate(partition_padding(world.size()));
+    table.allocate_gradients();
+    for (Param& param : table.params()) ParamTable::draw(param, 1);
+    GroupOptions rates;
+    rates.learning_rate = 1e-2;
+    engine.emplace(table, make_param_groups(table, rates), world, ops, EngineOptions{});
+    for (const ParamGroup& group : engine->groups())
+      for (const Param* param : group.params) stored.push_back({param, group.name});
+  }
+
+  void take_steps(int count) {
+    for (int i = 0; i < count; ++i) {
+      engine->begin_step();
+      for (Param& param : table.params()) {
+        RandomStream stream(static_cast<uint64_t>(engine->optimizer_steps()), param.name);
+        for (int64_t e = 0; param.trained && e < param.numel(); ++e)
+          param.grad.f32()[e] = static_cast<float>(stream.normal());
+      }
+      engine->step(engine->reduce_gradients(), 1);
+      ++state.step;
+    }
+    state.optimizer_steps = engine->optimizer_steps();
+    state.best_loss = 1.0 / 3;
+    state.bad_samples_total = {3, 0, 5};
+    state.options = "seed = 7\nname = \"a\\b\"\n";
+  }
+
+  // All that a checkpoint holds of this rank, as bytes.
+  std::string bits() {
+    std::string bits;
+    for (const StateRange& range : engine->owned_state())
+      for (const float* part : {range.value, range.exp_avg, range.exp_avg_sq})
+        bits.append(reinterpret_cast<const char*>(part),
+                    static_cast<size_t>(range.count) * sizeof(float));
+    return bits;
+  }
+
+  std::string save(const std::string& directory, int64_t keep_last = 2) {
+    return CheckpointStore(directory, keep_last, world).save(state, stored, engine->owned_state());
+  }
+  std::optional<FoundCheckpoint> find(const std::string& directory) {
+    return CheckpointStore(directory, 2, world).find_newest();
+  }
+  void load(const FoundCheckpoint& found) {
+    CheckpointStore("", 2, world).load(found, stored, engine->owned_state());
+    engine->publish_state();
+  }
+
+  Communicator world;
+  CpuBackend ops;
+  ParamTable table;
+  std::optional<Engine> engine;
+  std::vector<StoredParam> stored;
+  RunState state;
+};
+
+std::string manifest_state_text(RunState state) {
+  Manifest manifest;
+  manifest.state = std::move(state);
+  return manifest.text();
+}
+
+TEST(Checkpoint, RoundTrip) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  run.take_steps(3);
+  run.save(directory.path());
+  SmallRun fresh;
+  ASSERT_NE(fresh.bits(), run.bits());
+  const auto found = fresh.find(directory.path());
+  ASSERT_TRUE(found);
+  EXPECT_EQ(manifest_state_text(found->manifest.state), manifest_state_text(run.state));
+  fresh.load(*found);
+  EXPECT_EQ(fresh.bits(), run.bits());
+  // Every rank's whole copy, not only what it owns.
+  for (size_t i = 0; i < run.table.params().size(); ++i) {
+    const Param &a = run.table.params()[i], &b = fresh.table.params()[i];
+    EXPECT_EQ(std::memcmp(a.value.f32(), b.value.f32(), static_cast<size_t>(a.value.bytes())), 0)
+        << a.name;
+  }
+}
+
+// The file is what it says: HDF5 finds the same numbers by name.
+TEST(Checkpoint, IsOrdinaryHdf5) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  run.take_steps(2);
+  const std::string place = run.save(directory.path());
+  const Hdf5File file = Hdf5File::open(place + "/state.h5");
+  for (const Param& param : run.table.params()) {
+    EXPECT_EQ(file.exists("param/" + param.name), param.trained) << param.name;
+    if (!param.trained) continue;
+    const std::vector<float> values = file.read_f32("param/" + param.name + "/fp32");
+    ASSERT_EQ(static_cast<int64_t>(values.size()), param.numel());
+    EXPECT_EQ(std::memcmp(values.data(), param.value.f32(), values.size() * sizeof(float)), 0);
+    EXPECT_TRUE(file.has_attribute("param/" + param.name + "/exp_avg_sq", "shape"));
+  }
+  EXPECT_EQ(file.read_attribute("/", "options"), run.state.options);
+  EXPECT_EQ(file.read_attribute("param/a.bias/exp_avg", "group"), "no_decay");
+}
+
+TEST(Checkpoint, KeepsTheLastOnes) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  for (int i = 0; i < 4; ++i) {
+    run.take_steps(1);
+    run.save(directory.path(), 2);
+  }
+  EXPECT_EQ(published_steps(directory.path()), (std::vector<int64_t>{3, 4}));
+  EXPECT_EQ(read_file(directory.path() + "/latest", 100), "step_00000004\n");
+}
+
+TEST(Checkpoint, SavingAStepAgainReplacesIt) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  run.take_steps(1);
+  run.save(directory.path());
+  run.state.samples_seen = 77;
+  run.save(directory.path());
+  EXPECT_EQ(run.find(directory.path())->manifest.state.samples_seen, 77);
+  int entries = 0;
+  for (const auto& entry : fs::directory_iterator(directory.path()))
+    entries += !entry.path().empty();
+  EXPECT_EQ(entries, 2);  // the checkpoint and `latest`
+}
+
+TEST(Checkpoint, OtherParametersAreListed) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  run.take_steps(1);
+  run.save(directory.path());
+  const auto found = run.find(directory.path());
+  run.stored.erase(run.stored.begin());
+  const std::string error = error_of([&] { run.load(*found); });
+  EXPECT_TRUE(mentions(error, "param/a.weight/fp32: in the checkpoint, not trained now"));
+}
+
+// Damage of every kind, anywhere in a checkpoint: found, and the one before taken; or without any
+// effect on what is restored.
+class Damage : public ::testing::Test {
+ protected:
+  Damage() : directory_(run_.world) {
+    run_.take_steps(1);
+    run_.save(directory_.path());
+    older_ = run_.bits();
+    run_.take_steps(1);
+    run_.save(directory_.path());
+    newer_ = run_.bits();
+  }
+  std::string file(const char* name) const { return directory_.path() + "/step_00000002/" + name; }
+  // Restores with `path` holding `content`, then puts the file right.
+  void restore_with(const std::string& path, const std::string& content, bool may_be_harmless) {
+    const std::string good = read_file(path, 1 << 30);
+    put(path, content);
+    const auto found = run_.find(directory_.path());
+    ASSERT_TRUE(found);
+    run_.load(*found);
+    const bool fell_back = found->manifest.state.step == 1;
+    EXPECT_TRUE(fell_back || may_be_harmless) << path;
+    EXPECT_TRUE(run_.bits() == (fell_back ? older_ : newer_)) << path;
+    put(path, good);
+  }
+  void put(const std::string& path, const std::string& content) {
+    if (run_.world.rank() == 0) write_file(path, content);
+    run_.world.sum(int64_t{0});
+  }
+
+  SmallRun run_;
+  SharedDirectory directory_;
+  std::string older_, newer_;
+};
+
+TEST_F(Damage, FourHundredBitFlips) {
+  RandomStream stream(4, "flip");
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 400 && !HasFailure(); ++i) {
+    const bool latest = i % 20 == 19;
+    const std::string path = latest       ? directory_.path() + "/latest"
+                             : i % 4 == 3 ? file("manifest.json")
+                                          : file("state.h5");
+    std::string content = read_file(path, 1 << 30);
+    const uint64_t bit = stream.below(content.size() * 8);
+    content[bit / 8] = static_cast<char>(content[bit / 8] ^ (1 << (bit % 8)));
+    restore_with(path, content, latest);
+  }
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(run_.world.rank() != 0 || mentions(warnings, "is not used: "));
+}
+
+TEST_F(Damage, Truncations) {
+  RandomStream stream(5, "cut");
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 40 && !HasFailure(); ++i) {
+    const std::string path = file(i % 2 == 0 ? "state.h5" : "manifest.json");
+    std::string content = read_file(path, 1 << 30);
+    content.resize(i < 2 ? 0 : stream.below(content.size()));
+    restore_with(path, content, false);
+  }
+  restore_with(file("state.h5"), read_file(file("state.h5"), 1 << 30) + '\0', false);
+  restore_with(file("manifest.json"), read_file(file("manifest.json"), 1 << 30) + ' ', false);
+  testing::internal::GetCapturedStderr();
+}
+
+TEST_F(Damage, SwappedFiles) {
+  testing::internal::CaptureStderr();
+  const std::string before = directory_.path() + "/step_00000001/";
+  restore_with(file("state.h5"), read_file(before + "state.h5", 1 << 30), false);
+  restore_with(file("manifest.json"), read_file(before + "manifest.json", 1 << 30), false);
+  testing::internal::GetCapturedStderr();
+}
+
+TEST_F(Damage, NothingLeftIsAnError) {
+  for (const char* step : {"/step_00000001", "/step_00000002"})
+    put(directory_.path() + step + "/manifest.json", "{}");
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(mentions(error_of([&] { run_.find(directory_.path()); }),
+                       "none of the 2 checkpoints can be used"));
+  testing::internal::GetCapturedStderr();
+}
+
+// A limit on the length of files stands for the full disk: it is met at every size, in every part
+// of a save.
+TEST_F(Damage, FullDiskLeavesTheOlderOnes) {
+  std::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit unlimited {};
+  getrlimit(RLIMIT_FSIZE, &unlimited);
+  const auto whole = static_cast<rlim_t>(fs::file_size(file("state.h5")));
+  run_.take_steps(1);
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{1}, rlim_t{100}, rlim_t{1000}, rlim_t{2048},
+                             rlim_t{4096}, whole / 4, whole / 2, whole * 3 / 4, whole - 1}) {
+    struct rlimit small = unlimited;
+    small.rlim_cur = limit;
+    setrlimit(RLIMIT_FSIZE, &small);
+    const std::string error = error_of([&] { run_.save(directory_.path()); });
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    run_.world.sum(int64_t{0});  // rank 0 has cleaned up
+    EXPECT_TRUE(mentions(error, "74: ")) << limit;
+    EXPECT_TRUE(mentions(error, directory_.path())) << limit;
+    EXPECT_EQ(published_steps(directory_.path()), (std::vector<int64_t>{1, 2})) << limit;
+    for (const auto& entry : fs::directory_iterator(directory_.path()))
+      EXPECT_EQ(entry.path().string().find("partial"), std::string::npos) << limit;
+    run_.world.sum(int64_t{0});  // all have looked
+  }
+  const auto found = run_.find(directory_.path());
+  run_.load(*found);
+  EXPECT_TRUE(run_.bits() == newer_);
+  // And with room again the same run saves.
+  run_.save(directory_.path());
+  EXPECT_EQ(run_.find(directory_.path())->manifest.state.step, 3);
+}
+
+}  // namespace
+}  // namespace facet
