@@ -87,6 +87,7 @@ other_seed() {
   train_into other_seed 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder. --dataset_samples 9
   train_into same_seed 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder. --dataset_samples 9
   same_bits other_seed same_seed
+  rm -r "$work/other_seed/checkpoints"
   run 0 2 "$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 8 --output_dir "$work/other_seed" \
     --per_device_train_batch_size 3 --max_steps 4 --unfreeze vis_encoder. lang_decoder. --dataset_samples 9
   different_columns "$work/other_seed/loss_log.csv" "$work/same_seed/loss_log.csv" loss

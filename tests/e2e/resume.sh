@@ -103,7 +103,7 @@ time_limit_stops() {
   same_run "$work/hours"
 }
 
-# Checkpoints of 2 ranks on 1 and on 3: the state to the bit, the losses that follow within rounding.
+# Checkpoints of 2 ranks at stage 0 on 1 rank, and on 3 at stage 3: the state to the bit, the losses that follow within rounding.
 other_rank_counts() {
   local ranks
   make_whole
@@ -111,7 +111,7 @@ other_rank_counts() {
   run 0 0 "$facet" inspect "$work/two"
   for ranks in 1 3; do
     local out=$work/on_$ranks share=(--per_device_train_batch_size 4 --gradient_accumulation_steps 3)
-    [ "$ranks" = 1 ] || share=(--per_device_train_batch_size 2 --gradient_accumulation_steps 2)
+    [ "$ranks" = 1 ] || share=(--per_device_train_batch_size 2 --gradient_accumulation_steps 2 --zero_stage 3)
     cp -r "$work/two" "$out"
     rm -r "$out/checkpoints/step_00000007"
     run 0 "$ranks" "${recipe[@]}" --num_train_epochs 4 --eval_interval 2 "${share[@]}" --output_dir "$out" --max_steps 7
@@ -123,7 +123,7 @@ other_rank_counts() {
   cp -r "$work/two" "$work/again"
   rm -r "$work/again/checkpoints/step_0000000"[67]
   run 0 3 "${recipe[@]}" --num_train_epochs 4 --eval_interval 2 --per_device_train_batch_size 2 --gradient_accumulation_steps 2 \
-    --output_dir "$work/again" --max_steps 3 --save_interval 1
+    --zero_stage 3 --output_dir "$work/again" --max_steps 3 --save_interval 1
   once 'continuing from '
   "$facet" inspect "$work/two/checkpoints/step_00000003" "$work/again/checkpoints/step_00000003" | grep -q '^0 of '
 }

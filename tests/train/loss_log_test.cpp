@@ -96,6 +96,35 @@ TEST_F(LossLogTest, EarlierLogIsKept) {
   EXPECT_EQ(rows[2][6], "1.5");
 }
 
+TEST_F(LossLogTest, IsCutBackAndContinued) {
+  EvalReport report;
+  report.datasets = {{3, 2}};
+  int64_t bytes = 0;
+  {
+    EvalLog log(directory_, {"replay"});
+    report.step = 1;
+    log.append(report);
+    bytes = log.sync();
+    report.step = 2;
+    log.append(report);
+  }
+  {
+    EvalLog log(directory_, {"replay"}, bytes);
+    report.step = 3;
+    log.append(report);
+  }
+  const auto rows = rows_of(directory_ + "/eval_log.csv");
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[2][0], "1");
+  EXPECT_EQ(rows[3][0], "3");
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/eval_log.csv.previous"));
+}
+
+TEST_F(LossLogTest, IsBegunAnewWhereItIsGone) {
+  EvalLog log(directory_, {"replay"}, 100);
+  EXPECT_EQ(rows_of(directory_ + "/eval_log.csv").size(), 2u);
+}
+
 TEST_F(LossLogTest, UnwritablePlaceIsAnError) {
   try {
     LossLog log(directory_ + "/nowhere", {}, {});

@@ -1,0 +1,80 @@
+// What may differ between a run and its continuation, and what may not.
+#include "train/resume.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "../io/temporary_directory.h"
+
+namespace facet {
+namespace {
+
+RunState run_with(const Options& options) {
+  RunState run;
+  run.global_batch = 12;
+  run.data_fingerprint = "d";
+  run.frozen_hash = "f";
+  run.options = resolved_options(Command::kTrain, options);
+  return run;
+}
+
+std::string difference(const Options& before, const Options& after) {
+  return error_of([&] { check_same_run(run_with(before), run_with(after), "out/step_7"); });
+}
+
+TEST(Resume, ChangeableOptionsExist) {
+  const std::vector<std::string> names = option_names();
+  for (const std::string& name : changeable_options())
+    EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
+}
+
+TEST(Resume, WhatIsShownAndSharedOutMayChange) {
+  Options before, after;
+  after.output_dir = "elsewhere";
+  after.save_interval = 5;
+  after.per_device_train_batch_size = 6;
+  after.num_train_epochs = before.num_train_epochs + 1;
+  EXPECT_EQ(difference(before, after), "");
+}
+
+TEST(Resume, WhatIsComputedMayNot) {
+  Options before, after;
+  after.seed = 8;
+  after.lang_lora_dim = 4;
+  after.unfreeze = {"lang_decoder."};
+  after.num_train_epochs = before.num_train_epochs - 1;
+  const std::string error = difference(before, after);
+  EXPECT_TRUE(mentions(error, "78: out/step_7 is of another run"));
+  EXPECT_TRUE(mentions(error, "--seed was '1234', is '8'"));
+  EXPECT_TRUE(mentions(error, "--lang_lora_dim was '0', is '4'"));
+  EXPECT_TRUE(mentions(error, "--unfreeze was '', is 'lang_decoder.'"));
+  EXPECT_TRUE(mentions(error, "--num_train_epochs was 6, is 5: it may only grow"));
+}
+
+TEST(Resume, DataWeightsAndStepsSamplesMayNot) {
+  const RunState stored = run_with({});
+  RunState now = stored;
+  now.data_fingerprint = "other";
+  now.frozen_hash = "other";
+  now.global_batch = 8;
+  const std::string error = error_of([&] { check_same_run(stored, now, "c"); });
+  EXPECT_TRUE(mentions(error, "the data are others"));
+  EXPECT_TRUE(mentions(error, "the frozen weights are others"));
+  EXPECT_TRUE(mentions(error, "a step had 12 samples, now 8"));
+}
+
+// A checkpoint from before an option was there: its default then is its default now.
+TEST(Resume, NewOptionsCountAsTheirDefaults) {
+  RunState stored = run_with({});
+  const std::string line = "loss_average = global\n";
+  stored.options.erase(stored.options.find(line), line.size());
+  Options after;
+  EXPECT_EQ(error_of([&] { check_same_run(stored, run_with(after), "c"); }), "");
+  after.loss_average = "micro_batch";
+  EXPECT_TRUE(mentions(error_of([&] { check_same_run(stored, run_with(after), "c"); }),
+                       "--loss_average was 'global', is 'micro_batch'"));
+}
+
+}  // namespace
+}  // namespace facet
