@@ -19,7 +19,10 @@ packages=(
 
 # Everything there already? Ask the compiler, not the package manager: modules and hand-made installs count.
 have_all() {
-  command -v "${CXX:-mpicxx}" mpirun make clang-format pgrep >/dev/null 2>&1 || return 1
+  local tool
+  for tool in "${CXX:-mpicxx}" mpirun make clang-format pgrep; do
+    command -v "$tool" >/dev/null 2>&1 || return 1
+  done
   local hdf5_flags
   hdf5_flags=$(pkg-config --cflags hdf5-openmpi 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null || true)
   # shellcheck disable=SC2086
