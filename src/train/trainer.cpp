@@ -6,21 +6,18 @@
 
 #include "base/log.h"
 #include "base/timer.h"
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
 #include "kernels/cpu/backend.h"
-#include "train/console.h"
 #include "train/evaluate.h"
 #include "train/fault_injection.h"
-#include "train/loss_log.h"
-#include "train/loss_plot.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
+#include "train/run_checkpoints.h"
 #include "train/run_lock.h"
+#include "train/run_logs.h"
 #include "train/run_setup.h"
-#include "train/save_schedule.h"
 #include "train/stop_signals.h"
 #include "train/threads.h"
 #include "train/train_step.h"
@@ -43,13 +40,6 @@ std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
   return names;
 }
 
-std::vector<StoredParam> stored_params(const std::vector<ParamGroup>& groups) {
-  std::vector<StoredParam> stored;
-  for (const ParamGroup& group : groups)
-    for (const Param* param : group.params) stored.push_back({param, group.name});
-  return stored;
-}
-
 class Trainer {
  public:
   Trainer(Session& session, const Options& options, RunStatus& status);
@@ -60,16 +50,13 @@ class Trainer {
   void open_model_and_data();
   void allocate();
   void identify();
-  void open_logs();
   void announce();
   void resume();
-  void cut_back_bad_lists() const;
 
   void train_epoch();
   void close_epoch();
   void tell_traffic(const StepReport& report, int64_t sent) const;
   void count(const StepReport& report);
-  void log_step(const StepReport& report);
   void stop_if_hopeless(const StepReport& report);
   void write_recording();
   void evaluate_now();
@@ -77,8 +64,7 @@ class Trainer {
   void export_to(const std::string& name);
   void save();
   void stop(SaveSchedule::Wish wish);
-  void draw_curve() const;
-  void tell_what_was_left_out() const;
+  void tell_what_was_left_out();
   bool finished() const { return state_.step >= plan_.total_steps; }
   // The last epoch of a run, or the one cut short by --max_steps, has to be closed too.
   bool work_left() const { return !finished() || state_.closed_step != state_.step; }
@@ -88,7 +74,7 @@ class Trainer {
   const Options& options_;
   RunStatus& status_;
 
-  std::unique_ptr<RunLock> lock_;  // on rank 0, as are the logs and the console
+  std::unique_ptr<RunLock> lock_;  // on rank 0
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<DataSetup> data_;
   std::unique_ptr<RecordingSource> recording_;  // with --dump_batches
@@ -101,16 +87,10 @@ class Trainer {
   std::optional<Engine> engine_;
   std::optional<TrainStep> step_;
   FaultInjection injection_;
-  CheckpointStore checkpoints_;
-  std::optional<FoundCheckpoint> found_;  // what this run continues from
+  std::optional<RunCheckpoints> checkpoints_;
   RunState state_;
-  SaveSchedule schedule_of_saves_;
   bool stopped_ = false;  // saved on request
-
-  std::unique_ptr<LossLog> loss_log_;
-  std::unique_ptr<EvalLog> eval_log_;
-  std::unique_ptr<Console> console_;
-  std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run, for the picture
+  RunLogs logs_;
 };
 
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
@@ -119,20 +99,17 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       options_(options),
       status_(status),
       injection_(FaultInjection::parse(options.inject)),
-      checkpoints_(
-          options.output_dir + "/checkpoints", options.keep_last, world_,
-          [this](const char* moment, int64_t step) { injection_.at(moment, world_.rank(), step); }),
-      schedule_of_saves_(options, world_) {
+      logs_(options, world_.rank()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
-  found_ = checkpoints_.find_newest();
+  checkpoints_.emplace(options_, world_, injection_);
   collectively(world_, [&] { open_model_and_data(); });
   collectively(world_, [&] { allocate(); });
   identify();
-  if (found_) resume();
-  collectively(world_, [&] { open_logs(); });
+  if (checkpoints_->found()) resume();
+  collectively(world_, [&] { logs_.open(state_, names_of(engine_->groups()), data_->names); });
   announce();
 }
 
@@ -156,9 +133,9 @@ void Trainer::open_model_and_data() {
   if (data_->table != nullptr)
     bad_samples_ = std::make_unique<BadSampleBudget>(
         data_->names, data_->table->num_samples(Split::kTraining), options_.max_bad_fraction);
-  if (options_.dump_batches > 0 && found_)
+  if (options_.dump_batches > 0 && checkpoints_->found())
     warn("--dump_batches records from the first step on: not in a continued run");
-  if (options_.dump_batches > 0 && !found_)
+  if (options_.dump_batches > 0 && !checkpoints_->found())
     recording_ = std::make_unique<RecordingSource>(*data_->source, options_.dump_batches,
                                                    options_.output_dir + "/batches.h5", world_);
 }
@@ -184,55 +161,15 @@ void Trainer::allocate() {
 void Trainer::identify() {
   const RunState now = identify_run(options_, *data_, frozen_hash(model_->table, *engine_, world_),
                                     plan_.total_steps, world_);
-  if (found_)
-    collectively(world_, [&] { check_same_run(found_->manifest.state, now, found_->directory); });
+  if (const FoundCheckpoint* found = checkpoints_->found())
+    collectively(world_, [&] { check_same_run(found->manifest.state, now, found->directory); });
   state_ = now;
 }
 
 void Trainer::resume() {
-  const RunState now = state_;
-  state_ = found_->manifest.state;
-  state_.ranks = now.ranks;
-  state_.total_steps = now.total_steps;
-  state_.options = now.options;
+  checkpoints_->restore(state_, *engine_, bad_samples_.get());
   status_.step = state_.step;
-  status_.checkpoint = found_->directory;
-  log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state_.step,
-      state_.epoch + 1, state_.next_step);
-  if (found_->manifest.state.total_steps != now.total_steps)
-    warn("the run had {} steps, now {}: the rates from here on follow the new number",
-         found_->manifest.state.total_steps, now.total_steps);
-  checkpoints_.load(*found_, stored_params(engine_->groups()), engine_->owned_state());
-  engine_->publish_state();
-  engine_->set_optimizer_steps(state_.optimizer_steps);
-  if (bad_samples_ != nullptr)
-    bad_samples_->restore(state_.bad_samples_epoch, state_.bad_samples_in_epoch,
-                          state_.bad_samples_total);
-  collectively(world_, [&] { cut_back_bad_lists(); });
-}
-
-// What stands behind the checkpoint will be met, and listed, again.
-void Trainer::cut_back_bad_lists() const {
-  if (world_.rank() != 0) return;
-  for (size_t rank = 0; rank < state_.bad_list_bytes.size(); ++rank)
-    BadSampleList::cut_back(
-        BadSampleList::path_for(options_.output_dir, static_cast<int64_t>(rank)),
-        state_.bad_list_bytes[rank]);
-}
-
-void Trainer::open_logs() {
-  if (world_.rank() != 0) return;
-  const std::string& out = options_.output_dir;
-  write_file(out + "/options.cfg", resolved_options(Command::kTrain, options_));
-  loss_log_ = std::make_unique<LossLog>(out, names_of(engine_->groups()), data_->names,
-                                        state_.loss_log_bytes);
-  eval_log_ = std::make_unique<EvalLog>(out, data_->names, state_.eval_log_bytes);
-  step_losses_ = read_curve(out + "/loss_log.csv");
-  eval_losses_ = read_curve(out + "/eval_log.csv");
-  step_losses_.reserve(static_cast<size_t>(plan_.total_steps));
-  console_ = std::make_unique<Console>(plan_.total_steps, options_.steps_per_print,
-                                       options_.adam_betas[0], options_.adam_betas[1]);
-  console_->count_skipped(state_.skipped_steps);
+  status_.checkpoint = checkpoints_->found()->directory;
 }
 
 void Trainer::announce() {
@@ -263,13 +200,13 @@ void Trainer::train_epoch() {
     ++state_.next_step;
     if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
     count(report);
-    log_step(report);
+    logs_.append(report);
     write_recording();
     stop_if_hopeless(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
     injection_.at("step", world_.rank(), report.step);
 
-    const SaveSchedule::Wish wish = schedule_of_saves_.after_step(report.step);
+    const SaveSchedule::Wish wish = checkpoints_->after_step(report.step);
     const bool epoch_ends = state_.next_step == plan_.steps_per_epoch || finished();
     const bool saves = wish != SaveSchedule::Wish::kNone && !epoch_ends;  // its end saves anyway
     if (saves || SaveSchedule::stops(wish)) save();
@@ -279,13 +216,13 @@ void Trainer::train_epoch() {
 
 // Evaluation, picture, export and checkpoint behind an epoch's last step.
 void Trainer::close_epoch() {
-  if (console_ != nullptr && state_.epoch_labelled_tokens > 0)
-    console_->line(
+  if (state_.epoch_labelled_tokens > 0)
+    logs_.line(
         fmt::format("epoch {}: loss={:.6g} over {} labelled tokens", state_.epoch + 1,
                     state_.epoch_loss_sum / static_cast<double>(state_.epoch_labelled_tokens),
                     state_.epoch_labelled_tokens));
   if (options_.eval_interval == 0 || finished()) evaluate_now();
-  collectively(world_, [&] { draw_curve(); });
+  collectively(world_, [&] { logs_.draw_curve(); });
   export_to(fmt::format("epoch-{}", state_.epoch + 1));
   state_.closed_step = state_.step;
   if (state_.next_step == plan_.steps_per_epoch) {  // else --max_steps ended the run within it
@@ -295,7 +232,7 @@ void Trainer::close_epoch() {
     state_.epoch_labelled_tokens = 0;
   }
   save();
-  const SaveSchedule::Wish wish = schedule_of_saves_.after_step(state_.step);
+  const SaveSchedule::Wish wish = checkpoints_->after_step(state_.step);
   if (SaveSchedule::stops(wish) && work_left()) stop(wish);
 }
 
@@ -316,16 +253,6 @@ void Trainer::tell_traffic(const StepReport& report, int64_t sent) const {
   log("step 1: each rank sent {} elements; planned: {}", sent, costs_.elements_per_step);
 }
 
-void Trainer::log_step(const StepReport& report) {
-  if (world_.rank() != 0) return;
-  loss_log_->append(report);
-  step_losses_.push_back({static_cast<double>(report.step), report.loss});
-  if (report.skipped)
-    console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
-                               report.step, report.grad_norm, report.first_bad_parameter));
-  console_->show(report);
-}
-
 void Trainer::stop_if_hopeless(const StepReport& report) {
   if (state_.bad_steps_in_a_row < options_.max_bad_steps) return;
   throw CollectiveError(
@@ -336,37 +263,15 @@ void Trainer::stop_if_hopeless(const StepReport& report) {
 }
 
 void Trainer::save() {
-  const Timer timer;
-  state_.optimizer_steps = engine_->optimizer_steps();
-  if (bad_samples_ != nullptr) {
-    state_.bad_samples_epoch = bad_samples_->epoch();
-    state_.bad_samples_in_epoch = bad_samples_->in_epoch_by_dataset();
-    state_.bad_samples_total = bad_samples_->total_by_dataset();
-  }
-  const int64_t list_bytes =
-      BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
-  state_.bad_list_bytes.clear();
-  for (const double bytes : world_.all_gather(std::vector<double>{static_cast<double>(list_bytes)}))
-    state_.bad_list_bytes.push_back(static_cast<int64_t>(bytes));
-  collectively(world_, [&] {
-    if (world_.rank() != 0) return;
-    state_.loss_log_bytes = loss_log_->sync();
-    state_.eval_log_bytes = eval_log_->sync();
-  });
-  status_.checkpoint =
-      checkpoints_.save(state_, stored_params(engine_->groups()), engine_->owned_state());
-  schedule_of_saves_.saved(timer.seconds());
-  if (console_ != nullptr)
-    console_->line(fmt::format("checkpoint {} in {:.2f} s", status_.checkpoint, timer.seconds()));
+  status_.checkpoint = checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_);
 }
 
 void Trainer::stop(SaveSchedule::Wish wish) {
   stopped_ = true;
   status_.code = ExitCode::kSaved;
   const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;
-  if (console_ != nullptr)
-    console_->line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
-                               signalled ? "for a signal" : "for --max_hours"));
+  logs_.line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
+                         signalled ? "for a signal" : "for --max_hours"));
 }
 
 void Trainer::write_recording() {
@@ -385,14 +290,7 @@ void Trainer::evaluate_now() {
   report.epoch = state_.step / plan_.steps_per_epoch;
   collectively(world_, [&] { check_bad_fraction(options_, *data_, report); });
   note_best(report);
-  if (world_.rank() != 0) return;
-  eval_log_->append(report);
-  eval_losses_.push_back({static_cast<double>(report.step), report.loss});
-  console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
-                             report.step, report.loss, report.samples, report.labelled_tokens,
-                             report.seconds));
-  if (const std::string bad = bad_samples_text(data_->names, report.bad_samples); !bad.empty())
-    console_->line(fmt::format("eval: bad samples left out: {}", bad));
+  logs_.append(report);
 }
 
 void Trainer::note_best(const EvalReport& report) {
@@ -410,22 +308,17 @@ void Trainer::export_to(const std::string& name) {
       export_weights(options_, *model_, directory, open_unit);
     });
   });
-  if (console_ != nullptr) console_->line(fmt::format("exported {}", directory));
+  logs_.line(fmt::format("exported {}", directory));
 }
 
-void Trainer::draw_curve() const {
-  if (world_.rank() == 0) write_loss_curve(options_.output_dir, step_losses_, eval_losses_);
-}
-
-void Trainer::tell_what_was_left_out() const {
-  if (console_ == nullptr) return;
+void Trainer::tell_what_was_left_out() {
   if (state_.unlabelled_micro_batches > 0)
-    console_->line(fmt::format("micro-batches without a label, which counted as zero: {}",
-                               state_.unlabelled_micro_batches));
+    logs_.line(fmt::format("micro-batches without a label, which counted as zero: {}",
+                           state_.unlabelled_micro_batches));
   if (bad_samples_ == nullptr) return;
   const std::string bad = bad_samples_text(data_->names, bad_samples_->total_by_dataset());
   if (!bad.empty())
-    console_->line(
+    logs_.line(
         fmt::format("bad samples left out in training: {}; {}/bad_samples.rank-*.jsonl "
                     "lists them",
                     bad, options_.output_dir));

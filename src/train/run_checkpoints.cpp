@@ -1,0 +1,87 @@
+#include "train/run_checkpoints.h"
+
+#include <vector>
+
+#include "base/log.h"
+#include "base/timer.h"
+#include "comm/session.h"
+
+namespace facet {
+
+namespace {
+
+std::vector<StoredParam> stored_params(const std::vector<ParamGroup>& groups) {
+  std::vector<StoredParam> stored;
+  for (const ParamGroup& group : groups)
+    for (const Param* param : group.params) stored.push_back({param, group.name});
+  return stored;
+}
+
+}  // namespace
+
+RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
+                               const FaultInjection& injection)
+    : options_(options),
+      world_(world),
+      store_(options.output_dir + "/checkpoints", options.keep_last, world,
+             [&injection, &world](const char* moment, int64_t step) {
+               injection.at(moment, world.rank(), step);
+             }),
+      schedule_(options, world),
+      found_(store_.find_newest()) {}
+
+void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples) {
+  const RunState now = state;
+  state = found_->manifest.state;
+  state.ranks = now.ranks;
+  state.total_steps = now.total_steps;
+  state.options = now.options;
+  log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state.step,
+      state.epoch + 1, state.next_step);
+  if (found_->manifest.state.total_steps != now.total_steps)
+    warn("the run had {} steps, now {}: the rates from here on follow the new number",
+         found_->manifest.state.total_steps, now.total_steps);
+  store_.load(*found_, stored_params(engine.groups()), engine.owned_state());
+  engine.publish_state();
+  engine.set_optimizer_steps(state.optimizer_steps);
+  if (bad_samples != nullptr)
+    bad_samples->restore(state.bad_samples_epoch, state.bad_samples_in_epoch,
+                         state.bad_samples_total);
+  collectively(world_, [&] { cut_back_bad_lists(state); });
+}
+
+// What stands behind the checkpoint will be met, and listed, again.
+void RunCheckpoints::cut_back_bad_lists(const RunState& state) const {
+  if (world_.rank() != 0) return;
+  for (size_t rank = 0; rank < state.bad_list_bytes.size(); ++rank)
+    BadSampleList::cut_back(
+        BadSampleList::path_for(options_.output_dir, static_cast<int64_t>(rank)),
+        state.bad_list_bytes[rank]);
+}
+
+std::string RunCheckpoints::save(RunState& state, Engine& engine,
+                                 const BadSampleBudget* bad_samples, RunLogs& logs) {
+  const Timer timer;
+  state.optimizer_steps = engine.optimizer_steps();
+  note_bad_samples(state, bad_samples);
+  collectively(world_, [&] { logs.sync(state); });
+  std::string directory = store_.save(state, stored_params(engine.groups()), engine.owned_state());
+  schedule_.saved(timer.seconds());
+  logs.line(fmt::format("checkpoint {} in {:.2f} s", directory, timer.seconds()));
+  return directory;
+}
+
+void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* bad_samples) const {
+  if (bad_samples != nullptr) {
+    state.bad_samples_epoch = bad_samples->epoch();
+    state.bad_samples_in_epoch = bad_samples->in_epoch_by_dataset();
+    state.bad_samples_total = bad_samples->total_by_dataset();
+  }
+  const int64_t list_bytes =
+      BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
+  state.bad_list_bytes.clear();
+  for (const double bytes : world_.all_gather(std::vector<double>{static_cast<double>(list_bytes)}))
+    state.bad_list_bytes.push_back(static_cast<int64_t>(bytes));
+}
+
+}  // namespace facet

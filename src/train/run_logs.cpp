@@ -1,0 +1,59 @@
+#include "train/run_logs.h"
+
+#include "io/file.h"
+#include "train/run_setup.h"
+
+namespace facet {
+
+void RunLogs::open(const RunState& state, const std::vector<std::string>& group_names,
+                   const std::vector<std::string>& dataset_names) {
+  if (!writes_) return;
+  const std::string& out = options_.output_dir;
+  write_file(out + "/options.cfg", resolved_options(Command::kTrain, options_));
+  dataset_names_ = dataset_names;
+  loss_log_ = std::make_unique<LossLog>(out, group_names, dataset_names, state.loss_log_bytes);
+  eval_log_ = std::make_unique<EvalLog>(out, dataset_names, state.eval_log_bytes);
+  step_losses_ = read_curve(out + "/loss_log.csv");
+  eval_losses_ = read_curve(out + "/eval_log.csv");
+  step_losses_.reserve(static_cast<size_t>(state.total_steps));
+  console_ = std::make_unique<Console>(state.total_steps, options_.steps_per_print,
+                                       options_.adam_betas[0], options_.adam_betas[1]);
+  console_->count_skipped(state.skipped_steps);
+}
+
+void RunLogs::line(const std::string& text) {
+  if (writes_) console_->line(text);
+}
+
+void RunLogs::append(const StepReport& report) {
+  if (!writes_) return;
+  loss_log_->append(report);
+  step_losses_.push_back({static_cast<double>(report.step), report.loss});
+  if (report.skipped)
+    console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
+                               report.step, report.grad_norm, report.first_bad_parameter));
+  console_->show(report);
+}
+
+void RunLogs::append(const EvalReport& report) {
+  if (!writes_) return;
+  eval_log_->append(report);
+  eval_losses_.push_back({static_cast<double>(report.step), report.loss});
+  console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
+                             report.step, report.loss, report.samples, report.labelled_tokens,
+                             report.seconds));
+  if (const std::string bad = bad_samples_text(dataset_names_, report.bad_samples); !bad.empty())
+    console_->line(fmt::format("eval: bad samples left out: {}", bad));
+}
+
+void RunLogs::draw_curve() const {
+  if (writes_) write_loss_curve(options_.output_dir, step_losses_, eval_losses_);
+}
+
+void RunLogs::sync(RunState& state) {
+  if (!writes_) return;
+  state.loss_log_bytes = loss_log_->sync();
+  state.eval_log_bytes = eval_log_->sync();
+}
+
+}  // namespace facet

@@ -1,0 +1,44 @@
+// What a training run writes for people: the two logs, the lines on the console, the picture of the
+// curves. Rank 0 writes; on the other ranks every function does nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/run_state.h"
+#include "train/console.h"
+#include "train/loss_log.h"
+#include "train/loss_plot.h"
+#include "train/options.h"
+#include "train/step_report.h"
+
+namespace facet {
+
+class RunLogs {
+ public:
+  RunLogs(const Options& options, int rank) : options_(options), writes_(rank == 0) {}
+
+  // Begins the logs of a new run, or continues those of one that stands at `state`.
+  void open(const RunState& state, const std::vector<std::string>& group_names,
+            const std::vector<std::string>& dataset_names);
+
+  void line(const std::string& text);
+  void append(const StepReport& report);
+  void append(const EvalReport& report);
+  void draw_curve() const;
+
+  // Flushes both logs to the disk and notes how far they reach.
+  void sync(RunState& state);
+
+ private:
+  const Options& options_;
+  bool writes_;
+  std::vector<std::string> dataset_names_;
+  std::unique_ptr<LossLog> loss_log_;
+  std::unique_ptr<EvalLog> eval_log_;
+  std::unique_ptr<Console> console_;
+  std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run
+};
+
+}  // namespace facet
