@@ -41,16 +41,7 @@ inline Mat plain_linear(const Params& params, const std::string& name, const Mat
                         double lora_alpha) {
   const Mat& w = params.at(name + ".weight");
   Mat y = vision_reference::linear_rows(x, w, 0, w.rows, nullptr);
-  const auto right = params.find(name + ".lora_right_weight");
-  if (right == params.end()) return y;
-  const Mat &r = right->second, &l = params.at(name + ".lora_left_weight");
-  for (int64_t n = 0; n < x.rows; ++n)
-    for (int64_t k = 0; k < r.cols; ++k) {
-      double u = 0;
-      for (int64_t i = 0; i < x.cols; ++i) u += x.at(n, i) * r.at(i, k);
-      for (int64_t o = 0; o < y.cols; ++o)
-        y.at(n, o) += lora_alpha / static_cast<double>(r.cols) * u * l.at(k, o);
-    }
+  vision_reference::add_lora(params, name, x, lora_alpha, y);
   return y;
 }
 

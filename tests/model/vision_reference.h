@@ -36,14 +36,12 @@ inline Mat linear_rows(const Mat& x, const Mat& w, int64_t begin, int64_t output
   return y;
 }
 
-// With LoRA where the table has its matrices.
-inline Mat linear(const Params& params, const std::string& name, const Mat& x, double lora_alpha) {
-  const Mat& w = params.at(name + ".weight");
-  Mat y = linear_rows(x, w, 0, w.rows, &params.at(name + ".bias"));
+// y += the low-rank part of x, where the table has it for this module.
+inline void add_lora(const Params& params, const std::string& name, const Mat& x, double lora_alpha,
+                     Mat& y) {
   const auto right = params.find(name + ".lora_right_weight");
-  if (right == params.end()) return y;
-  const Mat& r = right->second;
-  const Mat& l = params.at(name + ".lora_left_weight");
+  if (right == params.end()) return;
+  const Mat &r = right->second, &l = params.at(name + ".lora_left_weight");
   for (int64_t n = 0; n < x.rows; ++n)
     for (int64_t k = 0; k < r.cols; ++k) {
       double u = 0;
@@ -51,6 +49,12 @@ inline Mat linear(const Params& params, const std::string& name, const Mat& x, d
       for (int64_t o = 0; o < y.cols; ++o)
         y.at(n, o) += lora_alpha / static_cast<double>(r.cols) * u * l.at(k, o);
     }
+}
+
+inline Mat linear(const Params& params, const std::string& name, const Mat& x, double lora_alpha) {
+  const Mat& w = params.at(name + ".weight");
+  Mat y = linear_rows(x, w, 0, w.rows, &params.at(name + ".bias"));
+  add_lora(params, name, x, lora_alpha, y);
   return y;
 }
 

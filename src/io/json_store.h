@@ -1,0 +1,55 @@
+// How json.h keeps a document: the nodes and texts that its parser (json_parser.cpp) lays down and
+// its views (json.cpp) read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "io/json.h"
+
+namespace facet::detail {
+
+// Below this a plain search along the members is quicker than a sorted table.
+constexpr uint32_t kManyMembers = 24;
+
+struct JsonNode {
+  JsonKind kind = JsonKind::kNull;
+  uint32_t count = 0;    // bytes of a string, elements of an array, members of an object
+  uint64_t payload = 0;  // bits of a number, begin in the text pool, first child
+};
+static_assert(sizeof(JsonNode) == 16);
+
+// The children of an array lie side by side in `nodes`; of an object, key and value in turn. A
+// container's children are complete before the container itself is placed, so every subtree lies
+// before its root and the root of the document is the last node.
+struct JsonStore {
+  std::string name;
+  ExitCode code = ExitCode::kBadData;
+  std::vector<JsonNode> nodes;
+  std::string text;
+  // For objects with many members: their numbers sorted by key, found by the first child.
+  std::vector<std::pair<uint64_t, std::vector<uint32_t>>> sorted_members;
+
+  const JsonNode& node(int64_t index) const { return nodes[static_cast<size_t>(index)]; }
+  std::string_view string_of(const JsonNode& node) const {
+    return std::string_view(text).substr(node.payload, node.count);
+  }
+  std::string_view key_of(const JsonNode& object, int64_t member) const {
+    return string_of(nodes[object.payload + 2 * static_cast<uint64_t>(member)]);
+  }
+  const std::vector<uint32_t>* sorted_of(const JsonNode& object) const;
+  int64_t find_member(const JsonNode& object, std::string_view key) const;  // -1: none
+  std::string path_to(int64_t index) const;
+};
+
+// Throws Error(code) with line and column where the text is not JSON.
+std::unique_ptr<JsonStore> parse_json(std::string_view text, const std::string& name,
+                                      ExitCode code);
+// Bytes that are not UTF-8 stand in the strings as they stand in the text.
+std::unique_ptr<JsonStore> parse_json_any_bytes(const std::string& text, const std::string& name);
+
+}  // namespace facet::detail
