@@ -1,10 +1,15 @@
 #include "train/fault_injection.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <string_view>
+#include <thread>
 
 #include "base/check.h"
 
@@ -12,10 +17,9 @@ namespace facet {
 
 namespace {
 
-// Behind a step; half of a rank's state written; all written, not yet named; named; before older
-// checkpoints are removed.
-constexpr std::array<const char*, 5> kMoments = {"step", "ckpt.write", "ckpt.rename", "ckpt.latest",
-                                                 "ckpt.retention"};
+constexpr std::array<std::string_view, 8> kMoments = {
+    "step",        "ckpt.begin",  "ckpt.write",     "ckpt.written",
+    "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
 
 // All of the text as a number of 0 or more.
 bool whole_number(std::string_view text, int64_t& number) {
@@ -23,31 +27,64 @@ bool whole_number(std::string_view text, int64_t& number) {
   return error == std::errc() && rest == text.data() + text.size() && number >= 0;
 }
 
+// Takes what stands before the first separator, and the separator, off the text.
+std::string_view take_until(std::string_view& text, char separator) {
+  const size_t end = std::min(text.find(separator), text.size());
+  const std::string_view piece = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return piece;
+}
+
+bool read_setting(std::string_view setting, Fault& fault) {
+  const std::string_view key = take_until(setting, '=');
+  int64_t* number = nullptr;
+  if (key == "rank") number = &fault.rank;
+  if (key == "step") number = &fault.step;
+  if (key == "ms") number = &fault.milliseconds;
+  return number != nullptr && *number < 0 && whole_number(setting, *number);
+}
+
+bool read_fault(std::string_view text, Fault& fault) {
+  fault.action = take_until(text, '@');
+  fault.moment = take_until(text, ':');
+  while (!text.empty())
+    if (!read_setting(take_until(text, ','), fault)) return false;
+  if (std::find(kMoments.begin(), kMoments.end(), fault.moment) == kMoments.end()) return false;
+  if (fault.action == "kill") return fault.rank >= 0 && fault.step >= 0 && fault.milliseconds < 0;
+  return fault.action == "slow" && fault.milliseconds >= 0;
+}
+
 }  // namespace
 
 FaultInjection FaultInjection::parse(const std::string& text) {
-  if (text.empty()) return {};
-  constexpr std::string_view kKill = "kill@", kRank = ":rank=", kStep = ",step=";
-  const size_t rank_at = text.find(kRank), step_at = text.find(kStep);
   FaultInjection injection;
-  const bool read =
-      text.starts_with(kKill) && rank_at != text.npos && step_at != text.npos &&
-      rank_at < step_at &&
-      whole_number(
-          std::string_view(text).substr(rank_at + kRank.size(), step_at - rank_at - kRank.size()),
-          injection.rank) &&
-      whole_number(std::string_view(text).substr(step_at + kStep.size()), injection.step);
-  if (read) injection.moment = text.substr(kKill.size(), rank_at - kKill.size());
-  CHECK(read && std::find(kMoments.begin(), kMoments.end(), injection.moment) != kMoments.end(),
-        ExitCode::kUsage,
-        "--inject '{}' is not kill@MOMENT:rank=R,step=S with a moment of step, ckpt.write, "
-        "ckpt.rename, ckpt.latest, ckpt.retention",
-        text);
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view piece = take_until(rest, ';');
+    Fault& fault = injection.faults_.emplace_back();
+    CHECK(read_fault(piece, fault), ExitCode::kUsage,
+          "--inject '{}' is neither kill@MOMENT:rank=R,step=S nor slow@MOMENT:ms=M with a moment "
+          "of {}",
+          piece, fmt::join(kMoments, ", "));
+  }
   return injection;
 }
 
-void FaultInjection::at(const std::string& now, int64_t my_rank, int64_t now_step) const {
-  if (now == moment && my_rank == rank && now_step == step) std::raise(SIGKILL);
+FaultInjection FaultInjection::of_run(const std::string& option) {
+  const char* const environment = std::getenv("FACET_INJECT");
+  FaultInjection injection = parse(option);
+  if (environment == nullptr) return injection;
+  for (const Fault& fault : parse(environment).faults_) injection.faults_.push_back(fault);
+  return injection;
+}
+
+void FaultInjection::at(const std::string& moment, int64_t my_rank, int64_t step) const {
+  for (const Fault& fault : faults_) {
+    const bool mine = (fault.rank < 0 || fault.rank == my_rank) &&
+                      (fault.step < 0 || fault.step == step) && fault.moment == moment;
+    if (!mine) continue;
+    if (fault.action == "kill") std::raise(SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(fault.milliseconds));
+  }
 }
 
 }  // namespace facet

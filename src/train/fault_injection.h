@@ -1,22 +1,41 @@
-// --inject kill@MOMENT:rank=R,step=S ends one rank by SIGKILL at a named moment of a step, so that
-// a restart can be tried without luck in timing.
+// --inject FAULT[;FAULT...] makes faults happen at named moments, so that a restart can be tried
+// without luck in timing:
+//
+//   kill@MOMENT:rank=R,step=S   ends rank R by SIGKILL
+//   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time
+//
+// Moments: step (behind one), and of a checkpoint, in this order: ckpt.begin (its file is there,
+// nothing written), ckpt.write (half of this rank's state written), ckpt.written (all of it),
+// ckpt.rename (before it gets its name), ckpt.latest (named), ckpt.retention (`latest` names it),
+// ckpt.removal (an older one renamed, about to be removed).
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace facet {
 
-struct FaultInjection {
-  std::string moment;  // empty: nothing is injected
-  int64_t rank = 0;
-  int64_t step = 0;
+struct Fault {
+  std::string action, moment;
+  int64_t rank = -1, step = -1, milliseconds = -1;  // -1: not given
+};
 
+class FaultInjection {
+ public:
   // An empty text injects nothing. Throws Error(kUsage) that says what can be written.
   static FaultInjection parse(const std::string& text);
+  // The faults of the option and those of the environment variable FACET_INJECT: with it a killed
+  // run's restart can be the same command.
+  static FaultInjection of_run(const std::string& option);
 
-  // Does not return when this is the moment.
-  void at(const std::string& now, int64_t my_rank, int64_t now_step) const;
+  const std::vector<Fault>& faults() const { return faults_; }
+
+  // Called at every moment, in a background save by its thread. Does not return from being killed.
+  void at(const std::string& moment, int64_t my_rank, int64_t step) const;
+
+ private:
+  std::vector<Fault> faults_;
 };
 
 }  // namespace facet

@@ -276,8 +276,10 @@ void add_output_fields(std::vector<OptionField>& t) {
           .in(0, 1e6));
   t.push_back(
       output("inject", &O::inject,
-             "to try a restart: kill@MOMENT:rank=R,step=S kills that rank; moments are step, "
-             "ckpt.write, ckpt.rename, ckpt.latest, ckpt.retention"));
+             "to try a restart: faults parted by ';', kill@MOMENT:rank=R,step=S kills that rank, "
+             "slow@MOMENT:ms=M sleeps; moments are step, ckpt.begin, ckpt.write, ckpt.written, "
+             "ckpt.rename, ckpt.latest, ckpt.retention, ckpt.removal; the environment variable "
+             "FACET_INJECT adds more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown,
                      "print the time of each phase of a step")
                   .not_built());

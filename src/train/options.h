@@ -108,7 +108,7 @@ struct Options {
   int64_t keep_last = 2;
   bool keep_best = false;
   double max_hours = 0;
-  std::string inject;  // kill@MOMENT:rank=R,step=S
+  std::string inject;  // see train/fault_injection.h
   bool wall_clock_breakdown = false;
   bool enable_tensorboard = false;
   bool dry_run = false;

@@ -98,7 +98,7 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       world_(session.world()),
       options_(options),
       status_(status),
-      injection_(FaultInjection::parse(options.inject)),
+      injection_(FaultInjection::of_run(options.inject)),
       logs_(options, world_.rank()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));

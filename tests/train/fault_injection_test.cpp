@@ -2,25 +2,52 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "base/check.h"
+#include "base/timer.h"
 
 namespace facet {
 namespace {
 
-TEST(FaultInjection, ReadsMomentRankAndStep) {
-  const FaultInjection injection = FaultInjection::parse("kill@ckpt.rename:rank=12,step=345");
-  EXPECT_EQ(injection.moment, "ckpt.rename");
-  EXPECT_EQ(injection.rank, 12);
-  EXPECT_EQ(injection.step, 345);
-  EXPECT_EQ(FaultInjection::parse("").moment, "");
+TEST(FaultInjection, ReadsAListOfFaults) {
+  const auto faults =
+      FaultInjection::parse("kill@ckpt.rename:rank=12,step=345;slow@ckpt.write:ms=20").faults();
+  ASSERT_EQ(faults.size(), 2U);
+  EXPECT_EQ(faults[0].action, "kill");
+  EXPECT_EQ(faults[0].moment, "ckpt.rename");
+  EXPECT_EQ(faults[0].rank, 12);
+  EXPECT_EQ(faults[0].step, 345);
+  EXPECT_EQ(faults[1].action, "slow");
+  EXPECT_EQ(faults[1].milliseconds, 20);
+  EXPECT_TRUE(FaultInjection::parse("").faults().empty());
 }
 
 TEST(FaultInjection, RefusesEverythingElse) {
   for (const char* text :
        {"kill", "kill@step", "kill@step:rank=1", "kill@step:rank=,step=2",
         "kill@step:rank=1,step=", "kill@step:rank=1,step=2x", "kill@lunch:rank=1,step=2",
-        "kill@step:rank=-1,step=2", "stop@step:rank=1,step=2", "kill@step,step=1:rank=2"})
+        "kill@step:rank=-1,step=2", "stop@step:rank=1,step=2", "kill@step,step=1:rank=2",
+        "kill@step:rank=1,step=2,step=3", "slow@step", "slow@step:rank=1", "slow@step:ms=1;x"})
     EXPECT_THROW(FaultInjection::parse(text), Error) << text;
+}
+
+TEST(FaultInjection, SlowsItsMomentOnly) {
+  const FaultInjection injection = FaultInjection::parse("slow@ckpt.write:ms=60,rank=1");
+  const Timer timer;
+  injection.at("ckpt.rename", 1, 1);
+  injection.at("ckpt.write", 0, 1);
+  EXPECT_LT(timer.seconds(), 0.05);
+  injection.at("ckpt.write", 1, 1);
+  EXPECT_GE(timer.seconds(), 0.06);
+}
+
+TEST(FaultInjection, TheEnvironmentAddsFaults) {
+  setenv("FACET_INJECT", "kill@step:rank=0,step=9", 1);
+  EXPECT_EQ(FaultInjection::of_run("slow@step:ms=1").faults().size(), 2U);
+  EXPECT_EQ(FaultInjection::of_run("").faults().size(), 1U);
+  unsetenv("FACET_INJECT");
+  EXPECT_TRUE(FaultInjection::of_run("").faults().empty());
 }
 
 }  // namespace
