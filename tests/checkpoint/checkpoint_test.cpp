@@ -7,108 +7,15 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 
-#include "../io/temporary_directory.h"
-#include "base/rng.h"
 #include "io/file.h"
 #include "io/hdf5_file.h"
-#include "kernels/cpu/backend.h"
-#include "optim/partition.h"
+#include "tests/checkpoint/checkpoint_rig.h"
 
 namespace facet {
 namespace {
 
 namespace fs = std::filesystem;
-
-// One directory for all ranks, removed at its end.
-class SharedDirectory {
- public:
-  explicit SharedDirectory(Communicator& world) : world_(world) {
-    if (world.rank() == 0) path_ = mine_->path();
-    world.broadcast(path_, 0);
-  }
-  ~SharedDirectory() { world_.sum(int64_t{0}); }  // nobody looks into it any more
-  const std::string& path() const { return path_; }
-
- private:
-  Communicator& world_;
-  std::optional<TemporaryDirectory> mine_{std::in_place};
-  std::string path_;
-};
-
-// A small model's parameters with an optimizer that has taken steps.
-struct SmallRun {
-  SmallRun() : world(MPI_COMM_WORLD), ops(1) {
-    table.begin_unit("a");
-    table.add("a.weight", {97, 7}, ParamRole::kWeight, Init::kNormal002);
-    table.add("a.bias", {1}, ParamRole::kBias, Init::kNormal002);
-    table.begin_unit("b");
-    table.add("b.embed.weight", {257}, ParamRole::kEmbedding, Init::kNormal002);
-    table.add("b.frozen.weight", {5, 3}, ParamRole::kWeight, Init::kNormal002);
-    table.set_trained("", true);
-    table.set_trained("b.frozen", false);
-    table.allocate(partition_padding(world.size()));
-    table.allocate_gradients();
-    for (Param& param : table.params()) ParamTable::draw(param, 1);
-    GroupOptions rates;
-    rates.learning_rate = 1e-2;
-    engine.emplace(table, make_param_groups(table, rates), world, ops, EngineOptions{});
-    for (const ParamGroup& group : engine->groups())
-      for (const Param* param : group.params) stored.push_back({param, group.name});
-  }
-
-  void take_steps(int count) {
-    for (int i = 0; i < count; ++i) {
-      engine->begin_step();
-      for (Param& param : table.params()) {
-        RandomStream stream(static_cast<uint64_t>(engine->optimizer_steps()), param.name);
-        for (int64_t e = 0; param.trained && e < param.numel(); ++e)
-          param.grad.f32()[e] = static_cast<float>(stream.normal());
-      }
-      engine->step(engine->reduce_gradients(), 1);
-      ++state.step;
-    }
-    state.optimizer_steps = engine->optimizer_steps();
-    state.best_loss = 1.0 / 3;
-    state.bad_samples_total = {3, 0, 5};
-    state.options = "seed = 7\nname = \"a\\b\"\n";
-  }
-
-  // All that a checkpoint holds of this rank, as bytes.
-  std::string bits() {
-    std::string bits;
-    for (const StateRange& range : engine->owned_state())
-      for (const float* part : {range.value, range.exp_avg, range.exp_avg_sq})
-        bits.append(reinterpret_cast<const char*>(part),
-                    static_cast<size_t>(range.count) * sizeof(float));
-    return bits;
-  }
-
-  std::string save(const std::string& directory, int64_t keep_last = 2) {
-    return CheckpointStore(directory, keep_last, world).save(state, stored, engine->owned_state());
-  }
-  std::optional<FoundCheckpoint> find(const std::string& directory) {
-    return CheckpointStore(directory, 2, world).find_newest();
-  }
-  void load(const FoundCheckpoint& found) {
-    CheckpointStore("", 2, world).load(found, stored, engine->owned_state());
-    engine->publish_state();
-  }
-
-  Communicator world;
-  CpuBackend ops;
-  ParamTable table;
-  std::optional<Engine> engine;
-  std::vector<StoredParam> stored;
-  RunState state;
-};
-
-std::string manifest_state_text(RunState state) {
-  Manifest manifest;
-  manifest.state = std::move(state);
-  return manifest.text();
-}
 
 TEST(Checkpoint, RoundTrip) {
   SmallRun run;

@@ -11,23 +11,14 @@
 #include "base/rng.h"
 #include "kernels/cpu/backend.h"
 #include "optim/partition.h"
+#include "tests/zero/small_table.h"
 
 namespace facet {
 namespace {
 
-// Two units; weights, a bias, a norm and an embedding, so that all four groups are used.
 struct Fixture {
   explicit Fixture(double clipping = 1) : world(MPI_COMM_WORLD), ops(1) {
-    table.begin_unit("a");
-    table.add("a.weight", {7, 5}, ParamRole::kWeight, Init::kNormal002);
-    table.add("a.bias", {7}, ParamRole::kBias, Init::kNormal002);
-    table.begin_unit("b");
-    table.add("b.norm.weight", {5}, ParamRole::kNormWeight, Init::kOne);
-    table.add("b.embed.weight", {11, 3}, ParamRole::kEmbedding, Init::kNormal002);
-    table.add("b.embed.bias", {3}, ParamRole::kBias, Init::kNormal002);
-    table.add("b.frozen.weight", {3, 3}, ParamRole::kWeight, Init::kNormal002);
-    table.set_trained("", true);
-    table.set_trained("b.frozen", false);
+    declare_small_table(table);
     table.allocate(partition_padding(world.size()));
     table.allocate_gradients();
     for (Param& param : table.params()) ParamTable::draw(param, 1);
@@ -127,18 +118,19 @@ TEST(Engine, ANanOnOneRankIsSeenByAllWithItsName) {
 TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
   Fixture f;
   // The owner writes what tells parameter and element; nobody else's copy counts.
+  constexpr int64_t kMost = 1000;  // elements of a parameter
   const auto mark = [](const Param& param, int64_t i) {
-    return static_cast<float>(param.unit * 1000 + param.offset + i);
+    return static_cast<float>(param.unit * kMost + param.offset + i);
   };
   for (const Param& param : f.table.params())
     for (int64_t i = 0; param.trained && i < param.numel(); ++i) param.value.f32()[i] = -1;
-  std::vector<double> owners(f.table.params().size() * 64);
+  std::vector<double> owners(f.table.params().size() * kMost);
   for (const StateRange& range : f.engine->owned_state()) {
     size_t place = 0;
     while (&f.table.params()[place] != range.param) ++place;
     for (int64_t i = 0; i < range.count; ++i) {
       const int64_t element = range.begin + i;
-      owners[place * 64 + static_cast<size_t>(element)] += 1;
+      owners[place * kMost + static_cast<size_t>(element)] += 1;
       range.value[i] = mark(*range.param, element);
       range.exp_avg[i] = mark(*range.param, element) + 0.25f;
       range.exp_avg_sq[i] = mark(*range.param, element) + 0.5f;
@@ -148,8 +140,8 @@ TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
   f.world.all_reduce_sum(owners);
   size_t place = 0;
   for (const Param& param : f.table.params()) {
-    for (int64_t i = 0; i < 64; ++i)
-      ASSERT_EQ(owners[place * 64 + static_cast<size_t>(i)], param.trained && i < param.numel())
+    for (int64_t i = 0; i < kMost; ++i)
+      ASSERT_EQ(owners[place * kMost + static_cast<size_t>(i)], param.trained && i < param.numel())
           << param.name << "[" << i << "]";
     for (int64_t i = 0; param.trained && i < param.numel(); ++i)
       ASSERT_EQ(param.value.f32()[i], mark(param, i)) << param.name << "[" << i << "]";

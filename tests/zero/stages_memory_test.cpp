@@ -1,0 +1,144 @@
+// What ZeRO's stages send and keep. Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <vector>
+
+#include "tests/zero/mpi_counter.h"
+#include "tests/zero/stage_rig.h"
+#include "tests/zero/two_units.h"
+#include "zero/engine.h"
+#include "zero/zero_plan.h"
+
+namespace facet {
+namespace {
+
+using stage_rig::options_of;
+using two_units::declare_two_units;
+using two_units::pass;
+using two_units::TwoUnits;
+
+TEST(StagesTraffic, ElementsSentAreTheFormulas) {
+  // SPEC 7 with k = 3, Psi and Phi padded for N ranks of 16 elements:
+  //   N  Psi         Phi
+  //   1  48+48 =  96  16
+  //   2  64+64 = 128  32
+  //   3  48+48 =  96  48
+  //   4  64+64 = 128  64
+  // stage 0, 1: 2 Psi (N-1)/N;  every micro-batch, and 2: (k+1) Psi (N-1)/N;
+  // stage 3: k (2 (Psi + Phi) + Psi) (N-1)/N.
+  const std::array<std::array<int64_t, 3>, 4> expected = {
+      {{0, 0, 0}, {128, 256, 672}, {128, 256, 768}, {192, 384, 1152}}};
+  const int ranks = Communicator(MPI_COMM_WORLD).size();
+  ASSERT_LE(ranks, 4);
+  const auto& [once, every, third] = expected[static_cast<size_t>(ranks - 1)];
+  const auto moved = [&](const EngineOptions& options) {
+    TwoUnits rig(options);
+    const int64_t before = mpi_floats_sent(), counted = rig.world.elements_sent();
+    rig.engine->begin_step();
+    for (int k = 0; k < 3; ++k) pass(*rig.engine);
+    rig.engine->step(rig.engine->reduce_gradients(), 1);
+    EXPECT_EQ(rig.world.elements_sent() - counted, mpi_floats_sent() - before);
+    MeasuringHooks planned(rig.table, ranks, options);
+    pass(planned);
+    EXPECT_EQ(
+        planned_elements(rig.table, ranks, options, 3, planned.elements_gathered_per_micro_batch()),
+        mpi_floats_sent() - before);
+    return mpi_floats_sent() - before;
+  };
+  EXPECT_EQ(moved(options_of(0, false)), once);
+  EXPECT_EQ(moved(options_of(1, false)), once);
+  EXPECT_EQ(moved(options_of(0, true)), every);
+  EXPECT_EQ(moved(options_of(1, true)), every);
+  EXPECT_EQ(moved(options_of(2, false)), every);
+  EXPECT_EQ(moved(options_of(3, false)), third);
+  EngineOptions ahead = options_of(3, false);
+  ahead.stage3.residency = {1000, 1000};  // sent earlier, not more
+  EXPECT_EQ(moved(ahead), third);
+}
+
+TEST(StagesMemory, PlannedBytesAreTheFormulas) {
+  struct Expected {
+    int64_t values, gradients, optimizer, live;
+  };
+  // On 2 ranks: Psi = 64 + 64, Phi = 9 (padded to 32 where it is cut up); 4 bytes each, pieces
+  // rounded up to 64 bytes. Live: at stage 2 the gradients of a unit, at stage 3 the values of one
+  // as well: 64 + 32 elements.
+  const Expected expected[] = {
+      {576, 512, 1024, 0}, {576, 512, 512, 0}, {576, 256, 512, 256}, {320, 256, 512, 640}};
+  for (int64_t stage = 0; stage < 4; ++stage) {
+    ParamTable table;
+    declare_two_units(table);
+    const EngineOptions options = options_of(stage, false);
+    Engine::lay_out(table, 2, options, ParamTable::Memory::kMeasureOnly);
+    const ZeroBytes bytes = planned_bytes(table, 2, options);
+    MeasuringHooks hooks(table, 2, options);
+    pass(hooks);
+    const Expected& e = expected[stage];
+    EXPECT_EQ(bytes.values, e.values) << stage;
+    EXPECT_EQ(bytes.gradients, e.gradients) << stage;
+    EXPECT_EQ(bytes.optimizer, e.optimizer) << stage;
+    EXPECT_EQ(hooks.gathered_bytes() + hooks.bucket_bytes(), e.live) << stage;
+  }
+}
+
+// The kernel reads the memory for us: EFAULT instead of a crash.
+bool readable(const Tensor& x) {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  const bool read = write(ends[1], x.raw(), 4) == 4;
+  close(ends[0]);
+  close(ends[1]);
+  return read;
+}
+
+TEST(StagesMemory, AUnitOutsideItsUseIsNotThere) {
+  TwoUnits rig(options_of(3, false));
+  const Tensor& value = rig.table.find("b.weight")->value;
+  const Tensor& frozen = rig.table.find("b.frozen.weight")->value;
+  EXPECT_FALSE(readable(value));
+  EXPECT_FALSE(readable(frozen));
+  rig.engine->before(1, Phase::kBackward);
+  rig.engine->before(1, Phase::kRecompute);
+  EXPECT_EQ(vision_rig::floats_of(value), std::vector<float>(41, 41));
+  EXPECT_EQ(vision_rig::floats_of(frozen), std::vector<float>(9, 9));
+  rig.engine->after(1, Phase::kRecompute);
+  EXPECT_EQ(vision_rig::floats_of(value), std::vector<float>(41, 41));
+  EXPECT_TRUE(readable(rig.table.find("b.weight")->grad));
+  EXPECT_FALSE(readable(rig.table.find("a.weight")->grad));
+  rig.engine->after(1, Phase::kBackward);
+  EXPECT_FALSE(readable(value));
+  rig.engine->gradients_ready(1);
+  EXPECT_FALSE(readable(rig.table.find("b.weight")->grad));
+}
+
+TEST(StagesMemory, SmallUnitsStayWhole) {
+  TwoUnits rig(options_of(3, false, 43));  // a has 42 elements, b 50
+  EXPECT_TRUE(readable(rig.table.find("a.weight")->value));
+  EXPECT_FALSE(readable(rig.table.find("b.weight")->value));
+  const int64_t sent = rig.world.elements_sent();
+  rig.engine->before(0, Phase::kForward);
+  rig.engine->after(0, Phase::kForward);
+  EXPECT_EQ(rig.world.elements_sent(), sent);
+  EXPECT_TRUE(readable(rig.table.find("a.weight")->value));
+}
+
+TEST(StagesRead, AnErrorOfTheReaderLeavesTheRanksInStep) {
+  TwoUnits rig(options_of(3, false));
+  bool thrown = false;
+  try {
+    rig.engine->read_on_rank_0([&](const OpenUnit& open) {
+      open(1);
+      fail(ExitCode::kInternal, "the disk is full");
+    });
+  } catch (const Error&) {
+    thrown = true;
+  }
+  EXPECT_EQ(thrown, rig.world.rank() == 0);
+  EXPECT_FALSE(readable(rig.table.find("b.weight")->value));
+  EXPECT_EQ(rig.world.sum(int64_t{1}), rig.world.size());
+}
+
+}  // namespace
+}  // namespace facet
