@@ -120,7 +120,7 @@ $(LIBRARY): $(OBJECTS)
 
 # Loops over numbers are compiled for speed; nowhere are NaN or infinity assumed away. Without the
 # two last flags sqrt and selections could not be vectorised (errno, floating-point traps).
-$(BUILD)/obj/kernels/%.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3) -fno-math-errno -fno-trapping-math
+$(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3) -fno-math-errno -fno-trapping-math
 # Pixels must come out with the bits of Pillow and numpy, which round every operation.
 $(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
 

@@ -1,12 +1,16 @@
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
+#include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"
 
 namespace facet {
 namespace {
+
+constexpr int64_t kRoundedAtOnce = 1024;  // elements, while they are in the nearest cache
 
 double sum_of_squares(const float* x, int64_t begin, int64_t end) {
   double sum = 0;
@@ -18,13 +22,14 @@ double sum_of_squares(const float* x, int64_t begin, int64_t end) {
 
 }  // namespace
 
-void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
-                            const AdamWStep& step) {
+void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
+                            Tensor grad, const AdamWStep& step) {
   count_call();
   const int64_t n = param.numel();
   ASSERT(exp_avg.numel() == n && exp_avg_sq.numel() == n && grad.numel() == n && step.t >= 1,
          "AdamW over {}, {}, {} and {} elements at step {}", n, exp_avg.numel(), exp_avg_sq.numel(),
          grad.numel(), step.t);
+  ASSERT(!copy.defined() || copy.numel() == n, "a copy of {} elements of {}", copy.numel(), n);
   float *p = param.f32(), *m = exp_avg.f32(), *v = exp_avg_sq.f32();
   const float* gradient = grad.f32();
   const double t = static_cast<double>(step.t);
@@ -36,7 +41,7 @@ void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Ten
   const float rest1 = static_cast<float>(1 - step.beta1);
   const float rest2 = static_cast<float>(1 - step.beta2);
   const float eps = static_cast<float>(step.eps), scale = step.gradient_scale;
-  for_ranges(n, [=](int64_t begin, int64_t end) {
+  const auto update = [=](int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
       const float g = gradient[i] * scale;
@@ -44,6 +49,16 @@ void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Ten
       v[i] = beta2 * v[i] + rest2 * g * g;
       const float moved = p[i] - rate * (m[i] / (std::sqrt(v[i]) + eps));
       p[i] = moved - decay * moved;
+    }
+  };
+  uint16_t* rounded = copy.defined() ? copy.bits16() : nullptr;
+  const DType copy_dtype = copy.dtype();
+  for_ranges(n, [=](int64_t begin, int64_t end) {
+    if (!rounded) return update(begin, end);
+    for (int64_t at = begin; at < end; at += kRoundedAtOnce) {
+      const int64_t count = std::min(kRoundedAtOnce, end - at);
+      update(at, at + count);
+      round_to_16_bits(rounded + at, p + at, count, copy_dtype);
     }
   });
 }

@@ -83,7 +83,7 @@ class CpuBackend final : public Backend {
   void copy_from_host(Tensor y, const void* host) override;
   void copy_to_host(void* host, Tensor x) override;
   double sum(Tensor x) override;
-  void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
+  void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
                   const AdamWStep& step) override;
   GradientStatistics gradient_statistics(Tensor grad) override;
 

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"
@@ -42,6 +43,23 @@ double sum_of(const float* x, int64_t begin, int64_t end) {
   return sum;
 }
 
+// y = x by convert_array(to, from, count, dtype).
+template <typename To, typename From>
+void convert(const Tensor& y, const Tensor& x,
+             void (*convert_array)(To*, const From*, int64_t, DType), DType dtype) {
+  To* to = y.data<To>();
+  const From* from = x.data<From>();
+  if (y.dense() && x.dense()) {
+    return for_ranges(y.numel(), [=](int64_t begin, int64_t end) {
+      convert_array(to + begin, from + begin, end - begin, dtype);
+    });
+  }
+  const int64_t to_stride = y.row_stride(), from_stride = x.row_stride(), cols = y.cols();
+  for_rows(y.rows(), cols, [=](int64_t r) {
+    convert_array(to + r * to_stride, from + r * from_stride, cols, dtype);
+  });
+}
+
 int64_t row_bytes(const Tensor& t) { return t.cols() * size_of(t.dtype()); }
 int64_t stride_bytes(const Tensor& t) { return t.row_stride() * size_of(t.dtype()); }
 
@@ -60,9 +78,14 @@ void CpuBackend::fill(Tensor x, float value) {
 
 void CpuBackend::copy(Tensor y, Tensor x) {
   count_call();
-  ASSERT(y.rows() == x.rows() && y.cols() == x.cols() && y.dtype() == x.dtype(),
-         "copy of {} {} into {} {}", name_of(x.dtype()), x.shape_string(), name_of(y.dtype()),
-         y.shape_string());
+  const bool widens = y.dtype() == DType::kF32 && is_16_bit(x.dtype());
+  const bool rounds = x.dtype() == DType::kF32 && is_16_bit(y.dtype());
+  ASSERT(
+      y.rows() == x.rows() && y.cols() == x.cols() && (y.dtype() == x.dtype() || widens || rounds),
+      "copy of {} {} into {} {}", name_of(x.dtype()), x.shape_string(), name_of(y.dtype()),
+      y.shape_string());
+  if (widens) return convert<float, uint16_t>(y, x, widen, x.dtype());
+  if (rounds) return convert<uint16_t, float>(y, x, round_to_16_bits, y.dtype());
   copy_rows(y.data<char>(), stride_bytes(y), x.data<char>(), stride_bytes(x), y.rows(),
             row_bytes(y));
 }

@@ -20,6 +20,8 @@ constexpr int64_t size_of(DType dtype) {
   return 0;
 }
 
+constexpr bool is_16_bit(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16; }
+
 constexpr const char* name_of(DType dtype) {
   switch (dtype) {
     case DType::kF32: return "fp32";

@@ -46,6 +46,14 @@ Tensor Tensor::column_block(int64_t begin, int64_t count) const {
   return result;
 }
 
+Tensor Tensor::range(int64_t begin, int64_t count) const {
+  ASSERT(dense(), "a range needs dense rows, these are {} elements apart and {} long", row_stride_,
+         cols());
+  ASSERT(begin >= 0 && count >= 0 && begin + count <= numel(), "elements [{}, {}) of {}", begin,
+         begin + count, shape_string());
+  return Tensor(data<char>() + begin * size_of(dtype_), {count}, dtype_, space_);
+}
+
 std::string Tensor::shape_string() const {
   std::string text = "(";
   for (int d = 0; d < dims_; ++d)

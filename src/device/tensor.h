@@ -37,6 +37,12 @@ class Tensor {
     return static_cast<int32_t*>(data_);
   }
 
+  // The words of a bf16 or fp16 tensor (base/half.h reads them).
+  uint16_t* bits16() const {
+    ASSERT(is_16_bit(dtype_), "expected bf16 or fp16, the tensor is {}", name_of(dtype_));
+    return static_cast<uint16_t*>(data_);
+  }
+
   bool defined() const { return dims_ > 0; }  // a default-made Tensor stands for "none"
   int dims() const { return dims_; }
   int64_t size(int dim) const {
@@ -62,6 +68,9 @@ class Tensor {
   Tensor row_block(int64_t begin, int64_t count) const;
   // Columns [begin, begin+count) of the matrix, shape (rows, count), row_stride kept.
   Tensor column_block(int64_t begin, int64_t count) const;
+
+  // Elements [begin, begin+count) of a dense tensor, shape (count).
+  Tensor range(int64_t begin, int64_t count) const;
 
   std::string shape_string() const;  // "(4, 128)"
 

@@ -105,9 +105,9 @@ Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
   make_full_plan(plan_, images_, tokens(), tokens());
   const int64_t lowest = keep == Keep::kForBackward ? lowest_trained() : num_used_;
   const int64_t rows = images_ * tokens(), width = config_.hidden_size;
-  const Tensor features = ctx.arena.tensor({with_class_token_ ? rows : images_ * patches_, width});
+  const Tensor features = ctx.activation({with_class_token_ ? rows : images_ * patches_, width});
   const Arena::Mark mark = ctx.arena.mark();
-  const Tensor x = with_class_token_ ? features : ctx.arena.tensor({rows, width});
+  const Tensor x = with_class_token_ ? features : ctx.activation({rows, width});
   if (lowest == num_used_)
     run_below(ctx, num_used_, x);
   else
@@ -125,7 +125,7 @@ Tensor ClipVision::without_class_token(const Tensor& rows, int64_t image) const 
 // x = the input of block `end`; nothing else stays in the arena.
 void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
   ArenaScope scope(ctx.arena);
-  const Tensor other = ctx.arena.tensor({x.rows(), x.cols()});
+  const Tensor other = ctx.activation({x.rows(), x.cols()});
   Tensor from = end % 2 == 0 ? x : other;
   Tensor to = end % 2 == 0 ? other : x;
   run_embeddings(ctx, from, Keep::kNothing);
@@ -138,13 +138,13 @@ void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
 // result = the feature; from block `lowest` on (-1: the embeddings too) backward finds what it
 // needs, with recompute the blocks' inputs.
 void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
-  Tensor x = ctx.arena.tensor({result.rows(), result.cols()});
+  Tensor x = ctx.activation({result.rows(), result.cols()});
   if (lowest < 0)
     run_embeddings(ctx, x, Keep::kForBackward);
   else
     run_below(ctx, lowest, x);
   for (int64_t n = std::max<int64_t>(lowest, 0); n < num_used_; ++n) {
-    const Tensor y = n + 1 == num_used_ ? result : ctx.arena.tensor({result.rows(), result.cols()});
+    const Tensor y = n + 1 == num_used_ ? result : ctx.activation({result.rows(), result.cols()});
     block_inputs_[static_cast<size_t>(n)] = x;
     run_block(ctx, n, y, x, recompute_ ? Keep::kNothing : Keep::kForBackward);
     x = y;
@@ -162,11 +162,11 @@ void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
   const Arena::Mark mark = ctx.arena.mark();
   ctx.hooks.before(embeddings_unit_, Phase::kForward);
   if (images_ > 0) {
-    embedded_ = ctx.arena.tensor({x.rows(), x.cols()});
+    embedded_ = ctx.activation({x.rows(), x.cols()});
     {
       ArenaScope scope(ctx.arena);
-      const Tensor patches = ctx.arena.tensor({images_ * patches_, patch_embedding_->value.cols()});
-      const Tensor projected = ctx.arena.tensor({images_ * patches_, config_.hidden_size});
+      const Tensor patches = ctx.activation({images_ * patches_, patch_embedding_->value.cols()});
+      const Tensor projected = ctx.activation({images_ * patches_, config_.hidden_size});
       ctx.ops.patch_rows_forward(patches, pixels_, config_.patch_size);
       ctx.ops.linear_forward(projected, patches, patch_embedding_->value, Tensor(), Tensor());
       ctx.ops.vision_embed_forward(embedded_, projected, class_embedding_->value, positions(ctx));
@@ -180,7 +180,7 @@ void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
 Tensor ClipVision::positions(Context& ctx) const {
   const Tensor stored = position_embedding_->value;
   if (stored.rows() == tokens()) return stored;
-  const Tensor resized = ctx.arena.tensor({tokens(), stored.cols()});
+  const Tensor resized = ctx.activation({tokens(), stored.cols()});
   ctx.ops.copy(resized.row_block(0, 1), stored.row_block(0, 1));
   ctx.ops.resize_positions_forward(resized.row_block(1, patches_),
                                    stored.row_block(1, stored.rows() - 1));
@@ -191,7 +191,7 @@ void ClipVision::backward(Context& ctx, Tensor dfeatures) {
   if (images_ == 0 || !needs_backward()) return walk_backward(ctx, Tensor());
   if (with_class_token_) return walk_backward(ctx, dfeatures);
   ArenaScope scope(ctx.arena);
-  const Tensor dx = ctx.arena.tensor({images_ * tokens(), config_.hidden_size});
+  const Tensor dx = ctx.activation({images_ * tokens(), config_.hidden_size});
   ctx.ops.fill(dx, 0);
   for (int64_t i = 0; i < images_; ++i)
     ctx.ops.copy(without_class_token(dx, i), dfeatures.row_block(i * patches_, patches_));
@@ -222,7 +222,7 @@ void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
   if (recompute_) {
     ctx.hooks.before(block_units_[n], Phase::kRecompute);
     if (dx.defined()) {
-      const Tensor y = ctx.arena.tensor({dx.rows(), dx.cols()});
+      const Tensor y = ctx.activation({dx.rows(), dx.cols()});
       blocks_[n].forward(ctx, y, block_inputs_[n], plan_, block_saved_[n], Keep::kForBackward);
     }
     ctx.hooks.after(block_units_[n], Phase::kRecompute);
@@ -233,9 +233,9 @@ void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
 
 void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
   ArenaScope scope(ctx.arena);
-  const Tensor dembedded = ctx.arena.tensor({dx.rows(), dx.cols()});
+  const Tensor dembedded = ctx.activation({dx.rows(), dx.cols()});
   pre_norm_.backward(ctx, dembedded, dx, embedded_, pre_norm_saved_, Tensor());
-  const Tensor dprojected = ctx.arena.tensor({images_ * patches_, config_.hidden_size});
+  const Tensor dprojected = ctx.activation({images_ * patches_, config_.hidden_size});
   Tensor dposition = position_embedding_->grad;
   const bool resized = dposition.defined() && dposition.rows() != tokens();
   if (resized) {
@@ -245,7 +245,7 @@ void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
   ctx.ops.vision_embed_backward(dprojected, class_embedding_->grad, dposition, dembedded);
   if (resized) position_backward(ctx, dposition);
   if (!patch_embedding_->trained) return;
-  const Tensor patches = ctx.arena.tensor({images_ * patches_, patch_embedding_->value.cols()});
+  const Tensor patches = ctx.activation({images_ * patches_, patch_embedding_->value.cols()});
   ctx.ops.patch_rows_forward(patches, pixels_, config_.patch_size);
   ctx.ops.linear_backward_weight(patch_embedding_->grad, Tensor(), dprojected, patches);
 }

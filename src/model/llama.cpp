@@ -8,11 +8,6 @@
 namespace facet {
 namespace {
 const std::string kRoot = "lang_decoder.";
-
-// Elements [begin, begin+count) of a vector.
-Tensor slice(const Tensor& x, int64_t begin, int64_t count) {
-  return x.view({x.numel(), 1}).row_block(begin, count).view({count});
-}
 }  // namespace
 
 LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
@@ -64,7 +59,7 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
     block_inputs_[i] = x;
     if (x.rows() > 0) {
       const bool kept = i >= first_kept_;
-      const Tensor y = kept ? ctx.arena.tensor({x.rows(), config_.hidden_size}) : x;
+      const Tensor y = kept ? ctx.activation({x.rows(), config_.hidden_size}) : x;
       blocks_[i].forward(ctx, y, x, rows, kept && !recompute_ ? &saved_[i] : nullptr);
       x = y;
     }
@@ -100,9 +95,9 @@ void LlamaDecoder::backward(Context& ctx, Tensor dx, const DecoderRows& rows) {
 
 LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   Chunk chunk;
-  chunk.normed = ctx.arena.tensor({hidden.rows(), config_.hidden_size});
+  chunk.normed = ctx.activation({hidden.rows(), config_.hidden_size});
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
-  chunk.logits = ctx.arena.tensor({hidden.rows(), config_.vocab_size});
+  chunk.logits = ctx.activation({hidden.rows(), config_.vocab_size});
   ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
   return chunk;
 }
@@ -111,14 +106,14 @@ void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, const Loss
   ctx.hooks.before(head_unit_, Phase::kForward);
   ArenaScope scope(ctx.arena);
   const int64_t rows = targets.rows.numel();
-  const Tensor x = ctx.arena.tensor({rows, config_.hidden_size});
+  const Tensor x = ctx.activation({rows, config_.hidden_size});
   if (rows > 0) ctx.ops.gather_rows_forward(x, hidden, targets.rows);
   for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
     ArenaScope chunk_scope(ctx.arena);
     const int64_t count = std::min(rows_per_chunk_, rows - begin);
     const Chunk chunk = run_chunk(ctx, x.row_block(begin, count));
-    ctx.ops.cross_entropy_forward(slice(row_loss, begin, count), chunk.logits,
-                                  slice(targets.labels, begin, count));
+    ctx.ops.cross_entropy_forward(row_loss.range(begin, count), chunk.logits,
+                                  targets.labels.range(begin, count));
   }
   ctx.hooks.after(head_unit_, Phase::kForward);
 }
@@ -127,7 +122,7 @@ void LlamaDecoder::chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk
   const Tensor& dlogits = chunk.logits;  // cross-entropy has turned it into its gradient
   if (head_->trained) ctx.ops.linear_backward_weight(head_->grad, Tensor(), dlogits, chunk.normed);
   if (!dx.defined()) return;
-  const Tensor dnormed = ctx.arena.tensor({x.rows(), config_.hidden_size});
+  const Tensor dnormed = ctx.activation({x.rows(), config_.hidden_size});
   ctx.ops.linear_backward_input(dnormed, dlogits, head_->value);
   final_norm_->backward(ctx, dx, dnormed, x, chunk.norm, Tensor());
 }
@@ -138,17 +133,17 @@ void LlamaDecoder::loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidd
   const int64_t rows = targets.rows.numel();
   if (rows > 0) {
     ArenaScope scope(ctx.arena);
-    const Tensor x = ctx.arena.tensor({rows, config_.hidden_size});
+    const Tensor x = ctx.activation({rows, config_.hidden_size});
     ctx.ops.gather_rows_forward(x, hidden, targets.rows);
     const bool below = dhidden.defined() || final_norm_->any_trained();
-    const Tensor dx = below ? ctx.arena.tensor({rows, config_.hidden_size}) : Tensor();
+    const Tensor dx = below ? ctx.activation({rows, config_.hidden_size}) : Tensor();
     for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
       ArenaScope chunk_scope(ctx.arena);
       const int64_t count = std::min(rows_per_chunk_, rows - begin);
       const Tensor x_chunk = x.row_block(begin, count);
       const Chunk chunk = run_chunk(ctx, x_chunk);
-      ctx.ops.cross_entropy_forward_backward(slice(row_loss, begin, count), chunk.logits,
-                                             slice(targets.labels, begin, count), gradient_scale);
+      ctx.ops.cross_entropy_forward_backward(row_loss.range(begin, count), chunk.logits,
+                                             targets.labels.range(begin, count), gradient_scale);
       chunk_backward(ctx, below ? dx.row_block(begin, count) : Tensor(), x_chunk, chunk);
     }
     if (dhidden.defined()) ctx.ops.gather_rows_backward(dhidden, dx, targets.rows);

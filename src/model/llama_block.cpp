@@ -36,9 +36,9 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, const std::st
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                          Keep keep) const {
   const int64_t n = x.rows();
-  saved.normed1 = ctx.arena.tensor({n, width_});
+  saved.normed1 = ctx.activation({n, width_});
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
-  saved.qkv = ctx.arena.tensor({n, qkv_.outputs()});
+  saved.qkv = ctx.activation({n, qkv_.outputs()});
   qkv_.forward(ctx, saved.qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
   const int64_t rotated = heads_ + kv_heads_;
   ctx.ops.rope_forward(saved.qkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
@@ -48,22 +48,22 @@ void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const Decode
                         Saved& saved) const {
   const int64_t n = q.rows();
   saved.lse = ctx.arena.tensor({rows.plan.num_slots, heads_, n});
-  saved.attended = ctx.arena.tensor({n, heads_ * head_dim_});
+  saved.attended = ctx.activation({n, heads_ * head_dim_});
   saved.attended_image =
-      rows.plan.num_slots == 2 ? ctx.arena.tensor({n, heads_ * head_dim_}) : Tensor();
+      rows.plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
   ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, rows.plan,
                             heads_, kv_heads_, scale_);
 }
 
 void LlamaBlock::finish_attention(Context& ctx, Tensor x, Saved& saved, Keep keep) const {
   const int64_t n = x.rows();
-  saved.middle = ctx.arena.tensor({n, width_});
+  saved.middle = ctx.activation({n, width_});
   out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
-  saved.normed2 = ctx.arena.tensor({n, width_});
+  saved.normed2 = ctx.activation({n, width_});
   norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
-  saved.gate_up = ctx.arena.tensor({n, 2 * mlp_width_});
+  saved.gate_up = ctx.activation({n, 2 * mlp_width_});
   gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
-  saved.activated = ctx.arena.tensor({n, mlp_width_});
+  saved.activated = ctx.activation({n, mlp_width_});
   ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
 }
 
@@ -86,18 +86,18 @@ void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Save
   finish_attention(ctx, x, saved, Keep::kForBackward);
   // The block's output itself is not wanted again, only what LoRA saves on the way to it.
   if (!down_.has_lora()) return;
-  const Tensor y = ctx.arena.tensor({x.rows(), width_});
+  const Tensor y = ctx.activation({x.rows(), width_});
   down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
 }
 
 void LlamaBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
   ArenaScope scope(ctx.arena);
   const int64_t n = dx.rows();
-  const Tensor dactivated = ctx.arena.tensor({n, mlp_width_});
+  const Tensor dactivated = ctx.activation({n, mlp_width_});
   down_.backward(ctx, dactivated, dx, saved.activated, saved.down_saved);
-  const Tensor dgate_up = ctx.arena.tensor({n, 2 * mlp_width_});
+  const Tensor dgate_up = ctx.activation({n, 2 * mlp_width_});
   ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
-  const Tensor dnormed = ctx.arena.tensor({n, width_});
+  const Tensor dnormed = ctx.activation({n, width_});
   gate_up_.backward(ctx, dnormed, dgate_up, saved.normed2, saved.gate_up_saved);
   norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
 }
@@ -105,7 +105,7 @@ void LlamaBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const
 void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const DecoderRows& rows,
                                     const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  const Tensor dattended = ctx.arena.tensor({dx.rows(), heads_ * head_dim_});
+  const Tensor dattended = ctx.activation({dx.rows(), heads_ * head_dim_});
   out_.backward(ctx, dattended, dx, saved.attended, saved.out_saved);
   ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
                              key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
@@ -118,10 +118,10 @@ void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& 
                           const Saved& saved, InputGradient input_gradient) const {
   mlp_backward(ctx, dx, saved);
   ArenaScope scope(ctx.arena);
-  const Tensor dqkv = ctx.arena.tensor({dx.rows(), qkv_.outputs()});
+  const Tensor dqkv = ctx.activation({dx.rows(), qkv_.outputs()});
   attention_backward(ctx, dqkv, dx, rows, saved);
   const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
-  const Tensor dnormed = through_norm ? ctx.arena.tensor({dx.rows(), width_}) : Tensor();
+  const Tensor dnormed = through_norm ? ctx.activation({dx.rows(), width_}) : Tensor();
   qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
   if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);
 }

@@ -32,7 +32,7 @@ bool Projection::needs_backward() const {
 Tensor Projection::forward(Context& ctx, Tensor features, Keep keep) {
   features_ = features;
   const int64_t images = features.rows() / tokens_in_;
-  const Tensor tokens = ctx.arena.tensor({images * tokens_out_, width_});
+  const Tensor tokens = ctx.activation({images * tokens_out_, width_});
   const Arena::Mark mark = ctx.arena.mark();
   ctx.hooks.before(unit_, Phase::kForward);
   if (images > 0) run(ctx, tokens, features);
@@ -50,7 +50,7 @@ void Projection::backward(Context& ctx, Tensor dfeatures, Tensor dtokens) {
   ctx.hooks.before(unit_, Phase::kBackward);
   if (recompute_) {
     ctx.hooks.before(unit_, Phase::kRecompute);
-    if (compute) run(ctx, ctx.arena.tensor({dtokens.rows(), width_}), features_);
+    if (compute) run(ctx, ctx.activation({dtokens.rows(), width_}), features_);
     ctx.hooks.after(unit_, Phase::kRecompute);
   }
   if (compute) run_backward(ctx, dfeatures, dtokens, features_);

@@ -20,12 +20,12 @@ class LinearNorm {
               Init::kZero) {}
 
   void run(Context& ctx, Tensor tokens, Tensor features) {
-    linear_out_ = ctx.arena.tensor({tokens.rows(), tokens.cols()});
+    linear_out_ = ctx.activation({tokens.rows(), tokens.cols()});
     linear_.forward(ctx, linear_out_, features, Tensor(), &linear_saved_);
     norm_.forward(ctx, tokens, linear_out_, &norm_saved_);
   }
   void run_backward(Context& ctx, Tensor dfeatures, Tensor dtokens, Tensor features) {
-    const Tensor dlinear = ctx.arena.tensor({dtokens.rows(), dtokens.cols()});
+    const Tensor dlinear = ctx.activation({dtokens.rows(), dtokens.cols()});
     norm_.backward(ctx, dlinear, dtokens, linear_out_, norm_saved_, Tensor());
     linear_.backward(ctx, dfeatures, dlinear, features, linear_saved_);
   }
@@ -66,13 +66,13 @@ class VitProjection final : public Projection {
  private:
   void run(Context& ctx, Tensor tokens, Tensor features) override {
     make_full_plan(plan_, features.rows() / tokens_, tokens_, tokens_);
-    block_out_ = ctx.arena.tensor({features.rows(), features.cols()});
+    block_out_ = ctx.activation({features.rows(), features.cols()});
     block_.forward(ctx, block_out_, features, plan_, block_saved_, Keep::kForBackward);
     head_.run(ctx, tokens, block_out_);
   }
   void run_backward(Context& ctx, Tensor dfeatures, Tensor dtokens, Tensor features) override {
     const Tensor dx =
-        dfeatures.defined() ? dfeatures : ctx.arena.tensor({features.rows(), features.cols()});
+        dfeatures.defined() ? dfeatures : ctx.activation({features.rows(), features.cols()});
     head_.run_backward(ctx, dx, dtokens, block_out_);
     block_.backward(ctx, dx, features, plan_, block_saved_);
   }

@@ -114,30 +114,30 @@ void PerceiverProjection::run(Context& ctx, Tensor tokens, Tensor features) {
   make_full_plan(plan_, images, kPerceiverQueries, patches_);
   run_queries(ctx, images);
   run_keys(ctx, features);
-  attended_ = ctx.arena.tensor({rows, width_});
+  attended_ = ctx.activation({rows, width_});
   lse_ = ctx.arena.tensor({1, heads_, rows});
   ctx.ops.attention_forward(attended_, lse_, Tensor(), queries_, keys_, values_, plan_, heads_,
                             heads_, scale_);
-  attention_out_ = ctx.arena.tensor({rows, width_});
+  attention_out_ = ctx.activation({rows, width_});
   out_proj_.forward(ctx, attention_out_, attended_, Tensor(), &out_proj_saved_);
-  normed_out_ = ctx.arena.tensor({rows, width_});
+  normed_out_ = ctx.activation({rows, width_});
   norm_out_.forward(ctx, normed_out_, attention_out_, &norm_out_saved_);
   linear_out_.forward(ctx, tokens, normed_out_, Tensor(), &linear_out_saved_);
 }
 
 void PerceiverProjection::run_queries(Context& ctx, int64_t images) {
-  queries_ = ctx.arena.tensor({images * kPerceiverQueries, width_});
-  query_in_ = ctx.arena.tensor({kPerceiverQueries, width_});
+  queries_ = ctx.activation({images * kPerceiverQueries, width_});
+  query_in_ = ctx.activation({kPerceiverQueries, width_});
   norm_q_.forward(ctx, query_in_, query_->value, &norm_q_saved_);
   ctx.ops.add_accumulate(query_in_, pos_embed_->value);
   ArenaScope scope(ctx.arena);
-  const Tensor once = ctx.arena.tensor({kPerceiverQueries, width_});
+  const Tensor once = ctx.activation({kPerceiverQueries, width_});
   in_proj(ctx, kQuery, once, query_in_);
   ctx.ops.repeat_rows_forward(queries_, once, images);
 }
 
 void PerceiverProjection::run_keys(Context& ctx, Tensor features) {
-  const auto rows_of_keys = [&] { return ctx.arena.tensor({features.rows(), width_}); };
+  const auto rows_of_keys = [&] { return ctx.activation({features.rows(), width_}); };
   kv_ = rows_of_keys();
   kv_proj_.forward(ctx, kv_, features, Tensor(), &kv_saved_);
   value_in_ = rows_of_keys();
@@ -153,7 +153,7 @@ void PerceiverProjection::run_keys(Context& ctx, Tensor features) {
 
 Tensor PerceiverProjection::key_positions(Context& ctx) const {
   if (patches_ == kPerceiverQueries) return pos_embed_->value;
-  const Tensor resized = ctx.arena.tensor({patches_, width_});
+  const Tensor resized = ctx.activation({patches_, width_});
   ctx.ops.resize_positions_forward(resized, pos_embed_->value);
   return resized;
 }
@@ -175,12 +175,12 @@ void PerceiverProjection::in_proj_backward_weight(Context& ctx, Third third, Ten
 void PerceiverProjection::run_backward(Context& ctx, Tensor dfeatures, Tensor dtokens,
                                        Tensor features) {
   const int64_t rows = dtokens.rows();
-  const Tensor dqueries = ctx.arena.tensor({rows, width_});
-  const Tensor dkeys = ctx.arena.tensor({features.rows(), width_});
-  const Tensor dvalues = ctx.arena.tensor({features.rows(), width_});
+  const Tensor dqueries = ctx.activation({rows, width_});
+  const Tensor dkeys = ctx.activation({features.rows(), width_});
+  const Tensor dvalues = ctx.activation({features.rows(), width_});
   {
     ArenaScope scope(ctx.arena);
-    const Tensor dnormed = ctx.arena.tensor({rows, width_});
+    const Tensor dnormed = ctx.activation({rows, width_});
     linear_out_.backward(ctx, dnormed, dtokens, normed_out_, linear_out_saved_);
     const Tensor dout = dtokens;
     norm_out_.backward(ctx, dout, dnormed, attention_out_, norm_out_saved_, Tensor());
@@ -195,10 +195,10 @@ void PerceiverProjection::run_backward(Context& ctx, Tensor dfeatures, Tensor dt
 
 void PerceiverProjection::queries_backward(Context& ctx, Tensor dqueries) {
   ArenaScope scope(ctx.arena);
-  const Tensor dq = ctx.arena.tensor({kPerceiverQueries, width_});
+  const Tensor dq = ctx.activation({kPerceiverQueries, width_});
   ctx.ops.repeat_rows_backward(dq, dqueries, dqueries.rows() / kPerceiverQueries);
   in_proj_backward_weight(ctx, kQuery, dq, query_in_);
-  const Tensor dquery_in = ctx.arena.tensor({kPerceiverQueries, width_});
+  const Tensor dquery_in = ctx.activation({kPerceiverQueries, width_});
   ctx.ops.linear_backward_input(dquery_in, dq, third_of_weight(in_proj_weight_->value, kQuery));
   if (pos_embed_->trained) ctx.ops.add_accumulate(pos_embed_->grad, dquery_in);
   const Tensor dquery = dq;
@@ -211,7 +211,7 @@ void PerceiverProjection::keys_backward(Context& ctx, Tensor dfeatures, Tensor d
   ArenaScope scope(ctx.arena);
   in_proj_backward_weight(ctx, kKey, dkeys, key_in_);
   in_proj_backward_weight(ctx, kValue, dvalues, value_in_);
-  const Tensor dnormed = ctx.arena.tensor({features.rows(), width_});
+  const Tensor dnormed = ctx.activation({features.rows(), width_});
   ctx.ops.linear_backward_input(dnormed, dkeys, third_of_weight(in_proj_weight_->value, kKey));
   if (pos_embed_->trained) key_positions_backward(ctx, dnormed);
   ctx.ops.linear_backward_input_accumulate(dnormed, dvalues,

@@ -32,8 +32,8 @@ VisionLanguageModel::Session::State::State(Impl& the_model, Context& the_ctx, in
   const LlamaConfig& lm = model.config.lm;
   const int64_t width = lm.num_key_value_heads * lm.head_dim;
   for (size_t i = 0; i < model.decoder.num_blocks(); ++i)
-    caches.push_back({ctx.arena.tensor({capacity, width}), ctx.arena.tensor({capacity, width})});
-  if (model.rope.stretches(capacity)) inputs = ctx.arena.tensor({capacity, lm.hidden_size});
+    caches.push_back({ctx.activation({capacity, width}), ctx.activation({capacity, width})});
+  if (model.rope.stretches(capacity)) inputs = ctx.activation({capacity, lm.hidden_size});
   logits.resize(static_cast<size_t>(lm.vocab_size));
 }
 
@@ -49,7 +49,7 @@ const std::vector<float>& VisionLanguageModel::Session::State::append_rows(Tenso
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
   // When the angles of all positions have changed, the rows in the cache are stale.
   if (model.rope.stretches(length())) {
-    x = ctx.arena.tensor({length(), x.cols()});
+    x = ctx.activation({length(), x.cols()});
     ctx.ops.copy(x, inputs.row_block(0, length()));
     run_blocks(x, 0);
   } else {

@@ -34,23 +34,23 @@ void VisionBlock::forward(Context& ctx, Tensor y, Tensor x, const AttentionPlan&
   const Arena::Mark mark = ctx.arena.mark();
   const int64_t rows = x.rows();
   Saved& s = saved;
-  s.normed1 = ctx.arena.tensor({rows, width_});
+  s.normed1 = ctx.activation({rows, width_});
   norm1_.forward(ctx, s.normed1, x, &s.norm1);
-  s.qkv = ctx.arena.tensor({rows, 3 * width_});
+  s.qkv = ctx.activation({rows, 3 * width_});
   qkv_.forward(ctx, s.qkv, s.normed1, Tensor(), &s.qkv_saved);
-  s.attended = ctx.arena.tensor({rows, width_});
+  s.attended = ctx.activation({rows, width_});
   s.lse = ctx.arena.tensor({1, heads_, rows});
   ctx.ops.attention_forward(s.attended, s.lse, Tensor(), s.qkv.column_block(0, width_),
                             s.qkv.column_block(width_, width_),
                             s.qkv.column_block(2 * width_, width_), plan, heads_, heads_, scale_);
-  s.middle = ctx.arena.tensor({rows, width_});
+  s.middle = ctx.activation({rows, width_});
   out_.forward(ctx, s.middle, s.attended, x, &s.out_saved);
 
-  s.normed2 = ctx.arena.tensor({rows, width_});
+  s.normed2 = ctx.activation({rows, width_});
   norm2_.forward(ctx, s.normed2, s.middle, &s.norm2);
-  s.hidden = ctx.arena.tensor({rows, mlp_width_});
+  s.hidden = ctx.activation({rows, mlp_width_});
   fc1_.forward(ctx, s.hidden, s.normed2, Tensor(), &s.fc1_saved);
-  s.activated = ctx.arena.tensor({rows, mlp_width_});
+  s.activated = ctx.activation({rows, mlp_width_});
   ctx.ops.gelu_forward(s.activated, s.hidden, activation_);
   fc2_.forward(ctx, y, s.activated, s.middle, &s.fc2_saved);
   if (keep == Keep::kNothing) ctx.arena.release(mark);
@@ -65,10 +65,10 @@ void VisionBlock::backward(Context& ctx, Tensor dx, Tensor x, const AttentionPla
 // dx: from the gradient of y to that of saved.middle.
 void VisionBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  const Tensor dhidden = ctx.arena.tensor({dx.rows(), mlp_width_});
+  const Tensor dhidden = ctx.activation({dx.rows(), mlp_width_});
   fc2_.backward(ctx, dhidden, dx, saved.activated, saved.fc2_saved);
   ctx.ops.gelu_backward(dhidden, dhidden, saved.hidden, activation_);
-  const Tensor dnormed = ctx.arena.tensor({dx.rows(), width_});
+  const Tensor dnormed = ctx.activation({dx.rows(), width_});
   fc1_.backward(ctx, dnormed, dhidden, saved.normed2, saved.fc1_saved);
   norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
 }
@@ -78,9 +78,9 @@ void VisionBlock::attention_backward(Context& ctx, Tensor dx, Tensor x, const At
                                      const Saved& saved) const {
   ArenaScope scope(ctx.arena);
   const int64_t rows = dx.rows();
-  const Tensor dnormed = ctx.arena.tensor({rows, width_});
-  const Tensor dattended = ctx.arena.tensor({rows, width_});
-  const Tensor dqkv = ctx.arena.tensor({rows, 3 * width_});
+  const Tensor dnormed = ctx.activation({rows, width_});
+  const Tensor dattended = ctx.activation({rows, width_});
+  const Tensor dqkv = ctx.activation({rows, 3 * width_});
   out_.backward(ctx, dattended, dx, saved.attended, saved.out_saved);
   const auto third = [&](const Tensor& qkv, int64_t part) {
     return qkv.column_block(part * width_, width_);

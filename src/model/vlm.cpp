@@ -97,7 +97,7 @@ Tensor VisionLanguageModel::Impl::see(Context& ctx, const MicroBatch& batch, int
 }
 
 Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
-  const Tensor x = ctx.arena.tensor({source.numel(), config.lm.hidden_size});
+  const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
   ctx.hooks.before(embed_unit, Phase::kForward);
   if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
   ctx.hooks.after(embed_unit, Phase::kForward);
@@ -158,7 +158,7 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
   const bool backward = model.tokens_need_gradient();
   const Tensor features = model.see(ctx, batch, images, keep_for(model.vision.needs_backward()));
   const Tensor tokens = model.projection->forward(ctx, features, keep_for(backward));
-  const Tensor dtokens = backward ? ctx.arena.tensor({tokens.rows(), tokens.cols()}) : Tensor();
+  const Tensor dtokens = backward ? ctx.activation({tokens.rows(), tokens.cols()}) : Tensor();
   model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
   model.train_vision(ctx, features, dtokens);
 }
@@ -183,7 +183,7 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
   const bool active = host.spliced.targets() > 0;
   const Tensor row_loss = ctx.arena.tensor({host.spliced.targets()});
   const Tensor dx = active && decoder.blocks_need_backward(input_gradient)
-                        ? ctx.arena.tensor({hidden.rows(), hidden.cols()})
+                        ? ctx.activation({hidden.rows(), hidden.cols()})
                         : Tensor();
   decoder.loss_and_gradient(ctx, row_loss, dx, hidden, targets(ctx), gradient_scale);
   decoder.backward(ctx, dx, decoder_rows);
@@ -207,7 +207,7 @@ void VisionLanguageModel::Impl::train_vision(Context& ctx, Tensor features, Tens
     return;
   }
   const Tensor dfeatures =
-      vision.needs_backward() ? ctx.arena.tensor({features.rows(), features.cols()}) : Tensor();
+      vision.needs_backward() ? ctx.activation({features.rows(), features.cols()}) : Tensor();
   projection->backward(ctx, dfeatures, dtokens);
   if (vision.needs_backward())
     vision.backward(ctx, dfeatures);
@@ -244,7 +244,11 @@ void VisionLanguageModel::image_features(Context& ctx, const MicroBatch& batch,
   ArenaScope scope(ctx.arena);
   const auto download = [&ctx](std::vector<float>& values, const Tensor& x) {
     values.resize(static_cast<size_t>(x.numel()));
-    if (!values.empty()) ctx.ops.copy_to_host(values.data(), x);
+    if (values.empty()) return;
+    ArenaScope wide(ctx.arena);
+    const Tensor result = ctx.arena.tensor({x.rows(), x.cols()});
+    ctx.ops.copy(result, x);
+    ctx.ops.copy_to_host(values.data(), result);
   };
   const Tensor seen = model.see(ctx, batch, batch.num_images(), Keep::kNothing);
   download(features, seen);

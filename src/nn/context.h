@@ -2,6 +2,8 @@
 // parameters.
 #pragma once
 
+#include <initializer_list>
+
 #include "device/arena.h"
 #include "ops/ops.h"
 
@@ -29,6 +31,13 @@ struct Context {
   Backend& ops;
   Arena& arena;
   UnitHooks& hooks;
+  // Of what a layer hands to the next, forward and backward. Fp32 whatever this says: statistics
+  // of norms and softmax, losses, rotations, pixels, gradients of parameters.
+  DType dtype = DType::kF32;
+
+  Tensor activation(std::initializer_list<int64_t> shape) const {
+    return arena.tensor(shape, dtype);
+  }
 };
 
 }  // namespace facet

@@ -12,7 +12,7 @@ namespace {
 bool adjoins(const Param* param, const Param* next) {
   if (param == nullptr || next == nullptr) return param == next;
   return param->trained == next->trained &&
-         param->value.f32() + param->value.numel() == next->value.f32();
+         param->value.data<char>() + param->value.bytes() == next->value.raw();
 }
 
 }  // namespace
@@ -55,10 +55,10 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs, inputs_}, DType::kF32);
+    return Tensor(piece.raw(), {run.outputs, inputs_}, piece.dtype());
   };
   const auto joined_vector = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs}, DType::kF32);
+    return Tensor(piece.raw(), {run.outputs}, piece.dtype());
   };
   run.weight = joined(head.weight->value);
   if (head.weight->grad.defined()) run.dweight = joined(head.weight->grad);
@@ -80,7 +80,7 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
   for (const Part& part : parts_) {
     if (part.right == nullptr) continue;
     const Arena::Mark mark = ctx.arena.mark();
-    const Tensor u = ctx.arena.tensor({x.rows(), part.right->value.cols()});
+    const Tensor u = ctx.activation({x.rows(), part.right->value.cols()});
     ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.outputs), u, x,
                                     part.right->value, part.left->value, lora_scale_);
     if (saved != nullptr)

@@ -79,7 +79,9 @@ class NullBackend final : public Backend {
     count_call();
     return 0;
   }
-  void adamw_step(Tensor, Tensor, Tensor, Tensor, const AdamWStep&) override { count_call(); }
+  void adamw_step(Tensor, Tensor, Tensor, Tensor, Tensor, const AdamWStep&) override {
+    count_call();
+  }
   GradientStatistics gradient_statistics(Tensor) override {
     count_call();
     return {};

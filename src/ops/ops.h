@@ -172,7 +172,8 @@ class Backend {
   // ---- plain vectors (dense)
   // -----------------------------------------------------------------------------
   virtual void fill(Tensor x, float value) = 0;
-  virtual void copy(Tensor y, Tensor x) = 0;            // same shape, row strides may differ
+  // Same shape, row strides may differ. Between fp32 and a 16-bit type the values are converted.
+  virtual void copy(Tensor y, Tensor x) = 0;
   virtual void add_accumulate(Tensor y, Tensor x) = 0;  // y += x
   virtual void copy_from_host(Tensor y, const void* host) = 0;
   virtual void copy_to_host(void* host, Tensor x) = 0;
@@ -182,8 +183,8 @@ class Backend {
   // ---- optimizer
   // ----------------------------------------------------------------------------------------- One
   // pass over flat fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p -=
-  // lr*wd*p.
-  virtual void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad,
+  // lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
+  virtual void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
                           const AdamWStep& step) = 0;
   virtual GradientStatistics gradient_statistics(Tensor grad) = 0;
 

@@ -230,7 +230,7 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
     const auto vector = [&](float* data) { return Tensor(data, {part.count}, DType::kF32); };
     ops_.adamw_step(vector(value_at(unit, part.begin)),
                     vector(moment_at(exp_avg_, unit, part.begin)),
-                    vector(moment_at(exp_avg_sq_, unit, part.begin)),
+                    vector(moment_at(exp_avg_sq_, unit, part.begin)), Tensor(),
                     vector(gradient_at(unit, part.begin)), step);
   }
 }

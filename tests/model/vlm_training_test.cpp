@@ -376,7 +376,7 @@ TEST(VlmTraining, TheSecondStepOfTheOperatorsAllocatesNothing) {
     rig.model.forward_backward(ctx, batch, 1, sums);
     for (const ParamUnit& unit : rig.table.units()) rig.ops.gradient_statistics(unit.trained_grads);
     for (const ParamUnit& unit : rig.table.units())
-      rig.ops.adamw_step(unit.trained_values, unit.trained_grads, unit.trained_grads,
+      rig.ops.adamw_step(unit.trained_values, unit.trained_grads, unit.trained_grads, Tensor(),
                          unit.trained_grads, {});
   };
   step();

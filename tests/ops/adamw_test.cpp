@@ -40,7 +40,8 @@ TEST_P(AdamW, FollowsTheFormulaOverSeveralSteps) {
   for (step.t = 1; step.t <= 5; ++step.t) {
     const Values grad = random_values(n, "grad" + std::to_string(step.t));
     Matrix grad_m(1, n, grad);
-    ops.adamw_step(param.vector(), exp_avg.vector(), exp_avg_sq.vector(), grad_m.vector(), step);
+    ops.adamw_step(param.vector(), exp_avg.vector(), exp_avg_sq.vector(), Tensor(), grad_m.vector(),
+                   step);
     naive_adamw(exact, grad, step);
     naive_adamw(naive, cast<float>(grad), step);
     EXPECT_EQ(grad_m.values(), grad) << "the gradient is only read";
@@ -60,7 +61,8 @@ TEST(AdamWOp, DecayActsAfterTheStep) {
   AdamWStep step;
   step.learning_rate = 0.5;
   step.weight_decay = 0.5;
-  ops.adamw_step(param.vector(), exp_avg.vector(), exp_avg_sq.vector(), grad.vector(), step);
+  ops.adamw_step(param.vector(), exp_avg.vector(), exp_avg_sq.vector(), Tensor(), grad.vector(),
+                 step);
   // m = 0.1, sqrt(v) = sqrt(0.05): p = 1 - 0.5 * sqrt(0.05) / 0.1 * 0.1 / (sqrt(0.05) + 1e-6).
   const double moved = 1 - 0.5 * std::sqrt(0.05) / (std::sqrt(0.05) + 1e-6);
   EXPECT_NEAR(param.at(0, 0), moved * 0.75, 1e-7);
@@ -69,7 +71,7 @@ TEST(AdamWOp, DecayActsAfterTheStep) {
 TEST(AdamWOp, NothingIsLegal) {
   CpuBackend ops(2);
   const Tensor none(nullptr, {0}, DType::kF32);
-  ops.adamw_step(none, none, none, none, AdamWStep());
+  ops.adamw_step(none, none, none, Tensor(), none, AdamWStep());
   EXPECT_EQ(ops.gradient_statistics(none).sum_squares, 0);
   EXPECT_EQ(ops.counts().calls, 2);
 }
