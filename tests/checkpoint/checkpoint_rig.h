@@ -2,6 +2,7 @@
 // loads, on any ranks and at any stage.
 #pragma once
 
+#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -91,6 +92,40 @@ struct SmallRun {
     return bits;
   }
 
+  // The same of all ranks, parameter by parameter: logical whole arrays, the same bytes whatever
+  // the ranks and the stage. Collective.
+  std::string whole_state() {
+    std::vector<std::string> arrays;  // three of each parameter
+    for (const Param& param : table.params())
+      for (int part = 0; part < 3; ++part)
+        arrays.emplace_back(param.trained ? static_cast<size_t>(param.numel()) * sizeof(float) : 0,
+                            '?');
+    for (const std::string& of_rank : world.all_gather(owned_pieces()))
+      for (size_t at = 0; at < of_rank.size();) {
+        Piece piece;
+        std::memcpy(&piece, of_rank.data() + at, sizeof piece);
+        at += sizeof piece;
+        std::memcpy(arrays[piece.array].data() + piece.begin, of_rank.data() + at, piece.bytes);
+        at += piece.bytes;
+      }
+    std::string whole;
+    for (const std::string& array : arrays) whole += array;
+    return whole;
+  }
+
+  // Of whole_state() the values, as this rank sees them when it uses the units.
+  std::string values_in_use() {
+    std::string values;
+    for (size_t u = 0; u < table.units().size(); ++u) {
+      engine->before(static_cast<int>(u), Phase::kForward);
+      for (const Param* param : table.units()[u].params)
+        if (param->trained)
+          values.append(param->value.data<char>(), static_cast<size_t>(param->value.bytes()));
+      engine->after(static_cast<int>(u), Phase::kForward);
+    }
+    return values;
+  }
+
   std::string save(const std::string& directory, int64_t keep_last = 2) {
     return CheckpointStore(directory, keep_last, world).save(state, stored, engine->owned_state());
   }
@@ -101,6 +136,26 @@ struct SmallRun {
     CheckpointStore("", 2, world).load(found, stored, engine->owned_state());
     engine->publish_state();
     engine->set_optimizer_steps(found.manifest.state.optimizer_steps);
+  }
+
+  // Bytes of an array that one rank owns; they follow.
+  struct Piece {
+    size_t array = 0, begin = 0, bytes = 0;
+  };
+  std::string owned_pieces() {
+    std::string pieces;
+    for (const StateRange& range : engine->owned_state()) {
+      size_t array = 0;
+      while (&table.params()[array] != range.param) ++array;
+      array *= 3;
+      for (const float* part : {range.value, range.exp_avg, range.exp_avg_sq}) {
+        const Piece piece{array++, static_cast<size_t>(range.begin) * sizeof(float),
+                          static_cast<size_t>(range.count) * sizeof(float)};
+        pieces.append(reinterpret_cast<const char*>(&piece), sizeof piece);
+        pieces.append(reinterpret_cast<const char*>(part), piece.bytes);
+      }
+    }
+    return pieces;
   }
 
   Communicator world;
