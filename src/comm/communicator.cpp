@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/position.h"
 
 namespace facet {
 namespace {
@@ -37,6 +38,7 @@ Communicator::~Communicator() {
 void Communicator::all_reduce_sum(Tensor x) {
   ASSERT(x.dense(), "a collective needs a dense tensor");
   if (size_ == 1) return;
+  const InCollective here(Collective::kAllReduce);
   float* const data = x.f32();
   const auto ranks = static_cast<size_t>(size_);
   std::vector<int> counts(ranks), offsets(ranks), receive_counts(ranks), receive_offsets(ranks);
@@ -77,6 +79,7 @@ void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
 
 void Communicator::reduce_scatter_sum(Tensor slice, Tensor whole) {
   check_slice(whole, slice);
+  const InCollective here(Collective::kReduceScatter);
   const int64_t length = slice.numel();
   const auto ranks = static_cast<size_t>(size_);
   std::vector<int> counts(ranks), offsets(ranks), receive_offsets(ranks);
@@ -109,6 +112,7 @@ void Communicator::add_in_rank_order(float* sum, int64_t count) const {
 void Communicator::all_gather(Tensor whole, Tensor slice) {
   check_slice(whole, slice);
   const auto count = static_cast<int>(slice.numel());
+  const InCollective here(Collective::kAllGather);
   const bool in_place = slice.raw() == whole.f32() + rank_ * slice.numel();
   check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : slice.raw(), count, MPI_FLOAT, whole.raw(),
                           count, MPI_FLOAT, comm_),
@@ -120,6 +124,7 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor slice)
   check_slice(whole, slice);
   const auto count = static_cast<int>(slice.numel());
   Pending pending;
+  pending.collective_ = begin_collective(Collective::kAllGather);
   check_mpi(MPI_Iallgather(slice.raw(), count, MPI_FLOAT, whole.raw(), count, MPI_FLOAT, comm_,
                            &pending.request_),
             "MPI_Iallgather");
@@ -128,12 +133,14 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor slice)
 }
 
 void Communicator::wait(Pending& pending) {
+  const InCollective here(pending.collective_);
   check_mpi(MPI_Wait(&pending.request_, MPI_STATUS_IGNORE), "MPI_Wait");
 }
 
 std::vector<double> Communicator::all_gather(const std::vector<double>& values) {
   const auto count = static_cast<int>(values.size());
   std::vector<double> all(values.size() * static_cast<size_t>(size_));
+  const InCollective here(Collective::kGather);
   check_mpi(MPI_Allgather(values.data(), count, MPI_DOUBLE, all.data(), count, MPI_DOUBLE, comm_),
             "MPI_Allgather");
   return all;
@@ -152,11 +159,13 @@ double Communicator::sum(double value) {
 }
 
 int64_t Communicator::sum(int64_t value) {
+  const InCollective here(Collective::kSum);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, comm_), "MPI_Allreduce");
   return value;
 }
 
 int64_t Communicator::max(int64_t value) {
+  const InCollective here(Collective::kMax);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce");
   return value;
 }
@@ -175,6 +184,7 @@ void Communicator::broadcast(Tensor x, int root) {
   ASSERT(x.dense(), "a collective needs a dense tensor");
   constexpr int64_t kBlockBytes = int64_t{1} << 28;
   char* const data = x.data<char>();
+  const InCollective here(Collective::kBroadcast);
   for (int64_t begin = 0; begin < x.bytes(); begin += kBlockBytes) {
     const auto bytes = static_cast<int>(std::min(kBlockBytes, x.bytes() - begin));
     check_mpi(MPI_Bcast(data + begin, bytes, MPI_BYTE, root, comm_), "MPI_Bcast");
@@ -183,11 +193,13 @@ void Communicator::broadcast(Tensor x, int root) {
 }
 
 int64_t Communicator::broadcast(int64_t value, int root) {
+  const InCollective here(Collective::kBroadcast);
   check_mpi(MPI_Bcast(&value, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
   return value;
 }
 
 void Communicator::broadcast(std::string& text, int root) {
+  const InCollective here(Collective::kBroadcast);
   auto length = static_cast<int64_t>(text.size());
   check_mpi(MPI_Bcast(&length, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
   text.resize(static_cast<size_t>(length));

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/position.h"
 #include "device/tensor.h"
 
 namespace facet {
@@ -40,6 +41,7 @@ class Communicator {
    private:
     friend class Communicator;
     MPI_Request request_ = MPI_REQUEST_NULL;
+    BegunCollective collective_;
   };
   [[nodiscard]] Pending start_all_gather(Tensor whole, Tensor slice);
   void wait(Pending& pending);
