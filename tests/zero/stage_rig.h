@@ -46,6 +46,8 @@ inline MicroBatch batch_of(const VlmConfig& config, int rank, int ranks, int64_t
   return batch;
 }
 
+using Batches = MicroBatch (*)(const VlmConfig& config, int rank, int ranks, int64_t number);
+
 struct Result {
   std::vector<double> losses, norms, clip_factors;
   // Of all parameters one behind the other; the frozen ones' moments are 0.
@@ -64,8 +66,8 @@ inline int64_t place_of(const ParamTable& table, const StateRange& range) {
 
 struct StageRig {
   StageRig(const VlmConfig& config, bool all_trained, const EngineOptions& options,
-           MPI_Comm comm = MPI_COMM_WORLD)
-      : world(comm), model(config, table) {
+           MPI_Comm comm = MPI_COMM_WORLD, Batches batches_of_ranks = batch_of)
+      : world(comm), model(config, table), batches(batches_of_ranks) {
     if (all_trained) table.set_trained("", true);
     Engine::lay_out(table, world.size(), options);
     GroupOptions groups;
@@ -89,8 +91,8 @@ struct StageRig {
       for (int64_t k = 0; k < micro_batches; ++k) {
         LossSums sums;
         const int64_t number = (s * micro_batches + k) % 4;
-        model.forward_backward(
-            context, batch_of(model.config(), world.rank(), world.size(), number), 0.05f, sums);
+        model.forward_backward(context, batches(model.config(), world.rank(), world.size(), number),
+                               0.05f, sums);
         loss += sums.total_loss();
       }
       const GradientVerdict verdict = engine->reduce_gradients();
@@ -128,6 +130,7 @@ struct StageRig {
   Communicator world;
   ParamTable table;
   VisionLanguageModel model;
+  Batches batches;
   CpuBackend ops{1};
   Arena arena{"activations", int64_t{64} << 20};
   std::optional<Engine> engine;
