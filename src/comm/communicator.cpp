@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/position.h"
@@ -120,15 +121,23 @@ void Communicator::all_gather(Tensor whole, Tensor slice) {
   elements_sent_ += slice.numel() * (size_ - 1);
 }
 
-Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor slice) {
-  check_slice(whole, slice);
-  const auto count = static_cast<int>(slice.numel());
+int64_t Communicator::Parts::elements() const {
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
+Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
+                                                     const Parts& parts) {
+  ASSERT(whole.dense() && part.dense(), "a collective needs dense tensors");
+  ASSERT(whole.numel() == parts.elements() && whole.numel() <= std::numeric_limits<int>::max(),
+         "parts of {} elements make no {}", parts.elements(), whole.numel());
+  const int count = parts.counts[static_cast<size_t>(rank_)];
+  ASSERT(part.numel() == count, "a part has {} elements, not {}", count, part.numel());
   Pending pending;
   pending.collective_ = begin_collective(Collective::kAllGather);
-  check_mpi(MPI_Iallgather(slice.raw(), count, MPI_FLOAT, whole.raw(), count, MPI_FLOAT, comm_,
-                           &pending.request_),
-            "MPI_Iallgather");
-  elements_sent_ += slice.numel() * (size_ - 1);
+  check_mpi(MPI_Iallgatherv(part.raw(), count, MPI_FLOAT, whole.raw(), parts.counts.data(),
+                            parts.offsets.data(), MPI_FLOAT, comm_, &pending.request_),
+            "MPI_Iallgatherv");
+  elements_sent_ += int64_t{count} * (size_ - 1);
   return pending;
 }
 

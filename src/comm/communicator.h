@@ -34,16 +34,22 @@ class Communicator {
   void reduce_scatter_sum(Tensor slice, Tensor whole);
   // whole = the slices of all ranks one behind the other. The slice may be its place in `whole`.
   void all_gather(Tensor whole, Tensor slice);
-  // all_gather in two halves: what is computed between them goes on beside it. Whole and slice stay
-  // untouched until it has been waited for. Every rank starts the same collectives in the same
-  // order.
+  // Of a tensor that all ranks are about to have whole, rank r has counts[r] elements from
+  // offsets[r] on.
+  struct Parts {
+    std::vector<int> counts, offsets;
+    int64_t elements() const;
+  };
+  // whole = the parts of all ranks, of which `part` is this rank's. In two halves: what is computed
+  // between them goes on beside it. All three arguments stay untouched until it has been waited
+  // for. Every rank starts the same collectives in the same order.
   class Pending {
    private:
     friend class Communicator;
     MPI_Request request_ = MPI_REQUEST_NULL;
     BegunCollective collective_;
   };
-  [[nodiscard]] Pending start_all_gather(Tensor whole, Tensor slice);
+  [[nodiscard]] Pending start_all_gather(Tensor whole, Tensor part, const Parts& parts);
   void wait(Pending& pending);
   // Small host vectors of equal length, summed in rank order.
   void all_reduce_sum(std::vector<double>& values);

@@ -221,7 +221,7 @@ void add_zero_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kRanks, "t", help);
   };
   t.push_back(zero("stage3_param_persistence_threshold", &O::stage3_param_persistence_threshold,
-                   "stage 3: blocks of the model with fewer elements stay whole on every rank")
+                   "stage 3: parameters of fewer elements stay on every rank and are not gathered")
                   .in(0, 1LL << 40));
   t.push_back(zero("stage3_max_live_parameters", &O::stage3_max_live_parameters,
                    "stage 3: gather ahead only up to so many whole elements on a rank")

@@ -105,7 +105,8 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
       options.per_device_train_batch_size * options.ranks * options.gradient_accumulation_steps,
       options.per_device_train_batch_size, options.ranks, options.gradient_accumulation_steps,
       plan.memory.text());
-  text += fmt::format("each rank sends in a full step: {} elements\n", grouped(plan.elements_sent));
+  text += fmt::format("a rank sends in a full step at most: {} elements\n",
+                      grouped(plan.elements_sent));
   text += fmt::format(
       "each rank computes in a full step: {:.4g} TFLOP (matrix products and attention; counted on "
       "{} samples of {} tokens with {} images each: {})\n",

@@ -84,13 +84,13 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   costs.memory.buckets = training.bucket_bytes();
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
-                       training.elements_gathered_per_micro_batch());
+                       training.gathers_per_micro_batch());
   return costs;
 }
 
 std::string traffic_text(const Options& options, const RunCosts& costs) {
-  return fmt::format("elements each rank sends in a full step at stage {}: {}", options.zero_stage,
-                     costs.elements_per_step);
+  return fmt::format("elements a rank sends in a full step at stage {}, at most: {}",
+                     options.zero_stage, costs.elements_per_step);
 }
 
 void check_data_sets(const Options& options, const DataSetup& data) {

@@ -34,7 +34,7 @@ BatchLimits eval_limits(const Options& options);
 // What a run costs a rank, from a table that Engine::lay_out made.
 struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between
-  int64_t elements_per_step = 0;  // that a rank sends in a full step
+  int64_t elements_per_step = 0;  // that a rank sends in a full step, at most
 };
 // The batches of the recording, or with nullptr all that the options allow.
 RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);

@@ -250,7 +250,8 @@ void Trainer::count(const StepReport& report) {
 // The first step shows whether the ranks send what the plan says.
 void Trainer::tell_traffic(const StepReport& report, int64_t sent) const {
   if (report.micro_batches != options_.gradient_accumulation_steps || report.skipped) return;
-  log("step 1: each rank sent {} elements; planned: {}", sent, costs_.elements_per_step);
+  log("step 1: a rank sent {} elements at most; planned: {}", world_.max(sent),
+      costs_.elements_per_step);
 }
 
 void Trainer::stop_if_hopeless(const StepReport& report) {

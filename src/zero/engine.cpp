@@ -38,13 +38,6 @@ ReduceWhen reduce_when(const EngineOptions& options) {
                                                                      : ReduceWhen::kOncePerStep;
 }
 
-// The part of [begin, begin+count) that lies in the slice.
-Slice overlap(const Slice& a, const Slice& b) {
-  const int64_t begin = std::max(a.begin, b.begin);
-  const int64_t end = std::min(a.begin + a.count, b.begin + b.count);
-  return {begin, std::max<int64_t>(0, end - begin)};
-}
-
 }  // namespace
 
 void Engine::lay_out(ParamTable& table, int ranks, const EngineOptions& options,
@@ -169,11 +162,11 @@ std::vector<StateRange> Engine::owned_state() {
 
 // The owners' values go to everybody who keeps them whole.
 void Engine::publish_values() {
+  if (values_) return values_->publish();
   for (size_t u = 0; u < table_.units().size(); ++u) {
-    const auto unit = static_cast<int>(u);
-    const ParamUnit& layout = table_.units()[u];
-    if (trained_length(layout) == 0 || (values_ && !values_->stays_whole(unit))) continue;
-    world_.all_gather(layout.trained_values, flat_range(layout.trained_values, slice_of(unit)));
+    const Tensor& all = table_.units()[u].trained_values;
+    if (all.numel() == 0) continue;
+    world_.all_gather(all, flat_range(all, slice_of(static_cast<int>(u))));
   }
 }
 

@@ -9,12 +9,6 @@
 namespace facet {
 namespace {
 
-bool is_small(const ParamUnit& unit, int64_t persistence_threshold) {
-  int64_t elements = 0;
-  for (const Param* param : unit.params) elements += param->numel();
-  return elements < persistence_threshold;
-}
-
 // Values are written to and read from host memory here: nothing is gathered to a device yet.
 void copy(const Tensor& to, const Tensor& from) {
   if (from.numel() > 0) std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
@@ -26,7 +20,7 @@ std::vector<int64_t> PartitionedValues::moving_elements(const ParamTable& table,
                                                         int64_t persistence_threshold) {
   std::vector<int64_t> elements;
   for (const ParamUnit& unit : table.units())
-    elements.push_back(is_small(unit, persistence_threshold)
+    elements.push_back(facet::stays_whole(unit, persistence_threshold)
                            ? 0
                            : trained_length(unit) + frozen_length(unit, ranks));
   return elements;
@@ -35,12 +29,52 @@ std::vector<int64_t> PartitionedValues::moving_elements(const ParamTable& table,
 int64_t PartitionedValues::kept_bytes(const ParamTable& table, int ranks,
                                       int64_t persistence_threshold) {
   Arena plan("parameters");
-  for (const ParamUnit& unit : table.units()) {
-    const int64_t parts = is_small(unit, persistence_threshold) ? 1 : ranks;
-    plan.tensor({trained_length(unit) / parts});
-    plan.tensor({frozen_length(unit, ranks) / parts});
-  }
+  for (const ParamUnit& unit : table.units()) take_unit(plan, unit, ranks, persistence_threshold);
   return plan.peak();
+}
+
+// ---- what a rank keeps
+
+PartitionedValues::Unit PartitionedValues::take_unit(Arena& memory, const ParamUnit& layout,
+                                                     int ranks, int64_t persistence_threshold) {
+  Unit unit;
+  unit.stays_whole = facet::stays_whole(layout, persistence_threshold);
+  unit.trained.layout = layout.trained_values;
+  unit.frozen.layout = layout.frozen_values;
+  const int64_t trained = trained_length(layout), frozen = frozen_length(layout, ranks);
+  if (unit.stays_whole) {
+    unit.trained.slice = memory.tensor({trained});
+    unit.frozen.slice = memory.tensor({frozen});
+  } else {
+    take_buffer(memory, unit.trained, trained_runs(layout, persistence_threshold), trained / ranks);
+    take_buffer(memory, unit.frozen, frozen_runs(layout, ranks, persistence_threshold),
+                frozen / ranks);
+  }
+  return unit;
+}
+
+void PartitionedValues::take_buffer(Arena& memory, Buffer& buffer,
+                                    const std::vector<ValueRun>& runs, int64_t slice) {
+  buffer.slice = memory.tensor({slice});
+  for (const ValueRun& run : runs) {
+    Run& taken = buffer.runs.emplace_back();
+    taken.range = run.range;
+    if (run.stays) taken.copy = memory.tensor({run.range.count});
+  }
+}
+
+// Which rank has what of each run.
+void PartitionedValues::cut(Buffer& buffer, int64_t length) const {
+  for (Run& run : buffer.runs)
+    for (int rank = 0; rank < world_.size(); ++rank) {
+      const Slice slice = slice_of_rank(length, rank, world_.size());
+      const Slice part = overlap(run.range, slice);
+      run.parts.counts.push_back(static_cast<int>(part.count));
+      run.parts.offsets.push_back(part.count == 0 ? 0
+                                                  : static_cast<int>(part.begin - run.range.begin));
+      if (rank == world_.rank())
+        run.own = {part.count == 0 ? 0 : part.begin - slice.begin, part.count};
+    }
 }
 
 PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
@@ -49,27 +83,23 @@ PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
       world_(world),
       pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal)) {
   const int ranks = world.size();
-  memory_ =
-      std::make_unique<Arena>("parameters", kept_bytes(table, ranks, limits.persistence_threshold));
+  const int64_t threshold = limits.persistence_threshold;
+  memory_ = std::make_unique<Arena>("parameters", kept_bytes(table, ranks, threshold));
   for (ParamUnit& layout : table.units()) {
-    Unit& unit = units_.emplace_back();
-    unit.stays_whole = is_small(layout, limits.persistence_threshold);
-    unit.trained_layout = layout.trained_values;
-    unit.frozen_layout = layout.frozen_values;
-    const int64_t trained = trained_length(layout), frozen = frozen_length(layout, ranks);
-    const int64_t parts = unit.stays_whole ? 1 : ranks;
-    unit.trained = memory_->tensor({trained / parts});
-    unit.frozen = memory_->tensor({frozen / parts});
-    std::memset(unit.trained.raw(), 0, static_cast<size_t>(unit.trained.bytes()));
-    std::memset(unit.frozen.raw(), 0, static_cast<size_t>(unit.frozen.bytes()));
+    const auto number = static_cast<int>(units_.size());
+    Unit& unit = units_.emplace_back(take_unit(*memory_, layout, ranks, threshold));
+    for (const Buffer* buffer : {&unit.trained, &unit.frozen})
+      std::memset(buffer->slice.raw(), 0, static_cast<size_t>(buffer->slice.bytes()));
+    cut(unit.trained, trained_length(layout));
+    cut(unit.frozen, frozen_length(layout, ranks));
     if (!unit.stays_whole) continue;
-    table.bind_values(static_cast<int>(units_.size()) - 1, unit.trained,
-                      flat_range(unit.frozen, 0, unit.frozen_layout.numel()));
-    unit.trained = flat_range(unit.trained, slice_of_rank(trained, world.rank(), ranks));
+    const Tensor trained = unit.trained.always = unit.trained.slice;
+    table.bind_values(number, trained,
+                      flat_range(unit.frozen.slice, 0, unit.frozen.layout.numel()));
+    unit.trained.slice = flat_range(trained, slice_of_rank(trained.numel(), world.rank(), ranks));
   }
   UnitMover& self = *this;
-  residency_.emplace(moving_elements(table, ranks, limits.persistence_threshold), limits.residency,
-                     self);
+  residency_.emplace(moving_elements(table, ranks, threshold), limits.residency, self);
 }
 
 // While an error unwinds this rank, the others may never start what it waits for. MPI may still
@@ -90,7 +120,7 @@ PartitionedValues::Whole PartitionedValues::whole(int number) const {
   return {flat_range(all, 0, trained), flat_range(all, trained, frozen)};
 }
 
-void PartitionedValues::take_buffer(int number) {
+void PartitionedValues::acquire(int number) {
   const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
   units_[static_cast<size_t>(number)].buffer =
       pool_->acquire(trained_length(layout) + frozen_length(layout, world_.size()));
@@ -99,45 +129,54 @@ void PartitionedValues::take_buffer(int number) {
 // The unit's tensors point to its buffer from here on.
 void PartitionedValues::bind(int number) {
   const auto [trained, frozen] = whole(number);
-  const int64_t elements = units_[static_cast<size_t>(number)].frozen_layout.numel();
+  const int64_t elements = units_[static_cast<size_t>(number)].frozen.layout.numel();
   table_.bind_values(number, trained, flat_range(frozen, 0, elements));
 }
 
 void PartitionedValues::give_back(int number) {
   Unit& unit = units_[static_cast<size_t>(number)];
-  table_.bind_values(number, unit.trained_layout, unit.frozen_layout);
+  table_.bind_values(number, unit.trained.layout, unit.frozen.layout);
   pool_->release(unit.buffer);
   unit.buffer = -1;
 }
 
+// ---- units that become whole
+
 void PartitionedValues::fetch(int number) {
-  const Unit& unit = units_[static_cast<size_t>(number)];
-  take_buffer(number);
-  const auto [trained, frozen] = whole(number);
-  if (trained.numel() > 0) world_.all_gather(trained, unit.trained);
-  if (frozen.numel() > 0) world_.all_gather(frozen, unit.frozen);
-  bind(number);
+  start(number);
+  arrive(number);
 }
 
 void PartitionedValues::start(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
-  take_buffer(number);
+  acquire(number);
   const auto [trained, frozen] = whole(number);
-  if (trained.numel() > 0) unit.trained_on_its_way = world_.start_all_gather(trained, unit.trained);
-  if (frozen.numel() > 0) unit.frozen_on_its_way = world_.start_all_gather(frozen, unit.frozen);
+  gather(units_[static_cast<size_t>(number)].trained, trained);
+  gather(units_[static_cast<size_t>(number)].frozen, frozen);
+}
+
+void PartitionedValues::gather(Buffer& buffer, const Tensor& whole) {
+  for (Run& run : buffer.runs) {
+    const Tensor place = flat_range(whole, run.range);
+    if (run.copy.defined())
+      copy(place, run.copy);
+    else
+      run.on_its_way = world_.start_all_gather(place, flat_range(buffer.slice, run.own), run.parts);
+  }
 }
 
 void PartitionedValues::arrive(int number) {
   Unit& unit = units_[static_cast<size_t>(number)];
-  world_.wait(unit.trained_on_its_way);
-  world_.wait(unit.frozen_on_its_way);
+  for (Buffer* buffer : {&unit.trained, &unit.frozen})
+    for (Run& run : buffer->runs) world_.wait(run.on_its_way);
   bind(number);
 }
+
+// ---- values that change
 
 void PartitionedValues::open_to_fill(int number) {
   if (units_[static_cast<size_t>(number)].stays_whole) return;
   ASSERT(units_[static_cast<size_t>(number)].buffer < 0, "a unit in use is filled");
-  take_buffer(number);
+  acquire(number);
   // The padding is part of the slices, and of the norms.
   for (const Tensor& part : {whole(number).trained, whole(number).frozen})
     std::memset(part.raw(), 0, static_cast<size_t>(part.bytes()));
@@ -148,10 +187,30 @@ void PartitionedValues::keep_slices(int number) {
   const Unit& unit = units_[static_cast<size_t>(number)];
   if (unit.stays_whole) return;
   const auto [trained, frozen] = whole(number);
-  const int rank = world_.rank(), ranks = world_.size();
-  copy(unit.trained, flat_range(trained, slice_of_rank(trained.numel(), rank, ranks)));
-  copy(unit.frozen, flat_range(frozen, slice_of_rank(frozen.numel(), rank, ranks)));
+  keep(unit.trained, trained);
+  keep(unit.frozen, frozen);
   give_back(number);
+}
+
+void PartitionedValues::keep(const Buffer& buffer, const Tensor& whole) const {
+  copy(buffer.slice, flat_range(whole, slice_of_rank(whole.numel(), world_.rank(), world_.size())));
+  for (const Run& run : buffer.runs)
+    if (run.copy.defined()) copy(run.copy, flat_range(whole, run.range));
+}
+
+void PartitionedValues::publish() {
+  for (Unit& unit : units_) publish(unit.trained);
+}
+
+void PartitionedValues::publish(Buffer& buffer) {
+  if (buffer.always.defined() && buffer.always.numel() > 0)
+    world_.all_gather(buffer.always, buffer.slice);
+  for (Run& run : buffer.runs) {
+    if (!run.copy.defined()) continue;
+    run.on_its_way =
+        world_.start_all_gather(run.copy, flat_range(buffer.slice, run.own), run.parts);
+    world_.wait(run.on_its_way);
+  }
 }
 
 }  // namespace facet

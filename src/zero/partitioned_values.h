@@ -1,7 +1,8 @@
 // The parameters at stage 3: of each unit a rank keeps its slice of the trained and of the frozen
 // values. The whole unit is there only while somebody uses it, in a buffer that units share.
 //
-// Small units stay whole everywhere. Outside its use a unit's tensors have addresses that are not
+// Small parameters stay on every rank and are copied to their places in the whole unit; a unit of
+// small ones only is always whole. Outside its use a unit's tensors have addresses that are not
 // mapped, so that a forgotten gather is a crash and not a wrong number.
 #pragma once
 
@@ -14,11 +15,12 @@
 #include "nn/param_table.h"
 #include "zero/residency.h"
 #include "zero/unit_pool.h"
+#include "zero/value_runs.h"
 
 namespace facet {
 
 struct ValueLimits {
-  int64_t persistence_threshold = 0;  // units of fewer elements, trained and frozen, stay whole
+  int64_t persistence_threshold = 0;  // parameters of fewer elements stay on every rank
   ResidencyLimits residency;
 };
 
@@ -37,28 +39,50 @@ class PartitionedValues : private UnitMover {
   void open_to_fill(int unit);
   void keep_slices(int unit);
 
-  bool stays_whole(int unit) const { return units_[static_cast<size_t>(unit)].stays_whole; }
-  Tensor trained_slice(int unit) const { return units_[static_cast<size_t>(unit)].trained; }
+  Tensor trained_slice(int unit) const { return units_[static_cast<size_t>(unit)].trained.slice; }
+  // Collective: after the trained slices changed, what stays on every rank follows them.
+  void publish();
 
-  // Bytes of the slices and of the units that stay whole.
+  // Bytes of the slices and of what stays on every rank.
   static int64_t kept_bytes(const ParamTable& table, int ranks, int64_t persistence_threshold);
-  // Elements of each unit when it is whole, padding counted; 0: it stays whole.
+  // Elements of each unit when it is whole, padding counted; 0: it is always.
   static std::vector<int64_t> moving_elements(const ParamTable& table, int ranks,
                                               int64_t persistence_threshold);
 
  private:
+  // A run of a buffer and what every rank has of it.
+  struct Run {
+    Slice range;
+    Tensor copy;  // of a run that stays on every rank
+    Communicator::Parts parts;
+    Slice own;  // this rank's, counted in the slice
+    Communicator::Pending on_its_way;
+  };
+  struct Buffer {
+    Tensor slice;   // this rank's
+    Tensor always;  // whole, of a unit that always is
+    Tensor layout;  // unmapped addresses, for when it isn't whole
+    std::vector<Run> runs;
+  };
   struct Unit {
     bool stays_whole = false;
-    Tensor trained, frozen;                // this rank's slices
-    Tensor trained_layout, frozen_layout;  // unmapped addresses, for when it isn't whole
-    int buffer = -1;                       // of pool_ while it is whole or on its way
-    Communicator::Pending trained_on_its_way, frozen_on_its_way;
+    Buffer trained, frozen;
+    int buffer = -1;  // of pool_ while it is whole or on its way
   };
+  static Unit take_unit(Arena& memory, const ParamUnit& layout, int ranks,
+                        int64_t persistence_threshold);
+  static void take_buffer(Arena& memory, Buffer& buffer, const std::vector<ValueRun>& runs,
+                          int64_t slice);
+  void cut(Buffer& buffer, int64_t length) const;
+  void gather(Buffer& buffer, const Tensor& whole);
+  void keep(const Buffer& buffer, const Tensor& whole) const;
+  void publish(Buffer& buffer);
+
   struct Whole {
     Tensor trained, frozen;  // the latter with its padding
   };
   Whole whole(int unit) const;
-  void take_buffer(int unit);
+  void acquire(int unit);
   void bind(int unit);
 
   void fetch(int unit) override;

@@ -1,6 +1,9 @@
 // How a unit's flat buffers are cut into slices, and pieces of flat buffers.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+
 #include "device/tensor.h"
 #include "nn/param_table.h"
 #include "optim/partition.h"
@@ -14,6 +17,13 @@ inline Tensor flat_range(const Tensor& flat, int64_t begin, int64_t count) {
 
 inline Tensor flat_range(const Tensor& flat, const Slice& slice) {
   return flat_range(flat, slice.begin, slice.count);
+}
+
+// What of `a` lies in `b`.
+inline Slice overlap(const Slice& a, const Slice& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  const int64_t end = std::min(a.begin + a.count, b.begin + b.count);
+  return {begin, std::max<int64_t>(0, end - begin)};
 }
 
 // Elements of the unit's trained buffer, padding included.

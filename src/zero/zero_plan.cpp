@@ -1,5 +1,7 @@
 #include "zero/zero_plan.h"
 
+#include <algorithm>
+
 #include "zero/engine.h"
 #include "zero/unit_slices.h"
 
@@ -38,19 +40,19 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
 
 MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options)
     : table_(table),
-      ranks_(ranks),
       options_(options),
       elements_(moving_elements(table, ranks, options)),
       residency_(elements_, options.stage3.residency, *this),
       values_("gathered parameters", ParamTable::Memory::kMeasureOnly),
       gradients_("gradients of a unit", ParamTable::Memory::kMeasureOnly),
       value_buffers_(table.units().size(), -1),
-      gradient_buffers_(table.units().size(), -1) {}
+      gradient_buffers_(table.units().size(), -1),
+      gathers_(table.units().size()) {}
 
 void MeasuringHooks::fetch(int unit) {
   const int64_t elements = elements_[static_cast<size_t>(unit)];
   value_buffers_[static_cast<size_t>(unit)] = values_.acquire(elements);
-  elements_gathered_ += elements / ranks_ * (ranks_ - 1);
+  ++gathers_[static_cast<size_t>(unit)];
 }
 
 void MeasuringHooks::give_back(int unit) {
@@ -78,16 +80,29 @@ void MeasuringHooks::gradients_ready(int unit) {
   buffer = -1;
 }
 
+std::vector<int64_t> MeasuringHooks::gathers_per_micro_batch() const {
+  std::vector<int64_t> gathers = gathers_;
+  for (int64_t& count : gathers) count /= std::max<int64_t>(1, micro_batches_);
+  return gathers;
+}
+
 int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
-                         int64_t micro_batches, int64_t gathered) {
-  int64_t trained = 0, published = 0;
-  const std::vector<int64_t> moving = moving_elements(table, ranks, options);
-  for (size_t u = 0; u < moving.size(); ++u) {
-    trained += trained_length(table.units()[u]);
-    if (moving[u] == 0) published += trained_length(table.units()[u]);
-  }
+                         int64_t micro_batches, const std::vector<int64_t>& gathers) {
   const int64_t reductions = reduces_every_micro_batch(options) ? micro_batches : 1;
-  return (reductions * trained + published) / ranks * (ranks - 1) + micro_batches * gathered;
+  const int64_t threshold = options.stage3.persistence_threshold;
+  int64_t most = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    int64_t sent = 0;
+    for (size_t u = 0; u < gathers.size(); ++u) {
+      const ParamUnit& unit = table.units()[u];
+      const int64_t slices = trained_length(unit) / ranks * (ranks - 1);
+      sent += reductions * slices;
+      sent += options.zero_stage < 3 ? slices : sent_to_publish(unit, rank, ranks, threshold);
+      sent += micro_batches * gathers[u] * sent_to_gather(unit, rank, ranks, threshold);
+    }
+    most = std::max(most, sent);
+  }
+  return most;
 }
 
 }  // namespace facet

@@ -35,10 +35,8 @@ class MeasuringHooks : public UnitHooks, private UnitMover {
   // Of the buffers of units that are whole for a while, at the most: values, gradients.
   int64_t gathered_bytes() const { return values_.bytes(); }
   int64_t bucket_bytes() const { return gradients_.bytes(); }
-  // Sent by one rank to gather values for a forward and backward pass.
-  int64_t elements_gathered_per_micro_batch() const {
-    return micro_batches_ == 0 ? 0 : elements_gathered_ / micro_batches_;
-  }
+  // How often each unit is gathered in a forward and backward pass.
+  std::vector<int64_t> gathers_per_micro_batch() const;
 
  private:
   void fetch(int unit) override;
@@ -48,19 +46,19 @@ class MeasuringHooks : public UnitHooks, private UnitMover {
   void take_gradients(int unit);
 
   const ParamTable& table_;
-  int ranks_;
   const EngineOptions& options_;
   std::vector<int64_t> elements_;  // of each unit when it is whole; 0: it stays so
   Residency residency_;
   UnitPool values_, gradients_;
   std::vector<int> value_buffers_, gradient_buffers_;  // of each unit
-  int64_t elements_gathered_ = 0;                      // in all passes
+  std::vector<int64_t> gathers_;                       // of each unit, in all passes
   int64_t micro_batches_ = 0;
 };
 
-// Elements that one rank sends in a step of so many micro-batches; `gathered` by each of them
-// (MeasuringHooks). SPEC's formula with the padding counted.
+// Elements that a rank sends in a step of so many micro-batches, of the rank that sends most: where
+// small parameters are not gathered, the slices of the others differ in length. `gathers` by each
+// of them (MeasuringHooks). SPEC's formula with the padding counted.
 int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
-                         int64_t micro_batches, int64_t gathered);
+                         int64_t micro_batches, const std::vector<int64_t>& gathers);
 
 }  // namespace facet

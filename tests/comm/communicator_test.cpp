@@ -67,28 +67,34 @@ TEST(Communicator, ReduceScatterAddsInRankOrderAndAllGatherBringsItBack) {
   }
 }
 
+// Rank r brings 4097 + r elements, rank 1 none.
 TEST(Communicator, GathersUnderWayBringTheSame) {
   Communicator world(MPI_COMM_WORLD);
-  const int64_t length = 4097;
-  const auto count = static_cast<size_t>(length * world.size());
+  Communicator::Parts parts;
+  for (int r = 0; r < world.size(); ++r) {
+    parts.offsets.push_back(static_cast<int>(parts.elements()));
+    parts.counts.push_back(r == 1 ? 0 : 4097 + r);
+  }
+  const auto count = static_cast<size_t>(parts.elements());
   std::vector<float> expected(count);
   for (size_t i = 0; i < count; ++i) expected[i] = static_cast<float>(i);
-  std::vector<float> mine(expected.begin() + world.rank() * length,
-                          expected.begin() + (world.rank() + 1) * length);
+  const auto rank = static_cast<size_t>(world.rank());
+  std::vector<float> mine(expected.begin() + parts.offsets[rank],
+                          expected.begin() + parts.offsets[rank] + parts.counts[rank]);
   std::vector<float> first(count, std::nanf("")), second(count, std::nanf(""));
-  const Tensor slice(mine.data(), {length}, DType::kF32);
+  const Tensor part(mine.data(), {parts.counts[rank]}, DType::kF32);
   const auto tensor = [&](std::vector<float>& x) {
     return Tensor(x.data(), {static_cast<int64_t>(count)}, DType::kF32);
   };
   const int64_t sent = world.elements_sent();
-  Communicator::Pending a = world.start_all_gather(tensor(first), slice);
-  Communicator::Pending b = world.start_all_gather(tensor(second), slice);
+  Communicator::Pending a = world.start_all_gather(tensor(first), part, parts);
+  Communicator::Pending b = world.start_all_gather(tensor(second), part, parts);
   EXPECT_EQ(world.sum(int64_t{1}), world.size());  // others go on beside them
   world.wait(b);
   world.wait(a);
   EXPECT_EQ(first, expected);
   EXPECT_EQ(second, expected);
-  EXPECT_EQ(world.elements_sent() - sent, 2 * length * (world.size() - 1));
+  EXPECT_EQ(world.elements_sent() - sent, 2 * part.numel() * (world.size() - 1));
 }
 
 TEST(Communicator, CountsTheElementsItSends) {

@@ -35,11 +35,11 @@ plan_is_the_run() {
     run 0 2 "$facet" "${train[@]}" --zero_stage $stage --output_dir "$work/run-$stage"
     sed -n '/^memory of each rank/,/together/p' "$output" >"$work/run.txt"
     local sent
-    sent=$(sed -n 's/.*elements each rank sends in a full step at stage [0-9]*: //p' "$output")
+    sent=$(sed -n 's/.*elements a rank sends in a full step at stage [0-9]*, at most: //p' "$output")
     run 0 0 "$facet" plan "${train[@]:1}" --zero_stage $stage --ranks 2
     diff "$work/run.txt" <(sed -n '/^memory of each rank/,/together/p' "$output")
     [ "$(wc -l <"$work/run.txt")" = 8 ]
-    [ "$sent" = "$(sed -n 's/^each rank sends in a full step: \(.*\) elements/\1/p' "$output" | tr -d ,)" ]
+    [ "$sent" = "$(sed -n 's/^a rank sends in a full step at most: \(.*\) elements/\1/p' "$output" | tr -d ,)" ]
   done
   run 78 0 "$facet" plan "${train[@]:1}" --memory 0.001
   grep -q 'a rank needs .* and has 1.02 MiB' "$output"

@@ -6,8 +6,8 @@ cd "$(dirname "$0")/../.." || exit 1
 train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7 --max_steps 4 --gradient_clipping 0.5)
 bits=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm clip_factor skipped loss_llava loss_llava_dial loss_coco_caption)
 
-# Of "step 1: each rank sent A elements; planned: B": A and B.
-sent_and_planned() { sed -n -E 's/.*each rank sent ([0-9]+) elements; planned: ([0-9]+).*/\1 \2/p' "$output"; }
+# Of "step 1: a rank sent A elements at most; planned: B": A and B.
+sent_and_planned() { sed -n -E 's/.*a rank sent ([0-9]+) elements at most; planned: ([0-9]+).*/\1 \2/p' "$output"; }
 
 # stages RANKS option...: one run at each stage.
 stages() {

@@ -41,10 +41,12 @@ int MPI_Allgather(const void* send, int count, MPI_Datatype type, void* receive,
   return PMPI_Allgather(send, count, type, receive, receive_count, receive_type, comm);
 }
 
-int MPI_Iallgather(const void* send, int count, MPI_Datatype type, void* receive, int receive_count,
-                   MPI_Datatype receive_type, MPI_Comm comm, MPI_Request* request) {
-  if (receive_type == MPI_FLOAT) floats_sent += int64_t{receive_count} * (size_of(comm) - 1);
-  return PMPI_Iallgather(send, count, type, receive, receive_count, receive_type, comm, request);
+int MPI_Iallgatherv(const void* send, int count, MPI_Datatype type, void* receive,
+                    const int* receive_counts, const int* places, MPI_Datatype receive_type,
+                    MPI_Comm comm, MPI_Request* request) {
+  if (type == MPI_FLOAT) floats_sent += int64_t{count} * (size_of(comm) - 1);
+  return PMPI_Iallgatherv(send, count, type, receive, receive_counts, places, receive_type, comm,
+                          request);
 }
 
 int MPI_Allgatherv(const void* send, int count, MPI_Datatype type, void* receive,

@@ -6,7 +6,7 @@
 
 namespace facet {
 
-// fp32 elements sent so far by MPI_Alltoallv, MPI_Allgather, MPI_Iallgather and MPI_Allgatherv;
+// fp32 elements sent so far by MPI_Alltoallv, MPI_Allgather, MPI_Iallgatherv and MPI_Allgatherv;
 // what a rank keeps for itself is not sent.
 int64_t mpi_floats_sent();
 

@@ -24,8 +24,8 @@ TEST_P(Stages, EqualBitsWhenTheyReduceEveryMicroBatch) {
   for (const int64_t stage : {1, 2, 3})
     expect_same(run(config, all_trained, options_of(stage, true), 3), expected,
                 fmt::format("stage {}", stage));
-  // Small blocks stay whole; 2000 elements lie between the blocks' sizes.
-  EngineOptions options = options_of(3, true, 2000);
+  // Small parameters stay; 200 elements lie between those of a block.
+  EngineOptions options = options_of(3, true, 200);
   expect_same(run(config, all_trained, options, 3), expected, "threshold");
   options.stage3.residency = {12000, 1000000};
   expect_same(run(config, all_trained, options, 3), expected, "prefetch");
