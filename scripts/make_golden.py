@@ -14,7 +14,7 @@ import pathlib
 
 import torch
 
-from golden import model_cases, original, store, training_cases
+from golden import model_cases, original, precision_cases, store, training_cases
 
 
 def main():
@@ -49,6 +49,7 @@ def main():
             model_cases.correct_cases,
         ),
         "training": (training, lambda golden: training_cases.all_cases(golden, loaded)),
+        "precision": (precision_cases.MADE_FROM, precision_cases.curves),
     }
     for name, (made_from, add_cases) in files.items():
         if args.only and name not in args.only:

@@ -5,7 +5,7 @@ import types
 import torch
 import transformers
 
-from . import batches, hash_weights, original, plain_model, specs
+from . import batches, casts, hash_weights, original, plain_model, specs
 
 
 def set_weights(module, prefix):
@@ -193,11 +193,12 @@ def trained_in_correct(case, spec, name):
     return name.startswith(("projection.", "lang_embed.")) or "lora_" in name
 
 
-def plain_parameters(spec):
-    return {
-        name: torch.from_numpy(hash_weights.weight(name, shape)).double()
+def plain_parameters(spec, dtype=torch.float64, stored_as=None):
+    masters = {
+        name: torch.from_numpy(hash_weights.weight(name, shape)).to(dtype)
         for name, shape in plain_model.parameter_shapes(spec).items()
     }
+    return casts.Parameters(masters, stored_as)
 
 
 def correct_cases(golden):

@@ -1,6 +1,8 @@
 """The `correct` model as plainly as possible: fp64, dense masks, gradients by autograd.
 
-Parameters are one flat dictionary by name, the names of SPEC section 1.
+Parameters are one flat dictionary by name, the names of SPEC section 1 (casts.Parameters). Its
+`stored` stands wherever an operator of the program writes a result: nothing happens there in fp64,
+a rounding in the 16-bit curves.
 """
 
 import math
@@ -9,22 +11,22 @@ import torch
 import torch.nn.functional as F
 
 
-def linear(p, name, x):
-    y = x @ p[name + ".weight"].T
+def linear(p, name, x, residual=0.0):
+    y = residual + x @ p[name + ".weight"].T
     if name + ".bias" in p:
         y = y + p[name + ".bias"]
     if name + ".lora_right_weight" in p:
         right, left = p[name + ".lora_right_weight"], p[name + ".lora_left_weight"]
-        y = y + (x @ right) @ left / right.shape[1]
-    return y
+        y = p.stored(y) + p.stored(x @ right) @ left / right.shape[1]
+    return p.stored(y)
 
 
 def layer_norm(p, name, x, eps):
-    return F.layer_norm(x, x.shape[-1:], p[name + ".weight"], p[name + ".bias"], eps)
+    return p.stored(F.layer_norm(x, x.shape[-1:], p[name + ".weight"], p[name + ".bias"], eps))
 
 
-def rms_norm(weight, x, eps):
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+def rms_norm(p, name, x, eps):
+    return p.stored(x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * p[name + ".weight"])
 
 
 def heads(x, count):  # (..., T, H*E) -> (..., H, T, E)
@@ -52,21 +54,21 @@ def vision_block(p, name, vision, x):
     eps, count = vision["layer_norm_eps"], vision["num_attention_heads"]
     h = layer_norm(p, name + "layer_norm1", x, eps)
     q, k, v = (heads(linear(p, f"{name}self_attn.{part}_proj", h), count) for part in "qkv")
-    x = x + linear(p, name + "self_attn.out_proj", unheads(attend(q, k, v)))
+    x = linear(p, name + "self_attn.out_proj", p.stored(unheads(attend(q, k, v))), x)
     h = linear(p, name + "mlp.fc1", layer_norm(p, name + "layer_norm2", x, eps))
     h = h * torch.sigmoid(1.702 * h) if vision["hidden_act"] == "quick_gelu" else F.gelu(h)
-    return x + linear(p, name + "mlp.fc2", h)
+    return linear(p, name + "mlp.fc2", p.stored(h), x)
 
 
 def vision_features(p, spec, pixels):
     vision, root = spec["vision"], "vis_encoder.vision_model."
     patch = p[root + "embeddings.patch_embedding.weight"]
-    rows = F.conv2d(pixels, patch, stride=vision["patch_size"]).flatten(2).mT
+    rows = p.stored(F.conv2d(p.stored(pixels), patch, stride=vision["patch_size"]).flatten(2).mT)
     positions = p[root + "embeddings.position_embedding.weight"]
     grid = pixels.shape[-1] // vision["patch_size"]
-    rows = rows + resize(positions[1:], grid)
+    rows = rows + p.stored(resize(positions[1:], grid))
     first = (p[root + "embeddings.class_embedding"] + positions[0]).expand(len(pixels), 1, -1)
-    x = torch.cat([first, rows], 1)
+    x = p.stored(torch.cat([first, rows], 1))
     x = layer_norm(p, root + "pre_layrnorm", x, vision["layer_norm_eps"])
     for n in range(vision["num_hidden_layers"] + 1 + spec.get("vision_feature_layer", -1)):
         x = vision_block(p, f"{root}encoder.layers.{n}.", vision, x)
@@ -77,14 +79,16 @@ def vision_features(p, spec, pixels):
 def project(p, spec, x):
     if spec["projection"] == "perceiver":
         position = p["projection.pos_embed"]
-        q = layer_norm(p, "projection.ln_q", p["projection.query"], 1e-12) + position
+        q = layer_norm(p, "projection.ln_q", p.stored(p["projection.query"]), 1e-12)
+        q = p.stored(q + position)
         v = layer_norm(p, "projection.ln_kv", linear(p, "projection.kv_proj", x), 1e-12)
-        k = v + resize(position, math.isqrt(x.shape[1]))
+        k = p.stored(v + p.stored(resize(position, math.isqrt(x.shape[1]))))
         weights = p["projection.attn.in_proj_weight"].chunk(3)
         biases = p["projection.attn.in_proj_bias"].chunk(3)
-        count = len(position[0]) // 128
-        q, k, v = (heads(t @ w.T + b, count) for t, w, b in zip((q, k, v), weights, biases))
-        x = linear(p, "projection.attn.out_proj", unheads(attend(q, k, v)))
+        q, k, v = (p.stored(t @ w.T + b) for t, w, b in zip((q, k, v), weights, biases))
+        q = p.stored(q.expand(len(x), -1, -1))
+        q, k, v = (heads(t, len(position[0]) // 128) for t in (q, k, v))
+        x = linear(p, "projection.attn.out_proj", p.stored(unheads(attend(q, k, v))))
         x = layer_norm(p, "projection.projection.0", x, 1e-12)
         return linear(p, "projection.projection.1", x)
     head = "projection."
@@ -116,8 +120,9 @@ def rope_frequencies(lm, length):
 
 def rotate(x, frequencies):
     angle = torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * frequencies
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x.chunk(2, -1)
-    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 def masked_softmax(scores, visible):
@@ -125,7 +130,7 @@ def masked_softmax(scores, visible):
     scores = scores.masked_fill(~visible, -math.inf)
     top = scores.amax(-1, keepdim=True).clamp(min=-1e30)
     weights = torch.exp(scores - top.detach())
-    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-37)
 
 
 def decoder_attention(q, k, v, is_image, mmca):
@@ -147,19 +152,21 @@ def decoder(p, spec, x, is_image):
     groups = lm["num_attention_heads"] // lm["num_key_value_heads"]
     for n in range(lm["num_hidden_layers"]):
         name = f"{root}layers.{n}."
-        h = rms_norm(p[name + "input_layernorm.weight"], x, eps)
+        h = rms_norm(p, name + "input_layernorm", x, eps)
         q = heads(linear(p, name + "self_attn.q_proj", h), lm["num_attention_heads"])
         k = heads(linear(p, name + "self_attn.k_proj", h), lm["num_key_value_heads"])
         v = heads(linear(p, name + "self_attn.v_proj", h), lm["num_key_value_heads"])
-        k, v = (t.repeat_interleave(groups, 0) for t in (rotate(k, frequencies), v))
-        out = decoder_attention(rotate(q, frequencies), k, v, is_image, spec["mmca"])
-        x = x + linear(p, name + "self_attn.o_proj", unheads(out))
-        h = rms_norm(p[name + "post_attention_layernorm.weight"], x, eps)
+        q, k = (p.stored(rotate(t, frequencies)) for t in (q, k))
+        k, v = (t.repeat_interleave(groups, 0) for t in (k, v))
+        out = p.stored(unheads(decoder_attention(q, k, v, is_image, spec["mmca"])))
+        x = linear(p, name + "self_attn.o_proj", out, x)
+        h = rms_norm(p, name + "post_attention_layernorm", x, eps)
         gate, up = linear(p, name + "mlp.gate_proj", h), linear(p, name + "mlp.up_proj", h)
-        x = x + linear(p, name + "mlp.down_proj", F.silu(gate) * up)
-    x = rms_norm(p[root + "norm.weight"], x, eps)
+        x = linear(p, name + "mlp.down_proj", p.stored(F.silu(gate) * up), x)
+    x = rms_norm(p, root + "norm", x, eps)
     tied = lm.get("tie_word_embeddings", False)
-    return x @ p[root + "embed_tokens.weight" if tied else "lang_decoder.lm_head.weight"].T
+    head = p[root + "embed_tokens.weight" if tied else "lang_decoder.lm_head.weight"]
+    return p.stored(x @ head.T)
 
 
 def splice(p, spec, token_ids, labels, images):
@@ -182,12 +189,17 @@ def loss_sum(p, spec, batch, pixels):
         own = [] if tokens is None else tokens[first : first + images]
         first += images
         x, marks, wanted = splice(p, spec, ids, labels, own)
-        logits = decoder(p, spec, x, marks)
+        logits = decoder(p, spec, p.stored(x), marks)
         all_logits.append(logits)
         kept = wanted[1:] != -100
         total = total + F.cross_entropy(logits[:-1][kept], wanted[1:][kept], reduction="sum")
         count += int(kept.sum())
     return total, count, all_logits
+
+
+def num_labelled(batch):
+    """A sample's first token has no predecessor and never counts."""
+    return sum(label != -100 for labels in batch["labels"] for label in labels[1:])
 
 
 def parameter_shapes(spec):

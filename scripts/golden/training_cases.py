@@ -87,80 +87,111 @@ CURVE_SAMPLES = (
 )
 
 
-def curve(golden, case, spec, groups, forward):
-    """forward(micro-batches of a window) -> (loss that is logged, after its backward)."""
-    golden.cases[case] = dict(spec, **CURVE)
+def curve_data(golden, case, spec, samples_of_batches):
+    """The micro-batches that all curves of the case walk through again and again."""
     data = []
-    for n, samples in enumerate(CURVE_SAMPLES):
+    for n, samples in enumerate(samples_of_batches):
         name = f"{case}_batch_{n}"
         batch = batches.make(name, spec, samples)
         batches.add(golden, name, batch)
         data.append((batch, batches.pixels(name, spec, batch)))
-    rate, small_rate = CURVE["learning_rate"], CURVE["learning_rate_pretraining_components"]
+    return data
+
+
+def walk(curve, data, groups, forward, scaler=None, after_step=lambda: None):
+    """Losses and gradient norms of the curve's steps. forward(window, scale) -> the loss, after the
+    backward of loss * scale; a scaler says what scale is and which steps are skipped."""
+    rate, small_rate = curve["learning_rate"], curve["learning_rate_pretraining_components"]
     groups = [dict(g, lr=small_rate if i >= 2 else rate) for i, g in enumerate(groups)]
     groups = [g for g in groups if g["params"]]
     optimizer = transformers.AdamW(groups, lr=rate, betas=BETAS, eps=EPS)
     schedule = transformers.get_scheduler(
-        CURVE["schedule"], optimizer, CURVE["warmup"], CURVE["steps"]
+        curve["schedule"], optimizer, curve["warmup"], curve["steps"]
     )
     params = [p for g in groups for p in g["params"]]
     losses, norms = [], []
-    for step in range(CURVE["steps"]):
-        k = CURVE["accumulation"]
+    for step in range(curve["steps"]):
+        k = curve["accumulation"]
         window = [data[(step * k + i) % len(data)] for i in range(k)]
-        losses.append(forward(window))
-        norm = torch.sqrt(sum(p.grad.double().pow(2).sum() for p in params))
-        clip = max(1.0, float((norm + 1e-6) / CURVE["max_norm"]))
-        for p in params:
-            p.grad /= clip
+        scale = scaler.scale if scaler else 1.0
+        losses.append(forward(window, scale))
+        norm = torch.sqrt(sum(p.grad.double().pow(2).sum() for p in params)) / scale
         norms.append(float(norm))
-        optimizer.step()
-        schedule.step()
+        if scaler is None or scaler.accepts(float(norm)):
+            clip = max(1.0, float((norm + 1e-6) / curve["max_norm"]))
+            for p in params:
+                p.grad /= clip * scale
+            optimizer.step()
+            schedule.step()
+            after_step()
         optimizer.zero_grad()
-    print(f"{case}: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
-    golden.add(case, "losses", torch.tensor(losses, dtype=torch.float64))
-    golden.add(case, "norms", torch.tensor(norms, dtype=torch.float64))
+    return losses, norms
+
+
+def add_curve(golden, case, losses, norms, suffix=""):
+    print(f"{case}{suffix}: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+    golden.add(case, "losses" + suffix, torch.tensor(losses, dtype=torch.float64))
+    golden.add(case, "norms" + suffix, torch.tensor(norms, dtype=torch.float64))
 
 
 def compat_curve(golden, loaded):
     """The original's model and groups in fp32; the mean of micro-batch means."""
-    spec = specs.model("perceiver", True, lang_lora=4, compat=True)
+    case, spec = "curve_compat", specs.model("perceiver", True, lang_lora=4, compat=True)
+    golden.cases[case] = dict(spec, **CURVE)
     model = original.build_model(loaded, spec)
     model_cases.set_weights(model, "")
     groups = loaded.utils.get_optimizer_grouped_parameters(
         model, CURVE["weight_decay"], small_lr=CURVE["learning_rate_pretraining_components"]
     )
 
-    def forward(window):
+    def forward(window, scale):
         total = 0.0
         for batch, pixels in window:
             loss = original.run(model, batch, pixels) / len(window)
-            loss.backward()
+            (loss * scale).backward()
             total += float(loss)
         return total
 
-    curve(golden, "curve_compat", spec, groups, forward)
+    data = curve_data(golden, case, spec, CURVE_SAMPLES)
+    add_curve(golden, case, *walk(CURVE, data, groups, forward))
 
 
-def correct_curve(golden):
-    """The plain fp64 model; the mean over the labelled tokens of the window."""
-    spec = specs.model("perceiver", True, lang_lora=4)
-    params = model_cases.plain_parameters(spec)
-    groups = [{"params": [], "weight_decay": w} for w in (CURVE["weight_decay"], 0.0) * 2]
+def correct_groups(curve, params):
+    """The four groups of `correct`, where normalisation weights do not decay."""
+    groups = [{"params": [], "weight_decay": w} for w in (curve["weight_decay"], 0.0) * 2]
     for name, p in params.items():
-        p.requires_grad_(model_cases.trained_in_correct("curve", spec, name))
+        p.requires_grad_(model_cases.trained_in_correct("curve", None, name))
         if not p.requires_grad:
             continue
         is_norm = p.dim() == 1 and name.endswith(".weight")
         groups[("bias" in name or is_norm) + 2 * ("embed" in name)]["params"].append(p)
+    return groups
 
-    def forward(window):
-        results = [plain_model.loss_sum(params, spec, b, x.double()) for b, x in window]
-        total = sum(r[0] for r in results) / sum(r[1] for r in results)
-        total.backward()
-        return float(total)
 
-    curve(golden, "curve_correct", spec, groups, forward)
+def correct_forward(params, spec):
+    """The mean over the labelled tokens of the window."""
+    dtype = next(iter(params.values())).dtype
+
+    def forward(window, scale):
+        labelled = sum(plain_model.num_labelled(batch) for batch, _ in window)
+        total = 0.0
+        for batch, pixels in window:
+            loss = plain_model.loss_sum(params, spec, batch, pixels.to(dtype))[0] / labelled
+            (loss * scale).backward()
+            total += float(loss)
+        return total
+
+    return forward
+
+
+def correct_curve(golden):
+    """The plain fp64 model."""
+    case, spec = "curve_correct", specs.model("perceiver", True, lang_lora=4)
+    golden.cases[case] = dict(spec, **CURVE)
+    params = model_cases.plain_parameters(spec)
+    groups, forward = correct_groups(CURVE, params), correct_forward(params, spec)
+    data = curve_data(golden, case, spec, CURVE_SAMPLES)
+    add_curve(golden, case, *walk(CURVE, data, groups, forward))
 
 
 def all_cases(golden, loaded):
