@@ -18,6 +18,13 @@ void check_mpi(int code, const char* call) {
   fail(ExitCode::kInternal, "{} failed: {}", call, std::string(text, static_cast<size_t>(length)));
 }
 
+// What moves the elements of such a tensor without looking into them.
+MPI_Datatype words_of(const Tensor& x) {
+  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "elements of {} are not gathered",
+         name_of(x.dtype()));
+  return x.dtype() == DType::kF32 ? MPI_FLOAT : MPI_UINT16_T;
+}
+
 // A tensor is exchanged in blocks of this many elements a rank: far below MPI's limit of 2^31, and
 // small enough for the slices of all ranks to stay in the cache while they are added.
 constexpr int64_t kSliceElements = int64_t{1} << 16;
@@ -72,6 +79,8 @@ void Communicator::all_reduce_sum(Tensor x) {
 
 void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
   ASSERT(whole.dense() && slice.dense(), "a collective needs dense tensors");
+  ASSERT(whole.dtype() == slice.dtype(), "a slice of {} and a whole of {}", name_of(slice.dtype()),
+         name_of(whole.dtype()));
   ASSERT(whole.numel() == size_ * slice.numel(), "slices of {} elements and {} ranks make no {}",
          slice.numel(), size_, whole.numel());
   ASSERT(whole.numel() <= std::numeric_limits<int>::max(), "{} elements are beyond MPI's counts",
@@ -114,9 +123,10 @@ void Communicator::all_gather(Tensor whole, Tensor slice) {
   check_slice(whole, slice);
   const auto count = static_cast<int>(slice.numel());
   const InCollective here(Collective::kAllGather);
-  const bool in_place = slice.raw() == whole.f32() + rank_ * slice.numel();
-  check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : slice.raw(), count, MPI_FLOAT, whole.raw(),
-                          count, MPI_FLOAT, comm_),
+  const MPI_Datatype words = words_of(whole);
+  const bool in_place = slice.raw() == whole.data<char>() + rank_ * slice.bytes();
+  check_mpi(MPI_Allgather(in_place ? MPI_IN_PLACE : slice.raw(), count, words, whole.raw(), count,
+                          words, comm_),
             "MPI_Allgather");
   elements_sent_ += slice.numel() * (size_ - 1);
 }
@@ -131,11 +141,14 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
   ASSERT(whole.numel() == parts.elements() && whole.numel() <= std::numeric_limits<int>::max(),
          "parts of {} elements make no {}", parts.elements(), whole.numel());
   const int count = parts.counts[static_cast<size_t>(rank_)];
-  ASSERT(part.numel() == count, "a part has {} elements, not {}", count, part.numel());
+  ASSERT(part.numel() == count && part.dtype() == whole.dtype(),
+         "a part has {} elements of {}, not {} of {}", part.numel(), name_of(part.dtype()), count,
+         name_of(whole.dtype()));
+  const MPI_Datatype words = words_of(whole);
   Pending pending;
   pending.collective_ = begin_collective(Collective::kAllGather);
-  check_mpi(MPI_Iallgatherv(part.raw(), count, MPI_FLOAT, whole.raw(), parts.counts.data(),
-                            parts.offsets.data(), MPI_FLOAT, comm_, &pending.request_),
+  check_mpi(MPI_Iallgatherv(part.raw(), count, words, whole.raw(), parts.counts.data(),
+                            parts.offsets.data(), words, comm_, &pending.request_),
             "MPI_Iallgatherv");
   elements_sent_ += int64_t{count} * (size_ - 1);
   return pending;

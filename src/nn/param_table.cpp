@@ -21,10 +21,10 @@ int64_t elements(const ParamUnit& unit, bool trained) {
 
 // A piece of a flat buffer in the parameter's own shape, folded to (first dimension, rest).
 Tensor piece_of(const Tensor& flat, const Param& param) {
-  float* data = flat.f32() + param.offset;
-  if (param.shape.size() < 2) return Tensor(data, {param.numel()}, DType::kF32);
+  const Tensor piece = flat.range(param.offset, param.numel());
+  if (param.shape.size() < 2) return piece;
   const int64_t rows = param.shape[0];
-  return Tensor(data, {rows, rows == 0 ? 0 : param.numel() / rows}, DType::kF32);
+  return piece.view({rows, rows == 0 ? 0 : param.numel() / rows});
 }
 
 void zero(const Tensor& x) {
@@ -100,14 +100,15 @@ int64_t ParamTable::set_trained(std::string_view name_prefix, bool trained) {
   return matched;
 }
 
-void ParamTable::allocate(int64_t pad_elements, Memory memory) {
+void ParamTable::allocate(int64_t pad_elements, Memory memory, DType dtype) {
   ASSERT(values_ == nullptr, "the parameters are laid out already");
   ASSERT(pad_elements >= 1, "padding to multiples of {}", pad_elements);
+  dtype_ = dtype;
   values_ = std::make_unique<Arena>("parameters");
   const auto lay_out = [&] {
     for (ParamUnit& unit : units_) {
-      unit.trained_values = values_->tensor({round_up(elements(unit, true), pad_elements)});
-      unit.frozen_values = values_->tensor({elements(unit, false)});
+      unit.trained_values = values_->tensor({round_up(elements(unit, true), pad_elements)}, dtype);
+      unit.frozen_values = values_->tensor({elements(unit, false)}, dtype);
     }
   };
   lay_out();
@@ -128,7 +129,7 @@ void ParamTable::allocate(int64_t pad_elements, Memory memory) {
     bind_values(static_cast<int>(u), unit.trained_values, unit.frozen_values);
     if (memory == Memory::kReal) {
       const int64_t padding = unit.trained_values.numel() - trained;
-      zero(Tensor(unit.trained_values.f32() + trained, {padding}, DType::kF32));
+      zero(unit.trained_values.range(trained, padding));
     }
   }
 }

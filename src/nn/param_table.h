@@ -1,6 +1,7 @@
 // ParamTable: the parameters of the model by name, cut into units (a block of the model each), laid
-// out in one flat trained and one flat frozen fp32 buffer per unit. Partition, optimizer,
-// checkpoint and export see the flat buffers and the names; layers see Tensors.
+// out in one flat trained and one flat frozen buffer per unit. Partition, optimizer, checkpoint and
+// export see the flat buffers and the names; layers see Tensors. Values are of the type that the
+// layers compute in, gradients always fp32.
 //
 // Life: the model declares its parameters, --freeze/--unfreeze set who is trained, allocate() lays
 // them out, then values are loaded or drawn. Parameters of a unit with the same trained flag lie
@@ -47,7 +48,7 @@ struct Param {
   bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
   int64_t offset = 0;     // elements from the begin of its unit's trained or frozen buffer
   Tensor value;           // (shape folded to at most 2-D: first dimension, rest)
-  Tensor grad;            // the same shape; undefined unless trained
+  Tensor grad;            // the same shape, fp32; undefined unless trained
 
   int64_t numel() const {
     int64_t n = 1;
@@ -60,13 +61,14 @@ struct Param {
 struct ParamUnit {
   std::string name;            // "vis_encoder.layers.3", "lang_embed", ...
   std::vector<Param*> params;  // in order of declaration
-  Tensor trained_values;       // (elements, padded), fp32 masters
-  Tensor trained_grads;        // the same length
+  Tensor trained_values;       // (elements, padded)
+  Tensor trained_grads;        // the same length, fp32
   Tensor frozen_values;        // (elements)
 };
 
 // Whoever reads or fills all values of a table calls this before it touches those of another unit:
-// the values of a partitioned table are there one unit at a time. kNoUnit: it is done.
+// the values of a partitioned table, or of one of 16 bits, are there in fp32 one unit at a time.
+// kNoUnit: it is done.
 using OpenUnit = std::function<void(int unit)>;
 constexpr int kNoUnit = -1;
 inline void nothing_to_open(int) {}  // for a table whose values are all there
@@ -90,13 +92,14 @@ class ParamTable {
   // Lays out the buffers. Each unit's trained buffer is padded with zeros to a multiple of
   // pad_elements. `measure_only`: addresses that must not be touched (for plan and --dry_run).
   enum class Memory { kReal, kMeasureOnly };
-  void allocate(int64_t pad_elements, Memory memory = Memory::kReal);
+  void allocate(int64_t pad_elements, Memory memory = Memory::kReal, DType dtype = DType::kF32);
   // With gradients (training) or without (evaluate, generate). After allocate(); where the values
   // are only measured, so are they.
   void allocate_gradients(Memory memory = Memory::kReal);
 
-  // Moves the unit's tensors, and those of its parameters, to buffers of the same lengths. For
-  // whoever keeps the memory of a table that was laid out with kMeasureOnly.
+  // Moves the unit's tensors, and those of its parameters, to buffers of the same lengths, of any
+  // type. For whoever keeps the memory of a table that was laid out with kMeasureOnly, or shows its
+  // values in another type.
   void bind_values(int unit, const Tensor& trained, const Tensor& frozen);
   void bind_gradients(int unit, const Tensor& trained);
 
@@ -108,10 +111,11 @@ class ParamTable {
 
   int64_t trained_elements() const;  // padding not counted
   int64_t frozen_elements() const;
-  int64_t bytes() const;  // values and gradients, padding counted
+  int64_t bytes() const;                  // values and gradients, padding counted
+  DType dtype() const { return dtype_; }  // of the values as the layers see them
 
-  // Draws one parameter by its rule; the same (seed, name) gives the same values on every machine
-  // and rank.
+  // Draws one parameter by its rule, in fp32; the same (seed, name) gives the same values on every
+  // machine and rank.
   static void draw(Param& param, uint64_t seed);
   // All gradients to zero.
   void zero_gradients();
@@ -120,6 +124,7 @@ class ParamTable {
   std::deque<Param> params_;
   std::unordered_map<std::string_view, Param*> by_name_;  // keys are the parameters' own names
   std::vector<ParamUnit> units_;
+  DType dtype_ = DType::kF32;
   std::unique_ptr<Arena> values_;
   std::unique_ptr<Arena> grads_;
 };

@@ -43,8 +43,8 @@ PartitionedValues::Unit PartitionedValues::take_unit(Arena& memory, const ParamU
   unit.frozen.layout = layout.frozen_values;
   const int64_t trained = trained_length(layout), frozen = frozen_length(layout, ranks);
   if (unit.stays_whole) {
-    unit.trained.slice = memory.tensor({trained});
-    unit.frozen.slice = memory.tensor({frozen});
+    unit.trained.slice = memory.tensor({trained}, layout.trained_values.dtype());
+    unit.frozen.slice = memory.tensor({frozen}, layout.frozen_values.dtype());
   } else {
     take_buffer(memory, unit.trained, trained_runs(layout, persistence_threshold), trained / ranks);
     take_buffer(memory, unit.frozen, frozen_runs(layout, ranks, persistence_threshold),
@@ -55,11 +55,12 @@ PartitionedValues::Unit PartitionedValues::take_unit(Arena& memory, const ParamU
 
 void PartitionedValues::take_buffer(Arena& memory, Buffer& buffer,
                                     const std::vector<ValueRun>& runs, int64_t slice) {
-  buffer.slice = memory.tensor({slice});
+  const DType dtype = buffer.layout.dtype();
+  buffer.slice = memory.tensor({slice}, dtype);
   for (const ValueRun& run : runs) {
     Run& taken = buffer.runs.emplace_back();
     taken.range = run.range;
-    if (run.stays) taken.copy = memory.tensor({run.range.count});
+    if (run.stays) taken.copy = memory.tensor({run.range.count}, dtype);
   }
 }
 
@@ -81,7 +82,8 @@ PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
                                      const ValueLimits& limits)
     : table_(table),
       world_(world),
-      pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal)) {
+      pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal,
+                                       table.dtype())) {
   const int ranks = world.size();
   const int64_t threshold = limits.persistence_threshold;
   memory_ = std::make_unique<Arena>("parameters", kept_bytes(table, ranks, threshold));

@@ -6,8 +6,8 @@
 
 namespace facet {
 
-UnitPool::UnitPool(std::string name, ParamTable::Memory memory)
-    : name_(std::move(name)), memory_(memory) {}
+UnitPool::UnitPool(std::string name, ParamTable::Memory memory, DType dtype)
+    : name_(std::move(name)), memory_(memory), dtype_(dtype) {}
 
 // The smallest free buffer that is large enough, else the largest free one, else -1.
 int UnitPool::smallest_fitting(int64_t elements) const {
@@ -26,9 +26,8 @@ int UnitPool::smallest_fitting(int64_t elements) const {
 void UnitPool::grow(Buffer& buffer, int64_t elements) const {
   buffer.memory.reset();
   buffer.memory = std::make_unique<Arena>(name_);
-  if (memory_ == ParamTable::Memory::kReal)
-    buffer.memory->allocate(elements * static_cast<int64_t>(sizeof(float)));
-  buffer.whole = buffer.memory->tensor({elements});
+  if (memory_ == ParamTable::Memory::kReal) buffer.memory->allocate(elements * size_of(dtype_));
+  buffer.whole = buffer.memory->tensor({elements}, dtype_);
 }
 
 int UnitPool::acquire(int64_t elements) {
@@ -47,7 +46,7 @@ Tensor UnitPool::buffer(int number, int64_t elements) const {
   const Buffer& buffer = buffers_[static_cast<size_t>(number)];
   ASSERT(buffer.used && elements <= buffer.whole.numel(), "{}: {} elements of buffer {}", name_,
          elements, number);
-  return Tensor(buffer.whole.raw(), {elements}, DType::kF32, buffer.whole.space());
+  return buffer.whole.range(0, elements);
 }
 
 void UnitPool::release(int number) {
@@ -55,7 +54,7 @@ void UnitPool::release(int number) {
   ASSERT(buffer.used, "{}: buffer {} is given back twice", name_, number);
   buffer.used = false;
   buffer.memory->release(0);
-  buffer.whole = buffer.memory->tensor({buffer.whole.numel()});
+  buffer.whole = buffer.memory->tensor({buffer.whole.numel()}, dtype_);
 }
 
 int64_t UnitPool::bytes() const {

@@ -16,9 +16,9 @@ namespace facet {
 class UnitPool {
  public:
   // kMeasureOnly: hands out addresses that must not be touched, to find out bytes().
-  UnitPool(std::string name, ParamTable::Memory memory);
+  UnitPool(std::string name, ParamTable::Memory memory, DType dtype = DType::kF32);
 
-  // The number of a buffer of at least so many fp32 elements, content undefined.
+  // The number of a buffer of at least so many elements, content undefined.
   int acquire(int64_t elements);
   Tensor buffer(int number, int64_t elements) const;  // its first `elements`
   // In the checked build what is given back is filled with NaN.
@@ -37,6 +37,7 @@ class UnitPool {
 
   std::string name_;
   ParamTable::Memory memory_;
+  DType dtype_;
   std::vector<Buffer> buffers_;
 };
 

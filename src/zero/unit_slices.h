@@ -12,7 +12,7 @@ namespace facet {
 
 // A piece of a flat buffer as a vector.
 inline Tensor flat_range(const Tensor& flat, int64_t begin, int64_t count) {
-  return Tensor(flat.f32() + begin, {count}, DType::kF32, flat.space());
+  return flat.range(begin, count);
 }
 
 inline Tensor flat_range(const Tensor& flat, const Slice& slice) {

@@ -97,6 +97,44 @@ TEST(Communicator, GathersUnderWayBringTheSame) {
   EXPECT_EQ(world.elements_sent() - sent, 2 * part.numel() * (world.size() - 1));
 }
 
+// Every pattern of 16 bits, NaNs too, arrives as it was.
+TEST(Communicator, Gathers16BitWordsAsTheyAre) {
+  Communicator world(MPI_COMM_WORLD);
+  const int64_t length = 1009;
+  const auto count = static_cast<size_t>(length * world.size());
+  std::vector<uint16_t> expected(count);
+  for (size_t i = 0; i < count; ++i) expected[i] = static_cast<uint16_t>(i * 40503u + 1);
+  const auto begin = static_cast<size_t>(world.rank() * length);
+  Communicator::Parts parts;
+  for (int r = 0; r < world.size(); ++r) {
+    parts.counts.push_back(static_cast<int>(length));
+    parts.offsets.push_back(static_cast<int>(length) * r);
+  }
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    std::vector<uint16_t> in_place(count, 0), apart(count, 0), later(count, 0);
+    std::vector<uint16_t> mine(expected.begin() + static_cast<int64_t>(begin),
+                               expected.begin() + static_cast<int64_t>(begin) + length);
+    std::copy(mine.begin(), mine.end(), in_place.begin() + static_cast<int64_t>(begin));
+    const auto tensor = [&](std::vector<uint16_t>& x, size_t first = 0, int64_t elements = 0) {
+      return Tensor(x.data() + first, {elements == 0 ? static_cast<int64_t>(count) : elements},
+                    type);
+    };
+    const int64_t sent = world.elements_sent();
+    world.all_gather(tensor(in_place), tensor(in_place, begin, length));
+    world.all_gather(tensor(apart), tensor(mine, 0, length));
+    Communicator::Pending pending =
+        world.start_all_gather(tensor(later), tensor(mine, 0, length), parts);
+    world.wait(pending);
+    EXPECT_EQ(in_place, expected);
+    EXPECT_EQ(apart, expected);
+    EXPECT_EQ(later, expected);
+    EXPECT_EQ(world.elements_sent() - sent, 3 * length * (world.size() - 1));
+    std::vector<uint16_t> spread(world.rank() == 0 ? mine : std::vector<uint16_t>(mine.size()));
+    world.broadcast(tensor(spread, 0, length), 0);
+    EXPECT_EQ(spread, std::vector<uint16_t>(expected.begin(), expected.begin() + length));
+  }
+}
+
 TEST(Communicator, CountsTheElementsItSends) {
   Communicator world(MPI_COMM_WORLD);
   const int64_t count = 3 * 2 * 1000;

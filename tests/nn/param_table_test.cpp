@@ -47,6 +47,35 @@ TEST(ParamTable, LaysEqualFlagsBehindEachOtherAndPadsTrained) {
   EXPECT_EQ(table.frozen_elements(), 24);
 }
 
+TEST(ParamTable, ValuesOf16BitsWithGradientsOfFp32) {
+  ParamTable table, wide;
+  for (ParamTable* t : {&table, &wide}) {
+    declare(*t);
+    t->set_trained("block.", true);
+    t->set_trained("block.norm", false);
+  }
+  table.allocate(16, ParamTable::Memory::kReal, DType::kBF16);
+  wide.allocate(16);
+  const int64_t of_values = table.bytes(), of_wide = wide.bytes();
+  EXPECT_LT(of_values, of_wide);
+  EXPECT_GE(2 * of_values, of_wide);  // pieces are rounded up to 64 bytes
+  table.allocate_gradients();
+  EXPECT_EQ(table.dtype(), DType::kBF16);
+  const Param *q = table.find("block.q.weight"), *k = table.find("block.k.weight"),
+              *norm = table.find("block.norm.weight");
+  EXPECT_EQ(q->value.dtype(), DType::kBF16);
+  EXPECT_EQ(norm->value.dtype(), DType::kBF16);
+  EXPECT_EQ(q->value.bits16() + 12, k->value.bits16());
+  EXPECT_EQ(q->grad.f32() + 12, k->grad.f32());
+  for (int64_t i = 42; i < 48; ++i) EXPECT_EQ(table.units()[1].trained_values.bits16()[i], 0);
+  // Shown in fp32, the parameters point there.
+  std::vector<float> trained(48), frozen(3);
+  table.bind_values(1, Tensor(trained.data(), {48}, DType::kF32),
+                    Tensor(frozen.data(), {3}, DType::kF32));
+  EXPECT_EQ(k->value.f32(), trained.data() + 12);
+  EXPECT_EQ(norm->value.f32(), frozen.data());
+}
+
 TEST(ParamTable, AConstantStaysFrozen) {
   ParamTable table;
   table.begin_unit("unit");

@@ -6,8 +6,8 @@
 
 namespace facet {
 
-// fp32 elements sent so far by MPI_Alltoallv, MPI_Allgather, MPI_Iallgatherv and MPI_Allgatherv;
-// what a rank keeps for itself is not sent.
+// Elements of fp32 or 16 bits sent so far by MPI_Alltoallv, MPI_Allgather, MPI_Iallgatherv and
+// MPI_Allgatherv; what a rank keeps for itself is not sent.
 int64_t mpi_floats_sent();
 
 }  // namespace facet
