@@ -1,0 +1,45 @@
+// The loss scale of fp16 (SPEC 5): the loss is multiplied by it before backward, so that small
+// gradients are not lost, and the gradient divided by it before it is used. It follows the steps:
+// down when a gradient overflows, up after a run of good ones.
+#pragma once
+
+#include <cstdint>
+
+namespace facet {
+
+struct LossScalerOptions {
+  double fixed_scale = 0;  // 0: the scale follows the steps
+  double initial_scale = 65536;
+  int64_t window = 100;    // good steps in a row after which it is doubled
+  int64_t hysteresis = 2;  // the overflow that halves it, counted since it last grew
+  double min_scale = 1;
+};
+
+// What a checkpoint keeps of it.
+struct LossScalerState {
+  double scale = 0;
+  int64_t hysteresis = 0;  // overflows until it is halved, that one counted
+  int64_t good_steps = 0;  // in a row since it last changed or a step overflowed
+};
+
+class LossScaler {
+ public:
+  explicit LossScaler(const LossScalerOptions& options);
+
+  // Of the step that is next.
+  double scale() const { return state_.scale; }
+  // Nothing is left to answer one more overflow with.
+  bool exhausted() const;
+
+  void good_step();
+  void overflow();
+
+  const LossScalerState& state() const { return state_; }
+  void restore(const LossScalerState& state);
+
+ private:
+  LossScalerOptions options_;
+  LossScalerState state_;
+};
+
+}  // namespace facet
