@@ -1,38 +1,24 @@
 #include "checkpoint/checkpoint.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
+#include <thread>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "io/file.h"
+#include "checkpoint/collective_write.h"
 
 namespace facet {
 
-namespace fs = std::filesystem;
-
 namespace {
 
-constexpr std::string_view kPrefix = "step_";
-constexpr int64_t kMaxManifest = int64_t{1} << 31;
-
-void remove_leftovers(const std::string& directory) {
-  std::error_code error;
-  std::vector<fs::path> found;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    const std::string suffix = entry.path().extension().string();
-    if (suffix.starts_with(".partial-") || suffix.starts_with(".removed-") ||
-        suffix.starts_with(".replaced-"))
-      found.push_back(entry.path());
-  }
-  for (const fs::path& path : found) fs::remove_all(path, error);
-}
+// Of CheckpointStore::progress_bits().
+constexpr int64_t kWritingBit = 1, kFailedBit = 2;
 
 // Numbers as bytes, to send them.
 std::string packed_offsets(const std::vector<StoredArray>& arrays) {
@@ -97,57 +83,32 @@ void compare_arrays(const Manifest& manifest, const std::vector<StoredArray>& wa
 
 }  // namespace
 
-std::vector<int64_t> published_steps(const std::string& directory) {
-  std::vector<int64_t> steps;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix)) continue;
-    int64_t step = -1;
-    const char* const end = name.data() + name.size();
-    const auto [stop, wrong] = std::from_chars(name.data() + kPrefix.size(), end, step);
-    if (wrong == std::errc() && stop == end && step >= 0) steps.push_back(step);
-  }
-  std::sort(steps.begin(), steps.end());
-  return steps;
-}
-
-std::string state_file_of(const std::string& checkpoint) { return checkpoint + "/state.h5"; }
-
-Manifest read_manifest(const std::string& checkpoint) {
-  const std::string path = checkpoint + "/manifest.json";
-  return Manifest::parse(read_file(path, kMaxManifest), path);
-}
-
 CheckpointStore::CheckpointStore(std::string directory, int64_t keep_last, Communicator& world,
-                                 MomentHook at_moment)
-    : directory_(std::move(directory)),
-      keep_last_(keep_last),
-      world_(world),
-      at_moment_(std::move(at_moment)) {
-  ASSERT(keep_last_ >= 1, "no checkpoint would be kept");
-}
+                                 MomentHook at_moment, CheckpointIo io)
+    : directory_(std::move(directory), keep_last, std::move(at_moment)), world_(world), io_(io) {}
 
-std::string CheckpointStore::directory_of(int64_t step) const {
-  return fmt::format("{}/{}{:08}", directory_, kPrefix, step);
-}
+// A save that an error elsewhere left in flight is given up.
+CheckpointStore::~CheckpointStore() { give_up(); }
 
-void CheckpointStore::at_moment(const char* moment, int64_t step) const {
-  if (at_moment_) at_moment_(moment, step);
+void CheckpointStore::give_up() {
+  background_.stop();
+  if (in_flight_) discard(*in_flight_);
+  in_flight_.reset();
 }
 
 std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
   std::string steps_text;
   if (world_.rank() == 0) {
-    remove_leftovers(directory_);
-    for (const int64_t step : published_steps(directory_)) steps_text += fmt::format("{} ", step);
+    directory_.remove_leftovers();
+    for (const int64_t step : published_steps(directory_.path()))
+      steps_text += fmt::format("{} ", step);
   }
   world_.broadcast(steps_text, 0);
   std::istringstream stream(steps_text);
   std::vector<int64_t> steps;
   for (int64_t step = 0; stream >> step;) steps.push_back(step);
   for (size_t i = steps.size(); i-- > 0;) {
-    FoundCheckpoint found{directory_of(steps[i]), {}};
+    FoundCheckpoint found{directory_.of_step(steps[i]), {}};
     try {
       collectively(world_, [&] {
         found.manifest = read_manifest(found.directory);
@@ -166,7 +127,7 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
   throw CollectiveError(ExitCode::kBadData,
                         fmt::format("{}: none of the {} checkpoints can be used; remove the "
                                     "directory to begin from the start",
-                                    directory_, steps.size()));
+                                    directory_.path(), steps.size()));
 }
 
 void CheckpointStore::load(const FoundCheckpoint& found, std::span<const StoredParam> params,
@@ -179,87 +140,138 @@ void CheckpointStore::load(const FoundCheckpoint& found, std::span<const StoredP
 
 std::string CheckpointStore::save(const RunState& state, std::span<const StoredParam> params,
                                   std::span<const StateRange> ranges) {
-  std::string working = fmt::format("{}.partial-{}", directory_of(state.step), ::getpid());
-  world_.broadcast(working, 0);
-  Manifest manifest;
+  Unpublished checkpoint = create(state, params);
+  try {
+    return publish(checkpoint, write(checkpoint, ranges));
+  } catch (...) {
+    discard(checkpoint);
+    throw;
+  }
+}
+
+void CheckpointStore::start_save(const RunState& state, std::span<const StoredParam> params,
+                                 std::span<const StateRange> ranges) {
+  ASSERT(io_ == CheckpointIo::kPosix, "HDF5 and MPI-IO are the main thread's");
+  ASSERT(!saving(), "step {} is saved while step {} is", state.step, saving_step());
+  in_flight_ = create(state, params);
+  const auto at_moment = [this, step = state.step](const char* moment) {
+    directory_.at_moment(moment, step);
+  };
+  try {
+    collectively(world_, [&] {
+      background_.start(state_file_of(in_flight_->working), in_flight_->manifest.arrays, ranges,
+                        at_moment);
+    });
+  } catch (...) {
+    give_up();
+    throw;
+  }
+}
+
+std::string CheckpointStore::finish_save() {
+  ASSERT(saving(), "no save is in flight");
+  const std::vector<WrittenRange> written = written_in_background();
+  Unpublished checkpoint = std::move(*in_flight_);
+  in_flight_.reset();
+  try {
+    return publish(checkpoint, written);
+  } catch (...) {
+    discard(checkpoint);
+    throw;
+  }
+}
+
+int64_t CheckpointStore::progress_bits() const {
+  switch (background_.progress()) {
+    case BackgroundWrite::Progress::kWriting: return kWritingBit;
+    case BackgroundWrite::Progress::kFailed: return kFailedBit;
+    default: return 0;
+  }
+}
+
+bool CheckpointStore::save_is_over(int64_t bits_of_all) {
+  return (bits_of_all & kFailedBit) != 0 || (bits_of_all & kWritingBit) == 0;
+}
+
+// Where one rank failed the others' work is in vain: they stop.
+std::vector<WrittenRange> CheckpointStore::written_in_background() {
+  constexpr std::chrono::milliseconds kBetweenQuestions{5};
+  int64_t bits = world_.bit_or(progress_bits());
+  for (; !save_is_over(bits); bits = world_.bit_or(progress_bits()))
+    std::this_thread::sleep_for(kBetweenQuestions);
+  if ((bits & kFailedBit) != 0) background_.stop();
+  std::vector<WrittenRange> written;
+  try {
+    collectively(world_, [&] { written = background_.take(); });
+  } catch (...) {
+    give_up();
+    throw;
+  }
+  return written;
+}
+
+// The file with all its arrays, still without a value.
+CheckpointStore::Unpublished CheckpointStore::create(const RunState& state,
+                                                     std::span<const StoredParam> params) {
+  Unpublished checkpoint{directory_.working_name(state.step), {}};
+  world_.broadcast(checkpoint.working, 0);
+  Manifest& manifest = checkpoint.manifest;
   manifest.state = state;
   manifest.arrays = arrays_of(params);
   try {
-    write(working, manifest, ranges);
-    publish(working, state.step);
+    collectively(world_, [&] {
+      if (world_.rank() != 0) return;
+      directory_.prepare(checkpoint.working, manifest.arrays);
+      create_state_file(state_file_of(checkpoint.working), state, manifest.arrays);
+    });
   } catch (...) {
-    std::error_code ignored;
-    if (world_.rank() == 0) fs::remove_all(working, ignored);
+    discard(checkpoint);
     throw;
   }
-  return directory_of(state.step);
-}
-
-void CheckpointStore::check_space(const std::vector<StoredArray>& arrays) const {
-  const int64_t needed = estimated_bytes(arrays);
-  const int64_t free = free_bytes(directory_);
-  CHECK(needed <= free, ExitCode::kIo,
-        "{}: a checkpoint needs {} bytes, {} are free; free space, or keep fewer with --keep_last",
-        directory_, needed, free);
-}
-
-// Everything but the name: afterwards `working` is a whole, durable, verified checkpoint.
-void CheckpointStore::write(const std::string& working, Manifest& manifest,
-                            std::span<const StateRange> ranges) {
-  const std::string path = state_file_of(working);
-  const int64_t step = manifest.state.step;
-  collectively(world_, [&] {
-    if (world_.rank() != 0) return;
-    make_directories(directory_);
-    check_space(manifest.arrays);
-    make_directories(working);
-    create_state_file(path, manifest.state, manifest.arrays);
-  });
   std::string offsets = packed_offsets(manifest.arrays);
   world_.broadcast(offsets, 0);
   unpack_offsets(offsets, manifest.arrays);
+  directory_.at_moment("ckpt.begin", state.step);
+  return checkpoint;
+}
 
-  std::string written;
-  collectively(world_, [&] {
-    written = text_of(
-        write_ranges(path, manifest.arrays, ranges, [&] { at_moment("ckpt.write", step); }));
-  });
-  for (const std::string& of_rank : world_.all_gather(written))
+std::vector<WrittenRange> CheckpointStore::write(const Unpublished& checkpoint,
+                                                 std::span<const StateRange> ranges) {
+  const Manifest& manifest = checkpoint.manifest;
+  const std::string path = state_file_of(checkpoint.working);
+  const auto at_moment = [&](const char* moment) {
+    directory_.at_moment(moment, manifest.state.step);
+  };
+  if (io_ == CheckpointIo::kCollective)
+    return write_ranges_collectively(path, manifest.arrays, ranges, at_moment, world_);
+  std::vector<WrittenRange> written;
+  collectively(world_, [&] { written = write_ranges(path, manifest.arrays, ranges, at_moment); });
+  return written;
+}
+
+// Everything is on the disk but the manifest and the name.
+std::string CheckpointStore::publish(Unpublished& checkpoint,
+                                     const std::vector<WrittenRange>& written) {
+  Manifest& manifest = checkpoint.manifest;
+  const int64_t step = manifest.state.step;
+  for (const std::string& of_rank : world_.all_gather(text_of(written)))
     add_ranges(of_rank, manifest.arrays);
   sort_ranges(manifest.arrays);
-
   collectively(world_, [&] {
-    seal_state_file(path, manifest);
-    verify_state_file(path, manifest, world_.rank(), world_.size());
-    if (world_.rank() == 0) write_file(working + "/manifest.json", manifest.text());
+    const bool publishes = world_.rank() == 0;
+    if (publishes) {
+      seal_state_file(state_file_of(checkpoint.working), manifest);
+      write_manifest(checkpoint.working, manifest);
+    }
+    directory_.at_moment("ckpt.rename", step);
+    if (publishes) directory_.publish(checkpoint.working, step);
   });
+  return directory_.of_step(step);
 }
 
-void CheckpointStore::publish(const std::string& working, int64_t step) {
-  const std::string place = directory_of(step);
-  at_moment("ckpt.rename", step);
-  collectively(world_, [&] {
-    if (world_.rank() != 0) return;
-    publish_directory(working, place);
-    at_moment("ckpt.latest", step);
-    write_file(directory_ + "/latest", fs::path(place).filename().string() + "\n");
-    at_moment("ckpt.retention", step);
-    remove_old(step);
-  });
-}
-
-// Newer ones than the one just written were found damaged at the start; they are left to be looked
-// at.
-void CheckpointStore::remove_old(int64_t newest) const {
-  std::vector<int64_t> steps = published_steps(directory_);
-  std::erase_if(steps, [&](int64_t step) { return step > newest; });
+void CheckpointStore::discard(const Unpublished& checkpoint) const {
   std::error_code ignored;
-  for (size_t i = 0; i + static_cast<size_t>(keep_last_) < steps.size(); ++i) {
-    // Under another name first: half a checkpoint must not look like one.
-    const std::string going = fmt::format("{}.removed-{}", directory_of(steps[i]), ::getpid());
-    fs::rename(directory_of(steps[i]), going, ignored);
-    if (!ignored) fs::remove_all(going, ignored);
-  }
+  if (world_.rank() == 0) std::filesystem::remove_all(checkpoint.working, ignored);
 }
 
 }  // namespace facet

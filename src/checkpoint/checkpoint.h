@@ -6,12 +6,13 @@
 // itself goes by the step numbers and by what verifies.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "checkpoint/background_write.h"
+#include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/state_file.h"
 #include "comm/session.h"
@@ -24,16 +25,17 @@ struct FoundCheckpoint {
   Manifest manifest;
 };
 
+// How the ranks bring their bytes into the file: plain writes of each, or MPI-IO of all together.
+enum class CheckpointIo : uint8_t { kPosix, kCollective };
+
 class CheckpointStore {
  public:
-  // Called at named moments of a save, where a test may end the process: ckpt.write, ckpt.rename,
-  // ckpt.latest, ckpt.retention.
-  using MomentHook = std::function<void(const char* moment, int64_t step)>;
-
   CheckpointStore(std::string directory, int64_t keep_last, Communicator& world,
-                  MomentHook at_moment = {});
+                  MomentHook at_moment = {}, CheckpointIo io = CheckpointIo::kPosix);
+  ~CheckpointStore();
 
-  // All functions below are collective; what fails on one rank is a CollectiveError on all.
+  // All functions below are collective but for those that say otherwise; what fails on one rank is
+  // a CollectiveError on all.
 
   // The newest checkpoint that verifies; each one that doesn't is warned about with its reason.
   // Nothing when there is none at all; an error when there are some and none verifies. Removes what
@@ -45,30 +47,47 @@ class CheckpointStore {
   void load(const FoundCheckpoint& found, std::span<const StoredParam> params,
             std::span<const StateRange> ranges);
 
-  // Writes and publishes; returns the checkpoint's directory.
+  // Writes and publishes; returns the checkpoint's directory. With kCollective a failed write is an
+  // Error on the rank that met it: it has to end the job.
   std::string save(const RunState& state, std::span<const StoredParam> params,
                    std::span<const StateRange> ranges);
 
+  // The same in the background (kPosix only). start_save() copies the state and returns while a
+  // thread of each rank writes; finish_save() waits for all of them and publishes.
+  void start_save(const RunState& state, std::span<const StoredParam> params,
+                  std::span<const StateRange> ranges);
+  std::string finish_save();
+  // Takes the memory of start_save's copies. Not collective.
+  void reserve_copies(std::span<const StateRange> ranges) { background_.reserve(ranges); }
+
+  // Behind start_save(), the same on all ranks.
+  bool saving() const { return in_flight_.has_value(); }
+  int64_t saving_step() const { return in_flight_->manifest.state.step; }
+  // Of this rank's thread, for an exchange that the ranks make anyway: finish_save() does not wait
+  // when the bits of all ranks, or-ed, say save_is_over(). Not collective.
+  int64_t progress_bits() const;
+  static bool save_is_over(int64_t bits_of_all);
+
  private:
-  std::string directory_of(int64_t step) const;
-  void check_space(const std::vector<StoredArray>& arrays) const;
-  void write(const std::string& working, Manifest& manifest, std::span<const StateRange> ranges);
-  void publish(const std::string& working, int64_t step);
-  void remove_old(int64_t newest) const;
-  void at_moment(const char* moment, int64_t step) const;
+  // A checkpoint that does not have its name yet.
+  struct Unpublished {
+    std::string working;
+    Manifest manifest;
+  };
 
-  std::string directory_;
-  int64_t keep_last_;
+  Unpublished create(const RunState& state, std::span<const StoredParam> params);
+  std::vector<WrittenRange> write(const Unpublished& checkpoint,
+                                  std::span<const StateRange> ranges);
+  std::string publish(Unpublished& checkpoint, const std::vector<WrittenRange>& written);
+  std::vector<WrittenRange> written_in_background();
+  void give_up();
+  void discard(const Unpublished& checkpoint) const;
+
+  CheckpointDirectory directory_;
   Communicator& world_;
-  MomentHook at_moment_;
+  CheckpointIo io_;
+  std::optional<Unpublished> in_flight_;
+  BackgroundWrite background_;
 };
-
-// The steps of the checkpoints under this directory, rising.
-std::vector<int64_t> published_steps(const std::string& directory);
-
-// manifest.json of one checkpoint, itself verified; the state file is not looked at.
-Manifest read_manifest(const std::string& checkpoint);
-// Where its arrays are.
-std::string state_file_of(const std::string& checkpoint);
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "base/check.h"
+#include "io/file.h"
 #include "io/hash.h"
 #include "io/hdf5_file.h"
 #include "io/shared_file.h"
@@ -104,27 +105,60 @@ void create_state_file(const std::string& path, const RunState& state,
   file.close();
 }
 
+std::vector<RangePart> parts_of(const std::vector<StoredArray>& arrays,
+                                std::span<const StateRange> ranges) {
+  const auto index = index_of(arrays);
+  std::vector<RangePart> parts;
+  for (const StateRange& range : ranges)
+    for (size_t part = 0; part < kParts.size(); ++part)
+      parts.push_back({index.at(array_name(*range.param, part)), range.begin, range.count,
+                       memory_of(range, part)});
+  std::sort(parts.begin(), parts.end(), [](const RangePart& a, const RangePart& b) {
+    return std::pair(a.array, a.begin) < std::pair(b.array, b.begin);
+  });
+  return parts;
+}
+
 std::vector<WrittenRange> write_ranges(const std::string& path,
                                        const std::vector<StoredArray>& arrays,
                                        std::span<const StateRange> ranges,
-                                       const std::function<void()>& midway) {
-  const auto index = index_of(arrays);
+                                       const WriteMoments& at_moment, std::stop_token stop) {
+  const std::vector<RangePart> parts = parts_of(arrays, ranges);
   SharedFile file = SharedFile::open_for_writing(path);
   std::vector<WrittenRange> written;
-  for (size_t i = 0; i < ranges.size(); ++i) {
-    const StateRange& range = ranges[i];
-    if (i == ranges.size() / 2) midway();
-    for (size_t part = 0; part < kParts.size(); ++part) {
-      const int64_t number = index.at(array_name(*range.param, part));
-      const float* memory = memory_of(range, part);
-      const int64_t bytes = bytes_of(range.count);
-      written.push_back({number, {range.begin, range.count, hash_of(memory, bytes)}});
-      file.write_at(arrays[static_cast<size_t>(number)].offset + bytes_of(range.begin), memory,
-                    bytes);
+  for (size_t i = 0; i < parts.size() && !stop.stop_requested(); ++i) {
+    if (i == parts.size() / 2) at_moment("ckpt.write");
+    const RangePart& part = parts[i];
+    const auto* const memory = reinterpret_cast<const char*>(part.memory);
+    const int64_t place = arrays[static_cast<size_t>(part.array)].offset + bytes_of(part.begin);
+    const int64_t bytes = bytes_of(part.count);
+    Hasher hasher;
+    for (int64_t done = 0; done < bytes && !stop.stop_requested(); done += kWritePieceBytes) {
+      const int64_t piece = std::min(kWritePieceBytes, bytes - done);
+      hasher.update(memory + done, piece);
+      file.write_at(place + done, memory + done, piece);
     }
+    written.push_back({part.array, {part.begin, part.count, hasher.digest()}});
   }
+  if (parts.empty()) at_moment("ckpt.write");
   file.close();
+  at_moment("ckpt.written");
+  verify_written(path, arrays, written, stop);
   return written;
+}
+
+void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
+                    std::span<const WrittenRange> written, std::stop_token stop) {
+  const SharedFile file = SharedFile::open_for_reading(path);
+  for (const WrittenRange& w : written) {
+    if (stop.stop_requested()) return;
+    const StoredArray& array = arrays[static_cast<size_t>(w.array)];
+    Hasher hasher;
+    file.hash_into(hasher, array.offset + bytes_of(w.range.begin), bytes_of(w.range.count));
+    CHECK(hasher.digest() == w.range.hash, ExitCode::kIo,
+          "{}: elements {} to {} of {} do not read back as they were written; is the disk failing?",
+          path, w.range.begin, w.range.begin + w.range.count - 1, array.name);
+  }
 }
 
 void seal_state_file(const std::string& path, Manifest& manifest) {

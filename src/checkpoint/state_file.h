@@ -2,13 +2,13 @@
 // with the attributes shape and group, and the run's state as attributes of the file. An ordinary
 // HDF5 file, which h5py and h5dump read.
 //
-// One process makes the file with all its data sets, then every rank writes what it owns at the
-// data sets' places. Collective HDF5 writing is not used: on a full disk only the rank that meets
-// it hears of it, and the others hang.
+// One process makes the file with all its data sets, then every rank writes what it owns: as plain
+// bytes at the data sets' places (here), or through HDF5 together (collective_write.h).
 #pragma once
 
 #include <functional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -37,11 +37,28 @@ struct WrittenRange {
   int64_t array = 0;
   StoredRange range;
 };
-// Writes this rank's ranges and flushes them to the disk. `midway` is called when half is written.
+// Told the moments of a write: ckpt.write when half is written, ckpt.written when all is and lies
+// on the disk, before it is read back.
+using WriteMoments = std::function<void(const char* moment)>;
+
+// Writes this rank's ranges in small pieces, flushes them to the disk, reads them back and compares
+// them with the hashes taken from memory. After a stop request it returns early with less.
 std::vector<WrittenRange> write_ranges(const std::string& path,
                                        const std::vector<StoredArray>& arrays,
                                        std::span<const StateRange> ranges,
-                                       const std::function<void()>& midway);
+                                       const WriteMoments& at_moment, std::stop_token stop = {});
+
+// What write_ranges is made of, for whoever brings the bytes into the file otherwise: the runs that
+// this rank has of each array, in the arrays' order; and the comparison with what was written.
+struct RangePart {
+  int64_t array = 0;
+  int64_t begin = 0, count = 0;   // elements
+  const float* memory = nullptr;  // (count)
+};
+std::vector<RangePart> parts_of(const std::vector<StoredArray>& arrays,
+                                std::span<const StateRange> ranges);
+void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
+                    std::span<const WrittenRange> written, std::stop_token stop = {});
 
 // Length of the file and hash of what lies outside the arrays, for the manifest.
 void seal_state_file(const std::string& path, Manifest& manifest);

@@ -192,6 +192,11 @@ int64_t Communicator::max(int64_t value) {
   return value;
 }
 
+int64_t Communicator::bit_or(int64_t bits) {
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &bits, 1, MPI_INT64_T, MPI_BOR, comm_), "MPI_Allreduce");
+  return bits;
+}
+
 std::vector<std::string> Communicator::all_gather(const std::string& text) {
   std::vector<std::string> all(static_cast<size_t>(size_));
   for (int root = 0; root < size_; ++root) {

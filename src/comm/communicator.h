@@ -25,6 +25,8 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  // For libraries that talk MPI themselves (parallel HDF5).
+  MPI_Comm handle() const { return comm_; }
 
   // x (dense fp32) = sum over ranks of x, added in rank order; the same bits on every rank.
   void all_reduce_sum(Tensor x);
@@ -57,6 +59,7 @@ class Communicator {
   double sum(double value);
   int64_t sum(int64_t value);
   int64_t max(int64_t value);
+  int64_t bit_or(int64_t bits);
   // values of all ranks one behind the other, (size * count); every rank gives the same count.
   std::vector<double> all_gather(const std::vector<double>& values);
   // Strings of all ranks, on every rank.

@@ -1,6 +1,5 @@
 #include "io/hdf5_file.h"
 
-#include <hdf5.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "io/hdf5_handle.h"
 
 namespace facet {
 
@@ -15,59 +15,8 @@ namespace {
 
 static_assert(sizeof(hid_t) == sizeof(int64_t));
 
-// Any HDF5 handle; closed by the function that fits its kind.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  hid_t get() const { return id_; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
-
-void prepare_library() {
-  static const bool done = [] {
-    // The library's exit handler may hang or crash after a failed write.
-    H5dont_atexit();
-    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-    return true;
-  }();
-  (void)done;
-}
-
-herr_t keep_innermost(unsigned depth, const H5E_error2_t* error, void* text) {
-  if (depth == 0 && error->desc != nullptr) *static_cast<std::string*>(text) = error->desc;
-  return 0;
-}
-
-std::string last_reason() {
-  std::string reason = "no reason given";
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &reason);
-  H5Eclear2(H5E_DEFAULT);
-  return reason;
-}
-
-// `result` is an HDF5 handle, size or status; negative is failure.
-template <typename T>
-T checked(T result, ExitCode code, const std::string& path, const std::string& what) {
-  if (result < 0) fail(code, "{}: {} failed in HDF5: {}", path, what, last_reason());
-  return result;
-}
-
-// The newest format carries checksums over its own structures.
-Handle writing_access(const std::string& path) {
-  const hid_t access =
-      checked(H5Pcreate(H5P_FILE_ACCESS), ExitCode::kIo, path, "preparing the file");
-  checked(H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), ExitCode::kIo, path,
-          "preparing the file");
-  return Handle(access, H5Pclose);
-}
+using hdf5::checked;
+using hdf5::Handle;
 
 template <typename T>
 hid_t native_type();
@@ -168,21 +117,21 @@ void write_numbers(hid_t file, const std::string& path, const std::string& objec
 }  // namespace
 
 Hdf5File Hdf5File::create(const std::string& path) {
-  prepare_library();
-  const Handle access = writing_access(path);
+  hdf5::prepare_library();
+  const Handle access = hdf5::writing_access(path);
   return Hdf5File(path, checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()),
                                 ExitCode::kIo, path, "creating the file"));
 }
 
 Hdf5File Hdf5File::append(const std::string& path) {
-  prepare_library();
-  const Handle access = writing_access(path);
+  hdf5::prepare_library();
+  const Handle access = hdf5::writing_access(path);
   return Hdf5File(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.get()), ExitCode::kIo,
                                 path, "opening the file for writing"));
 }
 
 Hdf5File Hdf5File::open(const std::string& path) {
-  prepare_library();
+  hdf5::prepare_library();
   CHECK(::access(path.c_str(), R_OK) == 0, ExitCode::kMissingInput, "{}: cannot be read: {}", path,
         std::strerror(errno));
   return Hdf5File(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),

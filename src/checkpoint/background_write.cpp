@@ -1,0 +1,99 @@
+#include "checkpoint/background_write.h"
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+constexpr int64_t kPartsOfElement = 3;  // value and two moments
+
+int64_t floats_of(std::span<const StateRange> ranges) {
+  int64_t elements = 0;
+  for (const StateRange& range : ranges) elements += range.count;
+  return kPartsOfElement * elements;
+}
+
+void copy_in_parallel(float* to, const float* from, int64_t count) {
+  constexpr int64_t kBlock = int64_t{1} << 16;
+#pragma omp parallel for schedule(static)
+  for (int64_t begin = 0; begin < count; begin += kBlock)
+    std::memcpy(to + begin, from + begin,
+                static_cast<size_t>(std::min(kBlock, count - begin)) * sizeof(float));
+}
+
+// A thread that is made during its lifetime gets no signals: they are the main thread's.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+int64_t Snapshot::bytes_for(int64_t elements) {
+  return kPartsOfElement * elements * int64_t{sizeof(float)};
+}
+
+// Zeroed, so that the first copy does not wait for the pages.
+void Snapshot::reserve(std::span<const StateRange> ranges) {
+  floats_ = floats_of(ranges);
+  memory_ = std::make_unique<float[]>(static_cast<size_t>(floats_));
+}
+
+std::span<const StateRange> Snapshot::take(std::span<const StateRange> ranges) {
+  if (memory_ == nullptr) reserve(ranges);
+  ASSERT(floats_of(ranges) == floats_, "a snapshot of {} numbers has room for {}",
+         floats_of(ranges), floats_);
+  copies_.assign(ranges.begin(), ranges.end());
+  float* next = memory_.get();
+  for (StateRange& copy : copies_)
+    for (float** const part : {&copy.value, &copy.exp_avg, &copy.exp_avg_sq}) {
+      copy_in_parallel(next, *part, copy.count);
+      *part = next;
+      next += copy.count;
+    }
+  return copies_;
+}
+
+BackgroundWrite::~BackgroundWrite() {
+  stop();
+  if (thread_.valid()) thread_.wait();
+}
+
+void BackgroundWrite::start(const std::string& path, const std::vector<StoredArray>& arrays,
+                            std::span<const StateRange> ranges, const WriteMoments& at_moment) {
+  ASSERT(!thread_.valid(), "{}: another write goes on", path);
+  const std::span<const StateRange> copies = snapshot_.take(ranges);
+  stop_ = std::stop_source();
+  progress_ = Progress::kWriting;
+  const SignalsBlocked in_the_thread;
+  thread_ = std::async(std::launch::async, [=, this, stop = stop_.get_token()] {
+    try {
+      std::vector<WrittenRange> written = write_ranges(path, arrays, copies, at_moment, stop);
+      progress_ = Progress::kWritten;
+      return written;
+    } catch (...) {
+      progress_ = Progress::kFailed;
+      throw;
+    }
+  });
+}
+
+std::vector<WrittenRange> BackgroundWrite::take() { return thread_.get(); }
+
+}  // namespace facet

@@ -1,0 +1,121 @@
+#include "checkpoint/checkpoint_directory.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "base/check.h"
+#include "checkpoint/state_file.h"
+#include "io/file.h"
+
+namespace facet {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kPrefix = "step_";
+constexpr int64_t kMaxManifest = int64_t{1} << 31;
+
+std::string manifest_of(const std::string& checkpoint) { return checkpoint + "/manifest.json"; }
+
+void check_space(const std::string& directory, const std::vector<StoredArray>& arrays) {
+  const int64_t needed = estimated_bytes(arrays);
+  const int64_t free = free_bytes(directory);
+  CHECK(needed <= free, ExitCode::kIo,
+        "{}: a checkpoint needs {} bytes, {} are free; free space, or keep fewer with --keep_last",
+        directory, needed, free);
+}
+
+}  // namespace
+
+CheckpointDirectory::CheckpointDirectory(std::string path, int64_t keep_last, MomentHook at_moment)
+    : path_(std::move(path)), keep_last_(keep_last), at_moment_(std::move(at_moment)) {
+  ASSERT(keep_last_ >= 1, "no checkpoint would be kept");
+}
+
+std::string CheckpointDirectory::of_step(int64_t step) const {
+  return fmt::format("{}/{}{:08}", path_, kPrefix, step);
+}
+
+std::string CheckpointDirectory::working_name(int64_t step) const {
+  return fmt::format("{}.partial-{}", of_step(step), ::getpid());
+}
+
+void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
+  if (at_moment_) at_moment_(moment, step);
+}
+
+void CheckpointDirectory::remove_leftovers() const {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
+    const std::string suffix = entry.path().extension().string();
+    if (suffix.starts_with(".partial-") || suffix.starts_with(".removed-") ||
+        suffix.starts_with(".replaced-"))
+      found.push_back(entry.path());
+  }
+  for (const fs::path& path : found) fs::remove_all(path, error);
+}
+
+void CheckpointDirectory::prepare(const std::string& working,
+                                  const std::vector<StoredArray>& arrays) const {
+  make_directories(path_);
+  check_space(path_, arrays);
+  make_directories(working);
+}
+
+void CheckpointDirectory::publish(const std::string& working, int64_t step) const {
+  const std::string place = of_step(step);
+  publish_directory(working, place);
+  at_moment("ckpt.latest", step);
+  write_file(path_ + "/latest", fs::path(place).filename().string() + "\n");
+  at_moment("ckpt.retention", step);
+  remove_old(step);
+}
+
+// Newer ones than the one just written were found damaged at the start; they are left to be looked
+// at.
+void CheckpointDirectory::remove_old(int64_t newest) const {
+  std::vector<int64_t> steps = published_steps(path_);
+  std::erase_if(steps, [&](int64_t step) { return step > newest; });
+  std::error_code ignored;
+  for (size_t i = 0; i + static_cast<size_t>(keep_last_) < steps.size(); ++i) {
+    // Under another name first: half a checkpoint must not look like one.
+    const std::string going = fmt::format("{}.removed-{}", of_step(steps[i]), ::getpid());
+    fs::rename(of_step(steps[i]), going, ignored);
+    at_moment("ckpt.removal", newest);
+    if (!ignored) fs::remove_all(going, ignored);
+  }
+}
+
+std::vector<int64_t> published_steps(const std::string& directory) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix)) continue;
+    int64_t step = -1;
+    const char* const end = name.data() + name.size();
+    const auto [stop, wrong] = std::from_chars(name.data() + kPrefix.size(), end, step);
+    if (wrong == std::errc() && stop == end && step >= 0) steps.push_back(step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+std::string state_file_of(const std::string& checkpoint) { return checkpoint + "/state.h5"; }
+
+Manifest read_manifest(const std::string& checkpoint) {
+  const std::string path = manifest_of(checkpoint);
+  return Manifest::parse(read_file(path, kMaxManifest), path);
+}
+
+void write_manifest(const std::string& checkpoint, const Manifest& manifest) {
+  write_file(manifest_of(checkpoint), manifest.text());
+}
+
+}  // namespace facet

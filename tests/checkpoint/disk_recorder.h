@@ -1,0 +1,20 @@
+// What the test program asks of the disk: writes, flushes and renames pass through here on their
+// way to the system and are noted, in the order in which they were made.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace facet {
+
+struct DiskCall {
+  enum class Kind : uint8_t { kWrite, kFlush, kRename } kind;
+  std::string path;  // of a rename, where it leads
+};
+
+// Notes from here on; what was noted before is forgotten.
+void record_disk_calls();
+// Ends the noting.
+std::vector<DiskCall> recorded_disk_calls();
+
+}  // namespace facet
