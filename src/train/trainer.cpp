@@ -159,7 +159,7 @@ void Trainer::allocate() {
 }
 
 void Trainer::identify() {
-  const RunState now = identify_run(options_, *data_, frozen_hash(model_->table, *engine_, world_),
+  const RunState now = identify_run(options_, *data_, frozen_hash(*engine_),
                                     plan_.total_steps, world_);
   if (const FoundCheckpoint* found = checkpoints_->found())
     collectively(world_, [&] { check_same_run(found->manifest.state, now, found->directory); });
