@@ -269,10 +269,16 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(
       output("keep_best", &O::keep_best,
              "export the model to OUT/best at each evaluation with the lowest loss so far"));
+  t.push_back(output("checkpoint_io", &O::checkpoint_io,
+                     "posix: each rank writes its bytes; collective: MPI-IO of all ranks, for file "
+                     "systems that need it")
+                  .one_of({"posix", "collective"}));
+  t.push_back(output("async_checkpoint", &O::async_checkpoint,
+                     "write checkpoints beside the training, from a copy of the state in memory"));
   t.push_back(
       output("max_hours", &O::max_hours,
              "save and stop with exit code 85 before so many hours are over, as at SIGTERM, "
-             "SIGUSR1 and SIGINT")
+             "SIGUSR1 and SIGINT; 0: before Slurm's time limit, if there is one")
           .in(0, 1e6));
   t.push_back(
       output("inject", &O::inject,

@@ -107,6 +107,8 @@ struct Options {
   double save_minutes = 0;
   int64_t keep_last = 2;
   bool keep_best = false;
+  std::string checkpoint_io = "posix";  // posix, collective
+  bool async_checkpoint = false;
   double max_hours = 0;
   std::string inject;  // see train/fault_injection.h
   bool wall_clock_breakdown = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "checkpoint/background_write.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
 #include "train/data_debug.h"
@@ -82,6 +83,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
     costs.memory.activations = measure_replay(*model.model, *replay, training);
   costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
   costs.memory.buckets = training.bucket_bytes();
+  if (options.async_checkpoint)
+    costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
                        training.gathers_per_micro_batch());

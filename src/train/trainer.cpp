@@ -46,6 +46,7 @@ class Trainer {
   void run();
 
  private:
+  void run_epochs();
   void take_output_directory();
   void open_model_and_data();
   void allocate();
@@ -104,7 +105,7 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
-  checkpoints_.emplace(options_, world_, injection_);
+  checkpoints_.emplace(options_, world_, injection_, status_);
   collectively(world_, [&] { open_model_and_data(); });
   collectively(world_, [&] { allocate(); });
   identify();
@@ -150,6 +151,7 @@ void Trainer::allocate() {
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   arena_.allocate(costs_.memory.activations);
+  checkpoints_->reserve(*engine_);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
   step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
@@ -166,11 +168,7 @@ void Trainer::identify() {
   state_ = now;
 }
 
-void Trainer::resume() {
-  checkpoints_->restore(state_, *engine_, bad_samples_.get());
-  status_.step = state_.step;
-  status_.checkpoint = checkpoints_->found()->directory;
-}
+void Trainer::resume() { checkpoints_->restore(state_, *engine_, bad_samples_.get()); }
 
 void Trainer::announce() {
   log_line(groups_text(engine_->groups(), model_->table));
@@ -180,13 +178,22 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
-  install_stop_signals();
+  try {
+    run_epochs();
+  } catch (const CollectiveError&) {
+    checkpoints_->settle_after_error(logs_);
+    throw;
+  }
+}
+
+void Trainer::run_epochs() {
   if (!work_left()) log("all {} steps are done; nothing to do", state_.step);
   if (state_.step == 0) evaluate_now();
   while (work_left() && !stopped_) {
     train_epoch();
     if (!stopped_) close_epoch();
   }
+  checkpoints_->settle(logs_);
   if (!stopped_) tell_what_was_left_out();
 }
 
@@ -206,7 +213,7 @@ void Trainer::train_epoch() {
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
     injection_.at("step", world_.rank(), report.step);
 
-    const SaveSchedule::Wish wish = checkpoints_->after_step(report.step);
+    const SaveSchedule::Wish wish = checkpoints_->after_step(report.step, logs_);
     const bool epoch_ends = state_.next_step == plan_.steps_per_epoch || finished();
     const bool saves = wish != SaveSchedule::Wish::kNone && !epoch_ends;  // its end saves anyway
     if (saves || SaveSchedule::stops(wish)) save();
@@ -232,7 +239,7 @@ void Trainer::close_epoch() {
     state_.epoch_labelled_tokens = 0;
   }
   save();
-  const SaveSchedule::Wish wish = checkpoints_->after_step(state_.step);
+  const SaveSchedule::Wish wish = checkpoints_->after_step(state_.step, logs_);
   if (SaveSchedule::stops(wish) && work_left()) stop(wish);
 }
 
@@ -263,16 +270,15 @@ void Trainer::stop_if_hopeless(const StepReport& report) {
                   state_.bad_steps_in_a_row, report.first_bad_parameter));
 }
 
-void Trainer::save() {
-  status_.checkpoint = checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_);
-}
+void Trainer::save() { checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_); }
 
 void Trainer::stop(SaveSchedule::Wish wish) {
+  checkpoints_->settle(logs_);
   stopped_ = true;
   status_.code = ExitCode::kSaved;
   const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;
   logs_.line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
-                         signalled ? "for a signal" : "for --max_hours"));
+                         signalled ? "for a signal" : "for the time limit"));
 }
 
 void Trainer::write_recording() {
@@ -283,6 +289,7 @@ void Trainer::write_recording() {
 void Trainer::evaluate_now() {
   const bool known = state_.last_evaluation == state_.step;
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
+  checkpoints_->settle(logs_);  // before a long time without steps
   state_.last_evaluation = state_.step;
   Context context{*ops_, arena_, *engine_};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
@@ -303,6 +310,7 @@ void Trainer::note_best(const EvalReport& report) {
 }
 
 void Trainer::export_to(const std::string& name) {
+  checkpoints_->settle(logs_);
   const std::string directory = fmt::format("{}/{}", options_.output_dir, name);
   collectively(world_, [&] {
     engine_->read_on_rank_0([&](const OpenUnit& open_unit) {
@@ -328,6 +336,8 @@ void Trainer::tell_what_was_left_out() {
 }  // namespace
 
 void train(Session& session, const Options& options, RunStatus& status) {
+  install_stop_signals();  // one that comes while the model is loaded is obeyed behind the first
+                           // step
   Trainer(session, options, status).run();
 }
 

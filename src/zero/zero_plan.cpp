@@ -50,6 +50,12 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
   return bytes;
 }
 
+int64_t owned_elements(const ParamTable& table, int ranks) {
+  int64_t elements = 0;
+  for (const ParamUnit& unit : table.units()) elements += trained_length(unit) / ranks;
+  return elements;
+}
+
 MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options)
     : table_(table),
       options_(options),

@@ -24,6 +24,8 @@ struct ZeroBytes {
 int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage);
 // Of a table from Engine::lay_out.
 ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions& options);
+// Trained elements of one rank's slices, padding counted: what it brings into a checkpoint.
+int64_t owned_elements(const ParamTable& table, int ranks);
 
 // Stands in for the engine while a pass is measured (NullBackend) and finds out what depends on the
 // order in which the model uses its units.
