@@ -6,6 +6,7 @@ ifeq ($(origin CXX),default)
 CXX      := mpicxx
 endif
 MPIRUN   ?= mpirun
+PYTHON   ?= python3
 BUILD    ?= build
 JOBS     ?= $(shell nproc)
 OPT      ?= -O2
@@ -41,7 +42,7 @@ TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check quick tiny bench sabotage format tests lint clean check-sanitized
+.PHONY: all help deps demo check quick tiny bench sabotage format tests lint clean check-sanitized check-h5py
 .SECONDARY:
 
 all: $(BUILD)/facet ## build the program
@@ -60,6 +61,9 @@ check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
 	@$(MAKE) --no-print-directory -j$(JOBS) check-sanitized-build
 	@BUILD=$(BUILD) scripts/run_tests.sh all
+
+check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
+	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny

@@ -1,6 +1,10 @@
 """Reads a checkpoint's state.h5 with h5py and compares it with manifest.json, without this program; prints one line per parameter.
 
-usage: check_checkpoint.py CHECKPOINT [CHECKPOINT]   (a second one: every array of both must be equal to the bit)
+usage: check_checkpoint.py CHECKPOINT [CHECKPOINT [TOLERANCE]]
+
+A second checkpoint must hold the same arrays: equal to the bit, or with a tolerance close to them. Close: for the masters, for the first
+and for the second moments, each taken as one vector over all parameters, |A - B| <= TOLERANCE |B| in the L2 norm. (An array by itself may be
+noise only, as the moments of a bias whose gradient is zero by nature.)
 """
 
 import json
@@ -32,18 +36,35 @@ def read(directory):
     return manifest["state"], arrays
 
 
+def equal(arrays, others):
+    differing = [name for name in arrays if arrays[name].tobytes() != others[name].tobytes()]
+    print(f"{len(differing)} of {len(arrays)} arrays differ", *differing, sep="\n  ")
+    return not differing
+
+
+def close(arrays, others, tolerance):
+    fine = True
+    for kind in ("fp32", "exp_avg", "exp_avg_sq"):
+        names = [name for name in arrays if name.endswith("/" + kind)]
+        a, b = (numpy.concatenate([x[name].ravel().astype(numpy.float64) for name in names]) for x in (arrays, others))
+        distance = numpy.linalg.norm(a - b) / numpy.linalg.norm(b)
+        print(f"{kind}: |A - B| / |B| = {distance:.3g}")
+        fine = fine and bool(distance <= tolerance)  # false for a NaN
+    return fine
+
+
 def main():
     state, arrays = read(sys.argv[1])
     print(f"step {state['step']}, epoch {state['epoch']}, {len(arrays)} arrays")
-    for name, array in arrays.items():
-        if name.endswith("/fp32"):
-            print(f"  {name[6:-5]:60} {str(array.shape):16} rms {numpy.sqrt(numpy.mean(array.astype(float) ** 2)):.6g}")
-    if len(sys.argv) > 2:
-        _, others = read(sys.argv[2])
-        assert arrays.keys() == others.keys(), "they hold different arrays"
-        differing = [name for name in arrays if arrays[name].tobytes() != others[name].tobytes()]
-        print(f"{len(differing)} of {len(arrays)} arrays differ", *differing, sep="\n  ")
-        sys.exit(bool(differing))
+    if len(sys.argv) == 2:
+        for name, array in arrays.items():
+            if name.endswith("/fp32"):
+                print(f"  {name[6:-5]:60} {str(array.shape):16} rms {numpy.sqrt(numpy.mean(array.astype(float) ** 2)):.6g}")
+        return
+    _, others = read(sys.argv[2])
+    assert arrays.keys() == others.keys(), "they hold different arrays"
+    fine = close(arrays, others, float(sys.argv[3])) if len(sys.argv) > 3 else equal(arrays, others)
+    sys.exit(not fine)
 
 
 main()

@@ -15,12 +15,13 @@ packages=(
   libgtest-dev                           # tests
   clang-format                           # make lint, part of make check
   procps                                 # pgrep, for the tests that kill ranks
+  hdf5-tools                             # h5diff and h5dump, for the tests that compare checkpoints
 )
 
 # Everything there already? Ask the compiler, not the package manager: modules and hand-made installs count.
 have_all() {
   local tool
-  for tool in "${CXX:-mpicxx}" mpirun make clang-format pgrep; do
+  for tool in "${CXX:-mpicxx}" mpirun make clang-format pgrep h5diff h5dump; do
     command -v "$tool" >/dev/null 2>&1 || return 1
   done
   local hdf5_flags
@@ -74,7 +75,7 @@ cat >&2 <<'TEXT'
 This is not Debian or Ubuntu, so nothing is installed. facet needs, with development files:
   a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
   Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, nlohmann-json 3.11, fmt, xxHash, libjpeg-turbo, libpng, zlib,
-  GoogleTest and clang-format (tests only)
+  GoogleTest, clang-format, h5diff and h5dump (tests only)
 On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost
 and put paths that the compiler does not find by itself into config.mk, for example:
   CXXFLAGS    = -I/apps/onednn/include

@@ -1,4 +1,4 @@
-// A Tensor of fp32 as the loops want it: plain numbers, read once.
+// Tensors as the loops want them: plain numbers, read once.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 
 namespace facet {
 
+// Of fp32.
 struct Matrix {
   float* data = nullptr;  // null for an absent tensor
   int64_t rows = 0, cols = 0, stride = 0;
@@ -21,6 +22,23 @@ struct Matrix {
   }
   float* row(int64_t r) const { return data + r * stride; }
   bool dense() const { return stride == cols || rows <= 1; }
+};
+
+// A Tensor of any element type as rows of bytes, for what only moves rows.
+struct ByteRows {
+  char* data = nullptr;  // null for an absent tensor
+  int64_t rows = 0, stride = 0;
+  int64_t bytes = 0;  // of a row
+
+  ByteRows() = default;
+  explicit ByteRows(const Tensor& t) {
+    if (!t.defined()) return;
+    data = t.data<char>();
+    rows = t.rows();
+    stride = t.row_stride() * size_of(t.dtype());
+    bytes = t.cols() * size_of(t.dtype());
+  }
+  char* row(int64_t r) const { return data + r * stride; }
 };
 
 // An optional vector (bias, weight gradient): null when absent.

@@ -9,8 +9,14 @@
 namespace facet {
 namespace {
 
-void copy_row(float* to, const float* from, int64_t cols) {
-  std::memcpy(to, from, static_cast<size_t>(cols) * sizeof(float));
+void copy_row(const ByteRows& to, int64_t to_row, const ByteRows& from, int64_t from_row) {
+  std::memcpy(to.row(to_row), from.row(from_row), static_cast<size_t>(to.bytes));
+}
+
+// Rows are moved as they are: equally long and of one type.
+void check_moved(const Tensor& to, const Tensor& from) {
+  ASSERT(to.dtype() == from.dtype() && to.cols() == from.cols(), "rows of {} {} moved to {} {}",
+         name_of(from.dtype()), from.shape_string(), name_of(to.dtype()), to.shape_string());
 }
 
 void add_row(float* to, const float* from, int64_t cols) {
@@ -27,32 +33,31 @@ void check_index(const int32_t* index_R, int64_t count, int64_t rows) {
 
 void CpuBackend::gather_rows_forward(Tensor y, Tensor x, Tensor index) {
   count_call();
-  const Matrix y_RD(y), x_ND(x);
+  check_moved(y, x);
+  const ByteRows y_RD(y), x_ND(x);
   const int32_t* index_R = index.i32();
   check_index(index_R, y_RD.rows, x_ND.rows);
-  for_rows(y_RD.rows, y_RD.cols,
-           [=](int64_t r) { copy_row(y_RD.row(r), x_ND.row(index_R[r]), y_RD.cols); });
+  for_rows(y_RD.rows, y.cols(), [=](int64_t r) { copy_row(y_RD, r, x_ND, index_R[r]); });
 }
 
 void CpuBackend::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
   count_call();
-  const Matrix dx_ND(dx), dy_RD(dy);
+  check_moved(dx, dy);
+  const ByteRows dx_ND(dx), dy_RD(dy);
   const int32_t* index_R = index.i32();
   check_index(index_R, dy_RD.rows, dx_ND.rows);
-  for_rows(dx_ND.rows, dx_ND.cols, [=](int64_t r) {
-    std::memset(dx_ND.row(r), 0, static_cast<size_t>(dx_ND.cols) * sizeof(float));
-  });
-  for_rows(dy_RD.rows, dy_RD.cols,
-           [=](int64_t r) { copy_row(dx_ND.row(index_R[r]), dy_RD.row(r), dx_ND.cols); });
+  for_rows(dx_ND.rows, dx.cols(),
+           [=](int64_t r) { std::memset(dx_ND.row(r), 0, static_cast<size_t>(dx_ND.bytes)); });
+  for_rows(dy_RD.rows, dy.cols(), [=](int64_t r) { copy_row(dx_ND, index_R[r], dy_RD, r); });
 }
 
 void CpuBackend::repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
   count_call();
-  const Matrix y_KD(y), x_MD(x);
+  check_moved(y, x);
+  const ByteRows y_KD(y), x_MD(x);
   ASSERT(y_KD.rows == copies * x_MD.rows, "{} copies of {} rows into {}", copies, x_MD.rows,
          y_KD.rows);
-  for_rows(y_KD.rows, y_KD.cols,
-           [=](int64_t r) { copy_row(y_KD.row(r), x_MD.row(r % x_MD.rows), y_KD.cols); });
+  for_rows(y_KD.rows, y.cols(), [=](int64_t r) { copy_row(y_KD, r, x_MD, r % x_MD.rows); });
 }
 
 void CpuBackend::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {

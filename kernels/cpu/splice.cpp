@@ -10,7 +10,8 @@ namespace {
 
 // A wrong row would be read or written silently. An absent matrix has as many rows as its owner
 // says, so it is not checked.
-void check_sources(const int32_t* source_N, int64_t n, const Matrix& embed, const Matrix& image) {
+template <typename Rows>
+void check_sources(const int32_t* source_N, int64_t n, const Rows& embed, const Rows& image) {
   for (int64_t i = 0; i < n; ++i) {
     const int64_t s = source_N[i];
     ASSERT(s < 0 || !embed.data || s < embed.rows, "place {}: token {} of a vocabulary of {}", i, s,
@@ -24,13 +25,17 @@ void check_sources(const int32_t* source_N, int64_t n, const Matrix& embed, cons
 
 void CpuBackend::splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
   count_call();
-  const Matrix x_ND(x), embed_VD(embed), image_MD(image);
+  for (const Tensor& rows : {embed, image})
+    ASSERT(!rows.defined() || (rows.dtype() == x.dtype() && rows.cols() == x.cols()),
+           "rows of {} {} spliced into {} {}", name_of(rows.dtype()), rows.shape_string(),
+           name_of(x.dtype()), x.shape_string());
+  const ByteRows x_ND(x), embed_VD(embed), image_MD(image);
   const int32_t* source_N = source.i32();
   check_sources(source_N, x_ND.rows, embed_VD, image_MD);
-  for_rows(x_ND.rows, x_ND.cols, [=](int64_t r) {
+  for_rows(x_ND.rows, x.cols(), [=](int64_t r) {
     const int64_t s = source_N[r];
-    const float* from = s >= 0 ? embed_VD.row(s) : image_MD.row(-1 - s);
-    std::memcpy(x_ND.row(r), from, static_cast<size_t>(x_ND.cols) * sizeof(float));
+    const char* from = s >= 0 ? embed_VD.row(s) : image_MD.row(-1 - s);
+    std::memcpy(x_ND.row(r), from, static_cast<size_t>(x_ND.bytes));
   });
 }
 

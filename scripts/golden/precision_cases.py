@@ -9,8 +9,8 @@ from . import model_cases, specs, training_cases
 MADE_FROM = (
     "golden/plain_model.py with transformers.AdamW: fp64 throughout; bf16 and fp16 in fp32 "
     "arithmetic with every operator's output, every activation's gradient and the parameters as "
-    "they are read rounded to 16 bits (golden/casts.py), masters, moments and accumulated parameter "
-    "gradients in fp32; fp16 with a loss scale from 65536"
+    "they are read rounded to 16 bits (golden/casts.py), masters, moments and accumulated "
+    "parameter gradients in fp32; fp16 with a loss scale from 65536"
 )
 
 # Small rates: forgotten masters lose most of the steps, and rounding noise is not amplified, so

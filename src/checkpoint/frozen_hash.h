@@ -7,8 +7,8 @@
 
 namespace facet {
 
-// Of names, shapes and bytes of all frozen parameters, 16 hexadecimal digits; the same on any
-// number of ranks, at any stage. Collective.
-std::string frozen_hash(const ParamTable& table, Engine& engine, Communicator& world);
+// Of names, shapes and values of all frozen parameters as they were filled, 16 hexadecimal digits;
+// the same on any number of ranks, at any stage, in any precision. Collective.
+std::string frozen_hash(Engine& engine);
 
 }  // namespace facet

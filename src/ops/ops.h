@@ -3,15 +3,17 @@
 //
 // Rules
 // - Arguments: outputs, inputs, scalars. Tensors are views; the caller owns the memory. An
-// undefined Tensor
-//   stands for an optional argument that is absent.
+//   undefined Tensor stands for an optional argument that is absent.
 // - Outputs are overwritten. Parameter gradients (names d<weight>) are ACCUMULATED. What else adds
-// to its output
-//   carries _accumulate in its name.
+//   to its output carries _accumulate in its name.
 // - Inside an op the arithmetic is fp32 (statistics and long sums at least); outputs are rounded
-// once.
+//   once.
+// - Activations, their gradients and weights are fp32, bf16 or fp16. Always fp32: parameter
+//   gradients (d<weight>, accumulated), mean, rstd, lse, row_loss, cos, sin, pixels, du, and what
+//   the optimizer works on. Rows that are only moved are of one type on both sides. A backend that
+//   computes on fp32 tensors alone stands under HalfStorage (ops/half_storage.h).
 // - Results are the same bits for the same inputs and the same number of threads: no atomics on
-// floats.
+//   floats.
 // - Matrices may have a row stride larger than their width wherever a comment does not say "dense".
 // - Every op runs on the backend's own compute stream, in call order.
 //
@@ -60,8 +62,8 @@ class Backend {
   const OpCounts& counts() const { return counts_; }
 
   // ---- linear: y = x W' (+ bias) (+ residual)
-  // ---------------------------------------------------------- y (N,O), x (N,I), weight (O,I), bias
-  // (O) or none, residual (N,O) or none; residual may be y itself.
+  // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
+  // itself.
   virtual void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) = 0;
   // dx (N,I) = dy (N,O) W
   virtual void linear_backward_input(Tensor dx, Tensor dy, Tensor weight) = 0;
@@ -70,8 +72,8 @@ class Backend {
   virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) = 0;
 
   // ---- LoRA: y += scale (x R) L
-  // ------------------------------------------------------------------------ y (N,O) accumulated, u
-  // (N,r) = x R (saved for backward), x (N,I), right (I,r), left (r,O), dense weights.
+  // y (N,O) accumulated, u (N,r) = x R (saved for backward), x (N,I), right (I,r), left (r,O),
+  // dense weights.
   virtual void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                        float scale) = 0;
   // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx,
@@ -81,8 +83,7 @@ class Backend {
                                         float scale) = 0;
 
   // ---- norms
-  // ------------------------------------------------------------------------------------------- y =
-  // x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
+  // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
   virtual void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) = 0;
   // dx (N,D) = gradient of the norm + dresidual (N,D; may be absent, may be dx itself); dweight (D)
   // += (may be absent).
@@ -95,8 +96,7 @@ class Backend {
                                    Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) = 0;
 
   // ---- token-wise activations
-  // -------------------------------------------------------------------------- gate_up (N,2F):
-  // columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
+  // gate_up (N,2F): columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
   virtual void swiglu_forward(Tensor act, Tensor gate_up) = 0;
   virtual void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) = 0;
   // y (N,F) = activation(x); dx may be dy itself.
@@ -104,17 +104,17 @@ class Backend {
   virtual void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) = 0;
 
   // ---- rotary embedding, half-split layout, in place
-  // ----------------------------------------------------- x (N, heads*E): for c < E/2: (a,b) =
-  // (x[c], x[c+E/2]) -> (a cos - b sin, b cos + a sin); cos, sin (N,E/2).
+  // x (N, heads*E): for c < E/2: (a,b) = (x[c], x[c+E/2]) -> (a cos - b sin, b cos + a sin); cos,
+  // sin (N,E/2).
   virtual void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) = 0;
   // The transposed rotation, in place on dx.
   virtual void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) = 0;
 
   // ---- attention over a work list
-  // ------------------------------------------------------------------------ out (Nq,H*E), lse
-  // (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows without an image
-  // part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries without a softmax
-  // part are undefined. Every row of out is written, also rows that see nothing (0).
+  // out (Nq,H*E), lse (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows
+  // without an image part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries
+  // without a softmax part are undefined. Every row of out is written, also rows that see nothing
+  // (0).
   virtual void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
                                  Tensor v, const AttentionPlan& plan, int64_t heads,
                                  int64_t kv_heads, float scale) = 0;
@@ -125,8 +125,8 @@ class Backend {
                                   float scale) = 0;
 
   // ---- embeddings and row movement
-  // ----------------------------------------------------------------------- Splice: x (N,D); source
-  // (N) int32: s >= 0 takes row s of embed (V,D), s < 0 takes row -1-s of image (M,D).
+  // Splice: x (N,D); source (N) int32: s >= 0 takes row s of embed (V,D), s < 0 takes row -1-s of
+  // image (M,D).
   virtual void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) = 0;
   // dembed (V,D) += rows of dx by token (may be absent), dimage (M,D) overwritten (may be absent);
   // each image row has exactly one place. Sums run in the order of N.
@@ -145,9 +145,8 @@ class Backend {
   virtual void add_repeated_rows_backward(Tensor drows, Tensor dy) = 0;
 
   // ---- vision embeddings
-  // --------------------------------------------------------------------------------- patches (I*P,
-  // 3*p*p) dense: row = image, then patch row-major; columns (channel, y, x). pixels (I,3,R,R)
-  // dense.
+  // patches (I*P, 3*p*p) dense: row = image, then patch row-major; columns (channel, y, x). pixels
+  // (I,3,R,R) dense.
   virtual void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) = 0;
   // x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C)
   virtual void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
@@ -162,7 +161,6 @@ class Backend {
   virtual void resize_positions_backward_accumulate(Tensor din, Tensor dout) = 0;
 
   // ---- loss
-  // ----------------------------------------------------------------------------------------------
   // row_loss (R) = -log softmax(logits)[label]; logits (R,V), labels (R) int32.
   virtual void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) = 0;
   // Also turns logits in place into gradient_scale * (softmax - onehot).
@@ -170,7 +168,6 @@ class Backend {
                                               float gradient_scale) = 0;
 
   // ---- plain vectors (dense)
-  // -----------------------------------------------------------------------------
   virtual void fill(Tensor x, float value) = 0;
   // Same shape, row strides may differ. Between fp32 and a 16-bit type the values are converted.
   virtual void copy(Tensor y, Tensor x) = 0;
@@ -181,8 +178,7 @@ class Backend {
   virtual double sum(Tensor x) = 0;
 
   // ---- optimizer
-  // ----------------------------------------------------------------------------------------- One
-  // pass over flat fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p -=
+  // One pass over flat fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p -=
   // lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
   virtual void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
                           const AdamWStep& step) = 0;

@@ -1,6 +1,5 @@
 #include "train/evaluate.h"
 
-#include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
 
@@ -8,7 +7,6 @@ namespace facet {
 
 EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& world,
                     BatchSource& source, int64_t num_datasets) {
-  const InSection section(Section::kEvaluate);
   const Timer timer;
   // Of all data sets one behind the other: [loss, labelled tokens, samples, bad samples].
   constexpr size_t kTotals = 4;

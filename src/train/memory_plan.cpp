@@ -123,6 +123,7 @@ std::string MemoryPlan::text() const {
   line("gathered", gathered);
   line("buckets", buckets);
   line("activations", activations);
+  if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
   return lines;
 }

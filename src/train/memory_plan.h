@@ -18,11 +18,12 @@ struct MemoryPlan {
   int64_t gathered = 0;     // parameters of units that are whole for a while only
   int64_t buckets = 0;      // the same of gradients
   int64_t activations = 0;  // the arena of the largest micro-batch
+  int64_t snapshot = 0;     // the copy of the state that --async_checkpoint writes from
 
   int64_t total() const {
-    return values + gradients + optimizer + gathered + buckets + activations;
+    return values + gradients + optimizer + gathered + buckets + activations + snapshot;
   }
-  std::string text() const;  // a table of seven lines
+  std::string text() const;  // a table
 };
 
 // What limits a micro-batch.

@@ -61,6 +61,8 @@ std::string error_in_injection(const std::string& text) {
 void check_training(const Options& o, Findings& found) {
   const std::string injection = error_in_injection(o.inject);
   found.unless(injection.empty(), injection);
+  found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
+               "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");

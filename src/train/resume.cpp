@@ -86,9 +86,8 @@ const std::vector<std::string>& changeable_options() {
       "num_train_epochs", "max_steps", "max_bad_steps", "max_bad_fraction",
       // What is shown and kept.
       "eval_interval", "steps_per_print", "save_interval", "save_minutes", "keep_last", "keep_best",
-      "max_hours", "inject", "dry_run", "dump_batches", "enable_tensorboard",
-      "wall_clock_breakdown", "straggler_interval", "hang_seconds_load", "hang_seconds_data",
-      "hang_seconds_compute", "hang_seconds_evaluate", "hang_seconds_save"};
+      "checkpoint_io", "async_checkpoint", "max_hours", "inject", "dry_run", "dump_batches",
+      "enable_tensorboard", "wall_clock_breakdown"};
   return kNames;
 }
 

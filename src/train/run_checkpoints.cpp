@@ -20,15 +20,22 @@ std::vector<StoredParam> stored_params(const std::vector<ParamGroup>& groups) {
 }  // namespace
 
 RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
-                               const FaultInjection& injection)
+                               const FaultInjection& injection, RunStatus& status)
     : options_(options),
       world_(world),
-      store_(options.output_dir + "/checkpoints", options.keep_last, world,
-             [&injection, &world](const char* moment, int64_t step) {
-               injection.at(moment, world.rank(), step);
-             }),
+      status_(status),
+      store_(
+          options.output_dir + "/checkpoints", options.keep_last, world,
+          [&injection, &world](const char* moment, int64_t step) {
+            injection.at(moment, world.rank(), step);
+          },
+          options.checkpoint_io == "collective" ? CheckpointIo::kCollective : CheckpointIo::kPosix),
       schedule_(options, world),
       found_(store_.find_newest()) {}
+
+void RunCheckpoints::reserve(Engine& engine) {
+  if (options_.async_checkpoint) store_.reserve_copies(engine.owned_state());
+}
 
 void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples) {
   const RunState now = state;
@@ -36,6 +43,8 @@ void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* b
   state.ranks = now.ranks;
   state.total_steps = now.total_steps;
   state.options = now.options;
+  status_.step = state.step;
+  status_.checkpoint = found_->directory;
   log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state.step,
       state.epoch + 1, state.next_step);
   if (found_->manifest.state.total_steps != now.total_steps)
@@ -59,16 +68,71 @@ void RunCheckpoints::cut_back_bad_lists(const RunState& state) const {
         state.bad_list_bytes[rank]);
 }
 
-std::string RunCheckpoints::save(RunState& state, Engine& engine,
-                                 const BadSampleBudget* bad_samples, RunLogs& logs) {
-  const Timer timer;
+void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples,
+                          RunLogs& logs) {
+  settle(logs);
+  put_off_ = false;
+  since_start_.restart();
   state.optimizer_steps = engine.optimizer_steps();
   note_bad_samples(state, bad_samples);
   collectively(world_, [&] { logs.sync(state); });
-  std::string directory = store_.save(state, stored_params(engine.groups()), engine.owned_state());
-  schedule_.saved(timer.seconds());
-  logs.line(fmt::format("checkpoint {} in {:.2f} s", directory, timer.seconds()));
-  return directory;
+  const std::vector<StoredParam> params = stored_params(engine.groups());
+  if (options_.async_checkpoint)
+    store_.start_save(state, params, engine.owned_state());
+  else
+    published(store_.save(state, params, engine.owned_state()), logs);
+  blocked_seconds_ = since_start_.seconds();
+}
+
+void RunCheckpoints::settle(RunLogs& logs) {
+  if (!store_.saving()) return;
+  logs.line(
+      fmt::format("waiting for the checkpoint of step {} to be written", store_.saving_step()));
+  finish(logs);
+}
+
+void RunCheckpoints::settle_after_error(RunLogs& logs) {
+  try {
+    settle(logs);
+  } catch (const CollectiveError& error) {
+    warn("the checkpoint being written is lost too: {}", error.what());
+  }
+}
+
+SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, RunLogs& logs) {
+  using Wish = SaveSchedule::Wish;
+  const auto [wish, bits] = schedule_.after_step(step, store_.progress_bits());
+  if (store_.saving() && CheckpointStore::save_is_over(bits)) finish(logs);
+  if (SaveSchedule::stops(wish)) return wish;
+  if (store_.saving()) {
+    if (wish == Wish::kSave) put_off(step, logs);
+    return Wish::kNone;
+  }
+  return put_off_ ? Wish::kSave : wish;
+}
+
+void RunCheckpoints::put_off(int64_t step, RunLogs& logs) {
+  if (!put_off_)
+    logs.line(fmt::format("the checkpoint of step {} is put off: that of step {} is still written",
+                          step, store_.saving_step()));
+  put_off_ = true;
+}
+
+void RunCheckpoints::finish(RunLogs& logs) {
+  const Timer timer;
+  const std::string directory = store_.finish_save();
+  blocked_seconds_ += timer.seconds();
+  published(directory, logs);
+}
+
+void RunCheckpoints::published(const std::string& directory, RunLogs& logs) {
+  const double seconds = since_start_.seconds();
+  status_.checkpoint = directory;
+  schedule_.saved(seconds);
+  logs.line(options_.async_checkpoint
+                ? fmt::format("checkpoint {} in {:.2f} s, {:.3f} s of them without training",
+                              directory, seconds, blocked_seconds_)
+                : fmt::format("checkpoint {} in {:.2f} s", directory, seconds));
 }
 
 void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* bad_samples) const {

@@ -1,47 +1,68 @@
 // The checkpoints of a training run: what it continues from, when it saves, and what goes into a
 // checkpoint from the engine, the logs and the data.
+//
+// With --async_checkpoint save() returns while the checkpoint is written; it is published behind
+// the first step at which all ranks have written, or by settle().
 #pragma once
 
 #include <optional>
 #include <string>
 
+#include "base/timer.h"
 #include "checkpoint/checkpoint.h"
 #include "data/bad_samples.h"
 #include "train/fault_injection.h"
 #include "train/options.h"
 #include "train/run_logs.h"
 #include "train/save_schedule.h"
+#include "train/trainer.h"
 #include "zero/engine.h"
 
 namespace facet {
 
 class RunCheckpoints {
  public:
-  // Collective, as are the other functions. Looks for the checkpoint to continue from.
-  RunCheckpoints(const Options& options, Communicator& world, const FaultInjection& injection);
+  // Collective, as are the other functions. Looks for the checkpoint to continue from. The status
+  // is told the newest checkpoint.
+  RunCheckpoints(const Options& options, Communicator& world, const FaultInjection& injection,
+                 RunStatus& status);
 
   // nullptr: the run begins.
   const FoundCheckpoint* found() const { return found_ ? &*found_ : nullptr; }
+
+  // Takes the memory that saves need.
+  void reserve(Engine& engine);
 
   // Takes over masters, moments and the state of the found checkpoint; `state` says which run this
   // is. bad_samples may be nullptr.
   void restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples);
 
-  // The checkpoint's directory.
-  std::string save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples,
-                   RunLogs& logs);
+  void save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples, RunLogs& logs);
+  // Waits for the checkpoint that is being written, if there is one, and publishes it.
+  void settle(RunLogs& logs);
+  // The same behind an error that all ranks know of; another one here is only told.
+  void settle_after_error(RunLogs& logs);
 
-  SaveSchedule::Wish after_step(int64_t step) { return schedule_.after_step(step); }
+  // What to do behind this step. A checkpoint that all ranks have written by then is published; a
+  // wish to save while one is being written is put off until it is.
+  SaveSchedule::Wish after_step(int64_t step, RunLogs& logs);
 
  private:
+  void finish(RunLogs& logs);
+  void put_off(int64_t step, RunLogs& logs);
+  void published(const std::string& directory, RunLogs& logs);
   void note_bad_samples(RunState& state, const BadSampleBudget* bad_samples) const;
   void cut_back_bad_lists(const RunState& state) const;
 
   const Options& options_;
   Communicator& world_;
+  RunStatus& status_;
   CheckpointStore store_;
   SaveSchedule schedule_;
   std::optional<FoundCheckpoint> found_;
+  Timer since_start_;           // of the save
+  double blocked_seconds_ = 0;  // in which it kept the training from going on
+  bool put_off_ = false;        // another save, until the one in flight is over
 };
 
 }  // namespace facet

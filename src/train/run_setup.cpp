@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "checkpoint/background_write.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
 #include "train/data_debug.h"
@@ -45,18 +46,6 @@ EngineOptions engine_options(const Options& options) {
            {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}}};
 }
 
-HangLimits hang_limits(const Options& options) {
-  HangLimits limits;
-  limits.of(Section::kLoad) = options.hang_seconds_load;
-  limits.of(Section::kData) = options.hang_seconds_data;
-  for (const Section section : {Section::kCompute, Section::kUpdate})
-    limits.of(section) = options.hang_seconds_compute;
-  limits.of(Section::kEvaluate) = options.hang_seconds_evaluate;
-  for (const Section section : {Section::kSave, Section::kLog})
-    limits.of(section) = options.hang_seconds_save;
-  return limits;
-}
-
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
   GroupOptions groups;
   groups.learning_rate = options.learning_rate;
@@ -94,6 +83,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
     costs.memory.activations = measure_replay(*model.model, *replay, training);
   costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
   costs.memory.buckets = training.bucket_bytes();
+  if (options.async_checkpoint)
+    costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
                        training.gathers_per_micro_batch());

@@ -1,32 +1,54 @@
 #include "train/save_schedule.h"
 
 #include <algorithm>
+#include <bit>
 
+#include "train/slurm_time.h"
 #include "train/stop_signals.h"
 
 namespace facet {
 
+namespace {
+
+double time_limit_of(const Options& options, const Communicator& world) {
+  constexpr double kSecondsOfHour = 3600;
+  if (options.max_hours > 0) return options.max_hours * kSecondsOfHour;
+  return world.rank() == 0 ? slurm_seconds_left().value_or(0) : 0;
+}
+
+}  // namespace
+
 SaveSchedule::SaveSchedule(const Options& options, Communicator& world)
     : interval_(options.save_interval),
       save_seconds_(options.save_minutes * 60),
-      max_seconds_(options.max_hours * 3600),
+      max_seconds_(time_limit_of(options, world)),
       world_(world) {}
 
-// The last save must fit in, and the next may take longer.
+// Another step and the last save must fit in, and both may take longer than before.
 bool SaveSchedule::time_is_up() const {
   constexpr double kSavesInReserve = 3;
   return max_seconds_ > 0 &&
-         since_start_.seconds() + kSavesInReserve * last_save_seconds_ >= max_seconds_;
+         since_start_.seconds() + longest_step_seconds_ + kSavesInReserve * last_save_seconds_ >=
+             max_seconds_;
 }
 
-SaveSchedule::Wish SaveSchedule::after_step(int64_t step) {
-  Wish mine = Wish::kNone;
-  if (interval_ > 0 && step % interval_ == 0) mine = Wish::kSave;
-  if (world_.rank() == 0 && save_seconds_ > 0 && since_save_.seconds() >= save_seconds_)
-    mine = Wish::kSave;
-  if (world_.rank() == 0 && time_is_up()) mine = Wish::kSaveForTimeLimit;
-  if (stop_signal() != nullptr) mine = Wish::kSaveForSignal;
-  return static_cast<Wish>(world_.max(static_cast<int64_t>(mine)));
+SaveSchedule::Wish SaveSchedule::my_wish(int64_t step) const {
+  if (stop_signal() != nullptr) return Wish::kSaveForSignal;
+  if (world_.rank() == 0 && time_is_up()) return Wish::kSaveForTimeLimit;
+  const bool long_ago =
+      world_.rank() == 0 && save_seconds_ > 0 && since_save_.seconds() >= save_seconds_;
+  return long_ago || (interval_ > 0 && step % interval_ == 0) ? Wish::kSave : Wish::kNone;
+}
+
+SaveSchedule::Verdict SaveSchedule::after_step(int64_t step, int64_t bits) {
+  constexpr int kWishAt = 8;
+  if (since_step_) longest_step_seconds_ = std::max(longest_step_seconds_, since_step_->seconds());
+  since_step_.emplace();
+  // One bit a wish: the greatest of all ranks' is the highest bit that is set.
+  const int64_t mine = int64_t{1} << static_cast<int>(my_wish(step));
+  const auto all = static_cast<uint64_t>(world_.bit_or(mine << kWishAt | bits));
+  return {static_cast<Wish>(std::bit_width(all >> kWishAt) - 1),
+          static_cast<int64_t>(all & ((1U << kWishAt) - 1))};
 }
 
 void SaveSchedule::saved(double seconds) {

@@ -1,8 +1,9 @@
 // When a run saves a checkpoint between the ends of its epochs, and when it stops: --save_interval,
-// --save_minutes, --max_hours and the stop signals.
+// --save_minutes, --max_hours or Slurm's time limit, and the stop signals.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "base/timer.h"
 #include "comm/communicator.h"
@@ -17,19 +18,28 @@ class SaveSchedule {
   enum class Wish : uint8_t { kNone, kSave, kSaveForTimeLimit, kSaveForSignal };
   static bool stops(Wish wish) { return wish >= Wish::kSaveForTimeLimit; }
 
-  // Collective: what all ranks do behind this step. Clocks differ, so rank 0's counts; a signal to
-  // any rank counts.
-  Wish after_step(int64_t step);
+  // What all ranks know alike behind a step, from one exchange.
+  struct Verdict {
+    Wish wish = Wish::kNone;
+    int64_t bits = 0;  // those of all ranks, or-ed
+  };
+  // Collective. Clocks differ, so rank 0's counts; a signal to any rank counts. `bits` (up to 8)
+  // ride along for another purpose.
+  Verdict after_step(int64_t step, int64_t bits);
   void saved(double seconds);
 
  private:
   bool time_is_up() const;
+  Wish my_wish(int64_t step) const;
 
   int64_t interval_;
-  double save_seconds_, max_seconds_;
+  double save_seconds_;
+  double max_seconds_;  // 0: no limit
   Communicator& world_;
   Timer since_start_, since_save_;
+  std::optional<Timer> since_step_;
   double last_save_seconds_ = 0;
+  double longest_step_seconds_ = 0;  // evaluations and saves between two steps included
 };
 
 }  // namespace facet

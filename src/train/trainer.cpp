@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "base/position.h"
 #include "base/timer.h"
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
@@ -19,7 +18,6 @@
 #include "train/run_lock.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
-#include "train/section_report.h"
 #include "train/stop_signals.h"
 #include "train/threads.h"
 #include "train/train_step.h"
@@ -48,6 +46,7 @@ class Trainer {
   void run();
 
  private:
+  void run_epochs();
   void take_output_directory();
   void open_model_and_data();
   void allocate();
@@ -93,7 +92,6 @@ class Trainer {
   RunState state_;
   bool stopped_ = false;  // saved on request
   RunLogs logs_;
-  SectionReport sections_;
 };
 
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
@@ -102,13 +100,12 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       options_(options),
       status_(status),
       injection_(FaultInjection::of_run(options.inject)),
-      logs_(options, world_.rank()),
-      sections_(options, world_, session.host()) {
+      logs_(options, world_.rank()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
-  checkpoints_.emplace(options_, world_, injection_);
+  checkpoints_.emplace(options_, world_, injection_, status_);
   collectively(world_, [&] { open_model_and_data(); });
   collectively(world_, [&] { allocate(); });
   identify();
@@ -154,27 +151,24 @@ void Trainer::allocate() {
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   arena_.allocate(costs_.memory.activations);
+  checkpoints_->reserve(*engine_);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(
-      StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_, world_,
-                source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
-                micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_});
+  step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
+                          world_, source, bad_samples_.get(),
+                          static_cast<int64_t>(data_->names.size()),
+                          micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal});
 }
 
 void Trainer::identify() {
-  const RunState now = identify_run(options_, *data_, frozen_hash(model_->table, *engine_, world_),
+  const RunState now = identify_run(options_, *data_, frozen_hash(*engine_),
                                     plan_.total_steps, world_);
   if (const FoundCheckpoint* found = checkpoints_->found())
     collectively(world_, [&] { check_same_run(found->manifest.state, now, found->directory); });
   state_ = now;
 }
 
-void Trainer::resume() {
-  checkpoints_->restore(state_, *engine_, bad_samples_.get());
-  status_.set_step(state_.step);
-  status_.set_checkpoint(checkpoints_->found()->directory);
-}
+void Trainer::resume() { checkpoints_->restore(state_, *engine_, bad_samples_.get()); }
 
 void Trainer::announce() {
   log_line(groups_text(engine_->groups(), model_->table));
@@ -184,14 +178,22 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
-  begin_section(Section::kLog);
-  install_stop_signals();
+  try {
+    run_epochs();
+  } catch (const CollectiveError&) {
+    checkpoints_->settle_after_error(logs_);
+    throw;
+  }
+}
+
+void Trainer::run_epochs() {
   if (!work_left()) log("all {} steps are done; nothing to do", state_.step);
   if (state_.step == 0) evaluate_now();
   while (work_left() && !stopped_) {
     train_epoch();
     if (!stopped_) close_epoch();
   }
+  checkpoints_->settle(logs_);
   if (!stopped_) tell_what_was_left_out();
 }
 
@@ -199,22 +201,19 @@ void Trainer::run() {
 void Trainer::train_epoch() {
   while (state_.next_step < plan_.steps_per_epoch && !finished()) {
     const int64_t sent_before = world_.elements_sent();
-    note_step(state_.step + 1);
     StepReport report = step_->run(state_.epoch, state_.next_step);
-    report.step = ++state_.step;
-    status_.set_step(report.step);
+    report.step = status_.step = ++state_.step;
     report.epoch = state_.epoch + 1;
     ++state_.next_step;
     if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
     count(report);
     logs_.append(report);
-    for (const std::string& line : sections_.after_step(report.step)) logs_.line(line);
     write_recording();
     stop_if_hopeless(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
     injection_.at("step", world_.rank(), report.step);
 
-    const SaveSchedule::Wish wish = checkpoints_->after_step(report.step);
+    const SaveSchedule::Wish wish = checkpoints_->after_step(report.step, logs_);
     const bool epoch_ends = state_.next_step == plan_.steps_per_epoch || finished();
     const bool saves = wish != SaveSchedule::Wish::kNone && !epoch_ends;  // its end saves anyway
     if (saves || SaveSchedule::stops(wish)) save();
@@ -240,7 +239,7 @@ void Trainer::close_epoch() {
     state_.epoch_labelled_tokens = 0;
   }
   save();
-  const SaveSchedule::Wish wish = checkpoints_->after_step(state_.step);
+  const SaveSchedule::Wish wish = checkpoints_->after_step(state_.step, logs_);
   if (SaveSchedule::stops(wish) && work_left()) stop(wish);
 }
 
@@ -271,17 +270,15 @@ void Trainer::stop_if_hopeless(const StepReport& report) {
                   state_.bad_steps_in_a_row, report.first_bad_parameter));
 }
 
-void Trainer::save() {
-  const InSection section(Section::kSave);
-  status_.set_checkpoint(checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_));
-}
+void Trainer::save() { checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_); }
 
 void Trainer::stop(SaveSchedule::Wish wish) {
+  checkpoints_->settle(logs_);
   stopped_ = true;
-  status_.set_code(ExitCode::kSaved);
+  status_.code = ExitCode::kSaved;
   const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;
   logs_.line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
-                         signalled ? "for a signal" : "for --max_hours"));
+                         signalled ? "for a signal" : "for the time limit"));
 }
 
 void Trainer::write_recording() {
@@ -292,6 +289,7 @@ void Trainer::write_recording() {
 void Trainer::evaluate_now() {
   const bool known = state_.last_evaluation == state_.step;
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
+  checkpoints_->settle(logs_);  // before a long time without steps
   state_.last_evaluation = state_.step;
   Context context{*ops_, arena_, *engine_};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
@@ -312,7 +310,7 @@ void Trainer::note_best(const EvalReport& report) {
 }
 
 void Trainer::export_to(const std::string& name) {
-  const InSection section(Section::kSave);
+  checkpoints_->settle(logs_);
   const std::string directory = fmt::format("{}/{}", options_.output_dir, name);
   collectively(world_, [&] {
     engine_->read_on_rank_0([&](const OpenUnit& open_unit) {
@@ -338,6 +336,8 @@ void Trainer::tell_what_was_left_out() {
 }  // namespace
 
 void train(Session& session, const Options& options, RunStatus& status) {
+  install_stop_signals();  // one that comes while the model is loaded is obeyed behind the first
+                           // step
   Trainer(session, options, status).run();
 }
 

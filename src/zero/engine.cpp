@@ -43,7 +43,8 @@ ReduceWhen reduce_when(const EngineOptions& options) {
 void Engine::lay_out(ParamTable& table, int ranks, const EngineOptions& options,
                      ParamTable::Memory memory) {
   using Memory = ParamTable::Memory;
-  table.allocate(partition_padding(ranks), options.zero_stage >= 3 ? Memory::kMeasureOnly : memory);
+  table.allocate(partition_padding(ranks), options.zero_stage >= 3 ? Memory::kMeasureOnly : memory,
+                 options.compute_dtype);
   table.allocate_gradients(options.zero_stage >= 2 ? Memory::kMeasureOnly : memory);
 }
 
@@ -54,14 +55,14 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
       world_(world),
       ops_(ops),
       options_(options),
+      values_(table, world, ops, options.zero_stage, options.stage3),
       gradients_(table, world, ops, gradient_home(options), reduce_when(options)) {
-  if (options.zero_stage >= 3) values_.emplace(table, world, options.stage3);
-  const int64_t bytes = planned_bytes(table, world.size(), options).optimizer;
-  memory_ = std::make_unique<Arena>("the optimizer state", bytes);
+  memory_ = std::make_unique<Arena>("the optimizer state",
+                                    moment_bytes(table, world.size(), options.zero_stage));
   for (size_t u = 0; u < table.units().size(); ++u) {
     ASSERT(trained_length(table.units()[u]) % partition_padding(world.size()) == 0,
            "unit {} is not padded for {} ranks", table.units()[u].name, world.size());
-    const int64_t length = stepped(static_cast<int>(u)).count;
+    const int64_t length = values_.stepped(static_cast<int>(u)).count;
     for (std::vector<Tensor>* moment : {&exp_avg_, &exp_avg_sq_}) {
       moment->push_back(memory_->tensor({length}));
       ops_.fill(moment->back(), 0);
@@ -71,120 +72,58 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
 
 // ---- which elements
 
-Slice Engine::slice_of(int unit) const {
-  const int64_t length = trained_length(table_.units()[static_cast<size_t>(unit)]);
-  return slice_of_rank(length, world_.rank(), world_.size());
-}
-
-Slice Engine::stepped(int unit) const {
-  if (options_.zero_stage > 0) return slice_of(unit);
-  return {0, trained_length(table_.units()[static_cast<size_t>(unit)])};
-}
-
-float* Engine::value_at(int unit, int64_t offset) const {
-  if (values_) return values_->trained_slice(unit).f32() + (offset - slice_of(unit).begin);
-  return table_.units()[static_cast<size_t>(unit)].trained_values.f32() + offset;
-}
-
 float* Engine::gradient_at(int unit, int64_t offset) const {
   if (options_.zero_stage > 0)
-    return gradients_.slice(unit).f32() + (offset - slice_of(unit).begin);
+    return gradients_.slice(unit).f32() + (offset - values_.slice_of(unit).begin);
   return table_.units()[static_cast<size_t>(unit)].trained_grads.f32() + offset;
 }
 
 float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const {
-  return moment[static_cast<size_t>(unit)].f32() + (offset - stepped(unit).begin);
+  return moment[static_cast<size_t>(unit)].f32() + (offset - values_.stepped(unit).begin);
 }
 
-// ---- the values, for who reads and fills them
+// ---- as the model's hooks
 
 void Engine::before(int unit, Phase phase) {
-  note_progress();
-  if (values_) values_->residency().acquire(unit, phase);
+  values_.before(unit, phase);
   if (phase == Phase::kBackward) gradients_.backward_begins(unit);
 }
 
-void Engine::after(int unit, Phase) {
-  if (values_) values_->residency().release(unit);
-}
+void Engine::after(int unit, Phase) { values_.after(unit); }
 
 void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
 
-OpenUnit Engine::filler() {
-  if (!values_) return nothing_to_open;
-  return [this, open = kNoUnit](int unit) mutable {
-    if (unit == open) return;
-    if (open != kNoUnit) values_->keep_slices(open);
-    open = unit;
-    if (open != kNoUnit) values_->open_to_fill(open);
-  };
-}
-
-// Rank 0 says which unit comes next; the others help to gather it.
-void Engine::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
-  int open = kNoUnit;
-  const auto next = [&](int unit) {
-    if (open != kNoUnit) values_->residency().release(open);
-    open = static_cast<int>(world_.broadcast(int64_t{unit}, 0));
-    if (open != kNoUnit) values_->residency().acquire_alone(open);
-  };
-  if (!values_) {
-    if (world_.rank() == 0) work(nothing_to_open);
-  } else if (world_.rank() == 0) {
-    std::exception_ptr error;
-    try {
-      work([&](int unit) {
-        if (unit != open) next(unit);
-      });
-    } catch (...) {
-      error = std::current_exception();
-    }
-    next(kNoUnit);
-    if (error) std::rethrow_exception(error);
-  } else {
-    do next(kNoUnit);
-    while (open != kNoUnit);
-  }
-}
+// ---- the state, for who saves and loads it
 
 std::vector<StateRange> Engine::owned_state() {
-  if (values_) values_->residency().drop_started();
+  values_.settle();
   std::vector<StateRange> ranges;
   for (const Param& param : table_.params()) {
     if (!param.trained) continue;
-    const Slice own = overlap({param.offset, param.numel()}, slice_of(param.unit));
+    const Slice own = overlap({param.offset, param.numel()}, values_.slice_of(param.unit));
     if (own.count == 0) continue;
-    ranges.push_back({&param, own.begin - param.offset, own.count, value_at(param.unit, own.begin),
+    ranges.push_back({&param, own.begin - param.offset, own.count,
+                      values_.master_at(param.unit, own.begin),
                       moment_at(exp_avg_, param.unit, own.begin),
                       moment_at(exp_avg_sq_, param.unit, own.begin)});
   }
   return ranges;
 }
 
-// The owners' values go to everybody who keeps them whole.
-void Engine::publish_values() {
-  if (values_) return values_->publish();
-  for (size_t u = 0; u < table_.units().size(); ++u) {
-    const Tensor& all = table_.units()[u].trained_values;
-    if (all.numel() == 0) continue;
-    world_.all_gather(all, flat_range(all, slice_of(static_cast<int>(u))));
-  }
-}
-
 void Engine::publish_state() {
-  publish_values();
+  values_.publish_masters();
   if (options_.zero_stage > 0) return;
   for (size_t u = 0; u < table_.units().size(); ++u)
     for (const Tensor& moment : {exp_avg_[u], exp_avg_sq_[u]})
       if (moment.numel() > 0)
-        world_.all_gather(moment, flat_range(moment, slice_of(static_cast<int>(u))));
+        world_.all_gather(moment, flat_range(moment, values_.slice_of(static_cast<int>(u))));
 }
 
 // ---- the step
 
 void Engine::begin_step() { gradients_.clear(); }
 
-GradientVerdict Engine::reduce_gradients() {
+GradientVerdict Engine::reduce_gradients(double loss_scale) {
   gradients_.finish();
   double sum_squares = 0;
   int64_t bad_param = -1;
@@ -195,7 +134,8 @@ GradientVerdict Engine::reduce_gradients() {
         ops_.gradient_statistics(gradients_.slice(static_cast<int>(u)));
     sum_squares += statistics.sum_squares;
     if (statistics.first_non_finite >= 0 && bad_param < 0) {
-      const int64_t offset = slice_of(static_cast<int>(u)).begin + statistics.first_non_finite;
+      const int64_t offset =
+          values_.slice_of(static_cast<int>(u)).begin + statistics.first_non_finite;
       bad_param = index_of(table_, param_at(unit, offset));
     }
   }
@@ -209,7 +149,8 @@ GradientVerdict Engine::reduce_gradients() {
     if (all[r + 1] >= 0 && verdict.first_bad_parameter.empty())
       verdict.first_bad_parameter = table_.params()[static_cast<size_t>(all[r + 1])].name;
   }
-  verdict.norm = std::sqrt(total);
+  verdict.loss_scale = loss_scale;
+  verdict.norm = std::sqrt(total) / loss_scale;
   verdict.finite = verdict.first_bad_parameter.empty() && std::isfinite(verdict.norm);
   if (options_.gradient_clipping > 0)
     verdict.clip_factor = 1 / std::max(1.0, (verdict.norm + 1e-6) / options_.gradient_clipping);
@@ -219,31 +160,31 @@ GradientVerdict Engine::reduce_gradients() {
 void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
   for (const Param* param : group.params) {
     const int unit = param->unit;
-    const Slice part = overlap({param->offset, param->numel()}, stepped(unit));
+    const Slice part = overlap({param->offset, param->numel()}, values_.stepped(unit));
     if (part.count == 0) continue;
     const auto vector = [&](float* data) { return Tensor(data, {part.count}, DType::kF32); };
-    ops_.adamw_step(vector(value_at(unit, part.begin)),
-                    vector(moment_at(exp_avg_, unit, part.begin)),
-                    vector(moment_at(exp_avg_sq_, unit, part.begin)), Tensor(),
-                    vector(gradient_at(unit, part.begin)), step);
+    ops_.adamw_step(
+        vector(values_.master_at(unit, part.begin)), vector(moment_at(exp_avg_, unit, part.begin)),
+        vector(moment_at(exp_avg_sq_, unit, part.begin)),
+        values_.copy_at(unit, part.begin, part.count), vector(gradient_at(unit, part.begin)), step);
   }
 }
 
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   ASSERT(verdict.finite, "a step with a non-finite gradient");
-  if (values_) values_->residency().drop_started();
+  values_.settle();
   AdamWStep step;
   step.beta1 = options_.beta1;
   step.beta2 = options_.beta2;
   step.eps = options_.eps;
-  step.gradient_scale = static_cast<float>(verdict.clip_factor);
+  step.gradient_scale = static_cast<float>(verdict.clip_factor / verdict.loss_scale);
   step.t = ++steps_;
   for (const ParamGroup& group : groups_) {
     step.learning_rate = group.learning_rate * lr_factor;
     step.weight_decay = group.weight_decay;
     step_group(group, step);
   }
-  if (options_.zero_stage > 0) publish_values();
+  if (options_.zero_stage > 0) values_.publish();
 }
 
 }  // namespace facet

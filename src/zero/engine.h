@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +20,7 @@
 #include "optim/param_groups.h"
 #include "optim/partition.h"
 #include "zero/gradients.h"
-#include "zero/partitioned_values.h"
+#include "zero/values.h"
 
 namespace facet {
 
@@ -31,12 +30,14 @@ struct EngineOptions {
   int64_t zero_stage = 0;
   bool reduce_every_micro_batch = false;  // at stages 0 and 1 too
   ValueLimits stage3 = {10000, {}};
+  DType compute_dtype = DType::kF32;  // what the layers compute in
 };
 
 // What all ranks know alike after the gradients were reduced.
 struct GradientVerdict {
-  double norm = 0;         // global L2 norm of the reduced gradient
+  double norm = 0;         // global L2 norm of the reduced gradient, unscaled
   double clip_factor = 1;  // 1 / max(1, (norm + 1e-6) / gradient_clipping)
+  double loss_scale = 1;   // what the gradient still has to be divided by
   bool finite = true;
   std::string first_bad_parameter;  // where the first non-finite element stands, "" when finite
 };
@@ -57,8 +58,8 @@ class Engine : public UnitHooks {
   static void lay_out(ParamTable& table, int ranks, const EngineOptions& options,
                       ParamTable::Memory memory = ParamTable::Memory::kReal);
 
-  // The table comes from lay_out with the same options. At stage 3 its values are undefined until
-  // they were filled through filler().
+  // The table comes from lay_out with the same options. At stage 3, and with 16 bits, its values
+  // are undefined until they were filled through filler().
   Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
          const EngineOptions& options);
 
@@ -66,10 +67,17 @@ class Engine : public UnitHooks {
   int64_t optimizer_steps() const { return steps_; }  // AdamW steps taken: skipped ones don't count
   void set_optimizer_steps(int64_t steps) { steps_ = steps; }
 
-  // Who fills the values of all units, the same ones on every rank, opens each through this.
-  OpenUnit filler();
-  // Collective: rank 0 runs `work`, which may open any unit to read its whole values.
-  void read_on_rank_0(const std::function<void(const OpenUnit&)>& work);
+  // Who fills the values of all units, the same ones on every rank, opens each through this and
+  // sees it in fp32.
+  OpenUnit filler() { return values_.filler(); }
+  // Collective: rank 0 runs `work`, which may open any unit to read its whole values in fp32: of
+  // trained parameters the masters.
+  void read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
+    values_.read_on_rank_0(work);
+  }
+  // Of the frozen parameters' names, shapes and values as they were filled; the same at any stage
+  // and in any precision. Collective.
+  uint64_t frozen_hash() { return values_.frozen_hash(); }
 
   // What this rank owns of every trained parameter, in the table's order: together the ranks own
   // each element exactly once, the same slices at every stage. The pointers stay valid as long as
@@ -85,19 +93,16 @@ class Engine : public UnitHooks {
 
   // Gradients to zero, at the begin of a step.
   void begin_step();
-  // Sums the gradients over all ranks and computes the verdict.
-  GradientVerdict reduce_gradients();
-  // Clips and takes one AdamW step with every group's rate times lr_factor.
+  // Sums the gradients over all ranks and computes the verdict. loss_scale: what the loss was
+  // multiplied by before backward.
+  GradientVerdict reduce_gradients(double loss_scale = 1);
+  // Unscales, clips and takes one AdamW step with every group's rate times lr_factor.
   void step(const GradientVerdict& verdict, double lr_factor);
 
  private:
-  Slice slice_of(int unit) const;  // what of the unit's trained buffer this rank owns
-  Slice stepped(int unit) const;   // what of it this rank steps: its slice, at stage 0 all
-  float* value_at(int unit, int64_t offset) const;     // offset in the unit's trained buffer
-  float* gradient_at(int unit, int64_t offset) const;  // after the reduction
+  float* gradient_at(int unit, int64_t offset) const;  // after the reduction; offset in the buffer
   float* moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const;
   void step_group(const ParamGroup& group, const AdamWStep& step);
-  void publish_values();
 
   ParamTable& table_;
   std::vector<ParamGroup> groups_;
@@ -105,7 +110,7 @@ class Engine : public UnitHooks {
   Backend& ops_;
   EngineOptions options_;
   int64_t steps_ = 0;
-  std::optional<PartitionedValues> values_;  // at stage 3
+  Values values_;
   Gradients gradients_;
   std::unique_ptr<Arena> memory_;
   std::vector<Tensor> exp_avg_;  // of each unit, of what this rank steps

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "base/check.h"
+#include "base/half.h"
 #include "zero/unit_slices.h"
 
 namespace facet {
@@ -11,7 +12,10 @@ namespace {
 
 // Values are written to and read from host memory here: nothing is gathered to a device yet.
 void copy(const Tensor& to, const Tensor& from) {
-  if (from.numel() > 0) std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
+  if (from.numel() == 0) return;
+  if (to.dtype() != from.dtype())
+    return round_to_16_bits(to.bits16(), from.f32(), from.numel(), to.dtype());
+  std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
 }
 
 }  // namespace
@@ -175,23 +179,16 @@ void PartitionedValues::arrive(int number) {
 
 // ---- values that change
 
-void PartitionedValues::open_to_fill(int number) {
-  if (units_[static_cast<size_t>(number)].stays_whole) return;
-  ASSERT(units_[static_cast<size_t>(number)].buffer < 0, "a unit in use is filled");
-  acquire(number);
-  // The padding is part of the slices, and of the norms.
-  for (const Tensor& part : {whole(number).trained, whole(number).frozen})
-    std::memset(part.raw(), 0, static_cast<size_t>(part.bytes()));
-  bind(number);
-}
-
-void PartitionedValues::keep_slices(int number) {
-  const Unit& unit = units_[static_cast<size_t>(number)];
-  if (unit.stays_whole) return;
-  const auto [trained, frozen] = whole(number);
-  keep(unit.trained, trained);
-  keep(unit.frozen, frozen);
-  give_back(number);
+void PartitionedValues::keep(int number, const Tensor& trained, const Tensor& frozen) {
+  Unit& unit = units_[static_cast<size_t>(number)];
+  ASSERT(unit.buffer < 0, "a unit in use is filled");
+  if (unit.stays_whole) {
+    copy(unit.trained.always, trained);
+    copy(unit.frozen.slice, frozen);
+  } else {
+    keep(unit.trained, trained);
+    keep(unit.frozen, frozen);
+  }
 }
 
 void PartitionedValues::keep(const Buffer& buffer, const Tensor& whole) const {

@@ -34,10 +34,9 @@ class PartitionedValues : private UnitMover {
   // Collective: who uses units one after the other, in a pass over the model or apart from it.
   Residency& residency() { return *residency_; }
 
-  // One unit after the other for whoever fills the values, without an exchange: whole, content
-  // undefined; then this rank's slices are kept.
-  void open_to_fill(int unit);
-  void keep_slices(int unit);
+  // Of new values of a unit, whole, in fp32 and with the padding of slices: keeps, rounded where it
+  // must be, what is this rank's.
+  void keep(int unit, const Tensor& trained, const Tensor& frozen);
 
   Tensor trained_slice(int unit) const { return units_[static_cast<size_t>(unit)].trained.slice; }
   // Collective: after the trained slices changed, what stays on every rank follows them.

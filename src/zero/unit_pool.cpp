@@ -26,7 +26,11 @@ int UnitPool::smallest_fitting(int64_t elements) const {
 void UnitPool::grow(Buffer& buffer, int64_t elements) const {
   buffer.memory.reset();
   buffer.memory = std::make_unique<Arena>(name_);
-  if (memory_ == ParamTable::Memory::kReal) buffer.memory->allocate(elements * size_of(dtype_));
+  buffer.whole = buffer.memory->tensor({elements}, dtype_);
+  if (memory_ != ParamTable::Memory::kReal) return;
+  const int64_t bytes = buffer.memory->peak();
+  buffer.memory->release(0);
+  buffer.memory->allocate(bytes);
   buffer.whole = buffer.memory->tensor({elements}, dtype_);
 }
 

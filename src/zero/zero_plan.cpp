@@ -20,22 +20,40 @@ std::vector<int64_t> moving_elements(const ParamTable& table, int ranks,
 
 }  // namespace
 
+int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage) {
+  Arena plan("the optimizer state");
+  for (const ParamUnit& unit : table.units()) {
+    const int64_t stepped = trained_length(unit) / (zero_stage == 0 ? 1 : ranks);
+    plan.tensor({stepped});
+    plan.tensor({stepped});
+  }
+  return plan.peak();
+}
+
 ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions& options) {
-  Arena values("parameters"), gradients("gradients"), optimizer("the optimizer state");
+  Arena values("parameters"), gradients("gradients");
   for (const ParamUnit& unit : table.units()) {
     const int64_t trained = trained_length(unit);
-    values.tensor({trained});
-    values.tensor({unit.frozen_values.numel()});
+    values.tensor({trained}, table.dtype());
+    values.tensor({unit.frozen_values.numel()}, table.dtype());
     if (options.zero_stage < 2) gradients.tensor({trained});
-    optimizer.tensor({trained / (options.zero_stage == 0 ? 1 : ranks)});
-    optimizer.tensor({trained / (options.zero_stage == 0 ? 1 : ranks)});
   }
-  ZeroBytes bytes{values.peak(), gradients.peak(), optimizer.peak()};
-  if (options.zero_stage >= 3)
-    bytes.values =
-        PartitionedValues::kept_bytes(table, ranks, options.stage3.persistence_threshold);
+  ZeroBytes bytes;
+  bytes.values = options.zero_stage >= 3 ? PartitionedValues::kept_bytes(
+                                               table, ranks, options.stage3.persistence_threshold)
+                                         : values.peak();
+  bytes.gradients = gradients.peak();
   if (reduces_every_micro_batch(options)) bytes.gradients += Gradients::slice_bytes(table, ranks);
+  bytes.optimizer = moment_bytes(table, ranks, options.zero_stage) +
+                    Values::master_bytes(table, ranks, options.zero_stage);
+  bytes.window = Values::window_bytes(table, ranks);
   return bytes;
+}
+
+int64_t owned_elements(const ParamTable& table, int ranks) {
+  int64_t elements = 0;
+  for (const ParamUnit& unit : table.units()) elements += trained_length(unit) / ranks;
+  return elements;
 }
 
 MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options)
@@ -43,7 +61,7 @@ MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineO
       options_(options),
       elements_(moving_elements(table, ranks, options)),
       residency_(elements_, options.stage3.residency, *this),
-      values_("gathered parameters", ParamTable::Memory::kMeasureOnly),
+      values_("gathered parameters", ParamTable::Memory::kMeasureOnly, table.dtype()),
       gradients_("gradients of a unit", ParamTable::Memory::kMeasureOnly),
       value_buffers_(table.units().size(), -1),
       gradient_buffers_(table.units().size(), -1),

@@ -17,10 +17,15 @@ struct EngineOptions;
 struct ZeroBytes {
   int64_t values = 0;     // what is kept of the parameters
   int64_t gradients = 0;  // what is kept of their gradients through the step
-  int64_t optimizer = 0;  // moments
+  int64_t optimizer = 0;  // moments; with 16 bits the masters too
+  int64_t window = 0;     // a unit in fp32, while values are filled or read
 };
+// Moments of what a rank steps.
+int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage);
 // Of a table from Engine::lay_out.
 ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions& options);
+// Trained elements of one rank's slices, padding counted: what it brings into a checkpoint.
+int64_t owned_elements(const ParamTable& table, int ranks);
 
 // Stands in for the engine while a pass is measured (NullBackend) and finds out what depends on the
 // order in which the model uses its units.

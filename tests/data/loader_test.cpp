@@ -120,6 +120,30 @@ TEST_F(LoaderTest, StartingAtAnyStepGivesWhatRunningThereGives) {
     }
 }
 
+// A run that is continued in the middle of an epoch on more ranks, twice: what it has not yet seen,
+// nothing again.
+TEST_F(LoaderTest, OtherRanksTakeOverWithinAnEpochAndSeeEachSampleOnce) {
+  struct Job {
+    int64_t ranks, per_device, accumulation;  // 6 samples a step
+  };
+  const auto job_of = [](int64_t step) {
+    return step < 3 ? Job{1, 3, 2} : step < 6 ? Job{2, 1, 3} : Job{3, 2, 1};
+  };
+  const int64_t steps = Loader(table_, builder_, options(0, 1, 6, 1)).steps_per_epoch();
+  ASSERT_GT(steps, 7);
+  std::multiset<int64_t> seen;
+  for (int64_t step = 0; step < steps; ++step) {
+    const auto [ranks, per_device, accumulation] = job_of(step);
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      Loader loader(table_, builder_, options(rank, ranks, per_device, accumulation));
+      for (const MicroBatch& batch : loader.fetch_step(1, step))
+        seen.insert(batch.sample_ids.begin(), batch.sample_ids.end());
+    }
+  }
+  ASSERT_EQ(static_cast<int64_t>(seen.size()), table_.num_samples(Split::kTraining));
+  for (int64_t i = 0; i < table_.num_samples(Split::kTraining); ++i) EXPECT_EQ(seen.count(i), 1u);
+}
+
 // Samples take 0 to 0.4 ms, so that threads finish them in another order than they began.
 class UnevenBuilder : public FakeBuilder {
  public:

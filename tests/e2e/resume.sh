@@ -98,7 +98,7 @@ ranks_of() {
 time_limit_stops() {
   make_whole
   run 85 2 "${train[@]}" --output_dir "$work/hours" --max_hours 1e-9
-  once 'stopping at step 1 for --max_hours'
+  once 'stopping at step 1 for the time limit'
   run 0 2 "${train[@]}" --output_dir "$work/hours"
   same_run "$work/hours"
 }

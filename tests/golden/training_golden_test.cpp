@@ -3,13 +3,10 @@
 
 #include <algorithm>
 
-#include "comm/session.h"
 #include "kernels/cpu/backend.h"
 #include "optim/lr_schedule.h"
-#include "optim/partition.h"
-#include "tests/golden/golden_file.h"
+#include "tests/golden/curve_rig.h"
 #include "tests/golden/hash_weights.h"
-#include "train/train_step.h"
 
 namespace facet::golden {
 namespace {
@@ -90,73 +87,23 @@ TEST(GoldenTraining, GroupsMatchTheOriginal) {
   }
 }
 
-// The recorded micro-batches of a curve, again and again.
-class CurveSource final : public BatchSource {
- public:
-  CurveSource(const GoldenFile& file, const std::string& name)
-      : accumulation_(file.description(name).at("accumulation").as_int()) {
-    const JsonValue description = file.description(name);
-    for (int64_t n = 0; n < description.at("micro_batches").as_int(); ++n)
-      data_.push_back(batch_of(file, name + "_batch_" + std::to_string(n), description));
-  }
-  int64_t steps_per_epoch() const override { return 0; }
-  std::span<const MicroBatch> fetch_step(int64_t, int64_t step) override {
-    window_.clear();
-    for (int64_t i = 0; i < accumulation_; ++i)
-      window_.push_back(data_[static_cast<size_t>(step * accumulation_ + i) % data_.size()]);
-    return window_;
-  }
-  int64_t num_evaluation_micro_batches() const override { return 0; }
-  const MicroBatch& fetch_evaluation(int64_t) override { return data_[0]; }
-  std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
-
- private:
-  int64_t accumulation_;
-  std::vector<MicroBatch> data_, window_;
-};
-
 constexpr double kTolerance = 1e-5;  // relative, of the loss and of the gradient norm
 
 void follow_curve(const std::string& name, LossAverage average, NoDecayRule rule) {
   const GoldenFile file("training.safetensors");
-  const JsonValue description = file.description(name);
-  Communicator world(MPI_COMM_SELF);
-  ParamTable table;
-  VisionLanguageModel model(config_of(description), table);
-  std::vector<std::string> trained;  // what SPEC 1 trains by default
-  for (const Param& param : table.params())
-    if (param.trained) trained.push_back(param.name);
-  set_parameters(table, trained, partition_padding(world.size()));
-
-  GroupOptions options;
-  options.learning_rate = description.at("learning_rate").as_double();
-  options.learning_rate_pretraining_components =
-      description.at("learning_rate_pretraining_components").as_double();
-  options.weight_decay = description.at("weight_decay").as_double();
-  options.rule = rule;
-  EngineOptions engine_options;
-  engine_options.gradient_clipping = description.at("max_norm").as_double();
-  CpuBackend ops(2);
-  Engine engine(table, make_param_groups(table, options), world, ops, engine_options);
-  const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
-                            description.at("warmup").as_int(), description.at("steps").as_int(),
-                            options.learning_rate);
-  Arena arena("test", int64_t{1} << 30);
-  CurveSource source(file, name);
-  TrainStep train_step(
-      {model, Context{ops, arena, engine}, engine, schedule, world, source, nullptr, 1, average});
-
+  const Curve curve = walk_curve(file, name, {average, rule});
   const std::vector<float> losses = file.floats(name, "losses"), norms = file.floats(name, "norms");
   double largest_loss_error = 0, largest_norm_error = 0;
+  ASSERT_EQ(curve.losses.size(), losses.size());
   for (size_t step = 0; step < losses.size(); ++step) {
-    const StepReport& report = train_step.run(0, static_cast<int64_t>(step));
-    EXPECT_NEAR(report.loss, losses[step], kTolerance * losses[step]) << name << " step " << step;
-    EXPECT_NEAR(report.grad_norm, norms[step], kTolerance * norms[step])
+    EXPECT_NEAR(curve.losses[step], losses[step], kTolerance * losses[step])
         << name << " step " << step;
-    largest_loss_error =
-        std::max(largest_loss_error, std::abs(report.loss / static_cast<double>(losses[step]) - 1));
+    EXPECT_NEAR(curve.norms[step], norms[step], kTolerance * norms[step])
+        << name << " step " << step;
+    largest_loss_error = std::max(
+        largest_loss_error, std::abs(curve.losses[step] / static_cast<double>(losses[step]) - 1));
     largest_norm_error = std::max(
-        largest_norm_error, std::abs(report.grad_norm / static_cast<double>(norms[step]) - 1));
+        largest_norm_error, std::abs(curve.norms[step] / static_cast<double>(norms[step]) - 1));
   }
   fmt::print("{}: largest error of the loss {:.1e}, of the gradient norm {:.1e}\n", name,
              largest_loss_error, largest_norm_error);

@@ -76,7 +76,9 @@ TEST_F(PlanTest, BytesFollowTheStage) {
        {Row{0, 2, 2, 4, 12}, Row{1, 2, 2, 4, 12.0 / 8}, Row{2, 2, 2, 4.0 / 8, 12.0 / 8},
         Row{3, 2.0 / 8, 2.0 / 8, 4.0 / 8, 12.0 / 8}}) {
     const RunPlan plan = plan_run(options(
-        "--max_seq_len 300 --precision bf16 --ranks 8 --zero_stage " + std::to_string(row.stage)));
+        "--max_seq_len 300 --precision bf16 --ranks 8 --stage3_param_persistence_threshold 0 "
+        "--zero_stage " +
+        std::to_string(row.stage)));
     SCOPED_TRACE(row.stage);
     expect_bytes(plan.memory.values, row.parameters, row.frozen, plan);
     expect_bytes(plan.memory.gradients, row.gradients, 0, plan);
@@ -87,6 +89,32 @@ TEST_F(PlanTest, BytesFollowTheStage) {
   const RunPlan single = plan_run(options("--max_seq_len 300 --ranks 8"));
   expect_bytes(single.memory.values + single.memory.gradients + single.memory.optimizer, 16, 4,
                single);
+}
+
+// SPEC 7's formulas written out for Psi = 260,235,264 trained and Phi = 7,042,660,352 frozen
+// elements on 8 ranks. With 16 bits: 18 Psi + 2 Phi, 7.5 Psi + 2 Phi, 4 Psi + 2 Phi, (18 Psi + 2
+// Phi) / 8. fp32 has no masters, and values of 4 bytes: 16 Psi + 4 Phi, 9 Psi + 4 Phi, 5.5 Psi + 4
+// Phi, (16 Psi + 4 Phi) / 8.
+TEST_F(PlanTest, BytesOfEveryPrecisionAreThoseOfTheFormulas) {
+  const std::vector<int64_t> of_16_bits = {18'769'555'456, 16'037'085'184, 15'126'261'760,
+                                           2'346'194'432};
+  const std::vector<int64_t> of_fp32 = {32'334'405'632, 30'512'758'784, 29'601'935'360,
+                                        4'041'800'704};
+  for (const std::string precision : {"fp32", "bf16", "fp16"}) {
+    const std::vector<int64_t>& expected = precision == "fp32" ? of_fp32 : of_16_bits;
+    for (size_t stage = 0; stage < expected.size(); ++stage) {
+      const RunPlan plan = plan_run(
+          options(fmt::format("--max_seq_len 300 --ranks 8 --stage3_param_persistence_threshold 0 "
+                              "--precision {} --zero_stage {}",
+                              precision, stage)));
+      EXPECT_EQ(plan.trained(), 260'235'264);
+      EXPECT_EQ(plan.frozen, 7'042'660'352);
+      const int64_t kept = plan.memory.values + plan.memory.gradients + plan.memory.optimizer;
+      EXPECT_GE(kept, expected[stage]) << precision << " at stage " << stage;
+      EXPECT_LE(kept - expected[stage], expected[stage] / 100'000)  // padding
+          << precision << " at stage " << stage;
+    }
+  }
 }
 
 TEST_F(PlanTest, ElementsSentFollowTheStage) {

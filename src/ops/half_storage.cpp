@@ -1,0 +1,334 @@
+#include "ops/half_storage.h"
+
+#include "ops/half_storage_call.h"
+
+namespace facet {
+
+HalfStorage::HalfStorage(Backend& below) : below_(below), panels_("16-bit panels") {}
+
+HalfStorage::HalfStorage(Backend& below, int64_t panel_bytes)
+    : below_(below), panels_("16-bit panels", panel_bytes) {}
+
+// ---- products, a block of outputs at a time
+
+void HalfStorage::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
+  count_linear(x.rows(), x.cols(), y.cols());
+  Call whole(*this);
+  const Tensor x_NI = whole.in(x);
+  in_output_blocks({y, x, weight}, y.cols(), x.cols(), [&](Call& call, const Block& at) {
+    below_.linear_forward(call.out(at.columns(y)), x_NI, call.in(at.rows(weight)),
+                          call.in(at.elements(bias)), call.in(at.columns(residual)));
+  });
+}
+
+void HalfStorage::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
+  count_linear(dy.rows(), weight.cols(), weight.rows());
+  Call whole(*this);
+  const Tensor dx_NI = whole.out(dx);
+  in_output_blocks(
+      {dx, dy, weight}, weight.rows(), weight.cols(), [&](Call& call, const Block& at) {
+        const Tensor dy_block = call.in(at.columns(dy)), weight_block = call.in(at.rows(weight));
+        if (at.begin == 0)
+          below_.linear_backward_input(dx_NI, dy_block, weight_block);
+        else
+          below_.linear_backward_input_accumulate(dx_NI, dy_block, weight_block);
+      });
+  whole.finish();
+}
+
+void HalfStorage::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
+  count_linear(dy.rows(), weight.cols(), weight.rows());
+  Call whole(*this);
+  const Tensor dx_NI = whole.in_out(dx);
+  in_output_blocks({dx, dy, weight}, weight.rows(), weight.cols(),
+                   [&](Call& call, const Block& at) {
+                     below_.linear_backward_input_accumulate(dx_NI, call.in(at.columns(dy)),
+                                                             call.in(at.rows(weight)));
+                   });
+  whole.finish();
+}
+
+void HalfStorage::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
+  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
+  Call whole(*this);
+  const Tensor x_NI = dweight.defined() ? whole.in(x) : x;
+  in_output_blocks({dy, x}, dy.cols(), x.cols(), [&](Call& call, const Block& at) {
+    below_.linear_backward_weight(at.rows(dweight), at.elements(dbias), call.in(at.columns(dy)),
+                                  x_NI);
+  });
+}
+
+// ---- what works on every row for itself
+
+void HalfStorage::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                                          float scale) {
+  count_lora_forward(x.rows(), right, left);
+  in_row_blocks({y, u, x}, [&](Call& call, const Block& at) {
+    below_.lora_forward_accumulate(call.in_out(at.rows(y)), call.out(at.rows(u)),
+                                   call.in(at.rows(x)), call.in(right), call.in(left), scale);
+  });
+}
+
+void HalfStorage::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
+                                           Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
+                                           float scale) {
+  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
+  in_row_blocks({dy, x, u, du, dx}, [&](Call& call, const Block& at) {
+    below_.lora_backward_accumulate(call.in_out(at.rows(dx)), dright, dleft, call.out(at.rows(du)),
+                                    call.in(at.rows(dy)), call.in(at.rows(x)), call.in(at.rows(u)),
+                                    call.in(right), call.in(left), scale);
+  });
+}
+
+void HalfStorage::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+  count_call();
+  in_row_blocks({y, x}, [&](Call& call, const Block& at) {
+    below_.rms_norm_forward(call.out(at.rows(y)), at.elements(rstd), call.in(at.rows(x)),
+                            call.in(weight), eps);
+  });
+}
+
+void HalfStorage::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                                    Tensor rstd, Tensor dresidual) {
+  count_call();
+  in_row_blocks({dx, dy, x, dresidual}, [&](Call& call, const Block& at) {
+    below_.rms_norm_backward(call.out(at.rows(dx)), dweight, call.in(at.rows(dy)),
+                             call.in(at.rows(x)), call.in(weight), at.elements(rstd),
+                             call.in(at.rows(dresidual)));
+  });
+}
+
+void HalfStorage::layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                                     Tensor bias, float eps) {
+  count_call();
+  in_row_blocks({y, x}, [&](Call& call, const Block& at) {
+    below_.layer_norm_forward(call.out(at.rows(y)), at.elements(mean), at.elements(rstd),
+                              call.in(at.rows(x)), call.in(weight), call.in(bias), eps);
+  });
+}
+
+void HalfStorage::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                                      Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) {
+  count_call();
+  in_row_blocks({dx, dy, x, dresidual}, [&](Call& call, const Block& at) {
+    below_.layer_norm_backward(call.out(at.rows(dx)), dweight, dbias, call.in(at.rows(dy)),
+                               call.in(at.rows(x)), call.in(weight), at.elements(mean),
+                               at.elements(rstd), call.in(at.rows(dresidual)));
+  });
+}
+
+void HalfStorage::swiglu_forward(Tensor act, Tensor gate_up) {
+  count_call();
+  in_row_blocks({act, gate_up}, [&](Call& call, const Block& at) {
+    below_.swiglu_forward(call.out(at.rows(act)), call.in(at.rows(gate_up)));
+  });
+}
+
+void HalfStorage::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
+  count_call();
+  in_row_blocks({dgate_up, dact, gate_up}, [&](Call& call, const Block& at) {
+    below_.swiglu_backward(call.out(at.rows(dgate_up)), call.in(at.rows(dact)),
+                           call.in(at.rows(gate_up)));
+  });
+}
+
+void HalfStorage::gelu_forward(Tensor y, Tensor x, Activation activation) {
+  count_call();
+  in_row_blocks({y, x}, [&](Call& call, const Block& at) {
+    below_.gelu_forward(call.out(at.rows(y)), call.in(at.rows(x)), activation);
+  });
+}
+
+void HalfStorage::gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
+  count_call();
+  in_row_blocks({dx, dy, x}, [&](Call& call, const Block& at) {
+    below_.gelu_backward(call.out(at.rows(dx)), call.in(at.rows(dy)), call.in(at.rows(x)),
+                         activation);
+  });
+}
+
+void HalfStorage::rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
+  count_call();
+  in_row_blocks({x}, [&](Call& call, const Block& at) {
+    below_.rope_forward(call.in_out(at.rows(x)), at.rows(cos), at.rows(sin), heads);
+  });
+}
+
+void HalfStorage::rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) {
+  count_call();
+  in_row_blocks({dx}, [&](Call& call, const Block& at) {
+    below_.rope_backward(call.in_out(at.rows(dx)), at.rows(cos), at.rows(sin), heads);
+  });
+}
+
+void HalfStorage::cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
+  count_call();
+  in_row_blocks({logits}, [&](Call& call, const Block& at) {
+    below_.cross_entropy_forward(at.elements(row_loss), call.in(at.rows(logits)),
+                                 at.elements(labels));
+  });
+}
+
+void HalfStorage::cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                                 float gradient_scale) {
+  count_call();
+  in_row_blocks({logits}, [&](Call& call, const Block& at) {
+    below_.cross_entropy_forward_backward(at.elements(row_loss), call.in_out(at.rows(logits)),
+                                          at.elements(labels), gradient_scale);
+  });
+}
+
+void HalfStorage::fill(Tensor x, float value) {
+  count_call();
+  in_row_blocks({x},
+                [&](Call& call, const Block& at) { below_.fill(call.out(at.rows(x)), value); });
+}
+
+void HalfStorage::add_accumulate(Tensor y, Tensor x) {
+  count_call();
+  in_row_blocks({y, x}, [&](Call& call, const Block& at) {
+    below_.add_accumulate(call.in_out(at.rows(y)), call.in(at.rows(x)));
+  });
+}
+
+// ---- what needs all rows at once
+
+void HalfStorage::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                    Tensor v, const AttentionPlan& plan, int64_t heads,
+                                    int64_t kv_heads, float scale) {
+  count_attention_forward(plan, q, heads);
+  Call call(*this);
+  below_.attention_forward(call.out(out), lse, call.out(out_image), call.in(q), call.in(k),
+                           call.in(v), plan, heads, kv_heads, scale);
+  call.finish();
+}
+
+void HalfStorage::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                     Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                     const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                     float scale) {
+  count_attention_backward(plan, q, heads);
+  Call call(*this);
+  below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
+                            call.in(k), call.in(v), call.in(out), call.in(out_image), lse, plan,
+                            heads, kv_heads, scale);
+  call.finish();
+}
+
+void HalfStorage::splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
+  count_call();
+  Call call(*this);
+  below_.splice_backward(dembed, call.out(dimage), call.in(dx), source);
+  call.finish();
+}
+
+void HalfStorage::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
+  count_call();
+  Call call(*this);
+  below_.repeat_rows_backward(call.out(dx), call.in(dy), copies);
+  call.finish();
+}
+
+void HalfStorage::add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
+  count_call();
+  Call call(*this);
+  below_.add_repeated_rows_forward(call.out(y), call.in(x), call.in(rows));
+  call.finish();
+}
+
+void HalfStorage::add_repeated_rows_backward(Tensor drows, Tensor dy) {
+  count_call();
+  Call call(*this);
+  below_.add_repeated_rows_backward(drows, call.in(dy));
+}
+
+void HalfStorage::patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) {
+  count_call();
+  Call call(*this);
+  below_.patch_rows_forward(call.out(patches), pixels, patch_size);
+  call.finish();
+}
+
+void HalfStorage::vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                                       Tensor position) {
+  count_call();
+  Call call(*this);
+  below_.vision_embed_forward(call.out(x), call.in(patch), call.in(class_embedding),
+                              call.in(position));
+  call.finish();
+}
+
+void HalfStorage::vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) {
+  count_call();
+  Call call(*this);
+  below_.vision_embed_backward(call.out(dpatch), dclass, dposition, call.in(dx));
+  call.finish();
+}
+
+void HalfStorage::resize_positions_forward(Tensor out, Tensor in) {
+  count_call();
+  Call call(*this);
+  below_.resize_positions_forward(call.out(out), call.in(in));
+  call.finish();
+}
+
+double HalfStorage::sum(Tensor x) {
+  count_call();
+  Call call(*this);
+  return below_.sum(call.in(x));
+}
+
+// ---- what needs no panel: words are moved, or everything is fp32
+
+void HalfStorage::splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
+  count_call();
+  below_.splice_forward(x, embed, image, source);
+}
+
+void HalfStorage::gather_rows_forward(Tensor y, Tensor x, Tensor index) {
+  count_call();
+  below_.gather_rows_forward(y, x, index);
+}
+
+void HalfStorage::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
+  count_call();
+  below_.gather_rows_backward(dx, dy, index);
+}
+
+void HalfStorage::repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
+  count_call();
+  below_.repeat_rows_forward(y, x, copies);
+}
+
+void HalfStorage::copy(Tensor y, Tensor x) {
+  count_call();
+  below_.copy(y, x);
+}
+
+void HalfStorage::copy_from_host(Tensor y, const void* host) {
+  count_call();
+  below_.copy_from_host(y, host);
+}
+
+void HalfStorage::copy_to_host(void* host, Tensor x) {
+  count_call();
+  below_.copy_to_host(host, x);
+}
+
+void HalfStorage::resize_positions_backward_accumulate(Tensor din, Tensor dout) {
+  count_call();
+  below_.resize_positions_backward_accumulate(din, dout);
+}
+
+void HalfStorage::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
+                             Tensor grad, const AdamWStep& step) {
+  count_call();
+  below_.adamw_step(param, exp_avg, exp_avg_sq, copy, grad, step);
+}
+
+GradientStatistics HalfStorage::gradient_statistics(Tensor grad) {
+  count_call();
+  return below_.gradient_statistics(grad);
+}
+
+}  // namespace facet

@@ -1,0 +1,193 @@
+#include "zero/values.h"
+
+#include <exception>
+
+#include "base/check.h"
+#include "zero/value_hash.h"
+
+namespace facet {
+
+int64_t Values::master_bytes(const ParamTable& table, int ranks, int64_t zero_stage) {
+  if (table.dtype() == DType::kF32) return 0;
+  Arena plan("masters");
+  for (const ParamUnit& unit : table.units())
+    plan.tensor({trained_length(unit) / (zero_stage == 0 ? 1 : ranks)});
+  return plan.peak();
+}
+
+int64_t Values::window_bytes(const ParamTable& table, int ranks) {
+  return table.dtype() == DType::kF32 ? 0 : Fp32Window::bytes(table, ranks);
+}
+
+Values::Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zero_stage,
+               const ValueLimits& stage3)
+    : table_(table),
+      world_(world),
+      ops_(ops),
+      zero_stage_(zero_stage),
+      window_(table, world.size()),
+      frozen_hashes_(table.units().size()) {
+  if (zero_stage >= 3) parts_.emplace(table, world, stage3);
+  if (!has_masters()) return;
+  memory_ = std::make_unique<Arena>("masters", master_bytes(table, world.size(), zero_stage));
+  for (size_t u = 0; u < table.units().size(); ++u) {
+    masters_.push_back(memory_->tensor({stepped(static_cast<int>(u)).count}));
+    ops_.fill(masters_.back(), 0);
+  }
+}
+
+// ---- which elements
+
+Slice Values::slice_of(int number) const {
+  return slice_of_rank(trained_length(unit(number)), world_.rank(), world_.size());
+}
+
+Slice Values::stepped(int number) const {
+  return zero_stage_ > 0 ? slice_of(number) : Slice{0, trained_length(unit(number))};
+}
+
+float* Values::master_at(int number, int64_t offset) const {
+  if (has_masters())
+    return masters_[static_cast<size_t>(number)].f32() + (offset - stepped(number).begin);
+  if (parts_) return parts_->trained_slice(number).f32() + (offset - slice_of(number).begin);
+  return unit(number).trained_values.f32() + offset;
+}
+
+Tensor Values::copy_at(int number, int64_t offset, int64_t count) const {
+  if (!has_masters()) return Tensor();
+  if (parts_)
+    return flat_range(parts_->trained_slice(number), offset - slice_of(number).begin, count);
+  return flat_range(unit(number).trained_values, offset, count);
+}
+
+// ---- uses of a unit
+
+void Values::before(int number, Phase phase) {
+  if (parts_) parts_->residency().acquire(number, phase);
+}
+
+void Values::after(int number) {
+  if (parts_) parts_->residency().release(number);
+}
+
+void Values::settle() {
+  if (parts_) parts_->residency().drop_started();
+}
+
+// ---- who fills and reads the values
+
+OpenUnit Values::filler() {
+  return [this, open = kNoUnit](int number) mutable {
+    if (number == open) return;
+    if (open != kNoUnit) keep_filled(open);
+    open = number;
+    if (open == kNoUnit) return window_.free();
+    if (!parts_ && !has_masters()) return;  // the table itself is filled
+    window_.open(open);
+    // The padding is part of the slices, and of the norms.
+    for (const Tensor& part : {window_.trained(), window_.frozen()})
+      if (part.numel() > 0) ops_.fill(part, 0);
+  };
+}
+
+void Values::keep_filled(int number) {
+  if (!parts_ && !has_masters()) return hash_frozen(number, unit(number).frozen_values);
+  const Tensor trained = window_.trained(), frozen = window_.frozen();
+  hash_frozen(number, frozen);
+  window_.close();
+  const ParamUnit& kept = unit(number);
+  if (has_masters())
+    ops_.copy(masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
+  if (parts_) return parts_->keep(number, trained, frozen);
+  ops_.copy(kept.trained_values, trained);
+  ops_.copy(kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
+}
+
+// Each rank answers for its slice, whatever it keeps.
+void Values::hash_frozen(int number, const Tensor& frozen) {
+  const Slice own =
+      slice_of_rank(frozen_length(unit(number), world_.size()), world_.rank(), world_.size());
+  uint64_t sum = 0;
+  for (const Param* param : unit(number).params) {
+    if (param->trained) continue;
+    const Slice part = overlap({param->offset, param->numel()}, own);
+    if (part.count > 0)
+      sum += value_hash(*param, part.begin - param->offset, frozen.f32() + part.begin, part.count);
+  }
+  frozen_hashes_[static_cast<size_t>(number)] = sum;
+}
+
+uint64_t Values::frozen_hash() {
+  uint64_t sum = 0;
+  for (const uint64_t of_unit : frozen_hashes_) sum += of_unit;
+  return static_cast<uint64_t>(world_.sum(static_cast<int64_t>(sum)));
+}
+
+// Rank 0 says which unit comes next; where others have parts of it they help to gather it.
+void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
+  const bool shared = parts_ || (has_masters() && zero_stage_ > 0);
+  int open = kNoUnit;
+  const auto next = [&](int number) {
+    if (open != kNoUnit) hide(open);
+    open = shared ? static_cast<int>(world_.broadcast(int64_t{number}, 0)) : number;
+    if (open != kNoUnit) show(open);
+  };
+  if (world_.rank() == 0) {
+    std::exception_ptr error;
+    try {
+      work([&](int number) {
+        if (number != open) next(number);
+      });
+    } catch (...) {
+      error = std::current_exception();
+    }
+    next(kNoUnit);
+    window_.free();
+    if (error) std::rethrow_exception(error);
+  } else if (shared) {
+    do next(kNoUnit);
+    while (open != kNoUnit);
+    window_.free();
+  }
+}
+
+void Values::show(int number) {
+  if (parts_) parts_->residency().acquire_alone(number);
+  if (!has_masters()) return;
+  window_.open(number);
+  const Tensor& masters = masters_[static_cast<size_t>(number)];
+  if (zero_stage_ == 0)
+    ops_.copy(window_.trained(), masters);
+  else if (masters.numel() > 0)
+    world_.all_gather(window_.trained(), masters);
+  ops_.copy(unit(number).frozen_values, window_.frozen_behind());  // widened
+}
+
+void Values::hide(int number) {
+  if (has_masters()) window_.close();
+  if (parts_) parts_->residency().release(number);
+}
+
+// ---- values that changed
+
+void Values::publish() {
+  if (parts_) return parts_->publish();
+  for (size_t u = 0; u < table_.units().size(); ++u) {
+    const Tensor& all = table_.units()[u].trained_values;
+    if (all.numel() > 0) world_.all_gather(all, flat_range(all, slice_of(static_cast<int>(u))));
+  }
+}
+
+void Values::publish_masters() {
+  if (!has_masters()) return publish();
+  for (size_t u = 0; u < table_.units().size(); ++u) {
+    const auto number = static_cast<int>(u);
+    const Tensor& masters = masters_[u];
+    if (masters.numel() == 0) continue;
+    if (zero_stage_ == 0) world_.all_gather(masters, flat_range(masters, slice_of(number)));
+    ops_.copy(copy_at(number, stepped(number).begin, masters.numel()), masters);
+  }
+  if (zero_stage_ > 0) publish();
+}
+
+}  // namespace facet

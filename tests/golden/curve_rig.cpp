@@ -1,0 +1,76 @@
+#include "tests/golden/curve_rig.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/cpu/backend.h"
+#include "optim/lr_schedule.h"
+#include "optim/partition.h"
+
+namespace facet::golden {
+namespace {
+
+// The recorded micro-batches of a curve, again and again.
+class CurveSource final : public BatchSource {
+ public:
+  CurveSource(const GoldenFile& file, const std::string& name)
+      : accumulation_(file.description(name).at("accumulation").as_int()) {
+    const JsonValue description = file.description(name);
+    for (int64_t n = 0; n < description.at("micro_batches").as_int(); ++n)
+      data_.push_back(batch_of(file, name + "_batch_" + std::to_string(n), description));
+  }
+  int64_t steps_per_epoch() const override { return 0; }
+  std::span<const MicroBatch> fetch_step(int64_t, int64_t step) override {
+    window_.clear();
+    for (int64_t i = 0; i < accumulation_; ++i)
+      window_.push_back(data_[static_cast<size_t>(step * accumulation_ + i) % data_.size()]);
+    return window_;
+  }
+  int64_t num_evaluation_micro_batches() const override { return 0; }
+  const MicroBatch& fetch_evaluation(int64_t) override { return data_[0]; }
+  std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
+
+ private:
+  int64_t accumulation_;
+  std::vector<MicroBatch> data_, window_;
+};
+
+}  // namespace
+
+Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices) {
+  const JsonValue description = file.description(name);
+  Communicator world(MPI_COMM_SELF);
+  ParamTable table;
+  VisionLanguageModel model(config_of(description), table);
+  std::vector<std::string> trained;
+  for (const Param& param : table.params())
+    if (param.trained) trained.push_back(param.name);
+  set_parameters(table, trained, partition_padding(world.size()));
+
+  GroupOptions options;
+  options.learning_rate = description.at("learning_rate").as_double();
+  options.learning_rate_pretraining_components =
+      description.at("learning_rate_pretraining_components").as_double();
+  options.weight_decay = description.at("weight_decay").as_double();
+  options.rule = choices.rule;
+  EngineOptions engine_options;
+  engine_options.gradient_clipping = description.at("max_norm").as_double();
+  CpuBackend ops(2);
+  Engine engine(table, make_param_groups(table, options), world, ops, engine_options);
+  const int64_t steps = description.at("steps").as_int();
+  const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
+                            description.at("warmup").as_int(), steps, options.learning_rate);
+  Arena arena("test", int64_t{1} << 30);
+  CurveSource source(file, name);
+  TrainStep train_step({model, Context{ops, arena, engine}, engine, schedule, world, source,
+                        nullptr, 1, choices.average});
+  Curve curve;
+  for (int64_t step = 0; step < steps; ++step) {
+    const StepReport& report = train_step.run(0, step);
+    EXPECT_FALSE(report.skipped) << name << " step " << step;
+    curve.losses.push_back(report.loss);
+    curve.norms.push_back(report.grad_norm);
+  }
+  return curve;
+}
+
+}  // namespace facet::golden
