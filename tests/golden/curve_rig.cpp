@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/backend.h"
 #include "optim/lr_schedule.h"
-#include "optim/partition.h"
+#include "tests/golden/hash_weights.h"
 
 namespace facet::golden {
 namespace {
@@ -34,6 +36,15 @@ class CurveSource final : public BatchSource {
   std::vector<MicroBatch> data_, window_;
 };
 
+void fill_by_hash(ParamTable& table, const OpenUnit& open) {
+  for (Param& param : table.params()) {
+    open(param.unit);
+    const std::vector<float> values = weight(param.name, param.shape);
+    std::copy(values.begin(), values.end(), param.value.f32());
+  }
+  open(kNoUnit);
+}
+
 }  // namespace
 
 Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices) {
@@ -41,10 +52,10 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   Communicator world(MPI_COMM_SELF);
   ParamTable table;
   VisionLanguageModel model(config_of(description), table);
-  std::vector<std::string> trained;
-  for (const Param& param : table.params())
-    if (param.trained) trained.push_back(param.name);
-  set_parameters(table, trained, partition_padding(world.size()));
+  EngineOptions engine_options;
+  engine_options.gradient_clipping = description.at("max_norm").as_double();
+  engine_options.compute_dtype = choices.dtype;
+  Engine::lay_out(table, world.size(), engine_options);
 
   GroupOptions options;
   options.learning_rate = description.at("learning_rate").as_double();
@@ -52,10 +63,9 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
   options.rule = choices.rule;
-  EngineOptions engine_options;
-  engine_options.gradient_clipping = description.at("max_norm").as_double();
   CpuBackend ops(2);
   Engine engine(table, make_param_groups(table, options), world, ops, engine_options);
+  fill_by_hash(table, engine.filler());
   const int64_t steps = description.at("steps").as_int();
   const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
                             description.at("warmup").as_int(), steps, options.learning_rate);

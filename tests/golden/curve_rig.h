@@ -13,6 +13,7 @@ namespace facet::golden {
 struct CurveChoices {
   LossAverage average = LossAverage::kGlobal;
   NoDecayRule rule = NoDecayRule::kBiasAndNorms;
+  DType dtype = DType::kF32;
 };
 
 struct Curve {
