@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/backend.h"
+#include "ops/half_storage.h"
 #include "optim/lr_schedule.h"
 #include "tests/golden/hash_weights.h"
 
@@ -63,7 +64,8 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
   options.rule = choices.rule;
-  CpuBackend ops(2);
+  CpuBackend cpu(2);
+  HalfStorage ops(cpu, int64_t{1} << 28);
   Engine engine(table, make_param_groups(table, options), world, ops, engine_options);
   fill_by_hash(table, engine.filler());
   const int64_t steps = description.at("steps").as_int();
@@ -71,8 +73,8 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
                             description.at("warmup").as_int(), steps, options.learning_rate);
   Arena arena("test", int64_t{1} << 30);
   CurveSource source(file, name);
-  TrainStep train_step({model, Context{ops, arena, engine}, engine, schedule, world, source,
-                        nullptr, 1, choices.average});
+  TrainStep train_step({model, Context{ops, arena, engine, choices.dtype}, engine, schedule, world,
+                        source, nullptr, 1, choices.average});
   Curve curve;
   for (int64_t step = 0; step < steps; ++step) {
     const StepReport& report = train_step.run(0, step);

@@ -22,11 +22,30 @@ double largest_error(const std::vector<double>& curve, const std::vector<float>&
   return largest;
 }
 
+// max over steps |ours - fp64| <= 2 max over steps |PyTorch - fp64|
+void expect_as_near_as_pytorch(const GoldenFile& file, const std::string& quantity,
+                               const std::string& precision, const std::vector<double>& ours) {
+  const std::vector<float> exact = file.floats(kCase, quantity + "_fp64");
+  const std::vector<float> pytorch = file.floats(kCase, quantity + "_" + precision);
+  const double error = largest_error(ours, exact);
+  const double of_pytorch = largest_error({pytorch.begin(), pytorch.end()}, exact);
+  EXPECT_LE(error, 2 * of_pytorch) << precision << ": " << quantity;
+  fmt::print("{} in {}: largest error {:.2e}, PyTorch's {:.2e}\n", quantity, precision, error,
+             of_pytorch);
+}
+
 TEST(GoldenPrecision, Fp32FollowsFp64) {
   const GoldenFile file("precision.safetensors");
   const Curve curve = walk_curve(file, kCase, {});
   EXPECT_LE(largest_error(curve.losses, file.floats(kCase, "losses_fp64")), 3e-6);
   EXPECT_LE(largest_error(curve.norms, file.floats(kCase, "norms_fp64")), 1e-5);
+}
+
+TEST(GoldenPrecision, Bf16IsAsNearToFp64AsPyTorch) {
+  const GoldenFile file("precision.safetensors");
+  const Curve curve = walk_curve(file, kCase, {.dtype = DType::kBF16});
+  expect_as_near_as_pytorch(file, "losses", "bf16", curve.losses);
+  expect_as_near_as_pytorch(file, "norms", "bf16", curve.norms);
 }
 
 }  // namespace
