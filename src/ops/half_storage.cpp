@@ -6,6 +6,9 @@ namespace facet {
 
 HalfStorage::HalfStorage(Backend& below) : below_(below), panels_("16-bit panels") {}
 
+HalfStorage::HalfStorage(Backend& below, int64_t panel_bytes)
+    : below_(below), panels_("16-bit panels", panel_bytes) {}
+
 // ---- products, a block of outputs at a time
 
 void HalfStorage::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {

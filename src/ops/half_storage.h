@@ -9,8 +9,7 @@
 //   NullBackend nothing;
 //   HalfStorage measured(nothing);
 //   ... run the step on `measured` ...
-//   HalfStorage ops(cpu);
-//   ops.allocate(measured.panel_bytes());
+//   HalfStorage ops(cpu, measured.panel_bytes());
 //
 // A panel is never as large as a matrix of the model: products go through a block of outputs at a
 // time, token-wise operators through a block of rows, which a cache holds. A panel is memory of its
@@ -26,9 +25,9 @@ namespace facet {
 
 class HalfStorage final : public Backend {
  public:
-  explicit HalfStorage(Backend& below);
-  // Once, before operands of 16 bits come: memory for the panels of one call.
-  void allocate(int64_t panel_bytes) { panels_.allocate(panel_bytes); }
+  explicit HalfStorage(Backend& below);  // measures
+  // Computes, with panels of so many bytes in one call.
+  HalfStorage(Backend& below, int64_t panel_bytes);
 
   int64_t panel_bytes() const { return panels_.peak(); }  // the most that a call took
 

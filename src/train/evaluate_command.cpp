@@ -26,9 +26,7 @@ void evaluate_command(Session& session, const Options& options) {
     model->table.allocate(partition_padding(world.size()));
     load_weights_as_trained(options, *model);
     UnitHooks nothing_moves;
-    arena.allocate(
-        measure_evaluation(*model->model, eval_limits(options), DType::kF32, nothing_moves)
-            .activations);
+    arena.allocate(measure_evaluation(*model->model, eval_limits(options), nothing_moves));
   });
   UnitHooks hooks;
   Context context{ops, arena, hooks};

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <functional>
 
-#include "ops/half_storage.h"
 #include "ops/null_backend.h"
 
 namespace facet {
@@ -37,59 +36,48 @@ int64_t most_images(const VlmConfig& config, const BatchLimits& limits) {
   return std::min(limits.max_images, fitting);
 }
 
-PassMemory measure(DType dtype, UnitHooks& hooks, const std::function<void(Context&)>& pass) {
-  NullBackend nothing;
-  HalfStorage ops(nothing);
+int64_t measure(UnitHooks& hooks, const std::function<void(Context&)>& pass) {
+  NullBackend ops;
   Arena arena("measured activations");
-  Context context{ops, arena, hooks, dtype};
+  Context context{ops, arena, hooks};
   pass(context);
-  return {arena.peak(), ops.panel_bytes()};
+  return arena.peak();
 }
-
-// Every piece of an arena is rounded up to 64 bytes, in other micro-batches by other amounts.
-int64_t with_margin(int64_t bytes) { return bytes == 0 ? 0 : bytes + bytes / 64 + (1 << 20); }
 
 // At the full length an image more is S labelled text tokens less, and memory is linear in both:
 // one of the two ends is the largest.
-PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits, DType dtype,
-                        UnitHooks& hooks,
-                        const std::function<void(Context&, const MicroBatch&)>& pass) {
-  PassMemory largest;
+int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits, UnitHooks& hooks,
+                     const std::function<void(Context&, const MicroBatch&)>& pass) {
+  int64_t largest = 0;
   for (const int64_t images : {int64_t{0}, most_images(config, limits)}) {
     const MicroBatch batch = full_batch(config, limits, images);
-    largest.widen_to(measure(dtype, hooks, [&](Context& context) { pass(context, batch); }));
+    largest = std::max(largest, measure(hooks, [&](Context& context) { pass(context, batch); }));
   }
-  return {with_margin(largest.activations), with_margin(largest.panels)};
+  // Every piece of the arena is rounded up to 64 bytes, in other micro-batches by other amounts.
+  return largest + largest / 64 + (1 << 20);
 }
 
 }  // namespace
 
-void PassMemory::widen_to(const PassMemory& other) {
-  activations = std::max(activations, other.activations);
-  panels = std::max(panels, other.panels);
-}
-
-PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits, DType dtype,
-                            UnitHooks& hooks) {
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks) {
   LossSums sums;
-  return measure_ends(model.config(), limits, dtype, hooks,
+  return measure_ends(model.config(), limits, hooks,
                       [&](Context& context, const MicroBatch& batch) {
                         model.forward_backward(context, batch, 1, sums);
                       });
 }
 
-PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, DType dtype,
-                              UnitHooks& hooks) {
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
+                           UnitHooks& hooks) {
   LossSums sums;
   return measure_ends(
-      model.config(), limits, dtype, hooks,
+      model.config(), limits, hooks,
       [&](Context& context, const MicroBatch& batch) { model.evaluate(context, batch, sums); });
 }
 
-PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay, DType dtype,
-                          UnitHooks& hooks) {
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks) {
   LossSums sums;
-  return measure(dtype, hooks, [&](Context& context) {
+  return measure(hooks, [&](Context& context) {
     for (int64_t step = 0; step < replay.steps_per_epoch(); ++step)
       for (const MicroBatch& batch : replay.fetch_step(0, step))
         model.forward_backward(context, batch, 1, sums);
@@ -135,7 +123,6 @@ std::string MemoryPlan::text() const {
   line("gathered", gathered);
   line("buckets", buckets);
   line("activations", activations);
-  if (panels > 0) line("panels", panels);
   if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
   return lines;

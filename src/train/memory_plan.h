@@ -18,11 +18,10 @@ struct MemoryPlan {
   int64_t gathered = 0;     // parameters of units that are whole for a while only
   int64_t buckets = 0;      // the same of gradients
   int64_t activations = 0;  // the arena of the largest micro-batch
-  int64_t panels = 0;       // fp32 scratch of operators whose operands have 16 bits
   int64_t snapshot = 0;     // the copy of the state that --async_checkpoint writes from
 
   int64_t total() const {
-    return values + gradients + optimizer + gathered + buckets + activations + panels + snapshot;
+    return values + gradients + optimizer + gathered + buckets + activations + snapshot;
   }
   std::string text() const;  // a table
 };
@@ -34,23 +33,12 @@ struct BatchLimits {
   int64_t max_images = 0;   // of each
 };
 
-// Bytes that a pass takes besides the parameters.
-struct PassMemory {
-  int64_t activations = 0;
-  int64_t panels = 0;  // of HalfStorage
-
-  void widen_to(const PassMemory& other);  // so that both passes have room
-};
-
-// What no micro-batch within the limits exceeds, with activations of that type. The hooks are
-// called as in a real pass.
-PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits, DType dtype,
-                            UnitHooks& hooks);
-PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, DType dtype,
-                              UnitHooks& hooks);
+// Bytes of activations that no micro-batch within the limits exceeds. The hooks are called as in a
+// real pass.
+int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
+int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
 // The same for every micro-batch of a recorded file.
-PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay, DType dtype,
-                          UnitHooks& hooks);
+int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks);
 
 // Samples of one shape, every text token behind the images labelled.
 struct BatchShape {

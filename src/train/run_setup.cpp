@@ -75,16 +75,12 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
   RunCosts costs;
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
-  const DType dtype = engine.compute_dtype;
-  PassMemory pass;
-  if (replay == nullptr) {
-    pass = measure_training(*model.model, train_limits(options), dtype, training);
-    pass.widen_to(measure_evaluation(*model.model, eval_limits(options), dtype, evaluation));
-  } else {
-    pass = measure_replay(*model.model, *replay, dtype, training);
-  }
-  costs.memory.activations = pass.activations;
-  costs.memory.panels = pass.panels;
+  if (replay == nullptr)
+    costs.memory.activations =
+        std::max(measure_training(*model.model, train_limits(options), training),
+                 measure_evaluation(*model.model, eval_limits(options), evaluation));
+  else
+    costs.memory.activations = measure_replay(*model.model, *replay, training);
   costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
   costs.memory.buckets = training.bucket_bytes();
   if (options.async_checkpoint)

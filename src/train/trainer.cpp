@@ -9,9 +9,9 @@
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
+#include "kernels/cpu/backend.h"
 #include "train/evaluate.h"
 #include "train/fault_injection.h"
-#include "train/operators.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
@@ -66,9 +66,6 @@ class Trainer {
   void save();
   void stop(SaveSchedule::Wish wish);
   void tell_what_was_left_out();
-  Context context() {
-    return {ops_->backend(), arena_, *engine_, engine_options(options_).compute_dtype};
-  }
   bool finished() const { return state_.step >= plan_.total_steps; }
   // The last epoch of a run, or the one cut short by --max_steps, has to be closed too.
   bool work_left() const { return !finished() || state_.closed_step != state_.step; }
@@ -86,7 +83,7 @@ class Trainer {
   StepPlan plan_;
   RunCosts costs_;
   std::optional<LrSchedule> schedule_;
-  std::optional<Operators> ops_;
+  std::optional<CpuBackend> ops_;
   Arena arena_{"activations"};
   std::optional<Engine> engine_;
   std::optional<TrainStep> step_;
@@ -106,8 +103,7 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       logs_(options, world_.rank()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
-  ops_.emplace(choose_threads(world_, session_.host(), options_.threads),
-               engine_options(options_).compute_dtype);
+  ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
   collectively(world_, [&] { take_output_directory(); });
   checkpoints_.emplace(options_, world_, injection_, status_);
   collectively(world_, [&] { open_model_and_data(); });
@@ -150,23 +146,23 @@ void Trainer::allocate() {
   const EngineOptions options = engine_options(options_);
   Engine::lay_out(table, world_.size(), options);
   costs_ = plan_costs(options_, *model_, replay_of(options_, *data_), world_.size());
-  engine_.emplace(table, make_groups(options_, table), world_, ops_->backend(), options);
+  engine_.emplace(table, make_groups(options_, table), world_, *ops_, options);
   const LoadReport loaded = load_weights(options_, *model_, engine_->filler());
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   arena_.allocate(costs_.memory.activations);
-  ops_->allocate_panels(costs_.memory.panels);
   checkpoints_->reserve(*engine_);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(StepParts{*model_->model, context(), *engine_, *schedule_, world_, source,
-                          bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
+  step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
+                          world_, source, bad_samples_.get(),
+                          static_cast<int64_t>(data_->names.size()),
                           micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal});
 }
 
 void Trainer::identify() {
-  const RunState now =
-      identify_run(options_, *data_, frozen_hash(*engine_), plan_.total_steps, world_);
+  const RunState now = identify_run(options_, *data_, frozen_hash(*engine_),
+                                    plan_.total_steps, world_);
   if (const FoundCheckpoint* found = checkpoints_->found())
     collectively(world_, [&] { check_same_run(found->manifest.state, now, found->directory); });
   state_ = now;
@@ -295,8 +291,8 @@ void Trainer::evaluate_now() {
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
   checkpoints_->settle(logs_);  // before a long time without steps
   state_.last_evaluation = state_.step;
-  Context pass = context();
-  EvalReport report = evaluate(*model_->model, pass, world_, *data_->source,
+  Context context{*ops_, arena_, *engine_};
+  EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
                                static_cast<int64_t>(data_->names.size()));
   report.step = state_.step;
   report.epoch = state_.step / plan_.steps_per_epoch;

@@ -343,8 +343,7 @@ TEST_P(HalfStorageOp, RoundsTheFp32ResultOnce) {
     if ((is_large && d != 7) || (is_attention && (n < 3 || n > 257))) continue;
     Operands exact(DType::kF32, dtype), stored(dtype, dtype);
     op.run(cpu_, exact, n, d);
-    HalfStorage half(cpu_);
-    half.allocate(kPanelBytes);
+    HalfStorage half(cpu_, kPanelBytes);
     op.run(half, stored, n, d);
     for (const auto& [name, matrix] : stored.outputs()) {
       const Values expected = exact.outputs().at(name)->values(), actual = matrix->values();
@@ -373,8 +372,7 @@ TEST_P(HalfStorageOp, TakesThePanelsThatWereMeasured) {
     HalfStorage measured(nothing);
     Operands first(dtype, dtype), second(dtype, dtype);
     op.run(measured, first, n, d);
-    HalfStorage half(cpu_);
-    half.allocate(measured.panel_bytes());
+    HalfStorage half(cpu_, measured.panel_bytes());
     op.run(half, second, n, d);
     EXPECT_EQ(half.panel_bytes(), measured.panel_bytes());
     EXPECT_EQ(half.counts().calls, 1);
@@ -386,7 +384,7 @@ TEST_P(HalfStorageOp, PassesFp32OperandsOn) {
   const auto& [op, dtype] = GetParam();
   if (dtype != DType::kBF16) return;
   Operands direct(DType::kF32, dtype), through(DType::kF32, dtype);
-  HalfStorage half(cpu_);  // has no memory for panels
+  HalfStorage half(cpu_, 0);
   op.run(cpu_, direct, 97, 7);
   op.run(half, through, 97, 7);
   for (const auto& [name, matrix] : through.outputs())
@@ -402,9 +400,8 @@ INSTANTIATE_TEST_SUITE_P(Ops, HalfStorageOp, testing::ValuesIn(all_settings()),
 
 class HalfStorageType : public testing::TestWithParam<DType> {
  protected:
-  void SetUp() override { ops_.allocate(kPanelBytes); }
   CpuBackend cpu_{2};
-  HalfStorage ops_{cpu_};
+  HalfStorage ops_{cpu_, kPanelBytes};
 };
 
 TEST_P(HalfStorageType, AnOutputMayBeAnInput) {
@@ -489,8 +486,7 @@ TEST(HalfStorage, TheBackendBelowRefuses16Bits) {
 
 TEST(HalfStorage, CountsWhatWasAskedOnce) {
   CpuBackend cpu(1);
-  HalfStorage half(cpu);
-  half.allocate(kPanelBytes);
+  HalfStorage half(cpu, kPanelBytes);
   Operands make(DType::kBF16, DType::kBF16), exact(DType::kF32, DType::kBF16);
   const auto use = [](Backend& ops, Operands& operands) {
     ops.linear_backward_weight(operands.fp32("dw", 300, 4100, Role::kInOut), Tensor(),
