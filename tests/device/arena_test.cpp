@@ -27,6 +27,19 @@ TEST(Arena, MeasuresWhatTheRealOneThenHands) {
   EXPECT_THROW(arena.tensor({1}), Error);
 }
 
+TEST(Arena, TheBytesOfAllAreCounted) {
+  const int64_t before = Arena::held();
+  {
+    Arena first("first", 1 << 20), measuring("measuring");
+    measuring.tensor({1 << 20});
+    EXPECT_EQ(Arena::held() - before, 1 << 20);
+    Arena second("second", 64);
+    EXPECT_EQ(Arena::held() - before, (1 << 20) + 64);
+  }
+  EXPECT_EQ(Arena::held(), before);
+  EXPECT_GE(Arena::most_held(), before + (1 << 20) + 64);
+}
+
 TEST(Tensor, ColumnBlocksKeepTheRowStride) {
   std::vector<float> data(12);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(i);

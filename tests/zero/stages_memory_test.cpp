@@ -111,6 +111,30 @@ TEST(StagesMemory, PlannedBytesAreTheFormulas) {
   }
 }
 
+// What is planned is what is taken, by the engine that then steps.
+TEST(StagesMemory, TheArenasHoldWhatIsPlanned) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (int64_t stage = 0; stage < 4; ++stage)
+      for (const bool every_micro_batch : {false, true}) {
+        EngineOptions options = options_of(stage, every_micro_batch);
+        options.compute_dtype = dtype;
+        const int64_t before = Arena::held();
+        TwoUnits rig(options);
+        for (int step = 0; step < 2; ++step) {
+          rig.engine->begin_step();
+          for (int k = 0; k < 3; ++k) pass(*rig.engine);
+          rig.engine->step(rig.engine->reduce_gradients(), 1);
+        }
+        const int64_t held = Arena::held() - before;
+        MeasuringHooks hooks(rig.table, rig.world.size(), options);
+        pass(hooks);
+        const ZeroBytes kept = planned_bytes(rig.table, rig.world.size(), options);
+        EXPECT_EQ(held, kept.values + kept.gradients + kept.optimizer + hooks.gathered_bytes() +
+                            hooks.bucket_bytes())
+            << fmt::format("stage {}, {} bytes an element", stage, size_of(dtype));
+      }
+}
+
 // The kernel reads the memory for us: EFAULT instead of a crash.
 bool readable(const Tensor& x) {
   int ends[2];
