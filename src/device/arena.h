@@ -50,9 +50,8 @@ class Arena {
   int64_t capacity() const { return capacity_; }
   const std::string& name() const { return name_; }
 
-  // Bytes of all real arenas of this process together: now, and the most there ever were at once.
+  // Bytes of all real arenas of this process together.
   static int64_t held();
-  static int64_t most_held();
 
  private:
   std::string name_;

@@ -57,6 +57,7 @@ class Trainer {
   void train_epoch();
   void close_epoch();
   void tell_traffic(const StepReport& report, int64_t sent) const;
+  void tell_memory() const;
   void count(const StepReport& report);
   void stop_if_hopeless(const StepReport& report);
   void write_recording();
@@ -161,8 +162,8 @@ void Trainer::allocate() {
 }
 
 void Trainer::identify() {
-  const RunState now = identify_run(options_, *data_, frozen_hash(*engine_),
-                                    plan_.total_steps, world_);
+  const RunState now =
+      identify_run(options_, *data_, frozen_hash(*engine_), plan_.total_steps, world_);
   if (const FoundCheckpoint* found = checkpoints_->found())
     collectively(world_, [&] { check_same_run(found->manifest.state, now, found->directory); });
   state_ = now;
@@ -205,7 +206,10 @@ void Trainer::train_epoch() {
     report.step = status_.step = ++state_.step;
     report.epoch = state_.epoch + 1;
     ++state_.next_step;
-    if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
+    if (report.step == 1) {
+      tell_traffic(report, world_.elements_sent() - sent_before);
+      tell_memory();
+    }
     count(report);
     logs_.append(report);
     write_recording();
@@ -259,6 +263,11 @@ void Trainer::tell_traffic(const StepReport& report, int64_t sent) const {
   if (report.micro_batches != options_.gradient_accumulation_steps || report.skipped) return;
   log("step 1: a rank sent {} elements at most; planned: {}", world_.max(sent),
       costs_.elements_per_step);
+}
+
+void Trainer::tell_memory() const {
+  log("step 1: a rank holds {} bytes in arenas at most; planned: {}", world_.max(Arena::held()),
+      costs_.memory.total());
 }
 
 void Trainer::stop_if_hopeless(const StepReport& report) {
