@@ -7,10 +7,12 @@
 
 #include "base/log.h"
 #include "comm/session.h"
+#include "comm/watchdog.h"
 #include "train/generate.h"
 #include "train/inspect.h"
 #include "train/options.h"
 #include "train/plan.h"
+#include "train/run_setup.h"
 #include "train/trainer.h"
 #include "train/version.h"
 
@@ -18,13 +20,15 @@ using namespace facet;
 
 namespace {
 
-void run(Session& session, Command command, const std::vector<std::string>& words,
-         RunStatus& status) {
+void run(Session& session, Watchdog& watchdog, Command command,
+         const std::vector<std::string>& words, RunStatus& status) {
+  begin_section(Section::kLoad);
   ParsedOptions parsed;
   collectively(session.world(),
                [&] { parsed = parse_options(command, words, session.world().size()); });
   for (const std::string& note : parsed.notes) log_line(note);
   const Options& options = parsed.options;
+  watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
   return options.dry_run ? dry_run(session, options) : train(session, options, status);
@@ -45,10 +49,12 @@ int plan_alone(const std::vector<std::string>& words) {
 }
 
 // The last line of every training run, for scripts.
-void print_exit(Command command, ExitCode code, const RunStatus& status) {
-  if (command != Command::kTrain) return;
-  fmt::print("EXIT code={} reason={} step={} checkpoint={}\n", static_cast<int>(code),
-             name_of(code), status.step, status.checkpoint);
+std::string last_line(Command command, ExitCode code, const RunStatus& status) {
+  return command == Command::kTrain ? status.exit_line(code) : "";
+}
+
+void print_last_line(Command command, ExitCode code, const RunStatus& status) {
+  std::fputs(last_line(command, code, status).c_str(), stdout);
   std::fflush(stdout);
 }
 
@@ -73,19 +79,21 @@ int main(int argc, char** argv) {
 
   Session session(argc, argv);
   RunStatus status;
+  Watchdog watchdog(session.world(), session.host(),
+                    [&](ExitCode code) { return last_line(*command, code, status); });
   ExitCode code = ExitCode::kOk;
   try {
-    run(session, *command, words, status);
-    code = status.code;
+    run(session, watchdog, *command, words, status);
+    code = status.code();
   } catch (const CollectiveError& error) {  // all ranks are here
     code = error.code();
     if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank
     const auto* known = dynamic_cast<const Error*>(&error);
     code = known != nullptr ? known->code() : ExitCode::kInternal;
-    print_exit(*command, code, status);
+    print_last_line(*command, code, status);
     session.abort_job(code, error.what());
   }
-  if (session.rank() == 0) print_exit(*command, code, status);
+  if (session.rank() == 0) print_last_line(*command, code, status);
   return static_cast<int>(code);
 }

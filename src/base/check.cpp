@@ -12,7 +12,9 @@ const char* name_of(ExitCode code) {
     case ExitCode::kIo: return "io";
     case ExitCode::kConfig: return "config";
     case ExitCode::kSaved: return "saved";
+    case ExitCode::kHang: return "hang";
     case ExitCode::kNumericStop: return "numeric_stop";
+    case ExitCode::kDeadRank: return "dead_rank";
   }
   return "?";
 }

@@ -24,7 +24,9 @@ enum class ExitCode : int {
   kIo = 74,            // writing failed, the disk is full
   kConfig = 78,        // options contradict each other or the model files
   kSaved = 85,         // stopped on request after saving a checkpoint: run the same command again
+  kHang = 86,          // a rank made no progress for longer than allowed
   kNumericStop = 87,   // too many non-finite steps
+  kDeadRank = 88,      // another rank died
 };
 
 // "bad_data"

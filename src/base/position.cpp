@@ -17,7 +17,8 @@ PositionSlot* mine = &own_slot;
 constexpr std::array<const char*, kNumSections> kSectionNames = {
     "start", "load", "data", "compute", "update", "evaluate", "save", "log"};
 constexpr std::array<const char*, kNumCollectives> kCollectiveNames = {
-    "none", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "sum", "max", "gather"};
+    "none", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "sum",
+    "max",  "or",         "gather"};
 
 // The main thread's account of its time.
 struct Account {
@@ -28,7 +29,7 @@ struct Account {
     const int64_t now = steady_now();
     const bool waits = mine->awaited.load(std::memory_order_relaxed) != 0;
     const auto section = static_cast<size_t>(mine->section.load(std::memory_order_relaxed));
-    (waits ? times.collectives : times.own[section]) += 1e-9 * static_cast<double>(now - since);
+    (waits ? times.collectives : times.own)[section] += 1e-9 * static_cast<double>(now - since);
     since = now;
   }
 };
@@ -57,6 +58,7 @@ void move_position_to(PositionSlot* slot) {
   const auto copy = [](std::atomic<int64_t>& to, const std::atomic<int64_t>& from) {
     to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
   };
+  if (slot == nullptr) slot = &own_slot;
   PositionSlot* const old = mine;
   copy(slot->progress, old->progress);
   copy(slot->section, old->section);
@@ -88,6 +90,8 @@ InSection::InSection(Section section)
 
 InSection::~InSection() { enter(outer_); }
 
+void InSection::change_to(Section section) { enter(section); }
+
 void begin_section(Section section) { enter(section); }
 
 BegunCollective begin_collective(Collective kind) {
@@ -110,12 +114,17 @@ InCollective::~InCollective() {
   mine->awaited.store(0, std::memory_order_release);
 }
 
-double SectionTimes::total() const { return std::accumulate(own.begin(), own.end(), collectives); }
+double SectionTimes::total() const {
+  return std::accumulate(own.begin(), own.end(), 0.0) +
+         std::accumulate(collectives.begin(), collectives.end(), 0.0);
+}
 
 SectionTimes operator-(const SectionTimes& a, const SectionTimes& b) {
   SectionTimes difference;
-  for (size_t i = 0; i < kNumSections; ++i) difference.own[i] = a.own[i] - b.own[i];
-  difference.collectives = a.collectives - b.collectives;
+  for (size_t i = 0; i < kNumSections; ++i) {
+    difference.own[i] = a.own[i] - b.own[i];
+    difference.collectives[i] = a.collectives[i] - b.collectives[i];
+  }
   return difference;
 }
 

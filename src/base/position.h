@@ -34,9 +34,10 @@ enum class Collective : uint8_t {
   kBroadcast,
   kSum,  // of numbers
   kMax,
-  kGather,  // of numbers or text
+  kOr,
+  kGather,  // of numbers
 };
-inline constexpr size_t kNumCollectives = 8;
+inline constexpr size_t kNumCollectives = 9;
 const char* name_of(Collective collective);
 
 // What others may read. All zero is a valid slot that nobody fills.
@@ -56,7 +57,8 @@ struct PositionSlot {
   std::atomic<int64_t> leaving{0};                       // ends in order: its end is no accident
 };
 
-// From here on the process writes into *slot, which begins with what it wrote so far.
+// From here on the process writes into *slot, which begins with what it wrote so far; nullptr: into
+// its own again.
 void move_position_to(PositionSlot* slot);
 const PositionSlot& my_position();
 
@@ -75,6 +77,8 @@ class InSection {
   ~InSection();
   InSection(const InSection&) = delete;
   InSection& operator=(const InSection&) = delete;
+
+  void change_to(Section section);
 
  private:
   Section outer_;
@@ -101,9 +105,10 @@ class InCollective {
 // Seconds of the main thread since the process began.
 struct SectionTimes {
   std::array<double, kNumSections> own{};  // outside collectives
-  double collectives = 0;
+  std::array<double, kNumSections> collectives{};
 
   double of(Section section) const { return own[static_cast<size_t>(section)]; }
+  double collectives_of(Section section) const { return collectives[static_cast<size_t>(section)]; }
   double total() const;
 };
 SectionTimes operator-(const SectionTimes& a, const SectionTimes& b);

@@ -193,6 +193,7 @@ int64_t Communicator::max(int64_t value) {
 }
 
 int64_t Communicator::bit_or(int64_t bits) {
+  const InCollective here(Collective::kOr);
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, &bits, 1, MPI_INT64_T, MPI_BOR, comm_), "MPI_Allreduce");
   return bits;
 }

@@ -34,8 +34,8 @@ class Communicator {
   // all ranks' elements [r*n, (r+1)*n), added in rank order. The slice may be this rank's part of
   // `whole`; the rest of it is left as it was.
   void reduce_scatter_sum(Tensor slice, Tensor whole);
-  // whole = the slices of all ranks one behind the other, fp32 or 16 bits as they are. The slice may
-  // be its place in `whole`.
+  // whole = the slices of all ranks one behind the other, fp32 or 16 bits as they are. The slice
+  // may be its place in `whole`.
   void all_gather(Tensor whole, Tensor slice);
   // Of a tensor that all ranks are about to have whole, rank r has counts[r] elements from
   // offsets[r] on.

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "base/log.h"
+#include "base/position.h"
 
 namespace facet {
 namespace {
@@ -33,6 +34,7 @@ Session::~Session() {
 }
 
 void Session::abort_job(ExitCode code, const std::string& message) {
+  note_leaving();
   std::fprintf(stderr, "error on rank %d (%s): %s\n", rank(), host_.c_str(), message.c_str());
   std::fflush(stderr);
   std::fflush(stdout);

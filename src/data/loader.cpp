@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/position.h"
 #include "data/prefetcher.h"
 
 namespace facet {
@@ -152,8 +153,9 @@ void Loader::Impl::fill(const Place& place, MicroBatch& batch) {
   const auto [begin, end] =
       plan(place.split).positions(place.step, place.micro_batch, options_.rank);
   for (int64_t position = begin; position < end; ++position) {
-    const Prefetcher::Slot& slot = prefetcher_.next();
     const SampleRequest expected{place.split, place.epoch, sample_at(place.split, position)};
+    note_samples({&expected.sample, 1});
+    const Prefetcher::Slot& slot = prefetcher_.next();
     ASSERT(slot.request == expected, "sample {} came instead of {}", slot.request.sample,
            expected.sample);
     try {

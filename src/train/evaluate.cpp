@@ -1,5 +1,6 @@
 #include "train/evaluate.h"
 
+#include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
 
@@ -7,6 +8,7 @@ namespace facet {
 
 EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& world,
                     BatchSource& source, int64_t num_datasets) {
+  const InSection section(Section::kEvaluate);
   const Timer timer;
   // Of all data sets one behind the other: [loss, labelled tokens, samples, bad samples].
   constexpr size_t kTotals = 4;

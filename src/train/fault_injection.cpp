@@ -17,9 +17,9 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::string_view, 8> kMoments = {
-    "step",        "ckpt.begin",  "ckpt.write",     "ckpt.written",
-    "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
+constexpr std::array<std::string_view, 10> kMoments = {
+    "data",         "compute",     "step",        "ckpt.begin",     "ckpt.write",
+    "ckpt.written", "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
 
 // All of the text as a number of 0 or more.
 bool whole_number(std::string_view text, int64_t& number) {
@@ -50,7 +50,8 @@ bool read_fault(std::string_view text, Fault& fault) {
   while (!text.empty())
     if (!read_setting(take_until(text, ','), fault)) return false;
   if (std::find(kMoments.begin(), kMoments.end(), fault.moment) == kMoments.end()) return false;
-  if (fault.action == "kill") return fault.rank >= 0 && fault.step >= 0 && fault.milliseconds < 0;
+  if (fault.action == "kill" || fault.action == "stop")
+    return fault.rank >= 0 && fault.step >= 0 && fault.milliseconds < 0;
   return fault.action == "slow" && fault.milliseconds >= 0;
 }
 
@@ -62,7 +63,8 @@ FaultInjection FaultInjection::parse(const std::string& text) {
     const std::string_view piece = take_until(rest, ';');
     Fault& fault = injection.faults_.emplace_back();
     CHECK(read_fault(piece, fault), ExitCode::kUsage,
-          "--inject '{}' is neither kill@MOMENT:rank=R,step=S nor slow@MOMENT:ms=M with a moment "
+          "--inject '{}' is neither kill@MOMENT:rank=R,step=S nor stop@... nor slow@MOMENT:ms=M "
+          "with a moment "
           "of {}",
           piece, fmt::join(kMoments, ", "));
   }
@@ -83,6 +85,7 @@ void FaultInjection::at(const std::string& moment, int64_t my_rank, int64_t step
                       (fault.step < 0 || fault.step == step) && fault.moment == moment;
     if (!mine) continue;
     if (fault.action == "kill") std::raise(SIGKILL);
+    if (fault.action == "stop") std::raise(SIGSTOP);
     std::this_thread::sleep_for(std::chrono::milliseconds(fault.milliseconds));
   }
 }

@@ -2,9 +2,12 @@
 // without luck in timing:
 //
 //   kill@MOMENT:rank=R,step=S   ends rank R by SIGKILL
-//   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time
+//   stop@MOMENT:rank=R,step=S   stops it by SIGSTOP, which the watchdog should notice
+//   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time; rank= and step=
+//                               restrict it
 //
-// Moments: step (behind one), and of a checkpoint, in this order: ckpt.begin (its file is there,
+// Moments: data (before a step's samples are fetched), compute (before its gradients are reduced),
+// step (behind one), and of a checkpoint, in this order: ckpt.begin (its file is there,
 // nothing written), ckpt.write (half of this rank's state written), ckpt.written (all of it),
 // ckpt.rename (before it gets its name), ckpt.latest (named), ckpt.retention (`latest` names it),
 // ckpt.removal (an older one renamed, about to be removed).

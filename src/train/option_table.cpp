@@ -283,14 +283,31 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(
       output("inject", &O::inject,
              "to try a restart: faults parted by ';', kill@MOMENT:rank=R,step=S kills that rank, "
-             "slow@MOMENT:ms=M sleeps; moments are step, ckpt.begin, ckpt.write, ckpt.written, "
+             "stop@... stops it, slow@MOMENT:ms=M sleeps; moments are data, compute, step, "
+             "ckpt.begin, ckpt.write, ckpt.written, "
              "ckpt.rename, ckpt.latest, ckpt.retention, ckpt.removal; the environment variable "
              "FACET_INJECT adds more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown,
-                     "print the time of each phase of a step")
-                  .not_built());
+                     "print what the sections of a step took, every --steps_per_print steps"));
+  t.push_back(output("straggler_interval", &O::straggler_interval,
+                     "every so many steps, name the slowest rank and its section; 0: never")
+                  .in(0, 1LL << 40));
   t.push_back(output("enable_tensorboard", &O::enable_tensorboard, "event files for TensorBoard")
                   .not_built());
+}
+
+void add_watchdog_fields(std::vector<OptionField>& t) {
+  const auto limit = [&](const char* name, OptionMember member, const char* help) {
+    t.push_back(field(name, member, Group::kOutput, "t", help).in(0, 1e9));
+  };
+  limit("hang_seconds_load", &O::hang_seconds_load,
+        "end the job with exit code 86 and one report when a rank makes no progress for so long "
+        "while everything is set up; 0: never");
+  limit("hang_seconds_data", &O::hang_seconds_data, "the same while it waits for a sample");
+  limit("hang_seconds_compute", &O::hang_seconds_compute,
+        "in forward, backward, reduction and optimizer; a block of the model is progress");
+  limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "in an evaluation, its data included");
+  limit("hang_seconds_save", &O::hang_seconds_save, "in checkpoints, exports and logs");
 }
 
 void add_generate_fields(std::vector<OptionField>& t) {
@@ -340,6 +357,7 @@ std::vector<OptionField> make_table() {
   add_rank_fields(table);
   add_zero_fields(table);
   add_output_fields(table);
+  add_watchdog_fields(table);
   add_generate_fields(table);
   add_plan_fields(table);
   return table;

@@ -112,6 +112,12 @@ struct Options {
   double max_hours = 0;
   std::string inject;  // see train/fault_injection.h
   bool wall_clock_breakdown = false;
+  int64_t straggler_interval = 200;
+  double hang_seconds_load = 1800;
+  double hang_seconds_data = 600;
+  double hang_seconds_compute = 600;
+  double hang_seconds_evaluate = 600;
+  double hang_seconds_save = 1800;
   bool enable_tensorboard = false;
   bool dry_run = false;
 

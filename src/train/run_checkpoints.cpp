@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
 
@@ -43,8 +44,8 @@ void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* b
   state.ranks = now.ranks;
   state.total_steps = now.total_steps;
   state.options = now.options;
-  status_.step = state.step;
-  status_.checkpoint = found_->directory;
+  status_.set_step(state.step);
+  status_.set_checkpoint(found_->directory);
   log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state.step,
       state.epoch + 1, state.next_step);
   if (found_->manifest.state.total_steps != now.total_steps)
@@ -70,6 +71,7 @@ void RunCheckpoints::cut_back_bad_lists(const RunState& state) const {
 
 void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples,
                           RunLogs& logs) {
+  const InSection section(Section::kSave);
   settle(logs);
   put_off_ = false;
   since_start_.restart();
@@ -119,6 +121,7 @@ void RunCheckpoints::put_off(int64_t step, RunLogs& logs) {
 }
 
 void RunCheckpoints::finish(RunLogs& logs) {
+  const InSection section(Section::kSave);
   const Timer timer;
   const std::string directory = store_.finish_save();
   blocked_seconds_ += timer.seconds();
@@ -127,7 +130,7 @@ void RunCheckpoints::finish(RunLogs& logs) {
 
 void RunCheckpoints::published(const std::string& directory, RunLogs& logs) {
   const double seconds = since_start_.seconds();
-  status_.checkpoint = directory;
+  status_.set_checkpoint(directory);
   schedule_.saved(seconds);
   logs.line(options_.async_checkpoint
                 ? fmt::format("checkpoint {} in {:.2f} s, {:.3f} s of them without training",

@@ -14,8 +14,8 @@
 #include "train/fault_injection.h"
 #include "train/options.h"
 #include "train/run_logs.h"
+#include "train/run_status.h"
 #include "train/save_schedule.h"
-#include "train/trainer.h"
 #include "zero/engine.h"
 
 namespace facet {

@@ -46,6 +46,18 @@ EngineOptions engine_options(const Options& options) {
            {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}}};
 }
 
+HangLimits hang_limits(const Options& options) {
+  HangLimits limits;
+  limits.of(Section::kLoad) = options.hang_seconds_load;
+  limits.of(Section::kData) = options.hang_seconds_data;
+  for (const Section section : {Section::kCompute, Section::kUpdate})
+    limits.of(section) = options.hang_seconds_compute;
+  limits.of(Section::kEvaluate) = options.hang_seconds_evaluate;
+  for (const Section section : {Section::kSave, Section::kLog})
+    limits.of(section) = options.hang_seconds_save;
+  return limits;
+}
+
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
   GroupOptions groups;
   groups.learning_rate = options.learning_rate;

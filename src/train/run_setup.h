@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/hang_verdict.h"
 #include "optim/lr_schedule.h"
 #include "optim/param_groups.h"
 #include "train/data_setup.h"
@@ -27,6 +28,7 @@ StepPlan plan_steps(const Options& options, const BatchSource& source);
 
 LrSchedule make_schedule(const Options& options, const StepPlan& plan);
 EngineOptions engine_options(const Options& options);
+HangLimits hang_limits(const Options& options);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
 BatchLimits train_limits(const Options& options);
 BatchLimits eval_limits(const Options& options);

@@ -1,5 +1,6 @@
 #include "train/train_step.h"
 
+#include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
 
@@ -7,19 +8,27 @@ namespace facet {
 
 const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   const Timer timer;
+  InSection section(Section::kData);
   std::span<const MicroBatch> batches;
-  collectively(parts_.world, [&] { batches = parts_.source.fetch_step(epoch, step); });
+  collectively(parts_.world, [&] {
+    inject("data");
+    batches = parts_.source.fetch_step(epoch, step);
+  });
   agree_on_counts(batches, epoch);
 
+  section.change_to(Section::kCompute);
   parts_.engine.begin_step();
   for (const MicroBatch& batch : batches) {
+    note_samples(batch.sample_ids);
     const double weight = loss_weight(batch);
     parts_.model.forward_backward(parts_.context, batch, static_cast<float>(weight), sums_);
     add_loss(batch, weight);
   }
+  inject("compute");
   const GradientVerdict verdict = parts_.engine.reduce_gradients();
   agree_on_loss();
 
+  section.change_to(Section::kUpdate);
   // The rate depends on the optimizer steps taken: a skipped step leaves it where it is.
   const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
   if (verdict.finite) parts_.engine.step(verdict, lr_factor);
@@ -38,6 +47,10 @@ TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
   report_.learning_rates.resize(parts_.engine.groups().size());
   report_.datasets.resize(static_cast<size_t>(parts_.num_datasets));
   bad_.resize(static_cast<size_t>(parts_.num_datasets));
+}
+
+void TrainStep::inject(const char* moment) const {
+  parts_.faults.at(moment, parts_.world.rank(), my_position().step);
 }
 
 // What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.

@@ -11,6 +11,7 @@
 #include "data/batch_source.h"
 #include "model/vlm.h"
 #include "optim/lr_schedule.h"
+#include "train/fault_injection.h"
 #include "train/step_report.h"
 #include "zero/engine.h"
 
@@ -32,6 +33,7 @@ struct StepParts {
   BadSampleBudget* bad_samples;  // nullptr: the source has none
   int64_t num_datasets;
   LossAverage loss_average;
+  const FaultInjection& faults;
 };
 
 class TrainStep {
@@ -43,6 +45,7 @@ class TrainStep {
   const StepReport& run(int64_t epoch, int64_t step);
 
  private:
+  void inject(const char* moment) const;
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
   double loss_weight(const MicroBatch& batch) const;
   void add_loss(const MicroBatch& batch, double weight);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "base/position.h"
 #include "base/timer.h"
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
@@ -18,6 +19,7 @@
 #include "train/run_lock.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
+#include "train/section_report.h"
 #include "train/stop_signals.h"
 #include "train/threads.h"
 #include "train/train_step.h"
@@ -93,6 +95,7 @@ class Trainer {
   RunState state_;
   bool stopped_ = false;  // saved on request
   RunLogs logs_;
+  SectionReport sections_;
 };
 
 Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
@@ -101,7 +104,8 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       options_(options),
       status_(status),
       injection_(FaultInjection::of_run(options.inject)),
-      logs_(options, world_.rank()) {
+      logs_(options, world_.rank()),
+      sections_(options, world_, session.host()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
@@ -155,10 +159,10 @@ void Trainer::allocate() {
   checkpoints_->reserve(*engine_);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_,
-                          world_, source, bad_samples_.get(),
-                          static_cast<int64_t>(data_->names.size()),
-                          micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal});
+  step_.emplace(
+      StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_, world_,
+                source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
+                micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_});
 }
 
 void Trainer::identify() {
@@ -179,6 +183,7 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
+  begin_section(Section::kLog);
   try {
     run_epochs();
   } catch (const CollectiveError&) {
@@ -202,8 +207,10 @@ void Trainer::run_epochs() {
 void Trainer::train_epoch() {
   while (state_.next_step < plan_.steps_per_epoch && !finished()) {
     const int64_t sent_before = world_.elements_sent();
+    note_step(state_.step + 1);
     StepReport report = step_->run(state_.epoch, state_.next_step);
-    report.step = status_.step = ++state_.step;
+    report.step = ++state_.step;
+    status_.set_step(report.step);
     report.epoch = state_.epoch + 1;
     ++state_.next_step;
     if (report.step == 1) {
@@ -212,6 +219,7 @@ void Trainer::train_epoch() {
     }
     count(report);
     logs_.append(report);
+    for (const std::string& line : sections_.after_step(report.step)) logs_.line(line);
     write_recording();
     stop_if_hopeless(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
@@ -284,7 +292,7 @@ void Trainer::save() { checkpoints_->save(state_, *engine_, bad_samples_.get(), 
 void Trainer::stop(SaveSchedule::Wish wish) {
   checkpoints_->settle(logs_);
   stopped_ = true;
-  status_.code = ExitCode::kSaved;
+  status_.set_code(ExitCode::kSaved);
   const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;
   logs_.line(fmt::format("stopping at step {} {}; the same command continues", state_.step,
                          signalled ? "for a signal" : "for the time limit"));
@@ -320,6 +328,7 @@ void Trainer::note_best(const EvalReport& report) {
 
 void Trainer::export_to(const std::string& name) {
   checkpoints_->settle(logs_);
+  const InSection section(Section::kSave);
   const std::string directory = fmt::format("{}/{}", options_.output_dir, name);
   collectively(world_, [&] {
     engine_->read_on_rank_0([&](const OpenUnit& open_unit) {

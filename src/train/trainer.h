@@ -1,19 +1,11 @@
 // facet train: set-up, the loop over epochs and steps, logs, checkpoints, exports.
 #pragma once
 
-#include <string>
-
 #include "comm/session.h"
 #include "train/options.h"
+#include "train/run_status.h"
 
 namespace facet {
-
-// How far a run came, for the line that main prints at its end.
-struct RunStatus {
-  int64_t step = 0;
-  ExitCode code = ExitCode::kOk;    // kSaved: stopped on request, to be continued
-  std::string checkpoint = "none";  // the newest one
-};
 
 // Collective. Set-up errors are CollectiveErrors.
 void train(Session& session, const Options& options, RunStatus& status);

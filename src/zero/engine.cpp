@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "base/position.h"
 #include "zero/unit_slices.h"
 #include "zero/zero_plan.h"
 
@@ -85,6 +86,7 @@ float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t of
 // ---- as the model's hooks
 
 void Engine::before(int unit, Phase phase) {
+  note_progress();
   values_.before(unit, phase);
   if (phase == Phase::kBackward) gradients_.backward_begins(unit);
 }

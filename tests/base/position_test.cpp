@@ -48,7 +48,7 @@ TEST(Position, TimeGoesToTheInnermostSectionAndCollectivesApart) {
   const double whole = 1e-9 * static_cast<double>(steady_now() - start);
   EXPECT_GE(taken.of(Section::kData), 0.020);
   EXPECT_GE(taken.of(Section::kCompute), 0.010);
-  EXPECT_GE(taken.collectives, 0.040);
+  EXPECT_GE(taken.collectives_of(Section::kData), 0.040);
   EXPECT_LT(taken.of(Section::kUpdate), 1e-6);
   EXPECT_LE(taken.total(), whole);
   EXPECT_GE(taken.total(), 0.070);

@@ -60,10 +60,9 @@ mistakes_in_config_file() {
 }
 
 not_built_yet() {
-  refused_everywhere 78 'not built yet' "${train[@]}" --precision bf16 --enable_tensorboard --wall_clock_breakdown
+  refused_everywhere 78 'not built yet' "${train[@]}" --precision bf16 --enable_tensorboard
   once '--precision bf16'
   once '--enable_tensorboard'
-  once '--wall_clock_breakdown'
   # Data sets too, beside those that are built.
   refused 78 0 'not built yet' "$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava aokvqa ocr_vqa --output_dir "$work/out"
   once '--dataset_names aokvqa'

@@ -12,8 +12,12 @@ namespace {
 
 TEST(FaultInjection, ReadsAListOfFaults) {
   const auto faults =
-      FaultInjection::parse("kill@ckpt.rename:rank=12,step=345;slow@ckpt.write:ms=20").faults();
-  ASSERT_EQ(faults.size(), 2U);
+      FaultInjection::parse(
+          "kill@ckpt.rename:rank=12,step=345;slow@ckpt.write:ms=20;stop@data:rank=0,step=3")
+          .faults();
+  ASSERT_EQ(faults.size(), 3U);
+  EXPECT_EQ(faults[2].action, "stop");
+  EXPECT_EQ(faults[2].moment, "data");
   EXPECT_EQ(faults[0].action, "kill");
   EXPECT_EQ(faults[0].moment, "ckpt.rename");
   EXPECT_EQ(faults[0].rank, 12);
@@ -25,9 +29,9 @@ TEST(FaultInjection, ReadsAListOfFaults) {
 
 TEST(FaultInjection, RefusesEverythingElse) {
   for (const char* text :
-       {"kill", "kill@step", "kill@step:rank=1", "kill@step:rank=,step=2",
-        "kill@step:rank=1,step=", "kill@step:rank=1,step=2x", "kill@lunch:rank=1,step=2",
-        "kill@step:rank=-1,step=2", "stop@step:rank=1,step=2", "kill@step,step=1:rank=2",
+       {"kill", "kill@step", "kill@step:rank=1", "kill@step:rank=,step=2", "kill@step:rank=1,step=",
+        "kill@step:rank=1,step=2x", "kill@lunch:rank=1,step=2", "kill@step:rank=-1,step=2",
+        "stop@step:rank=1", "halt@step:rank=1,step=2", "kill@step,step=1:rank=2",
         "kill@step:rank=1,step=2,step=3", "slow@step", "slow@step:rank=1", "slow@step:ms=1;x"})
     EXPECT_THROW(FaultInjection::parse(text), Error) << text;
 }

@@ -139,8 +139,7 @@ TEST(Options, HelpListsOnlyWhatWorks) {
   for (const char* there : {"--learning_rate X", "default 0.001", "--only_optimize_lora\n",
                             "Optimizer", "--config FILE", "[one of fp32; default fp32]"})
     EXPECT_NE(help.find(there), std::string::npos) << there;
-  for (const char* hidden : {"--enable_tensorboard", "--wall_clock_breakdown", "ocr_vqa", "bf16",
-                             "--local_rank", "--top_k"})
+  for (const char* hidden : {"--enable_tensorboard", "ocr_vqa", "bf16", "--local_rank", "--top_k"})
     EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
   EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
 }
@@ -176,7 +175,9 @@ TEST(Options, NamesAreFrozen) {
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
       "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
-      "wall_clock_breakdown enable_tensorboard "
+      "wall_clock_breakdown straggler_interval enable_tensorboard "
+      "hang_seconds_load hang_seconds_data hang_seconds_compute "
+      "hang_seconds_evaluate hang_seconds_save "
       "input output max_new_tokens temperature top_k top_p "
       "ranks memory average_text_tokens average_images";
   std::string names;

@@ -53,7 +53,7 @@ struct StepRig {
     groups.learning_rate = 2e-3;
     engine.emplace(table, make_param_groups(table, groups), world, ops, EngineOptions{});
     step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
-                           nullptr, 1, average});
+                           nullptr, 1, average, no_faults});
   }
   // Loss and labels of a micro-batch as the model itself says.
   LossSums measured(const MicroBatch& batch) {
@@ -72,6 +72,7 @@ struct StepRig {
   }
 
   Communicator world;
+  FaultInjection no_faults;
   ParamTable table;
   VisionLanguageModel model;
   CpuBackend ops{1};

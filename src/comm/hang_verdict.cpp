@@ -1,0 +1,175 @@
+#include "comm/hang_verdict.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+namespace facet {
+
+namespace {
+
+constexpr double kGrace = 1;  // seconds
+
+bool waits(const RankPosition& p) { return p.awaited.number > 0; }
+
+bool runs(const RankPosition& p) { return p.process == ProcessState::kRuns; }
+
+std::string place_of(const RankPosition& p) {
+  if (p.step == 0) return fmt::format("{}, before the first step", name_of(p.section));
+  return fmt::format("{} of step {}", name_of(p.section), p.step);
+}
+
+std::string name_of(const BegunCollective& c) {
+  return fmt::format("collective {} ({})", c.number, name_of(c.kind));
+}
+
+// The earliest collective in which others wait and which this rank has not begun; number 0: none.
+BegunCollective missing_in(const RankPosition& p, const std::vector<RankPosition>& positions) {
+  BegunCollective missing;
+  for (const RankPosition& other : positions) {
+    const BegunCollective& c = other.awaited;
+    if (c.number > p.begun.number && (missing.number == 0 || c.number < missing.number))
+      missing = c;
+  }
+  return missing;
+}
+
+std::string collective_of(const RankPosition& p, const std::vector<RankPosition>& positions) {
+  if (waits(p)) return "waits in " + name_of(p.awaited);
+  if (const BegunCollective missing = missing_in(p, positions); missing.number > 0)
+    return "has not come to " + name_of(missing);
+  return p.begun.number == 0 ? "no collective so far" : "last begun: " + name_of(p.begun);
+}
+
+std::string samples_of(const RankPosition& p) {
+  if (p.num_samples == 0) return "no sample ids";
+  const bool more = p.num_samples > static_cast<int64_t>(p.samples.size());
+  return fmt::format(
+      "sample ids {}{}", fmt::join(p.samples, " "),
+      more ? fmt::format(" and {} more", p.num_samples - std::ssize(p.samples)) : "");
+}
+
+const char* state_text(ProcessState state) {
+  switch (state) {
+    case ProcessState::kRuns: return "running";
+    case ProcessState::kStopped: return "stopped";
+    case ProcessState::kGone: return "dead";
+    case ProcessState::kSilent: return "silent";
+  }
+  return "?";
+}
+
+std::string line_on(const RankPosition& p, const std::vector<RankPosition>& positions) {
+  return fmt::format("rank {} (host {}, pid {}, {}): {:.1f} s without progress in {}; {}; {}",
+                     p.rank, p.host, p.pid, state_text(p.process), p.idle, place_of(p),
+                     collective_of(p, positions), samples_of(p));
+}
+
+bool contains(const std::vector<RankPosition>& list, int64_t rank) {
+  return std::any_of(list.begin(), list.end(), [&](const auto& p) { return p.rank == rank; });
+}
+
+// "ranks 0, 2-5 wait in collective 17 (sum) of step 3" for each collective; the others by count.
+std::string lines_on_the_rest(const std::vector<RankPosition>& positions,
+                              const std::vector<RankPosition>& behind) {
+  std::map<std::string, std::vector<int64_t>> groups;
+  for (const RankPosition& p : positions) {
+    if (contains(behind, p.rank)) continue;
+    const char* const how = p.leaving ? "at its end" : state_text(p.process);
+    groups[waits(p) ? fmt::format("waiting in {}, {}", name_of(p.awaited), place_of(p))
+                    : fmt::format("{} in {}", how, place_of(p))]
+        .push_back(p.rank);
+  }
+  std::string text;
+  for (const auto& [what, ranks] : groups)
+    text +=
+        fmt::format("  {} {}: {}\n", ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), what);
+  return text;
+}
+
+}  // namespace
+
+std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions,
+                                      const HangLimits& limits) {
+  const RankPosition* last = nullptr;  // of those that wait
+  bool all_wait = true;
+  for (const RankPosition& p : positions) {
+    if (p.leaving) continue;
+    if (waits(p)) {
+      if (last == nullptr || p.idle < last->idle) last = &p;
+      continue;
+    }
+    all_wait = false;
+    if (limits.of(p.section) > 0 && p.idle >= limits.of(p.section)) return p;
+  }
+  if (!all_wait || last == nullptr || limits.of(last->section) == 0) return std::nullopt;
+  if (last->idle < limits.of(last->section) + kGrace) return std::nullopt;
+  return *last;
+}
+
+std::optional<RankPosition> dead_rank(const std::vector<RankPosition>& positions) {
+  for (const RankPosition& p : positions)
+    if (p.process == ProcessState::kGone && !p.leaving) return p;
+  return std::nullopt;
+}
+
+std::vector<RankPosition> ranks_behind(const std::vector<RankPosition>& positions) {
+  std::vector<RankPosition> behind;
+  const auto take = [&](auto&& condition) {
+    for (const RankPosition& p : positions)
+      if (!p.leaving && condition(p)) behind.push_back(p);
+    return !behind.empty();
+  };
+  if (take([](const RankPosition& p) { return !runs(p); })) return behind;
+  if (take([](const RankPosition& p) { return !waits(p); })) {
+    const auto least = [](const RankPosition& a, const RankPosition& b) {
+      return a.begun.number < b.begun.number;
+    };
+    const int64_t fewest = std::min_element(behind.begin(), behind.end(), least)->begun.number;
+    std::erase_if(behind, [&](const RankPosition& p) { return p.begun.number > fewest; });
+    return behind;
+  }
+  int64_t earliest = INT64_MAX;
+  for (const RankPosition& p : positions)
+    if (waits(p)) earliest = std::min(earliest, p.awaited.number);
+  take([&](const RankPosition& p) { return p.awaited.number == earliest; });
+  return behind;
+}
+
+std::string hang_report(const std::vector<RankPosition>& positions, const RankPosition& late,
+                        const HangLimits& limits) {
+  constexpr size_t kLines = 8;
+  const std::vector<RankPosition> behind = ranks_behind(positions);
+  std::string text = fmt::format(
+      "hang: no progress for {:.1f} s in {} (limit {:g} s); {} of {} ranks behind:\n", late.idle,
+      name_of(late.section), limits.of(late.section), behind.size(), positions.size());
+  for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
+    text += fmt::format("  {}\n", line_on(behind[i], positions));
+  if (behind.size() > kLines) {
+    std::vector<int64_t> more;
+    for (size_t i = kLines; i < behind.size(); ++i) more.push_back(behind[i].rank);
+    text += fmt::format("  and ranks {}\n", rank_list(more));
+  }
+  return text + lines_on_the_rest(positions, behind);
+}
+
+std::string death_report(const RankPosition& dead, const std::vector<RankPosition>& positions) {
+  return fmt::format("rank {} (host {}, pid {}) died in {}; {}; {}\n", dead.rank, dead.host,
+                     dead.pid, place_of(dead), collective_of(dead, positions), samples_of(dead));
+}
+
+std::string rank_list(std::vector<int64_t> ranks) {
+  std::sort(ranks.begin(), ranks.end());
+  std::string text;
+  for (size_t i = 0; i < ranks.size();) {
+    size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", ranks[i]);
+    if (last > i) text += fmt::format("{}{}", last == i + 1 ? ", " : "-", ranks[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+}  // namespace facet

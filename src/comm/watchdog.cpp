@@ -1,0 +1,116 @@
+#include "comm/watchdog.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+
+namespace facet {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kPoll{100};
+// A look that comes so late means that this process was stopped, perhaps with the whole job.
+constexpr double kPause = 4;  // seconds
+
+volatile std::sig_atomic_t sigterm_came = 0;
+
+extern "C" void note_sigterm(int) { sigterm_came = 1; }
+
+// Past stdio, whose locks the main thread may hold.
+void write_all(int file, const std::string& text) {
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t now = ::write(file, text.data() + done, text.size() - done);
+    if (now <= 0) return;
+    done += static_cast<size_t>(now);
+  }
+}
+
+}  // namespace
+
+Watchdog::Watchdog(Communicator& world, const std::string& host, LastLine last_line)
+    : rank_(world.rank()),
+      board_(world, host),
+      last_line_(std::move(last_line)),
+      last_look_(steady_now()),
+      watched_since_(last_look_) {
+  std::signal(SIGTERM, note_sigterm);
+  thread_ = std::thread([this] { watch(); });
+}
+
+Watchdog::~Watchdog() {
+  note_leaving();
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Watchdog::set_limits(const HangLimits& limits) {
+  const std::lock_guard lock(mutex_);
+  limits_ = limits;
+}
+
+void Watchdog::watch() {
+  std::unique_lock lock(mutex_);
+  while (!wake_.wait_for(lock, kPoll, [this] { return stop_; })) look();
+}
+
+void Watchdog::look() {
+  if (const int code = board_.job_end(); code != 0) ::_exit(code);
+  const int64_t now = steady_now();
+  if (1e-9 * static_cast<double>(now - last_look_) > kPause) watched_since_ = now;
+  last_look_ = now;
+  const std::vector<RankPosition> positions = board_.positions(watched_since_);
+  if (const auto dead = dead_rank(positions))
+    report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, positions)));
+  if (const auto late = late_rank(positions, limits_))
+    report(ExitCode::kHang, hang_report(positions, *late, limits_));
+  if (sigterm_came != 0) obey_sigterm();
+}
+
+// One process of the node speaks, the others wait until it has and follow.
+void Watchdog::report(ExitCode code, const std::string& text) {
+  constexpr int kPatience = 50;  // polls
+  if (!board_.claim_report()) {
+    for (int i = 0; i < kPatience && board_.job_end() == 0; ++i) std::this_thread::sleep_for(kPoll);
+    ::_exit(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
+  }
+  write_all(STDERR_FILENO, text);
+  std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr apart
+  write_all(STDOUT_FILENO, last_line_(code));
+  board_.end_job(static_cast<int>(code));
+  end_stopped_neighbours();
+  ::_exit(static_cast<int>(code));
+}
+
+// Who is stopped is woken, sees the job's end, and ends by the same exit code as all; a launcher
+// that waits for every process shall not wait for it.
+void Watchdog::end_stopped_neighbours() const {
+  constexpr milliseconds kWait{1000}, kStep{50};
+  const auto each_stopped = [this](int signal) {
+    bool any = false;
+    for (const RankPosition& p : board_.positions(0))
+      if (p.process == ProcessState::kStopped) {
+        any = true;
+        ::kill(static_cast<pid_t>(p.pid), signal);
+      }
+    return any;
+  };
+  each_stopped(SIGCONT);
+  for (milliseconds waited{0}; waited < kWait && each_stopped(SIGCONT); waited += kStep)
+    std::this_thread::sleep_for(kStep);
+  each_stopped(SIGKILL);
+}
+
+// As if nobody had handled it, unless a handler of the run has taken over.
+void Watchdog::obey_sigterm() const {
+  std::signal(SIGTERM, SIG_DFL);
+  ::kill(::getpid(), SIGTERM);
+}
+
+}  // namespace facet

@@ -1,0 +1,21 @@
+#include "train/run_status.h"
+
+namespace facet {
+
+void RunStatus::set_step(int64_t step) {
+  const std::lock_guard lock(mutex_);
+  step_ = step;
+}
+
+void RunStatus::set_checkpoint(const std::string& checkpoint) {
+  const std::lock_guard lock(mutex_);
+  checkpoint_ = checkpoint;
+}
+
+std::string RunStatus::exit_line(ExitCode code) const {
+  const std::lock_guard lock(mutex_);
+  return fmt::format("EXIT code={} reason={} step={} checkpoint={}\n", static_cast<int>(code),
+                     name_of(code), step_, checkpoint_);
+}
+
+}  // namespace facet

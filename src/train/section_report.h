@@ -1,0 +1,53 @@
+// What the sections of a run take: at the first step, with --wall_clock_breakdown every few steps,
+// and which rank is the slowest (--straggler_interval).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/position.h"
+#include "comm/communicator.h"
+#include "train/options.h"
+
+namespace facet {
+
+struct Straggler {
+  size_t rank = 0;
+  Section section = Section::kData;
+  double seconds = 0, median = 0;  // of that rank, and of all, in that section
+};
+
+// Of each rank's seconds outside collectives: the rank that has the most of them between begin and
+// end of its steps, and the section in which it exceeds the others' median by most.
+Straggler slowest_rank(const std::vector<SectionTimes>& ranks);
+
+// "2 (host n7)" and how many times the median: one line.
+std::string straggler_text(const Straggler& straggler, const std::string& host, int64_t steps);
+// "start 0.31 s, load 0.20 s, ..."
+std::string first_step_text(const SectionTimes& times);
+// Milliseconds a step.
+std::string breakdown_text(const SectionTimes& times, int64_t steps);
+
+class SectionReport {
+ public:
+  // Collective.
+  SectionReport(const Options& options, Communicator& world, const std::string& host);
+
+  // Behind a step of the run, counted from 1; collective. The lines to be printed, which only rank
+  // 0 gets.
+  std::vector<std::string> after_step(int64_t step);
+
+ private:
+  std::string find_straggler();
+
+  const Options& options_;
+  Communicator& world_;
+  std::vector<std::string> hosts_;
+  int64_t steps_ = 0;  // of this process
+  int64_t steps_at_straggler_ = 0, steps_at_breakdown_ = 0;
+  SectionTimes at_straggler_, at_breakdown_;
+};
+
+}  // namespace facet
