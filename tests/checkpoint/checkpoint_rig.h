@@ -36,11 +36,13 @@ class SharedDirectory {
 // ranks: one rank brings the whole gradient, and nothing is clipped, because the norm is added up
 // slice by slice.
 struct SmallRun {
-  explicit SmallRun(MPI_Comm comm = MPI_COMM_WORLD, int64_t stage = 0) : world(comm), ops(1) {
+  explicit SmallRun(MPI_Comm comm = MPI_COMM_WORLD, int64_t stage = 0, DType dtype = DType::kF32)
+      : world(comm), ops(1) {
     declare_small_table(table);
     EngineOptions options;
     options.gradient_clipping = 0;
     options.zero_stage = stage;
+    options.compute_dtype = dtype;
     options.stage3 = {};
     Engine::lay_out(table, world.size(), options);
     GroupOptions rates;
@@ -113,14 +115,18 @@ struct SmallRun {
     return whole;
   }
 
-  // Of whole_state() the values, as this rank sees them when it uses the units.
-  std::string values_in_use() {
-    std::string values;
+  // The trained parameters as this rank sees them when it uses the units, widened.
+  std::vector<float> values_in_use() {
+    std::vector<float> values;
     for (size_t u = 0; u < table.units().size(); ++u) {
       engine->before(static_cast<int>(u), Phase::kForward);
-      for (const Param* param : table.units()[u].params)
-        if (param->trained)
-          values.append(param->value.data<char>(), static_cast<size_t>(param->value.bytes()));
+      for (const Param* param : table.units()[u].params) {
+        if (!param->trained) continue;
+        values.resize(values.size() + static_cast<size_t>(param->numel()));
+        float* const end = values.data() + values.size();
+        ops.copy(Tensor(end - param->numel(), {param->numel()}, DType::kF32),
+                 param->value.view({param->numel()}));
+      }
       engine->after(static_cast<int>(u), Phase::kForward);
     }
     return values;
