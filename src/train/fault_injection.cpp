@@ -50,8 +50,8 @@ bool read_fault(std::string_view text, Fault& fault) {
   while (!text.empty())
     if (!read_setting(take_until(text, ','), fault)) return false;
   if (std::find(kMoments.begin(), kMoments.end(), fault.moment) == kMoments.end()) return false;
-  if (fault.action == "kill" || fault.action == "stop")
-    return fault.rank >= 0 && fault.step >= 0 && fault.milliseconds < 0;
+  if (fault.action == "kill" || fault.action == "stop" || fault.action == "fail")
+    return fault.rank >= 0 && fault.milliseconds < 0;
   return fault.action == "slow" && fault.milliseconds >= 0;
 }
 
@@ -63,9 +63,8 @@ FaultInjection FaultInjection::parse(const std::string& text) {
     const std::string_view piece = take_until(rest, ';');
     Fault& fault = injection.faults_.emplace_back();
     CHECK(read_fault(piece, fault), ExitCode::kUsage,
-          "--inject '{}' is neither kill@MOMENT:rank=R,step=S nor stop@... nor slow@MOMENT:ms=M "
-          "with a moment "
-          "of {}",
+          "--inject '{}' is none of kill@MOMENT:rank=R[,step=S], stop@..., fail@... and "
+          "slow@MOMENT:ms=M with a moment of {}",
           piece, fmt::join(kMoments, ", "));
   }
   return injection;
@@ -86,6 +85,8 @@ void FaultInjection::at(const std::string& moment, int64_t my_rank, int64_t step
     if (!mine) continue;
     if (fault.action == "kill") std::raise(SIGKILL);
     if (fault.action == "stop") std::raise(SIGSTOP);
+    CHECK(fault.action != "fail", ExitCode::kIo, "{} of step {} fails as --inject asks", moment,
+          step);
     std::this_thread::sleep_for(std::chrono::milliseconds(fault.milliseconds));
   }
 }

@@ -3,8 +3,11 @@
 //
 //   kill@MOMENT:rank=R,step=S   ends rank R by SIGKILL
 //   stop@MOMENT:rank=R,step=S   stops it by SIGSTOP, which the watchdog should notice
+//   fail@MOMENT:rank=R,step=S   ends the save with an error on rank R
 //   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time; rank= and step=
 //                               restrict it
+//
+// Without ,step=S the first such moment is meant.
 //
 // Moments: data (before a step's samples are fetched), compute (before its gradients are reduced),
 // step (behind one), and of a checkpoint, in this order: ckpt.begin (its file is there,
@@ -34,7 +37,8 @@ class FaultInjection {
 
   const std::vector<Fault>& faults() const { return faults_; }
 
-  // Called at every moment, in a background save by its thread. Does not return from being killed.
+  // Called at every moment, in a background save by its thread. Throws Error(kIo) where that is
+  // asked for.
   void at(const std::string& moment, int64_t my_rank, int64_t step) const;
 
  private:

@@ -107,7 +107,7 @@ SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, RunLogs& logs) {
   if (store_.saving() && CheckpointStore::save_is_over(bits)) finish(logs);
   if (SaveSchedule::stops(wish)) return wish;
   if (store_.saving()) {
-    if (wish == Wish::kSave) put_off(step, logs);
+    if (wish == Wish::kSave && store_.saving_step() != step) put_off(step, logs);
     return Wish::kNone;
   }
   return put_off_ ? Wish::kSave : wish;

@@ -10,10 +10,11 @@ namespace facet {
 
 namespace {
 
-double time_limit_of(const Options& options, const Communicator& world) {
+std::optional<double> time_limit_of(const Options& options, const Communicator& world) {
   constexpr double kSecondsOfHour = 3600;
+  if (world.rank() != 0) return std::nullopt;
   if (options.max_hours > 0) return options.max_hours * kSecondsOfHour;
-  return world.rank() == 0 ? slurm_seconds_left().value_or(0) : 0;
+  return slurm_seconds_left();
 }
 
 }  // namespace
@@ -27,14 +28,13 @@ SaveSchedule::SaveSchedule(const Options& options, Communicator& world)
 // Another step and the last save must fit in, and both may take longer than before.
 bool SaveSchedule::time_is_up() const {
   constexpr double kSavesInReserve = 3;
-  return max_seconds_ > 0 &&
-         since_start_.seconds() + longest_step_seconds_ + kSavesInReserve * last_save_seconds_ >=
-             max_seconds_;
+  const double reserve = longest_step_seconds_ + kSavesInReserve * last_save_seconds_;
+  return max_seconds_ && since_start_.seconds() + reserve >= *max_seconds_;
 }
 
 SaveSchedule::Wish SaveSchedule::my_wish(int64_t step) const {
   if (stop_signal() != nullptr) return Wish::kSaveForSignal;
-  if (world_.rank() == 0 && time_is_up()) return Wish::kSaveForTimeLimit;
+  if (time_is_up()) return Wish::kSaveForTimeLimit;
   const bool long_ago =
       world_.rank() == 0 && save_seconds_ > 0 && since_save_.seconds() >= save_seconds_;
   return long_ago || (interval_ > 0 && step % interval_ == 0) ? Wish::kSave : Wish::kNone;

@@ -34,7 +34,7 @@ class SaveSchedule {
 
   int64_t interval_;
   double save_seconds_;
-  double max_seconds_;  // 0: no limit
+  std::optional<double> max_seconds_;  // of rank 0
   Communicator& world_;
   Timer since_start_, since_save_;
   std::optional<Timer> since_step_;

@@ -29,9 +29,9 @@ TEST(FaultInjection, ReadsAListOfFaults) {
 
 TEST(FaultInjection, RefusesEverythingElse) {
   for (const char* text :
-       {"kill", "kill@step", "kill@step:rank=1", "kill@step:rank=,step=2", "kill@step:rank=1,step=",
+       {"kill", "kill@step", "kill@step:step=1", "kill@step:rank=,step=2", "kill@step:rank=1,step=",
         "kill@step:rank=1,step=2x", "kill@lunch:rank=1,step=2", "kill@step:rank=-1,step=2",
-        "stop@step:rank=1", "halt@step:rank=1,step=2", "kill@step,step=1:rank=2",
+        "stop@step:step=1", "fail@step", "halt@step:rank=1,step=2", "kill@step,step=1:rank=2",
         "kill@step:rank=1,step=2,step=3", "slow@step", "slow@step:rank=1", "slow@step:ms=1;x"})
     EXPECT_THROW(FaultInjection::parse(text), Error) << text;
 }
@@ -44,6 +44,13 @@ TEST(FaultInjection, SlowsItsMomentOnly) {
   EXPECT_LT(timer.seconds(), 0.05);
   injection.at("ckpt.write", 1, 1);
   EXPECT_GE(timer.seconds(), 0.06);
+}
+
+TEST(FaultInjection, FailsOnItsRank) {
+  const FaultInjection injection = FaultInjection::parse("fail@ckpt.write:rank=1,step=3");
+  injection.at("ckpt.write", 0, 3);
+  injection.at("ckpt.write", 1, 2);
+  EXPECT_THROW(injection.at("ckpt.write", 1, 3), Error);
 }
 
 TEST(FaultInjection, TheEnvironmentAddsFaults) {
