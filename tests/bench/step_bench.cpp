@@ -1,5 +1,6 @@
 // A full fine-tuning step of the composed model on one rank: 8 decoder layers of width 512, 4
-// samples of about 400 tokens (two images of 65 tokens each in it), everything trained, fp32.
+// samples of about 400 tokens (two images of 65 tokens each in it), everything trained; fp32 unless
+// the last argument says bf16 or fp16.
 // Prints, for causal attention and for MMCA, milliseconds a step (median), GFLOP/s and the share of
 // the rate of a large matrix product measured between the steps.
 //
@@ -8,13 +9,15 @@
 // backward for every (query, visible key) and head. What is neither, norms, activations, AdamW,
 // counts as no work and only as time.
 //
-// usage: step_bench [steps] [threads]; the last lines are "name value" pairs for scripts/bench.sh
+// usage: step_bench [steps] [threads] [fp32|bf16|fp16]; the last lines are "name value" pairs for
+// scripts/bench.sh
 #include <fmt/core.h>
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/rng.h"
@@ -22,7 +25,7 @@
 #include "comm/session.h"
 #include "kernels/cpu/backend.h"
 #include "model/vlm.h"
-#include "optim/partition.h"
+#include "ops/half_storage.h"
 #include "zero/engine.h"
 
 namespace facet {
@@ -94,25 +97,29 @@ struct Result {
   double product_rate = 0;  // FLOP/s
 };
 
-Result run(Communicator& world, CpuBackend& ops, bool mmca, int steps) {
+Result run(Communicator& world, Backend& ops, bool mmca, DType dtype, int steps) {
   const VlmConfig config = bench_config(mmca);
   ParamTable table;
   VisionLanguageModel model(config, table);
   table.set_trained("", true);
-  table.allocate(partition_padding(world.size()));
-  table.allocate_gradients();
+  EngineOptions engine_options;
+  engine_options.compute_dtype = dtype;
+  Engine::lay_out(table, world.size(), engine_options);
+  GroupOptions rates;
+  rates.learning_rate = 1e-4;
+  Engine engine(table, make_param_groups(table, rates), world, ops, engine_options);
+  const OpenUnit open = engine.filler();
   for (Param& param : table.params()) {
+    open(param.unit);
     RandomStream stream(1, param.name);
     const float scale = param.role == ParamRole::kNormWeight ? 0 : 0.02f;
     const float centre = param.role == ParamRole::kNormWeight ? 1 : 0;
     for (int64_t i = 0; i < param.numel(); ++i)
       param.value.f32()[i] = centre + scale * (2 * stream.uniform() - 1);
   }
-  GroupOptions rates;
-  rates.learning_rate = 1e-4;
-  Engine engine(table, make_param_groups(table, rates), world, ops, {});
+  open(kNoUnit);
   Arena arena("activations", int64_t{8} << 30);
-  Context context{ops, arena, engine};
+  Context context{ops, arena, engine, dtype};
   const MicroBatch batch = bench_batch(config);
   LossSums sums;
 
@@ -149,17 +156,23 @@ int main(int argc, char** argv) {
   facet::Session session(argc, argv);
   const int steps = argc > 1 ? std::atoi(argv[1]) : 10;
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const std::string precision = argc > 3 ? argv[3] : "fp32";
+  facet::DType dtype = facet::DType::kF32;
+  for (const facet::DType half : {facet::DType::kBF16, facet::DType::kF16})
+    if (precision == facet::name_of(half)) dtype = half;
   try {
-    facet::CpuBackend ops(threads);
+    facet::CpuBackend cpu(threads);
+    facet::HalfStorage half(cpu, int64_t{1} << 30);
+    facet::Backend& ops = facet::is_16_bit(dtype) ? static_cast<facet::Backend&>(half) : cpu;
     for (const bool mmca : {false, true}) {
-      const facet::Result r = facet::run(session.world(), ops, mmca, steps);
+      const facet::Result r = facet::run(session.world(), ops, mmca, dtype, steps);
       const double rate = r.flops / r.step_seconds;
       const char* name = mmca ? "mmca" : "causal";
       fmt::print(
-          "{}: {:.0f} ms a step, {:.2f} GFLOP a step, {:.1f} GFLOP/s; large product {:.1f} "
+          "{} {}: {:.0f} ms a step, {:.2f} GFLOP a step, {:.1f} GFLOP/s; large product {:.1f} "
           "GFLOP/s; share {:.1f} %\n",
-          name, r.step_seconds * 1e3, r.flops * 1e-9, rate * 1e-9, r.product_rate * 1e-9,
-          100 * rate / r.product_rate);
+          name, facet::name_of(dtype), r.step_seconds * 1e3, r.flops * 1e-9, rate * 1e-9,
+          r.product_rate * 1e-9, 100 * rate / r.product_rate);
       fmt::print("{}_ms {:.3f}\n", name, r.step_seconds * 1e3);
     }
   } catch (const facet::Error& error) {
