@@ -1,3 +1,4 @@
+#include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "tests/ops/op_test.h"
 
@@ -52,6 +53,31 @@ TEST_P(AdamW, FollowsTheFormulaOverSeveralSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lengths, AdamW, testing::Values(1, 7, 97, 70001));
+
+TEST_P(AdamW, WritesARoundedCopyAlongTheWay) {
+  const int64_t n = GetParam();
+  const Values start = random_values(n, "param"), grad = random_values(n, "grad");
+  const Values zero(static_cast<size_t>(n), 0);
+  CpuBackend ops(2);
+  AdamWStep step;
+  step.learning_rate = 1e-2;
+  step.weight_decay = 0.1;
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    Matrix param(1, n, start), exp_avg(1, n, zero), exp_avg_sq(1, n, zero), grad_m(1, n, grad);
+    Matrix alone(1, n, start), avg_alone(1, n, zero), sq_alone(1, n, zero);
+    std::vector<uint16_t> copy(static_cast<size_t>(n + 1), 0xabcd);
+    ops.adamw_step(param.vector(), exp_avg.vector(), exp_avg_sq.vector(),
+                   Tensor(copy.data(), {n}, dtype), grad_m.vector(), step);
+    ops.adamw_step(alone.vector(), avg_alone.vector(), sq_alone.vector(), Tensor(), grad_m.vector(),
+                   step);
+    EXPECT_TRUE(param.same_bits(alone));
+    EXPECT_TRUE(exp_avg.same_bits(avg_alone));
+    EXPECT_TRUE(exp_avg_sq.same_bits(sq_alone));
+    for (int64_t i = 0; i < n; ++i)
+      ASSERT_EQ(copy[static_cast<size_t>(i)], round_to_16_bits(param.at(0, i), dtype)) << i;
+    EXPECT_EQ(copy.back(), 0xabcd);
+  }
+}
 
 // Decay takes lr * wd of the parameter that the step has already moved.
 TEST(AdamWOp, DecayActsAfterTheStep) {

@@ -1,3 +1,4 @@
+#include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "tests/ops/op_test.h"
 
@@ -24,6 +25,25 @@ TEST_P(Vectors, FillCopyAndAdd) {
   EXPECT_EQ(cast<float>(sum.values()), expected);
   ops_.fill(x.tensor(), 1.5f);
   EXPECT_EQ(x.values(), Values(x_.size(), 1.5));
+}
+
+TEST_P(Vectors, CopyBetweenTypesConverts) {
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    Matrix x(rows_, cols_, x_, gap_), back(rows_, cols_, 2);
+    std::vector<uint16_t> words(static_cast<size_t>(rows_ * (cols_ + 3)), 0xabcd);
+    const Tensor half = Tensor(words.data(), {rows_, cols_ + 3}, dtype).column_block(0, cols_);
+    ops_.copy(half, x.tensor());
+    for (int64_t i = 0; i < rows_ * (cols_ + 3); ++i) {
+      const int64_t r = i / (cols_ + 3), c = i % (cols_ + 3);
+      ASSERT_EQ(words[static_cast<size_t>(i)],
+                c < cols_ ? round_to_16_bits(x.at(r, c), dtype) : 0xabcd);
+    }
+    ops_.copy(back.tensor(), half);
+    for (int64_t r = 0; r < rows_; ++r)
+      for (int64_t c = 0; c < cols_; ++c)
+        ASSERT_EQ(back.at(r, c),
+                  float_from_16_bits(words[static_cast<size_t>(r * (cols_ + 3) + c)], dtype));
+  }
 }
 
 TEST_P(Vectors, CopiesFromAndToTheHost) {
