@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/half_storage.h"
 #include "tests/model/language_rig.h"
 #include "zero/engine.h"
 
@@ -67,7 +68,7 @@ inline int64_t place_of(const ParamTable& table, const StateRange& range) {
 struct StageRig {
   StageRig(const VlmConfig& config, bool all_trained, const EngineOptions& options,
            MPI_Comm comm = MPI_COMM_WORLD, Batches batches_of_ranks = batch_of)
-      : world(comm), model(config, table), batches(batches_of_ranks) {
+      : world(comm), model(config, table), batches(batches_of_ranks), dtype(options.compute_dtype) {
     if (all_trained) table.set_trained("", true);
     Engine::lay_out(table, world.size(), options);
     GroupOptions groups;
@@ -84,7 +85,8 @@ struct StageRig {
   }
 
   void train(int64_t steps, int64_t micro_batches, Result& result) {
-    Context context{ops, arena, *engine};
+    Context context{dtype == DType::kF32 ? static_cast<Backend&>(ops) : half, arena, *engine,
+                    dtype};
     for (int64_t s = 0; s < steps; ++s) {
       engine->begin_step();
       double loss = 0;
@@ -131,7 +133,9 @@ struct StageRig {
   ParamTable table;
   VisionLanguageModel model;
   Batches batches;
+  DType dtype;
   CpuBackend ops{1};
+  HalfStorage half{ops, int64_t{64} << 20};
   Arena arena{"activations", int64_t{64} << 20};
   std::optional<Engine> engine;
 };
