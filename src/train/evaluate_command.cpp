@@ -1,7 +1,6 @@
 #include "base/log.h"
-#include "kernels/cpu/backend.h"
-#include "optim/partition.h"
 #include "train/evaluate.h"
+#include "train/layer_ops.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
 #include "train/trainer.h"
@@ -11,7 +10,7 @@ namespace facet {
 void evaluate_command(Session& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kEvaluate, options); });
-  CpuBackend ops(choose_threads(world, session.host(), options.threads));
+  LayerOps ops(choose_threads(world, session.host(), options.threads));
   std::unique_ptr<ModelSetup> model;
   std::unique_ptr<DataSetup> data;
   Arena arena("activations");
@@ -22,14 +21,15 @@ void evaluate_command(Session& session, const Options& options) {
     CHECK(data->source->num_evaluation_micro_batches() > 0, ExitCode::kBadData,
           "the evaluation split is empty; --data_train_split_ratio {} leaves it nothing",
           options.data_train_split_ratio);
-    model->table.set_trained("", false);
-    model->table.allocate(partition_padding(world.size()));
-    load_weights_as_trained(options, *model);
+    load_weights_as_trained(options, *model, world, ops.plain());
     UnitHooks nothing_moves;
-    arena.allocate(measure_evaluation(*model->model, eval_limits(options), nothing_moves));
+    const PassMemory memory = measure_evaluation(*model->model, eval_limits(options),
+                                                 {nothing_moves, compute_dtype(options)});
+    arena.allocate(memory.activations);
+    ops.allocate_panels(memory.panels);
   });
   UnitHooks hooks;
-  Context context{ops, arena, hooks};
+  Context context{ops.layers(), arena, hooks, compute_dtype(options)};
   const EvalReport report = evaluate(*model->model, context, world, *data->source,
                                      static_cast<int64_t>(data->names.size()));
   collectively(world, [&] { check_bad_fraction(options, *data, report); });

@@ -4,11 +4,10 @@
 #include <filesystem>
 
 #include "base/log.h"
-#include "kernels/cpu/backend.h"
-#include "ops/null_backend.h"
-#include "optim/partition.h"
 #include "train/conversation.h"
 #include "train/data_setup.h"
+#include "train/layer_ops.h"
+#include "train/memory_plan.h"
 #include "train/sampling.h"
 #include "train/threads.h"
 
@@ -16,17 +15,19 @@ namespace facet {
 
 namespace {
 
-// Bytes of the arena that the conversations of this rank need.
-int64_t measure_conversations(Conversation& conversation, const std::vector<GenerationTest>& tests,
-                              int64_t rank, int64_t ranks) {
-  NullBackend ops;
-  Arena arena("measured conversation");
+// What the conversations of this rank need.
+PassMemory measure_conversations(Conversation& conversation,
+                                 const std::vector<GenerationTest>& tests, DType dtype,
+                                 int64_t rank, int64_t ranks) {
   UnitHooks hooks;
-  Context context{ops, arena, hooks};
-  for (size_t t = static_cast<size_t>(rank); t < tests.size(); t += static_cast<size_t>(ranks))
-    conversation.run_largest_pieces(context, tests[t]);
-  // Every piece of the arena is rounded up to 64 bytes, in shorter prompts by other amounts.
-  return arena.peak() + arena.peak() / 64 + (1 << 20);
+  PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
+    for (size_t t = static_cast<size_t>(rank); t < tests.size(); t += static_cast<size_t>(ranks))
+      conversation.run_largest_pieces(context, tests[t]);
+  });
+  // Every piece of an arena is rounded up to 64 bytes, in shorter prompts by other amounts.
+  memory.activations += memory.activations / 64 + (1 << 20);
+  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
+  return memory;
 }
 
 // Texts of any content as one, and back: "5:hello0:".
@@ -74,7 +75,7 @@ class Generation {
 
   Communicator& world_;
   const Options& options_;
-  CpuBackend ops_;
+  LayerOps ops_;
   Arena arena_{"conversation"};
   std::vector<GenerationTest> tests_;
   std::unique_ptr<ModelSetup> model_;
@@ -86,19 +87,20 @@ void Generation::open() {
   tests_ = read_generation_tests(options_.input);
   check_images(tests_);
   model_ = declare_model(options_);
-  model_->table.set_trained("", false);
-  model_->table.allocate(partition_padding(world_.size()));
-  load_weights_as_trained(options_, *model_);
+  load_weights_as_trained(options_, *model_, world_, ops_.plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
       ConversationLimits{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels});
-  arena_.allocate(measure_conversations(*conversation_, tests_, world_.rank(), world_.size()));
+  const PassMemory memory = measure_conversations(*conversation_, tests_, compute_dtype(options_),
+                                                  world_.rank(), world_.size());
+  arena_.allocate(memory.activations);
+  ops_.allocate_panels(memory.panels);
 }
 
 std::vector<std::string> Generation::answers_to(size_t test) {
   UnitHooks hooks;
-  Context context{ops_, arena_, hooks};
+  Context context{ops_.layers(), arena_, hooks, compute_dtype(options_)};
   Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
   std::vector<RandomStream> draws;  // of each round
   for (size_t round = 0; round < tests_[test].rounds.size(); ++round)

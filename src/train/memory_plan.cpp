@@ -1,8 +1,8 @@
 #include "train/memory_plan.h"
 
 #include <algorithm>
-#include <functional>
 
+#include "ops/half_storage.h"
 #include "ops/null_backend.h"
 
 namespace facet {
@@ -36,48 +36,57 @@ int64_t most_images(const VlmConfig& config, const BatchLimits& limits) {
   return std::min(limits.max_images, fitting);
 }
 
-int64_t measure(UnitHooks& hooks, const std::function<void(Context&)>& pass) {
-  NullBackend ops;
-  Arena arena("measured activations");
-  Context context{ops, arena, hooks};
-  pass(context);
-  return arena.peak();
-}
-
 // At the full length an image more is S labelled text tokens less, and memory is linear in both:
 // one of the two ends is the largest.
-int64_t measure_ends(const VlmConfig& config, const BatchLimits& limits, UnitHooks& hooks,
-                     const std::function<void(Context&, const MicroBatch&)>& pass) {
-  int64_t largest = 0;
+PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
+                        const MeasuredPass& pass,
+                        const std::function<void(Context&, const MicroBatch&)>& work) {
+  PassMemory largest;
   for (const int64_t images : {int64_t{0}, most_images(config, limits)}) {
     const MicroBatch batch = full_batch(config, limits, images);
-    largest = std::max(largest, measure(hooks, [&](Context& context) { pass(context, batch); }));
+    largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
   }
-  // Every piece of the arena is rounded up to 64 bytes, in other micro-batches by other amounts.
-  return largest + largest / 64 + (1 << 20);
+  // Every piece of an arena is rounded up to 64 bytes, in other micro-batches by other amounts.
+  largest.activations += largest.activations / 64 + (1 << 20);
+  if (largest.panels > 0) largest.panels += largest.panels / 64 + 4096;
+  return largest;
 }
 
 }  // namespace
 
-int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks) {
-  LossSums sums;
-  return measure_ends(model.config(), limits, hooks,
-                      [&](Context& context, const MicroBatch& batch) {
-                        model.forward_backward(context, batch, 1, sums);
-                      });
+PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
+  return {std::max(a.activations, b.activations), std::max(a.panels, b.panels)};
 }
 
-int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
-                           UnitHooks& hooks) {
-  LossSums sums;
-  return measure_ends(
-      model.config(), limits, hooks,
-      [&](Context& context, const MicroBatch& batch) { model.evaluate(context, batch, sums); });
+PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work) {
+  NullBackend nothing;
+  HalfStorage ops(nothing);
+  Arena arena("measured activations");
+  Context context{ops, arena, pass.hooks, pass.dtype};
+  work(context);
+  return {arena.peak(), ops.panel_bytes()};
 }
 
-int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks) {
+PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits,
+                            const MeasuredPass& pass) {
   LossSums sums;
-  return measure(hooks, [&](Context& context) {
+  return measure_ends(model.config(), limits, pass, [&](Context& context, const MicroBatch& batch) {
+    model.forward_backward(context, batch, 1, sums);
+  });
+}
+
+PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
+                              const MeasuredPass& pass) {
+  LossSums sums;
+  return measure_ends(model.config(), limits, pass, [&](Context& context, const MicroBatch& batch) {
+    model.evaluate(context, batch, sums);
+  });
+}
+
+PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay,
+                          const MeasuredPass& pass) {
+  LossSums sums;
+  return measure(pass, [&](Context& context) {
     for (int64_t step = 0; step < replay.steps_per_epoch(); ++step)
       for (const MicroBatch& batch : replay.fetch_step(0, step))
         model.forward_backward(context, batch, 1, sums);
@@ -123,6 +132,8 @@ std::string MemoryPlan::text() const {
   line("gathered", gathered);
   line("buckets", buckets);
   line("activations", activations);
+  if (panels > 0) line("panels", panels);
+  if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
   return lines;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/micro_batch.h"
 #include "data/batch_source.h"
 #include "model/vlm.h"
+#include "nn/context.h"
 #include "ops/ops.h"
 
 namespace facet {
@@ -18,10 +20,13 @@ struct MemoryPlan {
   int64_t gathered = 0;     // parameters of units that are whole for a while only
   int64_t buckets = 0;      // the same of gradients
   int64_t activations = 0;  // the arena of the largest micro-batch
+  int64_t panels = 0;       // fp32 scratch of operators whose operands have 16 bits
+  int64_t window = 0;       // a unit in fp32, while 16-bit values are filled or read
   int64_t snapshot = 0;     // the copy of the state that --async_checkpoint writes from
 
   int64_t total() const {
-    return values + gradients + optimizer + gathered + buckets + activations + snapshot;
+    return values + gradients + optimizer + gathered + buckets + activations + panels + window +
+           snapshot;
   }
   std::string text() const;  // a table
 };
@@ -33,12 +38,30 @@ struct BatchLimits {
   int64_t max_images = 0;   // of each
 };
 
-// Bytes of activations that no micro-batch within the limits exceeds. The hooks are called as in a
+// What a pass over the model works in.
+struct PassMemory {
+  int64_t activations = 0;  // of the arena
+  int64_t panels = 0;       // of HalfStorage
+};
+// At least as much of either.
+PassMemory larger_of(const PassMemory& a, const PassMemory& b);
+
+// How the layers run while they are measured: in which type, and whose hooks are called as in a
 // real pass.
-int64_t measure_training(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
-int64_t measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits, UnitHooks& hooks);
+struct MeasuredPass {
+  UnitHooks& hooks;
+  DType dtype = DType::kF32;
+};
+// What no micro-batch within the limits exceeds.
+PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits,
+                            const MeasuredPass& pass);
+PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
+                              const MeasuredPass& pass);
 // The same for every micro-batch of a recorded file.
-int64_t measure_replay(VisionLanguageModel& model, BatchSource& replay, UnitHooks& hooks);
+PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay,
+                          const MeasuredPass& pass);
+// The same of anything that runs layers.
+PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work);
 
 // Samples of one shape, every text token behind the images labelled.
 struct BatchShape {

@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "optim/partition.h"
+#include "zero/values.h"
 
 namespace facet {
 
@@ -104,6 +106,11 @@ void choose_trained(const Options& options, ParamTable& table) {
         wrong);
 }
 
+DType compute_dtype(const Options& options) {
+  if (options.precision == "bf16") return DType::kBF16;
+  return options.precision == "fp16" ? DType::kF16 : DType::kF32;
+}
+
 PretrainedSources sources_of(const Options& options) {
   return {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection};
 }
@@ -113,8 +120,13 @@ LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUni
                          static_cast<uint64_t>(options.seed), open_unit);
 }
 
-void load_weights_as_trained(const Options& options, ModelSetup& setup) {
-  const LoadReport report = load_weights(options, setup);
+void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
+                             Backend& ops) {
+  setup.table.set_trained("", false);
+  setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
+                       compute_dtype(options));
+  Values values(setup.table, world, ops, 0, {});
+  const LoadReport report = load_weights(options, setup, values.filler());
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));

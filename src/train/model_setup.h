@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "checkpoint/hugging_face.h"
+#include "comm/communicator.h"
 #include "data/clip_preprocess.h"
 #include "data/tokenizer.h"
 #include "model/vlm.h"
@@ -33,14 +34,18 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options,
 // matches no parameter, LoRA that found no linear and nothing left to train are errors.
 void choose_trained(const Options& options, ParamTable& table);
 
+// What the layers compute in: of --precision.
+DType compute_dtype(const Options& options);
+
 PretrainedSources sources_of(const Options& options);
 
 // Fills the allocated parameters from the files; returns what to tell about it.
 LoadReport load_weights(const Options& options, ModelSetup& setup,
                         const OpenUnit& open_unit = nothing_to_open);
-// The same for evaluation and generation: an export must be used as it was trained, so choices that
-// differ are an Error(kConfig).
-void load_weights_as_trained(const Options& options, ModelSetup& setup);
+// The same for evaluation and generation, which train nothing: lays the parameters out as well. An
+// export must be used as it was trained, so choices that differ are an Error(kConfig).
+void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
+                             Backend& ops);
 
 // OUT/epoch-N or another directory: what Hugging Face's libraries and this program can load.
 void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,

@@ -201,8 +201,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "sum gradients over the ranks after each micro-batch at stages 0 and 1 too, as "
                     "2 and 3 do: all stages then compute the same bits"));
   t.push_back(field("precision", &O::precision, Group::kRanks, "teg", "of the arithmetic")
-                  .one_of({"fp32", "bf16", "fp16"})
-                  .only_built({"fp32"}));
+                  .one_of({"fp32", "bf16", "fp16"}));
   t.push_back(field("gradient_checkpointing", &O::gradient_checkpointing, Group::kRanks, "t",
                     "compute each block's activations again in backward: less memory, more time"));
   t.push_back(field("threads", &O::threads, Group::kRanks, "teg",

@@ -84,8 +84,7 @@ struct Options {
   // Ranks, precision, memory
   int64_t zero_stage = 0;
   bool reduce_every_micro_batch = false;
-  // The original's default is fp16. Without a GPU that would make every plain run an error, so the
-  // default is what this build computes in.
+  // The original's default is fp16; fp32 is what a CPU computes fastest and the file's own type.
   std::string precision = "fp32";
   bool gradient_checkpointing = false;
   int64_t threads = 0;      // of each rank

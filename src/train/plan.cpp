@@ -9,8 +9,6 @@ namespace facet {
 
 namespace {
 
-bool is_16_bit(const Options& options) { return options.precision != "fp32"; }
-
 void count_elements(const ParamTable& table, RunPlan& plan) {
   for (const Param& param : table.params()) {
     if (!param.trained) {
@@ -25,16 +23,6 @@ void count_elements(const ParamTable& table, RunPlan& plan) {
       plan.other += param.numel();
     }
   }
-}
-
-// The program's own figures are those of fp32. With 16 bits a parameter takes half, and beside two
-// moments lies a master of their size; gradients are accumulated in fp32 anyway.
-MemoryPlan with_precision(const Options& options, MemoryPlan memory) {
-  if (!is_16_bit(options)) return memory;
-  memory.values /= 2;
-  memory.gathered /= 2;
-  memory.optimizer += memory.optimizer / 2;
-  return memory;
 }
 
 void plan_operations(const Options& options, VisionLanguageModel& model, RunPlan& plan) {
@@ -55,9 +43,6 @@ void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
     plan.notes.push_back(fmt::format(
         "{} has no tokenizer.model: V = {} is the model's vocab_size and the tokens added here",
         options.lm_model_name_or_path, model.config.lm.vocab_size));
-  if (is_16_bit(options))
-    plan.notes.push_back(
-        "activations are given as fp32 takes them: in 16 bits they are not built yet");
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
 }
@@ -83,7 +68,7 @@ RunPlan plan_run(const Options& options) {
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
   const RunCosts costs = plan_costs(options, *model, nullptr, ranks);
-  plan.memory = with_precision(options, costs.memory);
+  plan.memory = costs.memory;
   plan.elements_sent = costs.elements_per_step;
   plan_operations(options, *model->model, plan);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));

@@ -17,7 +17,7 @@ struct RunPlan {
   int64_t frozen = 0;
   int64_t trained() const { return lora + lang_embed + projection + other; }
 
-  MemoryPlan memory;             // of a rank; activations as fp32 takes them
+  MemoryPlan memory;             // of a rank
   int64_t elements_sent = 0;     // by a rank in a step
   BatchShape counted;            // what the next is counted on
   int64_t flops = 0;             // of a rank in a step

@@ -43,7 +43,8 @@ EngineOptions engine_options(const Options& options) {
           options.zero_stage,
           options.reduce_every_micro_batch,
           {options.stage3_param_persistence_threshold,
-           {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}}};
+           {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}},
+          compute_dtype(options)};
 }
 
 HangLimits hang_limits(const Options& options) {
@@ -87,12 +88,16 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
   RunCosts costs;
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
-  if (replay == nullptr)
-    costs.memory.activations =
-        std::max(measure_training(*model.model, train_limits(options), training),
-                 measure_evaluation(*model.model, eval_limits(options), evaluation));
-  else
-    costs.memory.activations = measure_replay(*model.model, *replay, training);
+  const MeasuredPass train_pass{training, engine.compute_dtype};
+  const PassMemory passes =
+      replay != nullptr
+          ? measure_replay(*model.model, *replay, train_pass)
+          : larger_of(measure_training(*model.model, train_limits(options), train_pass),
+                      measure_evaluation(*model.model, eval_limits(options),
+                                         {evaluation, engine.compute_dtype}));
+  costs.memory.activations = passes.activations;
+  costs.memory.panels = passes.panels;
+  costs.memory.window = kept.window;
   costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
   costs.memory.buckets = training.bucket_bytes();
   if (options.async_checkpoint)

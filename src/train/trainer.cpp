@@ -10,9 +10,9 @@
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
-#include "kernels/cpu/backend.h"
 #include "train/evaluate.h"
 #include "train/fault_injection.h"
+#include "train/layer_ops.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
@@ -86,7 +86,7 @@ class Trainer {
   StepPlan plan_;
   RunCosts costs_;
   std::optional<LrSchedule> schedule_;
-  std::optional<CpuBackend> ops_;
+  std::optional<LayerOps> ops_;
   Arena arena_{"activations"};
   std::optional<Engine> engine_;
   std::optional<TrainStep> step_;
@@ -151,18 +151,19 @@ void Trainer::allocate() {
   const EngineOptions options = engine_options(options_);
   Engine::lay_out(table, world_.size(), options);
   costs_ = plan_costs(options_, *model_, replay_of(options_, *data_), world_.size());
-  engine_.emplace(table, make_groups(options_, table), world_, *ops_, options);
+  engine_.emplace(table, make_groups(options_, table), world_, ops_->plain(), options);
   const LoadReport loaded = load_weights(options_, *model_, engine_->filler());
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   arena_.allocate(costs_.memory.activations);
+  ops_->allocate_panels(costs_.memory.panels);
   checkpoints_->reserve(*engine_);
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(
-      StepParts{*model_->model, Context{*ops_, arena_, *engine_}, *engine_, *schedule_, world_,
-                source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
-                micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_});
+  step_.emplace(StepParts{
+      *model_->model, Context{ops_->layers(), arena_, *engine_, options.compute_dtype}, *engine_,
+      *schedule_, world_, source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
+      micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_});
 }
 
 void Trainer::identify() {
@@ -308,7 +309,7 @@ void Trainer::evaluate_now() {
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
   checkpoints_->settle(logs_);  // before a long time without steps
   state_.last_evaluation = state_.step;
-  Context context{*ops_, arena_, *engine_};
+  Context context{ops_->layers(), arena_, *engine_, compute_dtype(options_)};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
                                static_cast<int64_t>(data_->names.size()));
   report.step = state_.step;
