@@ -13,7 +13,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{100};
 // A look that comes so late means that this process was stopped, perhaps with the whole job.
-constexpr double kPause = 4;  // seconds
+constexpr double kPause = 2;  // seconds
 
 volatile std::sig_atomic_t sigterm_came = 0;
 

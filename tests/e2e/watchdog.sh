@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# A rank that hangs or dies ends the whole job soon, with one report; a slow one does not.
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+train=("$facet" train "${model[@]}" --dataset_names llava llava_dial coco_caption --lang_lora_dim 4 --seed 7)
+data_path=$tiny/data
+host=$(hostname)
+
+# ends CODE RANKS NAME option...: a run into $work/NAME that ends so and leaves nothing behind: no process, no shared memory.
+ends() {
+  local code=$1 ranks=$2 out=$work/$3
+  shift 3
+  rm -rf "$out"
+  run "$code" "$ranks" "${train[@]}" --data_path "$data_path" --output_dir "$out" "$@"
+  until_true 5 gone "$out"
+  [ -z "$(find /dev/shm -name 'facet-*' 2>/dev/null)" ]
+}
+gone() { ! pgrep -f -- "--output_dir $1" >/dev/null; }
+
+# hangs LIMIT NAME option...: on 3 ranks, with one report and exit code 86, within the limit and 5 s.
+hangs() {
+  local limit=$1 name=$2
+  shift 2
+  ends 86 3 "$name" "$@"
+  once 'hang: '
+  once "(limit $limit s); 1 of 3 ranks behind:"
+  once 'EXIT code=86 reason=hang '
+  awk -v limit="$limit" '/^hang: / { seen = 1; sub(/.*no progress for /, ""); late = $1 - limit; exit !(late >= 0 && late <= 5) }
+    END { if (!seen) exit 1 }' "$output" || fail "the report is late: $(grep hang: "$output")"
+}
+
+# says PATTERN: exactly one line matches.
+says() {
+  [ "$(grep -cE -- "$1" "$output")" = 1 ] || { grep -vE '^[a-z_0-9]+ =' "$output"; fail "not exactly one line matches $1"; }
+}
+
+# The end comes within the limit and 5 s of the last row of the log too, on the clock of whoever waits.
+stopped_in_a_step() { # RANK
+  local others='ranks 0, 2'
+  [ "$1" = 1 ] || others='ranks 1, 2'
+  hangs 3 "stopped_$1" --inject "stop@compute:rank=$1,step=3" --hang_seconds_compute 3
+  local took=$(($(date +%s) - $(stat -c %Y "$work/stopped_$1/loss_log.csv")))
+  [ "$took" -le 9 ] || fail "the job ended $took s after its last step"
+  says "^  rank $1 \(host $host, pid [0-9]+, stopped\): .* in compute of step 3; has not come to collective [0-9]+ \(all_reduce\); sample ids [0-9]+ [0-9]+\$"
+  says "^  $others: waiting in collective [0-9]+ \(all_reduce\), compute of step 3\$"
+  says '^EXIT code=86 reason=hang step=2 checkpoint=none$'
+  [ "$(rows "$work/stopped_$1/loss_log.csv")" = 2 ]
+}
+
+# The collective is the one the others wait in, one further than the last that the stopped rank began.
+one_collective() {
+  [ "$(grep -oE 'collective [0-9]+ \(all_reduce\)' "$output" | sort -u | wc -l)" = 1 ]
+}
+
+stopped_one() { stopped_in_a_step 1 && one_collective; }
+stopped_zero() { stopped_in_a_step 0 && one_collective; }
+
+stopped_at_stage_3() {
+  hangs 2 stage_3 --zero_stage 3 --inject stop@compute:rank=2,step=2 --hang_seconds_compute 2
+  says "^  rank 2 \(host $host, pid [0-9]+, stopped\): .* in compute of step 2; "
+}
+
+stopped_in_a_save() {
+  hangs 2 in_save --save_interval 2 --inject stop@ckpt.write:rank=1,step=4 --hang_seconds_save 2
+  says "^  rank 1 \(host $host, pid [0-9]+, stopped\): .* in save of step 4; has not come to collective"
+  says "^EXIT code=86 reason=hang step=4 checkpoint=$work/in_save/checkpoints/step_00000002\$"
+  # What was saved before stands, and the same command goes on from there.
+  run 0 3 "${train[@]}" --data_path "$data_path" --output_dir "$work/in_save" --max_steps 5
+  once "continuing from $work/in_save/checkpoints/step_00000002: step 2"
+}
+
+# The data sets with one file whose reader waits for ever.
+with_fifo() {
+  data_path=$work/fifo
+  rm -rf "$data_path"
+  cp -r "$tiny/data" "$data_path"
+  rm "$data_path/$1"
+  mkfifo "$data_path/$1"
+}
+
+# An image that never comes, behind the records that the set-up reads: the rank that needs it is named, and the sample.
+hangs_in_data() {
+  with_fifo coco/train2017/000000000010.jpg
+  hangs 2 in_data --data_train_split_ratio 1 --hang_seconds_data 2
+  says "^  rank [0-2] \(host $host, pid [0-9]+, running\): .* in data of step [0-9]+; has not come to collective [0-9]+ \(sum\); sample ids [0-9]+\$"
+}
+
+# One of those that the set-up reads, on every rank.
+hangs_in_load() {
+  with_fifo coco/train2017/000000000011.jpg
+  ends 86 2 in_load --hang_seconds_load 2
+  once 'hang: no progress for '
+  once '2 of 2 ranks behind:'
+  says "^  rank 1 \(host $host, pid [0-9]+, running\): .* in load, before the first step; "
+  says '^EXIT code=86 reason=hang step=0 checkpoint=none$'
+}
+
+# killed RANK MOMENT STEP PLACE option...
+killed() {
+  local rank=$1 moment=$2 step=$3 place=$4
+  shift 4
+  ends 137 3 "killed_$rank" --inject "kill@$moment:rank=$rank,step=$step" "$@"
+  says "^rank [0-2]: rank $rank \(host $host, pid [0-9]+\) died in $place of step $step; .*collective [0-9]+ \([a-z_]+\); "
+  says '^EXIT code=88 reason=dead_rank '
+  never 'hang: '
+}
+killed_in_a_step() { killed 1 compute 3 compute; }
+killed_rank_0() { killed 0 data 2 data; }
+killed_in_a_save() { killed 2 ckpt.write 2 save --save_interval 2; }
+
+# Sections that take most of their limits, again and again: 6 steps of 0.8 s and as much data.
+slow_is_no_hang() {
+  ends 0 3 slow --max_steps 6 --inject 'slow@data:ms=800,rank=1;slow@compute:ms=800,rank=2' --hang_seconds_data 2.5 --hang_seconds_compute 2.5
+  never 'hang: '
+  [ "$(rows "$work/slow/loss_log.csv")" = 6 ]
+}
+
+# All of the job is stopped for longer than the limits, as a suspended job or a laptop's lid does.
+a_pause_is_no_hang() {
+  local out=$work/pause pid code=0
+  (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --data_path "$data_path" --output_dir "$out" --max_steps 30 --hang_seconds_data 3 \
+    --hang_seconds_compute 3 --inject slow@compute:ms=100) >"$output" 2>&1 </dev/null &
+  pid=$!
+  until_true 60 has_rows "$out"
+  # shellcheck disable=SC2046
+  kill -STOP $(ranks_of "$out")
+  sleep 4.5
+  # shellcheck disable=SC2046
+  kill -CONT $(ranks_of "$out")
+  wait "$pid" || code=$?
+  [ "$code" = 0 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  never 'hang: '
+}
+has_rows() { [ -e "$1/loss_log.csv" ] && [ "$(wc -l <"$1/loss_log.csv")" -gt 4 ]; }
+ranks_of() {
+  local pid
+  for pid in $(pgrep -f -- "--output_dir $1"); do
+    if [ "$(readlink "/proc/$pid/exe" || true)" = "$facet" ]; then echo "$pid"; fi
+  done
+}
+
+off() {
+  ends 0 2 off --max_steps 2 --inject slow@compute:ms=600 --hang_seconds_load 0 --hang_seconds_data 0 --hang_seconds_compute 0 --hang_seconds_evaluate 0 \
+    --hang_seconds_save 0
+}
+
+# The thread ends with what ends before a step was taken, and as quickly.
+short_runs() {
+  local started
+  started=$(date +%s%3N)
+  ends 0 0 dry --dry_run
+  ends 78 2 contradiction --adam_betas 0.9 1
+  ends 0 0 short --max_steps 1
+  [ $(($(date +%s%3N) - started)) -lt 30000 ]
+}
+
+straggler() {
+  ends 0 3 straggler --max_steps 8 --straggler_interval 4 --inject slow@compute:ms=150,rank=1 --wall_clock_breakdown --steps_per_print 2
+  [ "$(grep -cE "^slowest of the last 4 steps: rank 1 \(host $host\) in compute, [0-9.]+ x the median" "$output")" = 2 ]
+  awk '/^slowest of the last 4 steps/ { if (++n == 2) { sub(/.* in compute, /, ""); exit !($1 > 1.5) } }' "$output"
+  [ "$(grep -cE '^time \(ms\) of a step, mean of 2: data [0-9.]+, compute [0-9.]+, update [0-9.]+, save [0-9.]+, log [0-9.]+, collectives [0-9.]+$' "$output")" = 4 ]
+  # Rank 0 waits for rank 1, 150 ms a step.
+  awk '/^time \(ms\) of a step/ { seen = 1; if (!($NF >= 75)) bad = 1 } END { exit bad || !seen }' "$output"
+  says '^the first step ended [0-9.]+ s after the start: start [0-9.]+, load [0-9.]+, evaluate [0-9.]+, data [0-9.]+, compute [0-9.]+, '
+}
+
+check Watchdog.StoppedInAStep stopped_one
+check Watchdog.StoppedRankZero stopped_zero
+check Watchdog.StoppedAtStageThree stopped_at_stage_3
+check Watchdog.StoppedInASave stopped_in_a_save
+check Watchdog.HangsInData hangs_in_data
+check Watchdog.HangsInLoad hangs_in_load
+check Watchdog.KilledInAStep killed_in_a_step
+check Watchdog.KilledRankZero killed_rank_0
+check Watchdog.KilledInASave killed_in_a_save
+check Watchdog.SlowIsNoHang slow_is_no_hang
+check Watchdog.APauseIsNoHang a_pause_is_no_hang
+check Watchdog.Off off
+check Watchdog.ShortRuns short_runs
+check Watchdog.Straggler straggler
+finish
