@@ -42,7 +42,7 @@ TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check quick tiny bench sabotage format tests lint clean check-sanitized check-h5py
+.PHONY: all help deps demo check quick tiny bench soak sabotage format tests lint clean check-sanitized check-h5py
 .SECONDARY:
 
 all: $(BUILD)/facet ## build the program
@@ -81,6 +81,9 @@ tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by h
 
 bench: $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp)) ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found)
 	@BUILD=$(BUILD) scripts/bench.sh
+
+soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with one never killed
+	@BUILD=$(BUILD) KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) bash tests/e2e/soak.sh
 
 sabotage: ## break each promise by one line and show that its test turns red
 	@scripts/sabotage.sh
