@@ -24,6 +24,10 @@ struct RunState {
   // What was counted.
   int64_t skipped_steps = 0;
   int64_t bad_steps_in_a_row = 0;
+  // The loss scale of the next step, 0 where none is used, and what its changes depend on.
+  double loss_scale = 0;
+  int64_t loss_scale_hysteresis = 0;
+  int64_t loss_scale_good_steps = 0;
   int64_t samples_seen = 0;
   int64_t unlabelled_micro_batches = 0;
   double epoch_loss_sum = 0;  // of the labelled tokens of the running epoch
@@ -60,6 +64,9 @@ void visit_fields(State& state, Visit&& visit) {
   visit("optimizer_steps", state.optimizer_steps);
   visit("skipped_steps", state.skipped_steps);
   visit("bad_steps_in_a_row", state.bad_steps_in_a_row);
+  visit("loss_scale", state.loss_scale);
+  visit("loss_scale_hysteresis", state.loss_scale_hysteresis);
+  visit("loss_scale_good_steps", state.loss_scale_good_steps);
   visit("samples_seen", state.samples_seen);
   visit("unlabelled_micro_batches", state.unlabelled_micro_batches);
   visit("epoch_loss_sum", state.epoch_loss_sum);

@@ -82,6 +82,11 @@ void check_training(const Options& o, Findings& found) {
                fmt::format("--adam_betas takes two values, not {}", o.adam_betas.size()));
   for (const double beta : o.adam_betas)
     found.unless(beta < 1, fmt::format("--adam_betas: {} is not below 1", beta));
+  found.unless(o.loss_scale > 0 ||
+                   o.min_loss_scale <= std::pow(2.0, static_cast<double>(o.initial_scale_power)),
+               fmt::format("--min_loss_scale {} is more than --initial_scale_power {} begins with",
+                           o.min_loss_scale, o.initial_scale_power));
+  found.unless(o.min_loss_scale > 0, "--min_loss_scale 0 would end in gradients of 0");
   found.unless(o.data_train_split_ratio > 0,
                "--data_train_split_ratio 0 leaves nothing to train on");
 }
@@ -126,6 +131,16 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
       lines.push_back(fmt::format(
           "--{} cpu has no effect: this build computes on the CPU, where everything lies already",
           name));
+  if (options.precision == "fp16") return lines;
+  for (const OptionField& field : option_table()) {
+    const bool scales = std::string_view(field.name).ends_with("loss_scale") ||
+                        std::string_view(field.name) == "initial_scale_power" ||
+                        std::string_view(field.name) == "loss_scale_window" ||
+                        std::string_view(field.name) == "hysteresis";
+    if (scales && option_words(field, options) != option_words(field, Options{}))
+      lines.push_back(
+          fmt::format("--{} has no effect: only --precision fp16 scales the loss", field.name));
+  }
   return lines;
 }
 

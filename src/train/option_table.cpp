@@ -192,6 +192,28 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
                   .in(0, 1e30));
 }
 
+void add_loss_scale_fields(std::vector<OptionField>& t) {
+  const auto scale = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kOptimizer, "t", help);
+  };
+  t.push_back(scale("loss_scale", &O::loss_scale,
+                    "fp16: what the loss is multiplied by; 0: it follows the overflows")
+                  .in(0, 1e30));
+  t.push_back(
+      scale("initial_scale_power", &O::initial_scale_power, "fp16: it starts at 2 to this power")
+          .in(0, 60));
+  t.push_back(scale("loss_scale_window", &O::loss_scale_window,
+                    "fp16: it is doubled after so many steps without an overflow")
+                  .in(1, 1LL << 40));
+  t.push_back(scale("hysteresis", &O::hysteresis,
+                    "fp16: the overflow that halves it, counted since it was last doubled; further "
+                    "ones halve it too")
+                  .in(1, 1 << 20));
+  t.push_back(scale("min_loss_scale", &O::min_loss_scale,
+                    "fp16: it is never less; an overflow that would need less ends the run")
+                  .in(0, 1e30));
+}
+
 void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("zero_stage", &O::zero_stage, Group::kRanks, "t",
                     "what is cut up between the ranks: 0 nothing, 1 optimizer state, 2 gradients "
@@ -353,6 +375,7 @@ std::vector<OptionField> make_table() {
   add_data_fields(table);
   add_step_fields(table);
   add_optimizer_fields(table);
+  add_loss_scale_fields(table);
   add_rank_fields(table);
   add_zero_fields(table);
   add_output_fields(table);

@@ -80,6 +80,11 @@ struct Options {
   std::vector<double> adam_betas = {0.9, 0.95};
   double adam_eps = 1e-6;
   double gradient_clipping = 1;
+  double loss_scale = 0;             // of fp16; 0: it follows the steps
+  int64_t initial_scale_power = 16;  // then it starts at 2 to this
+  int64_t loss_scale_window = 100;
+  int64_t hysteresis = 2;
+  double min_loss_scale = 1;
 
   // Ranks, precision, memory
   int64_t zero_stage = 0;

@@ -21,6 +21,21 @@ void RunLogs::open(const RunState& state, const std::vector<std::string>& group_
   console_->count_skipped(state.skipped_steps);
 }
 
+namespace {
+
+// What stopped the step, and with which scale where there is one.
+std::string skip_text(const StepReport& report) {
+  const std::string place = report.first_bad_parameter.empty()
+                                ? fmt::format("loss {}", report.loss)
+                                : fmt::format("first in {}", report.first_bad_parameter);
+  const std::string scale =
+      report.loss_scale != 1 ? fmt::format(", loss scale {}", report.loss_scale) : "";
+  return fmt::format("step {}: gradient norm {} ({}){}; skipped on all ranks", report.step,
+                     report.grad_norm, place, scale);
+}
+
+}  // namespace
+
 void RunLogs::line(const std::string& text) {
   if (writes_) console_->line(text);
 }
@@ -29,9 +44,7 @@ void RunLogs::append(const StepReport& report) {
   if (!writes_) return;
   loss_log_->append(report);
   step_losses_.push_back({static_cast<double>(report.step), report.loss});
-  if (report.skipped)
-    console_->line(fmt::format("step {}: gradient norm {} (first in {}); skipped on all ranks",
-                               report.step, report.grad_norm, report.first_bad_parameter));
+  if (report.skipped) console_->line(skip_text(report));
   console_->show(report);
 }
 

@@ -1,6 +1,7 @@
 #include "train/run_setup.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "checkpoint/background_write.h"
@@ -33,6 +34,11 @@ std::string StepPlan::text(const Options& options, int ranks) const {
 LrSchedule make_schedule(const Options& options, const StepPlan& plan) {
   return LrSchedule(schedule_from_name(options.lr_scheduler_type), plan.warmup_steps,
                     plan.total_steps, options.learning_rate);
+}
+
+LossScalerOptions scaler_options(const Options& options) {
+  return {options.loss_scale, std::pow(2.0, static_cast<double>(options.initial_scale_power)),
+          options.loss_scale_window, options.hysteresis, options.min_loss_scale};
 }
 
 EngineOptions engine_options(const Options& options) {

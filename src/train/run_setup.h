@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/hang_verdict.h"
+#include "optim/loss_scaler.h"
 #include "optim/lr_schedule.h"
 #include "optim/param_groups.h"
 #include "train/data_setup.h"
@@ -27,6 +28,7 @@ struct StepPlan {
 StepPlan plan_steps(const Options& options, const BatchSource& source);
 
 LrSchedule make_schedule(const Options& options, const StepPlan& plan);
+LossScalerOptions scaler_options(const Options& options);
 EngineOptions engine_options(const Options& options);
 HangLimits hang_limits(const Options& options);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);

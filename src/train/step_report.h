@@ -40,8 +40,9 @@ struct StepReport {
   double loss = 0;
   double grad_norm = 0;
   double clip_factor = 1;
-  double loss_scale = 1;
+  double loss_scale = 1;  // that this step was computed with
   bool skipped = false;
+  bool scale_exhausted = false;        // skipped for an overflow that no smaller scale can answer
   std::string first_bad_parameter;     // of a skipped step
   std::vector<double> learning_rates;  // of each group, as used in this step
   double seconds = 0;

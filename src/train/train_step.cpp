@@ -1,5 +1,7 @@
 #include "train/train_step.h"
 
+#include <cmath>
+
 #include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
@@ -17,25 +19,29 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   agree_on_counts(batches, epoch);
 
   section.change_to(Section::kCompute);
+  report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
   parts_.engine.begin_step();
   for (const MicroBatch& batch : batches) {
     note_samples(batch.sample_ids);
     const double weight = loss_weight(batch);
-    parts_.model.forward_backward(parts_.context, batch, static_cast<float>(weight), sums_);
+    parts_.model.forward_backward(parts_.context, batch,
+                                  static_cast<float>(weight * report_.loss_scale), sums_);
     add_loss(batch, weight);
   }
   inject("compute");
-  const GradientVerdict verdict = parts_.engine.reduce_gradients();
+  const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
   agree_on_loss();
 
   section.change_to(Section::kUpdate);
   // The rate depends on the optimizer steps taken: a skipped step leaves it where it is.
   const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
-  if (verdict.finite) parts_.engine.step(verdict, lr_factor);
+  const bool good = verdict.finite && std::isfinite(report_.loss);
+  if (good) parts_.engine.step(verdict, lr_factor);
+  follow_scale(good);
 
   report_.grad_norm = verdict.norm;
   report_.clip_factor = verdict.clip_factor;
-  report_.skipped = !verdict.finite;
+  report_.skipped = !good;
   report_.first_bad_parameter = verdict.first_bad_parameter;
   for (size_t g = 0; g < parts_.engine.groups().size(); ++g)
     report_.learning_rates[g] = parts_.engine.groups()[g].learning_rate * lr_factor;
@@ -47,6 +53,16 @@ TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
   report_.learning_rates.resize(parts_.engine.groups().size());
   report_.datasets.resize(static_cast<size_t>(parts_.num_datasets));
   bad_.resize(static_cast<size_t>(parts_.num_datasets));
+}
+
+// For the next step; this one's gradients were divided by the scale they were computed with.
+void TrainStep::follow_scale(bool good) {
+  report_.scale_exhausted = !good && parts_.scaler != nullptr && parts_.scaler->exhausted();
+  if (parts_.scaler == nullptr) return;
+  if (good)
+    parts_.scaler->good_step();
+  else
+    parts_.scaler->overflow();
 }
 
 void TrainStep::inject(const char* moment) const {

@@ -10,6 +10,7 @@
 #include "data/bad_samples.h"
 #include "data/batch_source.h"
 #include "model/vlm.h"
+#include "optim/loss_scaler.h"
 #include "optim/lr_schedule.h"
 #include "train/fault_injection.h"
 #include "train/step_report.h"
@@ -34,6 +35,7 @@ struct StepParts {
   int64_t num_datasets;
   LossAverage loss_average;
   const FaultInjection& faults;
+  LossScaler* scaler = nullptr;  // nullptr: the loss is not scaled
 };
 
 class TrainStep {
@@ -50,6 +52,7 @@ class TrainStep {
   double loss_weight(const MicroBatch& batch) const;
   void add_loss(const MicroBatch& batch, double weight);
   void agree_on_loss();
+  void follow_scale(bool good);
 
   StepParts parts_;
   StepReport report_;

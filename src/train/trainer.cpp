@@ -89,6 +89,7 @@ class Trainer {
   std::optional<LayerOps> ops_;
   Arena arena_{"activations"};
   std::optional<Engine> engine_;
+  std::optional<LossScaler> scaler_;  // with fp16
   std::optional<TrainStep> step_;
   FaultInjection injection_;
   std::optional<RunCheckpoints> checkpoints_;
@@ -158,12 +159,14 @@ void Trainer::allocate() {
   arena_.allocate(costs_.memory.activations);
   ops_->allocate_panels(costs_.memory.panels);
   checkpoints_->reserve(*engine_);
+  if (options.compute_dtype == DType::kF16) scaler_.emplace(scaler_options(options_));
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
   step_.emplace(StepParts{
       *model_->model, Context{ops_->layers(), arena_, *engine_, options.compute_dtype}, *engine_,
       *schedule_, world_, source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
-      micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_});
+      micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_,
+      scaler_ ? &*scaler_ : nullptr});
 }
 
 void Trainer::identify() {
@@ -174,7 +177,16 @@ void Trainer::identify() {
   state_ = now;
 }
 
-void Trainer::resume() { checkpoints_->restore(state_, *engine_, bad_samples_.get()); }
+void Trainer::resume() {
+  checkpoints_->restore(state_, *engine_, bad_samples_.get());
+  if (!scaler_) return;
+  if (state_.loss_scale > 0)
+    scaler_->restore(
+        {state_.loss_scale, state_.loss_scale_hysteresis, state_.loss_scale_good_steps});
+  else
+    warn("the checkpoint was not trained in fp16 and has no loss scale: it starts at {}",
+         scaler_->scale());
+}
 
 void Trainer::announce() {
   log_line(groups_text(engine_->groups(), model_->table));
@@ -288,7 +300,13 @@ void Trainer::stop_if_hopeless(const StepReport& report) {
                   state_.bad_steps_in_a_row, report.first_bad_parameter));
 }
 
-void Trainer::save() { checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_); }
+void Trainer::save() {
+  const LossScalerState scale = scaler_ ? scaler_->state() : LossScalerState{};
+  state_.loss_scale = scale.scale;
+  state_.loss_scale_hysteresis = scale.hysteresis;
+  state_.loss_scale_good_steps = scale.good_steps;
+  checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_);
+}
 
 void Trainer::stop(SaveSchedule::Wish wish) {
   checkpoints_->settle(logs_);

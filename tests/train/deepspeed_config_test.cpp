@@ -197,11 +197,31 @@ TEST_F(DeepSpeedConfigTest, UnbuiltKeysJoinTheOneError) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\nnot in\n" << text;
   EXPECT_EQ(text.find("hysteresis"), std::string::npos) << text;  // nothing is scaled
   EXPECT_EQ(text.find("stage3_"), std::string::npos) << text;
-  EXPECT_NE(mistake(R"({"fp16": {"enabled": true, "hysteresis": 5}})").find("fp16.hysteresis = 5"),
+  EXPECT_NE(mistake(R"({"fp16": {"enabled": true, "consecutive_hysteresis": true}})")
+                .find("fp16.consecutive_hysteresis = true"),
             std::string::npos);
   EXPECT_NE(mistake(R"({"tensorboard": {"enabled": true, "output_path": "elsewhere"}})")
                 .find("tensorboard.output_path = elsewhere"),
             std::string::npos);
+}
+
+TEST_F(DeepSpeedConfigTest, TheLossScaleFollowsTheFile) {
+  const Options o = parse(R"({"fp16": {"enabled": true, "loss_scale": 0, "hysteresis": 3,
+    "initial_scale_power": 8, "loss_scale_window": 50, "min_loss_scale": 0.25}})")
+                        .options;
+  EXPECT_EQ(o.precision, "fp16");
+  EXPECT_EQ(o.loss_scale, 0);
+  EXPECT_EQ(o.initial_scale_power, 8);
+  EXPECT_EQ(o.loss_scale_window, 50);
+  EXPECT_EQ(o.hysteresis, 3);
+  EXPECT_EQ(o.min_loss_scale, 0.25);
+  EXPECT_EQ(parse(R"({"fp16": {"enabled": true, "loss_scale": 128}})").options.loss_scale, 128);
+  EXPECT_EQ(parse(R"({"fp16": {"enabled": true}})", 1, "--hysteresis 4").options.hysteresis, 4);
+  const ParsedOptions idle = parse(R"({"bf16": {"enabled": true}, "fp16": {"hysteresis": 3}})");
+  EXPECT_TRUE(tells(idle, "--hysteresis has no effect: only --precision fp16 scales the loss"));
+  expect_mistake(R"({"fp16": {"enabled": true, "initial_scale_power": 2, "min_loss_scale": 8}})",
+                 "--min_loss_scale 8 is more than --initial_scale_power 2 begins with");
+  expect_mistake(R"({"fp16": {"enabled": true, "hysteresis": 0}})", "fp16.hysteresis: 0 is not in");
 }
 
 TEST_F(DeepSpeedConfigTest, OffloadAndPrescalingAreAcceptedWithOneLine) {

@@ -55,6 +55,11 @@ struct StepRig {
     step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
                            nullptr, 1, average, no_faults});
   }
+  void scale_loss(const LossScalerOptions& options) {
+    scaler.emplace(options);
+    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
+                           nullptr, 1, LossAverage::kGlobal, no_faults, &*scaler});
+  }
   // Loss and labels of a micro-batch as the model itself says.
   LossSums measured(const MicroBatch& batch) {
     LossSums sums;
@@ -81,6 +86,7 @@ struct StepRig {
   LrSchedule schedule;
   ScriptedSource source;
   std::optional<Engine> engine;
+  std::optional<LossScaler> scaler;
   std::optional<TrainStep> step;
 };
 
@@ -176,6 +182,55 @@ TEST(TrainStep, NonFiniteGradientLeavesEverythingAlone) {
   EXPECT_EQ(after.learning_rates, expected.learning_rates);
   EXPECT_EQ(after.loss, expected.loss);
   EXPECT_EQ(rig.values(), calm.values());
+}
+
+// A power of two leaves no trace in fp32: a step that were unscaled by another scale than the one
+// it was computed with, as by the grown one, would show.
+TEST(TrainStep, EachStepIsUnscaledByTheScaleItWasComputedWith) {
+  StepRig rig, plain;
+  LossScalerOptions options;
+  options.initial_scale = 1024;
+  options.window = 3;
+  rig.scale_loss(options);
+  rig.source.steps = plain.source.steps = {{long_sample()}, {short_sample(), both_samples()}};
+  const double scales[] = {1024, 1024, 1024, 2048, 2048, 2048, 4096, 4096};
+  for (int64_t i = 0; i < 8; ++i) {
+    const StepReport scaled = rig.step->run(0, i % 2), expected = plain.step->run(0, i % 2);
+    EXPECT_EQ(scaled.loss_scale, scales[i]);
+    EXPECT_EQ(expected.loss_scale, 1);
+    EXPECT_EQ(scaled.loss, expected.loss);
+    EXPECT_EQ(scaled.grad_norm, expected.grad_norm);
+    EXPECT_EQ(scaled.clip_factor, expected.clip_factor);
+    EXPECT_EQ(rig.values(), plain.values()) << "step " << i;
+  }
+}
+
+TEST(TrainStep, OverflowsMoveTheScaleAndNothingElse) {
+  StepRig rig, calm;
+  LossScalerOptions options;
+  options.initial_scale = 2;
+  rig.scale_loss(options);
+  MicroBatch poisoned = long_sample();
+  poisoned.pixels[0] = std::numeric_limits<float>::infinity();
+  rig.source.steps = {{long_sample()}, {poisoned}};
+  calm.source.steps = {{long_sample()}};
+  struct Row {
+    int64_t batch;
+    double scale;
+    bool exhausted;
+  };
+  int64_t good = 0;
+  for (const Row& row : {Row{0, 2, false}, Row{1, 2, false}, Row{1, 2, false}, Row{0, 1, false},
+                         Row{1, 1, true}, Row{0, 1, false}}) {
+    const StepReport report = rig.step->run(0, row.batch);
+    EXPECT_EQ(report.skipped, row.batch == 1);
+    EXPECT_EQ(report.loss_scale, row.scale);
+    EXPECT_EQ(report.scale_exhausted, row.exhausted);
+    good += row.batch == 0;
+    EXPECT_EQ(rig.engine->optimizer_steps(), good);
+    if (row.batch == 0) calm.step->run(0, 0);
+    EXPECT_EQ(rig.values(), calm.values());
+  }
 }
 
 TEST(TrainStep, UnusableDataFailsBeforeAnythingChanges) {
