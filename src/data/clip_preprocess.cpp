@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/half.h"
 #include "data/resize.h"
 #include "io/json.h"
 
@@ -40,15 +41,6 @@ void read_channels(const JsonValue& root, std::string_view key, std::array<doubl
   }
   if (!value->is_array() || value->size() != 3) value->reject("expected a number or three numbers");
   for (int64_t c = 0; c < 3; ++c) out[static_cast<size_t>(c)] = value->at(c).as_double();
-}
-
-// The nearest number of 11 binary digits, ties to even; pixels are far from fp16's largest.
-float rounded_to_fp16(float value) {
-  constexpr int kDigits = 11, kSmallestExponent = -24;
-  int exponent = 0;
-  std::frexp(value, &exponent);
-  const float unit = std::ldexp(1.0f, std::max(exponent - kDigits, kSmallestExponent));
-  return std::nearbyint(value / unit) * unit;
 }
 
 void check_side(const JsonValue& root, int64_t side, const char* key) {
@@ -96,7 +88,7 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
       float value = static_cast<float>(byte);
       if (config_.do_rescale) value = static_cast<float>(byte * config_.rescale_factor);
       if (config_.do_normalize) value = (value - mean) / std;
-      if (rounding == PixelRounding::kFp16) value = rounded_to_fp16(value);
+      if (rounding == PixelRounding::kFp16) value = float_from_f16(f16_from_float(value));
       value_of_byte_[c][static_cast<size_t>(byte)] = value;
     }
   }

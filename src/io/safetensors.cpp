@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/half.h"
 #include "io/json.h"
 
 namespace facet {
@@ -67,25 +68,7 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
   return tensor;
 }
 
-void convert(const uint16_t* bits, int64_t count, float (*value_of)(uint16_t), float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = value_of(bits[i]);
-}
-
 }  // namespace
-
-float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
-float f16_to_f32(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
-  const uint32_t exponent = (bits >> 10) & 0x1fu;
-  const uint32_t mantissa = bits & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
-    const float value = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
-  }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 127 - 15;
-  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
-}
 
 std::string StoredTensor::shape_string() const {
   std::string text = "(";
@@ -192,14 +175,13 @@ void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t cou
   const StoredTensor& tensor = checked_range(name, begin, count);
   const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
   if (tensor.dtype == DType::kF32) return read_bytes(offset, 4 * count, out);
-  CHECK(tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF16, ExitCode::kBadData,
+  CHECK(is_16_bit(tensor.dtype), ExitCode::kBadData,
         "{}: {} is {}, a parameter must be fp32, bf16 or fp16", path_, name, name_of(tensor.dtype));
-  const auto value_of = tensor.dtype == DType::kBF16 ? &bf16_to_f32 : &f16_to_f32;
   std::vector<uint16_t> bits(static_cast<size_t>(std::min(count, kPieceElements)));
   for (int64_t done = 0; done < count; done += kPieceElements) {
     const int64_t n = std::min(kPieceElements, count - done);
     read_bytes(offset + 2 * done, 2 * n, bits.data());
-    convert(bits.data(), n, value_of, out + done);
+    widen(out + done, bits.data(), n, tensor.dtype);
   }
 }
 

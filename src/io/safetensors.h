@@ -101,8 +101,4 @@ struct TensorToWrite {
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-// Bits to value, exact for every pattern (subnormals, infinities, NaN).
-float bf16_to_f32(uint16_t bits);
-float f16_to_f32(uint16_t bits);
-
 }  // namespace facet
