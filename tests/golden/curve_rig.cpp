@@ -4,10 +4,9 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/backend.h"
-#include "ops/half_storage.h"
 #include "optim/lr_schedule.h"
 #include "tests/golden/hash_weights.h"
+#include "train/layer_ops.h"
 
 namespace facet::golden {
 namespace {
@@ -64,17 +63,18 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
   options.rule = choices.rule;
-  CpuBackend cpu(2);
-  HalfStorage ops(cpu, int64_t{1} << 28);
-  Engine engine(table, make_param_groups(table, options), world, ops, engine_options);
+  LayerOps ops(2);
+  if (is_16_bit(choices.dtype)) ops.allocate_panels(int64_t{1} << 26);
+  Engine engine(table, make_param_groups(table, options), world, ops.plain(), engine_options);
   fill_by_hash(table, engine.filler());
   const int64_t steps = description.at("steps").as_int();
   const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
                             description.at("warmup").as_int(), steps, options.learning_rate);
   Arena arena("test", int64_t{1} << 30);
   CurveSource source(file, name);
-  TrainStep train_step({model, Context{ops, arena, engine, choices.dtype}, engine, schedule, world,
-                        source, nullptr, 1, choices.average});
+  const FaultInjection no_faults;
+  TrainStep train_step({model, Context{ops.layers(), arena, engine, choices.dtype}, engine,
+                        schedule, world, source, nullptr, 1, choices.average, no_faults});
   Curve curve;
   for (int64_t step = 0; step < steps; ++step) {
     const StepReport& report = train_step.run(0, step);
