@@ -73,8 +73,10 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   Arena arena("test", int64_t{1} << 30);
   CurveSource source(file, name);
   const FaultInjection no_faults;
+  LossScaler scaler{{}};
   TrainStep train_step({model, Context{ops.layers(), arena, engine, choices.dtype}, engine,
-                        schedule, world, source, nullptr, 1, choices.average, no_faults});
+                        schedule, world, source, nullptr, 1, choices.average, no_faults,
+                        choices.dtype == DType::kF16 ? &scaler : nullptr});
   Curve curve;
   for (int64_t step = 0; step < steps; ++step) {
     const StepReport& report = train_step.run(0, step);

@@ -24,8 +24,8 @@ double largest_error(const std::vector<double>& curve, const std::vector<float>&
 
 // max over steps |ours - fp64| <= 2 max over steps |PyTorch - fp64|; and not by computing in fp32,
 // which is a thousand times nearer.
-void expect_as_near_as_pytorch(const GoldenFile& file, const std::string& quantity,
-                               const std::string& precision, const std::vector<double>& ours) {
+void compare(const GoldenFile& file, const std::string& quantity, const std::string& precision,
+             const std::vector<double>& ours) {
   const std::vector<float> exact = file.floats(kCase, quantity + "_fp64");
   const std::vector<float> pytorch = file.floats(kCase, quantity + "_" + precision);
   const double error = largest_error(ours, exact);
@@ -36,6 +36,13 @@ void expect_as_near_as_pytorch(const GoldenFile& file, const std::string& quanti
              of_pytorch);
 }
 
+void expect_as_near_as_pytorch(const std::string& precision, DType dtype) {
+  const GoldenFile file("precision.safetensors");
+  const Curve curve = walk_curve(file, kCase, {.dtype = dtype});
+  compare(file, "losses", precision, curve.losses);
+  compare(file, "norms", precision, curve.norms);
+}
+
 TEST(GoldenPrecision, Fp32FollowsFp64) {
   const GoldenFile file("precision.safetensors");
   const Curve curve = walk_curve(file, kCase, {});
@@ -44,10 +51,11 @@ TEST(GoldenPrecision, Fp32FollowsFp64) {
 }
 
 TEST(GoldenPrecision, Bf16IsAsNearToFp64AsPyTorch) {
-  const GoldenFile file("precision.safetensors");
-  const Curve curve = walk_curve(file, kCase, {.dtype = DType::kBF16});
-  expect_as_near_as_pytorch(file, "losses", "bf16", curve.losses);
-  expect_as_near_as_pytorch(file, "norms", "bf16", curve.norms);
+  expect_as_near_as_pytorch("bf16", DType::kBF16);
+}
+
+TEST(GoldenPrecision, Fp16IsAsNearToFp64AsPyTorch) {
+  expect_as_near_as_pytorch("fp16", DType::kF16);
 }
 
 }  // namespace
