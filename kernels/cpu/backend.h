@@ -80,6 +80,8 @@ class CpuBackend final : public Backend {
   void fill(Tensor x, float value) override;
   void copy(Tensor y, Tensor x) override;
   void add_accumulate(Tensor y, Tensor x) override;
+  void sum_rows(Tensor y, Tensor x) override;
+  void sum_rows_accumulate(Tensor y, Tensor x) override;
   void copy_from_host(Tensor y, const void* host) override;
   void copy_to_host(void* host, Tensor x) override;
   double sum(Tensor x) override;

@@ -20,14 +20,10 @@ void check_mpi(int code, const char* call) {
 
 // What moves the elements of such a tensor without looking into them.
 MPI_Datatype words_of(const Tensor& x) {
-  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "elements of {} are not gathered",
+  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "elements of {} are not sent",
          name_of(x.dtype()));
   return x.dtype() == DType::kF32 ? MPI_FLOAT : MPI_UINT16_T;
 }
-
-// A tensor is exchanged in blocks of this many elements a rank: far below MPI's limit of 2^31, and
-// small enough for the slices of all ranks to stay in the cache while they are added.
-constexpr int64_t kSliceElements = int64_t{1} << 16;
 
 }  // namespace
 
@@ -41,42 +37,6 @@ Communicator::~Communicator() {
   if (comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
 }
 
-// Each block: slice j of everybody goes to rank j, which adds them in rank order; then the sums go
-// back to all.
-void Communicator::all_reduce_sum(Tensor x) {
-  ASSERT(x.dense(), "a collective needs a dense tensor");
-  if (size_ == 1) return;
-  const InCollective here(Collective::kAllReduce);
-  float* const data = x.f32();
-  const auto ranks = static_cast<size_t>(size_);
-  std::vector<int> counts(ranks), offsets(ranks), receive_counts(ranks), receive_offsets(ranks);
-  exchange_.resize(ranks * kSliceElements);
-  for (int64_t begin = 0; begin < x.numel(); begin += size_ * kSliceElements) {
-    const int64_t block = std::min<int64_t>(size_ * kSliceElements, x.numel() - begin);
-    for (size_t r = 0; r < ranks; ++r) {
-      const auto rank = static_cast<int64_t>(r);
-      const int64_t first = block * rank / size_, last = block * (rank + 1) / size_;
-      offsets[r] = static_cast<int>(first);
-      counts[r] = static_cast<int>(last - first);
-    }
-    const int mine = counts[static_cast<size_t>(rank_)];
-    for (size_t r = 0; r < ranks; ++r) {
-      receive_counts[r] = mine;
-      receive_offsets[r] = static_cast<int>(r) * mine;
-    }
-    check_mpi(
-        MPI_Alltoallv(data + begin, counts.data(), offsets.data(), MPI_FLOAT, exchange_.data(),
-                      receive_counts.data(), receive_offsets.data(), MPI_FLOAT, comm_),
-        "MPI_Alltoallv");
-    float* const sum = data + begin + offsets[static_cast<size_t>(rank_)];
-    add_in_rank_order(sum, mine);
-    check_mpi(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data + begin, counts.data(),
-                             offsets.data(), MPI_FLOAT, comm_),
-              "MPI_Allgatherv");
-    elements_sent_ += (block - mine) + static_cast<int64_t>(mine) * (size_ - 1);
-  }
-}
-
 void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
   ASSERT(whole.dense() && slice.dense(), "a collective needs dense tensors");
   ASSERT(whole.dtype() == slice.dtype(), "a slice of {} and a whole of {}", name_of(slice.dtype()),
@@ -85,38 +45,6 @@ void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
          slice.numel(), size_, whole.numel());
   ASSERT(whole.numel() <= std::numeric_limits<int>::max(), "{} elements are beyond MPI's counts",
          whole.numel());
-}
-
-void Communicator::reduce_scatter_sum(Tensor slice, Tensor whole) {
-  check_slice(whole, slice);
-  const InCollective here(Collective::kReduceScatter);
-  const int64_t length = slice.numel();
-  const auto ranks = static_cast<size_t>(size_);
-  std::vector<int> counts(ranks), offsets(ranks), receive_offsets(ranks);
-  exchange_.resize(ranks * kSliceElements);
-  for (int64_t begin = 0; begin < length; begin += kSliceElements) {
-    const auto mine = static_cast<int>(std::min(kSliceElements, length - begin));
-    for (size_t r = 0; r < ranks; ++r) {
-      counts[r] = mine;
-      offsets[r] = static_cast<int>(static_cast<int64_t>(r) * length);
-      receive_offsets[r] = static_cast<int>(r) * mine;
-    }
-    check_mpi(
-        MPI_Alltoallv(whole.f32() + begin, counts.data(), offsets.data(), MPI_FLOAT,
-                      exchange_.data(), counts.data(), receive_offsets.data(), MPI_FLOAT, comm_),
-        "MPI_Alltoallv");
-    add_in_rank_order(slice.f32() + begin, mine);
-  }
-  elements_sent_ += length * (size_ - 1);
-}
-
-// sum = the pieces of all ranks in exchange_, (size_, count).
-void Communicator::add_in_rank_order(float* sum, int64_t count) const {
-  std::copy_n(exchange_.data(), count, sum);
-  for (int64_t r = 1; r < size_; ++r) {
-    const float* const part = exchange_.data() + r * count;
-    for (int64_t i = 0; i < count; ++i) sum[i] += part[i];
-  }
 }
 
 void Communicator::all_gather(Tensor whole, Tensor slice) {
@@ -150,34 +78,61 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
   check_mpi(MPI_Iallgatherv(part.raw(), count, words, whole.raw(), parts.counts.data(),
                             parts.offsets.data(), words, comm_, &pending.request_),
             "MPI_Iallgatherv");
+  under_way_ += pending.request_ != MPI_REQUEST_NULL;
   elements_sent_ += int64_t{count} * (size_ - 1);
   return pending;
 }
 
+Communicator::Pending Communicator::start_exchange(Tensor received, Tensor sent,
+                                                   const Parts& parts) {
+  ASSERT(received.dense() && sent.dense() && received.dtype() == sent.dtype(),
+         "an exchange needs dense tensors of one type");
+  const int count = parts.counts[static_cast<size_t>(rank_)];
+  const MPI_Datatype words = words_of(sent);
+  Pending pending;
+  pending.collective_ = begin_collective(Collective::kReduceScatter);
+  check_mpi(
+      MPI_Ialltoallv(sent.raw(), parts.counts.data(), parts.offsets.data(), words, received.raw(),
+                     parts.counts.data(), parts.offsets.data(), words, comm_, &pending.request_),
+      "MPI_Ialltoallv");
+  under_way_ += pending.request_ != MPI_REQUEST_NULL;
+  elements_sent_ += int64_t{count} * (size_ - 1);
+  return pending;
+}
+
+void Communicator::progress() {
+  if (under_way_ == 0) return;
+  int arrived = 0;
+  check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &arrived, MPI_STATUS_IGNORE),
+            "MPI_Iprobe");
+}
+
 void Communicator::wait(Pending& pending) {
+  if (pending.request_ == MPI_REQUEST_NULL) return;
   const InCollective here(pending.collective_);
   check_mpi(MPI_Wait(&pending.request_, MPI_STATUS_IGNORE), "MPI_Wait");
+  --under_way_;
 }
 
-std::vector<double> Communicator::all_gather(const std::vector<double>& values) {
+std::span<const double> Communicator::all_gather(std::span<const double> values) {
   const auto count = static_cast<int>(values.size());
-  std::vector<double> all(values.size() * static_cast<size_t>(size_));
+  gathered_.resize(values.size() * static_cast<size_t>(size_));
   const InCollective here(Collective::kGather);
-  check_mpi(MPI_Allgather(values.data(), count, MPI_DOUBLE, all.data(), count, MPI_DOUBLE, comm_),
-            "MPI_Allgather");
-  return all;
+  check_mpi(
+      MPI_Allgather(values.data(), count, MPI_DOUBLE, gathered_.data(), count, MPI_DOUBLE, comm_),
+      "MPI_Allgather");
+  return gathered_;
 }
 
-void Communicator::all_reduce_sum(std::vector<double>& values) {
-  const std::vector<double> all = all_gather(values);
+void Communicator::all_reduce_sum(std::span<double> values) {
+  const std::span<const double> all = all_gather(values);
   std::fill(values.begin(), values.end(), 0.0);
   for (size_t i = 0; i < all.size(); ++i) values[i % values.size()] += all[i];
 }
 
 double Communicator::sum(double value) {
-  std::vector<double> values{value};
-  all_reduce_sum(values);
-  return values[0];
+  all_reduce_sum(std::span(&value, 1));
+  return value;
 }
 
 int64_t Communicator::sum(int64_t value) {

@@ -193,6 +193,17 @@ void HalfStorage::add_accumulate(Tensor y, Tensor x) {
 
 // ---- what needs all rows at once
 
+// The sums are fp32, and the rows are read as they are.
+void HalfStorage::sum_rows(Tensor y, Tensor x) {
+  count_call();
+  below_.sum_rows(y, x);
+}
+
+void HalfStorage::sum_rows_accumulate(Tensor y, Tensor x) {
+  count_call();
+  below_.sum_rows_accumulate(y, x);
+}
+
 void HalfStorage::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
                                     Tensor v, const AttentionPlan& plan, int64_t heads,
                                     int64_t kv_heads, float scale) {

@@ -73,6 +73,8 @@ class NullBackend final : public Backend {
   void fill(Tensor, float) override { count_call(); }
   void copy(Tensor, Tensor) override { count_call(); }
   void add_accumulate(Tensor, Tensor) override { count_call(); }
+  void sum_rows(Tensor, Tensor) override { count_call(); }
+  void sum_rows_accumulate(Tensor, Tensor) override { count_call(); }
   void copy_from_host(Tensor, const void*) override { count_call(); }
   void copy_to_host(void*, Tensor) override { count_call(); }
   double sum(Tensor) override {

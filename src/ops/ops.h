@@ -172,6 +172,10 @@ class Backend {
   // Same shape, row strides may differ. Between fp32 and a 16-bit type the values are converted.
   virtual void copy(Tensor y, Tensor x) = 0;
   virtual void add_accumulate(Tensor y, Tensor x) = 0;  // y += x
+  // y (C) fp32 = the rows of x (R,C), fp32 or 16 bits, added in fp32 in their order, R > 0;
+  // _accumulate: y += that sum.
+  virtual void sum_rows(Tensor y, Tensor x) = 0;
+  virtual void sum_rows_accumulate(Tensor y, Tensor x) = 0;
   virtual void copy_from_host(Tensor y, const void* host) = 0;
   virtual void copy_to_host(void* host, Tensor x) = 0;
   // Sum of x in double, in a fixed order.

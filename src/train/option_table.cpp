@@ -251,15 +251,17 @@ void add_zero_fields(std::vector<OptionField>& t) {
                    "stage 3: elements gathered ahead of their use; 0: none")
                   .in(0, 1LL << 40));
   t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size,
-                   "elements of gradients that one reduction takes")
-                  .in(1, 1LL << 40)
-                  .not_built());
-  t.push_back(zero("overlap_comm", &O::overlap_comm, "reduce gradients while backward goes on")
-                  .not_built());
+                   "gradients are summed over the ranks in buckets of so many elements; any size "
+                   "gives the same bits, and takes twice its bytes on each rank")
+                  .in(1, 1 << 30));
+  t.push_back(zero("overlap_comm", &O::overlap_comm,
+                   "a bucket is on its way while backward goes on and fills the next one, which "
+                   "takes a second bucket's memory; the same bits"));
   t.push_back(
-      zero("communication_data_type", &O::communication_data_type, "of what ranks send each other")
-          .one_of({"fp32", "bf16", "fp16"})
-          .only_built({"fp32"}));
+      zero("communication_data_type", &O::communication_data_type,
+           "bf16, fp16: each rank's gradients are rounded for their way to the others, half the "
+           "bytes; they are still summed in fp32 and in rank order, and the sums are not rounded")
+          .one_of({"fp32", "bf16", "fp16"}));
   t.push_back(zero("offload_optimizer", &O::offload_optimizer,
                    "cpu: optimizer state in host memory, where this build has everything anyway")
                   .one_of({"none", "cpu"}));

@@ -1,5 +1,6 @@
 #include "train/run_checkpoints.h"
 
+#include <span>
 #include <vector>
 
 #include "base/log.h"
@@ -147,7 +148,8 @@ void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* ba
   const int64_t list_bytes =
       BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
   state.bad_list_bytes.clear();
-  for (const double bytes : world_.all_gather(std::vector<double>{static_cast<double>(list_bytes)}))
+  const auto mine = static_cast<double>(list_bytes);
+  for (const double bytes : world_.all_gather(std::span(&mine, 1)))
     state.bad_list_bytes.push_back(static_cast<int64_t>(bytes));
 }
 

@@ -11,6 +11,14 @@
 #include "zero/zero_plan.h"
 
 namespace facet {
+namespace {
+
+DType dtype_of(const std::string& name) {
+  if (name == name_of(DType::kBF16)) return DType::kBF16;
+  return name == name_of(DType::kF16) ? DType::kF16 : DType::kF32;
+}
+
+}  // namespace
 
 StepPlan plan_steps(const Options& options, const BatchSource& source) {
   StepPlan plan;
@@ -42,15 +50,20 @@ LossScalerOptions scaler_options(const Options& options) {
 }
 
 EngineOptions engine_options(const Options& options) {
-  return {options.adam_betas[0],
-          options.adam_betas[1],
-          options.adam_eps,
-          options.gradient_clipping,
-          options.zero_stage,
-          options.reduce_every_micro_batch,
-          {options.stage3_param_persistence_threshold,
-           {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}},
-          compute_dtype(options)};
+  EngineOptions engine;
+  engine.beta1 = options.adam_betas[0];
+  engine.beta2 = options.adam_betas[1];
+  engine.eps = options.adam_eps;
+  engine.gradient_clipping = options.gradient_clipping;
+  engine.zero_stage = options.zero_stage;
+  engine.reduce_every_micro_batch = options.reduce_every_micro_batch;
+  engine.stage3 = {options.stage3_param_persistence_threshold,
+                   {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}};
+  engine.compute_dtype = compute_dtype(options);
+  engine.reduction = {options.reduce_bucket_size,
+                      options.overlap_comm ? Overlap::kYes : Overlap::kNo,
+                      dtype_of(options.communication_data_type)};
+  return engine;
 }
 
 HangLimits hang_limits(const Options& options) {

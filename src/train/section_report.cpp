@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 namespace facet {
 
@@ -108,8 +109,7 @@ std::vector<std::string> SectionReport::after_step(int64_t step) {
 
 std::string SectionReport::find_straggler() {
   const SectionTimes now = section_times(), mine = now - at_straggler_;
-  const std::vector<double> all =
-      world_.all_gather(std::vector<double>(mine.own.begin(), mine.own.end()));
+  const std::span<const double> all = world_.all_gather(mine.own);
   std::vector<SectionTimes> ranks(hosts_.size());
   for (size_t i = 0; i < all.size(); ++i) ranks[i / kNumSections].own[i % kNumSections] = all[i];
   const Straggler straggler = slowest_rank(ranks);

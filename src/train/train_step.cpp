@@ -20,7 +20,7 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
 
   section.change_to(Section::kCompute);
   report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
-  parts_.engine.begin_step();
+  parts_.engine.begin_step(static_cast<int64_t>(batches.size()));
   for (const MicroBatch& batch : batches) {
     note_samples(batch.sample_ids);
     const double weight = loss_weight(batch);

@@ -1,8 +1,10 @@
 #include "zero/engine.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <exception>
+#include <span>
 #include <utility>
 
 #include "base/position.h"
@@ -57,7 +59,8 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
       ops_(ops),
       options_(options),
       values_(table, world, ops, options.zero_stage, options.stage3),
-      gradients_(table, world, ops, gradient_home(options), reduce_when(options)) {
+      gradients_(table, world, ops, gradient_home(options), reduce_when(options),
+                 options.reduction) {
   memory_ = std::make_unique<Arena>("the optimizer state",
                                     moment_bytes(table, world.size(), options.zero_stage));
   for (size_t u = 0; u < table.units().size(); ++u) {
@@ -87,11 +90,15 @@ float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t of
 
 void Engine::before(int unit, Phase phase) {
   note_progress();
+  world_.progress();
   values_.before(unit, phase);
   if (phase == Phase::kBackward) gradients_.backward_begins(unit);
 }
 
-void Engine::after(int unit, Phase) { values_.after(unit); }
+void Engine::after(int unit, Phase) {
+  world_.progress();
+  values_.after(unit);
+}
 
 void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
 
@@ -123,7 +130,7 @@ void Engine::publish_state() {
 
 // ---- the step
 
-void Engine::begin_step() { gradients_.clear(); }
+void Engine::begin_step(int64_t micro_batches) { gradients_.begin_step(micro_batches); }
 
 GradientVerdict Engine::reduce_gradients(double loss_scale) {
   gradients_.finish();
@@ -142,8 +149,8 @@ GradientVerdict Engine::reduce_gradients(double loss_scale) {
     }
   }
   // One exchange: [sum of squares, bad parameter] of every rank.
-  const std::vector<double> all =
-      world_.all_gather(std::vector<double>{sum_squares, static_cast<double>(bad_param)});
+  const std::array<double, 2> mine = {sum_squares, static_cast<double>(bad_param)};
+  const std::span<const double> all = world_.all_gather(mine);
   GradientVerdict verdict;
   double total = 0;
   for (size_t r = 0; r < all.size(); r += 2) {

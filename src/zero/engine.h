@@ -31,6 +31,7 @@ struct EngineOptions {
   bool reduce_every_micro_batch = false;  // at stages 0 and 1 too
   ValueLimits stage3 = {10000, {}};
   DType compute_dtype = DType::kF32;  // what the layers compute in
+  ReductionOptions reduction;
 };
 
 // What all ranks know alike after the gradients were reduced.
@@ -91,10 +92,11 @@ class Engine : public UnitHooks {
   void after(int unit, Phase phase) override;
   void gradients_ready(int unit) override;
 
-  // Gradients to zero, at the begin of a step.
-  void begin_step();
-  // Sums the gradients over all ranks and computes the verdict. loss_scale: what the loss was
-  // multiplied by before backward.
+  // Gradients to zero. Through the hooks the engine then sees so many micro-batches; where they are
+  // reduced once a step, this begins in the last one's backward.
+  void begin_step(int64_t micro_batches);
+  // Waits for the sums of the gradients over all ranks and computes the verdict. loss_scale: what
+  // the loss was multiplied by before backward.
   GradientVerdict reduce_gradients(double loss_scale = 1);
   // Unscales, clips and takes one AdamW step with every group's rate times lr_factor.
   void step(const GradientVerdict& verdict, double lr_factor);

@@ -4,6 +4,21 @@
 #include "zero/unit_slices.h"
 
 namespace facet {
+namespace {
+
+// Of one rank's slices of all units: what is reduced with a micro-batch.
+int64_t slice_elements(const ParamTable& table, int ranks) {
+  int64_t elements = 0;
+  for (const ParamUnit& unit : table.units()) elements += trained_length(unit) / ranks;
+  return elements;
+}
+
+}  // namespace
+
+int64_t Gradients::bucket_bytes(const ParamTable& table, int ranks,
+                                const ReductionOptions& reduction) {
+  return ReductionBuckets::bytes(ranks, reduction, slice_elements(table, ranks));
+}
 
 int64_t Gradients::slice_bytes(const ParamTable& table, int ranks) {
   Arena plan("gradient sums");
@@ -12,14 +27,17 @@ int64_t Gradients::slice_bytes(const ParamTable& table, int ranks) {
 }
 
 Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, GradientHome home,
-                     ReduceWhen when)
+                     ReduceWhen when, const ReductionOptions& reduction)
     : table_(table),
       world_(world),
       ops_(ops),
       home_(home),
       when_(when),
       pool_("gradients of a unit", ParamTable::Memory::kReal),
-      buffers_(table.units().size(), -1) {
+      buffers_(table.units().size(), -1),
+      buckets_(world, ops, reduction,
+               when == ReduceWhen::kOncePerStep ? SumInto::kReplace : SumInto::kAdd,
+               slice_elements(table, world.size())) {
   ASSERT(home != GradientHome::kPartitioned || when == ReduceWhen::kEveryMicroBatch,
          "a gradient that nobody keeps whole is summed at once");
   for (const ParamUnit& unit : table.units()) layouts_.push_back(unit.trained_grads);
@@ -29,8 +47,12 @@ Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, Gradi
     sums_.push_back(memory_->tensor({trained_length(unit) / world.size()}));
 }
 
-void Gradients::clear() {
-  if (home_ != GradientHome::kPartitioned) table_.zero_gradients();
+void Gradients::begin_step(int64_t micro_batches) {
+  micro_batches_left_ = micro_batches;
+  units_ready_ = 0;
+  if (home_ != GradientHome::kPartitioned)
+    for (const ParamUnit& unit : table_.units())
+      if (trained_length(unit) > 0) ops_.fill(unit.trained_grads, 0);
   for (const Tensor& sum : sums_)
     if (sum.numel() > 0) ops_.fill(sum, 0);
 }
@@ -44,14 +66,24 @@ void Gradients::backward_begins(int unit) {
   ops_.fill(whole(unit), 0);
 }
 
-// The sum replaces this rank's part of the whole gradient, which has then done its service.
 void Gradients::micro_batch_ready(int unit) {
+  ASSERT(micro_batches_left_ > 0, "gradients of unit {} after the step's last micro-batch", unit);
+  const bool reduced = when_ == ReduceWhen::kEveryMicroBatch || micro_batches_left_ == 1;
+  if (reduced) reduce(unit);
+  if (++units_ready_ < table_.units().size()) return;
+  units_ready_ = 0;
+  --micro_batches_left_;
+  if (reduced) buckets_.flush();
+}
+
+// With one reduction a step the sum replaces this rank's part of the whole gradient. Otherwise the
+// whole one has done its service.
+void Gradients::reduce(int unit) {
   const int64_t length = trained_length(table_.units()[static_cast<size_t>(unit)]);
-  if (when_ == ReduceWhen::kOncePerStep || length == 0) return;
+  if (length == 0) return;
   backward_begins(unit);  // a unit that this micro-batch did not use contributes zeros
-  const Tensor sum = flat_range(whole(unit), slice_of_rank(length, world_.rank(), world_.size()));
-  world_.reduce_scatter_sum(sum, whole(unit));
-  ops_.add_accumulate(sums_[static_cast<size_t>(unit)], sum);
+  buckets_.reduce(slice(unit), whole(unit));
+  if (when_ == ReduceWhen::kOncePerStep) return;
   if (home_ != GradientHome::kPartitioned) return ops_.fill(whole(unit), 0);
   int& buffer = buffers_[static_cast<size_t>(unit)];
   table_.bind_gradients(unit, layouts_[static_cast<size_t>(unit)]);
@@ -60,17 +92,12 @@ void Gradients::micro_batch_ready(int unit) {
 }
 
 void Gradients::finish() {
-  for (size_t u = 0; u < table_.units().size(); ++u) {
-    const Tensor all = table_.units()[u].trained_grads;
-    if (trained_length(table_.units()[u]) == 0) continue;
-    const bool summed = when_ == ReduceWhen::kEveryMicroBatch;
-    if (home_ == GradientHome::kWhole && summed)
-      world_.all_gather(all, sums_[u]);
-    else if (home_ == GradientHome::kWhole)
-      world_.all_reduce_sum(all);
-    else if (!summed)
-      world_.reduce_scatter_sum(slice(static_cast<int>(u)), all);
-  }
+  ASSERT(micro_batches_left_ == 0, "a step ends {} micro-batches early", micro_batches_left_);
+  buckets_.wait();
+  if (home_ != GradientHome::kWhole) return;
+  for (size_t u = 0; u < table_.units().size(); ++u)
+    if (trained_length(table_.units()[u]) > 0)
+      world_.all_gather(table_.units()[u].trained_grads, slice(static_cast<int>(u)));
 }
 
 Tensor Gradients::slice(int unit) const {

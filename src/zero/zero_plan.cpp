@@ -58,6 +58,7 @@ int64_t owned_elements(const ParamTable& table, int ranks) {
 
 MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineOptions& options)
     : table_(table),
+      ranks_(ranks),
       options_(options),
       elements_(moving_elements(table, ranks, options)),
       residency_(elements_, options.stage3.residency, *this),
@@ -66,6 +67,10 @@ MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineO
       value_buffers_(table.units().size(), -1),
       gradient_buffers_(table.units().size(), -1),
       gathers_(table.units().size()) {}
+
+int64_t MeasuringHooks::bucket_bytes() const {
+  return gradients_.bytes() + Gradients::bucket_bytes(table_, ranks_, options_.reduction);
+}
 
 void MeasuringHooks::fetch(int unit) {
   const int64_t elements = elements_[static_cast<size_t>(unit)];

@@ -39,7 +39,7 @@ class MeasuringHooks : public UnitHooks, private UnitMover {
 
   // Of the buffers of units that are whole for a while, at the most: values, gradients.
   int64_t gathered_bytes() const { return values_.bytes(); }
-  int64_t bucket_bytes() const { return gradients_.bytes(); }
+  int64_t bucket_bytes() const;
   // How often each unit is gathered in a forward and backward pass.
   std::vector<int64_t> gathers_per_micro_batch() const;
 
@@ -51,6 +51,7 @@ class MeasuringHooks : public UnitHooks, private UnitMover {
   void take_gradients(int unit);
 
   const ParamTable& table_;
+  int ranks_;
   const EngineOptions& options_;
   std::vector<int64_t> elements_;  // of each unit when it is whole; 0: it stays so
   Residency residency_;

@@ -131,7 +131,7 @@ Result run(Communicator& world, Backend& ops, bool mmca, DType dtype, int steps)
   for (int step = -2; step < steps; ++step) {
     const int64_t before = ops.counts().matmul_flops + ops.counts().attention_flops;
     const Timer timer;
-    engine.begin_step();
+    engine.begin_step(1);
     model.forward_backward(context, batch, 1.0f / static_cast<float>(batch.num_labelled()), sums);
     const GradientVerdict verdict = engine.reduce_gradients();
     CHECK(verdict.finite, ExitCode::kNumericStop, "the benchmark's gradient is not finite");

@@ -60,7 +60,7 @@ struct SmallRun {
 
   void take_steps(int count) {
     for (int i = 0; i < count; ++i) {
-      engine->begin_step();
+      engine->begin_step(1);
       for (int unit = static_cast<int>(table.units().size()) - 1; unit >= 0; --unit) {
         engine->before(unit, Phase::kBackward);
         if (world.rank() == 0) add_gradients(unit);

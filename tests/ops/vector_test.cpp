@@ -46,6 +46,33 @@ TEST_P(Vectors, CopyBetweenTypesConverts) {
   }
 }
 
+// One after the other, each sum rounded to fp32; 16-bit rows count as the values they hold.
+TEST_P(Vectors, RowsAreAddedInTheirOrder) {
+  if (rows_ == 0) return;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    Matrix sum(1, cols_), total(1, cols_, Values(y_.begin(), y_.begin() + cols_));
+    std::vector<float> x = cast<float>(x_);
+    std::vector<uint16_t> bits(x.size());
+    Matrix fp32(rows_, cols_, x_, gap_);
+    Tensor rows = fp32.tensor();
+    if (dtype != DType::kF32) {
+      round_to_16_bits(bits.data(), x.data(), rows_ * cols_, dtype);
+      widen(x.data(), bits.data(), rows_ * cols_, dtype);
+      rows = Tensor(bits.data(), {rows_, cols_}, dtype);
+    }
+    std::vector<float> expected(x.begin(), x.begin() + cols_), expected_total;
+    for (int64_t i = cols_; i < rows_ * cols_; ++i)
+      expected[static_cast<size_t>(i % cols_)] += x[static_cast<size_t>(i)];
+    for (int64_t c = 0; c < cols_; ++c)
+      expected_total.push_back(static_cast<float>(y_[static_cast<size_t>(c)]) +
+                               expected[static_cast<size_t>(c)]);
+    ops_.sum_rows(sum.tensor().view({cols_}), rows);
+    EXPECT_EQ(cast<float>(sum.values()), expected) << name_of(dtype);
+    ops_.sum_rows_accumulate(total.tensor().view({cols_}), rows);
+    EXPECT_EQ(cast<float>(total.values()), expected_total) << name_of(dtype);
+  }
+}
+
 TEST_P(Vectors, CopiesFromAndToTheHost) {
   Matrix x(rows_, cols_, gap_);
   const std::vector<float> host = cast<float>(x_);

@@ -37,10 +37,15 @@ struct Fixture {
     return static_cast<float>(stream.normal());
   }
   void add_gradients(int step) {
-    engine->begin_step();
+    engine->begin_step(1);
     for (Param& param : table.params())
       for (int64_t i = 0; param.trained && i < param.numel(); ++i)
         param.grad.f32()[i] += static_cast<float>(gradient(param, i, world.rank(), step));
+  }
+  GradientVerdict reduce() {
+    for (size_t unit = table.units().size(); unit-- > 0;)
+      engine->gradients_ready(static_cast<int>(unit));
+    return engine->reduce_gradients();
   }
 
   Communicator world;
@@ -63,7 +68,7 @@ TEST(Engine, SumsOverRanksClipsAndStepsByTheFormula) {
   }
   for (int t = 1; t <= 3; ++t) {
     f.add_gradients(t);
-    const GradientVerdict verdict = f.engine->reduce_gradients();
+    const GradientVerdict verdict = f.reduce();
     double squares = 0;
     auto sum_of = [&](const Param& param, int64_t i) {
       double sum = 0;
@@ -106,13 +111,13 @@ TEST(Engine, ANanOnOneRankIsSeenByAllWithItsName) {
   f.add_gradients(1);
   if (f.world.rank() == f.world.size() - 1)
     f.table.find("b.embed.weight")->grad.f32()[4] = std::numeric_limits<float>::quiet_NaN();
-  const GradientVerdict verdict = f.engine->reduce_gradients();
+  const GradientVerdict verdict = f.reduce();
   EXPECT_FALSE(verdict.finite);
   EXPECT_EQ(verdict.first_bad_parameter, "b.embed.weight");
   EXPECT_THROW(f.engine->step(verdict, 1), Error);
   // The next step starts from clean gradients.
   f.add_gradients(2);
-  EXPECT_TRUE(f.engine->reduce_gradients().finite);
+  EXPECT_TRUE(f.reduce().finite);
 }
 
 TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
@@ -152,7 +157,7 @@ TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
 TEST(Engine, NoClippingWhenItIsOff) {
   Fixture f(0);
   f.add_gradients(1);
-  EXPECT_EQ(f.engine->reduce_gradients().clip_factor, 1);
+  EXPECT_EQ(f.reduce().clip_factor, 1);
 }
 
 }  // namespace

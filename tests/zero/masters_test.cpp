@@ -58,7 +58,7 @@ struct Rig {
 
   // Two micro-batches of gradients of every rank's own, multiplied by the scale.
   GradientVerdict reduce(int step, double loss_scale = 1) {
-    engine->begin_step();
+    engine->begin_step(2);
     for (uint64_t k = 0; k < 2; ++k)
       for (int unit = static_cast<int>(table.units().size()) - 1; unit >= 0; --unit) {
         engine->before(unit, Phase::kBackward);

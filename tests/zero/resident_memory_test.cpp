@@ -34,7 +34,7 @@ double resident(const std::string& name) {
 void forget_peak() { std::ofstream("/proc/self/clear_refs") << 5 << std::flush; }
 
 void use(Engine& engine, Backend& ops, ParamTable& table) {
-  engine.begin_step();
+  engine.begin_step(1);
   for (int unit = 0; unit < kUnits; ++unit) {
     engine.before(unit, Phase::kForward);
     engine.after(unit, Phase::kForward);
@@ -67,6 +67,7 @@ double taken(Communicator& world, int64_t stage, DType dtype) {
   options.zero_stage = stage;
   options.compute_dtype = dtype;
   options.stage3.persistence_threshold = 0;
+  options.reduction.bucket_elements = elements_at(stage);
   Engine::lay_out(table, world.size(), options);
   CpuBackend ops(1);
   Engine engine(table, make_param_groups(table, GroupOptions{}), world, ops, options);
@@ -81,13 +82,15 @@ double taken(Communicator& world, int64_t stage, DType dtype) {
 }
 
 // SPEC 7, and in fp32 without masters and with values of 4 bytes: MiB of a rank for Psi = Phi. On
-// their way a unit's gradients are whole at stage 2, at stage 3 so are its values.
+// their way a unit's gradients are whole at stage 2, at stage 3 so are its values; between ranks
+// there is a bucket of a unit's length to send and one to receive.
 double formula(int64_t stage, DType dtype, double ranks) {
   const double unit = static_cast<double>(elements_at(stage)) / (1 << 20), psi = kUnits * unit;
   const double live[] = {0, 0, 4 * unit, 4 * unit + (dtype == DType::kF32 ? 8 : 4) * unit};
   const double fp32[] = {20, 12 + 8 / ranks, 8 + 12 / ranks, 20 / ranks};
   const double half[] = {20, 8 + 12 / ranks, 4 + 16 / ranks, 20 / ranks};
-  return (dtype == DType::kF32 ? fp32 : half)[stage] * psi + live[stage];
+  const double buckets = ranks > 1 ? 8 * unit : 0;
+  return (dtype == DType::kF32 ? fp32 : half)[stage] * psi + live[stage] + buckets;
 }
 
 TEST(StagesMemory, TheProcessTakesWhatTheFormulasSay) {

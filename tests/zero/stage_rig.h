@@ -88,7 +88,7 @@ struct StageRig {
     Context context{dtype == DType::kF32 ? static_cast<Backend&>(ops) : half, arena, *engine,
                     dtype};
     for (int64_t s = 0; s < steps; ++s) {
-      engine->begin_step();
+      engine->begin_step(micro_batches);
       double loss = 0;
       for (int64_t k = 0; k < micro_batches; ++k) {
         LossSums sums;
@@ -124,9 +124,11 @@ struct StageRig {
       std::copy_n(range.exp_avg, range.count, result.exp_avg.begin() + place);
       std::copy_n(range.exp_avg_sq, range.count, result.exp_avg_sq.begin() + place);
     }
-    for (std::vector<float>* moment : {&result.exp_avg, &result.exp_avg_sq})
-      world.all_reduce_sum(
-          Tensor(moment->data(), {static_cast<int64_t>(moment->size())}, DType::kF32));
+    for (std::vector<float>* moment : {&result.exp_avg, &result.exp_avg_sq}) {
+      std::vector<double> sums(moment->begin(), moment->end());
+      world.all_reduce_sum(sums);
+      moment->assign(sums.begin(), sums.end());
+    }
   }
 
   Communicator world;

@@ -36,7 +36,7 @@ TEST(StagesTraffic, ElementsSentAreTheFormulas) {
   const auto moved = [&](const EngineOptions& options) {
     TwoUnits rig(options);
     const int64_t before = mpi_floats_sent(), counted = rig.world.elements_sent();
-    rig.engine->begin_step();
+    rig.engine->begin_step(3);
     for (int k = 0; k < 3; ++k) pass(*rig.engine);
     rig.engine->step(rig.engine->reduce_gradients(), 1);
     EXPECT_EQ(rig.world.elements_sent() - counted, mpi_floats_sent() - before);
@@ -71,7 +71,7 @@ TEST(StagesTraffic, SmallParametersAreNotGathered) {
   const int ranks = rig.world.size();
   ASSERT_LE(ranks, 4);
   const int64_t before = mpi_floats_sent();
-  rig.engine->begin_step();
+  rig.engine->begin_step(3);
   for (int k = 0; k < 3; ++k) pass(*rig.engine);
   rig.engine->step(rig.engine->reduce_gradients(), 1);
   const int64_t sent = mpi_floats_sent() - before;
@@ -92,13 +92,16 @@ TEST(StagesMemory, PlannedBytesAreTheFormulas) {
   };
   // On 2 ranks: Psi = 64 + 64, Phi = 9 (padded to 32 where it is cut up); 4 bytes each, pieces
   // rounded up to 64 bytes. Live: at stage 2 the gradients of a unit, at stage 3 the values of one
-  // as well: 64 + 32 elements.
-  const Expected expected[] = {
-      {576, 512, 1024, 0}, {576, 512, 512, 0}, {576, 256, 512, 256}, {320, 256, 512, 640}};
+  // as well: 64 + 32 elements; and a bucket, which is no larger than all there is to reduce: 128
+  // elements to send and 128 that come.
+  const Expected expected[] = {{576, 512, 1024, 1024},
+                               {576, 512, 512, 1024},
+                               {576, 256, 512, 256 + 1024},
+                               {320, 256, 512, 640 + 1024}};
   for (int64_t stage = 0; stage < 4; ++stage) {
     ParamTable table;
     declare_two_units(table);
-    const EngineOptions options = options_of(stage, false);
+    EngineOptions options = options_of(stage, false);
     Engine::lay_out(table, 2, options, ParamTable::Memory::kMeasureOnly);
     const ZeroBytes bytes = planned_bytes(table, 2, options);
     MeasuringHooks hooks(table, 2, options);
@@ -108,6 +111,14 @@ TEST(StagesMemory, PlannedBytesAreTheFormulas) {
     EXPECT_EQ(bytes.gradients, e.gradients) << stage;
     EXPECT_EQ(bytes.optimizer, e.optimizer) << stage;
     EXPECT_EQ(hooks.gathered_bytes() + hooks.bucket_bytes(), e.live) << stage;
+    // Smaller buckets; a second one for overlap; 16 bits on the wire.
+    const int64_t more = hooks.bucket_bytes() - 1024;
+    options.reduction.bucket_elements = 50;  // 16 of each rank's slices, whole cache lines
+    EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 32 * 4) << stage;
+    options.reduction.overlap = Overlap::kYes;
+    EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 2 * 32 * 4) << stage;
+    options.reduction.wire = DType::kBF16;
+    EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 2 * 32 * 2) << stage;
   }
 }
 
@@ -121,7 +132,7 @@ TEST(StagesMemory, TheArenasHoldWhatIsPlanned) {
         const int64_t before = Arena::held();
         TwoUnits rig(options);
         for (int step = 0; step < 2; ++step) {
-          rig.engine->begin_step();
+          rig.engine->begin_step(3);
           for (int k = 0; k < 3; ++k) pass(*rig.engine);
           rig.engine->step(rig.engine->reduce_gradients(), 1);
         }
@@ -151,6 +162,7 @@ TEST(StagesMemory, AUnitOutsideItsUseIsNotThere) {
   const Tensor& frozen = rig.table.find("b.frozen.weight")->value;
   EXPECT_FALSE(readable(value));
   EXPECT_FALSE(readable(frozen));
+  rig.engine->begin_step(1);
   rig.engine->before(1, Phase::kBackward);
   rig.engine->before(1, Phase::kRecompute);
   EXPECT_EQ(vision_rig::floats_of(value), std::vector<float>(41, 41));

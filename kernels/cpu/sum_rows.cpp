@@ -1,0 +1,64 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/half.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/parallel.h"
+
+namespace facet {
+namespace {
+
+constexpr int64_t kPieceCols = 1024;  // of a sum: stays in the first cache while the rows are added
+
+void add(float* to, const float* from, int64_t count) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+// Elements [begin, begin + count) of one row, as fp32: where they lie, or in `widened`.
+const float* row_piece(const Tensor& x, int64_t row, int64_t begin, int64_t count, float* widened) {
+  const int64_t first = row * x.row_stride() + begin;
+  if (x.dtype() == DType::kF32) return x.f32() + first;
+  widen(widened, x.data<uint16_t>() + first, count, x.dtype());
+  return widened;
+}
+
+enum class Into : uint8_t { kReplace, kAdd };
+
+void sum_piece(float* y, const Tensor& x, int64_t begin, int64_t count, Into into) {
+  std::array<float, kPieceCols> sum, widened;
+  std::memcpy(sum.data(), row_piece(x, 0, begin, count, widened.data()),
+              static_cast<size_t>(count) * sizeof(float));
+  for (int64_t row = 1; row < x.rows(); ++row)
+    add(sum.data(), row_piece(x, row, begin, count, widened.data()), count);
+  if (into == Into::kAdd)
+    add(y, sum.data(), count);
+  else
+    std::memcpy(y, sum.data(), static_cast<size_t>(count) * sizeof(float));
+}
+
+void sum_all(Tensor y, Tensor x, Into into) {
+  ASSERT(y.dense() && y.numel() == x.cols() && x.rows() > 0, "rows of {} summed into {}",
+         x.shape_string(), y.shape_string());
+  float* const to = y.f32();
+  for_column_ranges(x.rows(), x.cols(), [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += kPieceCols)
+      sum_piece(to + first, x, first, std::min(kPieceCols, end - first), into);
+  });
+}
+
+}  // namespace
+
+void CpuBackend::sum_rows(Tensor y, Tensor x) {
+  count_call();
+  sum_all(y, x, Into::kReplace);
+}
+
+void CpuBackend::sum_rows_accumulate(Tensor y, Tensor x) {
+  count_call();
+  sum_all(y, x, Into::kAdd);
+}
+
+}  // namespace facet
