@@ -63,7 +63,7 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
   options.rule = choices.rule;
-  LayerOps ops(2);
+  LayerOps ops(1);
   if (is_16_bit(choices.dtype)) ops.allocate_panels(int64_t{1} << 26);
   Engine engine(table, make_param_groups(table, options), world, ops.plain(), engine_options);
   fill_by_hash(table, engine.filler());
