@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <fstream>
 #include <string>
 
 #include "kernels/cpu/backend.h"
+#include "tests/zero/resident.h"
 #include "zero/engine.h"
 
 #ifndef FACET_CHECKED  // the sanitizer's own memory would be counted
@@ -17,21 +16,6 @@ namespace {
 constexpr int kUnits = 16;
 // Trained elements of a unit, and frozen ones: so many that a MiB of others' does not count.
 int64_t elements_at(int64_t stage) { return int64_t{1} << (stage == 3 ? 18 : 17); }
-
-// "VmRSS" or "VmHWM", in MiB.
-double resident(const std::string& name) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == name + ":") {
-      double kib = 0;
-      status >> kib;
-      return kib / 1024;
-    }
-  return NAN;
-}
-
-// The highest value starts again from here.
-void forget_peak() { std::ofstream("/proc/self/clear_refs") << 5 << std::flush; }
 
 void use(Engine& engine, Backend& ops, ParamTable& table) {
   engine.begin_step(1);
@@ -50,8 +34,8 @@ void use(Engine& engine, Backend& ops, ParamTable& table) {
 
 // MiB that a run of one step takes beside what was there.
 double taken(Communicator& world, int64_t stage, DType dtype) {
-  forget_peak();
-  const double before = resident("VmRSS");
+  resident::forget_peak();
+  const double before = resident::mib("VmRSS");
   ParamTable table;
   for (int unit = 0; unit < kUnits; ++unit) {
     table.begin_unit(fmt::format("u{}", unit));
@@ -78,7 +62,7 @@ double taken(Communicator& world, int64_t stage, DType dtype) {
   }
   open(kNoUnit);
   use(engine, ops, table);
-  return resident("VmHWM") - before;
+  return resident::mib("VmHWM") - before;
 }
 
 // SPEC 7, and in fp32 without masters and with values of 4 bytes: MiB of a rank for Psi = Phi. On
