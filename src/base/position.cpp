@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <thread>
 
 namespace facet {
 
@@ -13,6 +14,7 @@ static_assert(std::atomic<int64_t>::is_always_lock_free,
 
 PositionSlot own_slot;
 PositionSlot* mine = &own_slot;
+const std::thread::id main_thread = std::this_thread::get_id();
 
 constexpr std::array<const char*, kNumSections> kSectionNames = {
     "start", "load", "data", "compute", "update", "evaluate", "save", "log"};
@@ -70,7 +72,10 @@ void move_position_to(PositionSlot* slot) {
 
 const PositionSlot& my_position() { return *mine; }
 
-void note_progress() { mine->progress.store(steady_now(), std::memory_order_release); }
+void note_progress() {
+  if (std::this_thread::get_id() != main_thread) return;
+  mine->progress.store(steady_now(), std::memory_order_release);
+}
 
 void note_step(int64_t step) { mine->step.store(step, std::memory_order_relaxed); }
 

@@ -65,6 +65,7 @@ const PositionSlot& my_position();
 // ns of the steady clock
 int64_t steady_now();
 
+// Only the main thread's counts.
 void note_progress();
 void note_step(int64_t step);
 void note_samples(std::span<const int64_t> ids);

@@ -9,8 +9,6 @@ namespace facet {
 
 namespace {
 
-constexpr double kGrace = 1;  // seconds
-
 bool waits(const RankPosition& p) { return p.awaited.number > 0; }
 
 bool runs(const RankPosition& p) { return p.process == ProcessState::kRuns; }
@@ -70,6 +68,31 @@ bool contains(const std::vector<RankPosition>& list, int64_t rank) {
   return std::any_of(list.begin(), list.end(), [&](const auto& p) { return p.rank == rank; });
 }
 
+std::string lines_on(const std::vector<RankPosition>& behind,
+                     const std::vector<RankPosition>& positions) {
+  constexpr size_t kLines = 8;
+  std::string text;
+  for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
+    text += fmt::format("  {}\n", line_on(behind[i], positions));
+  std::vector<int64_t> more;
+  for (size_t i = kLines; i < behind.size(); ++i) more.push_back(behind[i].rank);
+  return more.empty() ? text : text + fmt::format("  and ranks {}\n", rank_list(more));
+}
+
+// "4-7 (host n2), 8-11 (host n3) and others"
+std::string ranks_elsewhere(const std::vector<RankPosition>& positions,
+                            const std::vector<std::string>& hosts) {
+  constexpr size_t kHosts = 8;
+  std::map<std::string, std::vector<int64_t>> ranks;
+  for (size_t rank = 0; rank < hosts.size(); ++rank)
+    if (!contains(positions, static_cast<int64_t>(rank)))
+      ranks[hosts[rank]].push_back(static_cast<int64_t>(rank));
+  std::vector<std::string> texts;
+  for (const auto& [host, list] : ranks)
+    if (texts.size() < kHosts) texts.push_back(fmt::format("{} (host {})", rank_list(list), host));
+  return fmt::format("{}{}", fmt::join(texts, ", "), ranks.size() > kHosts ? " and others" : "");
+}
+
 // "ranks 0, 2-5 wait in collective 17 (sum) of step 3" for each collective; the others by count.
 std::string lines_on_the_rest(const std::vector<RankPosition>& positions,
                               const std::vector<RankPosition>& behind) {
@@ -90,7 +113,7 @@ std::string lines_on_the_rest(const std::vector<RankPosition>& positions,
 
 }  // namespace
 
-std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions,
+std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions, int64_t ranks,
                                       const HangLimits& limits) {
   const RankPosition* last = nullptr;  // of those that wait
   bool all_wait = true;
@@ -103,8 +126,10 @@ std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions
     all_wait = false;
     if (limits.of(p.section) > 0 && p.idle >= limits.of(p.section)) return p;
   }
-  if (!all_wait || last == nullptr || limits.of(last->section) == 0) return std::nullopt;
-  if (last->idle < limits.of(last->section) + kGrace) return std::nullopt;
+  if (!all_wait || last == nullptr) return std::nullopt;
+  const double limit =
+      std::ssize(positions) == ranks ? limits.of(last->section) : limits.collective;
+  if (limit == 0 || last->idle < limit) return std::nullopt;
   return *last;
 }
 
@@ -137,21 +162,22 @@ std::vector<RankPosition> ranks_behind(const std::vector<RankPosition>& position
   return behind;
 }
 
-std::string hang_report(const std::vector<RankPosition>& positions, const RankPosition& late,
+std::string hang_report(const std::vector<RankPosition>& positions,
+                        const std::vector<std::string>& hosts, const RankPosition& late,
                         const HangLimits& limits) {
-  constexpr size_t kLines = 8;
-  const std::vector<RankPosition> behind = ranks_behind(positions);
-  std::string text = fmt::format(
-      "hang: no progress for {:.1f} s in {} (limit {:g} s); {} of {} ranks behind:\n", late.idle,
-      name_of(late.section), limits.of(late.section), behind.size(), positions.size());
-  for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
-    text += fmt::format("  {}\n", line_on(behind[i], positions));
-  if (behind.size() > kLines) {
-    std::vector<int64_t> more;
-    for (size_t i = kLines; i < behind.size(); ++i) more.push_back(behind[i].rank);
-    text += fmt::format("  and ranks {}\n", rank_list(more));
-  }
-  return text + lines_on_the_rest(positions, behind);
+  const std::string elsewhere = ranks_elsewhere(positions, hosts);
+  const bool wait_for_others = waits(late) && !elsewhere.empty();
+  std::vector<RankPosition> behind;
+  if (!wait_for_others) behind = ranks_behind(positions);
+  std::string text = fmt::format("hang: no progress for {:.1f} s in {} (limit {:g} s); ", late.idle,
+                                 name_of(late.section),
+                                 wait_for_others ? limits.collective : limits.of(late.section));
+  text += wait_for_others ? fmt::format("all {} ranks on {} wait for other hosts:\n",
+                                        positions.size(), late.host)
+                          : fmt::format("{} of {} ranks behind:\n", behind.size(), hosts.size());
+  text += lines_on(behind, positions) + lines_on_the_rest(positions, behind);
+  if (!elsewhere.empty()) text += fmt::format("  not seen from here: {}\n", elsewhere);
+  return text;
 }
 
 std::string death_report(const RankPosition& dead, const std::vector<RankPosition>& positions) {

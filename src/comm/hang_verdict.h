@@ -37,15 +37,17 @@ struct RankPosition {
 // Seconds that a rank may stay without progress in each section; 0: for ever.
 struct HangLimits {
   std::array<double, kNumSections> seconds{};
+  double collective = 0;  // where all ranks of a node wait for those of other nodes
 
   double of(Section section) const { return seconds[static_cast<size_t>(section)]; }
   double& of(Section section) { return seconds[static_cast<size_t>(section)]; }
 };
 
 // The first rank that is over its section's limit. Who waits in a collective waits for others and
-// is not judged, unless all do: then the one that came last, with a little grace, as the one they
-// all wait for may stand on another node.
-std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions,
+// is not judged, unless all do: then the one that came last, by its section's limit where these are
+// all of the job's `ranks`, else by that of collectives: whether those on other nodes get on is not
+// known here.
+std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions, int64_t ranks,
                                       const HangLimits& limits);
 
 // A rank that ended without saying so.
@@ -55,9 +57,10 @@ std::optional<RankPosition> dead_rank(const std::vector<RankPosition>& positions
 // have begun the fewest; else, all waiting, those in the earliest collective.
 std::vector<RankPosition> ranks_behind(const std::vector<RankPosition>& positions);
 
-// A line on each rank behind and one on each group of those that wait. `late` is who gave the
-// alarm.
-std::string hang_report(const std::vector<RankPosition>& positions, const RankPosition& late,
+// A line on each rank behind and one on each group of the others. `late` is who gave the alarm;
+// `hosts` are those of all ranks.
+std::string hang_report(const std::vector<RankPosition>& positions,
+                        const std::vector<std::string>& hosts, const RankPosition& late,
                         const HangLimits& limits);
 std::string death_report(const RankPosition& dead, const std::vector<RankPosition>& positions);
 

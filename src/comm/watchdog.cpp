@@ -32,6 +32,7 @@ void write_all(int file, const std::string& text) {
 
 Watchdog::Watchdog(Communicator& world, const std::string& host, LastLine last_line)
     : rank_(world.rank()),
+      hosts_(world.all_gather(host)),
       board_(world, host),
       last_line_(std::move(last_line)),
       last_look_(steady_now()),
@@ -68,8 +69,8 @@ void Watchdog::look() {
   const std::vector<RankPosition> positions = board_.positions(watched_since_);
   if (const auto dead = dead_rank(positions))
     report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, positions)));
-  if (const auto late = late_rank(positions, limits_))
-    report(ExitCode::kHang, hang_report(positions, *late, limits_));
+  if (const auto late = late_rank(positions, std::ssize(hosts_), limits_))
+    report(ExitCode::kHang, hang_report(positions, hosts_, *late, limits_));
   if (sigterm_came != 0) obey_sigterm();
 }
 

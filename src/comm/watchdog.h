@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/check.h"
 #include "comm/hang_verdict.h"
@@ -41,6 +42,7 @@ class Watchdog {
   void obey_sigterm() const;
 
   const int64_t rank_;
+  const std::vector<std::string> hosts_;  // of all ranks
   PositionBoard board_;
   LastLine last_line_;
   int64_t last_look_ = 0;      // ns of the steady clock

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
+#include "base/position.h"
 #include "io/json.h"
 
 namespace facet {
@@ -159,6 +160,7 @@ void SafetensorsFile::read_bytes(int64_t offset, int64_t bytes, void* out) const
   char* next = static_cast<char*>(out);
   while (bytes > 0) {
     const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
+    note_progress();
     if (n < 0 && errno == EINTR) continue;
     CHECK(n >= 0, ExitCode::kBadData, "{}: reading {} bytes at {} failed: {}", path_, bytes, offset,
           std::strerror(errno));

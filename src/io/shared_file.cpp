@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/position.h"
 #include "io/file.h"
 
 namespace facet {
@@ -67,6 +68,7 @@ void SharedFile::write_at(int64_t offset, const void* data, int64_t bytes) {
   while (bytes > 0) {
     const ssize_t n =
         ::pwrite(fd_, next, static_cast<size_t>(std::min(bytes, kWritePieceBytes)), offset);
+    note_progress();
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_errno("writing failed", offset, bytes);
     next += n;
@@ -79,6 +81,7 @@ void SharedFile::read_at(int64_t offset, void* data, int64_t bytes) const {
   char* next = static_cast<char*>(data);
   while (bytes > 0) {
     const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
+    note_progress();
     if (n < 0 && errno == EINTR) continue;
     CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path_, offset,
           std::strerror(errno));

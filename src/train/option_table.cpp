@@ -331,6 +331,8 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
         "in forward, backward, reduction and optimizer; a block of the model is progress");
   limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "in an evaluation, its data included");
   limit("hang_seconds_save", &O::hang_seconds_save, "in checkpoints, exports and logs");
+  limit("hang_seconds_collective", &O::hang_seconds_collective,
+        "where all ranks of a host wait for other hosts, whose own watchdogs say nothing");
 }
 
 void add_generate_fields(std::vector<OptionField>& t) {

@@ -122,6 +122,7 @@ struct Options {
   double hang_seconds_compute = 600;
   double hang_seconds_evaluate = 600;
   double hang_seconds_save = 1800;
+  double hang_seconds_collective = 3600;
   bool enable_tensorboard = false;
   bool dry_run = false;
 

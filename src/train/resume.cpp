@@ -91,7 +91,8 @@ const std::vector<std::string>& changeable_options() {
       "eval_interval", "steps_per_print", "save_interval", "save_minutes", "keep_last", "keep_best",
       "checkpoint_io", "async_checkpoint", "max_hours", "inject", "dry_run", "dump_batches",
       "enable_tensorboard", "wall_clock_breakdown", "straggler_interval", "hang_seconds_load",
-      "hang_seconds_data", "hang_seconds_compute", "hang_seconds_evaluate", "hang_seconds_save"};
+      "hang_seconds_data", "hang_seconds_compute", "hang_seconds_evaluate", "hang_seconds_save",
+      "hang_seconds_collective"};
   return kNames;
 }
 

@@ -68,6 +68,7 @@ EngineOptions engine_options(const Options& options) {
 
 HangLimits hang_limits(const Options& options) {
   HangLimits limits;
+  limits.collective = options.hang_seconds_collective;
   limits.of(Section::kLoad) = options.hang_seconds_load;
   limits.of(Section::kData) = options.hang_seconds_data;
   for (const Section section : {Section::kCompute, Section::kUpdate})

@@ -90,6 +90,13 @@ TEST(Position, EverySignOfLifeRenewsTheProgress) {
   EXPECT_TRUE(renewed());
 }
 
+TEST(Position, OnlyTheMainThreadsProgressCounts) {
+  note_progress();
+  const int64_t before = my_position().progress;
+  std::thread([] { note_progress(); }).join();
+  EXPECT_EQ(my_position().progress, before);
+}
+
 TEST(Position, KeepsTheFirstSampleIdsAndTheirNumber) {
   std::vector<int64_t> ids(PositionSlot::kSamples + 5);
   std::iota(ids.begin(), ids.end(), 100);

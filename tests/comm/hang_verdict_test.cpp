@@ -45,7 +45,7 @@ std::vector<int64_t> numbers(const std::vector<RankPosition>& positions) {
 }
 
 int64_t late(const std::vector<RankPosition>& positions, const HangLimits& limits) {
-  const auto found = late_rank(positions, limits);
+  const auto found = late_rank(positions, std::ssize(positions), limits);
   return found ? found->rank : -1;
 }
 
@@ -70,8 +70,25 @@ TEST(HangVerdict, WhoWaitsForALiveRankIsNotLate) {
 
 TEST(HangVerdict, WhenAllWaitTheLastToComeCounts) {
   EXPECT_EQ(late({waits(0, 500, 9), waits(1, 0.1, 9)}, kThirty), -1);
-  EXPECT_EQ(late({waits(0, 500, 9), waits(1, 30.5, 9)}, kThirty), -1);
-  EXPECT_EQ(late({waits(0, 500, 9), waits(1, 31.1, 9)}, kThirty), 1);
+  EXPECT_EQ(late({waits(0, 500, 9), waits(1, 29.9, 9)}, kThirty), -1);
+  EXPECT_EQ(late({waits(0, 500, 9), waits(1, 30.1, 9)}, kThirty), 1);
+}
+
+TEST(HangVerdict, WhoWaitsForAnotherHostHasTheLimitOfCollectives) {
+  HangLimits limits = kThirty;
+  const std::vector<RankPosition> here = {waits(0, 500, 9), waits(1, 400, 9)};
+  EXPECT_FALSE(late_rank(here, 4, limits));
+  limits.collective = 450;
+  EXPECT_FALSE(late_rank(here, 4, limits));
+  limits.collective = 390;
+  ASSERT_TRUE(late_rank(here, 4, limits));
+  EXPECT_EQ(late_rank(here, 4, limits)->rank, 1);
+  EXPECT_TRUE(late_rank({waits(0, 500, 9), computes(1, 31, 8)}, 4, limits));
+  EXPECT_EQ(hang_report(here, {"n0", "n0", "n1", "n2", "n1"}, here[1], limits),
+            "hang: no progress for 400.0 s in compute (limit 390 s); all 2 ranks on n0 wait for "
+            "other hosts:\n"
+            "  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n"
+            "  not seen from here: 2, 4 (host n1), 3 (host n2)\n");
 }
 
 TEST(HangVerdict, WhoEndsInOrderIsNeitherLateNorDead) {
@@ -113,7 +130,7 @@ TEST(HangVerdict, TheReportNamesEverythingOnce) {
   stopped.process = ProcessState::kStopped;
   const std::vector<RankPosition> positions = {waits(0, 31, 9), stopped, waits(2, 31, 9),
                                                waits(3, 31, 9)};
-  EXPECT_EQ(hang_report(positions, stopped, kThirty),
+  EXPECT_EQ(hang_report(positions, std::vector<std::string>(4), stopped, kThirty),
             "hang: no progress for 31.2 s in compute (limit 30 s); 1 of 4 ranks behind:\n"
             "  rank 1 (host n0, pid 101, stopped): 31.2 s without progress in compute of step 7; "
             "has not come to collective 9 (sum); sample ids 10 11\n"
@@ -124,7 +141,8 @@ TEST(HangVerdict, AReportOfManyRanksStaysShort) {
   std::vector<RankPosition> positions;
   for (int64_t rank = 0; rank < 1000; ++rank) positions.push_back(computes(rank, 40, 3));
   for (int64_t rank = 1000; rank < 4000; ++rank) positions.push_back(waits(rank, 40, 4));
-  const std::string report = hang_report(positions, positions[0], kThirty);
+  const std::string report =
+      hang_report(positions, std::vector<std::string>(4000), positions[0], kThirty);
   EXPECT_LT(report.size(), 2500U);
   EXPECT_NE(report.find("and ranks 8-999\n"), std::string::npos) << report;
   EXPECT_NE(report.find("ranks 1000-3999: waiting in collective 4 (sum)"), std::string::npos);

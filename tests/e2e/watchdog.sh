@@ -14,8 +14,9 @@ ends() {
   rm -rf "$out"
   run "$code" "$ranks" "${train[@]}" --data_path "$data_path" --output_dir "$out" "$@"
   until_true 5 gone "$out"
-  [ -z "$(find /dev/shm -name 'facet-*' 2>/dev/null)" ]
+  until_true 5 no_shared_memory
 }
+no_shared_memory() { [ -z "$(find /dev/shm -name 'facet-*' 2>/dev/null)" ]; }
 gone() { ! pgrep -f -- "--output_dir $1" >/dev/null; }
 
 # hangs LIMIT NAME option...: on 3 ranks, with one report and exit code 86, within the limit and 5 s.
@@ -77,6 +78,40 @@ with_fifo() {
   cp -r "$tiny/data" "$data_path"
   rm "$data_path/$1"
   mkfifo "$data_path/$1"
+}
+
+# Where the launcher waits for every process, as plain srun does, the stopped one has to end too.
+launcher_waits_for_all() {
+  time_limit=40
+  export OMPI_MCA_orte_abort_on_non_zero_status=0
+  ends 0 3 waiting_launcher --inject stop@compute:rank=1,step=3 --hang_seconds_compute 2 # this launcher gives no process's code
+  once '1 of 3 ranks behind:'
+  says '^EXIT code=86 reason=hang step=2 checkpoint=none$'
+}
+
+# Rank 2 has a shared memory of its own, as on another host: nobody sees it, and who waits for it has another limit.
+another_host() { # RANK, and the limit of collectives
+  local code=0 line=("${train[@]}" --data_path "$data_path" --output_dir "$work/host" --inject "stop@compute:rank=$1,step=3" --hang_seconds_compute 2
+    --hang_seconds_collective "$2")
+  rm -rf "$work/host"
+  # shellcheck disable=SC2016
+  timeout -k 5 60 mpirun --oversubscribe --mca btl tcp,self -n 2 "${line[@]}" : \
+    -n 1 unshare --mount --uts bash -c "$own_host" - "${line[@]}" >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" = 86 ] || { tail -n 30 "$output"; fail "exit code $code"; }
+  once 'hang: '
+  once 'not seen from here: 2 (host node2)'
+}
+# shellcheck disable=SC2016
+own_host='mount -t tmpfs none /dev/shm && hostname node2 && exec "$@"'
+seen_from_another_host() {
+  another_host 2 4
+  says "^hang: no progress for [0-9.]+ s in compute \(limit 4 s\); all 2 ranks on $host wait for other hosts:\$"
+  says '^  ranks 0, 1: waiting in collective [0-9]+ \(all_reduce\), compute of step 3$'
+}
+other_hosts_do_not_matter() {
+  another_host 1 0
+  once '(limit 2 s); 1 of 3 ranks behind:'
+  says "^  rank 1 \(host $host, pid [0-9]+, stopped\): "
 }
 
 # An image that never comes, behind the records that the set-up reads: the rank that needs it is named, and the sample.
@@ -169,6 +204,16 @@ check Watchdog.StoppedInAStep stopped_one
 check Watchdog.StoppedRankZero stopped_zero
 check Watchdog.StoppedAtStageThree stopped_at_stage_3
 check Watchdog.StoppedInASave stopped_in_a_save
+check Watchdog.LauncherWaitsForAll launcher_waits_for_all
+if unshare --mount --uts bash -c "$own_host" - true 2>/dev/null; then
+  check Watchdog.SeenFromAnotherHost seen_from_another_host
+  check Watchdog.OtherHostsDoNotMatter other_hosts_do_not_matter
+else
+  for name in SeenFromAnotherHost OtherHostsDoNotMatter; do
+    echo "[  SKIPPED ] Watchdog.$name (0 ms)"
+    echo 'facet-skip: a rank may not have a host name and shared memory of its own here'
+  done
+fi
 check Watchdog.HangsInData hangs_in_data
 check Watchdog.HangsInLoad hangs_in_load
 check Watchdog.KilledInAStep killed_in_a_step
