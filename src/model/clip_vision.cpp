@@ -155,6 +155,7 @@ void ClipVision::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep
   const size_t n = static_cast<size_t>(block);
   ctx.hooks.before(block_units_[n], Phase::kForward);
   if (images_ > 0) blocks_[n].forward(ctx, y, x, plan_, block_saved_[n], keep);
+  if (images_ > 0) ctx.hooks.wrote(block_units_[n], Phase::kForward, y);
   ctx.hooks.after(block_units_[n], Phase::kForward);
 }
 
@@ -172,6 +173,7 @@ void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
       ctx.ops.vision_embed_forward(embedded_, projected, class_embedding_->value, positions(ctx));
     }
     pre_norm_.forward(ctx, x, embedded_, &pre_norm_saved_);
+    ctx.hooks.wrote(embeddings_unit_, Phase::kForward, x);
   }
   ctx.hooks.after(embeddings_unit_, Phase::kForward);
   if (keep == Keep::kNothing) ctx.arena.release(mark);
@@ -228,6 +230,7 @@ void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
     ctx.hooks.after(block_units_[n], Phase::kRecompute);
   }
   if (dx.defined()) blocks_[n].backward(ctx, dx, block_inputs_[n], plan_, block_saved_[n]);
+  if (dx.defined()) ctx.hooks.wrote(block_units_[n], Phase::kBackward, dx);
   ctx.hooks.after(block_units_[n], Phase::kBackward);
 }
 

@@ -61,6 +61,7 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
       const bool kept = i >= first_kept_;
       const Tensor y = kept ? ctx.activation({x.rows(), config_.hidden_size}) : x;
       blocks_[i].forward(ctx, y, x, rows, kept && !recompute_ ? &saved_[i] : nullptr);
+      ctx.hooks.wrote(block_units_[i], Phase::kForward, y);
       x = y;
     }
     ctx.hooks.after(block_units_[i], Phase::kForward);
@@ -76,7 +77,9 @@ void LlamaDecoder::backward_block(Context& ctx, size_t i, Tensor dx, const Decod
     ctx.hooks.after(block_units_[i], Phase::kRecompute);
   }
   const InputGradient wanted = i > first_kept_ ? InputGradient::kNeeded : input_gradient_;
-  if (dx.defined()) blocks_[i].backward(ctx, dx, block_inputs_[i], rows, saved_[i], wanted);
+  if (!dx.defined()) return;
+  blocks_[i].backward(ctx, dx, block_inputs_[i], rows, saved_[i], wanted);
+  if (wanted == InputGradient::kNeeded) ctx.hooks.wrote(block_units_[i], Phase::kBackward, dx);
 }
 
 void LlamaDecoder::backward(Context& ctx, Tensor dx, const DecoderRows& rows) {
@@ -146,7 +149,11 @@ void LlamaDecoder::loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidd
                                              targets.labels.range(begin, count), gradient_scale);
       chunk_backward(ctx, below ? dx.row_block(begin, count) : Tensor(), x_chunk, chunk);
     }
-    if (dhidden.defined()) ctx.ops.gather_rows_backward(dhidden, dx, targets.rows);
+    ctx.hooks.wrote(head_unit_, Phase::kForward, row_loss);
+    if (dhidden.defined()) {
+      ctx.ops.gather_rows_backward(dhidden, dx, targets.rows);
+      ctx.hooks.wrote(head_unit_, Phase::kBackward, dhidden);
+    }
   }
   ctx.hooks.after(head_unit_, Phase::kBackward);
   ctx.hooks.gradients_ready(head_unit_);

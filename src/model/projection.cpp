@@ -36,6 +36,7 @@ Tensor Projection::forward(Context& ctx, Tensor features, Keep keep) {
   const Arena::Mark mark = ctx.arena.mark();
   ctx.hooks.before(unit_, Phase::kForward);
   if (images > 0) run(ctx, tokens, features);
+  if (images > 0) ctx.hooks.wrote(unit_, Phase::kForward, tokens);
   ctx.hooks.after(unit_, Phase::kForward);
   if (keep == Keep::kNothing || recompute_) ctx.arena.release(mark);
   return tokens;
@@ -54,6 +55,7 @@ void Projection::backward(Context& ctx, Tensor dfeatures, Tensor dtokens) {
     ctx.hooks.after(unit_, Phase::kRecompute);
   }
   if (compute) run_backward(ctx, dfeatures, dtokens, features_);
+  if (compute && dfeatures.defined()) ctx.hooks.wrote(unit_, Phase::kBackward, dfeatures);
   ctx.hooks.after(unit_, Phase::kBackward);
   ctx.hooks.gradients_ready(unit_);
 }

@@ -100,6 +100,7 @@ Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tenso
   const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
   ctx.hooks.before(embed_unit, Phase::kForward);
   if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
+  if (x.rows() > 0) ctx.hooks.wrote(embed_unit, Phase::kForward, x);
   ctx.hooks.after(embed_unit, Phase::kForward);
   return x;
 }

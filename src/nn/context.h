@@ -25,6 +25,9 @@ class UnitHooks {
   // Exactly once per unit and micro-batch on every rank, after the last use of the unit's gradients
   // in backward, also when the micro-batch did not use the unit at all. The default does nothing.
   virtual void gradients_ready(int unit) { (void)unit; }
+  // What a pass through the unit hands on: activations forward, in backward the gradient of those
+  // that entered. For who looks for the first number that is not finite.
+  virtual void wrote(int unit, Phase phase, const Tensor& x) { (void)unit, (void)phase, (void)x; }
 };
 
 struct Context {

@@ -49,10 +49,17 @@ bool read_fault(std::string_view text, Fault& fault) {
   fault.moment = take_until(text, ':');
   while (!text.empty())
     if (!read_setting(take_until(text, ','), fault)) return false;
+  if (fault.action == "nan" || fault.moment == "grad")
+    return fault.action == "nan" && fault.moment == "grad" && fault.rank >= 0 &&
+           fault.milliseconds < 0;
   if (std::find(kMoments.begin(), kMoments.end(), fault.moment) == kMoments.end()) return false;
   if (fault.action == "kill" || fault.action == "stop" || fault.action == "fail")
     return fault.rank >= 0 && fault.milliseconds < 0;
   return fault.action == "slow" && fault.milliseconds >= 0;
+}
+
+bool poisons_in(const Fault& fault, int64_t step) {
+  return fault.action == "nan" && (fault.step < 0 || fault.step == step);
 }
 
 }  // namespace
@@ -63,8 +70,8 @@ FaultInjection FaultInjection::parse(const std::string& text) {
     const std::string_view piece = take_until(rest, ';');
     Fault& fault = injection.faults_.emplace_back();
     CHECK(read_fault(piece, fault), ExitCode::kUsage,
-          "--inject '{}' is none of kill@MOMENT:rank=R[,step=S], stop@..., fail@... and "
-          "slow@MOMENT:ms=M with a moment of {}",
+          "--inject '{}' is none of kill@MOMENT:rank=R[,step=S], stop@..., fail@..., "
+          "nan@grad:rank=R[,step=S] and slow@MOMENT:ms=M with a moment of {}",
           piece, fmt::join(kMoments, ", "));
   }
   return injection;
@@ -76,6 +83,17 @@ FaultInjection FaultInjection::of_run(const std::string& option) {
   if (environment == nullptr) return injection;
   for (const Fault& fault : parse(environment).faults_) injection.faults_.push_back(fault);
   return injection;
+}
+
+bool FaultInjection::poisons(int64_t my_rank, int64_t step) const {
+  return std::any_of(faults_.begin(), faults_.end(), [&](const Fault& fault) {
+    return poisons_in(fault, step) && fault.rank == my_rank;
+  });
+}
+
+bool FaultInjection::poisons_anybody(int64_t step) const {
+  return std::any_of(faults_.begin(), faults_.end(),
+                     [&](const Fault& fault) { return poisons_in(fault, step); });
 }
 
 void FaultInjection::at(const std::string& moment, int64_t my_rank, int64_t step) const {

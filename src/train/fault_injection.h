@@ -4,6 +4,8 @@
 //   kill@MOMENT:rank=R,step=S   ends rank R by SIGKILL
 //   stop@MOMENT:rank=R,step=S   stops it by SIGSTOP, which the watchdog should notice
 //   fail@MOMENT:rank=R,step=S   ends the save with an error on rank R
+//   nan@grad:rank=R,step=S      puts a NaN into rank R's gradient of a step; without step= of every
+//                               step
 //   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time; rank= and step=
 //                               restrict it
 //
@@ -36,6 +38,10 @@ class FaultInjection {
   static FaultInjection of_run(const std::string& option);
 
   const std::vector<Fault>& faults() const { return faults_; }
+
+  // Is a gradient of this rank to be made NaN in this step?
+  bool poisons(int64_t my_rank, int64_t step) const;
+  bool poisons_anybody(int64_t step) const;
 
   // Called at every moment, in a background save by its thread. Throws Error(kIo) where that is
   // asked for.

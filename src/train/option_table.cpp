@@ -303,13 +303,14 @@ void add_output_fields(std::vector<OptionField>& t) {
              "save and stop with exit code 85 before so many hours are over, as at SIGTERM, "
              "SIGUSR1 and SIGINT; 0: before Slurm's time limit, if there is one")
           .in(0, 1e6));
-  t.push_back(output(
-      "inject", &O::inject,
-      "to try a restart: faults parted by ';', kill@MOMENT:rank=R,step=S kills that rank, "
-      "stop@... stops it, fail@... is an error of its disk, slow@MOMENT:ms=M sleeps; moments "
-      "are data, compute, step, ckpt.begin, ckpt.write, ckpt.written, "
-      "ckpt.rename, ckpt.latest, ckpt.retention, ckpt.removal; the environment variable "
-      "FACET_INJECT adds more"));
+  t.push_back(
+      output("inject", &O::inject,
+             "to try a restart: faults parted by ';', kill@MOMENT:rank=R,step=S kills that rank, "
+             "stop@... stops it, fail@... is an error of its disk, slow@MOMENT:ms=M sleeps, "
+             "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments "
+             "are data, compute, step, ckpt.begin, ckpt.write, ckpt.written, "
+             "ckpt.rename, ckpt.latest, ckpt.retention, ckpt.removal; the environment variable "
+             "FACET_INJECT adds more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown,
                      "print what the sections of a step took, every --steps_per_print steps"));
   t.push_back(output("straggler_interval", &O::straggler_interval,

@@ -1,31 +1,32 @@
 #include "train/train_step.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "base/position.h"
 #include "base/timer.h"
 #include "comm/session.h"
+#include "train/non_finite_search.h"
 
 namespace facet {
 
 const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   const Timer timer;
   InSection section(Section::kData);
-  std::span<const MicroBatch> batches;
   collectively(parts_.world, [&] {
     inject("data");
-    batches = parts_.source.fetch_step(epoch, step);
+    batches_ = parts_.source.fetch_step(epoch, step);
   });
-  agree_on_counts(batches, epoch);
+  agree_on_counts(batches_, epoch);
 
   section.change_to(Section::kCompute);
   report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
-  parts_.engine.begin_step(static_cast<int64_t>(batches.size()));
-  for (const MicroBatch& batch : batches) {
+  parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
+  for (const MicroBatch& batch : batches_) {
     note_samples(batch.sample_ids);
     const double weight = loss_weight(batch);
-    parts_.model.forward_backward(parts_.context, batch,
-                                  static_cast<float>(weight * report_.loss_scale), sums_);
+    compute(batch, weight, parts_.context.hooks, sums_);
     add_loss(batch, weight);
   }
   inject("compute");
@@ -67,6 +68,40 @@ void TrainStep::follow_scale(bool good) {
 
 void TrainStep::inject(const char* moment) const {
   parts_.faults.at(moment, parts_.world.rank(), my_position().step);
+}
+
+void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
+  std::optional<PoisoningHooks> poison;
+  if (parts_.faults.poisons(parts_.world.rank(), my_position().step))
+    poison.emplace(parts_.engine.table(), hooks);
+  Context context{parts_.context.ops, parts_.context.arena, poison ? *poison : hooks,
+                  parts_.context.dtype};
+  parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
+                                sums);
+}
+
+// One micro-batch at a time, so that what it finds can be told with its samples; gradients go
+// through the engine as in the step, because every rank must take part in what it exchanges.
+std::string TrainStep::find_non_finite() {
+  const InSection section(Section::kCompute);
+  LossSums sums;
+  for (size_t k = 0; k < batches_.size(); ++k) {
+    const MicroBatch& batch = batches_[k];
+    NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks);
+    search.look_at_pixels(batch);
+    parts_.engine.begin_step(1);
+    compute(batch, loss_weight(batch), search, sums);
+    parts_.engine.reduce_gradients(report_.loss_scale);
+    const std::vector<std::string> found = parts_.world.all_gather(
+        search.found().empty() ? ""
+                               : fmt::format("rank {}, micro-batch {} of {}, {}; samples {}",
+                                             parts_.world.rank(), k + 1, batches_.size(),
+                                             search.found(), fmt::join(batch.sample_ids, " ")));
+    for (const std::string& text : found)
+      if (!text.empty()) return "first number that is not finite: " + text;
+  }
+  return "computed again, every number is finite: the first time one was damaged on its way, on a "
+         "rank that cannot be told";
 }
 
 // What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.

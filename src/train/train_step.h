@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -46,8 +47,13 @@ class TrainStep {
   // CollectiveError before anything is computed. The report is valid until the next call.
   const StepReport& run(int64_t epoch, int64_t step);
 
+  // Behind a step that was skipped: computes it again and looks at every number on its way. Where
+  // the first one stands that is not finite, the same text on every rank.
+  std::string find_non_finite();
+
  private:
   void inject(const char* moment) const;
+  void compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums);
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
   double loss_weight(const MicroBatch& batch) const;
   void add_loss(const MicroBatch& batch, double weight);
@@ -56,9 +62,10 @@ class TrainStep {
 
   StepParts parts_;
   StepReport report_;
-  LossSums sums_;             // of the micro-batch just computed
-  std::vector<double> flat_;  // what the ranks sum in one exchange
-  std::vector<int64_t> bad_;  // of this step on all ranks, by data set
+  std::span<const MicroBatch> batches_;  // of the last step
+  LossSums sums_;                        // of the micro-batch just computed
+  std::vector<double> flat_;             // what the ranks sum in one exchange
+  std::vector<int64_t> bad_;             // of this step on all ranks, by data set
 };
 
 }  // namespace facet

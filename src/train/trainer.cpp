@@ -61,7 +61,8 @@ class Trainer {
   void tell_traffic(const StepReport& report, int64_t sent) const;
   void tell_memory() const;
   void count(const StepReport& report);
-  void stop_if_hopeless(const StepReport& report);
+  void explain_skip(const StepReport& report);
+  bool hopeless(const StepReport& report) const;
   void write_recording();
   void evaluate_now();
   void note_best(const EvalReport& report);
@@ -90,6 +91,7 @@ class Trainer {
   Arena arena_{"activations"};
   std::optional<Engine> engine_;
   std::optional<LossScaler> scaler_;  // with fp16
+  bool scale_follows_ = false;        // it falls where a step overflows
   std::optional<TrainStep> step_;
   FaultInjection injection_;
   std::optional<RunCheckpoints> checkpoints_;
@@ -160,6 +162,7 @@ void Trainer::allocate() {
   ops_->allocate_panels(costs_.memory.panels);
   checkpoints_->reserve(*engine_);
   if (options.compute_dtype == DType::kF16) scaler_.emplace(scaler_options(options_));
+  scale_follows_ = scaler_ && options_.loss_scale == 0;
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
   step_.emplace(StepParts{
@@ -234,7 +237,7 @@ void Trainer::train_epoch() {
     logs_.append(report);
     for (const std::string& line : sections_.after_step(report.step)) logs_.line(line);
     write_recording();
-    stop_if_hopeless(report);
+    if (report.skipped) explain_skip(report);
     if (options_.eval_interval > 0 && report.step % options_.eval_interval == 0) evaluate_now();
     injection_.at("step", world_.rank(), report.step);
 
@@ -274,6 +277,7 @@ void Trainer::count(const StepReport& report) {
   state_.bad_steps_in_a_row = report.skipped ? state_.bad_steps_in_a_row + 1 : 0;
   state_.unlabelled_micro_batches += report.unlabelled_micro_batches;
   for (const LossOfDataset& dataset : report.datasets) {
+    if (!std::isfinite(dataset.loss_sum)) continue;
     state_.epoch_loss_sum += dataset.loss_sum;
     state_.epoch_labelled_tokens += dataset.labelled_tokens;
   }
@@ -291,13 +295,24 @@ void Trainer::tell_memory() const {
       costs_.memory.total());
 }
 
-void Trainer::stop_if_hopeless(const StepReport& report) {
-  if (state_.bad_steps_in_a_row < options_.max_bad_steps) return;
+// The scale of fp16 is expected to overflow, and answers by falling; anything else is looked into.
+void Trainer::explain_skip(const StepReport& report) {
+  const bool stops = hopeless(report);
+  if (scale_follows_ && !stops && !injection_.poisons_anybody(report.step)) return;
+  const std::string place = fmt::format("step {}: {}", report.step, step_->find_non_finite());
+  if (!stops) return logs_.line(place);
+  const std::string why =
+      scale_follows_ ? fmt::format("an overflow at the smallest loss scale, {}", report.loss_scale)
+                     : fmt::format("{} steps in a row without a finite gradient (--max_bad_steps)",
+                                   state_.bad_steps_in_a_row);
   throw CollectiveError(
       ExitCode::kNumericStop,
-      fmt::format("{} steps in a row without a finite gradient (--max_bad_steps), the last in {}; "
-                  "try a lower --learning_rate",
-                  state_.bad_steps_in_a_row, report.first_bad_parameter));
+      fmt::format("{}; {}; try a lower --learning_rate, or look at the samples", why, place));
+}
+
+bool Trainer::hopeless(const StepReport& report) const {
+  return scale_follows_ ? report.scale_exhausted
+                        : state_.bad_steps_in_a_row >= options_.max_bad_steps;
 }
 
 void Trainer::save() {

@@ -64,6 +64,7 @@ class Engine : public UnitHooks {
   Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
          const EngineOptions& options);
 
+  const ParamTable& table() const { return table_; }
   const std::vector<ParamGroup>& groups() const { return groups_; }
   int64_t optimizer_steps() const { return steps_; }  // AdamW steps taken: skipped ones don't count
   void set_optimizer_steps(int64_t steps) { steps_ = steps; }

@@ -36,6 +36,20 @@ TEST(FaultInjection, RefusesEverythingElse) {
     EXPECT_THROW(FaultInjection::parse(text), Error) << text;
 }
 
+TEST(FaultInjection, PoisonsTheGradientOfItsRankAndStep) {
+  const FaultInjection once = FaultInjection::parse("nan@grad:rank=1,step=7;kill@step:rank=0");
+  EXPECT_TRUE(once.poisons(1, 7));
+  EXPECT_FALSE(once.poisons(0, 7));
+  EXPECT_FALSE(once.poisons(1, 8));
+  const FaultInjection always = FaultInjection::parse("nan@grad:rank=0");
+  EXPECT_TRUE(always.poisons(0, 1));
+  EXPECT_TRUE(always.poisons(0, 99));
+  EXPECT_FALSE(FaultInjection::parse("").poisons(0, 1));
+  for (const char* text :
+       {"nan@grad", "nan@step:rank=1", "kill@grad:rank=1", "nan@grad:rank=1,ms=3"})
+    EXPECT_THROW(FaultInjection::parse(text), Error) << text;
+}
+
 TEST(FaultInjection, SlowsItsMomentOnly) {
   const FaultInjection injection = FaultInjection::parse("slow@ckpt.write:ms=60,rank=1");
   const Timer timer;

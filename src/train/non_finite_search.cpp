@@ -1,0 +1,82 @@
+#include "train/non_finite_search.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/half.h"
+
+namespace facet {
+
+namespace {
+
+float value_at(const Tensor& x, int64_t row, int64_t col) {
+  const int64_t place = row * x.row_stride() + col;
+  return x.dtype() == DType::kF32 ? x.f32()[place]
+                                  : float_from_16_bits(x.bits16()[place], x.dtype());
+}
+
+}  // namespace
+
+// ---- hooks that hand on
+
+void ForwardingHooks::before(int unit, Phase phase) {
+  inner_.before(unit, phase);
+  if (phase == Phase::kBackward) touched_[static_cast<size_t>(unit)] = 1;
+}
+
+void ForwardingHooks::gradients_ready(int unit) {
+  touched_[static_cast<size_t>(unit)] = 0;
+  inner_.gradients_ready(unit);
+}
+
+void PoisoningHooks::gradients_ready(int unit) {
+  for (const Param* param : unit_of(unit).params) {
+    if (done_ || !touched(unit) || !param->trained) continue;
+    param->grad.f32()[0] = std::numeric_limits<float>::quiet_NaN();
+    done_ = true;
+  }
+  ForwardingHooks::gradients_ready(unit);
+}
+
+// ---- the search
+
+void NonFiniteSearch::look(const std::string& what, const Tensor& x) {
+  for (int64_t row = 0; found_.empty() && row < x.rows(); ++row)
+    for (int64_t col = 0; found_.empty() && col < x.cols(); ++col)
+      if (const float value = value_at(x, row, col); !std::isfinite(value))
+        found_ = fmt::format("{}, element {} of {}, is {}", what, row * x.cols() + col,
+                             x.shape_string(), value);
+}
+
+void NonFiniteSearch::look_at_pixels(const MicroBatch& batch) {
+  for (size_t i = 0; found_.empty() && i < batch.pixels.size(); ++i)
+    if (!std::isfinite(batch.pixels[i]))
+      found_ = fmt::format("pixel value {} of the images is {}", i, batch.pixels[i]);
+}
+
+void NonFiniteSearch::before(int unit, Phase phase) {
+  ForwardingHooks::before(unit, phase);
+  if (phase != Phase::kForward) return;
+  for (const Param* param : unit_of(unit).params)
+    if (found_.empty())
+      look(fmt::format("layer {}: parameter {}", unit_of(unit).name, param->name), param->value);
+}
+
+void NonFiniteSearch::wrote(int unit, Phase phase, const Tensor& x) {
+  if (found_.empty())
+    look(fmt::format("layer {}: its {}", unit_of(unit).name,
+                     phase == Phase::kForward ? "output" : "gradient of the input"),
+         x);
+  ForwardingHooks::wrote(unit, phase, x);
+}
+
+void NonFiniteSearch::gradients_ready(int unit) {
+  for (const Param* param : unit_of(unit).params)
+    if (found_.empty() && touched(unit) && param->trained)
+      look(fmt::format("layer {}: gradient of {}", unit_of(unit).name, param->name), param->grad);
+  ForwardingHooks::gradients_ready(unit);
+}
+
+}  // namespace facet
