@@ -91,7 +91,7 @@ std::string TrainStep::find_non_finite() {
     search.look_at_pixels(batch);
     parts_.engine.begin_step(1);
     compute(batch, loss_weight(batch), search, sums);
-    parts_.engine.reduce_gradients(report_.loss_scale);
+    const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
     const std::vector<std::string> found = parts_.world.all_gather(
         search.found().empty() ? ""
                                : fmt::format("rank {}, micro-batch {} of {}, {}; samples {}",
@@ -99,6 +99,11 @@ std::string TrainStep::find_non_finite() {
                                              search.found(), fmt::join(batch.sample_ids, " ")));
     for (const std::string& text : found)
       if (!text.empty()) return "first number that is not finite: " + text;
+    if (!verdict.finite)
+      return fmt::format(
+          "micro-batch {} of {}: each rank's own gradient of {} is finite, the sum "
+          "over the ranks is not",
+          k + 1, batches_.size(), verdict.first_bad_parameter);
   }
   return "computed again, every number is finite: the first time one was damaged on its way, on a "
          "rank that cannot be told";
