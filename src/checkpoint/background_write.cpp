@@ -46,21 +46,25 @@ class SignalsBlocked {
 }  // namespace
 
 int64_t Snapshot::bytes_for(int64_t elements) {
-  return kPartsOfElement * elements * int64_t{sizeof(float)};
+  Arena plan("the copy of the state");
+  plan.tensor({kPartsOfElement * elements});
+  return plan.peak();
 }
 
 // Zeroed, so that the first copy does not wait for the pages.
 void Snapshot::reserve(std::span<const StateRange> ranges) {
-  floats_ = floats_of(ranges);
-  memory_ = std::make_unique<float[]>(static_cast<size_t>(floats_));
+  const int64_t floats = floats_of(ranges);
+  memory_.allocate(bytes_for(floats / kPartsOfElement));
+  floats_ = memory_.tensor({floats});
+  std::memset(floats_.raw(), 0, static_cast<size_t>(floats_.bytes()));
 }
 
 std::span<const StateRange> Snapshot::take(std::span<const StateRange> ranges) {
-  if (memory_ == nullptr) reserve(ranges);
-  ASSERT(floats_of(ranges) == floats_, "a snapshot of {} numbers has room for {}",
-         floats_of(ranges), floats_);
+  if (!floats_.defined()) reserve(ranges);
+  ASSERT(floats_of(ranges) == floats_.numel(), "a snapshot of {} numbers has room for {}",
+         floats_of(ranges), floats_.numel());
   copies_.assign(ranges.begin(), ranges.end());
-  float* next = memory_.get();
+  float* next = floats_.f32();
   for (StateRange& copy : copies_)
     for (float** const part : {&copy.value, &copy.exp_avg, &copy.exp_avg_sq}) {
       copy_in_parallel(next, *part, copy.count);

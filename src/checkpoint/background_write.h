@@ -4,12 +4,12 @@
 
 #include <atomic>
 #include <future>
-#include <memory>
 #include <span>
 #include <stop_token>
 #include <vector>
 
 #include "checkpoint/state_file.h"
+#include "device/arena.h"
 
 namespace facet {
 
@@ -25,8 +25,8 @@ class Snapshot {
   static int64_t bytes_for(int64_t elements);
 
  private:
-  std::unique_ptr<float[]> memory_;
-  int64_t floats_ = 0;
+  Arena memory_{"the copy of the state"};
+  Tensor floats_;
   std::vector<StateRange> copies_;
 };
 

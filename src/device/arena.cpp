@@ -15,7 +15,14 @@ constexpr int64_t kAlignment = 64;
 // crash.
 constexpr uintptr_t kMeasureBase = 64;
 
-std::atomic<int64_t> held_bytes{0};
+std::atomic<int64_t> held_bytes{0}, most_held_bytes{0};
+
+void count(int64_t bytes) {
+  const int64_t now = held_bytes += bytes;
+  int64_t most = most_held_bytes;
+  while (now > most && !most_held_bytes.compare_exchange_weak(most, now)) {
+  }
+}
 
 #ifdef FACET_CHECKED
 void fill_nan(char* begin, int64_t bytes) { std::memset(begin, 0xff, static_cast<size_t>(bytes)); }
@@ -31,10 +38,11 @@ Arena::Arena(std::string name, int64_t capacity) : name_(std::move(name)) { allo
 Arena::~Arena() {
   if (base_ == nullptr) return;
   munmap(base_, static_cast<size_t>(capacity_));
-  held_bytes -= capacity_;
+  count(-capacity_);
 }
 
 int64_t Arena::held() { return held_bytes; }
+int64_t Arena::most_held() { return most_held_bytes; }
 
 void Arena::allocate(int64_t capacity) {
   ASSERT(base_ == nullptr && used_ == 0, "arena {} is in use", name_);
@@ -47,7 +55,7 @@ void Arena::allocate(int64_t capacity) {
       static_cast<double>(capacity_) / 1048576.0, name_, std::strerror(errno));
   madvise(memory, static_cast<size_t>(capacity_), MADV_HUGEPAGE);
   base_ = static_cast<char*>(memory);
-  held_bytes += capacity_;
+  count(capacity_);
   peak_ = 0;
 }
 

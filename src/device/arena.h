@@ -50,8 +50,9 @@ class Arena {
   int64_t capacity() const { return capacity_; }
   const std::string& name() const { return name_; }
 
-  // Bytes of all real arenas of this process together.
+  // Bytes of all real arenas of this process together: now, and the most there ever were at once.
   static int64_t held();
+  static int64_t most_held();
 
  private:
   std::string name_;

@@ -216,7 +216,9 @@ void Trainer::run_epochs() {
     if (!stopped_) close_epoch();
   }
   checkpoints_->settle(logs_);
-  if (!stopped_) tell_what_was_left_out();
+  if (stopped_) return;
+  tell_memory();
+  tell_what_was_left_out();
 }
 
 // From where the epoch stands to its end, or to the run's.
@@ -229,10 +231,7 @@ void Trainer::train_epoch() {
     status_.set_step(report.step);
     report.epoch = state_.epoch + 1;
     ++state_.next_step;
-    if (report.step == 1) {
-      tell_traffic(report, world_.elements_sent() - sent_before);
-      tell_memory();
-    }
+    if (report.step == 1) tell_traffic(report, world_.elements_sent() - sent_before);
     count(report);
     logs_.append(report);
     for (const std::string& line : sections_.after_step(report.step)) logs_.line(line);
@@ -291,7 +290,7 @@ void Trainer::tell_traffic(const StepReport& report, int64_t sent) const {
 }
 
 void Trainer::tell_memory() const {
-  log("step 1: a rank holds {} bytes in arenas at most; planned: {}", world_.max(Arena::held()),
+  log("the arenas of a rank held {} bytes at most; planned: {}", world_.max(Arena::most_held()),
       costs_.memory.total());
 }
 

@@ -37,6 +37,7 @@ TEST(Arena, TheBytesOfAllAreCounted) {
     EXPECT_EQ(Arena::held() - before, (1 << 20) + 64);
   }
   EXPECT_EQ(Arena::held(), before);
+  EXPECT_GE(Arena::most_held(), before + (1 << 20) + 64);
 }
 
 TEST(Tensor, ColumnBlocksKeepTheRowStride) {

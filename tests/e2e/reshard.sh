@@ -52,6 +52,17 @@ pair() {
   scripts/compare_checkpoints.sh "$(step "$from" 4)" "$(step "$to" 4)" 1e-5
 }
 
+# Masters and moments of a bf16 run, taken over in the other precisions.
+other_precisions() {
+  local precision from=$work/bf16
+  on 0 2 2 "$from" --precision bf16 --max_steps 2
+  for precision in fp16 fp32; do
+    cut_back "$from" "$work/as-$precision" 2
+    on 0 3 3 "$work/as-$precision" --precision "$precision" --max_steps 2
+    scripts/compare_checkpoints.sh "$(step "$from" 2)" "$(step "$work/as-$precision" 2)"
+  done
+}
+
 # Each step of the first epoch on other ranks.
 within_an_epoch() {
   local out=$work/epoch whole=$work/whole
@@ -92,6 +103,7 @@ check Reshard.TwoRanksStage2OnThreeStage1 pair 2 2 3 1
 check Reshard.ThreeRanksStage1OnTwoStage3 pair 3 1 2 3
 check Reshard.TwoRanksStage3OnFourStage2 pair 2 3 4 2
 check Reshard.FourRanksStage1OnTwoStage0 pair 4 1 2 0
+check Reshard.OtherPrecisions other_precisions
 check Reshard.OtherRanksAtEachStepOfAnEpoch within_an_epoch
 check Inspect.SaysWhatDiffersAndByHowMuch inspect_says_how_much
 finish

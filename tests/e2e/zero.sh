@@ -9,9 +9,9 @@ bits=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm cli
 # Of "step 1: a rank sent A elements at most; planned: B": A and B.
 sent_and_planned() { sed -n -E 's/.*a rank sent ([0-9]+) elements at most; planned: ([0-9]+).*/\1 \2/p' "$output"; }
 
-# Of "step 1: a rank holds A bytes in arenas at most; planned: B": within 2 %.
+# Of "the arenas of a rank held A bytes at most; planned: B": within 2 %.
 memory_is_planned() {
-  sed -n -E 's/.*a rank holds ([0-9]+) bytes in arenas at most; planned: ([0-9]+).*/\1 \2/p' "$output" | awk '
+  sed -n -E 's/.*the arenas of a rank held ([0-9]+) bytes at most; planned: ([0-9]+).*/\1 \2/p' "$output" | awk '
     { print "held " $1 ", planned " $2; lines += 1; if (!($1 <= 1.02 * $2 && $1 >= 0.98 * $2)) wrong = 1 }
     END { exit wrong || lines != 1 }'
 }
@@ -43,4 +43,5 @@ check Zero.EqualBitsWithAccumulation stages 2 "${full[@]}" --per_device_train_ba
   --reduce_every_micro_batch --gradient_checkpointing
 check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --vis_lora_dim 4 --enable_mmca_attention \
   --gradient_accumulation_steps 2 --reduce_every_micro_batch --stage3_param_persistence_threshold 1000
+check Zero.EqualBitsInBf16 stages 2 "${full[@]}" --per_device_train_batch_size 2 --precision bf16 --async_checkpoint
 finish
