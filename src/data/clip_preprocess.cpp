@@ -2,7 +2,6 @@
 #include "data/clip_preprocess.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
 #include "base/half.h"
