@@ -79,8 +79,9 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by hand
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp)) ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found)
+bench: $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp)) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
 	@BUILD=$(BUILD) scripts/bench.sh
+	@BUILD=$(BUILD) scripts/bench_saves.sh
 
 soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with one never killed
 	@BUILD=$(BUILD) KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) bash tests/e2e/soak.sh

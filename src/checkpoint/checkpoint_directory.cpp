@@ -62,13 +62,14 @@ void CheckpointDirectory::remove_leftovers() const {
 }
 
 void CheckpointDirectory::prepare(const std::string& working,
-                                  const std::vector<StoredArray>& arrays) const {
+                                  const std::vector<StoredArray>& arrays) {
+  finish_removal();  // it makes room
   make_directories(path_);
   check_space(path_, arrays);
   make_directories(working);
 }
 
-void CheckpointDirectory::publish(const std::string& working, int64_t step) const {
+void CheckpointDirectory::publish(const std::string& working, int64_t step) {
   const std::string place = of_step(step);
   publish_directory(working, place);
   at_moment("ckpt.latest", step);
@@ -79,17 +80,29 @@ void CheckpointDirectory::publish(const std::string& working, int64_t step) cons
 
 // Newer ones than the one just written were found damaged at the start; they are left to be looked
 // at.
-void CheckpointDirectory::remove_old(int64_t newest) const {
+void CheckpointDirectory::remove_old(int64_t newest) {
   std::vector<int64_t> steps = published_steps(path_);
   std::erase_if(steps, [&](int64_t step) { return step > newest; });
-  std::error_code ignored;
+  std::vector<std::string> going;
+  std::error_code error;
   for (size_t i = 0; i + static_cast<size_t>(keep_last_) < steps.size(); ++i) {
     // Under another name first: half a checkpoint must not look like one.
-    const std::string going = fmt::format("{}.removed-{}", of_step(steps[i]), ::getpid());
-    fs::rename(of_step(steps[i]), going, ignored);
-    at_moment("ckpt.removal", newest);
-    if (!ignored) fs::remove_all(going, ignored);
+    const std::string name = fmt::format("{}.removed-{}", of_step(steps[i]), ::getpid());
+    fs::rename(of_step(steps[i]), name, error);
+    if (!error) going.push_back(name);
   }
+  if (going.empty()) return;
+  at_moment("ckpt.removal", newest);
+  finish_removal();
+  // A large file takes the system a good part of a second.
+  removal_ = std::async(std::launch::async, [going = std::move(going)] {
+    std::error_code ignored;
+    for (const std::string& name : going) fs::remove_all(name, ignored);
+  });
+}
+
+void CheckpointDirectory::finish_removal() {
+  if (removal_.valid()) removal_.get();
 }
 
 std::vector<int64_t> published_steps(const std::string& directory) {

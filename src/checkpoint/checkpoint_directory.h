@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ using MomentHook = std::function<void(const char* moment, int64_t step)>;
 class CheckpointDirectory {
  public:
   CheckpointDirectory(std::string path, int64_t keep_last, MomentHook at_moment);
+  ~CheckpointDirectory() { finish_removal(); }
 
   const std::string& path() const { return path_; }
   std::string of_step(int64_t step) const;
@@ -32,16 +34,19 @@ class CheckpointDirectory {
   // Removes what saves that were killed left behind.
   void remove_leftovers() const;
   // Makes the directory, and the one to write in, if there is room for these arrays.
-  void prepare(const std::string& working, const std::vector<StoredArray>& arrays) const;
-  // Gives a finished, durable checkpoint its name, points `latest` at it and removes old ones.
-  void publish(const std::string& working, int64_t step) const;
+  void prepare(const std::string& working, const std::vector<StoredArray>& arrays);
+  // Gives a finished, durable checkpoint its name, points `latest` at it and removes old ones. What
+  // takes long of the last goes on in a thread.
+  void publish(const std::string& working, int64_t step);
 
  private:
-  void remove_old(int64_t newest) const;
+  void remove_old(int64_t newest);
+  void finish_removal();
 
   std::string path_;
   int64_t keep_last_;
   MomentHook at_moment_;
+  std::future<void> removal_;
 };
 
 // The steps of the checkpoints under this directory, rising.

@@ -96,13 +96,10 @@ int64_t estimated_bytes(const std::vector<StoredArray>& arrays) {
 // is room is tried first; creating the file anew frees that room just before it is used.
 void create_state_file(const std::string& path, const RunState& state,
                        std::vector<StoredArray>& arrays) {
-  SharedFile trial = SharedFile::create(path);
-  trial.reserve(estimated_bytes(arrays));
-  trial.close();
+  SharedFile::create(path).reserve(estimated_bytes(arrays));
   write_structures(path, state, arrays);
   SharedFile file = SharedFile::open_for_writing(path);
-  file.reserve(file.size());
-  file.close();
+  file.reserve(file.size());  // whoever writes the values flushes it
 }
 
 std::vector<RangePart> parts_of(const std::vector<StoredArray>& arrays,

@@ -215,7 +215,7 @@ void Trainer::run_epochs() {
     train_epoch();
     if (!stopped_) close_epoch();
   }
-  checkpoints_->settle(logs_);
+  checkpoints_->settle(logs_);  // the last one
   if (stopped_) return;
   tell_memory();
   tell_what_was_left_out();
@@ -323,7 +323,7 @@ void Trainer::save() {
 }
 
 void Trainer::stop(SaveSchedule::Wish wish) {
-  checkpoints_->settle(logs_);
+  checkpoints_->settle(logs_);  // what stops has saved
   stopped_ = true;
   status_.set_code(ExitCode::kSaved);
   const bool signalled = wish == SaveSchedule::Wish::kSaveForSignal;

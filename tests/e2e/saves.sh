@@ -48,6 +48,14 @@ beside_the_training() {
   awk '/is put off/ { if (waits) exit 1; waits = 1 } /^checkpoint / { waits = 0 } END { exit waits }' "$output" || fail 'put off twice'
 }
 
+# The wish of step 5 comes while step 4's checkpoint is written, and is met as soon as that is there, before the epoch ends.
+put_off() {
+  run 0 2 "${train[@]}" --output_dir "$work/put_off" --async_checkpoint --save_interval 5 --inject 'slow@ckpt.write:ms=400;slow@step:ms=200' \
+    --max_steps 8
+  grep -q '^the checkpoint of step 5 is put off: that of step 4 is still written$' "$output"
+  grep -qE "^checkpoint $work/put_off/checkpoints/step_0000000[67] in " "$output"
+}
+
 # fails_on_one_rank NAME option...: rank 1 meets an error in the middle of step 8's save; rank 0 hears of it.
 fails_on_one_rank() {
   local out=$work/$1 started
@@ -213,6 +221,7 @@ killed() {
 }
 
 check Saves.BesideTheTraining beside_the_training
+check Saves.WhatIsPutOffIsMadeUpFor put_off
 check Saves.AnErrorOfOneRank fails_on_one_rank plain
 check Saves.AnErrorOfOneRankBeside fails_on_one_rank background --async_checkpoint
 check Saves.AnErrorOfOneRankCollective fails_on_one_rank parallel --checkpoint_io collective
