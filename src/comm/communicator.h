@@ -52,7 +52,8 @@ class Communicator {
   // Part r of `sent` goes to rank r, and what rank r sent here arrives in part r of `received`: all
   // ranks exchange parts of one length. Dense fp32 or 16-bit types.
   [[nodiscard]] Pending start_exchange(Tensor received, Tensor sent, const Parts& parts);
-  // MPI moves data only inside its calls: what has been started gets on here, without waiting.
+  // MPI moves data only inside its calls: what has been started gets on here, without waiting. One
+  // call is enough for messages that MPI copies in one go, each brings a piece of the others.
   void progress();
   void wait(Pending& pending);
   // Small host vectors of equal length, summed in rank order.

@@ -36,6 +36,21 @@ stages() {
   done
 }
 
+# Buckets and overlap, from a DeepSpeed file, change no bit; 16 bits on the wire do, alike at every stage.
+buckets() {
+  local stage
+  echo '{"zero_optimization": {"reduce_bucket_size": 3e4, "overlap_comm": true}}' >"$work/overlap.json"
+  for stage in 0 2; do
+    run 0 2 "${train[@]}" "$@" --zero_stage "$stage" --output_dir "$work/plain_$stage"
+    run 0 2 "${train[@]}" "$@" --zero_stage "$stage" --output_dir "$work/overlap_$stage" --deepspeed_config "$work/overlap.json"
+    same_columns "$work/plain_$stage/loss_log.csv" "$work/overlap_$stage/loss_log.csv" "${bits[@]}"
+    equal_models "$work/plain_$stage/epoch-1" "$work/overlap_$stage/epoch-1"
+    run 0 2 "${train[@]}" "$@" --zero_stage "$stage" --output_dir "$work/bf16_$stage" --communication_data_type bf16
+    [ "$(column "$work/plain_$stage/loss_log.csv" grad_norm)" != "$(column "$work/bf16_$stage/loss_log.csv" grad_norm)" ]
+  done
+  same_columns "$work/bf16_0/loss_log.csv" "$work/bf16_2/loss_log.csv" "${bits[@]}"
+}
+
 full=(--unfreeze vis_encoder. lang_decoder. --max_seq_len 200) # so that activations are not most of the memory
 check Zero.EqualBitsOnTwoRanks stages 2 "${full[@]}" --per_device_train_batch_size 2 --stage3_param_persistence_threshold 0 \
   --stage3_prefetch_bucket_size 1000000
@@ -44,4 +59,6 @@ check Zero.EqualBitsWithAccumulation stages 2 "${full[@]}" --per_device_train_ba
 check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --vis_lora_dim 4 --enable_mmca_attention \
   --gradient_accumulation_steps 2 --reduce_every_micro_batch --stage3_param_persistence_threshold 1000
 check Zero.EqualBitsInBf16 stages 2 "${full[@]}" --per_device_train_batch_size 2 --precision bf16 --async_checkpoint
+check Zero.BucketsAndOverlapChangeNoBit buckets "${full[@]}" --per_device_train_batch_size 1 --gradient_accumulation_steps 2 \
+  --reduce_every_micro_batch
 finish

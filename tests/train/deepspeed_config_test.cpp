@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "train/option_table.h"
+#include "train/run_setup.h"
 
 namespace facet {
 namespace {
@@ -101,6 +102,19 @@ TEST_F(DeepSpeedConfigTest, TheOriginalsOwnConfigurationIsUnderstood) {
   EXPECT_EQ(mistake(original("true", "false", 2, "cpu"), 8,
                     "--precision fp32 --zero_stage 0 --enable_tensorboard false"),
             "");
+}
+
+TEST_F(DeepSpeedConfigTest, HowGradientsAreReduced) {
+  const Options options = parse(R"({"communication_data_type": "bf16",
+                "zero_optimization": {"reduce_bucket_size": 5e8, "overlap_comm": true}})")
+                              .options;
+  EXPECT_EQ(options.reduce_bucket_size, 500'000'000);
+  EXPECT_TRUE(options.overlap_comm);
+  EXPECT_EQ(options.communication_data_type, "bf16");
+  const EngineOptions engine = engine_options(options);
+  EXPECT_EQ(engine.reduction.bucket_elements, 500'000'000);
+  EXPECT_EQ(engine.reduction.overlap, Overlap::kYes);
+  EXPECT_EQ(engine.reduction.wire, DType::kBF16);
 }
 
 TEST_F(DeepSpeedConfigTest, TheThreePrecisions) {
