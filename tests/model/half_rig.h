@@ -57,7 +57,7 @@ struct HalfRig {
   ParamTable table;
   VisionLanguageModel model;
   DType dtype;
-  CpuBackend cpu{2};
+  CpuBackend cpu{1};
   HalfStorage ops{cpu, int64_t{64} << 20};
   Arena arena{"activations", int64_t{64} << 20};
   UnitHooks hooks;
