@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "base/position.h"
 #include "comm/session.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
@@ -231,6 +232,64 @@ TEST(TrainStep, OverflowsMoveTheScaleAndNothingElse) {
     if (row.batch == 0) calm.step->run(0, 0);
     EXPECT_EQ(rig.values(), calm.values());
   }
+}
+
+// What is told of a bad step: where its first number that is not finite stands.
+TEST(TrainStep, ABadStepIsLookedInto) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto told = [](StepRig& rig) {
+    EXPECT_TRUE(rig.step->run(0, 0).skipped);
+    return rig.step->find_non_finite();
+  };
+  const auto expect_told = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\nnot in\n" << text;
+  };
+  StepRig pixels;
+  pixels.source.steps = {{short_sample(), long_sample()}};
+  pixels.source.steps[0][1].pixels[5] = nan;
+  pixels.source.steps[0][1].sample_ids = {77};
+  expect_told(told(pixels),
+              "rank 0, micro-batch 2 of 2, pixel value 5 of the images is nan; samples 77");
+
+  StepRig weights;
+  weights.source.steps = {{both_samples()}};
+  Param* const norm = weights.table.find("lang_decoder.model.layers.1.input_layernorm.weight");
+  norm->value.f32()[3] = -std::numeric_limits<float>::infinity();
+  expect_told(told(weights),
+              "parameter lang_decoder.model.layers.1.input_layernorm.weight, element 3 of (");
+  expect_told(told(weights), ", is -inf; samples");
+
+  // All weights are finite, and the product of two of them is not.
+  StepRig activations;
+  activations.source.steps = {{both_samples()}};
+  for (Param& param : activations.table.params())
+    if (param.name.starts_with("lang_decoder.model.layers.0.") &&
+        param.name.ends_with("down_proj.weight"))
+      std::fill_n(param.value.f32(), param.numel(), 3e38f);
+  expect_told(told(activations), "lang_decoder.layers.0: its output, element ");
+
+  StepRig poisoned;
+  poisoned.source.steps = {{short_sample()}, {short_sample()}};
+  poisoned.no_faults = FaultInjection::parse("nan@grad:rank=0,step=7");
+  note_step(7);
+  expect_told(told(poisoned), ": gradient of lang_");
+  note_step(8);
+  EXPECT_FALSE(poisoned.step->run(0, 1).skipped);
+  EXPECT_EQ(poisoned.step->find_non_finite().rfind("computed again, every number is finite", 0),
+            0u);
+}
+
+// Looking changes nothing: the next step is what it would have been.
+TEST(TrainStep, LookingIntoAStepLeavesEverythingAlone) {
+  StepRig rig, calm;
+  rig.source.steps = calm.source.steps = {{long_sample(), short_sample()}, {both_samples()}};
+  for (StepRig* r : {&rig, &calm}) r->step->run(0, 0);
+  const std::vector<float> before = rig.values();
+  rig.step->find_non_finite();
+  EXPECT_EQ(rig.values(), before);
+  EXPECT_EQ(rig.engine->optimizer_steps(), 1);
+  EXPECT_EQ(rig.step->run(0, 1).grad_norm, calm.step->run(0, 1).grad_norm);
+  EXPECT_EQ(rig.values(), calm.values());
 }
 
 TEST(TrainStep, UnusableDataFailsBeforeAnythingChanges) {

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Training in bf16 and fp16: it learns, overflows skip the same steps on all ranks and change nothing, the scale follows its table also
+# through a cut and a resume, and what is not finite is found.
+# quick
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7)
+bits=(step epoch samples tokens labelled_tokens loss grad_norm clip_factor loss_scale skipped loss_llava loss_llava_dial loss_coco_caption)
+poison() { # "nan@grad:rank=R,step=S" of every step named, parted by ';'
+  local rank=$1 step faults=
+  shift
+  for step in "$@"; do faults+="${faults:+;}nan@grad:rank=$rank,step=$step"; done
+  echo "$faults"
+}
+list() { column "$@" | tr '\n' ' '; }
+
+# The loss falls as in fp32, at two stages with the same bits.
+learns() {
+  local precision=$1 stage
+  [ -d "$work/fp32" ] || run 0 2 "${train[@]}" --num_train_epochs 6 --unfreeze vis_encoder. lang_decoder. --output_dir "$work/fp32"
+  for stage in 0 3; do
+    run 0 2 "${train[@]}" --num_train_epochs 6 --unfreeze vis_encoder. lang_decoder. --precision "$precision" --zero_stage "$stage" \
+      --output_dir "$work/$precision.$stage"
+    never skipped\ on
+  done
+  same_columns "$work/$precision.0/loss_log.csv" "$work/$precision.3/loss_log.csv" "${bits[@]}"
+  equal_models "$work/$precision.0/epoch-6" "$work/$precision.3/epoch-6"
+  awk -v a="$(column "$work/$precision.0/eval_log.csv" loss | head -n 1)" -v b="$(column "$work/$precision.0/eval_log.csv" loss | tail -n 1)" \
+    'BEGIN { exit !(b < a / 2) }' || fail "$precision does not learn"
+  different_columns "$work/fp32/loss_log.csv" "$work/$precision.0/loss_log.csv" loss
+  close_columns "$work/fp32/loss_log.csv" "$work/$precision.0/loss_log.csv" loss "$2"
+}
+
+# Steps 3, 4, 6 and 12 overflow on one rank. Window 3, hysteresis 2, from 2^10: by SPEC's rules, step for step.
+storm=(--precision fp16 --initial_scale_power 10 --loss_scale_window 3 --num_train_epochs 2)
+scales='1024 1024 1024 1024 512 512 256 256 256 512 512 512 512 512 512 1024 '
+skips='0 0 1 1 0 1 0 0 0 0 0 1 0 0 0 0 '
+make_storm() {
+  [ -d "$work/storm" ] || run 0 2 "${train[@]}" "${storm[@]}" --output_dir "$work/storm" --inject "$(poison 1 3 4 6 12)"
+}
+scale_follows_its_table() {
+  make_storm
+  [ "$(list "$work/storm/loss_log.csv" loss_scale)" = "$scales" ]
+  [ "$(list "$work/storm/loss_log.csv" skipped)" = "$skips" ]
+  [ "$(grep -c 'skipped on all ranks$' "$output")" = 4 ]
+  [ "$(grep -c ': first number that is not finite: rank 1, micro-batch 1 of 1, layer lang_embed: gradient of lang_embed.weight' "$output")" = 4 ]
+  # Whichever rank it hits, at whatever stage, all do the same.
+  run 0 2 "${train[@]}" "${storm[@]}" --zero_stage 3 --output_dir "$work/storm_0" --inject "$(poison 0 3 4 6 12)"
+  same_columns "$work/storm/loss_log.csv" "$work/storm_0/loss_log.csv" step loss loss_scale skipped
+  equal_models "$work/storm/epoch-2" "$work/storm_0/epoch-2"
+}
+
+# A skipped step leaves weights, moments and rates as they were: the evaluation behind it is the one before.
+skipped_steps_change_nothing() {
+  run 0 2 "${train[@]}" --precision "$1" --max_steps 4 --eval_interval 1 --output_dir "$work/skip.$1" --inject "$(poison 0 2 3)"
+  local losses
+  read -r -a losses <<<"$(list "$work/skip.$1/eval_log.csv" loss)"
+  [ "${losses[1]}" = "${losses[2]}" ]
+  [ "${losses[1]}" = "${losses[3]}" ]
+  [ "${losses[0]}" != "${losses[1]}" ]
+  [ "${losses[3]}" != "${losses[4]}" ]
+  column "$work/skip.$1/loss_log.csv" lr_decay | sed -n '2p;4p' | uniq | wc -l | grep -qx 1 # the schedule waited
+}
+
+# Cut right behind an overflow that only took from the hysteresis, and behind one that halved the scale.
+cut_behind_an_overflow() {
+  local from
+  make_storm
+  for from in 3 6; do
+    local out=$work/cut_$from code=0
+    timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${storm[@]}" --output_dir "$out" --save_interval "$from" \
+      --inject "$(poison 1 3 4 6 12);kill@step:rank=0,step=$((from + 1))" >"$output" 2>&1 </dev/null || code=$?
+    [ "$code" != 0 ]
+    until_true 10 gone "$out"
+    run 0 2 "${train[@]}" "${storm[@]}" --output_dir "$out" --inject "$(poison 1 3 4 6 12)"
+    once "$(printf 'continuing from %s/checkpoints/step_%08d:' "$out" "$from")"
+    same_columns "$work/storm/loss_log.csv" "$out/loss_log.csv" step loss grad_norm loss_scale skipped lr_decay
+    equal_models "$work/storm/epoch-2" "$out/epoch-2"
+    run 0 0 "$facet" inspect "$work/storm" "$out"
+    once '0 of '
+  done
+}
+gone() { ! pgrep -f -- "--output_dir $1" >/dev/null; }
+
+# A checkpoint of fp16 goes on in all three precisions (that masters come over to the bit is tested in tests/checkpoint), and fp16 begins
+# its scale anew where the checkpoint has none.
+other_precisions() {
+  local out=$work/other precision
+  run 0 2 "${train[@]}" --precision fp16 --max_steps 4 --output_dir "$out"
+  for precision in fp32 bf16 fp16; do
+    run 0 2 "${train[@]}" --precision "$precision" --max_steps 5 --output_dir "$out"
+    once "continuing from $out/checkpoints/step_00000004:"
+    [ "$(rows "$out/loss_log.csv")" = 5 ]
+    case $precision in
+      fp16) never 'has no loss scale' ;;
+      *) [ "$(column "$out/loss_log.csv" loss_scale | tail -n 1)" = 1 ] ;;
+    esac
+    rm -r "$out/checkpoints/step_00000005"
+  done
+  run 0 2 "${train[@]}" --precision bf16 --max_steps 5 --output_dir "$out"
+  run 0 2 "${train[@]}" --precision fp16 --max_steps 6 --output_dir "$out"
+  once 'the checkpoint was not trained in fp16 and has no loss scale: it starts at 65536'
+}
+
+hopeless_runs_end() {
+  refused 87 2 'an overflow at the smallest loss scale, 1; step 3: first number that is not finite: rank 1, micro-batch 1 of 2, layer ' \
+    "${train[@]}" --precision fp16 --initial_scale_power 1 --gradient_accumulation_steps 2 --max_steps 9 \
+    --output_dir "$work/smallest" --inject 'nan@grad:rank=1'
+  refused 87 2 '3 steps in a row without a finite gradient (--max_bad_steps); step 4: first number that is not finite: rank 0, ' \
+    "${train[@]}" --precision bf16 --max_bad_steps 3 --max_steps 9 --output_dir "$work/bf16_end" --inject "$(poison 0 2 3 4)"
+  grep -qE 'layer [a-z_.0-9]+: gradient of [a-z_.0-9]+, element 0 of .*is nan; samples [0-9]+ [0-9]+;' "$output"
+  grep -q '^EXIT code=87 reason=numeric_stop step=4 ' "$output"
+}
+
+exports_serve_in_any_precision() {
+  local precision
+  [ -d "$work/bf16.0" ] || learns bf16 0.05
+  for precision in fp32 bf16 fp16; do
+    run 0 2 "$facet" evaluate --lm_model_name_or_path "$work/bf16.0/epoch-6/lang_decoder" --vision_model_name_or_path \
+      "$work/bf16.0/epoch-6/vis_encoder" --threads 1 "${data[@]}" --seed 7 --precision "$precision"
+    grep -o 'eval: loss=[^,]*' "$output" | cut -d= -f2 >>"$work/evaluated"
+  done
+  # In the precision it was trained in, what training's own last evaluation said.
+  [ "$(sed -n 2p "$work/evaluated")" = "$(column "$work/bf16.0/eval_log.csv" loss | tail -n 1)" ]
+  awk 'NR == 1 { a = $1 } { d = $1 / a - 1; if (!(d < 0.02 && d > -0.02)) bad = 1 } END { exit bad }' "$work/evaluated"
+}
+
+check Precision.Bf16Learns learns bf16 0.05
+check Precision.Fp16Learns learns fp16 0.01
+check Precision.ScaleFollowsItsTable scale_follows_its_table
+check Precision.SkippedStepsChangeNothingInFp16 skipped_steps_change_nothing fp16
+check Precision.SkippedStepsChangeNothingInBf16 skipped_steps_change_nothing bf16
+check Precision.CutBehindAnOverflow cut_behind_an_overflow
+check Precision.CheckpointsServeInAnyPrecision other_precisions
+check Precision.HopelessRunsEnd hopeless_runs_end
+check Precision.ExportsServeInAnyPrecision exports_serve_in_any_precision
+finish
