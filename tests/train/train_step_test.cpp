@@ -262,11 +262,12 @@ TEST(TrainStep, ABadStepIsLookedInto) {
   // All weights are finite, and the product of two of them is not.
   StepRig activations;
   activations.source.steps = {{both_samples()}};
-  for (Param& param : activations.table.params())
-    if (param.name.starts_with("lang_decoder.model.layers.0.") &&
-        param.name.ends_with("down_proj.weight"))
-      std::fill_n(param.value.f32(), param.numel(), 3e38f);
-  expect_told(told(activations), "lang_decoder.layers.0: its output, element ");
+  for (const char* part : {"gate", "up", "down"})
+    std::fill_n(
+        activations.table.find(fmt::format("lang_decoder.model.layers.0.mlp.{}_proj.weight", part))
+            ->value.f32(),
+        8, 1e30f);
+  expect_told(told(activations), "layers.0: its output, element ");
 
   StepRig poisoned;
   poisoned.source.steps = {{short_sample()}, {short_sample()}};
