@@ -15,6 +15,7 @@ static_assert(std::atomic<int64_t>::is_always_lock_free,
 PositionSlot own_slot;
 PositionSlot* mine = &own_slot;
 const std::thread::id main_thread = std::this_thread::get_id();
+std::atomic<bool> polling{false};  // the main thread is
 
 constexpr std::array<const char*, kNumSections> kSectionNames = {
     "start", "load", "data", "compute", "update", "evaluate", "save", "log"};
@@ -41,6 +42,11 @@ void enter(Section section) {
   account.settle();
   note_progress();  // first: who sees the new section shall see a time within it
   mine->section.store(static_cast<int64_t>(section), std::memory_order_release);
+}
+
+void await(BegunCollective collective) {
+  mine->awaited_kind.store(static_cast<int64_t>(collective.kind), std::memory_order_relaxed);
+  mine->awaited.store(collective.number, std::memory_order_release);
 }
 
 }  // namespace
@@ -73,7 +79,8 @@ void move_position_to(PositionSlot* slot) {
 const PositionSlot& my_position() { return *mine; }
 
 void note_progress() {
-  if (std::this_thread::get_id() != main_thread) return;
+  const bool of_main_thread = std::this_thread::get_id() == main_thread;
+  if (of_main_thread == polling.load(std::memory_order_relaxed)) return;
   mine->progress.store(steady_now(), std::memory_order_release);
 }
 
@@ -107,16 +114,36 @@ BegunCollective begin_collective(Collective kind) {
 }
 
 InCollective::InCollective(BegunCollective collective) {
+  if (polling) return;
   account.settle();
   note_progress();
-  mine->awaited_kind.store(static_cast<int64_t>(collective.kind), std::memory_order_relaxed);
-  mine->awaited.store(collective.number, std::memory_order_release);
+  await(collective);
 }
 
 InCollective::~InCollective() {
+  if (polling) return;
   account.settle();
   note_progress();
-  mine->awaited.store(0, std::memory_order_release);
+  await({});
+}
+
+Polling::Polling()
+    : first_{static_cast<Collective>(mine->begun_kind.load(std::memory_order_relaxed)),
+             mine->begun.load(std::memory_order_relaxed)} {
+  note_progress();
+  polling = true;
+}
+
+Polling::~Polling() {
+  account.settle();
+  polling = false;
+  note_progress();
+  await({});
+}
+
+void Polling::done_here() {
+  account.settle();
+  await(first_);
 }
 
 double SectionTimes::total() const {

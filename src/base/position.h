@@ -65,7 +65,7 @@ const PositionSlot& my_position();
 // ns of the steady clock
 int64_t steady_now();
 
-// Only the main thread's counts.
+// Only the main thread's counts, or that of the others while it polls.
 void note_progress();
 void note_step(int64_t step);
 void note_samples(std::span<const int64_t> ids);
@@ -101,6 +101,22 @@ class InCollective {
   ~InCollective();
   InCollective(const InCollective&) = delete;
   InCollective& operator=(const InCollective&) = delete;
+};
+
+// The main thread only asks, again and again, whether other threads and ranks are done: what it
+// asks by is neither progress nor waited for.
+class Polling {
+ public:
+  Polling();
+  ~Polling();
+  Polling(const Polling&) = delete;
+  Polling& operator=(const Polling&) = delete;
+
+  // From here on it waits for other ranks alone.
+  void done_here();
+
+ private:
+  BegunCollective first_;  // the last collective begun before, the same one on all ranks
 };
 
 // Seconds of the main thread since the process began.

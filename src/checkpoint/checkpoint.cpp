@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/position.h"
 #include "checkpoint/collective_write.h"
 
 namespace facet {
@@ -197,8 +198,13 @@ bool CheckpointStore::save_is_over(int64_t bits_of_all) {
 std::vector<WrittenRange> CheckpointStore::written_in_background() {
   constexpr std::chrono::milliseconds kBetweenQuestions{5};
   int64_t bits = world_.bit_or(progress_bits());
-  for (; !save_is_over(bits); bits = world_.bit_or(progress_bits()))
-    std::this_thread::sleep_for(kBetweenQuestions);
+  {
+    Polling polling;
+    for (; !save_is_over(bits); bits = world_.bit_or(progress_bits())) {
+      if (progress_bits() == 0) polling.done_here();
+      std::this_thread::sleep_for(kBetweenQuestions);
+    }
+  }
   if ((bits & kFailedBit) != 0) background_.stop();
   std::vector<WrittenRange> written;
   try {

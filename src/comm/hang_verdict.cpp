@@ -53,7 +53,6 @@ const char* state_text(ProcessState state) {
     case ProcessState::kRuns: return "running";
     case ProcessState::kStopped: return "stopped";
     case ProcessState::kGone: return "dead";
-    case ProcessState::kSilent: return "silent";
   }
   return "?";
 }

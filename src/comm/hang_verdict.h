@@ -15,7 +15,6 @@ enum class ProcessState : uint8_t {
   kRuns,
   kStopped,  // by a signal or a debugger
   kGone,
-  kSilent,  // its node does not answer
 };
 
 // Where a rank stands, as another process sees it.

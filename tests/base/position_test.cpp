@@ -97,6 +97,32 @@ TEST(Position, OnlyTheMainThreadsProgressCounts) {
   EXPECT_EQ(my_position().progress, before);
 }
 
+TEST(Position, WhilePollingOnlyOtherThreadsGetOn) {
+  const Polling polling;
+  int64_t before = my_position().progress;
+  { const InCollective question(Collective::kOr); }
+  note_progress();
+  EXPECT_EQ(my_position().progress, before);
+  std::thread([] { note_progress(); }).join();
+  EXPECT_GT(my_position().progress, before);
+}
+
+TEST(Position, WhoPollsWaitsForOthersWhenItsOwnPartIsDone) {
+  const int64_t before = begin_collective(Collective::kOr).number;
+  {
+    Polling polling;
+    {
+      const InCollective question(Collective::kOr);
+      EXPECT_EQ(my_position().awaited, 0);
+    }
+    polling.done_here();
+    { const InCollective question(Collective::kOr); }
+    EXPECT_EQ(my_position().awaited, before);
+    EXPECT_EQ(my_position().begun, before + 2);
+  }
+  EXPECT_EQ(my_position().awaited, 0);
+}
+
 TEST(Position, KeepsTheFirstSampleIdsAndTheirNumber) {
   std::vector<int64_t> ids(PositionSlot::kSamples + 5);
   std::iota(ids.begin(), ids.end(), 100);

@@ -80,6 +80,19 @@ with_fifo() {
   mkfifo "$data_path/$1"
 }
 
+# A rank whose background write never gets on; the others have written and ask.
+hangs_in_a_background_save() {
+  hangs 2 background --async_checkpoint --save_interval 2 --max_steps 3 --inject 'slow@ckpt.write:ms=60000,rank=1' --hang_seconds_save 2
+  says "^  rank 1 \(host $host, pid [0-9]+, running\): .* in save of step 3; "
+  says '^  ranks 0, 2: waiting in collective [0-9]+ \(or\), save of step 3$'
+}
+# One that takes longer than the limit, but gets on.
+slow_background_save() {
+  ends 0 3 slow_background --async_checkpoint --save_interval 2 --max_steps 3 --hang_seconds_save 2 \
+    --inject 'slow@ckpt.begin:ms=900;slow@ckpt.write:ms=900,rank=1;slow@ckpt.written:ms=900,rank=1'
+  never 'hang: '
+}
+
 # Where the launcher waits for every process, as plain srun does, the stopped one has to end too.
 launcher_waits_for_all() {
   time_limit=40
@@ -204,6 +217,8 @@ check Watchdog.StoppedInAStep stopped_one
 check Watchdog.StoppedRankZero stopped_zero
 check Watchdog.StoppedAtStageThree stopped_at_stage_3
 check Watchdog.StoppedInASave stopped_in_a_save
+check Watchdog.HangsInABackgroundSave hangs_in_a_background_save
+check Watchdog.SlowBackgroundSave slow_background_save
 check Watchdog.LauncherWaitsForAll launcher_waits_for_all
 if unshare --mount --uts bash -c "$own_host" - true 2>/dev/null; then
   check Watchdog.SeenFromAnotherHost seen_from_another_host
