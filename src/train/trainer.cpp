@@ -215,8 +215,8 @@ void Trainer::run_epochs() {
     train_epoch();
     if (!stopped_) close_epoch();
   }
-  checkpoints_->settle(logs_);  // the last one
   if (stopped_) return;
+  checkpoints_->settle(logs_);  // the last one
   tell_memory();
   tell_what_was_left_out();
 }

@@ -193,7 +193,7 @@ storm() {
     fail "exit code $code"
   fi
   once 'for a signal; the same command continues'
-  grep -qE "^EXIT code=85 reason=saved step=[0-9]+ checkpoint=$out/checkpoints/$(newest "$out")\$" "$output"
+  grep -qE "^EXIT code=85 reason=saved step=([0-9]+) checkpoint=$out/checkpoints/step_0*\1\$" "$output" # no step is lost
   clean "$out"
   run 0 2 "${train[@]}" --output_dir "$out"
   once 'continuing from '

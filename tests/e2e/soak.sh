@@ -11,10 +11,10 @@ RANDOM=${SEED:-1}
 # 32 training samples, 4 a step: 8 steps an epoch. Slowed saves, so that many random kills hit one.
 interval=4
 train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --num_warmup_steps 0.2 --lang_lora_dim 4 --enable_mmca_attention --seed 7
-  --per_device_train_batch_size 1 --gradient_accumulation_steps 2 --num_train_epochs 8 --save_interval "$interval")
+  --per_device_train_batch_size 1 --gradient_accumulation_steps 2 --num_train_epochs 8 --steps_per_print 1 --save_interval "$interval")
 points=(step ckpt.begin ckpt.write ckpt.written ckpt.rename ckpt.latest ckpt.retention ckpt.removal)
 slow='slow@step:ms=15'
-for point in "${points[@]:1}"; do slow="$slow;slow@$point:ms=40"; done
+for point in "${points[@]:1}"; do slow="$slow;slow@$point:ms=60"; done
 whole=$work/whole
 fallen=$work/fallen # one line a kill: where it was aimed, where it fell, how many steps were lost
 
@@ -55,7 +55,7 @@ launch() {
   (FACET_INJECT=$faults exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" "$@") >"$output" 2>&1 </dev/null &
   launched=$!
 }
-trains() { grep -q ' a pass over the data; ' "$output" || ! kill -0 "$launched" 2>/dev/null; }
+has_stepped() { grep -q '^step=' "$output" || ! kill -0 "$launched" 2>/dev/null; }
 
 # kill_once DIRECTORY POINT option...: 1 if the run came to its end instead.
 kill_once() {
@@ -65,8 +65,8 @@ kill_once() {
   case $point in
     random)
       launch "$out" "$slow" "$@"
-      if [ $((RANDOM % 8)) != 0 ]; then until_true 60 trains; fi
-      sleep "$((RANDOM % 2)).$(printf %03d $((RANDOM % 1000)))"
+      if [ $((RANDOM % 8)) != 0 ]; then until_true 60 has_stepped; fi
+      sleep "0.$(printf %03d $((RANDOM % 1000)))"
       mapfile -t pids < <(ranks_of "$out")
       if [ ${#pids[@]} != 0 ]; then kill -KILL "${pids[RANDOM % ${#pids[@]}]}" 2>/dev/null || true; fi
       ;;
