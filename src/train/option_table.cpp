@@ -165,9 +165,11 @@ void add_step_fields(std::vector<OptionField>& t) {
   t.push_back(
       step("eval_interval", &O::eval_interval, "evaluate every so many steps; 0: after each epoch")
           .in(0, 1LL << 40));
-  t.push_back(step("max_bad_steps", &O::max_bad_steps,
-                   "end when so many steps in a row have no finite gradient norm")
-                  .in(1, 1 << 20));
+  t.push_back(
+      step("max_bad_steps", &O::max_bad_steps,
+           "end when so many steps in a row have no finite gradient; while fp16's loss scale can "
+           "still fall they are part of its search")
+          .in(1, 1 << 20));
 }
 
 void add_optimizer_fields(std::vector<OptionField>& t) {
