@@ -43,15 +43,15 @@ stopped_in_a_step() { # RANK
   hangs 3 "stopped_$1" --inject "stop@compute:rank=$1,step=3" --hang_seconds_compute 3
   local took=$(($(date +%s) - $(stat -c %Y "$work/stopped_$1/loss_log.csv")))
   [ "$took" -le 9 ] || fail "the job ended $took s after its last step"
-  says "^  rank $1 \(host $host, pid [0-9]+, stopped\): .* in compute of step 3; has not come to collective [0-9]+ \(all_reduce\); sample ids [0-9]+ [0-9]+\$"
-  says "^  $others: waiting in collective [0-9]+ \(all_reduce\), compute of step 3\$"
+  says "^  rank $1 \(host $host, pid [0-9]+, stopped\): .* in compute of step 3; has not come to collective [0-9]+ \(all_gather\); sample ids [0-9]+ [0-9]+\$"
+  says "^  $others: waiting in collective [0-9]+ \(all_gather\), compute of step 3\$"
   says '^EXIT code=86 reason=hang step=2 checkpoint=none$'
   [ "$(rows "$work/stopped_$1/loss_log.csv")" = 2 ]
 }
 
 # The collective is the one the others wait in, one further than the last that the stopped rank began.
 one_collective() {
-  [ "$(grep -oE 'collective [0-9]+ \(all_reduce\)' "$output" | sort -u | wc -l)" = 1 ]
+  [ "$(grep -oE 'collective [0-9]+ \(all_gather\)' "$output" | sort -u | wc -l)" = 1 ]
 }
 
 stopped_one() { stopped_in_a_step 1 && one_collective; }
@@ -119,7 +119,7 @@ own_host='mount -t tmpfs none /dev/shm && hostname node2 && exec "$@"'
 seen_from_another_host() {
   another_host 2 4
   says "^hang: no progress for [0-9.]+ s in compute \(limit 4 s\); all 2 ranks on $host wait for other hosts:\$"
-  says '^  ranks 0, 1: waiting in collective [0-9]+ \(all_reduce\), compute of step 3$'
+  says '^  ranks 0, 1: waiting in collective [0-9]+ \(all_gather\), compute of step 3$'
 }
 other_hosts_do_not_matter() {
   another_host 1 0
