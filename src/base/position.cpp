@@ -20,8 +20,7 @@ std::atomic<bool> polling{false};  // the main thread is
 constexpr std::array<const char*, kNumSections> kSectionNames = {
     "start", "load", "data", "compute", "update", "evaluate", "save", "log"};
 constexpr std::array<const char*, kNumCollectives> kCollectiveNames = {
-    "none", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "sum",
-    "max",  "or",         "gather"};
+    "none", "reduce_scatter", "all_gather", "broadcast", "sum", "max", "or", "gather"};
 
 // The main thread's account of its time.
 struct Account {

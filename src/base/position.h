@@ -28,7 +28,6 @@ const char* name_of(Section section);
 
 enum class Collective : uint8_t {
   kNone,
-  kAllReduce,
   kReduceScatter,
   kAllGather,
   kBroadcast,
@@ -37,7 +36,7 @@ enum class Collective : uint8_t {
   kOr,
   kGather,  // of numbers
 };
-inline constexpr size_t kNumCollectives = 9;
+inline constexpr size_t kNumCollectives = 8;
 const char* name_of(Collective collective);
 
 // What others may read. All zero is a valid slot that nobody fills.

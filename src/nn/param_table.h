@@ -117,10 +117,10 @@ class ParamTable {
   // Draws one parameter by its rule, in fp32; the same (seed, name) gives the same values on every
   // machine and rank.
   static void draw(Param& param, uint64_t seed);
-  // All gradients to zero.
-  void zero_gradients();
 
  private:
+  void zero_gradients();
+
   std::deque<Param> params_;
   std::unordered_map<std::string_view, Param*> by_name_;  // keys are the parameters' own names
   std::vector<ParamUnit> units_;
