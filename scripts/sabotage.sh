@@ -56,7 +56,7 @@ run_test() {
       make -C "$copy" -j"$(nproc)" "build/tests/test_$name" >"$copy/make.log" 2>&1 || return 99
       local launch=()
       case $name in comm | zero | checkpoint) launch=(mpirun -n 3 --oversubscribe) ;; esac
-      (cd "$copy" && timeout 60 "${launch[@]}" "build/tests/test_$name" "--gtest_filter=$filter" >test.log 2>&1)
+      (cd "$copy" && timeout 120 "${launch[@]}" "build/tests/test_$name" "--gtest_filter=$filter" >test.log 2>&1)
       local code=$?
       grep -q '^\[==========\] 0 tests' "$copy/test.log" && { echo "  no test matches $filter"; return 98; }
       return $code
@@ -85,6 +85,7 @@ judge() {
     0) echo "STAYS GREEN: $test"; wrong=$((wrong + 1)) ;;
     98) wrong=$((wrong + 1)) ;;
     99) echo "DOES NOT BUILD: see $copy/make.log"; wrong=$((wrong + 1)) ;;
+    124 | 137) echo "red, by no end: $test"; red=$((red + 1)) ;;
     *) echo "red: $test"; red=$((red + 1)) ;;
   esac
 }
