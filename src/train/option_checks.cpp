@@ -82,11 +82,13 @@ void check_training(const Options& o, Findings& found) {
                fmt::format("--adam_betas takes two values, not {}", o.adam_betas.size()));
   for (const double beta : o.adam_betas)
     found.unless(beta < 1, fmt::format("--adam_betas: {} is not below 1", beta));
-  found.unless(o.loss_scale > 0 ||
+  const bool no_moving_scale = o.precision != "fp16" || o.loss_scale > 0;
+  found.unless(no_moving_scale ||
                    o.min_loss_scale <= std::pow(2.0, static_cast<double>(o.initial_scale_power)),
                fmt::format("--min_loss_scale {} is more than --initial_scale_power {} begins with",
                            o.min_loss_scale, o.initial_scale_power));
-  found.unless(o.min_loss_scale > 0, "--min_loss_scale 0 would end in gradients of 0");
+  found.unless(no_moving_scale || o.min_loss_scale > 0,
+               "--min_loss_scale 0 would end in gradients of 0");
   found.unless(o.data_train_split_ratio > 0,
                "--data_train_split_ratio 0 leaves nothing to train on");
 }
@@ -99,13 +101,25 @@ void check_generation(const Options& o, Findings& found) {
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
 }
 
+// "" for what has an effect.
+std::string why_without_effect(std::string_view name, const Options& o) {
+  const bool moves_scale = name == "initial_scale_power" || name == "loss_scale_window" ||
+                           name == "hysteresis" || name == "min_loss_scale";
+  if (o.precision != "fp16" && (moves_scale || name == "loss_scale"))
+    return "only --precision fp16 scales the loss";
+  if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
+  if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
+  if (o.zero_stage >= 2 && name == "reduce_every_micro_batch")
+    return "--zero_stage 2 and 3 do so anyway";
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> not_built_choices(Command command, const Options& options) {
   std::vector<std::string> choices;
   for (const OptionField& field : option_table()) {
-    const bool of_stage_3 = std::string_view(field.name).starts_with("stage3_");
-    if (!field.known_to(command) || (of_stage_3 && options.zero_stage < 3)) continue;
+    if (!field.known_to(command)) continue;
     const std::vector<std::string> words = option_words(field, options);
     const bool unbuilt_option =
         field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});
@@ -131,15 +145,10 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
       lines.push_back(fmt::format(
           "--{} cpu has no effect: this build computes on the CPU, where everything lies already",
           name));
-  if (options.precision == "fp16") return lines;
   for (const OptionField& field : option_table()) {
-    const bool scales = std::string_view(field.name).ends_with("loss_scale") ||
-                        std::string_view(field.name) == "initial_scale_power" ||
-                        std::string_view(field.name) == "loss_scale_window" ||
-                        std::string_view(field.name) == "hysteresis";
-    if (scales && option_words(field, options) != option_words(field, Options{}))
-      lines.push_back(
-          fmt::format("--{} has no effect: only --precision fp16 scales the loss", field.name));
+    const std::string reason = why_without_effect(field.name, options);
+    if (!reason.empty() && option_words(field, options) != option_words(field, Options{}))
+      lines.push_back(fmt::format("--{} has no effect: {}", field.name, reason));
   }
   return lines;
 }

@@ -224,7 +224,9 @@ void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("reduce_every_micro_batch", &O::reduce_every_micro_batch, Group::kRanks, "t",
                     "sum gradients over the ranks after each micro-batch at stages 0 and 1 too, as "
                     "2 and 3 do: all stages then compute the same bits"));
-  t.push_back(field("precision", &O::precision, Group::kRanks, "teg", "of the arithmetic")
+  t.push_back(field("precision", &O::precision, Group::kRanks, "teg",
+                    "what parameters and activations are kept in; sums, masters, moments and "
+                    "gradients of parameters are fp32 in all three")
                   .one_of({"fp32", "bf16", "fp16"}));
   t.push_back(field("gradient_checkpointing", &O::gradient_checkpointing, Group::kRanks, "t",
                     "compute each block's activations again in backward: less memory, more time"));
@@ -252,10 +254,12 @@ void add_zero_fields(std::vector<OptionField>& t) {
   t.push_back(zero("stage3_prefetch_bucket_size", &O::stage3_prefetch_bucket_size,
                    "stage 3: elements gathered ahead of their use; 0: none")
                   .in(0, 1LL << 40));
-  t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size,
-                   "gradients are summed over the ranks in buckets of so many elements; any size "
-                   "gives the same bits, and takes twice its bytes on each rank")
-                  .in(1, 1 << 30));
+  t.push_back(
+      zero("reduce_bucket_size", &O::reduce_bucket_size,
+           "gradients are summed over the ranks in buckets of so many elements, a few dozen "
+           "a rank at least; any size "
+           "gives the same bits, and takes twice its bytes on each rank")
+          .in(1, 1 << 30));
   t.push_back(zero("overlap_comm", &O::overlap_comm,
                    "a bucket is on its way while backward goes on and fills the next one, which "
                    "takes a second bucket's memory; the same bits"));

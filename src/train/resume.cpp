@@ -83,8 +83,8 @@ const std::vector<std::string>& changeable_options() {
       "stage3_prefetch_bucket_size", "reduce_bucket_size", "overlap_comm", "offload_optimizer",
       "offload_param",
       // What the arithmetic rounds to: masters and moments are fp32 in every precision.
-      "precision", "loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis",
-      "min_loss_scale",
+      "precision", "communication_data_type", "loss_scale", "initial_scale_power",
+      "loss_scale_window", "hysteresis", "min_loss_scale",
       // The run may go on for longer, and stop at other errors.
       "num_train_epochs", "max_steps", "max_bad_steps", "max_bad_fraction",
       // What is shown and kept.

@@ -87,6 +87,7 @@ std::string TrainStep::find_non_finite() {
   LossSums sums;
   for (size_t k = 0; k < batches_.size(); ++k) {
     const MicroBatch& batch = batches_[k];
+    note_samples(batch.sample_ids);
     NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks);
     search.look_at_pixels(batch);
     parts_.engine.begin_step(1);
@@ -101,12 +102,28 @@ std::string TrainStep::find_non_finite() {
       if (!text.empty()) return "first number that is not finite: " + text;
     if (!verdict.finite)
       return fmt::format(
-          "micro-batch {} of {}: each rank's own gradient of {} is finite, the sum "
-          "over the ranks is not",
+          "micro-batch {} of {}: each rank's own gradient of {} is finite; rounded for its way "
+          "(--communication_data_type) and summed over the ranks it is not",
           k + 1, batches_.size(), verdict.first_bad_parameter);
   }
+  if (const std::string bad = bad_parameter_of_all(sums); !bad.empty())
+    return fmt::format(
+        "the gradient of {} is finite in each micro-batch alone; summed over them and the ranks, "
+        "as it is sent (--communication_data_type), it is not",
+        bad);
   return "computed again, every number is finite: the first time one was damaged on its way, on a "
          "rank that cannot be told";
+}
+
+// The step's gradients once more, all micro-batches summed as the step sums them.
+std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
+  if (batches_.size() < 2) return "";
+  parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
+  for (const MicroBatch& batch : batches_) {
+    note_samples(batch.sample_ids);
+    compute(batch, loss_weight(batch), parts_.context.hooks, sums);
+  }
+  return parts_.engine.reduce_gradients(report_.loss_scale).first_bad_parameter;
 }
 
 // What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.

@@ -53,6 +53,7 @@ class TrainStep {
 
  private:
   void inject(const char* moment) const;
+  std::string bad_parameter_of_all(LossSums& sums);
   void compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums);
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
   double loss_weight(const MicroBatch& batch) const;

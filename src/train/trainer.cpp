@@ -297,7 +297,9 @@ void Trainer::tell_memory() const {
 // The scale of fp16 is expected to overflow, and answers by falling; anything else is looked into.
 void Trainer::explain_skip(const StepReport& report) {
   const bool stops = hopeless(report);
-  if (scale_follows_ && !stops && !injection_.poisons_anybody(report.step)) return;
+  // The environment, where faults may stand, need not be the same on every host.
+  const bool poisoned = world_.max(int64_t{injection_.poisons_anybody(report.step)}) != 0;
+  if (scale_follows_ && !stops && !poisoned) return;
   const std::string place = fmt::format("step {}: {}", report.step, step_->find_non_finite());
   if (!stops) return logs_.line(place);
   const std::string why =

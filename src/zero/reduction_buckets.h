@@ -17,7 +17,8 @@ namespace facet {
 enum class Overlap : uint8_t { kNo, kYes };
 
 struct ReductionOptions {
-  int64_t bucket_elements = 2'000'000;  // of contributions, at most; below MPI's limit of 2^31
+  int64_t bucket_elements =
+      2'000'000;  // of contributions, at most, but a granule a rank; below MPI's limit of 2^31
   Overlap overlap = Overlap::kNo;
   DType wire = DType::kF32;  // a 16-bit type: contributions are rounded, their sums are fp32
 };

@@ -1,5 +1,7 @@
 #include "zero/values.h"
 
+#include <algorithm>
+#include <cmath>
 #include <exception>
 
 #include "base/check.h"
@@ -96,11 +98,25 @@ void Values::keep_filled(int number) {
   hash_frozen(number, frozen);
   window_.close();
   const ParamUnit& kept = unit(number);
+  for (const Param* param : kept.params)
+    check_range(*param, (param->trained ? trained : frozen).f32() + param->offset);
   if (has_masters())
     ops_.copy(masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
   if (parts_) return parts_->keep(number, trained, frozen);
   ops_.copy(kept.trained_values, trained);
   ops_.copy(kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
+}
+
+// As much as would become infinite is nothing to train with.
+void Values::check_range(const Param& param, const float* values) const {
+  constexpr float kRoundsToInfinity = 65520;  // between fp16's largest number and 2^16
+  if (param.value.dtype() != DType::kF16) return;
+  const float* const end = values + param.numel();
+  const float* const found = std::find_if(
+      values, end, [](float x) { return std::isfinite(x) && std::abs(x) >= kRoundsToInfinity; });
+  CHECK(found == end, ExitCode::kConfig,
+        "{}: element {} is {}, more than fp16 holds (65504); use --precision bf16 or fp32",
+        param.name, found - values, *found);
 }
 
 // Each rank answers for its slice, whatever it keeps.

@@ -61,6 +61,7 @@ class Values {
   const ParamUnit& unit(int number) const { return table_.units()[static_cast<size_t>(number)]; }
   void keep_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
+  void check_range(const Param& param, const float* values) const;
   void show(int number);
   void hide(int number);
 

@@ -232,9 +232,21 @@ TEST_F(DeepSpeedConfigTest, TheLossScaleFollowsTheFile) {
   EXPECT_EQ(parse(R"({"fp16": {"enabled": true}})", 1, "--hysteresis 4").options.hysteresis, 4);
   const ParsedOptions idle = parse(R"({"bf16": {"enabled": true}, "fp16": {"hysteresis": 3}})");
   EXPECT_TRUE(tells(idle, "--hysteresis has no effect: only --precision fp16 scales the loss"));
+  EXPECT_TRUE(tells(parse(R"({"fp16": {"enabled": true, "loss_scale": 128, "hysteresis": 3}})"),
+                    "--hysteresis has no effect: --loss_scale fixes the scale"));
+  // Without a scale that moves, its limits say nothing.
+  parse(R"({"bf16": {"enabled": true}, "fp16": {"enabled": false, "min_loss_scale": 0}})");
   expect_mistake(R"({"fp16": {"enabled": true, "initial_scale_power": 2, "min_loss_scale": 8}})",
                  "--min_loss_scale 8 is more than --initial_scale_power 2 begins with");
   expect_mistake(R"({"fp16": {"enabled": true, "hysteresis": 0}})", "fp16.hysteresis: 0 is not in");
+}
+
+TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreToldToHaveNoEffect) {
+  EXPECT_TRUE(tells(parse(R"({"zero_optimization": {"stage": 2,
+                              "stage3_max_live_parameters": 7}})"),
+                    "--stage3_max_live_parameters has no effect: it belongs to --zero_stage 3"));
+  EXPECT_TRUE(tells(parse("{}", 1, "--zero_stage 2 --reduce_every_micro_batch"),
+                    "--reduce_every_micro_batch has no effect: --zero_stage 2 and 3 do so anyway"));
 }
 
 TEST_F(DeepSpeedConfigTest, OffloadAndPrescalingAreAcceptedWithOneLine) {

@@ -280,6 +280,25 @@ TEST(TrainStep, ABadStepIsLookedInto) {
             0u);
 }
 
+// Two micro-batches of the same sample, each with half of a gradient that fp32 can't hold.
+TEST(TrainStep, ASumOfFiniteMicroBatchesIsToldAsSuch) {
+  StepRig calm, rig;
+  calm.source.steps = rig.source.steps = {{short_sample(), short_sample()}};
+  calm.step->run(0, 0);
+  float largest = 0;
+  for (const ParamUnit& unit : calm.table.units())
+    for (int64_t i = 0; i < unit.trained_grads.numel(); ++i)
+      largest = std::max(largest, std::abs(unit.trained_grads.f32()[i]));
+  ASSERT_GT(largest, 0);
+  LossScalerOptions scale;
+  scale.fixed_scale = 1.5 * std::numeric_limits<float>::max() / static_cast<double>(largest);
+  rig.scale_loss(scale);
+  EXPECT_TRUE(rig.step->run(0, 0).skipped);
+  const std::string told = rig.step->find_non_finite();
+  EXPECT_NE(told.find("is finite in each micro-batch alone; summed over them"), std::string::npos)
+      << told;
+}
+
 // Looking changes nothing: the next step is what it would have been.
 TEST(TrainStep, LookingIntoAStepLeavesEverythingAlone) {
   StepRig rig, calm;

@@ -264,6 +264,22 @@ TEST(MastersMemory, PlannedBytesAreTheFormulas) {
   }
 }
 
+TEST(Masters, AWeightThatFp16CannotHoldIsRefusedByName) {
+  for (const int64_t stage : {0, 3})
+    for (const DType dtype : {DType::kF16, DType::kBF16}) {
+      Rig rig(dtype, stage);
+      const auto fill_too_large = [&] {
+        rig.fill([](const Param&, int64_t) { return -65520.0f; });
+      };
+      if (dtype == DType::kBF16)
+        EXPECT_NO_THROW(fill_too_large());
+      else
+        EXPECT_THROW(fill_too_large(), Error);
+      Rig just_fits(DType::kF16, stage);
+      EXPECT_NO_THROW(just_fits.fill([](const Param&, int64_t) { return 65519.0f; }));
+    }
+}
+
 // What is sent is the same number of elements, whatever their size.
 TEST(MastersTraffic, ElementsSentAreThoseOfFp32) {
   for (const int64_t stage : {0, 1, 2, 3}) {
