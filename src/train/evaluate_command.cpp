@@ -1,6 +1,7 @@
 #include "base/log.h"
 #include "train/evaluate.h"
 #include "train/layer_ops.h"
+#include "train/progress_hooks.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
 #include "train/trainer.h"
@@ -28,7 +29,7 @@ void evaluate_command(Session& session, const Options& options) {
     arena.allocate(memory.activations);
     ops.allocate_panels(memory.panels);
   });
-  UnitHooks hooks;
+  ProgressHooks hooks;
   Context context{ops.layers(), arena, hooks, compute_dtype(options)};
   const EvalReport report = evaluate(*model->model, context, world, *data->source,
                                      static_cast<int64_t>(data->names.size()));

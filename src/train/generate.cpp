@@ -8,6 +8,7 @@
 #include "train/data_setup.h"
 #include "train/layer_ops.h"
 #include "train/memory_plan.h"
+#include "train/progress_hooks.h"
 #include "train/sampling.h"
 #include "train/threads.h"
 
@@ -99,7 +100,7 @@ void Generation::open() {
 }
 
 std::vector<std::string> Generation::answers_to(size_t test) {
-  UnitHooks hooks;
+  ProgressHooks hooks;
   Context context{ops_.layers(), arena_, hooks, compute_dtype(options_)};
   Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
   std::vector<RandomStream> draws;  // of each round
@@ -134,12 +135,14 @@ std::vector<std::vector<std::string>> Generation::answer_all() {
 void Generation::run() {
   collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
   collectively(world_, [&] { open(); });
+  begin_section(Section::kCompute);
   const std::vector<std::vector<std::string>> answers = answer_all();
   int64_t rounds = 0, empty = 0;
   for (const std::vector<std::string>& of_test : answers) {
     rounds += static_cast<int64_t>(of_test.size());
     empty += std::count(of_test.begin(), of_test.end(), "");
   }
+  begin_section(Section::kSave);
   collectively(world_, [&] {
     if (world_.rank() == 0) write_answers(options_.output, tests_, answers);
   });

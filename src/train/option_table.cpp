@@ -327,18 +327,21 @@ void add_output_fields(std::vector<OptionField>& t) {
 }
 
 void add_watchdog_fields(std::vector<OptionField>& t) {
-  const auto limit = [&](const char* name, OptionMember member, const char* help) {
-    t.push_back(field(name, member, Group::kOutput, "t", help).in(0, 1e9));
+  const auto limit = [&](const char* name, OptionMember member, const char* commands,
+                         const char* help) {
+    t.push_back(field(name, member, Group::kOutput, commands, help).in(0, 1e9));
   };
-  limit("hang_seconds_load", &O::hang_seconds_load,
+  limit("hang_seconds_load", &O::hang_seconds_load, "teg",
         "end the job with exit code 86 and one report when a rank makes no progress for so long "
         "while everything is set up; 0: never");
-  limit("hang_seconds_data", &O::hang_seconds_data, "the same while it waits for a sample");
-  limit("hang_seconds_compute", &O::hang_seconds_compute,
+  limit("hang_seconds_data", &O::hang_seconds_data, "t", "the same while it waits for a sample");
+  limit("hang_seconds_compute", &O::hang_seconds_compute, "tg",
         "in forward, backward, reduction and optimizer; a block of the model is progress");
-  limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "in an evaluation, its data included");
-  limit("hang_seconds_save", &O::hang_seconds_save, "in checkpoints, exports and logs");
-  limit("hang_seconds_collective", &O::hang_seconds_collective,
+  limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "te",
+        "in an evaluation, its data included");
+  limit("hang_seconds_save", &O::hang_seconds_save, "tg",
+        "in checkpoints, exports, logs and answers");
+  limit("hang_seconds_collective", &O::hang_seconds_collective, "teg",
         "where all ranks of a host wait for other hosts, whose own watchdogs say nothing");
 }
 

@@ -188,6 +188,24 @@ ranks_of() {
   done
 }
 
+# Answers that take longer than the limits together, but get on.
+long_answers_are_no_hang() {
+  local i tests=() started
+  for i in {1..24}; do tests+=("\"$i\": [[\"How are you?\"]]"); done
+  (IFS=,; echo "{${tests[*]}}") >"$work/questions.json"
+  started=$(date +%s%3N)
+  run 0 0 "$facet" generate "${model[@]}" --input "$work/questions.json" --output "$work/answers.csv" --max_new_tokens 4000 --temperature 1000 \
+    --hang_seconds_load 2 --hang_seconds_compute 2
+  [ $(($(date +%s%3N) - started)) -gt 3500 ] || fail "too quick to show anything"
+}
+
+# The limits are those of an evaluation too.
+evaluation_hangs() {
+  with_fifo coco/train2017/000000000011.jpg
+  run 86 2 "$facet" evaluate "${model[@]}" --data_path "$data_path" --dataset_names llava llava_dial --hang_seconds_load 2 --hang_seconds_evaluate 2
+  once 'hang: no progress for '
+}
+
 off() {
   ends 0 2 off --max_steps 2 --inject slow@compute:ms=600 --hang_seconds_load 0 --hang_seconds_data 0 --hang_seconds_compute 0 --hang_seconds_evaluate 0 \
     --hang_seconds_save 0
@@ -236,6 +254,8 @@ check Watchdog.KilledRankZero killed_rank_0
 check Watchdog.KilledInASave killed_in_a_save
 check Watchdog.SlowIsNoHang slow_is_no_hang
 check Watchdog.APauseIsNoHang a_pause_is_no_hang
+check Watchdog.LongAnswersAreNoHang long_answers_are_no_hang
+check Watchdog.EvaluationHangs evaluation_hangs
 check Watchdog.Off off
 check Watchdog.ShortRuns short_runs
 check Watchdog.Straggler straggler
