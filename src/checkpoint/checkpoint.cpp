@@ -99,11 +99,12 @@ void CheckpointStore::give_up() {
 
 std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
   std::string steps_text;
-  if (world_.rank() == 0) {
+  collectively(world_, [&] {
+    if (world_.rank() != 0) return;
     directory_.remove_leftovers();
     for (const int64_t step : published_steps(directory_.path()))
       steps_text += fmt::format("{} ", step);
-  }
+  });
   world_.broadcast(steps_text, 0);
   std::istringstream stream(steps_text);
   std::vector<int64_t> steps;
@@ -121,7 +122,10 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
       });
       return found;
     } catch (const CollectiveError& error) {
+      // A disk that cannot be read says nothing about the checkpoint.
+      if (error.code() != ExitCode::kBadData && error.code() != ExitCode::kMissingInput) throw;
       warn("checkpoint {} is not used: {}", found.directory, error.what());
+      directory_.reject(steps[i]);
     }
   }
   if (steps.empty()) return std::nullopt;

@@ -38,8 +38,8 @@ class CheckpointStore {
   // a CollectiveError on all.
 
   // The newest checkpoint that verifies; each one that doesn't is warned about with its reason.
-  // Nothing when there is none at all; an error when there are some and none verifies. Removes what
-  // saves that were killed left behind.
+  // Nothing when there is none at all; an error when there are some and none verifies, or when one
+  // cannot be read. Puts right what saves that were killed left behind.
   std::optional<FoundCheckpoint> find_newest();
 
   // Fills the ranges this rank owns. The parameters must be those of the checkpoint, with equal

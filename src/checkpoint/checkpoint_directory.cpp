@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "checkpoint/state_file.h"
-#include "io/file.h"
+#include "io/shared_file.h"
 
 namespace facet {
 
@@ -49,18 +49,6 @@ void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
   if (at_moment_) at_moment_(moment, step);
 }
 
-void CheckpointDirectory::remove_leftovers() const {
-  std::error_code error;
-  std::vector<fs::path> found;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_, error)) {
-    const std::string suffix = entry.path().extension().string();
-    if (suffix.starts_with(".partial-") || suffix.starts_with(".removed-") ||
-        suffix.starts_with(".replaced-"))
-      found.push_back(entry.path());
-  }
-  for (const fs::path& path : found) fs::remove_all(path, error);
-}
-
 void CheckpointDirectory::prepare(const std::string& working,
                                   const std::vector<StoredArray>& arrays) {
   finish_removal();  // it makes room
@@ -72,17 +60,18 @@ void CheckpointDirectory::prepare(const std::string& working,
 void CheckpointDirectory::publish(const std::string& working, int64_t step) {
   const std::string place = of_step(step);
   publish_directory(working, place);
+  rejected_.erase(step);
   at_moment("ckpt.latest", step);
   write_file(path_ + "/latest", fs::path(place).filename().string() + "\n");
   at_moment("ckpt.retention", step);
   remove_old(step);
 }
 
-// Newer ones than the one just written were found damaged at the start; they are left to be looked
-// at.
+// What was found damaged at the start is left to be looked at, and is no substitute for one that
+// verifies.
 void CheckpointDirectory::remove_old(int64_t newest) {
   std::vector<int64_t> steps = published_steps(path_);
-  std::erase_if(steps, [&](int64_t step) { return step > newest; });
+  std::erase_if(steps, [&](int64_t step) { return step > newest || rejected_.contains(step); });
   std::vector<std::string> going;
   std::error_code error;
   for (size_t i = 0; i + static_cast<size_t>(keep_last_) < steps.size(); ++i) {
@@ -108,14 +97,19 @@ void CheckpointDirectory::finish_removal() {
 std::vector<int64_t> published_steps(const std::string& directory) {
   std::vector<int64_t> steps;
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    const std::string name = entry.path().filename().string();
+  fs::directory_iterator entry(directory, error);
+  if (error == std::errc::no_such_file_or_directory) return steps;
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
     if (!name.starts_with(kPrefix)) continue;
     int64_t step = -1;
     const char* const end = name.data() + name.size();
     const auto [stop, wrong] = std::from_chars(name.data() + kPrefix.size(), end, step);
     if (wrong == std::errc() && stop == end && step >= 0) steps.push_back(step);
   }
+  // Not a word of "no checkpoints": a run that began anew would write over what is there.
+  CHECK(!error, ExitCode::kIo, "{}: the checkpoints cannot be listed: {}", directory,
+        error.message());
   std::sort(steps.begin(), steps.end());
   return steps;
 }
@@ -124,7 +118,13 @@ std::string state_file_of(const std::string& checkpoint) { return checkpoint + "
 
 Manifest read_manifest(const std::string& checkpoint) {
   const std::string path = manifest_of(checkpoint);
-  return Manifest::parse(read_file(path, kMaxManifest), path);
+  const SharedFile file = SharedFile::open_for_reading(path);
+  const int64_t bytes = file.size();
+  CHECK(bytes <= kMaxManifest, ExitCode::kBadData, "{}: {} bytes are too many for a manifest", path,
+        bytes);
+  std::string text(static_cast<size_t>(bytes), '\0');
+  file.read_at(0, text.data(), bytes);
+  return Manifest::parse(text, path);
 }
 
 void write_manifest(const std::string& checkpoint, const Manifest& manifest) {

@@ -9,10 +9,12 @@
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "checkpoint/manifest.h"
+#include "io/file.h"
 
 namespace facet {
 
@@ -31,8 +33,10 @@ class CheckpointDirectory {
   std::string working_name(int64_t step) const;
   void at_moment(const char* moment, int64_t step) const;
 
-  // Removes what saves that were killed left behind.
-  void remove_leftovers() const;
+  // Puts right what saves that were killed left behind.
+  void remove_leftovers() const { tidy_directory(path_); }
+  // This checkpoint does not verify: it stays, and no longer counts among those to keep.
+  void reject(int64_t step) { rejected_.insert(step); }
   // Makes the directory, and the one to write in, if there is room for these arrays.
   void prepare(const std::string& working, const std::vector<StoredArray>& arrays);
   // Gives a finished, durable checkpoint its name, points `latest` at it and removes old ones. What
@@ -45,11 +49,12 @@ class CheckpointDirectory {
 
   std::string path_;
   int64_t keep_last_;
+  std::set<int64_t> rejected_;
   MomentHook at_moment_;
   std::future<void> removal_;
 };
 
-// The steps of the checkpoints under this directory, rising.
+// The steps of the checkpoints under this directory, rising; none without the directory. kIo.
 std::vector<int64_t> published_steps(const std::string& directory);
 
 // manifest.json of one checkpoint, itself verified; the state file is not looked at.

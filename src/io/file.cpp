@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 namespace facet {
 
@@ -18,6 +19,18 @@ namespace {
 std::string directory_of(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
+}
+
+constexpr std::string_view kReplaced = ".replaced-";
+
+// ".partial-4711" and the like.
+bool is_left_over(const std::string& suffix) {
+  for (const std::string_view kind :
+       {std::string_view(".partial-"), std::string_view(".removed-"), kReplaced})
+    if (suffix.starts_with(kind) && suffix.size() > kind.size() &&
+        suffix.find_first_not_of("0123456789", kind.size()) == suffix.npos)
+      return true;
+  return false;
 }
 
 }  // namespace
@@ -72,7 +85,7 @@ void make_directories(const std::string& path) {
 void publish_directory(const std::string& from, const std::string& to) {
   namespace fs = std::filesystem;
   std::error_code error;
-  const std::string old = fmt::format("{}.replaced-{}", to, ::getpid());
+  const std::string old = fmt::format("{}{}{}", to, kReplaced, ::getpid());
   sync_directory(from);
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
     sync_directory(directory_of(to));
@@ -80,11 +93,32 @@ void publish_directory(const std::string& from, const std::string& to) {
     return;
   }
   if (fs::exists(to, error)) fs::rename(to, old, error);
-  if (!error) fs::rename(from, to, error);
+  if (!error) {
+    fs::rename(from, to, error);
+    std::error_code ignored;
+    if (error) fs::rename(old, to, ignored);
+  }
   CHECK(!error, ExitCode::kIo, "{}: the finished directory cannot be given its name: {}", to,
         error.message());
   sync_directory(directory_of(to));
   fs::remove_all(old, error);
+}
+
+void tidy_directory(const std::string& directory) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  std::vector<fs::path> left;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, ignored))
+    if (is_left_over(entry.path().extension().string())) left.push_back(entry.path());
+  for (const fs::path& path : left) {
+    const fs::path name = fs::path(path).replace_extension();
+    const bool was_replaced = path.extension().string().starts_with(kReplaced);
+    std::error_code error;
+    if (was_replaced && !fs::exists(name, error) && !error) fs::rename(path, name, error);
+    CHECK(!was_replaced || !error, ExitCode::kIo, "{}: cannot get its name {} back: {}",
+          path.string(), name.string(), error.message());
+    fs::remove_all(path, ignored);  // what can't be removed disturbs nobody
+  }
 }
 
 AtomicFile::AtomicFile(std::string path)

@@ -24,6 +24,12 @@ void make_directories(const std::string& path);
 // system can swap two names, a crash in between leaves the old one or the new one, never none.
 void publish_directory(const std::string& from, const std::string& to);
 
+// Puts a directory right in which a process was killed; nobody else may write there. A
+// `NAME.replaced-PID` of publish_directory() gets its name back where nothing has it; then what is
+// left of NAME.partial-PID, NAME.replaced-PID and NAME.removed-PID goes. kIo when a name can't be
+// given back.
+void tidy_directory(const std::string& directory);
+
 // Makes names that were given in a directory durable. Some file systems can't; that is no error.
 void sync_directory(const std::string& directory);
 

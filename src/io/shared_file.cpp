@@ -17,7 +17,9 @@ namespace facet {
 
 SharedFile SharedFile::open_for_reading(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  CHECK(fd >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path, std::strerror(errno));
+  const bool missing = errno == ENOENT || errno == ENOTDIR;
+  CHECK(fd >= 0, missing ? ExitCode::kMissingInput : ExitCode::kIo, "{}: cannot be opened: {}",
+        path, std::strerror(errno));
   return SharedFile(path, fd);
 }
 
@@ -83,7 +85,7 @@ void SharedFile::read_at(int64_t offset, void* data, int64_t bytes) const {
     const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
     note_progress();
     if (n < 0 && errno == EINTR) continue;
-    CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path_, offset,
+    CHECK(n >= 0, ExitCode::kIo, "{}: reading failed at byte {}: {}", path_, offset,
           std::strerror(errno));
     CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more are expected", path_, offset,
           bytes);

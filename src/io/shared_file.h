@@ -11,7 +11,7 @@ namespace facet {
 
 class SharedFile {
  public:
-  static SharedFile open_for_reading(const std::string& path);  // kMissingInput
+  static SharedFile open_for_reading(const std::string& path);  // kMissingInput, kIo
   static SharedFile create(const std::string& path);            // replaces an older file; kIo
   static SharedFile open_for_writing(const std::string& path);  // an existing file; kIo
   SharedFile(SharedFile&& other) noexcept;
@@ -23,7 +23,7 @@ class SharedFile {
   // Reserves the disk space of the whole file, so that a full disk is met before the work is done.
   void reserve(int64_t bytes);
   void write_at(int64_t offset, const void* data, int64_t bytes);
-  // The file must hold all of it: kBadData otherwise.
+  // The file must hold all of it: kBadData otherwise. What can't be read is kIo.
   void read_at(int64_t offset, void* data, int64_t bytes) const;
   // Feeds a stretch of the file to the hasher.
   void hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const;

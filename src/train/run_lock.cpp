@@ -8,11 +8,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <sstream>
-#include <vector>
 
 #include "base/check.h"
+#include "io/file.h"
 
 namespace facet {
 
@@ -50,19 +49,6 @@ std::string read_all(int fd) {
   return length > 0 ? std::string(text, static_cast<size_t>(length)) : "";
 }
 
-// Half-written files and exports, "NAME.partial-PID", of runs that were killed.
-void remove_partial_files(const std::string& directory) {
-  namespace fs = std::filesystem;
-  std::error_code error;  // what can't be removed disturbs nobody
-  std::vector<fs::path> partial;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
-    const std::string suffix = entry.path().extension().string();
-    if (suffix.starts_with(".partial-") && suffix.find_first_not_of("0123456789", 9) == suffix.npos)
-      partial.push_back(entry.path());
-  }
-  for (const fs::path& path : partial) fs::remove_all(path, error);
-}
-
 bool process_lives(int64_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
 
 }  // namespace
@@ -93,7 +79,7 @@ RunLock::RunLock(const std::string& output_dir) : path_(output_dir + "/run.lock"
     close(fd_);
     fail(ExitCode::kIo, "{}: can't be written: {}", path_, reason);
   }
-  remove_partial_files(output_dir);  // nobody else writes here now
+  tidy_directory(output_dir);  // half-written files and exports; nobody else writes here now
 }
 
 // The empty file stays: deleting it could take the lock from a run that has just opened it.

@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "io/hdf5_file.h"
 #include "tests/checkpoint/checkpoint_rig.h"
+#include "tests/checkpoint/disk_recorder.h"
 
 namespace facet {
 namespace {
@@ -164,6 +165,66 @@ TEST_F(Damage, SwappedFiles) {
   restore_with(file("state.h5"), read_file(before + "state.h5", 1 << 30), false);
   restore_with(file("manifest.json"), read_file(before + "manifest.json", 1 << 30), false);
   testing::internal::GetCapturedStderr();
+}
+
+// Four is good, eight is damaged: of what follows the last two are kept, without it.
+TEST(Checkpoint, ADamagedOneIsNotKeptInPlaceOfAGoodOne) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  CheckpointStore store(directory.path(), 2, run.world);
+  const auto save_step = [&](int64_t step) {
+    run.state.step = step;
+    store.save(run.state, run.stored, run.engine->owned_state());
+  };
+  for (const int64_t step : {4, 8}) save_step(step);
+  if (run.world.rank() == 0) write_file(directory.path() + "/step_00000008/manifest.json", "{}");
+  run.world.sum(int64_t{0});
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(store.find_newest()->manifest.state.step, 4);
+  testing::internal::GetCapturedStderr();
+  const auto steps = [&] {
+    run.world.sum(int64_t{0});
+    return published_steps(directory.path());
+  };
+  save_step(6);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{4, 6, 8}));
+  save_step(9);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{6, 8, 9}));
+  // Written again it counts.
+  save_step(8);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{6, 8, 9}));
+  save_step(10);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{9, 10}));
+}
+
+// Killed between the two renames of a file system that can't swap names.
+TEST(Checkpoint, OneThatWasBeingReplacedGetsItsNameBack) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  for (int i = 0; i < 2; ++i) {
+    run.take_steps(1);
+    run.save(directory.path());
+  }
+  const std::string newest = directory.path() + "/step_00000002";
+  if (run.world.rank() == 0) fs::rename(newest, newest + ".replaced-4711");
+  run.world.sum(int64_t{0});
+  EXPECT_EQ(run.find(directory.path())->manifest.state.step, 2);
+  run.world.sum(int64_t{0});
+  EXPECT_FALSE(fs::exists(newest + ".replaced-4711"));
+}
+
+// What can't be listed or read is neither absent nor damaged.
+TEST_F(Damage, ADiskThatCannotBeReadIsAnError) {
+  const bool fails = run_.world.rank() == run_.world.size() - 1;
+  for (const char* name : {"step_00000002/manifest.json", "step_00000002/state.h5"}) {
+    if (fails) fail_reads_of(name);
+    const std::string error = error_of([&] { run_.find(directory_.path()); });
+    fail_reads_of("");
+    EXPECT_TRUE(mentions(error, "74: ")) << name;
+    EXPECT_TRUE(mentions(error, "reading failed")) << name;
+  }
+  EXPECT_EQ(run_.find(directory_.path())->manifest.state.step, 2);
+  EXPECT_TRUE(mentions(error_of([&] { run_.find(file("state.h5")); }), "cannot be listed"));
 }
 
 TEST_F(Damage, NothingLeftIsAnError) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
@@ -14,16 +15,20 @@ namespace {
 std::atomic<bool> records{false};
 std::mutex calls_mutex;
 std::vector<facet::DiskCall> calls;
+std::string unreadable;  // the end of a path
 
 void note(facet::DiskCall::Kind kind, const std::string& path) {
   const std::lock_guard lock(calls_mutex);
   calls.push_back({kind, path});
 }
 
-void note_file(facet::DiskCall::Kind kind, int fd) {
-  if (!records) return;
+std::string path_of(int fd) {
   std::error_code error;
-  note(kind, std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), error));
+  return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), error);
+}
+
+void note_file(facet::DiskCall::Kind kind, int fd) {
+  if (records) note(kind, path_of(fd));
 }
 
 }  // namespace
@@ -42,6 +47,8 @@ std::vector<DiskCall> recorded_disk_calls() {
   return calls;
 }
 
+void fail_reads_of(const std::string& end) { unreadable = end; }
+
 }  // namespace facet
 
 // The program's own definitions go before the C library's.
@@ -54,6 +61,18 @@ ssize_t pwrite(int fd, const void* data, size_t bytes, off_t offset) {
 
 ssize_t pwrite64(int fd, const void* data, size_t bytes, off64_t offset) {
   return pwrite(fd, data, bytes, offset);
+}
+
+ssize_t pread(int fd, void* data, size_t bytes, off_t offset) {
+  if (!unreadable.empty() && path_of(fd).ends_with(unreadable)) {
+    errno = EIO;
+    return -1;
+  }
+  return syscall(SYS_pread64, fd, data, bytes, offset);
+}
+
+ssize_t pread64(int fd, void* data, size_t bytes, off64_t offset) {
+  return pread(fd, data, bytes, offset);
 }
 
 int fsync(int fd) {

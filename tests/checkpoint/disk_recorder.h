@@ -17,4 +17,7 @@ void record_disk_calls();
 // Ends the noting.
 std::vector<DiskCall> recorded_disk_calls();
 
+// From here on reads at offsets of files whose path ends like this fail with EIO; "": none does.
+void fail_reads_of(const std::string& end);
+
 }  // namespace facet

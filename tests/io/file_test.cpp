@@ -1,0 +1,36 @@
+// What a killed process left beside the finished files.
+#include "io/file.h"
+
+#include "tests/io/temporary_directory.h"
+
+namespace facet {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(TidyDirectory, GivesAReplacedNameBackWhereNothingHasIt) {
+  const TemporaryDirectory directory;
+  directory.put("lost.replaced-12/file", "good");
+  directory.put("there.replaced-12/file", "old");
+  directory.put("there/file", "new");
+  tidy_directory(directory.path());
+  EXPECT_EQ(read_file(directory / "lost/file", 100), "good");
+  EXPECT_EQ(read_file(directory / "there/file", 100), "new");
+  EXPECT_FALSE(fs::exists(directory / "lost.replaced-12"));
+  EXPECT_FALSE(fs::exists(directory / "there.replaced-12"));
+}
+
+TEST(TidyDirectory, RemovesWhatIsHalfDoneAndNothingElse) {
+  const TemporaryDirectory directory;
+  for (const char* name : {"a.partial-1", "b.removed-22/file"}) directory.put(name, "half");
+  const auto others = {"a", "c.partial-", "d.removed-x", "e.replaced-1x", ".partial-3"};
+  for (const char* name : others) directory.put(name, "whole");
+  tidy_directory(directory.path());
+  EXPECT_FALSE(fs::exists(directory / "a.partial-1"));
+  EXPECT_FALSE(fs::exists(directory / "b.removed-22"));
+  for (const char* name : others) EXPECT_TRUE(fs::exists(directory / name)) << name;
+  tidy_directory(directory / "nowhere");
+}
+
+}  // namespace
+}  // namespace facet
