@@ -24,7 +24,6 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
   for (const MicroBatch& batch : batches_) {
-    note_samples(batch.sample_ids);
     const double weight = loss_weight(batch);
     compute(batch, weight, parts_.context.hooks, sums_);
     add_loss(batch, weight);
@@ -71,6 +70,7 @@ void TrainStep::inject(const char* moment) const {
 }
 
 void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
+  note_samples(batch.sample_ids);
   std::optional<PoisoningHooks> poison;
   if (parts_.faults.poisons(parts_.world.rank(), my_position().step))
     poison.emplace(parts_.engine.table(), hooks);
@@ -87,7 +87,6 @@ std::string TrainStep::find_non_finite() {
   LossSums sums;
   for (size_t k = 0; k < batches_.size(); ++k) {
     const MicroBatch& batch = batches_[k];
-    note_samples(batch.sample_ids);
     NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks);
     search.look_at_pixels(batch);
     parts_.engine.begin_step(1);
@@ -120,7 +119,6 @@ std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
   if (batches_.size() < 2) return "";
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
   for (const MicroBatch& batch : batches_) {
-    note_samples(batch.sample_ids);
     compute(batch, loss_weight(batch), parts_.context.hooks, sums);
   }
   return parts_.engine.reduce_gradients(report_.loss_scale).first_bad_parameter;
