@@ -147,6 +147,7 @@ std::vector<WrittenRange> write_ranges(const std::string& path,
 void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
                     std::span<const WrittenRange> written, std::stop_token stop) {
   const SharedFile file = SharedFile::open_for_reading(path);
+  file.drop_from_cache();  // memory would only repeat what it was given
   for (const WrittenRange& w : written) {
     if (stop.stop_requested()) return;
     const StoredArray& array = arrays[static_cast<size_t>(w.array)];

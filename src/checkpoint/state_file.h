@@ -57,6 +57,7 @@ struct RangePart {
 };
 std::vector<RangePart> parts_of(const std::vector<StoredArray>& arrays,
                                 std::span<const StateRange> ranges);
+// All of it has to be on the disk before.
 void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
                     std::span<const WrittenRange> written, std::stop_token stop = {});
 

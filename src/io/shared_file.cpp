@@ -15,6 +15,12 @@
 
 namespace facet {
 
+namespace {
+
+constexpr int64_t kFlushBytes = int64_t{256} << 20;
+
+}  // namespace
+
 SharedFile SharedFile::open_for_reading(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   const bool missing = errno == ENOENT || errno == ENOTDIR;
@@ -76,8 +82,15 @@ void SharedFile::write_at(int64_t offset, const void* data, int64_t bytes) {
     next += n;
     offset += n;
     bytes -= n;
+    unflushed_ += n;
   }
+  if (unflushed_ < kFlushBytes) return;
+  if (::fdatasync(fd_) != 0) fail_errno("flushing failed", offset, 0);
+  note_progress();
+  unflushed_ = 0;
 }
+
+void SharedFile::drop_from_cache() const { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
 
 void SharedFile::read_at(int64_t offset, void* data, int64_t bytes) const {
   char* next = static_cast<char*>(data);

@@ -22,11 +22,14 @@ class SharedFile {
   int64_t size() const;
   // Reserves the disk space of the whole file, so that a full disk is met before the work is done.
   void reserve(int64_t bytes);
+  // Flushes what has come together from time to time, so that no flush takes long.
   void write_at(int64_t offset, const void* data, int64_t bytes);
   // The file must hold all of it: kBadData otherwise. What can't be read is kIo.
   void read_at(int64_t offset, void* data, int64_t bytes) const;
   // Feeds a stretch of the file to the hasher.
   void hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const;
+  // What is flushed has to come from the disk when it is read next, where the system can do that.
+  void drop_from_cache() const;
   // Flushes to the disk and closes.
   void close();
 
@@ -36,6 +39,7 @@ class SharedFile {
 
   std::string path_;
   int fd_ = -1;
+  int64_t unflushed_ = 0;
 };
 
 }  // namespace facet

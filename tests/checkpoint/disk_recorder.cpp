@@ -80,6 +80,16 @@ int fsync(int fd) {
   return static_cast<int>(syscall(SYS_fsync, fd));
 }
 
+int fdatasync(int fd) {
+  note_file(facet::DiskCall::Kind::kFlush, fd);
+  return static_cast<int>(syscall(SYS_fdatasync, fd));
+}
+
+int posix_fadvise(int fd, off_t offset, off_t bytes, int advice) noexcept {
+  if (advice == POSIX_FADV_DONTNEED) note_file(facet::DiskCall::Kind::kForget, fd);
+  return syscall(SYS_fadvise64, fd, offset, bytes, advice) == 0 ? 0 : errno;
+}
+
 int rename(const char* from, const char* to) noexcept {
   if (records) note(facet::DiskCall::Kind::kRename, to);
   return static_cast<int>(syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0));

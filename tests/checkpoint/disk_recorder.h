@@ -1,5 +1,5 @@
-// What the test program asks of the disk: writes, flushes and renames pass through here on their
-// way to the system and are noted, in the order in which they were made.
+// What the test program asks of the disk: writes, flushes, orders to forget what is cached, renames
+// pass through here on their way to the system and are noted, in the order in which they were made.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 namespace facet {
 
 struct DiskCall {
-  enum class Kind : uint8_t { kWrite, kFlush, kRename } kind;
+  enum class Kind : uint8_t { kWrite, kFlush, kForget, kRename } kind;
   std::string path;  // of a rename, where it leads
 };
 

@@ -12,6 +12,7 @@
 #include "base/timer.h"
 #include "io/file.h"
 #include "io/hdf5_file.h"
+#include "io/shared_file.h"
 #include "tests/checkpoint/checkpoint_rig.h"
 #include "tests/checkpoint/disk_recorder.h"
 
@@ -205,6 +206,9 @@ TEST_P(Flushes, StandBeforeEveryName) {
   rig.save();
   std::vector<DiskCall> calls = recorded_disk_calls();
   EXPECT_GT(last_call(calls, Kind::kFlush, "state.h5"), last_call(calls, Kind::kWrite, "state.h5"));
+  // What is read back comes from the disk.
+  EXPECT_GT(last_call(calls, Kind::kForget, "state.h5"),
+            last_call(calls, Kind::kFlush, "state.h5"));
   if (rig.run.world.rank() != 0) return;
   for (DiskCall& call : calls)  // before a file has its name
     if (const size_t at = call.path.rfind(".partial-");
@@ -227,6 +231,19 @@ TEST_P(Flushes, StandBeforeEveryName) {
     return call.kind == Kind::kFlush && call.path == parent;
   }));
   EXPECT_GT(last_call(calls, Kind::kFlush, parent), latest);
+}
+
+// No flush takes as long as a whole large checkpoint.
+TEST(SharedFile, FlushesWhatHasComeTogether) {
+  const TemporaryDirectory directory;
+  SharedFile file = SharedFile::create(directory / "file");
+  const std::string piece(kWritePieceBytes, 'x');
+  record_disk_calls();
+  for (int i = 0; i < 600; ++i) file.write_at(0, piece.data(), kWritePieceBytes);
+  const std::vector<DiskCall> calls = recorded_disk_calls();
+  EXPECT_EQ(std::count_if(calls.begin(), calls.end(),
+                          [](const DiskCall& call) { return call.kind == DiskCall::Kind::kFlush; }),
+            2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, Flushes,
