@@ -35,7 +35,8 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
       schedule_(options, world),
       found_(store_.find_newest()) {}
 
-void RunCheckpoints::reserve(Engine& engine) {
+void RunCheckpoints::begin(Engine& engine) {
+  schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));
   if (options_.async_checkpoint) store_.reserve_copies(engine.owned_state());
 }
 
@@ -85,6 +86,7 @@ void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget
   else
     published(store_.save(state, params, engine.owned_state()), logs);
   blocked_seconds_ = since_start_.seconds();
+  schedule_.count_from_here();
 }
 
 void RunCheckpoints::settle(RunLogs& logs) {

@@ -30,8 +30,8 @@ class RunCheckpoints {
   // nullptr: the run begins.
   const FoundCheckpoint* found() const { return found_ ? &*found_ : nullptr; }
 
-  // Takes the memory that saves need.
-  void reserve(Engine& engine);
+  // The training begins: takes the memory that saves need, and the clocks start.
+  void begin(Engine& engine);
 
   // Takes over masters, moments and the state of the found checkpoint; `state` says which run this
   // is. bad_samples may be nullptr.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <string>
 
 #include "base/check.h"
+#include "comm/session.h"
 
 namespace facet {
 
@@ -27,5 +29,9 @@ class RunStatus {
   int64_t step_ = 0;
   std::string checkpoint_ = "none";
 };
+
+// For an error that the other ranks do not know of and may wait behind: ends the job at once, with
+// the line.
+[[noreturn]] void end_job(Session& session, const RunStatus& status, const std::exception& error);
 
 }  // namespace facet

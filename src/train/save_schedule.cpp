@@ -25,10 +25,15 @@ SaveSchedule::SaveSchedule(const Options& options, Communicator& world)
       max_seconds_(time_limit_of(options, world)),
       world_(world) {}
 
-// Another step and the last save must fit in, and both may take longer than before.
+void SaveSchedule::begin(int64_t checkpoint_bytes) {
+  constexpr double kSlowDisk = 1e8, kLeast = 1;  // bytes a second; seconds
+  save_reserve_ = kSavesInReserve * (kLeast + static_cast<double>(checkpoint_bytes) / kSlowDisk);
+  since_step_.restart();
+}
+
+// Another step and the last save must fit in.
 bool SaveSchedule::time_is_up() const {
-  constexpr double kSavesInReserve = 3;
-  const double reserve = longest_step_seconds_ + kSavesInReserve * last_save_seconds_;
+  const double reserve = longest_step_seconds_ + save_reserve_;
   return max_seconds_ && since_start_.seconds() + reserve >= *max_seconds_;
 }
 
@@ -42,18 +47,13 @@ SaveSchedule::Wish SaveSchedule::my_wish(int64_t step) const {
 
 SaveSchedule::Verdict SaveSchedule::after_step(int64_t step, int64_t bits) {
   constexpr int kWishAt = 8;
-  if (since_step_) longest_step_seconds_ = std::max(longest_step_seconds_, since_step_->seconds());
-  since_step_.emplace();
+  longest_step_seconds_ = std::max(longest_step_seconds_, since_step_.seconds());
+  since_step_.restart();
   // One bit a wish: the greatest of all ranks' is the highest bit that is set.
   const int64_t mine = int64_t{1} << static_cast<int>(my_wish(step));
   const auto all = static_cast<uint64_t>(world_.bit_or(mine << kWishAt | bits));
   return {static_cast<Wish>(std::bit_width(all >> kWishAt) - 1),
           static_cast<int64_t>(all & ((1U << kWishAt) - 1))};
-}
-
-void SaveSchedule::saved(double seconds) {
-  last_save_seconds_ = seconds;
-  since_save_.restart();
 }
 
 }  // namespace facet

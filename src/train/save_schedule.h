@@ -15,6 +15,9 @@ class SaveSchedule {
  public:
   SaveSchedule(const Options& options, Communicator& world);
 
+  // The training begins, and its checkpoints will have so many bytes.
+  void begin(int64_t checkpoint_bytes);
+
   enum class Wish : uint8_t { kNone, kSave, kSaveForTimeLimit, kSaveForSignal };
   static bool stops(Wish wish) { return wish >= Wish::kSaveForTimeLimit; }
 
@@ -26,9 +29,13 @@ class SaveSchedule {
   // Collective. Clocks differ, so rank 0's counts; a signal to any rank counts. `bits` (up to 8)
   // ride along for another purpose.
   Verdict after_step(int64_t step, int64_t bits);
-  void saved(double seconds);
+  // The next save by the clock is counted from here.
+  void count_from_here() { since_save_.restart(); }
+  void saved(double seconds) { save_reserve_ = kSavesInReserve * seconds; }
 
  private:
+  static constexpr double kSavesInReserve = 3;  // the next one may take longer than the last
+
   bool time_is_up() const;
   Wish my_wish(int64_t step) const;
 
@@ -36,10 +43,9 @@ class SaveSchedule {
   double save_seconds_;
   std::optional<double> max_seconds_;  // of rank 0
   Communicator& world_;
-  Timer since_start_, since_save_;
-  std::optional<Timer> since_step_;
-  double last_save_seconds_ = 0;
-  double longest_step_seconds_ = 0;  // evaluations and saves between two steps included
+  Timer since_start_, since_save_, since_step_;
+  double save_reserve_ = 0;          // seconds; a guess until a save has been measured
+  double longest_step_seconds_ = 0;  // evaluations, exports and saves between two steps included
 };
 
 }  // namespace facet

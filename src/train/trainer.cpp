@@ -19,6 +19,7 @@
 #include "train/run_lock.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
+#include "train/run_status.h"
 #include "train/section_report.h"
 #include "train/stop_signals.h"
 #include "train/threads.h"
@@ -160,7 +161,7 @@ void Trainer::allocate() {
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
   arena_.allocate(costs_.memory.activations);
   ops_->allocate_panels(costs_.memory.panels);
-  checkpoints_->reserve(*engine_);
+  checkpoints_->begin(*engine_);
   if (options.compute_dtype == DType::kF16) scaler_.emplace(scaler_options(options_));
   scale_follows_ = scaler_ && options_.loss_scale == 0;
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
@@ -205,6 +206,9 @@ void Trainer::run() {
   } catch (const CollectiveError&) {
     checkpoints_->settle_after_error(logs_);
     throw;
+  } catch (const std::exception& error) {
+    // Before the destructors wait for a checkpoint that is being written.
+    end_job(session_, status_, error);
   }
 }
 

@@ -10,8 +10,8 @@ fi
 trap 'umount -l "$work/disk" 2>/dev/null; rm -rf "$work"' EXIT
 
 # 32 training samples, 8 a step: 4 steps an epoch.
-train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --lang_lora_dim 4 --seed 7 --per_device_train_batch_size 2
-  --gradient_accumulation_steps 2 --num_train_epochs 3 --steps_per_print 1)
+any_batch=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --lang_lora_dim 4 --seed 7 --num_train_epochs 3 --steps_per_print 1)
+train=("${any_batch[@]}" --per_device_train_batch_size 2 --gradient_accumulation_steps 2)
 loss_columns=(step epoch samples labelled_tokens loss grad_norm)
 
 whole=$work/whole # never disturbed, saved by plain writes
@@ -48,12 +48,32 @@ beside_the_training() {
   awk '/is put off/ { if (waits) exit 1; waits = 1 } /^checkpoint / { waits = 0 } END { exit waits }' "$output" || fail 'put off twice'
 }
 
-# The wish of step 5 comes while step 4's checkpoint is written, and is met as soon as that is there, before the epoch ends.
+# 8 steps an epoch. The wish of step 9 comes while step 8's checkpoint is written, and is met as soon as that is there, before the epoch ends.
 put_off() {
-  run 0 2 "${train[@]}" --output_dir "$work/put_off" --async_checkpoint --save_interval 5 --inject 'slow@ckpt.write:ms=400;slow@step:ms=200' \
-    --max_steps 8
-  grep -q '^the checkpoint of step 5 is put off: that of step 4 is still written$' "$output"
-  grep -qE "^checkpoint $work/put_off/checkpoints/step_0000000[67] in " "$output"
+  run 0 2 "${any_batch[@]}" --per_device_train_batch_size 2 --output_dir "$work/put_off" --async_checkpoint --save_interval 9 --max_steps 16 \
+    --inject 'slow@ckpt.write:ms=1500;slow@step:ms=300'
+  grep -q '^the checkpoint of step 9 is put off: that of step 8 is still written$' "$output"
+  grep -qE "^checkpoint $work/put_off/checkpoints/step_0000001[0-5] in " "$output"
+}
+
+# By the clock one save an interval, although steps end while it is written: nothing is put off. 16 steps an epoch.
+by_the_clock() {
+  local started=$SECONDS saves
+  run 0 2 "${any_batch[@]}" --per_device_train_batch_size 1 --output_dir "$work/clock" --async_checkpoint --save_minutes 0.05 --max_steps 16 \
+    --inject 'slow@ckpt.write:ms=700;slow@step:ms=300'
+  never 'is put off'
+  saves=$(grep -c '^checkpoint ' "$output")
+  [ "$saves" -ge 2 ]
+  [ "$saves" -le $((1 + (SECONDS - started) / 3)) ] || fail "$saves checkpoints in $((SECONDS - started)) s"
+}
+
+# An error that only rank 1 meets in a step ends the job although its part of step 1's checkpoint is still being written.
+fails_beside() {
+  local started=$SECONDS
+  refused 74 2 'step of step 3 fails as --inject asks' "${train[@]}" --output_dir "$work/fails_beside" --async_checkpoint --save_interval 1 \
+    --inject 'slow@ckpt.write:ms=60000;fail@step:rank=1,step=3'
+  [ $((SECONDS - started)) -lt 50 ]
+  once 'EXIT code=74 reason=io step=3 '
 }
 
 # fails_on_one_rank NAME option...: rank 1 meets an error in the middle of step 8's save; rank 0 hears of it.
@@ -175,23 +195,26 @@ full_disk() {
 being_written() { compgen -G "$1/checkpoints/*.partial-*" >/dev/null; }
 # storm NAME SIGNAL COUNT option...: so many signals to every rank while a slowed save goes on; one clean save, exit code 85.
 storm() {
-  local out=$work/$1 signal=$2 count=$3 pid code=0 i
+  local out=$work/$1 signal=$2 count=$3 launched code=0 i pid pids inside=0
   shift 3
   make_whole
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --save_interval 3 \
-    --inject 'slow@ckpt.write:ms=600' "$@") >"$output" 2>&1 </dev/null &
-  pid=$!
+    --inject 'slow@ckpt.write:ms=2000' "$@") >"$output" 2>&1 </dev/null &
+  launched=$!
   until_true 60 being_written "$out"
+  mapfile -t pids < <(ranks_of "$out")
   for ((i = 0; i < count; ++i)); do
-    # shellcheck disable=SC2046
-    kill "-$signal" $(ranks_of "$out")
+    for pid in "${pids[@]}"; do
+      if kill "-$signal" "$pid" 2>/dev/null && being_written "$out"; then inside=$((inside + 1)); fi # else it is gone
+    done
     sleep 0.02
   done
-  wait "$pid" || code=$?
+  wait "$launched" || code=$?
   if [ "$code" != 85 ]; then
     tail -n 60 "$output"
     fail "exit code $code"
   fi
+  [ "$inside" -ge $((count > 1 ? 3 : 1)) ] || fail "$inside signals came while a checkpoint was being written"
   once 'for a signal; the same command continues'
   grep -qE "^EXIT code=85 reason=saved step=([0-9]+) checkpoint=$out/checkpoints/step_0*\1\$" "$output" # no step is lost
   clean "$out"
@@ -200,13 +223,14 @@ storm() {
   same_end "$out"
 }
 
-# killed NAME option...: kill -9 of a rank from outside while the save of step 6 or 7 is being written.
+# killed NAME option...: kill -9 of a rank from outside while the save of step 4, the first epoch's end, is being written: step 3's has its
+# name, and nothing else has.
 killed() {
   local out=$work/$1 pid code=0
   shift
   make_whole
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --save_interval 3 \
-    --inject 'slow@ckpt.write:ms=600' "$@") >"$output" 2>&1 </dev/null &
+    --inject 'slow@ckpt.write:ms=2000' "$@") >"$output" 2>&1 </dev/null &
   pid=$!
   until_true 60 test -d "$out/checkpoints/step_00000003"
   until_true 60 being_written "$out"
@@ -222,6 +246,8 @@ killed() {
 
 check Saves.BesideTheTraining beside_the_training
 check Saves.WhatIsPutOffIsMadeUpFor put_off
+check Saves.OneSaveAnInterval by_the_clock
+check Saves.AnErrorBesideASave fails_beside
 check Saves.AnErrorOfOneRank fails_on_one_rank plain
 check Saves.AnErrorOfOneRankBeside fails_on_one_rank background --async_checkpoint
 check Saves.AnErrorOfOneRankCollective fails_on_one_rank parallel --checkpoint_io collective

@@ -76,6 +76,10 @@ kill_once() {
   wait "$launched" || code=$?
   until_true 10 gone "$out"
   [ "$code" != 0 ] || return 1
+  if [ "$code" != 137 ]; then # of a killed rank; anything else is no kill
+    tail -n 30 "$output"
+    fail "exit code $code of a run to be killed at $point"
+  fi
   reached=$(taken "$out")
   [ "$reached" -ge "$before" ] || before=$reached # cut back
   echo "$point|$(place_of "$out" "$before")|$((reached - $(step_of "$out")))|$*" >>"$fallen"
