@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "base/position.h"
+
 namespace facet {
 
 namespace {
@@ -159,6 +161,7 @@ void AtomicFile::write(const void* data, int64_t bytes) {
     next += n;
     bytes -= n;
     written_ += n;
+    note_progress();
   }
 }
 

@@ -1,6 +1,9 @@
-// What a killed process left beside the finished files.
+// Writing, and what a killed process left beside the finished files.
 #include "io/file.h"
 
+#include <gtest/gtest.h>
+
+#include "base/position.h"
 #include "tests/io/temporary_directory.h"
 
 namespace facet {
@@ -30,6 +33,19 @@ TEST(TidyDirectory, RemovesWhatIsHalfDoneAndNothingElse) {
   EXPECT_FALSE(fs::exists(directory / "b.removed-22"));
   for (const char* name : others) EXPECT_TRUE(fs::exists(directory / name)) << name;
   tidy_directory(directory / "nowhere");
+}
+
+// Who writes for long is not taken for hung.
+TEST(File, EveryPieceWrittenIsProgress) {
+  const TemporaryDirectory directory;
+  AtomicFile file(directory / "file");
+  const std::string text(static_cast<size_t>(2 * kWritePieceBytes + 7), 'x');
+  const int64_t before = steady_now();
+  file.write(text);
+  const int64_t after = my_position().progress.load();
+  EXPECT_GT(after, before);
+  file.write("");
+  EXPECT_EQ(my_position().progress.load(), after);  // nothing written
 }
 
 }  // namespace
