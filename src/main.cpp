@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -79,11 +80,12 @@ int main(int argc, char** argv) {
 
   Session session(argc, argv);
   RunStatus status;
-  Watchdog watchdog(session.world(), session.host(),
-                    [&](ExitCode code) { return last_line(*command, code, status); });
+  std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
   try {
-    run(session, watchdog, *command, words, status);
+    watchdog.emplace(session.world(), session.host(),
+                     [&](ExitCode end) { return last_line(*command, end, status); });
+    run(session, *watchdog, *command, words, status);
     code = status.code();
   } catch (const CollectiveError& error) {  // all ranks are here
     code = error.code();

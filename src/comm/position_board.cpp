@@ -45,8 +45,12 @@ PositionBoard::PositionBoard(Communicator& world, const std::string& host)
     : rank_(world.rank()), size_(world.size()) {
   std::string name = fmt::format("/facet-{}-{}", ::getpid(), steady_now());
   world.broadcast(name, 0);
+  // When all have it open or one failed; the first of the node succeeds. Nothing stays behind.
+  const struct Unlink {
+    const std::string& name;
+    ~Unlink() { shm_unlink(name.c_str()); }
+  } unlink_at_end{name};
   collectively(world, [&] { map(name, host); });
-  shm_unlink(name.c_str());  // the first of the node succeeds; nothing stays behind
   const Entry& mine = board_->entries[rank_];
   for (int rank = 0; rank < size_; ++rank) {
     const Entry& entry = board_->entries[rank];
@@ -57,8 +61,10 @@ PositionBoard::PositionBoard(Communicator& world, const std::string& host)
 
 void PositionBoard::map(const std::string& name, const std::string& host) {
   const auto check = [&](bool fine, const char* call) {
-    CHECK(fine, ExitCode::kIo, "shared memory {} for the watchdog: {}: {}", name, call,
-          std::strerror(errno));
+    CHECK(fine, ExitCode::kIo,
+          "no shared memory /dev/shm{} of {} bytes for the watchdog: {}: {}; it takes a /dev/shm "
+          "that can be written and has room: see df /dev/shm, remove what is left over there",
+          name, bytes_, call, std::strerror(errno));
   };
   bytes_ = sizeof(Board) + static_cast<size_t>(size_) * sizeof(Entry);
   const int file = shm_open(name.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);

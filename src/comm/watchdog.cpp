@@ -19,6 +19,15 @@ volatile std::sig_atomic_t sigterm_came = 0;
 
 extern "C" void note_sigterm(int) { sigterm_came = 1; }
 
+// For the calling thread. No thread that computes may take a signal: oneDNN's matrix products use
+// the stack pointer for other things.
+void mask_sigterm(int how) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  ASSERT(pthread_sigmask(how, &signals, nullptr) == 0, "no mask of signals");
+}
+
 // Past stdio, whose locks the main thread may hold.
 void write_all(int file, const std::string& text) {
   for (size_t done = 0; done < text.size();) {
@@ -38,6 +47,7 @@ Watchdog::Watchdog(Communicator& world, const std::string& host, LastLine last_l
       last_look_(steady_now()),
       watched_since_(last_look_) {
   std::signal(SIGTERM, note_sigterm);
+  mask_sigterm(SIG_BLOCK);
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -57,6 +67,7 @@ void Watchdog::set_limits(const HangLimits& limits) {
 }
 
 void Watchdog::watch() {
+  mask_sigterm(SIG_UNBLOCK);
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, kPoll, [this] { return stop_; })) look();
 }
@@ -108,8 +119,10 @@ void Watchdog::end_stopped_neighbours() const {
   each_stopped(SIGKILL);
 }
 
-// As if nobody had handled it, unless a handler of the run has taken over.
+// As if nobody had handled it, unless a handler of the run has taken over. The neighbours shall not
+// take it for an accident.
 void Watchdog::obey_sigterm() const {
+  note_leaving();  // while nobody misses this process
   std::signal(SIGTERM, SIG_DFL);
   ::kill(::getpid(), SIGTERM);
 }

@@ -12,11 +12,13 @@ ends() {
   local code=$1 ranks=$2 out=$work/$3
   shift 3
   rm -rf "$out"
+  shared_before=$(shared_memory)
   run "$code" "$ranks" "${train[@]}" --data_path "$data_path" --output_dir "$out" "$@"
   until_true 5 gone "$out"
-  until_true 5 no_shared_memory
+  until_true 5 no_new_shared_memory
 }
-no_shared_memory() { [ -z "$(find /dev/shm -name 'facet-*' 2>/dev/null)" ]; }
+shared_memory() { find /dev/shm -name 'facet-*' 2>/dev/null | sort; }
+no_new_shared_memory() { [ -z "$(comm -13 <(echo "$shared_before") <(shared_memory))" ]; }
 gone() { ! pgrep -f -- "--output_dir $1" >/dev/null; }
 
 # hangs LIMIT NAME option...: on 3 ranks, with one report and exit code 86, within the limit and 5 s.
@@ -88,8 +90,8 @@ hangs_in_a_background_save() {
 }
 # One that takes longer than the limit, but gets on.
 slow_background_save() {
-  ends 0 3 slow_background --async_checkpoint --save_interval 2 --max_steps 3 --hang_seconds_save 2 \
-    --inject 'slow@ckpt.begin:ms=900;slow@ckpt.write:ms=900,rank=1;slow@ckpt.written:ms=900,rank=1'
+  ends 0 3 slow_background --async_checkpoint --save_interval 2 --max_steps 3 --hang_seconds_save 3 \
+    --inject 'slow@ckpt.write:ms=2000,rank=1;slow@ckpt.written:ms=2000,rank=1'
   never 'hang: '
 }
 
@@ -172,18 +174,18 @@ a_pause_is_no_hang() {
   pid=$!
   until_true 60 has_rows "$out"
   # shellcheck disable=SC2046
-  kill -STOP $(ranks_of "$out")
+  kill -STOP $(ranks_of "--output_dir $out")
   sleep 4.5
   # shellcheck disable=SC2046
-  kill -CONT $(ranks_of "$out")
+  kill -CONT $(ranks_of "--output_dir $out")
   wait "$pid" || code=$?
   [ "$code" = 0 ] || { tail -n 20 "$output"; fail "exit code $code"; }
   never 'hang: '
 }
 has_rows() { [ -e "$1/loss_log.csv" ] && [ "$(wc -l <"$1/loss_log.csv")" -gt 4 ]; }
-ranks_of() {
+ranks_of() { # what stands in their command line
   local pid
-  for pid in $(pgrep -f -- "--output_dir $1"); do
+  for pid in $(pgrep -f -- "$1"); do
     if [ "$(readlink "/proc/$pid/exe" || true)" = "$facet" ]; then echo "$pid"; fi
   done
 }
@@ -204,6 +206,33 @@ evaluation_hangs() {
   with_fifo coco/train2017/000000000011.jpg
   run 86 2 "$facet" evaluate "${model[@]}" --data_path "$data_path" --dataset_names llava llava_dial --hang_seconds_load 2 --hang_seconds_evaluate 2
   once 'hang: no progress for '
+}
+
+# All end by it, none is reported as dead, and no thread that computes takes it.
+sigterm_ends_an_evaluation() {
+  local pid rank code=0
+  with_fifo coco/train2017/000000000011.jpg
+  (exec timeout -k 5 "$time_limit" mpirun -n 4 --oversubscribe "$facet" evaluate "${model[@]}" --data_path "$data_path" \
+    --dataset_names llava llava_dial) >"$output" 2>&1 </dev/null &
+  pid=$!
+  until_true 60 grep -q '^4 ranks, ' "$output"
+  for rank in $(ranks_of "--data_path $data_path"); do blocks_sigterm "$rank" || fail "the main thread takes SIGTERM"; done
+  # shellcheck disable=SC2046
+  kill -TERM $(ranks_of "--data_path $data_path")
+  wait "$pid" || code=$?
+  [ "$code" = 143 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  never ' died in '
+}
+blocks_sigterm() { (($((16#$(awk '/^SigBlk/ { print $2 }' "/proc/$1/task/$1/status"))) >> 14 & 1)); }
+
+# No shared memory to be had is an error like any other, and what could be had does not stay.
+no_shared_memory() {
+  refused 74 0 'no shared memory /dev/shm/facet-' unshare --mount bash -c 'mount -t tmpfs -o ro none /dev/shm && exec "$@"' - \
+    "$facet" evaluate "${model[@]}" "${data[@]}"
+  # shellcheck disable=SC2016
+  refused 74 0 'posix_fallocate' unshare --mount bash -c 'mount -t tmpfs -o size=4k none /dev/shm && echo >/dev/shm/full && "$@"; code=$?; ls /dev/shm; exit $code' - \
+    "$facet" evaluate "${model[@]}" "${data[@]}"
+  if grep '^facet-' "$output"; then fail 'it is left behind'; fi
 }
 
 off() {
@@ -241,8 +270,9 @@ check Watchdog.LauncherWaitsForAll launcher_waits_for_all
 if unshare --mount --uts bash -c "$own_host" - true 2>/dev/null; then
   check Watchdog.SeenFromAnotherHost seen_from_another_host
   check Watchdog.OtherHostsDoNotMatter other_hosts_do_not_matter
+  check Watchdog.NoSharedMemory no_shared_memory
 else
-  for name in SeenFromAnotherHost OtherHostsDoNotMatter; do
+  for name in SeenFromAnotherHost OtherHostsDoNotMatter NoSharedMemory; do
     echo "[  SKIPPED ] Watchdog.$name (0 ms)"
     echo 'facet-skip: a rank may not have a host name and shared memory of its own here'
   done
@@ -256,6 +286,7 @@ check Watchdog.SlowIsNoHang slow_is_no_hang
 check Watchdog.APauseIsNoHang a_pause_is_no_hang
 check Watchdog.LongAnswersAreNoHang long_answers_are_no_hang
 check Watchdog.EvaluationHangs evaluation_hangs
+check Watchdog.SigtermEndsAnEvaluation sigterm_ends_an_evaluation
 check Watchdog.Off off
 check Watchdog.ShortRuns short_runs
 check Watchdog.Straggler straggler
