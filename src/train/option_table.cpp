@@ -307,7 +307,8 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(
       output("max_hours", &O::max_hours,
              "save and stop with exit code 85 before so many hours are over, as at SIGTERM, "
-             "SIGUSR1 and SIGINT; 0: before Slurm's time limit, if there is one")
+             "SIGUSR1 and SIGINT to the ranks (to mpirun: SIGUSR1, which it hands on); 0: before "
+             "Slurm's time limit, if there is one")
           .in(0, 1e6));
   t.push_back(
       output("inject", &O::inject,
