@@ -19,7 +19,6 @@
 #include "train/run_lock.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
-#include "train/run_status.h"
 #include "train/section_report.h"
 #include "train/stop_signals.h"
 #include "train/threads.h"
