@@ -180,7 +180,7 @@ damaged_newest() {
 full_disk() {
   make_whole
   local limit
-  for limit in 1 40 200; do # KiB
+  for limit in 2 40 200; do # KiB; the shared memory of the watchdog has to fit into it too
     rm -rf "$work/full"
     run 0 2 "${train[@]}" --output_dir "$work/full" --max_steps 3
     # shellcheck disable=SC2016
