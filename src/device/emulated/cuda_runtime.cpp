@@ -1,0 +1,143 @@
+#include "device/emulated/cuda_runtime.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "device/emulated/memory.h"
+#include "device/emulated/observer.h"
+#include "device/emulated/stream.h"
+#include "device/emulated/violation.h"
+
+namespace emulated = facet::emulated;
+using emulated::Access, emulated::observer, emulated::violation;
+
+namespace {
+
+void check_host_side(const void* host, const char* what, EmulatedSite where) {
+  if (emulated::in_device_range(host)) violation(where, "{} is device memory", what);
+}
+
+void note(const void* begin, size_t bytes, Access access, EmulatedSite where) {
+  if (observer()) observer()->operation_access(begin, bytes, access, where);
+}
+
+void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, EmulatedSite where) {
+  const bool from_device = kind != cudaMemcpyHostToDevice,
+             to_device = kind != cudaMemcpyDeviceToHost;
+  if (from_device)
+    emulated::check_device_range(from, bytes, "the source", where);
+  else
+    check_host_side(from, "the source", where);
+  if (to_device)
+    emulated::check_device_range(to, bytes, "the destination", where);
+  else
+    check_host_side(to, "the destination", where);
+  if (from_device) note(from, bytes, Access::kRead, where);
+  if (to_device) note(to, bytes, Access::kWrite, where);
+  if (observer() && to_device && from_device) observer()->copy_defined(to, from, bytes);
+  if (observer() && to_device && !from_device) observer()->all_defined(to, bytes);
+  std::memcpy(to, from, bytes);
+}
+
+}  // namespace
+
+cudaError_t cudaMalloc(void** data, size_t bytes, EmulatedSite where) {
+  *data = emulated::reserve_device_memory(bytes, where);
+  emulated::make_live(*data);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* data, EmulatedSite where) {
+  if (!data) return cudaSuccess;
+  emulated::synchronize_device();
+  emulated::free_device_memory(data, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocAsync(void** data, size_t bytes, cudaStream_t stream, EmulatedSite where) {
+  void* reserved = emulated::reserve_device_memory(bytes, where);
+  *data = reserved;
+  emulated::enqueue(stream, "allocated", where, [=] { emulated::make_live(reserved); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeAsync(void* data, cudaStream_t stream, EmulatedSite where) {
+  emulated::check_freeable(data, where);
+  emulated::enqueue(stream, "freed", where, [=] { emulated::free_device_memory(data, where); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  *data = std::malloc(bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream, EmulatedSite where) {
+  emulated::enqueue(stream, "copied", where, [=] { copy_now(to, from, bytes, kind, where); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream,
+                            EmulatedSite where) {
+  emulated::enqueue(stream, "filled", where, [=] {
+    emulated::check_device_range(data, bytes, "what is filled", where);
+    note(data, bytes, Access::kWrite, where);
+    if (observer()) observer()->all_defined(data, bytes);
+    std::memset(data, value, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags, EmulatedSite where) {
+  if (flags != cudaStreamNonBlocking)
+    violation(where, "a stream must be made with cudaStreamNonBlocking: only events order streams");
+  *stream = emulated::create_stream();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream, EmulatedSite where) {
+  emulated::destroy_stream(stream, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream, EmulatedSite where) {
+  emulated::synchronize_stream(stream, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned,
+                                EmulatedSite where) {
+  emulated::wait_event(stream, event, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = emulated::create_event();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event, EmulatedSite where) {
+  emulated::destroy_event(event, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream, EmulatedSite where) {
+  emulated::record_event(event, stream, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where) {
+  emulated::synchronize_event(event, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  emulated::synchronize_device();
+  return cudaSuccess;
+}

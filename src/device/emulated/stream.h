@@ -1,0 +1,87 @@
+// Streams of the emulated device: queues of operations. Nothing but an event or a synchronisation
+// promises that an operation has run, so one that is missing must show: the policy decides whether
+// queued work runs at once, as late as the promises allow, or somewhere between by a seed.
+//
+// Besides running the work, every operation carries the clock of what is ordered before it, so that
+// the race check can tell an order that is promised from one that happened.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "device/emulated/site.h"
+
+namespace facet::emulated {
+
+enum class Lateness : uint8_t { kAtOnce, kAsLateAsAllowed, kRandom };
+
+struct StreamPolicy {
+  Lateness lateness = Lateness::kAtOnce;
+  uint64_t seed = 1;  // of kRandom
+};
+void set_stream_policy(StreamPolicy policy);
+
+// By the number of a stream: how many of its operations are known to be over.
+class Clock {
+ public:
+  uint64_t at(uint32_t stream) const { return stream < counts_.size() ? counts_[stream] : 0; }
+  void raise(uint32_t stream, uint64_t count);
+  void join(const Clock& other);
+
+ private:
+  std::vector<uint64_t> counts_;
+};
+
+// An operation's name for others: the n-th of a stream.
+struct OperationId {
+  uint32_t stream = 0;
+  uint64_t number = 0;  // from 1; 0 stands for the host
+  bool operator==(const OperationId&) const = default;
+};
+
+class Stream;
+
+// One record of an event; an event that is recorded again gets another, and who waits for the
+// earlier one is not concerned.
+struct EventRecord {
+  Stream* stream;
+  Clock before;  // what is ordered before whoever waits
+  bool done = false;
+};
+struct Event {
+  std::shared_ptr<EventRecord> latest;
+};
+
+struct Operation {
+  const char* name;  // "launched", "copied", ...
+  Site where;
+  OperationId id;
+  Clock before;  // what is ordered before this operation
+  std::function<void()> work;
+  std::shared_ptr<EventRecord> awaited;  // of a wait, which is blocked until it is done
+};
+
+Stream* create_stream();
+// What is still queued is run first.
+void destroy_stream(Stream* stream, Site where);
+void enqueue(Stream* stream, const char* name, Site where, std::function<void()> work);
+Event* create_event();
+void destroy_event(Event* event, Site where);
+void record_event(Event* event, Stream* stream, Site where);
+void wait_event(Stream* stream, Event* event, Site where);
+
+void synchronize_stream(Stream* stream, Site where);
+void synchronize_event(Event* event, Site where);
+void synchronize_device();
+
+// Null while the host runs.
+const Operation* running_operation();
+// Is the operation over before the running one (or the host) by a promise, not by chance?
+bool ordered_before_running(OperationId id);
+
+// Drops everything that is queued: after an error.
+void drop_queued_operations();
+
+}  // namespace facet::emulated
