@@ -1,0 +1,58 @@
+// The only header a kernel includes. nvcc reads CUDA behind it, g++ the emulation of
+// kernels/emulated, which runs the same .cu file thread by thread on the CPU and checks CUDA's
+// rules while it does.
+//
+// A kernel is written in CUDA's own words (threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd)
+// with these exceptions:
+//   GPU_SHARED(float, partial_W, [32]);       a shared array; the bare keyword does not compile
+//   gpu::SharedArrays arrays;                 the dynamic shared memory of the launch, piece by
+//   float* tile = arrays.take<float>(n);      piece, each on a 16-byte boundary
+//   gpu::bf16, gpu::f16, to_float, from_float<T>
+//   gpu::load_pack, gpu::store_pack           16 bytes at once, from and to 16-byte boundaries
+//   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16   what CUDA has in PTX only
+//   gpu::launch(stream, {.grid = .., .block = .., .shared_bytes = ..}, kernel, arguments...)
+// Blocks of one grid are never ordered, not by fences either: what needs another block's result is
+// another launch.
+#pragma once
+
+#if defined(__CUDACC__)
+#include "kernels/gpu_nvcc.h"
+#else
+#include "kernels/emulated/gpu_emulated.h"
+#endif
+
+namespace facet::gpu {
+
+constexpr int kWarpSize = 32;
+constexpr unsigned kFullWarp = 0xffffffffu;
+
+// Every lane gets the sum over its warp, in the same order on every run.
+GPU_DEVICE float warp_sum(float value) {
+#pragma unroll
+  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
+    value += __shfl_xor_sync(kFullWarp, value, lanes);
+  return value;
+}
+
+GPU_DEVICE float warp_max(float value) {
+#pragma unroll
+  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, lanes));
+  return value;
+}
+
+// Every thread gets the sum over the block of kThreads, a multiple of 32. All threads must call it.
+template <int kThreads>
+GPU_DEVICE float block_sum(float value) {
+  constexpr int kWarps = kThreads / kWarpSize;
+  static_assert(kThreads % kWarpSize == 0 && kWarps <= kWarpSize);
+  GPU_SHARED(float, partial_W, [kWarps]);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  value = warp_sum(value);
+  __syncthreads();  // the previous sum has been read by all
+  if (lane == 0) partial_W[threadIdx.x / kWarpSize] = value;
+  __syncthreads();
+  return warp_sum(lane < kWarps ? partial_W[lane] : 0.0f);
+}
+
+}  // namespace facet::gpu
