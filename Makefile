@@ -37,7 +37,7 @@ LIBRARY  := $(BUILD)/libfacet.a
 TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
-TEST_ROOMS    := $(filter-out bench,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
+TEST_ROOMS    := $(filter-out bench kernels,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
 TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 
@@ -48,7 +48,7 @@ TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 all: $(BUILD)/facet ## build the program
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile kernels/emulated.mk
 
 deps: ## install what is missing from the distribution's packages (FACET_INSTALL=0: only say what)
 	@scripts/install_deps.sh
@@ -151,3 +151,5 @@ $(BUILD)/obj/%.o: %.cpp
 	@$(CXX) $(CXXFLAGS_ALL) $(FILE_FLAGS) -c -o $@ $<
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+include kernels/emulated.mk

@@ -1,0 +1,61 @@
+# The CUDA kernels on the CPU, three times: build/emulated/plain, sanitized (AddressSanitizer and UBSan) and race
+# (the compiler's calls for ThreadSanitizer arrive in kernels/emulated/race_check.cpp). Included by the Makefile.
+
+EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu)
+KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp tests/kernels/*.cu)
+RACE_CHECK := kernels/emulated/race_check.cpp
+
+emulated_flags_plain     :=
+emulated_flags_sanitized := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+emulated_flags_race      := -O1
+kernel_flags_race        := -fsanitize=thread
+emulated_link_sanitized  := -fsanitize=address,undefined
+
+# $(1): variant, $(2): sources
+emulated_objects = $(patsubst %,$(BUILD)/emulated/$(1)/obj/%.o,$(basename $(filter-out $(if $(filter race,$(1)),,$(RACE_CHECK)),$(2))))
+
+EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
+
+define emulated_variant
+$(BUILD)/emulated/$(1)/obj/%.o: %.cpp
+	@mkdir -p $$(@D)
+	@echo "  c++   $$< ($(1))"
+	@$(call EMULATED_CXX,$(1)) -c -o $$@ $$<
+
+$(BUILD)/emulated/$(1)/obj/%.o: %.cu
+	@mkdir -p $$(@D)
+	@echo "  c++   $$< ($(1))"
+	@$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas -x c++ -c -o $$@ $$<
+
+$(BUILD)/emulated/test_kernels$(2): $(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES)) $(LIBRARY)
+	@echo "  link  $$@"
+	@$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) -o $$@ $$(filter %.o,$$^) $(LIBRARY) $(LIBS) -lgtest
+endef
+$(eval $(call emulated_variant,plain,))
+$(eval $(call emulated_variant,sanitized,_sanitized))
+$(eval $(call emulated_variant,race,_race))
+
+KERNEL_TEST_PROGRAMS := $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_kernels_sanitized $(BUILD)/emulated/test_kernels_race
+
+kernel-tests: $(KERNEL_TEST_PROGRAMS) ## build the kernels' tests: plain, sanitized, race check
+
+check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
+	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; $$program || exit 1; done
+
+# Where nvcc is, everything must also be CUDA to it.
+NVCC        ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC_FLAGS  := -std=c++20 -O2 -arch=sm_80 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror
+NVCC_SOURCES := $(wildcard kernels/cuda/*.cu tests/kernels/*.cu)
+NVCC_OBJECTS := $(if $(NVCC),$(NVCC_SOURCES:%.cu=$(BUILD)/nvcc/%.o))
+
+$(BUILD)/nvcc/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc  $<"
+	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+nvcc-check: $(NVCC_OBJECTS) ## compile the kernels with nvcc for sm_80, warnings are errors
+	@$(if $(NVCC),true,echo "nvcc is not here: the kernels were compiled by $(CXX) only")
+
+.PHONY: kernel-tests check-kernels nvcc-check
+
+-include $(shell find $(BUILD)/emulated $(BUILD)/nvcc -name '*.d' 2>/dev/null)
