@@ -21,7 +21,7 @@ namespace facet::emulated {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
-constexpr size_t kStackGuard = 4096;
+constexpr size_t kStackGuard = 1 << 20;  // closed addresses below; a frame may be large
 // Of sm_80, the smallest of the architectures that the program is built for.
 constexpr size_t kMaxSharedBytes = 163 * 1024;
 constexpr unsigned kMaxThreads = 1024;

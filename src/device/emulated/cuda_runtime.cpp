@@ -41,6 +41,14 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, Emu
 
 }  // namespace
 
+void emulated::forget_on_stream(void* data, size_t bytes, Stream* stream, Site where) {
+  enqueue(stream, "forgotten", where, [=] {
+    check_device_range(data, bytes, "what is forgotten", where);
+    note(data, bytes, Access::kWrite, where);
+    forget_content(data, bytes);
+  });
+}
+
 cudaError_t cudaMalloc(void** data, size_t bytes, EmulatedSite where) {
   *data = emulated::reserve_device_memory(bytes, where);
   emulated::make_live(*data);

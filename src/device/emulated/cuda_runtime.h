@@ -11,6 +11,12 @@ class Stream;
 struct Event;
 }  // namespace facet::emulated
 
+namespace facet::emulated {
+// The content becomes undefined when the stream gets there: memory that goes from one use to the
+// next, such as an arena's.
+void forget_on_stream(void* data, size_t bytes, Stream* stream, Site where = Site::current());
+}  // namespace facet::emulated
+
 using cudaStream_t = facet::emulated::Stream*;
 using cudaEvent_t = facet::emulated::Event*;
 using EmulatedSite = facet::emulated::Site;

@@ -1,0 +1,84 @@
+// Kernels with one mistake each, for the tests that show which check catches it. All write the
+// first 32 elements of y unless the mistake is that they don't.
+#pragma once
+
+#include "device/cuda_runtime.h"
+
+namespace facet::kernel_test {
+
+struct BugRig {
+  float* y;        // (64), NaN at first
+  const float* x;  // (256), x[i] = i
+  cudaStream_t stream, other;
+};
+
+namespace bugs {
+
+// Bounds.
+void global_read_behind(const BugRig& rig);
+void global_write_behind(const BugRig& rig);
+void global_write_before(const BugRig& rig);
+void shared_read_behind(const BugRig& rig);
+void shared_write_behind(const BugRig& rig);
+void dynamic_read_behind(const BugRig& rig);
+void dynamic_memory_too_small(const BugRig& rig);
+void dynamic_sizes_disagree(const BugRig& rig);
+void declared_shared_too_large(const BugRig& rig);
+void stack_too_deep(const BugRig& rig);
+
+// Order.
+void no_barrier(const BugRig& rig);
+void no_second_barrier(const BugRig& rig);
+void no_syncwarp(const BugRig& rig);
+void syncwarp_of_the_wrong_half(const BugRig& rig);
+void shuffle_taken_for_a_barrier(const BugRig& rig);
+void counter_without_atomic(const BugRig& rig);
+void blocks_write_one_place(const BugRig& rig);
+void block_reads_another_block(const BugRig& rig);
+void sum_in_order_of_arrival(const BugRig& rig);
+
+// Content.
+void shared_float_unwritten(const BugRig& rig);
+void shared_int_unwritten(const BugRig& rig);
+void global_unwritten(const BugRig& rig);
+void output_unwritten(const BugRig& rig);
+void signed_overflow(const BugRig& rig);
+
+// Barriers and warps.
+void divergent_barrier(const BugRig& rig);
+void exit_before_barrier(const BugRig& rig);
+void barrier_against_shuffle(const BugRig& rig);
+void shuffle_with_missing_lanes(const BugRig& rig);
+void shuffle_from_outside_the_mask(const BugRig& rig);
+void lane_outside_its_mask(const BugRig& rig);
+void mask_beyond_the_block(const BugRig& rig);
+void mma_with_a_missing_lane(const BugRig& rig);
+
+// Copies and accesses of 16 bytes.
+void copy_never_awaited(const BugRig& rig);
+void copy_awaited_too_little(const BugRig& rig);
+void copy_awaited_without_barrier(const BugRig& rig);
+void copy_into_what_is_read(const BugRig& rig);
+void copy_from_behind(const BugRig& rig);
+void misaligned_global_pack(const BugRig& rig);
+void misaligned_shared_pack(const BugRig& rig);
+void misaligned_ldmatrix(const BugRig& rig);
+
+// Launches and streams.
+void block_too_large(const BugRig& rig);
+void empty_grid(const BugRig& rig);
+void host_pointer(const BugRig& rig);
+void host_reads_device_memory(const BugRig& rig);
+void default_stream(const BugRig& rig);
+void no_event(const BugRig& rig);
+void event_recorded_too_early(const BugRig& rig);
+void event_never_recorded(const BugRig& rig);
+void overwritten_while_read(const BugRig& rig);
+void used_after_async_free(const BugRig& rig);
+void used_before_async_malloc(const BugRig& rig);
+void freed_twice(const BugRig& rig);
+void copied_behind_the_end(const BugRig& rig);
+void stale_workspace(const BugRig& rig);
+
+}  // namespace bugs
+}  // namespace facet::kernel_test
