@@ -2,7 +2,7 @@
 # (the compiler's calls for ThreadSanitizer arrive in kernels/emulated/race_check.cpp). Included by the Makefile.
 
 EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu)
-KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp tests/kernels/*.cu)
+KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := kernels/emulated/race_check.cpp
 
 emulated_flags_plain     :=
