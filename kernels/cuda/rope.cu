@@ -1,0 +1,62 @@
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rows.h"
+
+namespace facet::cuda {
+namespace {
+
+// Turns every pair (x[c], x[c + E/2]) of every head by the angle of its row and channel, by its
+// negative for `direction` -1.
+template <typename T>
+__global__ void __launch_bounds__(kElementThreads)
+    rotate_kernel(Rows<T> x_ND, Rows<const float> cos_NE, Rows<const float> sin_NE, int64_t rows,
+                  int64_t heads, int64_t half, float direction, RowAccess access) {
+  constexpr int kPack = kPackOf<T>;
+  // A row of "packs" is one half of one head.
+  for_packs<kPack>(rows * heads, half, [=](int64_t row_and_head, int64_t c) {
+    const int64_t r = row_and_head / heads, head = row_and_head % heads;
+    T* low_E = x_ND.row(r) + head * 2 * half;
+    T* high_E = low_E + half;
+    float low[kPack], high[kPack], cos[kPack], sin[kPack];
+    load_floats(low, low_E, c, half, access);
+    load_floats(high, high_E, c, half, access);
+    load_floats(cos, cos_NE.row(r), c, half, access);
+    load_floats(sin, sin_NE.row(r), c, half, access);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      const float a = low[i], b = high[i], turn = direction * sin[i];
+      low[i] = a * cos[i] - b * turn;
+      high[i] = b * cos[i] + a * turn;
+    }
+    store_floats(low_E, low, c, half, access);
+    store_floats(high_E, high, c, half, access);
+  });
+}
+
+void rotate(const Operand& x_ND, const Operand& cos_NE, const Operand& sin_NE, int64_t heads,
+            float direction, cudaStream_t stream) {
+  const int64_t rows = x_ND.rows, half = cos_NE.cols;
+  if (rows * heads * half == 0) return;
+  // Each half of a head must begin on a boundary too.
+  const Operand first_half{x_ND.data, rows * heads * 2, half, half, x_ND.dtype};
+  const RowAccess access = row_access({x_ND, first_half, cos_NE, sin_NE});
+  with_type(x_ND.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const unsigned blocks = element_blocks(packs_of(rows * heads, half, kPackOf<T>));
+    gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, rotate_kernel<T>,
+                rows_of<T>(x_ND), rows_of<const float>(cos_NE), rows_of<const float>(sin_NE), rows,
+                heads, half, direction, access);
+  });
+}
+
+}  // namespace
+
+void rope_forward(Operand x_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
+                  cudaStream_t stream) {
+  rotate(x_ND, cos_NE, sin_NE, heads, 1, stream);
+}
+void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
+                   cudaStream_t stream) {
+  rotate(dx_ND, cos_NE, sin_NE, heads, -1, stream);
+}
+
+}  // namespace facet::cuda

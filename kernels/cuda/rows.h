@@ -1,0 +1,122 @@
+// What row-wise kernels share: typed rows, 16-byte accesses where memory allows them, and the
+// choice of the element type.
+#pragma once
+
+#include <initializer_list>
+#include <type_traits>
+
+#include "kernels/cuda/operand.h"
+#include "kernels/gpu.h"
+
+namespace facet::cuda {
+
+template <typename T>
+struct Rows {
+  T* data;
+  int64_t stride;
+
+  GPU_DEVICE T* row(int64_t r) const { return data + r * stride; }
+};
+
+template <typename T>
+Rows<T> rows_of(const Operand& x) {
+  return {static_cast<T*>(x.data), x.stride};
+}
+
+// Whether rows begin on 16-byte boundaries, so that whole packs can be moved at once.
+enum class RowAccess : uint8_t { kPacked, kSingle };
+
+inline RowAccess row_access(std::initializer_list<Operand> operands) {
+  for (const Operand& x : operands) {
+    if (!x.data) continue;
+    const bool base = reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+    const bool rows = x.rows <= 1 || x.stride * size_of(x.dtype) % 16 == 0;
+    if (!base || !rows) return RowAccess::kSingle;
+  }
+  return RowAccess::kPacked;
+}
+
+// v = row[c .. c + N), zeros from `cols` on. N is a multiple of T's pack.
+template <int N, typename T>
+GPU_DEVICE void load_floats(float (&v)[N], const T* row, int64_t c, int64_t cols,
+                            RowAccess access) {
+  constexpr int kPack = gpu::Pack<std::remove_const_t<T>>::kSize;
+  static_assert(N % kPack == 0);
+  if (access == RowAccess::kPacked && c + N <= cols) {
+#pragma unroll
+    for (int p = 0; p < N; p += kPack) {
+      const auto pack = gpu::load_pack(row + c + p);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[p + i] = gpu::to_float(pack.v[i]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) v[i] = c + i < cols ? gpu::to_float(row[c + i]) : 0.0f;
+}
+
+// row[c .. c + N) = v, up to `cols`, each rounded once.
+template <int N, typename T>
+GPU_DEVICE void store_floats(T* row, const float (&v)[N], int64_t c, int64_t cols,
+                             RowAccess access) {
+  constexpr int kPack = gpu::Pack<T>::kSize;
+  static_assert(N % kPack == 0);
+  if (access == RowAccess::kPacked && c + N <= cols) {
+#pragma unroll
+    for (int p = 0; p < N; p += kPack) {
+      gpu::Pack<T> pack;
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) pack.v[i] = gpu::from_float<T>(v[p + i]);
+      gpu::store_pack(row + c + p, pack);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i)
+    if (c + i < cols) row[c + i] = gpu::from_float<T>(v[i]);
+}
+
+// The elements that a thread of a row-wise kernel handles at a time: one pack of T.
+template <typename T>
+constexpr int kPackOf = gpu::Pack<std::remove_const_t<T>>::kSize;
+
+// body(T()) for the element type.
+template <typename Body>
+void with_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kF32: return body(float());
+    case DType::kBF16: return body(gpu::bf16());
+    case DType::kF16: return body(gpu::f16());
+    default: return;  // matrices of other types do not reach a kernel: ops/ops.h
+  }
+}
+
+// ---- element-wise kernels: every thread takes packs of the matrix, a grid apart
+
+constexpr int kElementThreads = 256;
+
+struct PackIndex {
+  int64_t row, col;
+};
+
+// Calls body(row, first column) for every pack of a (rows, cols) matrix.
+template <int kPack, typename Body>
+GPU_DEVICE void for_packs(int64_t rows, int64_t cols, const Body& body) {
+  const int64_t packs = (cols + kPack - 1) / kPack;
+  const int64_t step = int64_t{gridDim.x} * kElementThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kElementThreads + threadIdx.x; i < rows * packs; i += step)
+    body(i / packs, i % packs * kPack);
+}
+
+// Blocks for so many packs; a few waves of a large device, whose threads then loop.
+inline unsigned element_blocks(int64_t packs) {
+  constexpr int64_t kMostBlocks = 2048;
+  const int64_t blocks = (packs + kElementThreads - 1) / kElementThreads;
+  return static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks);
+}
+
+inline int64_t packs_of(int64_t rows, int64_t cols, int pack) {
+  return rows * ((cols + pack - 1) / pack);
+}
+
+}  // namespace facet::cuda
