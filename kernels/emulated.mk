@@ -46,7 +46,7 @@ check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
 NVCC        ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 NVCC_FLAGS  := -std=c++20 -O2 -arch=sm_80 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror
 NVCC_SOURCES := $(wildcard kernels/cuda/*.cu tests/kernels/*.cu)
-NVCC_OBJECTS := $(if $(NVCC),$(NVCC_SOURCES:%.cu=$(BUILD)/nvcc/%.o))
+NVCC_OBJECTS := $(if $(NVCC),$(NVCC_SOURCES:%.cu=$(BUILD)/nvcc/%.o)) $(BUILD)/obj/kernels/cuda/launch_error.o
 
 $(BUILD)/nvcc/%.o: %.cu
 	@mkdir -p $(@D)

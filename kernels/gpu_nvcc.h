@@ -137,8 +137,12 @@ struct LaunchShape {
   int line = __builtin_LINE();
 };
 
-// Throws facet::Error when `error` is one.
-void check_launch(cudaError_t error, const LaunchShape& shape);
+// Throws facet::Error; in launch_error.cpp, since nvcc does not read fmt.
+[[noreturn]] void fail_launch(const char* file, int line, const char* error);
+
+inline void check_launch(cudaError_t error, const LaunchShape& shape) {
+  if (error != cudaSuccess) fail_launch(shape.file, shape.line, cudaGetErrorString(error));
+}
 
 constexpr size_t kSharedBytesByDefault = 48 * 1024;  // more must be asked for
 
