@@ -60,13 +60,14 @@ demo: deps ## train a small model on 2 ranks, draw the loss, write captions
 check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
 	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
 	@$(MAKE) --no-print-directory -j$(JOBS) check-sanitized-build
+	@$(MAKE) --no-print-directory -j$(JOBS) kernel-tests nvcc-check
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
 check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
-	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
+	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels
 	@BUILD=$(BUILD) scripts/run_tests.sh quick
 
 tests: $(TEST_PROGRAMS) ## build the test programs

@@ -63,7 +63,10 @@ for script in tests/e2e/*.sh; do
   if [ "$mode" = quick ] && ! grep -q '^# quick' "$script"; then continue; fi
   group "e2e" bash "$script"
 done
+group kernels "$BUILD"/emulated/test_kernels
 if [ "$mode" = all ]; then
+  group kernels-sanitized "$BUILD"/emulated/test_kernels_sanitized
+  group kernels-race "$BUILD"/emulated/test_kernels_race
   for program in "$BUILD"/sanitized/tests/test_*; do
     [ -x "$program" ] || continue
     room=${program##*/test_}
