@@ -9,6 +9,7 @@
 //   float* tile = arrays.take<float>(n);      piece, each on a 16-byte boundary
 //   gpu::bf16, gpu::f16, to_float, from_float<T>
 //   gpu::load_pack, gpu::store_pack           16 bytes at once, from and to 16-byte boundaries
+//   gpu::pair_of, load_pair, store_pair       two 16-bit elements as a register of a fragment
 //   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16   what CUDA has in PTX only
 //   gpu::launch(stream, {.grid = .., .block = .., .shared_bytes = ..}, kernel, arguments...)
 // Blocks of one grid are never ordered, not by fences either: what needs another block's result is
@@ -27,7 +28,8 @@ constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
 // Every lane gets the sum over its warp, in the same order on every run.
-GPU_DEVICE float warp_sum(float value) {
+template <typename T>
+GPU_DEVICE T warp_sum(T value) {
 #pragma unroll
   for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
     value += __shfl_xor_sync(kFullWarp, value, lanes);
@@ -42,17 +44,17 @@ GPU_DEVICE float warp_max(float value) {
 }
 
 // Every thread gets the sum over the block of kThreads, a multiple of 32. All threads must call it.
-template <int kThreads>
-GPU_DEVICE float block_sum(float value) {
+template <int kThreads, typename T>
+GPU_DEVICE T block_sum(T value) {
   constexpr int kWarps = kThreads / kWarpSize;
   static_assert(kThreads % kWarpSize == 0 && kWarps <= kWarpSize);
-  GPU_SHARED(float, partial_W, [kWarps]);
+  GPU_SHARED(T, partial_W, [kWarps]);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   value = warp_sum(value);
   __syncthreads();  // the previous sum has been read by all
   if (lane == 0) partial_W[threadIdx.x / kWarpSize] = value;
   __syncthreads();
-  return warp_sum(lane < kWarps ? partial_W[lane] : 0.0f);
+  return warp_sum(lane < kWarps ? partial_W[lane] : T(0));
 }
 
 }  // namespace facet::gpu

@@ -54,6 +54,31 @@ GPU_DEVICE void store_pack(T* to, const Pack<T>& pack) {
   *reinterpret_cast<uint4*>(to) = raw;
 }
 
+// Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.
+template <typename T>
+GPU_DEVICE uint32_t pair_of(float first, float second) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  uint32_t pair;
+  if constexpr (std::is_same_v<T, bf16>) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
+    memcpy(&pair, static_cast<const void*>(&both), sizeof pair);
+  } else {
+    const __half2 both = __floats2half2_rn(first, second);
+    memcpy(&pair, static_cast<const void*>(&both), sizeof pair);
+  }
+  return pair;
+}
+template <typename T>
+GPU_DEVICE uint32_t load_pair(const T* from) {
+  static_assert(sizeof(T) == 2);
+  return *reinterpret_cast<const uint32_t*>(from);
+}
+template <typename T>
+GPU_DEVICE void store_pair(T* to, uint32_t pair) {
+  static_assert(sizeof(T) == 2);
+  *reinterpret_cast<uint32_t*>(to) = pair;
+}
+
 extern __shared__ __align__(128) unsigned char gpu_dynamic_shared_memory[];
 
 class SharedArrays {

@@ -76,6 +76,28 @@ FACET_NOT_RACE_CHECKED void store_pack(T* to, const Pack<T>& pack, FACET_HERE) {
   std::memcpy(to, &pack, sizeof pack);
 }
 
+// Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.
+template <typename T>
+uint32_t pair_of(float first, float second) {
+  return uint32_t{from_float<T>(first).bits} | uint32_t{from_float<T>(second).bits} << 16;
+}
+template <typename T>
+FACET_NOT_RACE_CHECKED uint32_t load_pair(const T* from, FACET_HERE) {
+  static_assert(sizeof(T) == 2);
+  emulated::require_alignment(from, 4, "the source of a 4-byte load", where);
+  emulated::note_access(from, 4, emulated::Access::kRead, where);
+  uint32_t pair;
+  std::memcpy(&pair, from, sizeof pair);
+  return pair;
+}
+template <typename T>
+FACET_NOT_RACE_CHECKED void store_pair(T* to, uint32_t pair, FACET_HERE) {
+  static_assert(sizeof(T) == 2);
+  emulated::require_alignment(to, 4, "the destination of a 4-byte store", where);
+  emulated::note_access(to, 4, emulated::Access::kWrite, where);
+  std::memcpy(to, &pair, sizeof pair);
+}
+
 class SharedArrays {
  public:
   template <typename T>

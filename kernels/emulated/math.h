@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdint>
 
+using std::isfinite;
+
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }

@@ -61,6 +61,16 @@ __global__ void ldmatrix_registers_kernel(uint32_t* y, const uint16_t* x) {
   }
 }
 
+template <typename T>
+__global__ void round_pairs_kernel(T* y, const float* x, int n) {
+  const int i = 2 * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= n) return;
+  gpu::store_pair(y + i, gpu::pair_of<T>(x[i], x[i + 1]));
+  // There and back again.
+  const uint32_t pair = gpu::load_pair(y + i);
+  gpu::store_pair(y + i, pair);
+}
+
 constexpr int kStages = 3, kTile = 128;
 
 GPU_DEVICE void fetch_tile(float* tile, const float* x, int first, int n) {
@@ -104,6 +114,14 @@ void mma_by_ldmatrix(float* d, const uint16_t* a, const uint16_t* b, HalfType ty
 }
 void ldmatrix_registers(uint32_t* y, const uint16_t* x, cudaStream_t stream) {
   gpu::launch(stream, {.grid = 1, .block = 32}, ldmatrix_registers_kernel, y, x);
+}
+void round_pairs(uint16_t* y, const float* x, int n, HalfType type, cudaStream_t stream) {
+  const gpu::LaunchShape shape{.grid = static_cast<unsigned>((n + 63) / 64), .block = 32};
+  if (type == HalfType::kBF16)
+    gpu::launch(stream, shape, round_pairs_kernel<gpu::bf16>, reinterpret_cast<gpu::bf16*>(y), x,
+                n);
+  else
+    gpu::launch(stream, shape, round_pairs_kernel<gpu::f16>, reinterpret_cast<gpu::f16*>(y), x, n);
 }
 void copy_through_ring(float* y, const float* x, int n, cudaStream_t stream) {
   gpu::launch(stream, {.grid = 1, .block = 32}, copy_through_ring_kernel, y, x, n);

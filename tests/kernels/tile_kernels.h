@@ -18,6 +18,8 @@ void mma_by_ldmatrix(float* d, const uint16_t* a, const uint16_t* b, HalfType ty
 // What each lane gets: y (32, 8) of x (32, 8), row l of x being the row that lane l points to;
 // columns 0-3 by ldmatrix_x4, 4-7 by its transposed form.
 void ldmatrix_registers(uint32_t* y, const uint16_t* x, cudaStream_t stream);
+// y (n) = x (n) rounded to the type, two at a time; n even.
+void round_pairs(uint16_t* y, const float* x, int n, HalfType type, cudaStream_t stream);
 // y (n) = x (n) through a ring of `kStages` tiles of 128 floats in shared memory; past n: zeros
 // that must not reach y.
 void copy_through_ring(float* y, const float* x, int n, cudaStream_t stream);

@@ -70,6 +70,20 @@ TEST_P(Mma, LdmatrixLoadsItsFragments) {
   });
 }
 
+TEST_P(Mma, PairsAreRoundedOnceAndStandInOrder) {
+  std::vector<float> x(98);
+  std::vector<uint16_t> expected;
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = 1.0f / (static_cast<float>(i) + 0.7f);
+    expected.push_back(round_to_16_bits(x[i], dtype_of(type_)));
+  }
+  const TestStream stream;
+  const DeviceBuffer<float> from(x, stream);
+  const DeviceBuffer<uint16_t> to(static_cast<int64_t>(x.size()));
+  round_pairs(to.data(), from.data(), static_cast<int>(x.size()), type_, stream);
+  EXPECT_EQ(to.download(stream), expected);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, Mma, testing::Values(HalfType::kBF16, HalfType::kF16),
                          [](const auto& info) {
                            return info.param == HalfType::kBF16 ? "BF16" : "F16";
