@@ -35,4 +35,41 @@ void rope_forward(Operand x_ND, Operand cos_NE, Operand sin_NE, int64_t heads, c
 void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
                    cudaStream_t stream);
 
+// ---- row movement; index (R) int32
+void gather_rows_forward(Operand y_RD, Operand x_ND, const int32_t* index_R, cudaStream_t stream);
+void gather_rows_backward(Operand dx_ND, Operand dy_RD, const int32_t* index_R,
+                          cudaStream_t stream);
+void repeat_rows_forward(Operand y_KD, Operand x_MD, cudaStream_t stream);
+void repeat_rows_backward(Operand dx_MD, Operand dy_KD, cudaStream_t stream);
+void add_repeated_rows_forward(Operand y_KD, Operand x_KD, Operand rows_MD, cudaStream_t stream);
+// drows is fp32.
+void add_repeated_rows_backward(Operand drows_MD, Operand dy_KD, cudaStream_t stream);
+
+// ---- plain matrices
+void fill(Operand x_ND, float value, cudaStream_t stream);
+// From and to any of the three types, each element rounded once; of one type: moved bit by bit.
+void copy(Operand y_ND, Operand x_ND, cudaStream_t stream);
+// y += x, each of any of the three types.
+void add_accumulate(Operand y_ND, Operand x_ND, cudaStream_t stream);
+
+// ---- optimizer, over dense fp32 vectors of n elements
+// What AdamWStep comes to in fp32.
+struct AdamWFactors {
+  float rate, decay;  // learning rate with its bias correction, learning rate times weight decay
+  float beta1, beta2, rest1, rest2;  // rest = 1 - beta
+  float eps, gradient_scale;
+};
+// copy (n) of bf16 or fp16, or absent: the new values, rounded.
+void adamw_step(float* param_n, float* exp_avg_n, float* exp_avg_sq_n, Operand copy_n,
+                const float* grad_n, int64_t n, const AdamWFactors& factors, cudaStream_t stream);
+
+struct GradientPart {
+  double sum_squares;
+  int64_t first_non_finite;  // -1: all are finite
+};
+constexpr int kGradientParts = 256;
+// The result and the workspace of kGradientParts are in device memory.
+void gradient_statistics(GradientPart* result, GradientPart* parts, const float* grad_n, int64_t n,
+                         cudaStream_t stream);
+
 }  // namespace facet::cuda

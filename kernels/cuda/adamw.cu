@@ -1,0 +1,124 @@
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rows.h"
+
+namespace facet::cuda {
+namespace {
+
+// ---- AdamW: one pass over everything
+
+struct AdamWVectors {
+  float *param_n, *exp_avg_n, *exp_avg_sq_n;
+  const float* grad_n;
+};
+
+// Copy is the type of the rounded copy; float where there is none.
+template <typename Copy>
+__global__ void __launch_bounds__(kElementThreads)
+    adamw_step_kernel(AdamWVectors at, Copy* copy_n, int64_t n, AdamWFactors f, RowAccess access) {
+  constexpr int kPack = kPackOf<Copy>;
+  for_packs<kPack>(1, n, [=](int64_t, int64_t c) {
+    float param[kPack], m[kPack], v[kPack], grad[kPack];
+    load_floats(param, at.param_n, c, n, access);
+    load_floats(m, at.exp_avg_n, c, n, access);
+    load_floats(v, at.exp_avg_sq_n, c, n, access);
+    load_floats(grad, at.grad_n, c, n, access);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      const float g = grad[i] * f.gradient_scale;
+      m[i] = f.beta1 * m[i] + f.rest1 * g;
+      v[i] = f.beta2 * v[i] + f.rest2 * g * g;
+      const float moved = param[i] - f.rate * (m[i] / (sqrtf(v[i]) + f.eps));
+      param[i] = moved - f.decay * moved;
+    }
+    store_floats(at.param_n, param, c, n, access);
+    store_floats(at.exp_avg_n, m, c, n, access);
+    store_floats(at.exp_avg_sq_n, v, c, n, access);
+    if (copy_n) store_floats(copy_n, param, c, n, access);
+  });
+}
+
+// ---- norm and finiteness of a gradient: parts of fixed size, then the parts in order
+
+constexpr int kPartThreads = 256;
+
+GPU_DEVICE int64_t earlier(int64_t a, int64_t b) {
+  if (a < 0) return b;
+  return b < 0 || a < b ? a : b;
+}
+
+// Thread 0 gets the earliest index of the block, -1 where no thread has one.
+GPU_DEVICE int64_t block_earliest(int64_t index) {
+  GPU_SHARED(int64_t, of_warp, [kPartThreads / gpu::kWarpSize]);
+  for (int lanes = gpu::kWarpSize / 2; lanes > 0; lanes /= 2)
+    index = earlier(index, __shfl_xor_sync(gpu::kFullWarp, index, lanes));
+  if (threadIdx.x % gpu::kWarpSize == 0) of_warp[threadIdx.x / gpu::kWarpSize] = index;
+  __syncthreads();
+  for (int w = 0; w < kPartThreads / gpu::kWarpSize; ++w) index = earlier(index, of_warp[w]);
+  return index;
+}
+
+GPU_DEVICE void write_part(GradientPart* part, double sum, int64_t first) {
+  sum = gpu::block_sum<kPartThreads>(sum);
+  first = block_earliest(first);
+  if (threadIdx.x == 0) *part = {sum, first};
+}
+
+__global__ void __launch_bounds__(kPartThreads)
+    gradient_parts_kernel(GradientPart* parts, const float* grad_n, int64_t n, RowAccess access) {
+  constexpr int kPack = kPackOf<float>;
+  double sum = 0;
+  int64_t first = -1;
+  for_packs<kPack>(1, n, [&](int64_t, int64_t c) {
+    float g[kPack];
+    load_floats(g, grad_n, c, n, access);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+      if (!isfinite(g[i]) && first < 0) first = c + i;
+    }
+  });
+  write_part(parts + blockIdx.x, sum, first);
+}
+
+__global__ void __launch_bounds__(kPartThreads)
+    gradient_total_kernel(GradientPart* result, const GradientPart* parts, int count) {
+  static_assert(kGradientParts <= kPartThreads);
+  const int part = static_cast<int>(threadIdx.x);
+  write_part(result, part < count ? parts[part].sum_squares : 0.0,
+             part < count ? parts[part].first_non_finite : -1);
+}
+
+// A dense vector as an operand, for row_access.
+Operand vector_of(const float* data, int64_t n) {
+  return {const_cast<float*>(data), 1, n, n, DType::kF32};
+}
+
+}  // namespace
+
+void adamw_step(float* param_n, float* exp_avg_n, float* exp_avg_sq_n, Operand copy_n,
+                const float* grad_n, int64_t n, const AdamWFactors& factors, cudaStream_t stream) {
+  if (n == 0) return;
+  const RowAccess access = row_access({vector_of(param_n, n), vector_of(exp_avg_n, n),
+                                       vector_of(exp_avg_sq_n, n), vector_of(grad_n, n), copy_n});
+  with_type(copy_n.data ? copy_n.dtype : DType::kF32, [&](auto zero) {
+    using Copy = decltype(zero);
+    const unsigned blocks = element_blocks(packs_of(1, n, kPackOf<Copy>));
+    gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, adamw_step_kernel<Copy>,
+                AdamWVectors{param_n, exp_avg_n, exp_avg_sq_n, grad_n},
+                static_cast<Copy*>(copy_n.data), n, factors, access);
+  });
+}
+
+void gradient_statistics(GradientPart* result, GradientPart* parts, const float* grad_n, int64_t n,
+                         cudaStream_t stream) {
+  const int64_t packs = packs_of(1, n, kPackOf<float>);
+  const int64_t wanted = (packs + kPartThreads - 1) / kPartThreads;
+  const int count = static_cast<int>(wanted < kGradientParts ? wanted : kGradientParts);
+  if (count > 0)
+    gpu::launch(stream, {.grid = static_cast<unsigned>(count), .block = kPartThreads},
+                gradient_parts_kernel, parts, grad_n, n, row_access({vector_of(grad_n, n)}));
+  gpu::launch(stream, {.grid = 1, .block = kPartThreads}, gradient_total_kernel, result, parts,
+              count);
+}
+
+}  // namespace facet::cuda
