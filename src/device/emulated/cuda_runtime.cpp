@@ -36,7 +36,7 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, Emu
   if (to_device) note(to, bytes, Access::kWrite, where);
   if (observer() && to_device && from_device) observer()->copy_defined(to, from, bytes);
   if (observer() && to_device && !from_device) observer()->all_defined(to, bytes);
-  std::memcpy(to, from, bytes);
+  if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 }  // namespace
