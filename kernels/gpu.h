@@ -27,34 +27,52 @@ namespace facet::gpu {
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
-// Every lane gets the sum over its warp, in the same order on every run.
-template <typename T>
-GPU_DEVICE T warp_sum(T value) {
+// Every lane gets combine() over the values of its warp, in the same order on every run.
+template <typename T, typename Combine>
+GPU_DEVICE T warp_reduce(T value, const Combine& combine) {
 #pragma unroll
   for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
-    value += __shfl_xor_sync(kFullWarp, value, lanes);
+    value = combine(value, __shfl_xor_sync(kFullWarp, value, lanes));
   return value;
 }
 
-GPU_DEVICE float warp_max(float value) {
-#pragma unroll
-  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, lanes));
-  return value;
-}
-
-// Every thread gets the sum over the block of kThreads, a multiple of 32. All threads must call it.
-template <int kThreads, typename T>
-GPU_DEVICE T block_sum(T value) {
+// Every thread gets combine() over the block of kThreads, a multiple of 32; all threads must call
+// it. combine(x, neutral) is x.
+template <int kThreads, typename T, typename Combine>
+GPU_DEVICE T block_reduce(T value, T neutral, const Combine& combine) {
   constexpr int kWarps = kThreads / kWarpSize;
   static_assert(kThreads % kWarpSize == 0 && kWarps <= kWarpSize);
   GPU_SHARED(T, partial_W, [kWarps]);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  value = warp_sum(value);
-  __syncthreads();  // the previous sum has been read by all
+  value = warp_reduce(value, combine);
+  __syncthreads();  // the previous result has been read by all
   if (lane == 0) partial_W[threadIdx.x / kWarpSize] = value;
   __syncthreads();
-  return warp_sum(lane < kWarps ? partial_W[lane] : T(0));
+  return warp_reduce(lane < kWarps ? partial_W[lane] : neutral, combine);
+}
+
+struct Sum {
+  template <typename T>
+  GPU_DEVICE T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Max {
+  GPU_DEVICE float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+template <typename T>
+GPU_DEVICE T warp_sum(T value) {
+  return warp_reduce(value, Sum());
+}
+GPU_DEVICE float warp_max(float value) { return warp_reduce(value, Max()); }
+template <int kThreads, typename T>
+GPU_DEVICE T block_sum(T value) {
+  return block_reduce<kThreads>(value, T(0), Sum());
+}
+template <int kThreads>
+GPU_DEVICE float block_max(float value) {
+  return block_reduce<kThreads>(value, -INFINITY, Max());
 }
 
 }  // namespace facet::gpu

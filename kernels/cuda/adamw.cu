@@ -41,25 +41,17 @@ __global__ void __launch_bounds__(kElementThreads)
 
 constexpr int kPartThreads = 256;
 
-GPU_DEVICE int64_t earlier(int64_t a, int64_t b) {
-  if (a < 0) return b;
-  return b < 0 || a < b ? a : b;
-}
-
-// Thread 0 gets the earliest index of the block, -1 where no thread has one.
-GPU_DEVICE int64_t block_earliest(int64_t index) {
-  GPU_SHARED(int64_t, of_warp, [kPartThreads / gpu::kWarpSize]);
-  for (int lanes = gpu::kWarpSize / 2; lanes > 0; lanes /= 2)
-    index = earlier(index, __shfl_xor_sync(gpu::kFullWarp, index, lanes));
-  if (threadIdx.x % gpu::kWarpSize == 0) of_warp[threadIdx.x / gpu::kWarpSize] = index;
-  __syncthreads();
-  for (int w = 0; w < kPartThreads / gpu::kWarpSize; ++w) index = earlier(index, of_warp[w]);
-  return index;
-}
+// Of two indices, of which -1 stands for none.
+struct Earlier {
+  GPU_DEVICE int64_t operator()(int64_t a, int64_t b) const {
+    if (a < 0) return b;
+    return b < 0 || a < b ? a : b;
+  }
+};
 
 GPU_DEVICE void write_part(GradientPart* part, double sum, int64_t first) {
   sum = gpu::block_sum<kPartThreads>(sum);
-  first = block_earliest(first);
+  first = gpu::block_reduce<kPartThreads>(first, int64_t{-1}, Earlier());
   if (threadIdx.x == 0) *part = {sum, first};
 }
 

@@ -35,6 +35,19 @@ void rope_forward(Operand x_ND, Operand cos_NE, Operand sin_NE, int64_t heads, c
 void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
                    cudaStream_t stream);
 
+// ---- embeddings; source (N) int32
+void splice_forward(Operand x_ND, Operand embed_VD, Operand image_MD, const int32_t* source_N,
+                    cudaStream_t stream);
+// dembed is fp32 and added to, dimage is overwritten; either may be absent.
+void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const int32_t* source_N,
+                     cudaStream_t stream);
+
+// ---- loss; labels (R) int32
+void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
+                           cudaStream_t stream);
+void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
+                                    float gradient_scale, cudaStream_t stream);
+
 // ---- row movement; index (R) int32
 void gather_rows_forward(Operand y_RD, Operand x_ND, const int32_t* index_R, cudaStream_t stream);
 void gather_rows_backward(Operand dx_ND, Operand dy_RD, const int32_t* index_R,

@@ -1,0 +1,88 @@
+// The kernels at both ends of the decoder, splice and cross-entropy, against the CPU backend and
+// fp64.
+#include <algorithm>
+
+#include "kernels/cuda/launchers.h"
+#include "tests/kernels/parity.h"
+
+namespace facet::kernel_test {
+namespace {
+
+class LossParity : public Parity {};
+
+template <typename T>
+std::pair<std::vector<T>, std::vector<T>> naive_cross_entropy(const Values& logits,
+                                                              const std::vector<int32_t>& labels,
+                                                              int64_t cols, T scale) {
+  std::vector<T> loss, gradient;
+  for (size_t r = 0; r < labels.size(); ++r) {
+    const double* row = logits.data() + r * static_cast<size_t>(cols);
+    const T highest = static_cast<T>(*std::max_element(row, row + cols));
+    T sum = 0;
+    for (int64_t c = 0; c < cols; ++c) sum += std::exp(static_cast<T>(row[c]) - highest);
+    loss.push_back(std::log(sum) + highest - static_cast<T>(row[labels[r]]));
+    for (int64_t c = 0; c < cols; ++c)
+      gradient.push_back(scale * (std::exp(static_cast<T>(row[c]) - highest) / sum -
+                                  (c == labels[r] ? T(1) : T(0))));
+  }
+  return {loss, gradient};
+}
+
+TEST_P(LossParity, CrossEntropy) {
+  constexpr float kScale = 8.5f;
+  std::vector<int32_t> labels;
+  for (int64_t r = 0; r < n_; ++r) labels.push_back(static_cast<int32_t>((5 * r + d_ / 2) % d_));
+  const DeviceBuffer<int32_t> device_labels(labels, stream_);
+  const Tensor host_labels(labels.data(), {n_}, DType::kI32);
+  ParityMatrix& logits = matrix("logits", d_, Role::kIn);
+  ParityMatrix& gradient = matrix("logits", d_, Role::kInOut);
+  ParityMatrix& loss = vector("loss", n_, DType::kF32, Role::kOut);
+  ParityMatrix& loss_again = vector("loss_again", n_, DType::kF32, Role::kOut);
+  run_kernels([&] {
+    cuda::cross_entropy_forward(loss.device_f32(), logits.device(), device_labels.data(), stream_);
+    cuda::cross_entropy_forward_backward(loss_again.device_f32(), gradient.device(),
+                                         device_labels.data(), kScale, stream_);
+  });
+  cpu().cross_entropy_forward(loss.host_vector(), logits.host(), host_labels);
+  cpu().cross_entropy_forward_backward(loss_again.host_vector(), gradient.host(), host_labels,
+                                       kScale);
+  const auto exact = naive_cross_entropy<double>(logits.start(), labels, d_, kScale);
+  const auto naive = naive_cross_entropy<float>(logits.start(), labels, d_, kScale);
+  expect_parity(loss, exact.first, naive.first);
+  expect_parity(gradient, exact.second, naive.second, kGradientFactor);
+  EXPECT_EQ(loss.of_gpu(), loss_again.of_gpu());
+}
+
+TEST_P(LossParity, Splice) {
+  // Tokens that come back, one of them often, and every image row once.
+  constexpr int64_t kVocabulary = 5;
+  std::vector<int32_t> source;
+  int32_t images = 0;
+  for (int64_t r = 0; r < n_; ++r)
+    source.push_back(r % 3 == 1 ? -1 - images++ : static_cast<int32_t>(r * r % kVocabulary));
+  const DeviceBuffer<int32_t> device_source(source, stream_);
+  const Tensor host_source(source.data(), {n_}, DType::kI32);
+  const int64_t image_rows = std::max(images, 1);
+  ParityMatrix& embed = add("embed", kVocabulary, d_, gap_, dtype_, Role::kIn);
+  ParityMatrix& image = add("image", image_rows, d_, gap_, dtype_, Role::kIn);
+  ParityMatrix &x = matrix("x", d_, Role::kOut), &dx = matrix("dx", d_, Role::kIn);
+  ParityMatrix& dembed = add("dembed", kVocabulary, d_, gap_, DType::kF32, Role::kInOut);
+  ParityMatrix& dimage = add("dimage", image_rows, d_, gap_, dtype_, Role::kOut);
+  run_kernels([&] {
+    cuda::splice_forward(x.device(), embed.device(), image.device(), device_source.data(), stream_);
+    cuda::splice_backward(dembed.device(), dimage.device(), dx.device(), device_source.data(),
+                          stream_);
+  });
+  cpu().splice_forward(x.host(), embed.host(), image.host(), host_source);
+  cpu().splice_backward(dembed.host(), dimage.host(), dx.host(), host_source);
+  EXPECT_EQ(x.of_gpu(), x.of_cpu());
+  EXPECT_EQ(dembed.of_gpu(), dembed.of_cpu());  // sums in the order of the rows
+  if (images > 0) {
+    EXPECT_EQ(dimage.of_gpu(), dimage.of_cpu());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, LossParity, testing::ValuesIn(parity_cases()), name_of_case);
+
+}  // namespace
+}  // namespace facet::kernel_test
