@@ -1,5 +1,7 @@
 // The kernels that move, repeat and add rows and whole matrices, against the CPU backend. What is
 // only moved keeps its bits.
+#include <stdexcept>
+
 #include "kernels/cuda/launchers.h"
 #include "tests/kernels/parity.h"
 
@@ -90,6 +92,44 @@ TEST_P(RowsParity, FillCopyAndAdd) {
   cpu().add_accumulate(gradient.host(), x.host());
   for (ParityMatrix* output : {&filled, &moved, &widened, &narrowed, &sum, &gradient})
     EXPECT_EQ(output->of_gpu(), output->of_cpu());
+}
+
+// An error, not rows left as they are.
+TEST(RowsOfOtherTypes, ReachNoKernel) {
+  const TestStream stream;
+  const DeviceBuffer<double> x(8);
+  EXPECT_THROW(cuda::fill({x.data(), 1, 8, 8, DType::kF64}, 0, stream), std::invalid_argument);
+}
+
+// Nothing to do is no launch: a grid of no blocks would be an error.
+TEST(EmptyMatrices, AreNotLaunched) {
+  const TestStream stream;
+  const cuda::Operand none{nullptr, 0, 8, 8, DType::kF32};
+  cuda::fill(none, 0, stream);
+  cuda::copy(none, none, stream);
+  cuda::add_accumulate(none, none, stream);
+  cuda::gather_rows_forward(none, none, nullptr, stream);
+  cuda::gather_rows_backward(none, none, nullptr, stream);
+  cuda::repeat_rows_forward(none, none, stream);
+  cuda::repeat_rows_backward(none, none, stream);
+  cuda::add_repeated_rows_forward(none, none, none, stream);
+  cuda::add_repeated_rows_backward(none, none, stream);
+  cuda::splice_forward(none, none, none, nullptr, stream);
+  cuda::splice_backward(none, none, none, nullptr, stream);
+  cuda::rms_norm_forward(none, nullptr, none, none, 1e-5f, stream);
+  cuda::rms_norm_backward(none, nullptr, none, none, none, nullptr, none, stream);
+  cuda::layer_norm_forward(none, nullptr, nullptr, none, none, none, 1e-5f, stream);
+  cuda::layer_norm_backward(none, nullptr, nullptr, none, none, none, nullptr, nullptr, none,
+                            stream);
+  cuda::swiglu_forward(none, none, stream);
+  cuda::swiglu_backward(none, none, none, stream);
+  cuda::gelu_forward(none, none, stream);
+  cuda::gelu_backward(none, none, none, stream);
+  cuda::rope_forward(none, none, none, 1, stream);
+  cuda::cross_entropy_forward(nullptr, none, nullptr, stream);
+  cuda::cross_entropy_forward_backward(nullptr, none, nullptr, 1, stream);
+  cuda::adamw_step(nullptr, nullptr, nullptr, none, nullptr, 0, {}, stream);
+  stream.synchronize();
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RowsParity, testing::ValuesIn(parity_cases()), name_of_case);
