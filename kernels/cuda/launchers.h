@@ -42,6 +42,15 @@ void splice_forward(Operand x_ND, Operand embed_VD, Operand image_MD, const int3
 void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const int32_t* source_N,
                      cudaStream_t stream);
 
+// ---- vision embeddings; pixels (images,3,R,R) dense fp32
+void patch_rows_forward(Operand patches, const float* pixels, int64_t resolution,
+                        int64_t patch_size, cudaStream_t stream);
+void vision_embed_forward(Operand x, Operand patch, Operand class_embedding_C, Operand position,
+                          cudaStream_t stream);
+// dclass (C) and dposition (1+P,C) are fp32 and added to; either may be absent.
+void vision_embed_backward(Operand dpatch, float* dclass_C, Operand dposition, Operand dx,
+                           cudaStream_t stream);
+
 // ---- loss; labels (R) int32
 void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                            cudaStream_t stream);

@@ -116,6 +116,9 @@ TEST(EmptyMatrices, AreNotLaunched) {
   cuda::add_repeated_rows_backward(none, none, stream);
   cuda::splice_forward(none, none, none, nullptr, stream);
   cuda::splice_backward(none, none, none, nullptr, stream);
+  cuda::patch_rows_forward(none, nullptr, 28, 14, stream);
+  cuda::vision_embed_forward(none, none, none, none, stream);
+  cuda::vision_embed_backward(none, nullptr, none, none, stream);
   cuda::rms_norm_forward(none, nullptr, none, none, 1e-5f, stream);
   cuda::rms_norm_backward(none, nullptr, none, none, none, nullptr, none, stream);
   cuda::layer_norm_forward(none, nullptr, nullptr, none, none, none, 1e-5f, stream);
