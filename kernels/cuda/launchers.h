@@ -5,6 +5,7 @@
 #pragma once
 
 #include "device/cuda_runtime.h"
+#include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/operand.h"
 
 namespace facet::cuda {
@@ -56,6 +57,18 @@ void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* 
                            cudaStream_t stream);
 void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                                     float gradient_scale, cudaStream_t stream);
+
+// ---- attention over a work list; `lists` lies in device memory. lse, delta (slots,H,Nq) dense fp32
+// lse of a row in a mean part is the logarithm of its number of keys.
+void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
+                       Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
+                       int64_t kv_heads, float scale, cudaStream_t stream);
+// delta is a workspace.
+void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
+                        Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
+                        Operand out_image_NqD, const float* lse_SHN, float* delta_SHN,
+                        const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
+                        cudaStream_t stream);
 
 // ---- row movement; index (R) int32
 void gather_rows_forward(Operand y_RD, Operand x_ND, const int32_t* index_R, cudaStream_t stream);

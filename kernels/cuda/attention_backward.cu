@@ -1,0 +1,168 @@
+#include "kernels/cuda/attention_delta.h"
+#include "kernels/cuda/attention_plain.h"
+#include "kernels/cuda/launchers.h"
+
+namespace facet::cuda {
+namespace {
+
+using plain::kThreads;
+
+// What a (query, key) pair needs of its query.
+struct QueryStatistics {
+  float lse, delta;
+};
+struct PairGradient {
+  float p, ds;  // P and scale P (dP - delta)
+};
+template <typename Q, typename K, typename D>
+GPU_DEVICE PairGradient pair_gradient(const Q* q_E, const K* k_E, const D* dout_E, const K* v_E,
+                                      const QueryStatistics& query, const AttentionRange& range,
+                                      const AttentionShape& shape) {
+  const float score = range.is_mean ? 0.0f : shape.scale * plain::dot(q_E, k_E, shape.width);
+  const float p = expf(score - query.lse);
+  return {p, shape.scale * p * (plain::dot(dout_E, v_E, shape.width) - query.delta)};
+}
+
+// dq of one row: over the keys it sees.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    plain_dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
+                    AttentionLists lists, AttentionShape shape) {
+  const AttentionTile tile = query_tile(lists, blockIdx.x / kTileRows);
+  const int i = static_cast<int>(blockIdx.x) % kTileRows;
+  if (i >= tile.num_rows) return;
+  const int head = static_cast<int>(blockIdx.y), width = shape.width;
+  const int64_t row = rows_of(lists, tile)[i], at = int64_t{head} * width;
+  const int64_t kv_at = int64_t{head / shape.group()} * width;
+
+  gpu::SharedArrays arrays;
+  float* q_E = arrays.take<float>(static_cast<size_t>(width));
+  float* dout_E = arrays.take<float>(static_cast<size_t>(width));
+  float* dq_E = arrays.take<float>(static_cast<size_t>(width));
+  float* weights = arrays.take<float>(kThreads);
+  plain::load_row(q_E, x.q_NqD.row(row) + at, width);
+  plain::load_row(dout_E, saved.dout_NqD.row(row) + at, width);
+  plain::fill_row(dq_E, 0, width);
+  __syncthreads();
+
+  for (int r = 0; r < tile.num_ranges; ++r) {
+    const AttentionRange range = range_of(lists, tile, r);
+    const int visible = bounds_of(lists, range)[i];
+    if (visible == 0) continue;
+    const int32_t* keys = keys_of(lists, range);
+    const int64_t place = shape.statistic(range.slot, head, row);
+    const QueryStatistics query{saved.lse_SHN[place], saved.delta_SHN[place]};
+    for (int first = 0; first < visible; first += kThreads) {
+      const int j = first + static_cast<int>(threadIdx.x);
+      if (j < visible)
+        weights[threadIdx.x] = pair_gradient(q_E, x.k_NkD.row(keys[j]) + kv_at, dout_E,
+                                             x.v_NkD.row(keys[j]) + kv_at, query, range, shape)
+                                   .ds;
+      __syncthreads();
+      plain::add_weighted_rows(dq_E, 1, weights, min(kThreads, visible - first), width,
+                               [&](int n) { return x.k_NkD.row(keys[first + n]) + kv_at; });
+      __syncthreads();  // the weights have been read
+    }
+  }
+  plain::store_row(dq_NqD.row(row) + at, dq_E, width);
+}
+
+// dk and dv of one row: over the query heads that use it and the queries that see it.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    plain_dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
+                     AttentionLists lists, AttentionShape shape) {
+  const AttentionTile tile = key_tile(lists, blockIdx.x / kTileRows);
+  const int i = static_cast<int>(blockIdx.x) % kTileRows;
+  if (i >= tile.num_rows) return;
+  const int kv_head = static_cast<int>(blockIdx.y), width = shape.width;
+  const int64_t row = rows_of(lists, tile)[i], kv_at = int64_t{kv_head} * width;
+
+  gpu::SharedArrays arrays;
+  float* k_E = arrays.take<float>(static_cast<size_t>(width));
+  float* v_E = arrays.take<float>(static_cast<size_t>(width));
+  float* dk_E = arrays.take<float>(static_cast<size_t>(width));
+  float* dv_E = arrays.take<float>(static_cast<size_t>(width));
+  float* p_Q = arrays.take<float>(kThreads);
+  float* ds_Q = arrays.take<float>(kThreads);
+  plain::load_row(k_E, x.k_NkD.row(row) + kv_at, width);
+  plain::load_row(v_E, x.v_NkD.row(row) + kv_at, width);
+  plain::fill_row(dk_E, 0, width);
+  plain::fill_row(dv_E, 0, width);
+  __syncthreads();
+
+  for (int h = 0; h < shape.group(); ++h) {
+    const int head = kv_head * shape.group() + h;
+    const int64_t at = int64_t{head} * width;
+    // Rows with self rows are rows of q, k and v alike.
+    if (is_self_row(lists, shape, row)) plain::add_row(dv_E, saved.dout_NqD.row(row) + at, width);
+    for (int r = 0; r < tile.num_ranges; ++r) {
+      const AttentionRange range = range_of(lists, tile, r);
+      const int position = bounds_of(lists, range)[i];
+      const int32_t *queries = queries_of(lists, range), *visible = visible_of(lists, range);
+      for (int first = 0; first < range.count; first += kThreads) {
+        const int j = first + static_cast<int>(threadIdx.x);
+        PairGradient pair{0, 0};
+        if (j < range.count && position < visible[j]) {
+          const int64_t place = shape.statistic(range.slot, head, queries[j]);
+          const QueryStatistics query{saved.lse_SHN[place], saved.delta_SHN[place]};
+          pair = pair_gradient(x.q_NqD.row(queries[j]) + at, k_E,
+                               saved.dout_NqD.row(queries[j]) + at, v_E, query, range, shape);
+        }
+        p_Q[threadIdx.x] = pair.p;
+        ds_Q[threadIdx.x] = pair.ds;
+        __syncthreads();
+        const int count = min(kThreads, range.count - first);
+        plain::add_weighted_rows(dv_E, 1, p_Q, count, width, [&](int n) {
+          return saved.dout_NqD.row(queries[first + n]) + at;
+        });
+        plain::add_weighted_rows(dk_E, 1, ds_Q, count, width,
+                                 [&](int n) { return x.q_NqD.row(queries[first + n]) + at; });
+        __syncthreads();  // the weights have been read
+      }
+    }
+  }
+  plain::store_row(dk_NkD.row(row) + kv_at, dk_E, width);
+  plain::store_row(dv_NkD.row(row) + kv_at, dv_E, width);
+}
+
+template <typename T>
+void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
+                    const AttentionSaved<T>& saved, const AttentionLists& lists,
+                    const AttentionShape& shape, cudaStream_t stream) {
+  const size_t row_bytes = (static_cast<size_t>(shape.width) * sizeof(float) + 15) / 16 * 16;
+  if (lists.num_query_tiles > 0)
+    gpu::launch(stream,
+                {.grid = plain::grid_of(lists.num_query_tiles, shape.heads),
+                 .block = kThreads,
+                 .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
+                plain_dq_kernel<T>, dx.dq_NqD, x, saved, lists, shape);
+  if (lists.num_key_tiles > 0)
+    gpu::launch(stream,
+                {.grid = plain::grid_of(lists.num_key_tiles, shape.kv_heads),
+                 .block = kThreads,
+                 .shared_bytes = 4 * row_bytes + 2 * kThreads * sizeof(float)},
+                plain_dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
+}
+
+}  // namespace
+
+void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
+                        Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
+                        Operand out_image_NqD, const float* lse_SHN, float* delta_SHN,
+                        const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
+                        cudaStream_t stream) {
+  const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
+  with_type(q_NqD.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const AttentionGradients<T> dx{rows_of<T>(dq_NqD), rows_of<T>(dk_NkD), rows_of<T>(dv_NkD)};
+    const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
+                               rows_of<const T>(v_NkD)};
+    const AttentionSaved<T> saved{rows_of<const T>(dout_NqD), rows_of<const T>(out_NqD),
+                                  rows_of<const T>(out_image_NqD), lse_SHN, delta_SHN};
+    compute_delta(x, saved, lists, shape, stream);
+    plain_backward(dx, x, saved, lists, shape, stream);
+  });
+}
+
+}  // namespace facet::cuda

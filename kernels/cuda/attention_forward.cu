@@ -1,0 +1,105 @@
+#include "kernels/cuda/attention_plain.h"
+#include "kernels/cuda/launchers.h"
+
+namespace facet::cuda {
+namespace {
+
+using plain::kThreads;
+
+// The running softmax of one row; every thread holds the same.
+struct RowSoftmax {
+  float max = -INFINITY, sum = 0;
+};
+
+// One step over up to kThreads keys: thread j's score becomes weights[j], 0 for absent ones.
+// Returns what the earlier sums are to be multiplied by.
+GPU_DEVICE float softmax_step(RowSoftmax& softmax, float* weights, float score, bool present) {
+  const float max = fmaxf(softmax.max, gpu::block_max<kThreads>(present ? score : -INFINITY));
+  const float factor = expf(softmax.max - max);
+  const float weight = present ? expf(score - max) : 0.0f;
+  weights[threadIdx.x] = weight;
+  softmax.sum = softmax.sum * factor + gpu::block_sum<kThreads>(weight);
+  softmax.max = max;
+  return factor;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    plain_forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
+                         AttentionShape shape) {
+  const AttentionTile tile = query_tile(lists, blockIdx.x / kTileRows);
+  const int i = static_cast<int>(blockIdx.x) % kTileRows;
+  if (i >= tile.num_rows) return;
+  const int head = static_cast<int>(blockIdx.y), width = shape.width;
+  const int64_t row = rows_of(lists, tile)[i], at = int64_t{head} * width;
+  const int64_t kv_at = int64_t{head / shape.group()} * width;
+
+  gpu::SharedArrays arrays;
+  float* q_E = arrays.take<float>(static_cast<size_t>(width));
+  float* out_E = arrays.take<float>(static_cast<size_t>(width));
+  float* part_E = arrays.take<float>(static_cast<size_t>(width));
+  float* weights = arrays.take<float>(kThreads);
+  plain::load_row(q_E, x.q_NqD.row(row) + at, width);
+  const int self = self_row(lists, row);
+  if (self < 0)
+    plain::fill_row(out_E, 0, width);
+  else
+    plain::load_row(out_E, x.v_NkD.row(self) + kv_at, width);
+  plain::fill_row(part_E, 0, width);
+  __syncthreads();
+
+  bool has_image_part = false;
+  for (int r = 0; r < tile.num_ranges; ++r) {
+    const AttentionRange range = range_of(lists, tile, r);
+    const int visible = bounds_of(lists, range)[i];
+    if (visible == 0) continue;
+    const int32_t* keys = keys_of(lists, range);
+    plain::fill_row(part_E, 0, width);
+    RowSoftmax softmax;
+    for (int first = 0; first < visible; first += kThreads) {
+      const int j = first + static_cast<int>(threadIdx.x);
+      float score = 0;
+      if (j < visible && !range.is_mean)
+        score = shape.scale * plain::dot(q_E, x.k_NkD.row(keys[j]) + kv_at, width);
+      const float factor = softmax_step(softmax, weights, score, j < visible);
+      plain::add_weighted_rows(part_E, factor, weights, min(kThreads, visible - first), width,
+                               [&](int n) { return x.v_NkD.row(keys[first + n]) + kv_at; });
+      __syncthreads();  // the weights have been read
+    }
+    for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
+      part_E[c] /= softmax.sum;
+      out_E[c] += part_E[c];
+    }
+    if (threadIdx.x == 0)
+      y.lse_SHN[shape.statistic(range.slot, head, row)] = softmax.max + logf(softmax.sum);
+    has_image_part = range.slot == 1;
+  }
+  plain::store_row(y.out_NqD.row(row) + at, out_E, width);
+  if (lists.num_slots < 2) return;
+  // The image part came last.
+  if (!has_image_part) plain::fill_row(part_E, 0, width);
+  plain::store_row(y.out_image_NqD.row(row) + at, part_E, width);
+}
+
+}  // namespace
+
+void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
+                       Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
+                       int64_t kv_heads, float scale, cudaStream_t stream) {
+  if (lists.num_query_tiles == 0) return;
+  const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
+  with_type(q_NqD.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const AttentionOutputs<T> y{rows_of<T>(out_NqD), rows_of<T>(out_image_NqD), lse_SHN};
+    const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
+                               rows_of<const T>(v_NkD)};
+    const size_t row_bytes = (static_cast<size_t>(shape.width) * sizeof(float) + 15) / 16 * 16;
+    gpu::launch(stream,
+                {.grid = plain::grid_of(lists.num_query_tiles, heads),
+                 .block = kThreads,
+                 .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
+                plain_forward_kernel<T>, y, x, lists, shape);
+  });
+}
+
+}  // namespace facet::cuda

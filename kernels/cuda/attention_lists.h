@@ -1,0 +1,76 @@
+// What the attention kernels share: the operands of a call and the pieces of its work list.
+#pragma once
+
+#include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/rows.h"
+
+namespace facet::cuda {
+
+struct AttentionShape {
+  int32_t heads, kv_heads, width;  // H, G, E
+  int64_t num_queries;             // Nq
+  float scale;
+
+  GPU_DEVICE int group() const { return heads / kv_heads; }
+  // Where lse and delta (slots,H,Nq) keep a row's number.
+  GPU_DEVICE int64_t statistic(int slot, int head, int64_t row) const {
+    return (int64_t{slot} * heads + head) * num_queries + row;
+  }
+};
+
+inline AttentionShape shape_of(const Operand& q, int64_t heads, int64_t kv_heads, float scale) {
+  return {static_cast<int32_t>(heads), static_cast<int32_t>(kv_heads),
+          static_cast<int32_t>(q.cols / heads), q.rows, scale};
+}
+
+GPU_DEVICE AttentionTile query_tile(const AttentionLists& lists, unsigned i) {
+  return reinterpret_cast<const AttentionTile*>(lists.data + lists.query_tiles)[i];
+}
+GPU_DEVICE AttentionTile key_tile(const AttentionLists& lists, unsigned i) {
+  return reinterpret_cast<const AttentionTile*>(lists.data + lists.key_tiles)[i];
+}
+GPU_DEVICE AttentionRange range_of(const AttentionLists& lists, const AttentionTile& tile, int i) {
+  return reinterpret_cast<const AttentionRange*>(lists.data + lists.ranges)[tile.range_begin + i];
+}
+GPU_DEVICE const int32_t* rows_of(const AttentionLists& lists, const AttentionTile& tile) {
+  return lists.data + lists.rows + tile.row_begin;
+}
+GPU_DEVICE const int32_t* bounds_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.bounds + range.bound_begin;
+}
+GPU_DEVICE const int32_t* keys_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.key_rows + range.begin;
+}
+GPU_DEVICE const int32_t* queries_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.query_rows + range.begin;
+}
+GPU_DEVICE const int32_t* visible_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.visible_keys + range.begin;
+}
+
+// The row of v that is added to a row of out, or -1.
+GPU_DEVICE int self_row(const AttentionLists& lists, int64_t row) {
+  return lists.data[lists.self_rows + row];
+}
+
+template <typename T>
+struct AttentionOutputs {
+  Rows<T> out_NqD, out_image_NqD;  // out_image only with two slots
+  float* lse_SHN;
+};
+template <typename T>
+struct AttentionInputs {
+  Rows<const T> q_NqD, k_NkD, v_NkD;
+};
+template <typename T>
+struct AttentionGradients {
+  Rows<T> dq_NqD, dk_NkD, dv_NkD;
+};
+template <typename T>
+struct AttentionSaved {
+  Rows<const T> dout_NqD, out_NqD, out_image_NqD;
+  const float* lse_SHN;
+  float* delta_SHN;
+};
+
+}  // namespace facet::cuda

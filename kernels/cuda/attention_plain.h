@@ -1,0 +1,54 @@
+// What the plain attention kernels share: a block computes one row of one head, for any element
+// type and head width, in fp32. They are the oracle of the tensor-core kernels and take what those
+// do not.
+#pragma once
+
+#include "kernels/cuda/attention_lists.h"
+
+namespace facet::cuda::plain {
+
+constexpr int kThreads = 128;
+
+// One row of a head, in fp32, in shared memory; channel c belongs to thread c % kThreads.
+template <typename T>
+GPU_DEVICE void load_row(float* to_E, const T* from_E, int width) {
+  for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads)
+    to_E[c] = gpu::to_float(from_E[c]);
+}
+GPU_DEVICE void fill_row(float* to_E, float value, int width) {
+  for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) to_E[c] = value;
+}
+template <typename T>
+GPU_DEVICE void add_row(float* to_E, const T* from_E, int width) {
+  for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads)
+    to_E[c] += gpu::to_float(from_E[c]);
+}
+template <typename T>
+GPU_DEVICE void store_row(T* to_E, const float* from_E, int width) {
+  for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads)
+    to_E[c] = gpu::from_float<T>(from_E[c]);
+}
+
+template <typename A, typename B>
+GPU_DEVICE float dot(const A* a_E, const B* b_E, int width) {
+  float sum = 0;
+  for (int c = 0; c < width; ++c) sum += gpu::to_float(a_E[c]) * gpu::to_float(b_E[c]);
+  return sum;
+}
+
+// to_E = factor to_E + sum of weights[j] row(j) over `count` rows.
+template <typename Row>
+GPU_DEVICE void add_weighted_rows(float* to_E, float factor, const float* weights, int count,
+                                  int width, const Row& row) {
+  for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
+    float sum = factor * to_E[c];
+    for (int j = 0; j < count; ++j) sum += weights[j] * gpu::to_float(row(j)[c]);
+    to_E[c] = sum;
+  }
+}
+
+inline dim3 grid_of(int32_t tiles, int64_t heads) {
+  return {static_cast<unsigned>(tiles * kTileRows), static_cast<unsigned>(heads)};
+}
+
+}  // namespace facet::cuda::plain

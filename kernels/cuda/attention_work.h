@@ -1,0 +1,58 @@
+// The work list of attention kernels: an AttentionPlan cut into tiles of query rows (forward, dq)
+// and of key rows (dk, dv). Every row lies in one tile, so every output is written once, by one
+// block, and sums run in a fixed order. Made on the host, once a batch, and copied to the device as
+// one array.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "ops/attention_plan.h"
+
+namespace facet::cuda {
+
+constexpr int kTileRows = 64;  // of q, or of k and v
+
+// Rows of one side that a block keeps, and the ranges of the other side that they meet.
+struct AttentionTile {
+  int32_t row_begin, num_rows;      // rows[row_begin, + num_rows)
+  int32_t range_begin, num_ranges;  // in the order of their slots
+};
+
+// What one part of the plan is to a tile. Query tiles meet `count` keys of a key list; the tile's
+// row i sees the first bounds[bound_begin + i] of them. Key tiles meet `count` queries; one of
+// these sees the tile's row i if its number of visible keys is above bounds[bound_begin + i].
+struct AttentionRange {
+  int32_t begin, count;
+  int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
+  int32_t slot;
+  int32_t is_mean;   // the scores count as 0
+  int32_t all_seen;  // how many of the first keys every row of a query tile sees
+};
+constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
+
+// The list in device memory: where its pieces begin.
+struct AttentionLists {
+  const int32_t* data = nullptr;
+  int32_t num_slots = 1;
+  int32_t num_query_tiles = 0, num_key_tiles = 0;
+  int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
+  int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
+  int32_t self_rows = 0;  // one a row of q: the row of v that is added to it, or -1
+};
+
+class AttentionWork {
+ public:
+  explicit AttentionWork(const AttentionPlan& plan);
+
+  const std::vector<int32_t>& words() const { return words_; }
+  // For the words copied to `device_words`.
+  AttentionLists lists(const int32_t* device_words) const;
+
+ private:
+  std::vector<int32_t> words_;
+  AttentionLists lists_;
+};
+
+}  // namespace facet::cuda

@@ -1,0 +1,233 @@
+// The attention kernels against the CPU backend and against dense masks in fp64.
+#include "kernels/cuda/launchers.h"
+#include "tests/kernels/parity.h"
+#include "tests/ops/attention_oracle.h"
+
+namespace facet::kernel_test {
+namespace {
+
+using op_test::AttentionOracle;
+using op_test::begins_of;
+using op_test::kinds_of;
+using op_test::Masks;
+using op_test::masks_of;
+using op_test::Rule;
+using op_test::Samples;
+using op_test::Sizes;
+
+// Text and image rows in turn: lengths(3, 2, 1) is "tttiit".
+std::string tokens(std::initializer_list<int> lengths) {
+  std::string result;
+  char kind = 't';
+  for (const int length : lengths) {
+    result.append(static_cast<size_t>(length), kind);
+    kind = kind == 't' ? 'i' : 't';
+  }
+  return result;
+}
+
+struct AttentionCase {
+  std::string name;
+  DType dtype;
+  Rule rule;
+  Samples samples;
+  int64_t heads, kv_heads, width;
+  int64_t gap = 0;
+};
+
+void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
+
+std::string name_of_attention(const testing::TestParamInfo<AttentionCase>& info) {
+  const AttentionCase& c = info.param;
+  return fmt::format("{}_{}_H{}_G{}_E{}", c.name, name_of(c.dtype), c.heads, c.kv_heads, c.width);
+}
+
+AttentionPlan plan_of(const Samples& samples, Rule rule) {
+  AttentionPlan plan;
+  const auto length = static_cast<int64_t>(samples.front().size());
+  switch (rule) {
+    case Rule::kCausal: make_causal_plan(plan, begins_of(samples)); break;
+    case Rule::kFull:
+      make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
+      break;
+    case Rule::kPublished:
+      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kPublished);
+      break;
+    case Rule::kVisualChat:
+      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kVisualChat);
+      break;
+  }
+  return plan;
+}
+
+double norm_of_difference(const Values& a, const Values& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::sqrt(sum);
+}
+double norm(const Values& a) { return norm_of_difference(a, Values(a.size(), 0.0)); }
+
+// The operands of a call on both sides.
+class AttentionOperands {
+ public:
+  AttentionOperands(const Sizes& s, const AttentionPlan& plan, DType dtype, int64_t gap)
+      : s_(s),
+        plan_(plan),
+        work_(plan),
+        device_work_(work_.words(), stream_),
+        q(stream_, "q", s.num_queries, s.heads * s.width, gap, dtype, Role::kIn),
+        k(stream_, "k", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kIn),
+        v(stream_, "v", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kIn),
+        dout(stream_, "dout", s.num_queries, s.heads * s.width, gap, dtype, Role::kIn),
+        out(stream_, "out", s.num_queries, s.heads * s.width, gap, dtype, Role::kOut),
+        out_image(stream_, "image", s.num_queries, s.heads * s.width, gap, dtype, Role::kOut),
+        lse(stream_, "lse", 1, statistics(), 0, DType::kF32, Role::kOut),
+        delta(stream_, "delta", 1, statistics(), 0, DType::kF32, Role::kOut),
+        dq(stream_, "dq", s.num_queries, s.heads * s.width, gap, dtype, Role::kOut),
+        dk(stream_, "dk", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
+        dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
+
+  void run_kernels() {
+    for (ParityMatrix* output : outputs()) output->upload();
+    const cuda::AttentionLists lists = work_.lists(device_work_.data());
+    const cuda::Operand image = two_slots() ? out_image.device() : cuda::Operand{};
+    cuda::attention_forward(out.device(), lse.device_f32(), image, q.device(), k.device(),
+                            v.device(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+    cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
+                             k.device(), v.device(), out.device(), image, lse.device_f32(),
+                             delta.device_f32(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+  }
+  void run_cpu(Backend& cpu) {
+    const Tensor image = two_slots() ? out_image.host() : Tensor();
+    const Tensor host_lse = lse.host().view({plan_.num_slots, s_.heads, s_.num_queries});
+    cpu.attention_forward(out.host(), host_lse, image, q.host(), k.host(), v.host(), plan_,
+                          s_.heads, s_.kv_heads, s_.scale());
+    cpu.attention_backward(dq.host(), dk.host(), dv.host(), dout.host(), q.host(), k.host(),
+                           v.host(), out.host(), image, host_lse, plan_, s_.heads, s_.kv_heads,
+                           s_.scale());
+  }
+  bool two_slots() const { return plan_.num_slots == 2; }
+  std::vector<ParityMatrix*> outputs() { return {&out, &out_image, &lse, &delta, &dq, &dk, &dv}; }
+
+ private:
+  int64_t statistics() const { return plan_.num_slots * s_.heads * s_.num_queries; }
+
+  TestStream stream_;
+  Sizes s_;
+  const AttentionPlan& plan_;
+  cuda::AttentionWork work_;
+  DeviceBuffer<int32_t> device_work_;
+
+ public:
+  ParityMatrix q, k, v, dout, out, out_image, lse, delta, dq, dk, dv;
+};
+
+// At most `factor` times as far from fp64 as the CPU backend, which keeps P in fp32, and roundings
+// by the size of the terms that cancel (a row with one key has no dq).
+void expect_near(ParityMatrix& output, const Values& exact, const Values& size, double factor,
+                 double rounding) {
+  const Values gpu = output.of_gpu(), cpu = output.of_cpu();
+  const double bound = factor * norm_of_difference(cpu, exact) + rounding * norm(size);
+  EXPECT_LE(norm_of_difference(gpu, exact), bound);
+  EXPECT_LE(norm_of_difference(gpu, cpu), bound);
+}
+
+void expect_parity(AttentionOperands& x, const Sizes& sizes, const std::vector<Masks>& masks,
+                   DType dtype) {
+  CpuBackend fp32(1);
+  HalfStorage half(fp32, int64_t{1} << 26);
+  x.run_kernels();
+  x.run_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
+  const auto exact = AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
+                         .run(x.dout.start());
+  const double ulp = dtype == DType::kF32 ? 2e-7 : dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+  expect_near(x.out, exact.out, exact.out, 2, ulp);
+  if (x.two_slots()) expect_near(x.out_image, exact.out_image, exact.out_image, 2, ulp);
+  expect_near(x.dq, exact.dq, exact.dq_size, 3, ulp);
+  expect_near(x.dk, exact.dk, exact.dk_size, 3, ulp);
+  expect_near(x.dv, exact.dv, exact.dv_size, 3, ulp);
+}
+
+class AttentionParity : public testing::TestWithParam<AttentionCase> {};
+
+TEST_P(AttentionParity, ForwardAndBackward) {
+  const AttentionCase& c = GetParam();
+  const int64_t rows = begins_of(c.samples).back();
+  const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
+  const AttentionPlan plan = plan_of(c.samples, c.rule);
+  AttentionOperands x(sizes, plan, c.dtype, c.gap);
+  expect_parity(x, sizes, masks_of(c.samples, c.rule), c.dtype);
+  constexpr int64_t kFewRows = 20;
+  if (rows > kFewRows) return;
+  std::vector<Values> first;
+  for (ParityMatrix* output : x.outputs()) first.push_back(output->of_gpu());
+  for_thread_orders(1, [&] {
+    x.run_kernels();
+    for (size_t i = 0; i < first.size(); ++i)
+      EXPECT_TRUE(same_bits(x.outputs()[i]->of_gpu(), first[i])) << i;
+  });
+}
+
+// As in a resampler: other numbers of queries than of keys.
+TEST(AttentionParityFull, FewerQueriesThanKeys) {
+  const Sizes sizes{2 * 7, 2 * 97, 2, 2, 64};
+  AttentionPlan plan;
+  make_full_plan(plan, 2, 7, 97);
+  std::vector<Masks> masks(1, Masks(static_cast<size_t>(sizes.num_queries * sizes.num_keys), 2));
+  for (int64_t i = 0; i < sizes.num_queries; ++i)
+    for (int64_t j = 0; j < 97; ++j)
+      masks[0][static_cast<size_t>(i * sizes.num_keys + i / 7 * 97 + j)] = 0;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    AttentionOperands x(sizes, plan, dtype, 0);
+    expect_parity(x, sizes, masks, dtype);
+  }
+}
+
+bool watched() {
+#if defined(__SANITIZE_ADDRESS__)
+  return true;
+#else
+  return emulated::observer() != nullptr;
+#endif
+}
+
+std::vector<AttentionCase> attention_cases() {
+  std::vector<AttentionCase> cases;
+  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({0, 3, 1}), tokens({2}),
+                         tokens({0, 2}),          tokens({1, 1}),    tokens({1})};
+  const Samples tiles = {tokens({30, 70, 20, 17, 40}), tokens({0, 67, 13}), tokens({66})};
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
+      const std::string name = rule == Rule::kCausal      ? "causal"
+                               : rule == Rule::kPublished ? "published"
+                                                          : "visual_chat";
+      for (const int64_t width : {16, 64, 80, 128})
+        if (!watched() || width == 16 || width == 64)
+          cases.push_back({name + "_mixed", dtype, rule, mixed, 2, 1, width});
+      if (!watched() || rule == Rule::kVisualChat)
+        cases.push_back({name + "_tiles", dtype, rule, tiles, 2, 1, 64});
+    }
+    for (const int length : {1, 7, 97, 257}) {
+      if (watched() && length > 7) continue;
+      cases.push_back({fmt::format("full{}", length),
+                       dtype,
+                       Rule::kFull,
+                       {tokens({length}), tokens({length})},
+                       2,
+                       2,
+                       64});
+      cases.push_back(
+          {fmt::format("causal{}", length), dtype, Rule::kCausal, {tokens({length})}, 2, 1, 128});
+    }
+    // Rows that begin on no 16-byte boundary, and a width of no whole pack.
+    cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
+    cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, AttentionParity, testing::ValuesIn(attention_cases()),
+                         name_of_attention);
+
+}  // namespace
+}  // namespace facet::kernel_test
