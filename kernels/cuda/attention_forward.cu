@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_forward_mma.h"
 #include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/launchers.h"
 
@@ -81,6 +82,36 @@ __global__ void __launch_bounds__(kThreads)
   plain::store_row(y.out_image_NqD.row(row) + at, part_E, width);
 }
 
+template <typename T>
+void plain_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
+                   const AttentionLists& lists, const AttentionShape& shape, cudaStream_t stream) {
+  const size_t row_bytes = (static_cast<size_t>(shape.width) * sizeof(float) + 15) / 16 * 16;
+  gpu::launch(stream,
+              {.grid = plain::grid_of(lists.num_query_tiles, shape.heads),
+               .block = kThreads,
+               .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
+              plain_forward_kernel<T>, y, x, lists, shape);
+}
+
+// False where the tensor cores don't take it.
+template <typename T>
+bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
+                 const AttentionLists& lists, const AttentionShape& shape, RowAccess access,
+                 cudaStream_t stream) {
+  if constexpr (sizeof(T) == 2)
+    return mma::with_width(shape.width, access, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      gpu::launch(stream,
+                  {.grid = dim3(static_cast<unsigned>(lists.num_query_tiles),
+                                static_cast<unsigned>(shape.heads)),
+                   .block = mma::kThreads,
+                   .shared_bytes = mma::ForwardTiles<kWidth, T>::bytes()},
+                  mma::forward_kernel<kWidth, T>, y, x, lists, shape);
+    });
+  else
+    return false;
+}
+
 }  // namespace
 
 void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
@@ -93,12 +124,8 @@ void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, O
     const AttentionOutputs<T> y{rows_of<T>(out_NqD), rows_of<T>(out_image_NqD), lse_SHN};
     const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
                                rows_of<const T>(v_NkD)};
-    const size_t row_bytes = (static_cast<size_t>(shape.width) * sizeof(float) + 15) / 16 * 16;
-    gpu::launch(stream,
-                {.grid = plain::grid_of(lists.num_query_tiles, heads),
-                 .block = kThreads,
-                 .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
-                plain_forward_kernel<T>, y, x, lists, shape);
+    const RowAccess access = row_access({out_NqD, out_image_NqD, q_NqD, k_NkD, v_NkD});
+    if (!mma_forward(y, x, lists, shape, access, stream)) plain_forward(y, x, lists, shape, stream);
   });
 }
 

@@ -97,7 +97,7 @@ class TileWriter {
   void add_key_range(const AttentionPart& part, size_t p, int64_t first, int64_t count) {
     AttentionRange range = new_range(part);
     range.begin = to_int(part.key_begin);
-    int32_t most = 0, least = kNeverSeen;
+    int32_t most = 0;
     std::vector<int32_t> bounds(kTileRows, 0);
     for (int64_t i = 0; i < count; ++i) {
       const int32_t query = position(p, first + i);
@@ -106,10 +106,8 @@ class TileWriter {
                                : plan_.visible_keys[static_cast<size_t>(part.query_begin + query)];
       bounds[static_cast<size_t>(i)] = visible;
       most = std::max(most, visible);
-      least = std::min(least, visible);
     }
     range.count = most;
-    range.all_seen = least;
     keep(range, bounds);
   }
 

@@ -27,8 +27,7 @@ struct AttentionRange {
   int32_t begin, count;
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;   // the scores count as 0
-  int32_t all_seen;  // how many of the first keys every row of a query tile sees
+  int32_t is_mean;  // the scores count as 0
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
