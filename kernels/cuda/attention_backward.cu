@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/launchers.h"
@@ -145,6 +146,31 @@ void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x
                 plain_dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
 }
 
+// False where the tensor cores don't take it.
+template <typename T>
+bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
+                  const AttentionSaved<T>& saved, const AttentionLists& lists,
+                  const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
+  if constexpr (sizeof(T) == 2)
+    return mma::with_width(shape.width, access, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      const auto launch_shape = [](int32_t tiles, int32_t heads) {
+        return gpu::LaunchShape{
+            .grid = dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)),
+            .block = mma::kThreads,
+            .shared_bytes = mma::BackwardTiles<kWidth, T>::bytes()};
+      };
+      if (lists.num_query_tiles > 0)
+        gpu::launch(stream, launch_shape(lists.num_query_tiles, shape.heads),
+                    mma::dq_kernel<kWidth, T>, dx.dq_NqD, x, saved, lists, shape);
+      if (lists.num_key_tiles > 0)
+        gpu::launch(stream, launch_shape(lists.num_key_tiles, shape.kv_heads),
+                    mma::dkv_kernel<kWidth, T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
+    });
+  else
+    return false;
+}
+
 }  // namespace
 
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
@@ -161,7 +187,9 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
     const AttentionSaved<T> saved{rows_of<const T>(dout_NqD), rows_of<const T>(out_NqD),
                                   rows_of<const T>(out_image_NqD), lse_SHN, delta_SHN};
     compute_delta(x, saved, lists, shape, stream);
-    plain_backward(dx, x, saved, lists, shape, stream);
+    const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
+    if (!mma_backward(dx, x, saved, lists, shape, access, stream))
+      plain_backward(dx, x, saved, lists, shape, stream);
   });
 }
 

@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t at = int64_t{head} * kWidth, kv_at = int64_t{head / shape.group()} * kWidth;
   gpu::SharedArrays arrays;
   const ForwardTiles<kWidth, T> tiles(arrays);
-  fetch_rows<kWidth, kTileRows>(tiles.own[0], x.q_NqD, at, rows_of(lists, tile), tile.num_rows);
+  fetch_rows<kWidth, kTileRows>(tiles.own(0), x.q_NqD, at, rows_of(lists, tile), tile.num_rows);
   gpu::cp_async_commit();
 
   const TwoRows rows(rows_of(lists, tile), tile.num_rows);
@@ -108,17 +108,17 @@ __global__ void __launch_bounds__(kThreads)
     clear(sums);
     const auto fetch = [&](int stage, int first) {
       const int count = range.count - first;
-      fetch_rows<kWidth, kKeys>(tiles.first[stage], x.k_NkD, kv_at, keys + first, count);
-      fetch_rows<kWidth, kKeys>(tiles.second[stage], x.v_NkD, kv_at, keys + first, count);
+      fetch_rows<kWidth, kKeys>(tiles.first(stage), x.k_NkD, kv_at, keys + first, count);
+      fetch_rows<kWidth, kKeys>(tiles.second(stage), x.v_NkD, kv_at, keys + first, count);
     };
     for_stages<kKeys>(range.count, fetch, [&](int stage, int first) {
       float scores[kKeys / 8][4];
       clear(scores);
       if (!range.is_mean)
-        add_products<kWidth, kKeys>(scores, tiles.rows_of_warp(0), tiles.first[stage]);
+        add_products<kWidth, kKeys>(scores, tiles.rows_of_warp(0), tiles.first(stage));
       const int visible[2] = {bounds[row_of_half(0)] - first, bounds[row_of_half(1)] - first};
       softmax_step<kWidth, kKeys>(softmax, scores, sums, visible, shape.scale);
-      add_weighted<kWidth, kKeys>(sums, scores, tiles.second[stage]);
+      add_weighted<kWidth, kKeys>(sums, scores, tiles.second(stage));
     });
     finish_part<kWidth>(sums, softmax, rows, y.lse_SHN, shape, range.slot, head);
 #pragma unroll

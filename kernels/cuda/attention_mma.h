@@ -36,6 +36,7 @@ template <int kWidth, int kRows, typename T>
 GPU_DEVICE void fetch_rows(T* tile, const Rows<const T>& from_D, int64_t at, const int32_t* index,
                            int count) {
   constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kWidth / kPack;
+#pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
     const int r = i / kPacks, c = i % kPacks * kPack;
     const bool present = r < count;
@@ -146,24 +147,27 @@ GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
 
 // Shared memory of a block: tiles of its own rows, and two stages of two tiles of the other side.
 template <int kWidth, int kOwnTiles, int kStep, typename T>
-struct SharedTiles {
-  T* own[kOwnTiles];
-  T *first[2], *second[2];  // by stage
-
-  GPU_DEVICE explicit SharedTiles(gpu::SharedArrays& arrays) {
-    for (int i = 0; i < kOwnTiles; ++i) own[i] = arrays.take<T>(kTileRows * kStride<kWidth>);
-    for (int stage = 0; stage < 2; ++stage) {
-      first[stage] = arrays.take<T>(kStep * kStride<kWidth>);
-      second[stage] = arrays.take<T>(kStep * kStride<kWidth>);
-    }
-  }
+class SharedTiles {
+ public:
+  GPU_DEVICE explicit SharedTiles(gpu::SharedArrays& arrays)
+      : own_(arrays.take<T>(kOwnTiles * kOwnSize)),
+        first_(arrays.take<T>(2 * kStageSize)),
+        second_(arrays.take<T>(2 * kStageSize)) {}
+  GPU_DEVICE T* own(int tile) const { return own_ + tile * kOwnSize; }
   // The warp's 16 rows of a tile of the block.
   GPU_DEVICE const T* rows_of_warp(int tile) const {
-    return own[tile] + warp_of_thread() * kWarpRows * kStride<kWidth>;
+    return own(tile) + warp_of_thread() * kWarpRows * kStride<kWidth>;
   }
+  GPU_DEVICE T* first(int stage) const { return first_ + stage * kStageSize; }
+  GPU_DEVICE T* second(int stage) const { return second_ + stage * kStageSize; }
   static constexpr size_t bytes() {
-    return static_cast<size_t>((kOwnTiles * kTileRows + 4 * kStep) * kStride<kWidth>) * sizeof(T);
+    return static_cast<size_t>(kOwnTiles * kOwnSize + 4 * kStageSize) * sizeof(T);
   }
+
+ private:
+  static constexpr int kOwnSize = kTileRows * kStride<kWidth>;
+  static constexpr int kStageSize = kStep * kStride<kWidth>;
+  T *own_, *first_, *second_;
 };
 
 // The thread's two rows of the tile, -1 for absent ones.
