@@ -8,10 +8,8 @@
 
 namespace facet::cuda::mma {
 
-constexpr int kBackwardRows = 32;  // of a stage
-
 template <int kWidth, typename T>
-using BackwardTiles = SharedTiles<kWidth, 2, kBackwardRows, T>;
+using BackwardTiles = SharedTiles<kWidth, 2, kStageRows, T>;
 
 // What the gradient of a pair needs of its query; `visible` keys, none of an absent query.
 struct QueryOfPair {
@@ -31,10 +29,10 @@ GPU_DEVICE PairGradient pair_gradient(float product, float dp, const QueryOfPair
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
               AttentionShape shape) {
-  constexpr int kKeys = kBackwardRows;
+  constexpr int kKeys = kStageRows;
   const AttentionTile tile = query_tile(lists, blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int64_t at = int64_t{head} * kWidth, kv_at = int64_t{head / shape.group()} * kWidth;
@@ -92,10 +90,10 @@ __global__ void __launch_bounds__(kThreads)
 // Scores stand transposed here: rows are keys, columns queries, so that P and dS are left operands
 // as they come.
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
                AttentionLists lists, AttentionShape shape) {
-  constexpr int kQueries = kBackwardRows;
+  constexpr int kQueries = kStageRows;
   const AttentionTile tile = key_tile(lists, blockIdx.x);
   const int kv_head = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
   const int64_t kv_at = int64_t{kv_head} * kWidth;

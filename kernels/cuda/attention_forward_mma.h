@@ -5,9 +5,6 @@
 
 namespace facet::cuda::mma {
 
-template <int kWidth>
-constexpr int kForwardKeys = kWidth <= 80 ? 64 : 32;  // of a stage
-
 // The running softmax of the thread's two rows; the four lanes of a row hold the same.
 struct TwoSoftmax {
   float max[2] = {-INFINITY, -INFINITY};
@@ -75,13 +72,13 @@ GPU_DEVICE void finish_part(float (&sums)[kWidth / 8][4], const TwoSoftmax& soft
 }
 
 template <int kWidth, typename T>
-using ForwardTiles = SharedTiles<kWidth, 1, kForwardKeys<kWidth>, T>;
+using ForwardTiles = SharedTiles<kWidth, 1, kStageRows, T>;
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
                    AttentionShape shape) {
-  constexpr int kKeys = kForwardKeys<kWidth>;
+  constexpr int kKeys = kStageRows;
   const AttentionTile tile = query_tile(lists, blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int64_t at = int64_t{head} * kWidth, kv_at = int64_t{head / shape.group()} * kWidth;

@@ -14,6 +14,11 @@ namespace facet::cuda::mma {
 constexpr int kThreads = 128;
 constexpr int kWarpRows = 16;
 static_assert(kThreads / gpu::kWarpSize * kWarpRows == kTileRows);
+constexpr int kStageRows = 32;  // of the other side, in a stage
+
+// Blocks that share an sm_80 multiprocessor: what bounds a thread's registers.
+template <int kWidth>
+constexpr int kBlocks = kWidth == 64 ? 3 : 2;
 
 // Rows of shared tiles: 16 bytes further apart than they are long, so that the eight rows of an
 // ldmatrix lie in different banks.
@@ -172,7 +177,7 @@ class SharedTiles {
 
 // The thread's two rows of the tile, -1 for absent ones.
 struct TwoRows {
-  int64_t row[2];
+  int row[2];
 
   GPU_DEVICE TwoRows(const int32_t* rows, int count) {
 #pragma unroll

@@ -219,6 +219,15 @@ std::vector<AttentionCase> attention_cases() {
       cases.push_back(
           {fmt::format("causal{}", length), dtype, Rule::kCausal, {tokens({length})}, 2, 1, 128});
     }
+    if (!watched() && dtype == DType::kBF16)
+      for (const Rule rule : {Rule::kFull, Rule::kCausal, Rule::kPublished, Rule::kVisualChat})
+        cases.push_back({fmt::format("rule{}_1025", static_cast<int>(rule)),
+                         dtype,
+                         rule,
+                         {tokens({300, 257, 200, 257, 11})},
+                         1,
+                         1,
+                         64});
     // Rows that begin on no 16-byte boundary, and a width of no whole pack.
     cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
     cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
