@@ -58,8 +58,8 @@ void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* 
 void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                                     float gradient_scale, cudaStream_t stream);
 
-// ---- attention over a work list; `lists` lies in device memory. lse, delta (slots,H,Nq) dense fp32;
-// lse of a row in a mean part is the logarithm of its number of keys.
+// ---- attention over a work list; `lists` lies in device memory. lse, delta (slots,H,Nq) dense
+// fp32; lse of a row in a mean part is the logarithm of its number of keys.
 void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream);
