@@ -1,0 +1,54 @@
+// The products of linear layers (ops/ops.h, linear_*) by cuBLASLt, on one stream.
+//
+// Every output is rounded once: bias and residual are added to the fp32 sums of the product. fp32
+// is multiplied as fp32, not as TF32. The same operands give the same bits on every run: cuBLASLt
+// may cut a long sum into parts only where it keeps these in fp32 and adds them in order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "device/cublaslt.h"
+#include "kernels/cuda/operand.h"
+
+namespace facet::cuda {
+
+class LinearProducts {
+ public:
+  // What cuBLAS allots itself on Hopper.
+  static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+
+  // Allocates the workspace; it belongs to the work of `stream`, where all products run.
+  explicit LinearProducts(cudaStream_t stream, size_t workspace_bytes = kWorkspaceBytes);
+  ~LinearProducts();
+  LinearProducts(const LinearProducts&) = delete;
+  LinearProducts& operator=(const LinearProducts&) = delete;
+
+  // y = x W' + bias + residual, all of one type. bias and residual may be absent; residual may be
+  // y.
+  void linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,
+                      Operand residual_NO);
+  // dx = dy W, or dx += dy W
+  void linear_backward_input(Operand dx_NI, Operand dy_NO, Operand weight_OI);
+  void linear_backward_input_accumulate(Operand dx_NI, Operand dy_NO, Operand weight_OI);
+  // dweight += dy' x, dbias += column sums of dy: fp32, either may be absent.
+  void linear_backward_weight(Operand dweight_OI, Operand dbias_O, Operand dy_NO, Operand x_NI);
+
+  // Products of different shapes that were prepared; a step that repeats another prepares none.
+  int64_t plans_made() const;
+
+ private:
+  struct Product;
+  class Plan;
+  class Plans;
+  void multiply(const Product& product);
+
+  cudaStream_t stream_;
+  size_t workspace_bytes_;
+  void* workspace_ = nullptr;
+  cublasLtHandle_t handle_ = nullptr;
+  std::unique_ptr<Plans> plans_;
+};
+
+}  // namespace facet::cuda
