@@ -51,6 +51,9 @@ void vision_embed_forward(Operand x, Operand patch, Operand class_embedding_C, O
 // dclass (C) and dposition (1+P,C) are fp32 and added to; either may be absent.
 void vision_embed_backward(Operand dpatch, float* dclass_C, Operand dposition, Operand dx,
                            cudaStream_t stream);
+// Grids are square; din and dout are fp32.
+void resize_positions_forward(Operand out_NC, Operand in_MC, cudaStream_t stream);
+void resize_positions_backward_accumulate(Operand din_MC, Operand dout_NC, cudaStream_t stream);
 
 // ---- loss; labels (R) int32
 void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
@@ -86,6 +89,13 @@ void fill(Operand x_ND, float value, cudaStream_t stream);
 void copy(Operand y_ND, Operand x_ND, cudaStream_t stream);
 // y += x, each of any of the three types.
 void add_accumulate(Operand y_ND, Operand x_ND, cudaStream_t stream);
+// The rows of x added in fp32 in their order, with the bits of the CPU backend.
+void sum_rows(float* y_C, Operand x_RC, cudaStream_t stream);
+void sum_rows_accumulate(float* y_C, Operand x_RC, cudaStream_t stream);
+constexpr int kSumParts = 256;
+// The sum of all elements in double. The result and the workspace of kSumParts are in device
+// memory.
+void sum(double* result, double* parts, Operand x_ND, cudaStream_t stream);
 
 // ---- optimizer, over dense fp32 vectors of n elements
 // What AdamWStep comes to in fp32.

@@ -59,6 +59,32 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
+// ---- the sum of all elements: a part a block, then the parts in order
+
+template <typename T>
+__global__ void __launch_bounds__(kElementThreads)
+    sum_parts_kernel(double* parts, Rows<const T> x_ND, int64_t rows, int64_t cols,
+                     RowAccess access) {
+  constexpr int kPack = kPackOf<T>;
+  double sum = 0;
+  for_packs<kPack>(rows, cols, [&](int64_t r, int64_t c) {
+    float x[kPack];
+    load_floats(x, x_ND.row(r), c, cols, access);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) sum += static_cast<double>(x[i]);
+  });
+  sum = gpu::block_sum<kElementThreads>(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kElementThreads)
+    sum_total_kernel(double* result, const double* parts, int count) {
+  static_assert(kSumParts <= kElementThreads);
+  const int part = static_cast<int>(threadIdx.x);
+  const double total = gpu::block_sum<kElementThreads>(part < count ? parts[part] : 0.0);
+  if (part == 0) *result = total;
+}
+
 template <typename Word>
 void move(const Operand& y_ND, const Operand& x_ND, cudaStream_t stream) {
   const unsigned blocks = element_blocks(packs_of(y_ND.rows, y_ND.cols, kPackOf<Word>));
@@ -111,6 +137,21 @@ void add_accumulate(Operand y_ND, Operand x_ND, cudaStream_t stream) {
                 rows_of<To>(y_ND), rows_of<const From>(x_ND), y_ND.rows, y_ND.cols,
                 row_access({y_ND, x_ND}));
   });
+}
+
+void sum(double* result, double* parts, Operand x_ND, cudaStream_t stream) {
+  int count = 0;
+  with_type(x_ND.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const unsigned wanted = element_blocks(packs_of(x_ND.rows, x_ND.cols, kPackOf<T>));
+    count = static_cast<int>(wanted < kSumParts ? wanted : kSumParts);
+    if (count == 0) return;
+    gpu::launch(stream, {.grid = static_cast<unsigned>(count), .block = kElementThreads},
+                sum_parts_kernel<T>, parts, rows_of<const T>(x_ND), x_ND.rows, x_ND.cols,
+                row_access({x_ND}));
+  });
+  gpu::launch(stream, {.grid = 1, .block = kElementThreads}, sum_total_kernel, result, parts,
+              count);
 }
 
 }  // namespace facet::cuda

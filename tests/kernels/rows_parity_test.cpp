@@ -108,6 +108,9 @@ TEST(EmptyMatrices, AreNotLaunched) {
   cuda::fill(none, 0, stream);
   cuda::copy(none, none, stream);
   cuda::add_accumulate(none, none, stream);
+  cuda::sum_rows(nullptr, none, stream);
+  cuda::resize_positions_forward(none, none, stream);
+  cuda::resize_positions_backward_accumulate(none, none, stream);
   cuda::gather_rows_forward(none, none, nullptr, stream);
   cuda::gather_rows_backward(none, none, nullptr, stream);
   cuda::repeat_rows_forward(none, none, stream);
