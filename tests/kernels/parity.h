@@ -38,15 +38,19 @@ inline void PrintTo(const ParityCase& c, std::ostream* out) {
   *out << name_of(c.dtype) << " (" << c.rows << ", " << c.cols << ") gap " << c.gap;
 }
 
+inline bool every_access_is_watched() {
+#if defined(__SANITIZE_ADDRESS__)
+  return true;
+#else
+  return emulated::observer() != nullptr;
+#endif
+}
+
 // Every pair of these sizes in every type, rows that begin on 16-byte boundaries (with a tail
 // behind the last pack) and rows that don't; a row of more than one turn of a block. The builds
 // that watch every access take fewer rows: what they see does not change with the number of rows.
 inline std::vector<ParityCase> parity_cases() {
-#if defined(__SANITIZE_ADDRESS__)
-  const bool watched = true;
-#else
-  const bool watched = emulated::observer() != nullptr;
-#endif
+  const bool watched = every_access_is_watched();
   std::vector<ParityCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (const int64_t rows : {1, 7, 97, 257})
@@ -128,10 +132,13 @@ class ParityMatrix {
   Values start_;
 };
 
-class Parity : public testing::TestWithParam<ParityCase> {
+// The operands of one operator and both backends. n rows; `gap` as ParityCase has it.
+class ParityRig : public testing::Test {
  protected:
-  const DType dtype_ = GetParam().dtype;
-  const int64_t n_ = GetParam().rows, d_ = GetParam().cols, gap_ = GetParam().gap;
+  ParityRig(DType dtype, int64_t rows, int64_t gap) : dtype_(dtype), n_(rows), gap_(gap) {}
+
+  const DType dtype_;
+  const int64_t n_, gap_;
   TestStream stream_;
 
   Backend& cpu() { return is_16_bit(dtype_) ? static_cast<Backend&>(half_) : cpu_; }
@@ -187,6 +194,13 @@ class Parity : public testing::TestWithParam<ParityCase> {
   HalfStorage half_{cpu_, int64_t{1} << 24};
   std::vector<std::unique_ptr<ParityMatrix>> matrices_;
   std::vector<ParityMatrix*> outputs_;
+};
+
+class Parity : public ParityRig, public testing::WithParamInterface<ParityCase> {
+ protected:
+  Parity() : ParityRig(GetParam().dtype, GetParam().rows, GetParam().gap) {}
+
+  const int64_t d_ = GetParam().cols;
 };
 
 constexpr double kGradientFactor = 3;  // to fp64, beside naive fp32: sums run in another order

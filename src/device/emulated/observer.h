@@ -25,7 +25,8 @@ class MemoryObserver {
   // `to` becomes defined where `from` is.
   virtual void copy_defined(const void* to, const void* from, size_t bytes) = 0;
   virtual void all_defined(const void* begin, size_t bytes) = 0;
-  // One access of the running thread of a kernel.
+  // One access of the running thread of a kernel, or of an operation that computes: what nobody has
+  // written must not be read.
   virtual void thread_access(const void* begin, size_t bytes, Access access, Site where) = 0;
 };
 

@@ -1,0 +1,246 @@
+#include "kernels/cuda/linear.h"
+
+#include <algorithm>
+#include <compare>
+#include <map>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/cuda/launchers.h"
+
+namespace facet::cuda {
+namespace {
+
+void check(cublasStatus_t status, const char* what) {
+  CHECK(status == CUBLAS_STATUS_SUCCESS, ExitCode::kInternal,
+        "cuBLASLt could not {}: {}; run the program under compute-sanitizer to see whether an "
+        "earlier kernel failed",
+        what, cublasLtGetStatusString(status));
+}
+
+cudaDataType_t type_of(DType dtype) {
+  ASSERT(dtype == DType::kF32 || is_16_bit(dtype), "a product of {}", name_of(dtype));
+  if (dtype == DType::kF32) return CUDA_R_32F;
+  return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
+}
+
+// Of an address, as far as cuBLASLt asks; 256 for an absent one.
+uint32_t alignment_of(const void* data) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data) | 256;
+  return static_cast<uint32_t>(address & -address);
+}
+
+// cuBLASLt stores columns: it takes a row-major matrix for its transpose.
+struct Layout {
+  DType dtype;
+  int64_t rows, cols, stride;
+  uint32_t alignment;
+
+  explicit Layout(const Operand& x)
+      : dtype(x.dtype),
+        rows(x.cols),
+        cols(x.rows),
+        stride(x.stride),
+        alignment(alignment_of(x.data)) {}
+  auto operator<=>(const Layout&) const = default;
+};
+
+// What the choice of an algorithm depends on.
+struct Key {
+  cublasOperation_t transpose_a, transpose_b;
+  Layout a, b, c, d;
+  bool has_bias;
+  auto operator<=>(const Key&) const = default;
+};
+
+// ---- cuBLASLt's descriptors, owned
+
+class MatrixLayout {
+ public:
+  explicit MatrixLayout(const Layout& x) {
+    check(cublasLtMatrixLayoutCreate(&layout_, type_of(x.dtype), static_cast<uint64_t>(x.rows),
+                                     static_cast<uint64_t>(x.cols), x.stride),
+          "describe a matrix");
+  }
+  ~MatrixLayout() { cublasLtMatrixLayoutDestroy(layout_); }
+  MatrixLayout(const MatrixLayout&) = delete;
+  MatrixLayout& operator=(const MatrixLayout&) = delete;
+  operator cublasLtMatrixLayout_t() const { return layout_; }
+
+ private:
+  cublasLtMatrixLayout_t layout_ = nullptr;
+};
+
+class Description {
+ public:
+  Description() {
+    check(cublasLtMatmulDescCreate(&description_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+          "describe a product");
+  }
+  ~Description() { cublasLtMatmulDescDestroy(description_); }
+  Description(const Description&) = delete;
+  Description& operator=(const Description&) = delete;
+  operator cublasLtMatmulDesc_t() const { return description_; }
+
+  template <typename T>
+  void set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    check(cublasLtMatmulDescSetAttribute(description_, attribute, &value, sizeof value),
+          "describe a product");
+  }
+
+ private:
+  cublasLtMatmulDesc_t description_ = nullptr;
+};
+
+class Preference {
+ public:
+  Preference() { check(cublasLtMatmulPreferenceCreate(&preference_), "hold preferences"); }
+  ~Preference() { cublasLtMatmulPreferenceDestroy(preference_); }
+  Preference(const Preference&) = delete;
+  Preference& operator=(const Preference&) = delete;
+  operator cublasLtMatmulPreference_t() const { return preference_; }
+
+  template <typename T>
+  void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof value),
+          "hold preferences");
+  }
+
+ private:
+  cublasLtMatmulPreference_t preference_ = nullptr;
+};
+
+}  // namespace
+
+// D = op(A) op(B) + C + bias, with the operands in the order in which cuBLASLt takes them: y = x W'
+// is D' = W x'.
+struct LinearProducts::Product {
+  cublasOperation_t transpose_a, transpose_b;
+  Operand a, b, c, d;  // c without data is none
+  Operand bias = {};
+
+  // The preference knows no alignment of the bias; whatever is asked for D holds for both.
+  Key key() const {
+    Key key{transpose_a, transpose_b,         Layout(a), Layout(b), Layout(c.data ? c : d),
+            Layout(d),   bias.data != nullptr};
+    key.d.alignment = std::min(key.d.alignment, alignment_of(bias.data));
+    return key;
+  }
+};
+
+// Descriptors and algorithm for products of one shape.
+class LinearProducts::Plan {
+ public:
+  Plan(cublasLtHandle_t handle, const Key& key, const void* bias, size_t workspace_bytes)
+      : a_(key.a), b_(key.b), c_(key.c), d_(key.d) {
+    description_.set(CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_a);
+    description_.set(CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_b);
+    if (key.has_bias) description_.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set_bias(bias);
+
+    Preference preference;
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{workspace_bytes});
+    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                   uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.a.alignment);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.b.alignment);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.c.alignment);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.d.alignment);
+    int found = 0;
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        handle, description_, a_, b_, c_, d_, preference, 1, &chosen_, &found);
+    CHECK(status == CUBLAS_STATUS_SUCCESS && found == 1, ExitCode::kInternal,
+          "cuBLASLt has no algorithm for a product of {} into {} ({}, {}), depth {}: {}",
+          name_of(key.a.dtype), name_of(key.d.dtype), key.d.cols, key.d.rows,
+          key.transpose_a == CUBLAS_OP_T ? key.a.rows : key.a.cols,
+          cublasLtGetStatusString(status));
+  }
+
+  void run(cublasLtHandle_t handle, const Product& product, void* workspace, cudaStream_t stream) {
+    set_bias(product.bias.data);
+    const float alpha = 1, beta = product.c.data ? 1 : 0;
+    const void* c = product.c.data ? product.c.data : product.d.data;
+    check(cublasLtMatmul(handle, description_, &alpha, product.a.data, a_, product.b.data, b_,
+                         &beta, c, c_, product.d.data, d_, &chosen_.algo, workspace,
+                         chosen_.workspaceSize, stream),
+          "start a product");
+  }
+
+ private:
+  void set_bias(const void* bias) {
+    if (bias) description_.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
+
+  Description description_;
+  MatrixLayout a_, b_, c_, d_;
+  cublasLtMatmulHeuristicResult_t chosen_{};
+};
+
+class LinearProducts::Plans {
+ public:
+  Plan& find_or_make(cublasLtHandle_t handle, const Product& product, size_t workspace_bytes) {
+    const Key key = product.key();
+    if (const auto found = plans_.find(key); found != plans_.end()) return *found->second;
+    // The number of rows of packed batches may be another in every step.
+    if (plans_.size() == kMostPlans) plans_.clear();
+    ++made_;
+    auto plan = std::make_unique<Plan>(handle, key, product.bias.data, workspace_bytes);
+    return *plans_.emplace(key, std::move(plan)).first->second;
+  }
+  int64_t made() const { return made_; }
+
+ private:
+  static constexpr size_t kMostPlans = 4096;
+  std::map<Key, std::unique_ptr<Plan>> plans_;
+  int64_t made_ = 0;
+};
+
+LinearProducts::LinearProducts(cudaStream_t stream, size_t workspace_bytes)
+    : stream_(stream), workspace_bytes_(workspace_bytes), plans_(std::make_unique<Plans>()) {
+  check(cublasLtCreate(&handle_), "start");
+  if (workspace_bytes == 0) return;
+  const cudaError_t error = cudaMalloc(&workspace_, workspace_bytes);
+  CHECK(error == cudaSuccess, ExitCode::kConfig, "no {} MiB of device memory for cuBLASLt: {}",
+        workspace_bytes >> 20, cudaGetErrorString(error));
+}
+
+LinearProducts::~LinearProducts() {
+  plans_.reset();
+  if (workspace_) cudaFree(workspace_);
+  cublasLtDestroy(handle_);
+}
+
+int64_t LinearProducts::plans_made() const { return plans_->made(); }
+
+void LinearProducts::multiply(const Product& product) {
+  if (product.d.rows * product.d.cols == 0) return;
+  plans_->find_or_make(handle_, product, workspace_bytes_)
+      .run(handle_, product, workspace_, stream_);
+}
+
+void LinearProducts::linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,
+                                    Operand residual_NO) {
+  multiply({CUBLAS_OP_T, CUBLAS_OP_N, weight_OI, x_NI, residual_NO, y_NO, bias_O});
+}
+
+void LinearProducts::linear_backward_input(Operand dx_NI, Operand dy_NO, Operand weight_OI) {
+  multiply({CUBLAS_OP_N, CUBLAS_OP_N, weight_OI, dy_NO, {}, dx_NI});
+}
+
+void LinearProducts::linear_backward_input_accumulate(Operand dx_NI, Operand dy_NO,
+                                                      Operand weight_OI) {
+  multiply({CUBLAS_OP_N, CUBLAS_OP_N, weight_OI, dy_NO, dx_NI, dx_NI});
+}
+
+void LinearProducts::linear_backward_weight(Operand dweight_OI, Operand dbias_O, Operand dy_NO,
+                                            Operand x_NI) {
+  if (dy_NO.rows == 0) return;
+  if (dweight_OI.data) multiply({CUBLAS_OP_N, CUBLAS_OP_T, x_NI, dy_NO, dweight_OI, dweight_OI});
+  // Not by an epilogue of the product: that one overwrites.
+  if (dbias_O.data) {
+    const Operand total{dbias_O.data, 1, dy_NO.cols, dy_NO.cols, DType::kF32};
+    add_repeated_rows_backward(total, dy_NO, stream_);
+  }
+}
+
+}  // namespace facet::cuda

@@ -1,0 +1,37 @@
+// The arithmetic of the emulated cuBLASLt: D = alpha op(A) op(B) + beta C + bias on the host,
+// summed in fp32 and rounded once.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace facet::emulated {
+
+// A matrix whose elements lie at fixed steps, in elements, so that a transpose is another view.
+struct StridedMatrix {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0, cols = 0;
+  int64_t row_step = 0, col_step = 0;
+};
+
+inline StridedMatrix transposed(const StridedMatrix& x) {
+  return {x.data, x.dtype, x.cols, x.rows, x.col_step, x.row_step};
+}
+
+// How the inputs are read and partial sums kept.
+enum class InputPrecision : uint8_t { kFull, kTF32 };
+enum class PartialSums : uint8_t { kFP32, kOutputType };
+
+struct HostProduct {
+  StridedMatrix a, b, c, d;   // (M,K), (K,N), (M,N), (M,N)
+  float alpha = 1, beta = 0;  // beta 0 does not read C
+  StridedMatrix bias;         // (M,1) or without data
+  InputPrecision inputs = InputPrecision::kFull;
+  PartialSums partial_sums = PartialSums::kFP32;
+
+  void compute() const;
+};
+
+}  // namespace facet::emulated

@@ -1,0 +1,132 @@
+// The products of linear layers against the CPU backend and fp64.
+#include "kernels/cuda/linear.h"
+#include "tests/kernels/parity.h"
+
+namespace facet::kernel_test {
+namespace {
+
+using op_test::cast, op_test::multiply, op_test::sum_of, op_test::transpose;
+
+struct LinearCase {
+  DType dtype;
+  int64_t rows, inputs, outputs, gap;
+};
+
+std::string name_of_linear_case(const testing::TestParamInfo<LinearCase>& info) {
+  const auto& [dtype, rows, inputs, outputs, gap] = info.param;
+  return fmt::format("{}_{}x{}x{}_gap{}", name_of(dtype), rows, inputs, outputs, gap);
+}
+void PrintTo(const LinearCase& c, std::ostream* out) { *out << c.rows << " rows"; }
+
+std::vector<LinearCase> linear_cases() {
+  struct Sizes {
+    int64_t rows, inputs, outputs;
+  };
+  const Sizes all[] = {{1, 1, 1},    {1, 257, 97}, {7, 97, 257},  {97, 257, 7},
+                       {257, 7, 97}, {97, 64, 1},  {64, 128, 72}, {257, 257, 257}};
+  std::vector<LinearCase> cases;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for (const auto& [rows, inputs, outputs] : all) {
+      if (every_access_is_watched() && rows * inputs * outputs > 200'000) continue;
+      cases.push_back({dtype, rows, inputs, outputs, 0});
+      cases.push_back({dtype, rows, inputs, outputs, 3});
+      cases.push_back({dtype, rows, inputs, outputs, 8});
+    }
+  return cases;
+}
+
+class LinearParity : public ParityRig, public testing::WithParamInterface<LinearCase> {
+ protected:
+  LinearParity() : ParityRig(GetParam().dtype, GetParam().rows, GetParam().gap) {}
+
+  const int64_t i_ = GetParam().inputs, o_ = GetParam().outputs;
+  cuda::LinearProducts products_{stream_, kWorkspace};
+  ParityMatrix& x_ = matrix("x", i_, Role::kIn);
+  ParityMatrix& weight_ = add("weight", o_, i_, gap_, dtype_, Role::kIn);
+  ParityMatrix& dy_ = matrix("dy", o_, Role::kIn);
+
+  // y = x W' + bias + residual; a null matrix is absent.
+  void check_forward(ParityMatrix& y, ParityMatrix* bias, ParityMatrix* residual) {
+    const auto device = [](ParityMatrix* m) { return m ? m->device() : cuda::Operand{}; };
+    run_kernels([&] {
+      products_.linear_forward(y.device(), x_.device(), weight_.device(), device(bias),
+                               device(residual));
+    });
+    cpu().linear_forward(y.host(), x_.host(), weight_.host(), bias ? bias->host_vector() : Tensor(),
+                         residual ? residual->host() : Tensor());
+    const auto outputs = [&](auto zero) {
+      using T = decltype(zero);
+      auto sum =
+          multiply(cast<T>(x_.start()), transpose(cast<T>(weight_.start()), o_, i_), n_, i_, o_);
+      for (size_t at = 0; bias && at < sum.size(); ++at)
+        sum[at] += static_cast<T>(bias->start()[at % static_cast<size_t>(o_)]);
+      return residual ? sum_of(sum, cast<T>(residual->start())) : sum;
+    };
+    expect_parity(y, outputs(0.0), outputs(0.0f));
+  }
+
+  template <typename T>
+  std::vector<T> dx() const {
+    return multiply(cast<T>(dy_.start()), cast<T>(weight_.start()), n_, o_, i_);
+  }
+  static constexpr size_t kWorkspace = 8192;
+};
+
+TEST_P(LinearParity, Forward) { check_forward(matrix("y", o_, Role::kOut), nullptr, nullptr); }
+
+TEST_P(LinearParity, ForwardWithBias) {
+  ParityMatrix& bias = vector("bias", o_, dtype_, Role::kIn);
+  check_forward(matrix("y", o_, Role::kOut), &bias, nullptr);
+}
+
+TEST_P(LinearParity, ForwardWithBiasAndResidual) {
+  ParityMatrix& bias = vector("bias", o_, dtype_, Role::kIn);
+  ParityMatrix& residual = add("residual", n_, o_, gap_ + 1, dtype_, Role::kIn);
+  check_forward(matrix("y", o_, Role::kOut), &bias, &residual);
+}
+
+TEST_P(LinearParity, TheResidualMayBeTheOutput) {
+  ParityMatrix& y = matrix("residual", o_, Role::kInOut);
+  check_forward(y, nullptr, &y);
+}
+
+TEST_P(LinearParity, BackwardInput) {
+  ParityMatrix& dx = matrix("dx", i_, Role::kOut);
+  ParityMatrix& total = matrix("total", i_, Role::kInOut);
+  run_kernels([&] {
+    products_.linear_backward_input(dx.device(), dy_.device(), weight_.device());
+    products_.linear_backward_input_accumulate(total.device(), dy_.device(), weight_.device());
+  });
+  cpu().linear_backward_input(dx.host(), dy_.host(), weight_.host());
+  cpu().linear_backward_input_accumulate(total.host(), dy_.host(), weight_.host());
+  expect_parity(dx, this->dx<double>(), this->dx<float>(), kGradientFactor);
+  expect_parity(total, sum_of(this->dx<double>(), total.start()),
+                sum_of(this->dx<float>(), cast<float>(total.start())), kGradientFactor);
+}
+
+TEST_P(LinearParity, BackwardWeight) {
+  ParityMatrix& dweight = add("dweight", o_, i_, gap_, DType::kF32, Role::kInOut);
+  ParityMatrix& dbias = vector("dbias", o_, DType::kF32, Role::kInOut);
+  run_kernels([&] {
+    products_.linear_backward_weight(dweight.device(), dbias.device(), dy_.device(), x_.device());
+  });
+  cpu().linear_backward_weight(dweight.host(), dbias.host_vector(), dy_.host(), x_.host());
+  const auto gradients = [&](auto zero) {
+    using T = decltype(zero);
+    const auto by_output = transpose(cast<T>(dy_.start()), n_, o_);
+    const std::vector<T> ones(static_cast<size_t>(n_), T(1));
+    return std::pair(
+        sum_of(multiply(by_output, cast<T>(x_.start()), o_, n_, i_), cast<T>(dweight.start())),
+        sum_of(multiply(by_output, ones, o_, n_, 1), cast<T>(dbias.start())));
+  };
+  const auto exact = gradients(0.0);
+  const auto naive = gradients(0.0f);
+  expect_parity(dweight, exact.first, naive.first, kGradientFactor);
+  expect_parity(dbias, exact.second, naive.second, kGradientFactor);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, LinearParity, testing::ValuesIn(linear_cases()),
+                         name_of_linear_case);
+
+}  // namespace
+}  // namespace facet::kernel_test
