@@ -67,7 +67,7 @@ check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank cou
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
-	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels
+	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_comm
 	@BUILD=$(BUILD) scripts/run_tests.sh quick
 
 tests: $(TEST_PROGRAMS) ## build the test programs

@@ -4,6 +4,9 @@
 EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu) kernels/cuda/attention_work.cpp kernels/cuda/linear.cpp
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := kernels/emulated/race_check.cpp
+# The collectives on device memory; NCCL is emulated over MPI.
+COMM_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp src/comm/cuda/*.cpp src/comm/emulated/*.cpp) src/device/cuda/stream.cpp
+COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp)
 
 emulated_flags_plain     :=
 emulated_flags_sanitized := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -30,14 +33,19 @@ $(BUILD)/emulated/$(1)/obj/%.o: %.cu
 $(BUILD)/emulated/test_kernels$(2): $(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES)) $(LIBRARY)
 	@echo "  link  $$@"
 	@$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) -o $$@ $$(filter %.o,$$^) $(LIBRARY) $(LIBS) -lgtest
+
+$(BUILD)/emulated/test_comm$(2): $(call emulated_objects,$(1),$(COMM_SOURCES) $(COMM_TEST_SOURCES)) $(BUILD)/obj/tests/test_main.o $(LIBRARY)
+	@echo "  link  $$@"
+	@$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) -o $$@ $$(filter %.o,$$^) $(LIBRARY) $(LIBS) -lgtest
 endef
 $(eval $(call emulated_variant,plain,))
 $(eval $(call emulated_variant,sanitized,_sanitized))
 $(eval $(call emulated_variant,race,_race))
 
 KERNEL_TEST_PROGRAMS := $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_kernels_sanitized $(BUILD)/emulated/test_kernels_race
+COMM_TEST_PROGRAMS := $(BUILD)/emulated/test_comm $(BUILD)/emulated/test_comm_race
 
-kernel-tests: $(KERNEL_TEST_PROGRAMS) ## build the kernels' tests: plain, sanitized, race check
+kernel-tests: $(KERNEL_TEST_PROGRAMS) $(COMM_TEST_PROGRAMS) ## build the kernels' tests: plain, sanitized, race check
 
 check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
 	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; $$program || exit 1; done

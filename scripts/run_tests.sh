@@ -64,9 +64,11 @@ for script in tests/e2e/*.sh; do
   group "e2e" bash "$script"
 done
 group kernels "$BUILD"/emulated/test_kernels
+for ranks in 1 2 3 4; do group "device-comm-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm; done
 if [ "$mode" = all ]; then
   group kernels-sanitized "$BUILD"/emulated/test_kernels_sanitized
   group kernels-race "$BUILD"/emulated/test_kernels_race
+  for ranks in 1 2; do group "device-comm-race-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm_race; done
   for program in "$BUILD"/sanitized/tests/test_*; do
     [ -x "$program" ] || continue
     room=${program##*/test_}

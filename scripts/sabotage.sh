@@ -7,8 +7,8 @@
 #   file: the file to break
 #   old: the text to replace (must occur exactly once in the file)
 #   new: what to put there
-#   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated) and a
-#         --gtest_filter, or a script under tests/e2e and a pattern of its cases
+#   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
+#         build/emulated/test_comm) and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
@@ -55,10 +55,10 @@ run_test() {
       ;;
     *)
       local program=build/tests/test_$name
-      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; esac
+      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; device_comm) program=build/emulated/test_comm ;; esac
       make -C "$copy" -j"$(nproc)" "$program" >"$copy/make.log" 2>&1 || return 99
       local launch=()
-      case $name in comm | zero | checkpoint) launch=(mpirun -n 3 --oversubscribe) ;; esac
+      case $name in comm | zero | checkpoint | device_comm) launch=(mpirun -n 3 --oversubscribe) ;; esac
       (cd "$copy" && timeout 120 "${launch[@]}" "$program" "--gtest_filter=$filter" >test.log 2>&1)
       local code=$?
       grep -q '^\[==========\] 0 tests' "$copy/test.log" && { echo "  no test matches $filter"; return 98; }

@@ -2,39 +2,34 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
+#include <utility>
 
 #include "base/check.h"
 #include "base/position.h"
+#include "comm/mpi_calls.h"
 
 namespace facet {
-namespace {
-
-void check_mpi(int code, const char* call) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  fail(ExitCode::kInternal, "{} failed: {}", call, std::string(text, static_cast<size_t>(length)));
-}
-
-// What moves the elements of such a tensor without looking into them.
-MPI_Datatype words_of(const Tensor& x) {
-  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "elements of {} are not sent",
-         name_of(x.dtype()));
-  return x.dtype() == DType::kF32 ? MPI_FLOAT : MPI_UINT16_T;
-}
-
-}  // namespace
-
 Communicator::Communicator(MPI_Comm comm) {
   check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
   check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
 }
 
+// The transport first: it may have to talk to the other ranks when it ends.
 Communicator::~Communicator() {
+  transport_.reset();
   if (comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
+}
+
+void Communicator::use(std::unique_ptr<DeviceTransport> transport) {
+  transport_ = std::move(transport);
+}
+
+DeviceTransport* Communicator::transport_of(const Tensor& to, const Tensor& from) const {
+  ASSERT(to.space() == from.space(), "a collective between host and device memory");
+  if (to.space() == Space::kHost) return nullptr;
+  ASSERT(transport_, "a collective of tensors in device memory before a transport was given");
+  return transport_.get();
 }
 
 void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
@@ -50,6 +45,13 @@ void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
 void Communicator::all_gather(Tensor whole, Tensor slice) {
   check_slice(whole, slice);
   const auto count = static_cast<int>(slice.numel());
+  if (whole.space() == Space::kDevice) {
+    even_.counts.assign(static_cast<size_t>(size_), count);
+    even_.offsets.resize(static_cast<size_t>(size_));
+    for (int r = 0; r < size_; ++r) even_.offsets[static_cast<size_t>(r)] = r * count;
+    Pending pending = start_all_gather(whole, slice, even_);
+    return wait(pending);
+  }
   const InCollective here(Collective::kAllGather);
   const MPI_Datatype words = words_of(whole);
   const bool in_place = slice.raw() == whole.data<char>() + rank_ * slice.bytes();
@@ -57,10 +59,6 @@ void Communicator::all_gather(Tensor whole, Tensor slice) {
                           words, comm_),
             "MPI_Allgather");
   elements_sent_ += slice.numel() * (size_ - 1);
-}
-
-int64_t Communicator::Parts::elements() const {
-  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
 }
 
 Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
@@ -73,13 +71,18 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
          "a part has {} elements of {}, not {} of {}", part.numel(), name_of(part.dtype()), count,
          name_of(whole.dtype()));
   const MPI_Datatype words = words_of(whole);
+  DeviceTransport* const transport = transport_of(whole, part);
   Pending pending;
   pending.collective_ = begin_collective(Collective::kAllGather);
+  elements_sent_ += int64_t{count} * (size_ - 1);
+  if (transport) {
+    pending.ticket_ = transport->start_all_gather(whole, part, parts);
+    return pending;
+  }
   check_mpi(MPI_Iallgatherv(part.raw(), count, words, whole.raw(), parts.counts.data(),
                             parts.offsets.data(), words, comm_, &pending.request_),
             "MPI_Iallgatherv");
   under_way_ += pending.request_ != MPI_REQUEST_NULL;
-  elements_sent_ += int64_t{count} * (size_ - 1);
   return pending;
 }
 
@@ -89,18 +92,24 @@ Communicator::Pending Communicator::start_exchange(Tensor received, Tensor sent,
          "an exchange needs dense tensors of one type");
   const int count = parts.counts[static_cast<size_t>(rank_)];
   const MPI_Datatype words = words_of(sent);
+  DeviceTransport* const transport = transport_of(received, sent);
   Pending pending;
   pending.collective_ = begin_collective(Collective::kReduceScatter);
+  elements_sent_ += int64_t{count} * (size_ - 1);
+  if (transport) {
+    pending.ticket_ = transport->start_exchange(received, sent, parts);
+    return pending;
+  }
   check_mpi(
       MPI_Ialltoallv(sent.raw(), parts.counts.data(), parts.offsets.data(), words, received.raw(),
                      parts.counts.data(), parts.offsets.data(), words, comm_, &pending.request_),
       "MPI_Ialltoallv");
   under_way_ += pending.request_ != MPI_REQUEST_NULL;
-  elements_sent_ += int64_t{count} * (size_ - 1);
   return pending;
 }
 
 void Communicator::progress() {
+  if (transport_) transport_->progress();
   if (under_way_ == 0) return;
   int arrived = 0;
   check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &arrived, MPI_STATUS_IGNORE),
@@ -108,6 +117,10 @@ void Communicator::progress() {
 }
 
 void Communicator::wait(Pending& pending) {
+  if (pending.ticket_ != Pending::kNoTicket) {
+    const InCollective here(pending.collective_);
+    return transport_->wait(std::exchange(pending.ticket_, Pending::kNoTicket));
+  }
   if (pending.request_ == MPI_REQUEST_NULL) return;
   const InCollective here(pending.collective_);
   check_mpi(MPI_Wait(&pending.request_, MPI_STATUS_IGNORE), "MPI_Wait");
@@ -165,6 +178,8 @@ std::vector<std::string> Communicator::all_gather(const std::string& text) {
 
 void Communicator::broadcast(Tensor x, int root) {
   ASSERT(x.dense(), "a collective needs a dense tensor");
+  if (DeviceTransport* const transport = transport_of(x, x))
+    return broadcast_on_device(*transport, x, root);
   constexpr int64_t kBlockBytes = int64_t{1} << 28;
   char* const data = x.data<char>();
   const InCollective here(Collective::kBroadcast);
@@ -172,6 +187,15 @@ void Communicator::broadcast(Tensor x, int root) {
     const auto bytes = static_cast<int>(std::min(kBlockBytes, x.bytes() - begin));
     check_mpi(MPI_Bcast(data + begin, bytes, MPI_BYTE, root, comm_), "MPI_Bcast");
   }
+  if (rank_ == root) elements_sent_ += x.numel() * (size_ - 1);
+}
+
+void Communicator::broadcast_on_device(DeviceTransport& transport, const Tensor& x, int root) {
+  const InCollective here(Collective::kBroadcast);
+  const int64_t piece = DeviceTransport::kBroadcastBytes / size_of(x.dtype());
+  for (int64_t begin = 0; begin < x.numel(); begin += piece)
+    transport.wait(
+        transport.start_broadcast(x.range(begin, std::min(piece, x.numel() - begin)), root));
   if (rank_ == root) elements_sent_ += x.numel() * (size_ - 1);
 }
 

@@ -1,4 +1,5 @@
-// Communicator: the collectives of the program, on Tensors. Over MPI, on host memory.
+// Communicator: the collectives of the program, on Tensors. Those in host memory go over MPI, those
+// in device memory by the DeviceTransport that it was given.
 //
 // Sums add the ranks' contributions in rank order (rank 0 first), so the result does not depend on
 // timing or on the library's choice of algorithm: numbers here; of tensors the contributions are
@@ -8,11 +9,13 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/position.h"
+#include "comm/device_transport.h"
 #include "device/tensor.h"
 
 namespace facet {
@@ -30,21 +33,26 @@ class Communicator {
   // For libraries that talk MPI themselves (parallel HDF5).
   MPI_Comm handle() const { return comm_; }
 
+  // Tensors in device memory travel by it from here on.
+  void use(std::unique_ptr<DeviceTransport> transport);
+
   // whole = the slices of all ranks one behind the other, fp32 or 16 bits as they are. The slice
   // may be its place in `whole`.
   void all_gather(Tensor whole, Tensor slice);
-  // Of a tensor, rank r's part is counts[r] elements from offsets[r] on.
-  struct Parts {
-    std::vector<int> counts, offsets;
-    int64_t elements() const;
-  };
+  using Parts = RankParts;
   // Collectives in two halves: what is computed between them goes on beside them. All arguments
   // stay untouched until they have been waited for. Every rank starts the same collectives in the
   // same order.
+  //
+  // In device memory "computed" and "untouched" mean what is enqueued on the compute stream: work
+  // enqueued before the start is done before the data leave, work enqueued after the wait sees the
+  // result, and the host may run ahead of both.
   class Pending {
    private:
     friend class Communicator;
-    MPI_Request request_ = MPI_REQUEST_NULL;
+    static constexpr DeviceTransport::Ticket kNoTicket = -1;
+    MPI_Request request_ = MPI_REQUEST_NULL;      // of tensors in host memory
+    DeviceTransport::Ticket ticket_ = kNoTicket;  // of tensors in device memory
     BegunCollective collective_;
   };
   // whole = the parts of all ranks, of which `part` is this rank's.
@@ -78,13 +86,18 @@ class Communicator {
 
  private:
   void check_slice(const Tensor& whole, const Tensor& slice) const;
+  // Null for tensors in host memory.
+  DeviceTransport* transport_of(const Tensor& to, const Tensor& from) const;
+  void broadcast_on_device(DeviceTransport& transport, const Tensor& x, int root);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
   int64_t elements_sent_ = 0;
-  int under_way_ = 0;             // collectives that were started and not yet waited for
+  int under_way_ = 0;             // collectives over MPI, started and not yet waited for
   std::vector<double> gathered_;  // of all ranks
+  Parts even_;                    // of the last even gather on the device
+  std::unique_ptr<DeviceTransport> transport_;
 };
 
 }  // namespace facet

@@ -13,6 +13,8 @@ using emulated::Access, emulated::observer, emulated::violation;
 
 namespace {
 
+int64_t page_locked = 0;
+
 void check_host_side(const void* host, const char* what, EmulatedSite where) {
   if (emulated::in_device_range(host)) violation(where, "{} is device memory", what);
 }
@@ -75,8 +77,12 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream, EmulatedSite where) {
   return cudaSuccess;
 }
 
+int64_t emulated::page_locked_allocations() { return page_locked; }
+
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  ++page_locked;
   *data = std::malloc(bytes);
+  emulated::fill_undefined(*data, bytes);
   return cudaSuccess;
 }
 
@@ -143,6 +149,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream, EmulatedSite
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where) {
   emulated::synchronize_event(event, where);
   return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event, EmulatedSite where) {
+  return emulated::event_is_over(event, where) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaDeviceSynchronize() {

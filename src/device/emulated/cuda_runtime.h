@@ -1,8 +1,10 @@
 // The part of the CUDA runtime that the program calls, by CUDA's names, for the emulated build. A
-// broken rule ends in an Error that names the caller's line, so every call returns cudaSuccess.
+// broken rule ends in an Error that names the caller's line, so no call returns an error;
+// cudaEventQuery says cudaErrorNotReady.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "device/emulated/site.h"
 
@@ -15,13 +17,15 @@ namespace facet::emulated {
 // The content becomes undefined when the stream gets there: memory that goes from one use to the
 // next, such as an arena's.
 void forget_on_stream(void* data, size_t bytes, Stream* stream, Site where = Site::current());
+
+int64_t page_locked_allocations();  // calls of cudaMallocHost since the program began
 }  // namespace facet::emulated
 
 using cudaStream_t = facet::emulated::Stream*;
 using cudaEvent_t = facet::emulated::Event*;
 using EmulatedSite = facet::emulated::Site;
 
-enum cudaError_t { cudaSuccess = 0 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorNotReady = 600 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost = 2,
@@ -60,4 +64,5 @@ cudaError_t cudaEventDestroy(cudaEvent_t event, EmulatedSite where = EmulatedSit
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream,
                             EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
+cudaError_t cudaEventQuery(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaDeviceSynchronize();

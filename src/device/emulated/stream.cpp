@@ -210,6 +210,13 @@ void synchronize_event(Event* event, Site where) {
   engine().host.join(event->latest->before);
 }
 
+bool event_is_over(Event* event, Site where) {
+  if (!event->latest) violation(where, "asks for an event that was never recorded");
+  engine().host_goes_on();
+  if (event->latest->done) engine().host.join(event->latest->before);
+  return event->latest->done;
+}
+
 void synchronize_device() {
   Engine& e = engine();
   e.run_everything();

@@ -74,6 +74,8 @@ void wait_event(Stream* stream, Event* event, Site where);
 
 void synchronize_stream(Stream* stream, Site where);
 void synchronize_event(Event* event, Site where);
+// Does not wait; a caller that sees it over knows what that promises.
+bool event_is_over(Event* event, Site where);
 void synchronize_device();
 
 // Null while the host runs.
