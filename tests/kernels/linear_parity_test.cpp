@@ -10,6 +10,8 @@ using op_test::cast, op_test::multiply, op_test::sum_of, op_test::transpose;
 struct LinearCase {
   DType dtype;
   int64_t rows, inputs, outputs, gap;
+
+  operator ParityCase() const { return {dtype, rows, inputs, gap}; }
 };
 
 std::string name_of_linear_case(const testing::TestParamInfo<LinearCase>& info) {
@@ -37,7 +39,7 @@ std::vector<LinearCase> linear_cases() {
 
 class LinearParity : public ParityRig, public testing::WithParamInterface<LinearCase> {
  protected:
-  LinearParity() : ParityRig(GetParam().dtype, GetParam().rows, GetParam().gap) {}
+  LinearParity() : ParityRig(GetParam()) {}
 
   const int64_t i_ = GetParam().inputs, o_ = GetParam().outputs;
   cuda::LinearProducts products_{stream_, kWorkspace};

@@ -132,13 +132,13 @@ class ParityMatrix {
   Values start_;
 };
 
-// The operands of one operator and both backends. n rows; `gap` as ParityCase has it.
+// The operands of one operator and both backends.
 class ParityRig : public testing::Test {
  protected:
-  ParityRig(DType dtype, int64_t rows, int64_t gap) : dtype_(dtype), n_(rows), gap_(gap) {}
+  explicit ParityRig(const ParityCase& c) : dtype_(c.dtype), n_(c.rows), d_(c.cols), gap_(c.gap) {}
 
   const DType dtype_;
-  const int64_t n_, gap_;
+  const int64_t n_, d_, gap_;
   TestStream stream_;
 
   Backend& cpu() { return is_16_bit(dtype_) ? static_cast<Backend&>(half_) : cpu_; }
@@ -198,9 +198,7 @@ class ParityRig : public testing::Test {
 
 class Parity : public ParityRig, public testing::WithParamInterface<ParityCase> {
  protected:
-  Parity() : ParityRig(GetParam().dtype, GetParam().rows, GetParam().gap) {}
-
-  const int64_t d_ = GetParam().cols;
+  Parity() : ParityRig(GetParam()) {}
 };
 
 constexpr double kGradientFactor = 3;  // to fp64, beside naive fp32: sums run in another order
