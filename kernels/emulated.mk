@@ -1,7 +1,8 @@
 # The CUDA kernels on the CPU, three times: build/emulated/plain, sanitized (AddressSanitizer and UBSan) and race
 # (the compiler's calls for ThreadSanitizer arrive in kernels/emulated/race_check.cpp). Included by the Makefile.
 
-EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu) kernels/cuda/attention_work.cpp kernels/cuda/linear.cpp
+EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp src/device/cuda/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu) \
+  $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := kernels/emulated/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.

@@ -2,7 +2,6 @@
 
 #include <memory>
 
-#include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/parallel.h"
 
@@ -18,25 +17,8 @@ int64_t most_keys(const AttentionPlan& plan) {
   return most;
 }
 
-Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
-                   const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale) {
-  ASSERT(kv_heads > 0 && heads % kv_heads == 0, "{} heads over {} key/value heads", heads,
-         kv_heads);
-  ASSERT(q.cols() % heads == 0, "q has {} columns for {} heads", q.cols(), heads);
-  const int64_t width = q.cols() / heads;
-  ASSERT(k.cols() == kv_heads * width && v.cols() == k.cols() && v.rows() == k.rows(),
-         "k {} and v {} do not match heads of {}", k.shape_string(), v.shape_string(), width);
-  ASSERT(out_image.defined() == (plan.num_slots == 2), "out_image with {} slots", plan.num_slots);
-  ASSERT(scale > 0, "scale {} is not positive", scale);
-  int64_t query_rows = 0, key_rows = 0;
-  for (const AttentionSample& sample : plan.samples) {
-    query_rows += sample.num_query_rows;
-    key_rows += sample.num_key_rows;
-  }
-  ASSERT(query_rows == q.rows() && key_rows == k.rows(),
-         "the plan has {} query and {} key rows, q {} and k {}", query_rows, key_rows,
-         q.shape_string(), k.shape_string());
-  return {heads, kv_heads, width, q.rows(), scale};
+Shape shape_of(const Tensor& q, int64_t heads, int64_t kv_heads, float scale) {
+  return {heads, kv_heads, q.cols() / heads, q.rows(), scale};
 }
 
 void multiply_by_tile(float* scores, const float* rows, const float* transposed, const Tile& tile,

@@ -55,9 +55,8 @@ class Carver {
 // Is there enough to do for more than one thread, with up to so many keys a row?
 bool worth_threads(const Tensor& q, int64_t keys);
 int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
-// The sizes an operator works with; what does not fit together is our bug.
-Shape check_shapes(const AttentionPlan& plan, const Tensor& q, const Tensor& k, const Tensor& v,
-                   const Tensor& out_image, int64_t heads, int64_t kv_heads, float scale);
+// The sizes an operator works with.
+Shape shape_of(const Tensor& q, int64_t heads, int64_t kv_heads, float scale);
 
 // Queries [first, first + count) of a part; their rows and the prefixes they see.
 struct QueryBlock {

@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention_work.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -17,48 +18,56 @@ struct Tiles {
   std::vector<AttentionTile> tiles;
   std::vector<AttentionRange> ranges;
   std::vector<int32_t> rows, bounds;
+
+  void clear() {
+    tiles.clear();
+    ranges.clear();
+    rows.clear();
+    bounds.clear();
+  }
 };
+using Bounds = std::array<int32_t, kTileRows>;
 
 // Cuts the rows of one sample into tiles. Rows that meet the same parts lie together: the rows of
 // the first part first, then what the next parts have beside them, then the rest.
 class TileWriter {
  public:
-  TileWriter(const AttentionPlan& plan, Tiles& tiles) : plan_(plan), tiles_(tiles) {}
-
-  void write_queries(const AttentionSample& sample) {
-    begin_sample(sample, sample.query_row_begin, sample.num_query_rows);
-    for (const AttentionPart* part : parts_)
-      list_rows(plan_.query_rows, part->query_begin, part->num_queries);
-    for_tiles([&](const AttentionPart& part, size_t p, int64_t first, int64_t count) {
-      add_key_range(part, p, first, count);
+  void write_queries(Tiles& tiles, const AttentionPlan& plan, const AttentionSample& sample) {
+    begin_sample(plan, sample, sample.query_row_begin, sample.num_query_rows);
+    for (size_t p = 0; p < parts_.size(); ++p)
+      list_rows(p, plan.query_rows, parts_[p]->query_begin, parts_[p]->num_queries);
+    for_tiles(tiles, [&](const AttentionPart& part, size_t p, int64_t first, int64_t count) {
+      add_key_range(tiles, plan, part, p, first, count);
     });
   }
-  void write_keys(const AttentionSample& sample) {
-    begin_sample(sample, sample.key_row_begin, sample.num_key_rows);
-    for (const AttentionPart* part : parts_)
-      list_rows(plan_.key_rows, part->key_begin, part->num_keys);
-    for_tiles([&](const AttentionPart& part, size_t p, int64_t first, int64_t count) {
-      add_query_range(part, p, first, count);
+  void write_keys(Tiles& tiles, const AttentionPlan& plan, const AttentionSample& sample) {
+    begin_sample(plan, sample, sample.key_row_begin, sample.num_key_rows);
+    for (size_t p = 0; p < parts_.size(); ++p)
+      list_rows(p, plan.key_rows, parts_[p]->key_begin, parts_[p]->num_keys);
+    for_tiles(tiles, [&](const AttentionPart& part, size_t p, int64_t first, int64_t count) {
+      add_query_range(tiles, plan, part, p, first, count);
     });
   }
 
  private:
-  void begin_sample(const AttentionSample& sample, int64_t row_begin, int64_t num_rows) {
+  void begin_sample(const AttentionPlan& plan, const AttentionSample& sample, int64_t row_begin,
+                    int64_t num_rows) {
     parts_.clear();
     for (int64_t p = 0; p < sample.num_parts; ++p)
-      parts_.push_back(&plan_.parts[static_cast<size_t>(sample.part_begin + p)]);
-    std::stable_sort(parts_.begin(), parts_.end(),
-                     [](const auto* a, const auto* b) { return a->slot < b->slot; });
+      parts_.push_back(&plan.parts[static_cast<size_t>(sample.part_begin + p)]);
+    // Of one slot in the plan's order. (std::stable_sort would allocate.)
+    std::sort(parts_.begin(), parts_.end(), [](const auto* a, const auto* b) {
+      return a->slot != b->slot ? a->slot < b->slot : a < b;
+    });
     row_begin_ = row_begin;
     num_rows_ = num_rows;
     listed_.assign(static_cast<size_t>(num_rows), 0);
-    positions_.clear();
+    positions_.assign(parts_.size() * static_cast<size_t>(num_rows), kNoPosition);
     order_.clear();
   }
   // Notes the place of every row in the part's list, and lists the rows that are new.
-  void list_rows(const std::vector<int32_t>& rows, int64_t begin, int64_t count) {
-    std::vector<int32_t>& places =
-        positions_.emplace_back(static_cast<size_t>(num_rows_), kNoPosition);
+  void list_rows(size_t part, const std::vector<int32_t>& rows, int64_t begin, int64_t count) {
+    int32_t* places = positions_.data() + part * static_cast<size_t>(num_rows_);
     for (int64_t n = 0; n < count; ++n) {
       const auto row = static_cast<size_t>(rows[static_cast<size_t>(begin + n)] - row_begin_);
       places[row] = to_int(n);
@@ -67,54 +76,56 @@ class TileWriter {
     }
   }
   template <typename AddRange>
-  void for_tiles(const AddRange& add_range) {
+  void for_tiles(Tiles& tiles, const AddRange& add_range) {
     for (size_t row = 0; row < listed_.size(); ++row)
       if (!listed_[row]) order_.push_back(to_int(static_cast<int64_t>(row)));
     for (int64_t first = 0; first < num_rows_; first += kTileRows) {
       const int64_t count = std::min<int64_t>(kTileRows, num_rows_ - first);
-      AttentionTile tile{to_int(static_cast<int64_t>(tiles_.rows.size())), to_int(count),
-                         to_int(static_cast<int64_t>(tiles_.ranges.size())), 0};
-      for (int64_t i = 0; i < count; ++i)
-        tiles_.rows.push_back(to_int(row_begin_ + row(first + i)));
+      AttentionTile tile{to_int(static_cast<int64_t>(tiles.rows.size())), to_int(count),
+                         to_int(static_cast<int64_t>(tiles.ranges.size())), 0};
+      for (int64_t i = 0; i < count; ++i) tiles.rows.push_back(to_int(row_begin_ + row(first + i)));
       for (size_t p = 0; p < parts_.size(); ++p) add_range(*parts_[p], p, first, count);
-      tile.num_ranges = to_int(static_cast<int64_t>(tiles_.ranges.size()) - tile.range_begin);
-      tiles_.tiles.push_back(tile);
+      tile.num_ranges = to_int(static_cast<int64_t>(tiles.ranges.size()) - tile.range_begin);
+      tiles.tiles.push_back(tile);
     }
   }
   int64_t row(int64_t place) const { return order_[static_cast<size_t>(place)]; }
   int32_t position(size_t part, int64_t place) const {
-    return positions_[part][static_cast<size_t>(row(place))];
+    return positions_[part * static_cast<size_t>(num_rows_) + static_cast<size_t>(row(place))];
   }
 
-  AttentionRange new_range(const AttentionPart& part) const {
+  static AttentionRange new_range(const Tiles& tiles, const AttentionPart& part) {
     AttentionRange range{};
-    range.bound_begin = to_int(static_cast<int64_t>(tiles_.bounds.size()));
+    range.bound_begin = to_int(static_cast<int64_t>(tiles.bounds.size()));
     range.slot = part.slot;
     range.is_mean = part.kind == AttentionPart::Kind::kMean;
     return range;
   }
 
-  void add_key_range(const AttentionPart& part, size_t p, int64_t first, int64_t count) {
-    AttentionRange range = new_range(part);
+  void add_key_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part, size_t p,
+                     int64_t first, int64_t count) const {
+    AttentionRange range = new_range(tiles, part);
     range.begin = to_int(part.key_begin);
     int32_t most = 0;
-    std::vector<int32_t> bounds(kTileRows, 0);
+    Bounds bounds{};
     for (int64_t i = 0; i < count; ++i) {
       const int32_t query = position(p, first + i);
       const int32_t visible =
           query == kNoPosition ? 0
-                               : plan_.visible_keys[static_cast<size_t>(part.query_begin + query)];
+                               : plan.visible_keys[static_cast<size_t>(part.query_begin + query)];
       bounds[static_cast<size_t>(i)] = visible;
       most = std::max(most, visible);
     }
     range.count = most;
-    keep(range, bounds);
+    keep(tiles, range, bounds);
   }
 
-  void add_query_range(const AttentionPart& part, size_t p, int64_t first, int64_t count) {
-    AttentionRange range = new_range(part);
+  void add_query_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part, size_t p,
+                       int64_t first, int64_t count) const {
+    AttentionRange range = new_range(tiles, part);
     int32_t least = kNeverSeen;
-    std::vector<int32_t> bounds(kTileRows, kNeverSeen);
+    Bounds bounds;
+    bounds.fill(kNeverSeen);
     for (int64_t i = 0; i < count; ++i) {
       const int32_t key = position(p, first + i);
       if (key == kNoPosition) continue;
@@ -122,26 +133,24 @@ class TileWriter {
       least = std::min(least, key);
     }
     // Queries see growing prefixes: those that see the tile's first key are the last ones.
-    const auto begin = plan_.visible_keys.begin() + part.query_begin;
+    const auto begin = plan.visible_keys.begin() + part.query_begin;
     const auto end = begin + part.num_queries;
     const auto seeing = std::upper_bound(begin, end, least);
-    range.begin = to_int(seeing - plan_.visible_keys.begin());
+    range.begin = to_int(seeing - plan.visible_keys.begin());
     range.count = to_int(end - seeing);
-    keep(range, bounds);
+    keep(tiles, range, bounds);
   }
 
-  void keep(const AttentionRange& range, const std::vector<int32_t>& bounds) {
+  static void keep(Tiles& tiles, const AttentionRange& range, const Bounds& bounds) {
     if (range.count == 0) return;
-    tiles_.ranges.push_back(range);
-    tiles_.bounds.insert(tiles_.bounds.end(), bounds.begin(), bounds.end());
+    tiles.ranges.push_back(range);
+    tiles.bounds.insert(tiles.bounds.end(), bounds.begin(), bounds.end());
   }
 
-  const AttentionPlan& plan_;
-  Tiles& tiles_;
   int64_t row_begin_ = 0, num_rows_ = 0;
   std::vector<const AttentionPart*> parts_;
-  std::vector<uint8_t> listed_;                  // by row of the sample
-  std::vector<std::vector<int32_t>> positions_;  // by part and row: the place in the part's list
+  std::vector<uint8_t> listed_;     // by row of the sample
+  std::vector<int32_t> positions_;  // by part and row: the place in the part's list
   std::vector<int32_t> order_;
 };
 
@@ -153,16 +162,21 @@ void sort_by_cost(Tiles& tiles) {
       sum += tiles.ranges[static_cast<size_t>(tile.range_begin + r)].count;
     return sum;
   };
-  std::stable_sort(tiles.tiles.begin(), tiles.tiles.end(),
-                   [&](const auto& a, const auto& b) { return cost(a) > cost(b); });
+  std::sort(tiles.tiles.begin(), tiles.tiles.end(), [&](const auto& a, const auto& b) {
+    const int64_t cost_a = cost(a), cost_b = cost(b);
+    return cost_a != cost_b ? cost_a > cost_b : a.row_begin < b.row_begin;
+  });
 }
 
-std::vector<int32_t> self_row_of_each(const AttentionPlan& plan) {
-  int64_t rows = 0;
-  for (const AttentionSample& sample : plan.samples) rows += sample.num_query_rows;
-  std::vector<int32_t> self(static_cast<size_t>(rows), -1);
-  for (const int32_t row : plan.self_rows) self[static_cast<size_t>(row)] = row;
-  return self;
+// One a row of q: the row of v that is added to it, or -1.
+int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan) {
+  size_t rows = 0;
+  for (const AttentionSample& sample : plan.samples)
+    rows += static_cast<size_t>(sample.num_query_rows);
+  const size_t begin = words.size();
+  words.resize(begin + rows, -1);
+  for (const int32_t row : plan.self_rows) words[begin + static_cast<size_t>(row)] = row;
+  return to_int(static_cast<int64_t>(begin));
 }
 
 template <typename T>
@@ -193,12 +207,22 @@ void append_side(Tiles& all, const Tiles& side) {
 
 }  // namespace
 
-AttentionWork::AttentionWork(const AttentionPlan& plan) {
+struct AttentionWork::Builder {
+  TileWriter writer;
   Tiles queries, keys, all;
-  TileWriter query_writer(plan, queries), key_writer(plan, keys);
+};
+
+AttentionWork::AttentionWork() : builder_(std::make_unique<Builder>()) {}
+AttentionWork::AttentionWork(const AttentionPlan& plan) : AttentionWork() { make(plan); }
+AttentionWork::~AttentionWork() = default;
+
+void AttentionWork::make(const AttentionPlan& plan) {
+  auto& [writer, queries, keys, all] = *builder_;
+  for (Tiles* tiles : {&queries, &keys, &all}) tiles->clear();
+  words_.clear();
   for (const AttentionSample& sample : plan.samples) {
-    query_writer.write_queries(sample);
-    key_writer.write_keys(sample);
+    writer.write_queries(queries, plan, sample);
+    writer.write_keys(keys, plan, sample);
   }
   sort_by_cost(queries);
   sort_by_cost(keys);
@@ -217,7 +241,7 @@ AttentionWork::AttentionWork(const AttentionPlan& plan) {
   lists_.key_rows = append(words_, plan.key_rows);
   lists_.query_rows = append(words_, plan.query_rows);
   lists_.visible_keys = append(words_, plan.visible_keys);
-  lists_.self_rows = append(words_, self_row_of_each(plan));
+  lists_.self_rows = append_self_rows(words_, plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());
 }

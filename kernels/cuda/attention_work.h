@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "ops/attention_plan.h"
@@ -43,13 +44,21 @@ struct AttentionLists {
 
 class AttentionWork {
  public:
+  AttentionWork();
   explicit AttentionWork(const AttentionPlan& plan);
+  ~AttentionWork();
+
+  // The list of another plan. Allocates nothing once it has grown to the largest.
+  void make(const AttentionPlan& plan);
 
   const std::vector<int32_t>& words() const { return words_; }
   // For the words copied to `device_words`.
   AttentionLists lists(const int32_t* device_words) const;
 
  private:
+  struct Builder;
+
+  std::unique_ptr<Builder> builder_;
   std::vector<int32_t> words_;
   AttentionLists lists_;
 };

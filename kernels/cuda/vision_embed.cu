@@ -93,6 +93,7 @@ void vision_embed_backward(Operand dpatch, float* dclass_C, Operand dposition, O
   with_type(dx.dtype, [&](auto zero) {
     using T = decltype(zero);
     const unsigned blocks = element_blocks(packs_of(dpatch.rows, dpatch.cols, kPackOf<T>));
+    if (blocks == 0) return;
     gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, patch_gradient_kernel<T>,
                 rows_of<T>(dpatch), rows_of<const T>(dx), dpatch.rows, patches, dpatch.cols,
                 row_access({dpatch, dx}));

@@ -1,9 +1,16 @@
 #include "ops/attention_plan.h"
 
+#include <atomic>
+
 #include "base/check.h"
 
 namespace facet {
 namespace {
+
+uint64_t next_version() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
 
 int32_t to_row(int64_t row) { return static_cast<int32_t>(row); }
 
@@ -119,6 +126,7 @@ void AttentionPlan::clear() {
   visible_keys.clear();
   self_rows.clear();
   num_slots = 1;
+  version = next_version();
 }
 
 void make_full_plan(AttentionPlan& plan, int64_t num_samples, int64_t queries_per_sample,
@@ -168,6 +176,7 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
 void keep_last_queries(AttentionPlan& plan, int64_t first) {
   ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
          plan.samples.size());
+  plan.version = next_version();
   AttentionSample& sample = plan.samples[0];
   sample.num_query_rows -= first;
   size_t kept_queries = 0;

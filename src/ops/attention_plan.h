@@ -50,6 +50,11 @@ struct AttentionPlan {
   std::vector<int32_t> self_rows;     // rows of q, k, v alike
   int num_slots = 1;                  // 2: the op also keeps the image part of the output apart
 
+  // Names the content: everything below that makes or changes a plan gives it another one, and no
+  // two contents in a process share one. 0: nobody made the plan. A backend keeps by it what it has
+  // derived from a plan.
+  uint64_t version = 0;
+
   void clear();
 };
 

@@ -1,5 +1,7 @@
 #include "ops/ops.h"
 
+#include "base/check.h"
+
 namespace facet {
 namespace {
 
@@ -41,6 +43,27 @@ void Backend::count_attention_forward(const AttentionPlan& plan, const Tensor& q
 void Backend::count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {
   ++counts_.calls;
   counts_.attention_flops += 10 * (q.cols() / heads) * heads * visible_pairs(plan);
+}
+
+void Backend::check_attention(const AttentionPlan& plan, const Tensor& q, const Tensor& k,
+                              const Tensor& v, const Tensor& out_image, int64_t heads,
+                              int64_t kv_heads, float scale) {
+  ASSERT(kv_heads > 0 && heads % kv_heads == 0, "{} heads over {} key/value heads", heads,
+         kv_heads);
+  ASSERT(q.cols() % heads == 0, "q has {} columns for {} heads", q.cols(), heads);
+  const int64_t width = q.cols() / heads;
+  ASSERT(k.cols() == kv_heads * width && v.cols() == k.cols() && v.rows() == k.rows(),
+         "k {} and v {} do not match heads of {}", k.shape_string(), v.shape_string(), width);
+  ASSERT(out_image.defined() == (plan.num_slots == 2), "out_image with {} slots", plan.num_slots);
+  ASSERT(scale > 0, "scale {} is not positive", scale);
+  int64_t query_rows = 0, key_rows = 0;
+  for (const AttentionSample& sample : plan.samples) {
+    query_rows += sample.num_query_rows;
+    key_rows += sample.num_key_rows;
+  }
+  ASSERT(query_rows == q.rows() && key_rows == k.rows(),
+         "the plan has {} query and {} key rows, q {} and k {}", query_rows, key_rows,
+         q.shape_string(), k.shape_string());
 }
 
 }  // namespace facet

@@ -199,6 +199,11 @@ class Backend {
   void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
 
+  // That the operands of attention fit the plan and each other.
+  static void check_attention(const AttentionPlan& plan, const Tensor& q, const Tensor& k,
+                              const Tensor& v, const Tensor& out_image, int64_t heads,
+                              int64_t kv_heads, float scale);
+
   OpCounts counts_;
 };
 

@@ -179,6 +179,8 @@ void check_device_guards() {
 
 int64_t live_allocations() { return static_cast<int64_t>(heap().live.size()); }
 
+int64_t allocations_made() { return static_cast<int64_t>(heap().allocations.size()); }
+
 OpenDeviceMemory::OpenDeviceMemory() {
   Heap& h = heap();
   if (h.open++ > 0) return;

@@ -46,6 +46,7 @@ void forget_content(void* begin, size_t bytes);
 void check_device_guards();
 
 int64_t live_allocations();
+int64_t allocations_made();  // since the program began
 
 // Device memory can be touched while one of these lives.
 class OpenDeviceMemory {

@@ -1,0 +1,36 @@
+#include "device/cuda/workspace.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace facet {
+
+Workspace::~Workspace() { free(); }
+
+// In stream order: earlier work still has the memory.
+void Workspace::free() {
+  if (data_) cudaFreeAsync(data_, stream_);
+  data_ = nullptr;
+}
+
+void* Workspace::take_bytes(int64_t bytes) {
+  ASSERT(bytes > 0, "a workspace of {} bytes", bytes);
+  if (bytes > capacity_) {
+    free();
+    // At least doubled: sizes that grow a little with every batch settle soon.
+    const int64_t capacity = std::max(bytes, 2 * capacity_);
+    capacity_ = 0;
+    const cudaError_t error = cudaMallocAsync(&data_, static_cast<size_t>(capacity), stream_);
+    CHECK(error == cudaSuccess, ExitCode::kConfig,
+          "cannot allocate {:.1f} MiB of device memory for a workspace: {}; lower "
+          "--per_device_train_batch_size or --max_seq_len",
+          static_cast<double>(capacity) / 1048576.0, cudaGetErrorString(error));
+    capacity_ = capacity;
+  } else {
+    forget_content(data_, capacity_, stream_);
+  }
+  return data_;
+}
+
+}  // namespace facet

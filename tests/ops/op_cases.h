@@ -1,0 +1,327 @@
+// Every operator once, over operands of any storage, so that one backend can be held against
+// another.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+#include "tests/ops/half_operands.h"
+
+namespace facet::op_test {
+
+// n rows of width d.
+struct OpCase {
+  const char* name;
+  void (*run)(Backend& ops, Operands& make, int64_t n, int64_t d);
+};
+
+// A causal plan over n rows, or one with images in it.
+inline AttentionPlan causal_plan(int64_t n) {
+  AttentionPlan plan;
+  make_causal_plan(plan, {0, static_cast<int32_t>(n / 2), static_cast<int32_t>(n)});
+  return plan;
+}
+inline AttentionPlan mmca_plan(int64_t n) {
+  AttentionPlan plan;
+  std::vector<TokenKind> kinds;
+  for (int64_t i = 0; i < n; ++i)
+    kinds.push_back(i % 3 == 1 ? TokenKind::kImage : TokenKind::kText);
+  make_mmca_plan(plan, {0, static_cast<int32_t>(n / 3), static_cast<int32_t>(n)}, kinds,
+                 MmcaRule::kPublished);
+  return plan;
+}
+
+constexpr int64_t kHeads = 4, kKvHeads = 2;
+
+inline void run_attention(Backend& ops, Operands& make, const AttentionPlan& plan, int64_t n,
+                          int64_t d) {
+  const Tensor lse = make.fp32_vector("lse", plan.num_slots * kHeads * n, Role::kOut);
+  for (int64_t i = 0; i < lse.numel(); ++i) lse.f32()[i] = 0;  // entries without a softmax stay
+  const Tensor kv = make.in("kv", n, 2 * kKvHeads * d);
+  ops.attention_forward(make.out("out", n, kHeads * d), lse.view({plan.num_slots, kHeads, n}),
+                        plan.num_slots == 2 ? make.out("out_image", n, kHeads * d) : Tensor(),
+                        make.in("q", n, kHeads * d), kv.column_block(0, kKvHeads * d),
+                        kv.column_block(kKvHeads * d, kKvHeads * d), plan, kHeads, kKvHeads, 0.3f);
+}
+
+// The forward's outputs are inputs here: their errors are not the backward's.
+inline void run_attention_backward(Backend& ops, Operands& make, const AttentionPlan& plan,
+                                   int64_t n, int64_t d) {
+  const Tensor dkv = make.out("dkv", n, 2 * kKvHeads * d), kv = make.in("kv", n, 2 * kKvHeads * d);
+  const auto keys = [&](const Tensor& both) { return both.column_block(0, kKvHeads * d); };
+  const auto values = [&](const Tensor& both) {
+    return both.column_block(kKvHeads * d, kKvHeads * d);
+  };
+  const Tensor lse = make.fp32_vector("lse", plan.num_slots * kHeads * n, Role::kIn);
+  for (int64_t i = 0; i < lse.numel(); ++i) lse.f32()[i] = 4 + lse.f32()[i];
+  ops.attention_backward(make.out("dq", n, kHeads * d), keys(dkv), values(dkv),
+                         make.in("dout", n, kHeads * d), make.in("q", n, kHeads * d), keys(kv),
+                         values(kv), make.in("attended", n, kHeads * d),
+                         plan.num_slots == 2 ? make.in("attended_image", n, kHeads * d) : Tensor(),
+                         lse.view({plan.num_slots, kHeads, n}), plan, kHeads, kKvHeads, 0.3f);
+}
+
+// Row r from place r of a table whose rows stand in another order.
+inline std::vector<int32_t> shuffled(int64_t n) {
+  std::vector<int32_t> index;
+  for (int64_t i = 0; i < n; ++i) index.push_back(static_cast<int32_t>((i * 5 + 3) % (n + 2)));
+  std::sort(index.begin(), index.end());
+  index.erase(std::unique(index.begin(), index.end()), index.end());
+  return index;
+}
+
+inline const OpCase kOpCases[] = {
+    {"linear_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_forward(make.out("y", n, 33), make.in("x", n, d), make.in("weight", 33, d),
+                          make.vector("bias", 33), make.in("residual", n, 33));
+     }},
+    {"linear_forward_of_many_blocks",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_forward(make.out("y", n, 40 * d), make.in("x", n, 4100),
+                          make.in("weight", 40 * d, 4100), Tensor(), Tensor());
+     }},
+    {"linear_backward_input",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_input(make.out("dx", n, d), make.in("dy", n, 33),
+                                 make.in("weight", 33, d));
+     }},
+    {"linear_backward_input_of_many_blocks",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_input(make.out("dx", n, 4100), make.in("dy", n, 40 * d),
+                                 make.in("weight", 40 * d, 4100));
+     }},
+    {"linear_backward_input_accumulate",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_input_accumulate(make.in_out("dx", n, d), make.in("dy", n, 33),
+                                            make.in("weight", 33, d));
+     }},
+    {"linear_backward_weight",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_weight(make.fp32("dweight", 33, d, Role::kInOut),
+                                  make.fp32_vector("dbias", 33, Role::kInOut), make.in("dy", n, 33),
+                                  make.in("x", n, d));
+     }},
+    {"linear_backward_weight_of_many_blocks",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_weight(make.fp32("dweight", 40 * d, 4100, Role::kInOut),
+                                  make.fp32_vector("dbias", 40 * d, Role::kInOut),
+                                  make.in("dy", n, 40 * d), make.in("x", n, 4100));
+     }},
+    {"linear_backward_weight_of_a_bias_alone",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.linear_backward_weight(Tensor(), make.fp32_vector("dbias", d, Role::kInOut),
+                                  make.in("dy", n, d), make.in("x", n, 33));
+     }},
+    {"lora_forward_accumulate",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.lora_forward_accumulate(make.in_out("y", n, 31), make.out("u", n, 3),
+                                   make.in("x", n, d), make.vector("right", d * 3).view({d, 3}),
+                                   make.vector("left", 93).view({3, 31}), 0.7f);
+     }},
+    {"lora_backward_accumulate",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.lora_backward_accumulate(
+           make.in_out("dx", n, d), make.fp32_vector("dright", d * 3, Role::kInOut).view({d, 3}),
+           make.fp32_vector("dleft", 93, Role::kInOut).view({3, 31}),
+           make.fp32("du", n, 3, Role::kOut), make.in("dy", n, 31), make.in("x", n, d),
+           make.in("u", n, 3), make.vector("right", d * 3).view({d, 3}),
+           make.vector("left", 93).view({3, 31}), 0.7f);
+     }},
+    {"rms_norm_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.rms_norm_forward(make.out("y", n, d), make.fp32_vector("rstd", n, Role::kOut),
+                            make.in("x", n, d), make.vector("weight", d), 1e-5f);
+     }},
+    {"rms_norm_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.rms_norm_backward(make.out("dx", n, d), make.fp32_vector("dweight", d, Role::kInOut),
+                             make.in("dy", n, d), make.in("x", n, d), make.vector("weight", d),
+                             make.fp32_vector("rstd", n, Role::kIn), make.in("dresidual", n, d));
+     }},
+    {"layer_norm_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.layer_norm_forward(make.out("y", n, d), make.fp32_vector("mean", n, Role::kOut),
+                              make.fp32_vector("rstd", n, Role::kOut), make.in("x", n, d),
+                              make.vector("weight", d), make.vector("bias", d), 1e-5f);
+     }},
+    {"layer_norm_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.layer_norm_backward(make.out("dx", n, d), make.fp32_vector("dweight", d, Role::kInOut),
+                               make.fp32_vector("dbias", d, Role::kInOut), make.in("dy", n, d),
+                               make.in("x", n, d), make.vector("weight", d),
+                               make.fp32_vector("mean", n, Role::kIn),
+                               make.fp32_vector("rstd", n, Role::kIn), Tensor());
+     }},
+    {"swiglu_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.swiglu_forward(make.out("act", n, d), make.in("gate_up", n, 2 * d));
+     }},
+    {"swiglu_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.swiglu_backward(make.out("dgate_up", n, 2 * d), make.in("dact", n, d),
+                           make.in("gate_up", n, 2 * d));
+     }},
+    {"gelu_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.gelu_forward(make.out("y", n, d), make.in("x", n, d), Activation::kGelu);
+     }},
+    {"gelu_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.gelu_backward(make.out("dx", n, d), make.in("dy", n, d), make.in("x", n, d),
+                         Activation::kQuickGelu);
+     }},
+    {"rope_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.rope_forward(make.in_out("x", n, 3 * 2 * d), make.fp32("cos", n, d, Role::kIn),
+                        make.fp32("sin", n, d, Role::kIn), 3);
+     }},
+    {"rope_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.rope_backward(make.in_out("dx", n, 3 * 2 * d), make.fp32("cos", n, d, Role::kIn),
+                         make.fp32("sin", n, d, Role::kIn), 3);
+     }},
+    {"attention_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_attention(ops, make, causal_plan(n), n, d);
+     }},
+    {"attention_forward_of_two_kinds",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_attention(ops, make, mmca_plan(n), n, d);
+     }},
+    {"attention_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_attention_backward(ops, make, causal_plan(n), n, d);
+     }},
+    {"attention_backward_of_two_kinds",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_attention_backward(ops, make, mmca_plan(n), n, d);
+     }},
+    {"splice_forward",
+     [](Backend& ops, Operands& make, int64_t, int64_t d) {
+       ops.splice_forward(make.out("x", 5, d), make.in("embed", 3, d), make.in("image", 2, d),
+                          make.ints({2, -1, 0, -2, 2}));
+     }},
+    {"splice_backward",
+     [](Backend& ops, Operands& make, int64_t, int64_t d) {
+       ops.splice_backward(make.fp32("dembed", 3, d, Role::kInOut), make.out("dimage", 2, d),
+                           make.in("dx", 5, d), make.ints({2, -1, 0, -2, 2}));
+     }},
+    {"gather_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const std::vector<int32_t> index = shuffled(n);
+       ops.gather_rows_forward(make.out("y", static_cast<int64_t>(index.size()), d),
+                               make.in("x", n + 2, d), make.ints(index));
+     }},
+    {"gather_rows_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const std::vector<int32_t> index = shuffled(n);
+       ops.gather_rows_backward(make.out("dx", n + 2, d),
+                                make.in("dy", static_cast<int64_t>(index.size()), d),
+                                make.ints(index));
+     }},
+    {"repeat_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.repeat_rows_forward(make.out("y", 3 * n, d), make.in("x", n, d), 3);
+     }},
+    {"repeat_rows_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.repeat_rows_backward(make.out("dx", n, d), make.in("dy", 3 * n, d), 3);
+     }},
+    {"add_repeated_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.add_repeated_rows_forward(make.out("y", 3 * n, d), make.in("x", 3 * n, d),
+                                     make.in("rows", n, d));
+     }},
+    {"add_repeated_rows_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.add_repeated_rows_backward(make.fp32("drows", n, d, Role::kInOut),
+                                      make.in("dy", 3 * n, d));
+     }},
+    {"patch_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t) {
+       const Tensor pixels = make.fp32_vector("pixels", n * 3 * 36, Role::kIn);
+       for (int64_t i = 0; i < pixels.numel(); ++i)
+         pixels.f32()[i] *= 1.0001f;  // what 16 bits do not hold
+       ops.patch_rows_forward(make.out_vector("patches", n * 4 * 27).view({n * 4, 27}),
+                              pixels.view({n, 3, 6, 6}), 3);
+     }},
+    {"vision_embed_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.vision_embed_forward(make.out("x", 2 * (1 + n), d), make.in("patch", 2 * n, d),
+                                make.vector("class", d), make.in("position", 1 + n, d));
+     }},
+    {"vision_embed_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.vision_embed_backward(make.out("dpatch", 2 * n, d),
+                                 make.fp32_vector("dclass", d, Role::kInOut),
+                                 make.fp32("dposition", 1 + n, d, Role::kInOut),
+                                 make.in("dx", 2 * (1 + n), d));
+     }},
+    {"resize_positions_forward",
+     [](Backend& ops, Operands& make, int64_t, int64_t d) {
+       ops.resize_positions_forward(make.out("out", 25, d), make.in("in", 9, d));
+     }},
+    {"resize_positions_backward_accumulate",
+     [](Backend& ops, Operands& make, int64_t, int64_t d) {
+       ops.resize_positions_backward_accumulate(make.fp32("din", 9, d, Role::kInOut),
+                                                make.fp32("dout", 25, d, Role::kIn));
+     }},
+    {"cross_entropy_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.cross_entropy_forward(make.fp32_vector("row_loss", n, Role::kOut),
+                                 make.in("logits", n, d),
+                                 make.ints(std::vector<int32_t>(static_cast<size_t>(n), 0)));
+     }},
+    {"cross_entropy_forward_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.cross_entropy_forward_backward(
+           make.fp32_vector("row_loss", n, Role::kOut), make.in_out("logits", n, d),
+           make.ints(std::vector<int32_t>(static_cast<size_t>(n), 0)), 8.5f);
+     }},
+    {"fill",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.fill(make.out("x", n, d), 0.1f);
+     }},
+    {"copy",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.copy(make.out("y", n, d), make.in("x", n, d));
+     }},
+    {"copy_that_widens",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.copy(make.fp32("y", n, d, Role::kOut), make.in("x", n, d));
+     }},
+    {"add_accumulate",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.add_accumulate(make.in_out("y", n, d), make.in("x", n, d));
+     }},
+    {"add_accumulate_to_a_parameter_gradient",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.add_accumulate(make.fp32("y", n, d, Role::kInOut), make.in("x", n, d));
+     }},
+    {"sum_rows",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.sum_rows(make.fp32_vector("y", d, Role::kOut), make.in("x", 1 + n, d));
+     }},
+    {"sum_rows_accumulate",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.sum_rows_accumulate(make.fp32_vector("y", d, Role::kInOut), make.in("x", 1 + n, d));
+     }},
+    {"adamw_step",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const Tensor squares = make.fp32_vector("exp_avg_sq", n * d, Role::kInOut);
+       for (int64_t i = 0; i < squares.numel(); ++i) squares.f32()[i] *= squares.f32()[i];
+       AdamWStep step;
+       step.learning_rate = 0.01;
+       step.weight_decay = 0.1;
+       step.gradient_scale = 0.25f;
+       step.t = 3;
+       ops.adamw_step(make.fp32_vector("param", n * d, Role::kInOut),
+                      make.fp32_vector("exp_avg", n * d, Role::kInOut), squares, Tensor(),
+                      make.fp32_vector("grad", n * d, Role::kIn), step);
+     }},
+};
+
+}  // namespace facet::op_test
