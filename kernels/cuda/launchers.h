@@ -10,6 +10,14 @@
 
 namespace facet::cuda {
 
+// ---- LoRA; linear layers themselves are in linear.h. du, dright and dleft are fp32; dx, dright
+// and dleft may be absent.
+void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
+                             Operand left_rO, float scale, cudaStream_t stream);
+void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,
+                              Operand dy_NO, Operand x_NI, Operand u_Nr, Operand right_Ir,
+                              Operand left_rO, float scale, cudaStream_t stream);
+
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,
                       cudaStream_t stream);

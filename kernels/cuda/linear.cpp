@@ -237,10 +237,7 @@ void LinearProducts::linear_backward_weight(Operand dweight_OI, Operand dbias_O,
   if (dy_NO.rows == 0) return;
   if (dweight_OI.data) multiply({CUBLAS_OP_N, CUBLAS_OP_T, x_NI, dy_NO, dweight_OI, dweight_OI});
   // Not by an epilogue of the product: that one overwrites.
-  if (dbias_O.data) {
-    const Operand total{dbias_O.data, 1, dy_NO.cols, dy_NO.cols, DType::kF32};
-    add_repeated_rows_backward(total, dy_NO, stream_);
-  }
+  if (dbias_O.data) sum_rows_accumulate(static_cast<float*>(dbias_O.data), dy_NO, stream_);
 }
 
 }  // namespace facet::cuda

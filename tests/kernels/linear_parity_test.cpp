@@ -130,5 +130,56 @@ TEST_P(LinearParity, BackwardWeight) {
 INSTANTIATE_TEST_SUITE_P(Sizes, LinearParity, testing::ValuesIn(linear_cases()),
                          name_of_linear_case);
 
+// ---- beside the numbers
+
+class LinearProducts : public testing::Test {
+ protected:
+  static cuda::Operand of(float* data, int64_t rows, int64_t cols) {
+    return {data, rows, cols, cols, DType::kF32};
+  }
+  TestStream stream_;
+  cuda::LinearProducts products_{stream_, 0};
+  const DeviceBuffer<float> x_{std::vector<float>(64 * 8, 1), stream_};
+  const DeviceBuffer<float> weight_{std::vector<float>(16 * 8, 1), stream_};
+  const DeviceBuffer<float> y_{std::vector<float>(64 * 16, 5), stream_};
+};
+
+TEST_F(LinearProducts, AStepThatRepeatsAnotherPreparesNothing) {
+  const auto step = [&](int64_t rows) {
+    const auto x = of(x_.data(), rows, 8), w = of(weight_.data(), 16, 8),
+               y = of(y_.data(), rows, 16);
+    products_.linear_forward(y, x, w, {}, {});
+    products_.linear_forward(y, x, w, {}, y);
+    products_.linear_backward_input(x, y, w);
+    products_.linear_backward_weight(w, {}, y, x);
+  };
+  step(7);
+  const int64_t made = products_.plans_made();
+  EXPECT_GE(made, 3);
+  step(7);
+  EXPECT_EQ(products_.plans_made(), made);
+  step(9);
+  EXPECT_EQ(products_.plans_made(), 2 * made);
+}
+
+// The algorithm of an aligned matrix may not be used where the same shape begins elsewhere.
+TEST_F(LinearProducts, TheSameShapeAtAnotherAddress) {
+  const auto w = of(weight_.data(), 16, 8);
+  for (const int64_t offset : {0, 1, 2, 4})
+    products_.linear_forward(of(y_.data() + offset, 7, 16), of(x_.data() + offset, 7, 8), w, {},
+                             {});
+  EXPECT_EQ(y_.download(stream_)[4], 8);
+}
+
+TEST_F(LinearProducts, NoRowsChangeNothing) {
+  const auto x = of(x_.data(), 0, 8), w = of(weight_.data(), 16, 8), y = of(y_.data(), 0, 16);
+  products_.linear_forward(y, x, w, {}, {});
+  products_.linear_backward_input(x, y, w);
+  products_.linear_backward_weight(w, of(y_.data(), 1, 16), y, x);
+  EXPECT_EQ(products_.plans_made(), 0);
+  EXPECT_EQ(weight_.download(stream_), std::vector<float>(16 * 8, 1));
+  EXPECT_EQ(y_.download(stream_), std::vector<float>(64 * 16, 5));
+}
+
 }  // namespace
 }  // namespace facet::kernel_test

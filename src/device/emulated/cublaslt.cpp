@@ -30,9 +30,16 @@ cublasStatus_t set(T& to, const void* value, size_t bytes, EmulatedSite where) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
+enum class Part : uint8_t { kA, kB, kC, kBias, kD };
+
+const char* name_of(Part part) {
+  static const char* const kNames[] = {"A", "B", "C", "the bias", "D"};
+  return kNames[static_cast<int>(part)];
+}
+
 // An operand of a call, and what its algorithm was promised about it.
 struct Operand {
-  const char* name;
+  Part part;
   Footprint memory;
   uint32_t alignment;
 };
@@ -66,12 +73,13 @@ class Call {
   void check_alignment(const Operand& operand) const {
     if (reinterpret_cast<uintptr_t>(operand.memory.begin) % operand.alignment != 0)
       violation(matmul_.where, "{} is at {}, its algorithm was chosen for {}-byte boundaries",
-                operand.name, static_cast<const void*>(operand.memory.begin), operand.alignment);
+                name_of(operand.part), static_cast<const void*>(operand.memory.begin),
+                operand.alignment);
   }
   void touch(const std::vector<Operand>& operands, Access access) const {
     for (const Operand& x : operands) {
-      emulated::check_device_range(x.memory.begin, static_cast<size_t>(x.memory.bytes()), x.name,
-                                   matmul_.where);
+      emulated::check_device_range(x.memory.begin, static_cast<size_t>(x.memory.bytes()),
+                                   name_of(x.part), matmul_.where);
       x.memory.note(access, matmul_.where);
     }
   }
@@ -88,10 +96,11 @@ void Call::check_aliases(const Footprint& c) const {
     violation(matmul_.where, "C is D in memory, with another layout");
   const Footprint scratch = Footprint::dense(workspace_.data, workspace_.bytes);
   for (const Operand& input : inputs_) {
-    if (input.memory.begin != c.begin && input.memory.overlaps(d()))
-      violation(matmul_.where, "D lies over {}", input.name);
+    const bool in_place = input.part == Part::kC && c.begin == d().begin;
+    if (!in_place && input.memory.overlaps(d()))
+      violation(matmul_.where, "D lies over {}", name_of(input.part));
     if (input.memory.overlaps(scratch))
-      violation(matmul_.where, "the workspace lies over {}", input.name);
+      violation(matmul_.where, "the workspace lies over {}", name_of(input.part));
   }
   if (d().overlaps(scratch)) violation(matmul_.where, "the workspace lies over D");
 }
@@ -259,16 +268,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   if (algo->reductions & kRoundingReductions)
     product.partial_sums = emulated::PartialSums::kOutputType;
 
-  call.reads({"A", matmul.a.footprint(a), algo->alignment_a});
-  call.reads({"B", matmul.b.footprint(b), algo->alignment_b});
-  if (product.beta != 0) call.reads({"C", matmul.c.footprint(c), algo->alignment_c});
+  call.reads({Part::kA, matmul.a.footprint(a), algo->alignment_a});
+  call.reads({Part::kB, matmul.b.footprint(b), algo->alignment_b});
+  if (product.beta != 0) call.reads({Part::kC, matmul.c.footprint(c), algo->alignment_c});
   if (how.epilogue == CUBLASLT_EPILOGUE_BIAS) {
     // No preference is about the bias: it shares D's.
     const emulated::MatrixLayout column{matmul.d.type, matmul.d.rows, 1, matmul.d.rows};
-    call.reads({"the bias", column.footprint(how.bias), algo->alignment_d});
+    call.reads({Part::kBias, column.footprint(how.bias), algo->alignment_d});
     product.bias = column.matrix(how.bias);
   }
-  call.writes({"D", matmul.d.footprint(d), algo->alignment_d});
+  call.writes({Part::kD, matmul.d.footprint(d), algo->alignment_d});
   call.check_aliases(matmul.c.footprint(c));
   call.check_workspace(algo->workspace_bytes);
   emulated::enqueue(stream, "multiplied", where, [call] { call.run(); });

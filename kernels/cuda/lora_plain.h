@@ -1,0 +1,70 @@
+// A product of two matrices in fp32 without tensor cores: for LoRA in fp32, and for 16-bit operands
+// that tensor cores cannot take. Every sum runs in the order of its terms.
+#pragma once
+
+#include "kernels/cuda/rows.h"
+
+namespace facet::cuda {
+
+// A matrix whose elements lie at fixed steps, so that a transpose is another view.
+template <typename T>
+struct Strided {
+  T* data;
+  int64_t row_step, col_step;
+
+  GPU_DEVICE T* at(int64_t row, int64_t col) const {
+    return data + row * row_step + col * col_step;
+  }
+};
+
+enum class Total : uint8_t { kOverwritten, kAddedTo };
+
+namespace plain {
+
+constexpr int kTile = 32, kThreads = 256, kRowsOfThread = kTile * kTile / kThreads;
+using Tile = float[kTile][kTile + 1];  // columns lie in different banks, too
+
+// The tile that begins at (row, col) of x (rows, cols); zeros outside.
+template <typename T>
+GPU_DEVICE void load_tile(Tile& tile, const Strided<const T>& x, int64_t row, int64_t col,
+                          int64_t rows, int64_t cols) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTile * kTile; i += kThreads) {
+    // Neighbouring threads read neighbouring elements.
+    const bool along_cols = x.col_step == 1;
+    const int r = along_cols ? i / kTile : i % kTile, c = along_cols ? i % kTile : i / kTile;
+    const bool inside = row + r < rows && col + c < cols;
+    tile[r][c] = inside ? gpu::to_float(*x.at(row + r, col + c)) : 0.0f;
+  }
+}
+
+// out (M,N) = alpha left (M,K) right (K,N), or added to it
+template <typename Out, typename Left, typename Right>
+__global__ void __launch_bounds__(kThreads)
+    product_kernel(Strided<Out> out_MN, Strided<const Left> left_MK, Strided<const Right> right_KN,
+                   int64_t rows, int64_t cols, int64_t depth, float alpha, Total total) {
+  GPU_SHARED(float, left, [kTile][kTile + 1]);
+  GPU_SHARED(float, right, [kTile][kTile + 1]);
+  const int64_t first_row = int64_t{blockIdx.x} * kTile, first_col = int64_t{blockIdx.y} * kTile;
+  const int c = static_cast<int>(threadIdx.x) % kTile, r0 = static_cast<int>(threadIdx.x) / kTile;
+  float sum[kRowsOfThread] = {};
+  for (int64_t k = 0; k < depth; k += kTile) {
+    load_tile(left, left_MK, first_row, k, rows, depth);
+    load_tile(right, right_KN, k, first_col, depth, cols);
+    __syncthreads();
+    for (int i = 0; i < kTile; ++i)
+#pragma unroll
+      for (int j = 0; j < kRowsOfThread; ++j)
+        sum[j] += left[r0 + j * (kThreads / kTile)][i] * right[i][c];
+    __syncthreads();  // the tiles have been read
+  }
+  for (int j = 0; j < kRowsOfThread; ++j) {
+    const int64_t row = first_row + r0 + j * (kThreads / kTile), col = first_col + c;
+    if (row >= rows || col >= cols) continue;
+    Out* to = out_MN.at(row, col);
+    const float before = total == Total::kAddedTo ? gpu::to_float(*to) : 0.0f;
+    *to = gpu::from_float<Out>(before + alpha * sum[j]);
+  }
+}
+
+}  // namespace plain
+}  // namespace facet::cuda
