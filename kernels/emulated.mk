@@ -51,6 +51,17 @@ kernel-tests: $(KERNEL_TEST_PROGRAMS) $(COMM_TEST_PROGRAMS) ## build the kernels
 check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
 	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; $$program || exit 1; done
 
+# Mutants are compiled with these commands and linked with these objects.
+define mutate_environment
+COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas' \
+LINK_$(1)='$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) {objects} $(LIBRARY) $(LIBS) -lgtest' \
+OBJECTS_$(1)='$(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES))'
+endef
+
+mutate: kernel-tests ## break the CUDA kernels at MUTANTS places (or all) and count what no test notices
+	@$(call mutate_environment,plain) $(call mutate_environment,sanitized) $(call mutate_environment,race) \
+	  BUILD=$(BUILD) MUTANTS=$(MUTANTS) ONLY=$(ONLY) $(PYTHON) scripts/mutate.py
+
 # Where nvcc is, everything must also be CUDA to it.
 NVCC        ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 NVCC_FLAGS  := -std=c++20 -O2 -arch=sm_80 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror
@@ -65,6 +76,6 @@ $(BUILD)/nvcc/%.o: %.cu
 nvcc-check: $(NVCC_OBJECTS) ## compile the kernels with nvcc for sm_80, warnings are errors
 	@$(if $(NVCC),true,echo "nvcc is not here: the kernels were compiled by $(CXX) only")
 
-.PHONY: kernel-tests check-kernels nvcc-check
+.PHONY: kernel-tests check-kernels mutate nvcc-check
 
 -include $(shell find $(BUILD)/emulated $(BUILD)/nvcc -name '*.d' 2>/dev/null)

@@ -8,7 +8,11 @@
 namespace facet::kernel_test {
 namespace {
 
-class LossParity : public Parity {};
+class LossParity : public Parity {
+ protected:
+  void check_splice();
+};
+class SpliceOfManyRows : public LossParity {};
 
 template <typename T>
 std::pair<std::vector<T>, std::vector<T>> naive_cross_entropy(const Values& logits,
@@ -53,7 +57,7 @@ TEST_P(LossParity, CrossEntropy) {
   EXPECT_EQ(loss.of_gpu(), loss_again.of_gpu());
 }
 
-TEST_P(LossParity, Splice) {
+void LossParity::check_splice() {
   // Tokens that come back, one of them often, and every image row once.
   constexpr int64_t kVocabulary = 5;
   std::vector<int32_t> source;
@@ -82,6 +86,14 @@ TEST_P(LossParity, Splice) {
   }
 }
 
+TEST_P(LossParity, Splice) { check_splice(); }
+// A block looks through more rows than it has threads, in every build.
+TEST_P(SpliceOfManyRows, Splice) { check_splice(); }
+
+INSTANTIATE_TEST_SUITE_P(Rows, SpliceOfManyRows,
+                         testing::Values(ParityCase{DType::kF32, 600, 7, 1},
+                                         ParityCase{DType::kBF16, 513, 8, 0}),
+                         name_of_case);
 INSTANTIATE_TEST_SUITE_P(Sizes, LossParity, testing::ValuesIn(parity_cases()), name_of_case);
 
 }  // namespace

@@ -1,0 +1,368 @@
+#!/usr/bin/env python3
+"""Mutation testing of the CUDA kernels, run on the CPU: breaks one place at a time and sees whether a test turns red.
+
+usage: make mutate                    a sample of MUTANTS mutants, the same on every run
+       make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
+       make mutate ONLY=rows.h:57     the mutants of a file or of one line
+       make mutate ONLY=survivors     those that survived the last time, with the tests of today
+       make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
+
+The mutants of a file (mutation_operators.py) are drawn by SEED, one operator after the other, and each file has a share of the
+sample in proportion to its mutants. A mutant is compiled in a copy of the tree and linked with the objects of the live one; then the tests
+of its kernels run plain, sanitized and with the race check until one program turns red. Results stand in build/mutate/results.jsonl; a run that
+was cut goes on where it stood while kernels and tests are the same.
+"""
+import collections
+import glob
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from mutation_operators import OPERATORS, Mutant, mutants_of
+
+SEED = "2026-11-26"
+SAMPLE = 130
+PROGRAMS = ["plain", "sanitized", "race"]
+NO_BUILD = "does not compile"
+
+# The tests of a kernel file: filters in the order in which they run, quick ones first. A file that is not here is tested by all
+# suites of the test files that name one of its launchers.
+TESTS = {
+    "attention_forward": ["*AttentionParity*mixed*E64", "*AttentionParity*"],
+    "attention_backward": ["*AttentionParity*mixed*E64", "*AttentionParity*"],
+    "attention_work": ["*AttentionParity*mixed*E64", "*AttentionParity*"],
+    "adamw": ["*AdamWParity*:GradientStatistics*"],
+    "cross_entropy": ["*LossParity.CrossEntropy*_7x*", "*LossParity.CrossEntropy*"],
+    "splice": ["*LossParity.Splice*_7x*", "*LossParity.Splice*:*SpliceOfManyRows*"],
+    "layer_norm": ["*NormParity.*Layer*7x*", "*NormParity.*Layer*"],
+    "rms_norm": ["*NormParity.*Rms*7x*", "*NormParity.*Rms*"],
+    "gelu": ["*ActivationParity.*Gelu*"],
+    "swiglu": ["*ActivationParity.Swiglu*"],
+    "rope": ["*RopeParity*"],
+    "rows": ["*RowsParity*:RowsOf*:EmptyMatrices*"],
+    "vector": ["*RowsParity*:RowsOf*:EmptyMatrices*"],
+    "vision_embed": ["*VisionParity*"],
+}
+
+LIVE = pathlib.Path(__file__).resolve().parent.parent
+BUILD = LIVE / os.environ.get("BUILD", "build")
+WORK = BUILD / "mutate"
+COPY = WORK / "tree"
+ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "OMPI_CXX": "g++"}
+
+
+class Run(collections.namedtuple("Run", "code output seconds")):
+    NO_END = "no end"
+
+
+def run(command, limit, directory=COPY):
+    """Runs a command and what it starts; after `limit` seconds all of it is killed."""
+    begin = time.monotonic()
+    with open(WORK / "output.txt", "w+", errors="replace") as output:
+        process = subprocess.Popen(command, shell=isinstance(command, str), cwd=directory, env=ENVIRONMENT, stdout=output,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = Run.NO_END
+        output.seek(0)
+        text = output.read()[-20000:]
+    return Run(code, text, time.monotonic() - begin)
+
+
+def copy_tree():
+    """The files that a kernel or a test includes, in a copy that nobody else edits."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    for room in ("kernels", "src", "tests"):
+        shutil.copytree(LIVE / room, COPY / room)
+    (WORK / "objects").mkdir(parents=True, exist_ok=True)
+
+
+def key_of_tree():
+    """Changes with the kernels and their tests."""
+    digest = hashlib.sha256(SEED.encode())
+    for path in sorted([*glob.glob(f"{LIVE}/kernels/**/*", recursive=True), *glob.glob(f"{LIVE}/tests/kernels/*"),
+                        *glob.glob(f"{LIVE}/scripts/muta*.py")]):
+        if os.path.isfile(path) and not path.endswith(".md"):
+            digest.update(pathlib.Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Program:
+    """One of the three test programs: how its objects are compiled and linked."""
+
+    def __init__(self, name):
+        self.name = name
+        self.compile = os.environ["COMPILE_" + name]
+        self.link = os.environ["LINK_" + name]
+        self.objects = os.environ["OBJECTS_" + name].split()
+        self.live = BUILD / "emulated" / ("test_kernels" + ("" if name == "plain" else "_" + name))
+        self.durations = {}
+
+    def object_of(self, source):
+        return next(o for o in self.objects if o.endswith("/obj/" + os.path.splitext(source)[0] + ".o"))
+
+    def compile_source(self, source, target, tree=COPY):
+        # What the compiler only warns of is a mutant.
+        return run(f"{self.compile} -O1 -g0 -w -x c++ -c -o {target} {source}", 900, tree)
+
+    def link_with(self, changed, target):
+        """`changed`: live object to new object; these come first, so that their templates are the ones that count."""
+        kept = [str(LIVE / o) for o in self.objects if o not in changed]
+        linker = "-fuse-ld=lld" if shutil.which("ld.lld") else ""
+        objects = " ".join([*changed.values(), *kept])
+        return run(self.link.replace("{objects}", f"{linker} -Wl,-S -o {target} {objects}"), 300, LIVE)
+
+    def limit(self, tests):
+        """Seconds that a mutant may take: five times what the kernels as they are take, which must pass."""
+        if tests not in self.durations:
+            result = run([str(self.live), "--gtest_brief=1", f"--gtest_filter={tests}"], 1800)
+            if result.code != 0 or " 0 tests ran" in result.output:
+                sys.exit(f"{self.live} --gtest_filter={tests} must run and pass without a mutant:\n{result.output[-2000:]}")
+            self.durations[tests] = result.seconds
+        return 20 + 5 * self.durations[tests]
+
+
+def read_users():
+    """Which sources include which file, by the compiler's lists."""
+    users = collections.defaultdict(set)
+    for path in glob.glob(f"{BUILD}/emulated/plain/obj/**/*.d", recursive=True):
+        words = pathlib.Path(path).read_text().split("\n\n")[0].replace("\\\n", " ").split()
+        sources = [w for w in words[1:] if not w.endswith(":")]
+        for word in sources[1:]:
+            users[os.path.normpath(word)].add(os.path.normpath(sources[0]))
+    return users
+
+
+def suites_of(path):
+    names = re.findall(r"^TEST(?:_P|_F)?\((\w+)", pathlib.Path(path).read_text(), re.M)
+    return sorted({f"*{name}.*" for name in names})
+
+
+def tests_of(name):
+    """The filters of a kernel file's tests, or of a test file's."""
+    if name.endswith("_test"):
+        return [":".join(suites_of(LIVE / f"tests/kernels/{name}.cpp"))]
+    source, suites = LIVE / f"kernels/cuda/{name}.cu", []
+    declared = (LIVE / "kernels/cuda/launchers.h").read_text()
+    named = {word for word in re.findall(r"^void (\w+)\(", source.read_text(), re.M) if f" {word}(" in declared}
+    for path in sorted(glob.glob(f"{LIVE}/tests/kernels/*_test.cpp")):
+        if any(f"{launcher}(" in open(path).read() for launcher in named):
+            suites += suites_of(path)
+    filters = TESTS.get(name) or [":".join(sorted(suites))]
+    if filters == [""]:
+        sys.exit(f"no test names a launcher of kernels/cuda/{name}.cu: add one, or an entry of TESTS in scripts/mutate.py")
+    return filters
+
+
+class Judge:
+    def __init__(self):
+        self.programs = [Program(name) for name in PROGRAMS]
+        self.users = read_users()
+        self.unmutated = {}
+
+    def families(self, path):
+        """For each kernel file that a changed file is part of: its name and the sources to compile again, small ones first."""
+        sources = {path} if path.endswith((".cu", ".cpp")) else self.users[path]
+        kernels = sorted((s for s in sources if s.endswith(".cu") and s.startswith("kernels/")),
+                         key=lambda s: os.path.getsize(LIVE / self.programs[0].object_of(s)))
+        others = sorted(sources - set(kernels))
+        if not kernels:  # a header between tensors and launchers
+            for test in (s for s in others if s.endswith("_parity_test.cpp")):
+                yield pathlib.Path(test).stem, [test]
+        for kernel in kernels:
+            name = pathlib.Path(kernel).stem
+            tests = {s for s in others if pathlib.Path(s).stem.split("_")[0] in name or s.startswith("kernels/")}
+            yield name, [kernel, *sorted(tests)]
+
+    def same_code(self, source, built):
+        """Whether the compiler made the machine code of the unmutated source."""
+        if source not in self.unmutated:
+            target = WORK / "objects" / ("unmutated_" + source.replace("/", "_") + ".o")
+            if self.programs[0].compile_source(source, target, LIVE).code != 0:
+                sys.exit(f"{source} does not compile without a mutant")
+            self.unmutated[source] = target.read_bytes()
+        return pathlib.Path(built).read_bytes() == self.unmutated[source]
+
+    def try_family(self, program, name, sources):
+        changed = {}
+        for source in sources:
+            target = str(WORK / "objects" / (source.replace("/", "_") + ".o"))
+            if program.compile_source(source, target).code != 0:
+                return NO_BUILD
+            changed[program.object_of(source)] = target
+        if program.name == "plain" and all(self.same_code(s, changed[program.object_of(s)]) for s in sources):
+            return "same code"
+        executable = WORK / "test_mutant"
+        linked = program.link_with(changed, executable)
+        if linked.code != 0:
+            return NO_BUILD
+        for tests in tests_of(name):
+            limit = program.limit(tests)
+            result = run([str(executable), "--gtest_fail_fast", "--gtest_brief=1", f"--gtest_filter={tests}"], limit)
+            if result.code == Run.NO_END:
+                return "no end"
+            if result.code != 0:
+                return program.name
+        return None
+
+    def judge(self, path):
+        """What kills the mutant that stands in the copy, or "survived", "same code", NO_BUILD."""
+        families = list(self.families(path))
+        same = set()
+        for program in self.programs:
+            for name, sources in families:
+                if name in same:
+                    continue
+                verdict = self.try_family(program, name, sources)
+                if verdict == "same code":
+                    same.add(name)
+                elif verdict == NO_BUILD and program.name != "plain":
+                    sys.exit(f"{path}: a mutant compiles plain, but not {program.name}")
+                elif verdict:
+                    return verdict
+        return "same code" if len(same) == len(families) else "survived"
+
+
+def describe(path, source, mutant):
+    line = source.count("\n", 0, mutant.begin) + 1
+    begin = source.rfind("\n", 0, mutant.begin) + 1
+    end = source.find("\n", mutant.end)
+    after = source[begin:mutant.begin] + mutant.text + source[mutant.end:end]
+    return {"file": path, "line": line, "operator": mutant.operator, "old": " ".join(source[begin:end].split()),
+            "new": " ".join(after.split()), "column": mutant.begin - begin + 1}
+
+
+def drawn(path, source):
+    """All mutants of a file in the order in which they are drawn: one of each operator in turn."""
+    by_operator = collections.defaultdict(list)
+    for mutant in mutants_of(source):
+        words = [SEED, path, *map(str, describe(path, source, mutant).values())]
+        by_operator[mutant.operator].append((hashlib.sha256("\0".join(words).encode()).hexdigest(), mutant))
+    turns = []
+    for mutants in by_operator.values():
+        turns += [(turn, rank, mutant) for turn, (rank, mutant) in enumerate(sorted(mutants, key=lambda m: m[0]))]
+    return [mutant for _, _, mutant in sorted(turns, key=lambda t: t[:2])]
+
+
+def shares(files, count):
+    """How many mutants of each file: in proportion, at least two."""
+    total = sum(len(order) for _, order in files.values())
+    return {path: min(len(order), max(2, round(count * len(order) / total))) for path, (_, order) in files.items()}
+
+
+class Results:
+    def __init__(self):
+        self.path = WORK / "results.jsonl"
+        self.key = key_of_tree()
+        self.old = [json.loads(line) for line in open(self.path)] if self.path.exists() else []
+        self.known = {self.name(r): r for r in self.old if r["key"] == self.key}
+
+    @staticmethod
+    def name(entry):
+        return tuple(entry[k] for k in ("file", "old", "new", "column", "operator"))
+
+    def find(self, entry):
+        return self.known.get(self.name(entry))
+
+    def add(self, entry):
+        with open(self.path, "a") as out:
+            out.write(json.dumps({"key": self.key, **entry}) + "\n")
+
+
+def try_mutant(judge, results, path, source, mutant):
+    entry = describe(path, source, mutant)
+    known = results.find(entry)
+    if known:
+        return known
+    begin = time.monotonic()
+    (COPY / path).write_text(source[:mutant.begin] + mutant.text + source[mutant.end:])
+    entry["verdict"] = judge.judge(path)
+    (COPY / path).write_text(source)
+    entry["seconds"] = round(time.monotonic() - begin, 1)
+    results.add(entry)
+    print(f"{entry['verdict']:17} {entry['seconds']:6.1f} s  {path}:{entry['line']} {entry['operator']}: {entry['new'][:90]}", flush=True)
+    return entry
+
+
+def print_table(entries):
+    counted = [e for e in entries if e["verdict"] != NO_BUILD]
+    survivors = [e for e in counted if e["verdict"] in ("survived", "same code")]
+    for field in ("operator", "file"):
+        columns = [*PROGRAMS, "no end", "survived"]
+        print(f"\n| {field} | mutants | killed | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 3))
+        for value in [*sorted({e[field] for e in counted}), "all"]:
+            mine = [e for e in counted if value in (e[field], "all")]
+            alive = sum(e in survivors for e in mine)
+            by = [sum(e["verdict"] == c for e in mine) for c in columns[:-1]]
+            print(f"| {value} | {len(mine)} | {len(mine) - alive} | " + " | ".join(map(str, [*by, alive])) + " |")
+    print()
+    for e in survivors:
+        print(f"{e['verdict']}: {e['file']}:{e['line']} {e['operator']}\n  - {e['old']}\n  + {e['new']}")
+    share = 100 * (1 - len(survivors) / max(1, len(counted)))
+    print(f"\n{len(counted)} mutants, {len(survivors)} survived, {share:.1f} % killed; "
+          f"{len(entries) - len(counted)} did not compile; seed {SEED}")
+    return share >= 90
+
+
+def self_test(judge):
+    """A barrier dropped must be killed; another name for a variable must not."""
+    path = "kernels/cuda/splice.cu"
+    source = (COPY / path).read_text()
+    wanted = {"a dropped barrier": ("= matches;\n    __syncthreads();\n", "= matches;\n", PROGRAMS),
+              "a renamed variable": ("const int32_t token = source_N[first];", "const int32_t word = source_N[first], token = word;",
+                                     ["survived", "same code"])}
+    passed = True
+    for what, (old, new, verdicts) in wanted.items():
+        assert source.count(old) == 1
+        (COPY / path).write_text(source.replace(old, new))
+        verdict = judge.judge(path)
+        print(f"{what}: {verdict}")
+        passed = passed and verdict in verdicts
+    return passed
+
+
+def main():
+    copy_tree()
+    judge, results = Judge(), Results()
+    only, count = os.environ.get("ONLY", ""), os.environ.get("MUTANTS") or str(SAMPLE)
+    if only in ("", "self") and not self_test(judge):
+        sys.exit("the tool does not see what it must see")
+    if only == "self":
+        return True
+    files = {}
+    for path in sorted(glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)):
+        source = (COPY / path).read_text()
+        files[path] = source, drawn(path, source)
+    entries = []
+    survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}
+    total = sum(len(order) for _, order in files.values())
+    share_of = shares(files, total if count == "all" or only else int(count))
+    print(f"{total} mutants in {len(files)} files; {sum(share_of.values()) if not only else 'some'} are tried", flush=True)
+    for path, (source, order) in files.items():
+        left = share_of[path]
+        for mutant in order:
+            place = describe(path, source, mutant)
+            if only == "survivors" and Results.name(place) not in survivors:
+                continue
+            if only not in ("", "survivors", os.path.basename(path), f"{os.path.basename(path)}:{place['line']}"):
+                continue
+            if left == 0:
+                break
+            entry = try_mutant(judge, results, path, source, mutant)
+            entries.append(entry)
+            left -= entry["verdict"] != NO_BUILD
+    return print_table(entries)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
