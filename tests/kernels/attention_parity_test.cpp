@@ -183,6 +183,21 @@ TEST(AttentionParityFull, FewerQueriesThanKeys) {
   }
 }
 
+// One side without rows: its kernels are not launched, and the other side's gradient is 0.
+TEST(AttentionParityEmpty, ASideWithoutRows) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const int64_t queries : {0, 3}) {
+      const Sizes sizes{queries, 3 - queries, 2, 2, 64};
+      AttentionPlan plan;
+      make_full_plan(plan, 1, sizes.num_queries, sizes.num_keys);
+      AttentionOperands x(sizes, plan, dtype, 0);
+      x.run_kernels();
+      const Values zeros(static_cast<size_t>(3 * sizes.heads * sizes.width), 0.0);
+      EXPECT_EQ((queries > 0 ? x.dq : x.dk).of_gpu(), zeros);
+      EXPECT_EQ((queries > 0 ? x.out : x.dv).of_gpu(), zeros);
+    }
+}
+
 bool watched() {
 #if defined(__SANITIZE_ADDRESS__)
   return true;
