@@ -1,11 +1,7 @@
 #include "device/arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace facet {
@@ -23,21 +19,18 @@ void count(int64_t bytes) {
   while (now > most && !most_held_bytes.compare_exchange_weak(most, now)) {
   }
 }
-
-#ifdef FACET_CHECKED
-void fill_nan(char* begin, int64_t bytes) { std::memset(begin, 0xff, static_cast<size_t>(bytes)); }
-#else
-void fill_nan(char*, int64_t) {}
-#endif
 }  // namespace
 
-Arena::Arena(std::string name) : name_(std::move(name)) {}
+Arena::Arena(std::string name, MemoryResource& memory) : name_(std::move(name)), memory_(&memory) {}
 
-Arena::Arena(std::string name, int64_t capacity) : name_(std::move(name)) { allocate(capacity); }
+Arena::Arena(std::string name, int64_t capacity, MemoryResource& memory)
+    : Arena(std::move(name), memory) {
+  allocate(capacity);
+}
 
 Arena::~Arena() {
   if (base_ == nullptr) return;
-  munmap(base_, static_cast<size_t>(capacity_));
+  memory_->free(base_, capacity_);
   count(-capacity_);
 }
 
@@ -47,14 +40,7 @@ int64_t Arena::most_held() { return most_held_bytes; }
 void Arena::allocate(int64_t capacity) {
   ASSERT(base_ == nullptr && used_ == 0, "arena {} is in use", name_);
   capacity_ = std::max<int64_t>(capacity, kAlignment);
-  void* memory = mmap(nullptr, static_cast<size_t>(capacity_), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  CHECK(
-      memory != MAP_FAILED, ExitCode::kConfig,
-      "cannot reserve {:.1f} MiB for {}: {}; lower --per_device_train_batch_size or --max_seq_len",
-      static_cast<double>(capacity_) / 1048576.0, name_, std::strerror(errno));
-  madvise(memory, static_cast<size_t>(capacity_), MADV_HUGEPAGE);
-  base_ = static_cast<char*>(memory);
+  base_ = static_cast<char*>(memory_->allocate(capacity_, name_));
   count(capacity_);
   peak_ = 0;
 }
@@ -71,16 +57,16 @@ Tensor Arena::tensor(std::initializer_list<int64_t> shape, DType dtype) {
            "arena {} of {} bytes is too small: {} in use, {} more wanted", name_, capacity_, used_,
            padded);
     address = base_ + used_;
-    fill_nan(address, padded);
+    if (padded > 0) memory_->forget(address, padded);
   }
   used_ += padded;
   peak_ = std::max(peak_, used_);
-  return Tensor(address, shape, dtype);
+  return Tensor(address, shape, dtype, memory_->space());
 }
 
 void Arena::release(Mark mark) {
   ASSERT(mark <= used_, "arena {}: mark {} lies above {}", name_, mark, used_);
-  if (!measuring()) fill_nan(base_ + mark, used_ - mark);
+  if (!measuring() && mark < used_) memory_->forget(base_ + mark, used_ - mark);
   used_ = mark;
 }
 

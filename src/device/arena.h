@@ -6,14 +6,16 @@
 //   ... run the step on the null backend ...
 //   arena.allocate(arena.peak());
 //
-// Memory is reserved, not touched: pages that a short batch never reaches cost nothing. In the
-// checked build (FACET_CHECKED) what is handed out and what is given back is filled with NaN.
+// On the host memory is reserved, not touched: pages that a short batch never reaches cost nothing.
+// In the checked build (FACET_CHECKED) what is handed out and what is given back is filled with
+// NaN.
 #pragma once
 
 #include <cstdint>
 #include <initializer_list>
 #include <string>
 
+#include "device/memory_resource.h"
 #include "device/tensor.h"
 
 namespace facet {
@@ -22,11 +24,11 @@ class Arena {
  public:
   using Mark = int64_t;
 
-  // A measuring arena of unlimited size.
-  explicit Arena(std::string name);
+  // A measuring arena of unlimited size, for memory from there.
+  explicit Arena(std::string name, MemoryResource& memory = host_memory());
   // A real arena of `capacity` bytes; throws Error(kConfig) with the sizes when the memory can't be
   // had.
-  Arena(std::string name, int64_t capacity);
+  Arena(std::string name, int64_t capacity, MemoryResource& memory = host_memory());
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -50,12 +52,14 @@ class Arena {
   int64_t capacity() const { return capacity_; }
   const std::string& name() const { return name_; }
 
-  // Bytes of all real arenas of this process together: now, and the most there ever were at once.
+  // Bytes of all real arenas of this process together, in any memory: now, and the most there ever
+  // were at once.
   static int64_t held();
   static int64_t most_held();
 
  private:
   std::string name_;
+  MemoryResource* memory_;
   char* base_ = nullptr;
   int64_t capacity_ = 0;
   int64_t used_ = 0;

@@ -29,6 +29,8 @@ class HalfStorage final : public Backend {
   // Computes, with panels of so many bytes in one call.
   HalfStorage(Backend& below, int64_t panel_bytes);
 
+  MemoryResource& memory() override { return below_.memory(); }
+
   int64_t panel_bytes() const { return panels_.peak(); }  // the most that a call took
 
   void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override;

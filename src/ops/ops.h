@@ -24,6 +24,7 @@
 
 #include <cstdint>
 
+#include "device/memory_resource.h"
 #include "device/tensor.h"
 #include "ops/attention_plan.h"
 
@@ -58,6 +59,9 @@ struct OpCounts {
 class Backend {
  public:
   virtual ~Backend() = default;
+
+  // Where the tensors are that it works on.
+  virtual MemoryResource& memory() { return host_memory(); }
 
   const OpCounts& counts() const { return counts_; }
 

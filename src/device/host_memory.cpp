@@ -1,0 +1,48 @@
+// Host memory: pages of its own for each allocation, large where the system has large ones.
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+#include "device/memory_resource.h"
+
+namespace facet {
+namespace {
+
+class HostMemory final : public MemoryResource {
+ public:
+  Space space() const override { return Space::kHost; }
+
+  void* allocate(int64_t bytes, const std::string& purpose) override {
+    void* memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(memory != MAP_FAILED, ExitCode::kConfig,
+          "cannot reserve {:.1f} MiB for {}: {}; lower --per_device_train_batch_size or "
+          "--max_seq_len",
+          static_cast<double>(bytes) / 1048576.0, purpose, std::strerror(errno));
+    madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+    return memory;
+  }
+
+  void free(void* data, int64_t bytes) override { munmap(data, static_cast<size_t>(bytes)); }
+
+  void zero(void* data, int64_t bytes) override {
+    std::memset(data, 0, static_cast<size_t>(bytes));
+  }
+
+  void forget([[maybe_unused]] void* data, [[maybe_unused]] int64_t bytes) override {
+#ifdef FACET_CHECKED
+    std::memset(data, 0xff, static_cast<size_t>(bytes));  // NaNs
+#endif
+  }
+};
+
+}  // namespace
+
+MemoryResource& host_memory() {
+  static HostMemory memory;
+  return memory;
+}
+
+}  // namespace facet
