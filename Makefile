@@ -31,7 +31,7 @@ CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DO
 LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
 
 ROOMS    := base device ops comm io nn data model optim zero checkpoint train
-SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp)
+SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp) src/train/cuda/without_gpu.cpp
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a
 TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))

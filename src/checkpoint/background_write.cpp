@@ -80,15 +80,18 @@ BackgroundWrite::~BackgroundWrite() {
 }
 
 void BackgroundWrite::start(const std::string& path, const std::vector<StoredArray>& arrays,
-                            std::span<const StateRange> ranges, const WriteMoments& at_moment) {
+                            std::span<const StateRange> ranges, RangesStay stay,
+                            const WriteMoments& at_moment) {
   ASSERT(!thread_.valid(), "{}: another write goes on", path);
-  const std::span<const StateRange> copies = snapshot_.take(ranges);
+  const std::span<const StateRange> copies =
+      stay == RangesStay::kUntilWritten ? ranges : snapshot_.take(ranges);
+  ranges_.assign(copies.begin(), copies.end());
   stop_ = std::stop_source();
   progress_ = Progress::kWriting;
   const SignalsBlocked in_the_thread;
   thread_ = std::async(std::launch::async, [=, this, stop = stop_.get_token()] {
     try {
-      std::vector<WrittenRange> written = write_ranges(path, arrays, copies, at_moment, stop);
+      std::vector<WrittenRange> written = write_ranges(path, arrays, ranges_, at_moment, stop);
       progress_ = Progress::kWritten;
       return written;
     } catch (...) {

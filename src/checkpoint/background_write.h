@@ -30,15 +30,19 @@ class Snapshot {
   std::vector<StateRange> copies_;
 };
 
+// Do ranges change while they are written?
+enum class RangesStay : uint8_t { kNo, kUntilWritten };
+
 class BackgroundWrite {
  public:
   ~BackgroundWrite();
 
   void reserve(std::span<const StateRange> ranges) { snapshot_.reserve(ranges); }
 
-  // Copies the ranges, then returns while a thread writes them. One at a time.
+  // Copies the ranges, unless they stay as they are, then returns while a thread writes them. One
+  // at a time.
   void start(const std::string& path, const std::vector<StoredArray>& arrays,
-             std::span<const StateRange> ranges, const WriteMoments& at_moment);
+             std::span<const StateRange> ranges, RangesStay stay, const WriteMoments& at_moment);
 
   enum class Progress : uint8_t { kWriting, kWritten, kFailed };
   Progress progress() const { return progress_; }
@@ -49,6 +53,7 @@ class BackgroundWrite {
 
  private:
   Snapshot snapshot_;
+  std::vector<StateRange> ranges_;  // of the write that goes on
   std::stop_source stop_;
   std::atomic<Progress> progress_{Progress::kWritten};
   std::future<std::vector<WrittenRange>> thread_;

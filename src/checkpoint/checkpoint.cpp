@@ -155,7 +155,7 @@ std::string CheckpointStore::save(const RunState& state, std::span<const StoredP
 }
 
 void CheckpointStore::start_save(const RunState& state, std::span<const StoredParam> params,
-                                 std::span<const StateRange> ranges) {
+                                 std::span<const StateRange> ranges, RangesStay stay) {
   ASSERT(io_ == CheckpointIo::kPosix, "HDF5 and MPI-IO are the main thread's");
   ASSERT(!saving(), "step {} is saved while step {} is", state.step, saving_step());
   in_flight_ = create(state, params);
@@ -165,7 +165,7 @@ void CheckpointStore::start_save(const RunState& state, std::span<const StoredPa
   try {
     collectively(world_, [&] {
       background_.start(state_file_of(in_flight_->working), in_flight_->manifest.arrays, ranges,
-                        at_moment);
+                        stay, at_moment);
     });
   } catch (...) {
     give_up();

@@ -53,9 +53,10 @@ class CheckpointStore {
                    std::span<const StateRange> ranges);
 
   // The same in the background (kPosix only). start_save() copies the state and returns while a
-  // thread of each rank writes; finish_save() waits for all of them and publishes.
+  // thread of each rank writes; finish_save() waits for all of them and publishes. Ranges that stay
+  // as they are until then are not copied.
   void start_save(const RunState& state, std::span<const StoredParam> params,
-                  std::span<const StateRange> ranges);
+                  std::span<const StateRange> ranges, RangesStay stay = RangesStay::kNo);
   std::string finish_save();
   // Takes the memory of start_save's copies. Not collective.
   void reserve_copies(std::span<const StateRange> ranges) { background_.reserve(ranges); }

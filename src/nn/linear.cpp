@@ -55,10 +55,10 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs, inputs_}, piece.dtype());
+    return Tensor(piece.raw(), {run.outputs, inputs_}, piece.dtype(), piece.space());
   };
   const auto joined_vector = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs}, piece.dtype());
+    return Tensor(piece.raw(), {run.outputs}, piece.dtype(), piece.space());
   };
   run.weight = joined(head.weight->value);
   if (head.weight->grad.defined()) run.dweight = joined(head.weight->grad);

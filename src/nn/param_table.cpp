@@ -1,7 +1,6 @@
 #include "nn/param_table.h"
 
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -25,10 +24,6 @@ Tensor piece_of(const Tensor& flat, const Param& param) {
   if (param.shape.size() < 2) return piece;
   const int64_t rows = param.shape[0];
   return piece.view({rows, rows == 0 ? 0 : param.numel() / rows});
-}
-
-void zero(const Tensor& x) {
-  if (x.numel() > 0) std::memset(x.raw(), 0, static_cast<size_t>(x.bytes()));
 }
 
 void draw_uniform(Tensor value, double bound, RandomStream stream) {
@@ -100,11 +95,16 @@ int64_t ParamTable::set_trained(std::string_view name_prefix, bool trained) {
   return matched;
 }
 
+void ParamTable::place_in(MemoryResource& memory) {
+  ASSERT(values_ == nullptr, "the parameters are laid out already");
+  memory_ = &memory;
+}
+
 void ParamTable::allocate(int64_t pad_elements, Memory memory, DType dtype) {
   ASSERT(values_ == nullptr, "the parameters are laid out already");
   ASSERT(pad_elements >= 1, "padding to multiples of {}", pad_elements);
   dtype_ = dtype;
-  values_ = std::make_unique<Arena>("parameters");
+  values_ = std::make_unique<Arena>("parameters", *memory_);
   const auto lay_out = [&] {
     for (ParamUnit& unit : units_) {
       unit.trained_values = values_->tensor({round_up(elements(unit, true), pad_elements)}, dtype);
@@ -136,7 +136,7 @@ void ParamTable::allocate(int64_t pad_elements, Memory memory, DType dtype) {
 
 void ParamTable::allocate_gradients(Memory memory) {
   ASSERT(values_ != nullptr && grads_ == nullptr, "gradients come once, after the values");
-  grads_ = std::make_unique<Arena>("gradients");
+  grads_ = std::make_unique<Arena>("gradients", *memory_);
   const auto lay_out = [&] {
     for (ParamUnit& unit : units_)
       unit.trained_grads = grads_->tensor({unit.trained_values.numel()});
@@ -223,9 +223,13 @@ void ParamTable::draw(Param& param, uint64_t seed) {
   }
 }
 
-void ParamTable::zero_gradients() {
+void ParamTable::zero(const Tensor& x) const {
+  if (x.numel() > 0) memory_->zero(x.raw(), x.bytes());
+}
+
+void ParamTable::zero_gradients() const {
   if (grads_ == nullptr || grads_->measuring()) return;
-  for (ParamUnit& unit : units_) zero(unit.trained_grads);
+  for (const ParamUnit& unit : units_) zero(unit.trained_grads);
 }
 
 }  // namespace facet

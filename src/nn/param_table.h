@@ -89,6 +89,10 @@ class ParamTable {
   // Returns how many it has set, so that a prefix that names nothing can be refused.
   int64_t set_trained(std::string_view name_prefix, bool trained);
 
+  // Where the buffers will be; on the host unless it says otherwise. Before allocate().
+  void place_in(MemoryResource& memory);
+  MemoryResource& memory() const { return *memory_; }
+
   // Lays out the buffers. Each unit's trained buffer is padded with zeros to a multiple of
   // pad_elements. `measure_only`: addresses that must not be touched (for plan and --dry_run).
   enum class Memory { kReal, kMeasureOnly };
@@ -114,17 +118,19 @@ class ParamTable {
   int64_t bytes() const;                  // values and gradients, padding counted
   DType dtype() const { return dtype_; }  // of the values as the layers see them
 
-  // Draws one parameter by its rule, in fp32; the same (seed, name) gives the same values on every
-  // machine and rank.
+  // Draws one parameter, whose value is on the host, by its rule, in fp32; the same (seed, name)
+  // gives the same values on every machine and rank.
   static void draw(Param& param, uint64_t seed);
 
  private:
-  void zero_gradients();
+  void zero(const Tensor& x) const;
+  void zero_gradients() const;
 
   std::deque<Param> params_;
   std::unordered_map<std::string_view, Param*> by_name_;  // keys are the parameters' own names
   std::vector<ParamUnit> units_;
   DType dtype_ = DType::kF32;
+  MemoryResource* memory_ = &host_memory();
   std::unique_ptr<Arena> values_;
   std::unique_ptr<Arena> grads_;
 };

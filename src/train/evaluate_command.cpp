@@ -1,9 +1,8 @@
 #include "base/log.h"
+#include "train/compute_device.h"
 #include "train/evaluate.h"
-#include "train/layer_ops.h"
 #include "train/progress_hooks.h"
 #include "train/run_setup.h"
-#include "train/threads.h"
 #include "train/trainer.h"
 
 namespace facet {
@@ -11,10 +10,10 @@ namespace facet {
 void evaluate_command(Session& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kEvaluate, options); });
-  LayerOps ops(choose_threads(world, session.host(), options.threads));
+  ComputeDevice device = open_compute_device(options, world, session.host());
   std::unique_ptr<ModelSetup> model;
   std::unique_ptr<DataSetup> data;
-  Arena arena("activations");
+  Arena arena("activations", device.memory());
   collectively(world, [&] {
     model = declare_model(options);
     data = open_data(options, *model, world);
@@ -22,15 +21,15 @@ void evaluate_command(Session& session, const Options& options) {
     CHECK(data->source->num_evaluation_micro_batches() > 0, ExitCode::kBadData,
           "the evaluation split is empty; --data_train_split_ratio {} leaves it nothing",
           options.data_train_split_ratio);
-    load_weights_as_trained(options, *model, world, ops.plain());
+    load_weights_as_trained(options, *model, world, device.plain());
     UnitHooks nothing_moves;
     const PassMemory memory = measure_evaluation(*model->model, eval_limits(options),
                                                  {nothing_moves, compute_dtype(options)});
     arena.allocate(memory.activations);
-    ops.allocate_panels(memory.panels);
+    device.allocate_panels(memory.panels);
   });
   ProgressHooks hooks;
-  Context context{ops.layers(), arena, hooks, compute_dtype(options)};
+  Context context{device.layers(), arena, hooks, compute_dtype(options)};
   const EvalReport report = evaluate(*model->model, context, world, *data->source,
                                      static_cast<int64_t>(data->names.size()));
   collectively(world, [&] { check_bad_fraction(options, *data, report); });

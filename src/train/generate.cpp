@@ -4,13 +4,12 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "train/compute_device.h"
 #include "train/conversation.h"
 #include "train/data_setup.h"
-#include "train/layer_ops.h"
 #include "train/memory_plan.h"
 #include "train/progress_hooks.h"
 #include "train/sampling.h"
-#include "train/threads.h"
 
 namespace facet {
 
@@ -63,9 +62,7 @@ void check_images(const std::vector<GenerationTest>& tests) {
 class Generation {
  public:
   Generation(Session& session, const Options& options)
-      : world_(session.world()),
-        options_(options),
-        ops_(choose_threads(world_, session.host(), options.threads)) {}
+      : world_(session.world()), options_(options), host_(session.host()) {}
 
   void run();
 
@@ -76,8 +73,9 @@ class Generation {
 
   Communicator& world_;
   const Options& options_;
-  LayerOps ops_;
-  Arena arena_{"conversation"};
+  const std::string& host_;
+  std::optional<ComputeDevice> device_;
+  std::optional<Arena> arena_;
   std::vector<GenerationTest> tests_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
@@ -88,20 +86,20 @@ void Generation::open() {
   tests_ = read_generation_tests(options_.input);
   check_images(tests_);
   model_ = declare_model(options_);
-  load_weights_as_trained(options_, *model_, world_, ops_.plain());
+  load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
       ConversationLimits{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels});
   const PassMemory memory = measure_conversations(*conversation_, tests_, compute_dtype(options_),
                                                   world_.rank(), world_.size());
-  arena_.allocate(memory.activations);
-  ops_.allocate_panels(memory.panels);
+  arena_.emplace("conversation", memory.activations, device_->memory());
+  device_->allocate_panels(memory.panels);
 }
 
 std::vector<std::string> Generation::answers_to(size_t test) {
   ProgressHooks hooks;
-  Context context{ops_.layers(), arena_, hooks, compute_dtype(options_)};
+  Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
   Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
   std::vector<RandomStream> draws;  // of each round
   for (size_t round = 0; round < tests_[test].rounds.size(); ++round)
@@ -134,6 +132,7 @@ std::vector<std::vector<std::string>> Generation::answer_all() {
 
 void Generation::run() {
   collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
+  device_.emplace(open_compute_device(options_, world_, host_));
   collectively(world_, [&] { open(); });
   begin_section(Section::kCompute);
   const std::vector<std::vector<std::string>> answers = answer_all();

@@ -136,6 +136,7 @@ std::string MemoryPlan::text() const {
   if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
+  if (space == Space::kDevice) line("on the GPU", on_device());
   return lines;
 }
 

@@ -14,20 +14,22 @@
 namespace facet {
 
 struct MemoryPlan {
-  int64_t values = 0;       // parameters, trained and frozen: what this rank keeps of them
-  int64_t gradients = 0;    // of the trained ones
-  int64_t optimizer = 0;    // moments; with 16 bits the fp32 masters too
-  int64_t gathered = 0;     // parameters of units that are whole for a while only
-  int64_t buckets = 0;      // the same of gradients
-  int64_t activations = 0;  // the arena of the largest micro-batch
-  int64_t panels = 0;       // fp32 scratch of operators whose operands have 16 bits
-  int64_t window = 0;       // a unit in fp32, while 16-bit values are filled or read
-  int64_t snapshot = 0;     // the copy of the state that --async_checkpoint writes from
+  int64_t values = 0;          // parameters, trained and frozen: what this rank keeps of them
+  int64_t gradients = 0;       // of the trained ones
+  int64_t optimizer = 0;       // moments; with 16 bits the fp32 masters too
+  int64_t gathered = 0;        // parameters of units that are whole for a while only
+  int64_t buckets = 0;         // the same of gradients
+  int64_t activations = 0;     // the arena of the largest micro-batch
+  int64_t panels = 0;          // fp32 scratch of operators whose operands have 16 bits
+  int64_t window = 0;          // a unit in fp32, while values are filled or read that are not so
+  int64_t snapshot = 0;        // the copy of the state that is written
+  Space space = Space::kHost;  // of all but the last two, which are on the host
 
   int64_t total() const {
     return values + gradients + optimizer + gathered + buckets + activations + panels + window +
            snapshot;
   }
+  int64_t on_device() const { return space == Space::kDevice ? total() - window - snapshot : 0; }
   std::string text() const;  // a table
 };
 

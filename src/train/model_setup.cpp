@@ -123,6 +123,7 @@ LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUni
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops) {
   setup.table.set_trained("", false);
+  setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
                        compute_dtype(options));
   Values values(setup.table, world, ops, 0, {});

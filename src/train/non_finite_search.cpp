@@ -34,7 +34,8 @@ void ForwardingHooks::gradients_ready(int unit) {
 void PoisoningHooks::gradients_ready(int unit) {
   for (const Param* param : unit_of(unit).params) {
     if (done_ || !touched(unit) || !param->trained) continue;
-    param->grad.f32()[0] = std::numeric_limits<float>::quiet_NaN();
+    ops_.fill(param->grad.view({param->numel()}).range(0, 1),
+              std::numeric_limits<float>::quiet_NaN());
     done_ = true;
   }
   ForwardingHooks::gradients_ready(unit);
@@ -42,12 +43,20 @@ void PoisoningHooks::gradients_ready(int unit) {
 
 // ---- the search
 
-void NonFiniteSearch::look(const std::string& what, const Tensor& x) {
+Tensor NonFiniteSearch::on_host(const Tensor& x) {
+  if (x.space() == Space::kHost) return x;
+  copy_.resize(static_cast<size_t>(x.bytes()));
+  if (!copy_.empty()) ops_.copy_to_host(copy_.data(), x);
+  return Tensor(copy_.data(), {x.rows(), x.cols()}, x.dtype());
+}
+
+void NonFiniteSearch::look(const std::string& what, const Tensor& tensor) {
+  const Tensor x = on_host(tensor);
   for (int64_t row = 0; found_.empty() && row < x.rows(); ++row)
     for (int64_t col = 0; found_.empty() && col < x.cols(); ++col)
       if (const float value = value_at(x, row, col); !std::isfinite(value))
         found_ = fmt::format("{}, element {} of {}, is {}", what, row * x.cols() + col,
-                             x.shape_string(), value);
+                             tensor.shape_string(), value);
 }
 
 void NonFiniteSearch::look_at_pixels(const MicroBatch& batch) {

@@ -1,6 +1,6 @@
 // Finds out where numbers stop being finite: hooks round a pass over the model that look at what
-// each layer reads, hands on and accumulates. They read all of it, so only a pass that is made for
-// this, or into which a fault is put, has them.
+// each layer reads, hands on and accumulates. They read all of it, from a device too, so only a
+// pass that is made for this, or into which a fault is put, has them.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace facet {
 // Hands all calls on.
 class ForwardingHooks : public UnitHooks {
  public:
-  ForwardingHooks(const ParamTable& table, UnitHooks& inner)
-      : table_(table), inner_(inner), touched_(table.units().size()) {}
+  ForwardingHooks(const ParamTable& table, UnitHooks& inner, Backend& ops)
+      : ops_(ops), table_(table), inner_(inner), touched_(table.units().size()) {}
   void before(int unit, Phase phase) override;
   void after(int unit, Phase phase) override { inner_.after(unit, phase); }
   void gradients_ready(int unit) override;
@@ -27,6 +27,8 @@ class ForwardingHooks : public UnitHooks {
   // Gradients of a unit that this micro-batch did not use are not there.
   bool touched(int unit) const { return touched_[static_cast<size_t>(unit)] != 0; }
   const ParamUnit& unit_of(int unit) const { return table_.units()[static_cast<size_t>(unit)]; }
+
+  Backend& ops_;
 
  private:
   const ParamTable& table_;
@@ -58,8 +60,10 @@ class NonFiniteSearch : public ForwardingHooks {
 
  private:
   void look(const std::string& what, const Tensor& x);
+  Tensor on_host(const Tensor& x);
 
   std::string found_;
+  std::vector<char> copy_;  // of what lies on a device
 };
 
 }  // namespace facet

@@ -230,6 +230,13 @@ void add_rank_fields(std::vector<OptionField>& t) {
                   .one_of({"fp32", "bf16", "fp16"}));
   t.push_back(field("gradient_checkpointing", &O::gradient_checkpointing, Group::kRanks, "t",
                     "compute each block's activations again in backward: less memory, more time"));
+  t.push_back(field("device", &O::device, Group::kRanks, "teg",
+                    "what computes: cpu, or cuda: one GPU a rank, those of a host by turns")
+                  .one_of({"cpu", "cuda"}));
+  t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "teg",
+                    "between GPUs: nccl, or mpi by way of host memory; auto: nccl where no two "
+                    "ranks share a GPU")
+                  .one_of({"auto", "nccl", "mpi"}));
   t.push_back(field("threads", &O::threads, Group::kRanks, "teg",
                     "compute threads of each rank; 0: the visible cores shared out")
                   .in(0, 4096));

@@ -92,6 +92,9 @@ struct Options {
   // The original's default is fp16; fp32 is what a CPU computes fastest and the file's own type.
   std::string precision = "fp32";
   bool gradient_checkpointing = false;
+  std::string device = "cpu";               // cpu, cuda
+  std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
+  bool on_gpu() const { return device == "cuda"; }
   int64_t threads = 0;      // of each rank
   int64_t local_rank = -1;  // accepted for old launch scripts, unused
   std::string deepspeed_config;

@@ -108,10 +108,11 @@ void plan_command(const Options& options) {
   const RunPlan plan = plan_run(options);
   log_line(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
-  CHECK(limit == 0 || static_cast<double>(plan.memory.total()) <= limit, ExitCode::kConfig,
+  const int64_t needed = options.on_gpu() ? plan.memory.on_device() : plan.memory.total();
+  CHECK(limit == 0 || static_cast<double>(needed) <= limit, ExitCode::kConfig,
         "a rank needs {} and has {} (--memory {}); more ranks at a higher --zero_stage, a smaller "
         "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less",
-        bytes_text(plan.memory.total()), bytes_text(static_cast<int64_t>(limit)), options.memory);
+        bytes_text(needed), bytes_text(static_cast<int64_t>(limit)), options.memory);
 }
 
 }  // namespace facet

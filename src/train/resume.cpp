@@ -78,10 +78,10 @@ const std::vector<std::string>& changeable_options() {
       "system_prompt_file", "caption_questions_file", "output_dir", "data_debug_path",
       // How the work is shared out; the samples of a step are compared as their product.
       "per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
-      "threads", "num_workers", "local_rank", "zero_stage", "reduce_every_micro_batch",
-      "gradient_checkpointing", "stage3_param_persistence_threshold", "stage3_max_live_parameters",
-      "stage3_prefetch_bucket_size", "reduce_bucket_size", "overlap_comm", "offload_optimizer",
-      "offload_param",
+      "device", "device_collectives", "threads", "num_workers", "local_rank", "zero_stage",
+      "reduce_every_micro_batch", "gradient_checkpointing", "stage3_param_persistence_threshold",
+      "stage3_max_live_parameters", "stage3_prefetch_bucket_size", "reduce_bucket_size",
+      "overlap_comm", "offload_optimizer", "offload_param",
       // What the arithmetic rounds to: masters and moments are fp32 in every precision.
       "precision", "communication_data_type", "loss_scale", "initial_scale_power",
       "loss_scale_window", "hysteresis", "min_loss_scale",

@@ -37,7 +37,8 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
 
 void RunCheckpoints::begin(Engine& engine) {
   schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));
-  if (options_.async_checkpoint) store_.reserve_copies(engine.owned_state());
+  if (options_.async_checkpoint && !engine.owned_state_is_copied())
+    store_.reserve_copies(engine.owned_state());
 }
 
 void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples) {
@@ -82,7 +83,8 @@ void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget
   collectively(world_, [&] { logs.sync(state); });
   const std::vector<StoredParam> params = stored_params(engine.groups());
   if (options_.async_checkpoint)
-    store_.start_save(state, params, engine.owned_state());
+    store_.start_save(state, params, engine.owned_state(),
+                      engine.owned_state_is_copied() ? RangesStay::kUntilWritten : RangesStay::kNo);
   else
     published(store_.save(state, params, engine.owned_state()), logs);
   blocked_seconds_ = since_start_.seconds();

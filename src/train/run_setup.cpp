@@ -108,6 +108,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
   RunCosts costs;
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
+  costs.memory.space = options.on_gpu() ? Space::kDevice : Space::kHost;
   const MeasuredPass train_pass{training, engine.compute_dtype};
   const PassMemory passes =
       replay != nullptr
@@ -116,11 +117,11 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
                       measure_evaluation(*model.model, eval_limits(options),
                                          {evaluation, engine.compute_dtype}));
   costs.memory.activations = passes.activations;
-  costs.memory.panels = passes.panels;
-  costs.memory.window = kept.window;
+  costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
+  costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
   costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
   costs.memory.buckets = training.bucket_bytes();
-  if (options.async_checkpoint)
+  if (options.async_checkpoint || options.on_gpu())
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,

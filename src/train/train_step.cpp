@@ -73,7 +73,7 @@ void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks
   note_samples(batch.sample_ids);
   std::optional<PoisoningHooks> poison;
   if (parts_.faults.poisons(parts_.world.rank(), my_position().step))
-    poison.emplace(parts_.engine.table(), hooks);
+    poison.emplace(parts_.engine.table(), hooks, parts_.context.ops);
   Context context{parts_.context.ops, parts_.context.arena, poison ? *poison : hooks,
                   parts_.context.dtype};
   parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
@@ -87,7 +87,7 @@ std::string TrainStep::find_non_finite() {
   LossSums sums;
   for (size_t k = 0; k < batches_.size(); ++k) {
     const MicroBatch& batch = batches_[k];
-    NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks);
+    NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks, parts_.context.ops);
     search.look_at_pixels(batch);
     parts_.engine.begin_step(1);
     compute(batch, loss_weight(batch), search, sums);

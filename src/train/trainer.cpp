@@ -10,9 +10,9 @@
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
+#include "train/compute_device.h"
 #include "train/evaluate.h"
 #include "train/fault_injection.h"
-#include "train/layer_ops.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
@@ -21,7 +21,6 @@
 #include "train/run_setup.h"
 #include "train/section_report.h"
 #include "train/stop_signals.h"
-#include "train/threads.h"
 #include "train/train_step.h"
 
 namespace facet {
@@ -80,6 +79,7 @@ class Trainer {
   RunStatus& status_;
 
   std::unique_ptr<RunLock> lock_;  // on rank 0
+  std::optional<ComputeDevice> device_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<DataSetup> data_;
   std::unique_ptr<RecordingSource> recording_;  // with --dump_batches
@@ -87,8 +87,7 @@ class Trainer {
   StepPlan plan_;
   RunCosts costs_;
   std::optional<LrSchedule> schedule_;
-  std::optional<LayerOps> ops_;
-  Arena arena_{"activations"};
+  std::optional<Arena> arena_;
   std::optional<Engine> engine_;
   std::optional<LossScaler> scaler_;  // with fp16
   bool scale_follows_ = false;        // it falls where a step overflows
@@ -111,7 +110,7 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       sections_(options, world_, session.host()) {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
-  ops_.emplace(choose_threads(world_, session_.host(), options_.threads));
+  device_.emplace(open_compute_device(options_, world_, session_.host()));
   collectively(world_, [&] { take_output_directory(); });
   checkpoints_.emplace(options_, world_, injection_, status_);
   collectively(world_, [&] { open_model_and_data(); });
@@ -152,24 +151,26 @@ void Trainer::open_model_and_data() {
 void Trainer::allocate() {
   ParamTable& table = model_->table;
   const EngineOptions options = engine_options(options_);
+  table.place_in(device_->memory());
   Engine::lay_out(table, world_.size(), options);
   costs_ = plan_costs(options_, *model_, replay_of(options_, *data_), world_.size());
-  engine_.emplace(table, make_groups(options_, table), world_, ops_->plain(), options);
+  engine_.emplace(table, make_groups(options_, table), world_, device_->plain(), options);
   const LoadReport loaded = load_weights(options_, *model_, engine_->filler());
   log_line(load_report_text(loaded));
   for (const std::string& choice : loaded.differing_choices) warn_line(choice);
-  arena_.allocate(costs_.memory.activations);
-  ops_->allocate_panels(costs_.memory.panels);
+  arena_.emplace("activations", costs_.memory.activations, device_->memory());
+  device_->allocate_panels(costs_.memory.panels);
   checkpoints_->begin(*engine_);
   if (options.compute_dtype == DType::kF16) scaler_.emplace(scaler_options(options_));
   scale_follows_ = scaler_ && options_.loss_scale == 0;
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(StepParts{
-      *model_->model, Context{ops_->layers(), arena_, *engine_, options.compute_dtype}, *engine_,
-      *schedule_, world_, source, bad_samples_.get(), static_cast<int64_t>(data_->names.size()),
-      micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal, injection_,
-      scaler_ ? &*scaler_ : nullptr});
+  step_.emplace(StepParts{*model_->model,
+                          Context{device_->layers(), *arena_, *engine_, options.compute_dtype},
+                          *engine_, *schedule_, world_, source, bad_samples_.get(),
+                          static_cast<int64_t>(data_->names.size()),
+                          micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal,
+                          injection_, scaler_ ? &*scaler_ : nullptr});
 }
 
 void Trainer::identify() {
@@ -346,7 +347,7 @@ void Trainer::evaluate_now() {
   if (known || data_->source->num_evaluation_micro_batches() == 0) return;
   checkpoints_->settle(logs_);  // before a long time without steps
   state_.last_evaluation = state_.step;
-  Context context{ops_->layers(), arena_, *engine_, compute_dtype(options_)};
+  Context context{device_->layers(), *arena_, *engine_, compute_dtype(options_)};
   EvalReport report = evaluate(*model_->model, context, world_, *data_->source,
                                static_cast<int64_t>(data_->names.size()));
   report.step = state_.step;

@@ -5,6 +5,8 @@
 #include <mpi.h>
 #include <dnnl.hpp>
 
+#include "train/cuda/gpu.h"
+
 namespace facet {
 
 std::string version_text() {
@@ -18,8 +20,9 @@ std::string version_text() {
   const dnnl_version_t* dnnl = dnnl_version();
   return fmt::format(
       "facet 0.1\n  compiler  g++ {}\n  MPI       {}\n  HDF5      {}.{}.{}\n"
-      "  oneDNN    {}.{}.{}",
-      __VERSION__, mpi, major, minor, release, dnnl->major, dnnl->minor, dnnl->patch);
+      "  oneDNN    {}.{}.{}\n  CUDA      {}",
+      __VERSION__, mpi, major, minor, release, dnnl->major, dnnl->minor, dnnl->patch,
+      gpu_version_text());
 }
 
 }  // namespace facet

@@ -60,30 +60,34 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
       options_(options),
       values_(table, world, ops, options.zero_stage, options.stage3),
       gradients_(table, world, ops, gradient_home(options), reduce_when(options),
-                 options.reduction) {
-  memory_ = std::make_unique<Arena>("the optimizer state",
-                                    moment_bytes(table, world.size(), options.zero_stage));
+                 options.reduction),
+      mirror_(ops) {
+  ASSERT(table.memory().space() == ops.memory().space(), "parameters and operators are apart");
+  memory_ = std::make_unique<Arena>(
+      "the optimizer state", moment_bytes(table, world.size(), options.zero_stage), ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
     ASSERT(trained_length(table.units()[u]) % partition_padding(world.size()) == 0,
            "unit {} is not padded for {} ranks", table.units()[u].name, world.size());
     const int64_t length = values_.stepped(static_cast<int>(u)).count;
     for (std::vector<Tensor>* moment : {&exp_avg_, &exp_avg_sq_}) {
       moment->push_back(memory_->tensor({length}));
-      ops_.fill(moment->back(), 0);
+      if (length > 0) ops_.fill(moment->back(), 0);
     }
   }
 }
 
 // ---- which elements
 
-float* Engine::gradient_at(int unit, int64_t offset) const {
+Tensor Engine::gradient_at(int unit, const Slice& part) const {
   if (options_.zero_stage > 0)
-    return gradients_.slice(unit).f32() + (offset - values_.slice_of(unit).begin);
-  return table_.units()[static_cast<size_t>(unit)].trained_grads.f32() + offset;
+    return flat_range(gradients_.slice(unit), part.begin - values_.slice_of(unit).begin,
+                      part.count);
+  return flat_range(table_.units()[static_cast<size_t>(unit)].trained_grads, part);
 }
 
-float* Engine::moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const {
-  return moment[static_cast<size_t>(unit)].f32() + (offset - values_.stepped(unit).begin);
+Tensor Engine::moment_at(const std::vector<Tensor>& moment, int unit, const Slice& part) const {
+  return flat_range(moment[static_cast<size_t>(unit)], part.begin - values_.stepped(unit).begin,
+                    part.count);
 }
 
 // ---- as the model's hooks
@@ -107,19 +111,27 @@ void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
 std::vector<StateRange> Engine::owned_state() {
   values_.settle();
   std::vector<StateRange> ranges;
+  std::vector<Tensor> parts;  // three of each range
   for (const Param& param : table_.params()) {
     if (!param.trained) continue;
     const Slice own = overlap({param.offset, param.numel()}, values_.slice_of(param.unit));
     if (own.count == 0) continue;
-    ranges.push_back({&param, own.begin - param.offset, own.count,
-                      values_.master_at(param.unit, own.begin),
-                      moment_at(exp_avg_, param.unit, own.begin),
-                      moment_at(exp_avg_sq_, param.unit, own.begin)});
+    ranges.push_back({&param, own.begin - param.offset, own.count});
+    parts.push_back(values_.master_at(param.unit, own));
+    for (const std::vector<Tensor>* moment : {&exp_avg_, &exp_avg_sq_})
+      parts.push_back(moment_at(*moment, param.unit, own));
+  }
+  const std::vector<float*> shown = mirror_.show(parts);
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    ranges[i].value = shown[3 * i];
+    ranges[i].exp_avg = shown[3 * i + 1];
+    ranges[i].exp_avg_sq = shown[3 * i + 2];
   }
   return ranges;
 }
 
 void Engine::publish_state() {
+  mirror_.take_back();
   values_.publish_masters();
   if (options_.zero_stage > 0) return;
   for (size_t u = 0; u < table_.units().size(); ++u)
@@ -171,11 +183,9 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
     const int unit = param->unit;
     const Slice part = overlap({param->offset, param->numel()}, values_.stepped(unit));
     if (part.count == 0) continue;
-    const auto vector = [&](float* data) { return Tensor(data, {part.count}, DType::kF32); };
-    ops_.adamw_step(
-        vector(values_.master_at(unit, part.begin)), vector(moment_at(exp_avg_, unit, part.begin)),
-        vector(moment_at(exp_avg_sq_, unit, part.begin)),
-        values_.copy_at(unit, part.begin, part.count), vector(gradient_at(unit, part.begin)), step);
+    ops_.adamw_step(values_.master_at(unit, part), moment_at(exp_avg_, unit, part),
+                    moment_at(exp_avg_sq_, unit, part), values_.copy_at(unit, part),
+                    gradient_at(unit, part), step);
   }
 }
 

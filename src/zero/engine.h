@@ -20,6 +20,7 @@
 #include "optim/param_groups.h"
 #include "optim/partition.h"
 #include "zero/gradients.h"
+#include "zero/host_mirror.h"
 #include "zero/values.h"
 
 namespace facet {
@@ -43,7 +44,8 @@ struct GradientVerdict {
   std::string first_bad_parameter;  // where the first non-finite element stands, "" when finite
 };
 
-// A run of one trained parameter's elements that this rank owns: what it saves and restores.
+// A run of one trained parameter's elements that this rank owns: what it saves and restores. In
+// host memory.
 struct StateRange {
   const Param* param = nullptr;
   int64_t begin = 0;  // the first element, counted in the whole parameter
@@ -83,11 +85,14 @@ class Engine : public UnitHooks {
 
   // What this rank owns of every trained parameter, in the table's order: together the ranks own
   // each element exactly once, the same slices at every stage. The pointers stay valid as long as
-  // the engine. A parameter that lies in other ranks' slices only has no range.
+  // the engine. A parameter that lies in other ranks' slices only has no range. Where the state is
+  // on a device this is a copy, as of the last call.
   std::vector<StateRange> owned_state();
   // All ranks take part: makes the owners' values and moments known wherever this stage keeps them.
   // After the owned state was changed from outside, as a checkpoint's load does.
   void publish_state();
+  // Do the ranges stay as they are while steps are taken?
+  bool owned_state_is_copied() const { return mirror_.copies(); }
 
   void before(int unit, Phase phase) override;
   void after(int unit, Phase phase) override;
@@ -103,8 +108,9 @@ class Engine : public UnitHooks {
   void step(const GradientVerdict& verdict, double lr_factor);
 
  private:
-  float* gradient_at(int unit, int64_t offset) const;  // after the reduction; offset in the buffer
-  float* moment_at(const std::vector<Tensor>& moment, int unit, int64_t offset) const;
+  // Elements of a unit's flat buffer; the gradient's after the reduction.
+  Tensor gradient_at(int unit, const Slice& part) const;
+  Tensor moment_at(const std::vector<Tensor>& moment, int unit, const Slice& part) const;
   void step_group(const ParamGroup& group, const AdamWStep& step);
 
   ParamTable& table_;
@@ -118,6 +124,7 @@ class Engine : public UnitHooks {
   std::unique_ptr<Arena> memory_;
   std::vector<Tensor> exp_avg_;  // of each unit, of what this rank steps
   std::vector<Tensor> exp_avg_sq_;
+  HostMirror mirror_;  // of the owned state
 };
 
 }  // namespace facet

@@ -1,5 +1,5 @@
-// Shows one unit of a table at a time in fp32 memory of its own, for those who fill or read values
-// that are kept in another type or in slices.
+// Shows one unit of a table at a time in fp32 and in host memory, for those who fill or read values
+// that are kept in another type, in slices or on a device.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@ class Fp32Window {
   Tensor trained() const { return trained_; }
   Tensor frozen() const { return frozen_; }
   // Where its tensors pointed before.
+  Tensor trained_behind() const { return trained_behind_; }
   Tensor frozen_behind() const { return frozen_behind_; }
 
   // Of the largest unit.

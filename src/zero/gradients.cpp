@@ -33,7 +33,7 @@ Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, Gradi
       ops_(ops),
       home_(home),
       when_(when),
-      pool_("gradients of a unit", ParamTable::Memory::kReal),
+      pool_("gradients of a unit", ParamTable::Memory::kReal, DType::kF32, ops.memory()),
       buffers_(table.units().size(), -1),
       buckets_(world, ops, reduction,
                when == ReduceWhen::kOncePerStep ? SumInto::kReplace : SumInto::kAdd,
@@ -42,7 +42,8 @@ Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, Gradi
          "a gradient that nobody keeps whole is summed at once");
   for (const ParamUnit& unit : table.units()) layouts_.push_back(unit.trained_grads);
   if (when == ReduceWhen::kOncePerStep) return;
-  memory_ = std::make_unique<Arena>("gradient sums", slice_bytes(table, world.size()));
+  memory_ =
+      std::make_unique<Arena>("gradient sums", slice_bytes(table, world.size()), ops.memory());
   for (const ParamUnit& unit : table.units())
     sums_.push_back(memory_->tensor({trained_length(unit) / world.size()}));
 }

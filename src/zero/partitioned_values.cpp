@@ -1,24 +1,12 @@
 #include "zero/partitioned_values.h"
 
-#include <cstring>
 #include <exception>
 
 #include "base/check.h"
-#include "base/half.h"
+#include "zero/host_values.h"
 #include "zero/unit_slices.h"
 
 namespace facet {
-namespace {
-
-// Values are written to and read from host memory here: nothing is gathered to a device yet.
-void copy(const Tensor& to, const Tensor& from) {
-  if (from.numel() == 0) return;
-  if (to.dtype() != from.dtype())
-    return round_to_16_bits(to.bits16(), from.f32(), from.numel(), to.dtype());
-  std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
-}
-
-}  // namespace
 
 std::vector<int64_t> PartitionedValues::moving_elements(const ParamTable& table, int ranks,
                                                         int64_t persistence_threshold) {
@@ -82,20 +70,22 @@ void PartitionedValues::cut(Buffer& buffer, int64_t length) const {
     }
 }
 
-PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world,
+PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world, Backend& ops,
                                      const ValueLimits& limits)
     : table_(table),
       world_(world),
+      ops_(ops),
       pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal,
-                                       table.dtype())) {
+                                       table.dtype(), ops.memory())) {
   const int ranks = world.size();
   const int64_t threshold = limits.persistence_threshold;
-  memory_ = std::make_unique<Arena>("parameters", kept_bytes(table, ranks, threshold));
+  memory_ =
+      std::make_unique<Arena>("parameters", kept_bytes(table, ranks, threshold), ops.memory());
   for (ParamUnit& layout : table.units()) {
     const auto number = static_cast<int>(units_.size());
     Unit& unit = units_.emplace_back(take_unit(*memory_, layout, ranks, threshold));
     for (const Buffer* buffer : {&unit.trained, &unit.frozen})
-      std::memset(buffer->slice.raw(), 0, static_cast<size_t>(buffer->slice.bytes()));
+      if (buffer->slice.numel() > 0) ops_.fill(buffer->slice, 0);
     cut(unit.trained, trained_length(layout));
     cut(unit.frozen, frozen_length(layout, ranks));
     if (!unit.stays_whole) continue;
@@ -164,7 +154,7 @@ void PartitionedValues::gather(Buffer& buffer, const Tensor& whole) {
   for (Run& run : buffer.runs) {
     const Tensor place = flat_range(whole, run.range);
     if (run.copy.defined())
-      copy(place, run.copy);
+      ops_.copy(place, run.copy);
     else
       run.on_its_way = world_.start_all_gather(place, flat_range(buffer.slice, run.own), run.parts);
   }
@@ -183,8 +173,8 @@ void PartitionedValues::keep(int number, const Tensor& trained, const Tensor& fr
   Unit& unit = units_[static_cast<size_t>(number)];
   ASSERT(unit.buffer < 0, "a unit in use is filled");
   if (unit.stays_whole) {
-    copy(unit.trained.always, trained);
-    copy(unit.frozen.slice, frozen);
+    store_values(ops_, unit.trained.always, trained);
+    store_values(ops_, unit.frozen.slice, frozen);
   } else {
     keep(unit.trained, trained);
     keep(unit.frozen, frozen);
@@ -192,9 +182,10 @@ void PartitionedValues::keep(int number, const Tensor& trained, const Tensor& fr
 }
 
 void PartitionedValues::keep(const Buffer& buffer, const Tensor& whole) const {
-  copy(buffer.slice, flat_range(whole, slice_of_rank(whole.numel(), world_.rank(), world_.size())));
+  store_values(ops_, buffer.slice,
+               flat_range(whole, slice_of_rank(whole.numel(), world_.rank(), world_.size())));
   for (const Run& run : buffer.runs)
-    if (run.copy.defined()) copy(run.copy, flat_range(whole, run.range));
+    if (run.copy.defined()) store_values(ops_, run.copy, flat_range(whole, run.range));
 }
 
 void PartitionedValues::publish() {

@@ -13,6 +13,7 @@
 
 #include "comm/communicator.h"
 #include "nn/param_table.h"
+#include "ops/ops.h"
 #include "zero/residency.h"
 #include "zero/unit_pool.h"
 #include "zero/value_runs.h"
@@ -28,14 +29,15 @@ class PartitionedValues : private UnitMover {
  public:
   // The table is laid out with Memory::kMeasureOnly. The values are undefined until they are
   // filled.
-  PartitionedValues(ParamTable& table, Communicator& world, const ValueLimits& limits);
+  PartitionedValues(ParamTable& table, Communicator& world, Backend& ops,
+                    const ValueLimits& limits);
   ~PartitionedValues() override;
 
   // Collective: who uses units one after the other, in a pass over the model or apart from it.
   Residency& residency() { return *residency_; }
 
-  // Of new values of a unit, whole, in fp32 and with the padding of slices: keeps, rounded where it
-  // must be, what is this rank's.
+  // Of new values of a unit, whole, on the host, in fp32 and with the padding of slices: keeps,
+  // rounded where it must be, what is this rank's.
   void keep(int unit, const Tensor& trained, const Tensor& frozen);
 
   Tensor trained_slice(int unit) const { return units_[static_cast<size_t>(unit)].trained.slice; }
@@ -91,6 +93,7 @@ class PartitionedValues : private UnitMover {
 
   ParamTable& table_;
   Communicator& world_;
+  Backend& ops_;
   std::unique_ptr<Arena> memory_;
   std::unique_ptr<UnitPool> pool_;
   std::vector<Unit> units_;

@@ -52,7 +52,7 @@ ReductionBuckets::ReductionBuckets(Communicator& world, Backend& ops,
       capacity_(capacity(world.size(), options, slice_elements)) {
   const int64_t needed = bytes(world.size(), options, slice_elements);
   if (needed == 0) return;  // there is nobody, or nothing, to exchange with
-  memory_ = std::make_unique<Arena>("buckets", needed);
+  memory_ = std::make_unique<Arena>("buckets", needed, ops.memory());
   for (size_t i = 0; i < number_of_buckets(world.size(), overlap_); ++i) {
     Bucket& bucket = buckets_.emplace_back(take_bucket(*memory_, world.size(), options, capacity_));
     for (int rank = 0; rank < world.size(); ++rank) {

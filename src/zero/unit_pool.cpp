@@ -6,8 +6,9 @@
 
 namespace facet {
 
-UnitPool::UnitPool(std::string name, ParamTable::Memory memory, DType dtype)
-    : name_(std::move(name)), memory_(memory), dtype_(dtype) {}
+UnitPool::UnitPool(std::string name, ParamTable::Memory memory, DType dtype,
+                   MemoryResource& resource)
+    : name_(std::move(name)), memory_(memory), dtype_(dtype), resource_(&resource) {}
 
 // The smallest free buffer that is large enough, else the largest free one, else -1.
 int UnitPool::smallest_fitting(int64_t elements) const {
@@ -25,7 +26,7 @@ int UnitPool::smallest_fitting(int64_t elements) const {
 
 void UnitPool::grow(Buffer& buffer, int64_t elements) const {
   buffer.memory.reset();
-  buffer.memory = std::make_unique<Arena>(name_);
+  buffer.memory = std::make_unique<Arena>(name_, *resource_);
   buffer.whole = buffer.memory->tensor({elements}, dtype_);
   if (memory_ != ParamTable::Memory::kReal) return;
   const int64_t bytes = buffer.memory->peak();

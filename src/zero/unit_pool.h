@@ -16,7 +16,8 @@ namespace facet {
 class UnitPool {
  public:
   // kMeasureOnly: hands out addresses that must not be touched, to find out bytes().
-  UnitPool(std::string name, ParamTable::Memory memory, DType dtype = DType::kF32);
+  UnitPool(std::string name, ParamTable::Memory memory, DType dtype = DType::kF32,
+           MemoryResource& resource = host_memory());
 
   // The number of a buffer of at least so many elements, content undefined.
   int acquire(int64_t elements);
@@ -38,6 +39,7 @@ class UnitPool {
   std::string name_;
   ParamTable::Memory memory_;
   DType dtype_;
+  MemoryResource* resource_;
   std::vector<Buffer> buffers_;
 };
 

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "base/check.h"
+#include "zero/host_values.h"
 #include "zero/value_hash.h"
 
 namespace facet {
@@ -18,7 +19,7 @@ int64_t Values::master_bytes(const ParamTable& table, int ranks, int64_t zero_st
 }
 
 int64_t Values::window_bytes(const ParamTable& table, int ranks) {
-  return table.dtype() == DType::kF32 ? 0 : Fp32Window::bytes(table, ranks);
+  return read_in_place(table) ? 0 : Fp32Window::bytes(table, ranks);
 }
 
 Values::Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zero_stage,
@@ -29,9 +30,10 @@ Values::Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zer
       zero_stage_(zero_stage),
       window_(table, world.size()),
       frozen_hashes_(table.units().size()) {
-  if (zero_stage >= 3) parts_.emplace(table, world, stage3);
+  if (zero_stage >= 3) parts_.emplace(table, world, ops, stage3);
   if (!has_masters()) return;
-  memory_ = std::make_unique<Arena>("masters", master_bytes(table, world.size(), zero_stage));
+  memory_ = std::make_unique<Arena>("masters", master_bytes(table, world.size(), zero_stage),
+                                    ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
     masters_.push_back(memory_->tensor({stepped(static_cast<int>(u)).count}));
     ops_.fill(masters_.back(), 0);
@@ -48,18 +50,22 @@ Slice Values::stepped(int number) const {
   return zero_stage_ > 0 ? slice_of(number) : Slice{0, trained_length(unit(number))};
 }
 
-float* Values::master_at(int number, int64_t offset) const {
+Tensor Values::master_at(int number, const Slice& part) const {
   if (has_masters())
-    return masters_[static_cast<size_t>(number)].f32() + (offset - stepped(number).begin);
-  if (parts_) return parts_->trained_slice(number).f32() + (offset - slice_of(number).begin);
-  return unit(number).trained_values.f32() + offset;
+    return flat_range(masters_[static_cast<size_t>(number)], part.begin - stepped(number).begin,
+                      part.count);
+  if (parts_)
+    return flat_range(parts_->trained_slice(number), part.begin - slice_of(number).begin,
+                      part.count);
+  return flat_range(unit(number).trained_values, part);
 }
 
-Tensor Values::copy_at(int number, int64_t offset, int64_t count) const {
+Tensor Values::copy_at(int number, const Slice& part) const {
   if (!has_masters()) return Tensor();
   if (parts_)
-    return flat_range(parts_->trained_slice(number), offset - slice_of(number).begin, count);
-  return flat_range(unit(number).trained_values, offset, count);
+    return flat_range(parts_->trained_slice(number), part.begin - slice_of(number).begin,
+                      part.count);
+  return flat_range(unit(number).trained_values, part);
 }
 
 // ---- uses of a unit
@@ -84,16 +90,16 @@ OpenUnit Values::filler() {
     if (open != kNoUnit) keep_filled(open);
     open = number;
     if (open == kNoUnit) return window_.free();
-    if (!parts_ && !has_masters()) return;  // the table itself is filled
+    if (filled_in_place()) return;
     window_.open(open);
     // The padding is part of the slices, and of the norms.
     for (const Tensor& part : {window_.trained(), window_.frozen()})
-      if (part.numel() > 0) ops_.fill(part, 0);
+      if (part.numel() > 0) host_memory().zero(part.raw(), part.bytes());
   };
 }
 
 void Values::keep_filled(int number) {
-  if (!parts_ && !has_masters()) return hash_frozen(number, unit(number).frozen_values);
+  if (filled_in_place()) return hash_frozen(number, unit(number).frozen_values);
   const Tensor trained = window_.trained(), frozen = window_.frozen();
   hash_frozen(number, frozen);
   window_.close();
@@ -101,10 +107,10 @@ void Values::keep_filled(int number) {
   for (const Param* param : kept.params)
     check_range(*param, (param->trained ? trained : frozen).f32() + param->offset);
   if (has_masters())
-    ops_.copy(masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
+    store_values(ops_, masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
   if (parts_) return parts_->keep(number, trained, frozen);
-  ops_.copy(kept.trained_values, trained);
-  ops_.copy(kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
+  store_values(ops_, kept.trained_values, trained);
+  store_values(ops_, kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
 }
 
 // As much as would become infinite is nothing to train with.
@@ -169,18 +175,23 @@ void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
 
 void Values::show(int number) {
   if (parts_) parts_->residency().acquire_alone(number);
-  if (!has_masters()) return;
+  if (read_in_place(table_)) return;
   window_.open(number);
-  const Tensor& masters = masters_[static_cast<size_t>(number)];
-  if (zero_stage_ == 0)
-    ops_.copy(window_.trained(), masters);
-  else if (masters.numel() > 0)
-    world_.all_gather(window_.trained(), masters);
-  ops_.copy(unit(number).frozen_values, window_.frozen_behind());  // widened
+  if (has_masters())
+    show_masters(number);
+  else
+    read_values(ops_, window_.trained(), window_.trained_behind());
+  read_values(ops_, unit(number).frozen_values, window_.frozen_behind());
+}
+
+void Values::show_masters(int number) {
+  const Tensor whole = window_.trained(), own = flat_range(whole, stepped(number));
+  read_values(ops_, own, masters_[static_cast<size_t>(number)]);
+  if (zero_stage_ > 0 && own.numel() > 0) world_.all_gather(whole, own);
 }
 
 void Values::hide(int number) {
-  if (has_masters()) window_.close();
+  if (!read_in_place(table_)) window_.close();
   if (parts_) parts_->residency().release(number);
 }
 
@@ -201,7 +212,7 @@ void Values::publish_masters() {
     const Tensor& masters = masters_[u];
     if (masters.numel() == 0) continue;
     if (zero_stage_ == 0) world_.all_gather(masters, flat_range(masters, slice_of(number)));
-    ops_.copy(copy_at(number, stepped(number).begin, masters.numel()), masters);
+    ops_.copy(copy_at(number, stepped(number)), masters);
   }
   if (zero_stage_ > 0) publish();
 }

@@ -43,9 +43,9 @@ class Values {
   Slice slice_of(int unit) const;
   Slice stepped(int unit) const;
   // Of what this rank steps: the fp32 values, and the same elements as layers see them where these
-  // are others (else undefined).
-  float* master_at(int unit, int64_t offset) const;
-  Tensor copy_at(int unit, int64_t offset, int64_t count) const;
+  // are others (else undefined). part: of the unit's trained buffer.
+  Tensor master_at(int unit, const Slice& part) const;
+  Tensor copy_at(int unit, const Slice& part) const;
 
   // Collective: after a step the owners' values, as layers see them, go to everybody who keeps
   // them. After the masters of this rank's slices were changed from outside, so do these.
@@ -58,11 +58,17 @@ class Values {
 
  private:
   bool has_masters() const { return table_.dtype() != DType::kF32; }
+  // Are a unit's whole values read, and filled, in place?
+  static bool read_in_place(const ParamTable& table) {
+    return table.dtype() == DType::kF32 && table.memory().space() == Space::kHost;
+  }
+  bool filled_in_place() const { return !parts_ && read_in_place(table_); }
   const ParamUnit& unit(int number) const { return table_.units()[static_cast<size_t>(number)]; }
   void keep_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
   void check_range(const Param& param, const float* values) const;
   void show(int number);
+  void show_masters(int number);
   void hide(int number);
 
   ParamTable& table_;

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/backend.h"
 #include "optim/lr_schedule.h"
 #include "tests/golden/hash_weights.h"
-#include "train/layer_ops.h"
 
 namespace facet::golden {
 namespace {
@@ -47,6 +47,8 @@ void fill_by_hash(ParamTable& table, const OpenUnit& open) {
 
 }  // namespace
 
+ComputeDevice open_cpu() { return {std::make_shared<CpuBackend>(1), ComputeDevice::Takes::kFp32}; }
+
 Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices) {
   const JsonValue description = file.description(name);
   Communicator world(MPI_COMM_SELF);
@@ -55,6 +57,8 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   EngineOptions engine_options;
   engine_options.gradient_clipping = description.at("max_norm").as_double();
   engine_options.compute_dtype = choices.dtype;
+  ComputeDevice device = choices.open_device();
+  table.place_in(device.memory());
   Engine::lay_out(table, world.size(), engine_options);
 
   GroupOptions options;
@@ -63,18 +67,17 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
   options.rule = choices.rule;
-  LayerOps ops(1);
-  if (is_16_bit(choices.dtype)) ops.allocate_panels(int64_t{1} << 26);
-  Engine engine(table, make_param_groups(table, options), world, ops.plain(), engine_options);
+  if (is_16_bit(choices.dtype)) device.allocate_panels(int64_t{1} << 26);
+  Engine engine(table, make_param_groups(table, options), world, device.plain(), engine_options);
   fill_by_hash(table, engine.filler());
   const int64_t steps = description.at("steps").as_int();
   const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
                             description.at("warmup").as_int(), steps, options.learning_rate);
-  Arena arena("test", int64_t{1} << 30);
+  Arena arena("test", choices.activation_bytes, device.memory());
   CurveSource source(file, name);
   const FaultInjection no_faults;
   LossScaler scaler{{}};
-  TrainStep train_step({model, Context{ops.layers(), arena, engine, choices.dtype}, engine,
+  TrainStep train_step({model, Context{device.layers(), arena, engine, choices.dtype}, engine,
                         schedule, world, source, nullptr, 1, choices.average, no_faults,
                         choices.dtype == DType::kF16 ? &scaler : nullptr});
   Curve curve;

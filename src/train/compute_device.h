@@ -1,0 +1,48 @@
+// What a rank computes with: the CPU's operators, which work in fp32 and stand under HalfStorage
+// where parameters and activations have 16 bits, or a GPU's, which take every type themselves.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "comm/communicator.h"
+#include "ops/half_storage.h"
+#include "train/options.h"
+
+namespace facet {
+
+class ComputeDevice {
+ public:
+  enum class Takes : uint8_t { kFp32, kEveryType };
+  ComputeDevice(std::shared_ptr<Backend> backend, Takes takes)
+      : backend_(std::move(backend)), takes_(takes) {}
+
+  // As measured; 0: the layers compute in fp32.
+  void allocate_panels(int64_t bytes) {
+    if (bytes > 0 && takes_ == Takes::kFp32) half_ = std::make_unique<HalfStorage>(*backend_, bytes);
+  }
+
+  Backend& layers() {
+    if (half_) return *half_;
+    return *backend_;
+  }
+  // For optimizer and masters, which are fp32 always.
+  Backend& plain() { return *backend_; }
+
+  // Where parameters, activations and the optimizer's state are.
+  MemoryResource& memory() { return backend_->memory(); }
+
+ private:
+  std::shared_ptr<Backend> backend_;
+  Takes takes_;
+  std::unique_ptr<HalfStorage> half_;
+};
+
+// As --device says, and says so in the log. With a GPU the communicator learns how tensors get from
+// one to the next, for as long as the device lives. Collective; throws
+// CollectiveError where there is no such device.
+ComputeDevice open_compute_device(const Options& options, Communicator& world,
+                                  const std::string& host);
+
+}  // namespace facet
