@@ -48,26 +48,28 @@ TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 all: $(BUILD)/facet ## build the program
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile kernels/emulated.mk
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile kernels/*.mk
 
 deps: ## install what is missing from the distribution's packages (FACET_INSTALL=0: only say what)
 	@scripts/install_deps.sh
 
-demo: deps ## train a small model on 2 ranks, draw the loss, write captions
-	@$(MAKE) --no-print-directory -j$(JOBS) all $(BUILD)/make_tiny
+demo: deps ## train a small model on 2 ranks, draw the loss, write captions; on the CPU
+	@$(MAKE) --no-print-directory -j$(JOBS) CUDA=none all $(BUILD)/make_tiny
 	@scripts/demo.sh $(BUILD)
 
+# Where nvcc is the kernels are compiled for one architecture here, which is what takes the time.
+CHECK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES=sm_80
 check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
-	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny
-	@$(MAKE) --no-print-directory -j$(JOBS) check-sanitized-build
-	@$(MAKE) --no-print-directory -j$(JOBS) kernel-tests nvcc-check
+	@$(CHECK_MAKE) all tests $(BUILD)/make_tiny
+	@$(CHECK_MAKE) check-sanitized-build
+	@$(CHECK_MAKE) kernel-tests $(BUILD)/emulated/facet nvcc-check
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
 check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
-	@$(MAKE) --no-print-directory -j$(JOBS) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_comm
+	@$(CHECK_MAKE) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_comm
 	@BUILD=$(BUILD) scripts/run_tests.sh quick
 
 tests: $(TEST_PROGRAMS) ## build the test programs
@@ -102,7 +104,7 @@ clean: ## remove what was built
 
 $(BUILD)/facet: $(BUILD)/obj/src/main.o $(LIBRARY)
 	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS)
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(GPU_LIBS)
 
 $(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(TINY_OBJECTS) $(LIBRARY)
 	@echo "  link  $@"
@@ -153,4 +155,5 @@ $(BUILD)/obj/%.o: %.cpp
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
+include kernels/cuda.mk
 include kernels/emulated.mk

@@ -3,7 +3,7 @@
 #   CUDA_ARCHITECTURES   what the kernels are compiled for: sm_XX machine code, compute_XX text for newer GPUs
 
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA ?= $(if $(NVCC),auto,none)
+CUDA ?= none
 CUDA_ARCHITECTURES ?= sm_80 sm_90 compute_90
 
 NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
@@ -24,8 +24,10 @@ $(NVCC_BUILD)/%.o: %.cu
 
 ifeq ($(CUDA),none)
 
-nvcc-check cuda:
-	@echo "nvcc is not here: the kernels were compiled by $(CXX) only"
+cuda:
+	@echo "no nvcc is here: --device cuda needs it (CUDA 12.0 or newer)" >&2; exit 1
+nvcc-check:
+	@echo "no nvcc is here: the kernels were compiled by $(CXX) only"
 
 else
 
@@ -46,8 +48,10 @@ $(NVCC_BUILD)/%.o: %.cpp
 $(BUILD)/facet: $(CUDA_OBJECTS)
 $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
-nvcc-check: $(NVCC_BUILD)/tests/kernels/compile_check.o
-cuda: $(BUILD)/facet ## the program for all of CUDA_ARCHITECTURES
+NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu))
+
+cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHITECTURES
+nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) ## compile the kernels, and those of their tests, by nvcc
 
 endif
 

@@ -18,7 +18,7 @@ emulated_link_sanitized  := -fsanitize=address,undefined
 # $(1): variant, $(2): sources
 emulated_objects = $(patsubst %,$(BUILD)/emulated/$(1)/obj/%.o,$(basename $(filter-out $(if $(filter race,$(1)),,$(RACE_CHECK)),$(2))))
 
-EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
+EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED -DFACET_CUDA_ARCHITECTURES='"emulated on the CPU"' $(emulated_flags_$(1))
 
 define emulated_variant
 $(BUILD)/emulated/$(1)/obj/%.o: %.cpp
@@ -62,20 +62,12 @@ mutate: kernel-tests ## break the CUDA kernels at MUTANTS places (or all) and co
 	@$(call mutate_environment,plain) $(call mutate_environment,sanitized) $(call mutate_environment,race) \
 	  BUILD=$(BUILD) MUTANTS=$(MUTANTS) ONLY=$(ONLY) $(PYTHON) scripts/mutate.py
 
-# Where nvcc is, everything must also be CUDA to it.
-NVCC        ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-NVCC_FLAGS  := -std=c++20 -O2 -arch=sm_80 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror
-NVCC_SOURCES := $(wildcard kernels/cuda/*.cu tests/kernels/*.cu)
-NVCC_OBJECTS := $(if $(NVCC),$(NVCC_SOURCES:%.cu=$(BUILD)/nvcc/%.o)) $(BUILD)/obj/kernels/cuda/launch_error.o
+# The program on the emulation, for tests.
+EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp,$(CUDA_CPP_SOURCES)))
+$(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES)) $(BUILD)/obj/src/main.o $(LIBRARY)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 
-$(BUILD)/nvcc/%.o: %.cu
-	@mkdir -p $(@D)
-	@echo "  nvcc  $<"
-	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+.PHONY: kernel-tests check-kernels mutate
 
-nvcc-check: $(NVCC_OBJECTS) ## compile the kernels with nvcc for sm_80, warnings are errors
-	@$(if $(NVCC),true,echo "nvcc is not here: the kernels were compiled by $(CXX) only")
-
-.PHONY: kernel-tests check-kernels mutate nvcc-check
-
--include $(shell find $(BUILD)/emulated $(BUILD)/nvcc -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/emulated -name '*.d' 2>/dev/null)

@@ -3,6 +3,7 @@
 
 #if defined(FACET_EMULATED)
 #include "device/emulated/cuda_runtime.h"
+#include "device/emulated/devices.h"
 #else
 #include <cuda_runtime_api.h>
 #endif

@@ -85,7 +85,8 @@ PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world, Bac
     const auto number = static_cast<int>(units_.size());
     Unit& unit = units_.emplace_back(take_unit(*memory_, layout, ranks, threshold));
     for (const Buffer* buffer : {&unit.trained, &unit.frozen})
-      if (buffer->slice.numel() > 0) ops_.fill(buffer->slice, 0);
+      if (const Tensor& slice = buffer->slice; slice.numel() > 0)
+        ops_.memory().zero(slice.raw(), slice.bytes());
     cut(unit.trained, trained_length(layout));
     cut(unit.frozen, frozen_length(layout, ranks));
     if (!unit.stays_whole) continue;

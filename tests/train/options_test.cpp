@@ -170,7 +170,7 @@ TEST(Options, NamesAreFrozen) {
       "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
-      "gradient_checkpointing threads "
+      "gradient_checkpointing device device_collectives threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
