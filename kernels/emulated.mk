@@ -18,7 +18,7 @@ emulated_link_sanitized  := -fsanitize=address,undefined
 # $(1): variant, $(2): sources
 emulated_objects = $(patsubst %,$(BUILD)/emulated/$(1)/obj/%.o,$(basename $(filter-out $(if $(filter race,$(1)),,$(RACE_CHECK)),$(2))))
 
-EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED -DFACET_CUDA_ARCHITECTURES='"emulated on the CPU"' $(emulated_flags_$(1))
+EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
 
 define emulated_variant
 $(BUILD)/emulated/$(1)/obj/%.o: %.cpp

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "comm/cuda/device_collectives.h"
 #include "comm/session.h"
+#include "device/cuda/architectures.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/backend.h"
 
@@ -65,6 +66,6 @@ std::shared_ptr<Backend> open_gpu(const Options& options, Communicator& world,
           }};
 }
 
-std::string gpu_version_text() { return FACET_CUDA_ARCHITECTURES; }
+std::string gpu_version_text() { return kCudaArchitectures; }
 
 }  // namespace facet
