@@ -20,7 +20,8 @@ class ComputeDevice {
 
   // As measured; 0: the layers compute in fp32.
   void allocate_panels(int64_t bytes) {
-    if (bytes > 0 && takes_ == Takes::kFp32) half_ = std::make_unique<HalfStorage>(*backend_, bytes);
+    if (bytes > 0 && takes_ == Takes::kFp32)
+      half_ = std::make_unique<HalfStorage>(*backend_, bytes);
   }
 
   Backend& layers() {
