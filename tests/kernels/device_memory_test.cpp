@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/workspace.h"
 #include "tests/kernels/device_buffer.h"
@@ -121,6 +122,30 @@ TEST_F(DeviceMemory, AWorkspacesContentIsUndefinedAtEveryUse) {
   const std::vector<int32_t> values = counted_from(0, 64);
   cudaMemcpyAsync(workspace.take<int32_t>(64), values.data(), 256, cudaMemcpyHostToDevice, stream);
   for (const int32_t word : fetch(workspace.take<int32_t>(64), 64, stream)) EXPECT_EQ(word, -1);
+}
+
+TEST_F(DeviceMemory, ForgettingAndZeroingKeepTheOrderOfTheStream) {
+  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  const Stream stream;
+  CudaMemory memory(stream);
+  EXPECT_EQ(memory.space(), Space::kDevice);
+  auto* data = static_cast<int32_t*>(memory.allocate(256, "a test"));
+  const std::vector<int32_t> values = counted_from(0, 64);
+  std::vector<int32_t> before(64), forgotten(64), zeroed(64);
+  const auto read = [&](std::vector<int32_t>& to) {
+    cudaMemcpyAsync(to.data(), data, 256, cudaMemcpyDeviceToHost, stream);
+  };
+  cudaMemcpyAsync(data, values.data(), 256, cudaMemcpyHostToDevice, stream);
+  read(before);
+  memory.forget(data, 256);
+  read(forgotten);
+  memory.zero(data, 256);
+  read(zeroed);
+  stream.synchronize();
+  EXPECT_EQ(before, values);
+  EXPECT_EQ(forgotten, std::vector<int32_t>(64, -1));
+  EXPECT_EQ(zeroed, std::vector<int32_t>(64, 0));
+  memory.free(data, 256);
 }
 
 TEST_F(DeviceMemory, OneStreamWaitsForAnothersEvent) {

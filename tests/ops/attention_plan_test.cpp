@@ -158,5 +158,29 @@ TEST(AttentionPlan, AnotherBatchLeavesNothingBehindAndAllocatesNothing) {
   EXPECT_TRUE(plan.self_rows.empty());
 }
 
+// A backend finds by the version what it has derived from a plan.
+TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
+  AttentionPlan plan, other;
+  EXPECT_EQ(plan.version, 0u);
+  std::set<uint64_t> versions = {0};
+  const auto expect_new = [&](const AttentionPlan& made) {
+    EXPECT_TRUE(versions.insert(made.version).second) << made.version;
+  };
+  make_causal_plan(plan, {0, 3, 5});
+  expect_new(plan);
+  make_causal_plan(other, {0, 3, 5});
+  expect_new(other);
+  make_full_plan(plan, 1, 4, 4);
+  expect_new(plan);
+  keep_last_queries(plan, 2);
+  expect_new(plan);
+  make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, MmcaRule::kPublished);
+  expect_new(plan);
+  plan.clear();
+  expect_new(plan);
+  const AttentionPlan copied = other;
+  EXPECT_EQ(copied.version, other.version);
+}
+
 }  // namespace
 }  // namespace facet::op_test

@@ -1,0 +1,27 @@
+#include "device/cuda/cuda_memory.h"
+
+#include "base/check.h"
+
+namespace facet {
+
+void* CudaMemory::allocate(int64_t bytes, const std::string& purpose) {
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+  CHECK(
+      error == cudaSuccess, ExitCode::kConfig,
+      "cannot allocate {:.1f} MiB of device memory for {}: {}; lower "
+      "--per_device_train_batch_size or --max_seq_len, or give the program more ranks at a higher "
+      "--zero_stage",
+      static_cast<double>(bytes) / 1048576.0, purpose, cudaGetErrorString(error));
+  return data;
+}
+
+void CudaMemory::free(void* data, int64_t) { check_cuda(cudaFree(data), "cannot free memory"); }
+
+void CudaMemory::zero(void* data, int64_t bytes) {
+  check_cuda(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_), "cannot fill memory");
+}
+
+void CudaMemory::forget(void* data, int64_t bytes) { forget_content(data, bytes, stream_); }
+
+}  // namespace facet

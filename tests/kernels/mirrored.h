@@ -1,0 +1,254 @@
+// The CUDA backend for tests whose tensors lie in host memory: each is mirrored in device memory,
+// with the gaps between its rows, when an operator first sees it, and brought back by finish().
+// Until then operators are only enqueued.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "kernels/cuda/backend.h"
+#include "tests/kernels/device_buffer.h"
+
+namespace facet::kernel_test {
+
+class Mirrored final : public Backend {
+ public:
+  explicit Mirrored(CudaBackend& cuda) : cuda_(cuda) {}
+
+  void finish() {
+    for (const Mirror& mirror : mirrors_) cuda_.copy_to_host(mirror.host, bytes_of(mirror));
+    mirrors_.clear();
+  }
+  int64_t allocations() const { return allocations_; }  // that mirrors took
+
+  void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
+    return run(&Backend::linear_forward, y, x, weight, bias, residual);
+  }
+  void linear_backward_input(Tensor dx, Tensor dy, Tensor weight) override {
+    return run(&Backend::linear_backward_input, dx, dy, weight);
+  }
+  void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) override {
+    return run(&Backend::linear_backward_input_accumulate, dx, dy, weight);
+  }
+  void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) override {
+    return run(&Backend::linear_backward_weight, dweight, dbias, dy, x);
+  }
+  void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                               float scale) override {
+    return run(&Backend::lora_forward_accumulate, y, u, x, right, left, scale);
+  }
+  void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
+                                Tensor x, Tensor u, Tensor right, Tensor left,
+                                float scale) override {
+    return run(&Backend::lora_backward_accumulate, dx, dright, dleft, du, dy, x, u, right, left,
+               scale);
+  }
+  void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
+    return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);
+  }
+  void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                         Tensor dresidual) override {
+    return run(&Backend::rms_norm_backward, dx, dweight, dy, x, weight, rstd, dresidual);
+  }
+  void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight, Tensor bias,
+                          float eps) override {
+    return run(&Backend::layer_norm_forward, y, mean, rstd, x, weight, bias, eps);
+  }
+  void layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                           Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) override {
+    return run(&Backend::layer_norm_backward, dx, dweight, dbias, dy, x, weight, mean, rstd,
+               dresidual);
+  }
+  void swiglu_forward(Tensor act, Tensor gate_up) override {
+    return run(&Backend::swiglu_forward, act, gate_up);
+  }
+  void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) override {
+    return run(&Backend::swiglu_backward, dgate_up, dact, gate_up);
+  }
+  void gelu_forward(Tensor y, Tensor x, Activation activation) override {
+    return run(&Backend::gelu_forward, y, x, activation);
+  }
+  void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override {
+    return run(&Backend::gelu_backward, dx, dy, x, activation);
+  }
+  void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) override {
+    return run(&Backend::rope_forward, x, cos, sin, heads);
+  }
+  void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) override {
+    return run(&Backend::rope_backward, dx, cos, sin, heads);
+  }
+  void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                         float scale) override {
+    return run(&Backend::attention_forward, out, lse, out_image, q, k, v, plan, heads, kv_heads,
+               scale);
+  }
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                          Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                          const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                          float scale) override {
+    return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_image, lse, plan,
+               heads, kv_heads, scale);
+  }
+  void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) override {
+    return run(&Backend::splice_forward, x, embed, image, source);
+  }
+  void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) override {
+    return run(&Backend::splice_backward, dembed, dimage, dx, source);
+  }
+  void gather_rows_forward(Tensor y, Tensor x, Tensor index) override {
+    return run(&Backend::gather_rows_forward, y, x, index);
+  }
+  void gather_rows_backward(Tensor dx, Tensor dy, Tensor index) override {
+    return run(&Backend::gather_rows_backward, dx, dy, index);
+  }
+  void repeat_rows_forward(Tensor y, Tensor x, int64_t copies) override {
+    return run(&Backend::repeat_rows_forward, y, x, copies);
+  }
+  void repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) override {
+    return run(&Backend::repeat_rows_backward, dx, dy, copies);
+  }
+  void add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) override {
+    return run(&Backend::add_repeated_rows_forward, y, x, rows);
+  }
+  void add_repeated_rows_backward(Tensor drows, Tensor dy) override {
+    return run(&Backend::add_repeated_rows_backward, drows, dy);
+  }
+  void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) override {
+    return run(&Backend::patch_rows_forward, patches, pixels, patch_size);
+  }
+  void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                            Tensor position) override {
+    return run(&Backend::vision_embed_forward, x, patch, class_embedding, position);
+  }
+  void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) override {
+    return run(&Backend::vision_embed_backward, dpatch, dclass, dposition, dx);
+  }
+  void resize_positions_forward(Tensor out, Tensor in) override {
+    return run(&Backend::resize_positions_forward, out, in);
+  }
+  void resize_positions_backward_accumulate(Tensor din, Tensor dout) override {
+    return run(&Backend::resize_positions_backward_accumulate, din, dout);
+  }
+  void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) override {
+    return run(&Backend::cross_entropy_forward, row_loss, logits, labels);
+  }
+  void cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                      float gradient_scale) override {
+    return run(&Backend::cross_entropy_forward_backward, row_loss, logits, labels, gradient_scale);
+  }
+  void fill(Tensor x, float value) override { return run(&Backend::fill, x, value); }
+  void copy(Tensor y, Tensor x) override { return run(&Backend::copy, y, x); }
+  void add_accumulate(Tensor y, Tensor x) override { return run(&Backend::add_accumulate, y, x); }
+  void sum_rows(Tensor y, Tensor x) override { return run(&Backend::sum_rows, y, x); }
+  void sum_rows_accumulate(Tensor y, Tensor x) override {
+    return run(&Backend::sum_rows_accumulate, y, x);
+  }
+  void copy_from_host(Tensor y, const void* host) override {
+    return run(&Backend::copy_from_host, y, host);
+  }
+  void copy_to_host(void* host, Tensor x) override { return run(&Backend::copy_to_host, host, x); }
+  double sum(Tensor x) override { return run(&Backend::sum, x); }
+  void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
+                  const AdamWStep& step) override {
+    return run(&Backend::adamw_step, param, exp_avg, exp_avg_sq, copy, grad, step);
+  }
+  GradientStatistics gradient_statistics(Tensor grad) override {
+    return run(&Backend::gradient_statistics, grad);
+  }
+
+ private:
+  struct Mirror {
+    char* host;
+    int64_t bytes;
+    std::unique_ptr<DeviceBuffer<char>> device;
+
+    char* end() const { return host + bytes; }
+  };
+
+  static Tensor bytes_of(const Mirror& mirror) {
+    return Tensor(mirror.device->data(), {mirror.bytes}, DType::kU8, Space::kDevice);
+  }
+
+  template <typename Result, typename... Params, typename... Args>
+  Result run(Result (Backend::*op)(Params...), const Args&... args) {
+    std::vector<Mirror> seen;
+    (note(seen, args), ...);
+    mirror_all(seen);
+    const OpCounts before = cuda_.counts();
+    if constexpr (std::is_void_v<Result>) {
+      (cuda_.*op)(on_device(args)...);
+      count_since(before);
+    } else {
+      const Result result = (cuda_.*op)(on_device(args)...);
+      count_since(before);
+      return result;
+    }
+  }
+  void count_since(const OpCounts& before) {
+    const OpCounts& now = cuda_.counts();
+    counts_.calls += now.calls - before.calls;
+    counts_.matmul_flops += now.matmul_flops - before.matmul_flops;
+    counts_.attention_flops += now.attention_flops - before.attention_flops;
+    counts_.attention_query_rows += now.attention_query_rows - before.attention_query_rows;
+  }
+
+  // From the first element to the last.
+  static void note(std::vector<Mirror>& seen, const Tensor& t) {
+    if (!t.defined() || t.numel() == 0) return;
+    const int64_t bytes = ((t.rows() - 1) * t.row_stride() + t.cols()) * size_of(t.dtype());
+    seen.push_back({t.data<char>(), bytes, nullptr});
+  }
+  template <typename Other>
+  static void note(std::vector<Mirror>&, const Other&) {}
+
+  // Tensors that overlap (columns of one matrix, an output that is an input) share a mirror.
+  void mirror_all(std::vector<Mirror>& seen) {
+    std::sort(seen.begin(), seen.end(),
+              [](const Mirror& a, const Mirror& b) { return a.host < b.host; });
+    for (size_t i = 0; i < seen.size();) {
+      char *begin = seen[i].host, *end = seen[i].end();
+      for (++i; i < seen.size() && seen[i].host < end; ++i) end = std::max(end, seen[i].end());
+      if (find(begin, end)) continue;
+      mirrors_.push_back({begin, end - begin, std::make_unique<DeviceBuffer<char>>(end - begin)});
+      ++allocations_;
+      cuda_.copy_from_host(bytes_of(mirrors_.back()), begin);
+    }
+  }
+  const Mirror* find(const char* begin, const char* end) const {
+    for (const Mirror& mirror : mirrors_) {
+      if (mirror.host <= begin && end <= mirror.end()) return &mirror;
+      ASSERT(end <= mirror.host || mirror.end() <= begin, "two mirrors of one place");
+    }
+    return nullptr;
+  }
+
+  Tensor on_device(const Tensor& t) const {
+    if (!t.defined()) return t;
+    char* data = nullptr;
+    if (t.numel() > 0) {
+      const Mirror* mirror = find(t.data<char>(), t.data<char>() + 1);
+      data = mirror->device->data() + (t.data<char>() - mirror->host);
+    }
+    const auto size = [&](int dim) { return t.size(dim); };
+    switch (t.dims()) {
+      case 1: return Tensor(data, {size(0)}, t.dtype(), Space::kDevice);
+      case 3: return Tensor(data, {size(0), size(1), size(2)}, t.dtype(), Space::kDevice);
+      case 4: return Tensor(data, {size(0), size(1), size(2), size(3)}, t.dtype(), Space::kDevice);
+      default: break;
+    }
+    const Tensor wide(data, {t.rows(), t.row_stride()}, t.dtype(), Space::kDevice);
+    return wide.column_block(0, t.cols());
+  }
+  template <typename Other>
+  static const Other& on_device(const Other& other) {
+    return other;
+  }
+
+  CudaBackend& cuda_;
+  std::vector<Mirror> mirrors_;
+  int64_t allocations_ = 0;
+};
+
+}  // namespace facet::kernel_test
