@@ -220,6 +220,10 @@ void LinearProducts::multiply(const Product& product) {
 
 void LinearProducts::linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,
                                     Operand residual_NO) {
+  // cuBLASLt is told neither: it takes the bias for a column of y's type.
+  ASSERT(!bias_O.data || (bias_O.dtype == y_NO.dtype && bias_O.rows * bias_O.cols == y_NO.cols),
+         "{} biases of {} for {} outputs of {}", bias_O.rows * bias_O.cols, name_of(bias_O.dtype),
+         y_NO.cols, name_of(y_NO.dtype));
   multiply({CUBLAS_OP_T, CUBLAS_OP_N, weight_OI, x_NI, residual_NO, y_NO, bias_O});
 }
 

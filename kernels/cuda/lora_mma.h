@@ -90,6 +90,14 @@ GPU_DEVICE void put_two(T* to, float first, float second) {
   gpu::store_pair(to, gpu::pair_of<T>(first, second));
 }
 
+template <typename T>
+GPU_DEVICE void add_two(T* to, float first, float second) {
+  const uint32_t pair = gpu::load_pair(to);
+  T before[2];
+  memcpy(static_cast<void*>(before), &pair, sizeof pair);
+  put_two(to, gpu::to_float(before[0]) + first, gpu::to_float(before[1]) + second);
+}
+
 // ---- narrow: out (N,r) = alpha wide (N,W) factor
 
 constexpr int kNarrowRows = kWarps * mma::kWarpRows, kNarrowDepth = 64;
@@ -212,9 +220,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int n = 0; n < kExpandCols / 8; ++n) {
       const int col = first_col + mma::column_of(n, 0);
       if (col >= width) continue;
-      T* to = out_NW.row(row) + col;
-      put_two(to, gpu::to_float(to[0]) + alpha * sum[n][2 * h],
-              gpu::to_float(to[1]) + alpha * sum[n][2 * h + 1]);
+      add_two(out_NW.row(row) + col, alpha * sum[n][2 * h], alpha * sum[n][2 * h + 1]);
     }
   }
 }

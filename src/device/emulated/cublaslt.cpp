@@ -76,12 +76,8 @@ class Call {
                 name_of(operand.part), static_cast<const void*>(operand.memory.begin),
                 operand.alignment);
   }
-  void touch(const std::vector<Operand>& operands, Access access) const {
-    for (const Operand& x : operands) {
-      emulated::check_device_range(x.memory.begin, static_cast<size_t>(x.memory.bytes()),
-                                   name_of(x.part), matmul_.where);
-      x.memory.note(access, matmul_.where);
-    }
+  void check_memory(const void* begin, int64_t bytes, const char* what) const {
+    emulated::check_device_range(begin, static_cast<size_t>(bytes), what, matmul_.where);
   }
   void spoil_workspace() const;
 
@@ -115,8 +111,13 @@ void Call::check_workspace(size_t needed) const {
 }
 
 void Call::run() const {
-  touch(inputs_, Access::kRead);
-  touch(output_, Access::kWrite);
+  for (const auto* operands : {&inputs_, &output_})
+    for (const Operand& x : *operands)
+      check_memory(x.memory.begin, x.memory.bytes(), name_of(x.part));
+  if (workspace_.bytes > 0)
+    check_memory(workspace_.data, static_cast<int64_t>(workspace_.bytes), "the workspace");
+  for (const Operand& x : inputs_) x.memory.note(Access::kRead, matmul_.where);
+  for (const Operand& x : output_) x.memory.note(Access::kWrite, matmul_.where);
   product.compute();
   spoil_workspace();
 }
@@ -124,7 +125,6 @@ void Call::run() const {
 // The library may leave anything behind there.
 void Call::spoil_workspace() const {
   if (workspace_.bytes == 0) return;
-  emulated::check_device_range(workspace_.data, workspace_.bytes, "the workspace", matmul_.where);
   if (observer())
     observer()->operation_access(workspace_.data, workspace_.bytes, Access::kWrite, matmul_.where);
   emulated::forget_content(workspace_.data, workspace_.bytes);
