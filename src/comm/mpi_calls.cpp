@@ -20,4 +20,11 @@ MPI_Datatype words_of(const Tensor& x) {
   return x.dtype() == DType::kF32 ? MPI_FLOAT : MPI_UINT16_T;
 }
 
+std::string host_name() {
+  char name[MPI_MAX_PROCESSOR_NAME];
+  int length = 0;
+  MPI_Get_processor_name(name, &length);
+  return std::string(name, static_cast<size_t>(length));
+}
+
 }  // namespace facet

@@ -3,6 +3,8 @@
 
 #include <mpi.h>
 
+#include <string>
+
 #include "device/tensor.h"
 
 namespace facet {
@@ -11,5 +13,7 @@ void check_mpi(int code, const char* call);
 
 // What moves the elements of such a tensor without looking into them.
 MPI_Datatype words_of(const Tensor& x);
+
+std::string host_name();
 
 }  // namespace facet

@@ -7,19 +7,9 @@
 
 #include "base/log.h"
 #include "base/position.h"
+#include "comm/mpi_calls.h"
 
 namespace facet {
-namespace {
-
-std::string host_name() {
-  char name[MPI_MAX_PROCESSOR_NAME];
-  int length = 0;
-  MPI_Get_processor_name(name, &length);
-  return std::string(name, static_cast<size_t>(length));
-}
-
-}  // namespace
-
 Session::Session(int& argc, char**& argv) {
   int provided = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);

@@ -116,7 +116,7 @@ DeviceTransport::Ticket StagedTransport::start_all_gather(Tensor whole, Tensor p
       transfer.up.push_back({device, host, bytes});
       continue;
     }
-    copy_down(part.raw(), host, bytes);
+    if (parts.counts.size() > 1) copy_down(part.raw(), host, bytes);
     copy_on_device(device, part.raw(), bytes);
   }
   follow(transfer, ticket);

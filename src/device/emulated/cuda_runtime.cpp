@@ -1,5 +1,8 @@
 #include "device/emulated/cuda_runtime.h"
 
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -49,6 +52,16 @@ void emulated::forget_on_stream(void* data, size_t bytes, Stream* stream, Site w
     note(data, bytes, Access::kWrite, where);
     forget_content(data, bytes);
   });
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* address, int length, int) {
+  std::snprintf(address, static_cast<size_t>(length), "emulated:%d", static_cast<int>(getpid()));
+  return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes, EmulatedSite where) {

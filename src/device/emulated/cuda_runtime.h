@@ -36,6 +36,10 @@ constexpr unsigned cudaEventDisableTiming = 2;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
 
+// A process has one device, which nobody shares with it.
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetPCIBusId(char* address, int length, int device);
+
 // Memory. cudaFree waits for all work first, as CUDA does.
 cudaError_t cudaMalloc(void** data, size_t bytes, EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaFree(void* data, EmulatedSite where = EmulatedSite::current());

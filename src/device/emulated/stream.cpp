@@ -1,7 +1,10 @@
 #include "device/emulated/stream.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
+#include <exception>
+#include <thread>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -40,7 +43,7 @@ class Engine {
     require(stream, where);
     stream->before.join(host);
     const OperationId id{stream->number, ++stream->enqueued};
-    stream->queue.push_back({name, where, id, stream->before, {}, nullptr});
+    stream->queue.push_back({name, where, id, stream->before, {}, nullptr, nullptr, nullptr});
     stream->before.raise(id.stream, id.number);
     return stream->queue.back();
   }
@@ -48,7 +51,10 @@ class Engine {
   // After an operation was queued: what the policy runs before the host goes on.
   void host_goes_on() {
     switch (lateness_) {
-      case Lateness::kAtOnce: return run_everything();
+      case Lateness::kAtOnce:
+        while (run_all_able()) {
+        }
+        return;
       case Lateness::kAsLateAsAllowed: return;
       case Lateness::kRandom:
         while (random_.below(2) == 0 && run_a_random_one()) {
@@ -57,25 +63,32 @@ class Engine {
   }
 
   void run_until_empty(Stream& stream) {
-    while (!stream.queue.empty()) {
-      if (lateness_ == Lateness::kRandom)
-        run_a_random_one();
-      else
-        advance(stream);
-    }
+    while (!stream.queue.empty()) advance(stream);
   }
 
   void run_until(const EventRecord& record) {
-    while (!record.done) {
-      if (lateness_ == Lateness::kRandom)
-        run_a_random_one();
-      else
-        advance(*record.stream);
-    }
+    while (!record.done) advance(*record.stream);
   }
 
   void run_everything() {
     for (const auto& stream : streams) run_until_empty(*stream);
+  }
+
+  // While the host waits for other processes.
+  void go_on() {
+    bool ran = false;
+    for (const auto& stream : streams)
+      while (has_joint_work(*stream)) {
+        Stream* able = able_towards(*stream);
+        if (!able) break;
+        run_head(*able);
+        ran = true;
+      }
+    rounds_without_work_ = ran ? 0 : rounds_without_work_ + 1;
+    if (rounds_without_work_ > kPatience)
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    else if (!ran)
+      std::this_thread::yield();
   }
 
   void require(const Stream* stream, Site where) const {
@@ -87,15 +100,48 @@ class Engine {
   }
 
  private:
+  static constexpr int kPatience = 50;
+
   static bool blocked(const Operation& operation) {
-    return operation.awaited && !operation.awaited->done;
+    if (operation.awaited) return !operation.awaited->done;
+    return operation.begun && !operation.joint->arrived();
+  }
+  static bool has_joint_work(const Stream& stream) {
+    return std::any_of(stream.queue.begin(), stream.queue.end(),
+                       [](const Operation& o) { return o.joint != nullptr; });
   }
 
-  // Runs the head of the stream, or of the stream that it waits for.
-  void advance(Stream& stream) {
+  // The stream itself, or the one that it waits for; null where that waits for other processes.
+  static Stream* able_towards(Stream& stream) {
     Stream* s = &stream;
-    while (blocked(s->queue.front())) s = s->queue.front().awaited->stream;
-    run_head(*s);
+    for (;;) {
+      ASSERT(!s->queue.empty(), "waits for work that was dropped after an error");
+      const Operation& head = s->queue.front();
+      if (!blocked(head)) return s;
+      if (!head.awaited) return nullptr;
+      s = head.awaited->stream;
+    }
+  }
+
+  // One operation more, by the policy; where none can run the host waits for other processes.
+  void advance(Stream& stream) {
+    if (lateness_ == Lateness::kRandom) {
+      if (!run_a_random_one()) go_on();
+    } else if (Stream* able = able_towards(stream)) {
+      run_head(*able);
+    } else {
+      go_on();
+    }
+  }
+
+  bool run_all_able() {
+    bool ran = false;
+    for (const auto& stream : streams)
+      while (!stream->queue.empty() && !blocked(stream->queue.front())) {
+        run_head(*stream);
+        ran = true;
+      }
+    return ran;
   }
 
   bool run_a_random_one() {
@@ -107,16 +153,27 @@ class Engine {
     return true;
   }
 
+  // Joint work stays at the head between its two halves.
   void run_head(Stream& stream) {
-    ASSERT(!stream.queue.empty(), "waits for work that was dropped after an error");
-    const Operation operation = std::move(stream.queue.front());
+    Operation& head = stream.queue.front();
+    if (head.joint && !head.begun) {
+      head.begun = true;
+      return run(head, [&] { head.joint->begin(); });
+    }
+    const Operation operation = std::move(head);
     stream.queue.pop_front();
-    if (!operation.work) return;
+    if (operation.joint) run(operation, [&] { operation.joint->end(); });
+    if (operation.work) run(operation, operation.work);
+    if (operation.recorded) operation.recorded->done = true;
+  }
+
+  template <typename Work>
+  void run(const Operation& operation, const Work& work) {
     ASSERT(!running, "an operation inside an operation");
     running = &operation;
     try {
       OpenDeviceMemory open;
-      operation.work();
+      work();
       check_device_guards();
     } catch (...) {
       running = nullptr;
@@ -126,6 +183,7 @@ class Engine {
     running = nullptr;
   }
 
+  int rounds_without_work_ = 0;
   Lateness lateness_ = Lateness::kAtOnce;
   RandomStream random_{1, "streams"};
 };
@@ -162,8 +220,10 @@ Stream* create_stream() {
 }
 
 void destroy_stream(Stream* stream, Site where) {
-  synchronize_stream(stream, where);
   Engine& e = engine();
+  if (std::uncaught_exceptions() == 0) synchronize_stream(stream, where);
+  for (const Operation& dropped : stream->queue)
+    if (dropped.recorded) dropped.recorded->done = true;
   e.free_numbers.emplace_back(stream->number, stream->enqueued);
   std::erase_if(e.streams, [=](const auto& s) { return s.get() == stream; });
 }
@@ -171,6 +231,19 @@ void destroy_stream(Stream* stream, Site where) {
 void enqueue(Stream* stream, const char* name, Site where, std::function<void()> work) {
   engine().append(stream, name, where).work = std::move(work);
   engine().host_goes_on();
+}
+
+std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Site where,
+                                           std::shared_ptr<JointWork> work,
+                                           const std::shared_ptr<EventRecord>& behind) {
+  Engine& e = engine();
+  if (behind && !behind->done) e.append(stream, name, where).awaited = behind;
+  Operation& operation = e.append(stream, name, where);
+  operation.joint = std::move(work);
+  const auto record = std::make_shared<EventRecord>(EventRecord{stream, stream->before});
+  operation.recorded = record;
+  e.host_goes_on();
+  return record;
 }
 
 Event* create_event() { return new Event; }
@@ -184,7 +257,7 @@ void record_event(Event* event, Stream* stream, Site where) {
   Operation& operation = engine().append(stream, "event recorded", where);
   const auto record = std::make_shared<EventRecord>(EventRecord{stream, stream->before});
   event->latest = record;
-  operation.work = [record] { record->done = true; };
+  operation.recorded = record;
   engine().host_goes_on();
 }
 
@@ -222,6 +295,10 @@ void synchronize_device() {
   e.run_everything();
   for (const auto& stream : e.streams) e.host.join(stream->before);
 }
+
+void synchronize_record(const EventRecord& record) { engine().run_until(record); }
+
+void device_goes_on() { engine().go_on(); }
 
 const Operation* running_operation() { return engine().running; }
 

@@ -54,19 +54,37 @@ struct Event {
   std::shared_ptr<EventRecord> latest;
 };
 
+// Work in which other processes take part: a collective. Nothing here waits.
+class JointWork {
+ public:
+  virtual ~JointWork() = default;
+  virtual void begin() = 0;    // its turn in the stream has come: hands its part to the others
+  virtual bool arrived() = 0;  // have the others done theirs?
+  virtual void end() = 0;
+};
+
 struct Operation {
   const char* name;  // "launched", "copied", ...
   Site where;
   OperationId id;
   Clock before;  // what is ordered before this operation
   std::function<void()> work;
-  std::shared_ptr<EventRecord> awaited;  // of a wait, which is blocked until it is done
+  std::shared_ptr<EventRecord> awaited;   // of a wait, which is blocked until it is done
+  std::shared_ptr<EventRecord> recorded;  // done with this operation
+  std::shared_ptr<JointWork> joint;
+  bool begun = false;  // the joint work
 };
 
 Stream* create_stream();
-// What is still queued is run first.
+// What is still queued is run first, unless an error unwinds the host: others may never do their
+// part of it.
 void destroy_stream(Stream* stream, Site where);
 void enqueue(Stream* stream, const char* name, Site where, std::function<void()> work);
+// Also behind the joint work that `behind` records, though nobody is promised that order. Returns
+// the record of this one.
+std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Site where,
+                                           std::shared_ptr<JointWork> work,
+                                           const std::shared_ptr<EventRecord>& behind);
 Event* create_event();
 void destroy_event(Event* event, Site where);
 void record_event(Event* event, Stream* stream, Site where);
@@ -77,6 +95,12 @@ void synchronize_event(Event* event, Site where);
 // Does not wait; a caller that sees it over knows what that promises.
 bool event_is_over(Event* event, Site where);
 void synchronize_device();
+void synchronize_record(const EventRecord& record);
+
+// The host waits for other processes, in MPI or for joint work, and calls this again and again: the
+// device goes on meanwhile, as a real one would. Every stream runs as far as its last joint work,
+// and no further: that is all that others can be waiting for.
+void device_goes_on();
 
 // Null while the host runs.
 const Operation* running_operation();

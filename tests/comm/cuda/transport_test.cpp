@@ -7,6 +7,8 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "comm/communicator.h"
+#include "comm/cuda/device_collectives.h"
+#include "comm/cuda/nccl_transport.h"
 #include "comm/cuda/staged_transport.h"
 #include "tests/comm/cuda/device_tensor.h"
 
@@ -15,7 +17,7 @@ namespace {
 
 using device_test::copy_on, device_test::DeviceArray;
 
-enum class By : uint8_t { kStaged };
+enum class By : uint8_t { kStaged, kNccl };
 std::string name_of(By by) { return by == By::kStaged ? "Staged" : "Nccl"; }
 
 class Transport : public testing::TestWithParam<By> {
@@ -23,6 +25,8 @@ class Transport : public testing::TestWithParam<By> {
   void SetUp() override {
     if (GetParam() == By::kStaged)
       world_.use(std::make_unique<StagedTransport>(MPI_COMM_WORLD, compute_));
+    else
+      world_.use(std::make_unique<NcclTransport>(MPI_COMM_WORLD, compute_));
   }
   // Every rank's values, different everywhere.
   std::vector<float> values_of(int rank, int64_t count) const {
@@ -183,19 +187,43 @@ TEST_P(Transport, BuffersAreUsedAgainAfterTheWait) {
   });
 }
 
-TEST_P(Transport, SteadyWorkAllocatesNothing) {
-  const RankParts parts = parts_with_gaps(ranks(), 1000);
-  const DeviceArray sent(ranks() * 1003, DType::kF32), received(ranks() * 1003, DType::kF32);
+TEST(StagedTransport, SteadyWorkAllocatesNothing) {
+  const Stream compute;
+  Communicator world(MPI_COMM_WORLD);
+  world.use(std::make_unique<StagedTransport>(MPI_COMM_WORLD, compute));
+  const RankParts parts = parts_with_gaps(world.size(), 1000);
+  const DeviceArray sent(world.size() * 1003, DType::kF32),
+      received(world.size() * 1003, DType::kF32);
   const auto step = [&] {
-    Communicator::Pending a = world_.start_exchange(received, sent, parts);
-    world_.wait(a);
-    world_.all_gather(received.range(0, ranks() * 500), sent.range(0, 500));
-    compute_.synchronize();
+    Communicator::Pending a = world.start_exchange(received, sent, parts);
+    world.wait(a);
+    world.all_gather(received.range(0, world.size() * 500), sent.range(0, 500));
+    compute.synchronize();
   };
+  const int64_t at_first = emulated::page_locked_allocations();
   step();
   const int64_t before = emulated::page_locked_allocations();
+  EXPECT_GT(before, at_first);
   for (int i = 0; i < 5; ++i) step();
   EXPECT_EQ(emulated::page_locked_allocations(), before);
+}
+
+TEST(DeviceCollectives, NcclWhereEveryRankHasAGpu) {
+  const Stream compute;
+  Communicator world(MPI_COMM_WORLD);
+  const auto is_nccl = [&](DeviceCollectives choice) {
+    const auto made = make_device_transport(world, compute, choice);
+    return dynamic_cast<NcclTransport*>(made.get()) != nullptr;
+  };
+  EXPECT_EQ(is_nccl(DeviceCollectives::kAuto), world.size() > 1);
+  EXPECT_TRUE(is_nccl(DeviceCollectives::kNccl));
+  EXPECT_FALSE(is_nccl(DeviceCollectives::kMpi));
+}
+
+TEST(DeviceCollectives, SharedGpusAreFound) {
+  EXPECT_EQ(shared_gpu({"a 0000:01", "a 0000:02", "b 0000:01"}), "");
+  EXPECT_EQ(shared_gpu({"a 0000:01", "b 0000:02", "a 0000:01"}),
+            "ranks 0 and 2 share the GPU a 0000:01");
 }
 
 TEST(NoTransport, ATensorOnTheDeviceIsAClearError) {
@@ -210,7 +238,7 @@ TEST(NoTransport, ATensorOnTheDeviceIsAClearError) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(By, Transport, testing::Values(By::kStaged),
+INSTANTIATE_TEST_SUITE_P(By, Transport, testing::Values(By::kStaged, By::kNccl),
                          [](const auto& info) { return name_of(info.param); });
 
 }  // namespace

@@ -1,0 +1,74 @@
+#include "comm/cuda/device_collectives.h"
+
+#include <array>
+#include <map>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "comm/cuda/staged_transport.h"
+#include "comm/mpi_calls.h"
+
+#if defined(FACET_NCCL) || defined(FACET_EMULATED)
+#include "comm/cuda/nccl_transport.h"
+#endif
+
+namespace facet {
+namespace {
+
+#if defined(FACET_NCCL) || defined(FACET_EMULATED)
+constexpr bool kNcclBuiltIn = true;
+std::unique_ptr<DeviceTransport> make_nccl(const Communicator& world, const Stream& compute) {
+  return std::make_unique<NcclTransport>(world.handle(), compute);
+}
+#else
+constexpr bool kNcclBuiltIn = false;
+std::unique_ptr<DeviceTransport> make_nccl(const Communicator&, const Stream&) { return nullptr; }
+#endif
+
+// NCCL tells GPUs apart by the same two.
+std::string my_gpu() {
+  int device = 0;
+  std::array<char, 64> address{};
+  check_cuda(cudaGetDevice(&device), "no current GPU");
+  check_cuda(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), device),
+             "a GPU without an address");
+  return host_name() + " " + address.data();
+}
+
+}  // namespace
+
+std::string shared_gpu(const std::vector<std::string>& gpus) {
+  std::map<std::string, size_t> first;
+  for (size_t rank = 0; rank < gpus.size(); ++rank) {
+    const auto [found, is_new] = first.emplace(gpus[rank], rank);
+    if (!is_new)
+      return fmt::format("ranks {} and {} share the GPU {}", found->second, rank, gpus[rank]);
+  }
+  return "";
+}
+
+std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
+                                                       DeviceCollectives choice) {
+  const std::string shared = shared_gpu(world.all_gather(my_gpu()));
+  std::string obstacle;  // to NCCL
+  if (!kNcclBuiltIn)
+    obstacle = "the program was built without NCCL";
+  else if (!shared.empty())
+    obstacle = shared;
+  CHECK(choice != DeviceCollectives::kNccl || obstacle.empty(), ExitCode::kConfig,
+        "--device_collectives nccl: {}; leave the option out or give each rank a GPU", obstacle);
+  const bool nccl = choice == DeviceCollectives::kNccl ||
+                    (choice == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
+  if (nccl) {
+    log("collectives of tensors on the GPUs: NCCL, every rank has a GPU of its own");
+    return make_nccl(world, compute);
+  }
+  const bool asked = choice == DeviceCollectives::kMpi;
+  log("collectives of tensors on the GPUs: MPI by way of host memory, {}",
+      asked               ? "as asked for"
+      : !obstacle.empty() ? obstacle
+                          : "there is one rank");
+  return std::make_unique<StagedTransport>(world.handle(), compute);
+}
+
+}  // namespace facet

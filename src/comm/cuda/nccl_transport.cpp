@@ -1,0 +1,140 @@
+#include "comm/cuda/nccl_transport.h"
+
+#include <exception>
+
+#include "base/check.h"
+#include "comm/mpi_calls.h"
+
+namespace facet {
+namespace {
+
+ncclDataType_t type_of(const Tensor& x) {
+  switch (x.dtype()) {
+    case DType::kF32: return ncclFloat32;
+    case DType::kBF16: return ncclBfloat16;
+    case DType::kF16: return ncclFloat16;
+    default: fail(ExitCode::kInternal, "elements of {} are not sent", name_of(x.dtype()));
+  }
+}
+
+// Parts of one length, rank after rank.
+bool even(const RankParts& parts) {
+  for (size_t r = 0; r < parts.counts.size(); ++r)
+    if (parts.counts[r] != parts.counts[0] ||
+        parts.offsets[r] != static_cast<int64_t>(r) * parts.counts[0])
+      return false;
+  return true;
+}
+
+}  // namespace
+
+void NcclTransport::check(ncclResult_t result, const char* call) const {
+  CHECK(result == ncclSuccess, ExitCode::kInternal,
+        "{} failed: {} ({}); NCCL_DEBUG=INFO says more, --device_collectives mpi does without NCCL",
+        call, ncclGetErrorString(result), ncclGetLastError(comm_));
+}
+
+NcclTransport::NcclTransport(MPI_Comm comm, const Stream& compute) : compute_(compute) {
+  int size = 1;
+  check_mpi(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(comm, &size), "MPI_Comm_size");
+  ncclUniqueId id{};
+  if (rank_ == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+  check_mpi(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, comm), "MPI_Bcast");
+  check(ncclCommInitRank(&comm_, size, id, rank_), "ncclCommInitRank");
+}
+
+// Who unwinds must not wait for the others, who may be waiting for a collective of this rank.
+NcclTransport::~NcclTransport() {
+  if (std::uncaught_exceptions() > 0)
+    ncclCommAbort(comm_);
+  else
+    ncclCommDestroy(comm_);
+}
+
+void NcclTransport::check_for_late_errors() const {
+  ncclResult_t error = ncclSuccess;
+  check(ncclCommGetAsyncError(comm_, &error), "ncclCommGetAsyncError");
+  check(error, "a collective of NCCL");
+}
+
+void NcclTransport::follow_compute() {
+  computed_.record(compute_);
+  stream_.wait(computed_);
+}
+
+DeviceTransport::Ticket NcclTransport::record() {
+  Ticket ticket = 0;
+  while (ticket < static_cast<Ticket>(transfers_.size()) && at(ticket).under_way) ++ticket;
+  if (ticket == static_cast<Ticket>(transfers_.size()))
+    transfers_.push_back(std::make_unique<Transfer>());
+  at(ticket).done.record(stream_);
+  at(ticket).under_way = true;
+  return ticket;
+}
+
+// Parts of different lengths are one broadcast each: over a ring of ranks every link carries the
+// whole once, as in a gather of even parts.
+DeviceTransport::Ticket NcclTransport::start_all_gather(Tensor whole, Tensor part,
+                                                        const RankParts& parts) {
+  follow_compute();
+  const ncclDataType_t type = type_of(whole);
+  if (even(parts)) {
+    check(ncclAllGather(part.raw(), whole.raw(), static_cast<size_t>(part.numel()), type, comm_,
+                        stream_),
+          "ncclAllGather");
+    return record();
+  }
+  check(ncclGroupStart(), "ncclGroupStart");
+  for (size_t r = 0; r < parts.counts.size(); ++r) {
+    if (parts.counts[r] == 0) continue;
+    const auto root = static_cast<int>(r);
+    char* const place = whole.data<char>() + parts.offsets[r] * size_of(whole.dtype());
+    check(ncclBroadcast(root == rank_ ? part.raw() : place, place,
+                        static_cast<size_t>(parts.counts[r]), type, root, comm_, stream_),
+          "ncclBroadcast");
+  }
+  check(ncclGroupEnd(), "ncclGroupEnd");
+  return record();
+}
+
+DeviceTransport::Ticket NcclTransport::start_exchange(Tensor received, Tensor sent,
+                                                      const RankParts& parts) {
+  follow_compute();
+  const ncclDataType_t type = type_of(sent);
+  const int64_t size = size_of(sent.dtype());
+  check(ncclGroupStart(), "ncclGroupStart");
+  for (size_t r = 0; r < parts.counts.size(); ++r) {
+    const auto count = static_cast<size_t>(parts.counts[r]);
+    const int64_t begin = parts.offsets[r] * size;
+    const auto peer = static_cast<int>(r);
+    if (count == 0 || peer == rank_) continue;
+    check(ncclSend(sent.data<char>() + begin, count, type, peer, comm_, stream_), "ncclSend");
+    check(ncclRecv(received.data<char>() + begin, count, type, peer, comm_, stream_), "ncclRecv");
+  }
+  check(ncclGroupEnd(), "ncclGroupEnd");
+  const auto own = static_cast<size_t>(rank_);
+  const int64_t begin = parts.offsets[own] * size;
+  check_cuda(cudaMemcpyAsync(received.data<char>() + begin, sent.data<char>() + begin,
+                             static_cast<size_t>(parts.counts[own] * size),
+                             cudaMemcpyDeviceToDevice, stream_),
+             "cannot copy a rank's own part");
+  return record();
+}
+
+DeviceTransport::Ticket NcclTransport::start_broadcast(Tensor x, int root) {
+  ASSERT(x.bytes() <= kBroadcastBytes, "a broadcast of {} bytes at once", x.bytes());
+  follow_compute();
+  check(ncclBroadcast(x.raw(), x.raw(), static_cast<size_t>(x.numel()), type_of(x), root, comm_,
+                      stream_),
+        "ncclBroadcast");
+  return record();
+}
+
+void NcclTransport::wait(Ticket ticket) {
+  check_for_late_errors();
+  compute_.wait(at(ticket).done);
+  at(ticket).under_way = false;
+}
+
+}  // namespace facet

@@ -1,0 +1,8 @@
+// NCCL, or the emulation of what is used of it.
+#pragma once
+
+#if defined(FACET_EMULATED)
+#include "comm/emulated/nccl.h"
+#else
+#include <nccl.h>
+#endif
