@@ -79,7 +79,8 @@ DeviceTransport::Ticket NcclTransport::start_all_gather(Tensor whole, Tensor par
                                                         const RankParts& parts) {
   follow_compute();
   const ncclDataType_t type = type_of(whole);
-  if (even(parts)) {
+  const bool one_call = even(parts);
+  if (one_call) {
     check(ncclAllGather(part.raw(), whole.raw(), static_cast<size_t>(part.numel()), type, comm_,
                         stream_),
           "ncclAllGather");
