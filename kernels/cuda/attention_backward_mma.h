@@ -105,16 +105,16 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
   fetch_rows<kWidth, kTileRows>(tiles.own(1), x.v_NkD, kv_at, tile_rows, tile.num_rows);
   gpu::cp_async_commit();
 
-  const TwoRows rows(tile_rows, tile.num_rows);
   float dk[kWidth / 8][4], dv[kWidth / 8][4];
   clear(dk);
   clear(dv);
   for (int head = kv_head * shape.group(); head < (kv_head + 1) * shape.group(); ++head) {
     const int64_t at = int64_t{head} * kWidth;
+    const TwoRows own(tile_rows, tile.num_rows);
 #pragma unroll
     for (int h = 0; h < 2; ++h)
-      if (rows.row[h] >= 0 && is_self_row(lists, shape, rows.row[h]))
-        add_row<kWidth>(dv, h, saved.dout_NqD.row(rows.row[h]) + at);
+      if (own.row[h] >= 0 && is_self_row(lists, shape, own.row[h]))
+        add_row<kWidth>(dv, h, saved.dout_NqD.row(own.row[h]) + at);
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
       const int32_t *queries = queries_of(lists, range), *visible = visible_of(lists, range);
@@ -157,6 +157,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     }
   }
   multiply(dk, shape.scale);
+  const TwoRows rows(tile_rows, tile.num_rows);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (rows.row[h] < 0) continue;

@@ -87,13 +87,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
   fetch_rows<kWidth, kTileRows>(tiles.own(0), x.q_NqD, at, rows_of(lists, tile), tile.num_rows);
   gpu::cp_async_commit();
 
-  const TwoRows rows(rows_of(lists, tile), tile.num_rows);
+  const auto rows_of_thread = [&] { return TwoRows(rows_of(lists, tile), tile.num_rows); };
   float out[kWidth / 8][4], sums[kWidth / 8][4];
   clear(out);
   clear(sums);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int self = rows.row[h] < 0 ? -1 : self_row(lists, rows.row[h]);
+    const int row = rows_of_thread().row[h];
+    const int self = row < 0 ? -1 : self_row(lists, row);
     if (self >= 0) add_row<kWidth>(out, h, x.v_NkD.row(self) + kv_at);
   }
 
@@ -117,6 +118,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
       softmax_step<kWidth, kKeys>(softmax, scores, sums, visible, shape.scale);
       add_weighted<kWidth, kKeys>(sums, scores, tiles.second(stage));
     });
+    const TwoRows rows = rows_of_thread();
     finish_part<kWidth>(sums, softmax, rows, y.lse_SHN, shape, range.slot, head);
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n)
@@ -130,6 +132,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     }
   }
   clear(sums);
+  const TwoRows rows = rows_of_thread();
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (rows.row[h] < 0) continue;

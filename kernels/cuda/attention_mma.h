@@ -175,7 +175,8 @@ class SharedTiles {
   T *own_, *first_, *second_;
 };
 
-// The thread's two rows of the tile, -1 for absent ones.
+// The thread's two rows of the tile, -1 for absent ones. Looked up wherever they are needed: kept
+// through the loops, they and their addresses cost the registers that make a kernel spill.
 struct TwoRows {
   int row[2];
 
@@ -189,9 +190,13 @@ struct TwoRows {
 template <int kWidth, typename T>
 GPU_DEVICE void add_row(float (&c)[kWidth / 8][4], int h, const T* row_E) {
 #pragma unroll
-  for (int n = 0; n < kWidth / 8; ++n)
-#pragma unroll
-    for (int i = 2 * h; i < 2 * h + 2; ++i) c[n][i] += gpu::to_float(row_E[column_of(n, i)]);
+  for (int n = 0; n < kWidth / 8; ++n) {
+    const uint32_t pair = gpu::load_pair(row_E + column_of(n, 0));
+    T two[2];
+    memcpy(static_cast<void*>(two), &pair, sizeof pair);
+    c[n][2 * h] += gpu::to_float(two[0]);
+    c[n][2 * h + 1] += gpu::to_float(two[1]);
+  }
 }
 
 template <int kTiles>
