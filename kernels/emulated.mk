@@ -51,6 +51,9 @@ kernel-tests: $(KERNEL_TEST_PROGRAMS) $(COMM_TEST_PROGRAMS) ## build the kernels
 check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
 	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; $$program || exit 1; done
 
+check-kernels-full: kernel-tests ## the same at every size, in every type, mode of attention and head width
+	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; FACET_WHOLE_MATRIX=1 $$program || exit 1; done
+
 # Mutants are compiled with these commands and linked with these objects.
 define mutate_environment
 COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas' \
@@ -68,6 +71,6 @@ $(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCE
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 
-.PHONY: kernel-tests check-kernels mutate
+.PHONY: kernel-tests check-kernels check-kernels-full mutate
 
 -include $(shell find $(BUILD)/emulated -name '*.d' 2>/dev/null)

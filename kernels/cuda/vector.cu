@@ -120,10 +120,12 @@ void copy(Operand y_ND, Operand x_ND, cudaStream_t stream) {
   with_types(y_ND, x_ND, [&](auto to, auto from) {
     using To = decltype(to);
     using From = decltype(from);
-    const unsigned blocks = element_blocks(packs_of(y_ND.rows, y_ND.cols, kNarrowPack));
-    gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, convert_kernel<To, From>,
-                rows_of<To>(y_ND), rows_of<const From>(x_ND), y_ND.rows, y_ND.cols,
-                row_access({y_ND, x_ND}));
+    if constexpr (!std::is_same_v<To, From>) {  // the same types were moved
+      const unsigned blocks = element_blocks(packs_of(y_ND.rows, y_ND.cols, kNarrowPack));
+      gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, convert_kernel<To, From>,
+                  rows_of<To>(y_ND), rows_of<const From>(x_ND), y_ND.rows, y_ND.cols,
+                  row_access({y_ND, x_ND}));
+    }
   });
 }
 

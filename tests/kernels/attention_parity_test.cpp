@@ -168,19 +168,24 @@ TEST_P(AttentionParity, ForwardAndBackward) {
   });
 }
 
-// As in a resampler: other numbers of queries than of keys.
-TEST(AttentionParityFull, FewerQueriesThanKeys) {
-  const Sizes sizes{2 * 7, 2 * 97, 2, 2, 64};
-  AttentionPlan plan;
-  make_full_plan(plan, 2, 7, 97);
-  std::vector<Masks> masks(1, Masks(static_cast<size_t>(sizes.num_queries * sizes.num_keys), 2));
-  for (int64_t i = 0; i < sizes.num_queries; ++i)
-    for (int64_t j = 0; j < 97; ++j)
-      masks[0][static_cast<size_t>(i * sizes.num_keys + i / 7 * 97 + j)] = 0;
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    AttentionOperands x(sizes, plan, dtype, 0);
-    expect_parity(x, sizes, masks, dtype);
-  }
+// Cross attention, as in a resampler: other numbers of queries than of keys.
+TEST(CrossAttentionParity, FewerAndMoreQueriesThanKeys) {
+  constexpr int64_t kSamples = 2;
+  for (const auto& [queries, keys, width] :
+       {std::tuple{7, 97, 64}, {97, 7, 80}, {65, 33, 128}, {1, 33, 13}})
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      const Sizes sizes{kSamples * queries, kSamples * keys, 2, 2, width};
+      AttentionPlan plan;
+      make_full_plan(plan, kSamples, queries, keys);
+      std::vector<Masks> masks(1,
+                               Masks(static_cast<size_t>(sizes.num_queries * sizes.num_keys), 2));
+      for (int64_t i = 0; i < sizes.num_queries; ++i)
+        for (int64_t j = 0; j < keys; ++j)
+          masks[0][static_cast<size_t>(i * sizes.num_keys + i / queries * keys + j)] = 0;
+      SCOPED_TRACE(fmt::format("{} queries, {} keys, {}", queries, keys, name_of(dtype)));
+      AttentionOperands x(sizes, plan, dtype, 0);
+      expect_parity(x, sizes, masks, dtype);
+    }
 }
 
 // One side without rows: its kernels are not launched, and the other side's gradient is 0.
@@ -198,59 +203,104 @@ TEST(AttentionParityEmpty, ASideWithoutRows) {
     }
 }
 
-bool watched() {
-#if defined(__SANITIZE_ADDRESS__)
-  return true;
-#else
-  return emulated::observer() != nullptr;
-#endif
+// The modes of attention, each for any number of rows.
+struct Mode {
+  const char* name;
+  Rule rule;
+  int64_t heads, kv_heads;
+  Samples (*samples)(int length);
+};
+
+// Text around two images.
+Samples with_images(int n) {
+  const int image = n / 4, text = n - 2 * image;
+  return {tokens({text / 3, image, text / 3, image, text - 2 * (text / 3)})};
+}
+
+const Mode kModes[] = {
+    {"full", Rule::kFull, 1, 1, [](int n) { return Samples{tokens({n})}; }},
+    {"causal", Rule::kCausal, 1, 1, [](int n) { return Samples{tokens({n})}; }},
+    {"varlen", Rule::kCausal, 1, 1,
+     [](int n) {
+       return Samples{tokens({n - n / 2}), tokens({n / 2 - n / 3}), tokens({n / 3})};
+     }},
+    {"grouped", Rule::kCausal, 2, 1, [](int n) { return Samples{tokens({n})}; }},
+    {"published", Rule::kPublished, 1, 1, with_images},
+    {"visual_chat", Rule::kVisualChat, 1, 1, with_images},
+};
+
+void add_modes(std::vector<AttentionCase>& cases, DType dtype, int length, int64_t width) {
+  for (const Mode& mode : kModes)
+    cases.push_back({fmt::format("{}{}", mode.name, length), dtype, mode.rule, mode.samples(length),
+                     mode.heads, mode.kv_heads, width});
+}
+
+// Few rows, all ways for samples to be: with several images, without one, with nothing else; rows
+// of more than a tile. Classes without a row: batches of text alone and of images alone.
+void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
+  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({0, 3, 1}), tokens({2}),
+                         tokens({0, 2}),          tokens({1, 1}),    tokens({1})};
+  const Samples tiles = {tokens({30, 70, 20, 17, 40}), tokens({0, 67, 13}), tokens({66})};
+  const std::pair<const char*, Rule> rules[] = {{"causal", Rule::kCausal},
+                                                {"published", Rule::kPublished},
+                                                {"visual_chat", Rule::kVisualChat}};
+  for (const auto& [name, rule] : rules) {
+    const auto add = [&, name = name, rule = rule](const char* what, const Samples& samples,
+                                                   int64_t width) {
+      cases.push_back({fmt::format("{}_{}", name, what), dtype, rule, samples, 2, 1, width});
+    };
+    for (const int64_t width : {16, 64, 80, 128})
+      if (!every_access_is_watched() || width == 16 || width == 64) add("mixed", mixed, width);
+    if (!every_access_is_watched() || rule == Rule::kVisualChat) add("tiles", tiles, 64);
+    if (rule == Rule::kCausal) continue;
+    for (const int64_t width : {16, 64}) {
+      add("no_image", {tokens({5}), tokens({1})}, width);
+      add("no_text", {tokens({0, 5}), tokens({0, 1})}, width);
+    }
+  }
 }
 
 std::vector<AttentionCase> attention_cases() {
   std::vector<AttentionCase> cases;
-  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({0, 3, 1}), tokens({2}),
-                         tokens({0, 2}),          tokens({1, 1}),    tokens({1})};
-  const Samples tiles = {tokens({30, 70, 20, 17, 40}), tokens({0, 67, 13}), tokens({66})};
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
-      const std::string name = rule == Rule::kCausal      ? "causal"
-                               : rule == Rule::kPublished ? "published"
-                                                          : "visual_chat";
-      for (const int64_t width : {16, 64, 80, 128})
-        if (!watched() || width == 16 || width == 64)
-          cases.push_back({name + "_mixed", dtype, rule, mixed, 2, 1, width});
-      if (!watched() || rule == Rule::kVisualChat)
-        cases.push_back({name + "_tiles", dtype, rule, tiles, 2, 1, 64});
-    }
-    for (const int length : {1, 7, 97, 257}) {
-      if (watched() && length > 7) continue;
-      cases.push_back({fmt::format("full{}", length),
-                       dtype,
-                       Rule::kFull,
-                       {tokens({length}), tokens({length})},
-                       2,
-                       2,
-                       64});
-      cases.push_back(
-          {fmt::format("causal{}", length), dtype, Rule::kCausal, {tokens({length})}, 2, 1, 128});
-    }
-    if (!watched() && dtype == DType::kBF16)
-      for (const Rule rule : {Rule::kFull, Rule::kCausal, Rule::kPublished, Rule::kVisualChat})
-        cases.push_back({fmt::format("rule{}_1025", static_cast<int>(rule)),
-                         dtype,
-                         rule,
-                         {tokens({300, 257, 200, 257, 11})},
-                         1,
-                         1,
-                         64});
+    add_samples(cases, dtype);
+    for (const int length : {1, 7, 97, 257})
+      if (!every_access_is_watched() || length <= 7)
+        for (const int64_t width : {64, 128})
+          cases.push_back({fmt::format("pair{}", length),
+                           dtype,
+                           width == 64 ? Rule::kFull : Rule::kCausal,
+                           {tokens({length}), tokens({length})},
+                           2,
+                           width == 64 ? 2 : 1,
+                           width});
+    // The plain kernels take any width, and a narrow one is faster here.
+    if (!every_access_is_watched()) add_modes(cases, dtype, 1025, dtype == DType::kF32 ? 16 : 64);
     // Rows that begin on no 16-byte boundary, and a width of no whole pack.
     cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
     cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
+  }
+  if (every_access_is_watched()) {
+    add_modes(cases, DType::kBF16, 257, 64);
+    cases.push_back({"long513", DType::kF16, Rule::kVisualChat, with_images(513), 1, 1, 64});
   }
   return cases;
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, AttentionParity, testing::ValuesIn(attention_cases()),
+                         name_of_attention);
+
+// Every mode at every length, in every type and width of the tensor-core kernels.
+std::vector<AttentionCase> whole_attention_matrix() {
+  std::vector<AttentionCase> cases;
+  if (!whole_matrix()) return cases;
+  for (const int length : {1, 7, 97, 257, every_access_is_watched() ? 513 : 1025})
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+      for (const int64_t width : {64, 80, 128}) add_modes(cases, dtype, length, width);
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(WholeMatrix, AttentionParity, testing::ValuesIn(whole_attention_matrix()),
                          name_of_attention);
 
 }  // namespace
