@@ -48,7 +48,7 @@ TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 all: $(BUILD)/facet ## build the program
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile kernels/*.mk
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile kernels/*.mk
 
 deps: ## install what is missing from the distribution's packages (FACET_INSTALL=0: only say what)
 	@scripts/install_deps.sh
@@ -62,7 +62,7 @@ CHECK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES=sm_80
 check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
 	@$(CHECK_MAKE) all tests $(BUILD)/make_tiny
 	@$(CHECK_MAKE) check-sanitized-build
-	@$(CHECK_MAKE) kernel-tests $(BUILD)/emulated/facet nvcc-check
+	@$(CHECK_MAKE) kernel-tests $(COVERAGE)/test_kernels $(BUILD)/emulated/facet nvcc-check
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
 check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
@@ -157,3 +157,4 @@ $(BUILD)/obj/%.o: %.cpp
 
 include kernels/cuda.mk
 include kernels/emulated.mk
+include kernels/reports.mk

@@ -68,6 +68,7 @@ for ranks in 1 2 3 4; do group "device-comm-$ranks" mpirun -n "$ranks" --oversub
 if [ "$mode" = all ]; then
   group kernels-sanitized "$BUILD"/emulated/test_kernels_sanitized
   group kernels-race "$BUILD"/emulated/test_kernels_race
+  check kernel-coverage scripts/kernel_coverage.sh
   for ranks in 1 2; do group "device-comm-race-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm_race; done
   for program in "$BUILD"/sanitized/tests/test_*; do
     [ -x "$program" ] || continue
@@ -82,6 +83,7 @@ skipped=$(grep -c '^\[  SKIPPED \]' "$log")
 echo
 echo "the ten slowest:"
 sed -n -E 's/^\[       OK \] (.*) \(([0-9]+) ms\)$/\2 ms  \1/p' "$log" | sort -rn | head -10
+if [ "$mode" = all ]; then tail -n 1 "$BUILD"/emulated/coverage/lines.txt; fi
 grep '^\[  FAILED  \]' "$log"
 while read -r line; do
   reason=${line#facet-skip: }
