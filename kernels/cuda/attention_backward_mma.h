@@ -119,7 +119,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
       const AttentionRange range = range_of(lists, tile, r);
       const int32_t *queries = queries_of(lists, range), *visible = visible_of(lists, range);
       const int32_t* bounds = bounds_of(lists, range);
-      const int position[2] = {bounds[row_of_half(0)], bounds[row_of_half(1)]};
       const auto fetch = [&](int stage, int first) {
         const int count = range.count - first;
         fetch_rows<kWidth, kQueries>(tiles.first(stage), x.q_NqD, at, queries + first, count);
@@ -135,6 +134,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
           }
           query_of[thread] = query;
         }
+        const int position[2] = {bounds[row_of_half(0)], bounds[row_of_half(1)]};
         float p[kQueries / 8][4], ds[kQueries / 8][4];
         clear(p);
         clear(ds);
