@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "base/check.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/workspace.h"
@@ -85,6 +86,17 @@ TEST_F(DeviceMemory, TheHostDoesNotWaitWhileTheRingHasRoom) {
   EXPECT_EQ(operations, 0);
   EXPECT_EQ(fetch(device.data(), 768, stream), after);
   EXPECT_EQ(operations, 3);
+}
+
+TEST_F(DeviceMemory, ARingOutlivesAnErrorOfItsStream) {
+  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  const Stream stream;
+  PinnedRing ring(stream, 4096);
+  DeviceBuffer<int32_t> device(4);
+  const std::vector<int32_t> values(8);
+  ring.copy(device.data(), values.data(), 32);
+  ring.copy(device.data(), values.data(), 16);
+  EXPECT_THROW(stream.synchronize(), Error);
 }
 
 TEST_F(DeviceMemory, RowsMayLieApartOnTheDevice) {

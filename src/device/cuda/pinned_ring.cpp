@@ -19,7 +19,8 @@ PinnedRing::PinnedRing(const Stream& stream, int64_t bytes)
 }
 
 PinnedRing::~PinnedRing() {
-  while (num_pieces_ > 0) free_oldest_piece();
+  // Copies may be on their way. An error of theirs has been, or is, for somebody else to report.
+  cudaStreamSynchronize(stream_);
   cudaFreeHost(memory_);
 }
 
