@@ -9,7 +9,8 @@ namespace facet {
 
 using cuda::check_one_shape, cuda::f32_on_device, cuda::on_device;
 
-CudaBackend::CudaBackend(int64_t ring_bytes) : ring_(stream_, ring_bytes), products_(stream_) {}
+CudaBackend::CudaBackend(const CudaBackendSizes& sizes)
+    : ring_(stream_, sizes.ring_bytes), products_(stream_, sizes.product_workspace_bytes) {}
 
 // ---- copies
 

@@ -17,10 +17,15 @@
 
 namespace facet {
 
+// Memory that a CudaBackend takes for itself when it is made.
+struct CudaBackendSizes {
+  int64_t ring_bytes = int64_t{64} << 20;  // page-locked on the host, for copies to the device
+  size_t product_workspace_bytes = cuda::LinearProducts::kWorkspaceBytes;
+};
+
 class CudaBackend final : public Backend {
  public:
-  // `ring_bytes` of page-locked host memory for copies to the device.
-  explicit CudaBackend(int64_t ring_bytes = int64_t{64} << 20);
+  explicit CudaBackend(const CudaBackendSizes& sizes = {});
 
   MemoryResource& memory() override { return memory_; }
   const Stream& stream() const { return stream_; }

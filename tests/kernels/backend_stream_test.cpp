@@ -56,20 +56,20 @@ void expect_equal(const Chain& a, const Chain& b) {
 TEST_F(LateStreams, ChangeNoBitOfAChainOfAllOperators) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     emulated::set_stream_policy({});
-    CudaBackend first;
+    CudaBackend first(kSmallSizes);
     const Chain at_once = run_chain(first, dtype);
     for (const StreamPolicy policy :
          {StreamPolicy{Lateness::kAsLateAsAllowed}, StreamPolicy{Lateness::kRandom, 1},
           StreamPolicy{Lateness::kRandom, 2}}) {
       emulated::set_stream_policy(policy);
-      CudaBackend cuda;
+      CudaBackend cuda(kSmallSizes);
       expect_equal(run_chain(cuda, dtype), at_once);
     }
   }
 }
 
 TEST_F(LateStreams, TheSecondChainAllocatesNothing) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   const Chain first = run_chain(cuda, DType::kBF16);
   const int64_t before = emulated::allocations_made();
   const Chain second = run_chain(cuda, DType::kBF16);
@@ -81,7 +81,7 @@ TEST_F(LateStreams, TheSecondChainAllocatesNothing) {
 
 TEST_F(LateStreams, SumsAndGradientStatisticsAreAwaited) {
   emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   CpuBackend cpu(1);
   for (const int64_t n : {0, 1, 97, 5000}) {
@@ -102,7 +102,7 @@ TEST_F(LateStreams, SumsAndGradientStatisticsAreAwaited) {
 
 TEST_F(LateStreams, TheCallerMayReuseWhatItGaveAtOnce) {
   emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   const DeviceBuffer<float> memory(64);
   const Tensor x(memory.data(), {64}, DType::kF32, Space::kDevice);
   std::vector<float> given(64, 3.0f), taken(64);
@@ -138,7 +138,7 @@ Values on_cpu(const AttentionPlan& plan) {
 
 TEST_F(LateStreams, APlanThatIsRemadeInPlaceIsAnotherOne) {
   emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   AttentionPlan plan;
   Attention whole, halves, again;
@@ -158,7 +158,7 @@ TEST_F(LateStreams, APlanThatIsRemadeInPlaceIsAnotherOne) {
 }
 
 TEST_F(LateStreams, APlanIsUploadedOnceForAllLayers) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   AttentionPlan decoder, vision;
   for (int batch = 1; batch <= 2; ++batch) {
@@ -178,7 +178,7 @@ TEST_F(LateStreams, APlanIsUploadedOnceForAllLayers) {
 // More plans than the backend keeps at once.
 TEST_F(LateStreams, ManyPlansTakeTurns) {
   emulated::set_stream_policy({Lateness::kRandom, 3});
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   std::vector<AttentionPlan> plans(6);
   std::vector<std::unique_ptr<Attention>> calls;

@@ -68,7 +68,7 @@ class BackendOp : public testing::TestWithParam<Setting> {
  protected:
   CpuBackend cpu_{1};
   HalfStorage half_{cpu_, kPanelBytes};
-  CudaBackend cuda_;
+  CudaBackend cuda_{kSmallSizes};
 
   Backend& cpu() { return is_16_bit(GetParam().dtype) ? static_cast<Backend&>(half_) : cpu_; }
 };
@@ -139,7 +139,7 @@ class BackendAlias : public testing::TestWithParam<DType> {
  protected:
   static constexpr int64_t kRows = 33, kCols = 24;
   const DType dtype_ = GetParam();
-  CudaBackend cuda_;
+  CudaBackend cuda_{kSmallSizes};
   Mirrored ops_{cuda_};
 
   // op(operands, output, input) with two tensors and with one: the same words.
@@ -195,7 +195,7 @@ INSTANTIATE_TEST_SUITE_P(Types, BackendAlias,
 // ---- what the cases leave out
 
 TEST(Backend, AdamWRoundsItsCopy) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   for (const DType dtype : {DType::kBF16, DType::kF16}) {
     Operands make(dtype, dtype);
@@ -213,7 +213,7 @@ TEST(Backend, AdamWRoundsItsCopy) {
 }
 
 TEST(Backend, CopiesKeepTheGapsBetweenRows) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   const Values values = op_test::random_values(5 * 7, "values");
   std::vector<float> in = op_test::cast<float>(values), out(in.size());
@@ -228,7 +228,7 @@ TEST(Backend, CopiesKeepTheGapsBetweenRows) {
 // ---- what an operator refuses
 
 TEST(Backend, RefusesHostMemory) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   std::vector<float> memory(8);
   const Tensor host(memory.data(), {2, 4}, DType::kF32);
   try {
@@ -243,7 +243,7 @@ TEST(Backend, RefusesHostMemory) {
 }
 
 TEST(Backend, RefusesTwoTypesWhereAKernelTakesOne) {
-  CudaBackend cuda;
+  CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   StoredMatrix fp32(4, 8, 0, DType::kF32), bf16(4, 8, 0, DType::kBF16);
   EXPECT_THROW(ops.gelu_forward(fp32.tensor(), bf16.tensor(), Activation::kGelu), Error);
