@@ -203,6 +203,24 @@ TEST(AttentionParityEmpty, ASideWithoutRows) {
     }
 }
 
+// exp() of such scores is 0 or infinite in fp32; their softmax is as tame as any.
+TEST(AttentionParityScores, FarFromZero) {
+  const Samples samples = {tokens({7})};
+  const Sizes sizes{7, 7, 2, 1, 64};
+  const AttentionPlan plan = plan_of(samples, Rule::kCausal);
+  const auto shifted = [](Values values, double by, DType dtype) {
+    for (double& value : values) value += by;
+    return rounded(values, dtype);
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const double far : {5.0, -5.0}) {
+      AttentionOperands x(sizes, plan, dtype, 0);
+      x.q.set(shifted(x.q.start(), 5, dtype));
+      x.k.set(shifted(x.k.start(), far, dtype));
+      expect_parity(x, sizes, masks_of(samples, Rule::kCausal), dtype);
+    }
+}
+
 // The modes of attention, each for any number of rows.
 struct Mode {
   const char* name;

@@ -1,5 +1,6 @@
 // The kernels that move, repeat and add rows and whole matrices, against the CPU backend. What is
 // only moved keeps its bits.
+#include <numeric>
 #include <stdexcept>
 
 #include "kernels/cuda/launchers.h"
@@ -92,6 +93,19 @@ TEST_P(RowsParity, FillCopyAndAdd) {
   cpu().add_accumulate(gradient.host(), x.host());
   for (ParityMatrix* output : {&filled, &moved, &widened, &narrowed, &sum, &gradient})
     EXPECT_EQ(output->of_gpu(), output->of_cpu());
+}
+
+// NaNs too come out as they went in: no copy by way of fp32.
+TEST(RowsOfOneType, AreCopiedBitByBit) {
+  const TestStream stream;
+  std::vector<uint16_t> patterns(1 << 16);
+  std::iota(patterns.begin(), patterns.end(), uint16_t{0});
+  const auto n = static_cast<int64_t>(patterns.size());
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const DeviceBuffer<uint16_t> x(patterns, stream), y(n);
+    cuda::copy({y.data(), 1, n, n, dtype}, {x.data(), 1, n, n, dtype}, stream);
+    EXPECT_EQ(y.download(stream), patterns);
+  }
 }
 
 // An error, not rows left as they are.
