@@ -182,8 +182,7 @@ class Judge:
                 yield pathlib.Path(test).stem, [test]
         for kernel in kernels:
             name = pathlib.Path(kernel).stem
-            tests = {s for s in others if pathlib.Path(s).stem.split("_")[0] in name or s.startswith("kernels/")}
-            yield name, [kernel, *sorted(tests)]
+            yield name, [kernel, *(s for s in others if pathlib.Path(s).stem.split("_")[0] in name)]
 
     def same_code(self, source, built):
         """Whether the compiler made the machine code of the unmutated source."""
@@ -216,9 +215,10 @@ class Judge:
                 return program.name
         return None
 
-    def judge(self, path, names):
-        """Which of these programs kills the mutant that stands in the copy, or "survived", "same code", NO_BUILD."""
-        families = list(self.families(path))
+    def judge(self, path, names, skipped=()):
+        """Which of these programs kills the mutant that stands in the copy, or "survived", "same code", NO_BUILD; and the
+        kernel files whose code it does not change."""
+        families = [f for f in self.families(path) if f[0] not in skipped]
         if PROGRAMS[0] not in names:  # a header that all kernels include: those that are built soonest
             families = families[:3]
         same = set()
@@ -230,8 +230,8 @@ class Judge:
                 if verdict == "same code":
                     same.add(name)
                 elif verdict:
-                    return verdict
-        return "same code" if len(same) == len(families) else "survived"
+                    return verdict, same
+        return "same code" if len(same) == len(families) else "survived", same
 
 
 def describe(path, source, mutant):
@@ -280,15 +280,16 @@ class Results:
             out.write(json.dumps({"key": self.key, **entry}) + "\n")
 
 
-def try_mutant(judge, path, source, mutant, names):
+def try_mutant(judge, path, source, mutant, names, skipped=()):
+    """The mutant's entry in the results, and the kernel files that it does not change."""
     entry = describe(path, source, mutant)
     begin = time.monotonic()
     (COPY / path).write_text(source[:mutant.begin] + mutant.text + source[mutant.end:])
-    entry["verdict"] = judge.judge(path, names)
+    entry["verdict"], same = judge.judge(path, names, skipped)
     (COPY / path).write_text(source)
     entry["seconds"] = round(time.monotonic() - begin, 1)
     print(f"{entry['verdict']:17} {entry['seconds']:6.1f} s  {path}:{entry['line']} {entry['operator']}: {entry['new'][:90]}", flush=True)
-    return entry
+    return entry, same
 
 
 def try_all(judge, results, files, share_of, wanted):
@@ -300,17 +301,17 @@ def try_all(judge, results, files, share_of, wanted):
             if left == 0:
                 break
             known = results.find(describe(path, source, mutant))
-            entry = known or try_mutant(judge, path, source, mutant, PROGRAMS[:1])
+            entry, same = (known, ()) if known else try_mutant(judge, path, source, mutant, PROGRAMS[:1])
             if entry["verdict"] == "survived" and not known:
-                passed.append((path, source, mutant))
+                passed.append((path, source, mutant, same))
             else:
                 entries.append(entry)
                 if not known:
                     results.add(entry)
             left -= entry["verdict"] != NO_BUILD
     print(f"{len(passed)} go on to the other programs", flush=True)
-    for path, source, mutant in passed:
-        entry = try_mutant(judge, path, source, mutant, PROGRAMS[1:])
+    for path, source, mutant, same in passed:
+        entry, _ = try_mutant(judge, path, source, mutant, PROGRAMS[1:], same)
         entries.append(entry)
         results.add(entry)
     return entries
@@ -347,7 +348,7 @@ def self_test(judge):
     for what, (old, new, verdicts) in wanted.items():
         assert source.count(old) == 1
         (COPY / path).write_text(source.replace(old, new))
-        verdict = judge.judge(path, PROGRAMS)
+        verdict, _ = judge.judge(path, PROGRAMS)
         print(f"{what}: {verdict}")
         passed = passed and verdict in verdicts
     return passed
@@ -362,7 +363,8 @@ def main():
     if only == "self":
         return True
     files = {}
-    for path in sorted(glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)):
+    paths = glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)
+    for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # those that are built soonest first
         source = (COPY / path).read_text()
         files[path] = source, drawn(path, source)
     survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}
