@@ -4,6 +4,7 @@
 usage: make mutate                    a sample of MUTANTS mutants, the same on every run
        make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
        make mutate ONLY=rows.h:57     the mutants of a file or of one line
+       make mutate ONLY=barrier      the mutants of one operator
        make mutate ONLY=survivors     those that survived the last time, with the tests of today
        make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
 
@@ -374,7 +375,7 @@ def main():
 
     def wanted(place):
         name = os.path.basename(place["file"])
-        return only in ("", name, f"{name}:{place['line']}") or (only == "survivors" and Results.name(place) in survivors)
+        return only in ("", name, f"{name}:{place['line']}", place["operator"]) or (only == "survivors" and Results.name(place) in survivors)
 
     return print_table(try_all(judge, results, files, share_of, wanted))
 
