@@ -3,7 +3,7 @@
 #   CUDA_ARCHITECTURES   what the kernels are compiled for: sm_XX machine code, compute_XX text for newer GPUs
 
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA ?= none
+CUDA ?= $(if $(NVCC),auto,none)
 CUDA_ARCHITECTURES ?= sm_80 sm_90 compute_90
 
 NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
