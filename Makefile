@@ -62,7 +62,7 @@ CHECK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES=sm_80
 check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
 	@$(CHECK_MAKE) all tests $(BUILD)/make_tiny
 	@$(CHECK_MAKE) check-sanitized-build
-	@$(CHECK_MAKE) kernel-tests $(COVERAGE)/test_kernels $(BUILD)/emulated/facet nvcc-check
+	@$(CHECK_MAKE) kernel-tests $(COVERAGE)/test_kernels $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves nvcc-check
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
 check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy

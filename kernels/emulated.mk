@@ -71,6 +71,13 @@ $(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCE
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 
+# Training curves on the emulated device.
+CURVE_TEST_OBJECTS := $(call emulated_objects,plain,$(filter-out src/train/cuda/gpu.cpp,$(EMULATED_PROGRAM_SOURCES)) tests/golden/cuda/curve_test.cpp) \
+                      $(addprefix $(BUILD)/obj/tests/,golden/curve_rig.o golden/golden_file.o test_main.o)
+$(BUILD)/emulated/test_curves: $(CURVE_TEST_OBJECTS) $(LIBRARY)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
+
 .PHONY: kernel-tests check-kernels check-kernels-full mutate
 
 -include $(shell find $(BUILD)/emulated -name '*.d' 2>/dev/null)

@@ -14,7 +14,7 @@ import pathlib
 
 import torch
 
-from golden import model_cases, original, precision_cases, store, training_cases
+from golden import curve_cases, model_cases, original, precision_cases, store, training_cases
 
 
 def main():
@@ -50,6 +50,11 @@ def main():
         ),
         "training": (training, lambda golden: training_cases.all_cases(golden, loaded)),
         "precision": (precision_cases.MADE_FROM, precision_cases.curves),
+        "curves": (
+            "transformers.AdamW; golden/plain_model.py in fp64; curve_mmca_compat by "
+            f"{the_original} in fp64",
+            lambda golden: curve_cases.curves(golden, loaded),
+        ),
     }
     for name, (made_from, add_cases) in files.items():
         if args.only and name not in args.only:

@@ -66,6 +66,8 @@ done
 group kernels "$BUILD"/emulated/test_kernels
 for ranks in 1 2 3 4; do group "device-comm-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm; done
 if [ "$mode" = all ]; then
+  group curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
+  group curves-2 mpirun -n 2 --oversubscribe "$BUILD"/emulated/test_curves --gtest_filter='*TwoRanks*'
   group kernels-sanitized "$BUILD"/emulated/test_kernels_sanitized
   group kernels-race "$BUILD"/emulated/test_kernels_race
   check kernel-coverage scripts/kernel_coverage.sh

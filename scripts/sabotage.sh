@@ -8,7 +8,7 @@
 #   old: the text to replace (must occur exactly once in the file)
 #   new: what to put there
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
-#         build/emulated/test_comm) and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
+#         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks) and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
@@ -47,7 +47,9 @@ run_test() {
   local name=$1 filter=${2:-*}
   case $name in
     *.sh)
-      make -C "$copy" -j"$(nproc)" all build/make_tiny >"$copy/make.log" 2>&1 || return 99
+      local programs=(all build/make_tiny)
+      case $name in */cuda.sh) programs+=(build/emulated/facet) ;; esac
+      make -C "$copy" -j"$(nproc)" "${programs[@]}" >"$copy/make.log" 2>&1 || return 99
       (cd "$copy" && ONLY=$filter BUILD=build timeout 600 bash "$name" >test.log 2>&1)
       local code=$?
       grep -q '^\[ RUN ' "$copy/test.log" || { echo "  no case of $name matches $filter"; return 98; }
@@ -55,10 +57,10 @@ run_test() {
       ;;
     *)
       local program=build/tests/test_$name
-      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; device_comm) program=build/emulated/test_comm ;; esac
+      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; device_comm) program=build/emulated/test_comm ;; curves | curves_2) program=build/emulated/test_curves ;; esac
       make -C "$copy" -j"$(nproc)" "$program" >"$copy/make.log" 2>&1 || return 99
       local launch=()
-      case $name in comm | zero | checkpoint | device_comm) launch=(mpirun -n 3 --oversubscribe) ;; esac
+      case $name in comm | zero | checkpoint | device_comm) launch=(mpirun -n 3 --oversubscribe) ;; curves_2) launch=(mpirun -n 2 --oversubscribe) ;; esac
       (cd "$copy" && timeout 120 "${launch[@]}" "$program" "--gtest_filter=$filter" >test.log 2>&1)
       local code=$?
       grep -q '^\[==========\] 0 tests' "$copy/test.log" && { echo "  no test matches $filter"; return 98; }

@@ -134,33 +134,42 @@ def add_curve(golden, case, losses, norms, suffix=""):
     golden.add(case, "norms" + suffix, torch.tensor(norms, dtype=torch.float64))
 
 
-def compat_curve(golden, loaded):
-    """The original's model and groups in fp32; the mean of micro-batch means."""
-    case, spec = "curve_compat", specs.model("perceiver", True, lang_lora=4, compat=True)
-    golden.cases[case] = dict(spec, **CURVE)
+def compat_model(curve, loaded, spec, dtype=torch.float32):
+    """Parameter groups of the original's model and its forward: the mean of micro-batch means."""
     model = original.build_model(loaded, spec)
     model_cases.set_weights(model, "")
+    model.to(dtype)
     groups = loaded.utils.get_optimizer_grouped_parameters(
-        model, CURVE["weight_decay"], small_lr=CURVE["learning_rate_pretraining_components"]
+        model, curve["weight_decay"], small_lr=curve["learning_rate_pretraining_components"]
     )
 
     def forward(window, scale):
         total = 0.0
         for batch, pixels in window:
-            loss = original.run(model, batch, pixels) / len(window)
+            loss = original.run(model, batch, pixels.to(dtype)) / len(window)
             (loss * scale).backward()
             total += float(loss)
         return total
 
+    return groups, forward
+
+
+def compat_curve(golden, loaded):
+    """The original's model and groups in fp32."""
+    case, spec = "curve_compat", specs.model("perceiver", True, lang_lora=4, compat=True)
+    golden.cases[case] = dict(spec, **CURVE)
+    groups, forward = compat_model(CURVE, loaded, spec)
     data = curve_data(golden, case, spec, CURVE_SAMPLES)
     add_curve(golden, case, *walk(CURVE, data, groups, forward))
 
 
-def correct_groups(curve, params):
-    """The four groups of `correct`, where normalisation weights do not decay."""
+def correct_groups(curve, params, unfreeze=()):
+    """The four groups of `correct`, where normalisation weights do not decay. Trained is what is so
+    by default, and what the prefixes name."""
     groups = [{"params": [], "weight_decay": w} for w in (curve["weight_decay"], 0.0) * 2]
     for name, p in params.items():
-        p.requires_grad_(model_cases.trained_in_correct("curve", None, name))
+        trained = model_cases.trained_in_correct("curve", None, name) or name.startswith(unfreeze)
+        p.requires_grad_(trained)
         if not p.requires_grad:
             continue
         is_norm = p.dim() == 1 and name.endswith(".weight")

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cpu/backend.h"
 #include "optim/lr_schedule.h"
@@ -11,11 +12,15 @@
 namespace facet::golden {
 namespace {
 
-// The recorded micro-batches of a curve, again and again.
+// The recorded micro-batches of a curve, again and again; of each step this rank's share.
 class CurveSource final : public BatchSource {
  public:
-  CurveSource(const GoldenFile& file, const std::string& name)
-      : accumulation_(file.description(name).at("accumulation").as_int()) {
+  CurveSource(const GoldenFile& file, const std::string& name, const Communicator& world)
+      : per_step_(file.description(name).at("accumulation").as_int()),
+        per_rank_(per_step_ / world.size()),
+        first_(world.rank() * per_rank_) {
+    ASSERT(per_rank_ * world.size() == per_step_, "{} ranks cannot share {} micro-batches",
+           world.size(), per_step_);
     const JsonValue description = file.description(name);
     for (int64_t n = 0; n < description.at("micro_batches").as_int(); ++n)
       data_.push_back(batch_of(file, name + "_batch_" + std::to_string(n), description));
@@ -23,8 +28,8 @@ class CurveSource final : public BatchSource {
   int64_t steps_per_epoch() const override { return 0; }
   std::span<const MicroBatch> fetch_step(int64_t, int64_t step) override {
     window_.clear();
-    for (int64_t i = 0; i < accumulation_; ++i)
-      window_.push_back(data_[static_cast<size_t>(step * accumulation_ + i) % data_.size()]);
+    for (int64_t i = first_; i < first_ + per_rank_; ++i)
+      window_.push_back(data_[static_cast<size_t>(step * per_step_ + i) % data_.size()]);
     return window_;
   }
   int64_t num_evaluation_micro_batches() const override { return 0; }
@@ -32,7 +37,7 @@ class CurveSource final : public BatchSource {
   std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
 
  private:
-  int64_t accumulation_;
+  int64_t per_step_, per_rank_, first_;
   std::vector<MicroBatch> data_, window_;
 };
 
@@ -45,28 +50,45 @@ void fill_by_hash(ParamTable& table, const OpenUnit& open) {
   open(kNoUnit);
 }
 
-}  // namespace
+// What the case says, as the choices would have it computed.
+VlmConfig config_for(const JsonValue& description, const CurveChoices& choices) {
+  VlmConfig config = config_of(description);
+  config.recompute = choices.recompute == CurveChoices::Recompute::kYes;
+  return config;
+}
 
-ComputeDevice open_cpu() { return {std::make_shared<CpuBackend>(1), ComputeDevice::Takes::kFp32}; }
-
-Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices) {
-  const JsonValue description = file.description(name);
-  Communicator world(MPI_COMM_SELF);
-  ParamTable table;
-  VisionLanguageModel model(config_of(description), table);
-  EngineOptions engine_options;
-  engine_options.gradient_clipping = description.at("max_norm").as_double();
-  engine_options.compute_dtype = choices.dtype;
-  ComputeDevice device = choices.open_device();
-  table.place_in(device.memory());
-  Engine::lay_out(table, world.size(), engine_options);
-
+GroupOptions group_options(const JsonValue& description, NoDecayRule rule) {
   GroupOptions options;
   options.learning_rate = description.at("learning_rate").as_double();
   options.learning_rate_pretraining_components =
       description.at("learning_rate_pretraining_components").as_double();
   options.weight_decay = description.at("weight_decay").as_double();
-  options.rule = choices.rule;
+  options.rule = rule;
+  return options;
+}
+
+}  // namespace
+
+ComputeDevice open_cpu(Communicator&) {
+  return {std::make_shared<CpuBackend>(1), ComputeDevice::Takes::kFp32};
+}
+
+Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices) {
+  const JsonValue description = file.description(name);
+  Communicator world(choices.ranks);
+  ComputeDevice device = choices.open_device(world);
+  ParamTable table;
+  VisionLanguageModel model(config_for(description, choices), table);
+  if (const auto unfreeze = description.find("unfreeze"))
+    for (const JsonValue prefix : *unfreeze) table.set_trained(prefix.as_string(), true);
+  EngineOptions engine_options;
+  engine_options.gradient_clipping = description.at("max_norm").as_double();
+  engine_options.compute_dtype = choices.dtype;
+  engine_options.zero_stage = choices.zero_stage;
+  table.place_in(device.memory());
+  Engine::lay_out(table, world.size(), engine_options);
+
+  const GroupOptions options = group_options(description, choices.rule);
   if (is_16_bit(choices.dtype)) device.allocate_panels(int64_t{1} << 26);
   Engine engine(table, make_param_groups(table, options), world, device.plain(), engine_options);
   fill_by_hash(table, engine.filler());
@@ -74,20 +96,29 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
                             description.at("warmup").as_int(), steps, options.learning_rate);
   Arena arena("test", choices.activation_bytes, device.memory());
-  CurveSource source(file, name);
+  CurveSource source(file, name, world);
   const FaultInjection no_faults;
   LossScaler scaler{{}};
   TrainStep train_step({model, Context{device.layers(), arena, engine, choices.dtype}, engine,
                         schedule, world, source, nullptr, 1, choices.average, no_faults,
                         choices.dtype == DType::kF16 ? &scaler : nullptr});
   Curve curve;
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int64_t step = 0; step < (choices.steps > 0 ? choices.steps : steps); ++step) {
     const StepReport& report = train_step.run(0, step);
     EXPECT_FALSE(report.skipped) << name << " step " << step;
     curve.losses.push_back(report.loss);
     curve.norms.push_back(report.grad_norm);
   }
   return curve;
+}
+
+double largest_error(const std::vector<double>& ours, const std::vector<double>& exact) {
+  double largest = 0;
+  for (size_t step = 0; step < ours.size(); ++step) {
+    const double error = std::abs(ours[step] - exact.at(step));
+    if (!(error <= largest)) largest = std::isnan(error) ? INFINITY : error;
+  }
+  return largest;
 }
 
 }  // namespace facet::golden

@@ -2,9 +2,6 @@
 // fp64 as PyTorch's with the same casts.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-
 #include "tests/golden/curve_rig.h"
 
 namespace facet::golden {
@@ -12,24 +9,20 @@ namespace {
 
 const char* const kCase = "curve_precision";
 
-double largest_error(const std::vector<double>& curve, const std::vector<float>& exact) {
-  if (curve.size() != exact.size()) return INFINITY;
-  double largest = 0;
-  for (size_t step = 0; step < exact.size(); ++step) {
-    const double error = std::abs(curve[step] - static_cast<double>(exact[step]));
-    if (!(error <= largest)) largest = std::isnan(error) ? INFINITY : error;
-  }
-  return largest;
+std::vector<double> doubles(const GoldenFile& file, const std::string& tensor) {
+  const std::vector<float> values = file.floats(kCase, tensor);
+  return {values.begin(), values.end()};
 }
 
 // max over steps |ours - fp64| <= 2 max over steps |PyTorch - fp64|; and not by computing in fp32,
 // which is a thousand times nearer.
 void compare(const GoldenFile& file, const std::string& quantity, const std::string& precision,
              const std::vector<double>& ours) {
-  const std::vector<float> exact = file.floats(kCase, quantity + "_fp64");
-  const std::vector<float> pytorch = file.floats(kCase, quantity + "_" + precision);
+  const std::vector<double> exact = doubles(file, quantity + "_fp64");
+  const std::vector<double> pytorch = doubles(file, quantity + "_" + precision);
+  ASSERT_EQ(ours.size(), exact.size());
   const double error = largest_error(ours, exact);
-  const double of_pytorch = largest_error({pytorch.begin(), pytorch.end()}, exact);
+  const double of_pytorch = largest_error(pytorch, exact);
   EXPECT_LE(error, 2 * of_pytorch) << precision << ": " << quantity;
   EXPECT_GE(error, of_pytorch / 10) << precision << ": " << quantity;
   fmt::print("{} in {}: largest error {:.2e}, PyTorch's {:.2e}\n", quantity, precision, error,
@@ -46,8 +39,8 @@ void expect_as_near_as_pytorch(const std::string& precision, DType dtype) {
 TEST(GoldenPrecision, Fp32FollowsFp64) {
   const GoldenFile file("precision.safetensors");
   const Curve curve = walk_curve(file, kCase, {});
-  EXPECT_LE(largest_error(curve.losses, file.floats(kCase, "losses_fp64")), 3e-6);
-  EXPECT_LE(largest_error(curve.norms, file.floats(kCase, "norms_fp64")), 1e-5);
+  EXPECT_LE(largest_error(curve.losses, doubles(file, "losses_fp64")), 3e-6);
+  EXPECT_LE(largest_error(curve.norms, doubles(file, "norms_fp64")), 1e-5);
 }
 
 TEST(GoldenPrecision, Bf16IsAsNearToFp64AsPyTorch) {

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# The program on GPUs, here on the emulation: it trains, is cut and goes on, hands its checkpoints to the program on CPUs and takes theirs,
+# evaluates and answers; where no GPU is, it says so.
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+emulated=$BUILD/emulated/facet
+[ -x "$emulated" ] || { echo "$emulated is missing: make $emulated"; exit 1; }
+
+# Two steps of short samples an epoch: the emulation computes one thread after the other.
+data=(--data_path "$tiny/data" --dataset_names coco_caption --dataset_samples 5 --data_train_split_ratio 0.8)
+recipe=(train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7 --lang_lora_dim 4 --enable_mmca_attention --gradient_checkpointing
+  --zero_stage 2 --per_device_train_batch_size 1 --num_train_epochs 2 --save_interval 1 --keep_last 9)
+precision=bf16
+device_of() { if [ "$1" = "$emulated" ]; then echo cuda; else echo cpu; fi; }
+# train PROGRAM NAME option...: on 2 ranks.
+train() {
+  local program=$1 name=$2
+  shift 2
+  run 0 2 "$program" "${recipe[@]}" --precision "$precision" --device "$(device_of "$program")" --output_dir "$work/$name" "$@"
+}
+
+# The same two steps on GPUs and on CPUs, with a checkpoint behind each.
+make_runs() {
+  [ ! -d "$work/gpu" ] || return 0
+  train "$emulated" gpu --max_steps 2
+  once 'GPU of rank 0: emulation on the CPU'
+  train "$facet" cpu --max_steps 2
+}
+
+# farthest FILE FILE NAME: the largest difference.
+farthest() {
+  paste -d ' ' <(column "$1" "$3") <(column "$2" "$3") | awk '
+    NF != 2 { bad = 1 }
+    { d = $1 - $2; if (d < 0) d = -d; if (!(d <= most)) most = d; rows += 1 }
+    END { if (bad || !rows) exit 1; printf "%.17g\n", most }'
+}
+
+# In bf16 both differ from fp32, and about alike.
+trains_as_the_cpu() {
+  make_runs
+  precision=fp32 train "$facet" fp32 --max_steps 2
+  local name of_gpu of_cpu
+  for name in loss grad_norm; do
+    of_gpu=$(farthest "$work/fp32/loss_log.csv" "$work/gpu/loss_log.csv" "$name")
+    of_cpu=$(farthest "$work/fp32/loss_log.csv" "$work/cpu/loss_log.csv" "$name")
+    awk -v a="$of_gpu" -v b="$of_cpu" 'BEGIN { exit !(a > 0 && a <= 2 * b) }' || fail "$name: $of_gpu from fp32, the CPU $of_cpu"
+  done
+  same_columns "$work/cpu/loss_log.csv" "$work/gpu/loss_log.csv" step epoch micro_batches samples tokens labelled_tokens lr_decay
+}
+
+# from_step_1 RUN NAME PROGRAM option...: goes on from what another run saved in the midst of its epoch.
+from_step_1() {
+  local run=$1 name=$2 program=$3
+  shift 3
+  make_runs
+  cp -r "$work/$run" "$work/$name"
+  rm -r "$work/$name/checkpoints/step_00000002"
+  train "$program" "$name" "$@"
+  once "continuing from $work/$name/checkpoints/step_00000001:"
+}
+
+cut_and_continued() {
+  from_step_1 gpu cut "$emulated" --max_steps 2
+  same_columns "$work/gpu/loss_log.csv" "$work/cut/loss_log.csv" step epoch samples tokens labelled_tokens loss grad_norm clip_factor skipped lr_decay
+  run 0 0 "$facet" inspect "$work/gpu" "$work/cut"
+  once '0 of '
+}
+
+# What one program saved the other reads and saves again, to the bit.
+saved_again() { # RUN PROGRAM
+  from_step_1 "$1" "$1.again" "$2" --max_steps 1
+  # One has been evaluated since, so their fields differ.
+  run 1 0 "$facet" inspect "$work/$1/checkpoints/step_00000001" "$work/$1.again/checkpoints/step_00000001"
+  grep -q '^0 of ' "$output"
+}
+
+# Both take the same step from a checkpoint of GPUs, but for the rounding of fp32.
+goes_on_from_it() {
+  precision=fp32
+  from_step_1 gpu gpu.by_gpu "$emulated" --max_steps 2
+  from_step_1 gpu gpu.by_cpu "$facet" --max_steps 2
+  close_columns "$work/gpu.by_gpu/loss_log.csv" "$work/gpu.by_cpu/loss_log.csv" loss 1e-5
+  close_columns "$work/gpu.by_gpu/loss_log.csv" "$work/gpu.by_cpu/loss_log.csv" grad_norm 1e-5
+  different_columns "$work/gpu/loss_log.csv" "$work/gpu.by_gpu/loss_log.csv" loss
+}
+
+exported() {
+  echo --lm_model_name_or_path "$work/cpu/epoch-1/lang_decoder" --vision_model_name_or_path "$work/cpu/epoch-1/vis_encoder" --threads 1 \
+    --enable_mmca_attention
+}
+
+evaluates() {
+  local program loss=()
+  make_runs
+  for program in "$facet" "$emulated"; do
+    # shellcheck disable=SC2046
+    run 0 2 "$program" evaluate $(exported) "${data[@]}" --seed 7 --device "$(device_of "$program")"
+    loss+=("$(grep -o 'eval: loss=[^,]*' "$output" | cut -d= -f2)")
+  done
+  awk -v a="${loss[0]}" -v b="${loss[1]}" 'BEGIN { d = a - b; exit !(a > 0 && (d < 0 ? -d : d) <= 1e-5 * a) }' ||
+    fail "the CPU's loss is ${loss[0]}, the GPU's ${loss[1]}"
+}
+
+answers() {
+  local program
+  make_runs
+  cd "$work"
+  ln -s "$tiny/data/eval/images" images
+  local image
+  image=images/$(find images/ -type f -printf '%f\n' | sort | head -n 1)
+  echo '{"one": [["What do you see?", "'"$image"'"], ["And its colour?"]], "text": [["How are you?"]]}' >tests.json
+  for program in "$facet" "$emulated"; do
+    # shellcheck disable=SC2046
+    run 0 0 "$program" generate $(exported) --input tests.json --output "$(device_of "$program").csv" --max_new_tokens 8 \
+      --device "$(device_of "$program")"
+  done
+  cmp cpu.csv cuda.csv
+  grep -qE '[a-z]{3,}' <(tail -n 1 cuda.csv | cut -d, -f4)
+}
+
+# The same words about the same number on both.
+not_finite() {
+  local program
+  for program in "$facet" "$emulated"; do
+    train "$program" "nan_$(device_of "$program")" --max_steps 1 --inject 'nan@grad:rank=1,step=1'
+    grep 'first number that is not finite' "$output" >"$work/found_on_$(device_of "$program")"
+  done
+  grep -q 'rank 1, micro-batch 1 of 1, layer lang_decoder.*: gradient of lang_decoder.*lora_right_weight, element 0 ' "$work/found_on_cuda"
+  diff "$work/found_on_cpu" "$work/found_on_cuda"
+}
+
+without_a_gpu() {
+  local text='this program was built without CUDA'
+  if grep -q 'no GPU can be used here' "$facet"; then text='no GPU can be used here'; fi
+  local ranks
+  for ranks in 0 2; do
+    CUDA_VISIBLE_DEVICES='' refused 78 "$ranks" "$text" "$facet" "${recipe[@]}" --device cuda --output_dir "$work/none"
+  done
+}
+
+check Cuda.TrainsAsTheCpu trains_as_the_cpu
+check Cuda.CutAndContinued cut_and_continued
+check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$emulated"
+check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
+check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
+check Cuda.Evaluates evaluates
+check Cuda.Answers answers
+check Cuda.NotFiniteIsFound not_finite
+check Cuda.WithoutAGpu without_a_gpu
+finish

@@ -1,0 +1,181 @@
+// The GPU's backend, here on the emulation, trains as exactly as the CPU's: along the curves its
+// losses and gradient norms are at most twice as far from those of fp64. A step takes the emulation
+// over a second, so these are the first ones of each curve: two while the rate rises, two at full
+// rate.
+//
+// Run with 1 rank, and TwoRanks* with 2.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "comm/cuda/device_collectives.h"
+#include "device/emulated/stream.h"
+#include "kernels/cuda/backend.h"
+#include "tests/golden/curve_rig.h"
+
+namespace facet::golden {
+namespace {
+
+using emulated::Lateness;
+using Recompute = CurveChoices::Recompute;
+
+constexpr int64_t kSteps = 4;
+constexpr int64_t kFewSteps = 2;  // where bits are compared
+
+auto open_emulated(DeviceCollectives collectives) {
+  return [collectives](Communicator& world) -> ComputeDevice {
+    auto backend = std::make_unique<CudaBackend>();
+    world.use(make_device_transport(world, backend->stream(), collectives));
+    const auto close = [&world](Backend* computes) {
+      world.use(nullptr);
+      delete computes;
+    };
+    return {std::shared_ptr<Backend>(backend.release(), close), ComputeDevice::Takes::kEveryType};
+  };
+}
+
+// The reference, stored as two numbers of fp32.
+std::vector<double> exact(const GoldenFile& file, const std::string& name,
+                          const std::string& quantity) {
+  const std::vector<float> values = file.floats(name, quantity + "_fp64");
+  std::vector<double> sums(values.begin(), values.end());
+  const std::vector<float> rest = file.floats(name, quantity + "_fp64_rest");
+  for (size_t step = 0; step < sums.size(); ++step) sums[step] += static_cast<double>(rest[step]);
+  return sums;
+}
+
+CurveChoices choices_for(const std::string& name, DType dtype) {
+  CurveChoices choices;
+  choices.dtype = dtype;
+  choices.activation_bytes = int64_t{1} << 26;
+  choices.steps = kSteps;
+  if (name != "curve_mmca_compat") return choices;
+  choices.average = LossAverage::kMicroBatch;
+  choices.rule = NoDecayRule::kVisualChat;
+  return choices;
+}
+
+Curve walk(const std::string& name, const CurveChoices& choices) {
+  const GoldenFile file("curves.safetensors");
+  return walk_curve(file, name, choices);
+}
+
+Curve walk_on_device(const std::string& name, CurveChoices choices) {
+  choices.open_device = open_emulated(DeviceCollectives::kAuto);
+  return walk(name, choices);
+}
+
+// In fp32 the errors are smaller than what rounding a loss once would make; by how much is chance.
+double one_rounding(DType dtype, const std::vector<double>& values) {
+  if (dtype != DType::kF32) return 0;
+  return std::ldexp(*std::max_element(values.begin(), values.end()), -24);
+}
+
+void compare(const std::string& what, DType dtype, const std::vector<double>& ours,
+             const std::vector<double>& cpus, const std::vector<double>& exact) {
+  ASSERT_FALSE(ours.empty());
+  const double error = largest_error(ours, exact), of_cpu = largest_error(cpus, exact);
+  fmt::print("{} in {}: largest error {:.2e}, the CPU's {:.2e}\n", what, name_of(dtype), error,
+             of_cpu);
+  EXPECT_LE(error, 2 * std::max(of_cpu, one_rounding(dtype, cpus))) << what;
+  if (dtype == DType::kF32) {
+    EXPECT_LE(of_cpu, 16 * one_rounding(dtype, cpus)) << what << ": another model than the CPU's";
+  }
+}
+
+void expect_as_near_as_cpu(const std::string& name, DType dtype, const Curve& on_device) {
+  const GoldenFile file("curves.safetensors");
+  const Curve on_cpu = walk(name, choices_for(name, dtype));
+  compare("losses of " + name, dtype, on_device.losses, on_cpu.losses, exact(file, name, "losses"));
+  compare("norms of " + name, dtype, on_device.norms, on_cpu.norms, exact(file, name, "norms"));
+}
+
+constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
+
+class CudaCurve : public testing::TestWithParam<std::tuple<const char*, DType>> {};
+
+TEST_P(CudaCurve, IsAsNearToFp64AsTheCpus) {
+  const auto [name, dtype] = GetParam();
+  expect_as_near_as_cpu(name, dtype, walk_on_device(name, choices_for(name, dtype)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, CudaCurve,
+                         testing::Combine(testing::Values("curve_causal", "curve_mmca",
+                                                          "curve_mmca_lora", "curve_mmca_compat"),
+                                          testing::ValuesIn(kDTypes)),
+                         [](const auto& info) {
+                           return fmt::format("{}_{}", std::get<0>(info.param),
+                                              name_of(std::get<1>(info.param)));
+                         });
+
+const char* const kCase = "curve_mmca_lora";
+
+TEST(CudaTraining, RecomputeChangesNoBit) {
+  for (const DType dtype : kDTypes) {
+    CurveChoices choices = choices_for(kCase, dtype);
+    choices.steps = kFewSteps;
+    const Curve kept = walk_on_device(kCase, choices);
+    choices.recompute = Recompute::kYes;
+    EXPECT_EQ(walk_on_device(kCase, choices), kept) << name_of(dtype);
+  }
+}
+
+TEST(CudaTraining, StreamsThatRunLateChangeNoBit) {
+  CurveChoices choices = choices_for(kCase, DType::kBF16);
+  choices.steps = kFewSteps;
+  const Curve at_once = walk_on_device(kCase, choices);
+  EXPECT_EQ(walk_on_device(kCase, choices), at_once) << "two runs";
+  for (const emulated::StreamPolicy policy :
+       {emulated::StreamPolicy{Lateness::kAsLateAsAllowed}, {Lateness::kRandom, 5}}) {
+    emulated::set_stream_policy(policy);
+    EXPECT_EQ(walk_on_device(kCase, choices), at_once);
+    emulated::set_stream_policy({});
+  }
+}
+
+CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
+  int ranks = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  EXPECT_EQ(ranks, 2) << "mpirun -n 2";
+  CurveChoices choices = choices_for(kCase, dtype);
+  choices.ranks = MPI_COMM_WORLD;
+  choices.zero_stage = 2;
+  choices.open_device = open_emulated(collectives);
+  return choices;
+}
+
+std::string text_of(DeviceCollectives collectives) {
+  return collectives == DeviceCollectives::kNccl ? "Nccl" : "Mpi";
+}
+constexpr DeviceCollectives kCollectives[] = {DeviceCollectives::kNccl, DeviceCollectives::kMpi};
+
+class TwoRanks : public testing::TestWithParam<std::tuple<DeviceCollectives, DType>> {};
+
+TEST_P(TwoRanks, AtStage2AreAsNearToFp64AsOneCpu) {
+  const auto [collectives, dtype] = GetParam();
+  expect_as_near_as_cpu(kCase, dtype, walk(kCase, choices_on_two_ranks(collectives, dtype)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    By, TwoRanks, testing::Combine(testing::ValuesIn(kCollectives), testing::ValuesIn(kDTypes)),
+    [](const auto& info) {
+      return text_of(std::get<0>(info.param)) + "_" + name_of(std::get<1>(info.param));
+    });
+
+class TwoRanksLate : public testing::TestWithParam<DeviceCollectives> {};
+
+TEST_P(TwoRanksLate, StreamsThatRunLateChangeNoBit) {
+  CurveChoices choices = choices_on_two_ranks(GetParam(), DType::kBF16);
+  choices.steps = kFewSteps;
+  const Curve at_once = walk(kCase, choices);
+  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  EXPECT_EQ(walk(kCase, choices), at_once);
+  emulated::set_stream_policy({});
+}
+
+INSTANTIATE_TEST_SUITE_P(By, TwoRanksLate, testing::ValuesIn(kCollectives),
+                         [](const auto& info) { return text_of(info.param); });
+
+}  // namespace
+}  // namespace facet::golden
