@@ -176,6 +176,18 @@ TEST_P(NormParity, LayerBackward) { check_backward(Kind::kLayer); }
 TEST_P(NormParity, AbsentOperandsRms) { check_absent_operands(Kind::kRms); }
 TEST_P(NormParity, AbsentOperandsLayer) { check_absent_operands(Kind::kLayer); }
 
+// The variance of rows whose mean is large beside it, which mean squares would lose.
+class NormParityFarFromZero : public NormParity {};
+TEST_P(NormParityFarFromZero, LayerForward) {
+  Values x = x_.start();
+  for (double& value : x) value += 300;
+  x_.set(rounded(x, dtype_));
+  check_forward(Kind::kLayer);
+}
+INSTANTIATE_TEST_SUITE_P(Rows, NormParityFarFromZero,
+                         testing::Values(ParityCase{DType::kF32, 7, 97, 0},
+                                         ParityCase{DType::kF32, 7, 257, 1}),
+                         name_of_case);
 INSTANTIATE_TEST_SUITE_P(Sizes, NormParity, testing::ValuesIn(parity_cases()), name_of_case);
 
 }  // namespace
