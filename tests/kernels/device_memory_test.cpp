@@ -160,6 +160,18 @@ TEST_F(DeviceMemory, ForgettingAndZeroingKeepTheOrderOfTheStream) {
   memory.free(data, 256);
 }
 
+// Arenas are destroyed while the error of the kernel is on its way to the user.
+TEST_F(DeviceMemory, MemoryIsLetGoInSilenceAfterAKernelFailed) {
+  const Stream stream;
+  CudaMemory memory(stream);
+  void* data = memory.allocate(256, "a test");
+  emulated::fail_next_free();
+  EXPECT_NO_THROW(memory.free(data, 256));
+  EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kLive);
+  memory.free(data, 256);
+  EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kFreed);
+}
+
 TEST_F(DeviceMemory, OneStreamWaitsForAnothersEvent) {
   emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
   const Stream producer, consumer;

@@ -16,7 +16,7 @@ class CudaMemory final : public MemoryResource {
 
   Space space() const override { return Space::kDevice; }
   void* allocate(int64_t bytes, const std::string& purpose) override;
-  // Waits for the whole device, as cudaFree does.
+  // Waits for the whole device, as cudaFree does. Throws nothing.
   void free(void* data, int64_t bytes) override;
   void zero(void* data, int64_t bytes) override;
   void forget(void* data, int64_t bytes) override;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "device/emulated/memory.h"
 #include "device/emulated/observer.h"
@@ -17,6 +18,7 @@ using emulated::Access, emulated::observer, emulated::violation;
 namespace {
 
 int64_t page_locked = 0;
+bool next_free_fails = false;
 
 void check_host_side(const void* host, const char* what, EmulatedSite where) {
   if (emulated::in_device_range(host)) violation(where, "{} is device memory", what);
@@ -72,6 +74,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes, EmulatedSite where) {
 
 cudaError_t cudaFree(void* data, EmulatedSite where) {
   if (!data) return cudaSuccess;
+  if (std::exchange(next_free_fails, false)) return cudaErrorLaunchFailure;
   emulated::synchronize_device();
   emulated::free_device_memory(data, where);
   return cudaSuccess;
@@ -91,6 +94,8 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream, EmulatedSite where) {
 }
 
 int64_t emulated::page_locked_allocations() { return page_locked; }
+
+void emulated::fail_next_free() { next_free_fails = true; }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   ++page_locked;

@@ -1,6 +1,6 @@
 // The part of the CUDA runtime that the program calls, by CUDA's names, for the emulated build. A
-// broken rule ends in an Error that names the caller's line, so no call returns an error;
-// cudaEventQuery says cudaErrorNotReady.
+// broken rule ends in an Error that names the caller's line, so no call returns an error, except
+// that cudaEventQuery says cudaErrorNotReady and cudaFree what a test asks for.
 #pragma once
 
 #include <cstddef>
@@ -19,13 +19,16 @@ namespace facet::emulated {
 void forget_on_stream(void* data, size_t bytes, Stream* stream, Site where = Site::current());
 
 int64_t page_locked_allocations();  // calls of cudaMallocHost since the program began
+
+// The next cudaFree frees nothing and says what every call says after a kernel has failed.
+void fail_next_free();
 }  // namespace facet::emulated
 
 using cudaStream_t = facet::emulated::Stream*;
 using cudaEvent_t = facet::emulated::Event*;
 using EmulatedSite = facet::emulated::Site;
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorNotReady = 600 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorNotReady = 600, cudaErrorLaunchFailure = 719 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost = 2,
@@ -35,6 +38,8 @@ constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDisableTiming = 2;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+// No error stays behind.
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 // A process has one device, which nobody shares with it.
 cudaError_t cudaGetDevice(int* device);
