@@ -1,15 +1,20 @@
-# The product's half for GPUs, where nvcc is. CUDA=none leaves it out. Included by the Makefile.
+# The product's half for GPUs, where CUDA is. Included by the Makefile.
 #
-#   CUDA_ARCHITECTURES   what the kernels are compiled for: sm_XX machine code, compute_XX text for newer GPUs
+#   FACET_CUDA=none      leaves it out
+#   CUDA_ARCHITECTURES   what the kernels are compiled for: sm_XX machine code, compute_XX text that the driver of a
+#                        newer GPU translates
 
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA ?= $(if $(NVCC),auto,none)
+FACET_CUDA ?= auto
 CUDA_ARCHITECTURES ?= sm_80 sm_90 compute_90
+
+FOUND_CUDA := $(if $(filter none,$(FACET_CUDA)),no FACET_CUDA=none,$(shell CXX="$(CXX)" scripts/find_cuda.sh "$(NVCC)"))
 
 NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
              $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
 
 empty :=
+comma := ,
 # Objects for other architectures lie elsewhere.
 NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECTURES)))
 
@@ -17,41 +22,46 @@ KERNEL_SOURCES := $(wildcard kernels/cuda/*.cu)
 # C++ that sees CUDA's or NCCL's headers, or the emulation in their place (kernels/emulated.mk).
 CUDA_CPP_SOURCES := $(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp) src/train/cuda/gpu.cpp
 
+ifeq ($(firstword $(FOUND_CUDA)),yes)
+
+CUDA_HOME := $(word 2,$(FOUND_CUDA))
+CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib $(CUDA_HOME)/lib))
+HAVE_NCCL := $(filter nccl,$(FOUND_CUDA))
+# The compiler looks into /usr by itself, and is confused when it is told to.
+CUDA_FLAGS := $(if $(filter-out /usr,$(CUDA_HOME)),-isystem $(CUDA_HOME)/include) $(if $(HAVE_NCCL),-DFACET_NCCL)
+CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB) -Wl$(comma)-rpath$(comma)$(CUDA_LIB)) \
+              -lcudart -lcublasLt $(if $(HAVE_NCCL),-lnccl)
+
+PRODUCT_CUDA_SOURCES := $(if $(HAVE_NCCL),$(CUDA_CPP_SOURCES),$(filter-out src/comm/cuda/nccl_transport.cpp,$(CUDA_CPP_SOURCES)))
+CUDA_OBJECTS := $(KERNEL_SOURCES:%.cu=$(NVCC_BUILD)/%.o) $(PRODUCT_CUDA_SOURCES:%.cpp=$(NVCC_BUILD)/%.o)
+NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu))
+
 $(NVCC_BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc  $<"
 	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
-ifeq ($(CUDA),none)
-
-cuda:
-	@echo "no nvcc is here: --device cuda needs it (CUDA 12.0 or newer)" >&2; exit 1
-nvcc-check:
-	@echo "no nvcc is here: the kernels were compiled by $(CXX) only"
-
-else
-
-CUDA_HOME  ?= $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
-CUDA_LIB   ?= $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
-NCCL_FLAGS ?= $(if $(shell $(CXX) -I$(CUDA_HOME)/include -E -include nccl.h -x c++ /dev/null >/dev/null 2>&1 && echo yes),-DFACET_NCCL)
-CUDA_FLAGS  = -isystem $(CUDA_HOME)/include $(NCCL_FLAGS) -DFACET_CUDA_ARCHITECTURES='"$(strip $(CUDA_ARCHITECTURES))"'
-CUDA_LIBS   = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcudart -lcublasLt $(if $(NCCL_FLAGS),-lnccl)
-
-CUDA_OBJECTS := $(KERNEL_SOURCES:%.cu=$(NVCC_BUILD)/%.o) $(CUDA_CPP_SOURCES:%.cpp=$(NVCC_BUILD)/%.o)
-
 $(NVCC_BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  c++   $< (cuda)"
-	@$(CXX) $(CXXFLAGS_ALL) $(CUDA_FLAGS) -c -o $@ $<
+	@$(CXX) $(CXXFLAGS_ALL) $(CUDA_FLAGS) -DFACET_CUDA_ARCHITECTURES='"$(strip $(CUDA_ARCHITECTURES))"' -c -o $@ $<
 
 # In the program these come before the library, which has without_gpu.o in the place of gpu.o.
 $(BUILD)/facet: $(CUDA_OBJECTS)
 $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
-NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu))
-
 cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHITECTURES
 nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) ## compile the kernels, and those of their tests, by nvcc
+
+CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
+
+else
+
+CUDA_CHOICE := none: $(wordlist 2,99,$(FOUND_CUDA))
+cuda:
+	@echo "--device cuda cannot be built: $(wordlist 2,99,$(FOUND_CUDA))" >&2; exit 1
+nvcc-check:
+	@echo "the kernels were compiled by $(CXX) only: $(wordlist 2,99,$(FOUND_CUDA))"
 
 endif
 
@@ -59,8 +69,7 @@ endif
 $(BUILD)/facet: $(BUILD)/cuda_choice
 $(BUILD)/cuda_choice: FORCE
 	@mkdir -p $(@D)
-	@echo "$(if $(filter none,$(CUDA)),none,$(CUDA_ARCHITECTURES))" | cmp -s - $@ || \
-	  echo "$(if $(filter none,$(CUDA)),none,$(CUDA_ARCHITECTURES))" > $@
+	@echo "$(strip $(CUDA_CHOICE))" | cmp -s - $@ || { echo "  CUDA: $(strip $(CUDA_CHOICE))"; echo "$(strip $(CUDA_CHOICE))" > $@; }
 
 .PHONY: nvcc-check cuda FORCE
 

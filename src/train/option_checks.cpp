@@ -63,6 +63,9 @@ void check_training(const Options& o, Findings& found) {
   found.unless(injection.empty(), injection);
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
+  found.unless(!o.on_gpu() || (o.offload_optimizer == "none" && o.offload_param == "none"),
+               "with --device cuda nothing is offloaded to the CPU yet: leave out "
+               "--offload_optimizer and --offload_param, and use --zero_stage 3 or more ranks");
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");
@@ -109,6 +112,7 @@ std::string why_without_effect(std::string_view name, const Options& o) {
     return "only --precision fp16 scales the loss";
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
+  if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
   if (o.zero_stage >= 2 && name == "reduce_every_micro_batch")
     return "--zero_stage 2 and 3 do so anyway";
   return "";
@@ -141,10 +145,9 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
   if (command != Command::kTrain && command != Command::kPlan) return lines;
   for (const auto& [name, device] : {std::pair{"offload_optimizer", options.offload_optimizer},
                                      std::pair{"offload_param", options.offload_param}})
-    if (device == "cpu")
+    if (device == "cpu" && !options.on_gpu())
       lines.push_back(fmt::format(
-          "--{} cpu has no effect: this build computes on the CPU, where everything lies already",
-          name));
+          "--{} cpu has no effect: with --device cpu everything lies there already", name));
   for (const OptionField& field : option_table()) {
     const std::string reason = why_without_effect(field.name, options);
     if (!reason.empty() && option_words(field, options) != option_words(field, Options{}))

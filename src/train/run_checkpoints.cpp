@@ -37,7 +37,10 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
 
 void RunCheckpoints::begin(Engine& engine) {
   schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));
-  if (options_.async_checkpoint && !engine.owned_state_is_copied())
+  // The memory of copies is taken now, not hours later at the first save.
+  if (engine.owned_state_is_copied())
+    static_cast<void>(engine.owned_state());
+  else if (options_.async_checkpoint)
     store_.reserve_copies(engine.owned_state());
 }
 

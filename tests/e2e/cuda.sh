@@ -10,14 +10,14 @@ emulated=$BUILD/emulated/facet
 # Two steps of short samples an epoch: the emulation computes one thread after the other.
 data=(--data_path "$tiny/data" --dataset_names coco_caption --dataset_samples 5 --data_train_split_ratio 0.8)
 recipe=(train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7 --lang_lora_dim 4 --enable_mmca_attention --gradient_checkpointing
-  --zero_stage 2 --per_device_train_batch_size 1 --num_train_epochs 2 --save_interval 1 --keep_last 9)
-precision=bf16
+  --per_device_train_batch_size 1 --num_train_epochs 2 --save_interval 1 --keep_last 9)
+precision=bf16 stage=2
 device_of() { if [ "$1" = "$emulated" ]; then echo cuda; else echo cpu; fi; }
 # train PROGRAM NAME option...: on 2 ranks.
 train() {
   local program=$1 name=$2
   shift 2
-  run 0 2 "$program" "${recipe[@]}" --precision "$precision" --device "$(device_of "$program")" --output_dir "$work/$name" "$@"
+  run 0 2 "$program" "${recipe[@]}" --precision "$precision" --zero_stage "$stage" --device "$(device_of "$program")" --output_dir "$work/$name" "$@"
 }
 
 # The same two steps on GPUs and on CPUs, with a checkpoint behind each.
@@ -65,6 +65,20 @@ cut_and_continued() {
   same_columns "$work/gpu/loss_log.csv" "$work/cut/loss_log.csv" step epoch samples tokens labelled_tokens loss grad_norm clip_factor skipped lr_decay
   run 0 0 "$facet" inspect "$work/gpu" "$work/cut"
   once '0 of '
+}
+
+# Gathered for each use, saved beside the training, by way of the host, and everything as late as it may be: the same bits.
+in_slices() {
+  make_runs
+  export FACET_EMULATED_STREAMS=late
+  local limit=(--stage3_param_persistence_threshold 100)
+  stage=3 train "$emulated" slices --max_steps 2 "${limit[@]}" --async_checkpoint --device_collectives mpi
+  once 'by way of host memory, as asked for'
+  same_columns "$work/gpu/loss_log.csv" "$work/slices/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
+  run 0 0 "$facet" inspect "$work/gpu" "$work/slices"
+  once '0 of '
+  stage=0 from_step_1 slices whole "$emulated" --max_steps 2
+  same_columns "$work/gpu/loss_log.csv" "$work/whole/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
 }
 
 # What one program saved the other reads and saves again, to the bit.
@@ -141,6 +155,7 @@ without_a_gpu() {
 
 check Cuda.TrainsAsTheCpu trains_as_the_cpu
 check Cuda.CutAndContinued cut_and_continued
+check Cuda.InSlicesTheBitsAreTheSame in_slices
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$emulated"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
