@@ -47,6 +47,7 @@ class Trainer {
   void run();
 
  private:
+  void prepare();
   void run_epochs();
   void take_output_directory();
   void open_model_and_data();
@@ -107,7 +108,9 @@ Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
       status_(status),
       injection_(FaultInjection::of_run(options.inject)),
       logs_(options, world_.rank()),
-      sections_(options, world_, session.host()) {
+      sections_(options, world_, session.host()) {}
+
+void Trainer::prepare() {
   collectively(world_, [&] { check_paths(Command::kTrain, options_); });
   log("resolved options:\n{}", resolved_options(Command::kTrain, options_));
   device_.emplace(open_compute_device(options_, world_, session_.host()));
@@ -200,14 +203,16 @@ void Trainer::announce() {
 }
 
 void Trainer::run() {
-  begin_section(Section::kLog);
   try {
+    prepare();
+    begin_section(Section::kLog);
     run_epochs();
   } catch (const CollectiveError&) {
-    checkpoints_->settle_after_error(logs_);
+    if (checkpoints_) checkpoints_->settle_after_error(logs_);
     throw;
   } catch (const std::exception& error) {
-    // Before the destructors wait for a checkpoint that is being written.
+    // Before the destructors wait: for a checkpoint that is being written, for a GPU whose
+    // collective the other ranks never join.
     end_job(session_, status_, error);
   }
 }
