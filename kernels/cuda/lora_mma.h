@@ -1,10 +1,13 @@
-// LoRA's products on tensor cores. Each reads its wide matrix once (or reads and writes it), and
-// that is what it takes: at rank 16 a byte comes with 16 operations, an H200 has time for 200. So
-// the tiles are made for many bytes under way, and padding a rank to 16 or 64 costs nothing.
+// LoRA's products on tensor cores. Up to rank 64 each reads its wide matrix once (or reads and
+// writes it), and that is what it takes: at rank 16 a byte comes with 16 operations, an H200 has
+// time for 200. So the tiles are made for many bytes under way, and padding a rank to 16 or 64
+// costs nothing. Beyond rank 64 the narrow products and the gradients read it once for every 64.
 //
-// du is fp32: it is split into two 16-bit numbers whose products are added, which leaves 16 bits
-// of it in bf16 and 22 in fp16 (beyond 65504 it becomes infinite there, as gradients may under a
-// loss scale that is too large).
+// du is fp32: it is split into two 16-bit numbers whose products are added. In bf16 that leaves 16
+// bits of it. In fp16 it leaves 22 bits from 1/4 on; below, the second number is subnormal or zero,
+// so that what is lost stays under 2^-25 and small elements have fewer bits, those under 2^-25
+// none: the loss scale is what keeps gradients above. Beyond 65504 the sum is NaN, which a loss
+// scale that is too large is noticed by, as by an infinity.
 #pragma once
 
 #include "kernels/cuda/attention_mma.h"
@@ -233,8 +236,9 @@ constexpr int kGradientCols = 32, kGradientRows = 128;
 
 template <int kRank, typename Narrow, typename T>
 constexpr size_t kGradientBytes = 2 * kGradientRows*(kStride<kGradientCols> +
-                                                     kParts<Narrow> * kStride<kRank>)*sizeof(T) +
-                                  kRank* kGradientCols * sizeof(float);
+                                                     kParts<Narrow> * kStride<kRank>)*sizeof(T);
+// What a block may have on compute capabilities 8.6, 8.9 and 12.
+constexpr size_t kMostSharedBytes = size_t{99} << 10;
 
 // A (16,16) from the tile whose rows are A's columns.
 template <int kCols, typename T>
@@ -273,7 +277,10 @@ __global__ void __launch_bounds__(kThreads)
   gpu::SharedArrays arrays;
   T* wide_tiles = arrays.take<T>(2 * kWideTile);
   T* narrow_tiles = arrays.take<T>(2 * kNarrowTile);
-  float* total = arrays.take<float>(kRank * kGradientCols);
+  // In the place of the tiles, which all warps have read when the stages end.
+  float* total = reinterpret_cast<float*>(wide_tiles);
+  static_assert(kRank * kGradientCols * sizeof(float) <= 2 * kWideTile * sizeof(T));
+  static_assert(kGradientBytes<kRank, Narrow, T> <= kMostSharedBytes);
   const int first_col = static_cast<int>(blockIdx.x) * kGradientCols;
   const int first_rank = static_cast<int>(blockIdx.y) * kRank;
   float sum[kRank / 16][kGradientCols / 8][4] = {};
