@@ -11,8 +11,12 @@ namespace {
 
 bool is_over(const Event& event) {
   const cudaError_t state = cudaEventQuery(event);
-  if (state != cudaErrorNotReady) check_cuda(state, "a copy to the host failed");
-  return state == cudaSuccess;
+  if (state == cudaErrorNotReady) {
+    cudaGetLastError();  // else the next kernel's launch is taken to have failed
+    return false;
+  }
+  check_cuda(state, "a copy to the host failed");
+  return true;
 }
 
 }  // namespace
@@ -38,6 +42,9 @@ StagedTransport::StagedTransport(MPI_Comm comm, const Stream& compute) : compute
 // What is still travelling was left behind by an error: MPI may write to its memory until the job
 // ends, so that stays.
 StagedTransport::~StagedTransport() {
+  // Queued copies read and write page-locked memory, which is let go below. An error is that of
+  // whoever waits for this work.
+  cudaStreamSynchronize(copies_);
   for (std::unique_ptr<Transfer>& transfer : transfers_)
     if (transfer->request != MPI_REQUEST_NULL) static_cast<void>(transfer.release());
   MPI_Comm_free(&comm_);
