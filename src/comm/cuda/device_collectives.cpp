@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "comm/cuda/staged_transport.h"
 #include "comm/mpi_calls.h"
+#include "comm/session.h"
 
 #if defined(FACET_NCCL) || defined(FACET_EMULATED)
 #include "comm/cuda/nccl_transport.h"
@@ -55,8 +56,12 @@ std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, cons
     obstacle = "the program was built without NCCL";
   else if (!shared.empty())
     obstacle = shared;
-  CHECK(choice != DeviceCollectives::kNccl || obstacle.empty(), ExitCode::kConfig,
-        "--device_collectives nccl: {}; leave the option out or give each rank a GPU", obstacle);
+  // Every rank sees the same.
+  if (choice == DeviceCollectives::kNccl && !obstacle.empty())
+    throw CollectiveError(
+        ExitCode::kConfig,
+        fmt::format("--device_collectives nccl: {}; leave the option out or give each rank a GPU",
+                    obstacle));
   const bool nccl = choice == DeviceCollectives::kNccl ||
                     (choice == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
   if (nccl) {
