@@ -1,8 +1,8 @@
 #include "kernels/cuda/linear.h"
 
-#include <algorithm>
 #include <compare>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -24,9 +24,11 @@ cudaDataType_t type_of(DType dtype) {
   return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
 }
 
-// Of an address, as far as cuBLASLt asks; 256 for an absent one.
+// Of an address. The widest access of a kernel is 16 bytes, and arenas promise no more than 64:
+// with a larger bound, equal layers would have plans of their own by chance.
+constexpr uintptr_t kMostAlignment = 16;
 uint32_t alignment_of(const void* data) {
-  const uintptr_t address = reinterpret_cast<uintptr_t>(data) | 256;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data) | kMostAlignment;
   return static_cast<uint32_t>(address & -address);
 }
 
@@ -45,11 +47,19 @@ struct Layout {
   auto operator<=>(const Layout&) const = default;
 };
 
+std::string text_of(const Layout& x) {
+  return fmt::format("{} ({}, {}) by columns {} apart, aligned to {} bytes", name_of(x.dtype),
+                     x.rows, x.cols, x.stride, x.alignment);
+}
+const char* name_of(cublasOperation_t operation) {
+  return operation == CUBLAS_OP_T ? "transposed" : "plain";
+}
+
 // What the choice of an algorithm depends on.
 struct Key {
   cublasOperation_t transpose_a, transpose_b;
   Layout a, b, c, d;
-  bool has_bias;
+  uint32_t bias_alignment;  // 0: there is none
   auto operator<=>(const Key&) const = default;
 };
 
@@ -119,23 +129,26 @@ struct LinearProducts::Product {
   Operand a, b, c, d;  // c without data is none
   Operand bias = {};
 
-  // The preference knows no alignment of the bias; whatever is asked for D holds for both.
   Key key() const {
-    Key key{transpose_a, transpose_b,         Layout(a), Layout(b), Layout(c.data ? c : d),
-            Layout(d),   bias.data != nullptr};
-    key.d.alignment = std::min(key.d.alignment, alignment_of(bias.data));
-    return key;
+    return {transpose_a,
+            transpose_b,
+            Layout(a),
+            Layout(b),
+            Layout(c.data ? c : d),
+            Layout(d),
+            bias.data ? alignment_of(bias.data) : 0};
   }
 };
 
-// Descriptors and algorithm for products of one shape.
+// Descriptors and algorithm for products of one shape. For the alignment of the bias no preference
+// exists: cuBLASLt takes that of the pointer which is set while it chooses.
 class LinearProducts::Plan {
  public:
   Plan(cublasLtHandle_t handle, const Key& key, const void* bias, size_t workspace_bytes)
       : a_(key.a), b_(key.b), c_(key.c), d_(key.d) {
     description_.set(CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_a);
     description_.set(CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_b);
-    if (key.has_bias) description_.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    if (bias) description_.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set_bias(bias);
 
     Preference preference;
@@ -149,11 +162,16 @@ class LinearProducts::Plan {
     int found = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
         handle, description_, a_, b_, c_, d_, preference, 1, &chosen_, &found);
-    CHECK(status == CUBLAS_STATUS_SUCCESS && found == 1, ExitCode::kInternal,
-          "cuBLASLt has no algorithm for a product of {} into {} ({}, {}), depth {}: {}",
-          name_of(key.a.dtype), name_of(key.d.dtype), key.d.cols, key.d.rows,
-          key.transpose_a == CUBLAS_OP_T ? key.a.rows : key.a.cols,
-          cublasLtGetStatusString(status));
+    // A result's other fields mean something only if its state is success.
+    const char* const why = status != CUBLAS_STATUS_SUCCESS ? cublasLtGetStatusString(status)
+                            : found == 0                    ? "none found"
+                                         : cublasLtGetStatusString(chosen_.state);
+    const bool usable = found == 1 && chosen_.state == CUBLAS_STATUS_SUCCESS;
+    CHECK(status == CUBLAS_STATUS_SUCCESS && usable, ExitCode::kInternal,
+          "cuBLASLt has no algorithm for D = {} A {} B + C, bias aligned to {} bytes: A is {}, B "
+          "{}, C {}, D {}: {}; please report this with the GPU's name",
+          name_of(key.transpose_a), name_of(key.transpose_b), key.bias_alignment, text_of(key.a),
+          text_of(key.b), text_of(key.c), text_of(key.d), why);
   }
 
   void run(cublasLtHandle_t handle, const Product& product, void* workspace, cudaStream_t stream) {

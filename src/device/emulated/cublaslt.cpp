@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "device/emulated/matmul.h"
@@ -19,6 +20,14 @@ constexpr size_t kWorkspaceAlignment = 256;
 // What the emulated algorithms ask for where they may: enough to spoil what somebody else keeps in
 // the same place.
 constexpr size_t kWantedWorkspace = 4096;
+bool refuses_next = false;
+
+// What the library makes of an address that no preference is about: no access is wider.
+uint32_t alignment_of(const void* data) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data) | 16;
+  return static_cast<uint32_t>(address & -address);
+}
+
 constexpr uint32_t kRoundingReductions =
     CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
 
@@ -132,6 +141,8 @@ void Call::spoil_workspace() const {
 
 }  // namespace
 
+void emulated::refuse_next_algorithm() { refuses_next = true; }
+
 // ---- descriptors
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
@@ -233,11 +244,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   const Matmul matmul(description, a, b, c, d, where);
   const size_t workspace =
       std::min(static_cast<size_t>(preference->workspace_bytes), kWantedWorkspace);
-  results[0] = {{matmul.fingerprint(), workspace, preference->reductions, preference->alignment_a,
-                 preference->alignment_b, preference->alignment_c, preference->alignment_d},
-                workspace,
-                CUBLAS_STATUS_SUCCESS,
-                1.0f};
+  results[0] = {
+      {matmul.fingerprint(), workspace, preference->reductions, preference->alignment_a,
+       preference->alignment_b, preference->alignment_c, preference->alignment_d,
+       alignment_of(description->bias)},
+      workspace,
+      std::exchange(refuses_next, false) ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS,
+      1.0f};
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -272,9 +285,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   call.reads({Part::kB, matmul.b.footprint(b), algo->alignment_b});
   if (product.beta != 0) call.reads({Part::kC, matmul.c.footprint(c), algo->alignment_c});
   if (how.epilogue == CUBLASLT_EPILOGUE_BIAS) {
-    // No preference is about the bias: it shares D's.
+    // No preference is about the bias: its pointer was looked at when the algorithm was chosen.
     const emulated::MatrixLayout column{matmul.d.type, matmul.d.rows, 1, matmul.d.rows};
-    call.reads({Part::kBias, column.footprint(how.bias), algo->alignment_d});
+    call.reads({Part::kBias, column.footprint(how.bias), algo->alignment_bias});
     product.bias = column.matrix(how.bias);
   }
   call.writes({Part::kD, matmul.d.footprint(d), algo->alignment_d});

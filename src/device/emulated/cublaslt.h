@@ -1,5 +1,6 @@
 // The part of cuBLASLt that the program calls, by its names, for the emulated build. A broken rule
-// ends in an Error that names the caller's line, so every call returns CUBLAS_STATUS_SUCCESS.
+// ends in an Error that names the caller's line, so every call returns CUBLAS_STATUS_SUCCESS; only
+// the choice of an algorithm may find none, when a test asks for that.
 //
 // Where the library may choose, the emulation takes the choice that shows most: partial sums are
 // rounded to the output's type if the preference lets it, and a workspace holds NaNs afterwards.
@@ -15,6 +16,9 @@ struct LtContext;
 struct MatmulDescription;
 struct MatrixLayout;
 struct MatmulPreference;
+
+// The next choice of an algorithm has one result, whose state says that it cannot be used.
+void refuse_next_algorithm();
 }  // namespace facet::emulated
 
 using cublasLtHandle_t = facet::emulated::LtContext*;
@@ -22,7 +26,7 @@ using cublasLtMatmulDesc_t = facet::emulated::MatmulDescription*;
 using cublasLtMatrixLayout_t = facet::emulated::MatrixLayout*;
 using cublasLtMatmulPreference_t = facet::emulated::MatmulPreference*;
 
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0 };
+enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
 enum cudaDataType { CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14 };
 using cudaDataType_t = cudaDataType;
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 };
@@ -59,6 +63,7 @@ struct cublasLtMatmulAlgo_t {
   size_t workspace_bytes;
   uint32_t reductions;
   uint32_t alignment_a, alignment_b, alignment_c, alignment_d;
+  uint32_t alignment_bias;
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
@@ -67,7 +72,9 @@ struct cublasLtMatmulHeuristicResult_t {
   float wavesCount;
 };
 
-inline const char* cublasLtGetStatusString(cublasStatus_t) { return "success"; }
+inline const char* cublasLtGetStatusString(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_SUCCESS ? "success" : "not supported";
+}
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle);
