@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Mutation testing of the CUDA kernels, run on the CPU: breaks one place at a time and sees whether a test turns red.
 
-usage: make mutate                    a sample of MUTANTS mutants, the same on every run
+usage: make mutate                    all mutants of synchronisation and a sample of MUTANTS others, the same on every run
        make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
        make mutate ONLY=rows.h:57     the mutants of a file or of one line
        make mutate ONLY=barrier      the mutants of one operator
        make mutate ONLY=survivors     those that survived the last time, with the tests of today
        make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
 
-The mutants of a file (mutation_operators.py) are drawn by SEED, one operator after the other, and each file has a share of the
-sample in proportion to its mutants. A mutant is compiled in a copy of the tree and linked with the objects of the live one; then the tests
+Mutants of ALWAYS are few, and what the emulation is for: all are tried. The others of a file (mutation_operators.py) are drawn by
+SEED, one operator after the other, and each file has a share of the sample in proportion to its mutants. A mutant is compiled in a copy of the tree and linked with the objects of the live one; then the tests
 of its kernels run plain, sanitized and with the race check until one program turns red. Results stand in build/mutate/results.jsonl; a run that
 was cut goes on where it stood while kernels and tests are the same.
 """
@@ -29,7 +29,8 @@ import time
 from mutation_operators import OPERATORS, Mutant, mutants_of
 
 SEED = "2026-11-26"
-SAMPLE = 60
+SAMPLE = 120
+ALWAYS = ("barrier", "wait", "shared", "atomic")
 PROGRAMS = ["plain", "race", "sanitized"]  # those that are built sooner first
 NO_BUILD = "does not compile"
 
@@ -244,22 +245,24 @@ def describe(path, source, mutant):
             "new": " ".join(after.split()), "column": mutant.begin - begin + 1}
 
 
-def drawn(path, source):
-    """All mutants of a file in the order in which they are drawn: one of each operator in turn."""
+def in_order(path, source):
+    """The mutants of ALWAYS, and the others in the order in which they are drawn: one of each operator in turn."""
     by_operator = collections.defaultdict(list)
     for mutant in mutants_of(source):
         words = [SEED, path, *map(str, describe(path, source, mutant).values())]
         by_operator[mutant.operator].append((hashlib.sha256("\0".join(words).encode()).hexdigest(), mutant))
+    always = [mutant for operator in ALWAYS for _, mutant in by_operator.pop(operator, [])]
     turns = []
     for mutants in by_operator.values():
         turns += [(turn, rank, mutant) for turn, (rank, mutant) in enumerate(sorted(mutants, key=lambda m: m[0]))]
-    return [mutant for _, _, mutant in sorted(turns, key=lambda t: t[:2])]
+    return always, [mutant for _, _, mutant in sorted(turns, key=lambda t: t[:2])]
 
 
 def shares(files, count):
-    """How many mutants of each file: in proportion, at least one."""
-    total = sum(len(order) for _, order in files.values())
-    return {path: min(len(order), max(1, round(count * len(order) / total))) for path, (_, order) in files.items()}
+    """How many mutants of each file: those of ALWAYS and in proportion to the others, at least one."""
+    total = sum(len(drawn) for _, _, drawn in files.values())
+    return {path: len(always) + min(len(drawn), max(1, round(count * len(drawn) / total)))
+            for path, (_, always, drawn) in files.items()}
 
 
 class Results:
@@ -296,9 +299,9 @@ def try_mutant(judge, path, source, mutant, names, skipped=()):
 def try_all(judge, results, files, share_of, wanted):
     """The plain program for all, then the others for those that it lets pass."""
     entries, passed = [], []
-    for path, (source, order) in files.items():
+    for path, (source, always, drawn) in files.items():
         left = share_of[path]
-        for mutant in (m for m in order if wanted(describe(path, source, m))):
+        for mutant in (m for m in always + drawn if wanted(describe(path, source, m))):
             if left == 0:
                 break
             known = results.find(describe(path, source, mutant))
@@ -367,9 +370,9 @@ def main():
     paths = glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)
     for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # those that are built soonest first
         source = (COPY / path).read_text()
-        files[path] = source, drawn(path, source)
+        files[path] = source, *in_order(path, source)
     survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}
-    total = sum(len(order) for _, order in files.values())
+    total = sum(len(always) + len(drawn) for _, always, drawn in files.values())
     share_of = shares(files, total if count == "all" or only else int(count))
     print(f"{total} mutants in {len(files)} files; {sum(share_of.values()) if not only else 'some'} are tried", flush=True)
 
