@@ -100,7 +100,8 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   Chunk chunk;
   chunk.normed = ctx.activation({hidden.rows(), config_.hidden_size});
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
-  chunk.logits = ctx.activation({hidden.rows(), config_.vocab_size});
+  // A vocabulary with tokens added to it is often odd.
+  chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
   ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
   return chunk;
 }

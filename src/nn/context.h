@@ -41,6 +41,12 @@ struct Context {
   Tensor activation(std::initializer_list<int64_t> shape) const {
     return arena.tensor(shape, dtype);
   }
+  // (rows, cols) whose rows all begin on 16-byte boundaries, whatever cols is: tensor cores want
+  // it.
+  Tensor activation_with_aligned_rows(int64_t rows, int64_t cols) const {
+    const int64_t pack = 16 / size_of(dtype);
+    return activation({rows, (cols + pack - 1) / pack * pack}).column_block(0, cols);
+  }
 };
 
 }  // namespace facet

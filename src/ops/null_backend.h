@@ -7,7 +7,7 @@
 
 namespace facet {
 
-class NullBackend final : public Backend {
+class NullBackend : public Backend {
  public:
   void linear_forward(Tensor y, Tensor x, Tensor, Tensor, Tensor) override {
     count_linear(x.rows(), x.cols(), y.cols());

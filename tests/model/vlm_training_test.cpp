@@ -335,6 +335,37 @@ TEST(VlmTraining, ADryRunMeasuresTheArena) {
   }
 }
 
+// Tensor cores take rows that begin on 16-byte boundaries; an odd vocabulary's would not.
+TEST(VlmTraining, RowsOfLogitsAreAlignedWhateverTheVocabulary) {
+  constexpr int64_t kVocabulary = 51;
+  class Watcher : public NullBackend {
+   public:
+    void linear_forward(Tensor y, Tensor, Tensor weight, Tensor, Tensor) override {
+      if (weight.rows() == kVocabulary) logits = y;
+    }
+    void cross_entropy_forward_backward(Tensor, Tensor x, Tensor, float) override { used = x; }
+    Tensor logits, used;
+  };
+  VlmConfig config = small_config();
+  config.lm.vocab_size = kVocabulary;
+  for (const auto& [dtype, stride] : {std::pair{DType::kF32, 52}, std::pair{DType::kBF16, 56}}) {
+    ParamTable table;
+    VisionLanguageModel model(config, table);
+    table.allocate(1, ParamTable::Memory::kMeasureOnly);
+    table.allocate_gradients();
+    Watcher ops;
+    Arena arena("activations");
+    UnitHooks hooks;
+    Context ctx{ops, arena, hooks, dtype};
+    LossSums sums;
+    model.forward_backward(ctx, mixed_batch(config), 1, sums);
+    for (const Tensor& x : {ops.logits, ops.used}) {
+      EXPECT_EQ(x.cols(), kVocabulary);
+      EXPECT_EQ(x.row_stride(), stride);
+    }
+  }
+}
+
 TEST(VlmTraining, TheSecondStepAllocatesNothing) {
   VlmConfig config = small_config();
   config.mmca = true;
