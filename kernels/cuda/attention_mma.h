@@ -207,14 +207,17 @@ GPU_DEVICE void multiply(float (&c)[kTiles][4], float factor) {
     for (int i = 0; i < 4; ++i) c[n][i] *= factor;
 }
 
+template <size_t kIndex>
+using TensorCoreWidth = std::integral_constant<int, kTensorCoreWidths[kIndex]>;
+
 // Whether the tensor-core kernels take a call, and body(integral constant of the head width).
 template <typename Body>
 bool with_width(int width, RowAccess access, const Body& body) {
   if (access != RowAccess::kPacked) return false;
   switch (width) {
-    case 64: body(std::integral_constant<int, 64>()); return true;
-    case 80: body(std::integral_constant<int, 80>()); return true;
-    case 128: body(std::integral_constant<int, 128>()); return true;
+    case kTensorCoreWidths[0]: body(TensorCoreWidth<0>()); return true;
+    case kTensorCoreWidths[1]: body(TensorCoreWidth<1>()); return true;
+    case kTensorCoreWidths[2]: body(TensorCoreWidth<2>()); return true;
     default: return false;
   }
 }

@@ -4,6 +4,7 @@
 // one array.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -14,6 +15,9 @@
 namespace facet::cuda {
 
 constexpr int kTileRows = 64;  // of q, or of k and v
+
+// Head widths that have kernels on tensor cores, for 16 bits; plain kernels take the others.
+constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
 
 // Rows of one side that a block keeps, and the ranges of the other side that they meet.
 struct AttentionTile {

@@ -7,6 +7,8 @@
 // backend_attention.cpp, backend_rows.cpp, backend_optimizer.cpp: one family each.
 #pragma once
 
+#include <set>
+
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/stream.h"
@@ -93,6 +95,9 @@ class CudaBackend final : public Backend {
   GradientStatistics gradient_statistics(Tensor grad) override;
 
  private:
+  // Say once a shape, for 16 bits, that it has no kernel on tensor cores.
+  void warn_of_plain_attention(const Tensor& q, int64_t heads);
+  void warn_of_plain_lora(int64_t rank);
   // Brings a number to the host, which waits for it.
   void fetch(void* host, const void* device, size_t bytes);
 
@@ -103,7 +108,8 @@ class CudaBackend final : public Backend {
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{stream_, ring_};
   Workspace attention_delta_{stream_};
-  Workspace reduction_{stream_};  // of sum() and gradient_statistics()
+  Workspace reduction_{stream_};                  // of sum() and gradient_statistics()
+  std::set<int64_t> plain_widths_, plain_ranks_;  // that were warned of
 };
 
 }  // namespace facet

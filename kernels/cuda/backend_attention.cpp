@@ -1,5 +1,8 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
+#include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/on_device.h"
@@ -8,12 +11,22 @@ namespace facet {
 
 using cuda::check_one_shape, cuda::check_one_type, cuda::f32_on_device, cuda::on_device;
 
+void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
+  const int64_t width = q.cols() / heads;
+  const auto& fast = cuda::kTensorCoreWidths;
+  if (!is_16_bit(q.dtype()) || std::ranges::find(fast, width) != fast.end()) return;
+  if (plain_widths_.insert(width).second)
+    warn("attention with heads of width {} runs without tensor cores, which take {}: much slower",
+         width, fmt::join(fast, ", "));
+}
+
 void CudaBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
                                     Tensor v, const AttentionPlan& plan, int64_t heads,
                                     int64_t kv_heads, float scale) {
   check_attention(plan, q, k, v, out_image, heads, kv_heads, scale);
   count_attention_forward(plan, q, heads);
   if (plan.samples.empty()) return;
+  warn_of_plain_attention(q, heads);
   check_one_type({out, out_image, q, k, v});
   check_one_shape({out, out_image, q});
   ASSERT(lse.numel() == plan.num_slots * heads * q.rows(), "lse {} for q {}", lse.shape_string(),

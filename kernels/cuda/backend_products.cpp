@@ -1,4 +1,5 @@
 // Linear layers and LoRA.
+#include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/on_device.h"
@@ -65,10 +66,18 @@ void CudaBackend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy
                                    on_device(x));
 }
 
+void CudaBackend::warn_of_plain_lora(int64_t rank) {
+  constexpr int64_t kPack = 8;
+  if (rank % kPack != 0 && plain_ranks_.insert(rank).second)
+    warn("LoRA of rank {} runs without tensor cores, which take multiples of {}: much slower", rank,
+         kPack);
+}
+
 void CudaBackend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                           float scale) {
   count_lora_forward(x.rows(), right, left);
   check_lora(y, x, right, left);
+  if (is_16_bit(x.dtype())) warn_of_plain_lora(right.cols());
   check_one_type({x, u});
   ASSERT(u.rows() == x.rows() && u.cols() == right.cols(), "u {} of {} by {}", u.shape_string(),
          x.shape_string(), right.shape_string());

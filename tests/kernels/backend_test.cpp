@@ -1,6 +1,8 @@
 // Every operator of the CUDA backend against the CPU backend, on the same values, in all types.
 #include "kernels/cuda/backend.h"
 
+#include <algorithm>
+
 #include "device/emulated/observer.h"
 #include "kernels/cpu/backend.h"
 #include "ops/half_storage.h"
@@ -98,6 +100,34 @@ TEST_P(BackendOp, IsThatOfTheCpuBackend) {
       EXPECT_LE(relative_error(matrix->values(), expected), bound) << name << " " << n << "x" << d;
     }
   }
+}
+
+// What an operator wrote to stderr on its first and its second call.
+std::pair<std::string, std::string> warnings_of(const char* name, DType dtype, int64_t d) {
+  const auto* op =
+      std::ranges::find_if(kOpCases, [&](const OpCase& c) { return c.name == std::string(name); });
+  CudaBackend cuda(kSmallSizes);
+  const auto run = [&] {
+    Mirrored mirrored(cuda);
+    Operands operands(dtype, DType::kBF16);
+    testing::internal::CaptureStderr();
+    op->run(mirrored, operands, 7, d);
+    mirrored.finish();
+    return testing::internal::GetCapturedStderr();
+  };
+  const std::string first = run();
+  return {first, run()};
+}
+
+TEST(Backend, SaysOnceThatAShapeHasNoKernelOnTensorCores) {
+  for (const char* op : {"attention_forward", "lora_forward_accumulate"}) {
+    const auto [first, second] = warnings_of(op, DType::kBF16, 5);
+    EXPECT_NE(first.find("without tensor cores"), std::string::npos) << op << first;
+    EXPECT_EQ(second, "") << op;
+    EXPECT_EQ(warnings_of(op, DType::kF32, 5).first, "") << op;
+  }
+  for (const int width : cuda::kTensorCoreWidths)
+    EXPECT_EQ(warnings_of("attention_forward", DType::kF16, width).first, "") << width;
 }
 
 class BackendCounts : public BackendOp {};
