@@ -49,6 +49,19 @@ trains_as_the_cpu() {
   same_columns "$work/cpu/loss_log.csv" "$work/gpu/loss_log.csv" step epoch micro_batches samples tokens labelled_tokens lr_decay
 }
 
+# The layers that the other runs do not have, all trained: perceiver, LoRA in CLIP.
+trains_a_perceiver() {
+  precision=fp32
+  local program name options=(--vis_proj perceiver --vis_lora_dim 4 --max_steps 2)
+  for program in "$facet" "$emulated"; do
+    train "$program" "perceiver_$(device_of "$program")" "${options[@]}"
+  done
+  for name in loss grad_norm; do
+    close_columns "$work/perceiver_cpu/loss_log.csv" "$work/perceiver_cuda/loss_log.csv" "$name" 1e-5
+    different_columns "$work/cpu/loss_log.csv" "$work/perceiver_cpu/loss_log.csv" "$name"
+  done
+}
+
 # from_step_1 RUN NAME PROGRAM option...: goes on from what another run saved in the midst of its epoch.
 from_step_1() {
   local run=$1 name=$2 program=$3
@@ -154,6 +167,7 @@ without_a_gpu() {
 }
 
 check Cuda.TrainsAsTheCpu trains_as_the_cpu
+check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
 check Cuda.InSlicesTheBitsAreTheSame in_slices
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$emulated"

@@ -1,6 +1,9 @@
 // Streams, memory and copies of src/device/cuda.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <numeric>
 
 #include "base/check.h"
@@ -170,6 +173,23 @@ TEST_F(DeviceMemory, MemoryIsLetGoInSilenceAfterAKernelFailed) {
   EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kLive);
   memory.free(data, 256);
   EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kFreed);
+}
+
+int64_t mappings_of_this_process() {
+  std::ifstream maps("/proc/self/maps");
+  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
+// Addresses are never used again, and Linux has 65530 mappings for a process.
+TEST_F(DeviceMemory, WhatIsFreedLeavesNoMappingBehind) {
+  const TestStream stream;
+  const DeviceBuffer<int32_t> kept(1);
+  const int64_t before = mappings_of_this_process();
+  for (int i = 0; i < 100; ++i) {
+    DeviceBuffer<int32_t> device(std::vector<int32_t>(5000), stream);
+    device.download(stream);
+  }
+  EXPECT_LE(mappings_of_this_process(), before + 20);
 }
 
 TEST_F(DeviceMemory, OneStreamWaitsForAnothersEvent) {

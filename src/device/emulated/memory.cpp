@@ -62,6 +62,14 @@ void check_band(const Allocation& a, const char* begin, const char* side) {
                               a.bytes, text_of(a.where)));
 }
 
+// Untouched addresses again, so that the kernel of Linux makes one mapping of them and what lies
+// around them: it has few for a process.
+void close_for_good(void* begin, size_t bytes) {
+  void* closed =
+      mmap(begin, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  ASSERT(closed == begin, "mmap of {} bytes", bytes);
+}
+
 }  // namespace
 
 char* reserve_addresses(size_t bytes) {
@@ -134,8 +142,7 @@ void free_device_memory(void* data, Site where) {
   check_freeable(data, where);
   Allocation& a = heap().at(data, "free", where);
   if (observer()) observer()->operation_access(a.data, a.bytes, Access::kWrite, where);
-  Heap::protect(a, PROT_NONE);
-  madvise(Heap::pages_of(a), Heap::page_bytes(a), MADV_DONTNEED);
+  close_for_good(Heap::pages_of(a), Heap::page_bytes(a));
   poison(Heap::pages_of(a), Heap::page_bytes(a));
   a.state = Allocation::State::kFreed;
   a.where = where;
