@@ -118,8 +118,8 @@ void Communicator::progress() {
 
 void Communicator::wait(Pending& pending) {
   if (pending.ticket_ != Pending::kNoTicket) {
-    const InCollective here(pending.collective_);
-    return transport_->wait(std::exchange(pending.ticket_, Pending::kNoTicket));
+    const DeviceTransport::Ticket ticket = std::exchange(pending.ticket_, Pending::kNoTicket);
+    return transport_->wait(ticket, pending.collective_);
   }
   if (pending.request_ == MPI_REQUEST_NULL) return;
   const InCollective here(pending.collective_);
@@ -191,11 +191,12 @@ void Communicator::broadcast(Tensor x, int root) {
 }
 
 void Communicator::broadcast_on_device(DeviceTransport& transport, const Tensor& x, int root) {
-  const InCollective here(Collective::kBroadcast);
+  const BegunCollective collective = begin_collective(Collective::kBroadcast);
   const int64_t piece = DeviceTransport::kBroadcastBytes / size_of(x.dtype());
   for (int64_t begin = 0; begin < x.numel(); begin += piece)
     transport.wait(
-        transport.start_broadcast(x.range(begin, std::min(piece, x.numel() - begin)), root));
+        transport.start_broadcast(x.range(begin, std::min(piece, x.numel() - begin)), root),
+        collective);
   if (rank_ == root) elements_sent_ += x.numel() * (size_ - 1);
 }
 

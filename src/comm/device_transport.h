@@ -4,13 +4,16 @@
 //
 // Collectives are ordered against one stream, the compute stream. What was enqueued there before a
 // collective starts is done before its data leave or its results arrive; what is enqueued there
-// after wait() sees the results. The host need not wait for either.
+// after wait() sees the results. The host need not wait for either; but where it does wait for
+// other ranks, in wait() or in the stream's synchronize(), it is InCollective, and only there: what
+// this rank's own work takes is its own time.
 #pragma once
 
 #include <cstdint>
 #include <numeric>
 #include <vector>
 
+#include "base/position.h"
 #include "device/tensor.h"
 
 namespace facet {
@@ -38,7 +41,7 @@ class DeviceTransport {
   static constexpr int64_t kBroadcastBytes = int64_t{1} << 28;
 
   virtual void progress() = 0;
-  virtual void wait(Ticket ticket) = 0;
+  virtual void wait(Ticket ticket, BegunCollective collective) = 0;
 };
 
 }  // namespace facet

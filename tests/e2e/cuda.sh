@@ -157,6 +157,17 @@ not_finite() {
   diff "$work/found_on_cpu" "$work/found_on_cuda"
 }
 
+# A rank stops behind its backward, with its part of the last exchange in its GPU's queue. The other one's host, which could go on, waits for
+# its GPU, knows in which collective that waits, and says so.
+hangs_by_name() {
+  export FACET_EMULATED_STREAMS=late
+  run 86 2 "$emulated" "${recipe[@]}" --precision bf16 --zero_stage 2 --device cuda --output_dir "$work/hung" --max_steps 1 \
+    --inject stop@compute:rank=1,step=1 --hang_seconds_compute 20
+  once '1 of 2 ranks behind:'
+  grep -qE '^  rank 1 \(host [^ ]+, pid [0-9]+, stopped\): .* in compute of step 1; ' "$output"
+  grep -qE '^  rank 0: waiting in collective [0-9]+ \(reduce_scatter\), compute of step 1$' "$output" || fail "$(grep -A 4 hang: "$output")"
+}
+
 without_a_gpu() {
   local text='this program was built without CUDA'
   if grep -q 'no GPU can be used here' "$facet"; then text='no GPU can be used here'; fi
@@ -176,5 +187,6 @@ check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
 check Cuda.Evaluates evaluates
 check Cuda.Answers answers
 check Cuda.NotFiniteIsFound not_finite
+check Cuda.HangsByName hangs_by_name
 check Cuda.WithoutAGpu without_a_gpu
 finish

@@ -42,10 +42,14 @@ NcclTransport::NcclTransport(MPI_Comm comm, const Stream& compute) : compute_(co
   if (rank_ == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
   check_mpi(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, comm), "MPI_Bcast");
   check(ncclCommInitRank(&comm_, size, id, rank_), "ncclCommInitRank");
+  compute_.before_synchronize([this] {
+    while (num_awaited_ > 0) follow_oldest();
+  });
 }
 
 // Who unwinds must not wait for the others, who may be waiting for a collective of this rank.
 NcclTransport::~NcclTransport() {
+  compute_.before_synchronize({});
   if (std::uncaught_exceptions() > 0)
     ncclCommAbort(comm_);
   else
@@ -132,10 +136,25 @@ DeviceTransport::Ticket NcclTransport::start_broadcast(Tensor x, int root) {
   return record();
 }
 
-void NcclTransport::wait(Ticket ticket) {
+void NcclTransport::wait(Ticket ticket, BegunCollective collective) {
   check_for_late_errors();
+  if (num_awaited_ == kAhead) follow_oldest();
+  Awaited& newest = awaited_[(oldest_ + num_awaited_++) % kAhead];
+  newest.collective = collective;
+  newest.reached.record(compute_);
   compute_.wait(at(ticket).done);
+  newest.passed.record(compute_);
   at(ticket).under_way = false;
+}
+
+// Until this rank's own work is done the others wait for it, from then on it waits for them.
+void NcclTransport::follow_oldest() {
+  const Awaited& oldest = awaited_[oldest_];
+  oldest_ = (oldest_ + 1) % kAhead;
+  --num_awaited_;
+  oldest.reached.synchronize();
+  const InCollective here(oldest.collective);
+  oldest.passed.synchronize();
 }
 
 }  // namespace facet

@@ -230,10 +230,11 @@ void StagedTransport::hand_over_until(Ticket ticket) {
   }
 }
 
-void StagedTransport::wait(Ticket ticket) {
+void StagedTransport::wait(Ticket ticket, BegunCollective collective) {
   hand_over_until(ticket);
   Transfer& transfer = at(ticket);
   if (transfer.stage == Stage::kTravelling) {
+    const InCollective here(collective);
     check_mpi(MPI_Wait(&transfer.request, MPI_STATUS_IGNORE), "MPI_Wait");
     copy_up(transfer);
   }

@@ -44,7 +44,7 @@ class StagedTransport final : public DeviceTransport {
   Ticket start_exchange(Tensor received, Tensor sent, const RankParts& parts) override;
   Ticket start_broadcast(Tensor x, int root) override;
   void progress() override;
-  void wait(Ticket ticket) override;
+  void wait(Ticket ticket, BegunCollective collective) override;
 
  private:
   enum class Kind : uint8_t { kAllGather, kExchange, kBroadcast };

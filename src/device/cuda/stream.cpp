@@ -1,5 +1,7 @@
 #include "device/cuda/stream.h"
 
+#include <utility>
+
 #include "base/check.h"
 
 namespace facet {
@@ -31,7 +33,11 @@ Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::wait(const Event& event) const {
   check_cuda(cudaStreamWaitEvent(stream_, event, 0), "cannot wait for an event");
 }
+void Stream::before_synchronize(std::function<void()> call) const {
+  before_synchronize_ = std::move(call);
+}
 void Stream::synchronize() const {
+  if (before_synchronize_) before_synchronize_();
   check_cuda(cudaStreamSynchronize(stream_), "the work of a stream failed");
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <source_location>
 
 #include "device/cuda_runtime.h"
@@ -42,10 +43,14 @@ class Stream {
 
   // What is queued from here on runs behind the event's latest record.
   void wait(const Event& event) const;
+  // The host waits for all work so far, and calls first what it was given for that: who knows what
+  // the stream itself waits for can wait for it under its name. An empty function ends that.
   void synchronize() const;
+  void before_synchronize(std::function<void()> call) const;
 
  private:
   cudaStream_t stream_ = nullptr;
+  mutable std::function<void()> before_synchronize_;
 };
 
 // The content of device memory is undefined from here on in the stream's order. The emulation fills
