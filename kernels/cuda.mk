@@ -55,6 +55,27 @@ nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) ## compile the kernels, and tho
 
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
 
+# ---- the tests on a GPU: the emulation's (kernels/emulated.mk), but for those that only it can answer
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch)
+GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
+  $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
+gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))
+
+$(BUILD)/gpu/test_kernels: $(call gpu_objects,$(KERNEL_SOURCES) $(filter src/device/% kernels/%,$(CUDA_CPP_SOURCES)) $(GPU_KERNEL_TESTS))
+$(BUILD)/gpu/test_curves: $(filter-out %/train/cuda/gpu.o,$(CUDA_OBJECTS)) $(call gpu_objects,tests/golden/cuda/curve_test.cpp) \
+  $(addprefix $(BUILD)/obj/tests/,golden/curve_rig.o golden/golden_file.o test_main.o)
+$(BUILD)/gpu/test_comm: $(call gpu_objects,src/device/cuda/stream.cpp $(filter src/comm/%,$(CUDA_CPP_SOURCES)) tests/comm/cuda/transport_test.cpp) \
+  $(BUILD)/obj/tests/test_main.o
+GPU_TESTS := $(patsubst %,$(BUILD)/gpu/test_%,kernels curves $(if $(HAVE_NCCL),comm))
+$(GPU_TESTS): $(LIBRARY) $(BUILD)/cuda_choice
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lgtest
+
+gpu-tests: $(GPU_TESTS) ## build the tests that run on a GPU, for CUDA_ARCHITECTURES (sm_90: Hopper)
+gpu-check: gpu-tests cuda $(BUILD)/make_tiny ## run them on a GPU, and compute-sanitizer over them; logs in LOGS (build/gpu/logs)
+	@BUILD=$(BUILD) scripts/gpu_check.sh $(or $(LOGS),$(BUILD)/gpu/logs)
+
 else
 
 CUDA_CHOICE := none: $(wordlist 2,99,$(FOUND_CUDA))
@@ -62,6 +83,8 @@ cuda:
 	@echo "--device cuda cannot be built: $(wordlist 2,99,$(FOUND_CUDA))" >&2; exit 1
 nvcc-check:
 	@echo "the kernels were compiled by $(CXX) only: $(wordlist 2,99,$(FOUND_CUDA))"
+gpu-tests gpu-check:
+	@echo "the tests on a GPU cannot be built: $(wordlist 2,99,$(FOUND_CUDA))" >&2; exit 1
 
 endif
 
@@ -71,6 +94,6 @@ $(BUILD)/cuda_choice: FORCE
 	@mkdir -p $(@D)
 	@echo "$(strip $(CUDA_CHOICE))" | cmp -s - $@ || { echo "  CUDA: $(strip $(CUDA_CHOICE))"; echo "$(strip $(CUDA_CHOICE))" > $@; }
 
-.PHONY: nvcc-check cuda FORCE
+.PHONY: nvcc-check cuda gpu-tests gpu-check FORCE
 
 -include $(shell find $(BUILD)/nvcc -name '*.d' 2>/dev/null)

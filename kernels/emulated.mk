@@ -3,11 +3,11 @@
 
 EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp src/device/cuda/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu) \
   $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
-KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
+KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) tests/device/cuda/emulation.cpp $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := kernels/emulated/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.
 COMM_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp src/comm/cuda/*.cpp src/comm/emulated/*.cpp) src/device/cuda/stream.cpp
-COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp)
+COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp) tests/device/cuda/emulation.cpp
 
 emulated_flags_plain     :=
 emulated_flags_sanitized := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -72,7 +72,7 @@ $(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCE
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 
 # Training curves on the emulated device.
-CURVE_TEST_OBJECTS := $(call emulated_objects,plain,$(filter-out src/train/cuda/gpu.cpp,$(EMULATED_PROGRAM_SOURCES)) tests/golden/cuda/curve_test.cpp) \
+CURVE_TEST_OBJECTS := $(call emulated_objects,plain,$(filter-out src/train/cuda/gpu.cpp,$(EMULATED_PROGRAM_SOURCES)) tests/golden/cuda/curve_test.cpp tests/device/cuda/emulation.cpp) \
                       $(addprefix $(BUILD)/obj/tests/,golden/curve_rig.o golden/golden_file.o test_main.o)
 $(BUILD)/emulated/test_curves: $(CURVE_TEST_OBJECTS) $(LIBRARY)
 	@echo "  link  $@"

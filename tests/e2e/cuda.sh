@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # The program on GPUs, here on the emulation: it trains, is cut and goes on, hands its checkpoints to the program on CPUs and takes theirs,
-# evaluates and answers; where no GPU is, it says so.
+# evaluates and answers; where no GPU is, it says so. With GPU_PROGRAM, the path of one, on a GPU (scripts/gpu_check.sh).
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 
-emulated=$BUILD/emulated/facet
-[ -x "$emulated" ] || { echo "$emulated is missing: make $emulated"; exit 1; }
+# Another path than $facet, so that the device of a run can be told from its program.
+on_gpu=${GPU_PROGRAM:-$BUILD/emulated/facet}
+[ -x "$on_gpu" ] || { echo "$on_gpu is missing: make $on_gpu"; exit 1; }
 
 # Two steps of short samples an epoch: the emulation computes one thread after the other.
 data=(--data_path "$tiny/data" --dataset_names coco_caption --dataset_samples 5 --data_train_split_ratio 0.8)
 recipe=(train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7 --lang_lora_dim 4 --enable_mmca_attention --gradient_checkpointing
   --per_device_train_batch_size 1 --num_train_epochs 2 --save_interval 1 --keep_last 9)
 precision=bf16 stage=2
-device_of() { if [ "$1" = "$emulated" ]; then echo cuda; else echo cpu; fi; }
+device_of() { if [ "$1" = "$on_gpu" ]; then echo cuda; else echo cpu; fi; }
 # train PROGRAM NAME option...: on 2 ranks.
 train() {
   local program=$1 name=$2
@@ -23,8 +24,8 @@ train() {
 # The same two steps on GPUs and on CPUs, with a checkpoint behind each.
 make_runs() {
   [ ! -d "$work/gpu" ] || return 0
-  train "$emulated" gpu --max_steps 2
-  once 'GPU of rank 0: emulation on the CPU'
+  train "$on_gpu" gpu --max_steps 2
+  once 'GPU of rank 0: '
   train "$facet" cpu --max_steps 2
 }
 
@@ -53,7 +54,7 @@ trains_as_the_cpu() {
 trains_a_perceiver() {
   precision=fp32
   local program name options=(--vis_proj perceiver --vis_lora_dim 4 --max_steps 2)
-  for program in "$facet" "$emulated"; do
+  for program in "$facet" "$on_gpu"; do
     train "$program" "perceiver_$(device_of "$program")" "${options[@]}"
   done
   for name in loss grad_norm; do
@@ -74,7 +75,7 @@ from_step_1() {
 }
 
 cut_and_continued() {
-  from_step_1 gpu cut "$emulated" --max_steps 2
+  from_step_1 gpu cut "$on_gpu" --max_steps 2
   same_columns "$work/gpu/loss_log.csv" "$work/cut/loss_log.csv" step epoch samples tokens labelled_tokens loss grad_norm clip_factor skipped lr_decay
   run 0 0 "$facet" inspect "$work/gpu" "$work/cut"
   once '0 of '
@@ -85,12 +86,12 @@ in_slices() {
   make_runs
   export FACET_EMULATED_STREAMS=late
   local limit=(--stage3_param_persistence_threshold 100)
-  stage=3 train "$emulated" slices --max_steps 2 "${limit[@]}" --async_checkpoint --device_collectives mpi
+  stage=3 train "$on_gpu" slices --max_steps 2 "${limit[@]}" --async_checkpoint --device_collectives mpi
   once 'by way of host memory, as asked for'
   same_columns "$work/gpu/loss_log.csv" "$work/slices/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
   run 0 0 "$facet" inspect "$work/gpu" "$work/slices"
   once '0 of '
-  stage=0 from_step_1 slices whole "$emulated" --max_steps 2
+  stage=0 from_step_1 slices whole "$on_gpu" --max_steps 2
   same_columns "$work/gpu/loss_log.csv" "$work/whole/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
 }
 
@@ -105,7 +106,7 @@ saved_again() { # RUN PROGRAM
 # Both take the same step from a checkpoint of GPUs, but for the rounding of fp32.
 goes_on_from_it() {
   precision=fp32
-  from_step_1 gpu gpu.by_gpu "$emulated" --max_steps 2
+  from_step_1 gpu gpu.by_gpu "$on_gpu" --max_steps 2
   from_step_1 gpu gpu.by_cpu "$facet" --max_steps 2
   close_columns "$work/gpu.by_gpu/loss_log.csv" "$work/gpu.by_cpu/loss_log.csv" loss 1e-5
   close_columns "$work/gpu.by_gpu/loss_log.csv" "$work/gpu.by_cpu/loss_log.csv" grad_norm 1e-5
@@ -120,7 +121,7 @@ exported() {
 evaluates() {
   local program loss=()
   make_runs
-  for program in "$facet" "$emulated"; do
+  for program in "$facet" "$on_gpu"; do
     # shellcheck disable=SC2046
     run 0 2 "$program" evaluate $(exported) "${data[@]}" --seed 7 --device "$(device_of "$program")"
     loss+=("$(grep -o 'eval: loss=[^,]*' "$output" | cut -d= -f2)")
@@ -137,7 +138,7 @@ answers() {
   local image
   image=images/$(find images/ -type f -printf '%f\n' | sort | head -n 1)
   echo '{"one": [["What do you see?", "'"$image"'"], ["And its colour?"]], "text": [["How are you?"]]}' >tests.json
-  for program in "$facet" "$emulated"; do
+  for program in "$facet" "$on_gpu"; do
     # shellcheck disable=SC2046
     run 0 0 "$program" generate $(exported) --input tests.json --output "$(device_of "$program").csv" --max_new_tokens 8 \
       --device "$(device_of "$program")"
@@ -149,7 +150,7 @@ answers() {
 # The same words about the same number on both.
 not_finite() {
   local program
-  for program in "$facet" "$emulated"; do
+  for program in "$facet" "$on_gpu"; do
     train "$program" "nan_$(device_of "$program")" --max_steps 1 --inject 'nan@grad:rank=1,step=1'
     grep 'first number that is not finite' "$output" >"$work/found_on_$(device_of "$program")"
   done
@@ -161,7 +162,7 @@ not_finite() {
 # its GPU, knows in which collective that waits, and says so.
 hangs_by_name() {
   export FACET_EMULATED_STREAMS=late
-  run 86 2 "$emulated" "${recipe[@]}" --precision bf16 --zero_stage 2 --device cuda --output_dir "$work/hung" --max_steps 1 \
+  run 86 2 "$on_gpu" "${recipe[@]}" --precision bf16 --zero_stage 2 --device cuda --output_dir "$work/hung" --max_steps 1 \
     --inject stop@compute:rank=1,step=1 --hang_seconds_compute 20
   once '1 of 2 ranks behind:'
   grep -qE '^  rank 1 \(host [^ ]+, pid [0-9]+, stopped\): .* in compute of step 1; ' "$output"
@@ -181,7 +182,7 @@ check Cuda.TrainsAsTheCpu trains_as_the_cpu
 check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
 check Cuda.InSlicesTheBitsAreTheSame in_slices
-check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$emulated"
+check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$on_gpu"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
 check Cuda.Evaluates evaluates

@@ -1,86 +1,46 @@
-// The CUDA backend's order of work: nothing but its stream and its events may be relied on, and a
-// step that repeats another allocates nothing.
+// The CUDA backend's order of work: nothing but its stream and its events may be relied on.
 #include <cmath>
 #include <limits>
-#include <map>
 
 #include "kernels/cpu/backend.h"
-#include "tests/kernels/mirrored.h"
-#include "tests/ops/op_cases.h"
+#include "tests/kernels/operator_chain.h"
 
 namespace facet::kernel_test {
 namespace {
 
-using emulated::Lateness;
-using emulated::StreamPolicy;
-using op_test::kOpCases;
-using op_test::OpCase;
+using device_test::run_streams_at_once;
+using device_test::run_streams_at_random;
+using device_test::run_streams_late;
 using op_test::Operands;
 using op_test::Values;
 
 class LateStreams : public testing::Test {
  protected:
-  ~LateStreams() override { emulated::set_stream_policy({}); }
+  ~LateStreams() override { run_streams_at_once(); }
 };
-
-bool is_large(const OpCase& op) {
-  return std::string(op.name).find("many_blocks") != std::string::npos;
-}
-
-// All operators, one behind the other, before the host looks at any result.
-struct Chain {
-  std::map<std::string, Values> results;  // by operator and output
-  int64_t allocations_of_mirrors;
-};
-
-Chain run_chain(CudaBackend& cuda, DType dtype) {
-  Mirrored ops(cuda);
-  std::map<std::string, std::unique_ptr<Operands>> operands;
-  for (const OpCase& op : kOpCases) {
-    if (is_large(op)) continue;
-    auto& make = operands[op.name] = std::make_unique<Operands>(dtype, DType::kBF16);
-    op.run(ops, *make, 7, 6);
-  }
-  ops.finish();
-  Chain chain{{}, ops.allocations()};
-  for (const auto& [op, make] : operands)
-    for (const auto& [name, matrix] : make->outputs())
-      chain.results[op + " " + name] = matrix->values();
-  return chain;
-}
-
-void expect_equal(const Chain& a, const Chain& b) {
-  for (const auto& [name, values] : a.results) EXPECT_TRUE(values == b.results.at(name)) << name;
-}
 
 TEST_F(LateStreams, ChangeNoBitOfAChainOfAllOperators) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    emulated::set_stream_policy({});
+    run_streams_at_once();
     CudaBackend first(kSmallSizes);
     const Chain at_once = run_chain(first, dtype);
-    for (const StreamPolicy policy :
-         {StreamPolicy{Lateness::kAsLateAsAllowed}, StreamPolicy{Lateness::kRandom, 1},
-          StreamPolicy{Lateness::kRandom, 2}}) {
-      emulated::set_stream_policy(policy);
+    const auto expect_the_same = [&] {
       CudaBackend cuda(kSmallSizes);
       expect_equal(run_chain(cuda, dtype), at_once);
+    };
+    run_streams_late();
+    expect_the_same();
+    for (const uint64_t seed : {1, 2}) {
+      run_streams_at_random(seed);
+      expect_the_same();
     }
   }
-}
-
-TEST_F(LateStreams, TheSecondChainAllocatesNothing) {
-  CudaBackend cuda(kSmallSizes);
-  const Chain first = run_chain(cuda, DType::kBF16);
-  const int64_t before = emulated::allocations_made();
-  const Chain second = run_chain(cuda, DType::kBF16);
-  expect_equal(second, first);
-  EXPECT_EQ(emulated::allocations_made() - before, second.allocations_of_mirrors);
 }
 
 // ---- numbers that come to the host
 
 TEST_F(LateStreams, SumsAndGradientStatisticsAreAwaited) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  run_streams_late();
   CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   CpuBackend cpu(1);
@@ -101,7 +61,7 @@ TEST_F(LateStreams, SumsAndGradientStatisticsAreAwaited) {
 }
 
 TEST_F(LateStreams, TheCallerMayReuseWhatItGaveAtOnce) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  run_streams_late();
   CudaBackend cuda(kSmallSizes);
   const DeviceBuffer<float> memory(64);
   const Tensor x(memory.data(), {64}, DType::kF32, Space::kDevice);
@@ -137,7 +97,7 @@ Values on_cpu(const AttentionPlan& plan) {
 }
 
 TEST_F(LateStreams, APlanThatIsRemadeInPlaceIsAnotherOne) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  run_streams_late();
   CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   AttentionPlan plan;
@@ -177,7 +137,7 @@ TEST_F(LateStreams, APlanIsUploadedOnceForAllLayers) {
 
 // More plans than the backend keeps at once.
 TEST_F(LateStreams, ManyPlansTakeTurns) {
-  emulated::set_stream_policy({Lateness::kRandom, 3});
+  run_streams_at_random(3);
   CudaBackend cuda(kSmallSizes);
   Mirrored ops(cuda);
   std::vector<AttentionPlan> plans(6);

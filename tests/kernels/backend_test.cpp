@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "device/emulated/observer.h"
 #include "kernels/cpu/backend.h"
 #include "ops/half_storage.h"
 #include "tests/kernels/mirrored.h"
@@ -47,11 +46,7 @@ std::vector<Setting> settings_of(std::initializer_list<DType> dtypes) {
 
 // Rows and columns. The builds that watch every access take the small ones.
 std::vector<std::pair<int64_t, int64_t>> sizes_of(const OpCase& op) {
-#if defined(__SANITIZE_ADDRESS__)
-  const bool watched = true;
-#else
-  const bool watched = emulated::observer() != nullptr;
-#endif
+  const bool watched = every_access_is_watched();
   // Heads of these widths: of the tiny model, of CLIP-L/14, of LLaMA-7B.
   if (named(op, "attention") && watched) return {{7, 5}, {7, 64}};
   if (named(op, "attention")) return {{97, 7}, {33, 32}, {33, 64}, {33, 128}};

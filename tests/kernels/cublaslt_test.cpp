@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/half.h"
 #include "device/emulated/observer.h"
+#include "tests/device/cuda/emulated_device.h"
 #include "tests/kernels/device_buffer.h"
 
 namespace facet::kernel_test {
@@ -131,7 +132,7 @@ class CublasLt : public testing::Test {
     call_.stream = stream_;
   }
   void TearDown() override {
-    reset_device();
+    device_test::reset_device();
     emulated::set_stream_policy({});
   }
 

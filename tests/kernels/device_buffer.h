@@ -1,25 +1,29 @@
-// What the tests of kernels share: a stream, arrays in device memory, and running something in
-// every order that the emulation knows.
+// What the tests of kernels share: a stream and arrays in device memory.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "device/cuda_runtime.h"
-#include "device/emulated/memory.h"
-#include "device/emulated/stream.h"
-#include "kernels/emulated/executor.h"
+#include "device/cuda/stream.h"
+#include "tests/device/cuda/device_under_test.h"
 
 namespace facet::kernel_test {
 
+using device_test::every_access_is_watched;
+using device_test::for_thread_orders;
+
 class TestStream {
  public:
-  TestStream() { cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking); }
+  TestStream() {
+    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cannot make a stream");
+  }
   ~TestStream() { cudaStreamDestroy(stream_); }
   TestStream(const TestStream&) = delete;
   TestStream& operator=(const TestStream&) = delete;
   operator cudaStream_t() const { return stream_; }
-  void synchronize() const { cudaStreamSynchronize(stream_); }
+  void synchronize() const {
+    check_cuda(cudaStreamSynchronize(stream_), "the work of a stream failed");
+  }
 
  private:
   cudaStream_t stream_;
@@ -29,57 +33,34 @@ class TestStream {
 template <typename T>
 class DeviceBuffer {
  public:
-  explicit DeviceBuffer(int64_t n) : n_(static_cast<size_t>(n)) {
-    cudaMalloc(reinterpret_cast<void**>(&data_), bytes());
-  }
+  explicit DeviceBuffer(int64_t n)
+      : n_(static_cast<size_t>(n)), data_(static_cast<T*>(device_test::allocate_array(bytes()))) {}
   DeviceBuffer(const std::vector<T>& values, const TestStream& stream)
       : DeviceBuffer(static_cast<int64_t>(values.size())) {
     upload(values, stream);
   }
-  ~DeviceBuffer() {
-    if (emulated::find_allocation(data_)->state == emulated::Allocation::State::kLive)
-      cudaFree(data_);
-  }
+  ~DeviceBuffer() { device_test::free_array(data_, bytes()); }
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   T* data() const { return data_; }
   size_t bytes() const { return n_ * sizeof(T); }
   void upload(const std::vector<T>& values, const TestStream& stream) {
-    cudaMemcpyAsync(data_, values.data(), bytes(), cudaMemcpyHostToDevice, stream);
+    check_cuda(cudaMemcpyAsync(data_, values.data(), bytes(), cudaMemcpyHostToDevice, stream),
+               "cannot fill an array");
     stream.synchronize();
   }
   std::vector<T> download(const TestStream& stream) const {
     std::vector<T> values(n_);
-    cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream);
+    check_cuda(cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream),
+               "cannot fetch an array");
     stream.synchronize();
     return values;
   }
 
  private:
   size_t n_;
-  T* data_ = nullptr;
+  T* data_;
 };
-
-// After an error the device is as new.
-inline void reset_device() {
-  emulated::drop_queued_operations();
-  emulated::reset_device_memory();
-}
-
-// Calls body() once in every order of threads; random ones with `random_orders` seeds.
-template <typename Body>
-void for_thread_orders(int random_orders, const Body& body) {
-  using emulated::ThreadOrder;
-  emulated::set_execution_order({ThreadOrder::kForward, 1});
-  body();
-  emulated::set_execution_order({ThreadOrder::kReverse, 1});
-  body();
-  for (int seed = 1; seed <= random_orders; ++seed) {
-    emulated::set_execution_order({ThreadOrder::kRandom, static_cast<uint64_t>(seed)});
-    body();
-  }
-  emulated::set_execution_order({});
-}
 
 }  // namespace facet::kernel_test

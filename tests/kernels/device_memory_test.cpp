@@ -1,81 +1,29 @@
-// Streams, memory and copies of src/device/cuda.
+// Memory and copies of src/device/cuda, as only the emulation shows them: what ran when, what is
+// undefined, what was allocated.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <fstream>
 #include <iterator>
-#include <numeric>
 
 #include "base/check.h"
 #include "device/cuda/cuda_memory.h"
-#include "device/cuda/pinned_ring.h"
 #include "device/cuda/workspace.h"
-#include "tests/kernels/device_buffer.h"
+#include "device/emulated/memory.h"
+#include "device/emulated/stream.h"
+#include "tests/kernels/device_copies.h"
 
 namespace facet::kernel_test {
 namespace {
 
-using emulated::Lateness;
-using emulated::StreamPolicy;
-
 class DeviceMemory : public testing::Test {
  protected:
-  ~DeviceMemory() override { emulated::set_stream_policy({}); }
-
-  static std::vector<int32_t> counted_from(int32_t first, size_t n) {
-    std::vector<int32_t> values(n);
-    std::iota(values.begin(), values.end(), first);
-    return values;
-  }
-  template <typename T>
-  static std::vector<T> fetch(const T* from, size_t n, const Stream& stream) {
-    std::vector<T> values(n);
-    cudaMemcpyAsync(values.data(), from, n * sizeof(T), cudaMemcpyDeviceToHost, stream);
-    stream.synchronize();
-    return values;
-  }
+  ~DeviceMemory() override { device_test::run_streams_at_once(); }
 };
-
-// Many more bytes than the ring has, in pieces of all sizes, none of which may be overwritten
-// before the device has it.
-TEST_F(DeviceMemory, TheCallerMayReuseWhatWasCopied) {
-  for (const StreamPolicy policy :
-       {StreamPolicy{Lateness::kAsLateAsAllowed}, StreamPolicy{Lateness::kRandom, 1},
-        StreamPolicy{Lateness::kAtOnce}}) {
-    emulated::set_stream_policy(policy);
-    const Stream stream;
-    PinnedRing ring(stream, 4096);
-    DeviceBuffer<int32_t> device(20000);
-    int64_t at = 0;
-    std::vector<int32_t> values;
-    for (size_t n = 1; at + static_cast<int64_t>(n) <= 20000; n = n * 3 % 1999) {
-      values = counted_from(static_cast<int32_t>(at), n);
-      ring.copy(device.data() + at, values.data(), static_cast<int64_t>(n * sizeof(int32_t)));
-      values.assign(n, -1);
-      at += static_cast<int64_t>(n);
-    }
-    EXPECT_GT(at, 10000);
-    EXPECT_EQ(fetch(device.data(), static_cast<size_t>(at), stream),
-              counted_from(0, static_cast<size_t>(at)));
-  }
-}
-
-TEST_F(DeviceMemory, MoreSmallCopiesThanTheRingHasPieces) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
-  const Stream stream;
-  PinnedRing ring(stream, int64_t{1} << 20);
-  DeviceBuffer<int32_t> device(600);
-  for (int32_t i = 0; i < 600; ++i) {
-    int32_t value = i;
-    ring.copy(device.data() + i, &value, sizeof value);
-    value = -1;
-  }
-  EXPECT_EQ(fetch(device.data(), 600, stream), counted_from(0, 600));
-}
 
 // What does not reach the end of the ring does not wait for the device: nothing of it has run.
 TEST_F(DeviceMemory, TheHostDoesNotWaitWhileTheRingHasRoom) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  device_test::run_streams_late();
   const Stream stream;
   PinnedRing ring(stream, 4096);
   DeviceBuffer<int32_t> device(768);
@@ -92,7 +40,7 @@ TEST_F(DeviceMemory, TheHostDoesNotWaitWhileTheRingHasRoom) {
 }
 
 TEST_F(DeviceMemory, ARingOutlivesAnErrorOfItsStream) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  device_test::run_streams_late();
   const Stream stream;
   PinnedRing ring(stream, 4096);
   DeviceBuffer<int32_t> device(4);
@@ -102,18 +50,8 @@ TEST_F(DeviceMemory, ARingOutlivesAnErrorOfItsStream) {
   EXPECT_THROW(stream.synchronize(), Error);
 }
 
-TEST_F(DeviceMemory, RowsMayLieApartOnTheDevice) {
-  const Stream stream;
-  PinnedRing ring(stream, 4096);
-  DeviceBuffer<int32_t> device(std::vector<int32_t>(12, -1), TestStream());
-  const std::vector<int32_t> values = counted_from(0, 6);
-  ring.copy({device.data(), 4 * sizeof(int32_t), values.data(), 2 * sizeof(int32_t), 3});
-  EXPECT_EQ(fetch(device.data(), 12, stream),
-            (std::vector<int32_t>{0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1}));
-}
-
 TEST_F(DeviceMemory, AWorkspaceGrowsInStreamOrderAndIsThenKept) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  device_test::run_streams_late();
   const Stream stream;
   Workspace workspace(stream);
   const auto values = counted_from(5, 100);
@@ -140,7 +78,7 @@ TEST_F(DeviceMemory, AWorkspacesContentIsUndefinedAtEveryUse) {
 }
 
 TEST_F(DeviceMemory, ForgettingAndZeroingKeepTheOrderOfTheStream) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  device_test::run_streams_late();
   const Stream stream;
   CudaMemory memory(stream);
   EXPECT_EQ(memory.space(), Space::kDevice);
@@ -190,18 +128,6 @@ TEST_F(DeviceMemory, WhatIsFreedLeavesNoMappingBehind) {
     device.download(stream);
   }
   EXPECT_LE(mappings_of_this_process(), before + 20);
-}
-
-TEST_F(DeviceMemory, OneStreamWaitsForAnothersEvent) {
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
-  const Stream producer, consumer;
-  Event written;
-  DeviceBuffer<int32_t> device(4);
-  const std::vector<int32_t> values = counted_from(1, 4);
-  cudaMemcpyAsync(device.data(), values.data(), 16, cudaMemcpyHostToDevice, producer);
-  written.record(producer);
-  consumer.wait(written);
-  EXPECT_EQ(fetch(device.data(), 4, consumer), values);
 }
 
 }  // namespace

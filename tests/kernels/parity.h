@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 
-#include "device/emulated/observer.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cuda/operand_of.h"
 #include "ops/half_storage.h"
@@ -37,15 +36,6 @@ struct ParityCase {
 
 inline void PrintTo(const ParityCase& c, std::ostream* out) {
   *out << name_of(c.dtype) << " (" << c.rows << ", " << c.cols << ") gap " << c.gap;
-}
-
-// Whether this build looks at every access, which makes it slow.
-inline bool every_access_is_watched() {
-#if defined(__SANITIZE_ADDRESS__)
-  return true;
-#else
-  return emulated::observer() != nullptr;
-#endif
 }
 
 // Whether every size is wanted in every build, type and mode: `make check-kernels-full`.
@@ -118,7 +108,9 @@ class ParityMatrix {
   Values of_cpu() const { return cpu_.values(); }
   // Fetched from the device; the gaps must be as they were.
   Values of_gpu() {
-    cudaMemcpyAsync(gpu_.tensor().raw(), device_.data(), bytes_, cudaMemcpyDeviceToHost, stream_);
+    check_cuda(cudaMemcpyAsync(gpu_.tensor().raw(), device_.data(), bytes_, cudaMemcpyDeviceToHost,
+                               stream_),
+               "cannot fetch a matrix");
     stream_.synchronize();
     return gpu_.values();
   }
@@ -126,7 +118,9 @@ class ParityMatrix {
   void upload() {
     if (role_ == Role::kOut) gpu_.set(Values(gpu_.values().size(), std::nan("")));
     if (role_ == Role::kInOut) gpu_.set(start_);
-    cudaMemcpyAsync(device_.data(), gpu_.tensor().raw(), bytes_, cudaMemcpyHostToDevice, stream_);
+    check_cuda(cudaMemcpyAsync(device_.data(), gpu_.tensor().raw(), bytes_, cudaMemcpyHostToDevice,
+                               stream_),
+               "cannot fill a matrix");
     stream_.synchronize();
   }
 

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "device/emulated/observer.h"
+#include "tests/device/cuda/emulated_device.h"
 #include "tests/kernels/device_buffer.h"
 #include "tests/kernels/planted_bugs.h"
 
@@ -218,7 +219,7 @@ bool matches(const std::string& text, const char* expression) {
 class Planted : public testing::TestWithParam<PlantedBug> {
  protected:
   void TearDown() override {
-    reset_device();
+    device_test::reset_device();
     emulated::set_stream_policy({});
     emulated::set_execution_order({});
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "tests/device/cuda/emulated_device.h"
 #include "tests/kernels/device_buffer.h"
 #include "tests/kernels/planted_bugs.h"
 #include "tests/kernels/warp_kernels.h"
@@ -16,7 +17,7 @@ using emulated::Site;
 class Streams : public testing::Test {
  protected:
   void TearDown() override {
-    reset_device();
+    device_test::reset_device();
     emulated::set_stream_policy({});
   }
   // Work that only leaves its number behind.

@@ -1,15 +1,14 @@
-// Arrays in the emulated device's memory, for the tests of collectives, and the policies of its
-// streams.
+// Arrays in device memory, for the tests of collectives, and when the work on streams runs.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "device/cuda/stream.h"
-#include "device/emulated/memory.h"
-#include "device/emulated/stream.h"
 #include "device/tensor.h"
+#include "tests/device/cuda/device_under_test.h"
 
 namespace facet::device_test {
 
@@ -17,17 +16,14 @@ namespace facet::device_test {
 class DeviceArray {
  public:
   DeviceArray(int64_t count, DType dtype) : count_(count), dtype_(dtype) {
-    cudaMalloc(&data_, static_cast<size_t>(tensor().bytes()));
+    data_ = allocate_array(bytes());
   }
   template <typename T>
   DeviceArray(const std::vector<T>& values, DType dtype, const Stream& stream)
       : DeviceArray(static_cast<int64_t>(values.size()), dtype) {
     upload(values, stream);
   }
-  ~DeviceArray() {
-    if (emulated::find_allocation(data_)->state == emulated::Allocation::State::kLive)
-      cudaFree(data_);
-  }
+  ~DeviceArray() { free_array(data_, bytes()); }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
 
@@ -38,15 +34,17 @@ class DeviceArray {
 
   template <typename T>
   void upload(const std::vector<T>& values, const Stream& stream) const {
-    cudaMemcpyAsync(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice,
-                    stream);
+    check_cuda(cudaMemcpyAsync(data_, values.data(), values.size() * sizeof(T),
+                               cudaMemcpyHostToDevice, stream),
+               "cannot fill an array");
     stream.synchronize();
   }
   // The content when the stream gets there.
   template <typename T>
   std::vector<T> download(const Stream& stream) const {
     std::vector<T> values(static_cast<size_t>(count_));
-    cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream);
+    check_cuda(cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream),
+               "cannot fetch an array");
     stream.synchronize();
     return values;
   }
@@ -57,25 +55,35 @@ class DeviceArray {
   void* data_ = nullptr;
 };
 
-// On the device, when the stream gets there: what computes in these tests.
-inline void copy_on(const Stream& stream, const Tensor& to, const Tensor& from) {
-  cudaMemcpyAsync(to.raw(), from.raw(), static_cast<size_t>(from.bytes()), cudaMemcpyDeviceToDevice,
-                  stream);
+// Parts with gaps between them, as a bucket that isn't full has.
+inline RankParts parts_with_gaps(int ranks, int64_t count) {
+  RankParts parts;
+  for (int r = 0; r < ranks; ++r) {
+    parts.counts.push_back(static_cast<int>(count));
+    parts.offsets.push_back(static_cast<int>(r * (count + 3)));
+  }
+  return parts;
 }
 
-// Calls body() under every policy of the streams; random orders differ between the ranks.
+// On the device, when the stream gets there: what computes in these tests.
+inline void copy_on(const Stream& stream, const Tensor& to, const Tensor& from) {
+  check_cuda(cudaMemcpyAsync(to.raw(), from.raw(), static_cast<size_t>(from.bytes()),
+                             cudaMemcpyDeviceToDevice, stream),
+             "cannot copy an array");
+}
+
+// Calls body() with streams that run at once, late and at random, another way on every rank.
 template <typename Body>
 void for_stream_policies(int rank, const Body& body) {
-  using emulated::Lateness;
-  emulated::set_stream_policy({Lateness::kAtOnce, 1});
+  run_streams_at_once();
   body();
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed, 1});
+  run_streams_late();
   body();
   for (uint64_t seed = 1; seed <= 6; ++seed) {
-    emulated::set_stream_policy({Lateness::kRandom, 100 * seed + static_cast<uint64_t>(rank)});
+    run_streams_at_random(100 * seed + static_cast<uint64_t>(rank));
     body();
   }
-  emulated::set_stream_policy({});
+  run_streams_at_once();
 }
 
 }  // namespace facet::device_test

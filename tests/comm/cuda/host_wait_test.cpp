@@ -13,6 +13,7 @@
 #include "comm/communicator.h"
 #include "comm/cuda/nccl_transport.h"
 #include "comm/cuda/staged_transport.h"
+#include "device/emulated/stream.h"
 #include "tests/comm/cuda/device_tensor.h"
 
 namespace facet {

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "comm/nccl.h"
 #include "tests/comm/cuda/device_tensor.h"
+#include "tests/device/cuda/emulated_device.h"
 
 namespace facet::device_test {
 
@@ -33,7 +34,7 @@ class NcclRules : public testing::Test {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks_);
   }
-  void TearDown() override { emulated::set_stream_policy({}); }
+  void TearDown() override { run_streams_at_once(); }
 
   // Streams, arrays and a communicator that live as long as one trial.
   struct Rig {
@@ -84,8 +85,7 @@ class NcclRules : public testing::Test {
     } catch (const Error& e) {
       text = e.what();
     }
-    emulated::drop_queued_operations();
-    emulated::reset_device_memory();
+    reset_device();
     return text;
   }
 

@@ -15,7 +15,7 @@
 namespace facet {
 namespace {
 
-using device_test::copy_on, device_test::DeviceArray;
+using device_test::copy_on, device_test::DeviceArray, device_test::parts_with_gaps;
 
 enum class By : uint8_t { kStaged, kNccl };
 std::string name_of(By by) { return by == By::kStaged ? "Staged" : "Nccl"; }
@@ -41,16 +41,6 @@ class Transport : public testing::TestWithParam<By> {
   Stream compute_;
   Communicator world_{MPI_COMM_WORLD};
 };
-
-// Parts with gaps between them, as a bucket that isn't full has.
-RankParts parts_with_gaps(int ranks, int64_t count) {
-  RankParts parts;
-  for (int r = 0; r < ranks; ++r) {
-    parts.counts.push_back(static_cast<int>(count));
-    parts.offsets.push_back(static_cast<int>(r * (count + 3)));
-  }
-  return parts;
-}
 
 TEST_P(Transport, AnExchangeBringsEveryRanksPart) {
   for (const int64_t count : {int64_t{1}, int64_t{97}, int64_t{7001}}) {
@@ -185,27 +175,6 @@ TEST_P(Transport, BuffersAreUsedAgainAfterTheWait) {
       }
     }
   });
-}
-
-TEST(StagedTransport, SteadyWorkAllocatesNothing) {
-  const Stream compute;
-  Communicator world(MPI_COMM_WORLD);
-  world.use(std::make_unique<StagedTransport>(MPI_COMM_WORLD, compute));
-  const RankParts parts = parts_with_gaps(world.size(), 1000);
-  const DeviceArray sent(world.size() * 1003, DType::kF32),
-      received(world.size() * 1003, DType::kF32);
-  const auto step = [&] {
-    Communicator::Pending a = world.start_exchange(received, sent, parts);
-    world.wait(a);
-    world.all_gather(received.range(0, world.size() * 500), sent.range(0, 500));
-    compute.synchronize();
-  };
-  const int64_t at_first = emulated::page_locked_allocations();
-  step();
-  const int64_t before = emulated::page_locked_allocations();
-  EXPECT_GT(before, at_first);
-  for (int i = 0; i < 5; ++i) step();
-  EXPECT_EQ(emulated::page_locked_allocations(), before);
 }
 
 TEST(DeviceCollectives, NcclWhereEveryRankHasAGpu) {

@@ -1,7 +1,7 @@
-// The GPU's backend, here on the emulation, trains as exactly as the CPU's: along the curves its
-// losses and gradient norms are at most twice as far from those of fp64. A step takes the emulation
-// over a second, so these are the first ones of each curve: two while the rate rises, two at full
-// rate.
+// The GPU's backend, on the emulation or on a GPU, trains as exactly as the CPU's: along the curves
+// its losses and gradient norms are at most twice as far from those of fp64. A step takes the
+// emulation over a second, so these are the first ones of each curve: two while the rate rises, two
+// at full rate.
 //
 // Run with 1 rank, and TwoRanks* with 2.
 #include <gtest/gtest.h>
@@ -10,20 +10,22 @@
 #include <cmath>
 
 #include "comm/cuda/device_collectives.h"
-#include "device/emulated/stream.h"
 #include "kernels/cuda/backend.h"
+#include "tests/device/cuda/device_under_test.h"
 #include "tests/golden/curve_rig.h"
 
 namespace facet::golden {
 namespace {
 
-using emulated::Lateness;
+using device_test::run_streams_at_once;
+using device_test::run_streams_at_random;
+using device_test::run_streams_late;
 using Recompute = CurveChoices::Recompute;
 
 constexpr int64_t kSteps = 4;
 constexpr int64_t kFewSteps = 2;  // where bits are compared
 
-auto open_emulated(DeviceCollectives collectives) {
+auto open_device(DeviceCollectives collectives) {
   return [collectives](Communicator& world) -> ComputeDevice {
     auto backend = std::make_unique<CudaBackend>();
     world.use(make_device_transport(world, backend->stream(), collectives));
@@ -62,7 +64,7 @@ Curve walk(const std::string& name, const CurveChoices& choices) {
 }
 
 Curve walk_on_device(const std::string& name, CurveChoices choices) {
-  choices.open_device = open_emulated(DeviceCollectives::kAuto);
+  choices.open_device = open_device(DeviceCollectives::kAuto);
   return walk(name, choices);
 }
 
@@ -126,12 +128,11 @@ TEST(CudaTraining, StreamsThatRunLateChangeNoBit) {
   choices.steps = kFewSteps;
   const Curve at_once = walk_on_device(kCase, choices);
   EXPECT_EQ(walk_on_device(kCase, choices), at_once) << "two runs";
-  for (const emulated::StreamPolicy policy :
-       {emulated::StreamPolicy{Lateness::kAsLateAsAllowed}, {Lateness::kRandom, 5}}) {
-    emulated::set_stream_policy(policy);
-    EXPECT_EQ(walk_on_device(kCase, choices), at_once);
-    emulated::set_stream_policy({});
-  }
+  run_streams_late();
+  EXPECT_EQ(walk_on_device(kCase, choices), at_once);
+  run_streams_at_random(5);
+  EXPECT_EQ(walk_on_device(kCase, choices), at_once);
+  run_streams_at_once();
 }
 
 CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
@@ -141,7 +142,7 @@ CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
   CurveChoices choices = choices_for(kCase, dtype);
   choices.ranks = MPI_COMM_WORLD;
   choices.zero_stage = 2;
-  choices.open_device = open_emulated(collectives);
+  choices.open_device = open_device(collectives);
   return choices;
 }
 
@@ -169,9 +170,9 @@ TEST_P(TwoRanksLate, StreamsThatRunLateChangeNoBit) {
   CurveChoices choices = choices_on_two_ranks(GetParam(), DType::kBF16);
   choices.steps = kFewSteps;
   const Curve at_once = walk(kCase, choices);
-  emulated::set_stream_policy({Lateness::kAsLateAsAllowed});
+  run_streams_late();
   EXPECT_EQ(walk(kCase, choices), at_once);
-  emulated::set_stream_policy({});
+  run_streams_at_once();
 }
 
 INSTANTIATE_TEST_SUITE_P(By, TwoRanksLate, testing::ValuesIn(kCollectives),

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# On a machine with a GPU: the kernels' tests, the training curves, the program, and compute-sanitizer's tools over the tests; prints a table
+# of steps. usage: gpu_check.sh DIRECTORY
+#
+# DIRECTORY gets one STEP.txt of each step's output. STEPS="kernels curves": these steps alone, where ten minutes a command are lent.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+logs=${1:?usage: gpu_check.sh DIRECTORY}
+mkdir -p "$logs" && logs=$(cd "$logs" && pwd) || exit 1
+BUILD=$(cd "${BUILD:-build}" && pwd) || exit 1
+export BUILD GTEST_COLOR=no
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+tests=$BUILD/gpu/test_kernels
+for program in "$tests" "$BUILD/gpu/test_curves" "$BUILD/facet" "$BUILD/make_tiny"; do
+  [ -x "$program" ] || { echo "$program is missing: make gpu-tests cuda $BUILD/make_tiny" >&2; exit 1; }
+done
+
+# A program of tests says by itself why it cannot run here.
+if ! "$tests" --gtest_filter=Warp.VotesAndMatches >"$logs/gpu.txt" 2>&1; then
+  tail -n 20 "$logs/gpu.txt" >&2
+  exit 1
+fi
+grep '^GPU ' "$logs/gpu.txt"
+
+# ---- the steps; each leaves what it printed in $log
+
+# Every size, type and mode. Most of the time the host computes what is expected, on one core.
+kernels() {
+  local shards=$(($(nproc) < 8 ? $(nproc) : 8)) i failed=0 pids=()
+  for ((i = 0; i < shards; ++i)); do
+    FACET_WHOLE_MATRIX=1 GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout -k 5 "$1" "$tests" >"$log.$i" 2>&1 &
+    pids+=($!)
+  done
+  for i in "${!pids[@]}"; do wait "${pids[i]}" || failed=$?; done
+  for ((i = 0; i < shards; ++i)); do cat "$log.$i" && rm "$log.$i"; done
+  return "$failed"
+}
+
+curves() { timeout -k 5 "$1" "$BUILD/gpu/test_curves" --gtest_filter='-*TwoRanks*'; }
+
+# The cases of `make check`, with the program on a GPU in the emulation's place.
+program() {
+  ln -sf ../facet "$BUILD/gpu/facet"
+  GPU_PROGRAM=$BUILD/gpu/facet timeout -k 5 "$1" bash tests/e2e/cuda.sh
+}
+
+sanitizer=
+for path in "$(command -v compute-sanitizer)" "${CUDA_HOME:-/usr/local/cuda}"/{bin,compute-sanitizer}/compute-sanitizer; do
+  if [ -z "$sanitizer" ] && [ -x "$path" ]; then sanitizer=$path; fi
+done
+readonly found=9 # the exit status where a tool reports something
+
+# tool NAME SECONDS gtest-options...
+tool() {
+  local name=$1 limit=$2
+  shift 2
+  FACET_COMPUTE_SANITIZER=1 timeout -k 5 "$limit" "$sanitizer" --tool "$name" --error-exitcode "$found" --kernel-name kns=facet "$tests" "$@"
+}
+
+# First a kernel with a mistake that the tool must see, then the tests of our kernels (those of linear layers run cuBLASLt's).
+sanitize() {
+  local name=$1 limit=$2 code=0
+  [ -n "$sanitizer" ] || { echo "compute-sanitizer is not installed"; return 1; }
+  tool "$name" 60 --gtest_also_run_disabled_tests --gtest_filter="DISABLED_PlantedFor.$name" >"$logs/$name.planted.txt" 2>&1 || code=$?
+  [ "$code" = "$found" ] || { echo "$name ended with $code where a kernel has a mistake, not with $found"; return 1; }
+  tool "$name" "$limit" --gtest_filter='-LinearProducts.*:*LinearParity*'
+}
+
+printf '%-10s %-8s %s\n' step verdict seconds
+failed=0 ran=0
+# step NAME SECONDS function argument...: one line of the table.
+step() {
+  local name=$1 limit=$2 started=$SECONDS verdict=passed code=0
+  shift 2
+  case " ${STEPS:-$name} " in *" $name "*) ;; *) return ;; esac
+  log=$logs/$name.txt
+  "$@" "$limit" >"$log" 2>&1 || code=$?
+  # A program that ran no test has shown nothing.
+  if [ "$code" != 0 ] || ! grep -q '^\[       OK \]' "$log"; then verdict=FAILED; fi
+  if [ "$code" = 124 ] || [ "$code" = 137 ]; then verdict="TOO LONG"; fi
+  printf '%-10s %-8s %s\n' "$name" "$verdict" $((SECONDS - started))
+  ran=$((ran + 1))
+  if [ "$verdict" = passed ]; then return; fi
+  failed=$((failed + 1))
+  grep -E '^\[  FAILED  \].*ms\)$|^=========|is not installed|where a kernel has a mistake' "$log" | sed 's/^/  /' | head -n 10
+}
+
+step kernels 420 kernels
+step curves 120 curves
+step program 300 program
+for name in memcheck racecheck initcheck synccheck; do step "$name" 300 sanitize "$name"; done
+echo "$((ran - failed)) of $ran steps passed; what they printed is in $logs"
+[ "$failed" = 0 ] && [ "$ran" -gt 0 ]

@@ -1,0 +1,41 @@
+// What tests ask of the device they run on. A test program is linked with one of the answers:
+// emulation.cpp or gpu.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace facet::device_test {
+
+// Whether something looks at every access, which makes kernels slow. On a GPU that is
+// compute-sanitizer, and FACET_COMPUTE_SANITIZER in the environment says so.
+bool every_access_is_watched();
+
+// An array in device memory between guards, all bits of it set at first: every number is a NaN. A
+// damaged guard is a failure of the test. Under compute-sanitizer nothing is written and nothing
+// lies around it, so that the tools see what kernels read and where arrays end.
+void* allocate_array(size_t bytes);
+void free_array(void* array, size_t bytes);
+
+// The order in which the threads of a block run from here on: 0 forward, 1 reverse, then random
+// ones. A GPU has orders of its own.
+void set_thread_order(int order);
+
+// When work on streams runs from here on: as soon as it is given, as late as events and
+// synchronisations allow, or between. A GPU decides that by itself.
+void run_streams_at_once();
+void run_streams_late();
+void run_streams_at_random(uint64_t seed);
+
+// Calls body() once in every order of threads, `random_orders` of them random. A GPU runs it as
+// often: what body() compares must not depend on the run.
+template <typename Body>
+void for_thread_orders(int random_orders, const Body& body) {
+  for (int order = 0; order < 2 + random_orders; ++order) {
+    set_thread_order(order);
+    body();
+  }
+  set_thread_order(0);
+}
+
+}  // namespace facet::device_test

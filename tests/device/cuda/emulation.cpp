@@ -1,0 +1,46 @@
+#include "device/cuda_runtime.h"
+#include "device/emulated/memory.h"
+#include "device/emulated/observer.h"
+#include "device/emulated/stream.h"
+#include "kernels/emulated/executor.h"
+#include "tests/device/cuda/device_under_test.h"
+
+namespace facet::device_test {
+
+using emulated::Lateness;
+using emulated::ThreadOrder;
+
+bool every_access_is_watched() {
+#if defined(__SANITIZE_ADDRESS__)
+  return true;
+#else
+  return emulated::observer() != nullptr;
+#endif
+}
+
+void* allocate_array(size_t bytes) {
+  void* array = nullptr;
+  cudaMalloc(&array, bytes);
+  return array;
+}
+
+// After an error the device may have been reset, and a planted bug frees what it was given.
+void free_array(void* array, size_t) {
+  if (emulated::find_allocation(array)->state == emulated::Allocation::State::kLive)
+    cudaFree(array);
+}
+
+void set_thread_order(int order) {
+  const auto kind = order == 0   ? ThreadOrder::kForward
+                    : order == 1 ? ThreadOrder::kReverse
+                                 : ThreadOrder::kRandom;
+  emulated::set_execution_order({kind, static_cast<uint64_t>(order < 2 ? 1 : order - 1)});
+}
+
+void run_streams_at_once() { emulated::set_stream_policy({Lateness::kAtOnce, 1}); }
+void run_streams_late() { emulated::set_stream_policy({Lateness::kAsLateAsAllowed, 1}); }
+void run_streams_at_random(uint64_t seed) {
+  emulated::set_stream_policy({Lateness::kRandom, seed});
+}
+
+}  // namespace facet::device_test

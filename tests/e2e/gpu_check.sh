@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The verdicts of scripts/gpu_check.sh, with stubs in the place of the programs and of compute-sanitizer.
+# quick
+cd "$(dirname "$0")/../.." || exit 1
+. tests/e2e/lib.sh
+
+stubs=$work/stubs
+mkdir -p "$stubs/build/gpu" "$stubs/bin"
+cat >"$stubs/program" <<'END'
+#!/usr/bin/env bash
+if [ -n "${NO_GPU:-}" ]; then echo 'no GPU can be used here' >&2; exit 1; fi
+echo 'GPU 0: a stub'
+if [ -n "${NO_TESTS:-}" ]; then exit 0; fi
+echo '[       OK ] Suite.Name (1 ms)'
+if [ -n "${RED:-}" ] && [ "$1" = "--gtest_filter=-*TwoRanks*" ]; then echo '[  FAILED  ] Suite.Other (1 ms)'; exit 1; fi
+END
+cat >"$stubs/bin/compute-sanitizer" <<'END'
+#!/usr/bin/env bash
+case "$*" in
+  *PlantedFor*) exit "${PLANTED:-9}" ;;
+  *"${BAD:-nothing}"*) echo '========= a finding'; exit 9 ;;
+esac
+echo '[       OK ] Suite.Name (1 ms)'
+END
+chmod +x "$stubs/program" "$stubs/bin/compute-sanitizer"
+for program in gpu/test_kernels gpu/test_curves facet make_tiny; do cp "$stubs/program" "$stubs/build/$program"; done
+
+# checked CODE VARIABLE=value...: all steps but that of the program, which is a test of its own.
+checked() {
+  local code=$1
+  shift
+  run "$code" 0 env BUILD="$stubs/build" PATH="$stubs/bin:$PATH" STEPS="kernels curves memcheck racecheck initcheck synccheck" "$@" \
+    scripts/gpu_check.sh "$work/logs"
+}
+
+all_pass() {
+  checked 0
+  once '6 of 6 steps passed'
+}
+a_red_test() {
+  checked 1 RED=1
+  once '  [  FAILED  ] Suite.Other (1 ms)'
+  once '5 of 6 steps passed'
+}
+no_test() {
+  checked 1 NO_TESTS=1 STEPS=curves
+  once '0 of 1 steps passed'
+}
+a_finding() {
+  checked 1 BAD=racecheck
+  once '  ========= a finding'
+  once '5 of 6 steps passed'
+}
+a_blind_tool() {
+  checked 1 PLANTED=0
+  once 'initcheck ended with 0 where a kernel has a mistake, not with 9'
+  once '2 of 6 steps passed'
+}
+without_a_gpu() {
+  checked 1 NO_GPU=1
+  once 'no GPU can be used here'
+  never step
+}
+
+check GpuCheck.AllStepsPass all_pass
+check GpuCheck.ARedTestIsNamed a_red_test
+check GpuCheck.NoTestIsNoSuccess no_test
+check GpuCheck.AFindingOfATool a_finding
+check GpuCheck.AToolThatSeesNothingIsNotBelieved a_blind_tool
+check GpuCheck.WithoutAGpuNothingRuns without_a_gpu
+finish
