@@ -36,7 +36,7 @@ NO_BUILD = "does not compile"
 
 # The tests of a kernel file: filters in the order in which they run, quick ones first. A file that is not here is tested by all
 # suites of the test files that name one of its launchers.
-ATTENTION = ["*AttentionParity*mixed*E64", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
+ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
@@ -50,7 +50,8 @@ TESTS = {
     "swiglu": ["*ActivationParity.Swiglu*"],
     "rope": ["*RopeParity*"],
     "rows": ["*RowsParity*:RowsOf*:EmptyMatrices*"],
-    "vector": ["*RowsParity*:RowsOf*:EmptyMatrices*"],
+    "backend": ["Backend*:*BackendOp*:*BackendCounts*", "LateStreams*:*Linear*:*AttentionParity*-*1025*"],
+    "vector": ["*RowsParity*:RowsOf*:EmptyMatrices*:*TotalParity*:TotalOf*"],
     "vision_embed": ["*VisionParity*"],
 }
 
@@ -152,19 +153,18 @@ def suites_of(path):
 
 
 def tests_of(name):
-    """The filters of a kernel file's tests, or of a test file's."""
-    if name.endswith("_test"):
-        return [":".join(suites_of(LIVE / f"tests/kernels/{name}.cpp"))]
+    """The filters of a kernel file's tests, or of the backend's."""
+    if name in TESTS:
+        return TESTS[name]
     source, suites = LIVE / f"kernels/cuda/{name}.cu", []
     declared = (LIVE / "kernels/cuda/launchers.h").read_text()
     named = {word for word in re.findall(r"^void (\w+)\(", source.read_text(), re.M) if f" {word}(" in declared}
     for path in sorted(glob.glob(f"{LIVE}/tests/kernels/*_test.cpp")):
         if any(f"{launcher}(" in open(path).read() for launcher in named):
             suites += suites_of(path)
-    filters = TESTS.get(name) or [":".join(sorted(suites))]
-    if filters == [""]:
+    if not suites:
         sys.exit(f"no test names a launcher of kernels/cuda/{name}.cu: add one, or an entry of TESTS in scripts/mutate.py")
-    return filters
+    return [":".join(sorted(suites))]
 
 
 class Judge:
@@ -179,9 +179,9 @@ class Judge:
         kernels = sorted((s for s in sources if s.endswith(".cu") and s.startswith("kernels/")),
                          key=lambda s: os.path.getsize(LIVE / self.programs[0].object_of(s)))
         others = sorted(sources - set(kernels))
-        if not kernels:  # a header between tensors and launchers
-            for test in (s for s in others if s.endswith("_parity_test.cpp")):
-                yield pathlib.Path(test).stem, [test]
+        if not kernels:  # a header of the backend's, or of the tests alone
+            backend = [s for s in others if not s.startswith("tests/")]
+            yield "backend", backend or others
         for kernel in kernels:
             name = pathlib.Path(kernel).stem
             yield name, [kernel, *(s for s in others if pathlib.Path(s).stem.split("_")[0] in name)]

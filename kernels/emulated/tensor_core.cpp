@@ -11,6 +11,8 @@
 namespace facet::emulated {
 namespace {
 
+int64_t products = 0;
+
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 struct MmaArguments {
@@ -41,6 +43,7 @@ float element(const uint32_t* registers, unsigned i, Half type) {
 }
 
 void complete_mma(const WarpMeeting& meeting) {
+  ++products;
   float a[16][16], b[16][8], c[16][8];
   for (unsigned lane = 0; lane < kLanes; ++lane) {
     const auto& arguments = meeting.of<MmaArguments>(lane);
@@ -108,6 +111,8 @@ void mma_m16n8k16(Half type, float (&d)[4], const uint32_t (&a)[4], const uint32
   MmaArguments arguments{type, d, a, b, c};
   Executor::instance().meet_warp("mma.sync", kAllLanes, &arguments, complete_mma, where);
 }
+
+int64_t mma_products() { return products; }
 
 void load_matrices(uint32_t* registers, int count, Transposed transposed, const void* row,
                    Site where) {

@@ -1,0 +1,94 @@
+// Which calls reach the tensor cores: plain kernels would give the numbers too, much later.
+#include <gtest/gtest.h>
+
+#include "device/arena.h"
+#include "kernels/cuda/attention_work.h"
+#include "kernels/emulated/tensor_core.h"
+#include "tests/kernels/mirrored.h"
+#include "tests/ops/op_cases.h"
+
+namespace facet::kernel_test {
+namespace {
+
+constexpr int64_t kRows = 7, kHeads = 2;
+
+class TensorCores : public testing::Test {
+ protected:
+  Tensor zeros(std::initializer_list<int64_t> shape, DType dtype) {
+    const Tensor x = arena_.tensor(shape, dtype);
+    cuda_.fill(x, 0);
+    return x;
+  }
+  // How many products of tensor cores an operator took.
+  template <typename Call>
+  int64_t products_of(const Call& call) {
+    const int64_t before = emulated::mma_products();
+    call();
+    cuda_.synchronize();
+    return emulated::mma_products() - before;
+  }
+
+  CudaBackend cuda_{kSmallSizes};
+  Arena arena_{"test", 1 << 20, cuda_.memory()};
+};
+
+class TensorCoresOfAttention : public TensorCores {
+ protected:
+  struct Products {
+    int64_t forward, backward;
+  };
+  Products products(int64_t width, DType dtype) {
+    const ArenaScope scope(arena_);
+    const AttentionPlan plan = op_test::causal_plan(kRows);
+    const auto rows = [&] { return zeros({kRows, kHeads * width}, dtype); };
+    const Tensor q = rows(), k = rows(), v = rows(), out = rows(), dq = rows(), dk = rows(),
+                 dv = rows(), dout = rows();
+    const Tensor lse = zeros({1, kHeads, kRows}, DType::kF32);
+    return {products_of([&] {
+              cuda_.attention_forward(out, lse, Tensor(), q, k, v, plan, kHeads, kHeads, 1);
+            }),
+            products_of([&] {
+              cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, Tensor(), lse, plan, kHeads,
+                                       kHeads, 1);
+            })};
+  }
+};
+
+TEST_F(TensorCoresOfAttention, MultiplyAtEveryWidthThatTheyTake) {
+  for (const int width : cuda::kTensorCoreWidths)
+    for (const DType dtype : {DType::kBF16, DType::kF16}) {
+      const Products taken = products(width, dtype);
+      EXPECT_GT(taken.forward, 0) << width;
+      EXPECT_GT(taken.backward, 0) << width;
+    }
+}
+
+TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
+  for (const auto& [width, dtype] : {std::pair{64, DType::kF32}, std::pair{72, DType::kBF16}}) {
+    const Products taken = products(width, dtype);
+    EXPECT_EQ(taken.forward, 0) << width;
+    EXPECT_EQ(taken.backward, 0) << width;
+  }
+}
+
+class TensorCoresOfLora : public TensorCores {
+ protected:
+  static constexpr int64_t kInputs = 64, kOutputs = 32;
+  int64_t products(int64_t rank, DType dtype) {
+    const ArenaScope scope(arena_);
+    const Tensor y = zeros({kRows, kOutputs}, dtype), u = zeros({kRows, rank}, dtype),
+                 x = zeros({kRows, kInputs}, dtype), right = zeros({kInputs, rank}, dtype),
+                 left = zeros({rank, kOutputs}, dtype);
+    return products_of([&] { cuda_.lora_forward_accumulate(y, u, x, right, left, 1); });
+  }
+};
+
+TEST_F(TensorCoresOfLora, MultiplyWhereRanksAreMultiplesOf8) {
+  for (const DType dtype : {DType::kBF16, DType::kF16})
+    for (const int64_t rank : {8, 16, 128}) EXPECT_GT(products(rank, dtype), 0) << rank;
+  EXPECT_EQ(products(12, DType::kBF16), 0);
+  EXPECT_EQ(products(8, DType::kF32), 0);
+}
+
+}  // namespace
+}  // namespace facet::kernel_test
