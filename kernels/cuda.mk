@@ -56,7 +56,7 @@ nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) ## compile the kernels, and tho
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
 
 # ---- the tests on a GPU: the emulation's (kernels/emulated.mk), but for those that only it can answer
-ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch)
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch tensor_core_use)
 GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
   $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
 gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))
