@@ -12,7 +12,11 @@ export BUILD GTEST_COLOR=no
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 tests=$BUILD/gpu/test_kernels
-for program in "$tests" "$BUILD/gpu/test_curves" "$BUILD/facet" "$BUILD/make_tiny"; do
+wanted() { case " ${STEPS:-$1} " in *" $1 "*) ;; *) return 1 ;; esac; }
+needed=("$tests")
+if wanted curves; then needed+=("$BUILD/gpu/test_curves"); fi
+if wanted program; then needed+=("$BUILD/facet" "$BUILD/make_tiny"); fi
+for program in "${needed[@]}"; do
   [ -x "$program" ] || { echo "$program is missing: make gpu-tests cuda $BUILD/make_tiny" >&2; exit 1; }
 done
 
@@ -73,7 +77,7 @@ failed=0 ran=0
 step() {
   local name=$1 limit=$2 started=$SECONDS verdict=passed code=0
   shift 2
-  case " ${STEPS:-$name} " in *" $name "*) ;; *) return ;; esac
+  wanted "$name" || return
   log=$logs/$name.txt
   "$@" "$limit" >"$log" 2>&1 || code=$?
   # A program that ran no test has shown nothing.

@@ -23,7 +23,7 @@ esac
 echo '[       OK ] Suite.Name (1 ms)'
 END
 chmod +x "$stubs/program" "$stubs/bin/compute-sanitizer"
-for program in gpu/test_kernels gpu/test_curves facet make_tiny; do cp "$stubs/program" "$stubs/build/$program"; done
+for program in gpu/test_kernels gpu/test_curves; do cp "$stubs/program" "$stubs/build/$program"; done
 
 # checked CODE VARIABLE=value...: all steps but that of the program, which is a test of its own.
 checked() {
@@ -56,6 +56,11 @@ a_blind_tool() {
   once 'initcheck ended with 0 where a kernel has a mistake, not with 9'
   once '2 of 6 steps passed'
 }
+a_missing_program() {
+  checked 1 STEPS="kernels program"
+  once "$stubs/build/facet is missing: make gpu-tests cuda"
+  never step
+}
 without_a_gpu() {
   checked 1 NO_GPU=1
   once 'no GPU can be used here'
@@ -67,5 +72,6 @@ check GpuCheck.ARedTestIsNamed a_red_test
 check GpuCheck.NoTestIsNoSuccess no_test
 check GpuCheck.AFindingOfATool a_finding
 check GpuCheck.AToolThatSeesNothingIsNotBelieved a_blind_tool
+check GpuCheck.AMissingProgramIsNamed a_missing_program
 check GpuCheck.WithoutAGpuNothingRuns without_a_gpu
 finish
