@@ -51,7 +51,6 @@ $(BUILD)/facet: $(CUDA_OBJECTS)
 $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
 cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHITECTURES
-nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) ## compile the kernels, and those of their tests, by nvcc
 
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
 
@@ -72,6 +71,7 @@ $(GPU_TESTS): $(LIBRARY) $(BUILD)/cuda_choice
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lgtest
 
+nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) $(GPU_TESTS) ## compile the kernels, and the tests that run on a GPU, by nvcc
 gpu-tests: $(GPU_TESTS) ## build the tests that run on a GPU, for CUDA_ARCHITECTURES (sm_90: Hopper)
 gpu-check: gpu-tests cuda $(BUILD)/make_tiny ## run them on a GPU, and compute-sanitizer over them; logs in LOGS (build/gpu/logs)
 	@BUILD=$(BUILD) scripts/gpu_check.sh $(or $(LOGS),$(BUILD)/gpu/logs)
