@@ -275,12 +275,14 @@ void add_zero_fields(std::vector<OptionField>& t) {
            "bf16, fp16: each rank's gradients are rounded for their way to the others, half the "
            "bytes; they are still summed in fp32 and in rank order, and the sums are not rounded")
           .one_of({"fp32", "bf16", "fp16"}));
-  t.push_back(zero("offload_optimizer", &O::offload_optimizer,
-                   "cpu: optimizer state in host memory, where this build has everything anyway")
-                  .one_of({"none", "cpu"}));
-  t.push_back(zero("offload_param", &O::offload_param,
-                   "cpu: parameters in host memory, where this build has everything anyway")
-                  .one_of({"none", "cpu"}));
+  t.push_back(
+      zero("offload_optimizer", &O::offload_optimizer,
+           "cpu: optimizer state in host memory, as --device cpu has it anyway; not built for GPUs")
+          .one_of({"none", "cpu"}));
+  t.push_back(
+      zero("offload_param", &O::offload_param,
+           "cpu: parameters in host memory, as --device cpu has them anyway; not built for GPUs")
+          .one_of({"none", "cpu"}));
 }
 
 void add_output_fields(std::vector<OptionField>& t) {
