@@ -180,8 +180,8 @@ class Judge:
                          key=lambda s: os.path.getsize(LIVE / self.programs[0].object_of(s)))
         others = sorted(sources - set(kernels))
         if not kernels:  # a header of the backend's, or of the tests alone
-            backend = [s for s in others if not s.startswith("tests/")]
-            yield "backend", backend or others
+            backend = [s for s in others if s.startswith("kernels/")]  # the programs' other sources are not linked here
+            yield "backend", backend or [s for s in others if s.startswith("tests/kernels/")]
         for kernel in kernels:
             name = pathlib.Path(kernel).stem
             yield name, [kernel, *(s for s in others if pathlib.Path(s).stem.split("_")[0] in name)]
