@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
       const float factor = softmax_step(softmax, weights, score, j < visible);
       plain::add_weighted_rows(part_E, factor, weights, min(kThreads, visible - first), width,
                                [&](int n) { return x.v_NkD.row(keys[first + n]) + kv_at; });
-      __syncthreads();  // the weights have been read
+      // The next step's block_max has barriers before anybody writes weights again.
     }
     for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
       part_E[c] /= softmax.sum;

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -86,6 +87,11 @@ class Shadow {
     return page->cells[offset % kPageBytes / kGranule];
   }
   size_t offset_of(const void* p) const { return range_.offset_of(p); }
+  // Of whole pages: cells take ninety times the memory that they watch.
+  void forget(const void* begin, size_t bytes) {
+    for (size_t i = offset_of(begin) / kPageBytes, left = bytes / kPageBytes; left > 0; ++i, --left)
+      delete std::exchange(pages_[i], nullptr);
+  }
 
  private:
   AddressRange range_;
@@ -104,6 +110,7 @@ class RaceCheck final : public MemoryObserver {
  public:
   void fresh(const void* begin, size_t bytes) override { reset(begin, bytes, Content::kUndefined); }
   void guard(const void* begin, size_t bytes) override { reset(begin, bytes, Content::kGuard); }
+  void closed(const void* begin, size_t bytes) override { device_.forget(begin, bytes); }
   void undefined(const void* begin, size_t bytes) override {
     for_cells(begin, bytes, [](Cell& c) { c.content = Content::kUndefined; });
   }

@@ -130,5 +130,25 @@ TEST_F(DeviceMemory, WhatIsFreedLeavesNoMappingBehind) {
   EXPECT_LE(mappings_of_this_process(), before + 20);
 }
 
+int64_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  pages >> all >> resident;
+  return resident * 4096;
+}
+
+// The race check notes ninety bytes for each of the device's.
+TEST_F(DeviceMemory, WhatIsFreedLeavesNoNotesBehind) {
+  const TestStream stream;
+  const std::vector<int32_t> values(64 << 10);
+  const auto take_and_free = [&] { DeviceBuffer<int32_t> device(values, stream); };
+  take_and_free();
+  const int64_t before = resident_bytes();
+  constexpr int kTimes = 20;
+  for (int i = 0; i < kTimes; ++i) take_and_free();
+  const auto device_bytes = static_cast<int64_t>(kTimes * values.size() * sizeof(int32_t));
+  EXPECT_LE(resident_bytes() - before, 10 * device_bytes);
+}
+
 }  // namespace
 }  // namespace facet::kernel_test

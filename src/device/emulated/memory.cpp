@@ -144,6 +144,7 @@ void free_device_memory(void* data, Site where) {
   if (observer()) observer()->operation_access(a.data, a.bytes, Access::kWrite, where);
   close_for_good(Heap::pages_of(a), Heap::page_bytes(a));
   poison(Heap::pages_of(a), Heap::page_bytes(a));
+  if (observer()) observer()->closed(Heap::pages_of(a), Heap::page_bytes(a));
   a.state = Allocation::State::kFreed;
   a.where = where;
   std::erase(heap().live, &a);

@@ -16,6 +16,9 @@ class MemoryObserver {
   virtual ~MemoryObserver() = default;
   // Memory was handed out: content undefined, touched by nobody.
   virtual void fresh(const void* begin, size_t bytes) = 0;
+  // Whole pages that nobody can touch any more: they are closed, and their addresses not used
+  // again.
+  virtual void closed(const void* begin, size_t bytes) = 0;
   // Nobody may touch these bytes.
   virtual void guard(const void* begin, size_t bytes) = 0;
   // The content of memory in use became undefined; who touched it is still known.
