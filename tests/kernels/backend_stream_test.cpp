@@ -96,6 +96,19 @@ Values on_cpu(const AttentionPlan& plan) {
   return attention.result();
 }
 
+TEST_F(LateStreams, TheFirstPlanOfAProcessIsUploaded) {
+  CudaBackend cuda(kSmallSizes);
+  Mirrored ops(cuda);
+  AttentionPlan plan;
+  Attention attention;
+  make_causal_plan(plan, {0, 12});
+  plan.version = 1;  // as if no other plan had been made
+  attention.forward(ops, plan);
+  EXPECT_EQ(cuda.attention_uploads(), 1);
+  ops.finish();
+  EXPECT_LE(op_test::relative_error(attention.result(), on_cpu(plan)), 1e-6);
+}
+
 TEST_F(LateStreams, APlanThatIsRemadeInPlaceIsAnotherOne) {
   run_streams_late();
   CudaBackend cuda(kSmallSizes);
