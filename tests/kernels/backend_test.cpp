@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "device/arena.h"
 #include "kernels/cpu/backend.h"
 #include "ops/half_storage.h"
 #include "tests/kernels/mirrored.h"
@@ -271,6 +272,11 @@ TEST(Backend, RefusesHostMemory) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("in host memory"), std::string::npos) << error.what();
   }
+  Arena arena("test", 1 << 12, cuda.memory());
+  const Tensor x = arena.tensor({2, 4}, DType::kF32);
+  cuda.fill(x, 1);
+  EXPECT_NO_THROW(cuda.sum_rows(arena.tensor({4}, DType::kF32), x));
+  EXPECT_THROW(cuda.sum_rows(Tensor(memory.data(), {4}, DType::kF32), x), Error);
   EXPECT_THROW(cuda.copy_from_host(host, memory.data()), Error);
   EXPECT_THROW(cuda.sum(host), Error);
   EXPECT_THROW(cuda.gradient_statistics(host), Error);
