@@ -29,7 +29,7 @@ import time
 from mutation_operators import OPERATORS, Mutant, mutants_of
 
 SEED = "2026-11-26"
-SAMPLE = 120
+SAMPLE = 200
 ALWAYS = ("barrier", "wait", "shared", "atomic")
 PROGRAMS = ["plain", "race", "sanitized"]  # those that are built sooner first
 NO_BUILD = "does not compile"
