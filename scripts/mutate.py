@@ -9,9 +9,10 @@ usage: make mutate                    all mutants of synchronisation and a sampl
        make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
 
 Mutants of ALWAYS are few, and what the emulation is for: all are tried. The others of a file (mutation_operators.py) are drawn by
-SEED, one operator after the other, and each file has a share of the sample in proportion to its mutants. A mutant is compiled in a copy of the tree and linked with the objects of the live one; then the tests
-of its kernels run plain, sanitized and with the race check until one program turns red. Results stand in build/mutate/results.jsonl; a run that
-was cut goes on where it stood while kernels and tests are the same.
+SEED, one operator after the other, and each file has a share of the sample in proportion to its mutants. A mutant is compiled in a
+copy of the tree and linked with the objects of the live one; then the tests of its kernels run plain, sanitized and with the race
+check until one program turns red. Results stand in build/mutate/results.jsonl; a run that was cut goes on where it stood while
+kernels and tests are the same.
 """
 import collections
 import glob
