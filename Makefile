@@ -30,7 +30,7 @@ CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DO
                 $(CXXFLAGS) -MMD -MP
 LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
 
-ROOMS    := base device ops comm io nn data model optim zero checkpoint train
+ROOMS    := base device ops comm io nn data model optim job zero checkpoint options train chat
 SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp) src/train/cuda/without_gpu.cpp
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a

@@ -1,12 +1,12 @@
 # The CUDA kernels on the CPU, three times: build/emulated/plain, sanitized (AddressSanitizer and UBSan) and race
-# (the compiler's calls for ThreadSanitizer arrive in kernels/emulated/race_check.cpp). Included by the Makefile.
+# (the compiler's calls for ThreadSanitizer arrive in src/emulated/kernels/race_check.cpp). Included by the Makefile.
 
-EMULATED_SOURCES := $(wildcard src/device/emulated/*.cpp src/device/cuda/*.cpp kernels/emulated/*.cpp) $(wildcard kernels/cuda/*.cu) \
+EMULATED_SOURCES := $(wildcard src/emulated/device/*.cpp src/device/cuda/*.cpp src/emulated/kernels/*.cpp) $(wildcard kernels/cuda/*.cu) \
   $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) tests/device/cuda/emulation.cpp $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
-RACE_CHECK := kernels/emulated/race_check.cpp
+RACE_CHECK := src/emulated/kernels/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.
-COMM_SOURCES := $(wildcard src/device/emulated/*.cpp kernels/emulated/*.cpp src/comm/cuda/*.cpp src/comm/emulated/*.cpp) src/device/cuda/stream.cpp
+COMM_SOURCES := $(wildcard src/emulated/device/*.cpp src/emulated/kernels/*.cpp src/comm/cuda/*.cpp src/emulated/comm/*.cpp) src/device/cuda/stream.cpp
 COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp) tests/device/cuda/emulation.cpp
 
 emulated_flags_plain     :=

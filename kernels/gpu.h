@@ -19,7 +19,7 @@
 #if defined(__CUDACC__)
 #include "kernels/gpu_nvcc.h"
 #else
-#include "kernels/emulated/gpu_emulated.h"
+#include "emulated/kernels/gpu_emulated.h"
 #endif
 
 namespace facet::gpu {

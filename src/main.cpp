@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "base/log.h"
-#include "comm/session.h"
+#include "chat/generate.h"
+#include "comm/mpi_session.h"
 #include "comm/watchdog.h"
-#include "train/generate.h"
+#include "options/options.h"
 #include "train/inspect.h"
-#include "train/options.h"
 #include "train/plan.h"
 #include "train/run_setup.h"
 #include "train/trainer.h"
@@ -21,7 +21,7 @@ using namespace facet;
 
 namespace {
 
-void run(Session& session, Watchdog& watchdog, Command command,
+void run(MpiSession& session, Watchdog& watchdog, Command command,
          const std::vector<std::string>& words, RunStatus& status) {
   begin_section(Section::kLoad);
   ParsedOptions parsed;
@@ -78,7 +78,7 @@ int main(int argc, char** argv) {
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
 
-  Session session(argc, argv);
+  MpiSession session(argc, argv);
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;

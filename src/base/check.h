@@ -3,7 +3,7 @@
 // than a branch.
 //
 // A message says what is wrong, where, and what to do next. The rank and the host are added where
-// the error is reported (comm/session.h), once for the whole job.
+// the error is reported (comm/mpi_session.h), once for the whole job.
 #pragma once
 
 #include <fmt/core.h>

@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "checkpoint/collective_write.h"
 
 namespace facet {

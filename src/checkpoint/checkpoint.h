@@ -15,7 +15,7 @@
 #include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/state_file.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 

@@ -19,7 +19,7 @@
 namespace facet {
 
 // Called at named moments of a save, where a test may end, slow or fail the process
-// (train/fault_injection.h lists them).
+// (job/fault_injection.h lists them).
 using MomentHook = std::function<void(const char* moment, int64_t step)>;
 
 class CheckpointDirectory {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "comm/mpi_calls.h"
 
 namespace facet {

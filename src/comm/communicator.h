@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "comm/device_transport.h"
 #include "device/tensor.h"
 

@@ -13,7 +13,7 @@
 #include <numeric>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "device/tensor.h"
 
 namespace facet {

@@ -9,11 +9,11 @@ namespace facet {
 
 namespace {
 
-bool waits(const RankPosition& p) { return p.awaited.number > 0; }
+bool waits(const RankProgress& p) { return p.awaited.number > 0; }
 
-bool runs(const RankPosition& p) { return p.process == ProcessState::kRuns; }
+bool runs(const RankProgress& p) { return p.process == ProcessState::kRuns; }
 
-std::string place_of(const RankPosition& p) {
+std::string place_of(const RankProgress& p) {
   if (p.step == 0) return fmt::format("{}, before the first step", name_of(p.section));
   return fmt::format("{} of step {}", name_of(p.section), p.step);
 }
@@ -23,9 +23,9 @@ std::string name_of(const BegunCollective& c) {
 }
 
 // The earliest collective in which others wait and which this rank has not begun; number 0: none.
-BegunCollective missing_in(const RankPosition& p, const std::vector<RankPosition>& positions) {
+BegunCollective missing_in(const RankProgress& p, const std::vector<RankProgress>& positions) {
   BegunCollective missing;
-  for (const RankPosition& other : positions) {
+  for (const RankProgress& other : positions) {
     const BegunCollective& c = other.awaited;
     if (c.number > p.begun.number && (missing.number == 0 || c.number < missing.number))
       missing = c;
@@ -33,14 +33,14 @@ BegunCollective missing_in(const RankPosition& p, const std::vector<RankPosition
   return missing;
 }
 
-std::string collective_of(const RankPosition& p, const std::vector<RankPosition>& positions) {
+std::string collective_of(const RankProgress& p, const std::vector<RankProgress>& positions) {
   if (waits(p)) return "waits in " + name_of(p.awaited);
   if (const BegunCollective missing = missing_in(p, positions); missing.number > 0)
     return "has not come to " + name_of(missing);
   return p.begun.number == 0 ? "no collective so far" : "last begun: " + name_of(p.begun);
 }
 
-std::string samples_of(const RankPosition& p) {
+std::string samples_of(const RankProgress& p) {
   if (p.num_samples == 0) return "no sample ids";
   const bool more = p.num_samples > static_cast<int64_t>(p.samples.size());
   return fmt::format(
@@ -57,18 +57,18 @@ const char* state_text(ProcessState state) {
   return "?";
 }
 
-std::string line_on(const RankPosition& p, const std::vector<RankPosition>& positions) {
+std::string line_on(const RankProgress& p, const std::vector<RankProgress>& positions) {
   return fmt::format("rank {} (host {}, pid {}, {}): {:.1f} s without progress in {}; {}; {}",
                      p.rank, p.host, p.pid, state_text(p.process), p.idle, place_of(p),
                      collective_of(p, positions), samples_of(p));
 }
 
-bool contains(const std::vector<RankPosition>& list, int64_t rank) {
+bool contains(const std::vector<RankProgress>& list, int64_t rank) {
   return std::any_of(list.begin(), list.end(), [&](const auto& p) { return p.rank == rank; });
 }
 
-std::string lines_on(const std::vector<RankPosition>& behind,
-                     const std::vector<RankPosition>& positions) {
+std::string lines_on(const std::vector<RankProgress>& behind,
+                     const std::vector<RankProgress>& positions) {
   constexpr size_t kLines = 8;
   std::string text;
   for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
@@ -79,7 +79,7 @@ std::string lines_on(const std::vector<RankPosition>& behind,
 }
 
 // "4-7 (host n2), 8-11 (host n3) and others"
-std::string ranks_elsewhere(const std::vector<RankPosition>& positions,
+std::string ranks_elsewhere(const std::vector<RankProgress>& positions,
                             const std::vector<std::string>& hosts) {
   constexpr size_t kHosts = 8;
   std::map<std::string, std::vector<int64_t>> ranks;
@@ -93,10 +93,10 @@ std::string ranks_elsewhere(const std::vector<RankPosition>& positions,
 }
 
 // "ranks 0, 2-5 wait in collective 17 (sum) of step 3" for each collective; the others by count.
-std::string lines_on_the_rest(const std::vector<RankPosition>& positions,
-                              const std::vector<RankPosition>& behind) {
+std::string lines_on_the_rest(const std::vector<RankProgress>& positions,
+                              const std::vector<RankProgress>& behind) {
   std::map<std::string, std::vector<int64_t>> groups;
-  for (const RankPosition& p : positions) {
+  for (const RankProgress& p : positions) {
     if (contains(behind, p.rank)) continue;
     const char* const how = p.leaving ? "at its end" : state_text(p.process);
     groups[waits(p) ? fmt::format("waiting in {}, {}", name_of(p.awaited), place_of(p))
@@ -112,11 +112,11 @@ std::string lines_on_the_rest(const std::vector<RankPosition>& positions,
 
 }  // namespace
 
-std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions, int64_t ranks,
+std::optional<RankProgress> late_rank(const std::vector<RankProgress>& positions, int64_t ranks,
                                       const HangLimits& limits) {
-  const RankPosition* last = nullptr;  // of those that wait
+  const RankProgress* last = nullptr;  // of those that wait
   bool all_wait = true;
-  for (const RankPosition& p : positions) {
+  for (const RankProgress& p : positions) {
     if (p.leaving) continue;
     if (waits(p)) {
       if (last == nullptr || p.idle < last->idle) last = &p;
@@ -132,41 +132,41 @@ std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions
   return *last;
 }
 
-std::optional<RankPosition> dead_rank(const std::vector<RankPosition>& positions) {
-  for (const RankPosition& p : positions)
+std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& positions) {
+  for (const RankProgress& p : positions)
     if (p.process == ProcessState::kGone && !p.leaving) return p;
   return std::nullopt;
 }
 
-std::vector<RankPosition> ranks_behind(const std::vector<RankPosition>& positions) {
-  std::vector<RankPosition> behind;
+std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& positions) {
+  std::vector<RankProgress> behind;
   const auto take = [&](auto&& condition) {
-    for (const RankPosition& p : positions)
+    for (const RankProgress& p : positions)
       if (!p.leaving && condition(p)) behind.push_back(p);
     return !behind.empty();
   };
-  if (take([](const RankPosition& p) { return !runs(p); })) return behind;
-  if (take([](const RankPosition& p) { return !waits(p); })) {
-    const auto least = [](const RankPosition& a, const RankPosition& b) {
+  if (take([](const RankProgress& p) { return !runs(p); })) return behind;
+  if (take([](const RankProgress& p) { return !waits(p); })) {
+    const auto least = [](const RankProgress& a, const RankProgress& b) {
       return a.begun.number < b.begun.number;
     };
     const int64_t fewest = std::min_element(behind.begin(), behind.end(), least)->begun.number;
-    std::erase_if(behind, [&](const RankPosition& p) { return p.begun.number > fewest; });
+    std::erase_if(behind, [&](const RankProgress& p) { return p.begun.number > fewest; });
     return behind;
   }
   int64_t earliest = INT64_MAX;
-  for (const RankPosition& p : positions)
+  for (const RankProgress& p : positions)
     if (waits(p)) earliest = std::min(earliest, p.awaited.number);
-  take([&](const RankPosition& p) { return p.awaited.number == earliest; });
+  take([&](const RankProgress& p) { return p.awaited.number == earliest; });
   return behind;
 }
 
-std::string hang_report(const std::vector<RankPosition>& positions,
-                        const std::vector<std::string>& hosts, const RankPosition& late,
+std::string hang_report(const std::vector<RankProgress>& positions,
+                        const std::vector<std::string>& hosts, const RankProgress& late,
                         const HangLimits& limits) {
   const std::string elsewhere = ranks_elsewhere(positions, hosts);
   const bool wait_for_others = waits(late) && !elsewhere.empty();
-  std::vector<RankPosition> behind;
+  std::vector<RankProgress> behind;
   if (!wait_for_others) behind = ranks_behind(positions);
   std::string text = fmt::format("hang: no progress for {:.1f} s in {} (limit {:g} s); ", late.idle,
                                  name_of(late.section),
@@ -179,7 +179,7 @@ std::string hang_report(const std::vector<RankPosition>& positions,
   return text;
 }
 
-std::string death_report(const RankPosition& dead, const std::vector<RankPosition>& positions) {
+std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& positions) {
   return fmt::format("rank {} (host {}, pid {}) died in {}; {}; {}\n", dead.rank, dead.host,
                      dead.pid, place_of(dead), collective_of(dead, positions), samples_of(dead));
 }

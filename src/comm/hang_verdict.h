@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 
 namespace facet {
 
@@ -18,7 +18,7 @@ enum class ProcessState : uint8_t {
 };
 
 // Where a rank stands, as another process sees it.
-struct RankPosition {
+struct RankProgress {
   int64_t rank = 0;
   int64_t pid = 0;
   std::string host;
@@ -46,22 +46,22 @@ struct HangLimits {
 // is not judged, unless all do: then the one that came last, by its section's limit where these are
 // all of the job's `ranks`, else by that of collectives: whether those on other nodes get on is not
 // known here.
-std::optional<RankPosition> late_rank(const std::vector<RankPosition>& positions, int64_t ranks,
+std::optional<RankProgress> late_rank(const std::vector<RankProgress>& positions, int64_t ranks,
                                       const HangLimits& limits);
 
 // A rank that ended without saying so.
-std::optional<RankPosition> dead_rank(const std::vector<RankPosition>& positions);
+std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& positions);
 
 // Whom the others wait for: those that do not run; else of those outside a collective the ones that
 // have begun the fewest; else, all waiting, those in the earliest collective.
-std::vector<RankPosition> ranks_behind(const std::vector<RankPosition>& positions);
+std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& positions);
 
 // A line on each rank behind and one on each group of the others. `late` is who gave the alarm;
 // `hosts` are those of all ranks.
-std::string hang_report(const std::vector<RankPosition>& positions,
-                        const std::vector<std::string>& hosts, const RankPosition& late,
+std::string hang_report(const std::vector<RankProgress>& positions,
+                        const std::vector<std::string>& hosts, const RankProgress& late,
                         const HangLimits& limits);
-std::string death_report(const RankPosition& dead, const std::vector<RankPosition>& positions);
+std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& positions);
 
 // "0-3, 7"
 std::string rank_list(std::vector<int64_t> ranks);

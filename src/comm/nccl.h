@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(FACET_EMULATED)
-#include "comm/emulated/nccl.h"
+#include "emulated/comm/nccl.h"
 #else
 #include <nccl.h>
 #endif

@@ -77,7 +77,7 @@ void Watchdog::look() {
   const int64_t now = steady_now();
   if (1e-9 * static_cast<double>(now - last_look_) > kPause) watched_since_ = now;
   last_look_ = now;
-  const std::vector<RankPosition> positions = board_.positions(watched_since_);
+  const std::vector<RankProgress> positions = board_.positions(watched_since_);
   if (const auto dead = dead_rank(positions))
     report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, positions)));
   if (const auto late = late_rank(positions, std::ssize(hosts_), limits_))
@@ -106,7 +106,7 @@ void Watchdog::end_stopped_neighbours() const {
   constexpr milliseconds kWait{1000}, kStep{50};
   const auto each_stopped = [this](int signal) {
     bool any = false;
-    for (const RankPosition& p : board_.positions(0))
+    for (const RankProgress& p : board_.positions(0))
       if (p.process == ProcessState::kStopped) {
         any = true;
         ::kill(static_cast<pid_t>(p.pid), signal);

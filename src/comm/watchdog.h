@@ -1,5 +1,5 @@
 // A thread in every process that ends the job when a rank hangs or died, with one report. It calls
-// no MPI: what it knows lies in the node's shared memory (position_board.h).
+// no MPI: what it knows lies in the node's shared memory (progress_board.h).
 //
 // A rank hangs when it has made no progress for longer than its section allows: the report names
 // whom the others wait for, and all processes end with ExitCode::kHang. The death of a neighbour is
@@ -16,7 +16,7 @@
 
 #include "base/check.h"
 #include "comm/hang_verdict.h"
-#include "comm/position_board.h"
+#include "comm/progress_board.h"
 
 namespace facet {
 
@@ -43,7 +43,7 @@ class Watchdog {
 
   const int64_t rank_;
   const std::vector<std::string> hosts_;  // of all ranks
-  PositionBoard board_;
+  ProgressBoard board_;
   LastLine last_line_;
   int64_t last_look_ = 0;      // ns of the steady clock
   int64_t watched_since_ = 0;  // without a pause

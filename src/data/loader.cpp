@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "base/check.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "data/prefetcher.h"
 
 namespace facet {

@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(FACET_EMULATED)
-#include "device/emulated/cublaslt.h"
+#include "emulated/device/cublaslt.h"
 #else
 #include <cublasLt.h>
 #endif

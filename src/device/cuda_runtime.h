@@ -2,8 +2,8 @@
 #pragma once
 
 #if defined(FACET_EMULATED)
-#include "device/emulated/cuda_runtime.h"
-#include "device/emulated/devices.h"
+#include "emulated/device/cuda_runtime.h"
+#include "emulated/device/devices.h"
 #else
 #include <cuda_runtime_api.h>
 #endif

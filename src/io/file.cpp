@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 
 namespace facet {
 

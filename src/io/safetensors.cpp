@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "io/json.h"
 
 namespace facet {

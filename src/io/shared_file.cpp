@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "io/file.h"
 
 namespace facet {

@@ -47,10 +47,10 @@ class VisionLanguageModel {
 
   // Decoding of one conversation with a key/value cache. The cache lives in the arena, from
   // construction to destruction; sessions nest like arena scopes.
-  class Session {
+  class Decoding {
    public:
-    Session(VisionLanguageModel& model, Context& ctx, int64_t max_tokens);
-    ~Session();
+    Decoding(VisionLanguageModel& model, Context& ctx, int64_t max_tokens);
+    ~Decoding();
     // Appends tokens (with their images, in order) and returns the logits (V) of the last position.
     // A MicroBatch with exactly one sample; labels are not read.
     const std::vector<float>& append(const MicroBatch& piece);

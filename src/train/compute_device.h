@@ -8,7 +8,7 @@
 
 #include "comm/communicator.h"
 #include "ops/half_storage.h"
-#include "train/options.h"
+#include "options/options.h"
 
 namespace facet {
 

@@ -9,8 +9,8 @@
 #include "data/chat_sample_builder.h"
 #include "data/loader.h"
 #include "data/order.h"
+#include "options/options.h"
 #include "train/model_setup.h"
-#include "train/options.h"
 
 namespace facet {
 

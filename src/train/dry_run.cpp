@@ -32,7 +32,7 @@ void print_plan(const Options& options, int ranks, ModelSetup& model, DataSetup&
 
 }  // namespace
 
-void dry_run(Session& session, const Options& options) {
+void dry_run(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   choose_threads(world, session.host(), options.threads);

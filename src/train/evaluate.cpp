@@ -1,8 +1,8 @@
 #include "train/evaluate.h"
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "base/timer.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 

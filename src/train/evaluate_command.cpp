@@ -7,7 +7,7 @@
 
 namespace facet {
 
-void evaluate_command(Session& session, const Options& options) {
+void evaluate_command(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kEvaluate, options); });
   ComputeDevice device = open_compute_device(options, world, session.host());

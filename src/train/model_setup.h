@@ -8,7 +8,7 @@
 #include "data/clip_preprocess.h"
 #include "data/tokenizer.h"
 #include "model/vlm.h"
-#include "train/options.h"
+#include "options/options.h"
 
 namespace facet {
 

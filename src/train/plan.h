@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "options/options.h"
 #include "train/memory_plan.h"
-#include "train/options.h"
 
 namespace facet {
 

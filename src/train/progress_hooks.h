@@ -1,7 +1,7 @@
 // For passes without an engine, whose parameters are all here: each unit is a sign of life.
 #pragma once
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "nn/context.h"
 
 namespace facet {

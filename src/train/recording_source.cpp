@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "base/check.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "data/prompt_texts.h"
 #include "io/shared_file.h"
 

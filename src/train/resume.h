@@ -7,8 +7,8 @@
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
+#include "options/options.h"
 #include "train/data_setup.h"
-#include "train/options.h"
 
 namespace facet {
 

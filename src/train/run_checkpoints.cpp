@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "base/log.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "base/timer.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 

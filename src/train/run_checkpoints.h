@@ -11,10 +11,10 @@
 #include "base/timer.h"
 #include "checkpoint/checkpoint.h"
 #include "data/bad_samples.h"
-#include "train/fault_injection.h"
-#include "train/options.h"
+#include "job/fault_injection.h"
+#include "job/run_status.h"
+#include "options/options.h"
 #include "train/run_logs.h"
-#include "train/run_status.h"
 #include "train/save_schedule.h"
 #include "zero/engine.h"
 

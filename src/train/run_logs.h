@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "checkpoint/run_state.h"
+#include "options/options.h"
 #include "train/console.h"
 #include "train/loss_log.h"
 #include "train/loss_plot.h"
-#include "train/options.h"
 #include "train/step_report.h"
 
 namespace facet {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "train/slurm_time.h"
-#include "train/stop_signals.h"
+#include "job/slurm_time.h"
+#include "job/stop_signals.h"
 
 namespace facet {
 

@@ -7,7 +7,7 @@
 
 #include "base/timer.h"
 #include "comm/communicator.h"
-#include "train/options.h"
+#include "options/options.h"
 
 namespace facet {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "comm/communicator.h"
-#include "train/options.h"
+#include "options/options.h"
 
 namespace facet {
 

@@ -4,9 +4,9 @@
 
 #include <cmath>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "base/timer.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "train/non_finite_search.h"
 
 namespace facet {
@@ -66,13 +66,13 @@ void TrainStep::follow_scale(bool good) {
 }
 
 void TrainStep::inject(const char* moment) const {
-  parts_.faults.at(moment, parts_.world.rank(), my_position().step);
+  parts_.faults.at(moment, parts_.world.rank(), my_progress().step);
 }
 
 void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
   note_samples(batch.sample_ids);
   std::optional<PoisoningHooks> poison;
-  if (parts_.faults.poisons(parts_.world.rank(), my_position().step))
+  if (parts_.faults.poisons(parts_.world.rank(), my_progress().step))
     poison.emplace(parts_.engine.table(), hooks, parts_.context.ops);
   Context context{parts_.context.ops, parts_.context.arena, poison ? *poison : hooks,
                   parts_.context.dtype};

@@ -10,10 +10,10 @@
 #include "comm/communicator.h"
 #include "data/bad_samples.h"
 #include "data/batch_source.h"
+#include "job/fault_injection.h"
 #include "model/vlm.h"
 #include "optim/loss_scaler.h"
 #include "optim/lr_schedule.h"
-#include "train/fault_injection.h"
 #include "train/step_report.h"
 #include "zero/engine.h"
 

@@ -5,22 +5,22 @@
 #include <optional>
 
 #include "base/log.h"
-#include "base/position.h"
+#include "base/progress.h"
 #include "base/timer.h"
 #include "checkpoint/frozen_hash.h"
 #include "data/replay.h"
 #include "io/file.h"
+#include "job/fault_injection.h"
+#include "job/run_lock.h"
+#include "job/stop_signals.h"
 #include "train/compute_device.h"
 #include "train/evaluate.h"
-#include "train/fault_injection.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
-#include "train/run_lock.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
 #include "train/section_report.h"
-#include "train/stop_signals.h"
 #include "train/train_step.h"
 
 namespace facet {
@@ -43,7 +43,7 @@ std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
 
 class Trainer {
  public:
-  Trainer(Session& session, const Options& options, RunStatus& status);
+  Trainer(MpiSession& session, const Options& options, RunStatus& status);
   void run();
 
  private:
@@ -74,7 +74,7 @@ class Trainer {
   // The last epoch of a run, or the one cut short by --max_steps, has to be closed too.
   bool work_left() const { return !finished() || state_.closed_step != state_.step; }
 
-  Session& session_;
+  MpiSession& session_;
   Communicator& world_;
   const Options& options_;
   RunStatus& status_;
@@ -101,7 +101,7 @@ class Trainer {
   SectionReport sections_;
 };
 
-Trainer::Trainer(Session& session, const Options& options, RunStatus& status)
+Trainer::Trainer(MpiSession& session, const Options& options, RunStatus& status)
     : session_(session),
       world_(session.world()),
       options_(options),
@@ -397,7 +397,7 @@ void Trainer::tell_what_was_left_out() {
 
 }  // namespace
 
-void train(Session& session, const Options& options, RunStatus& status) {
+void train(MpiSession& session, const Options& options, RunStatus& status) {
   install_stop_signals();  // one that comes while the model is loaded is obeyed behind the first
                            // step
   Trainer(session, options, status).run();

@@ -7,7 +7,7 @@
 #include <span>
 #include <utility>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "zero/unit_slices.h"
 #include "zero/zero_plan.h"
 

@@ -13,7 +13,7 @@
 
 #include "base/check.h"
 #include "base/timer.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "kernels/cpu/backend.h"
 #include "zero/reduction_buckets.h"
 
@@ -139,7 +139,7 @@ void show_overlap(Communicator& world, int64_t elements) {
 }  // namespace facet
 
 int main(int argc, char** argv) {
-  facet::Session session(argc, argv);
+  facet::MpiSession session(argc, argv);
   const int64_t bucket = argc > 1 ? std::atoll(argv[1]) : facet::ReductionOptions{}.bucket_elements;
   for (const int64_t elements : {1 << 16, 1 << 19, 1 << 22})
     facet::compare_size(session.world(), elements, bucket);

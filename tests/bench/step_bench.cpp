@@ -22,7 +22,7 @@
 
 #include "base/rng.h"
 #include "base/timer.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "kernels/cpu/backend.h"
 #include "model/vlm.h"
 #include "ops/half_storage.h"
@@ -153,7 +153,7 @@ Result run(Communicator& world, Backend& ops, bool mmca, DType dtype, int steps)
 }  // namespace facet
 
 int main(int argc, char** argv) {
-  facet::Session session(argc, argv);
+  facet::MpiSession session(argc, argv);
   const int steps = argc > 1 ? std::atoi(argv[1]) : 10;
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   const std::string precision = argc > 3 ? argv[3] : "fp32";

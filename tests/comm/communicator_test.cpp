@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 namespace {

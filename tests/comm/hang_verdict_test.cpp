@@ -12,8 +12,8 @@ constexpr BegunCollective kNone;
 
 BegunCollective sum(int64_t number) { return {Collective::kSum, number}; }
 
-RankPosition computes(int64_t rank, double idle, int64_t begun) {
-  RankPosition p;
+RankProgress computes(int64_t rank, double idle, int64_t begun) {
+  RankProgress p;
   p.rank = rank;
   p.pid = 100 + rank;
   p.host = "n" + std::to_string(rank / 2);
@@ -26,8 +26,8 @@ RankPosition computes(int64_t rank, double idle, int64_t begun) {
   return p;
 }
 
-RankPosition waits(int64_t rank, double idle, int64_t number) {
-  RankPosition p = computes(rank, idle, number);
+RankProgress waits(int64_t rank, double idle, int64_t number) {
+  RankProgress p = computes(rank, idle, number);
   p.awaited = sum(number);
   return p;
 }
@@ -38,13 +38,13 @@ HangLimits limits_of(Section section, double seconds) {
   return limits;
 }
 
-std::vector<int64_t> numbers(const std::vector<RankPosition>& positions) {
+std::vector<int64_t> numbers(const std::vector<RankProgress>& positions) {
   std::vector<int64_t> ranks;
-  for (const RankPosition& p : positions) ranks.push_back(p.rank);
+  for (const RankProgress& p : positions) ranks.push_back(p.rank);
   return ranks;
 }
 
-int64_t late(const std::vector<RankPosition>& positions, const HangLimits& limits) {
+int64_t late(const std::vector<RankProgress>& positions, const HangLimits& limits) {
   const auto found = late_rank(positions, std::ssize(positions), limits);
   return found ? found->rank : -1;
 }
@@ -56,7 +56,7 @@ TEST(HangVerdict, ARankIsLateAtItsSectionsLimit) {
   EXPECT_EQ(late({computes(0, 1, 4), computes(1, 30.1, 3)}, kThirty), 1);
   EXPECT_EQ(late({computes(0, 1e6, 4)}, limits_of(Section::kData, 30)), -1);
   EXPECT_EQ(late({computes(0, 1e6, 4)}, HangLimits{}), -1);
-  RankPosition data = computes(1, 45, 3);
+  RankProgress data = computes(1, 45, 3);
   data.section = Section::kData;
   HangLimits both = kThirty;
   both.of(Section::kData) = 60;
@@ -76,7 +76,7 @@ TEST(HangVerdict, WhenAllWaitTheLastToComeCounts) {
 
 TEST(HangVerdict, WhoWaitsForAnotherHostHasTheLimitOfCollectives) {
   HangLimits limits = kThirty;
-  const std::vector<RankPosition> here = {waits(0, 500, 9), waits(1, 400, 9)};
+  const std::vector<RankProgress> here = {waits(0, 500, 9), waits(1, 400, 9)};
   EXPECT_FALSE(late_rank(here, 4, limits));
   limits.collective = 450;
   EXPECT_FALSE(late_rank(here, 4, limits));
@@ -92,7 +92,7 @@ TEST(HangVerdict, WhoWaitsForAnotherHostHasTheLimitOfCollectives) {
 }
 
 TEST(HangVerdict, WhoEndsInOrderIsNeitherLateNorDead) {
-  RankPosition left = computes(1, 500, 8);
+  RankProgress left = computes(1, 500, 8);
   left.leaving = true;
   left.process = ProcessState::kGone;
   EXPECT_EQ(late({waits(0, 2, 9), left}, kThirty), -1);
@@ -103,7 +103,7 @@ TEST(HangVerdict, WhoEndsInOrderIsNeitherLateNorDead) {
 }
 
 TEST(HangVerdict, StoppedRanksAreBehindBeforeAllOthers) {
-  RankPosition stopped = waits(2, 40, 9), another = computes(3, 40, 9);
+  RankProgress stopped = waits(2, 40, 9), another = computes(3, 40, 9);
   stopped.process = another.process = ProcessState::kStopped;
   EXPECT_EQ(numbers(ranks_behind({waits(0, 40, 9), computes(1, 40, 5), stopped})),
             std::vector<int64_t>{2});
@@ -125,9 +125,9 @@ TEST(HangVerdict, WhenAllWaitTheEarliestCollectiveIsBehind) {
 }
 
 TEST(HangVerdict, TheReportNamesEverythingOnce) {
-  RankPosition stopped = computes(1, 31.25, 8);
+  RankProgress stopped = computes(1, 31.25, 8);
   stopped.process = ProcessState::kStopped;
-  const std::vector<RankPosition> positions = {waits(0, 31, 9), stopped, waits(2, 31, 9),
+  const std::vector<RankProgress> positions = {waits(0, 31, 9), stopped, waits(2, 31, 9),
                                                waits(3, 31, 9)};
   EXPECT_EQ(hang_report(positions, std::vector<std::string>(4), stopped, kThirty),
             "hang: no progress for 31.2 s in compute (limit 30 s); 1 of 4 ranks behind:\n"
@@ -137,7 +137,7 @@ TEST(HangVerdict, TheReportNamesEverythingOnce) {
 }
 
 TEST(HangVerdict, AReportOfManyRanksStaysShort) {
-  std::vector<RankPosition> positions;
+  std::vector<RankProgress> positions;
   for (int64_t rank = 0; rank < 1000; ++rank) positions.push_back(computes(rank, 40, 3));
   for (int64_t rank = 1000; rank < 4000; ++rank) positions.push_back(waits(rank, 40, 4));
   const std::string report =
@@ -148,7 +148,7 @@ TEST(HangVerdict, AReportOfManyRanksStaysShort) {
 }
 
 TEST(HangVerdict, ADeathNamesRankHostStepAndCollective) {
-  RankPosition dead = computes(3, 0, 8);
+  RankProgress dead = computes(3, 0, 8);
   dead.process = ProcessState::kGone;
   dead.num_samples = 40;
   EXPECT_EQ(death_report(dead, {waits(0, 0, 9), dead}),

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "tests/io/temporary_directory.h"
 
 namespace facet {
@@ -42,10 +42,10 @@ TEST(File, EveryPieceWrittenIsProgress) {
   const std::string text(static_cast<size_t>(2 * kWritePieceBytes + 7), 'x');
   const int64_t before = steady_now();
   file.write(text);
-  const int64_t after = my_position().progress.load();
+  const int64_t after = my_progress().progress.load();
   EXPECT_GT(after, before);
   file.write("");
-  EXPECT_EQ(my_position().progress.load(), after);  // nothing written
+  EXPECT_EQ(my_progress().progress.load(), after);  // nothing written
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // A step that repeats another allocates nothing; the emulation counts.
-#include "device/emulated/memory.h"
+#include "emulated/device/memory.h"
 #include "tests/kernels/operator_chain.h"
 
 namespace facet::kernel_test {

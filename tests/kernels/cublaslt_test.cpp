@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
-#include "device/emulated/observer.h"
+#include "emulated/device/observer.h"
 #include "tests/device/cuda/emulated_device.h"
 #include "tests/kernels/device_buffer.h"
 

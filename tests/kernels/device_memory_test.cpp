@@ -9,8 +9,8 @@
 #include "base/check.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/workspace.h"
-#include "device/emulated/memory.h"
-#include "device/emulated/stream.h"
+#include "emulated/device/memory.h"
+#include "emulated/device/stream.h"
 #include "tests/kernels/device_copies.h"
 
 namespace facet::kernel_test {

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "base/check.h"
-#include "device/emulated/observer.h"
+#include "emulated/device/observer.h"
 #include "tests/device/cuda/emulated_device.h"
 #include "tests/kernels/device_buffer.h"
 #include "tests/kernels/planted_bugs.h"

@@ -1,5 +1,5 @@
 // Both ways to switch stacks: control goes to and fro, and what a frame holds stays.
-#include "kernels/emulated/switch.h"
+#include "emulated/kernels/switch.h"
 
 #include <gtest/gtest.h>
 

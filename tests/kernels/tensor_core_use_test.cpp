@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/kernels/tensor_core.h"
 #include "kernels/cuda/attention_work.h"
-#include "kernels/emulated/tensor_core.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 

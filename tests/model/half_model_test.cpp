@@ -176,7 +176,7 @@ TEST_P(HalfModel, TheCacheEqualsRecomputing) {
   std::vector<int32_t> all_ids = ids;
   all_ids.push_back(12);
   language_rig::add_sample(whole, config, all_ids, all_ids.size(), "x");
-  VisionLanguageModel::Session session(rig.model, rig.ctx, 60);
+  VisionLanguageModel::Decoding session(rig.model, rig.ctx, 60);
   session.append(piece);
   const std::vector<float> cached = session.append_token(12), all = rig.logits(whole);
   const std::vector<double> last(all.end() - config.lm.vocab_size, all.end());

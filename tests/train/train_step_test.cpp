@@ -7,8 +7,8 @@
 #include <limits>
 #include <optional>
 
-#include "base/position.h"
-#include "comm/session.h"
+#include "base/progress.h"
+#include "comm/mpi_session.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
 

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "comm/cuda/staged_transport.h"
 #include "comm/mpi_calls.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 
 #if defined(FACET_NCCL) || defined(FACET_EMULATED)
 #include "comm/cuda/nccl_transport.h"

@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "comm/cuda/device_collectives.h"
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "device/cuda/architectures.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/backend.h"

@@ -6,7 +6,7 @@
 
 #include "comm/communicator.h"
 #include "ops/ops.h"
-#include "train/options.h"
+#include "options/options.h"
 
 namespace facet {
 

@@ -1,5 +1,5 @@
 // What a program built without CUDA says about GPUs.
-#include "comm/session.h"
+#include "comm/mpi_session.h"
 #include "train/cuda/gpu.h"
 
 namespace facet {

@@ -9,11 +9,11 @@
 #include <thread>
 #include <utility>
 
-#include "base/position.h"
+#include "base/progress.h"
 #include "comm/communicator.h"
 #include "comm/cuda/nccl_transport.h"
 #include "comm/cuda/staged_transport.h"
-#include "device/emulated/stream.h"
+#include "emulated/device/stream.h"
 #include "tests/comm/cuda/device_tensor.h"
 
 namespace facet {
@@ -42,12 +42,12 @@ class Watcher {
   void watch() {
     int64_t last = 0, looks = 0, most = 0;
     for (; !over_; pass(0.001)) {
-      const int64_t number = my_position().awaited;
+      const int64_t number = my_progress().awaited;
       looks = number == last ? looks + 1 : 1;
       last = number;
       if (number == 0 || looks <= most) continue;
       most = looks;
-      longest_ = {static_cast<Collective>(my_position().awaited_kind.load()), number};
+      longest_ = {static_cast<Collective>(my_progress().awaited_kind.load()), number};
     }
   }
 
@@ -95,7 +95,7 @@ class HostWait : public testing::TestWithParam<By> {
       meet_the_late_one();
       const InSection section(Section::kCompute);
       const SectionTimes before = section_times();
-      const int64_t begun = my_position().begun;
+      const int64_t begun = my_progress().begun;
       Watcher watcher;
       if (i_am_late()) be_late();
       exchange();

@@ -2,7 +2,7 @@
 // policy. Run with 1, 2, 3 and 4 ranks.
 #include <functional>
 
-#include "device/emulated/observer.h"
+#include "emulated/device/observer.h"
 #include "tests/comm/cuda/nccl_rig.h"
 
 namespace facet::device_test {

@@ -1,9 +1,9 @@
 // For tests of the emulation itself.
 #pragma once
 
-#include "device/emulated/memory.h"
-#include "device/emulated/stream.h"
-#include "kernels/emulated/executor.h"
+#include "emulated/device/memory.h"
+#include "emulated/device/stream.h"
+#include "emulated/kernels/executor.h"
 
 namespace facet::device_test {
 

@@ -1,8 +1,8 @@
 #include "device/cuda_runtime.h"
-#include "device/emulated/memory.h"
-#include "device/emulated/observer.h"
-#include "device/emulated/stream.h"
-#include "kernels/emulated/executor.h"
+#include "emulated/device/memory.h"
+#include "emulated/device/observer.h"
+#include "emulated/device/stream.h"
+#include "emulated/kernels/executor.h"
 #include "tests/device/cuda/device_under_test.h"
 
 namespace facet::device_test {

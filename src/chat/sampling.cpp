@@ -1,0 +1,53 @@
+#include "chat/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+
+namespace facet {
+
+int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
+  for (const float logit : logits)
+    CHECK(!std::isnan(logit), ExitCode::kNumericStop,
+          "the model's logits are not numbers; were its weights trained to a non-finite loss?");
+  if (options_.temperature == 0)
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  candidates_.resize(logits.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  if (options_.top_k > 0 && options_.top_k < static_cast<int64_t>(logits.size())) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(),
+                     likelier);
+    candidates_.resize(static_cast<size_t>(options_.top_k));
+  }
+  std::sort(candidates_.begin(), candidates_.end(), likelier);
+
+  const double highest = logits[static_cast<size_t>(candidates_[0])];
+  weights_.clear();
+  double total = 0;
+  for (const int32_t id : candidates_) {
+    weights_.push_back(
+        std::exp((logits[static_cast<size_t>(id)] - highest) / options_.temperature));
+    total += weights_.back();
+  }
+  // top-p keeps the shortest run of the likeliest that reaches the share p; at least one.
+  double kept = 0;
+  size_t count = 0;
+  while (count < weights_.size() && (count == 0 || kept < options_.top_p * total))
+    kept += weights_[count++];
+
+  double left = draws.uniform_double() * kept;
+  for (size_t i = 0; i + 1 < count; ++i) {
+    left -= weights_[i];
+    if (left < 0) return candidates_[i];
+  }
+  return candidates_[count - 1];
+}
+
+}  // namespace facet

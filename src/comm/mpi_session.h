@@ -1,0 +1,51 @@
+// MpiSession: MPI from start to end of the program, and how an error on one rank ends all of them.
+//
+// Set-up runs under collectively(): whatever throws on any rank makes all ranks throw the same
+// CollectiveError, so the job ends in order, with the cause printed once. Anything else that throws
+// while other ranks may sit in a collective (inside a training step) ends the job by abort_job().
+// Neither can hang.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/check.h"
+#include "comm/communicator.h"
+
+namespace facet {
+
+// An error that all ranks know of and throw alike.
+class CollectiveError : public Error {
+ public:
+  using Error::Error;
+};
+
+class MpiSession {
+ public:
+  // MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread calls MPI. Also works without
+  // mpirun or srun, as a job of one rank. The log learns its rank.
+  MpiSession(int& argc, char**& argv);
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  Communicator& world() { return *world_; }
+  int rank() const { return world_->rank(); }
+  int size() const { return world_->size(); }
+  const std::string& host() const { return host_; }
+
+  // Prints the message with rank and host to stderr and ends the whole job with that exit code.
+  [[noreturn]] void abort_job(ExitCode code, const std::string& message);
+
+ private:
+  std::unique_ptr<Communicator> world_;
+  std::string host_;
+};
+
+// Runs fn on every rank. If it throws an Error (or any std::exception) on one or more, all ranks
+// throw CollectiveError with the lowest failing rank's message and code; the message names rank and
+// host where it did not fail everywhere.
+void collectively(Communicator& world, const std::function<void()>& fn);
+
+}  // namespace facet

@@ -1,0 +1,40 @@
+#include "emulated/device/devices.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "base/check.h"
+#include "emulated/device/memory.h"
+#include "emulated/device/stream.h"
+
+namespace facet::emulated {
+namespace {
+
+StreamPolicy policy_of(const std::string& text) {
+  if (text.empty() || text == "at_once") return {};
+  if (text == "late") return {Lateness::kAsLateAsAllowed, 1};
+  CHECK(text.find_first_not_of("0123456789") == std::string::npos && text.size() < 19,
+        ExitCode::kUsage, "FACET_EMULATED_STREAMS is {}; give at_once, late or a number", text);
+  return {Lateness::kRandom, std::stoull(text)};
+}
+
+}  // namespace
+}  // namespace facet::emulated
+
+cudaError_t cudaGetDeviceCount(int* devices) {
+  *devices = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int) {
+  const char* policy = std::getenv("FACET_EMULATED_STREAMS");
+  facet::emulated::set_stream_policy(facet::emulated::policy_of(policy ? policy : ""));
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {"emulation on the CPU, without cuDNN", facet::emulated::device_range().bytes, 8,
+                 0};
+  return cudaSuccess;
+}

@@ -1,0 +1,20 @@
+// The emulated devices: there is one in every process.
+//
+// FACET_EMULATED_STREAMS says when work on its streams runs: at_once (default), late (as late as
+// events and synchronisations allow) or a number, the seed of something between. It is read by
+// cudaSetDevice.
+#pragma once
+
+#include <cstddef>
+
+#include "emulated/device/cuda_runtime.h"
+
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor;
+};
+
+cudaError_t cudaGetDeviceCount(int* devices);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);

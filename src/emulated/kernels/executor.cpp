@@ -1,0 +1,339 @@
+#include "emulated/kernels/executor.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "emulated/device/fault.h"
+#include "emulated/device/memory.h"
+#include "emulated/device/poison.h"
+#include "emulated/device/violation.h"
+#include "emulated/kernels/cp_async.h"
+#include "emulated/kernels/sanitizer_fibers.h"
+#include "emulated/kernels/shared_memory.h"
+
+namespace facet::emulated {
+namespace {
+
+constexpr size_t kStackBytes = 256 * 1024;
+constexpr size_t kStackGuard = 1 << 20;  // closed addresses below; a frame may be large
+// Of sm_80, the smallest of the architectures that the program is built for.
+constexpr size_t kMaxSharedBytes = 163 * 1024;
+constexpr unsigned kMaxThreads = 1024;
+constexpr size_t kEntryBytes = 4096;  // the frames that a thread which ends leaves on its stack
+
+// Of the thread that schedules; AddressSanitizer tells them at the first switch.
+const void* scheduler_bottom = nullptr;
+size_t scheduler_bytes = 0;
+
+char* make_stack() {
+  char* pages = reserve_addresses(kStackBytes + kStackGuard);
+  explain_faults_in(pages, kStackGuard, "a thread of a kernel filled its stack of 256 KiB");
+  const int failed = mprotect(pages + kStackGuard, kStackBytes, PROT_READ | PROT_WRITE);
+  ASSERT(failed == 0, "mprotect of a stack");
+  return pages + kStackGuard;
+}
+
+std::string index_text(uint3 index) { return fmt::format("({},{},{})", index.x, index.y, index.z); }
+
+std::string describe_running_thread() {
+  if (!Executor::instance().in_thread()) return "";
+  return "block " + index_text(blockIdx) + " thread " + index_text(threadIdx) + ": ";
+}
+
+std::string describe_waiting(const Fiber& fiber) {
+  switch (fiber.state) {
+    case Fiber::State::kFinished: return "has finished";
+    case Fiber::State::kAtBarrier: return "waits at the barrier " + text_of(fiber.where);
+    case Fiber::State::kInMeeting:
+      return fmt::format("waits in {} {} with mask {:#010x}", fiber.meeting_name,
+                         text_of(fiber.where), fiber.mask);
+    case Fiber::State::kReady: break;
+  }
+  return "is ready";
+}
+
+}  // namespace
+
+Executor& Executor::instance() {
+  static Executor* const the_executor = [] {
+    set_thread_description(describe_running_thread);
+    return new Executor;
+  }();
+  return *the_executor;
+}
+
+void set_execution_order(ExecutionOrder order) {
+  Executor& executor = Executor::instance();
+  executor.order_ = order;
+  executor.random_ = RandomStream(order.seed, "threads");
+}
+
+void Executor::check_limits(Site where) const {
+  const auto [grid, block, shared] = shape_;
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > kMaxThreads || block.z > 64)
+    violation(where, "a block of {} x {} x {} threads", block.x, block.y, block.z);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 ||
+      grid.z > 65535)
+    violation(where, "a grid of {} x {} x {} blocks", grid.x, grid.y, grid.z);
+  if (shared > kMaxSharedBytes)
+    violation(where, "{} bytes of dynamic shared memory, {} are the most", shared, kMaxSharedBytes);
+}
+
+void Executor::make_fibers() {
+  while (fibers_.size() < threads_) {
+    fibers_.push_back(std::make_unique<Fiber>());
+    fibers_.back()->stack = make_stack();
+  }
+}
+
+void Executor::run(const GridShape& shape, const std::function<void()>& body, Site where) {
+  shape_ = shape;
+  check_limits(where);
+  body_ = &body;
+  blockDim = shape.block;
+  gridDim = shape.grid;
+  threads_ = shape.block.x * shape.block.y * shape.block.z;
+  make_fibers();
+  warp_syncs_.assign((threads_ + kLanes - 1) / kLanes, 0);
+  turn_.resize(threads_);
+  std::iota(turn_.begin(), turn_.end(), 0u);
+  if (order_.order == ThreadOrder::kReverse) std::reverse(turn_.begin(), turn_.end());
+
+  const int64_t blocks = int64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
+  std::vector<int64_t> block_order(static_cast<size_t>(blocks));
+  std::iota(block_order.begin(), block_order.end(), 0);
+  if (order_.order == ThreadOrder::kReverse) std::reverse(block_order.begin(), block_order.end());
+  if (order_.order == ThreadOrder::kRandom)
+    block_order = random_permutation(blocks, RandomStream(random_.next_u64(), "blocks"));
+  for (const int64_t b : block_order) {
+    const auto index = static_cast<uint64_t>(b);
+    run_block({static_cast<unsigned>(index % gridDim.x),
+               static_cast<unsigned>(index / gridDim.x % gridDim.y),
+               static_cast<unsigned>(index / gridDim.x / gridDim.y)});
+  }
+}
+
+void Executor::run_block(uint3 block) {
+  blockIdx = block;
+  ++block_serial_;
+  interval_ = 0;
+  std::fill(warp_syncs_.begin(), warp_syncs_.end(), 0u);
+  const SharedMemoryOfBlock shared;
+  start_threads();
+  const auto first = fibers_.begin(), last = first + threads_;
+  const auto finished = [](const auto& f) { return f->state == Fiber::State::kFinished; };
+  while (!std::all_of(first, last, finished)) {
+    if (run_ready_threads()) continue;
+    if (!all_wait_at_barrier()) report_deadlock();
+    release_barrier();
+  }
+  threads_were_abandoned_ = false;
+  shared.check_guards();
+}
+
+void Executor::start_threads() {
+  for (unsigned i = 0; i < threads_; ++i) {
+    Fiber& f = *fibers_[i];
+    f.index = i;
+    f.warp = i / kLanes;
+    f.lane = i % kLanes;
+    f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
+    f.state = Fiber::State::kReady;
+    f.sanitizer_stack = nullptr;
+    f.uncommitted.clear();
+    f.groups.clear();
+    f.seen.fill(0);
+    const size_t left_behind = threads_were_abandoned_ ? kStackBytes : kEntryBytes;
+    unpoison(f.stack + kStackBytes - left_behind, left_behind);
+    f.context.prepare(f.stack, kStackBytes, &Executor::fiber_main);
+  }
+  threads_were_abandoned_ = true;  // until the block is through
+}
+
+// One turn: every thread that can run does so until it waits or ends. False when none could.
+bool Executor::run_ready_threads() {
+  if (order_.order == ThreadOrder::kRandom)
+    for (size_t i = turn_.size(); i > 1; --i) std::swap(turn_[i - 1], turn_[random_.below(i)]);
+  bool any = false;
+  for (const unsigned i : turn_) {
+    if (fibers_[i]->state != Fiber::State::kReady) continue;
+    resume(*fibers_[i]);
+    any = true;
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  }
+  return any;
+}
+
+void Executor::resume(Fiber& fiber) {
+  current_ = &fiber;
+  threadIdx = fiber.thread;
+  void* handle = nullptr;
+  leave_stack(&handle, fiber.stack, kStackBytes);
+  scheduler_.swap_to(fiber.context);
+  arrive_on_stack(handle, nullptr, nullptr);
+  current_ = nullptr;
+}
+
+void Executor::suspend() {
+  Fiber& fiber = *current_;
+  const bool for_ever = fiber.state == Fiber::State::kFinished;
+  leave_stack(for_ever ? nullptr : &fiber.sanitizer_stack, scheduler_bottom, scheduler_bytes);
+  fiber.context.swap_to(scheduler_);
+  arrive_on_stack(fiber.sanitizer_stack, nullptr, nullptr);
+}
+
+void Executor::fiber_main() {
+  arrive_on_stack(nullptr, &scheduler_bottom, &scheduler_bytes);
+  Executor& executor = instance();
+  try {
+    (*executor.body_)();
+    check_copies_awaited(*executor.current_);
+  } catch (...) {
+    executor.failure_ = std::current_exception();
+  }
+  executor.current_->state = Fiber::State::kFinished;
+  executor.suspend();
+}
+
+void Executor::abandon_grid(std::exception_ptr failure) {
+  failure_ = std::move(failure);
+  current_->state = Fiber::State::kFinished;
+  suspend();
+  std::abort();  // nobody resumes a finished thread
+}
+
+// ---- the barrier of the block
+
+int Executor::block_barrier(Vote vote, int ballot, Site where) {
+  Fiber& f = *current_;
+  f.state = Fiber::State::kAtBarrier;
+  f.where = where;
+  f.vote = vote;
+  f.ballot = ballot != 0;
+  suspend();
+  return f.vote_result;
+}
+
+bool Executor::all_wait_at_barrier() const {
+  bool any = false;
+  for (unsigned i = 0; i < threads_; ++i) {
+    const Fiber::State state = fibers_[i]->state;
+    if (state != Fiber::State::kAtBarrier && state != Fiber::State::kFinished) return false;
+    any |= state == Fiber::State::kAtBarrier;
+  }
+  return any;
+}
+
+void Executor::release_barrier() {
+  const Fiber* first = nullptr;
+  const Fiber* gone = nullptr;
+  int yes = 0;
+  for (unsigned i = 0; i < threads_; ++i) {
+    const Fiber& f = *fibers_[i];
+    if (f.state == Fiber::State::kFinished) {
+      gone = &f;
+      continue;
+    }
+    if (!first) first = &f;
+    if (!same_site(f.where, first->where))
+      throw_violation(fmt::format("divergent barrier: thread {} {}, thread {} {}",
+                                  index_text(first->thread), describe_waiting(*first),
+                                  index_text(f.thread), describe_waiting(f)));
+    yes += f.ballot;
+  }
+  // Hardware may let it pass; what it then computes is nobody's promise.
+  if (gone)
+    throw_violation(fmt::format("exit before a barrier: thread {} has finished, thread {} {}",
+                                index_text(gone->thread), index_text(first->thread),
+                                describe_waiting(*first)));
+  ++interval_;
+  for (unsigned i = 0; i < threads_; ++i) {
+    Fiber& f = *fibers_[i];
+    f.state = Fiber::State::kReady;
+    switch (f.vote) {
+      case Vote::kNone: break;
+      case Vote::kCount: f.vote_result = yes; break;
+      case Vote::kAnd: f.vote_result = yes == static_cast<int>(threads_); break;
+      case Vote::kOr: f.vote_result = yes > 0; break;
+    }
+  }
+}
+
+// ---- meetings of a warp
+
+bool Executor::meeting_is_complete(const Fiber& fiber) const {
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    if (!(fiber.mask >> lane & 1)) continue;
+    const Fiber& other = *fibers_[fiber.warp * kLanes + lane];
+    if (other.state != Fiber::State::kInMeeting || other.complete != fiber.complete ||
+        other.mask != fiber.mask || !same_site(other.where, fiber.where))
+      return false;
+  }
+  return true;
+}
+
+void Executor::meet_warp(const char* name, unsigned mask, void* argument, CompleteMeeting complete,
+                         Site where) {
+  Fiber& f = *current_;
+  if (!(mask >> f.lane & 1))
+    violation(where, "lane {} calls {} with the mask {:#010x}, which does not name it", f.lane,
+              name, mask);
+  const unsigned lanes = std::min(kLanes, threads_ - f.warp * kLanes);
+  if (lanes < kLanes && mask >> lanes)
+    violation(where, "{} with the mask {:#010x}, the warp has {} lanes", name, mask, lanes);
+  f.state = Fiber::State::kInMeeting;
+  f.where = where;
+  f.meeting_name = name;
+  f.mask = mask;
+  f.argument = argument;
+  f.complete = complete;
+  if (!meeting_is_complete(f)) return suspend();
+
+  WarpMeeting meeting{mask, where};
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    if (mask >> lane & 1) meeting.arguments[lane] = fibers_[f.warp * kLanes + lane]->argument;
+  complete(meeting);
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    if (mask >> lane & 1) fibers_[f.warp * kLanes + lane]->state = Fiber::State::kReady;
+}
+
+void Executor::order_lanes(unsigned mask) {
+  const unsigned first = current_->warp * kLanes;
+  const uint32_t now = ++warp_syncs_[current_->warp];
+  std::array<uint32_t, kLanes> seen{};
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    const auto& of_lane = fibers_[first + lane]->seen;
+    for (unsigned l = 0; l < kLanes; ++l) seen[l] = std::max(seen[l], of_lane[l]);
+  }
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    if (mask >> lane & 1) seen[lane] = now;
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    if (mask >> lane & 1) fibers_[first + lane]->seen = seen;
+}
+
+// One line for each run of neighbouring threads that wait for the same.
+void Executor::report_deadlock() const {
+  std::string text;
+  constexpr int kMostLines = 6;
+  int lines = 0;
+  std::string last;
+  for (unsigned i = 0; i < threads_ && lines < kMostLines; ++i) {
+    const std::string now = describe_waiting(*fibers_[i]);
+    if (now == last) continue;
+    text += fmt::format("{} from thread {} on: {}", lines ? ";" : "",
+                        index_text(fibers_[i]->thread), now);
+    last = now;
+    ++lines;
+  }
+  throw_violation(fmt::format("deadlock in block {}:{}", index_text(blockIdx), text));
+}
+
+}  // namespace facet::emulated

@@ -1,0 +1,89 @@
+// Runs a grid: blocks one after the other, the threads of a block as fibers that run from barrier
+// to barrier. Correct kernels give the same bits in every order; a missing barrier does not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/rng.h"
+#include "emulated/kernels/fiber.h"
+
+namespace facet::emulated {
+
+enum class ThreadOrder : uint8_t { kForward, kReverse, kRandom };
+
+// Of the launches that run from now on.
+struct ExecutionOrder {
+  ThreadOrder order = ThreadOrder::kForward;
+  uint64_t seed = 1;  // of kRandom, which draws a new order at every turn
+};
+void set_execution_order(ExecutionOrder order);
+
+struct GridShape {
+  dim3 grid, block;
+  size_t shared_bytes = 0;  // dynamic
+};
+
+class Executor {
+ public:
+  static Executor& instance();
+
+  // Calls body() once for every thread of the grid. The first broken rule ends it with an Error.
+  void run(const GridShape& shape, const std::function<void()>& body, Site where);
+
+  // ---- for what the running thread calls
+  bool in_thread() const { return current_ != nullptr; }
+  Fiber& current() { return *current_; }
+  // Waits until all threads of the block are at the same place; the verdict of the vote.
+  int block_barrier(Vote vote, int ballot, Site where);
+  // Waits until all lanes of the mask are in the same meeting; the last one to come completes it.
+  void meet_warp(const char* name, unsigned mask, void* argument, CompleteMeeting complete,
+                 Site where);
+  // The lanes of the mask have seen all that the others did: memory order of __syncwarp.
+  void order_lanes(unsigned mask);
+
+  // Ends the grid with an error where nothing may be thrown: in calls that the compiler inserts.
+  [[noreturn]] void abandon_grid(std::exception_ptr failure);
+
+  // ---- for the race check and shared memory
+  uint64_t block_serial() const { return block_serial_; }  // never repeats
+  uint32_t interval() const { return interval_; }          // barriers passed by the block
+  uint32_t warp_time() const { return warp_syncs_[current_->warp]; }
+  size_t shared_bytes() const { return shape_.shared_bytes; }
+
+ private:
+  void check_limits(Site where) const;
+  void make_fibers();
+  void run_block(uint3 block);
+  void start_threads();
+  bool run_ready_threads();
+  void resume(Fiber& fiber);
+  void suspend();
+  static void fiber_main();
+  void release_barrier();
+  bool all_wait_at_barrier() const;
+  bool meeting_is_complete(const Fiber& fiber) const;
+  [[noreturn]] void report_deadlock() const;
+
+  GridShape shape_;
+  const std::function<void()>* body_ = nullptr;
+  unsigned threads_ = 0;
+  std::vector<std::unique_ptr<Fiber>> fibers_;  // grows to the largest block
+  std::vector<unsigned> turn_;                  // the order of the threads
+  Fiber* current_ = nullptr;
+  Switch scheduler_;
+  std::exception_ptr failure_;
+  bool threads_were_abandoned_ = false;  // by an error, in the middle of their frames
+  uint64_t block_serial_ = 0;
+  uint32_t interval_ = 0;
+  std::vector<uint32_t> warp_syncs_;  // (warps)
+  RandomStream random_{1, "threads"};
+  friend void set_execution_order(ExecutionOrder order);
+  ExecutionOrder order_;
+};
+
+}  // namespace facet::emulated

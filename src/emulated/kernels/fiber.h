@@ -1,0 +1,68 @@
+// A thread of a block, run as a fiber: a stack of its own, and what it waits for.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "emulated/device/site.h"
+#include "emulated/kernels/builtins.h"
+#include "emulated/kernels/switch.h"
+
+namespace facet::emulated {
+
+constexpr unsigned kLanes = 32;
+
+enum class Vote : uint8_t { kNone, kCount, kAnd, kOr };
+
+// What the lanes of a warp brought to an operation they do together.
+struct WarpMeeting {
+  unsigned mask;
+  Site where;
+  std::array<void*, kLanes> arguments{};  // by lane; null where the mask names none
+
+  template <typename T>
+  T& of(unsigned lane) const {
+    return *static_cast<T*>(arguments[lane]);
+  }
+};
+using CompleteMeeting = void (*)(const WarpMeeting&);
+
+struct AsyncCopy {
+  void* to;
+  const void* from;
+  size_t bytes, valid_bytes;  // the rest becomes zero
+  Site where;
+};
+
+struct Fiber {
+  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kFinished };
+
+  Switch context;
+  char* stack = nullptr;
+  void* sanitizer_stack = nullptr;  // AddressSanitizer's handle while suspended
+
+  unsigned index = 0, warp = 0, lane = 0;
+  uint3 thread{};
+  State state = State::kFinished;
+  Site where;  // of the barrier or meeting it waits at
+
+  // At a barrier.
+  Vote vote = Vote::kNone;
+  int ballot = 0, vote_result = 0;
+
+  // In a meeting of its warp.
+  const char* meeting_name = nullptr;
+  unsigned mask = 0;
+  void* argument = nullptr;
+  CompleteMeeting complete = nullptr;
+
+  // cp.async: what is not committed, then the groups in order.
+  std::vector<AsyncCopy> uncommitted;
+  std::vector<std::vector<AsyncCopy>> groups;
+
+  // Up to which of its warp's synchronisations each lane's accesses are known to be over.
+  std::array<uint32_t, kLanes> seen{};
+};
+
+}  // namespace facet::emulated

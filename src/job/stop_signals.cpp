@@ -1,0 +1,61 @@
+#include "job/stop_signals.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <thread>
+
+#include "base/check.h"
+
+namespace facet {
+
+namespace {
+
+std::atomic<int> received{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a handler may not lock");
+
+extern "C" void note_signal(int number) {
+  if (number == SIGINT && received == SIGINT) {
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
+  }
+  received = number;
+}
+
+sigset_t stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaddset(&signals, number);
+  return signals;
+}
+
+[[noreturn]] void take_signals() {
+  while (true) ::pause();
+}
+
+}  // namespace
+
+void install_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = note_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  const sigset_t signals = stop_signals();
+  for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaction(number, &action, nullptr);
+  // The thread has to be there, ready for them, before this one is no longer.
+  ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "no mask of signals");
+  std::thread(take_signals).detach();  // waits until the process ends
+  ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "no mask of signals");
+}
+
+const char* stop_signal() {
+  switch (received) {
+    case SIGTERM: return "SIGTERM";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGINT: return "SIGINT";
+    default: return nullptr;
+  }
+}
+
+}  // namespace facet

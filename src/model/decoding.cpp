@@ -1,0 +1,106 @@
+// Decoding with a key/value cache: rows that are new run through the blocks once; their keys and
+// values stay in the arena.
+#include <vector>
+
+#include "base/check.h"
+#include "model/vlm.h"
+#include "model/vlm_impl.h"
+
+namespace facet {
+
+struct VisionLanguageModel::Decoding::State {
+  State(Impl& the_model, Context& the_ctx, int64_t the_capacity);
+
+  // Takes `tokens` new rows of host.spliced into the cache.
+  const std::vector<float>& append_rows(Tensor image_tokens);
+  void run_blocks(Tensor x, int64_t begin);
+  int64_t length() const { return static_cast<int64_t>(kinds.size()); }
+
+  Impl& model;
+  Context ctx;
+  ArenaScope memory;
+  int64_t capacity;
+  std::vector<LlamaBlock::Cache> caches;  // of each block
+  Tensor inputs;  // (capacity,D) rows as they entered, where older rows may have to run again
+  std::vector<TokenKind> kinds;       // of the rows in the cache
+  std::vector<int32_t> sample_begin;  // {0, length}
+  std::vector<float> logits;          // (V)
+};
+
+VisionLanguageModel::Decoding::State::State(Impl& the_model, Context& the_ctx, int64_t the_capacity)
+    : model(the_model), ctx(the_ctx), memory(the_ctx.arena), capacity(the_capacity) {
+  const LlamaConfig& lm = model.config.lm;
+  const int64_t width = lm.num_key_value_heads * lm.head_dim;
+  for (size_t i = 0; i < model.decoder.num_blocks(); ++i)
+    caches.push_back({ctx.activation({capacity, width}), ctx.activation({capacity, width})});
+  if (model.rope.stretches(capacity)) inputs = ctx.activation({capacity, lm.hidden_size});
+  logits.resize(static_cast<size_t>(lm.vocab_size));
+}
+
+const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tensor image_tokens) {
+  const SplicedBatch& spliced = model.host.spliced;
+  const int64_t begin = length();
+  CHECK(begin + spliced.rows() <= capacity, ExitCode::kBadData,
+        "the conversation has {} tokens and {} more come; there is room for {}: shorten it or "
+        "raise --max_seq_len",
+        begin, spliced.rows(), capacity);
+  kinds.insert(kinds.end(), spliced.kinds.begin(), spliced.kinds.end());
+  Tensor x = model.embed(ctx, image_tokens, upload(ctx, spliced.source));
+  if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
+  // When the angles of all positions have changed, the rows in the cache are stale.
+  if (model.rope.stretches(length())) {
+    x = ctx.activation({length(), x.cols()});
+    ctx.ops.copy(x, inputs.row_block(0, length()));
+    run_blocks(x, 0);
+  } else {
+    run_blocks(x, begin);
+  }
+  const Tensor result = ctx.arena.tensor({1, model.config.lm.vocab_size});
+  model.decoder.logits(ctx, result, x.row_block(x.rows() - 1, 1));
+  ctx.ops.copy_to_host(logits.data(), result);
+  return logits;
+}
+
+void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
+  sample_begin.assign({0, static_cast<int32_t>(length())});
+  model.make_plan(sample_begin, kinds);
+  keep_last_queries(model.host.plan, begin);
+  model.host.cos.clear();
+  model.host.sin.clear();
+  model.rope.append_rows(model.host.cos, model.host.sin, begin, length() - begin, length());
+  model.decoder.append(ctx, x, model.rows(ctx), caches, begin);
+}
+
+VisionLanguageModel::Decoding::Decoding(VisionLanguageModel& model, Context& ctx,
+                                        int64_t max_tokens)
+    : state_(std::make_unique<State>(*model.impl_, ctx, max_tokens)) {}
+VisionLanguageModel::Decoding::~Decoding() = default;
+
+int64_t VisionLanguageModel::Decoding::length() const { return state_->length(); }
+
+const std::vector<float>& VisionLanguageModel::Decoding::append(const MicroBatch& piece) {
+  ASSERT(piece.num_samples() == 1 && piece.num_tokens() > 0,
+         "a piece of a conversation is one sample with tokens, not {} with {}", piece.num_samples(),
+         piece.num_tokens());
+  Context& ctx = state_->ctx;
+  Impl& model = state_->model;
+  ArenaScope scope(ctx.arena);
+  splice(model.host.spliced, piece, model.config);
+  Tensor image_tokens;
+  if (piece.num_images() > 0)
+    image_tokens = model.projection->forward(
+        ctx, model.see(ctx, piece, piece.num_images(), Keep::kNothing), Keep::kNothing);
+  return state_->append_rows(image_tokens);
+}
+
+const std::vector<float>& VisionLanguageModel::Decoding::append_token(int32_t token) {
+  ASSERT(token >= 0 && token < state_->model.config.lm.vocab_size, "token id {}", token);
+  ArenaScope scope(state_->ctx.arena);
+  SplicedBatch& spliced = state_->model.host.spliced;
+  spliced.clear();
+  spliced.source.push_back(token);
+  spliced.kinds.push_back(TokenKind::kText);
+  return state_->append_rows(Tensor());
+}
+
+}  // namespace facet

@@ -1,0 +1,192 @@
+// What the words say together: choices that this version does not have, and choices that can't
+// stand together.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "base/check.h"
+#include "job/fault_injection.h"
+#include "options/option_table.h"
+
+namespace facet {
+
+namespace {
+
+class Findings {
+ public:
+  void unless(bool fine, std::string wrong) {
+    if (!fine) list_.push_back(std::move(wrong));
+  }
+  std::vector<std::string> take() { return std::move(list_); }
+
+ private:
+  std::vector<std::string> list_;
+};
+
+bool is_all_or_count(const std::string& word) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
+  return word == "all" || (error == std::errc() && end == word.data() + word.size() && count > 0);
+}
+
+void check_data(const Options& o, Findings& found) {
+  const size_t sets = o.dataset_names.size();
+  found.unless(std::set<std::string>(o.dataset_names.begin(), o.dataset_names.end()).size() == sets,
+               "--dataset_names names a data set twice");
+  found.unless(
+      o.dataset_samples.size() == 1 || o.dataset_samples.size() == sets,
+      fmt::format("--dataset_samples has {} values for {} data sets; give one, or one each",
+                  o.dataset_samples.size(), sets));
+  found.unless(
+      o.dataset_concatenate_samples.size() == 1 || o.dataset_concatenate_samples.size() == sets,
+      fmt::format("--dataset_concatenate_samples has {} values for {} data sets; give one, or one "
+                  "each",
+                  o.dataset_concatenate_samples.size(), sets));
+  for (const std::string& word : o.dataset_samples)
+    found.unless(is_all_or_count(word),
+                 fmt::format("--dataset_samples: '{}' is neither all nor a count above 0", word));
+}
+
+std::string error_in_injection(const std::string& text) {
+  try {
+    FaultInjection::parse(text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void check_training(const Options& o, Findings& found) {
+  const std::string injection = error_in_injection(o.inject);
+  found.unless(injection.empty(), injection);
+  found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
+               "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
+  found.unless(!o.on_gpu() || (o.offload_optimizer == "none" && o.offload_param == "none"),
+               "with --device cuda nothing is offloaded to the CPU yet: leave out "
+               "--offload_optimizer and --offload_param, and use --zero_stage 3 or more ranks");
+  if (o.only_optimize_lora) {
+    found.unless(o.unfreeze.empty(),
+                 "--only_optimize_lora freezes what --unfreeze would train; leave one out");
+    found.unless(o.lang_lora_dim > 0 || o.vis_lora_dim > 0,
+                 "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0");
+  }
+  found.unless(o.replay.empty() || o.dump_batches == 0,
+               "--dump_batches would record what --replay plays; leave one out");
+  found.unless(
+      o.replay.empty() || o.data_debug_path.empty(),
+      "--data_debug_path shows samples of data sets, and --replay has none; leave one out");
+  found.unless(o.num_warmup_steps <= 1 || o.num_warmup_steps == std::floor(o.num_warmup_steps),
+               fmt::format("--num_warmup_steps {} is neither a share (up to 1) nor a whole number "
+                           "of steps",
+                           o.num_warmup_steps));
+  found.unless(o.adam_betas.size() == 2,
+               fmt::format("--adam_betas takes two values, not {}", o.adam_betas.size()));
+  for (const double beta : o.adam_betas)
+    found.unless(beta < 1, fmt::format("--adam_betas: {} is not below 1", beta));
+  const bool no_moving_scale = o.precision != "fp16" || o.loss_scale > 0;
+  found.unless(no_moving_scale ||
+                   o.min_loss_scale <= std::pow(2.0, static_cast<double>(o.initial_scale_power)),
+               fmt::format("--min_loss_scale {} is more than --initial_scale_power {} begins with",
+                           o.min_loss_scale, o.initial_scale_power));
+  found.unless(no_moving_scale || o.min_loss_scale > 0,
+               "--min_loss_scale 0 would end in gradients of 0");
+  found.unless(o.data_train_split_ratio > 0,
+               "--data_train_split_ratio 0 leaves nothing to train on");
+}
+
+void check_generation(const Options& o, Findings& found) {
+  found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
+  found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
+               "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
+               "drawn");
+  found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
+}
+
+// "" for what has an effect.
+std::string why_without_effect(std::string_view name, const Options& o) {
+  const bool moves_scale = name == "initial_scale_power" || name == "loss_scale_window" ||
+                           name == "hysteresis" || name == "min_loss_scale";
+  if (o.precision != "fp16" && (moves_scale || name == "loss_scale"))
+    return "only --precision fp16 scales the loss";
+  if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
+  if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
+  if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (o.zero_stage >= 2 && name == "reduce_every_micro_batch")
+    return "--zero_stage 2 and 3 do so anyway";
+  return "";
+}
+
+}  // namespace
+
+std::vector<std::string> not_built_choices(Command command, const Options& options) {
+  std::vector<std::string> choices;
+  for (const OptionField& field : option_table()) {
+    if (!field.known_to(command)) continue;
+    const std::vector<std::string> words = option_words(field, options);
+    const bool unbuilt_option =
+        field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});
+    if (unbuilt_option) {
+      choices.push_back(words[0] == "true" ? fmt::format("--{}", field.name)
+                                           : fmt::format("--{} {}", field.name, words[0]));
+      continue;
+    }
+    for (const std::string& word : words)
+      if (!field.built.empty() &&
+          std::find(field.built.begin(), field.built.end(), word) == field.built.end())
+        choices.push_back(fmt::format("--{} {}", field.name, word));
+  }
+  return choices;
+}
+
+std::vector<std::string> choices_without_effect(Command command, const Options& options) {
+  std::vector<std::string> lines;
+  if (command != Command::kTrain && command != Command::kPlan) return lines;
+  for (const auto& [name, device] : {std::pair{"offload_optimizer", options.offload_optimizer},
+                                     std::pair{"offload_param", options.offload_param}})
+    if (device == "cpu" && !options.on_gpu())
+      lines.push_back(fmt::format(
+          "--{} cpu has no effect: with --device cpu everything lies there already", name));
+  for (const OptionField& field : option_table()) {
+    const std::string reason = why_without_effect(field.name, options);
+    if (!reason.empty() && option_words(field, options) != option_words(field, Options{}))
+      lines.push_back(fmt::format("--{} has no effect: {}", field.name, reason));
+  }
+  return lines;
+}
+
+std::vector<std::string> contradictions(Command command, const Options& options) {
+  Findings found;
+  if (command != Command::kGenerate) check_data(options, found);
+  if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
+  if (command == Command::kTrain)
+    found.unless(!options.output_dir.empty() || options.dry_run, "--output_dir is missing");
+  if (command == Command::kPlan)
+    found.unless(options.average_images == 0 || options.average_text_tokens > 0,
+                 "--average_images says little without --average_text_tokens");
+  if (command == Command::kGenerate) check_generation(options, found);
+  return found.take();
+}
+
+void check_paths(Command command, const Options& options) {
+  namespace fs = std::filesystem;
+  std::string missing;
+  for (const OptionField& field : option_table()) {
+    if (!field.known_to(command) || field.path == OptionField::Path::kNone) continue;
+    const bool no_data = command == Command::kPlan ||
+                         (!options.replay.empty() && std::string(field.name) != "replay");
+    const bool unused = no_data && field.group == OptionGroup::kData;
+    const std::string path = option_words(field, options)[0];
+    if (unused || path.empty()) continue;
+    std::error_code error;
+    const bool directory = field.path == OptionField::Path::kDirectory;
+    if (directory ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) continue;
+    missing +=
+        fmt::format("\n  --{} {}: no such {}", field.name, path, directory ? "directory" : "file");
+  }
+  CHECK(missing.empty(), ExitCode::kMissingInput, "what the command line names is not there:{}",
+        missing);
+}
+
+}  // namespace facet

@@ -1,0 +1,80 @@
+// The table of fields behind options/options.h: one entry an option.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "options/options.h"
+
+namespace facet {
+
+enum class OptionGroup : uint8_t {
+  kModel,
+  kTrained,
+  kData,
+  kSteps,
+  kOptimizer,
+  kRanks,
+  kOutput,
+  kGenerate,
+  kPlan
+};
+constexpr int kOptionGroups = 9;
+const char* title_of(OptionGroup group);
+
+using OptionMember = std::variant<bool Options::*, int64_t Options::*, double Options::*,
+                                  std::string Options::*, std::vector<std::string> Options::*,
+                                  std::vector<int64_t> Options::*, std::vector<double> Options::*>;
+
+struct OptionField {
+  const char* name;
+  OptionMember member;  // its type is the option's type; its value in Options{} the default
+  OptionGroup group;
+  const char* commands;  // first letters of the subcommands that know it; t stands for plan too
+  const char* help;
+
+  const char* required_by = "";  // letters
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  std::vector<std::string> choices = {};  // empty: any value
+  std::vector<std::string> built = {};    // the choices that work; empty: all of them
+  enum class State : uint8_t { kBuilt, kNotBuilt, kIgnored, kMerged } state = State::kBuilt;
+  enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;  // must exist
+
+  OptionField required(const char* letters) const;
+  OptionField in(double lowest, double highest) const;  // both ends included, of each value
+  OptionField one_of(std::vector<std::string> words) const;
+  OptionField only_built(std::vector<std::string> words) const;
+  OptionField not_built() const;  // may be named; any value but the default is an error at the end
+  OptionField ignored() const;    // accepted for old launch scripts
+  OptionField merged() const;     // a file whose content sets other options
+  OptionField directory() const;
+  OptionField file() const;
+
+  bool known_to(Command command) const;
+  bool required_by_command(Command command) const;
+  bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
+  bool is_list() const;
+};
+
+const std::vector<OptionField>& option_table();
+
+// The value as the words that would give it.
+std::vector<std::string> option_words(const OptionField& field, const Options& options);
+
+// Sets the value from words. Returns what is wrong with them, or nothing.
+std::string set_option(const OptionField& field, const std::vector<std::string>& words,
+                       Options& options);
+
+// Choices that were read but that this version does not have, e.g. "--zero_stage 2".
+std::vector<std::string> not_built_choices(Command command, const Options& options);
+
+// Choices that change nothing in this program or this build, a line each.
+std::vector<std::string> choices_without_effect(Command command, const Options& options);
+
+// Choices that cannot stand together.
+std::vector<std::string> contradictions(Command command, const Options& options);
+
+}  // namespace facet

@@ -1,0 +1,290 @@
+#include "options/options.h"
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "base/check.h"
+#include "base/edit_distance.h"
+#include "options/deepspeed_config.h"
+#include "options/option_table.h"
+
+namespace facet {
+
+namespace {
+
+namespace po = boost::program_options;
+
+// What was wrong, gathered over the whole command line.
+struct Mistakes {
+  std::vector<std::string> usage;   // can't be read
+  std::vector<std::string> config;  // reads well, can't be done
+  std::vector<std::string> not_built;
+};
+
+// Option name -> the words behind it.
+using Assignments = std::map<std::string, std::vector<std::string>>;
+
+std::string nearest_name(Command command, const std::string& name) {
+  std::string nearest = "config";
+  for (const OptionField& field : option_table())
+    if (field.known_to(command) && edit_distance(name, field.name) < edit_distance(name, nearest))
+      nearest = field.name;
+  return nearest;
+}
+
+const OptionField* find_field(const std::string& name) {
+  for (const OptionField& field : option_table())
+    if (name == field.name) return &field;
+  return nullptr;
+}
+
+// "where" is "" on the command line and "FILE:12: " in a file.
+void report_unknown(Command command, const std::string& where, const std::string& name,
+                    Mistakes& mistakes) {
+  const OptionField* field = find_field(name);
+  if (field == nullptr) {
+    mistakes.usage.push_back(fmt::format("{}unknown option --{}; did you mean --{}?", where, name,
+                                         nearest_name(command, name)));
+    return;
+  }
+  std::string commands;
+  for (const Command other : all_commands())
+    if (field->known_to(other))
+      commands += fmt::format("{}facet {}", commands.empty() ? "" : ", ", name_of(other));
+  mistakes.usage.push_back(fmt::format("{}--{} is not an option of facet {}, but of {}", where,
+                                       name, name_of(command), commands));
+}
+
+// Boost splits the line into names and words; what the words mean is the table's business, so that
+// one bad word does not hide the next.
+Assignments read_command_line(Command command, const std::vector<std::string>& words,
+                              Mistakes& mistakes) {
+  po::options_description known;
+  const auto any_words = [] {
+    return po::value<std::vector<std::string>>()->multitoken()->zero_tokens();
+  };
+  known.add_options()("config", any_words());
+  for (const OptionField& field : option_table())
+    if (field.known_to(command)) known.add_options()(field.name, any_words());
+
+  namespace style = po::command_line_style;
+  po::parsed_options parsed(&known);
+  try {
+    parsed = po::command_line_parser(words)
+                 .options(known)
+                 .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
+                 .allow_unregistered()
+                 .run();
+  } catch (const po::error& error) {  // e.g. "--seed="
+    mistakes.usage.push_back(error.what());
+  }
+  Assignments found;
+  bool behind_unknown = false;  // its words belong to it
+  for (const po::option& option : parsed.options) {
+    if (option.position_key >= 0) {
+      for (const std::string& word : option.value)
+        if (!behind_unknown) mistakes.usage.push_back(fmt::format("stray word '{}'", word));
+      continue;
+    }
+    behind_unknown = option.unregistered;
+    if (option.unregistered) {
+      report_unknown(command, "", option.string_key, mistakes);
+    } else if (!found.emplace(option.string_key, option.value).second) {
+      mistakes.usage.push_back(fmt::format("--{} is given twice", option.string_key));
+    }
+  }
+  return found;
+}
+
+std::string trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r");
+  if (begin == std::string::npos) return "";
+  return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
+}
+
+// A list is cut at blanks; any other value is the rest of the line, so that a path may hold blanks.
+std::vector<std::string> words_of_line(const OptionField& field, const std::string& value) {
+  if (!field.is_list()) return value.empty() ? std::vector<std::string>{} : std::vector{value};
+  std::istringstream stream(value);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+// Lines "name = value"; # opens a comment line; an empty value leaves the default.
+Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
+  Assignments found;
+  std::ifstream file(path);
+  if (!file) {
+    mistakes.usage.push_back(fmt::format("--config {}: can't be read", path));
+    return found;
+  }
+  int64_t number = 0;
+  for (std::string text; std::getline(file, text);) {
+    const std::string where = fmt::format("{}:{}: ", path, ++number);
+    const std::string line = trimmed(text);
+    if (line.empty() || line[0] == '#') continue;
+    const size_t equals = line.find('=');
+    if (equals == std::string::npos) {
+      mistakes.usage.push_back(fmt::format("{}'{}' is not name = value", where, line));
+      continue;
+    }
+    const std::string name = trimmed(line.substr(0, equals));
+    const std::string value = trimmed(line.substr(equals + 1));
+    const OptionField* field = find_field(name);
+    if (field == nullptr || !field->known_to(command)) {
+      report_unknown(command, where, name, mistakes);
+    } else if (!value.empty() && !found.emplace(name, words_of_line(*field, value)).second) {
+      mistakes.usage.push_back(fmt::format("{}{} is given twice", where, name));
+    }
+  }
+  return found;
+}
+
+void apply(const Assignments& assignments, const std::string& where, Options& options,
+           Mistakes& mistakes) {
+  for (const auto& [name, words] : assignments) {
+    const std::string wrong = set_option(*find_field(name), words, options);
+    if (!wrong.empty()) mistakes.usage.push_back(fmt::format("{}--{}: {}", where, name, wrong));
+  }
+}
+
+void check_required(Command command, const Options& options, Mistakes& mistakes) {
+  for (const OptionField& field : option_table())
+    if (field.required_by_command(command) && option_words(field, options)[0].empty())
+      mistakes.usage.push_back(fmt::format("--{} is missing: {}", field.name, field.help));
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += "\n  " + line;
+  return text;
+}
+
+std::set<std::string> names_of(const Assignments& assignments) {
+  std::set<std::string> names;
+  for (const auto& [name, words] : assignments) names.insert(name);
+  return names;
+}
+
+void append(const std::vector<std::string>& lines, std::vector<std::string>& target) {
+  target.insert(target.end(), lines.begin(), lines.end());
+}
+
+void report(Command command, const Mistakes& mistakes) {
+  std::string text;
+  std::vector<std::string> wrong = mistakes.usage;
+  append(mistakes.config, wrong);
+  if (!wrong.empty())
+    text += fmt::format("{} on the command line (facet {} --help lists the options):{}",
+                        wrong.size() == 1 ? "1 mistake" : fmt::format("{} mistakes", wrong.size()),
+                        name_of(command), joined(wrong));
+  if (!mistakes.not_built.empty())
+    text += fmt::format("{}not built yet in this version, leave out:{}", text.empty() ? "" : "\n",
+                        joined(mistakes.not_built));
+  if (text.empty()) return;
+  throw Error(mistakes.usage.empty() ? ExitCode::kConfig : ExitCode::kUsage, text);
+}
+
+// One option of --help: name and kind of value, then the help text with choices and default.
+std::string help_entry(const OptionField& field) {
+  std::string kind;
+  if (!field.is_flag()) kind = field.is_list() ? " X ..." : " X";
+  std::string notes;
+  const std::vector<std::string>& choices = field.built.empty() ? field.choices : field.built;
+  for (const std::string& choice : choices) notes += (notes.empty() ? "one of " : ", ") + choice;
+  std::string standard;
+  for (const std::string& word : option_words(field, Options{}))
+    standard += (standard.empty() ? "" : " ") + word;
+  if (!field.is_flag() && !standard.empty())
+    notes += fmt::format("{}default {}", notes.empty() ? "" : "; ", standard);
+  return fmt::format("  --{}{}\n      {}{}\n", field.name, kind, field.help,
+                     notes.empty() ? "" : fmt::format(" [{}]", notes));
+}
+
+}  // namespace
+
+ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks) {
+  Mistakes mistakes;
+  ParsedOptions parsed;
+  Options& options = parsed.options;
+  Assignments line = read_command_line(command, words, mistakes);
+  if (const auto config = line.extract("config"); !config.empty()) {
+    if (config.mapped().size() == 1) {
+      const std::string& path = config.mapped()[0];
+      apply(read_config_file(command, path, mistakes), path + ": ", options, mistakes);
+    } else {
+      mistakes.usage.push_back("--config takes one file");
+    }
+  }
+  apply(line, "", options, mistakes);
+  if (!options.deepspeed_config.empty()) {
+    const DeepSpeedMerge merge =
+        merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
+                               command == Command::kPlan ? options.ranks : ranks, options);
+    mistakes.config = merge.mistakes;
+    mistakes.not_built = merge.unbuilt;
+    parsed.notes = merge.notes;
+  }
+  check_required(command, options, mistakes);
+  append(contradictions(command, options), mistakes.config);
+  append(not_built_choices(command, options), mistakes.not_built);
+  append(choices_without_effect(command, options), parsed.notes);
+  if (command == Command::kPlan) {
+    for (const std::string& choice : std::exchange(mistakes.not_built, {}))
+      parsed.notes.push_back(fmt::format("facet train does not have this yet: {}", choice));
+  }
+  report(command, mistakes);
+  return parsed;
+}
+
+std::string usage_text() {
+  return "usage: [mpirun -n N] facet COMMAND --name value ...\n\n"
+         "  train      train on images and conversations; --dry_run only checks and plans\n"
+         "  evaluate   loss of a model over the evaluation split\n"
+         "  generate   answers to the questions of a file\n"
+         "  plan       what a training run would take: memory, traffic, operations\n"
+         "  inspect    what a checkpoint holds, verified; or how two of them differ\n\n"
+         "facet COMMAND --help lists the options of a command; facet --version names the "
+         "libraries\n";
+}
+
+std::string help_text(Command command) {
+  std::string text = fmt::format(
+      "usage: facet {} --name value ...\n\n  --config FILE\n      lines name = value; the command "
+      "line beats them\n  --help\n      this list\n",
+      name_of(command));
+  for (int g = 0; g < kOptionGroups; ++g) {
+    std::string entries;
+    for (const OptionField& field : option_table())
+      if (field.group == static_cast<OptionGroup>(g) && field.known_to(command) &&
+          (field.state == OptionField::State::kBuilt || field.state == OptionField::State::kMerged))
+        entries += help_entry(field);
+    if (!entries.empty())
+      text += fmt::format("\n{}\n{}", title_of(static_cast<OptionGroup>(g)), entries);
+  }
+  return text;
+}
+
+std::string resolved_options(Command command, const Options& options) {
+  std::string text;
+  for (const OptionField& field : option_table()) {
+    if (!field.known_to(command)) continue;
+    std::string value;
+    for (const std::string& word : option_words(field, options)) value += " " + word;
+    if (field.state == OptionField::State::kMerged) {
+      if (value != " ")
+        text += fmt::format("# {} ={}: its keys are merged in\n", field.name, value);
+    } else {
+      text += fmt::format("{} ={}\n", field.name, value);
+    }
+  }
+  return text;
+}
+
+}  // namespace facet

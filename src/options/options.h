@@ -1,0 +1,181 @@
+// The command line. Options holds every choice of a run with its default; the table of fields in
+// option_table.cpp gives each one its name, type, range, choices, group and help text, and makes
+// the parser, --help, the checks, the echo of the resolved configuration and --config FILE.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+
+namespace facet {
+
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan };
+const char* name_of(Command command);
+std::optional<Command> command_from_name(const std::string& name);
+std::vector<Command> all_commands();
+
+// A number of 0 stands for "not limited", "the file's own" or "never" where the help text says so;
+// an empty path for "none".
+struct Options {
+  // Model
+  std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights
+  std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
+  std::string vis_proj = "baseline";      // baseline, vit, perceiver
+  std::string projection;                 // exported projection and lang_embed to start from
+  bool enable_mmca_attention = false;
+  int64_t max_seq_len = 4096;
+  int64_t image_size = 0;
+  int64_t vision_feature_layer = -1;
+  bool drop_class_token = false;
+  std::string compat = "off";  // off, visualchat
+
+  // What is trained
+  int64_t lang_lora_dim = 0;
+  double lang_lora_alpha = 1;
+  std::string lang_lora_module_name = "model.layers.";
+  int64_t vis_lora_dim = 0;
+  double vis_lora_alpha = 1;
+  std::string vis_lora_module_name = "encoder.layers.";
+  bool only_optimize_lora = false;
+  std::vector<std::string> unfreeze;  // prefixes of parameter names
+  std::vector<std::string> freeze;
+
+  // Data
+  std::string data_path = "./data/";
+  std::string data_debug_path;
+  std::vector<std::string> dataset_names = {"minigpt4"};
+  std::vector<std::string> dataset_samples = {"all"};  // "all" or a number; one serves all names
+  std::vector<int64_t> dataset_concatenate_samples = {1};
+  double data_train_split_ratio = 0.9;
+  int64_t max_num_image_per_sample = 8;
+  std::string system_prompt_file;
+  std::string caption_questions_file;
+  std::string bad_samples = "error";  // error, skip
+  double max_bad_fraction = 0.01;
+  int64_t max_image_pixels = kDefaultMaxImagePixels;
+  int64_t num_workers = 2;
+  std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
+  int64_t dump_batches = 0;  // write that many steps as such a file
+
+  // Steps
+  int64_t num_train_epochs = 6;
+  int64_t max_steps = 0;
+  int64_t per_device_train_batch_size = 2;
+  int64_t per_device_eval_batch_size = 2;
+  int64_t gradient_accumulation_steps = 1;
+  std::string loss_average = "global";  // global, micro_batch
+  int64_t seed = 1234;
+  int64_t eval_interval = 0;
+  int64_t max_bad_steps = 10;
+
+  // Optimizer
+  double learning_rate = 1e-3;
+  double learning_rate_pretraining_components = 0;
+  double weight_decay = 0;
+  std::string lr_scheduler_type = "cosine";
+  double num_warmup_steps = 0;  // <= 1: a share of all steps
+  std::vector<double> adam_betas = {0.9, 0.95};
+  double adam_eps = 1e-6;
+  double gradient_clipping = 1;
+  double loss_scale = 0;             // of fp16; 0: it follows the steps
+  int64_t initial_scale_power = 16;  // then it starts at 2 to this
+  int64_t loss_scale_window = 100;
+  int64_t hysteresis = 2;
+  double min_loss_scale = 1;
+
+  // Ranks, precision, memory
+  int64_t zero_stage = 0;
+  bool reduce_every_micro_batch = false;
+  // The original's default is fp16; fp32 is what a CPU computes fastest and the file's own type.
+  std::string precision = "fp32";
+  bool gradient_checkpointing = false;
+  std::string device = "cpu";               // cpu, cuda
+  std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
+  bool on_gpu() const { return device == "cuda"; }
+  int64_t threads = 0;      // of each rank
+  int64_t local_rank = -1;  // accepted for old launch scripts, unused
+  std::string deepspeed_config;
+  int64_t stage3_param_persistence_threshold = 10'000;  // elements, as the next three
+  int64_t stage3_max_live_parameters = 30'000'000;
+  int64_t stage3_prefetch_bucket_size = 0;
+  int64_t reduce_bucket_size = 2'000'000;
+  bool overlap_comm = false;
+  std::string communication_data_type = "fp32";  // fp32, bf16, fp16
+  std::string offload_optimizer = "none";        // none, cpu
+  std::string offload_param = "none";
+
+  // Output
+  std::string output_dir;
+  int64_t steps_per_print = 10;
+  int64_t save_interval = 0;
+  double save_minutes = 0;
+  int64_t keep_last = 2;
+  bool keep_best = false;
+  std::string checkpoint_io = "posix";  // posix, collective
+  bool async_checkpoint = false;
+  double max_hours = 0;
+  std::string inject;  // see job/fault_injection.h
+  bool wall_clock_breakdown = false;
+  int64_t straggler_interval = 200;
+  double hang_seconds_load = 1800;
+  double hang_seconds_data = 600;
+  double hang_seconds_compute = 600;
+  double hang_seconds_evaluate = 600;
+  double hang_seconds_save = 1800;
+  double hang_seconds_collective = 3600;
+  bool enable_tensorboard = false;
+  bool dry_run = false;
+
+  // Generate
+  std::string input;   // JSON {test: [[question, "path path"?], ...]}
+  std::string output;  // CSV test_name,image_path,question,answer
+  int64_t max_new_tokens = 128;
+  double temperature = 0;  // 0: the most likely token
+  int64_t top_k = 0;
+  double top_p = 1;
+
+  // Plan
+  int64_t ranks = 1;
+  double memory = 0;  // GiB of a rank
+  int64_t average_text_tokens = 0;
+  int64_t average_images = 0;
+
+  bool visualchat() const { return compat == "visualchat"; }
+};
+
+struct ParsedOptions {
+  Options options;
+  std::vector<std::string>
+      notes;  // a line each, to be told: what was overridden, what has no effect
+};
+
+// Reads the words behind the subcommand, and the files of --config and --deepspeed_config where
+// they name one: defaults < --config < --deepspeed_config < command line. `ranks` is what
+// train_batch_size counts on; a plan has its own --ranks, and what this version does not have yet
+// is told there instead of refused. Every mistake found goes into ONE Error: kUsage for words that
+// can't be read, kConfig for choices that contradict each other or that this version does not have
+// yet.
+ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
+
+// Directories and files that the options name must be there: one Error(kMissingInput) lists those
+// that are not.
+void check_paths(Command command, const Options& options);
+
+// facet --help: the subcommands.
+std::string usage_text();
+
+// --help of one subcommand: grouped, and only what works.
+std::string help_text(Command command);
+
+// All choices as lines "name = value", which --config reads back. What --deepspeed_config set
+// stands in the lines of the options; the file itself is named in a comment only, so that a stored
+// configuration needs no other file.
+std::string resolved_options(Command command, const Options& options);
+
+// Every option of the program in the order of the table.
+std::vector<std::string> option_names();
+
+}  // namespace facet

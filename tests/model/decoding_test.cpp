@@ -1,0 +1,134 @@
+// Decoding with a key/value cache against recomputing the whole sequence.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/model/language_rig.h"
+
+namespace facet {
+namespace {
+
+using language_rig::kImage;
+using language_rig::Rig;
+using Decoding = VisionLanguageModel::Decoding;
+
+// A conversation grows piece by piece; the whole of it so far is kept as one sample.
+class Conversation {
+ public:
+  explicit Conversation(const VlmConfig& config) : config_(config) {}
+
+  MicroBatch piece(const std::vector<int32_t>& ids) {
+    MicroBatch batch;
+    language_rig::add_sample(batch, config_, ids, ids.size(),
+                             "piece " + std::to_string(whole_.token_ids.size()));
+    whole_.token_ids.insert(whole_.token_ids.end(), ids.begin(), ids.end());
+    whole_.pixels.insert(whole_.pixels.end(), batch.pixels.begin(), batch.pixels.end());
+    images_ += batch.images_per_sample[0];
+    return batch;
+  }
+  const MicroBatch& whole() {
+    whole_.labels.assign(whole_.token_ids.size(), kIgnoredLabel);
+    whole_.sample_begin = {0, static_cast<int32_t>(whole_.token_ids.size())};
+    whole_.images_per_sample = {images_};
+    whole_.image_token_id = kImage;
+    whole_.image_size = static_cast<int32_t>(config_.image_size);
+    return whole_;
+  }
+
+ private:
+  VlmConfig config_;
+  MicroBatch whole_;
+  int32_t images_ = 0;
+};
+
+void expect_last_row(const std::vector<float>& cached, const std::vector<float>& all,
+                     const std::string& when) {
+  const std::vector<double> last(all.end() - static_cast<std::ptrdiff_t>(cached.size()), all.end());
+  EXPECT_LE(vision_rig::relative_error(cached, last), 2e-6) << when;
+}
+
+// Appends to session and conversation alike, and compares.
+class Pair {
+ public:
+  explicit Pair(const VlmConfig& config)
+      : rig_(config, "default"), talk_(config), session_(rig_.model, rig_.ctx, 60) {}
+
+  void append(const std::vector<int32_t>& ids) {
+    const std::vector<float> cached = session_.append(talk_.piece(ids));
+    expect_last_row(cached, rig_.logits(talk_.whole()), std::to_string(ids.size()) + " tokens");
+  }
+  void append_token(int32_t token) {
+    const std::vector<float> cached = session_.append_token(token);
+    talk_.piece({token});
+    const std::vector<float> all = rig_.logits(talk_.whole());
+    expect_last_row(cached, all, "token " + std::to_string(token));
+    EXPECT_EQ(session_.length() * rig_.config.lm.vocab_size, static_cast<int64_t>(all.size()));
+  }
+
+ private:
+  Rig rig_;
+  Conversation talk_;
+  Decoding session_;
+};
+
+// Two rounds with images, tokens one by one between and behind them.
+void expect_cache_equals_recomputing(const VlmConfig& config,
+                                     const std::vector<int32_t>& second_round) {
+  Pair pair(config);
+  pair.append({1, 5, kImage, 6, 7});
+  for (const int32_t token : {12, 3, 44, 2}) pair.append_token(token);
+  pair.append(second_round);
+  pair.append_token(30);
+}
+
+const std::vector<int32_t> kWithImages = {8, kImage, kImage, 19}, kTextOnly = {8, 19, 20};
+
+TEST(Decoding, TheCacheEqualsRecomputing) {
+  expect_cache_equals_recomputing(language_rig::small_config(), kWithImages);
+}
+
+TEST(Decoding, TheCacheEqualsRecomputingWithMmca) {
+  VlmConfig config = language_rig::small_config();
+  config.mmca = true;
+  expect_cache_equals_recomputing(config, kWithImages);
+  config.compat_visualchat = true;  // here a later image reaches back, so only text comes later
+  expect_cache_equals_recomputing(config, kTextOnly);
+}
+
+TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
+  VlmConfig config = language_rig::small_config();
+  config.lm.rope_scaling.type = RopeScaling::Type::kDynamic;
+  config.lm.rope_scaling.factor = 2;
+  config.lm.max_position_embeddings = 11;
+  expect_cache_equals_recomputing(config, kWithImages);
+}
+
+TEST(Decoding, ATokenIsOneQueryRowPerBlock) {
+  const VlmConfig config = language_rig::small_config();
+  Rig rig(config, "default");
+  Conversation talk(config);
+  Decoding session(rig.model, rig.ctx, 60);
+  session.append(talk.piece({1, 5, kImage, 6}));
+  for (int32_t token = 10; token < 15; ++token) {
+    const int64_t before = rig.ops.counts().attention_query_rows;
+    session.append_token(token);
+    EXPECT_EQ(rig.ops.counts().attention_query_rows - before, config.lm.num_hidden_layers);
+  }
+}
+
+TEST(Decoding, AFullCacheIsOneClearError) {
+  const VlmConfig config = language_rig::small_config();
+  Rig rig(config, "default");
+  Conversation talk(config);
+  {
+    Decoding session(rig.model, rig.ctx, 4);
+    session.append(talk.piece({1, 5, 6}));
+    session.append_token(7);
+    EXPECT_THROW(session.append_token(8), Error);
+    EXPECT_EQ(session.length(), 4);
+  }
+  EXPECT_EQ(rig.arena.used(), 0);
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,189 @@
+// The command line: every mistake is told, all of them at once, and old launch lines still read.
+#include "options/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+std::vector<std::string> words_of(const std::string& line) {
+  std::istringstream stream(line);
+  std::vector<std::string> words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+Options parse(const std::string& line) {
+  return parse_options(Command::kTrain, words_of(line), 1).options;
+}
+
+// The message and code of the error that a line ends in.
+struct Failure {
+  ExitCode code = ExitCode::kOk;
+  std::string text;
+  bool says(const std::string& part) const { return text.find(part) != std::string::npos; }
+};
+Failure failure_of(Command command, const std::string& line) {
+  try {
+    parse_options(command, words_of(line), 1);
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  }
+  return {};
+}
+
+const std::string kBare =
+    "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out ";
+
+TEST(Options, DefaultsAreTheOriginals) {
+  const Options o = parse(kBare);
+  EXPECT_EQ(o.data_path, "./data/");
+  EXPECT_EQ(o.dataset_names, std::vector<std::string>{"minigpt4"});
+  EXPECT_EQ(o.max_seq_len, 4096);
+  EXPECT_EQ(o.learning_rate, 1e-3);
+  EXPECT_EQ(o.num_train_epochs, 6);
+  EXPECT_EQ(o.seed, 1234);
+  EXPECT_EQ(o.lang_lora_module_name, "model.layers.");
+  EXPECT_EQ(o.vis_lora_module_name, "encoder.layers.");
+  EXPECT_EQ(o.precision, "fp32");
+}
+
+TEST(Options, ReferenceLaunchLineReadsWordForWord) {
+  const Failure f = failure_of(
+      Command::kTrain,
+      "--lm_model_name_or_path Llama-2-7b-hf --vision_model_name_or_path clip-vit-large-patch14 "
+      "--vis_proj perceiver --precision bf16 --learning_rate 1e-3 "
+      "--learning_rate_pretraining_components 1e-5 --weight_decay 0.01 --num_train_epochs 6 "
+      "--per_device_train_batch_size 2 --gradient_accumulation_steps 4 --num_warmup_steps 0.03 "
+      "--lr_scheduler_type cosine --lang_lora_dim 16 --lang_lora_module_name model.layers. "
+      "--only_optimize_lora --dataset_names llava coco_caption --dataset_samples all all "
+      "--output_dir ./output/ --enable_tensorboard");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_EQ(f.text, "not built yet in this version, leave out:\n  --enable_tensorboard");
+}
+
+TEST(Options, AllMistakesAreToldAtOnce) {
+  const Failure f = failure_of(Command::kTrain,
+                               "--vision_model_name_or_path clip --lerning_rate 3 --vis_proj mlp "
+                               "--max_seq_len long --num_train_epochs 0 --seed 1 --seed 2 "
+                               "--adam_betas 0.9 --output_dir --only_optimize_lora --unfreeze x. "
+                               "--input q.json --precision bf8 --enable_tensorboard");
+  EXPECT_EQ(f.code, ExitCode::kUsage);
+  for (const char* part :
+       {"unknown option --lerning_rate; did you mean --learning_rate?",
+        "--vis_proj: 'mlp' is none of baseline, vit, perceiver",
+        "--max_seq_len: 'long' is not a whole number", "--num_train_epochs: 0 is not in 1 to",
+        "--seed is given twice", "--adam_betas takes two values, not 1",
+        "--output_dir: needs a value", "--only_optimize_lora freezes what --unfreeze would train",
+        "--lm_model_name_or_path is missing", "--input is not an option of facet train",
+        "--precision: 'bf8' is none of fp32, bf16, fp16", "--enable_tensorboard"})
+    EXPECT_TRUE(f.says(part)) << part << "\nnot in\n" << f.text;
+  EXPECT_FALSE(f.says("stray word '3'")) << f.text;
+}
+
+TEST(Options, NumbersAreCheckedToTheLastLetter) {
+  for (const char* bad : {"--seed 12x", "--seed -1", "--learning_rate nan", "--learning_rate 1e-3f",
+                          "--seed 1.5", "--seed 99999999999999999999", "--data_train_split_ratio 0",
+                          "--top_k", "--threads", "stray", "--seed=", "--num_warmup_steps 10.5",
+                          "--adam_betas 0.9 1", "--dataset_samples some", "--dataset_samples 1 2 3",
+                          "--dataset_names llava llava", "--only_optimize_lora"})
+    EXPECT_NE(failure_of(Command::kTrain, kBare + bad).code, ExitCode::kOk) << bad;
+  EXPECT_EQ(parse(kBare + "--vision_feature_layer -2").vision_feature_layer, -2);
+  EXPECT_EQ(parse(kBare + "--num_warmup_steps=0.03").num_warmup_steps, 0.03);
+}
+
+TEST(Options, CommandLineBeatsConfigFile) {
+  const std::string path = ::testing::TempDir() + "options_test.cfg";
+  std::ofstream(path) << "# a comment\n\nseed = 7\nweight_decay = 0.5\ndrop_class_token = true\n"
+                      << "output_dir = a path with blanks\ndataset_names = llava coco_caption\n";
+  const Options o = parse(
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --seed 9 "
+      "--drop_class_token false --config " +
+      path);
+  EXPECT_EQ(o.seed, 9);
+  EXPECT_EQ(o.weight_decay, 0.5);
+  EXPECT_FALSE(o.drop_class_token);
+  EXPECT_EQ(o.output_dir, "a path with blanks");
+  EXPECT_EQ(o.dataset_names, (std::vector<std::string>{"llava", "coco_caption"}));
+
+  std::ofstream(path) << "sead = 7\nseed\nseed = x\n";
+  const Failure f = failure_of(Command::kTrain, kBare + "--config " + path);
+  EXPECT_TRUE(f.says(path + ":1: unknown option --sead; did you mean --seed?")) << f.text;
+  EXPECT_TRUE(f.says(path + ":2: 'seed' is not name = value")) << f.text;
+  EXPECT_TRUE(f.says("--seed: 'x' is not a whole number")) << f.text;
+  std::remove(path.c_str());
+}
+
+TEST(Options, ResolvedConfigurationReadsBack) {
+  const Options o = parse(kBare +
+                          "--learning_rate 0.1234567890123456 --unfreeze a. b. "
+                          "--dataset_names llava coco_caption --dataset_samples all 5 "
+                          "--drop_class_token");
+  const std::string path = ::testing::TempDir() + "options_resolved.cfg";
+  const std::string echo = resolved_options(Command::kTrain, o);
+  std::ofstream(path) << echo;
+  EXPECT_EQ(resolved_options(Command::kTrain, parse("--config " + path)), echo);
+  std::remove(path.c_str());
+}
+
+TEST(Options, HelpListsOnlyWhatWorks) {
+  const std::string help = help_text(Command::kTrain);
+  for (const char* there :
+       {"--learning_rate X", "default 0.001", "--only_optimize_lora\n", "Optimizer",
+        "--config FILE", "[one of fp32, bf16, fp16; default fp32]"})
+    EXPECT_NE(help.find(there), std::string::npos) << there;
+  for (const char* hidden : {"--enable_tensorboard", "ocr_vqa", "--local_rank", "--top_k"})
+    EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
+  EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
+}
+
+TEST(Options, GenerationChecksItsDraws) {
+  const std::string bare =
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --input q.json --output a.csv ";
+  EXPECT_EQ(failure_of(Command::kGenerate, bare).code, ExitCode::kOk);
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--top_k 5").says("without --temperature"));
+  EXPECT_EQ(failure_of(Command::kGenerate, bare + "--top_k 5 --temperature 0.7").code,
+            ExitCode::kOk);
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--learning_rate 1")
+                  .says("--learning_rate is not an option of facet generate, but of facet train, "
+                        "facet plan"));
+}
+
+// Launch scripts are written against these names: taking one away breaks them.
+TEST(Options, NamesAreFrozen) {
+  const std::string expected =
+      "lm_model_name_or_path vision_model_name_or_path vis_proj projection enable_mmca_attention "
+      "max_seq_len image_size vision_feature_layer drop_class_token compat lang_lora_dim "
+      "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
+      "only_optimize_lora unfreeze freeze data_path dataset_names dataset_samples "
+      "dataset_concatenate_samples data_train_split_ratio max_num_image_per_sample "
+      "system_prompt_file caption_questions_file bad_samples max_bad_fraction max_image_pixels "
+      "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
+      "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
+      "loss_average seed eval_interval max_bad_steps learning_rate "
+      "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "
+      "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
+      "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
+      "gradient_checkpointing device device_collectives threads "
+      "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
+      "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
+      "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
+      "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
+      "wall_clock_breakdown straggler_interval enable_tensorboard "
+      "hang_seconds_load hang_seconds_data hang_seconds_compute "
+      "hang_seconds_evaluate hang_seconds_save hang_seconds_collective "
+      "input output max_new_tokens temperature top_k top_p "
+      "ranks memory average_text_tokens average_images";
+  std::string names;
+  for (const std::string& name : option_names()) names += (names.empty() ? "" : " ") + name;
+  EXPECT_EQ(names, expected);
+}
+
+}  // namespace
+}  // namespace facet
