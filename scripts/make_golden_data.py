@@ -266,7 +266,7 @@ def describe_compat(original, tokenizer, system):
 
 
 def describe_correct(tokenizer, system):
-    """SPEC 8 in its plainest form: pieces, then ids, then labels."""
+    """docs/computes.md, "Prompts and labels", in its plainest form: pieces, then ids, then labels."""
     def ids_of(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 

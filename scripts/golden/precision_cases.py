@@ -31,7 +31,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossScaler:
-    """SPEC 5."""
+    """docs/computes.md, "Loss scale"."""
 
     WINDOW, HYSTERESIS = 100, 2
 

@@ -1,5 +1,5 @@
-// CLIP's vision transformer (SPEC 1): pixels (I,3,R,R) -> features, the output of the last block
-// (or of --vision_feature_layer) without post_layernorm.
+// CLIP's vision transformer (docs/computes.md, "The model"): pixels (I,3,R,R) -> features, the
+// output of the last block (or of --vision_feature_layer) without post_layernorm.
 //
 // Units: vis_encoder.embeddings, vis_encoder.layers.N. Backward goes down only as far as something
 // is trained; below that nothing is kept.

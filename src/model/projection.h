@@ -1,5 +1,5 @@
-// The projection from vision features to image tokens of the decoder (--vis_proj, SPEC 1): the unit
-// "projection". The three kinds are one file each, projection_*.cpp.
+// The projection from vision features to image tokens of the decoder (--vis_proj; docs/computes.md,
+// "The model"): the unit "projection". The kinds are in projection_*.cpp.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Splicing images into text (SPEC 2) on the host: which row of the packed sequence comes from
-// where, of which kind it is, and which rows predict a label.
+// Splicing images into text (docs/computes.md, "Splicing") on the host: which row of the packed
+// sequence comes from where, of which kind it is, and which rows predict a label.
 #pragma once
 
 #include <cstdint>

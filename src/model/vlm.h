@@ -1,5 +1,6 @@
-// The composed model (SPEC 1): vision encoder -> projection -> splice into the text -> LLaMA ->
-// loss on labelled rows. Plain single-process mathematics: it knows no rank and no file.
+// The composed model (docs/computes.md, "The model"): vision encoder -> projection -> splice into
+// the text -> LLaMA -> loss on labelled rows. Plain single-process mathematics: it knows no rank
+// and no file.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ struct LossSums {
 
 class VisionLanguageModel {
  public:
-  // Declares all parameters (nothing is trained yet except what SPEC 1 trains by default).
+  // Declares all parameters; trained are lang_embed, the projection and LoRA until somebody
+  // chooses otherwise.
   VisionLanguageModel(const VlmConfig& config, ParamTable& table);
   ~VisionLanguageModel();
 

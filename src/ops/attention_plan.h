@@ -19,7 +19,8 @@ enum class TokenKind : uint8_t { kText = 1, kImage = 2 };
 struct AttentionPart {
   enum class Kind : uint8_t {
     kSoftmax,  // P = softmax of scale q.k over the visible keys
-    kMean,  // P = 1/n; its gradient still flows to q and k as if P were a softmax (compat, SPEC 3)
+    kMean,     // P = 1/n; its gradient still flows to q and k as if P were a softmax (--compat
+               // visualchat; docs/computes.md, "Attention")
   };
   Kind kind = Kind::kSoftmax;
   int slot = 0;  // 0: text keys (or all keys), 1: image keys; a row has at most one part per slot
@@ -61,7 +62,7 @@ struct AttentionPlan {
 enum class MmcaRule {
   kPublished,   // text: softmax over images + softmax over text; image: itself only
   kVisualChat,  // the original's: image queries read earlier text too; empty sides become a mean
-                // (SPEC 3)
+                // (docs/computes.md, "Attention")
 };
 
 // Every query of sample b sees every key of sample b (CLIP, perceiver).

@@ -32,7 +32,7 @@ namespace facet {
 
 enum class Activation : uint8_t { kQuickGelu, kGelu };  // x*sigmoid(1.702x); x*Phi(x) with erf
 
-// One AdamW step as Hugging Face's AdamW (SPEC 5). t counts from 1.
+// One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.
 struct AdamWStep {
   // In double, so that 1 - beta and the bias corrections are right to the last bit of fp32.
   double learning_rate = 0;

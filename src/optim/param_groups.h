@@ -1,5 +1,5 @@
-// The four optimizer groups by parameter name (SPEC 5): decay or not, first or second learning
-// rate.
+// The four optimizer groups by parameter name (docs/computes.md, "Optimizer"): decay or not, first
+// or second learning rate.
 #pragma once
 
 #include <cstdint>

@@ -63,7 +63,8 @@ class MeasuringHooks : public UnitHooks, private UnitMover {
 
 // Elements that a rank sends in a step of so many micro-batches, of the rank that sends most: where
 // small parameters are not gathered, the slices of the others differ in length. `gathers` by each
-// of them (MeasuringHooks). SPEC's formula with the padding counted.
+// of them (MeasuringHooks). The formula of
+// docs/computes.md, "ZeRO", with the padding counted.
 int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
                          int64_t micro_batches, const std::vector<int64_t>& gathers);
 

@@ -32,7 +32,7 @@ learns() {
   close_columns "$work/fp32/loss_log.csv" "$work/$precision.0/loss_log.csv" loss "$2"
 }
 
-# Steps 3, 4, 6 and 12 overflow on one rank. Window 3, hysteresis 2, from 2^10: by SPEC's rules, step for step.
+# Steps 3, 4, 6 and 12 overflow on one rank. Window 3, hysteresis 2, from 2^10: by the rules of docs/computes.md, "Loss scale".
 storm=(--precision fp16 --initial_scale_power 10 --loss_scale_window 3 --num_train_epochs 2)
 scales='1024 1024 1024 1024 512 512 256 256 256 512 512 512 512 512 512 1024 '
 skips='0 0 1 1 0 1 0 0 0 0 0 1 0 0 0 0 '

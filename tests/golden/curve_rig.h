@@ -32,8 +32,8 @@ struct Curve {
   bool operator==(const Curve&) const = default;
 };
 
-// The case `name` from hashed weights; it trains what SPEC 1 trains by default and what the case's
-// "unfreeze" names.
+// The case `name` from hashed weights; it trains what the model trains by default and what the
+// case's "unfreeze" names.
 Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices);
 
 // max over the steps |ours - exact|; infinite where one is not a number.

@@ -1,5 +1,6 @@
-// The loss scale step for step. The expected tables are written out by hand from SPEC 5, as runs of
-// equal steps: how many, whether they overflow, and the scale that each of them was computed with.
+// The loss scale step for step. The expected tables are written out by hand from docs/computes.md,
+// "Loss scale", as runs of equal steps: how many, whether they overflow, and the scale that each of
+// them was computed with.
 #include "optim/loss_scaler.h"
 
 #include <gtest/gtest.h>

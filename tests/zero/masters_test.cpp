@@ -237,9 +237,9 @@ TEST(FrozenHash, IsTheSameOnAnyNumberOfRanks) {
   EXPECT_EQ(rig.engine->frozen_hash(), 17454737108808287433u);
 }
 
-// SPEC 7 on 2 ranks with Psi = 64 + 64 and Phi = 9, padded to 32 where it is cut up; pieces rounded
-// up to 64 bytes: 18 Psi + 2 Phi, (6 + 12/N) Psi + 2 Phi, (2 + 16/N) Psi + 2 Phi, (18 Psi + 2
-// Phi)/N.
+// docs/computes.md, "ZeRO", on 2 ranks with Psi = 64 + 64 and Phi = 9, padded to 32 where it is cut
+// up; pieces rounded up to 64 bytes: 18 Psi + 2 Phi, (6 + 12/N) Psi + 2 Phi, (2 + 16/N) Psi + 2
+// Phi, (18 Psi + 2 Phi)/N.
 TEST(MastersMemory, PlannedBytesAreTheFormulas) {
   struct Expected {
     int64_t values, gradients, optimizer;

@@ -65,7 +65,7 @@ double taken(Communicator& world, int64_t stage, DType dtype) {
   return resident::mib("VmHWM") - before;
 }
 
-// SPEC 7, and in fp32 without masters and with values of 4 bytes: MiB of a rank for Psi = Phi. On
+// docs/computes.md, "ZeRO", in MiB of a rank for Psi = Phi. On
 // their way a unit's gradients are whole at stage 2, at stage 3 so are its values; between ranks
 // there is a bucket of a unit's length to send and one to receive.
 double formula(int64_t stage, DType dtype, double ranks) {

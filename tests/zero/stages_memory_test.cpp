@@ -20,7 +20,7 @@ using two_units::pass;
 using two_units::TwoUnits;
 
 TEST(StagesTraffic, ElementsSentAreTheFormulas) {
-  // SPEC 7 with k = 3, Psi and Phi padded for N ranks of 16 elements:
+  // docs/computes.md, "ZeRO", with k = 3, Psi and Phi padded for N ranks of 16 elements:
   //   N  Psi         Phi
   //   1  48+48 =  96  16
   //   2  64+64 = 128  32
