@@ -1,5 +1,5 @@
 // The only header a kernel includes. nvcc reads CUDA behind it, g++ the emulation of
-// kernels/emulated, which runs the same .cu file thread by thread on the CPU and checks CUDA's
+// src/emulated/kernels, which runs the same .cu file thread by thread on the CPU and checks CUDA's
 // rules while it does.
 //
 // A kernel is written in CUDA's own words (threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd)
