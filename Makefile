@@ -14,9 +14,10 @@ SANITIZE ?=
 # x86-64-v3 is every x86 server since 2013 (AVX2); oneDNN picks wider instructions by itself at run time.
 ARCH     ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,)
 
-# ccache, where it is installed, behind Open MPI's compiler wrapper.
+# ccache, where it is installed, behind Open MPI's compiler wrapper; it has to be told that precompiled headers are fine.
 ifneq ($(shell command -v ccache 2>/dev/null),)
 export OMPI_CXX ?= ccache g++
+export CCACHE_SLOPPINESS ?= pch_defines,time_macros
 endif
 
 PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
@@ -29,21 +30,38 @@ CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DO
                 -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
                 $(CXXFLAGS) -MMD -MP
 LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
+# The time of a test is in what it tests: at -O1 they compile in two thirds of the time and run as fast.
+TEST_OPT     ?= -O1
+TEST_FLAGS    = $(patsubst -O2,$(TEST_OPT),$(CXXFLAGS_ALL))
 
-ROOMS    := base device ops comm io nn data model optim job zero checkpoint options train chat
-SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp) src/train/cuda/without_gpu.cpp
+# What nearly every file includes (fmt, GoogleTest, containers) is parsed once for each set of flags. PRECOMPILED=no compiles
+# without, which shows where an include is missing. (-Wno-array-bounds: GCC 12 takes the characters of a std::string whose
+# header was precompiled for out of bounds when they are moved.)
+PRECOMPILED  ?= yes
+# $(1): where the objects lie, $(2): sources or tests
+precompiled         = $(if $(filter yes,$(PRECOMPILED)),$(1)/$(2).h.gch)
+include_precompiled = $(if $(filter yes,$(PRECOMPILED)),-Winvalid-pch -Wno-array-bounds -include $(1)/$(2).h)
+SOURCE_HEADERS     := $(call precompiled,$(BUILD)/obj,sources)
+TEST_HEADERS       := $(call precompiled,$(BUILD)/obj,tests)
+
+# Compiles run through this; it notes what they cost, by room, for the account that the test runner prints.
+TIMED := scripts/timed.sh $(BUILD)/times.log
+
+ROOMS    ?= base device ops comm io nn data model optim job zero checkpoint options train chat
+SOURCES  := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.cpp)) $(wildcard kernels/cpu/*.cpp) \
+            $(if $(filter train,$(ROOMS)),src/train/cuda/without_gpu.cpp)
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/obj/%.o) $(BUILD)/obj/prompt_texts.o
 LIBRARY  := $(BUILD)/libfacet.a
 TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
-TEST_ROOMS    := $(filter-out bench kernels,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
+TEST_ROOMS    ?= $(filter-out bench kernels,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
 TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
+BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check quick tiny bench soak sabotage format tests lint clean check-sanitized check-h5py
-.SECONDARY:
+.PHONY: all help deps demo check quick tiny bench soak sabotage format tests lint clean check-sanitized-build check-h5py
 
 all: $(BUILD)/facet ## build the program
 
@@ -60,30 +78,35 @@ demo: deps ## train a small model on 2 ranks, draw the loss, write captions; on 
 # Here the kernels are compiled by nvcc for one architecture, and as text for the drivers of others: it takes a third of the
 # time of `make`, and the program runs everywhere.
 QUICK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES="sm_80 compute_80"
-check: deps ## all tests; ends with passed, failed, skipped and the ten slowest
-	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny
+check: deps ## all tests; ends with passed, failed, skipped, the ten slowest and what each room took
+	@rm -f $(BUILD)/times.log $(BUILD)/sanitized/times.log
+	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny kernel-tests $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves nvcc-check
 	@$(QUICK_MAKE) check-sanitized-build
-	@$(QUICK_MAKE) kernel-tests $(COVERAGE)/test_kernels $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves nvcc-check
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
 check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
+	@rm -f $(BUILD)/times.log
 	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_comm
 	@BUILD=$(BUILD) scripts/run_tests.sh quick
 
 tests: $(TEST_PROGRAMS) ## build the test programs
 
+# The rooms that read what others wrote, or that handle memory by hand. The rest is arithmetic on what these hand out, and
+# the golden cases take the same ways as the tests of model.
+SANITIZED_ROOMS := base device ops comm io nn data model job zero checkpoint options
 check-sanitized-build:
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/sanitized OPT=-O1 \
+	  ROOMS="$(filter-out train chat,$(ROOMS))" TEST_ROOMS="$(SANITIZED_ROOMS)" \
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" \
 	  CXXFLAGS=-DFACET_CHECKED tests
 
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by hand
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp)) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
+bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 
@@ -115,13 +138,17 @@ $(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(TINY_OBJECTS) $(LIBRARY)
 $(BUILD)/tests/test_data: $(TINY_OBJECTS)
 $(BUILD)/tests/test_data: TEST_LIBS := -lsentencepiece_train
 
-.SECONDEXPANSION:
-$(BUILD)/tests/test_%: $$(call TEST_OBJECTS,%) $(BUILD)/obj/tests/test_main.o $(LIBRARY)
-	@mkdir -p $(@D)
-	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(TEST_LIBS) -lgtest
+# Objects are named one by one: make does not compile the ones that it only finds by a pattern where the program that
+# they belong to is newer than their source.
+define test_program
+$(BUILD)/tests/test_$(1): $(call TEST_OBJECTS,$(1)) $(BUILD)/obj/tests/test_main.o $(LIBRARY)
+	@mkdir -p $$(@D)
+	@echo "  link  $$@"
+	@$(CXX) $(LDFLAGS_ALL) -o $$@ $$(filter %.o,$$^) $(LIBRARY) $(LIBS) $$(TEST_LIBS) -lgtest
+endef
+$(foreach room,$(TEST_ROOMS),$(eval $(call test_program,$(room))))
 
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARY)
+$(BENCHMARKS): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(LIBS)
@@ -149,10 +176,35 @@ $(BUILD)/obj/prompt_texts.o: $(BUILD)/prompt_texts.cpp
 	@echo "  c++   $<"
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
 
-$(BUILD)/obj/%.o: %.cpp
+# A precompiled header is of use to what is compiled with the same flags only.
+$(BUILD)/obj/%.o: %.cpp $(SOURCE_HEADERS)
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
-	@$(CXX) $(CXXFLAGS_ALL) $(FILE_FLAGS) -c -o $@ $<
+	@$(TIMED) $< $(CXX) $(CXXFLAGS_ALL) $(or $(FILE_FLAGS),$(call include_precompiled,$(BUILD)/obj,sources)) -c -o $@ $<
+
+$(BUILD)/obj/tests/%.o: tests/%.cpp $(TEST_HEADERS)
+	@mkdir -p $(@D)
+	@echo "  c++   $<"
+	@$(TIMED) $< $(CXX) $(TEST_FLAGS) $(call include_precompiled,$(BUILD)/obj,tests) -c -o $@ $<
+
+$(BUILD)/obj/tests/bench/%.o: tests/bench/%.cpp
+	@mkdir -p $(@D)
+	@echo "  c++   $<"
+	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+
+# $(1): where the objects lie, $(2): the compiler with the flags of sources, $(3): with those of tests
+define precompiled_headers
+$(1)/sources.h.gch: src/base/precompiled.h
+	@mkdir -p $$(@D)
+	@echo '#include "base/precompiled.h"' > $$(@D)/sources.h
+	@$(TIMED) $$< $(2) -x c++-header -o $$@ $$(@D)/sources.h
+
+$(1)/tests.h.gch: tests/precompiled.h src/base/precompiled.h
+	@mkdir -p $$(@D)
+	@echo '#include "tests/precompiled.h"' > $$(@D)/tests.h
+	@$(TIMED) $$< $(3) -x c++-header -o $$@ $$(@D)/tests.h
+endef
+$(eval $(call precompiled_headers,$(BUILD)/obj,$(CXX) $(CXXFLAGS_ALL),$(CXX) $(TEST_FLAGS)))
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 

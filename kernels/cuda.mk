@@ -39,12 +39,12 @@ NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/
 $(NVCC_BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc  $<"
-	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+	@$(TIMED) $< $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
 $(NVCC_BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  c++   $< (cuda)"
-	@$(CXX) $(CXXFLAGS_ALL) $(CUDA_FLAGS) -DFACET_CUDA_ARCHITECTURES='"$(strip $(CUDA_ARCHITECTURES))"' -c -o $@ $<
+	@$(TIMED) $< $(CXX) $(CXXFLAGS_ALL) $(CUDA_FLAGS) -DFACET_CUDA_ARCHITECTURES='"$(strip $(CUDA_ARCHITECTURES))"' -c -o $@ $<
 
 # In the program these come before the library, which has without_gpu.o in the place of gpu.o.
 $(BUILD)/facet: $(CUDA_OBJECTS)

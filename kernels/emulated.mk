@@ -1,5 +1,6 @@
-# The CUDA kernels on the CPU, three times: build/emulated/plain, sanitized (AddressSanitizer and UBSan) and race
-# (the compiler's calls for ThreadSanitizer arrive in src/emulated/kernels/race_check.cpp). Included by the Makefile.
+# The CUDA kernels on the CPU, three times: build/emulated/plain, sanitized (AddressSanitizer and UBSan, and gcov's counters
+# in the kernels) and race (the compiler's calls for ThreadSanitizer arrive in src/emulated/kernels/race_check.cpp).
+# Included by the Makefile.
 
 EMULATED_SOURCES := $(wildcard src/emulated/device/*.cpp src/device/cuda/*.cpp src/emulated/kernels/*.cpp) $(wildcard kernels/cuda/*.cu) \
   $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
@@ -13,23 +14,34 @@ emulated_flags_plain     :=
 emulated_flags_sanitized := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 emulated_flags_race      := -O1
 kernel_flags_race        := -fsanitize=thread
-emulated_link_sanitized  := -fsanitize=address,undefined
+kernel_flags_sanitized   := --coverage
+emulated_link_sanitized  := -fsanitize=address,undefined --coverage
 
-# $(1): variant, $(2): sources
-emulated_objects = $(patsubst %,$(BUILD)/emulated/$(1)/obj/%.o,$(basename $(filter-out $(if $(filter race,$(1)),,$(RACE_CHECK)),$(2))))
+# $(1): variant, $(2): sources. The race check is in the kernels alone: all else is linked as it is in plain.
+in_variant       = $(patsubst %,$(BUILD)/emulated/$(1)/obj/%.o,$(basename $(2)))
+emulated_objects = $(if $(filter race,$(1)),$(call in_variant,race,$(RACE_CHECK) $(filter %.cu,$(2))) \
+                     $(call in_variant,plain,$(filter-out %.cu $(RACE_CHECK),$(2))),$(call in_variant,$(1),$(filter-out $(RACE_CHECK),$(2))))
 
-EMULATED_CXX = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
+EMULATED_CXX      = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
+EMULATED_TEST_CXX = $(CXX) $(TEST_FLAGS) -DFACET_EMULATED $(emulated_flags_$(1))
 
 define emulated_variant
-$(BUILD)/emulated/$(1)/obj/%.o: %.cpp
+$(call precompiled_headers,$(BUILD)/emulated/$(1)/obj,$(call EMULATED_CXX,$(1)),$(call EMULATED_TEST_CXX,$(1)))
+
+$(BUILD)/emulated/$(1)/obj/%.o: %.cpp $(call precompiled,$(BUILD)/emulated/$(1)/obj,sources)
 	@mkdir -p $$(@D)
 	@echo "  c++   $$< ($(1))"
-	@$(call EMULATED_CXX,$(1)) -c -o $$@ $$<
+	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(call include_precompiled,$(BUILD)/emulated/$(1)/obj,sources) -c -o $$@ $$<
+
+$(BUILD)/emulated/$(1)/obj/tests/%.o: tests/%.cpp $(call precompiled,$(BUILD)/emulated/$(1)/obj,tests)
+	@mkdir -p $$(@D)
+	@echo "  c++   $$< ($(1))"
+	@$(TIMED) $$< $(call EMULATED_TEST_CXX,$(1)) $(call include_precompiled,$(BUILD)/emulated/$(1)/obj,tests) -c -o $$@ $$<
 
 $(BUILD)/emulated/$(1)/obj/%.o: %.cu
 	@mkdir -p $$(@D)
 	@echo "  c++   $$< ($(1))"
-	@$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas -x c++ -c -o $$@ $$<
+	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas -x c++ -c -o $$@ $$<
 
 $(BUILD)/emulated/test_kernels$(2): $(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES)) $(LIBRARY)
 	@echo "  link  $$@"

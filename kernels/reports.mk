@@ -13,24 +13,8 @@ $(NVCC_BUILD)/report/%.txt: %.cu
 kernel-report: $(if $(NVCC),$(KERNEL_REPORTS)) ## where nvcc is: registers, shared memory and spills of every kernel
 	@$(if $(NVCC),scripts/kernel_report.sh $(KERNEL_REPORTS),echo "no nvcc is here: no registers to report")
 
-# ---- make kernel-coverage: the plain program again, with counters in the kernels alone
-COVERAGE      := $(BUILD)/emulated/coverage
-COVERAGE_FLAGS = -O1 --coverage
-
-$(COVERAGE)/obj/%.o: %.cu
-	@mkdir -p $(@D)
-	@echo "  c++   $< (coverage)"
-	@$(call EMULATED_CXX,plain) $(COVERAGE_FLAGS) -Wno-unknown-pragmas -x c++ -c -o $@ $<
-
-COVERED_OBJECTS := $(KERNEL_SOURCES:%.cu=$(COVERAGE)/obj/%.o)
-COVERAGE_PLAIN  := $(filter-out $(BUILD)/emulated/plain/obj/kernels/cuda/%,$(call emulated_objects,plain,$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES))) \
-  $(call emulated_objects,plain,$(filter kernels/cuda/%.cpp,$(EMULATED_SOURCES)))
-
-$(COVERAGE)/test_kernels: $(COVERED_OBJECTS) $(COVERAGE_PLAIN) $(LIBRARY)
-	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) --coverage -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
-
-kernel-coverage: $(COVERAGE)/test_kernels ## how many lines of the CUDA kernels their tests execute, and which they don't
+# ---- make kernel-coverage: gcov's counters are in the kernels of the sanitized program
+kernel-coverage: $(BUILD)/emulated/test_kernels_sanitized ## how many lines of the CUDA kernels their tests execute, and which they don't
 	@BUILD=$(BUILD) scripts/kernel_coverage.sh
 
 .PHONY: kernel-report kernel-coverage

@@ -14,6 +14,7 @@ packages=(
   libjpeg-dev libpng-dev zlib1g-dev      # images
   libgtest-dev                           # tests
   clang-format                           # make lint, part of make check
+  ccache                                 # compiles nothing twice; the build does without where it is missing
   procps                                 # pgrep, for the tests that kill ranks
   hdf5-tools                             # h5diff and h5dump, for the tests that compare checkpoints
 )

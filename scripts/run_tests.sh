@@ -1,102 +1,163 @@
 #!/usr/bin/env bash
-# Runs the tests that are built and sums them up: passed, failed, skipped, the ten slowest. usage: run_tests.sh quick|all
+# Runs the tests that are built and sums them up: passed, failed, skipped, the ten slowest, and what each room took to build and
+# to run. usage: run_tests.sh quick|all
 #
 # Every test program and every tests/e2e/*.sh prints GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)". A test
-# may skip itself only for a reason that stands in tests/skip_reasons.txt.
+# may skip itself only for a reason that is in tests/skip_reasons.txt.
+#
+# Jobs run side by side as far as there are cores: a job says how many it keeps busy.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:?usage: run_tests.sh quick|all}
 export GTEST_COLOR=no
 export BUILD=${BUILD:-build}
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1
+# Ranks of jobs that run side by side must not all be bound to the first cores.
+export OMPI_MCA_hwloc_base_binding_policy=none
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+TIMEFORMAT='%R %U %S'
 
-# Runs one command as the test group $1; a crash or a non-zero exit without a failed line counts as a failure.
-group() {
-  local name=$1 before after code
-  shift
-  before=$(grep -c '^\[  FAILED  \].*(.*ms)$' "$log")
-  echo "== $name"
-  timeout 1500 "$@" >"$log.part" 2>&1
-  code=$?
-  sed -n -E "s#^(\[ +(OK|FAILED|SKIPPED) +\]) (.*\([0-9]+ ms\))\$#\1 $name/\3#p" "$log.part" >>"$log"
-  after=$(grep -c '^\[  FAILED  \].*(.*ms)$' "$log")
-  if [ "$code" != 0 ] && [ "$after" = "$before" ]; then echo "[  FAILED  ] $name/exit-code-$code (0 ms)" >>"$log"; fi
-  if [ "$code" != 0 ]; then tail -n 60 "$log.part"; fi
-  grep -h '^facet-skip: ' "$log.part" >>"$log"
-  rm -f "$log.part"
+cores=$(nproc)
+free=$cores
+declare -A cores_of  # of the jobs that run, by process
+started=$SECONDS
+
+names=() sizes=() kinds=() commands=()
+# job CORES ROOM NAME command...: a program that prints result lines
+job() { add lines "$@"; }
+# one CORES ROOM NAME command...: a script that checks one thing: exit 0 passes, 77 skips, anything else fails
+one() { add verdict "$@"; }
+add() {
+  kinds+=("$1") sizes+=("$(($2 < cores ? $2 : cores))") names+=("$3/$4")
+  shift 4
+  commands+=("$(printf '%q ' "$@")")
 }
 
-# Runs a script that checks one thing: exit 0 passes, 77 skips, anything else fails.
-check() {
-  local name=$1 started code
-  shift
-  started=$(date +%s%3N)
-  "$@" >"$log.part" 2>&1
-  code=$?
-  local took="($(($(date +%s%3N) - started)) ms)"
-  case $code in
-    0) echo "[       OK ] $name $took" >>"$log" ;;
-    77) echo "[  SKIPPED ] $name $took" >>"$log" ;;
-    *) echo "[  FAILED  ] $name $took" >>"$log"; tail -n 40 "$log.part" ;;
-  esac
-  grep -h '^facet-skip: ' "$log.part" >>"$log"
-  rm -f "$log.part"
-}
-
-check layers scripts/check_layers.sh
-check format scripts/check_format.sh
-for program in "$BUILD"/tests/test_*; do
-  [ -x "$program" ] || continue
-  room=${program##*/test_}
-  if [ "$room" = comm ] || [ "$room" = zero ] || [ "$room" = checkpoint ]; then
-    for ranks in 1 2 3 4; do group "$room-$ranks" mpirun -n "$ranks" --oversubscribe "$program"; done
+# Runs job $1; its result lines go into a file of its own. A crash, or a non-zero exit without a failed line, is a failure.
+run_job() {
+  local name=${names[$1]} log=$logs/$1 code=0 ms
+  { time eval "timeout 1500 ${commands[$1]}" >"$log.out" 2>&1; } 2>"$log.time" || code=$?
+  ms=$(awk '{ printf "%d", $1 * 1000 }' "$log.time")
+  echo "${name%%/*} $(cat "$log.time")" >>"$logs/times"
+  if [ "${kinds[$1]}" = verdict ]; then
+    case $code in
+      0) echo "[       OK ] $name ($ms ms)" ;;
+      77) echo "[  SKIPPED ] $name ($ms ms)" ;;
+      *) echo "[  FAILED  ] $name ($ms ms)" ;;
+    esac >"$log.results"
+    [ "$code" != 77 ] || code=0
   else
-    group "$room" "$program"
+    sed -n -E "s#^(\[ +(OK|FAILED|SKIPPED) +\]) (.*\([0-9]+ ms\))\$#\1 $name/\3#p" "$log.out" >"$log.results"
+    if [ "$code" != 0 ] && ! grep -q '^\[  FAILED  \]' "$log.results"; then
+      echo "[  FAILED  ] $name/exit-code-$code (0 ms)" >>"$log.results"
+    fi
   fi
-done
-for script in tests/e2e/*.sh; do
-  [ -e "$script" ] || continue
-  [ "$script" != tests/e2e/lib.sh ] || continue
-  if [ "$mode" = quick ] && ! grep -q '^# quick' "$script"; then continue; fi
-  group "e2e" bash "$script"
-done
-group kernels "$BUILD"/emulated/test_kernels
-for ranks in 1 2 3 4; do group "device-comm-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm; done
+  grep -h '^facet-skip: ' "$log.out" >>"$log.results"
+  echo "== $name: $(grep -c '^\[       OK \]' "$log.results") passed, $(awk '{ print $1 }' "$log.time") s"
+  if [ "$code" != 0 ]; then tail -n 60 "$log.out"; fi
+}
+
+# Starts every job, each as soon as the cores that it needs are free; smaller ones overtake.
+run_all() {
+  local waiting=("${!names[@]}") i started_one ended
+  while [ ${#waiting[@]} -gt 0 ] || [ ${#cores_of[@]} -gt 0 ]; do
+    started_one=0
+    for i in "${!waiting[@]}"; do
+      local index=${waiting[$i]}
+      [ "${sizes[$index]}" -le "$free" ] || continue
+      run_job "$index" &
+      cores_of[$!]=${sizes[$index]}
+      free=$((free - ${sizes[$index]}))
+      unset "waiting[$i]"
+      started_one=1
+      break
+    done
+    [ "$started_one" = 1 ] && continue
+    wait -n -p ended
+    free=$((free + ${cores_of[$ended]}))
+    unset "cores_of[$ended]"
+  done
+}
+
+# What each room took of the cores, in seconds: compiles since `make check` began (scripts/timed.sh notes them), and tests.
+account() {
+  echo
+  cat "$BUILD"/times.log "$BUILD"/sanitized/times.log 2>/dev/null |
+    awk '
+      function room_of(path,   parts, n) {
+        n = split(path, parts, "/")
+        if (parts[1] == "kernels" || parts[1] == "data") return parts[1]
+        return n == 2 ? "other" : parts[2]
+      }
+      NR == FNR { run[$1] += $3 + $4; rooms[$1]; next }
+      { room = room_of($1); rooms[room]; files[room]++; build[room] += $2 + $3 }
+      END {
+        printf "%-12s %9s %10s %8s\n", "room", "compiles", "build s", "tests s"
+        for (room in rooms) {
+          printf "%-12s %9d %10.0f %8.0f\n", room, files[room], build[room], run[room] | "sort -k3,3nr"
+          n += files[room]; b += build[room]; r += run[room]
+        }
+        close("sort -k3,3nr")
+        printf "%-12s %9d %10.0f %8.0f\n", "all", n, b, r
+      }' "$logs/times" -
+  echo "seconds of one core; the tests took $(((SECONDS - started) / 60)) min on $cores cores. Budget of make check, built without ccache: 40 min on 2 cores"
+}
+
+on_ranks() { echo mpirun -n "$1" --oversubscribe; }
+
+one 1 scripts layers scripts/check_layers.sh
+one 1 scripts format scripts/check_format.sh
+# What runs by itself on one core comes first and fills what the others leave.
 if [ "$mode" = all ]; then
-  group curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
-  group curves-2 mpirun -n 2 --oversubscribe "$BUILD"/emulated/test_curves --gtest_filter='*TwoRanks*'
-  group kernels-sanitized "$BUILD"/emulated/test_kernels_sanitized
-  group kernels-race "$BUILD"/emulated/test_kernels_race
-  check kernel-coverage scripts/kernel_coverage.sh
-  for ranks in 1 2; do group "device-comm-race-$ranks" mpirun -n "$ranks" --oversubscribe "$BUILD"/emulated/test_comm_race; done
+  job 1 kernels sanitized scripts/kernel_coverage.sh
+  job 1 kernels race "$BUILD"/emulated/test_kernels_race
+  job 1 golden curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
+fi
+job 1 kernels plain "$BUILD"/emulated/test_kernels
+for program in "$BUILD"/tests/test_*; do
+  room=${program##*/test_}
+  case $room in
+    comm | zero | checkpoint) for ranks in 1 2 3 4; do job "$ranks" "$room" "$ranks" $(on_ranks "$ranks") "$program"; done ;;
+    *) job 2 "$room" unit "$program" ;;
+  esac
+done
+for ranks in 1 2 3 4; do job "$ranks" comm "device-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm; done
+if [ "$mode" = all ]; then
+  job 2 golden curves-2 $(on_ranks 2) "$BUILD"/emulated/test_curves --gtest_filter='*TwoRanks*'
+  for ranks in 1 2; do job "$ranks" comm "device-race-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm_race; done
   for program in "$BUILD"/sanitized/tests/test_*; do
-    [ -x "$program" ] || continue
-    room=${program##*/test_}
-    group "sanitized-$room" env ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 "$program"
+    job 1 "${program##*/test_}" sanitized env ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive "$program"
   done
 fi
-
-passed=$(grep -c '^\[       OK \]' "$log")
-failed=$(grep -c '^\[  FAILED  \]' "$log")
-skipped=$(grep -c '^\[  SKIPPED \]' "$log")
+for script in tests/e2e/*.sh; do
+  [ "$script" != tests/e2e/lib.sh ] || continue
+  if [ "$mode" = quick ] && ! grep -q '^# quick' "$script"; then continue; fi
+  job 2 e2e "$(basename "$script" .sh)" bash "$script"
+done
+run_all
+results=$logs/all
+find "$logs" -name '*.results' -exec cat {} + >"$results"
+passed=$(grep -c '^\[       OK \]' "$results")
+failed=$(grep -c '^\[  FAILED  \]' "$results")
+skipped=$(grep -c '^\[  SKIPPED \]' "$results")
 echo
 echo "the ten slowest:"
-sed -n -E 's/^\[       OK \] (.*) \(([0-9]+) ms\)$/\2 ms  \1/p' "$log" | sort -rn | head -10
-if [ "$mode" = all ]; then tail -n 1 "$BUILD"/emulated/coverage/lines.txt; fi
-grep '^\[  FAILED  \]' "$log"
+sed -n -E 's/^\[       OK \] (.*) \(([0-9]+) ms\)$/\2 ms  \1/p' "$results" | sort -rn | head -10
+if [ "$mode" = all ]; then tail -n 1 "$BUILD"/emulated/coverage.txt; fi
+grep '^\[  FAILED  \]' "$results"
 while read -r line; do
   reason=${line#facet-skip: }
   if ! grep -qxF "$reason" tests/skip_reasons.txt 2>/dev/null; then
     echo "skipped for a reason that is not in tests/skip_reasons.txt: $reason"
     failed=$((failed + 1))
   fi
-done < <(grep '^facet-skip: ' "$log")
-if [ "$skipped" != "$(grep -c '^facet-skip: ' "$log")" ]; then
+done < <(grep '^facet-skip: ' "$results")
+if [ "$skipped" != "$(grep -c '^facet-skip: ' "$results")" ]; then
   echo "a skipped test printed no line 'facet-skip: REASON'"
   failed=$((failed + 1))
 fi
+account
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

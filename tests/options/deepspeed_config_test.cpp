@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "options/option_table.h"
-#include "train/run_setup.h"
 
 namespace facet {
 namespace {
@@ -111,10 +110,6 @@ TEST_F(DeepSpeedConfigTest, HowGradientsAreReduced) {
   EXPECT_EQ(options.reduce_bucket_size, 500'000'000);
   EXPECT_TRUE(options.overlap_comm);
   EXPECT_EQ(options.communication_data_type, "bf16");
-  const EngineOptions engine = engine_options(options);
-  EXPECT_EQ(engine.reduction.bucket_elements, 500'000'000);
-  EXPECT_EQ(engine.reduction.overlap, Overlap::kYes);
-  EXPECT_EQ(engine.reduction.wire, DType::kBF16);
 }
 
 TEST_F(DeepSpeedConfigTest, TheThreePrecisions) {
