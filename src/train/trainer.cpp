@@ -187,9 +187,8 @@ void Trainer::identify() {
 void Trainer::resume() {
   checkpoints_->restore(state_, *engine_, bad_samples_.get());
   if (!scaler_) return;
-  if (state_.loss_scale > 0)
-    scaler_->restore(
-        {state_.loss_scale, state_.loss_scale_hysteresis, state_.loss_scale_good_steps});
+  if (state_.loss_scaler.scale > 0)
+    scaler_->restore(state_.loss_scaler);
   else
     warn("the checkpoint was not trained in fp16 and has no loss scale: it starts at {}",
          scaler_->scale());
@@ -326,10 +325,7 @@ bool Trainer::hopeless(const StepReport& report) const {
 }
 
 void Trainer::save() {
-  const LossScalerState scale = scaler_ ? scaler_->state() : LossScalerState{};
-  state_.loss_scale = scale.scale;
-  state_.loss_scale_hysteresis = scale.hysteresis;
-  state_.loss_scale_good_steps = scale.good_steps;
+  state_.loss_scaler = scaler_ ? scaler_->state() : LossScalerState{};
   checkpoints_->save(state_, *engine_, bad_samples_.get(), logs_);
 }
 
