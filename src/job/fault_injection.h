@@ -40,7 +40,9 @@ class FaultInjection {
 
   const std::vector<Fault>& faults() const { return faults_; }
 
-  // Is a gradient of this rank to be made NaN in this step?
+  // Is a gradient to be made NaN, in any step of any rank?
+  bool poisons_gradients() const;
+  // Is one of this rank in this step?
   bool poisons(int64_t my_rank, int64_t step) const;
   bool poisons_anybody(int64_t step) const;
 

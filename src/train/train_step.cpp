@@ -71,16 +71,12 @@ void TrainStep::inject(const char* moment) const {
 
 void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
   note_samples(batch.sample_ids);
-  std::optional<PoisoningHooks> poison;
-  if (parts_.faults.poisons(parts_.world.rank(), my_progress().step))
-    poison.emplace(parts_.engine.table(), hooks, parts_.context.ops);
-  Context context{parts_.context.ops, parts_.context.arena, poison ? *poison : hooks,
-                  parts_.context.dtype};
+  Context context{parts_.context.ops, parts_.context.arena, hooks, parts_.context.dtype};
   parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
                                 sums);
 }
 
-// One micro-batch at a time, so that what it finds can be told with its samples; gradients go
+// One micro-batch at a time, so that what it finds can be reported with its samples; gradients go
 // through the engine as in the step, because every rank must take part in what it exchanges.
 std::string TrainStep::find_non_finite() {
   const InSection section(Section::kCompute);

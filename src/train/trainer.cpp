@@ -15,6 +15,7 @@
 #include "job/stop_signals.h"
 #include "train/compute_device.h"
 #include "train/evaluate.h"
+#include "train/poisoning_hooks.h"
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
@@ -90,8 +91,9 @@ class Trainer {
   std::optional<LrSchedule> schedule_;
   std::optional<Arena> arena_;
   std::optional<Engine> engine_;
-  std::optional<LossScaler> scaler_;  // with fp16
-  bool scale_follows_ = false;        // it falls where a step overflows
+  std::optional<LossScaler> scaler_;      // with fp16
+  bool scale_follows_ = false;            // it falls where a step overflows
+  std::optional<PoisoningHooks> poison_;  // with --inject nan@grad
   std::optional<TrainStep> step_;
   FaultInjection injection_;
   std::optional<RunCheckpoints> checkpoints_;
@@ -168,12 +170,21 @@ void Trainer::allocate() {
   scale_follows_ = scaler_ && options_.loss_scale == 0;
   const bool micro_batch_means = options_.loss_average == "micro_batch" || options_.visualchat();
   BatchSource& source = recording_ != nullptr ? *recording_ : *data_->source;
-  step_.emplace(StepParts{*model_->model,
-                          Context{device_->layers(), *arena_, *engine_, options.compute_dtype},
-                          *engine_, *schedule_, world_, source, bad_samples_.get(),
-                          static_cast<int64_t>(data_->names.size()),
-                          micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal,
-                          injection_, scaler_ ? &*scaler_ : nullptr});
+  if (injection_.poisons_gradients())
+    poison_.emplace(engine_->table(), *engine_, device_->layers(), injection_, world_.rank());
+  UnitHooks& hooks = poison_ ? static_cast<UnitHooks&>(*poison_) : *engine_;
+  step_.emplace(
+      StepParts{.world = world_,
+                .source = source,
+                .num_datasets = static_cast<int64_t>(data_->names.size()),
+                .bad_samples = bad_samples_.get(),
+                .model = *model_->model,
+                .context = {device_->layers(), *arena_, hooks, options.compute_dtype},
+                .loss_average = micro_batch_means ? LossAverage::kMicroBatch : LossAverage::kGlobal,
+                .scaler = scaler_ ? &*scaler_ : nullptr,
+                .engine = *engine_,
+                .schedule = *schedule_,
+                .faults = injection_});
 }
 
 void Trainer::identify() {

@@ -11,6 +11,7 @@
 #include "comm/mpi_session.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
+#include "train/poisoning_hooks.h"
 
 namespace facet {
 namespace {
@@ -53,13 +54,27 @@ struct StepRig {
     GroupOptions groups;
     groups.learning_rate = 2e-3;
     engine.emplace(table, make_param_groups(table, groups), world, ops, EngineOptions{});
-    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
-                           nullptr, 1, average, no_faults});
+    step.emplace(parts(*engine, average));
+  }
+  StepParts parts(UnitHooks& around, LossAverage average = LossAverage::kGlobal) {
+    return {.world = world,
+            .source = source,
+            .model = model,
+            .context = {ops, arena, around},
+            .loss_average = average,
+            .scaler = scaler ? &*scaler : nullptr,
+            .engine = *engine,
+            .schedule = schedule,
+            .faults = faults};
   }
   void scale_loss(const LossScalerOptions& options) {
     scaler.emplace(options);
-    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
-                           nullptr, 1, LossAverage::kGlobal, no_faults, &*scaler});
+    step.emplace(parts(*engine));
+  }
+  void inject(const std::string& text) {
+    faults = FaultInjection::parse(text);
+    poison.emplace(table, *engine, ops, faults, world.rank());
+    step.emplace(parts(*poison));
   }
   // Loss and labels of a micro-batch as the model itself says.
   LossSums measured(const MicroBatch& batch) {
@@ -78,7 +93,7 @@ struct StepRig {
   }
 
   Communicator world;
-  FaultInjection no_faults;
+  FaultInjection faults;
   ParamTable table;
   VisionLanguageModel model;
   CpuBackend ops{1};
@@ -88,6 +103,7 @@ struct StepRig {
   ScriptedSource source;
   std::optional<Engine> engine;
   std::optional<LossScaler> scaler;
+  std::optional<PoisoningHooks> poison;
   std::optional<TrainStep> step;
 };
 
@@ -271,7 +287,7 @@ TEST(TrainStep, ABadStepIsLookedInto) {
 
   StepRig poisoned;
   poisoned.source.steps = {{short_sample()}, {short_sample()}};
-  poisoned.no_faults = FaultInjection::parse("nan@grad:rank=0,step=7");
+  poisoned.inject("nan@grad:rank=0,step=7");
   note_step(7);
   expect_told(told(poisoned), ": gradient of lang_");
   note_step(8);
