@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "options/options.h"
-#include "train/memory_plan.h"
+#include "train/run_costs.h"
 
 namespace facet {
 
@@ -17,10 +17,8 @@ struct RunPlan {
   int64_t frozen = 0;
   int64_t trained() const { return lora + lang_embed + projection + other; }
 
-  MemoryPlan memory;             // of a rank
-  int64_t elements_sent = 0;     // by a rank in a step
-  BatchShape counted;            // what the next is counted on
-  int64_t flops = 0;             // of a rank in a step
+  RunCosts costs;                // of a rank
+  StepOperations operations;     // of a rank
   int64_t checkpoint_bytes = 0;  // of the whole run: masters and moments
   std::vector<std::string> notes;
 };

@@ -10,7 +10,6 @@
 #include "optim/lr_schedule.h"
 #include "optim/param_groups.h"
 #include "train/data_setup.h"
-#include "train/memory_plan.h"
 #include "train/model_setup.h"
 #include "train/step_report.h"
 #include "zero/engine.h"
@@ -32,19 +31,6 @@ LossScalerOptions scaler_options(const Options& options);
 EngineOptions engine_options(const Options& options);
 HangLimits hang_limits(const Options& options);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
-BatchLimits train_limits(const Options& options);
-BatchLimits eval_limits(const Options& options);
-
-// What a run costs a rank, from a table that Engine::lay_out made.
-struct RunCosts {
-  MemoryPlan memory;              // training and the evaluations in between
-  int64_t elements_per_step = 0;  // that a rank sends in a full step, at most
-};
-// The batches of the recording, or with nullptr all that the options allow.
-RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
-// What --replay gives plan_costs.
-BatchSource* replay_of(const Options& options, const DataSetup& data);
-std::string traffic_text(const Options& options, const RunCosts& costs);
 
 // Reads a few records of each data set: one that holds nothing to learn from is an error at the
 // start, not after the first evaluation.

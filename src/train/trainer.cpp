@@ -19,6 +19,7 @@
 #include "train/recording_source.h"
 #include "train/resume.h"
 #include "train/run_checkpoints.h"
+#include "train/run_costs.h"
 #include "train/run_logs.h"
 #include "train/run_setup.h"
 #include "train/section_report.h"
