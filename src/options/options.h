@@ -148,16 +148,14 @@ struct Options {
 
 struct ParsedOptions {
   Options options;
-  std::vector<std::string>
-      notes;  // a line each, to be told: what was overridden, what has no effect
+  std::vector<std::string> notes;  // lines to be printed: what was overridden, what has no effect
 };
 
-// Reads the words behind the subcommand, and the files of --config and --deepspeed_config where
-// they name one: defaults < --config < --deepspeed_config < command line. `ranks` is what
-// train_batch_size counts on; a plan has its own --ranks, and what this version does not have yet
-// is told there instead of refused. Every mistake found goes into ONE Error: kUsage for words that
-// can't be read, kConfig for choices that contradict each other or that this version does not have
-// yet.
+// Reads the words after the subcommand, and the files of --config and --deepspeed_config where they
+// name one: defaults < --config < --deepspeed_config < command line. train_batch_size is divided by
+// `ranks`; a plan has its own --ranks, and notes what this version does not have yet instead of
+// refusing it. All mistakes go into ONE Error: kUsage for words that can't be read, kConfig for
+// choices that contradict each other or that this version does not have yet.
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 
 // Directories and files that the options name must be there: one Error(kMissingInput) lists those
@@ -170,9 +168,9 @@ std::string usage_text();
 // --help of one subcommand: grouped, and only what works.
 std::string help_text(Command command);
 
-// All choices as lines "name = value", which --config reads back. What --deepspeed_config set
-// stands in the lines of the options; the file itself is named in a comment only, so that a stored
-// configuration needs no other file.
+// All choices as lines "name = value", which --config reads back. Values from --deepspeed_config
+// are in the lines of the options they set; the file itself is named in a comment only, so that a
+// stored configuration needs no other file.
 std::string resolved_options(Command command, const Options& options);
 
 // Every option of the program in the order of the table.

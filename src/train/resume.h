@@ -1,9 +1,8 @@
-// Whether a run may continue from a checkpoint: it must be the same run, apart from choices that
-// don't touch what is computed.
+// Whether a run may continue from a checkpoint: it must be the same run, apart from options that
+// don't change what is computed (OnResume in options/option_table.h).
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
@@ -11,9 +10,6 @@
 #include "train/data_setup.h"
 
 namespace facet {
-
-// The options a continued run may change, by name.
-const std::vector<std::string>& changeable_options();
 
 // The fields of RunState that say which run it is; the others stay at their defaults. Collective.
 RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,

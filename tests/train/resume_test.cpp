@@ -3,9 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "../io/temporary_directory.h"
+#include "options/option_table.h"
 
 namespace facet {
 namespace {
@@ -23,10 +22,28 @@ std::string difference(const Options& before, const Options& after) {
   return error_of([&] { check_same_run(run_with(before), run_with(after), "out/step_7"); });
 }
 
-TEST(Resume, ChangeableOptionsExist) {
-  const std::vector<std::string> names = option_names();
-  for (const std::string& name : changeable_options())
-    EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
+// Any value but the one there.
+void change(bool& value) { value = !value; }
+void change(int64_t& value) { ++value; }
+void change(double& value) { value += 0.5; }
+void change(std::string& value) { value += "x"; }
+template <typename T>
+void change(std::vector<T>& values) {
+  values.emplace_back();
+  change(values.back());
+}
+
+// The compiler asks for a decision in each row; here the check is held to it.
+TEST(Resume, EveryOptionIsHeldToItsMark) {
+  for (const OptionField& option : option_table()) {
+    const bool of_training = option.known_to(Command::kTrain);
+    EXPECT_EQ(option.on_resume == OnResume::kNotOfTraining, !of_training) << option.name;
+    if (!of_training) continue;
+    Options after;
+    std::visit([&](auto member) { change(after.*member); }, option.member);
+    const bool refused = mentions(difference({}, after), fmt::format("--{} was '", option.name));
+    EXPECT_EQ(refused, option.on_resume == OnResume::kMustMatch) << option.name;
+  }
 }
 
 TEST(Resume, WhatIsShownAndSharedOutMayChange) {
