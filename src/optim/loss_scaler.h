@@ -1,4 +1,4 @@
-// The loss scale of fp16 (SPEC 5): the loss is multiplied by it before backward, so that small
+// The loss scale of fp16: the loss is multiplied by it before backward, so that small
 // gradients are not lost, and the gradient divided by it before it is used. It follows the steps:
 // down when a gradient overflows, up after a run of good ones.
 #pragma once

@@ -1,4 +1,4 @@
-// A DeepSpeed configuration over the defaults and --config, under the command line.
+// Merges a DeepSpeed configuration: over the defaults and --config, under the command line.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -96,7 +96,7 @@ class Merge {
                       *sizes.train_batch_size, *of_file, config_.file));
   }
 
-  // Event files always lie in the output directory.
+  // Event files are always in the output directory.
   void merge_tensorboard() {
     namespace fs = std::filesystem;
     const std::string& path = config_.tensorboard_path;

@@ -19,10 +19,10 @@ namespace {
 
 namespace po = boost::program_options;
 
-// What was wrong, gathered over the whole command line.
+// What is wrong, collected over the whole command line.
 struct Mistakes {
   std::vector<std::string> usage;   // can't be read
-  std::vector<std::string> config;  // reads well, can't be done
+  std::vector<std::string> config;  // can be read but not done
   std::vector<std::string> not_built;
 };
 
@@ -54,8 +54,8 @@ void report_unknown(Command command, const std::string& where, const std::string
                                        name, name_of(command), commands));
 }
 
-// Boost splits the line into names and words; what the words mean is the table's business, so that
-// one bad word does not hide the next.
+// Boost only splits the line into names and words. What the words mean is left to the table, so
+// that one bad word does not hide the next.
 Assignments read_command_line(Command command, const std::vector<std::string>& words,
                               Mistakes& mistakes) {
   po::options_description known;
@@ -101,7 +101,8 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
-// A list is cut at blanks; any other value is the rest of the line, so that a path may hold blanks.
+// A list is split at blanks; any other value is the rest of the line, so that a path may contain
+// blanks.
 std::vector<std::string> words_of_line(const OptionField& field, const std::string& value) {
   if (!field.is_list()) return value.empty() ? std::vector<std::string>{} : std::vector{value};
   std::istringstream stream(value);
@@ -110,7 +111,7 @@ std::vector<std::string> words_of_line(const OptionField& field, const std::stri
   return words;
 }
 
-// Lines "name = value"; # opens a comment line; an empty value leaves the default.
+// Lines "name = value"; # begins a comment line; an empty value keeps the default.
 Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
   Assignments found;
   std::ifstream file(path);

@@ -1,4 +1,4 @@
-// Hooks that pass every call on to others: the base of those that watch or disturb a pass.
+// Hooks that forward every call to others: the base of those that watch or disturb a pass.
 #pragma once
 
 #include "nn/context.h"

@@ -9,7 +9,7 @@ namespace facet {
 
 namespace {
 
-// `samples` samples of the full length with so many images each, and a label on every token.
+// `samples` samples of the full length with this many images each, and a label on every text token.
 MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_t images) {
   MicroBatch batch;
   batch.image_token_id = static_cast<int32_t>(config.lm.vocab_size) - 1;
@@ -46,7 +46,7 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
     const MicroBatch batch = full_batch(config, limits, images);
     largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
   }
-  // Every piece of an arena is rounded up to 64 bytes, in other micro-batches by other amounts.
+  // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.
   largest.activations += largest.activations / 64 + (1 << 20);
   if (largest.panels > 0) largest.panels += largest.panels / 64 + 4096;
   return largest;

@@ -31,8 +31,7 @@ struct PassMemory {
 // The larger of each.
 PassMemory larger_of(const PassMemory& a, const PassMemory& b);
 
-// How the layers run while they are measured: in which type, and whose hooks are called as in a
-// real pass.
+// How the layers run while they are measured: in which type, and with whose hooks.
 struct MeasuredPass {
   UnitHooks& hooks;
   DType dtype = DType::kF32;
@@ -45,7 +44,7 @@ PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& lim
 // The same for every micro-batch of a recorded file.
 PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay,
                           const MeasuredPass& pass);
-// The same of anything that runs layers.
+// The same for anything that runs layers.
 PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work);
 
 // Samples of one shape: images first, then text whose tokens are all labelled.
@@ -54,9 +53,9 @@ struct BatchShape {
   int64_t length = 0;   // L of each, image tokens included
   int64_t images = 0;   // of each
 };
-// What one forward and backward pass asks of a backend.
+// The operations of one forward and backward pass.
 OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape);
-// The shape within the limits that asks for most.
+// The shape within the limits that takes the most operations.
 BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits);
 
 }  // namespace facet

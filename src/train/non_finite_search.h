@@ -33,7 +33,7 @@ class NonFiniteSearch : public ForwardingHooks {
 
   std::string found_;
   std::vector<char> touched_;  // of each unit, since its gradients were last ready
-  std::vector<char> copy_;     // of what lies on a device
+  std::vector<char> copy_;     // of a tensor on a device
 };
 
 }  // namespace facet

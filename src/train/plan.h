@@ -1,5 +1,5 @@
-// facet plan: what a training run would take, found out from the configuration files alone. Nothing
-// of the size of the model is allocated, no other rank is needed, and no weights.
+// facet plan: what a training run would take, worked out from the configuration files alone.
+// Nothing of the model's size is allocated; neither weights nor other ranks are needed.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 namespace facet {
 
 struct RunPlan {
-  // Elements of parameters.
+  // Numbers of elements.
   int64_t lora = 0, lang_embed = 0, projection = 0, other = 0;  // trained
   int64_t frozen = 0;
   int64_t trained() const { return lora + lang_embed + projection + other; }

@@ -11,11 +11,11 @@
 
 namespace facet {
 
-// The fields of RunState that say which run it is; the others stay at their defaults. Collective.
+// The fields of RunState that say which run this is; the others keep their defaults. Collective.
 RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
                       int64_t total_steps, Communicator& world);
 
-// Throws one Error(kConfig) that lists everything that differs in what is computed.
+// Throws one Error(kConfig) that lists every difference in what is computed.
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint);
 
 }  // namespace facet

@@ -1,4 +1,4 @@
-// What train, --dry_run and evaluate set up alike, and what they print about it.
+// Set-up that train, --dry_run and evaluate share, and what they print about it.
 #pragma once
 
 #include <memory>
@@ -32,17 +32,17 @@ EngineOptions engine_options(const Options& options);
 HangLimits hang_limits(const Options& options);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
 
-// Reads a few records of each data set: one that holds nothing to learn from is an error at the
-// start, not after the first evaluation.
+// Reads a few records of each data set, so that one with nothing to learn from is an error at the
+// start and not after the first evaluation.
 void check_data_sets(const Options& options, const DataSetup& data);
 
 // With --data_debug_path: see data_debug.h.
 void write_debug_samples(const Options& options, const ModelSetup& model, const DataSetup& data);
 
-// "llava 3, coco_caption 1": the data sets that have bad samples.
+// "llava 3, coco_caption 1": the data sets with bad samples.
 std::string bad_samples_text(const std::vector<std::string>& names,
                              const std::vector<int64_t>& counts);
-// Holds what an evaluation left out against --max_bad_fraction.
+// Compares what an evaluation left out with --max_bad_fraction.
 void check_bad_fraction(const Options& options, const DataSetup& data, const EvalReport& report);
 
 // The groups as a table: parameters, elements, decay, rate.

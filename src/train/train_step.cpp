@@ -33,7 +33,7 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   agree_on_loss();
 
   section.change_to(Section::kUpdate);
-  // The rate depends on the optimizer steps taken: a skipped step leaves it where it is.
+  // The rate depends on the optimizer steps taken: a skipped step leaves it unchanged.
   const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
   const bool good = verdict.finite && std::isfinite(report_.loss);
   if (good) parts_.engine.step(verdict, lr_factor);
@@ -55,7 +55,8 @@ TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
   bad_.resize(static_cast<size_t>(parts_.num_datasets));
 }
 
-// For the next step; this one's gradients were divided by the scale they were computed with.
+// Adjusts the scale for the next step; this one's gradients were divided by the scale they were
+// computed with.
 void TrainStep::follow_scale(bool good) {
   report_.scale_exhausted = !good && parts_.scaler != nullptr && parts_.scaler->exhausted();
   if (parts_.scaler == nullptr) return;
@@ -106,11 +107,11 @@ std::string TrainStep::find_non_finite() {
         "the gradient of {} is finite in each micro-batch alone; summed over them and the ranks, "
         "as it is sent (--communication_data_type), it is not",
         bad);
-  return "computed again, every number is finite: the first time one was damaged on its way, on a "
-         "rank that cannot be told";
+  return "computed again, every number is finite: the first time, one was corrupted on a rank that "
+         "cannot be identified";
 }
 
-// The step's gradients once more, all micro-batches summed as the step sums them.
+// Computes the step's gradients once more, all micro-batches summed as in the step.
 std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
   if (batches_.size() < 2) return "";
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
@@ -120,7 +121,7 @@ std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
   return parts_.engine.reduce_gradients(report_.loss_scale).first_bad_parameter;
 }
 
-// What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.
+// The totals of the step over all ranks, in one exchange. Doubles hold counts exactly.
 void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch) {
   const int64_t tokens_beside_place = parts_.model.config().image_tokens() - 1;
   int64_t samples = 0, tokens = 0, labelled = 0, unlabelled_batches = 0;

@@ -20,10 +20,10 @@ namespace facet {
 
 enum class LossAverage : uint8_t {
   kGlobal,      // over all labelled tokens of the step: all ranks, all micro-batches
-  kMicroBatch,  // the mean of each micro-batch, then the plain mean over micro-batches and ranks
+  kMicroBatch,  // the mean of each micro-batch, then the mean of these over micro-batches and ranks
 };
 
-// What a step works with; everything outlives it. Filled by name.
+// What a step works with; all of it outlives the step. Filled by name.
 struct StepParts {
   Communicator& world;
 

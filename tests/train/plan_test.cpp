@@ -1,4 +1,4 @@
-// facet plan: the figures of the reference run from its configuration files alone.
+// facet plan: the figures of the reference run, from its configuration files alone.
 #include "train/plan.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ constexpr const char* kClipLarge = R"({"model_type": "clip_vision_model", "hidde
   "image_size": 224, "patch_size": 14, "hidden_act": "quick_gelu"})";
 constexpr const char* kPixels = R"({"size": 224, "crop_size": 224, "do_center_crop": true,
   "image_mean": [0.5, 0.5, 0.5], "image_std": [0.3, 0.3, 0.3]})";
-// The launch line without what the tests change.
+// The launch line without the options that the tests change.
 constexpr const char* kReference =
     "--vis_proj perceiver --lang_lora_dim 16 --lang_lora_module_name model.layers. "
     "--only_optimize_lora --gradient_accumulation_steps 4 ";
@@ -95,10 +95,10 @@ TEST_F(PlanTest, BytesFollowTheStage) {
       16, 4, single);
 }
 
-// SPEC 7's formulas written out for Psi = 260,235,264 trained and Phi = 7,042,660,352 frozen
-// elements on 8 ranks. With 16 bits: 18 Psi + 2 Phi, 7.5 Psi + 2 Phi, 4 Psi + 2 Phi, (18 Psi + 2
-// Phi) / 8. fp32 has no masters, and values of 4 bytes: 16 Psi + 4 Phi, 9 Psi + 4 Phi, 5.5 Psi + 4
-// Phi, (16 Psi + 4 Phi) / 8.
+// The formulas of ZeRO's memory written out for Psi = 260,235,264 trained and Phi = 7,042,660,352
+// frozen elements on 8 ranks. With 16 bits: 18 Psi + 2 Phi, 7.5 Psi + 2 Phi, 4 Psi + 2 Phi, (18 Psi
+// + 2 Phi) / 8. fp32 has no masters, and values of 4 bytes: 16 Psi + 4 Phi, 9 Psi + 4 Phi, 5.5 Psi
+// + 4 Phi, (16 Psi + 4 Phi) / 8.
 TEST_F(PlanTest, BytesOfEveryPrecisionAreThoseOfTheFormulas) {
   const std::vector<int64_t> of_16_bits = {18'769'555'456, 16'037'085'184, 15'126'261'760,
                                            2'346'194'432};
