@@ -15,9 +15,9 @@ namespace facet {
 
 struct RunState {
   // The place in the run.
-  int64_t step = 0;       // training steps taken, skipped ones included
-  int64_t epoch = 0;      // of the next step, counted from 0
-  int64_t next_step = 0;  // the next step within its epoch, counted from 0
+  int64_t step = 0;              // training steps taken, skipped ones included
+  int64_t epoch = 0;             // of the next step, counted from 0
+  int64_t next_step = 0;         // the next step within its epoch, counted from 0
   int64_t closed_step = 0;       // the step after which an epoch was last evaluated and exported
   int64_t last_evaluation = -1;  // the step after which it was made
   int64_t optimizer_steps = 0;   // of AdamW and of the schedule

@@ -10,7 +10,7 @@ namespace facet {
 
 namespace {
 
-// What `make` makes on every rank; an error on any of them is a CollectiveError on all.
+// Runs `make` on every rank and returns its result; an error on one is a CollectiveError on all.
 template <typename Make>
 auto made_collectively(Communicator& world, const Make& make) {
   decltype(make()) made;
@@ -40,7 +40,22 @@ std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
   return names;
 }
 
-// Takes the place in the run, the weights and everything else that the checkpoint holds.
+// The functions below take a run of which the members before the one they make are there.
+
+std::unique_ptr<RunInputs> open_inputs(const Run& run) {
+  const bool is_new = run.checkpoints->found() == nullptr;
+  return std::make_unique<RunInputs>(run.options, run.world,
+                                     is_new ? RunBegin::kNew : RunBegin::kContinued);
+}
+
+std::unique_ptr<StepEngine> open_compute(Run& run) {
+  auto compute =
+      std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults, *run.inputs);
+  run.checkpoints->begin(compute->engine);
+  return compute;
+}
+
+// Takes everything that the checkpoint holds: the place in the run, weights, moments, counts.
 void continue_from_checkpoint(Run& run, RunState& state) {
   run.checkpoints->restore(state, run.compute->engine, run.inputs->bad_samples.get());
   std::optional<LossScaler>& scaler = run.compute->scaler;
@@ -52,7 +67,6 @@ void continue_from_checkpoint(Run& run, RunState& state) {
          scaler->scale());
 }
 
-// All members of the run but its state are there.
 RunState begin_or_continue(Run& run) {
   const std::string hash = frozen_hash(run.compute->engine);
   RunState state =
@@ -79,20 +93,8 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       checkpoints(end_job_on_error(
           session, status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
-      inputs(made_collectively(world,
-                               [&] {
-                                 const auto begin = checkpoints->found() == nullptr
-                                                        ? RunBegin::kNew
-                                                        : RunBegin::kContinued;
-                                 return std::make_unique<RunInputs>(options, world, begin);
-                               })),
-      compute(made_collectively(world,
-                                [&] {
-                                  auto made = std::make_unique<StepEngine>(options, world, device,
-                                                                           faults, *inputs);
-                                  checkpoints->begin(made->engine);
-                                  return made;
-                                })),
+      inputs(made_collectively(world, [&] { return open_inputs(*this); })),
+      compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
   end_job_on_error(session, status, [&] {
     collectively(

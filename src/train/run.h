@@ -1,7 +1,6 @@
-// A training run, open: everything it is made of.
+// An open training run: everything it is made of.
 //
-// The members are constructed in this order, each from those before it. Nothing is left to be
-// filled later; what a run may lack says so.
+// The members are constructed in this order, each from those before it, and none is filled later.
 #pragma once
 
 #include <memory>
@@ -41,7 +40,7 @@ struct Run {
   std::unique_ptr<RunCheckpoints> checkpoints;
   const std::unique_ptr<RunInputs> inputs;
   const std::unique_ptr<StepEngine> compute;
-  RunState state;  // where the run stands
+  RunState state;  // how far the run has come
 };
 
 }  // namespace facet
