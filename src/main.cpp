@@ -11,10 +11,10 @@
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "options/options.h"
+#include "train/commands.h"
 #include "train/inspect.h"
 #include "train/plan.h"
 #include "train/run_setup.h"
-#include "train/trainer.h"
 #include "train/version.h"
 
 using namespace facet;

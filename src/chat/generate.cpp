@@ -8,7 +8,7 @@
 #include "chat/sampling.h"
 #include "train/compute_device.h"
 #include "train/data_setup.h"
-#include "train/memory_plan.h"
+#include "train/measured_pass.h"
 #include "train/progress_hooks.h"
 
 namespace facet {

@@ -9,25 +9,23 @@
 #include <string>
 #include <vector>
 
+#include "optim/loss_scaler.h"
+
 namespace facet {
 
 struct RunState {
   // The place in the run.
-  int64_t step = 0;       // training steps taken, skipped ones included
-  int64_t epoch = 0;      // of the next step, counted from 0
-  int64_t next_step = 0;  // the next step within its epoch, counted from 0
-  // The step behind which an epoch was last evaluated and exported.
-  int64_t closed_step = 0;
-  int64_t last_evaluation = -1;  // the step it stood behind
+  int64_t step = 0;              // training steps taken, skipped ones included
+  int64_t epoch = 0;             // of the next step, counted from 0
+  int64_t next_step = 0;         // the next step within its epoch, counted from 0
+  int64_t closed_step = 0;       // the step after which an epoch was last evaluated and exported
+  int64_t last_evaluation = -1;  // the step after which it was made
   int64_t optimizer_steps = 0;   // of AdamW and of the schedule
 
   // What was counted.
   int64_t skipped_steps = 0;
   int64_t bad_steps_in_a_row = 0;
-  // The loss scale of the next step, 0 where none is used, and what its changes depend on.
-  double loss_scale = 0;
-  int64_t loss_scale_hysteresis = 0;
-  int64_t loss_scale_good_steps = 0;
+  LossScalerState loss_scaler;  // of the next step; a scale of 0 where none is used
   int64_t samples_seen = 0;
   int64_t unlabelled_micro_batches = 0;
   double epoch_loss_sum = 0;  // of the labelled tokens of the running epoch
@@ -38,7 +36,7 @@ struct RunState {
   std::vector<int64_t> bad_samples_in_epoch;  // by data set
   std::vector<int64_t> bad_samples_total;
 
-  // Logs reach so far; what stands behind it is written again by a continued run.
+  // How far the logs reach; a continued run writes again what comes after that.
   int64_t loss_log_bytes = 0;
   int64_t eval_log_bytes = 0;
   std::vector<int64_t> bad_list_bytes;  // of each rank's list of bad samples
@@ -64,9 +62,9 @@ void visit_fields(State& state, Visit&& visit) {
   visit("optimizer_steps", state.optimizer_steps);
   visit("skipped_steps", state.skipped_steps);
   visit("bad_steps_in_a_row", state.bad_steps_in_a_row);
-  visit("loss_scale", state.loss_scale);
-  visit("loss_scale_hysteresis", state.loss_scale_hysteresis);
-  visit("loss_scale_good_steps", state.loss_scale_good_steps);
+  visit("loss_scale", state.loss_scaler.scale);
+  visit("loss_scale_hysteresis", state.loss_scaler.hysteresis);
+  visit("loss_scale_good_steps", state.loss_scaler.good_steps);
   visit("samples_seen", state.samples_seen);
   visit("unlabelled_micro_batches", state.unlabelled_micro_batches);
   visit("epoch_loss_sum", state.epoch_loss_sum);

@@ -85,6 +85,11 @@ FaultInjection FaultInjection::of_run(const std::string& option) {
   return injection;
 }
 
+bool FaultInjection::poisons_gradients() const {
+  return std::any_of(faults_.begin(), faults_.end(),
+                     [](const Fault& fault) { return fault.action == "nan"; });
+}
+
 bool FaultInjection::poisons(int64_t my_rank, int64_t step) const {
   return std::any_of(faults_.begin(), faults_.end(), [&](const Fault& fault) {
     return poisons_in(fault, step) && fault.rank == my_rank;

@@ -11,8 +11,8 @@
 //
 // Without ,step=S the first such moment is meant.
 //
-// Moments: data (before a step's samples are fetched), compute (behind its last
-// backward, before the sums of all gradients are waited for), step (behind one), and of a
+// Moments: data (before a step's samples are fetched), compute (after its last
+// backward, before the sums of all gradients are waited for), step (after one), and of a
 // checkpoint, in this order: ckpt.begin (its file is there, nothing written), ckpt.write (half of
 // this rank's state written), ckpt.written (all of it), ckpt.rename (before it gets its name),
 // ckpt.latest (named), ckpt.retention (`latest` names it), ckpt.removal (an older one renamed,
@@ -40,7 +40,9 @@ class FaultInjection {
 
   const std::vector<Fault>& faults() const { return faults_; }
 
-  // Is a gradient of this rank to be made NaN in this step?
+  // Is a gradient to be made NaN, in any step of any rank?
+  bool poisons_gradients() const;
+  // Is one of this rank in this step?
   bool poisons(int64_t my_rank, int64_t step) const;
   bool poisons_anybody(int64_t step) const;
 

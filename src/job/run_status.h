@@ -30,9 +30,23 @@ class RunStatus {
   std::string checkpoint_ = "none";
 };
 
-// For an error that the other ranks do not know of and may wait behind: ends the job at once, with
-// the line.
+// For an error that the other ranks do not know of, so that they may wait for this one forever:
+// ends the job at once, with the line.
 [[noreturn]] void end_job(MpiSession& session, const RunStatus& status,
                           const std::exception& error);
+
+// Runs `body` and returns what it does. A CollectiveError is passed on; any other error ends the
+// job on the spot, before the destructors further up wait: for a checkpoint that is being written,
+// for a GPU whose collective the other ranks never join.
+template <typename Body>
+auto end_job_on_error(MpiSession& session, const RunStatus& status, const Body& body) {
+  try {
+    return body();
+  } catch (const CollectiveError&) {
+    throw;
+  } catch (const std::exception& error) {
+    end_job(session, status, error);
+  }
+}
 
 }  // namespace facet

@@ -1,5 +1,5 @@
 // SIGTERM, SIGUSR1 and SIGINT ask a training run to save and stop. The handler only sets a flag;
-// the trainer looks at it behind every step, when all ranks agree.
+// the training loop looks at it after every step, when all ranks agree.
 //
 // No thread that computes may take a signal: oneDNN's matrix products use the stack pointer for
 // other things, and what the system puts under it for a handler lands in somebody's numbers. So a

@@ -6,7 +6,7 @@ namespace facet {
 
 namespace {
 
-// Of each number and of their product, so that the product of one with the ranks fits 64 bits.
+// Limit of each number and of their product, so that one times the ranks fits 64 bits.
 constexpr int64_t kLargest = int64_t{1} << 40;
 
 std::string out_of_range(const char* name, const std::optional<int64_t>& value) {
@@ -20,7 +20,7 @@ std::string nearest_multiples(int64_t wanted, int64_t unit) {
   return below == 0 ? fmt::format("{}", unit) : fmt::format("{} or {}", below, below + unit);
 }
 
-// What is left for the third number: train / (value * ranks), where that is a whole number.
+// The third number, train / (value * ranks), if that is a whole number.
 std::string divide(int64_t train, const char* name, int64_t value, int64_t ranks,
                    std::optional<int64_t>& quotient) {
   const int64_t unit = value * ranks;

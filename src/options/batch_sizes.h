@@ -14,9 +14,9 @@ struct BatchSizes {
   std::optional<int64_t> accumulation_steps;  // gradient_accumulation_steps
 };
 
-// Any two give the third; train_batch_size or micro_batch_size alone take one micro-batch a step;
-// nothing given stays so. Returns what is wrong, with the arithmetic and the nearest numbers that
-// fit, or nothing.
+// Any two give the third; train_batch_size or micro_batch_size alone means one micro-batch per
+// step; nothing given leaves all three empty. Returns what is wrong, with the arithmetic and the
+// nearest numbers that fit, or nothing.
 std::string resolve_batch_sizes(BatchSizes& sizes, int64_t ranks);
 
 }  // namespace facet

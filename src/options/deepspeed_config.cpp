@@ -16,8 +16,8 @@ enum class Type : uint8_t { kBool, kInteger, kNumber, kString };
 
 enum class Meaning : uint8_t {
   kOption,   // sets the option `text`
-  kFixed,    // works as `text` says and not otherwise (yet)
-  kNothing,  // DeepSpeed's own machinery: any value will do
+  kFixed,    // only the value `text` works (so far)
+  kNothing,  // DeepSpeed's own machinery: any value is accepted
   kBatch,    // one of the three batch numbers
   kBesides,  // read together with its neighbours
 };
@@ -29,8 +29,8 @@ struct Key {
   const char* text = "";
 };
 
-// Gradients always lie in contiguous buffers here and are never reduced to one owner, and what is
-// gathered is a unit of the model: so many of ZeRO's knobs turn nothing.
+// Here gradients are always in contiguous buffers and never reduced to one owner, and what is
+// gathered is a unit of the model: many of ZeRO's settings therefore have no effect.
 constexpr Key kKeys[] = {
     {"train_batch_size", Type::kInteger, Meaning::kBatch},
     {"train_micro_batch_size_per_gpu", Type::kInteger, Meaning::kBatch},
@@ -101,7 +101,7 @@ constexpr Key kKeys[] = {
     {"tensorboard.job_name", Type::kString, Meaning::kFixed, "tb_logging"},
 };
 
-// DeepSpeed has these blocks; here their content is given by options.
+// Blocks of DeepSpeed whose content is given by options here.
 constexpr std::pair<const char*, const char*> kGivenByOptions[] = {
     {"optimizer", "--learning_rate, --weight_decay, --adam_betas and --adam_eps"},
     {"scheduler", "--lr_scheduler_type and --num_warmup_steps"},
@@ -122,8 +122,8 @@ bool is_section(const std::string& path) {
 
 std::string_view last_name(std::string_view path) { return path.substr(path.rfind('.') + 1); }
 
-// The known key or block that was probably meant, wherever it stands: the name counts first, then
-// the place.
+// The known key or block that was probably meant, at any place: names are compared first, then
+// places.
 std::string nearest_path(const std::string& path) {
   std::string nearest;
   size_t least = std::numeric_limits<size_t>::max();
@@ -196,7 +196,7 @@ class Reader {
       if (!is_section(path)) return refuse(path);
       if (!value.is_object()) value.reject("expected an object");
       read_section(value, path + ".");
-    } catch (const Error& error) {  // of this key: the others are read all the same
+    } catch (const Error& error) {  // of this key alone: the others are still read
       config_.mistakes.push_back(error.what());
     }
   }

@@ -10,7 +10,7 @@
 
 namespace facet {
 
-// What one file says, read alone. Keys are named by their path, "zero_optimization.stage".
+// The content of one file. Keys are named by their path, "zero_optimization.stage".
 struct DeepSpeedConfig {
   std::string file;
   struct Setting {
@@ -18,8 +18,8 @@ struct DeepSpeedConfig {
     std::string value;   // as --option would take it
     std::string option;  // which it sets
   };
-  // A key that is fixed here to another value than the file's. It counts only where `option` has
-  // the value `when`: the loss scale of a run without fp16 asks for nothing.
+  // A key that is fixed here to another value than the file's. It matters only where `option` has
+  // the value `when`: a run without fp16 has no loss scale.
   struct Unbuilt {
     std::string choice;  // "fp16.hysteresis 3 (here it is 2)"
     std::string option, when;
@@ -30,14 +30,14 @@ struct DeepSpeedConfig {
   std::vector<Unbuilt> unbuilt;
   std::string tensorboard_path;          // "" when not given
   std::vector<std::string> meaningless;  // keys without an effect in this program
-  std::vector<std::string> notes;        // lines to be told
+  std::vector<std::string> notes;        // lines to be printed
   std::vector<std::string> mistakes;
 };
 
-// All mistakes of the file are gathered; a file that is no JSON has one.
+// Collects all mistakes of the file; a file that is not JSON has one.
 DeepSpeedConfig read_deepspeed_config(const std::string& path);
 
-// What came of laying a file over the options.
+// The outcome of merging a file into the options.
 struct DeepSpeedMerge {
   std::vector<std::string> mistakes;
   std::vector<std::string> unbuilt;  // keys that ask for what this version does not have

@@ -1,4 +1,4 @@
-// A DeepSpeed configuration over the defaults and --config, under the command line.
+// Merges a DeepSpeed configuration: over the defaults and --config, under the command line.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -15,8 +15,7 @@ constexpr const char* kMicroBatch = "per_device_train_batch_size";
 constexpr const char* kAccumulation = "gradient_accumulation_steps";
 
 const OptionField& field_of(const std::string& name) {
-  for (const OptionField& field : option_table())
-    if (name == field.name) return field;
+  if (const OptionField* field = find_option(name); field != nullptr) return *field;
   fail(ExitCode::kInternal, "a DeepSpeed key sets --{}, which is no option", name);
 }
 
@@ -48,7 +47,7 @@ class Merge {
   }
   bool given(const std::string& option) const { return on_command_line_.contains(option); }
 
-  void tell_overridden(const std::string& option, const std::string& key,
+  void note_overridden(const std::string& option, const std::string& key,
                        const std::string& value) {
     result_.notes.push_back(fmt::format("--{} {} of the command line beats {} = {} of {}", option,
                                         value_of(option), key, value, config_.file));
@@ -63,14 +62,14 @@ class Merge {
   void merge(const DeepSpeedConfig::Setting& setting) {
     if (!given(setting.option)) return set(setting.option, setting.key, setting.value);
     if (value_of(setting.option) != setting.value)
-      tell_overridden(setting.option, setting.key, setting.value);
+      note_overridden(setting.option, setting.key, setting.value);
   }
 
   // The command line's number in place of the file's.
   void take_from_command_line(const char* option, const char* key, int64_t value,
                               std::optional<int64_t>& number) {
     if (!given(option)) return;
-    if (number && *number != value) tell_overridden(option, key, fmt::format("{}", *number));
+    if (number && *number != value) note_overridden(option, key, fmt::format("{}", *number));
     number = value;
   }
 
@@ -97,7 +96,7 @@ class Merge {
                       *sizes.train_batch_size, *of_file, config_.file));
   }
 
-  // Event files always lie in the output directory.
+  // Event files are always in the output directory.
   void merge_tensorboard() {
     namespace fs = std::filesystem;
     const std::string& path = config_.tensorboard_path;

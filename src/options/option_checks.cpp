@@ -1,5 +1,5 @@
-// What the words say together: choices that this version does not have, and choices that can't
-// stand together.
+// Checks of all options together: choices that this version does not have, and choices that
+// contradict each other.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -104,7 +104,7 @@ void check_generation(const Options& o, Findings& found) {
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
 }
 
-// "" for what has an effect.
+// "" for an option that has an effect.
 std::string why_without_effect(std::string_view name, const Options& o) {
   const bool moves_scale = name == "initial_scale_power" || name == "loss_scale_window" ||
                            name == "hysteresis" || name == "min_loss_scale";

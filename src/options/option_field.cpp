@@ -17,7 +17,7 @@ constexpr std::array<std::pair<Command, const char*>, 4> kCommands = {{
     {Command::kPlan, "plan"},
 }};
 
-// A plan takes what training takes.
+// A plan takes all options of training.
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
   if (command == Command::kPlan && list.find('t') != list.npos) return true;

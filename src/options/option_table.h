@@ -1,4 +1,4 @@
-// The table of fields behind options/options.h: one entry an option.
+// The table of fields behind options/options.h: one entry per option.
 #pragma once
 
 #include <limits>
@@ -24,6 +24,13 @@ enum class OptionGroup : uint8_t {
 constexpr int kOptionGroups = 9;
 const char* title_of(OptionGroup group);
 
+// Whether a run that is resumed may give another value than the one it began with.
+enum class OnResume : uint8_t {
+  kMustMatch,      // it changes what is computed
+  kMayChange,      // it doesn't, or is compared in another way (train/resume.h)
+  kNotOfTraining,  // facet train does not know it
+};
+
 using OptionMember = std::variant<bool Options::*, int64_t Options::*, double Options::*,
                                   std::string Options::*, std::vector<std::string> Options::*,
                                   std::vector<int64_t> Options::*, std::vector<double> Options::*>;
@@ -33,6 +40,7 @@ struct OptionField {
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
   const char* commands;  // first letters of the subcommands that know it; t stands for plan too
+  OnResume on_resume;
   const char* help;
 
   const char* required_by = "";  // letters
@@ -47,7 +55,7 @@ struct OptionField {
   OptionField in(double lowest, double highest) const;  // both ends included, of each value
   OptionField one_of(std::vector<std::string> words) const;
   OptionField only_built(std::vector<std::string> words) const;
-  OptionField not_built() const;  // may be named; any value but the default is an error at the end
+  OptionField not_built() const;  // may be named; any value but the default is an error
   OptionField ignored() const;    // accepted for old launch scripts
   OptionField merged() const;     // a file whose content sets other options
   OptionField directory() const;
@@ -60,21 +68,22 @@ struct OptionField {
 };
 
 const std::vector<OptionField>& option_table();
+const OptionField* find_option(const std::string& name);  // nullptr: there is none
 
-// The value as the words that would give it.
+// The words that would give this value.
 std::vector<std::string> option_words(const OptionField& field, const Options& options);
 
 // Sets the value from words. Returns what is wrong with them, or nothing.
 std::string set_option(const OptionField& field, const std::vector<std::string>& words,
                        Options& options);
 
-// Choices that were read but that this version does not have, e.g. "--zero_stage 2".
+// Choices that were understood but that this version does not have, e.g. "--zero_stage 2".
 std::vector<std::string> not_built_choices(Command command, const Options& options);
 
-// Choices that change nothing in this program or this build, a line each.
+// Choices that change nothing in this program or this build, one line each.
 std::vector<std::string> choices_without_effect(Command command, const Options& options);
 
-// Choices that cannot stand together.
+// Choices that contradict each other.
 std::vector<std::string> contradictions(Command command, const Options& options);
 
 }  // namespace facet

@@ -19,14 +19,14 @@ namespace {
 
 namespace po = boost::program_options;
 
-// What was wrong, gathered over the whole command line.
+// What is wrong, collected over the whole command line.
 struct Mistakes {
   std::vector<std::string> usage;   // can't be read
-  std::vector<std::string> config;  // reads well, can't be done
+  std::vector<std::string> config;  // can be read but not done
   std::vector<std::string> not_built;
 };
 
-// Option name -> the words behind it.
+// Option name -> the words after it.
 using Assignments = std::map<std::string, std::vector<std::string>>;
 
 std::string nearest_name(Command command, const std::string& name) {
@@ -37,16 +37,10 @@ std::string nearest_name(Command command, const std::string& name) {
   return nearest;
 }
 
-const OptionField* find_field(const std::string& name) {
-  for (const OptionField& field : option_table())
-    if (name == field.name) return &field;
-  return nullptr;
-}
-
 // "where" is "" on the command line and "FILE:12: " in a file.
 void report_unknown(Command command, const std::string& where, const std::string& name,
                     Mistakes& mistakes) {
-  const OptionField* field = find_field(name);
+  const OptionField* field = find_option(name);
   if (field == nullptr) {
     mistakes.usage.push_back(fmt::format("{}unknown option --{}; did you mean --{}?", where, name,
                                          nearest_name(command, name)));
@@ -60,8 +54,8 @@ void report_unknown(Command command, const std::string& where, const std::string
                                        name, name_of(command), commands));
 }
 
-// Boost splits the line into names and words; what the words mean is the table's business, so that
-// one bad word does not hide the next.
+// Boost only splits the line into names and words. What the words mean is left to the table, so
+// that one bad word does not hide the next.
 Assignments read_command_line(Command command, const std::vector<std::string>& words,
                               Mistakes& mistakes) {
   po::options_description known;
@@ -84,14 +78,14 @@ Assignments read_command_line(Command command, const std::vector<std::string>& w
     mistakes.usage.push_back(error.what());
   }
   Assignments found;
-  bool behind_unknown = false;  // its words belong to it
+  bool after_unknown = false;  // its words belong to it
   for (const po::option& option : parsed.options) {
     if (option.position_key >= 0) {
       for (const std::string& word : option.value)
-        if (!behind_unknown) mistakes.usage.push_back(fmt::format("stray word '{}'", word));
+        if (!after_unknown) mistakes.usage.push_back(fmt::format("stray word '{}'", word));
       continue;
     }
-    behind_unknown = option.unregistered;
+    after_unknown = option.unregistered;
     if (option.unregistered) {
       report_unknown(command, "", option.string_key, mistakes);
     } else if (!found.emplace(option.string_key, option.value).second) {
@@ -107,7 +101,8 @@ std::string trimmed(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
-// A list is cut at blanks; any other value is the rest of the line, so that a path may hold blanks.
+// A list is split at blanks; any other value is the rest of the line, so that a path may contain
+// blanks.
 std::vector<std::string> words_of_line(const OptionField& field, const std::string& value) {
   if (!field.is_list()) return value.empty() ? std::vector<std::string>{} : std::vector{value};
   std::istringstream stream(value);
@@ -116,7 +111,7 @@ std::vector<std::string> words_of_line(const OptionField& field, const std::stri
   return words;
 }
 
-// Lines "name = value"; # opens a comment line; an empty value leaves the default.
+// Lines "name = value"; # begins a comment line; an empty value keeps the default.
 Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
   Assignments found;
   std::ifstream file(path);
@@ -136,7 +131,7 @@ Assignments read_config_file(Command command, const std::string& path, Mistakes&
     }
     const std::string name = trimmed(line.substr(0, equals));
     const std::string value = trimmed(line.substr(equals + 1));
-    const OptionField* field = find_field(name);
+    const OptionField* field = find_option(name);
     if (field == nullptr || !field->known_to(command)) {
       report_unknown(command, where, name, mistakes);
     } else if (!value.empty() && !found.emplace(name, words_of_line(*field, value)).second) {
@@ -149,7 +144,7 @@ Assignments read_config_file(Command command, const std::string& path, Mistakes&
 void apply(const Assignments& assignments, const std::string& where, Options& options,
            Mistakes& mistakes) {
   for (const auto& [name, words] : assignments) {
-    const std::string wrong = set_option(*find_field(name), words, options);
+    const std::string wrong = set_option(*find_option(name), words, options);
     if (!wrong.empty()) mistakes.usage.push_back(fmt::format("{}--{}: {}", where, name, wrong));
   }
 }

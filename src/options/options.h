@@ -1,6 +1,6 @@
-// The command line. Options holds every choice of a run with its default; the table of fields in
-// option_table.cpp gives each one its name, type, range, choices, group and help text, and makes
-// the parser, --help, the checks, the echo of the resolved configuration and --config FILE.
+// The command line. Options holds every choice of a run with its default. The table of fields in
+// option_table.cpp gives each one its name, type, range, choices, group and help text; the parser,
+// --help, the checks, the printed configuration and --config FILE all follow from it.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
 std::vector<Command> all_commands();
 
-// A number of 0 stands for "not limited", "the file's own" or "never" where the help text says so;
-// an empty path for "none".
+// A number of 0 means "not limited", "as in the file" or "never" where the help text says so; an
+// empty path means "none".
 struct Options {
   // Model
   std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights
@@ -47,7 +47,8 @@ struct Options {
   std::string data_path = "./data/";
   std::string data_debug_path;
   std::vector<std::string> dataset_names = {"minigpt4"};
-  std::vector<std::string> dataset_samples = {"all"};  // "all" or a number; one serves all names
+  std::vector<std::string> dataset_samples = {
+      "all"};  // "all" or a number; one applies to all names
   std::vector<int64_t> dataset_concatenate_samples = {1};
   double data_train_split_ratio = 0.9;
   int64_t max_num_image_per_sample = 8;
@@ -76,11 +77,11 @@ struct Options {
   double learning_rate_pretraining_components = 0;
   double weight_decay = 0;
   std::string lr_scheduler_type = "cosine";
-  double num_warmup_steps = 0;  // <= 1: a share of all steps
+  double num_warmup_steps = 0;  // <= 1: a fraction of all steps
   std::vector<double> adam_betas = {0.9, 0.95};
   double adam_eps = 1e-6;
   double gradient_clipping = 1;
-  double loss_scale = 0;             // of fp16; 0: it follows the steps
+  double loss_scale = 0;             // of fp16; 0: adjusted after overflows
   int64_t initial_scale_power = 16;  // then it starts at 2 to this
   int64_t loss_scale_window = 100;
   int64_t hysteresis = 2;
@@ -89,7 +90,7 @@ struct Options {
   // Ranks, precision, memory
   int64_t zero_stage = 0;
   bool reduce_every_micro_batch = false;
-  // The original's default is fp16; fp32 is what a CPU computes fastest and the file's own type.
+  // DeepSpeed-VisualChat's default is fp16; fp32 is fastest on a CPU.
   std::string precision = "fp32";
   bool gradient_checkpointing = false;
   std::string device = "cpu";               // cpu, cuda
@@ -148,34 +149,32 @@ struct Options {
 
 struct ParsedOptions {
   Options options;
-  std::vector<std::string>
-      notes;  // a line each, to be told: what was overridden, what has no effect
+  std::vector<std::string> notes;  // lines to be printed: what was overridden, what has no effect
 };
 
-// Reads the words behind the subcommand, and the files of --config and --deepspeed_config where
-// they name one: defaults < --config < --deepspeed_config < command line. `ranks` is what
-// train_batch_size counts on; a plan has its own --ranks, and what this version does not have yet
-// is told there instead of refused. Every mistake found goes into ONE Error: kUsage for words that
-// can't be read, kConfig for choices that contradict each other or that this version does not have
-// yet.
+// Reads the words after the subcommand, and the files of --config and --deepspeed_config where they
+// name one: defaults < --config < --deepspeed_config < command line. train_batch_size is divided by
+// `ranks`; a plan has its own --ranks, and notes what this version does not have yet instead of
+// refusing it. All mistakes go into ONE Error: kUsage for words that can't be read, kConfig for
+// choices that contradict each other or that this version does not have yet.
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 
-// Directories and files that the options name must be there: one Error(kMissingInput) lists those
-// that are not.
+// Directories and files that the options name must exist: one Error(kMissingInput) lists those that
+// do not.
 void check_paths(Command command, const Options& options);
 
 // facet --help: the subcommands.
 std::string usage_text();
 
-// --help of one subcommand: grouped, and only what works.
+// --help of one subcommand: its options by group, without those that do nothing.
 std::string help_text(Command command);
 
-// All choices as lines "name = value", which --config reads back. What --deepspeed_config set
-// stands in the lines of the options; the file itself is named in a comment only, so that a stored
-// configuration needs no other file.
+// All choices as lines "name = value", which --config reads back. Values from --deepspeed_config
+// are in the lines of the options they set; the file itself is named in a comment only, so that a
+// stored configuration needs no other file.
 std::string resolved_options(Command command, const Options& options);
 
-// Every option of the program in the order of the table.
+// Every option of the program, in the order of the table.
 std::vector<std::string> option_names();
 
 }  // namespace facet

@@ -1,4 +1,4 @@
-// What a rank computes with: the CPU's operators, which work in fp32 and stand under HalfStorage
+// What a rank computes with: the CPU's operators, which work in fp32 and are wrapped in HalfStorage
 // where parameters and activations have 16 bits, or a GPU's, which take every type themselves.
 #pragma once
 
@@ -18,7 +18,7 @@ class ComputeDevice {
   ComputeDevice(std::shared_ptr<Backend> backend, Takes takes)
       : backend_(std::move(backend)), takes_(takes) {}
 
-  // As measured; 0: the layers compute in fp32.
+  // Scratch of HalfStorage, as measured; 0: the layers compute in fp32.
   void allocate_panels(int64_t bytes) {
     if (bytes > 0 && takes_ == Takes::kFp32)
       half_ = std::make_unique<HalfStorage>(*backend_, bytes);
@@ -28,7 +28,7 @@ class ComputeDevice {
     if (half_) return *half_;
     return *backend_;
   }
-  // For optimizer and masters, which are fp32 always.
+  // For the optimizer and the master weights, which are always fp32.
   Backend& plain() { return *backend_; }
 
   // Where parameters, activations and the optimizer's state are.
@@ -40,9 +40,9 @@ class ComputeDevice {
   std::unique_ptr<HalfStorage> half_;
 };
 
-// As --device says, and says so in the log. With a GPU the communicator learns how tensors get from
-// one to the next, for as long as the device lives. Collective; throws
-// CollectiveError where there is no such device.
+// Opens the device that --device names and logs it. With a GPU the communicator can send tensors
+// from one to another for as long as the device lives. Collective; throws CollectiveError where
+// there is no such device.
 ComputeDevice open_compute_device(const Options& options, Communicator& world,
                                   const std::string& host);
 

@@ -34,16 +34,16 @@ int64_t parent_of(int64_t pid) {  // 0 at the end
   std::string text;
   std::getline(file, text);
   // "PID (NAME) STATE PARENT ..."; a name may hold blanks and brackets.
-  std::istringstream behind_name(text.substr(std::min(text.size(), text.rfind(')') + 1)));
+  std::istringstream after_name(text.substr(std::min(text.size(), text.rfind(')') + 1)));
   std::string state;
   int64_t parent = 0;
-  behind_name >> state >> parent;
+  after_name >> state >> parent;
   return parent;
 }
 
-// mpirun gives its ranks a terminal of their own whatever its own output is: what counts is where
-// the first process above that has another output writes to. Between the two may stand wrappers
-// (timeout, numactl).
+// mpirun gives its ranks a terminal of their own wherever its own output goes. What counts is the
+// output of the nearest ancestor that writes elsewhere; wrappers (timeout, numactl) may lie
+// between.
 bool shows_on_terminal() {
   if (isatty(STDOUT_FILENO) == 0) return false;
   if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return true;

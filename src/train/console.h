@@ -1,5 +1,5 @@
-// What a training run shows while it runs: on a terminal a progress bar and a line every so many
-// steps, elsewhere the lines alone.
+// What a training run shows while it runs: a line every few steps, and a progress bar on a
+// terminal.
 #pragma once
 
 #include <cstdint>
@@ -31,10 +31,10 @@ class Console {
  public:
   Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2);
   ~Console() { clear_bar(); }
-  // Steps skipped before a run was continued.
+  // Steps skipped before the run was resumed.
   void count_skipped(int64_t steps) { next_.skipped += steps; }
   void show(const StepReport& report);
-  // Any other line between the steps; the bar makes way for it.
+  // Any other line between two steps; the bar is cleared for it.
   void line(const std::string& text);
 
  private:

@@ -1,4 +1,4 @@
-// --data_debug_path: the first training samples as a person can look at them.
+// --data_debug_path: the first training samples in a form for people to look at.
 #pragma once
 
 #include <string>

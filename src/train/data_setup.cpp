@@ -8,7 +8,7 @@ namespace facet {
 
 namespace {
 
-// One value serves every data set.
+// A single value applies to every data set.
 template <typename T>
 const T& value_for(const std::vector<T>& values, size_t dataset) {
   return values[values.size() == 1 ? 0 : dataset];

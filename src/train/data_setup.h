@@ -17,13 +17,13 @@ namespace facet {
 struct DataSetup {
   std::vector<std::string> names;  // of the data sets; replay_0 .. for a recorded file
   std::vector<std::unique_ptr<Dataset>> datasets;
-  std::unique_ptr<SampleTable> table;  // not there in a replay
+  std::unique_ptr<SampleTable> table;  // nullptr in a replay
   std::unique_ptr<PromptBuilder> prompt;
   std::unique_ptr<SampleBuilder> builder;
   std::unique_ptr<BatchSource> source;
 };
 
-// The prompt of training and generation alike.
+// The same prompt for training and generation.
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const ModelSetup& model);
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,

@@ -1,9 +1,10 @@
 // facet train --dry_run: everything that can go wrong before the first step, without the weights.
 #include "base/log.h"
 #include "data/probe.h"
+#include "train/commands.h"
+#include "train/run_costs.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
-#include "train/trainer.h"
 
 namespace facet {
 

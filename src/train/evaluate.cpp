@@ -10,7 +10,7 @@ EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& 
                     BatchSource& source, int64_t num_datasets) {
   const InSection section(Section::kEvaluate);
   const Timer timer;
-  // Of all data sets one behind the other: [loss, labelled tokens, samples, bad samples].
+  // For one data set after the other: [loss, labelled tokens, samples, bad samples].
   constexpr size_t kTotals = 4;
   std::vector<double> totals(kTotals * static_cast<size_t>(num_datasets));
   LossSums sums;

@@ -1,9 +1,10 @@
 #include "base/log.h"
+#include "train/commands.h"
 #include "train/compute_device.h"
 #include "train/evaluate.h"
+#include "train/measured_pass.h"
 #include "train/progress_hooks.h"
 #include "train/run_setup.h"
-#include "train/trainer.h"
 
 namespace facet {
 

@@ -23,7 +23,7 @@ struct Checkpoint {
   Manifest manifest;
 };
 
-// A checkpoint's own directory, or the newest one of a run's.
+// The path itself if it is a checkpoint, else the newest one of that run.
 std::string checkpoint_at(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -96,7 +96,7 @@ struct Difference {
     const double distance = std::abs(static_cast<double>(a) - static_cast<double>(b));
     const double size =
         std::max(std::abs(static_cast<double>(a)), std::abs(static_cast<double>(b)));
-    // A NaN on one side only is as far away as can be.
+    // A NaN on one side only counts as an infinite difference.
     absolute = std::isnan(distance) ? INFINITY : std::max(absolute, distance);
     relative = std::isnan(distance) ? INFINITY : std::max(relative, distance / size);
   }

@@ -7,8 +7,8 @@
 
 namespace facet {
 
-// The words behind "inspect"; a run's output directory stands for its newest checkpoint. Returns
-// the exit code: that of the error, or 1 when two checkpoints differ. Needs no MPI.
+// Takes the words after "inspect"; a run's output directory stands for its newest checkpoint.
+// Returns the exit code: that of the error, or 1 when two checkpoints differ. Needs no MPI.
 int inspect_command(const std::vector<std::string>& words);
 
 }  // namespace facet

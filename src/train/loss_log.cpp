@@ -19,7 +19,7 @@ std::string prefixed(const char* prefix, const std::vector<std::string>& names) 
   return columns;
 }
 
-// False where the file does not reach so far.
+// False when the file is shorter than that.
 bool cut_back(const std::string& path, int64_t bytes) {
   std::error_code error;
   const auto length = static_cast<uintmax_t>(bytes);

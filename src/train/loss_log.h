@@ -1,7 +1,7 @@
-// OUT/loss_log.csv and OUT/eval_log.csv: a first line with the version, a header, then one row a
-// step or an evaluation. Numbers are printed with the fewest digits that read back as the same
-// value. Rows are flushed one by one, so that the file of a killed run is whole. A run that is
-// continued from a checkpoint cuts its logs back to what they were then.
+// OUT/loss_log.csv and OUT/eval_log.csv: a line with the version, a header, then one row per step
+// or evaluation. Numbers are printed with the fewest digits that read back as the same value. Every
+// row is flushed, so that the file of a killed run is complete. A run that resumes from a
+// checkpoint cuts its logs back to their length at that time.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,16 +17,16 @@ namespace facet {
 // A file of rows.
 class CsvLog {
  public:
-  // keep_bytes 0 begins a new file; one that is there already is kept beside it as NAME.previous.
-  // Otherwise the file is cut back to its first keep_bytes bytes and continued; where it is gone or
-  // shorter a new one begins and a warning says so.
+  // keep_bytes 0 begins a new file; an existing one is kept as NAME.previous. Otherwise the file is
+  // cut back to its first keep_bytes bytes and continued; if it is gone or shorter, a new one
+  // begins and a warning says so.
   CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
          int64_t keep_bytes);
   ~CsvLog();
   CsvLog(const CsvLog&) = delete;
   CsvLog& operator=(const CsvLog&) = delete;
 
-  // Flushes the rows to the disk; the file's length.
+  // Flushes the rows to the disk. Returns the file's length.
   int64_t sync();
 
  protected:

@@ -90,8 +90,7 @@ void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoi
   svg += "\"/>\n";
 }
 
-// Of the logarithm, as the axis is: a mean of the losses themselves would trail behind a steep
-// fall.
+// The mean of the logarithm, like the axis: a mean of the losses themselves would lag a steep fall.
 std::vector<CurvePoint> running_mean(const std::vector<CurvePoint>& points) {
   std::vector<CurvePoint> means;
   const double window = std::clamp(static_cast<double>(points.size()) / 25, 1.0, kMostSmoothing);

@@ -1,5 +1,5 @@
-// OUT/loss_curve.svg: the loss of every step, its running mean, and the evaluations, as a picture
-// any browser shows.
+// OUT/loss_curve.svg: the loss of every step, its running mean and the evaluations, as a plot for
+// any browser.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@ struct CurvePoint {
   double loss = 0;
 };
 
-// The SVG text. `train` is one point a step, `eval` one an evaluation; either may be empty. Points
-// that are not finite are left out. More than 2,000 steps are thinned for the pale line; the
+// The SVG text. `train` has a point per step, `eval` one per evaluation; either may be empty.
+// Points that are not finite are left out. More than 2,000 steps are thinned for the pale line; the
 // running mean sees all of them.
 std::string loss_curve_svg(const std::vector<CurvePoint>& train,
                            const std::vector<CurvePoint>& eval);
@@ -21,7 +21,7 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
 // The points of a log (loss_log.h): its columns step and loss.
 std::vector<CurvePoint> read_curve(const std::string& log_path);
 
-// Writes it beside the logs, by way of a temporary name. Throws Error(kIo) with the path.
+// Writes it next to the logs, under a temporary name first. Throws Error(kIo) with the path.
 void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
                       const std::vector<CurvePoint>& eval);
 

@@ -17,7 +17,7 @@ std::string tokenizer_file(const Options& options) {
   return options.lm_model_name_or_path + "/tokenizer.model";
 }
 
-// V: the model's own rows, or more when the tokenizer brings added tokens.
+// V: the model's own rows, or more when the tokenizer has added tokens.
 int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
   CHECK(tokenizer.base_vocab_size() <= rows_in_model, ExitCode::kConfig,
         "the tokenizer has {} pieces, but the language model's vocab_size is {}: they don't belong "

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 
 #include "base/half.h"
 
@@ -18,30 +17,6 @@ float value_at(const Tensor& x, int64_t row, int64_t col) {
 }
 
 }  // namespace
-
-// ---- hooks that hand on
-
-void ForwardingHooks::before(int unit, Phase phase) {
-  inner_.before(unit, phase);
-  if (phase == Phase::kBackward) touched_[static_cast<size_t>(unit)] = 1;
-}
-
-void ForwardingHooks::gradients_ready(int unit) {
-  touched_[static_cast<size_t>(unit)] = 0;
-  inner_.gradients_ready(unit);
-}
-
-void PoisoningHooks::gradients_ready(int unit) {
-  for (const Param* param : unit_of(unit).params) {
-    if (done_ || !touched(unit) || !param->trained) continue;
-    ops_.fill(param->grad.view({param->numel()}).range(0, 1),
-              std::numeric_limits<float>::quiet_NaN());
-    done_ = true;
-  }
-  ForwardingHooks::gradients_ready(unit);
-}
-
-// ---- the search
 
 Tensor NonFiniteSearch::on_host(const Tensor& x) {
   if (x.space() == Space::kHost) return x;
@@ -67,6 +42,7 @@ void NonFiniteSearch::look_at_pixels(const MicroBatch& batch) {
 
 void NonFiniteSearch::before(int unit, Phase phase) {
   ForwardingHooks::before(unit, phase);
+  if (phase == Phase::kBackward) touched_[static_cast<size_t>(unit)] = 1;
   if (phase != Phase::kForward) return;
   for (const Param* param : unit_of(unit).params)
     if (found_.empty())
@@ -85,6 +61,7 @@ void NonFiniteSearch::gradients_ready(int unit) {
   for (const Param* param : unit_of(unit).params)
     if (found_.empty() && touched(unit) && param->trained)
       look(fmt::format("layer {}: gradient of {}", unit_of(unit).name, param->name), param->grad);
+  touched_[static_cast<size_t>(unit)] = 0;
   ForwardingHooks::gradients_ready(unit);
 }
 

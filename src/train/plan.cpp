@@ -25,19 +25,6 @@ void count_elements(const ParamTable& table, RunPlan& plan) {
   }
 }
 
-void plan_operations(const Options& options, VisionLanguageModel& model, RunPlan& plan) {
-  const BatchLimits limits = train_limits(options);
-  if (options.average_text_tokens > 0) {
-    const int64_t images = options.average_images;
-    plan.counted = {limits.samples,
-                    options.average_text_tokens + images * model.config().image_tokens(), images};
-  } else {
-    plan.counted = dearest_shape(model, limits);
-  }
-  const OpCounts counts = count_operations(model, plan.counted);
-  plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
-}
-
 void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
   if (model.tokenizer == nullptr)
     plan.notes.push_back(fmt::format(
@@ -67,10 +54,8 @@ RunPlan plan_run(const Options& options) {
   count_elements(model->table, plan);
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  const RunCosts costs = plan_costs(options, *model, nullptr, ranks);
-  plan.memory = costs.memory;
-  plan.elements_sent = costs.elements_per_step;
-  plan_operations(options, *model->model, plan);
+  plan.costs = plan_costs(options, *model, nullptr, ranks);
+  plan.operations = plan_operations(options, *model->model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
   add_notes(options, *model, plan);
   return plan;
@@ -89,15 +74,15 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
       options.ranks, options.zero_stage, options.precision,
       options.per_device_train_batch_size * options.ranks * options.gradient_accumulation_steps,
       options.per_device_train_batch_size, options.ranks, options.gradient_accumulation_steps,
-      plan.memory.text());
+      plan.costs.memory.text());
   text += fmt::format("a rank sends in a full step at most: {} elements\n",
-                      grouped(plan.elements_sent));
+                      grouped(plan.costs.elements_per_step));
   text += fmt::format(
       "each rank computes in a full step: {:.4g} TFLOP (matrix products and attention; counted on "
       "{} samples of {} tokens with {} images each: {})\n",
-      static_cast<double>(plan.flops) * 1e-12, plan.counted.samples, grouped(plan.counted.length),
-      plan.counted.images,
-      options.average_text_tokens > 0 ? "the average given" : "the dearest there can be");
+      static_cast<double>(plan.operations.flops) * 1e-12, plan.operations.counted.samples,
+      grouped(plan.operations.counted.length), plan.operations.counted.images,
+      options.average_text_tokens > 0 ? "the average given" : "the most expensive possible");
   text += fmt::format("a checkpoint: {} (masters and moments of what is trained)",
                       bytes_text(plan.checkpoint_bytes));
   return text;
@@ -108,7 +93,8 @@ void plan_command(const Options& options) {
   const RunPlan plan = plan_run(options);
   log_line(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
-  const int64_t needed = options.on_gpu() ? plan.memory.on_device() : plan.memory.total();
+  const int64_t needed =
+      options.on_gpu() ? plan.costs.memory.on_device() : plan.costs.memory.total();
   CHECK(limit == 0 || static_cast<double>(needed) <= limit, ExitCode::kConfig,
         "a rank needs {} and has {} (--memory {}); more ranks at a higher --zero_stage, a smaller "
         "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less",

@@ -1,5 +1,5 @@
-// facet plan: what a training run would take, found out from the configuration files alone. Nothing
-// of the size of the model is allocated, no other rank is needed, and no weights.
+// facet plan: what a training run would take, worked out from the configuration files alone.
+// Nothing of the model's size is allocated; neither weights nor other ranks are needed.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,18 @@
 #include <vector>
 
 #include "options/options.h"
-#include "train/memory_plan.h"
+#include "train/run_costs.h"
 
 namespace facet {
 
 struct RunPlan {
-  // Elements of parameters.
+  // Numbers of elements.
   int64_t lora = 0, lang_embed = 0, projection = 0, other = 0;  // trained
   int64_t frozen = 0;
   int64_t trained() const { return lora + lang_embed + projection + other; }
 
-  MemoryPlan memory;             // of a rank
-  int64_t elements_sent = 0;     // by a rank in a step
-  BatchShape counted;            // what the next is counted on
-  int64_t flops = 0;             // of a rank in a step
+  RunCosts costs;                // of a rank
+  StepOperations operations;     // of a rank
   int64_t checkpoint_bytes = 0;  // of the whole run: masters and moments
   std::vector<std::string> notes;
 };

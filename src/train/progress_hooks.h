@@ -1,4 +1,4 @@
-// For passes without an engine, whose parameters are all here: each unit is a sign of life.
+// For passes without an engine: every unit counts as progress for the watchdog.
 #pragma once
 
 #include "base/progress.h"

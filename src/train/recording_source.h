@@ -1,4 +1,5 @@
-// A source that hands through another's micro-batches and records the first steps (--dump_batches).
+// --dump_batches: a source that passes on another's micro-batches and records those of the first
+// steps.
 #pragma once
 
 #include <string>

@@ -8,6 +8,7 @@
 #include "comm/mpi_session.h"
 #include "data/prompt_texts.h"
 #include "io/shared_file.h"
+#include "options/option_table.h"
 
 namespace facet {
 
@@ -27,18 +28,18 @@ OptionTexts parse_lines(const std::string& text) {
   return options;
 }
 
-bool changeable(const std::string& name) {
-  const std::vector<std::string>& names = changeable_options();
-  return std::find(names.begin(), names.end(), name) != names.end();
+bool may_change(const std::string& name) {
+  const OptionField* option = find_option(name);
+  return option != nullptr && option->on_resume == OnResume::kMayChange;
 }
 
-// An option that one of the two does not have had its default there, which did nothing new.
+// An option that the stored run did not have yet counts as its default, which changed nothing.
 std::string option_differences(const std::string& stored_text, const std::string& now_text) {
   const OptionTexts stored = parse_lines(stored_text), now = parse_lines(now_text);
   const OptionTexts defaults = parse_lines(resolved_options(Command::kTrain, Options{}));
   std::string differences;
   for (const auto& [name, value] : now) {
-    if (changeable(name)) continue;
+    if (may_change(name)) continue;
     const auto found = stored.find(name);
     const std::string& before = found != stored.end() ? found->second : defaults.at(name);
     if (before != value)
@@ -70,31 +71,6 @@ std::string data_fingerprint(const Options& options, const DataSetup& data) {
 }
 
 }  // namespace
-
-const std::vector<std::string>& changeable_options() {
-  static const std::vector<std::string> kNames = {
-      // Files may have moved: fingerprints and hashes tell whether they are the same.
-      "lm_model_name_or_path", "vision_model_name_or_path", "projection", "data_path", "replay",
-      "system_prompt_file", "caption_questions_file", "output_dir", "data_debug_path",
-      // How the work is shared out; the samples of a step are compared as their product.
-      "per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
-      "device", "device_collectives", "threads", "num_workers", "local_rank", "zero_stage",
-      "reduce_every_micro_batch", "gradient_checkpointing", "stage3_param_persistence_threshold",
-      "stage3_max_live_parameters", "stage3_prefetch_bucket_size", "reduce_bucket_size",
-      "overlap_comm", "offload_optimizer", "offload_param",
-      // What the arithmetic rounds to: masters and moments are fp32 in every precision.
-      "precision", "communication_data_type", "loss_scale", "initial_scale_power",
-      "loss_scale_window", "hysteresis", "min_loss_scale",
-      // The run may go on for longer, and stop at other errors.
-      "num_train_epochs", "max_steps", "max_bad_steps", "max_bad_fraction",
-      // What is shown and kept.
-      "eval_interval", "steps_per_print", "save_interval", "save_minutes", "keep_last", "keep_best",
-      "checkpoint_io", "async_checkpoint", "max_hours", "inject", "dry_run", "dump_batches",
-      "enable_tensorboard", "wall_clock_breakdown", "straggler_interval", "hang_seconds_load",
-      "hang_seconds_data", "hang_seconds_compute", "hang_seconds_evaluate", "hang_seconds_save",
-      "hang_seconds_collective"};
-  return kNames;
-}
 
 RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
                       int64_t total_steps, Communicator& world) {

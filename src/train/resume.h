@@ -1,9 +1,8 @@
-// Whether a run may continue from a checkpoint: it must be the same run, apart from choices that
-// don't touch what is computed.
+// Whether a run may continue from a checkpoint: it must be the same run, apart from options that
+// don't change what is computed (OnResume in options/option_table.h).
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
@@ -12,14 +11,11 @@
 
 namespace facet {
 
-// The options a continued run may change, by name.
-const std::vector<std::string>& changeable_options();
-
-// The fields of RunState that say which run it is; the others stay at their defaults. Collective.
+// The fields of RunState that say which run this is; the others keep their defaults. Collective.
 RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
                       int64_t total_steps, Communicator& world);
 
-// Throws one Error(kConfig) that lists everything that differs in what is computed.
+// Throws one Error(kConfig) that lists every difference in what is computed.
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint);
 
 }  // namespace facet

@@ -37,7 +37,7 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
 
 void RunCheckpoints::begin(Engine& engine) {
   schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));
-  // The memory of copies is taken now, not hours later at the first save.
+  // The memory for copies is taken now, not hours later at the first save.
   if (engine.owned_state_is_copied())
     static_cast<void>(engine.owned_state());
   else if (options_.async_checkpoint)
@@ -66,7 +66,7 @@ void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* b
   collectively(world_, [&] { cut_back_bad_lists(state); });
 }
 
-// What stands behind the checkpoint will be met, and listed, again.
+// Bad samples listed after the checkpoint will be met, and listed, again.
 void RunCheckpoints::cut_back_bad_lists(const RunState& state) const {
   if (world_.rank() != 0) return;
   for (size_t rank = 0; rank < state.bad_list_bytes.size(); ++rank)

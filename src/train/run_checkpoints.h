@@ -1,8 +1,8 @@
-// The checkpoints of a training run: what it continues from, when it saves, and what goes into a
-// checkpoint from the engine, the logs and the data.
+// The checkpoints of a training run: which one it resumes from, when it saves, and what the engine,
+// the logs and the data put into one.
 //
-// With --async_checkpoint save() returns while the checkpoint is written; it is published behind
-// the first step at which all ranks have written, or by settle().
+// With --async_checkpoint save() returns while the checkpoint is written; it is published after the
+// first step at which all ranks have written, or by settle().
 #pragma once
 
 #include <optional>
@@ -22,29 +22,29 @@ namespace facet {
 
 class RunCheckpoints {
  public:
-  // Collective, as are the other functions. Looks for the checkpoint to continue from. The status
-  // is told the newest checkpoint.
+  // Collective, as are the other functions. Looks for the checkpoint to resume from. Keeps the
+  // newest one known to `status`.
   RunCheckpoints(const Options& options, Communicator& world, const FaultInjection& injection,
                  RunStatus& status);
 
-  // nullptr: the run begins.
+  // nullptr: the run is new.
   const FoundCheckpoint* found() const { return found_ ? &*found_ : nullptr; }
 
-  // The training begins: takes the memory that saves need, and the clocks start.
+  // Training begins: takes the memory that saves need, and starts the clocks.
   void begin(Engine& engine);
 
-  // Takes over masters, moments and the state of the found checkpoint; `state` says which run this
-  // is. bad_samples may be nullptr.
+  // Takes master weights, moments and state from the checkpoint that was found; `state` says which
+  // run this is. bad_samples may be nullptr.
   void restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples);
 
   void save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples, RunLogs& logs);
   // Waits for the checkpoint that is being written, if there is one, and publishes it.
   void settle(RunLogs& logs);
-  // The same behind an error that all ranks know of; another one here is only told.
+  // The same after an error that all ranks know of; a further one here is only reported.
   void settle_after_error(RunLogs& logs);
 
-  // What to do behind this step. A checkpoint that all ranks have written by then is published; a
-  // wish to save while one is being written is put off until it is.
+  // What to do after this step. A checkpoint that all ranks have written by then is published; a
+  // save that falls due while one is being written is put off until it is done.
   SaveSchedule::Wish after_step(int64_t step, RunLogs& logs);
 
  private:
@@ -61,7 +61,7 @@ class RunCheckpoints {
   SaveSchedule schedule_;
   std::optional<FoundCheckpoint> found_;
   Timer since_start_;           // of the save
-  double blocked_seconds_ = 0;  // in which it kept the training from going on
+  double blocked_seconds_ = 0;  // for which it held up training
   bool put_off_ = false;        // another save, until the one in flight is over
 };
 

@@ -23,7 +23,7 @@ void RunLogs::open(const RunState& state, const std::vector<std::string>& group_
 
 namespace {
 
-// What stopped the step, and with which scale where there is one.
+// Why the step was skipped, and with which loss scale where there is one.
 std::string skip_text(const StepReport& report) {
   const std::string place = report.first_bad_parameter.empty()
                                 ? fmt::format("loss {}", report.loss)

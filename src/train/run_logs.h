@@ -1,5 +1,5 @@
-// What a training run writes for people: the two logs, the lines on the console, the picture of the
-// curves. Rank 0 writes; on the other ranks every function does nothing.
+// What a training run writes for people: the two logs, the lines on the console, the plot of the
+// losses. Rank 0 writes; on other ranks the functions do nothing.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,7 @@ class RunLogs {
  public:
   RunLogs(const Options& options, int rank) : options_(options), writes_(rank == 0) {}
 
-  // Begins the logs of a new run, or continues those of one that stands at `state`.
+  // Begins the logs of a new run, or continues those of a run that is at `state`.
   void open(const RunState& state, const std::vector<std::string>& group_names,
             const std::vector<std::string>& dataset_names);
 
@@ -28,7 +28,7 @@ class RunLogs {
   void append(const EvalReport& report);
   void draw_curve() const;
 
-  // Flushes both logs to the disk and notes how far they reach.
+  // Flushes both logs to the disk and notes their lengths in the state.
   void sync(RunState& state);
 
  private:

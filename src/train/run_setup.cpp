@@ -4,11 +4,9 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "checkpoint/background_write.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
 #include "train/data_debug.h"
-#include "zero/zero_plan.h"
 
 namespace facet {
 namespace {
@@ -86,52 +84,6 @@ std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
   groups.weight_decay = options.weight_decay;
   groups.rule = options.visualchat() ? NoDecayRule::kVisualChat : NoDecayRule::kBiasAndNorms;
   return make_param_groups(table, groups);
-}
-
-BatchLimits train_limits(const Options& options) {
-  return {options.per_device_train_batch_size, options.max_seq_len,
-          options.max_num_image_per_sample};
-}
-
-BatchLimits eval_limits(const Options& options) {
-  return {options.per_device_eval_batch_size, options.max_seq_len,
-          options.max_num_image_per_sample};
-}
-
-BatchSource* replay_of(const Options& options, const DataSetup& data) {
-  return options.replay.empty() ? nullptr : data.source.get();
-}
-
-RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks) {
-  const EngineOptions engine = engine_options(options);
-  const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
-  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
-  RunCosts costs;
-  costs.memory = {kept.values, kept.gradients, kept.optimizer};
-  costs.memory.space = options.on_gpu() ? Space::kDevice : Space::kHost;
-  const MeasuredPass train_pass{training, engine.compute_dtype};
-  const PassMemory passes =
-      replay != nullptr
-          ? measure_replay(*model.model, *replay, train_pass)
-          : larger_of(measure_training(*model.model, train_limits(options), train_pass),
-                      measure_evaluation(*model.model, eval_limits(options),
-                                         {evaluation, engine.compute_dtype}));
-  costs.memory.activations = passes.activations;
-  costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
-  costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
-  costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
-  costs.memory.buckets = training.bucket_bytes();
-  if (options.async_checkpoint || options.on_gpu())
-    costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
-  costs.elements_per_step =
-      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
-                       training.gathers_per_micro_batch());
-  return costs;
-}
-
-std::string traffic_text(const Options& options, const RunCosts& costs) {
-  return fmt::format("elements a rank sends in a full step at stage {}, at most: {}",
-                     options.zero_stage, costs.elements_per_step);
 }
 
 void check_data_sets(const Options& options, const DataSetup& data) {

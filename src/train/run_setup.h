@@ -1,4 +1,4 @@
-// What train, --dry_run and evaluate set up alike, and what they print about it.
+// Set-up that train, --dry_run and evaluate share, and what they print about it.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,6 @@
 #include "optim/lr_schedule.h"
 #include "optim/param_groups.h"
 #include "train/data_setup.h"
-#include "train/memory_plan.h"
 #include "train/model_setup.h"
 #include "train/step_report.h"
 #include "zero/engine.h"
@@ -32,31 +31,18 @@ LossScalerOptions scaler_options(const Options& options);
 EngineOptions engine_options(const Options& options);
 HangLimits hang_limits(const Options& options);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
-BatchLimits train_limits(const Options& options);
-BatchLimits eval_limits(const Options& options);
 
-// What a run costs a rank, from a table that Engine::lay_out made.
-struct RunCosts {
-  MemoryPlan memory;              // training and the evaluations in between
-  int64_t elements_per_step = 0;  // that a rank sends in a full step, at most
-};
-// The batches of the recording, or with nullptr all that the options allow.
-RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
-// What --replay gives plan_costs.
-BatchSource* replay_of(const Options& options, const DataSetup& data);
-std::string traffic_text(const Options& options, const RunCosts& costs);
-
-// Reads a few records of each data set: one that holds nothing to learn from is an error at the
-// start, not after the first evaluation.
+// Reads a few records of each data set, so that one with nothing to learn from is an error at the
+// start and not after the first evaluation.
 void check_data_sets(const Options& options, const DataSetup& data);
 
 // With --data_debug_path: see data_debug.h.
 void write_debug_samples(const Options& options, const ModelSetup& model, const DataSetup& data);
 
-// "llava 3, coco_caption 1": the data sets that have bad samples.
+// "llava 3, coco_caption 1": the data sets with bad samples.
 std::string bad_samples_text(const std::vector<std::string>& names,
                              const std::vector<int64_t>& counts);
-// Holds what an evaluation left out against --max_bad_fraction.
+// Compares what an evaluation left out with --max_bad_fraction.
 void check_bad_fraction(const Options& options, const DataSetup& data, const EvalReport& report);
 
 // The groups as a table: parameters, elements, decay, rate.

@@ -31,7 +31,7 @@ void SaveSchedule::begin(int64_t checkpoint_bytes) {
   since_step_.restart();
 }
 
-// Another step and the last save must fit in.
+// There must be time left for another step and the last save.
 bool SaveSchedule::time_is_up() const {
   const double reserve = longest_step_seconds_ + save_reserve_;
   return max_seconds_ && since_start_.seconds() + reserve >= *max_seconds_;
@@ -49,7 +49,7 @@ SaveSchedule::Verdict SaveSchedule::after_step(int64_t step, int64_t bits) {
   constexpr int kWishAt = 8;
   longest_step_seconds_ = std::max(longest_step_seconds_, since_step_.seconds());
   since_step_.restart();
-  // One bit a wish: the greatest of all ranks' is the highest bit that is set.
+  // One bit per wish: the greatest wish of all ranks is the highest bit set.
   const int64_t mine = int64_t{1} << static_cast<int>(my_wish(step));
   const auto all = static_cast<uint64_t>(world_.bit_or(mine << kWishAt | bits));
   return {static_cast<Wish>(std::bit_width(all >> kWishAt) - 1),

@@ -15,21 +15,21 @@ class SaveSchedule {
  public:
   SaveSchedule(const Options& options, Communicator& world);
 
-  // The training begins, and its checkpoints will have so many bytes.
+  // Training begins; its checkpoints will have this many bytes.
   void begin(int64_t checkpoint_bytes);
 
   enum class Wish : uint8_t { kNone, kSave, kSaveForTimeLimit, kSaveForSignal };
   static bool stops(Wish wish) { return wish >= Wish::kSaveForTimeLimit; }
 
-  // What all ranks know alike behind a step, from one exchange.
+  // What all ranks agree on after a step, in one exchange.
   struct Verdict {
     Wish wish = Wish::kNone;
-    int64_t bits = 0;  // those of all ranks, or-ed
+    int64_t bits = 0;  // of all ranks, or-ed
   };
   // Collective. Clocks differ, so rank 0's counts; a signal to any rank counts. `bits` (up to 8)
-  // ride along for another purpose.
+  // are combined in the same exchange for another purpose.
   Verdict after_step(int64_t step, int64_t bits);
-  // The next save by the clock is counted from here.
+  // The interval until the next save by the clock starts here.
   void count_from_here() { since_save_.restart(); }
   void saved(double seconds) { save_reserve_ = kSavesInReserve * seconds; }
 

@@ -9,7 +9,7 @@ namespace facet {
 
 namespace {
 
-// What a rank does between two steps' meetings with the others.
+// What a rank does in a step between exchanges with the others.
 constexpr std::array kWork = {Section::kData, Section::kCompute, Section::kUpdate, Section::kSave,
                               Section::kLog};
 

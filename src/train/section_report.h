@@ -1,5 +1,5 @@
-// What the sections of a run take: at the first step, with --wall_clock_breakdown every few steps,
-// and which rank is the slowest (--straggler_interval).
+// How long the sections of a run take: up to the first step, every few steps with
+// --wall_clock_breakdown, and which rank is the slowest (--straggler_interval).
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct Straggler {
   double seconds = 0, median = 0;  // of that rank, and of all, in that section
 };
 
-// Of each rank's seconds outside collectives: the rank that has the most of them between begin and
-// end of its steps, and the section in which it exceeds the others' median by most.
+// From each rank's seconds outside collectives: the rank with most of them within its steps, and
+// the section in which it exceeds the median by most.
 Straggler slowest_rank(const std::vector<SectionTimes>& ranks);
 
 // "2 (host n7)" and how many times the median: one line.
@@ -35,8 +35,8 @@ class SectionReport {
   // Collective.
   SectionReport(const Options& options, Communicator& world, const std::string& host);
 
-  // Behind a step of the run, counted from 1; collective. The lines to be printed, which only rank
-  // 0 gets.
+  // After a step of the run, counted from 1; collective. Returns the lines to be printed, on rank 0
+  // only.
   std::vector<std::string> after_step(int64_t step);
 
  private:

@@ -1,4 +1,4 @@
-// What one training step and one evaluation found, alike on every rank.
+// The results of one training step and of one evaluation, the same on every rank.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace facet {
 
-// Cross-entropy summed over labelled tokens, and their number, of one data set.
+// Of one data set: cross-entropy summed over labelled tokens, and their number.
 struct LossOfDataset {
   double loss_sum = 0;
   int64_t labelled_tokens = 0;
@@ -20,8 +20,8 @@ struct LossOfDataset {
   }
 };
 
-// The data set that sample `sample` is logged under. A single one takes all samples, whatever other
-// program numbered them (--replay).
+// The data set that sample `sample` is logged under. A single one takes all samples, however the
+// program that recorded them numbered them (--replay).
 inline size_t dataset_of(const MicroBatch& batch, size_t sample, size_t num_datasets) {
   if (num_datasets == 1) return 0;
   const auto dataset = static_cast<size_t>(batch.dataset_of_sample[sample]);
@@ -30,7 +30,7 @@ inline size_t dataset_of(const MicroBatch& batch, size_t sample, size_t num_data
 }
 
 struct StepReport {
-  int64_t step = 0;           // steps since the begin of the run, this one included
+  int64_t step = 0;           // steps since the start of the run, this one included
   int64_t epoch = 0;          // counts from 1
   int64_t micro_batches = 0;  // of each rank
   int64_t samples = 0;
@@ -42,7 +42,7 @@ struct StepReport {
   double clip_factor = 1;
   double loss_scale = 1;  // that this step was computed with
   bool skipped = false;
-  bool scale_exhausted = false;        // skipped for an overflow that no smaller scale can answer
+  bool scale_exhausted = false;        // skipped for an overflow, and the scale can't get smaller
   std::string first_bad_parameter;     // of a skipped step
   std::vector<double> learning_rates;  // of each group, as used in this step
   double seconds = 0;

@@ -33,7 +33,7 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   agree_on_loss();
 
   section.change_to(Section::kUpdate);
-  // The rate depends on the optimizer steps taken: a skipped step leaves it where it is.
+  // The rate depends on the optimizer steps taken: a skipped step leaves it unchanged.
   const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
   const bool good = verdict.finite && std::isfinite(report_.loss);
   if (good) parts_.engine.step(verdict, lr_factor);
@@ -55,7 +55,8 @@ TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
   bad_.resize(static_cast<size_t>(parts_.num_datasets));
 }
 
-// For the next step; this one's gradients were divided by the scale they were computed with.
+// Adjusts the scale for the next step; this one's gradients were divided by the scale they were
+// computed with.
 void TrainStep::follow_scale(bool good) {
   report_.scale_exhausted = !good && parts_.scaler != nullptr && parts_.scaler->exhausted();
   if (parts_.scaler == nullptr) return;
@@ -71,16 +72,12 @@ void TrainStep::inject(const char* moment) const {
 
 void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
   note_samples(batch.sample_ids);
-  std::optional<PoisoningHooks> poison;
-  if (parts_.faults.poisons(parts_.world.rank(), my_progress().step))
-    poison.emplace(parts_.engine.table(), hooks, parts_.context.ops);
-  Context context{parts_.context.ops, parts_.context.arena, poison ? *poison : hooks,
-                  parts_.context.dtype};
+  Context context{parts_.context.ops, parts_.context.arena, hooks, parts_.context.dtype};
   parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
                                 sums);
 }
 
-// One micro-batch at a time, so that what it finds can be told with its samples; gradients go
+// One micro-batch at a time, so that what it finds can be reported with its samples; gradients go
 // through the engine as in the step, because every rank must take part in what it exchanges.
 std::string TrainStep::find_non_finite() {
   const InSection section(Section::kCompute);
@@ -110,11 +107,11 @@ std::string TrainStep::find_non_finite() {
         "the gradient of {} is finite in each micro-batch alone; summed over them and the ranks, "
         "as it is sent (--communication_data_type), it is not",
         bad);
-  return "computed again, every number is finite: the first time one was damaged on its way, on a "
-         "rank that cannot be told";
+  return "computed again, every number is finite: the first time, one was corrupted on a rank that "
+         "cannot be identified";
 }
 
-// The step's gradients once more, all micro-batches summed as the step sums them.
+// Computes the step's gradients once more, all micro-batches summed as in the step.
 std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
   if (batches_.size() < 2) return "";
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
@@ -124,7 +121,7 @@ std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
   return parts_.engine.reduce_gradients(report_.loss_scale).first_bad_parameter;
 }
 
-// What the step holds on all ranks together, in one exchange. Doubles carry counts exactly.
+// The totals of the step over all ranks, in one exchange. Doubles hold counts exactly.
 void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch) {
   const int64_t tokens_beside_place = parts_.model.config().image_tokens() - 1;
   int64_t samples = 0, tokens = 0, labelled = 0, unlabelled_batches = 0;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,22 +20,29 @@ namespace facet {
 
 enum class LossAverage : uint8_t {
   kGlobal,      // over all labelled tokens of the step: all ranks, all micro-batches
-  kMicroBatch,  // the mean of each micro-batch, then the plain mean over micro-batches and ranks
+  kMicroBatch,  // the mean of each micro-batch, then the mean of these over micro-batches and ranks
 };
 
-// What a step works with; everything outlives it.
+// What a step works with; all of it outlives the step. Filled by name.
 struct StepParts {
+  Communicator& world;
+
+  // Where its micro-batches come from.
+  BatchSource& source;
+  int64_t num_datasets = 1;                // that losses are reported for
+  BadSampleBudget* bad_samples = nullptr;  // nullptr: none are left out
+
+  // What computes the gradient.
   VisionLanguageModel& model;
-  Context context;  // its hooks are the engine
+  Context context;  // its hooks lead to the engine, perhaps through others
+  LossAverage loss_average = LossAverage::kGlobal;
+  LossScaler* scaler = nullptr;  // nullptr: the loss is not scaled
+
+  // What applies it.
   Engine& engine;
   const LrSchedule& schedule;
-  Communicator& world;
-  BatchSource& source;
-  BadSampleBudget* bad_samples;  // nullptr: the source has none
-  int64_t num_datasets;
-  LossAverage loss_average;
-  const FaultInjection& faults;
-  LossScaler* scaler = nullptr;  // nullptr: the loss is not scaled
+
+  const FaultInjection& faults;  // at the moments "data" and "compute"
 };
 
 class TrainStep {
@@ -47,8 +53,8 @@ class TrainStep {
   // CollectiveError before anything is computed. The report is valid until the next call.
   const StepReport& run(int64_t epoch, int64_t step);
 
-  // Behind a step that was skipped: computes it again and looks at every number on its way. Where
-  // the first one stands that is not finite, the same text on every rank.
+  // After a step that was skipped: computes it again and looks at every number on the way. Returns
+  // where the first one is that is not finite, the same text on every rank.
   std::string find_non_finite();
 
  private:

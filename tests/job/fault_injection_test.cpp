@@ -45,6 +45,8 @@ TEST(FaultInjection, PoisonsTheGradientOfItsRankAndStep) {
   EXPECT_TRUE(always.poisons(0, 1));
   EXPECT_TRUE(always.poisons(0, 99));
   EXPECT_FALSE(FaultInjection::parse("").poisons(0, 1));
+  EXPECT_TRUE(once.poisons_gradients());
+  EXPECT_FALSE(FaultInjection::parse("kill@step:rank=0").poisons_gradients());
   for (const char* text :
        {"nan@grad", "nan@step:rank=1", "kill@grad:rank=1", "nan@grad:rank=1,ms=3"})
     EXPECT_THROW(FaultInjection::parse(text), Error) << text;

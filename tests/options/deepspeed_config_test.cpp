@@ -1,5 +1,5 @@
-// --deepspeed_config: DeepSpeed's files say the same here as there, and what they can't say is
-// told.
+// --deepspeed_config: DeepSpeed's files mean the same here as there, and what can't be done is
+// reported.
 #include "options/deepspeed_config.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ class DeepSpeedConfigTest : public ::testing::Test {
     const std::string text = mistake(json, ranks, line);
     EXPECT_NE(text.find(part), std::string::npos) << json << "\n" << part << "\nnot in\n" << text;
   }
-  static bool tells(const ParsedOptions& parsed, const std::string& part) {
+  static bool has_note(const ParsedOptions& parsed, const std::string& part) {
     for (const std::string& note : parsed.notes)
       if (note.find(part) != std::string::npos) return true;
     return false;
@@ -138,8 +138,8 @@ TEST_F(DeepSpeedConfigTest, CommandLineBeatsFileWithOneLineEach) {
   EXPECT_EQ(parsed.options.steps_per_print, 7);
   EXPECT_EQ(parsed.options.learning_rate, 2);
   EXPECT_TRUE(
-      tells(parsed, "--zero_stage 0 of the command line beats zero_optimization.stage = 3"));
-  EXPECT_TRUE(tells(parsed, "--precision fp32 of the command line beats bf16.enabled = bf16"));
+      has_note(parsed, "--zero_stage 0 of the command line beats zero_optimization.stage = 3"));
+  EXPECT_TRUE(has_note(parsed, "--precision fp32 of the command line beats bf16.enabled = bf16"));
   EXPECT_EQ(parsed.notes.size(), 2u);
 }
 
@@ -152,7 +152,7 @@ TEST_F(DeepSpeedConfigTest, FileBeatsConfigFile) {
   std::remove(cfg.c_str());
 }
 
-// What is stored needs neither the file nor the same number of ranks.
+// A stored configuration needs neither the file nor the same number of ranks.
 TEST_F(DeepSpeedConfigTest, StoredConfigurationReadsBackWithoutTheFile) {
   const Options options =
       parse(R"({"train_batch_size": 24, "gradient_clipping": 0.25})", 4).options;
@@ -169,7 +169,7 @@ TEST_F(DeepSpeedConfigTest, StoredConfigurationReadsBackWithoutTheFile) {
   std::remove(cfg.c_str());
 }
 
-TEST_F(DeepSpeedConfigTest, UnknownKeysAreErrorsAtAnyDepthAndAllAreTold) {
+TEST_F(DeepSpeedConfigTest, UnknownKeysAreErrorsAtAnyDepthAndAllAreReported) {
   const std::string text = mistake(R"({"gradient_cliping": 1, "zero_optimisation": {},
     "fp16": {"enable": true}, "stage": 2, "zero_optimization": {"offload_param": {"devise": "cpu"},
     "stage": "two"}, "steps_per_print": 1.5, "bf16": true, "optimizer": {"type": "Adam"}})");
@@ -226,31 +226,32 @@ TEST_F(DeepSpeedConfigTest, TheLossScaleFollowsTheFile) {
   EXPECT_EQ(parse(R"({"fp16": {"enabled": true, "loss_scale": 128}})").options.loss_scale, 128);
   EXPECT_EQ(parse(R"({"fp16": {"enabled": true}})", 1, "--hysteresis 4").options.hysteresis, 4);
   const ParsedOptions idle = parse(R"({"bf16": {"enabled": true}, "fp16": {"hysteresis": 3}})");
-  EXPECT_TRUE(tells(idle, "--hysteresis has no effect: only --precision fp16 scales the loss"));
-  EXPECT_TRUE(tells(parse(R"({"fp16": {"enabled": true, "loss_scale": 128, "hysteresis": 3}})"),
-                    "--hysteresis has no effect: --loss_scale fixes the scale"));
-  // Without a scale that moves, its limits say nothing.
+  EXPECT_TRUE(has_note(idle, "--hysteresis has no effect: only --precision fp16 scales the loss"));
+  EXPECT_TRUE(has_note(parse(R"({"fp16": {"enabled": true, "loss_scale": 128, "hysteresis": 3}})"),
+                       "--hysteresis has no effect: --loss_scale fixes the scale"));
+  // The limits of a fixed scale mean nothing.
   parse(R"({"bf16": {"enabled": true}, "fp16": {"enabled": false, "min_loss_scale": 0}})");
   expect_mistake(R"({"fp16": {"enabled": true, "initial_scale_power": 2, "min_loss_scale": 8}})",
                  "--min_loss_scale 8 is more than --initial_scale_power 2 begins with");
   expect_mistake(R"({"fp16": {"enabled": true, "hysteresis": 0}})", "fp16.hysteresis: 0 is not in");
 }
 
-TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreToldToHaveNoEffect) {
-  EXPECT_TRUE(tells(parse(R"({"zero_optimization": {"stage": 2,
+TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreReportedToHaveNoEffect) {
+  EXPECT_TRUE(has_note(parse(R"({"zero_optimization": {"stage": 2,
                               "stage3_max_live_parameters": 7}})"),
-                    "--stage3_max_live_parameters has no effect: it belongs to --zero_stage 3"));
-  EXPECT_TRUE(tells(parse("{}", 1, "--zero_stage 2 --reduce_every_micro_batch"),
-                    "--reduce_every_micro_batch has no effect: --zero_stage 2 and 3 do so anyway"));
+                       "--stage3_max_live_parameters has no effect: it belongs to --zero_stage 3"));
+  EXPECT_TRUE(
+      has_note(parse("{}", 1, "--zero_stage 2 --reduce_every_micro_batch"),
+               "--reduce_every_micro_batch has no effect: --zero_stage 2 and 3 do so anyway"));
 }
 
 TEST_F(DeepSpeedConfigTest, OffloadAndPrescalingAreAcceptedWithOneLine) {
   const ParsedOptions parsed = parse(R"({"prescale_gradients": true, "zero_optimization":
     {"offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}})");
   EXPECT_EQ(parsed.options.offload_param, "cpu");
-  EXPECT_TRUE(tells(parsed, "--offload_param cpu has no effect"));
-  EXPECT_TRUE(tells(parsed, "--offload_optimizer cpu has no effect"));
-  EXPECT_TRUE(tells(parsed, "prescale_gradients has no effect"));
+  EXPECT_TRUE(has_note(parsed, "--offload_param cpu has no effect"));
+  EXPECT_TRUE(has_note(parsed, "--offload_optimizer cpu has no effect"));
+  EXPECT_TRUE(has_note(parsed, "prescale_gradients has no effect"));
   EXPECT_EQ(parsed.notes.size(), 3u);
 }
 
@@ -307,10 +308,11 @@ TEST_F(DeepSpeedConfigTest, CommandLineTakesPartInTheBatchNumbers) {
   EXPECT_EQ(sizes(2, "--per_device_train_batch_size 2"), (std::pair<int64_t, int64_t>{2, 8}));
   EXPECT_EQ(sizes(2, "--per_device_train_batch_size 2 --gradient_accumulation_steps 3"),
             (std::pair<int64_t, int64_t>{2, 3}));
-  EXPECT_TRUE(tells(parse(json, 2,
-                          "--per_device_train_batch_size 2 "
-                          "--gradient_accumulation_steps 3"),
-                    "a step has 12 samples, as the command line says, not train_batch_size = 32"));
+  EXPECT_TRUE(
+      has_note(parse(json, 2,
+                     "--per_device_train_batch_size 2 "
+                     "--gradient_accumulation_steps 3"),
+               "a step has 12 samples, as the command line says, not train_batch_size = 32"));
   expect_mistake(json, "is not train_micro_batch_size_per_gpu 4 x gradient_accumulation_steps 3", 2,
                  "--gradient_accumulation_steps 3");
 }

@@ -1,4 +1,4 @@
-// The command line: every mistake is told, all of them at once, and old launch lines still read.
+// The command line: all mistakes are reported at once, and old launch lines can still be read.
 #include "options/options.h"
 
 #include <gtest/gtest.h>
@@ -68,7 +68,7 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   EXPECT_EQ(f.text, "not built yet in this version, leave out:\n  --enable_tensorboard");
 }
 
-TEST(Options, AllMistakesAreToldAtOnce) {
+TEST(Options, AllMistakesAreReportedAtOnce) {
   const Failure f = failure_of(Command::kTrain,
                                "--vision_model_name_or_path clip --lerning_rate 3 --vis_proj mlp "
                                "--max_seq_len long --num_train_epochs 0 --seed 1 --seed 2 "

@@ -1,4 +1,4 @@
-// facet plan: the figures of the reference run from its configuration files alone.
+// facet plan: the figures of the reference run, from its configuration files alone.
 #include "train/plan.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ constexpr const char* kClipLarge = R"({"model_type": "clip_vision_model", "hidde
   "image_size": 224, "patch_size": 14, "hidden_act": "quick_gelu"})";
 constexpr const char* kPixels = R"({"size": 224, "crop_size": 224, "do_center_crop": true,
   "image_mean": [0.5, 0.5, 0.5], "image_std": [0.3, 0.3, 0.3]})";
-// The launch line without what the tests change.
+// The launch line without the options that the tests change.
 constexpr const char* kReference =
     "--vis_proj perceiver --lang_lora_dim 16 --lang_lora_module_name model.layers. "
     "--only_optimize_lora --gradient_accumulation_steps 4 ";
@@ -80,18 +80,19 @@ TEST_F(PlanTest, BytesFollowTheStage) {
         "--zero_stage " +
         std::to_string(row.stage)));
     SCOPED_TRACE(row.stage);
-    expect_bytes(plan.memory.values, row.parameters, row.frozen, plan);
-    expect_bytes(plan.memory.gradients, row.gradients, 0, plan);
-    expect_bytes(plan.memory.optimizer, row.optimizer, 0, plan);
-    EXPECT_EQ(plan.memory.gathered > 0, row.stage == 3);
+    expect_bytes(plan.costs.memory.values, row.parameters, row.frozen, plan);
+    expect_bytes(plan.costs.memory.gradients, row.gradients, 0, plan);
+    expect_bytes(plan.costs.memory.optimizer, row.optimizer, 0, plan);
+    EXPECT_EQ(plan.costs.memory.gathered > 0, row.stage == 3);
     // A bucket of 2,000,000 fp32 elements to send and one to receive; from stage 2 on a unit's
     // gradients as well.
-    EXPECT_EQ(plan.memory.buckets > 16'000'000, row.stage >= 2);
-    EXPECT_GE(plan.memory.buckets, 16'000'000);
+    EXPECT_EQ(plan.costs.memory.buckets > 16'000'000, row.stage >= 2);
+    EXPECT_GE(plan.costs.memory.buckets, 16'000'000);
   }
   const RunPlan single = plan_run(options("--max_seq_len 300 --ranks 8"));
-  expect_bytes(single.memory.values + single.memory.gradients + single.memory.optimizer, 16, 4,
-               single);
+  expect_bytes(
+      single.costs.memory.values + single.costs.memory.gradients + single.costs.memory.optimizer,
+      16, 4, single);
 }
 
 // The formulas of docs/computes.md, "ZeRO", for Psi = 260,235,264 trained and Phi = 7,042,660,352
@@ -112,7 +113,8 @@ TEST_F(PlanTest, BytesOfEveryPrecisionAreThoseOfTheFormulas) {
                               precision, stage)));
       EXPECT_EQ(plan.trained(), 260'235'264);
       EXPECT_EQ(plan.frozen, 7'042'660'352);
-      const int64_t kept = plan.memory.values + plan.memory.gradients + plan.memory.optimizer;
+      const int64_t kept =
+          plan.costs.memory.values + plan.costs.memory.gradients + plan.costs.memory.optimizer;
       EXPECT_GE(kept, expected[stage]) << precision << " at stage " << stage;
       EXPECT_LE(kept - expected[stage], expected[stage] / 100'000)  // padding
           << precision << " at stage " << stage;
@@ -122,7 +124,8 @@ TEST_F(PlanTest, BytesOfEveryPrecisionAreThoseOfTheFormulas) {
 
 TEST_F(PlanTest, ElementsSentFollowTheStage) {
   const auto per_trained = [&](const std::string& line) {
-    return static_cast<double>(plan_run(options("--max_seq_len 300 " + line)).elements_sent) /
+    return static_cast<double>(
+               plan_run(options("--max_seq_len 300 " + line)).costs.elements_per_step) /
            static_cast<double>(kTrained);
   };
   EXPECT_NEAR(per_trained("--ranks 8"), 2 * 7.0 / 8, 1e-4);
@@ -142,7 +145,7 @@ TEST_F(PlanTest, Stage3GathersWhatEachPassUses) {
   for (const char* recompute : {"", " --gradient_checkpointing"})
     EXPECT_EQ(
         plan_run(options(std::string("--ranks 8 --zero_stage 3 --max_seq_len 300") + recompute))
-            .elements_sent,
+            .costs.elements_per_step,
         4 * (gathered + kTrained) / 8 * 7);
 }
 
@@ -152,16 +155,17 @@ TEST_F(PlanTest, OperationsOfATextAreThoseOfTheDecoder) {
   const RunPlan plan =
       plan_run(options("--max_seq_len 300 --average_text_tokens 64 "
                        "--per_device_train_batch_size 1"));
-  EXPECT_EQ(plan.counted.length, 64);
+  EXPECT_EQ(plan.operations.counted.length, 64);
   const double decoder = 32.0 * (4.0 * 4096 * 4096 + 3.0 * 4096 * 11008), head = 32002.0 * 4096;
   const double lora = 39'976'960;
   // The first token has no predecessor and gives no labelled row.
   const double expected = 4 * (64 * (4 * decoder + 6 * lora) + 63 * 4 * head);
-  EXPECT_NEAR(static_cast<double>(plan.flops) / expected, 1, 0.01);  // attention is the rest
+  EXPECT_NEAR(static_cast<double>(plan.operations.flops) / expected, 1,
+              0.01);  // attention is the rest
   const RunPlan image =
       plan_run(options("--max_seq_len 300 --average_text_tokens 64 --average_images 2 "));
-  EXPECT_EQ(image.counted.length, 64 + 2 * 256);
-  EXPECT_EQ(image.counted.images, 2);
+  EXPECT_EQ(image.operations.counted.length, 64 + 2 * 256);
+  EXPECT_EQ(image.operations.counted.images, 2);
 }
 
 TEST_F(PlanTest, WhatDoesNotFitIsRefused) {

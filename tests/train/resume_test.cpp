@@ -1,11 +1,10 @@
-// What may differ between a run and its continuation, and what may not.
+// What may and may not differ between a run and its continuation.
 #include "train/resume.h"
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "../io/temporary_directory.h"
+#include "options/option_table.h"
 
 namespace facet {
 namespace {
@@ -23,13 +22,31 @@ std::string difference(const Options& before, const Options& after) {
   return error_of([&] { check_same_run(run_with(before), run_with(after), "out/step_7"); });
 }
 
-TEST(Resume, ChangeableOptionsExist) {
-  const std::vector<std::string> names = option_names();
-  for (const std::string& name : changeable_options())
-    EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
+// Sets any other value.
+void change(bool& value) { value = !value; }
+void change(int64_t& value) { ++value; }
+void change(double& value) { value += 0.5; }
+void change(std::string& value) { value += "x"; }
+template <typename T>
+void change(std::vector<T>& values) {
+  values.emplace_back();
+  change(values.back());
 }
 
-TEST(Resume, WhatIsShownAndSharedOutMayChange) {
+// Each row must state a decision to compile; the check on resume must follow it.
+TEST(Resume, EveryOptionFollowsItsMark) {
+  for (const OptionField& option : option_table()) {
+    const bool of_training = option.known_to(Command::kTrain);
+    EXPECT_EQ(option.on_resume == OnResume::kNotOfTraining, !of_training) << option.name;
+    if (!of_training) continue;
+    Options after;
+    std::visit([&](auto member) { change(after.*member); }, option.member);
+    const bool refused = mentions(difference({}, after), fmt::format("--{} was '", option.name));
+    EXPECT_EQ(refused, option.on_resume == OnResume::kMustMatch) << option.name;
+  }
+}
+
+TEST(Resume, OutputAndDivisionOfWorkMayChange) {
   Options before, after;
   after.output_dir = "elsewhere";
   after.save_interval = 5;
@@ -52,7 +69,7 @@ TEST(Resume, WhatIsComputedMayNot) {
   EXPECT_TRUE(mentions(error, "--num_train_epochs was 6, is 5: it may only grow"));
 }
 
-TEST(Resume, DataWeightsAndStepsSamplesMayNot) {
+TEST(Resume, DataWeightsAndStepSizeMayNot) {
   const RunState stored = run_with({});
   RunState now = stored;
   now.data_fingerprint = "other";
@@ -64,7 +81,7 @@ TEST(Resume, DataWeightsAndStepsSamplesMayNot) {
   EXPECT_TRUE(mentions(error, "a step had 12 samples, now 8"));
 }
 
-// A checkpoint from before an option was there: its default then is its default now.
+// A checkpoint from before an option existed counts as having its default.
 TEST(Resume, NewOptionsCountAsTheirDefaults) {
   RunState stored = run_with({});
   const std::string line = "loss_average = global\n";

@@ -36,7 +36,7 @@ TEST(SaveSchedule, TheFirstSaveHasAReserveForItsBytes) {
   large.schedule->begin(kBytes);
   EXPECT_EQ(small.after_step(), Wish::kNone);
   EXPECT_EQ(large.after_step(), Wish::kSaveForTimeLimit);
-  // What was measured goes before the guess.
+  // A measurement replaces the guess.
   large.schedule->saved(1);
   EXPECT_EQ(large.after_step(), Wish::kNone);
   large.schedule->saved(70);

@@ -1,4 +1,4 @@
-// Cores are shared out among the ranks that may use them.
+// Cores are divided among the ranks that may use them.
 #include "train/threads.h"
 
 #include <gtest/gtest.h>

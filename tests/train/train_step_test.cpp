@@ -1,4 +1,4 @@
-// What one training step promises: how losses are averaged, what a skipped step leaves alone.
+// One training step: how losses are averaged, and that a skipped step changes nothing.
 #include "train/train_step.h"
 
 #include <gtest/gtest.h>
@@ -11,6 +11,7 @@
 #include "comm/mpi_session.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
+#include "train/poisoning_hooks.h"
 
 namespace facet {
 namespace {
@@ -18,7 +19,7 @@ namespace {
 using language_rig::add_sample;
 using language_rig::kImage;
 
-// Hands out what the test put in.
+// Returns what the test put in.
 class ScriptedSource : public BatchSource {
  public:
   std::vector<std::vector<MicroBatch>> steps;
@@ -53,15 +54,29 @@ struct StepRig {
     GroupOptions groups;
     groups.learning_rate = 2e-3;
     engine.emplace(table, make_param_groups(table, groups), world, ops, EngineOptions{});
-    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
-                           nullptr, 1, average, no_faults});
+    step.emplace(parts(*engine, average));
+  }
+  StepParts parts(UnitHooks& around, LossAverage average = LossAverage::kGlobal) {
+    return {.world = world,
+            .source = source,
+            .model = model,
+            .context = {ops, arena, around},
+            .loss_average = average,
+            .scaler = scaler ? &*scaler : nullptr,
+            .engine = *engine,
+            .schedule = schedule,
+            .faults = faults};
   }
   void scale_loss(const LossScalerOptions& options) {
     scaler.emplace(options);
-    step.emplace(StepParts{model, Context{ops, arena, *engine}, *engine, schedule, world, source,
-                           nullptr, 1, LossAverage::kGlobal, no_faults, &*scaler});
+    step.emplace(parts(*engine));
   }
-  // Loss and labels of a micro-batch as the model itself says.
+  void inject(const std::string& text) {
+    faults = FaultInjection::parse(text);
+    poison.emplace(table, *engine, ops, faults, world.rank());
+    step.emplace(parts(*poison));
+  }
+  // Loss and labels of a micro-batch, from the model itself.
   LossSums measured(const MicroBatch& batch) {
     LossSums sums;
     Context context{ops, arena, hooks};
@@ -78,7 +93,7 @@ struct StepRig {
   }
 
   Communicator world;
-  FaultInjection no_faults;
+  FaultInjection faults;
   ParamTable table;
   VisionLanguageModel model;
   CpuBackend ops{1};
@@ -88,6 +103,7 @@ struct StepRig {
   ScriptedSource source;
   std::optional<Engine> engine;
   std::optional<LossScaler> scaler;
+  std::optional<PoisoningHooks> poison;
   std::optional<TrainStep> step;
 };
 
@@ -185,8 +201,8 @@ TEST(TrainStep, NonFiniteGradientLeavesEverythingAlone) {
   EXPECT_EQ(rig.values(), calm.values());
 }
 
-// A power of two leaves no trace in fp32: a step that were unscaled by another scale than the one
-// it was computed with, as by the grown one, would show.
+// Scaling by a power of two is exact in fp32: a step that is unscaled by another scale than the one
+// it was computed with, such as the one grown since, would show.
 TEST(TrainStep, EachStepIsUnscaledByTheScaleItWasComputedWith) {
   StepRig rig, plain;
   LossScalerOptions options;
@@ -234,30 +250,30 @@ TEST(TrainStep, OverflowsMoveTheScaleAndNothingElse) {
   }
 }
 
-// What is told of a bad step: where its first number that is not finite stands.
+// A bad step is reported with the place of its first number that is not finite.
 TEST(TrainStep, ABadStepIsLookedInto) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const auto told = [](StepRig& rig) {
+  const auto reported = [](StepRig& rig) {
     EXPECT_TRUE(rig.step->run(0, 0).skipped);
     return rig.step->find_non_finite();
   };
-  const auto expect_told = [](const std::string& text, const std::string& part) {
+  const auto expect_reported = [](const std::string& text, const std::string& part) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\nnot in\n" << text;
   };
   StepRig pixels;
   pixels.source.steps = {{short_sample(), long_sample()}};
   pixels.source.steps[0][1].pixels[5] = nan;
   pixels.source.steps[0][1].sample_ids = {77};
-  expect_told(told(pixels),
-              "rank 0, micro-batch 2 of 2, pixel value 5 of the images is nan; samples 77");
+  expect_reported(reported(pixels),
+                  "rank 0, micro-batch 2 of 2, pixel value 5 of the images is nan; samples 77");
 
   StepRig weights;
   weights.source.steps = {{both_samples()}};
   Param* const norm = weights.table.find("lang_decoder.model.layers.1.input_layernorm.weight");
   norm->value.f32()[3] = -std::numeric_limits<float>::infinity();
-  expect_told(told(weights),
-              "parameter lang_decoder.model.layers.1.input_layernorm.weight, element 3 of (");
-  expect_told(told(weights), ", is -inf; samples");
+  expect_reported(reported(weights),
+                  "parameter lang_decoder.model.layers.1.input_layernorm.weight, element 3 of (");
+  expect_reported(reported(weights), ", is -inf; samples");
 
   // All weights are finite, and the product of two of them is not.
   StepRig activations;
@@ -267,13 +283,13 @@ TEST(TrainStep, ABadStepIsLookedInto) {
         activations.table.find(fmt::format("lang_decoder.model.layers.0.mlp.{}_proj.weight", part))
             ->value.f32(),
         8, 1e30f);
-  expect_told(told(activations), "layers.0: its output, element ");
+  expect_reported(reported(activations), "layers.0: its output, element ");
 
   StepRig poisoned;
   poisoned.source.steps = {{short_sample()}, {short_sample()}};
-  poisoned.no_faults = FaultInjection::parse("nan@grad:rank=0,step=7");
+  poisoned.inject("nan@grad:rank=0,step=7");
   note_step(7);
-  expect_told(told(poisoned), ": gradient of lang_");
+  expect_reported(reported(poisoned), ": gradient of lang_");
   note_step(8);
   EXPECT_FALSE(poisoned.step->run(0, 1).skipped);
   EXPECT_EQ(poisoned.step->find_non_finite().rfind("computed again, every number is finite", 0),
@@ -281,7 +297,7 @@ TEST(TrainStep, ABadStepIsLookedInto) {
 }
 
 // Two micro-batches of the same sample, each with half of a gradient that fp32 can't hold.
-TEST(TrainStep, ASumOfFiniteMicroBatchesIsToldAsSuch) {
+TEST(TrainStep, ASumOfFiniteMicroBatchesIsReportedAsSuch) {
   StepRig calm, rig;
   calm.source.steps = rig.source.steps = {{short_sample(), short_sample()}};
   calm.step->run(0, 0);
@@ -294,12 +310,13 @@ TEST(TrainStep, ASumOfFiniteMicroBatchesIsToldAsSuch) {
   scale.fixed_scale = 1.5 * std::numeric_limits<float>::max() / static_cast<double>(largest);
   rig.scale_loss(scale);
   EXPECT_TRUE(rig.step->run(0, 0).skipped);
-  const std::string told = rig.step->find_non_finite();
-  EXPECT_NE(told.find("is finite in each micro-batch alone; summed over them"), std::string::npos)
-      << told;
+  const std::string reported = rig.step->find_non_finite();
+  EXPECT_NE(reported.find("is finite in each micro-batch alone; summed over them"),
+            std::string::npos)
+      << reported;
 }
 
-// Looking changes nothing: the next step is what it would have been.
+// The search changes nothing: the next step is what it would have been.
 TEST(TrainStep, LookingIntoAStepLeavesEverythingAlone) {
   StepRig rig, calm;
   rig.source.steps = calm.source.steps = {{long_sample(), short_sample()}, {both_samples()}};

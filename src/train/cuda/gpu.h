@@ -1,4 +1,4 @@
-// The GPU of a rank. without_gpu.cpp stands in for gpu.cpp where the program is built without CUDA.
+// The GPU of a rank. without_gpu.cpp takes the place of gpu.cpp in a build without CUDA.
 #pragma once
 
 #include <memory>
@@ -10,13 +10,13 @@
 
 namespace facet {
 
-// Chooses this rank's GPU among those of its host, opens it, and tells the communicator how tensors
-// get from GPU to GPU, as long as the result lives. Collective; throws CollectiveError where
-// there is none.
+// Chooses this rank's GPU among those of its host, opens it, and gives the communicator a transport
+// from GPU to GPU for as long as the result lives. Collective; throws CollectiveError where there
+// is none.
 std::shared_ptr<Backend> open_gpu(const Options& options, Communicator& world,
                                   const std::string& host);
 
-// For --version: what of CUDA this program was built with.
+// For --version: the CUDA libraries that this program was built with.
 std::string gpu_version_text();
 
 }  // namespace facet

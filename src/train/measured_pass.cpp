@@ -1,4 +1,4 @@
-#include "train/memory_plan.h"
+#include "train/measured_pass.h"
 
 #include <algorithm>
 
@@ -9,7 +9,7 @@ namespace facet {
 
 namespace {
 
-// `samples` samples of the full length with so many images each, and a label on every token.
+// `samples` samples of the full length with this many images each, and a label on every text token.
 MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_t images) {
   MicroBatch batch;
   batch.image_token_id = static_cast<int32_t>(config.lm.vocab_size) - 1;
@@ -30,14 +30,14 @@ MicroBatch full_batch(const VlmConfig& config, const BatchLimits& limits, int64_
   return batch;
 }
 
-// That leave room for one text token.
+// As many as leave room for one text token.
 int64_t most_images(const VlmConfig& config, const BatchLimits& limits) {
   const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
   return std::min(limits.max_images, fitting);
 }
 
-// At the full length an image more is S labelled text tokens less, and memory is linear in both:
-// one of the two ends is the largest.
+// At the full length one more image takes the place of S labelled text tokens, and memory is linear
+// in both: one of the two ends is the largest.
 PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
                         const MeasuredPass& pass,
                         const std::function<void(Context&, const MicroBatch&)>& work) {
@@ -46,13 +46,23 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
     const MicroBatch batch = full_batch(config, limits, images);
     largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
   }
-  // Every piece of an arena is rounded up to 64 bytes, in other micro-batches by other amounts.
+  // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.
   largest.activations += largest.activations / 64 + (1 << 20);
   if (largest.panels > 0) largest.panels += largest.panels / 64 + 4096;
   return largest;
 }
 
 }  // namespace
+
+BatchLimits train_limits(const Options& options) {
+  return {options.per_device_train_batch_size, options.max_seq_len,
+          options.max_num_image_per_sample};
+}
+
+BatchLimits eval_limits(const Options& options) {
+  return {options.per_device_eval_batch_size, options.max_seq_len,
+          options.max_num_image_per_sample};
+}
 
 PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
   return {std::max(a.activations, b.activations), std::max(a.panels, b.panels)};
@@ -104,7 +114,7 @@ OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape) {
   return ops.counts();
 }
 
-BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits) {
+BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits) {
   const auto operations = [&](const BatchShape& shape) {
     const OpCounts counts = count_operations(model, shape);
     return counts.matmul_flops + counts.attention_flops;
@@ -112,32 +122,6 @@ BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits) 
   const BatchShape text{limits.samples, limits.max_seq_len, 0};
   const BatchShape full{limits.samples, limits.max_seq_len, most_images(model.config(), limits)};
   return operations(text) > operations(full) ? text : full;
-}
-
-std::string bytes_text(int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (bytes >= int64_t{1} << 30) return fmt::format("{:.2f} GiB", value / (1 << 30));
-  if (bytes >= int64_t{1} << 20) return fmt::format("{:.2f} MiB", value / (1 << 20));
-  return fmt::format("{:.2f} KiB", value / (1 << 10));
-}
-
-std::string MemoryPlan::text() const {
-  std::string lines = "memory of each rank";
-  const auto line = [&](const char* name, int64_t bytes) {
-    lines += fmt::format("\n  {:<12}{:>14}", name, bytes_text(bytes));
-  };
-  line("parameters", values);
-  line("gradients", gradients);
-  line("optimizer", optimizer);
-  line("gathered", gathered);
-  line("buckets", buckets);
-  line("activations", activations);
-  if (panels > 0) line("panels", panels);
-  if (window > 0) line("fp32 window", window);
-  if (snapshot > 0) line("snapshot", snapshot);
-  line("together", total());
-  if (space == Space::kDevice) line("on the GPU", on_device());
-  return lines;
 }
 
 }  // namespace facet

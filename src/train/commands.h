@@ -1,4 +1,4 @@
-// facet train: set-up, the loop over epochs and steps, logs, checkpoints, exports.
+// The subcommands that need all ranks. Set-up errors are CollectiveErrors.
 #pragma once
 
 #include "comm/mpi_session.h"
@@ -7,7 +7,8 @@
 
 namespace facet {
 
-// Collective. Set-up errors are CollectiveErrors.
+// facet train: set-up, the loop over epochs and steps, logs, checkpoints, exports. Collective, as
+// are the others.
 void train(MpiSession& session, const Options& options, RunStatus& status);
 
 // facet train --dry_run: the same set-up without weights and without a step; prints the plan.

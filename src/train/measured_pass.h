@@ -1,0 +1,61 @@
+// Passes over the model that compute nothing: how much memory one works in, and how many operations
+// it asks for, known before any memory is taken.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "base/micro_batch.h"
+#include "data/batch_source.h"
+#include "model/vlm.h"
+#include "nn/context.h"
+#include "ops/ops.h"
+#include "options/options.h"
+
+namespace facet {
+
+// What limits a micro-batch.
+struct BatchLimits {
+  int64_t samples = 0;      // B
+  int64_t max_seq_len = 0;  // L of each, image tokens included
+  int64_t max_images = 0;   // of each
+};
+BatchLimits train_limits(const Options& options);
+BatchLimits eval_limits(const Options& options);
+
+// What a pass over the model works in.
+struct PassMemory {
+  int64_t activations = 0;  // of the arena
+  int64_t panels = 0;       // of HalfStorage
+};
+// The larger of each.
+PassMemory larger_of(const PassMemory& a, const PassMemory& b);
+
+// How the layers run while they are measured: in which type, and with whose hooks.
+struct MeasuredPass {
+  UnitHooks& hooks;
+  DType dtype = DType::kF32;
+};
+// What no micro-batch within the limits exceeds.
+PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits,
+                            const MeasuredPass& pass);
+PassMemory measure_evaluation(VisionLanguageModel& model, const BatchLimits& limits,
+                              const MeasuredPass& pass);
+// The same for every micro-batch of a recorded file.
+PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay,
+                          const MeasuredPass& pass);
+// The same for anything that runs layers.
+PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work);
+
+// Samples of one shape: images first, then text whose tokens are all labelled.
+struct BatchShape {
+  int64_t samples = 0;  // B
+  int64_t length = 0;   // L of each, image tokens included
+  int64_t images = 0;   // of each
+};
+// The operations of one forward and backward pass.
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape);
+// The shape within the limits that takes the most operations.
+BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits);
+
+}  // namespace facet

@@ -1,0 +1,109 @@
+#include "train/run.h"
+
+#include "base/log.h"
+#include "checkpoint/frozen_hash.h"
+#include "io/file.h"
+#include "train/resume.h"
+#include "train/run_report.h"
+
+namespace facet {
+
+namespace {
+
+// Runs `make` on every rank and returns its result; an error on one is a CollectiveError on all.
+template <typename Make>
+auto made_collectively(Communicator& world, const Make& make) {
+  decltype(make()) made;
+  collectively(world, [&] { made = make(); });
+  return made;
+}
+
+ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
+                                          const std::string& host) {
+  collectively(world, [&] { check_paths(Command::kTrain, options); });
+  log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+  return open_compute_device(options, world, host);
+}
+
+std::unique_ptr<RunLock> take_output_directory(const Options& options, const Communicator& world) {
+  if (world.rank() != 0) return nullptr;
+  make_directories(options.output_dir);
+  auto lock = std::make_unique<RunLock>(options.output_dir);
+  if (!lock->dead_holder().empty())
+    warn("the run that held {} is gone ({}); taking over", options.output_dir, lock->dead_holder());
+  return lock;
+}
+
+std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
+  std::vector<std::string> names;
+  for (const ParamGroup& group : groups) names.push_back(group.name);
+  return names;
+}
+
+// The functions below take a run of which the members before the one they make are there.
+
+std::unique_ptr<RunInputs> open_inputs(const Run& run) {
+  const bool is_new = run.checkpoints->found() == nullptr;
+  return std::make_unique<RunInputs>(run.options, run.world,
+                                     is_new ? RunBegin::kNew : RunBegin::kContinued);
+}
+
+std::unique_ptr<StepEngine> open_compute(Run& run) {
+  auto compute =
+      std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults, *run.inputs);
+  run.checkpoints->begin(compute->engine);
+  return compute;
+}
+
+// Takes everything that the checkpoint holds: the place in the run, weights, moments, counts.
+void continue_from_checkpoint(Run& run, RunState& state) {
+  run.checkpoints->restore(state, run.compute->engine, run.inputs->bad_samples.get());
+  std::optional<LossScaler>& scaler = run.compute->scaler;
+  if (!scaler) return;
+  if (state.loss_scaler.scale > 0)
+    scaler->restore(state.loss_scaler);
+  else
+    warn("the checkpoint was not trained in fp16 and has no loss scale: it starts at {}",
+         scaler->scale());
+}
+
+RunState begin_or_continue(Run& run) {
+  const std::string hash = frozen_hash(run.compute->engine);
+  RunState state =
+      identify_run(run.options, *run.inputs->data, hash, run.inputs->plan.total_steps, run.world);
+  if (const FoundCheckpoint* found = run.checkpoints->found()) {
+    collectively(run.world,
+                 [&] { check_same_run(found->manifest.state, state, found->directory); });
+    continue_from_checkpoint(run, state);
+  }
+  return state;
+}
+
+}  // namespace
+
+Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
+    : options(run_options),
+      world(session.world()),
+      status(run_status),
+      faults(FaultInjection::of_run(options.inject)),
+      logs(options, world.rank()),
+      sections(options, world, session.host()),
+      device(check_paths_and_open_device(options, world, session.host())),
+      lock(made_collectively(world, [&] { return take_output_directory(options, world); })),
+      checkpoints(end_job_on_error(
+          session, status,
+          [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
+      inputs(made_collectively(world, [&] { return open_inputs(*this); })),
+      compute(made_collectively(world, [&] { return open_compute(*this); })),
+      state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
+  end_job_on_error(session, status, [&] {
+    collectively(
+        world, [&] { logs.open(state, names_of(compute->engine.groups()), inputs->data->names); });
+    report_setup(*this);
+  });
+}
+
+// A checkpoint that is being written may read the engine's memory: it goes first.
+Run::~Run() { checkpoints.reset(); }
+
+}  // namespace facet

@@ -1,0 +1,46 @@
+// An open training run: everything it is made of.
+//
+// The members are constructed in this order, each from those before it, and none is filled later.
+#pragma once
+
+#include <memory>
+
+#include "checkpoint/run_state.h"
+#include "comm/mpi_session.h"
+#include "job/fault_injection.h"
+#include "job/run_lock.h"
+#include "job/run_status.h"
+#include "options/options.h"
+#include "train/compute_device.h"
+#include "train/run_checkpoints.h"
+#include "train/run_inputs.h"
+#include "train/run_logs.h"
+#include "train/section_report.h"
+#include "train/step_engine.h"
+
+namespace facet {
+
+struct Run {
+  // Collective. Starts the run, or continues it from its newest checkpoint. An error that all ranks
+  // know of is thrown as the same CollectiveError on all of them; any other ends the job.
+  Run(MpiSession& session, const Options& options, RunStatus& status);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  const Options& options;
+  Communicator& world;
+  RunStatus& status;
+
+  const FaultInjection faults;
+  RunLogs logs;
+  SectionReport sections;
+  ComputeDevice device;
+  const std::unique_ptr<RunLock> lock;  // of the output directory; on rank 0 only
+  std::unique_ptr<RunCheckpoints> checkpoints;
+  const std::unique_ptr<RunInputs> inputs;
+  const std::unique_ptr<StepEngine> compute;
+  RunState state;  // how far the run has come
+};
+
+}  // namespace facet

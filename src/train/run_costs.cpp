@@ -1,0 +1,90 @@
+#include "train/run_costs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "checkpoint/background_write.h"
+#include "train/run_setup.h"
+#include "zero/zero_plan.h"
+
+namespace facet {
+
+std::string MemoryPlan::text() const {
+  std::string lines = "memory of each rank";
+  const auto line = [&](const char* name, int64_t bytes) {
+    lines += fmt::format("\n  {:<12}{:>14}", name, bytes_text(bytes));
+  };
+  line("parameters", values);
+  line("gradients", gradients);
+  line("optimizer", optimizer);
+  line("gathered", gathered);
+  line("buckets", buckets);
+  line("activations", activations);
+  if (panels > 0) line("panels", panels);
+  if (window > 0) line("fp32 window", window);
+  if (snapshot > 0) line("snapshot", snapshot);
+  line("together", total());
+  if (space == Space::kDevice) line("on the GPU", on_device());
+  return lines;
+}
+
+BatchSource* replay_of(const Options& options, const DataSetup& data) {
+  return options.replay.empty() ? nullptr : data.source.get();
+}
+
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks) {
+  const EngineOptions engine = engine_options(options);
+  const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
+  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
+  RunCosts costs;
+  costs.memory = {kept.values, kept.gradients, kept.optimizer};
+  costs.memory.space = options.on_gpu() ? Space::kDevice : Space::kHost;
+  const MeasuredPass train_pass{training, engine.compute_dtype};
+  const PassMemory passes =
+      replay != nullptr
+          ? measure_replay(*model.model, *replay, train_pass)
+          : larger_of(measure_training(*model.model, train_limits(options), train_pass),
+                      measure_evaluation(*model.model, eval_limits(options),
+                                         {evaluation, engine.compute_dtype}));
+  costs.memory.activations = passes.activations;
+  costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
+  costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
+  costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
+  costs.memory.buckets = training.bucket_bytes();
+  if (options.async_checkpoint || options.on_gpu())
+    costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
+  costs.elements_per_step =
+      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
+                       training.gathers_per_micro_batch());
+  return costs;
+}
+
+std::string traffic_text(const Options& options, const RunCosts& costs) {
+  return fmt::format("elements a rank sends in a full step at stage {}, at most: {}",
+                     options.zero_stage, costs.elements_per_step);
+}
+
+StepOperations plan_operations(const Options& options, VisionLanguageModel& model) {
+  StepOperations plan;
+  const BatchLimits limits = train_limits(options);
+  if (options.average_text_tokens > 0) {
+    const int64_t images = options.average_images;
+    plan.counted = {limits.samples,
+                    options.average_text_tokens + images * model.config().image_tokens(), images};
+  } else {
+    plan.counted = most_expensive_shape(model, limits);
+  }
+  const OpCounts counts = count_operations(model, plan.counted);
+  plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
+  return plan;
+}
+
+std::string bytes_text(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes >= int64_t{1} << 30) return fmt::format("{:.2f} GiB", value / (1 << 30));
+  if (bytes >= int64_t{1} << 20) return fmt::format("{:.2f} MiB", value / (1 << 20));
+  return fmt::format("{:.2f} KiB", value / (1 << 10));
+}
+
+}  // namespace facet

@@ -1,0 +1,60 @@
+// What a run costs a rank, found out before any of it is spent: memory by kind, elements sent,
+// operations.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "data/batch_source.h"
+#include "options/options.h"
+#include "train/data_setup.h"
+#include "train/measured_pass.h"
+#include "train/model_setup.h"
+
+namespace facet {
+
+struct MemoryPlan {
+  int64_t values = 0;          // parameters, trained and frozen: what this rank keeps of them
+  int64_t gradients = 0;       // of the trained ones
+  int64_t optimizer = 0;       // moments; with 16 bits the fp32 masters too
+  int64_t gathered = 0;        // parameters of units that are whole only for a while
+  int64_t buckets = 0;         // gradients on their way to the other ranks
+  int64_t activations = 0;     // the arena of the largest micro-batch
+  int64_t panels = 0;          // fp32 scratch of operators whose operands have 16 bits
+  int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
+  int64_t snapshot = 0;        // the copy of the state that is written
+  Space space = Space::kHost;  // of all but the last two, which are on the host
+
+  int64_t total() const {
+    return values + gradients + optimizer + gathered + buckets + activations + panels + window +
+           snapshot;
+  }
+  int64_t on_device() const { return space == Space::kDevice ? total() - window - snapshot : 0; }
+  std::string text() const;  // a table
+};
+
+struct RunCosts {
+  MemoryPlan memory;              // training and the evaluations in between
+  int64_t elements_per_step = 0;  // that a rank sends in a full step, at most
+};
+
+// From a table that Engine::lay_out made. Micro-batches are those of the recording, or with nullptr
+// all that the options allow.
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
+// What plan_costs takes as the recording: --replay, or nullptr.
+BatchSource* replay_of(const Options& options, const DataSetup& data);
+// One line about the elements sent.
+std::string traffic_text(const Options& options, const RunCosts& costs);
+
+// Of one rank in a full step.
+struct StepOperations {
+  BatchShape counted;  // every micro-batch is taken to be like this
+  int64_t flops = 0;
+};
+// Counted on the average samples that the options name, else on the most expensive they allow.
+StepOperations plan_operations(const Options& options, VisionLanguageModel& model);
+
+// "1.50 GiB"
+std::string bytes_text(int64_t bytes);
+
+}  // namespace facet

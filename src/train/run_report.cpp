@@ -1,0 +1,40 @@
+#include "train/run_report.h"
+
+#include "base/log.h"
+
+namespace facet {
+
+void report_setup(const Run& run) {
+  const RunCosts& costs = run.compute->costs;
+  log_line(groups_text(run.compute->engine.groups(), run.inputs->model->table));
+  log_line(costs.memory.text());
+  log_line(traffic_text(run.options, costs));
+  log_line(run.inputs->plan.text(run.options, run.world.size()));
+}
+
+void report_traffic(const Run& run, const StepReport& report, int64_t sent) {
+  const bool full = report.micro_batches == run.options.gradient_accumulation_steps;
+  if (!full || report.skipped) return;
+  log("step {}: a rank sent {} elements at most; planned: {}", report.step, run.world.max(sent),
+      run.compute->costs.elements_per_step);
+}
+
+void report_memory(const Run& run) {
+  log("the arenas of a rank held {} bytes at most; planned: {}", run.world.max(Arena::most_held()),
+      run.compute->costs.memory.total());
+}
+
+void report_left_out(Run& run) {
+  if (run.state.unlabelled_micro_batches > 0)
+    run.logs.line(fmt::format("micro-batches without a label, which counted as zero: {}",
+                              run.state.unlabelled_micro_batches));
+  if (run.inputs->bad_samples == nullptr) return;
+  const std::string bad =
+      bad_samples_text(run.inputs->data->names, run.inputs->bad_samples->total_by_dataset());
+  if (!bad.empty())
+    run.logs.line(
+        fmt::format("bad samples left out in training: {}; {}/bad_samples.rank-*.jsonl lists them",
+                    bad, run.options.output_dir));
+}
+
+}  // namespace facet

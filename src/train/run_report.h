@@ -1,0 +1,20 @@
+// What a run says about itself at its start and its end, and whether its plan held.
+#pragma once
+
+#include "train/run.h"
+
+namespace facet {
+
+// Groups, memory, traffic and steps, as planned.
+void report_setup(const Run& run);
+
+// After the first step: whether the ranks send what was planned. Collective.
+void report_traffic(const Run& run, const StepReport& report, int64_t sent);
+
+// At the end: the memory that the arenas held, beside the plan. Collective.
+void report_memory(const Run& run);
+
+// At the end: micro-batches and samples that did not count.
+void report_left_out(Run& run);
+
+}  // namespace facet

@@ -1,0 +1,77 @@
+#include "train/step_engine.h"
+
+#include "base/log.h"
+
+namespace facet {
+
+namespace {
+
+RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
+                          int ranks) {
+  ParamTable& table = inputs.model->table;
+  table.place_in(memory);
+  Engine::lay_out(table, ranks, engine_options(options));
+  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks);
+}
+
+LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engine) {
+  LoadReport loaded = load_weights(options, *inputs.model, engine.filler());
+  const std::string source =
+      loaded.projection_file.empty()
+          ? "projection and lang_embed start fresh"
+          : fmt::format("projection and lang_embed from {}", loaded.projection_file);
+  log_line(fmt::format("{}; {} rows of added tokens, {} parameters drawn", source,
+                       loaded.added_token_rows, loaded.drawn.size()));
+  for (const std::string& choice : loaded.differing_choices) warn_line(choice);
+  return loaded;
+}
+
+std::optional<PoisoningHooks> poison_of(const FaultInjection& faults, Engine& engine,
+                                        Backend& layers, int rank) {
+  if (!faults.poisons_gradients()) return std::nullopt;
+  return PoisoningHooks(engine.table(), engine, layers, faults, rank);
+}
+
+std::optional<LossScaler> scaler_of(const Options& options) {
+  if (compute_dtype(options) != DType::kF16) return std::nullopt;
+  return LossScaler(scaler_options(options));
+}
+
+// Operators that work in fp32 on 16-bit operands need their panels before the first pass.
+Backend& layers_with_panels(ComputeDevice& device, int64_t bytes) {
+  device.allocate_panels(bytes);
+  return device.layers();
+}
+
+LossAverage loss_average(const Options& options) {
+  const bool micro_batch = options.loss_average == "micro_batch" || options.visualchat();
+  return micro_batch ? LossAverage::kMicroBatch : LossAverage::kGlobal;
+}
+
+}  // namespace
+
+StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
+                       const FaultInjection& faults, RunInputs& inputs)
+    : costs(lay_out_and_plan(options, inputs, device.memory(), world.size())),
+      engine(inputs.model->table, make_groups(options, inputs.model->table), world, device.plain(),
+             engine_options(options)),
+      loaded(load_and_log(options, inputs, engine)),
+      arena("activations", costs.memory.activations, device.memory()),
+      layers(layers_with_panels(device, costs.memory.panels)),
+      poison(poison_of(faults, engine, layers, world.rank())),
+      context{layers, arena, poison ? static_cast<UnitHooks&>(*poison) : engine,
+              compute_dtype(options)},
+      scaler(scaler_of(options)),
+      step({.world = world,
+            .source = inputs.source(),
+            .num_datasets = inputs.num_datasets(),
+            .bad_samples = inputs.bad_samples.get(),
+            .model = *inputs.model->model,
+            .context = context,
+            .loss_average = loss_average(options),
+            .scaler = scaler ? &*scaler : nullptr,
+            .engine = engine,
+            .schedule = inputs.schedule,
+            .faults = faults}) {}
+
+}  // namespace facet

@@ -1,0 +1,38 @@
+// What a run computes with: the engine that holds the parameters, the memory for activations, and
+// the training step.
+#pragma once
+
+#include <optional>
+
+#include "comm/communicator.h"
+#include "device/arena.h"
+#include "job/fault_injection.h"
+#include "optim/loss_scaler.h"
+#include "options/options.h"
+#include "train/compute_device.h"
+#include "train/poisoning_hooks.h"
+#include "train/run_costs.h"
+#include "train/run_inputs.h"
+#include "train/train_step.h"
+#include "zero/engine.h"
+
+namespace facet {
+
+struct StepEngine {
+  // Takes the memory and loads the weights. Throws errors of this rank alone; the caller has the
+  // ranks agree on them. All arguments outlive it.
+  StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
+             const FaultInjection& faults, RunInputs& inputs);
+
+  const RunCosts costs;
+  Engine engine;
+  const LoadReport loaded;               // where the weights came from
+  Arena arena;                           // of the activations
+  Backend& layers;                       // computes them
+  std::optional<PoisoningHooks> poison;  // with --inject nan@grad
+  Context context;                       // of a pass over the model
+  std::optional<LossScaler> scaler;      // with fp16
+  TrainStep step;
+};
+
+}  // namespace facet
