@@ -71,10 +71,10 @@ struct BatchShape {
   int64_t length = 0;   // L of each, image tokens included
   int64_t images = 0;   // of each
 };
-// What one forward and backward pass asks of a backend.
-OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape);
+// What one forward and backward pass asks of a backend, in the type that the parameters have.
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape, DType dtype);
 // The shape within the limits that asks for most.
-BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits);
+BatchShape dearest_shape(VisionLanguageModel& model, const BatchLimits& limits, DType dtype);
 
 // "1.50 GiB"
 std::string bytes_text(int64_t bytes);

@@ -25,16 +25,18 @@ void count_elements(const ParamTable& table, RunPlan& plan) {
   }
 }
 
-void plan_operations(const Options& options, VisionLanguageModel& model, RunPlan& plan) {
+void plan_operations(const Options& options, const ModelSetup& setup, RunPlan& plan) {
+  VisionLanguageModel& model = *setup.model;
+  const DType dtype = setup.table.dtype();
   const BatchLimits limits = train_limits(options);
   if (options.average_text_tokens > 0) {
     const int64_t images = options.average_images;
     plan.counted = {limits.samples,
                     options.average_text_tokens + images * model.config().image_tokens(), images};
   } else {
-    plan.counted = dearest_shape(model, limits);
+    plan.counted = dearest_shape(model, limits, dtype);
   }
-  const OpCounts counts = count_operations(model, plan.counted);
+  const OpCounts counts = count_operations(model, plan.counted, dtype);
   plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
 }
 
@@ -70,7 +72,7 @@ RunPlan plan_run(const Options& options) {
   const RunCosts costs = plan_costs(options, *model, nullptr, ranks);
   plan.memory = costs.memory;
   plan.elements_sent = costs.elements_per_step;
-  plan_operations(options, *model->model, plan);
+  plan_operations(options, *model, plan);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
   add_notes(options, *model, plan);
   return plan;

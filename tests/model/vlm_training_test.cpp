@@ -351,7 +351,7 @@ TEST(VlmTraining, RowsOfLogitsAreAlignedWhateverTheVocabulary) {
   for (const auto& [dtype, stride] : {std::pair{DType::kF32, 52}, std::pair{DType::kBF16, 56}}) {
     ParamTable table;
     VisionLanguageModel model(config, table);
-    table.allocate(1, ParamTable::Memory::kMeasureOnly);
+    table.allocate(1, ParamTable::Memory::kMeasureOnly, dtype);
     table.allocate_gradients();
     Watcher ops;
     Arena arena("activations");
