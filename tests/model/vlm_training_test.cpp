@@ -340,11 +340,13 @@ TEST(VlmTraining, RowsOfLogitsAreAlignedWhateverTheVocabulary) {
   constexpr int64_t kVocabulary = 51;
   class Watcher : public NullBackend {
    public:
-    void linear_forward(Tensor y, Tensor, Tensor weight, Tensor, Tensor) override {
+    Tensor logits, used;
+
+   private:
+    void do_linear_forward(Tensor y, Tensor, Tensor weight, Tensor, Tensor) override {
       if (weight.rows() == kVocabulary) logits = y;
     }
-    void cross_entropy_forward_backward(Tensor, Tensor x, Tensor, float) override { used = x; }
-    Tensor logits, used;
+    void do_cross_entropy_forward_backward(Tensor, Tensor x, Tensor, float) override { used = x; }
   };
   VlmConfig config = small_config();
   config.lm.vocab_size = kVocabulary;
