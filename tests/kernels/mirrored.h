@@ -29,6 +29,7 @@ class Mirrored final : public Backend {
   // Of the CUDA backend in the last operator.
   int64_t calls() const { return cuda_.counts().calls - calls_before_; }
 
+ private:
   void do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
     return run(&Backend::linear_forward, y, x, weight, bias, residual);
   }
@@ -170,7 +171,6 @@ class Mirrored final : public Backend {
     return run(&Backend::gradient_statistics, grad);
   }
 
- private:
   struct Mirror {
     char* host;
     int64_t bytes;
