@@ -22,14 +22,9 @@ double sum_of_squares(const float* x, int64_t begin, int64_t end) {
 
 }  // namespace
 
-void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
-                            Tensor grad, const AdamWStep& step) {
-  count_call();
+void CpuBackend::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
+                               Tensor grad, const AdamWStep& step) {
   const int64_t n = param.numel();
-  ASSERT(exp_avg.numel() == n && exp_avg_sq.numel() == n && grad.numel() == n && step.t >= 1,
-         "AdamW over {}, {}, {} and {} elements at step {}", n, exp_avg.numel(), exp_avg_sq.numel(),
-         grad.numel(), step.t);
-  ASSERT(!copy.defined() || copy.numel() == n, "a copy of {} elements of {}", copy.numel(), n);
   float *p = param.f32(), *m = exp_avg.f32(), *v = exp_avg_sq.f32();
   const float* gradient = grad.f32();
   const double t = static_cast<double>(step.t);
@@ -63,8 +58,7 @@ void CpuBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Ten
   });
 }
 
-GradientStatistics CpuBackend::gradient_statistics(Tensor grad) {
-  count_call();
+GradientStatistics CpuBackend::do_gradient_statistics(Tensor grad) {
   const float* data = grad.f32();
   const int64_t n = grad.numel();
   GradientStatistics statistics;

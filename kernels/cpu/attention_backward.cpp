@@ -175,13 +175,11 @@ class Backward {
 
 }  // namespace
 
-void CpuBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                    Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
-                                    const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                                    float scale) {
-  check_attention(plan, q, k, v, out_image, heads, kv_heads, scale);
+void CpuBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                       Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                       const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                       float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
-  count_attention_backward(plan, q, heads);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 

@@ -188,12 +188,10 @@ class Forward {
 
 }  // namespace
 
-void CpuBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
-                                   Tensor v, const AttentionPlan& plan, int64_t heads,
-                                   int64_t kv_heads, float scale) {
-  check_attention(plan, q, k, v, out_image, heads, kv_heads, scale);
+void CpuBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                      Tensor v, const AttentionPlan& plan, int64_t heads,
+                                      int64_t kv_heads, float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
-  count_attention_forward(plan, q, heads);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 

@@ -62,8 +62,7 @@ float loss_of(float label_logit, float highest, double sum) {
 
 }  // namespace
 
-void CpuBackend::cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
-  count_call();
+void CpuBackend::do_cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
   const Matrix logits_RV(logits);
   const int32_t* labels_R = labels.i32();
   float* loss_R = row_loss.f32();
@@ -75,9 +74,8 @@ void CpuBackend::cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor la
   });
 }
 
-void CpuBackend::cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
-                                                float gradient_scale) {
-  count_call();
+void CpuBackend::do_cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                                   float gradient_scale) {
   const Matrix logits_RV(logits);
   const int32_t* labels_R = labels.i32();
   float* loss_R = row_loss.f32();

@@ -51,16 +51,14 @@ void backward(const Matrix& dx, const Matrix& dy, const Matrix& x) {
 
 }  // namespace
 
-void CpuBackend::gelu_forward(Tensor y, Tensor x, Activation activation) {
-  count_call();
+void CpuBackend::do_gelu_forward(Tensor y, Tensor x, Activation activation) {
   switch (activation) {
     case Activation::kQuickGelu: return forward<QuickGelu>(Matrix(y), Matrix(x));
     case Activation::kGelu: return forward<Gelu>(Matrix(y), Matrix(x));
   }
 }
 
-void CpuBackend::gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
-  count_call();
+void CpuBackend::do_gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
   switch (activation) {
     case Activation::kQuickGelu: return backward<QuickGelu>(Matrix(dx), Matrix(dy), Matrix(x));
     case Activation::kGelu: return backward<Gelu>(Matrix(dx), Matrix(dy), Matrix(x));

@@ -6,9 +6,8 @@
 
 namespace facet {
 
-void CpuBackend::layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
-                                    Tensor bias, float eps) {
-  count_call();
+void CpuBackend::do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                                       Tensor bias, float eps) {
   const Matrix y_ND(y), x_ND(x);
   float *mean_N = mean.f32(), *rstd_N = rstd.f32();
   const float *weight_D = weight.f32(), *bias_D = bias.f32();
@@ -79,9 +78,9 @@ void add_parameter_gradients(float* dweight, float* dbias, const RowGradient& ro
 
 }  // namespace
 
-void CpuBackend::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
-                                     Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) {
-  count_call();
+void CpuBackend::do_layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy,
+                                        Tensor x, Tensor weight, Tensor mean, Tensor rstd,
+                                        Tensor dresidual) {
   const Matrix dx_ND(dx), dy_ND(dy), x_ND(x), dresidual_ND(dresidual);
   const float *weight_D = weight.f32(), *mean_N = mean.f32(), *rstd_N = rstd.f32();
   const int64_t cols = x_ND.cols;

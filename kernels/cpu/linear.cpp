@@ -25,30 +25,23 @@ void start_from(const Matrix& y, const float* bias, const Matrix& residual) {
 
 }  // namespace
 
-void CpuBackend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
-  count_linear(x.rows(), x.cols(), y.cols());
+void CpuBackend::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                   Tensor residual) {
   const Matrix y_NO(y), residual_NO(residual);
-  ASSERT(!bias.defined() || bias.numel() == y_NO.cols, "{} biases for {} outputs", bias.numel(),
-         y_NO.cols);
-  ASSERT(!residual_NO.data || (residual_NO.rows == y_NO.rows && residual_NO.cols == y_NO.cols),
-         "residual {} for {}", residual.shape_string(), y.shape_string());
   const bool starts = bias.defined() || residual.defined();
   if (starts) start_from(y_NO, optional_f32(bias), residual_NO);
   gemm(Transpose::kNo, Transpose::kYes, 1, Matrix(x), Matrix(weight), starts ? 1 : 0, y_NO);
 }
 
-void CpuBackend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+void CpuBackend::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 0, Matrix(dx));
 }
 
-void CpuBackend::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+void CpuBackend::do_linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(dy), Matrix(weight), 1, Matrix(dx));
 }
 
-void CpuBackend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
-  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
+void CpuBackend::do_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
   const Matrix dy_NO(dy);
   if (dweight.defined())
     gemm(Transpose::kYes, Transpose::kNo, 1, dy_NO, Matrix(x), 1, Matrix(dweight));

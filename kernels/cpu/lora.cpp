@@ -3,18 +3,16 @@
 
 namespace facet {
 
-void CpuBackend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
-                                         float scale) {
-  count_lora_forward(x.rows(), right, left);
+void CpuBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                                            float scale) {
   const Matrix u_Nr(u);
   gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(x), Matrix(right), 0, u_Nr);
   gemm(Transpose::kNo, Transpose::kNo, scale, u_Nr, Matrix(left), 1, Matrix(y));
 }
 
-void CpuBackend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                          Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
-                                          float scale) {
-  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
+void CpuBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
+                                             Tensor dy, Tensor x, Tensor u, Tensor right,
+                                             Tensor left, float scale) {
   const Matrix du_Nr(du), dy_NO(dy);
   gemm(Transpose::kNo, Transpose::kYes, scale, dy_NO, Matrix(left), 0, du_Nr);
   if (dleft.defined())

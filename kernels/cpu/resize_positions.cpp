@@ -9,10 +9,8 @@
 namespace facet {
 namespace {
 
-int64_t side_of(const Matrix& grid) {
-  const int64_t side = std::llround(std::sqrt(static_cast<double>(grid.rows)));
-  ASSERT(side * side == grid.rows, "{} positions are not a square grid", grid.rows);
-  return side;
+int64_t square_side(const Matrix& grid) {
+  return std::llround(std::sqrt(static_cast<double>(grid.rows)));
 }
 
 // The four points of the old axis that one point of the new axis is made of.
@@ -56,10 +54,9 @@ void add_scaled(float* to, const float* from, float weight, int64_t count) {
 
 }  // namespace
 
-void CpuBackend::resize_positions_forward(Tensor out, Tensor in) {
-  count_call();
+void CpuBackend::do_resize_positions_forward(Tensor out, Tensor in) {
   const Matrix out_NC(out), in_MC(in);
-  const int64_t old_side = side_of(in_MC), new_side = side_of(out_NC), cols = out_NC.cols;
+  const int64_t old_side = square_side(in_MC), new_side = square_side(out_NC), cols = out_NC.cols;
   for_row_ranges(out_NC.rows, 16 * cols, [=](int64_t, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) std::fill_n(out_NC.row(r), cols, 0.0f);
     for_weights(old_side, new_side, begin, end, [=](int64_t to, int64_t from, float weight) {
@@ -68,10 +65,9 @@ void CpuBackend::resize_positions_forward(Tensor out, Tensor in) {
   });
 }
 
-void CpuBackend::resize_positions_backward_accumulate(Tensor din, Tensor dout) {
-  count_call();
+void CpuBackend::do_resize_positions_backward_accumulate(Tensor din, Tensor dout) {
   const Matrix din_MC(din), dout_NC(dout);
-  const int64_t old_side = side_of(din_MC), new_side = side_of(dout_NC);
+  const int64_t old_side = square_side(din_MC), new_side = square_side(dout_NC);
   for_column_ranges(16 * dout_NC.rows, dout_NC.cols, [=](int64_t begin, int64_t end) {
     for_weights(old_side, new_side, 0, dout_NC.rows, [=](int64_t from, int64_t to, float weight) {
       add_scaled(din_MC.row(to) + begin, dout_NC.row(from) + begin, weight, end - begin);

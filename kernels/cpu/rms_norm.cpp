@@ -6,8 +6,7 @@
 
 namespace facet {
 
-void CpuBackend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
-  count_call();
+void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
   const Matrix y_ND(y), x_ND(x);
   float* rstd_N = rstd.f32();
   const float* weight_D = weight.f32();
@@ -60,9 +59,8 @@ void add_weight_gradient(float* dweight, const RowGradient& row) {
 
 }  // namespace
 
-void CpuBackend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                                   Tensor rstd, Tensor dresidual) {
-  count_call();
+void CpuBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                                      Tensor rstd, Tensor dresidual) {
   const Matrix dx_ND(dx), dy_ND(dy), x_ND(x), dresidual_ND(dresidual);
   const float *weight_D = weight.f32(), *rstd_N = rstd.f32();
   const int64_t cols = x_ND.cols;

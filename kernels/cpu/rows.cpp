@@ -13,12 +13,6 @@ void copy_row(const ByteRows& to, int64_t to_row, const ByteRows& from, int64_t 
   std::memcpy(to.row(to_row), from.row(from_row), static_cast<size_t>(to.bytes));
 }
 
-// Rows are moved as they are: equally long and of one type.
-void check_moved(const Tensor& to, const Tensor& from) {
-  ASSERT(to.dtype() == from.dtype() && to.cols() == from.cols(), "rows of {} {} moved to {} {}",
-         name_of(from.dtype()), from.shape_string(), name_of(to.dtype()), to.shape_string());
-}
-
 void add_row(float* to, const float* from, int64_t cols) {
 #pragma omp simd
   for (int64_t c = 0; c < cols; ++c) to[c] += from[c];
@@ -31,18 +25,14 @@ void check_index(const int32_t* index_R, int64_t count, int64_t rows) {
 
 }  // namespace
 
-void CpuBackend::gather_rows_forward(Tensor y, Tensor x, Tensor index) {
-  count_call();
-  check_moved(y, x);
+void CpuBackend::do_gather_rows_forward(Tensor y, Tensor x, Tensor index) {
   const ByteRows y_RD(y), x_ND(x);
   const int32_t* index_R = index.i32();
   check_index(index_R, y_RD.rows, x_ND.rows);
   for_rows(y_RD.rows, y.cols(), [=](int64_t r) { copy_row(y_RD, r, x_ND, index_R[r]); });
 }
 
-void CpuBackend::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
-  count_call();
-  check_moved(dx, dy);
+void CpuBackend::do_gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
   const ByteRows dx_ND(dx), dy_RD(dy);
   const int32_t* index_R = index.i32();
   check_index(index_R, dy_RD.rows, dx_ND.rows);
@@ -51,20 +41,13 @@ void CpuBackend::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
   for_rows(dy_RD.rows, dy.cols(), [=](int64_t r) { copy_row(dx_ND, index_R[r], dy_RD, r); });
 }
 
-void CpuBackend::repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
-  count_call();
-  check_moved(y, x);
+void CpuBackend::do_repeat_rows_forward(Tensor y, Tensor x, int64_t) {
   const ByteRows y_KD(y), x_MD(x);
-  ASSERT(y_KD.rows == copies * x_MD.rows, "{} copies of {} rows into {}", copies, x_MD.rows,
-         y_KD.rows);
   for_rows(y_KD.rows, y.cols(), [=](int64_t r) { copy_row(y_KD, r, x_MD, r % x_MD.rows); });
 }
 
-void CpuBackend::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
-  count_call();
+void CpuBackend::do_repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
   const Matrix dx_MD(dx), dy_KD(dy);
-  ASSERT(dy_KD.rows == copies * dx_MD.rows, "{} copies of {} rows from {}", copies, dx_MD.rows,
-         dy_KD.rows);
   for_rows(dx_MD.rows, copies * dx_MD.cols, [=](int64_t r) {
     std::memset(dx_MD.row(r), 0, static_cast<size_t>(dx_MD.cols) * sizeof(float));
     for (int64_t k = 0; k < copies; ++k)
@@ -72,11 +55,8 @@ void CpuBackend::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
   });
 }
 
-void CpuBackend::add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
-  count_call();
+void CpuBackend::do_add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
   const Matrix y_KD(y), x_KD(x), rows_MD(rows);
-  ASSERT(y_KD.rows == 0 || (rows_MD.rows > 0 && y_KD.rows % rows_MD.rows == 0),
-         "{} rows repeated over {}", rows_MD.rows, y_KD.rows);
   for_rows(y_KD.rows, y_KD.cols, [=](int64_t r) {
     const float *from = x_KD.row(r), *add = rows_MD.row(r % rows_MD.rows);
     float* to = y_KD.row(r);
@@ -86,11 +66,8 @@ void CpuBackend::add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
   });
 }
 
-void CpuBackend::add_repeated_rows_backward(Tensor drows, Tensor dy) {
-  count_call();
+void CpuBackend::do_add_repeated_rows_backward(Tensor drows, Tensor dy) {
   const Matrix drows_MD(drows), dy_KD(dy);
-  ASSERT(dy_KD.rows == 0 || (drows_MD.rows > 0 && dy_KD.rows % drows_MD.rows == 0),
-         "{} rows repeated over {}", drows_MD.rows, dy_KD.rows);
   const int64_t copies = dy_KD.rows == 0 ? 0 : dy_KD.rows / drows_MD.rows;
   for_rows(drows_MD.rows, copies * drows_MD.cols, [=](int64_t r) {
     for (int64_t k = 0; k < copies; ++k)

@@ -23,12 +23,7 @@ void check_sources(const int32_t* source_N, int64_t n, const Rows& embed, const 
 
 }  // namespace
 
-void CpuBackend::splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
-  count_call();
-  for (const Tensor& rows : {embed, image})
-    ASSERT(!rows.defined() || (rows.dtype() == x.dtype() && rows.cols() == x.cols()),
-           "rows of {} {} spliced into {} {}", name_of(rows.dtype()), rows.shape_string(),
-           name_of(x.dtype()), x.shape_string());
+void CpuBackend::do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
   const ByteRows x_ND(x), embed_VD(embed), image_MD(image);
   const int32_t* source_N = source.i32();
   check_sources(source_N, x_ND.rows, embed_VD, image_MD);
@@ -39,8 +34,7 @@ void CpuBackend::splice_forward(Tensor x, Tensor embed, Tensor image, Tensor sou
   });
 }
 
-void CpuBackend::splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
-  count_call();
+void CpuBackend::do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
   const Matrix dx_ND(dx), dembed_VD(dembed), dimage_MD(dimage);
   const int32_t* source_N = source.i32();
   check_sources(source_N, dx_ND.rows, dembed_VD, dimage_MD);

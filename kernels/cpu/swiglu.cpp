@@ -5,11 +5,8 @@
 
 namespace facet {
 
-void CpuBackend::swiglu_forward(Tensor act, Tensor gate_up) {
-  count_call();
+void CpuBackend::do_swiglu_forward(Tensor act, Tensor gate_up) {
   const Matrix act_NF(act), gate_up_N2F(gate_up);
-  ASSERT(gate_up_N2F.cols == 2 * act_NF.cols, "gate|up {} for {}", gate_up.shape_string(),
-         act.shape_string());
   for_rows(act_NF.rows, gate_up_N2F.cols, [=](int64_t r) {
     const int64_t cols = act_NF.cols;
     const float *gate = gate_up_N2F.row(r), *up = gate + cols;
@@ -20,8 +17,7 @@ void CpuBackend::swiglu_forward(Tensor act, Tensor gate_up) {
 }
 
 // silu'(g) = s (1 + g (1 - s)) with s = sigmoid(g).
-void CpuBackend::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
-  count_call();
+void CpuBackend::do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
   const Matrix dgate_up_N2F(dgate_up), dact_NF(dact), gate_up_N2F(gate_up);
   for_rows(dact_NF.rows, gate_up_N2F.cols, [=](int64_t r) {
     const int64_t cols = dact_NF.cols;

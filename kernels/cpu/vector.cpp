@@ -65,8 +65,7 @@ int64_t stride_bytes(const Tensor& t) { return t.row_stride() * size_of(t.dtype(
 
 }  // namespace
 
-void CpuBackend::fill(Tensor x, float value) {
-  count_call();
+void CpuBackend::do_fill(Tensor x, float value) {
   const Matrix m(x);
   if (m.dense()) {
     float* to = m.data;
@@ -76,25 +75,17 @@ void CpuBackend::fill(Tensor x, float value) {
   for_rows(m.rows, m.cols, [=](int64_t r) { std::fill_n(m.row(r), m.cols, value); });
 }
 
-void CpuBackend::copy(Tensor y, Tensor x) {
-  count_call();
+void CpuBackend::do_copy(Tensor y, Tensor x) {
   const bool widens = y.dtype() == DType::kF32 && is_16_bit(x.dtype());
   const bool rounds = x.dtype() == DType::kF32 && is_16_bit(y.dtype());
-  ASSERT(
-      y.rows() == x.rows() && y.cols() == x.cols() && (y.dtype() == x.dtype() || widens || rounds),
-      "copy of {} {} into {} {}", name_of(x.dtype()), x.shape_string(), name_of(y.dtype()),
-      y.shape_string());
   if (widens) return convert<float, uint16_t>(y, x, widen, x.dtype());
   if (rounds) return convert<uint16_t, float>(y, x, round_to_16_bits, y.dtype());
   copy_rows(y.data<char>(), stride_bytes(y), x.data<char>(), stride_bytes(x), y.rows(),
             row_bytes(y));
 }
 
-void CpuBackend::add_accumulate(Tensor y, Tensor x) {
-  count_call();
+void CpuBackend::do_add_accumulate(Tensor y, Tensor x) {
   const Matrix to(y), from(x);
-  ASSERT(to.rows == from.rows && to.cols == from.cols, "{} added to {}", x.shape_string(),
-         y.shape_string());
   if (to.dense() && from.dense()) {
     return for_ranges(to.rows * to.cols, [=](int64_t begin, int64_t end) {
       add(to.data + begin, from.data + begin, end - begin);
@@ -103,22 +94,18 @@ void CpuBackend::add_accumulate(Tensor y, Tensor x) {
   for_rows(to.rows, to.cols, [=](int64_t r) { add(to.row(r), from.row(r), to.cols); });
 }
 
-void CpuBackend::copy_from_host(Tensor y, const void* host) {
-  count_call();
+void CpuBackend::do_copy_from_host(Tensor y, const void* host) {
   copy_rows(y.data<char>(), stride_bytes(y), static_cast<const char*>(host), row_bytes(y), y.rows(),
             row_bytes(y));
 }
 
-void CpuBackend::copy_to_host(void* host, Tensor x) {
-  count_call();
+void CpuBackend::do_copy_to_host(void* host, Tensor x) {
   copy_rows(static_cast<char*>(host), row_bytes(x), x.data<char>(), stride_bytes(x), x.rows(),
             row_bytes(x));
 }
 
 // Blocks of fixed length, then the blocks in order: the same sum for any number of threads.
-double CpuBackend::sum(Tensor x) {
-  count_call();
-  ASSERT(x.dense(), "the sum of a tensor with gaps");
+double CpuBackend::do_sum(Tensor x) {
   const float* data = x.f32();
   return sum_blocks(x.numel(),
                     [=](int64_t begin, int64_t end) { return sum_of(data, begin, end); });

@@ -7,14 +7,9 @@
 
 namespace facet {
 
-void CpuBackend::patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) {
-  count_call();
+void CpuBackend::do_patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) {
   const int64_t channels = pixels.size(1), side = pixels.size(2), p = patch_size;
-  ASSERT(pixels.size(3) == side && side % p == 0, "patches of {} from pixels {}", p,
-         pixels.shape_string());
   const int64_t grid = side / p, columns = channels * p * p;
-  ASSERT(patches.cols() == columns && patches.rows() == pixels.size(0) * grid * grid,
-         "patches {} from pixels {}", patches.shape_string(), pixels.shape_string());
   const float* from = pixels.f32();
   float* to = patches.f32();
   for_rows(patches.rows(), columns, [=](int64_t row) {
@@ -28,14 +23,11 @@ void CpuBackend::patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch
   });
 }
 
-void CpuBackend::vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
-                                      Tensor position) {
-  count_call();
+void CpuBackend::do_vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                                         Tensor position) {
   const Matrix x_TC(x), patch_PC(patch), position_SC(position);
   const float* class_C = class_embedding.f32();
   const int64_t tokens = position_SC.rows, cols = x_TC.cols;
-  ASSERT(x_TC.rows % tokens == 0 && patch_PC.rows == x_TC.rows / tokens * (tokens - 1),
-         "patches {} with {} positions into {}", patch.shape_string(), tokens, x.shape_string());
   for_rows(x_TC.rows, cols, [=](int64_t r) {
     const int64_t image = r / tokens, token = r % tokens;
     const float* from = token == 0 ? class_C : patch_PC.row(image * (tokens - 1) + token - 1);
@@ -46,14 +38,12 @@ void CpuBackend::vision_embed_forward(Tensor x, Tensor patch, Tensor class_embed
   });
 }
 
-void CpuBackend::vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) {
-  count_call();
+void CpuBackend::do_vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition,
+                                          Tensor dx) {
   const Matrix dpatch_PC(dpatch), dposition_SC(dposition), dx_TC(dx);
   float* dclass_C = optional_f32(dclass);
   if (dx_TC.rows == 0) return;
   const int64_t images = dx_TC.rows - dpatch_PC.rows;  // one class row each
-  ASSERT(images > 0 && dx_TC.rows % images == 0, "patches {} of {}", dpatch.shape_string(),
-         dx.shape_string());
   const int64_t tokens = dx_TC.rows / images, cols = dx_TC.cols;
   for_rows(tokens, images * cols, [=](int64_t token) {
     for (int64_t image = 0; image < images; ++image) {

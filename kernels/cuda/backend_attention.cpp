@@ -9,7 +9,7 @@
 
 namespace facet {
 
-using cuda::check_one_shape, cuda::check_one_type, cuda::f32_on_device, cuda::on_device;
+using cuda::f32_on_device, cuda::on_device;
 
 void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
   const int64_t width = q.cols() / heads;
@@ -20,34 +20,22 @@ void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
          width, fmt::join(fast, ", "));
 }
 
-void CudaBackend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
-                                    Tensor v, const AttentionPlan& plan, int64_t heads,
-                                    int64_t kv_heads, float scale) {
-  check_attention(plan, q, k, v, out_image, heads, kv_heads, scale);
-  count_attention_forward(plan, q, heads);
+void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                       Tensor v, const AttentionPlan& plan, int64_t heads,
+                                       int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
   warn_of_plain_attention(q, heads);
-  check_one_type({out, out_image, q, k, v});
-  check_one_shape({out, out_image, q});
-  ASSERT(lse.numel() == plan.num_slots * heads * q.rows(), "lse {} for q {}", lse.shape_string(),
-         q.shape_string());
   cuda::attention_forward(on_device(out), f32_on_device(lse), on_device(out_image), on_device(q),
                           on_device(k), on_device(v), attention_lists_.lists_of(plan), heads,
                           kv_heads, scale, stream_);
 }
 
-void CudaBackend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                     Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
-                                     const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                                     float scale) {
-  check_attention(plan, q, k, v, out_image, heads, kv_heads, scale);
-  count_attention_backward(plan, q, heads);
+void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                        Tensor k, Tensor v, Tensor out, Tensor out_image,
+                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
+                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
-  check_one_type({dq, dk, dv, dout, q, k, v, out, out_image});
-  check_one_shape({dq, dout, q, out, out_image});
-  check_one_shape({dk, dv, k, v});
   const int64_t statistics = plan.num_slots * heads * q.rows();
-  ASSERT(lse.numel() == statistics, "lse {} for q {}", lse.shape_string(), q.shape_string());
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
   cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),
                            on_device(q), on_device(k), on_device(v), on_device(out),

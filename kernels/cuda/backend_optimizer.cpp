@@ -23,22 +23,14 @@ cuda::AdamWFactors factors_of(const AdamWStep& step) {
 
 }  // namespace
 
-void CudaBackend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
-                             Tensor grad, const AdamWStep& step) {
-  count_call();
-  const int64_t n = param.numel();
-  ASSERT(exp_avg.numel() == n && exp_avg_sq.numel() == n && grad.numel() == n && step.t >= 1,
-         "AdamW over {}, {}, {} and {} elements at step {}", n, exp_avg.numel(), exp_avg_sq.numel(),
-         grad.numel(), step.t);
-  ASSERT(!copy.defined() || (copy.numel() == n && copy.dense() && is_16_bit(copy.dtype())),
-         "a copy of {} {} of {} elements", name_of(copy.dtype()), copy.shape_string(), n);
+void CudaBackend::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
+                                Tensor grad, const AdamWStep& step) {
   cuda::adamw_step(cuda::f32_on_device(param), cuda::f32_on_device(exp_avg),
                    cuda::f32_on_device(exp_avg_sq), cuda::on_device(copy),
-                   cuda::f32_on_device(grad), n, factors_of(step), stream_);
+                   cuda::f32_on_device(grad), param.numel(), factors_of(step), stream_);
 }
 
-GradientStatistics CudaBackend::gradient_statistics(Tensor grad) {
-  count_call();
+GradientStatistics CudaBackend::do_gradient_statistics(Tensor grad) {
   auto* result = reduction_.take<cuda::GradientPart>(1 + cuda::kGradientParts);
   cuda::gradient_statistics(result, result + 1, cuda::f32_on_device(grad), grad.numel(), stream_);
   cuda::GradientPart part;

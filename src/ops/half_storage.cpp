@@ -11,8 +11,8 @@ HalfStorage::HalfStorage(Backend& below, int64_t panel_bytes)
 
 // ---- products, a block of outputs at a time
 
-void HalfStorage::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
-  count_linear(x.rows(), x.cols(), y.cols());
+void HalfStorage::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                    Tensor residual) {
   Call whole(*this);
   const Tensor x_NI = whole.in(x);
   in_output_blocks({y, x, weight}, y.cols(), x.cols(), [&](Call& call, const Block& at) {
@@ -21,8 +21,7 @@ void HalfStorage::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
   });
 }
 
-void HalfStorage::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+void HalfStorage::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   Call whole(*this);
   const Tensor dx_NI = whole.out(dx);
   in_output_blocks(
@@ -36,8 +35,7 @@ void HalfStorage::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   whole.finish();
 }
 
-void HalfStorage::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+void HalfStorage::do_linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
   Call whole(*this);
   const Tensor dx_NI = whole.in_out(dx);
   in_output_blocks({dx, dy, weight}, weight.rows(), weight.cols(),
@@ -48,8 +46,7 @@ void HalfStorage::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor 
   whole.finish();
 }
 
-void HalfStorage::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
-  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
+void HalfStorage::do_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
   Call whole(*this);
   const Tensor x_NI = dweight.defined() ? whole.in(x) : x;
   in_output_blocks({dy, x}, dy.cols(), x.cols(), [&](Call& call, const Block& at) {
@@ -60,19 +57,17 @@ void HalfStorage::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy
 
 // ---- what works on every row for itself
 
-void HalfStorage::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
-                                          float scale) {
-  count_lora_forward(x.rows(), right, left);
+void HalfStorage::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,
+                                             Tensor left, float scale) {
   in_row_blocks({y, u, x}, [&](Call& call, const Block& at) {
     below_.lora_forward_accumulate(call.in_out(at.rows(y)), call.out(at.rows(u)),
                                    call.in(at.rows(x)), call.in(right), call.in(left), scale);
   });
 }
 
-void HalfStorage::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                           Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
-                                           float scale) {
-  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
+void HalfStorage::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
+                                              Tensor dy, Tensor x, Tensor u, Tensor right,
+                                              Tensor left, float scale) {
   in_row_blocks({dy, x, u, du, dx}, [&](Call& call, const Block& at) {
     below_.lora_backward_accumulate(call.in_out(at.rows(dx)), dright, dleft, call.out(at.rows(du)),
                                     call.in(at.rows(dy)), call.in(at.rows(x)), call.in(at.rows(u)),
@@ -80,17 +75,15 @@ void HalfStorage::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dlef
   });
 }
 
-void HalfStorage::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
-  count_call();
+void HalfStorage::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
   in_row_blocks({y, x}, [&](Call& call, const Block& at) {
     below_.rms_norm_forward(call.out(at.rows(y)), at.elements(rstd), call.in(at.rows(x)),
                             call.in(weight), eps);
   });
 }
 
-void HalfStorage::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                                    Tensor rstd, Tensor dresidual) {
-  count_call();
+void HalfStorage::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x,
+                                       Tensor weight, Tensor rstd, Tensor dresidual) {
   in_row_blocks({dx, dy, x, dresidual}, [&](Call& call, const Block& at) {
     below_.rms_norm_backward(call.out(at.rows(dx)), dweight, call.in(at.rows(dy)),
                              call.in(at.rows(x)), call.in(weight), at.elements(rstd),
@@ -98,18 +91,17 @@ void HalfStorage::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor
   });
 }
 
-void HalfStorage::layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
-                                     Tensor bias, float eps) {
-  count_call();
+void HalfStorage::do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                                        Tensor bias, float eps) {
   in_row_blocks({y, x}, [&](Call& call, const Block& at) {
     below_.layer_norm_forward(call.out(at.rows(y)), at.elements(mean), at.elements(rstd),
                               call.in(at.rows(x)), call.in(weight), call.in(bias), eps);
   });
 }
 
-void HalfStorage::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
-                                      Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) {
-  count_call();
+void HalfStorage::do_layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy,
+                                         Tensor x, Tensor weight, Tensor mean, Tensor rstd,
+                                         Tensor dresidual) {
   in_row_blocks({dx, dy, x, dresidual}, [&](Call& call, const Block& at) {
     below_.layer_norm_backward(call.out(at.rows(dx)), dweight, dbias, call.in(at.rows(dy)),
                                call.in(at.rows(x)), call.in(weight), at.elements(mean),
@@ -117,75 +109,65 @@ void HalfStorage::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, T
   });
 }
 
-void HalfStorage::swiglu_forward(Tensor act, Tensor gate_up) {
-  count_call();
+void HalfStorage::do_swiglu_forward(Tensor act, Tensor gate_up) {
   in_row_blocks({act, gate_up}, [&](Call& call, const Block& at) {
     below_.swiglu_forward(call.out(at.rows(act)), call.in(at.rows(gate_up)));
   });
 }
 
-void HalfStorage::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
-  count_call();
+void HalfStorage::do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
   in_row_blocks({dgate_up, dact, gate_up}, [&](Call& call, const Block& at) {
     below_.swiglu_backward(call.out(at.rows(dgate_up)), call.in(at.rows(dact)),
                            call.in(at.rows(gate_up)));
   });
 }
 
-void HalfStorage::gelu_forward(Tensor y, Tensor x, Activation activation) {
-  count_call();
+void HalfStorage::do_gelu_forward(Tensor y, Tensor x, Activation activation) {
   in_row_blocks({y, x}, [&](Call& call, const Block& at) {
     below_.gelu_forward(call.out(at.rows(y)), call.in(at.rows(x)), activation);
   });
 }
 
-void HalfStorage::gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
-  count_call();
+void HalfStorage::do_gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
   in_row_blocks({dx, dy, x}, [&](Call& call, const Block& at) {
     below_.gelu_backward(call.out(at.rows(dx)), call.in(at.rows(dy)), call.in(at.rows(x)),
                          activation);
   });
 }
 
-void HalfStorage::rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
-  count_call();
+void HalfStorage::do_rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
   in_row_blocks({x}, [&](Call& call, const Block& at) {
     below_.rope_forward(call.in_out(at.rows(x)), at.rows(cos), at.rows(sin), heads);
   });
 }
 
-void HalfStorage::rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) {
-  count_call();
+void HalfStorage::do_rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) {
   in_row_blocks({dx}, [&](Call& call, const Block& at) {
     below_.rope_backward(call.in_out(at.rows(dx)), at.rows(cos), at.rows(sin), heads);
   });
 }
 
-void HalfStorage::cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
-  count_call();
+void HalfStorage::do_cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
   in_row_blocks({logits}, [&](Call& call, const Block& at) {
     below_.cross_entropy_forward(at.elements(row_loss), call.in(at.rows(logits)),
                                  at.elements(labels));
   });
 }
 
-void HalfStorage::cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
-                                                 float gradient_scale) {
-  count_call();
+void HalfStorage::do_cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                                    float gradient_scale) {
   in_row_blocks({logits}, [&](Call& call, const Block& at) {
     below_.cross_entropy_forward_backward(at.elements(row_loss), call.in_out(at.rows(logits)),
                                           at.elements(labels), gradient_scale);
   });
 }
 
-void HalfStorage::fill(Tensor x, float value) {
-  count_call();
+void HalfStorage::do_fill(Tensor x, float value) {
   in_row_blocks({x},
                 [&](Call& call, const Block& at) { below_.fill(call.out(at.rows(x)), value); });
 }
 
-void HalfStorage::add_accumulate(Tensor y, Tensor x) {
-  count_call();
+void HalfStorage::do_add_accumulate(Tensor y, Tensor x) {
   in_row_blocks({y, x}, [&](Call& call, const Block& at) {
     below_.add_accumulate(call.in_out(at.rows(y)), call.in(at.rows(x)));
   });
@@ -194,31 +176,23 @@ void HalfStorage::add_accumulate(Tensor y, Tensor x) {
 // ---- what needs all rows at once
 
 // The sums are fp32, and the rows are read as they are.
-void HalfStorage::sum_rows(Tensor y, Tensor x) {
-  count_call();
-  below_.sum_rows(y, x);
-}
+void HalfStorage::do_sum_rows(Tensor y, Tensor x) { below_.sum_rows(y, x); }
 
-void HalfStorage::sum_rows_accumulate(Tensor y, Tensor x) {
-  count_call();
-  below_.sum_rows_accumulate(y, x);
-}
+void HalfStorage::do_sum_rows_accumulate(Tensor y, Tensor x) { below_.sum_rows_accumulate(y, x); }
 
-void HalfStorage::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
-                                    Tensor v, const AttentionPlan& plan, int64_t heads,
-                                    int64_t kv_heads, float scale) {
-  count_attention_forward(plan, q, heads);
+void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                       Tensor v, const AttentionPlan& plan, int64_t heads,
+                                       int64_t kv_heads, float scale) {
   Call call(*this);
   below_.attention_forward(call.out(out), lse, call.out(out_image), call.in(q), call.in(k),
                            call.in(v), plan, heads, kv_heads, scale);
   call.finish();
 }
 
-void HalfStorage::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                     Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
-                                     const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                                     float scale) {
-  count_attention_backward(plan, q, heads);
+void HalfStorage::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                        Tensor k, Tensor v, Tensor out, Tensor out_image,
+                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
+                                        int64_t kv_heads, float scale) {
   Call call(*this);
   below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
                             call.in(k), call.in(v), call.in(out), call.in(out_image), lse, plan,
@@ -226,119 +200,95 @@ void HalfStorage::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dou
   call.finish();
 }
 
-void HalfStorage::splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
-  count_call();
+void HalfStorage::do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
   Call call(*this);
   below_.splice_backward(dembed, call.out(dimage), call.in(dx), source);
   call.finish();
 }
 
-void HalfStorage::repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
-  count_call();
+void HalfStorage::do_repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) {
   Call call(*this);
   below_.repeat_rows_backward(call.out(dx), call.in(dy), copies);
   call.finish();
 }
 
-void HalfStorage::add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
-  count_call();
+void HalfStorage::do_add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) {
   Call call(*this);
   below_.add_repeated_rows_forward(call.out(y), call.in(x), call.in(rows));
   call.finish();
 }
 
-void HalfStorage::add_repeated_rows_backward(Tensor drows, Tensor dy) {
-  count_call();
+void HalfStorage::do_add_repeated_rows_backward(Tensor drows, Tensor dy) {
   Call call(*this);
   below_.add_repeated_rows_backward(drows, call.in(dy));
 }
 
-void HalfStorage::patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) {
-  count_call();
+void HalfStorage::do_patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) {
   Call call(*this);
   below_.patch_rows_forward(call.out(patches), pixels, patch_size);
   call.finish();
 }
 
-void HalfStorage::vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
-                                       Tensor position) {
-  count_call();
+void HalfStorage::do_vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                                          Tensor position) {
   Call call(*this);
   below_.vision_embed_forward(call.out(x), call.in(patch), call.in(class_embedding),
                               call.in(position));
   call.finish();
 }
 
-void HalfStorage::vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) {
-  count_call();
+void HalfStorage::do_vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition,
+                                           Tensor dx) {
   Call call(*this);
   below_.vision_embed_backward(call.out(dpatch), dclass, dposition, call.in(dx));
   call.finish();
 }
 
-void HalfStorage::resize_positions_forward(Tensor out, Tensor in) {
-  count_call();
+void HalfStorage::do_resize_positions_forward(Tensor out, Tensor in) {
   Call call(*this);
   below_.resize_positions_forward(call.out(out), call.in(in));
   call.finish();
 }
 
-double HalfStorage::sum(Tensor x) {
-  count_call();
+double HalfStorage::do_sum(Tensor x) {
   Call call(*this);
   return below_.sum(call.in(x));
 }
 
 // ---- what needs no panel: words are moved, or everything is fp32
 
-void HalfStorage::splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
-  count_call();
+void HalfStorage::do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) {
   below_.splice_forward(x, embed, image, source);
 }
 
-void HalfStorage::gather_rows_forward(Tensor y, Tensor x, Tensor index) {
-  count_call();
+void HalfStorage::do_gather_rows_forward(Tensor y, Tensor x, Tensor index) {
   below_.gather_rows_forward(y, x, index);
 }
 
-void HalfStorage::gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
-  count_call();
+void HalfStorage::do_gather_rows_backward(Tensor dx, Tensor dy, Tensor index) {
   below_.gather_rows_backward(dx, dy, index);
 }
 
-void HalfStorage::repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
-  count_call();
+void HalfStorage::do_repeat_rows_forward(Tensor y, Tensor x, int64_t copies) {
   below_.repeat_rows_forward(y, x, copies);
 }
 
-void HalfStorage::copy(Tensor y, Tensor x) {
-  count_call();
-  below_.copy(y, x);
-}
+void HalfStorage::do_copy(Tensor y, Tensor x) { below_.copy(y, x); }
 
-void HalfStorage::copy_from_host(Tensor y, const void* host) {
-  count_call();
-  below_.copy_from_host(y, host);
-}
+void HalfStorage::do_copy_from_host(Tensor y, const void* host) { below_.copy_from_host(y, host); }
 
-void HalfStorage::copy_to_host(void* host, Tensor x) {
-  count_call();
-  below_.copy_to_host(host, x);
-}
+void HalfStorage::do_copy_to_host(void* host, Tensor x) { below_.copy_to_host(host, x); }
 
-void HalfStorage::resize_positions_backward_accumulate(Tensor din, Tensor dout) {
-  count_call();
+void HalfStorage::do_resize_positions_backward_accumulate(Tensor din, Tensor dout) {
   below_.resize_positions_backward_accumulate(din, dout);
 }
 
-void HalfStorage::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
-                             Tensor grad, const AdamWStep& step) {
-  count_call();
+void HalfStorage::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,
+                                Tensor grad, const AdamWStep& step) {
   below_.adamw_step(param, exp_avg, exp_avg_sq, copy, grad, step);
 }
 
-GradientStatistics HalfStorage::gradient_statistics(Tensor grad) {
-  count_call();
+GradientStatistics HalfStorage::do_gradient_statistics(Tensor grad) {
   return below_.gradient_statistics(grad);
 }
 

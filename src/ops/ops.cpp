@@ -1,8 +1,14 @@
+// Products, norms, activations, attention and the loss: what each demands, and its count. The other
+// operators are in ops_rows.cpp.
 #include "ops/ops.h"
 
 #include "base/check.h"
+#include "ops/operator_checks.h"
 
 namespace facet {
+
+// ---- counts
+
 namespace {
 
 // (query, key) pairs that have a score; a row that only adds its own value has none.
@@ -45,25 +51,319 @@ void Backend::count_attention_backward(const AttentionPlan& plan, const Tensor& 
   counts_.attention_flops += 10 * (q.cols() / heads) * heads * visible_pairs(plan);
 }
 
-void Backend::check_attention(const AttentionPlan& plan, const Tensor& q, const Tensor& k,
-                              const Tensor& v, const Tensor& out_image, int64_t heads,
-                              int64_t kv_heads, float scale) {
-  ASSERT(kv_heads > 0 && heads % kv_heads == 0, "{} heads over {} key/value heads", heads,
-         kv_heads);
-  ASSERT(q.cols() % heads == 0, "q has {} columns for {} heads", q.cols(), heads);
-  const int64_t width = q.cols() / heads;
-  ASSERT(k.cols() == kv_heads * width && v.cols() == k.cols() && v.rows() == k.rows(),
-         "k {} and v {} do not match heads of {}", k.shape_string(), v.shape_string(), width);
-  ASSERT(out_image.defined() == (plan.num_slots == 2), "out_image with {} slots", plan.num_slots);
-  ASSERT(scale > 0, "scale {} is not positive", scale);
+// ---- linear
+
+namespace {
+
+// y (N,O), x (N,I), weight (O,I), whichever way the product goes.
+void check_product(const OperatorChecks& check, const Tensor& y, const Tensor& x,
+                   const Tensor& weight) {
+  check.given({y, x, weight});
+  check.activations({y, x, weight});
+  check.matrix("weight", weight, y.cols(), x.cols());
+  ASSERT(y.rows() == x.rows(), "{}: {} and {} do not have the same number of rows", check.name(),
+         y.shape_string(), x.shape_string());
+}
+
+}  // namespace
+
+void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
+  const OperatorChecks check(__func__);
+  check_product(check, y, x, weight);
+  check.activations({y, bias, residual});
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  count_linear(x.rows(), x.cols(), y.cols());
+  do_linear_forward(y, x, weight, bias, residual);
+}
+
+void Backend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
+  check_product(OperatorChecks(__func__), dy, dx, weight);
+  count_linear(dy.rows(), weight.cols(), weight.rows());
+  do_linear_backward_input(dx, dy, weight);
+}
+
+void Backend::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
+  check_product(OperatorChecks(__func__), dy, dx, weight);
+  count_linear(dy.rows(), weight.cols(), weight.rows());
+  do_linear_backward_input_accumulate(dx, dy, weight);
+}
+
+void Backend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) {
+  const OperatorChecks check(__func__);
+  check.given({dy, x});
+  check.floats({dy, x});
+  if (dweight.defined()) check.one_type(dy, x);  // without it, x is not read
+  check.matrix("x", x, dy.rows(), x.cols());
+  check.fp32({dweight});
+  check.matrix("dweight", dweight, dy.cols(), x.cols());
+  check.fp32_vector("dbias", dbias, dy.cols());
+  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
+  do_linear_backward_weight(dweight, dbias, dy, x);
+}
+
+// ---- LoRA
+
+namespace {
+
+// y (N,O), u (N,r), x (N,I), right (I,r), left (r,O)
+void check_lora(const OperatorChecks& check, const Tensor& y, const Tensor& u, const Tensor& x,
+                const Tensor& right, const Tensor& left) {
+  check.given({y, u, x, right, left});
+  check.activations({y, u, x, right, left});
+  const int64_t rank = right.cols();
+  check.matrix("x", x, y.rows(), x.cols());
+  check.matrix("u", u, y.rows(), rank);
+  check.matrix("right", right, x.cols(), rank);
+  check.matrix("left", left, rank, y.cols());
+  check.dense("right", right);
+  check.dense("left", left);
+}
+
+}  // namespace
+
+void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                                      float scale) {
+  check_lora(OperatorChecks(__func__), y, u, x, right, left);
+  count_lora_forward(x.rows(), right, left);
+  do_lora_forward_accumulate(y, u, x, right, left, scale);
+}
+
+void Backend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
+                                       Tensor x, Tensor u, Tensor right, Tensor left, float scale) {
+  const OperatorChecks check(__func__);
+  check_lora(check, dy, u, x, right, left);
+  check.given({du});
+  check.activations({dy, dx});
+  check.like("dx", dx, x);
+  check.fp32({du, dright, dleft});
+  check.like("du", du, u);
+  check.like("dright", dright, right);
+  check.like("dleft", dleft, left);
+  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
+  do_lora_backward_accumulate(dx, dright, dleft, du, dy, x, u, right, left, scale);
+}
+
+// ---- norms
+
+void Backend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+  const OperatorChecks check(__func__);
+  check.given({y, rstd, x, weight});
+  check.activations({y, x, weight});
+  check.like("y", y, x);
+  check.fp32_vector("rstd", rstd, x.rows());
+  check.vector("weight", weight, x.cols());
+  count_call();
+  do_rms_norm_forward(y, rstd, x, weight, eps);
+}
+
+void Backend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                                Tensor rstd, Tensor dresidual) {
+  const OperatorChecks check(__func__);
+  check.given({dx, dy, x, weight, rstd});
+  check.activations({dx, dy, x, weight, dresidual});
+  check.like("dx", dx, x);
+  check.like("dy", dy, x);
+  check.like("dresidual", dresidual, x);
+  check.vector("weight", weight, x.cols());
+  check.fp32_vector("dweight", dweight, x.cols());
+  check.fp32_vector("rstd", rstd, x.rows());
+  count_call();
+  do_rms_norm_backward(dx, dweight, dy, x, weight, rstd, dresidual);
+}
+
+void Backend::layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                                 Tensor bias, float eps) {
+  const OperatorChecks check(__func__);
+  check.given({y, mean, rstd, x, weight, bias});
+  check.activations({y, x, weight, bias});
+  check.like("y", y, x);
+  check.fp32_vector("mean", mean, x.rows());
+  check.fp32_vector("rstd", rstd, x.rows());
+  check.vector("weight", weight, x.cols());
+  check.vector("bias", bias, x.cols());
+  count_call();
+  do_layer_norm_forward(y, mean, rstd, x, weight, bias, eps);
+}
+
+void Backend::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                                  Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) {
+  const OperatorChecks check(__func__);
+  check.given({dx, dy, x, weight, mean, rstd});
+  check.activations({dx, dy, x, weight, dresidual});
+  check.like("dx", dx, x);
+  check.like("dy", dy, x);
+  check.like("dresidual", dresidual, x);
+  check.vector("weight", weight, x.cols());
+  check.fp32_vector("dweight", dweight, x.cols());
+  check.fp32_vector("dbias", dbias, x.cols());
+  check.fp32_vector("mean", mean, x.rows());
+  check.fp32_vector("rstd", rstd, x.rows());
+  count_call();
+  do_layer_norm_backward(dx, dweight, dbias, dy, x, weight, mean, rstd, dresidual);
+}
+
+// ---- token-wise activations
+
+void Backend::swiglu_forward(Tensor act, Tensor gate_up) {
+  const OperatorChecks check(__func__);
+  check.given({act, gate_up});
+  check.activations({act, gate_up});
+  check.matrix("gate_up", gate_up, act.rows(), 2 * act.cols());
+  count_call();
+  do_swiglu_forward(act, gate_up);
+}
+
+void Backend::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
+  const OperatorChecks check(__func__);
+  check.given({dgate_up, dact, gate_up});
+  check.activations({dgate_up, dact, gate_up});
+  check.matrix("gate_up", gate_up, dact.rows(), 2 * dact.cols());
+  check.like("dgate_up", dgate_up, gate_up);
+  count_call();
+  do_swiglu_backward(dgate_up, dact, gate_up);
+}
+
+void Backend::gelu_forward(Tensor y, Tensor x, Activation activation) {
+  const OperatorChecks check(__func__);
+  check.given({y, x});
+  check.activations({y, x});
+  check.like("y", y, x);
+  count_call();
+  do_gelu_forward(y, x, activation);
+}
+
+void Backend::gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
+  const OperatorChecks check(__func__);
+  check.given({dx, dy, x});
+  check.activations({dx, dy, x});
+  check.like("dx", dx, x);
+  check.like("dy", dy, x);
+  count_call();
+  do_gelu_backward(dx, dy, x, activation);
+}
+
+// ---- rotary embedding
+
+namespace {
+
+void check_rope(const OperatorChecks& check, const Tensor& x, const Tensor& cos, const Tensor& sin,
+                int64_t heads) {
+  check.given({x, cos, sin});
+  check.activations({x});
+  check.fp32({cos, sin});
+  check.like("sin", sin, cos);
+  ASSERT(heads > 0 && heads * 2 * cos.cols() == x.cols() && cos.rows() == x.rows(),
+         "{}: {} heads in {} turned by {}", check.name(), heads, x.shape_string(),
+         cos.shape_string());
+}
+
+}  // namespace
+
+void Backend::rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
+  check_rope(OperatorChecks(__func__), x, cos, sin, heads);
+  count_call();
+  do_rope_forward(x, cos, sin, heads);
+}
+
+void Backend::rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) {
+  check_rope(OperatorChecks(__func__), dx, cos, sin, heads);
+  count_call();
+  do_rope_backward(dx, cos, sin, heads);
+}
+
+// ---- attention
+
+namespace {
+
+void check_heads(const OperatorChecks& check, const Tensor& q, const Tensor& k, const Tensor& v,
+                 int64_t heads, int64_t kv_heads, float scale) {
+  check.given({q, k, v});
+  ASSERT(kv_heads > 0 && heads > 0 && heads % kv_heads == 0, "{}: {} heads over {} key/value heads",
+         check.name(), heads, kv_heads);
+  ASSERT(q.cols() % heads == 0, "{}: q {} has no {} heads", check.name(), q.shape_string(), heads);
+  check.matrix("k", k, k.rows(), kv_heads * (q.cols() / heads));
+  check.like("v", v, k);
+  ASSERT(scale > 0, "{}: scale {} is not positive", check.name(), scale);
+}
+
+void check_plan(const OperatorChecks& check, const AttentionPlan& plan, const Tensor& q,
+                const Tensor& k, const Tensor& out_image, const Tensor& lse, int64_t heads) {
+  ASSERT(out_image.defined() == (plan.num_slots == 2), "{}: out_image {} with {} slots",
+         check.name(), out_image.defined() ? "given" : "absent", plan.num_slots);
   int64_t query_rows = 0, key_rows = 0;
   for (const AttentionSample& sample : plan.samples) {
     query_rows += sample.num_query_rows;
     key_rows += sample.num_key_rows;
   }
   ASSERT(query_rows == q.rows() && key_rows == k.rows(),
-         "the plan has {} query and {} key rows, q {} and k {}", query_rows, key_rows,
-         q.shape_string(), k.shape_string());
+         "{}: the plan has {} query and {} key rows, q {} and k {}", check.name(), query_rows,
+         key_rows, q.shape_string(), k.shape_string());
+  check.given({lse});
+  check.fp32_vector("lse", lse, plan.num_slots * heads * q.rows());
+}
+
+}  // namespace
+
+void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+                                Tensor v, const AttentionPlan& plan, int64_t heads,
+                                int64_t kv_heads, float scale) {
+  const OperatorChecks check(__func__);
+  check_heads(check, q, k, v, heads, kv_heads, scale);
+  check_plan(check, plan, q, k, out_image, lse, heads);
+  check.given({out});
+  check.activations({out, out_image, q, k, v});
+  check.like("out", out, q);
+  check.like("out_image", out_image, q);
+  count_attention_forward(plan, q, heads);
+  do_attention_forward(out, lse, out_image, q, k, v, plan, heads, kv_heads, scale);
+}
+
+void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                                 Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                 const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                 float scale) {
+  const OperatorChecks check(__func__);
+  check_heads(check, q, k, v, heads, kv_heads, scale);
+  check_plan(check, plan, q, k, out_image, lse, heads);
+  check.given({dq, dk, dv, dout, out});
+  check.activations({dq, dk, dv, dout, q, k, v, out, out_image});
+  check.like("dq", dq, q);
+  check.like("dk", dk, k);
+  check.like("dv", dv, v);
+  check.like("dout", dout, q);
+  check.like("out", out, q);
+  check.like("out_image", out_image, q);
+  count_attention_backward(plan, q, heads);
+  do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_image, lse, plan, heads, kv_heads,
+                        scale);
+}
+
+// ---- loss
+
+namespace {
+
+void check_loss(const OperatorChecks& check, const Tensor& row_loss, const Tensor& logits,
+                const Tensor& labels) {
+  check.given({row_loss, logits, labels});
+  check.activations({logits});
+  check.fp32_vector("row_loss", row_loss, logits.rows());
+  check.int32_vector("labels", labels, logits.rows());
+}
+
+}  // namespace
+
+void Backend::cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) {
+  check_loss(OperatorChecks(__func__), row_loss, logits, labels);
+  count_call();
+  do_cross_entropy_forward(row_loss, logits, labels);
+}
+
+void Backend::cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                             float gradient_scale) {
+  check_loss(OperatorChecks(__func__), row_loss, logits, labels);
+  count_call();
+  do_cross_entropy_forward_backward(row_loss, logits, labels, gradient_scale);
 }
 
 }  // namespace facet

@@ -1,5 +1,7 @@
-// The dictionary of operators. A backend (kernels/cpu, later kernels/cuda) implements every one of
-// them; a missing one is a compile error. An op is what a backend may do as one kernel.
+// The dictionary of operators. An op is what a backend may do as one kernel. Its public function
+// checks the operands' shapes and types, counts the call and then calls do_<name> of the backend
+// (kernels/cpu, kernels/cuda), which holds the arithmetic alone; one that is missing does not
+// build.
 //
 // Rules
 // - Arguments: outputs, inputs, scalars. Tensors are views; the caller owns the memory. An
@@ -27,6 +29,7 @@
 #include "device/memory_resource.h"
 #include "device/tensor.h"
 #include "ops/attention_plan.h"
+#include "ops/operator_list.h"
 
 namespace facet {
 
@@ -68,131 +71,131 @@ class Backend {
   // ---- linear: y = x W' (+ bias) (+ residual)
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
   // itself.
-  virtual void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) = 0;
+  void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual);
   // dx (N,I) = dy (N,O) W
-  virtual void linear_backward_input(Tensor dx, Tensor dy, Tensor weight) = 0;
-  virtual void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) = 0;
+  void linear_backward_input(Tensor dx, Tensor dy, Tensor weight);
+  void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight);
   // dweight (O,I) += dy' x; dbias (O) += column sums of dy. Either may be absent.
-  virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) = 0;
+  void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x);
 
   // ---- LoRA: y += scale (x R) L
   // y (N,O) accumulated, u (N,r) = x R (saved for backward), x (N,I), right (I,r), left (r,O),
   // dense weights.
-  virtual void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
-                                       float scale) = 0;
+  void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                               float scale);
   // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx,
   // dright and dleft may each be absent.
-  virtual void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                        Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left,
-                                        float scale) = 0;
+  void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
+                                Tensor x, Tensor u, Tensor right, Tensor left, float scale);
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
-  virtual void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) = 0;
+  void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps);
   // dx (N,D) = gradient of the norm + dresidual (N,D; may be absent, may be dx itself); dweight (D)
   // += (may be absent).
-  virtual void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                                 Tensor rstd, Tensor dresidual) = 0;
+  void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
+                         Tensor dresidual);
   // y = (x - mean) * rstd * weight + bias, biased variance; mean, rstd (N).
-  virtual void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
-                                  Tensor bias, float eps) = 0;
-  virtual void layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
-                                   Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) = 0;
+  void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight, Tensor bias,
+                          float eps);
+  void layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                           Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual);
 
   // ---- token-wise activations
   // gate_up (N,2F): columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
-  virtual void swiglu_forward(Tensor act, Tensor gate_up) = 0;
-  virtual void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) = 0;
+  void swiglu_forward(Tensor act, Tensor gate_up);
+  void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up);
   // y (N,F) = activation(x); dx may be dy itself.
-  virtual void gelu_forward(Tensor y, Tensor x, Activation activation) = 0;
-  virtual void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) = 0;
+  void gelu_forward(Tensor y, Tensor x, Activation activation);
+  void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation);
 
   // ---- rotary embedding, half-split layout, in place
   // x (N, heads*E): for c < E/2: (a,b) = (x[c], x[c+E/2]) -> (a cos - b sin, b cos + a sin); cos,
   // sin (N,E/2).
-  virtual void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) = 0;
+  void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads);
   // The transposed rotation, in place on dx.
-  virtual void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) = 0;
+  void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads);
 
   // ---- attention over a work list
   // out (Nq,H*E), lse (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows
   // without an image part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries
   // without a softmax part are undefined. Every row of out is written, also rows that see nothing
   // (0).
-  virtual void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
-                                 Tensor v, const AttentionPlan& plan, int64_t heads,
-                                 int64_t kv_heads, float scale) = 0;
+  void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
   // dq, dk, dv are overwritten (rows that nobody sees become 0).
-  virtual void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
-                                  Tensor v, Tensor out, Tensor out_image, Tensor lse,
-                                  const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                                  float scale) = 0;
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                          Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                          const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
 
   // ---- embeddings and row movement
   // Splice: x (N,D); source (N) int32: s >= 0 takes row s of embed (V,D), s < 0 takes row -1-s of
-  // image (M,D).
-  virtual void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) = 0;
+  // image (M,D; may be absent where no source names it).
+  void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source);
   // dembed (V,D) += rows of dx by token (may be absent), dimage (M,D) overwritten (may be absent);
   // each image row has exactly one place. Sums run in the order of N.
-  virtual void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) = 0;
+  void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source);
   // y (R,D) = rows index[r] of x (N,D); index (R) int32.
-  virtual void gather_rows_forward(Tensor y, Tensor x, Tensor index) = 0;
+  void gather_rows_forward(Tensor y, Tensor x, Tensor index);
   // dx (N,D) = 0, then row index[r] = dy row r; indices are distinct.
-  virtual void gather_rows_backward(Tensor dx, Tensor dy, Tensor index) = 0;
+  void gather_rows_backward(Tensor dx, Tensor dy, Tensor index);
   // y (copies*M,D) = x (M,D) repeated.
-  virtual void repeat_rows_forward(Tensor y, Tensor x, int64_t copies) = 0;
+  void repeat_rows_forward(Tensor y, Tensor x, int64_t copies);
   // dx (M,D) = sum over the copies of dy, in order.
-  virtual void repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) = 0;
+  void repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies);
   // y (copies*M,D) = x (copies*M,D) + row (M,D) repeated; y may be x.
-  virtual void add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) = 0;
+  void add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows);
   // drows (M,D) += sum over the copies of dy.
-  virtual void add_repeated_rows_backward(Tensor drows, Tensor dy) = 0;
+  void add_repeated_rows_backward(Tensor drows, Tensor dy);
 
   // ---- vision embeddings
   // patches (I*P, 3*p*p) dense: row = image, then patch row-major; columns (channel, y, x). pixels
   // (I,3,R,R) dense.
-  virtual void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) = 0;
+  void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size);
   // x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C)
-  virtual void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
-                                    Tensor position) = 0;
+  void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding, Tensor position);
   // dpatch (I*P,C) overwritten; dclass (C), dposition (1+P,C) accumulated, either may be absent.
-  virtual void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) = 0;
+  void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx);
   // Bicubic resize of a square grid of vectors (a = -0.75, half-pixel centres, clamped border, no
   // antialias): out (h*h,C) from in (g*g,C). As torch.nn.functional.interpolate(mode="bicubic",
   // align_corners=False).
-  virtual void resize_positions_forward(Tensor out, Tensor in) = 0;
+  void resize_positions_forward(Tensor out, Tensor in);
   // din (g*g,C) += the transposed map of dout.
-  virtual void resize_positions_backward_accumulate(Tensor din, Tensor dout) = 0;
+  void resize_positions_backward_accumulate(Tensor din, Tensor dout);
 
   // ---- loss
   // row_loss (R) = -log softmax(logits)[label]; logits (R,V), labels (R) int32.
-  virtual void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) = 0;
+  void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels);
   // Also turns logits in place into gradient_scale * (softmax - onehot).
-  virtual void cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
-                                              float gradient_scale) = 0;
+  void cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                      float gradient_scale);
 
-  // ---- plain vectors (dense)
-  virtual void fill(Tensor x, float value) = 0;
+  // ---- plain values
+  void fill(Tensor x, float value);
   // Same shape, row strides may differ. Between fp32 and a 16-bit type the values are converted.
-  virtual void copy(Tensor y, Tensor x) = 0;
-  virtual void add_accumulate(Tensor y, Tensor x) = 0;  // y += x
+  void copy(Tensor y, Tensor x);
+  void add_accumulate(Tensor y, Tensor x);  // y += x
   // y (C) fp32 = the rows of x (R,C), fp32 or 16 bits, added in fp32 in their order, R > 0;
   // _accumulate: y += that sum.
-  virtual void sum_rows(Tensor y, Tensor x) = 0;
-  virtual void sum_rows_accumulate(Tensor y, Tensor x) = 0;
-  virtual void copy_from_host(Tensor y, const void* host) = 0;
-  virtual void copy_to_host(void* host, Tensor x) = 0;
-  // Sum of x in double, in a fixed order.
-  virtual double sum(Tensor x) = 0;
+  void sum_rows(Tensor y, Tensor x);
+  void sum_rows_accumulate(Tensor y, Tensor x);
+  void copy_from_host(Tensor y, const void* host);
+  void copy_to_host(void* host, Tensor x);
+  // Sum of x, dense, in double, in a fixed order.
+  double sum(Tensor x);
 
   // ---- optimizer
-  // One pass over flat fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p -=
-  // lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
-  virtual void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
-                          const AdamWStep& step) = 0;
-  virtual GradientStatistics gradient_statistics(Tensor grad) = 0;
+  // One pass over dense fp32 ranges of equal length: g *= gradient_scale; m, v, p updated; then p
+  // -= lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
+  void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
+                  const AdamWStep& step);
+  GradientStatistics gradient_statistics(Tensor grad);
 
  protected:
+  // One for each operator above. Operands have been checked.
+  FACET_OPERATORS(FACET_DEMAND_OPERATOR)
+
+ private:
   // Every op counts itself once by one of these.
   void count_call() { ++counts_.calls; }
   void count_linear(int64_t rows, int64_t inputs, int64_t outputs);
@@ -202,11 +205,6 @@ class Backend {
                            const Tensor& dright, const Tensor& dleft);
   void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
-
-  // That the operands of attention fit the plan and each other.
-  static void check_attention(const AttentionPlan& plan, const Tensor& q, const Tensor& k,
-                              const Tensor& v, const Tensor& out_image, int64_t heads,
-                              int64_t kv_heads, float scale);
 
   OpCounts counts_;
 };

@@ -103,20 +103,21 @@ PassMemory measure_replay(VisionLanguageModel& model, BatchSource& replay,
   });
 }
 
-OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape) {
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape, DType dtype) {
   NullBackend ops;
   Arena arena("measured activations");
   UnitHooks hooks;
-  Context context{ops, arena, hooks};
+  Context context{ops, arena, hooks, dtype};
   LossSums sums;
   const BatchLimits limits{shape.samples, shape.length, shape.images};
   model.forward_backward(context, full_batch(model.config(), limits, shape.images), 1, sums);
   return ops.counts();
 }
 
-BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits) {
+BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits,
+                                DType dtype) {
   const auto operations = [&](const BatchShape& shape) {
-    const OpCounts counts = count_operations(model, shape);
+    const OpCounts counts = count_operations(model, shape, dtype);
     return counts.matmul_flops + counts.attention_flops;
   };
   const BatchShape text{limits.samples, limits.max_seq_len, 0};

@@ -53,9 +53,9 @@ struct BatchShape {
   int64_t length = 0;   // L of each, image tokens included
   int64_t images = 0;   // of each
 };
-// The operations of one forward and backward pass.
-OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape);
+// The operations of one forward and backward pass, in the type that the parameters have.
+OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape, DType dtype);
 // The shape within the limits that takes the most operations.
-BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits);
+BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits, DType dtype);
 
 }  // namespace facet

@@ -55,7 +55,7 @@ RunPlan plan_run(const Options& options) {
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
   plan.costs = plan_costs(options, *model, nullptr, ranks);
-  plan.operations = plan_operations(options, *model->model);
+  plan.operations = plan_operations(options, *model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
   add_notes(options, *model, plan);
   return plan;

@@ -65,7 +65,9 @@ std::string traffic_text(const Options& options, const RunCosts& costs) {
                      options.zero_stage, costs.elements_per_step);
 }
 
-StepOperations plan_operations(const Options& options, VisionLanguageModel& model) {
+StepOperations plan_operations(const Options& options, ModelSetup& setup) {
+  VisionLanguageModel& model = *setup.model;
+  const DType dtype = setup.table.dtype();
   StepOperations plan;
   const BatchLimits limits = train_limits(options);
   if (options.average_text_tokens > 0) {
@@ -73,9 +75,9 @@ StepOperations plan_operations(const Options& options, VisionLanguageModel& mode
     plan.counted = {limits.samples,
                     options.average_text_tokens + images * model.config().image_tokens(), images};
   } else {
-    plan.counted = most_expensive_shape(model, limits);
+    plan.counted = most_expensive_shape(model, limits, dtype);
   }
-  const OpCounts counts = count_operations(model, plan.counted);
+  const OpCounts counts = count_operations(model, plan.counted, dtype);
   plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
   return plan;
 }

@@ -52,7 +52,7 @@ struct StepOperations {
   int64_t flops = 0;
 };
 // Counted on the average samples that the options name, else on the most expensive they allow.
-StepOperations plan_operations(const Options& options, VisionLanguageModel& model);
+StepOperations plan_operations(const Options& options, ModelSetup& setup);
 
 // "1.50 GiB"
 std::string bytes_text(int64_t bytes);

@@ -26,144 +26,151 @@ class Mirrored final : public Backend {
     mirrors_.clear();
   }
   int64_t allocations() const { return allocations_; }  // that mirrors took
+  // Of the CUDA backend in the last operator.
+  int64_t calls() const { return cuda_.counts().calls - calls_before_; }
 
-  void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
+ private:
+  void do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
     return run(&Backend::linear_forward, y, x, weight, bias, residual);
   }
-  void linear_backward_input(Tensor dx, Tensor dy, Tensor weight) override {
+  void do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) override {
     return run(&Backend::linear_backward_input, dx, dy, weight);
   }
-  void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) override {
+  void do_linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) override {
     return run(&Backend::linear_backward_input_accumulate, dx, dy, weight);
   }
-  void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) override {
+  void do_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Tensor x) override {
     return run(&Backend::linear_backward_weight, dweight, dbias, dy, x);
   }
-  void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
-                               float scale) override {
+  void do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
+                                  float scale) override {
     return run(&Backend::lora_forward_accumulate, y, u, x, right, left, scale);
   }
-  void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
-                                Tensor x, Tensor u, Tensor right, Tensor left,
-                                float scale) override {
+  void do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
+                                   Tensor x, Tensor u, Tensor right, Tensor left,
+                                   float scale) override {
     return run(&Backend::lora_backward_accumulate, dx, dright, dleft, du, dy, x, u, right, left,
                scale);
   }
-  void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
+  void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
     return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);
   }
-  void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                         Tensor dresidual) override {
+  void do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+                            Tensor rstd, Tensor dresidual) override {
     return run(&Backend::rms_norm_backward, dx, dweight, dy, x, weight, rstd, dresidual);
   }
-  void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight, Tensor bias,
-                          float eps) override {
+  void do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                             Tensor bias, float eps) override {
     return run(&Backend::layer_norm_forward, y, mean, rstd, x, weight, bias, eps);
   }
-  void layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
-                           Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) override {
+  void do_layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                              Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual) override {
     return run(&Backend::layer_norm_backward, dx, dweight, dbias, dy, x, weight, mean, rstd,
                dresidual);
   }
-  void swiglu_forward(Tensor act, Tensor gate_up) override {
+  void do_swiglu_forward(Tensor act, Tensor gate_up) override {
     return run(&Backend::swiglu_forward, act, gate_up);
   }
-  void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) override {
+  void do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) override {
     return run(&Backend::swiglu_backward, dgate_up, dact, gate_up);
   }
-  void gelu_forward(Tensor y, Tensor x, Activation activation) override {
+  void do_gelu_forward(Tensor y, Tensor x, Activation activation) override {
     return run(&Backend::gelu_forward, y, x, activation);
   }
-  void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override {
+  void do_gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override {
     return run(&Backend::gelu_backward, dx, dy, x, activation);
   }
-  void rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) override {
+  void do_rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) override {
     return run(&Backend::rope_forward, x, cos, sin, heads);
   }
-  void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) override {
+  void do_rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) override {
     return run(&Backend::rope_backward, dx, cos, sin, heads);
   }
-  void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
-                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                         float scale) override {
+  void do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+                            const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                            float scale) override {
     return run(&Backend::attention_forward, out, lse, out_image, q, k, v, plan, heads, kv_heads,
                scale);
   }
-  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
-                          Tensor v, Tensor out, Tensor out_image, Tensor lse,
-                          const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
-                          float scale) override {
+  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                             Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                             const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                             float scale) override {
     return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_image, lse, plan,
                heads, kv_heads, scale);
   }
-  void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) override {
+  void do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) override {
     return run(&Backend::splice_forward, x, embed, image, source);
   }
-  void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) override {
+  void do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) override {
     return run(&Backend::splice_backward, dembed, dimage, dx, source);
   }
-  void gather_rows_forward(Tensor y, Tensor x, Tensor index) override {
+  void do_gather_rows_forward(Tensor y, Tensor x, Tensor index) override {
     return run(&Backend::gather_rows_forward, y, x, index);
   }
-  void gather_rows_backward(Tensor dx, Tensor dy, Tensor index) override {
+  void do_gather_rows_backward(Tensor dx, Tensor dy, Tensor index) override {
     return run(&Backend::gather_rows_backward, dx, dy, index);
   }
-  void repeat_rows_forward(Tensor y, Tensor x, int64_t copies) override {
+  void do_repeat_rows_forward(Tensor y, Tensor x, int64_t copies) override {
     return run(&Backend::repeat_rows_forward, y, x, copies);
   }
-  void repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) override {
+  void do_repeat_rows_backward(Tensor dx, Tensor dy, int64_t copies) override {
     return run(&Backend::repeat_rows_backward, dx, dy, copies);
   }
-  void add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) override {
+  void do_add_repeated_rows_forward(Tensor y, Tensor x, Tensor rows) override {
     return run(&Backend::add_repeated_rows_forward, y, x, rows);
   }
-  void add_repeated_rows_backward(Tensor drows, Tensor dy) override {
+  void do_add_repeated_rows_backward(Tensor drows, Tensor dy) override {
     return run(&Backend::add_repeated_rows_backward, drows, dy);
   }
-  void patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) override {
+  void do_patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_size) override {
     return run(&Backend::patch_rows_forward, patches, pixels, patch_size);
   }
-  void vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
-                            Tensor position) override {
+  void do_vision_embed_forward(Tensor x, Tensor patch, Tensor class_embedding,
+                               Tensor position) override {
     return run(&Backend::vision_embed_forward, x, patch, class_embedding, position);
   }
-  void vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition, Tensor dx) override {
+  void do_vision_embed_backward(Tensor dpatch, Tensor dclass, Tensor dposition,
+                                Tensor dx) override {
     return run(&Backend::vision_embed_backward, dpatch, dclass, dposition, dx);
   }
-  void resize_positions_forward(Tensor out, Tensor in) override {
+  void do_resize_positions_forward(Tensor out, Tensor in) override {
     return run(&Backend::resize_positions_forward, out, in);
   }
-  void resize_positions_backward_accumulate(Tensor din, Tensor dout) override {
+  void do_resize_positions_backward_accumulate(Tensor din, Tensor dout) override {
     return run(&Backend::resize_positions_backward_accumulate, din, dout);
   }
-  void cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) override {
+  void do_cross_entropy_forward(Tensor row_loss, Tensor logits, Tensor labels) override {
     return run(&Backend::cross_entropy_forward, row_loss, logits, labels);
   }
-  void cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
-                                      float gradient_scale) override {
+  void do_cross_entropy_forward_backward(Tensor row_loss, Tensor logits, Tensor labels,
+                                         float gradient_scale) override {
     return run(&Backend::cross_entropy_forward_backward, row_loss, logits, labels, gradient_scale);
   }
-  void fill(Tensor x, float value) override { return run(&Backend::fill, x, value); }
-  void copy(Tensor y, Tensor x) override { return run(&Backend::copy, y, x); }
-  void add_accumulate(Tensor y, Tensor x) override { return run(&Backend::add_accumulate, y, x); }
-  void sum_rows(Tensor y, Tensor x) override { return run(&Backend::sum_rows, y, x); }
-  void sum_rows_accumulate(Tensor y, Tensor x) override {
+  void do_fill(Tensor x, float value) override { return run(&Backend::fill, x, value); }
+  void do_copy(Tensor y, Tensor x) override { return run(&Backend::copy, y, x); }
+  void do_add_accumulate(Tensor y, Tensor x) override {
+    return run(&Backend::add_accumulate, y, x);
+  }
+  void do_sum_rows(Tensor y, Tensor x) override { return run(&Backend::sum_rows, y, x); }
+  void do_sum_rows_accumulate(Tensor y, Tensor x) override {
     return run(&Backend::sum_rows_accumulate, y, x);
   }
-  void copy_from_host(Tensor y, const void* host) override {
+  void do_copy_from_host(Tensor y, const void* host) override {
     return run(&Backend::copy_from_host, y, host);
   }
-  void copy_to_host(void* host, Tensor x) override { return run(&Backend::copy_to_host, host, x); }
-  double sum(Tensor x) override { return run(&Backend::sum, x); }
-  void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
-                  const AdamWStep& step) override {
+  void do_copy_to_host(void* host, Tensor x) override {
+    return run(&Backend::copy_to_host, host, x);
+  }
+  double do_sum(Tensor x) override { return run(&Backend::sum, x); }
+  void do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
+                     const AdamWStep& step) override {
     return run(&Backend::adamw_step, param, exp_avg, exp_avg_sq, copy, grad, step);
   }
-  GradientStatistics gradient_statistics(Tensor grad) override {
+  GradientStatistics do_gradient_statistics(Tensor grad) override {
     return run(&Backend::gradient_statistics, grad);
   }
 
- private:
   struct Mirror {
     char* host;
     int64_t bytes;
@@ -181,22 +188,8 @@ class Mirrored final : public Backend {
     std::vector<Mirror> seen;
     (note(seen, args), ...);
     mirror_all(seen);
-    const OpCounts before = cuda_.counts();
-    if constexpr (std::is_void_v<Result>) {
-      (cuda_.*op)(on_device(args)...);
-      count_since(before);
-    } else {
-      const Result result = (cuda_.*op)(on_device(args)...);
-      count_since(before);
-      return result;
-    }
-  }
-  void count_since(const OpCounts& before) {
-    const OpCounts& now = cuda_.counts();
-    counts_.calls += now.calls - before.calls;
-    counts_.matmul_flops += now.matmul_flops - before.matmul_flops;
-    counts_.attention_flops += now.attention_flops - before.attention_flops;
-    counts_.attention_query_rows += now.attention_query_rows - before.attention_query_rows;
+    calls_before_ = cuda_.counts().calls;
+    return (cuda_.*op)(on_device(args)...);
   }
 
   // From the first element to the last.
@@ -253,7 +246,7 @@ class Mirrored final : public Backend {
 
   CudaBackend& cuda_;
   std::vector<Mirror> mirrors_;
-  int64_t allocations_ = 0;
+  int64_t allocations_ = 0, calls_before_ = 0;
 };
 
 }  // namespace facet::kernel_test

@@ -340,18 +340,20 @@ TEST(VlmTraining, RowsOfLogitsAreAlignedWhateverTheVocabulary) {
   constexpr int64_t kVocabulary = 51;
   class Watcher : public NullBackend {
    public:
-    void linear_forward(Tensor y, Tensor, Tensor weight, Tensor, Tensor) override {
+    Tensor logits, used;
+
+   private:
+    void do_linear_forward(Tensor y, Tensor, Tensor weight, Tensor, Tensor) override {
       if (weight.rows() == kVocabulary) logits = y;
     }
-    void cross_entropy_forward_backward(Tensor, Tensor x, Tensor, float) override { used = x; }
-    Tensor logits, used;
+    void do_cross_entropy_forward_backward(Tensor, Tensor x, Tensor, float) override { used = x; }
   };
   VlmConfig config = small_config();
   config.lm.vocab_size = kVocabulary;
   for (const auto& [dtype, stride] : {std::pair{DType::kF32, 52}, std::pair{DType::kBF16, 56}}) {
     ParamTable table;
     VisionLanguageModel model(config, table);
-    table.allocate(1, ParamTable::Memory::kMeasureOnly);
+    table.allocate(1, ParamTable::Memory::kMeasureOnly, dtype);
     table.allocate_gradients();
     Watcher ops;
     Arena arena("activations");

@@ -170,7 +170,7 @@ TEST_P(HalfStorageType, InfinityAndNanSpread) {
   ops_.add_accumulate(sum.tensor(), x.tensor());
   EXPECT_EQ(sum.values()[0], infinity);
   EXPECT_TRUE(std::isnan(sum.values()[2]));
-  EXPECT_TRUE(std::isnan(ops_.sum(x.tensor())));
+  EXPECT_TRUE(std::isnan(ops_.sum(x.tensor().row_block(1, 1))));
 }
 
 TEST_P(HalfStorageType, EqualRunsGiveEqualBits) {

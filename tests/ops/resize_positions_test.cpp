@@ -75,11 +75,5 @@ TEST(ResizePositions, BackwardIsTheTransposedMapAndAccumulates) {
               1e-6 * std::sqrt(dot(y.values(), y.values()) * dot(dy, dy)));
 }
 
-TEST(ResizePositions, RefusesAGridThatIsNotSquare) {
-  CpuBackend ops(1);
-  Matrix in(6, 2, Values(12, 1)), out(4, 2);
-  EXPECT_THROW(ops.resize_positions_forward(out.tensor(), in.tensor()), Error);
-}
-
 }  // namespace
 }  // namespace facet::op_test
