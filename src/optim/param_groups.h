@@ -1,5 +1,7 @@
-// The four optimizer groups by parameter name (SPEC 5): decay or not, first or second learning
-// rate.
+// The four optimizer groups by parameter name: decay or not, first or second learning rate.
+//
+// This room holds what surrounds the optimizer. AdamW itself is declared in ops/ops.h (adamw_step),
+// computed in kernels/cpu/adamw.cpp and kernels/cuda/adamw.cu, and driven by zero/engine.cpp.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +34,7 @@ struct ParamGroup {
   double learning_rate = 0;
 };
 
-// All trained parameters, each in exactly one group, in order of declaration; empty groups are
-// dropped.
+// All trained parameters, each in exactly one group, in order of declaration; without empty groups.
 std::vector<ParamGroup> make_param_groups(ParamTable& table, const GroupOptions& options);
 
 }  // namespace facet

@@ -1,5 +1,6 @@
-// The loss scale step for step. The expected tables are written out by hand from SPEC 5, as runs of
-// equal steps: how many, whether they overflow, and the scale that each of them was computed with.
+// The loss scale step for step. The expected tables are written out by hand from docs/computes.md,
+// as runs of equal steps: how many, whether they overflow, and the scale that each of them was
+// computed with.
 #include "optim/loss_scaler.h"
 
 #include <gtest/gtest.h>
@@ -101,7 +102,7 @@ TEST(LossScaler, AFixedScaleStays) {
   EXPECT_EQ(scaler.scale(), 128);
 }
 
-TEST(LossScaler, GoesOnFromItsState) {
+TEST(LossScaler, ContinuesFromItsState) {
   LossScaler whole({}), first({}), second({});
   const std::vector<Steps> before = {{50, kGood, 65536}, {1, kOverflow, 65536}, {60, kGood, 65536}};
   expect_scales(whole, before);

@@ -114,7 +114,7 @@ TEST_F(DeepSpeedConfigTest, HowGradientsAreReduced) {
   const EngineOptions engine = engine_options(options);
   EXPECT_EQ(engine.reduction.bucket_elements, 500'000'000);
   EXPECT_EQ(engine.reduction.overlap, Overlap::kYes);
-  EXPECT_EQ(engine.reduction.wire, DType::kBF16);
+  EXPECT_EQ(engine.reduction.dtype, DType::kBF16);
 }
 
 TEST_F(DeepSpeedConfigTest, TheThreePrecisions) {

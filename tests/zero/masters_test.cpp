@@ -192,7 +192,7 @@ TEST_P(Masters, ALoadedStateIsMastersExactlyInAnyPrecision) {
   }
 }
 
-TEST_P(Masters, AStateLoadedIntoSlicesReachesTheWholeCopies) {
+TEST_P(Masters, AStateLoadedIntoSlicesReachesTheFullCopies) {
   Rig rig(dtype(), stage());
   for (const StateRange& range : rig.engine->owned_state())
     std::fill_n(range.value, range.count, 1 + 1e-7f * static_cast<float>(range.param->unit));
@@ -237,9 +237,9 @@ TEST(FrozenHash, IsTheSameOnAnyNumberOfRanks) {
   EXPECT_EQ(rig.engine->frozen_hash(), 17454737108808287433u);
 }
 
-// SPEC 7 on 2 ranks with Psi = 64 + 64 and Phi = 9, padded to 32 where it is cut up; pieces rounded
-// up to 64 bytes: 18 Psi + 2 Phi, (6 + 12/N) Psi + 2 Phi, (2 + 16/N) Psi + 2 Phi, (18 Psi + 2
-// Phi)/N.
+// The formulas of docs/computes.md on 2 ranks with Psi = 64 + 64 and Phi = 9, padded to 32 where it
+// is cut up; pieces rounded up to 64 bytes: 18 Psi + 2 Phi, (6 + 12/N) Psi + 2 Phi, (2 + 16/N) Psi
+// + 2 Phi, (18 Psi + 2 Phi)/N.
 TEST(MastersMemory, PlannedBytesAreTheFormulas) {
   struct Expected {
     int64_t values, gradients, optimizer;

@@ -32,7 +32,7 @@ void use(Engine& engine, Backend& ops, ParamTable& table) {
   engine.step(engine.reduce_gradients(), 1);
 }
 
-// MiB that a run of one step takes beside what was there.
+// MiB that a run of one step takes on top of what was there.
 double taken(Communicator& world, int64_t stage, DType dtype) {
   resident::forget_peak();
   const double before = resident::mib("VmRSS");
@@ -65,9 +65,9 @@ double taken(Communicator& world, int64_t stage, DType dtype) {
   return resident::mib("VmHWM") - before;
 }
 
-// SPEC 7, and in fp32 without masters and with values of 4 bytes: MiB of a rank for Psi = Phi. On
-// their way a unit's gradients are whole at stage 2, at stage 3 so are its values; between ranks
-// there is a bucket of a unit's length to send and one to receive.
+// The formulas of docs/computes.md, and in fp32 without masters and with values of 4 bytes: MiB of
+// a rank for Psi = Phi. On their way a unit's gradients are whole at stage 2, at stage 3 so are its
+// values; between ranks there is a bucket of a unit's length to send and one to receive.
 double formula(int64_t stage, DType dtype, double ranks) {
   const double unit = static_cast<double>(elements_at(stage)) / (1 << 20), psi = kUnits * unit;
   const double live[] = {0, 0, 4 * unit, 4 * unit + (dtype == DType::kF32 ? 8 : 4) * unit};
