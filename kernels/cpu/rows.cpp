@@ -1,4 +1,10 @@
-// Ops that move, repeat and add whole rows.
+// Operators that move, repeat and add whole rows.
+//
+// gather_rows: y[r] = x[index[r]], overwritten; backward zeroes dx (N,D) and writes row index[r] =
+// dy[r] (indices are distinct). repeat_rows: y (copies*M,D) = x (M,D) repeated; backward overwrites
+// dx with the sum over the copies. add_repeated_rows: y (copies*M,D) = x + rows (M,D) repeated;
+// backward adds the sum over the copies to drows (M,D). All are parallel over output rows; sums run
+// over the copies in order.
 #include <cstring>
 
 #include "base/check.h"
@@ -13,7 +19,7 @@ void copy_row(const ByteRows& to, int64_t to_row, const ByteRows& from, int64_t 
   std::memcpy(to.row(to_row), from.row(from_row), static_cast<size_t>(to.bytes));
 }
 
-// Rows are moved as they are: equally long and of one type.
+// Rows are moved unchanged: of equal length and type.
 void check_moved(const Tensor& to, const Tensor& from) {
   ASSERT(to.dtype() == from.dtype() && to.cols() == from.cols(), "rows of {} {} moved to {} {}",
          name_of(from.dtype()), from.shape_string(), name_of(to.dtype()), to.shape_string());

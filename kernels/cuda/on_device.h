@@ -1,6 +1,5 @@
-// Tensors as arguments of launchers, with what kernels rely on: device memory, one element type,
-// dense vectors. An operator that is given anything else is our bug, and the message names its
-// line.
+// Tensors as arguments of launchers, with checks of what kernels rely on: device memory, one
+// element type, dense vectors. A violation is a bug, and the message names the operator's line.
 #pragma once
 
 #include <initializer_list>
@@ -18,7 +17,7 @@ inline void check_on_device(const Tensor& t, OperatorSite where) {
          where.file_name(), where.line(), t.shape_string());
 }
 
-// A matrix; null data where it is absent.
+// A matrix; null data if absent.
 inline Operand on_device(const Tensor& t, OperatorSite where = OperatorSite::current()) {
   check_on_device(t, where);
   return operand_of(t);
@@ -26,11 +25,11 @@ inline Operand on_device(const Tensor& t, OperatorSite where = OperatorSite::cur
 
 inline void check_vector(const Tensor& t, OperatorSite where) {
   check_on_device(t, where);
-  ASSERT(t.dense(), "{}:{}: a vector {} with gaps", where.file_name(), where.line(),
+  ASSERT(t.dense(), "{}:{}: vector {} is not dense", where.file_name(), where.line(),
          t.shape_string());
 }
 
-// Dense fp32 or int32; null where it is absent.
+// Dense fp32 or int32; null if absent.
 inline float* f32_on_device(const Tensor& t, OperatorSite where = OperatorSite::current()) {
   if (!t.defined()) return nullptr;
   check_vector(t, where);
@@ -42,7 +41,8 @@ inline const int32_t* i32_on_device(const Tensor& t, OperatorSite where = Operat
   return t.i32();
 }
 
-// The matrices of one call, absent ones aside: a launcher looks at the type of one of them.
+// The matrices of one call, absent ones ignored, must have one type: a launcher looks at one of
+// them only.
 inline void check_one_type(std::initializer_list<Tensor> matrices,
                            OperatorSite where = OperatorSite::current()) {
   const Tensor* first = nullptr;
@@ -55,7 +55,7 @@ inline void check_one_type(std::initializer_list<Tensor> matrices,
   }
 }
 
-// The same of their shapes as matrices.
+// The same for their shapes as matrices.
 inline void check_one_shape(std::initializer_list<Tensor> matrices,
                             OperatorSite where = OperatorSite::current()) {
   const Tensor* first = nullptr;
