@@ -1,4 +1,4 @@
-// How far a training run came, for the line at its end. The watchdog's thread may have to print it.
+// How far a training run got, for its last line, which the watchdog's thread may have to print.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ namespace facet {
 
 class RunStatus {
  public:
-  void set_step(int64_t step);                         // the last one taken
-  void set_checkpoint(const std::string& checkpoint);  // the newest one
+  void set_step(int64_t step);                         // the last step taken
+  void set_checkpoint(const std::string& checkpoint);  // the newest checkpoint
 
-  // kSaved: stopped on request, to be continued.
+  // kSaved: stopped on request, to be resumed.
   void set_code(ExitCode code) { code_ = code; }
   ExitCode code() const { return code_; }
 
@@ -30,8 +30,8 @@ class RunStatus {
   std::string checkpoint_ = "none";
 };
 
-// For an error that the other ranks do not know of and may wait behind: ends the job at once, with
-// the line.
+// For an error that the other ranks do not know of while they may be waiting for this one: prints
+// the last line and ends the job at once.
 [[noreturn]] void end_job(MpiSession& session, const RunStatus& status,
                           const std::exception& error);
 

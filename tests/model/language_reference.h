@@ -17,8 +17,8 @@ using vision_reference::Mat;
 using vision_reference::Params;
 
 // Where the compatible rule takes a plain mean, its gradient flows as if the weights were a softmax
-// (SPEC 3). Finite differences see the same when the weights are softmax(score - score at the point
-// of departure): record() at that point, replay() at the shifted ones.
+// (docs/computes.md). Finite differences see the same when the weights are softmax(score - score at
+// the point of departure): record() at that point, replay() at the shifted ones.
 struct DepartureScores {
   std::vector<double> scores;
   size_t next = 0;

@@ -10,7 +10,7 @@ struct State {
   std::vector<T> param, exp_avg, exp_avg_sq;
 };
 
-// SPEC 5, word by word.
+// The formulas of docs/computes.md, one by one.
 template <typename T>
 void naive_adamw(State<T>& s, const std::vector<T>& grad, const AdamWStep& step) {
   const double t = static_cast<double>(step.t);
