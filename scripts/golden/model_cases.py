@@ -184,7 +184,7 @@ CORRECT = (
 
 
 def trained_in_correct(case, spec, name):
-    """Who is trained by default (SPEC 1), or everything that the loss depends on."""
+    """What is trained by default, or everything that the loss depends on."""
     if name == "projection.pos_embed":
         return False
     if case == "correct_everything":

@@ -1,6 +1,6 @@
 """The `correct` model as plainly as possible: fp64, dense masks, gradients by autograd.
 
-Parameters are one flat dictionary by name, the names of SPEC section 1 (casts.Parameters). Its
+Parameters are one flat dictionary by name, the program's names (casts.Parameters). Its
 `stored` stands wherever an operator of the program writes a result: nothing happens there in fp64,
 a rounding in the 16-bit curves.
 """

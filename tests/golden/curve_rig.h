@@ -32,7 +32,7 @@ struct Curve {
   bool operator==(const Curve&) const = default;
 };
 
-// The case `name` from hashed weights; it trains what SPEC 1 trains by default and what the case's
+// The case `name` from hashed weights; it trains what is trained by default and what the case's
 // "unfreeze" names.
 Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveChoices& choices);
 

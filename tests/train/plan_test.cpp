@@ -94,10 +94,10 @@ TEST_F(PlanTest, BytesFollowTheStage) {
                single);
 }
 
-// SPEC 7's formulas written out for Psi = 260,235,264 trained and Phi = 7,042,660,352 frozen
-// elements on 8 ranks. With 16 bits: 18 Psi + 2 Phi, 7.5 Psi + 2 Phi, 4 Psi + 2 Phi, (18 Psi + 2
-// Phi) / 8. fp32 has no masters, and values of 4 bytes: 16 Psi + 4 Phi, 9 Psi + 4 Phi, 5.5 Psi + 4
-// Phi, (16 Psi + 4 Phi) / 8.
+// The formulas of docs/computes.md written out for Psi = 260,235,264 trained and Phi =
+// 7,042,660,352 frozen elements on 8 ranks. With 16 bits: 18 Psi + 2 Phi, 7.5 Psi + 2 Phi, 4 Psi +
+// 2 Phi, (18 Psi + 2 Phi) / 8. fp32 has no masters, and values of 4 bytes: 16 Psi + 4 Phi, 9 Psi +
+// 4 Phi, 5.5 Psi + 4 Phi, (16 Psi + 4 Phi) / 8.
 TEST_F(PlanTest, BytesOfEveryPrecisionAreThoseOfTheFormulas) {
   const std::vector<int64_t> of_16_bits = {18'769'555'456, 16'037'085'184, 15'126'261'760,
                                            2'346'194'432};
