@@ -121,12 +121,12 @@ slurm_time() {
   local out=$work/slurm
   fake_squeue 'echo 0:00'
   run 85 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out"
-  once 'Slurm job 77: 0 s are left'
+  once 'Slurm job 77: 0 s left'
   once 'stopping at step 1 for the time limit'
   [ "$(cat "$work/squeue_calls")" = '-h -j 77 -o %L' ]
   fake_squeue 'echo 2-03:04:05'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 2
-  once 'Slurm job 77: 183845 s are left'
+  once 'Slurm job 77: 183845 s left'
   fake_squeue 'echo UNLIMITED'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 3
   never 'Slurm job'
