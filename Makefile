@@ -11,7 +11,7 @@ BUILD    ?= build
 JOBS     ?= $(shell nproc)
 OPT      ?= -O2
 SANITIZE ?=
-# x86-64-v3 is every x86 server since 2013 (AVX2); oneDNN picks wider instructions by itself at run time.
+# x86-64-v3 (AVX2) runs on every x86 server since 2013; oneDNN selects wider instructions itself at run time.
 ARCH     ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,)
 
 # ccache, where it is installed, behind Open MPI's compiler wrapper; it has to be told that precompiled headers are fine.
@@ -68,15 +68,15 @@ all: $(BUILD)/facet ## build the program
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile kernels/*.mk
 
-deps: ## install what is missing from the distribution's packages (FACET_INSTALL=0: only say what)
+deps: ## install missing packages of the distribution (FACET_INSTALL=0: only list them)
 	@scripts/install_deps.sh
 
 demo: deps ## train a small model on 2 ranks, draw the loss, write captions; on the CPU
 	@$(QUICK_MAKE) all $(BUILD)/make_tiny
 	@scripts/demo.sh $(BUILD)
 
-# Here the kernels are compiled by nvcc for one architecture, and as text for the drivers of others: it takes a third of the
-# time of `make`, and the program runs everywhere.
+# Here nvcc compiles the kernels for one architecture, and as PTX for the drivers of others: this takes a third of the
+# time of `make`, and the program still runs everywhere.
 QUICK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES="sm_80 compute_80"
 check: deps ## all tests; ends with passed, failed, skipped, the ten slowest and what each room took
 	@rm -f $(BUILD)/times.log $(BUILD)/sanitized/times.log
@@ -84,7 +84,7 @@ check: deps ## all tests; ends with passed, failed, skipped, the ten slowest and
 	@$(QUICK_MAKE) check-sanitized-build
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 
-check-h5py: all $(BUILD)/make_tiny ## the checkpoints of all stages and rank counts compared in Python: PYTHON=one with h5py and numpy
+check-h5py: all $(BUILD)/make_tiny ## compare the checkpoints of all stages and rank counts in Python: PYTHON=one with h5py and numpy
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
 quick: ## the tests that take seconds, on what is built here
@@ -103,17 +103,17 @@ check-sanitized-build:
 	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" \
 	  CXXFLAGS=-DFACET_CHECKED tests
 
-tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first trials by hand
+tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
 bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 
-soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with one never killed
+soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with an uninterrupted run
 	@BUILD=$(BUILD) KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) bash tests/e2e/soak.sh
 
-sabotage: ## break each promise by one line and show that its test turns red
+sabotage: ## break each promise by a one-line patch and show that its test fails
 	@scripts/sabotage.sh
 
 format: ## clang-format the tree
@@ -123,7 +123,7 @@ lint: ## layering and formatting
 	@scripts/check_layers.sh
 	@scripts/check_format.sh
 
-clean: ## remove what was built
+clean: ## remove build products
 	@rm -rf $(BUILD)
 
 $(BUILD)/facet: $(BUILD)/obj/src/main.o $(LIBRARY)
@@ -157,10 +157,10 @@ $(LIBRARY): $(OBJECTS)
 	@rm -f $@
 	@ar rcs $@ $^
 
-# Loops over numbers are compiled for speed; nowhere are NaN or infinity assumed away. Without the
-# two last flags sqrt and selections could not be vectorised (errno, floating-point traps).
+# Numeric loops are compiled for speed, without assuming away NaN or infinity. Without the last
+# two flags sqrt and selections could not be vectorised (errno, floating-point traps).
 $(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3) -fno-math-errno -fno-trapping-math
-# Pixels must come out with the bits of Pillow and numpy, which round every operation.
+# Pixels must have the same bits as with Pillow and numpy, which round every operation.
 $(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
 
 # The texts of data/prompts as string constants, so that the program needs no file at run time.

@@ -1,4 +1,4 @@
-# The product's half for GPUs, where CUDA is. Included by the Makefile.
+# The GPU half of the program, if CUDA is installed. Included by the Makefile.
 #
 #   FACET_CUDA=none      leaves it out
 #   CUDA_ARCHITECTURES   what the kernels are compiled for: sm_XX machine code, compute_XX text that the driver of a
@@ -15,11 +15,11 @@ NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wex
 
 empty :=
 comma := ,
-# Objects for other architectures lie elsewhere.
+# Objects for other architectures are kept in other directories.
 NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECTURES)))
 
 KERNEL_SOURCES := $(wildcard kernels/cuda/*.cu)
-# C++ that sees CUDA's or NCCL's headers, or the emulation in their place (kernels/emulated.mk).
+# C++ that includes CUDA's or NCCL's headers, or their emulation (kernels/emulated.mk).
 CUDA_CPP_SOURCES := $(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp) src/train/cuda/gpu.cpp
 
 ifeq ($(firstword $(FOUND_CUDA)),yes)
@@ -27,7 +27,7 @@ ifeq ($(firstword $(FOUND_CUDA)),yes)
 CUDA_HOME := $(word 2,$(FOUND_CUDA))
 CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib $(CUDA_HOME)/lib))
 HAVE_NCCL := $(filter nccl,$(FOUND_CUDA))
-# The compiler looks into /usr by itself, and is confused when it is told to.
+# The compiler searches /usr by default; naming it changes the order of the system headers.
 CUDA_FLAGS := $(if $(filter-out /usr,$(CUDA_HOME)),-isystem $(CUDA_HOME)/include) $(if $(HAVE_NCCL),-DFACET_NCCL)
 CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB) -Wl$(comma)-rpath$(comma)$(CUDA_LIB)) \
               -lcudart -lcublasLt $(if $(HAVE_NCCL),-lnccl)
@@ -46,7 +46,7 @@ $(NVCC_BUILD)/%.o: %.cpp
 	@echo "  c++   $< (cuda)"
 	@$(TIMED) $< $(CXX) $(CXXFLAGS_ALL) $(CUDA_FLAGS) -DFACET_CUDA_ARCHITECTURES='"$(strip $(CUDA_ARCHITECTURES))"' -c -o $@ $<
 
-# In the program these come before the library, which has without_gpu.o in the place of gpu.o.
+# The program links these before the library, which has without_gpu.o instead of gpu.o.
 $(BUILD)/facet: $(CUDA_OBJECTS)
 $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
@@ -54,7 +54,7 @@ cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHIT
 
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
 
-# ---- the tests on a GPU: the emulation's (kernels/emulated.mk), but for those that only it can answer
+# ---- the tests on a GPU: those of the emulation (kernels/emulated.mk), except those that need the emulation
 ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch tensor_core_use)
 GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
   $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
@@ -88,7 +88,7 @@ gpu-tests gpu-check:
 
 endif
 
-# The program is linked again when it is to have other architectures, or none.
+# Relinks the program when the architectures change.
 $(BUILD)/facet: $(BUILD)/cuda_choice
 $(BUILD)/cuda_choice: FORCE
 	@mkdir -p $(@D)

@@ -63,7 +63,7 @@ kernel-tests: $(KERNEL_TEST_PROGRAMS) $(COMM_TEST_PROGRAMS) ## build the kernels
 check-kernels: kernel-tests ## run the CUDA kernels' tests on the CPU
 	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; $$program || exit 1; done
 
-check-kernels-full: kernel-tests ## the same at every size, in every type, mode of attention and head width
+check-kernels-full: kernel-tests ## the same for every size, type, attention mode and head width
 	@for program in $(KERNEL_TEST_PROGRAMS); do echo "== $$program"; FACET_WHOLE_MATRIX=1 $$program || exit 1; done
 
 # Mutants are compiled with these commands and linked with these objects.
@@ -73,7 +73,7 @@ LINK_$(1)='$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) {objects} $(LIBRARY) $(LI
 OBJECTS_$(1)='$(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES))'
 endef
 
-mutate: kernel-tests ## break the CUDA kernels at MUTANTS places (or all) and count what no test notices
+mutate: kernel-tests ## mutate the CUDA kernels in MUTANTS places (or all) and count the mutants that no test kills
 	@$(call mutate_environment,plain) $(call mutate_environment,sanitized) $(call mutate_environment,race) \
 	  BUILD=$(BUILD) MUTANTS=$(MUTANTS) ONLY=$(ONLY) $(PYTHON) scripts/mutate.py
 

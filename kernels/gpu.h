@@ -2,8 +2,8 @@
 // src/emulated/kernels, which runs the same .cu file thread by thread on the CPU and checks CUDA's
 // rules while it does.
 //
-// A kernel is written in CUDA's own words (threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd)
-// with these exceptions:
+// Kernels are written in plain CUDA (threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd) with
+// these exceptions:
 //   GPU_SHARED(float, partial_W, [32]);       a shared array; the bare keyword does not compile
 //   gpu::SharedArrays arrays;                 the dynamic shared memory of the launch, piece by
 //   float* tile = arrays.take<float>(n);      piece, each on a 16-byte boundary
@@ -12,7 +12,7 @@
 //   gpu::pair_of, load_pair, store_pair       two 16-bit elements as a register of a fragment
 //   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16   what CUDA has in PTX only
 //   gpu::launch(stream, {.grid = .., .block = .., .shared_bytes = ..}, kernel, arguments...)
-// Blocks of one grid are never ordered, not by fences either: what needs another block's result is
+// Blocks of one grid are never ordered, not even by fences: what needs another block's result is
 // another launch.
 #pragma once
 
@@ -27,7 +27,7 @@ namespace facet::gpu {
 constexpr int kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
-// Every lane gets combine() over the values of its warp, in the same order on every run.
+// Every lane gets combine() over the values of its warp, always in the same order.
 template <typename T, typename Combine>
 GPU_DEVICE T warp_reduce(T value, const Combine& combine) {
 #pragma unroll
@@ -45,7 +45,7 @@ GPU_DEVICE T block_reduce(T value, T neutral, const Combine& combine) {
   GPU_SHARED(T, partial_W, [kWarps]);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   value = warp_reduce(value, combine);
-  __syncthreads();  // the previous result has been read by all
+  __syncthreads();  // all threads have read the previous result
   if (lane == 0) partial_W[threadIdx.x / kWarpSize] = value;
   __syncthreads();
   return warp_reduce(lane < kWarps ? partial_W[lane] : neutral, combine);

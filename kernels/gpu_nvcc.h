@@ -1,4 +1,4 @@
-// gpu.h for nvcc: thin names for CUDA's own, and the only place with PTX.
+// gpu.h for nvcc: thin wrappers of CUDA, and the only place with PTX.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -135,7 +135,7 @@ GPU_DEVICE void ldmatrix_x2_transposed(uint32_t (&r)[2], const void* row) {
                : "memory");
 }
 
-// One text for both types; the asm wants a literal.
+// One text for both types; asm needs a literal.
 #define FACET_MMA_M16N8K16(type)                                                              \
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                         \
                ".f32 "                                                                        \
@@ -162,14 +162,14 @@ struct LaunchShape {
   int line = __builtin_LINE();
 };
 
-// Throws facet::Error; in launch_error.cpp, since nvcc does not read fmt.
+// Throws facet::Error; in launch_error.cpp, since nvcc cannot compile fmt.
 [[noreturn]] void fail_launch(const char* file, int line, const char* error);
 
 inline void check_launch(cudaError_t error, const LaunchShape& shape) {
   if (error != cudaSuccess) fail_launch(shape.file, shape.line, cudaGetErrorString(error));
 }
 
-constexpr size_t kSharedBytesByDefault = 48 * 1024;  // more must be asked for
+constexpr size_t kSharedBytesByDefault = 48 * 1024;  // more must be requested
 
 template <typename... Parameters, typename... Arguments>
 void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parameters...),

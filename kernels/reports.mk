@@ -1,6 +1,6 @@
-# What nvcc and gcov say about the CUDA kernels. Included by the Makefile behind kernels/cuda.mk and kernels/emulated.mk.
+# Reports of nvcc and gcov on the CUDA kernels. Included by the Makefile after kernels/cuda.mk and kernels/emulated.mk.
 
-# ---- make kernel-report: what ptxas says of every kernel, for every one of CUDA_ARCHITECTURES with machine code
+# ---- make kernel-report: what ptxas reports for every kernel, for each of CUDA_ARCHITECTURES with machine code
 KERNEL_REPORTS := $(patsubst %.cu,$(NVCC_BUILD)/report/%.txt,$(KERNEL_SOURCES))
 REPORT_CODE    := $(foreach a,$(filter sm_%,$(CUDA_ARCHITECTURES)),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
 
@@ -10,8 +10,8 @@ $(NVCC_BUILD)/report/%.txt: %.cu
 	@$(NVCC) $(filter-out -gencode arch=%,$(NVCC_FLAGS)) $(REPORT_CODE) -Xptxas -v -MMD -MP -MT $@ -c -o $(@:.txt=.o) $< 2> $@.new
 	@mv $@.new $@
 
-kernel-report: $(if $(NVCC),$(KERNEL_REPORTS)) ## where nvcc is: registers, shared memory and spills of every kernel
-	@$(if $(NVCC),scripts/kernel_report.sh $(KERNEL_REPORTS),echo "no nvcc is here: no registers to report")
+kernel-report: $(if $(NVCC),$(KERNEL_REPORTS)) ## registers, shared memory and spills of every kernel (needs nvcc)
+	@$(if $(NVCC),scripts/kernel_report.sh $(KERNEL_REPORTS),echo "nvcc is not installed: no registers to report")
 
 # ---- make kernel-coverage: gcov's counters are in the kernels of the sanitized program
 kernel-coverage: $(BUILD)/emulated/test_kernels_sanitized ## how many lines of the CUDA kernels their tests execute, and which they don't

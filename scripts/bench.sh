@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Speed of a full fine-tuning step (tests/bench/step_bench.cpp) in turn with the same model in eager PyTorch, where a Python
-# with PyTorch is found (PYTHON=/path/to/python names one). usage: bench.sh [steps] [threads]
+# Speed of a full fine-tuning step (tests/bench/step_bench.cpp) alternating with the same model in eager PyTorch, if a Python
+# with PyTorch is found (or given by PYTHON=/path/to/python). usage: bench.sh [steps] [threads]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How long the training stands still for a checkpoint beside it: 2 ranks, more than 500 MB of state, on the disk that $TMPDIR (or the build
-# directory) is on. Prints seconds without training / (seconds of a step x steps between two saves). usage: bench_saves.sh [steps between saves]
+# How long training stalls for background checkpoints: 2 ranks, more than 500 MB of state, on the disk that holds $TMPDIR (or the build
+# directory). Prints seconds without training / (seconds of a step x steps between two saves). usage: bench_saves.sh [steps between saves]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -11,7 +11,7 @@ work=$(mktemp -d "${TMPDIR:-$build}/bench_saves.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 "$build/make_tiny" --output "$work/tiny" --scenes 60 --seed 1 >"$work/log"
 
-# A tiny model with very wide LoRA: 43 M trained elements, and steps that cost what such a number costs.
+# A tiny model with very wide LoRA: 43 M trained elements, and steps of a corresponding cost.
 train() { # OUT option...
   local out=$1
   shift

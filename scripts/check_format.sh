@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Is the tree as clang-format leaves it? Versions differ in what they do, so only the one the tree is formatted with counts.
+# Checks that clang-format changes nothing. Versions differ, so only the one that the tree is formatted with counts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! clang-format --version 2>/dev/null | grep -q 'version 14\.'; then

@@ -11,12 +11,12 @@ b=${2:?usage: compare_checkpoints.sh CHECKPOINT CHECKPOINT [TOLERANCE]}/state.h5
 tolerance=${3:-}
 
 if [ -z "$tolerance" ]; then
-  # -c also tells of arrays that cannot be compared: missing ones, other lengths.
+  # -c also reports arrays that cannot be compared: missing ones, other lengths.
   h5diff -c "$a" "$b" /param /param
   exit
 fi
 
-# Of each array a line "parameter kind", then its numbers, a line each, fp32 to the last digit.
+# For each array a line "parameter kind", then its numbers, one per line, in full fp32 precision.
 numbers() {
   h5dump -A 0 -m '%.9g' -w 0 -y -g /param "$1" | awk '
     $1 == "GROUP" { parameter = $2 }
@@ -31,7 +31,7 @@ paste -d ' ' <(numbers "$a") <(numbers "$b") | awk -v tolerance="$tolerance" '
     if ($1 != $3 || $2 != $4) { print "the first has " $1, $2 ", the second " $3, $4; wrong = 1; exit }
     name = $1; kind = $2; next
   }
-  # inf or nan: awk may take them for 0
+  # inf or nan: awk may read them as 0
   NF != 2 || /[in]/ { print name, kind ": " $0; wrong = 1; exit }
   { difference[kind] += ($1 - $2) ^ 2; size[kind] += $2 ^ 2 }
   END {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: the kernels' tests, the training curves, the program, and compute-sanitizer's tools over the tests; prints a table
+# On a machine with a GPU: the kernels' tests, the training curves, the program, and the tests under compute-sanitizer's tools; prints a table
 # of steps. usage: gpu_check.sh DIRECTORY
 #
-# DIRECTORY gets one STEP.txt of each step's output. STEPS="kernels curves": these steps alone, where ten minutes a command are lent.
+# DIRECTORY gets one STEP.txt of each step's output. STEPS="kernels curves": only these steps, for time-limited sessions.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 logs=${1:?usage: gpu_check.sh DIRECTORY}
@@ -20,16 +20,16 @@ for program in "${needed[@]}"; do
   [ -x "$program" ] || { echo "$program is missing: make gpu-tests cuda $BUILD/make_tiny" >&2; exit 1; }
 done
 
-# A program of tests says by itself why it cannot run here.
+# A test program reports itself why it cannot run here.
 if ! "$tests" --gtest_filter=Warp.VotesAndMatches >"$logs/gpu.txt" 2>&1; then
   tail -n 20 "$logs/gpu.txt" >&2
   exit 1
 fi
 grep '^GPU ' "$logs/gpu.txt"
 
-# ---- the steps; each leaves what it printed in $log
+# ---- the steps; the output of each goes to $log
 
-# Every size, type and mode. Most of the time the host computes what is expected, on one core.
+# Every size, type and mode. Most of the time is spent computing the expected values on one core.
 kernels() {
   local shards=$(($(nproc) < 8 ? $(nproc) : 8)) i failed=0 pids=()
   for ((i = 0; i < shards; ++i)); do
@@ -43,7 +43,7 @@ kernels() {
 
 curves() { timeout -k 5 "$1" "$BUILD/gpu/test_curves" --gtest_filter='-*TwoRanks*'; }
 
-# The cases of `make check`, with the program on a GPU in the emulation's place.
+# The cases of `make check`, with the program on a GPU instead of the emulation.
 program() {
   ln -sf ../facet "$BUILD/gpu/facet"
   GPU_PROGRAM=$BUILD/gpu/facet timeout -k 5 "$1" bash tests/e2e/cuda.sh
@@ -62,12 +62,12 @@ tool() {
   FACET_COMPUTE_SANITIZER=1 timeout -k 5 "$limit" "$sanitizer" --tool "$name" --error-exitcode "$found" --kernel-name kns=facet "$tests" "$@"
 }
 
-# First a kernel with a mistake that the tool must see, then the tests of our kernels (those of linear layers run cuBLASLt's).
+# First a kernel with a bug that the tool must report, then the tests of our kernels (linear layers run cuBLASLt's).
 sanitize() {
   local name=$1 limit=$2 code=0
   [ -n "$sanitizer" ] || { echo "compute-sanitizer is not installed"; return 1; }
   tool "$name" 60 --gtest_also_run_disabled_tests --gtest_filter="DISABLED_PlantedFor.$name" >"$logs/$name.planted.txt" 2>&1 || code=$?
-  [ "$code" = "$found" ] || { echo "$name ended with $code where a kernel has a mistake, not with $found"; return 1; }
+  [ "$code" = "$found" ] || { echo "$name ended with $code for a kernel with a bug, not with $found"; return 1; }
   tool "$name" "$limit" --gtest_filter='-LinearProducts.*:*LinearParity*'
 }
 
@@ -80,19 +80,19 @@ step() {
   wanted "$name" || return
   log=$logs/$name.txt
   "$@" "$limit" >"$log" 2>&1 || code=$?
-  # A program that ran no test has shown nothing.
+  # A program that ran no test proves nothing.
   if [ "$code" != 0 ] || ! grep -q '^\[       OK \]' "$log"; then verdict=FAILED; fi
   if [ "$code" = 124 ] || [ "$code" = 137 ]; then verdict="TOO LONG"; fi
   printf '%-10s %-8s %s\n' "$name" "$verdict" $((SECONDS - started))
   ran=$((ran + 1))
   if [ "$verdict" = passed ]; then return; fi
   failed=$((failed + 1))
-  grep -E '^\[  FAILED  \].*ms\)$|^=========|is not installed|where a kernel has a mistake' "$log" | sed 's/^/  /' | head -n 10
+  grep -E '^\[  FAILED  \].*ms\)$|^=========|is not installed|for a kernel with a bug' "$log" | sed 's/^/  /' | head -n 10
 }
 
 step kernels 420 kernels
 step curves 120 curves
 step program 300 program
 for name in memcheck racecheck initcheck synccheck; do step "$name" 300 sanitize "$name"; done
-echo "$((ran - failed)) of $ran steps passed; what they printed is in $logs"
+echo "$((ran - failed)) of $ran steps passed; their output is in $logs"
 [ "$failed" = 0 ] && [ "$ran" -gt 0 ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the build needs and is missing, from the distribution's packages: only as root on Debian or Ubuntu, after
+# Installs missing build dependencies from the distribution's packages: only as root on Debian or Ubuntu, after
 # printing the list. FACET_INSTALL=0 only prints. Elsewhere it says what to install or which modules to load.
 set -euo pipefail
 
@@ -19,7 +19,7 @@ packages=(
   hdf5-tools                             # h5diff and h5dump, for the tests that compare checkpoints
 )
 
-# Everything there already? Ask the compiler, not the package manager: modules and hand-made installs count.
+# Is everything installed already? Ask the compiler, not the package manager: modules and manual installs count.
 have_all() {
   local tool
   for tool in "${CXX:-mpicxx}" mpirun make clang-format pgrep h5diff h5dump; do

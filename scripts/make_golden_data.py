@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Golden files of the data room: tests/golden/data.
+"""Golden files for the data code: tests/golden/data.
 
 Images in many storage formats and the photographs of data/photos with the checksum of the pixels that Pillow reads, of the crops and of
 the normalised pixels of CLIPImageProcessor (the slow one); a small SentencePiece model with the ids
@@ -32,7 +32,7 @@ PHOTOS = ROOT / "data/photos"
 
 
 def picture(width, height, channels, seed):
-    """Smooth colours, a hard edge and noise: every part of a decoder and a filter has work."""
+    """Smooth colours, a hard edge and noise: exercises every part of a decoder and of a filter."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     planes = []
@@ -135,7 +135,7 @@ def preprocess(image, size, crop, normalise):
     return processor(image, input_data_format="channels_last")["pixel_values"][0]
 
 
-# (shortest edge, crop): larger, smaller, odd; a crop beyond the image is padded.
+# (shortest edge, crop): larger, smaller, odd; a crop larger than the image is padded.
 CROPS = [(56, 56), (224, 224), (97, 90), (24, 57), (33, 33)]
 REFUSED = ["cmyk.jpg", "gray_16.png", "palette_short.png", "picture.gif"]
 
@@ -167,7 +167,7 @@ RESIZES = [((64, 48), (64, 48)), ((64, 48), (32, 48)), ((64, 48), (64, 100)), ((
 
 
 def describe_resizes():
-    """The source is computed alike in the test: a pattern of integers."""
+    """The test computes the same source: a pattern of integers."""
     records = []
     for (w, h), (new_w, new_h) in RESIZES:
         i = np.arange(w * h * 3, dtype=np.uint64)

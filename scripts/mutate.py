@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Mutation testing of the CUDA kernels, run on the CPU: breaks one place at a time and sees whether a test turns red.
+"""Mutation testing of the CUDA kernels, run on the CPU: breaks one place at a time and checks whether a test fails.
 
 usage: make mutate                    all mutants of synchronisation and a sample of MUTANTS others, the same on every run
        make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
@@ -32,10 +32,10 @@ from mutation_operators import OPERATORS, Mutant, mutants_of
 SEED = "2026-11-26"
 SAMPLE = 200
 ALWAYS = ("barrier", "wait", "shared", "atomic")
-PROGRAMS = ["plain", "race", "sanitized"]  # those that are built sooner first
+PROGRAMS = ["plain", "race", "sanitized"]  # the quickest to build first
 NO_BUILD = "does not compile"
 
-# The tests of a kernel file: filters in the order in which they run, quick ones first. A file that is not here is tested by all
+# The tests of a kernel file: filters in the order in which they run, quick ones first. A file not listed here is tested by all
 # suites of the test files that name one of its launchers.
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
@@ -68,7 +68,7 @@ class Run(collections.namedtuple("Run", "code output seconds")):
 
 
 def run(command, limit, directory=COPY):
-    """Runs a command and what it starts; after `limit` seconds all of it is killed."""
+    """Runs a command; after `limit` seconds it and its children are killed."""
     begin = time.monotonic()
     with open(WORK / "output.txt", "w+", errors="replace") as output:
         process = subprocess.Popen(command, shell=isinstance(command, str), cwd=directory, env=ENVIRONMENT, stdout=output,
@@ -85,7 +85,7 @@ def run(command, limit, directory=COPY):
 
 
 def copy_tree():
-    """The files that a kernel or a test includes, in a copy that nobody else edits."""
+    """The files that a kernel or a test includes, in a private copy."""
     shutil.rmtree(COPY, ignore_errors=True)
     for room in ("kernels", "src", "tests"):
         shutil.copytree(LIVE / room, COPY / room)
@@ -117,18 +117,18 @@ class Program:
         return next(o for o in self.objects if o.endswith("/obj/" + os.path.splitext(source)[0] + ".o"))
 
     def compile_source(self, source, target, tree=COPY):
-        # What the compiler only warns of is a mutant.
+        # Code that only causes warnings is a valid mutant.
         return run(f"{self.compile} -O1 -g0 -w -x c++ -c -o {target} {source}", 900, tree)
 
     def link_with(self, changed, target):
-        """`changed`: live object to new object; these come first, so that their templates are the ones that count."""
+        """`changed`: live object to new object; these come first, so that their template instances are the ones linked."""
         kept = [str(LIVE / o) for o in self.objects if o not in changed]
         linker = "-fuse-ld=lld" if shutil.which("ld.lld") else ""
         objects = " ".join([*changed.values(), *kept])
         return run(self.link.replace("{objects}", f"{linker} -Wl,-S -o {target} {objects}"), 300, LIVE)
 
     def limit(self, tests):
-        """Seconds that a mutant may take: five times what the kernels as they are take, which must pass."""
+        """Seconds that a mutant may take: five times the time of the unmodified kernels, which must pass."""
         if tests not in self.durations:
             result = run([str(self.live), "--gtest_brief=1", f"--gtest_filter={tests}"], 1800)
             if result.code != 0 or " 0 tests ran" in result.output:
@@ -138,7 +138,7 @@ class Program:
 
 
 def read_users():
-    """Which sources include which file, by the compiler's lists."""
+    """Which sources include which file, by the compiler's dependency files."""
     users = collections.defaultdict(set)
     for path in glob.glob(f"{BUILD}/emulated/plain/obj/**/*.d", recursive=True):
         words = pathlib.Path(path).read_text().split("\n\n")[0].replace("\\\n", " ").split()
@@ -180,7 +180,7 @@ class Judge:
         kernels = sorted((s for s in sources if s.endswith(".cu") and s.startswith("kernels/")),
                          key=lambda s: os.path.getsize(LIVE / self.programs[0].object_of(s)))
         others = sorted(sources - set(kernels))
-        if not kernels:  # a header of the backend's, or of the tests alone
+        if not kernels:  # a header of the backend, or of the tests only
             backend = [s for s in others if s.startswith("kernels/")]  # the programs' other sources are not linked here
             yield "backend", backend or [s for s in others if s.startswith("tests/kernels/")]
         for kernel in kernels:
@@ -188,7 +188,7 @@ class Judge:
             yield name, [kernel, *(s for s in others if pathlib.Path(s).stem.split("_")[0] in name)]
 
     def same_code(self, source, built):
-        """Whether the compiler made the machine code of the unmutated source."""
+        """Whether the machine code equals that of the unmutated source."""
         if source not in self.unmutated:
             target = WORK / "objects" / ("unmutated_" + source.replace("/", "_") + ".o")
             if self.programs[0].compile_source(source, target, LIVE).code != 0:
@@ -219,10 +219,10 @@ class Judge:
         return None
 
     def judge(self, path, names, skipped=()):
-        """Which of these programs kills the mutant that stands in the copy, or "survived", "same code", NO_BUILD; and the
+        """Which of these programs kills the mutant in the copy, or "survived", "same code", NO_BUILD; and the
         kernel files whose code it does not change."""
         families = [f for f in self.families(path) if f[0] not in skipped]
-        if PROGRAMS[0] not in names:  # a header that all kernels include: those that are built soonest
+        if PROGRAMS[0] not in names:  # a header that all kernels include: the quickest to build
             families = families[:3]
         same = set()
         for program in (p for p in self.programs if p.name in names):
@@ -298,7 +298,7 @@ def try_mutant(judge, path, source, mutant, names, skipped=()):
 
 
 def try_all(judge, results, files, share_of, wanted):
-    """The plain program for all, then the others for those that it lets pass."""
+    """The plain program for all mutants, then the others for its survivors."""
     entries, passed = [], []
     for path, (source, always, drawn) in files.items():
         left = share_of[path]
@@ -343,7 +343,7 @@ def print_table(entries):
 
 
 def self_test(judge):
-    """A barrier dropped must be killed; another name for a variable must not."""
+    """A dropped barrier must be killed; a renamed variable must not."""
     path = "kernels/cuda/splice.cu"
     source = (COPY / path).read_text()
     wanted = {"a dropped barrier": ("= matches;\n    __syncthreads();\n", "= matches;\n", PROGRAMS),
@@ -364,12 +364,12 @@ def main():
     judge, results = Judge(), Results()
     only, count = os.environ.get("ONLY", ""), os.environ.get("MUTANTS") or str(SAMPLE)
     if only in ("", "self") and not self_test(judge):
-        sys.exit("the tool does not see what it must see")
+        sys.exit("the tool fails its self-test")
     if only == "self":
         return True
     files = {}
     paths = glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)
-    for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # those that are built soonest first
+    for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # the quickest to build first
         source = (COPY / path).read_text()
         files[path] = source, *in_order(path, source)
     survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}

@@ -21,7 +21,7 @@ OPERATORS = {
     "statement": "a call or an assignment dropped",
 }
 
-# Names that stand for the same kind of thing.
+# Interchangeable names of the same kind.
 PARTNERS = [("q_NqD", "k_NkD"), ("k_NkD", "v_NkD"), ("q_E", "k_E"), ("dk", "dv"), ("dk_E", "dv_E"), ("lse", "delta"),
             ("lse_SHN", "delta_SHN"), ("dout_NqD", "out_NqD"), ("fmaxf", "fminf"), ("min", "max"), ("mean", "rstd"),
             ("weight", "bias"), ("dweight_D", "dbias_D"), ("low", "high"), ("first", "second"), ("at", "kv_at"),
@@ -36,7 +36,7 @@ class Mutant(NamedTuple):
     operator: str
     begin: int  # of the text that is replaced
     end: int
-    text: str  # what stands there instead
+    text: str  # the replacement
 
 
 class Token(NamedTuple):
@@ -108,7 +108,7 @@ class File:
         return headers
 
     def find_sizes(self):
-        """The tokens of sizes of declared arrays, which the compiler compares."""
+        """The tokens in sizes of declared arrays, which the compiler compares."""
         sizes, begins = set(), 0
         for i, token in enumerate(self.tokens):
             if token.text in ";{}":
@@ -139,7 +139,7 @@ class File:
         return level is not None and (level < precedence or (equal_ends and level == precedence))
 
     def is_block(self, opening):
-        """Whether a bracket opens a block, and not what a type is made from."""
+        """Whether a bracket opens a block, not an initialiser."""
         return self.tokens[opening].text == "{" and self.tokens[opening].begin > self.tokens[opening - 1].end
 
     def operands(self, i):
@@ -180,7 +180,7 @@ class File:
         return result
 
     def is_declaration(self, first, last):
-        """Whether an argument declares a parameter: a name that stands behind a type."""
+        """Whether an argument declares a parameter: a name that follows a type."""
         for i in range(first + 1, last + 1):
             before = self.tokens[i - 1]
             name = re.match(r"[A-Za-z_]", self.tokens[i].text)
@@ -313,7 +313,7 @@ def constants(file, i):
 
 
 def statements(file, i):
-    """A call or an assignment that is a statement of its own."""
+    """A call or an assignment that is a complete statement."""
     previous = file.tokens[i - 1] if i else None
     starts = previous is None or previous.text in ("{", "}", ";") or (previous.text == ")" and "\n" in
                                                                      file.source[previous.end:file.tokens[i].begin])

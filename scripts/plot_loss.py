@@ -22,7 +22,7 @@ VERSIONS = {"loss": "# facet loss log v1", "eval": "# facet eval log v1"}
 
 
 def read_log(path, kind):
-    """Columns by name, as floats. A run that is still writing may leave a torn last row: it is left out."""
+    """Columns by name, as floats. A run that is still writing may leave an incomplete last row, which is dropped."""
     try:
         with open(path, newline="") as file:
             version = file.readline().rstrip("\n")
@@ -80,7 +80,7 @@ def draw_loss(axes, runs, colors, datasets):
                       markerfacecolor="white", label=f"{run.name}, evaluation")
         if not datasets:
             continue
-        # Beside other runs a data set has its run's colour and a dash pattern, otherwise a colour of its own.
+        # With several runs a data set has its run's colour and a dash pattern, otherwise its own colour.
         names = [n for n in run.columns("loss_") if n != "loss_scale"]
         for i, name in enumerate(names):
             look = {"color": color_of(i + 1)} if len(runs) == 1 else {"color": color, "linestyle": DASHES[i % len(DASHES)]}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Proves the tests: breaks one promise at a time by one line in a copy of the tree and shows that the named test turns red.
+# Tests the tests: breaks one promise at a time by a one-line patch in a copy of the tree and shows that the named test fails.
 # usage: sabotage.sh [WORD]    (only rows whose promise contains WORD)
 #
-# tests/sabotage.txt holds one block a promise, fields in this order:
+# tests/sabotage.txt holds one block per promise, with fields in this order:
 #   promise: what is promised
 #   file: the file to break
 #   old: the text to replace (must occur exactly once in the file)
-#   new: what to put there
+#   new: the replacement
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
 #         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks) and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
 set -uo pipefail
@@ -18,7 +18,7 @@ if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_RO
 export OMPI_MCA_rmaps_base_oversubscribe=1
 export FACET_CUDA=none  # nvcc would compile what no test runs
 
-# The tree as it is, changed files only, so that make rebuilds what differs.
+# Copies changed files only, so that make rebuilds only what differs.
 git ls-files --cached --others --exclude-standard | while read -r path; do
   [ -e "$path" ] || continue
   cmp -s "$path" "$copy/$path" && continue
@@ -27,7 +27,7 @@ git ls-files --cached --others --exclude-standard | while read -r path; do
   touch "$copy/$path"
 done
 
-# What is no longer in the tree must not linger in the copy.
+# Removes files from the copy that are no longer in the tree.
 (cd "$copy" && find . -path ./build -prune -o -type f -print) | while read -r path; do
   [ -e "$path" ] || rm -f "$copy/$path"
 done
@@ -43,7 +43,7 @@ replace_once() {
     }' "$1"
 }
 
-# Builds and runs one test in the copy; its exit status is the verdict, 99 when it does not build.
+# Builds and runs one test in the copy; its exit status is the verdict, 99 if it does not build.
 run_test() {
   local name=$1 filter=${2:-*}
   case $name in
@@ -77,7 +77,7 @@ judge() {
   printf '%-64s ' "$promise"
   if ! replace_once "$file" "$old" "$new" >"$copy/$file.new"; then
     rm -f "$copy/$file.new"
-    echo "BROKEN ROW: the text does not stand exactly once in $file"
+    echo "BROKEN ROW: the text does not occur exactly once in $file"
     wrong=$((wrong + 1))
     return
   fi
@@ -91,7 +91,7 @@ judge() {
     0) echo "STAYS GREEN: $test"; wrong=$((wrong + 1)) ;;
     98) wrong=$((wrong + 1)) ;;
     99) echo "DOES NOT BUILD: see $copy/make.log"; wrong=$((wrong + 1)) ;;
-    124 | 137) echo "red, by no end: $test"; red=$((red + 1)) ;;
+    124 | 137) echo "red, timed out: $test"; red=$((red + 1)) ;;
     *) echo "red: $test"; red=$((red + 1)) ;;
   esac
 }

@@ -35,7 +35,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   return options.dry_run ? dry_run(session, options) : train(session, options, status);
 }
 
-// Needs no other rank, so MPI is never started.
+// Commands that need no other rank do not start MPI.
 int plan_alone(const std::vector<std::string>& words) {
   try {
     const ParsedOptions parsed = parse_options(Command::kPlan, words, 1);
@@ -49,7 +49,7 @@ int plan_alone(const std::vector<std::string>& words) {
   return 0;
 }
 
-// The last line of every training run, for scripts.
+// Prints the last line of every training run, for scripts.
 std::string last_line(Command command, ExitCode code, const RunStatus& status) {
   return command == Command::kTrain ? status.exit_line(code) : "";
 }
@@ -62,7 +62,7 @@ void print_last_line(Command command, ExitCode code, const RunStatus& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit shall be an error of the write that meets it
+  std::signal(SIGXFSZ, SIG_IGN);  // exceeding a file size limit then fails the write instead
   std::vector<std::string> words(argv + 1, argv + argc);
   const std::string name = words.empty() ? "--help" : words[0];
   const std::optional<Command> command = command_from_name(name);
@@ -87,7 +87,7 @@ int main(int argc, char** argv) {
                      [&](ExitCode end) { return last_line(*command, end, status); });
     run(session, *watchdog, *command, words, status);
     code = status.code();
-  } catch (const CollectiveError& error) {  // all ranks are here
+  } catch (const CollectiveError& error) {  // every rank has this error
     code = error.code();
     if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank

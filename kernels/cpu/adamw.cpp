@@ -1,3 +1,13 @@
+// AdamW and the statistics of a gradient, over dense fp32 vectors of n elements. This is the
+// optimizer's arithmetic on the CPU (kernels/cuda/adamw.cu on a GPU); src/zero/engine.cpp calls it
+// through Backend::adamw_step (ops/ops.h).
+//
+// adamw_step: g = gradient_scale grad; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+// p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps); then p -= lr wd p. p, m and v are
+// updated in place, the rounded copy of p is overwritten. One pass; each thread has one range of
+// the elements.
+// gradient_statistics: the sum of squares in double, over blocks of fixed length added in order,
+// and the index of the first non-finite element.
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +20,7 @@
 namespace facet {
 namespace {
 
-constexpr int64_t kRoundedAtOnce = 1024;  // elements, while they are in the nearest cache
+constexpr int64_t kRoundedAtOnce = 1024;  // elements, while they are in the L1 cache
 
 double sum_of_squares(const float* x, int64_t begin, int64_t end) {
   double sum = 0;
@@ -62,7 +72,8 @@ GradientStatistics CpuBackend::do_gradient_statistics(Tensor grad) {
   const float* data = grad.f32();
   const int64_t n = grad.numel();
   GradientStatistics statistics;
-  // The square of a finite fp32 number is finite in double, so the sum tells whether all are.
+  // The square of a finite fp32 number is finite in double, so the sum is finite if and only if all
+  // elements are.
   statistics.sum_squares =
       sum_blocks(n, [=](int64_t begin, int64_t end) { return sum_of_squares(data, begin, end); });
   if (std::isfinite(statistics.sum_squares)) return statistics;

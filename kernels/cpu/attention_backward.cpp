@@ -1,3 +1,10 @@
+// Backward attention over a plan (ops/attention_plan.h). With P recomputed from lse, delta = dout .
+// (the part's share of out) and dS = P (dout V' - delta): dq = scale dS K, dk = scale dS' Q, dv =
+// P' dout (+ dout for self rows), summed over parts, and dk, dv over the query heads that share a
+// key/value head. Overwrites dq (Nq,H*E), dk, dv (Nk,G*E).
+//
+// Parallel over samples and key/value heads; within one of these everything is added in a fixed
+// order.
 #include <omp.h>
 
 #include <algorithm>
@@ -77,7 +84,7 @@ class Backward {
   }
 
  private:
-  // Before the parts are added: 0, and dv of a row that added its own v.
+  // Initialises the gradients before the parts are added: 0, and dv of self rows.
   void set_self_rows(const AttentionSample& sample, int64_t kv_head) const {
     const int64_t head = kv_head * shape_.group(), width = shape_.width;
     for (int64_t i = 0; i < sample.num_query_rows; ++i)
@@ -130,7 +137,7 @@ class Backward {
   void run_tile(const AttentionPart& part, const QueryBlock& block, const Tile& tile,
                 const RowStatistics* statistics, const BackwardScratch& scratch) const {
     const int64_t rows = block.count, width = shape_.width;
-    int32_t first_query[kKeyTile];  // of each key: the first query that sees it
+    int32_t first_query[kKeyTile];  // per key: the first query that sees it
     for (int64_t j = 0, i = 0; j < tile.keys; ++j) {
       while (tile.visible[i] <= j) ++i;
       first_query[j] = static_cast<int32_t>(i);
@@ -145,7 +152,7 @@ class Backward {
     add_weighted_rows(scratch.dqueries, scratch.dscores, scratch.keys, tile, rows, width);
   }
 
-  // delta = dout . (the part's share of out).
+  // delta = dout . (the part's share of out), and what P is recomputed from.
   RowStatistics row_statistics(const AttentionSample& sample, const AttentionPart& part,
                                int64_t kv_head, int64_t head, int64_t row, int32_t visible) const {
     const int64_t width = shape_.width;

@@ -1,3 +1,11 @@
+// Forward attention over a plan (ops/attention_plan.h): out (Nq,H*E) = the sum, over the parts that
+// a row is in, of P V, plus the row's own v for self rows; P = softmax(scale q k') over the visible
+// keys, or their mean. Overwrites out, out_image (the part of slot 1, 0 for rows without one) and,
+// for softmax parts, lse (slots,H,Nq).
+//
+// Parallel over samples, key/value heads and, if those are few, pieces of the query rows. Softmax
+// parts run in blocks of kQueryBlock queries over tiles of kKeyTile keys with a running maximum;
+// attention_task.h has the rest.
 #include <omp.h>
 
 #include <algorithm>
@@ -14,10 +22,10 @@ using Kind = AttentionPart::Kind;
 
 namespace {
 
-// With fewer query rows than this in a part, as in decoding, gathering the keys costs more
-// than it saves.
+// With fewer query rows than this in a part, as in decoding, gathering the keys costs more than it
+// saves.
 constexpr int64_t kFewQueries = 4;
-// Forward tasks wanted per thread, so that uneven ones even out.
+// Forward tasks per thread, for load balancing.
 constexpr int64_t kTasksPerThread = 4;
 
 struct ForwardScratch {
@@ -38,7 +46,7 @@ struct Softmax {
     std::fill_n(max, rows, -std::numeric_limits<float>::infinity());
     std::fill_n(sum, rows, 0.0f);
   }
-  // scores become weights; earlier sums (rows, E) are brought to the new maximum.
+  // Turns scores into weights; rescales the earlier sums (rows, E) to the new maximum.
   void step(float* scores, float* sums, const Tile& tile, int64_t rows, int64_t width,
             float scale) {
     softmax_step(scores, rows, tile.keys, tile.visible, scale, max, sum, factor);
@@ -79,7 +87,7 @@ class Forward {
   }
 
  private:
-  // Before the parts are added: 0, or the row's own v.
+  // Initialises the output before the parts are added: 0, or the row's own v.
   void set_self_rows(const AttentionSample& sample, int64_t kv_head, int64_t begin,
                      int64_t end) const {
     const int64_t head = kv_head * shape_.group(), width = shape_.group() * shape_.width;
@@ -131,7 +139,7 @@ class Forward {
     finish(part, head, block, softmax, scratch.sums);
   }
 
-  // The same with the keys and values where they lie.
+  // The same with keys and values in place, not gathered.
   void run_few(const AttentionPart& part, int64_t head, const QueryBlock& block,
                const HeadRows& keys, const HeadRows& values, const ForwardScratch& scratch) const {
     const int64_t width = shape_.width, stride = padded(width);
@@ -161,7 +169,7 @@ class Forward {
     }
   }
 
-  // A row of a mean part is a running sum over its prefix.
+  // The mean over a growing prefix of the keys is a running sum.
   void add_means(const AttentionPart& part, int64_t kv_head, const QueryBlock& block,
                  const HeadRows& values, float* sum) const {
     std::fill_n(sum, shape_.width, 0.0f);
@@ -199,7 +207,7 @@ void CpuBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, 
   const int64_t keys = most_keys(plan);
   const int64_t floats = ForwardScratch(Carver(nullptr), keys, shape.width).size;
   float* memory = attention_scratch(floats);
-  // Few samples and heads: their query rows are shared out too.
+  // If samples and heads are few, query rows are split among tasks too.
   const int64_t pieces =
       std::max<int64_t>(1, kTasksPerThread * threads_ / (num_samples * kv_heads));
 #pragma omp parallel num_threads(threads_) if (worth_threads(q, keys))

@@ -1,3 +1,4 @@
+// The products of attention on tiles, and the scratch memory of the threads; see attention_task.h.
 #include "kernels/cpu/attention_task.h"
 
 #include <memory>

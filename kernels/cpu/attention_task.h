@@ -1,7 +1,7 @@
-// What the forward and the backward pass of attention share: a task is one sample, one key/value
+// Shared by the forward and the backward pass of attention. A task is one sample, one key/value
 // head and the query heads that use it. The keys of a part are gathered once into the thread's
-// scratch, then blocks of query rows run over tiles of keys. Nothing a task writes depends on which
-// thread runs it, so tasks are handed out dynamically and the bits stay the same.
+// scratch, then blocks of query rows run over tiles of keys. The result of a task does not depend
+// on the thread that runs it, so tasks are scheduled dynamically and the bits stay the same.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace facet::attention {
 
-// A matrix (N, heads*E) and what a head's rows of it are.
+// A matrix (N, heads*E), and access to the rows of one head.
 struct HeadMatrix {
   float* data = nullptr;
   int64_t stride = 0;
@@ -36,7 +36,7 @@ struct Shape {
   int64_t group() const { return heads / kv_heads; }
 };
 
-// Hands out pieces of a thread's scratch; with no memory it only counts.
+// Hands out pieces of a thread's scratch memory; without memory it only counts.
 class Carver {
  public:
   explicit Carver(float* memory) : memory_(memory) {}
@@ -52,10 +52,10 @@ class Carver {
   int64_t used_ = 0;
 };
 
-// Is there enough to do for more than one thread, with up to so many keys a row?
+// Whether there is enough work for more than one thread, with up to that many keys per row.
 bool worth_threads(const Tensor& q, int64_t keys);
 int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
-// The sizes an operator works with.
+// The sizes of an operator.
 Shape shape_of(const Tensor& q, int64_t heads, int64_t kv_heads, float scale);
 
 // Queries [first, first + count) of a part; their rows and the prefixes they see.
@@ -68,7 +68,7 @@ struct QueryBlock {
   const int32_t* visible;
   int64_t count;
 
-  int64_t num_keys() const { return visible[count - 1]; }  // that anyone of them sees
+  int64_t num_keys() const { return visible[count - 1]; }  // that any of them sees
 };
 
 // The part of a block's prefixes that lies in one tile of keys.

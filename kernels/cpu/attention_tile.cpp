@@ -9,7 +9,7 @@ namespace facet::attention {
 namespace {
 
 #define FACET_INLINE inline __attribute__((always_inline))
-// The checked build keeps to the baseline: on a machine with AVX-512 both get tested.
+// The checked build uses the baseline, so that both get tested on a machine with AVX-512.
 #if defined(__x86_64__) && !defined(FACET_CHECKED)
 #define FACET_AVX512 __attribute__((target("arch=x86-64-v4")))
 #endif
@@ -17,8 +17,8 @@ namespace {
 typedef float Vector8 __attribute__((vector_size(32)));
 typedef float Vector16 __attribute__((vector_size(64)));
 
-// A vector type with what goes along with it: integers of the same shape, the same unaligned, and
-// how many rows and vectors of a product fit into the registers.
+// Traits of a vector type: integers of the same shape, the unaligned type, and how many rows and
+// vectors of a product fit into the registers.
 template <typename V>
 struct Traits;
 template <>
@@ -96,7 +96,7 @@ FACET_INLINE void multiply_rows(const Product& p, int64_t row) {
     multiply_block<V, R, 1>(p, row, column, k_begin, k_end);
 }
 
-// The rows that are left, fewer than R + 1.
+// The remaining rows, at most R.
 template <typename V, int R>
 FACET_INLINE void multiply_rest(const Product& p, int64_t row) {
   if constexpr (R > 0) {
@@ -118,7 +118,7 @@ FACET_INLINE void multiply_all(const Product& p) {
 // ---- softmax
 
 // x = exp(x) to 2 units in the last place for x in [-87.3, 88]; below, the smallest normal number;
-// above, nothing sensible.
+// above, unspecified.
 template <typename V>
 FACET_INLINE void exponentiate(V& x) {
   using Integer = typename Traits<V>::Integer;
@@ -140,8 +140,9 @@ FACET_INLINE void exponentiate(V& x) {
   x = sum * two_to_n + two_to_n;
 }
 
-// Zeros behind row r's visible weights, as far as a product reads that takes up to kMostRows rows
-// (of queries or of keys) at once. Whole vectors; the room between two rows of scores bears them.
+// Zeros row r after its visible weights, as far as a product that processes up to kMostRows rows
+// (of queries or keys) at once reads. Writes whole vectors, into the gap between two rows of scores
+// if need be.
 template <typename V>
 FACET_INLINE void clear_rest(float* row, int64_t r, int64_t rows, int64_t keys,
                              const int32_t* visible) {
@@ -150,7 +151,7 @@ FACET_INLINE void clear_rest(float* row, int64_t r, int64_t rows, int64_t keys,
   for (int64_t j = visible[r]; j < end; j += kWidth<V>) at<V>(row + j) = V{};
 }
 
-// All lanes as one, in halves.
+// Reduces all lanes pairwise, in halves.
 template <typename V, typename Combine>
 FACET_INLINE float reduce(const V& x, const Combine& combine) {
   float lanes[kWidth<V>];
@@ -223,7 +224,7 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
   }
 }
 
-// ---- the two builds
+// ---- the two instruction sets
 
 #if defined(FACET_AVX512)
 const bool kHasAvx512 = [] {
@@ -324,7 +325,7 @@ void gather_transposed(float* to, const HeadRows& from) {
 
 float dot(const float* a, const float* b, int64_t n) {
   constexpr int kChains = 4,
-                kStep = kChains * kWidth<Vector8>;  // sums that do not wait for another
+                kStep = kChains * kWidth<Vector8>;  // independent sums
   Vector8 sum[kChains] = {};
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep)

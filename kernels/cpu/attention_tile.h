@@ -1,7 +1,6 @@
-// The arithmetic of attention on tiles that lie in a thread's own scratch memory: gathering rows,
-// small matrix products, softmax rows and their gradient. Compiled for the baseline and for AVX-512
-// and chosen at run time; a sum always runs over its terms in the same order, however the rows are
-// cut into blocks.
+// The arithmetic of attention on tiles in a thread's scratch memory: gathering rows, small matrix
+// products, softmax rows and their gradient. Compiled for the baseline and for AVX-512 and chosen
+// at run time; a sum always runs over its terms in the same order, however the rows are blocked.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +8,9 @@
 namespace facet::attention {
 
 constexpr int64_t kLanes = 16;       // widths are padded to this many floats
-constexpr int64_t kQueryBlock = 64;  // rows of q handled together
-constexpr int64_t kKeyTile = 256;    // keys handled together
-// Rows of a score tile lie this far apart; not a power of two, so that columns spread over the
-// cache.
+constexpr int64_t kQueryBlock = 64;  // rows of q processed together
+constexpr int64_t kKeyTile = 256;    // keys processed together
+// Row stride of a score tile; not a power of two, so that columns spread over the cache.
 constexpr int64_t kScoreStride = kKeyTile + kLanes;
 
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
@@ -29,7 +27,7 @@ struct HeadRows {
   HeadRows part(int64_t begin, int64_t n) const { return {data, stride, rows + begin, n, width}; }
 };
 
-// to (count, padded(width)) = the rows, zeros behind them.
+// to (count, padded(width)) = the rows, padded with zeros.
 void gather(float* to, const HeadRows& from);
 // The same transposed, in panels of kLanes rows: to[panel][column][lane]; zeros for missing rows.
 void gather_transposed(float* to, const HeadRows& from);
@@ -53,17 +51,17 @@ struct Product {
 void multiply(const Product& product);
 
 // One step of the softmax of `rows` rows over a tile of `keys` keys: scores (rows, kScoreStride)
-// become exp(scale s - max) where key < visible[row], and 0 behind as far as a
-// product with the same limits reads; max and sum (rows) are those of
-// all tiles so far; factor (rows) is what earlier tiles' sums are to be multiplied by.
+// become exp(scale s - max) where key < visible[row], and 0 after it as far as a product with the
+// same limits reads; max and sum (rows) are over all tiles so far; factor (rows) rescales the sums
+// of earlier tiles.
 void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
                   float* max, float* sum, float* factor);
 
-// What the gradient of a row needs: p = exp(scale s - lse), or p = mean where it is not 0.
+// Statistics for the gradient of a row: p = exp(scale s - lse), or p = mean if that is not 0.
 struct RowStatistics {
   float lse = 0, mean = 0, delta = 0;
 };
-// scores become p, dscores (dp before) become scale p (dp - delta); 0 behind as above.
+// scores become p, dscores (dp before) become scale p (dp - delta); padded with 0 as above.
 void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
                       const int32_t* visible, float scale, const RowStatistics* statistics);
 

@@ -1,3 +1,6 @@
+// Cross-entropy. row_loss (R) = log(sum(exp(logits))) - logits[label] from logits (R,V) and labels
+// (R) int32, overwritten. forward_backward also overwrites logits by gradient_scale (softmax -
+// onehot). Parallel over rows.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -17,7 +20,7 @@ void check_labels(const int32_t* labels_R, const Matrix& logits) {
            labels_R[r], logits.cols);
 }
 
-// Sub-sums keep a sum over a large vocabulary as exact as a short one.
+// Partial sums of this length keep a sum over a large vocabulary as accurate as a short one.
 constexpr int64_t kChunk = 4096;
 
 float max_of(const float* row, int64_t cols) {
@@ -39,7 +42,7 @@ double sum_exp(const float* row, float highest, int64_t cols) {
   return total;
 }
 
-// As sum_exp, and leaves the summands in the row.
+// As sum_exp, and overwrites the row by the summands.
 double exp_in_place(float* row, float highest, int64_t cols) {
   double total = 0;
   for (int64_t begin = 0; begin < cols; begin += kChunk) {

@@ -1,3 +1,5 @@
+// y (N,F) = activation(x), dx = dy activation'(x), both overwritten; the activation is GELU, x
+// Phi(x) with erf, or quick GELU, x sigmoid(1.702 x). dx may be dy itself. Parallel over rows.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"

@@ -1,3 +1,5 @@
+// Matrix products C = alpha op(A) op(B) + beta C by oneDNN's sgemm. It parallelises internally;
+// small products run on one thread.
 #include "kernels/cpu/gemm.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -10,13 +12,13 @@
 namespace facet {
 namespace {
 
-// A transposed A is read in columns; with long ones oneDNN's product falls to 2/3 of its rate, so
-// the sum over them is cut (measured at 1600 x {512..2816}: 131-155 -> 175-200 GFLOP/s a core,
-// within 8 % of the matmul primitive, which would have to be built anew for every number of rows).
+// A transposed A is read by columns; if these are long, oneDNN's product drops to 2/3 of its rate,
+// so the sum is split (measured at 1600 x {512..2816}: 131-155 -> 175-200 GFLOP/s per core, within
+// 8 % of the matmul primitive, which would have to be created for every number of rows).
 constexpr int64_t kMaxTransposedDepth = 256;
 
-// oneDNN wakes all threads however small the product is. One row by 128 x 128, as in decoding,
-// takes a core 1 us; two threads took 2 ms where another program held the second core.
+// oneDNN wakes all threads even for the smallest product. One row by 128 x 128, as in decoding,
+// takes one core 1 us; two threads took 2 ms when another program occupied the second core.
 class ThreadsFor {
  public:
   explicit ThreadsFor(int64_t products) : threads_(omp_get_max_threads()) {

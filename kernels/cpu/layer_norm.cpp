@@ -1,3 +1,7 @@
+// Layer norm. y (N,D) = (x - mean) rstd weight + bias with mean, rstd (N) and biased variance, all
+// overwritten. Backward overwrites dx (N,D), including dresidual if given, and adds to dweight and
+// dbias (D). Parallel over rows; dweight and dbias are summed per thread, then added in thread
+// order.
 #include <cmath>
 
 #include "kernels/cpu/backend.h"
@@ -19,7 +23,7 @@ void CpuBackend::do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tenso
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < cols; ++c) sum += row[c];
     const float centre = sum / static_cast<float>(cols);
-    // In a second pass: the difference of mean square and squared mean would lose digits.
+    // A second pass: the mean square minus the squared mean would lose digits.
     float squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (int64_t c = 0; c < cols; ++c) squares += (row[c] - centre) * (row[c] - centre);

@@ -1,3 +1,7 @@
+// Linear layers by oneDNN's sgemm (gemm.h): y (N,O) = x (N,I) weight' (O,I) + bias (O) + residual
+// (N,O), overwritten; dx (N,I) = or += dy weight; dweight (O,I) += dy' x, dbias (O) += the column
+// sums of dy, summed per thread and added in thread order. bias and residual are written to y
+// first, and the product is added.
 #include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/gemm.h"
@@ -6,7 +10,7 @@
 namespace facet {
 namespace {
 
-// y = residual + bias, where the product is then added; both may be absent, not at once.
+// y = residual + bias, to which the product is then added; one of the two may be absent.
 void start_from(const Matrix& y, const float* bias, const Matrix& residual) {
   for_rows(y.rows, y.cols, [&](int64_t r) {
     float* to = y.row(r);

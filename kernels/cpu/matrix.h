@@ -1,4 +1,4 @@
-// Tensors as the loops want them: plain numbers, read once.
+// Tensors as the loops need them: plain pointers and sizes, read once.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace facet {
 
-// Of fp32.
+// An fp32 matrix.
 struct Matrix {
   float* data = nullptr;  // null for an absent tensor
   int64_t rows = 0, cols = 0, stride = 0;
@@ -24,7 +24,7 @@ struct Matrix {
   bool dense() const { return stride == cols || rows <= 1; }
 };
 
-// A Tensor of any element type as rows of bytes, for what only moves rows.
+// A Tensor of any element type as rows of bytes, to move rows.
 struct ByteRows {
   char* data = nullptr;  // null for an absent tensor
   int64_t rows = 0, stride = 0;
@@ -41,7 +41,7 @@ struct ByteRows {
   char* row(int64_t r) const { return data + r * stride; }
 };
 
-// An optional vector (bias, weight gradient): null when absent.
+// An optional vector (bias, weight gradient): null if absent.
 inline float* optional_f32(const Tensor& t) { return t.defined() ? t.f32() : nullptr; }
 
 }  // namespace facet

@@ -1,8 +1,9 @@
-// How work is cut over threads. All schedules are static, so the same thread does the same part of
-// the same problem; small problems stay on one thread, since waking the others costs microseconds.
+// How work is divided among threads. All schedules are static, so the same thread does the same
+// part of the same problem; small problems stay on one thread, since waking the others costs
+// microseconds.
 //
-// A sum over pointers that a lambda has captured is not vectorised by g++ 12 (copies of the
-// pointers are, and so are loops without a sum): write it as a function of its own.
+// g++ 12 does not vectorise a sum over pointers captured by a lambda (it does vectorise copies of
+// the pointers and loops without a sum): make it a separate function.
 #pragma once
 
 #include <omp.h>
@@ -12,9 +13,9 @@
 
 namespace facet {
 
-constexpr int64_t kParallelElements = 16384;  // below it one core is done before two have started
+constexpr int64_t kParallelElements = 16384;  // below, one core is done before two have started
 constexpr int64_t kParallelProducts = int64_t{1} << 19;  // the same in multiply-adds
-constexpr int64_t kLineFloats = 16;  // a cache line: threads that share one wait for each other
+constexpr int64_t kLineFloats = 16;                      // a cache line, to avoid false sharing
 
 struct Range {
   int64_t begin, end;

@@ -1,3 +1,7 @@
+// Bicubic resize of a square grid of position vectors (a = -0.75, half-pixel centres, clamped
+// border): out (h*h,C), overwritten, from in (g*g,C). Backward adds the transposed map of dout to
+// din. Forward is parallel over rows of out, backward over columns, so that no two threads add to
+// the same element. Weights are computed in double.
 #include <algorithm>
 #include <cmath>
 
@@ -13,7 +17,7 @@ int64_t square_side(const Matrix& grid) {
   return std::llround(std::sqrt(static_cast<double>(grid.rows)));
 }
 
-// The four points of the old axis that one point of the new axis is made of.
+// The four points of the old axis that one point of the new axis is interpolated from.
 struct Taps {
   int64_t index[4];
   double weight[4];

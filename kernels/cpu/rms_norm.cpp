@@ -1,3 +1,6 @@
+// RMS norm. y (N,D) = x rstd weight with rstd (N) = 1 / sqrt(mean(x^2) + eps), all overwritten.
+// Backward overwrites dx (N,D), including dresidual if given, and adds to dweight (D). Parallel
+// over rows; dweight is summed per thread, then added in thread order.
 #include <cmath>
 
 #include "kernels/cpu/backend.h"

@@ -1,3 +1,6 @@
+// Rotary embedding, in place: in every head of x (N, heads*E), for c < E/2, (a, b) = (x[c],
+// x[c+E/2]) becomes (a cos - b sin, b cos + a sin); cos, sin (N,E/2). Backward rotates dx by the
+// negative angles. Parallel over rows.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"
@@ -5,7 +8,7 @@
 namespace facet {
 namespace {
 
-// Turns every pair (x[c], x[c + E/2]) of every head by the angle of its row and channel;
+// Rotates every pair (x[c], x[c + E/2]) of every head by the angle of its row and channel;
 // `direction` is 1 or, for the transposed rotation, -1.
 void rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, int64_t heads, float direction) {
   const Matrix x_ND(x), cos_NE(cos), sin_NE(sin);  // E here: half a head

@@ -1,4 +1,10 @@
-// Ops that move, repeat and add whole rows.
+// Operators that move, repeat and add whole rows.
+//
+// gather_rows: y[r] = x[index[r]], overwritten; backward zeroes dx (N,D) and writes row index[r] =
+// dy[r] (indices are distinct). repeat_rows: y (copies*M,D) = x (M,D) repeated; backward overwrites
+// dx with the sum over the copies. add_repeated_rows: y (copies*M,D) = x + rows (M,D) repeated;
+// backward adds the sum over the copies to drows (M,D). All are parallel over output rows; sums run
+// over the copies in order.
 #include <cstring>
 
 #include "base/check.h"

@@ -1,3 +1,7 @@
+// Splices text and image embeddings. Row n of x (N,D) is row s of embed (V,D) if s = source[n] >=
+// 0, else row -1-s of image (M,D); source (N) int32, x overwritten. Backward adds rows of dx to
+// dembed (V,D) and overwrites the rows of dimage (M,D). Forward is parallel over rows, backward
+// over columns.
 #include <cstring>
 
 #include "base/check.h"
@@ -8,8 +12,8 @@
 namespace facet {
 namespace {
 
-// A wrong row would be read or written silently. An absent matrix has as many rows as its owner
-// says, so it is not checked.
+// A wrong row would be read or written silently. Rows of an absent matrix are not used, so they are
+// not checked.
 template <typename Rows>
 void check_sources(const int32_t* source_N, int64_t n, const Rows& embed, const Rows& image) {
   for (int64_t i = 0; i < n; ++i) {
@@ -38,7 +42,8 @@ void CpuBackend::do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Ten
   const Matrix dx_ND(dx), dembed_VD(dembed), dimage_MD(dimage);
   const int32_t* source_N = source.i32();
   check_sources(source_N, dx_ND.rows, dembed_VD, dimage_MD);
-  // A token may stand in many places; by columns no two threads meet in one element of dembed.
+  // A token may occur many times; split by columns, no two threads add to the same element of
+  // dembed.
   for_column_ranges(dx_ND.rows, dx_ND.cols, [=](int64_t begin, int64_t end) {
     for (int64_t r = 0; r < dx_ND.rows; ++r) {
       const int64_t s = source_N[r];

@@ -1,3 +1,6 @@
+// y (C) fp32 = the sum of the rows of x (R,C), or y += that sum, added in fp32 in row order; x is
+// fp32, bf16 or fp16. Parallel over columns, so the result does not depend on the number of
+// threads.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -10,14 +13,14 @@
 namespace facet {
 namespace {
 
-constexpr int64_t kPieceCols = 1024;  // of a sum: stays in the first cache while the rows are added
+constexpr int64_t kPieceCols = 1024;  // of a sum: stays in the L1 cache while the rows are added
 
 void add(float* to, const float* from, int64_t count) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
-// Elements [begin, begin + count) of one row, as fp32: where they lie, or in `widened`.
+// Elements [begin, begin + count) of one row, as fp32: in place, or converted into `widened`.
 const float* row_piece(const Tensor& x, int64_t row, int64_t begin, int64_t count, float* widened) {
   const int64_t first = row * x.row_stride() + begin;
   if (x.dtype() == DType::kF32) return x.f32() + first;

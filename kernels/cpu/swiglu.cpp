@@ -1,3 +1,5 @@
+// SwiGLU. act (N,F) = silu(gate) up, where gate_up (N,2F) holds gate in columns [0,F) and up in
+// [F,2F). Backward overwrites dgate_up (N,2F). Parallel over rows.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"

@@ -1,3 +1,7 @@
+// Plain operators on matrices whose rows may have gaps: fill, copy (moves bytes of equal types,
+// converts between fp32 and 16 bits), add_accumulate (y += x), copies from and to plain host
+// memory, and sum (of all elements, in double, over blocks of fixed length added in order).
+// Parallel over rows, or over ranges of dense tensors.
 #include <algorithm>
 #include <cstring>
 
@@ -10,7 +14,7 @@
 namespace facet {
 namespace {
 
-constexpr int64_t kPieceBytes = 64 * 1024;  // of a copy, per turn of a thread
+constexpr int64_t kPieceBytes = 64 * 1024;  // of a copy, per iteration of a thread
 
 void copy_bytes(char* to, const char* from, int64_t bytes) {
   const int64_t pieces = (bytes + kPieceBytes - 1) / kPieceBytes;
@@ -21,7 +25,7 @@ void copy_bytes(char* to, const char* from, int64_t bytes) {
   });
 }
 
-// Rows of `row_bytes` that lie `to_stride` and `from_stride` bytes apart.
+// Copies rows of `row_bytes` bytes that are `to_stride` and `from_stride` bytes apart.
 void copy_rows(char* to, int64_t to_stride, const char* from, int64_t from_stride, int64_t rows,
                int64_t row_bytes) {
   if (rows <= 1 || (to_stride == row_bytes && from_stride == row_bytes))

@@ -1,3 +1,10 @@
+// Input of the vision encoder.
+//
+// patch_rows: patches (I*P,3*p*p), overwritten, from pixels (I,3,R,R): one row per patch, columns
+// (channel, y, x). Parallel over patches.
+// vision_embed: x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C), overwritten;
+// parallel over rows. Backward overwrites dpatch (I*P,C) and adds to dclass (C) and dposition
+// (1+P,C), over images in order; parallel over the 1+P positions.
 #include <cstring>
 
 #include "base/check.h"

@@ -1,17 +1,25 @@
+// The optimizer's operators, over dense fp32 vectors of n elements.
+//
+// adamw_step: g = gradient_scale grad; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+// p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps); then p -= lr wd p. p, m and v are
+// updated in place, the rounded copy of p is overwritten. One element-wise pass.
+// gradient_statistics: the sum of squares in double and the index of the first non-finite element,
+// in two launches: at most kGradientParts blocks reduce one part each, one block reduces the parts
+// in a fixed order.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-// ---- AdamW: one pass over everything
+// ---- AdamW
 
 struct AdamWVectors {
   float *param_n, *exp_avg_n, *exp_avg_sq_n;
   const float* grad_n;
 };
 
-// Copy is the type of the rounded copy; float where there is none.
+// Copy is the type of the rounded copy; float if there is none.
 template <typename Copy>
 __global__ void __launch_bounds__(kElementThreads)
     adamw_step_kernel(AdamWVectors at, Copy* copy_n, int64_t n, AdamWFactors f, RowAccess access) {
@@ -37,11 +45,11 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// ---- norm and finiteness of a gradient: parts of fixed size, then the parts in order
+// ---- norm and finiteness of a gradient: a part per block, then the parts in order
 
 constexpr int kPartThreads = 256;
 
-// Of two indices, of which -1 stands for none.
+// The smaller of two indices; -1 means none.
 struct Earlier {
   GPU_DEVICE int64_t operator()(int64_t a, int64_t b) const {
     if (a < 0) return b;

@@ -1,3 +1,12 @@
+// Backward attention over a work list (attention_work.h). With P recomputed from lse, delta = dout
+// . (the slot's share of out) and dS = P (dout V' - delta): dq = scale dS K, dk = scale dS' Q, dv =
+// P' dout (+ dout for self rows), summed over parts, and dk, dv over the query heads that share a
+// key/value head. Overwrites dq (Nq,H*E), dk, dv (Nk,G*E) and the workspace delta (slots,H,Nq).
+//
+// Three launches: delta (attention_delta.h), dq by query rows, dk and dv by key rows, so that every
+// output is written by one block, in a fixed order. In bf16 and fp16 with a supported head width
+// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 64 rows and head.
+// Otherwise the plain kernels below: one block per row and head.
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_plain.h"
@@ -8,7 +17,7 @@ namespace {
 
 using plain::kThreads;
 
-// What a (query, key) pair needs of its query.
+// The statistics of the query in a (query, key) pair.
 struct QueryStatistics {
   float lse, delta;
 };
@@ -24,7 +33,7 @@ GPU_DEVICE PairGradient pair_gradient(const Q* q_E, const K* k_E, const D* dout_
   return {p, shape.scale * p * (plain::dot(dout_E, v_E, shape.width) - query.delta)};
 }
 
-// dq of one row: over the keys it sees.
+// dq of one row: the sum over the keys that it sees.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     plain_dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
@@ -68,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
   plain::store_row(dq_NqD.row(row) + at, dq_E, width);
 }
 
-// dk and dv of one row: over the query heads that use it and the queries that see it.
+// dk and dv of one row: sums over the query heads that use it and the queries that see it.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     plain_dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
@@ -95,7 +104,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int h = 0; h < shape.group(); ++h) {
     const int head = kv_head * shape.group() + h;
     const int64_t at = int64_t{head} * width;
-    // Rows with self rows are rows of q, k and v alike.
+    // In a plan with self rows, row numbers of q equal those of k and v.
     if (is_self_row(lists, shape, row)) plain::add_row(dv_E, saved.dout_NqD.row(row) + at, width);
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
@@ -146,7 +155,7 @@ void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x
                 plain_dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
 }
 
-// False where the tensor cores don't take it.
+// Returns false if the tensor-core kernels do not support the call.
 template <typename T>
 bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                   const AttentionSaved<T>& saved, const AttentionLists& lists,

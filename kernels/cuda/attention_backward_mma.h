@@ -1,6 +1,7 @@
-// The backward pass of attention on tensor cores, in bf16 and fp16 with fp32 sums: a kernel that
-// keeps query rows makes dq, one that keeps key rows makes dk and dv. Both compute P again from
-// lse.
+// Backward attention on tensor cores, in bf16 and fp16 with fp32 sums (formulas in
+// attention_backward.cu). One kernel keeps a tile of query rows and computes dq (Nq,H*E), one block
+// per tile and query head; the other keeps a tile of key rows and computes dk and dv (Nk,G*E), one
+// block per tile and key/value head. All outputs are overwritten. Both recompute P from lse.
 #pragma once
 
 #include "kernels/cuda/attention_delta.h"
@@ -11,13 +12,13 @@ namespace facet::cuda::mma {
 template <int kWidth, typename T>
 using BackwardTiles = SharedTiles<kWidth, 2, kStageRows, T>;
 
-// What the gradient of a pair needs of its query; `visible` keys, none of an absent query.
+// The statistics of the query in a pair; it sees `visible` keys, 0 if the query is absent.
 struct QueryOfPair {
   float lse, delta;
   int visible;
 };
 
-// P of a pair with product q.k, and P (dP - delta); both 0 where the query does not see the key.
+// P of a pair with product q.k, and P (dP - delta); both 0 if the query does not see the key.
 struct PairGradient {
   float p, ds;
 };
@@ -84,11 +85,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
 #pragma unroll
   for (int h = 0; h < 2; ++h)
     if (rows.row[h] >= 0) store_row<kWidth>(dq_NqD.row(rows.row[h]) + at, dq, h);
-  gpu::cp_async_wait<0>();  // of a tile that meets nothing
+  gpu::cp_async_wait<0>();  // if the tile has no ranges
 }
 
-// Scores stand transposed here: rows are keys, columns queries, so that P and dS are left operands
-// as they come.
+// Scores are transposed here: rows are keys, columns queries, so that P and dS can be used as left
+// operands as they are.
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
@@ -141,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
         if (!range.is_mean)
           add_products<kWidth, kQueries>(p, tiles.rows_of_warp(0), tiles.first(stage));
         add_products<kWidth, kQueries>(ds, tiles.rows_of_warp(1), tiles.second(stage));
-        __syncthreads();  // query_of is there
+        __syncthreads();  // query_of is written
 #pragma unroll
         for (int n = 0; n < kQueries / 8; ++n)
 #pragma unroll
@@ -164,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     store_row<kWidth>(dk_NkD.row(rows.row[h]) + kv_at, dk, h);
     store_row<kWidth>(dv_NkD.row(rows.row[h]) + kv_at, dv, h);
   }
-  gpu::cp_async_wait<0>();  // of a tile that meets nothing
+  gpu::cp_async_wait<0>();  // if the tile has no ranges
 }
 
 }  // namespace facet::cuda::mma

@@ -1,13 +1,15 @@
-// delta of the attention's backward: dout . (a slot's share of out), for every row, head and slot.
+// delta (slots,H,Nq) of backward attention, overwritten: dout . (the slot's share of out). The
+// image slot's share is out_image, the other slot's is the rest of out without the row's own v. One
+// warp per row and head.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
 
 namespace facet::cuda {
 
-constexpr int kDeltaThreads = 128;  // a warp a row and head
+constexpr int kDeltaThreads = 128;  // one warp per row and head
 
-// Whether a row of k and v is added to the row of out of the same number.
+// Whether row `row` of v is added to row `row` of out.
 GPU_DEVICE bool is_self_row(const AttentionLists& lists, const AttentionShape& shape, int64_t row) {
   return row < shape.num_queries && self_row(lists, row) == row;
 }

@@ -1,3 +1,11 @@
+// Forward attention over a work list (attention_work.h): out (Nq,H*E) = the sum, over the parts
+// that a row is in, of P V, plus the row's own v for self rows; P = softmax(scale q k') over the
+// visible keys, or their mean. Overwrites out, out_image (the part of slot 1, 0 for rows without
+// one) and lse (slots,H,Nq), in mean parts the logarithm of the number of keys.
+//
+// In bf16 and fp16 with a supported head width the tensor-core kernel runs
+// (attention_forward_mma.h): one block per tile of 64 query rows and query head. Otherwise the
+// plain kernel below: one block per query row and head.
 #include "kernels/cuda/attention_forward_mma.h"
 #include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/launchers.h"
@@ -7,13 +15,13 @@ namespace {
 
 using plain::kThreads;
 
-// The running softmax of one row; every thread holds the same.
+// The running softmax of one row, the same in every thread.
 struct RowSoftmax {
   float max = -INFINITY, sum = 0;
 };
 
-// One step over up to kThreads keys: thread j's score becomes weights[j], 0 for absent ones.
-// Returns what the earlier sums are to be multiplied by.
+// One step over up to kThreads keys: thread j's score becomes weights[j], 0 for absent keys.
+// Returns the factor that rescales the earlier sums.
 GPU_DEVICE float softmax_step(RowSoftmax& softmax, float* weights, float score, bool present) {
   const float max = fmaxf(softmax.max, gpu::block_max<kThreads>(present ? score : -INFINITY));
   const float factor = expf(softmax.max - max);
@@ -65,7 +73,7 @@ __global__ void __launch_bounds__(kThreads)
       const float factor = softmax_step(softmax, weights, score, j < visible);
       plain::add_weighted_rows(part_E, factor, weights, min(kThreads, visible - first), width,
                                [&](int n) { return x.v_NkD.row(keys[first + n]) + kv_at; });
-      // The next step's block_max has barriers before anybody writes weights again.
+      // The barriers in the next step's block_max precede the next write to weights.
     }
     for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
       part_E[c] /= softmax.sum;
@@ -77,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   plain::store_row(y.out_NqD.row(row) + at, out_E, width);
   if (lists.num_slots < 2) return;
-  // The image part came last.
+  // Slot 1 is the last part, so part_E still holds the image part.
   if (!has_image_part) plain::fill_row(part_E, 0, width);
   plain::store_row(y.out_image_NqD.row(row) + at, part_E, width);
 }
@@ -93,7 +101,7 @@ void plain_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
               plain_forward_kernel<T>, y, x, lists, shape);
 }
 
-// False where the tensor cores don't take it.
+// Returns false if the tensor-core kernels do not support the call.
 template <typename T>
 bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
                  const AttentionLists& lists, const AttentionShape& shape, RowAccess access,

@@ -1,11 +1,13 @@
-// The forward pass of attention on tensor cores, in bf16 and fp16 with fp32 sums.
+// Forward attention on tensor cores, in bf16 and fp16 with fp32 sums (formulas in
+// attention_forward.cu): one block per tile of query rows and query head, streaming keys and
+// values. Overwrites out, out_image (Nq,H*E) and lse (slots,H,Nq).
 #pragma once
 
 #include "kernels/cuda/attention_mma.h"
 
 namespace facet::cuda::mma {
 
-// The running softmax of the thread's two rows; the four lanes of a row hold the same.
+// The running softmax of the thread's two rows, the same in the four lanes of a row.
 struct TwoSoftmax {
   float max[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0, 0};
@@ -20,7 +22,7 @@ GPU_DEVICE float sum_of_row(float x) {
   return x + __shfl_xor_sync(gpu::kFullWarp, x, 2);
 }
 
-// Products q.k become weights exp(score - max); earlier sums are brought to the new maximum.
+// Turns products q.k into weights exp(score - max); rescales the earlier sums to the new maximum.
 template <int kWidth, int kKeys>
 GPU_DEVICE void softmax_step(TwoSoftmax& softmax, float (&scores)[kKeys / 8][4],
                              float (&sums)[kWidth / 8][4], const int (&visible)[2], float scale) {
@@ -35,7 +37,7 @@ GPU_DEVICE void softmax_step(TwoSoftmax& softmax, float (&scores)[kKeys / 8][4],
         max = fmaxf(max, scores[n][i]);
       }
     max = max_of_row(max);
-    // A row that has seen nothing yet: any finite number does.
+    // For a row without visible keys so far any finite number will do.
     const float base = max == -INFINITY ? 0.0f : max;
     const float factor = __expf(softmax.max[h] - base);
     float sum = 0;
@@ -53,7 +55,7 @@ GPU_DEVICE void softmax_step(TwoSoftmax& softmax, float (&scores)[kKeys / 8][4],
   }
 }
 
-// Ends a part: sums become the part of out, 0 in rows that are not in it; lse is stored.
+// Finishes a part: normalises the sums (0 in rows outside the part) and stores lse.
 template <int kWidth>
 GPU_DEVICE void finish_part(float (&sums)[kWidth / 8][4], const TwoSoftmax& softmax,
                             const TwoRows& rows, float* lse_SHN, const AttentionShape& shape,
@@ -140,7 +142,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
     if (lists.num_slots == 2 && !has_image_part[h])
       store_row<kWidth>(y.out_image_NqD.row(rows.row[h]) + at, sums, h);
   }
-  gpu::cp_async_wait<0>();  // of a tile that meets nothing
+  gpu::cp_async_wait<0>();  // if the tile has no ranges
 }
 
 }  // namespace facet::cuda::mma

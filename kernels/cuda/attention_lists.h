@@ -1,4 +1,4 @@
-// What the attention kernels share: the operands of a call and the pieces of its work list.
+// Shared by the attention kernels: the operands of a call and access to its work list.
 #pragma once
 
 #include "kernels/cuda/attention_work.h"
@@ -12,7 +12,7 @@ struct AttentionShape {
   float scale;
 
   GPU_DEVICE int group() const { return heads / kv_heads; }
-  // Where lse and delta (slots,H,Nq) keep a row's number.
+  // The index of a row in lse and delta (slots,H,Nq).
   GPU_DEVICE int64_t statistic(int slot, int head, int64_t row) const {
     return (int64_t{slot} * heads + head) * num_queries + row;
   }
@@ -48,7 +48,7 @@ GPU_DEVICE const int32_t* visible_of(const AttentionLists& lists, const Attentio
   return lists.data + lists.visible_keys + range.begin;
 }
 
-// The row of v that is added to a row of out, or -1.
+// The row of v that is added to this row of out, or -1.
 GPU_DEVICE int self_row(const AttentionLists& lists, int64_t row) {
   return lists.data[lists.self_rows + row];
 }

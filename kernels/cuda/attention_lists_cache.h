@@ -1,6 +1,6 @@
-// The work lists of attention in device memory: made and uploaded when a plan is first used, not
-// once a layer. A list is found by the plan's version; a place is kept by its address, so that the
-// next batch's plan grows into the memory of this one's.
+// The work lists of attention in device memory: built and uploaded when a plan is first used, not
+// for every layer. A list is found by the plan's version; places are reused, so that the next
+// batch's lists use the memory of this batch's.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@ class AttentionListsCache {
  public:
   AttentionListsCache(const Stream& stream, PinnedRing& ring);
 
-  // For work of the stream that is enqueued before the next call.
+  // Valid for work enqueued on the stream before the next call.
   AttentionLists lists_of(const AttentionPlan& plan);
 
   int64_t uploads() const { return uploads_; }
@@ -34,7 +34,7 @@ class AttentionListsCache {
   Place& place_of(const AttentionPlan& plan);
 
   PinnedRing& ring_;
-  // A model has three plans: of its vision encoder, projection and decoder.
+  // A model has three plans: for the vision encoder, the projection and the decoder.
   std::array<Place, 4> places_;
   int64_t uses_ = 0, uploads_ = 0;
 };

@@ -1,10 +1,10 @@
-// What the tensor-core attention kernels share. A block of four warps keeps a tile of 64 rows, 16 a
-// warp, and streams tiles of the other side through two stages of shared memory: the copies of the
-// next one run while the present one is multiplied.
+// Shared by the tensor-core attention kernels. A block of four warps keeps a tile of 64 rows, 16
+// per warp, and streams tiles of the other side through two stages of shared memory: the next tile
+// is copied while the current one is multiplied.
 //
 // Fragments of mma.m16n8k16, with lane = 4 g + t: A (16,16) holds rows g and g + 8, columns 2t,
 // 2t+1 and those + 8; B (16,8) holds column g, rows 2t, 2t+1 and those + 8; C (16,8) holds rows g
-// and g + 8, columns 2t, 2t+1. So two neighbouring C make an A.
+// and g + 8, columns 2t, 2t+1. So two neighbouring C fragments form an A fragment.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
@@ -14,21 +14,21 @@ namespace facet::cuda::mma {
 constexpr int kThreads = 128;
 constexpr int kWarpRows = 16;
 static_assert(kThreads / gpu::kWarpSize * kWarpRows == kTileRows);
-constexpr int kStageRows = 32;  // of the other side, in a stage
+constexpr int kStageRows = 32;  // of the other side, per stage
 
-// Blocks that share an sm_80 multiprocessor: what bounds a thread's registers.
+// Resident blocks per sm_80 multiprocessor, which bounds the registers per thread.
 template <int kWidth>
 constexpr int kBlocks = kWidth == 64 ? 3 : 2;
 
-// Rows of shared tiles: 16 bytes further apart than they are long, so that the eight rows of an
-// ldmatrix lie in different banks.
+// Row stride of shared tiles: padded by 16 bytes, so that the eight rows of an ldmatrix are in
+// different banks.
 template <int kWidth>
 constexpr int kStride = kWidth + 8;
 
 GPU_DEVICE int lane_of_thread() { return static_cast<int>(threadIdx.x) % gpu::kWarpSize; }
 GPU_DEVICE int warp_of_thread() { return static_cast<int>(threadIdx.x) / gpu::kWarpSize; }
 
-// The row of the tile that the thread's C elements 2h and 2h + 1 lie in.
+// The row of the tile that holds the thread's C elements 2h and 2h + 1.
 GPU_DEVICE int row_of_half(int h) {
   return warp_of_thread() * kWarpRows + lane_of_thread() / 4 + 8 * h;
 }
@@ -50,14 +50,14 @@ GPU_DEVICE void fetch_rows(T* tile, const Rows<const T>& from_D, int64_t at, con
   }
 }
 
-// A (16,16) from the row-major tile whose first element is given.
+// Loads A (16,16) from a row-major tile, given its first element.
 template <int kWidth, typename T>
 GPU_DEVICE void load_a(uint32_t (&a)[4], const T* tile) {
   const int lane = lane_of_thread();
   gpu::ldmatrix_x4(a, tile + lane % 16 * kStride<kWidth> + lane / 16 * 8);
 }
 
-// Two neighbouring B (16,8) each.
+// Load two neighbouring B (16,8) each.
 struct TwoB {
   uint32_t b[2][2];
 };
@@ -78,7 +78,7 @@ GPU_DEVICE TwoB load_b_of_rows(const T* tile) {
   return {{{r[0], r[1]}, {r[2], r[3]}}};
 }
 
-// c (16, kColumns) += A B', a the warp's 16 rows and b kColumns rows of kWidth values.
+// c (16, kColumns) += a b', with the warp's 16 rows a and kColumns rows b of kWidth values.
 template <int kWidth, int kColumns, typename T>
 GPU_DEVICE void add_products(float (&c)[kColumns / 8][4], const T* a_rows, const T* b_rows) {
 #pragma unroll
@@ -94,7 +94,7 @@ GPU_DEVICE void add_products(float (&c)[kColumns / 8][4], const T* a_rows, const
   }
 }
 
-// sum (16, kWidth) += weights (16, kK) rounded to T, times kK rows.
+// sum (16, kWidth) += weights (16, kK), rounded to T, times kK rows.
 template <int kWidth, int kK, typename T>
 GPU_DEVICE void add_weighted(float (&sum)[kWidth / 8][4], const float (&weights)[kK / 8][4],
                              const T* rows) {
@@ -121,7 +121,7 @@ GPU_DEVICE void clear(float (&c)[kTiles][4]) {
     for (int i = 0; i < 4; ++i) c[n][i] = 0;
 }
 
-// Rounds the thread's elements of half h of a C into one row of E values.
+// Rounds and stores the thread's elements of half h of a C into one row of E values.
 template <int kWidth, typename T>
 GPU_DEVICE void store_row(T* row_E, const float (&c)[kWidth / 8][4], int h) {
 #pragma unroll
@@ -129,9 +129,9 @@ GPU_DEVICE void store_row(T* row_E, const float (&c)[kWidth / 8][4], int h) {
     gpu::store_pair(row_E + column_of(n, 0), gpu::pair_of<T>(c[n][2 * h], c[n][2 * h + 1]));
 }
 
-// body(stage, first) for every step of the other side's `count` rows: fetch(stage, first) has
-// copied these into the stage, all threads can read them, and all leave before they are
-// overwritten.
+// Calls body(stage, first) for every step of the other side's `count` rows, after fetch(stage,
+// first) has copied them into the stage and all threads can read them; a stage is overwritten only
+// when all threads are done with it.
 template <int kStep, typename Fetch, typename Body>
 GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
   fetch(0, 0);
@@ -175,8 +175,8 @@ class SharedTiles {
   T *own_, *first_, *second_;
 };
 
-// The thread's two rows of the tile, -1 for absent ones. Looked up wherever they are needed: kept
-// through the loops, they and their addresses cost the registers that make a kernel spill.
+// The thread's two rows of the tile, -1 for absent ones. Looked up where needed: keeping them and
+// their addresses through the loops costs registers and makes the kernels spill.
 struct TwoRows {
   int row[2];
 
@@ -210,7 +210,8 @@ GPU_DEVICE void multiply(float (&c)[kTiles][4], float factor) {
 template <size_t kIndex>
 using TensorCoreWidth = std::integral_constant<int, kTensorCoreWidths[kIndex]>;
 
-// Whether the tensor-core kernels take a call, and body(integral constant of the head width).
+// Calls body(integral constant of the head width) and returns true if the tensor-core kernels
+// support the call, else returns false.
 template <typename Body>
 bool with_width(int width, RowAccess access, const Body& body) {
   if (access != RowAccess::kPacked) return false;

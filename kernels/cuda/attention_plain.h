@@ -1,6 +1,6 @@
-// What the plain attention kernels share: a block computes one row of one head, for any element
-// type and head width, in fp32. They are the oracle of the tensor-core kernels and take what those
-// do not.
+// Shared by the plain attention kernels: one block per row and head, for any element type and head
+// width, in fp32. They are the reference for the tensor-core kernels and run what those do not
+// support.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"

@@ -13,7 +13,7 @@ constexpr int32_t kNoPosition = -1;
 
 int32_t to_int(int64_t n) { return static_cast<int32_t>(n); }
 
-// The tiles of one side of a plan with what belongs to them.
+// The tiles of one side of a plan, with their ranges and rows.
 struct Tiles {
   std::vector<AttentionTile> tiles;
   std::vector<AttentionRange> ranges;
@@ -28,8 +28,8 @@ struct Tiles {
 };
 using Bounds = std::array<int32_t, kTileRows>;
 
-// Cuts the rows of one sample into tiles. Rows that meet the same parts lie together: the rows of
-// the first part first, then what the next parts have beside them, then the rest.
+// Cuts the rows of one sample into tiles. Rows of the same parts are kept together: the rows of the
+// first part first, then further rows of the next parts, then the rest.
 class TileWriter {
  public:
   void write_queries(Tiles& tiles, const AttentionPlan& plan, const AttentionSample& sample) {
@@ -55,7 +55,7 @@ class TileWriter {
     parts_.clear();
     for (int64_t p = 0; p < sample.num_parts; ++p)
       parts_.push_back(&plan.parts[static_cast<size_t>(sample.part_begin + p)]);
-    // Of one slot in the plan's order. (std::stable_sort would allocate.)
+    // Within a slot in the plan's order. (std::stable_sort would allocate.)
     std::sort(parts_.begin(), parts_.end(), [](const auto* a, const auto* b) {
       return a->slot != b->slot ? a->slot < b->slot : a < b;
     });
@@ -65,7 +65,7 @@ class TileWriter {
     positions_.assign(parts_.size() * static_cast<size_t>(num_rows), kNoPosition);
     order_.clear();
   }
-  // Notes the place of every row in the part's list, and lists the rows that are new.
+  // Records the position of every row in the part's list, and lists the rows that are new.
   void list_rows(size_t part, const std::vector<int32_t>& rows, int64_t begin, int64_t count) {
     int32_t* places = positions_.data() + part * static_cast<size_t>(num_rows_);
     for (int64_t n = 0; n < count; ++n) {
@@ -132,7 +132,7 @@ class TileWriter {
       bounds[static_cast<size_t>(i)] = key;
       least = std::min(least, key);
     }
-    // Queries see growing prefixes: those that see the tile's first key are the last ones.
+    // Prefixes are non-decreasing: the queries that see the tile's first key are the last ones.
     const auto begin = plan.visible_keys.begin() + part.query_begin;
     const auto end = begin + part.num_queries;
     const auto seeing = std::upper_bound(begin, end, least);
@@ -150,11 +150,11 @@ class TileWriter {
   int64_t row_begin_ = 0, num_rows_ = 0;
   std::vector<const AttentionPart*> parts_;
   std::vector<uint8_t> listed_;     // by row of the sample
-  std::vector<int32_t> positions_;  // by part and row: the place in the part's list
+  std::vector<int32_t> positions_;  // by part and row: position in the part's list
   std::vector<int32_t> order_;
 };
 
-// The longest first, so that a device's last blocks are short ones.
+// The longest first, so that the last blocks to run are short.
 void sort_by_cost(Tiles& tiles) {
   const auto cost = [&](const AttentionTile& tile) {
     int64_t sum = 0;
@@ -168,7 +168,7 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
-// One a row of q: the row of v that is added to it, or -1.
+// One entry per row of q: the row of v that is added to it, or -1.
 int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan) {
   size_t rows = 0;
   for (const AttentionSample& sample : plan.samples)
@@ -187,7 +187,7 @@ int32_t append(std::vector<int32_t>& words, const std::vector<T>& items) {
   return to_int(static_cast<int64_t>(begin));
 }
 
-// Where the second side's tiles, ranges and rows come to lie behind those of the first.
+// Offsets of the second side's tiles, ranges and rows, which follow those of the first.
 void append_side(Tiles& all, const Tiles& side) {
   const int32_t rows = to_int(static_cast<int64_t>(all.rows.size()));
   const int32_t ranges = to_int(static_cast<int64_t>(all.ranges.size()));

@@ -1,7 +1,7 @@
 // The work list of attention kernels: an AttentionPlan cut into tiles of query rows (forward, dq)
-// and of key rows (dk, dv). Every row lies in one tile, so every output is written once, by one
-// block, and sums run in a fixed order. Made on the host, once a batch, and copied to the device as
-// one array.
+// and of key rows (dk, dv). Every row is in exactly one tile, so every output is written once, by
+// one block, and sums run in a fixed order. Built on the host once per batch and copied to the
+// device as one array.
 #pragma once
 
 #include <array>
@@ -16,34 +16,34 @@ namespace facet::cuda {
 
 constexpr int kTileRows = 64;  // of q, or of k and v
 
-// Head widths that have kernels on tensor cores, for 16 bits; plain kernels take the others.
+// Head widths with tensor-core kernels, for 16-bit types; the others use plain kernels.
 constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
 
-// Rows of one side that a block keeps, and the ranges of the other side that they meet.
+// Rows of one side that a block keeps, and the ranges of the other side that they interact with.
 struct AttentionTile {
   int32_t row_begin, num_rows;      // rows[row_begin, + num_rows)
-  int32_t range_begin, num_ranges;  // in the order of their slots
+  int32_t range_begin, num_ranges;  // in order of their slots
 };
 
-// What one part of the plan is to a tile. Query tiles meet `count` keys of a key list; the tile's
-// row i sees the first bounds[bound_begin + i] of them. Key tiles meet `count` queries; one of
-// these sees the tile's row i if its number of visible keys is above bounds[bound_begin + i].
+// One part of the plan, as seen by a tile. For a query tile: `count` keys of a key list, of which
+// the tile's row i sees the first bounds[bound_begin + i]. For a key tile: `count` queries; one of
+// them sees the tile's row i if its number of visible keys exceeds bounds[bound_begin + i].
 struct AttentionRange {
   int32_t begin, count;
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;  // the scores count as 0
+  int32_t is_mean;  // the scores are taken as 0
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
-// The list in device memory: where its pieces begin.
+// The list in device memory: offsets of its sections.
 struct AttentionLists {
   const int32_t* data = nullptr;
   int32_t num_slots = 1;
   int32_t num_query_tiles = 0, num_key_tiles = 0;
   int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
   int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
-  int32_t self_rows = 0;  // one a row of q: the row of v that is added to it, or -1
+  int32_t self_rows = 0;  // one per row of q: the row of v that is added to it, or -1
 };
 
 class AttentionWork {
@@ -52,11 +52,11 @@ class AttentionWork {
   explicit AttentionWork(const AttentionPlan& plan);
   ~AttentionWork();
 
-  // The list of another plan. Allocates nothing once it has grown to the largest.
+  // Builds the list of another plan. Allocates nothing once it has grown to the largest.
   void make(const AttentionPlan& plan);
 
   const std::vector<int32_t>& words() const { return words_; }
-  // For the words copied to `device_words`.
+  // The list, once words() are copied to `device_words`.
   AttentionLists lists(const int32_t* device_words) const;
 
  private:

@@ -1,10 +1,16 @@
+// Cross-entropy. row_loss (R) = log(sum(exp(logits))) - logits[label] from logits (R,V) and labels
+// (R) int32, overwritten. forward_backward also overwrites logits by gradient_scale (softmax -
+// onehot).
+//
+// One block per row: a pass for the maximum, a pass for the sum (fp32 per thread, then double), and
+// a pass for the gradient.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-constexpr int kThreads = 512;  // a block a row
+constexpr int kThreads = 512;  // one block per row
 
 // The row's softmax as exp(x - highest) / sum.
 struct RowSoftmax {
@@ -51,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) row_loss_R[r] = loss_of(gpu::to_float(logits_V[labels_R[r]]), row);
 }
 
-// Also logits = gradient_scale (softmax - onehot), in place.
+// Also overwrites logits by gradient_scale (softmax - onehot).
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_forward_backward_kernel(float* row_loss_R, Rows<T> logits_RV,
@@ -60,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kPack = kPackOf<T>;
   const int64_t r = blockIdx.x, label = labels_R[r];
   T* logits_V = logits_RV.row(r);
-  const float label_logit = gpu::to_float(logits_V[label]);  // before the barriers of the sums
+  const float label_logit = gpu::to_float(logits_V[label]);  // before the reductions' barriers
   const RowSoftmax row = softmax_of(logits_V, cols, access);
   if (threadIdx.x == 0) row_loss_R[r] = loss_of(label_logit, row);
   const float scale = static_cast<float>(static_cast<double>(gradient_scale) / row.sum);

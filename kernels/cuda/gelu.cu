@@ -1,3 +1,7 @@
+// y (N,F) = activation(x), dx = dy activation'(x), both overwritten; the activation is GELU, x
+// Phi(x) with erf, or quick GELU, x sigmoid(1.702 x).
+//
+// Element-wise: each thread handles packs of 16 bytes. dx may be dy itself.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 

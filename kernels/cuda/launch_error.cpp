@@ -1,4 +1,4 @@
-// The error of a launch on a GPU; kernels/gpu_nvcc.h declares it.
+// The error of a failed kernel launch; declared in kernels/gpu_nvcc.h.
 #include "base/check.h"
 
 namespace facet::gpu {

@@ -1,7 +1,7 @@
-// The operators of ops/ops.h as kernel launches: outputs, inputs, scalars, stream. The formulas
-// stand there; here a matrix is an Operand, and parameter gradients and statistics are dense fp32
-// vectors. Absent operands have null data. Every matrix of one call is of one type: fp32, bf16 or
-// fp16.
+// The operators of ops/ops.h as kernel launches: outputs, inputs, scalars, stream. The formulas are
+// there and in the .cu files; here a matrix is an Operand, and parameter gradients and statistics
+// are dense fp32 vectors. Absent operands have null data. All matrices of one call have one type:
+// fp32, bf16 or fp16.
 #pragma once
 
 #include "device/cuda_runtime.h"
@@ -10,7 +10,7 @@
 
 namespace facet::cuda {
 
-// ---- LoRA; linear layers themselves are in linear.h. du, dright and dleft are fp32; dx, dright
+// ---- LoRA; linear layers are in linear.h. du, dright and dleft are fp32; dx, dright
 // and dleft may be absent.
 void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
                              Operand left_rO, float scale, cudaStream_t stream);
@@ -47,7 +47,7 @@ void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
 // ---- embeddings; source (N) int32
 void splice_forward(Operand x_ND, Operand embed_VD, Operand image_MD, const int32_t* source_N,
                     cudaStream_t stream);
-// dembed is fp32 and added to, dimage is overwritten; either may be absent.
+// dembed is fp32 and accumulated, dimage is overwritten; either may be absent.
 void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const int32_t* source_N,
                      cudaStream_t stream);
 
@@ -56,7 +56,7 @@ void patch_rows_forward(Operand patches, const float* pixels, int64_t resolution
                         int64_t patch_size, cudaStream_t stream);
 void vision_embed_forward(Operand x, Operand patch, Operand class_embedding_C, Operand position,
                           cudaStream_t stream);
-// dclass (C) and dposition (1+P,C) are fp32 and added to; either may be absent.
+// dclass (C) and dposition (1+P,C) are fp32 and accumulated; either may be absent.
 void vision_embed_backward(Operand dpatch, float* dclass_C, Operand dposition, Operand dx,
                            cudaStream_t stream);
 // Grids are square; din and dout are fp32.
@@ -69,7 +69,7 @@ void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* 
 void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                                     float gradient_scale, cudaStream_t stream);
 
-// ---- attention over a work list; `lists` lies in device memory. lse, delta (slots,H,Nq) dense
+// ---- attention over a work list; `lists` is in device memory. lse, delta (slots,H,Nq) dense
 // fp32; lse of a row in a mean part is the logarithm of its number of keys.
 void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
@@ -93,11 +93,11 @@ void add_repeated_rows_backward(Operand drows_MD, Operand dy_KD, cudaStream_t st
 
 // ---- plain matrices
 void fill(Operand x_ND, float value, cudaStream_t stream);
-// From and to any of the three types, each element rounded once; of one type: moved bit by bit.
+// Between any of the three types, each element rounded once; equal types are copied bit for bit.
 void copy(Operand y_ND, Operand x_ND, cudaStream_t stream);
-// y += x, each of any of the three types.
+// y += x, of any of the three types each.
 void add_accumulate(Operand y_ND, Operand x_ND, cudaStream_t stream);
-// The rows of x added in fp32 in their order, with the bits of the CPU backend.
+// The rows of x added in fp32 in their order, with the same bits as on the CPU backend.
 void sum_rows(float* y_C, Operand x_RC, cudaStream_t stream);
 void sum_rows_accumulate(float* y_C, Operand x_RC, cudaStream_t stream);
 constexpr int kSumParts = 256;
@@ -106,9 +106,9 @@ constexpr int kSumParts = 256;
 void sum(double* result, double* parts, Operand x_ND, cudaStream_t stream);
 
 // ---- optimizer, over dense fp32 vectors of n elements
-// What AdamWStep comes to in fp32.
+// AdamWStep reduced to fp32 factors.
 struct AdamWFactors {
-  float rate, decay;  // learning rate with its bias correction, learning rate times weight decay
+  float rate, decay;  // learning rate with bias correction; learning rate times weight decay
   float beta1, beta2, rest1, rest2;  // rest = 1 - beta
   float eps, gradient_scale;
 };

@@ -1,3 +1,9 @@
+// Layer norm. y (N,D) = (x - mean) rstd weight + bias with mean, rstd (N) and biased variance, all
+// overwritten. Backward overwrites dx (N,D), including dresidual if given, and adds to dweight and
+// dbias (D).
+//
+// One block per row, three passes over the row forward and two backward; dweight and dbias are a
+// separate launch (norm_gradients.h).
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/norm_gradients.h"
 #include "kernels/cuda/rows.h"
@@ -5,7 +11,7 @@
 namespace facet::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // a block a row
+constexpr int kThreads = 256;  // one block per row
 
 // The sum of body(x) over the row's elements.
 template <typename T, typename Body>
@@ -32,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
   const T* x_D = x_ND.row(r);
   const float count = static_cast<float>(cols);
   const float mean = row_sum(x_D, cols, access, [](float x) { return x; }) / count;
-  // In a second pass: the difference of mean square and squared mean would lose digits.
+  // A second pass: the mean square minus the squared mean would lose digits.
   const float variance =
       row_sum(x_D, cols, access, [=](float x) { return (x - mean) * (x - mean); }) / count;
   const float rstd = 1.0f / sqrtf(variance + eps);

@@ -24,15 +24,15 @@ cudaDataType_t type_of(DType dtype) {
   return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
 }
 
-// Of an address. The widest access of a kernel is 16 bytes, and arenas promise no more than 64:
-// with a larger bound, equal layers would have plans of their own by chance.
+// Alignment of an address, capped. A kernel's widest access is 16 bytes, and arenas guarantee no
+// more than 64: with a higher cap, equal layers would get different plans by chance.
 constexpr uintptr_t kMostAlignment = 16;
 uint32_t alignment_of(const void* data) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(data) | kMostAlignment;
   return static_cast<uint32_t>(address & -address);
 }
 
-// cuBLASLt stores columns: it takes a row-major matrix for its transpose.
+// cuBLASLt is column-major: it sees a row-major matrix as its transpose.
 struct Layout {
   DType dtype;
   int64_t rows, cols, stride;
@@ -55,11 +55,11 @@ const char* name_of(cublasOperation_t operation) {
   return operation == CUBLAS_OP_T ? "transposed" : "plain";
 }
 
-// What the choice of an algorithm depends on.
+// Everything that the choice of an algorithm depends on.
 struct Key {
   cublasOperation_t transpose_a, transpose_b;
   Layout a, b, c, d;
-  uint32_t bias_alignment;  // 0: there is none
+  uint32_t bias_alignment;  // 0: no bias
   auto operator<=>(const Key&) const = default;
 };
 
@@ -122,11 +122,10 @@ class Preference {
 
 }  // namespace
 
-// D = op(A) op(B) + C + bias, with the operands in the order in which cuBLASLt takes them: y = x W'
-// is D' = W x'.
+// D = op(A) op(B) + C + bias, with the operands in cuBLASLt's order: y = x W' is D' = W x'.
 struct LinearProducts::Product {
   cublasOperation_t transpose_a, transpose_b;
-  Operand a, b, c, d;  // c without data is none
+  Operand a, b, c, d;  // no C if c has no data
   Operand bias = {};
 
   Key key() const {
@@ -140,8 +139,8 @@ struct LinearProducts::Product {
   }
 };
 
-// Descriptors and algorithm for products of one shape. For the alignment of the bias no preference
-// exists: cuBLASLt takes that of the pointer which is set while it chooses.
+// Descriptors and algorithm for products of one shape. There is no preference for the alignment of
+// the bias: cuBLASLt uses that of the pointer set while it chooses.
 class LinearProducts::Plan {
  public:
   Plan(cublasLtHandle_t handle, const Key& key, const void* bias, size_t workspace_bytes)
@@ -162,7 +161,7 @@ class LinearProducts::Plan {
     int found = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
         handle, description_, a_, b_, c_, d_, preference, 1, &chosen_, &found);
-    // A result's other fields mean something only if its state is success.
+    // A result's other fields are valid only if its state is success.
     const char* const why = status != CUBLAS_STATUS_SUCCESS ? cublasLtGetStatusString(status)
                             : found == 0                    ? "none found"
                                          : cublasLtGetStatusString(chosen_.state);
@@ -199,7 +198,7 @@ class LinearProducts::Plans {
   Plan& find_or_make(cublasLtHandle_t handle, const Product& product, size_t workspace_bytes) {
     const Key key = product.key();
     if (const auto found = plans_.find(key); found != plans_.end()) return *found->second;
-    // The number of rows of packed batches may be another in every step.
+    // Packed batches may have a different number of rows in every step.
     if (plans_.size() == kMostPlans) plans_.clear();
     ++made_;
     auto plan = std::make_unique<Plan>(handle, key, product.bias.data, workspace_bytes);
@@ -238,7 +237,7 @@ void LinearProducts::multiply(const Product& product) {
 
 void LinearProducts::linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,
                                     Operand residual_NO) {
-  // cuBLASLt is told neither: it takes the bias for a column of y's type.
+  // cuBLASLt cannot check this: it assumes a column of y's type.
   ASSERT(!bias_O.data || (bias_O.dtype == y_NO.dtype && bias_O.rows * bias_O.cols == y_NO.cols),
          "{} biases of {} for {} outputs of {}", bias_O.rows * bias_O.cols, name_of(bias_O.dtype),
          y_NO.cols, name_of(y_NO.dtype));
@@ -258,7 +257,7 @@ void LinearProducts::linear_backward_weight(Operand dweight_OI, Operand dbias_O,
                                             Operand x_NI) {
   if (dy_NO.rows == 0) return;
   if (dweight_OI.data) multiply({CUBLAS_OP_N, CUBLAS_OP_T, x_NI, dy_NO, dweight_OI, dweight_OI});
-  // Not by an epilogue of the product: that one overwrites.
+  // Not by an epilogue of the product, which would overwrite dbias.
   if (dbias_O.data) sum_rows_accumulate(static_cast<float*>(dbias_O.data), dy_NO, stream_);
 }
 

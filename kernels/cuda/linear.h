@@ -1,8 +1,8 @@
-// The products of linear layers (ops/ops.h, linear_*) by cuBLASLt, on one stream.
+// Linear layers (ops/ops.h, linear_*) by cuBLASLt, on one stream.
 //
 // Every output is rounded once: bias and residual are added to the fp32 sums of the product. fp32
-// is multiplied as fp32, not as TF32. The same operands give the same bits on every run: cuBLASLt
-// may cut a long sum into parts only where it keeps these in fp32 and adds them in order.
+// is multiplied in fp32, not in TF32. The same operands give the same bits on every run: cuBLASLt
+// may split a long sum only if it keeps the parts in fp32 and adds them in order.
 #pragma once
 
 #include <cstddef>
@@ -16,26 +16,26 @@ namespace facet::cuda {
 
 class LinearProducts {
  public:
-  // What cuBLAS allots itself on Hopper.
+  // cuBLAS's own default on Hopper.
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
-  // Allocates the workspace; it belongs to the work of `stream`, where all products run.
+  // Allocates the workspace, used on `stream`, where all products run.
   explicit LinearProducts(cudaStream_t stream, size_t workspace_bytes = kWorkspaceBytes);
   ~LinearProducts();
   LinearProducts(const LinearProducts&) = delete;
   LinearProducts& operator=(const LinearProducts&) = delete;
 
-  // y = x W' + bias + residual, all of one type. bias and residual may be absent; residual may be
-  // y.
+  // y = x W' + bias + residual, overwritten, all of one type. bias and residual may be absent;
+  // residual may be y.
   void linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,
                       Operand residual_NO);
   // dx = dy W, or dx += dy W
   void linear_backward_input(Operand dx_NI, Operand dy_NO, Operand weight_OI);
   void linear_backward_input_accumulate(Operand dx_NI, Operand dy_NO, Operand weight_OI);
-  // dweight += dy' x, dbias += column sums of dy: fp32, either may be absent.
+  // dweight += dy' x, dbias += the column sums of dy; both fp32, either may be absent.
   void linear_backward_weight(Operand dweight_OI, Operand dbias_O, Operand dy_NO, Operand x_NI);
 
-  // Products of different shapes that were prepared; a step that repeats another prepares none.
+  // How many different products were planned; a step with the shapes of an earlier one plans none.
   int64_t plans_made() const;
 
  private:

@@ -1,11 +1,16 @@
-// LoRA's products are all kernels of our own. With N tokens, W inputs or outputs and rank r each
-// takes 2 N W r operations and moves the N W elements of its wide matrix, so that at r = 16 in 16
-// bits a byte comes with 16 operations where an H200 has time for nearly 200: what counts is that
-// the wide matrix is read once, by many blocks. cuBLASLt reaches that for the skinny outputs (u,
-// du, the gradients) only by cutting the long sum, through a workspace and a second launch, and it
-// has no product of fp32 (du) with 16 bits at all.
+// LoRA: u (N,r) = x (N,I) right (I,r), overwritten, and y (N,O) += scale u left (r,O). Backward
+// overwrites du (N,r, fp32) = scale dy left', if dx or dright is wanted, and adds to dleft += scale
+// u' dy, dright += x' du (both fp32) and dx += du right'.
 //
-// u is rounded once, and y gets the product of the rounded u, as backward sees it.
+// Three kinds of products between a wide matrix (N,W), W = I or O, and a narrow one (N,r): narrow,
+// expand and gradient, on tensor cores (lora_mma.h) or plain (lora_plain.h). They are our own
+// kernels because the products are memory-bound: each takes 2 N W r operations and moves the N W
+// elements of the wide matrix, at r = 16 in 16 bits 16 operations per byte where an H200 can do
+// nearly 200, so the wide matrix must be read only once, by many blocks. cuBLASLt achieves that for
+// the skinny outputs (u, du, the gradients) only by splitting the long sum, through a workspace and
+// a second launch, and it has no product of fp32 (du) with 16 bits at all.
+//
+// u is rounded once, and y gets the product of the rounded u, which is what backward uses.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_mma.h"
 #include "kernels/cuda/lora_plain.h"
@@ -47,7 +52,7 @@ bool suits_tensor_cores(std::initializer_list<Operand> operands) {
   return row_access(operands) == RowAccess::kPacked;
 }
 
-// body(integral constant of how much of the rank a block takes at a time)
+// Calls body(integral constant of how many columns of the narrow matrix a block processes).
 template <typename Body>
 void with_rank(int64_t rank, const Body& body) {
   if (rank <= 16)
@@ -105,7 +110,7 @@ void add_gradient(const Operand& dfactor, const Operand& narrow_Nr, const Operan
   });
 }
 
-// ---- the three kinds of products, on whatever takes them
+// ---- the three kinds of products, on tensor cores if possible
 
 template <lora::Factor kFactor, typename T>
 Strided<const T> by_wide(const Operand& factor) {
@@ -141,7 +146,7 @@ void expand(const Operand& out_NW, const Operand& narrow_Nr, const Operand& fact
                                stream);
 }
 
-// dfactor += alpha narrow' wide, as the factor is stored
+// dfactor += alpha narrow' wide, in the layout of the factor
 template <lora::Factor kFactor, typename Narrow, typename T>
 void gradient(const Operand& dfactor, const Operand& narrow_Nr, const Operand& wide_NW, float alpha,
               cudaStream_t stream) {

@@ -1,13 +1,13 @@
-// LoRA's products on tensor cores. Up to rank 64 each reads its wide matrix once (or reads and
-// writes it), and that is what it takes: at rank 16 a byte comes with 16 operations, an H200 has
-// time for 200. So the tiles are made for many bytes under way, and padding a rank to 16 or 64
-// costs nothing. Beyond rank 64 the narrow products and the gradients read it once for every 64.
+// LoRA's products on tensor cores; lora.cu has the formulas. Up to rank 64 each reads its wide
+// matrix once (or reads and writes it), and is bound by that. So the tiles are chosen for many
+// bytes in flight, and padding a rank to 16 or 64 costs nothing. Beyond rank 64 the narrow products
+// and the gradients read the wide matrix once for every 64.
 //
-// du is fp32: it is split into two 16-bit numbers whose products are added. In bf16 that leaves 16
-// bits of it. In fp16 it leaves 22 bits from 1/4 on; below, the second number is subnormal or zero,
-// so that what is lost stays under 2^-25 and small elements have fewer bits, those under 2^-25
-// none: the loss scale is what keeps gradients above. Beyond 65504 the sum is NaN, which a loss
-// scale that is too large is noticed by, as by an infinity.
+// du is fp32: it is split into two 16-bit numbers whose products are added. In bf16 that keeps 16
+// bits. In fp16 it keeps 22 bits from 1/4 on; below, the second number is subnormal or zero, so
+// that the absolute error stays under 2^-25, small elements have fewer bits and those under 2^-25
+// none: the loss scale keeps gradients above that. Beyond 65504 the sum is NaN, which is treated
+// like an infinity: the loss scale is too large.
 #pragma once
 
 #include "kernels/cuda/attention_mma.h"
@@ -18,7 +18,7 @@ using mma::kStride, mma::kThreads, mma::TwoB, mma::warp_of_thread, mma::lane_of_
 
 constexpr int kWarps = kThreads / gpu::kWarpSize;
 
-// Where a matrix is read or written: rows by columns, from this element on.
+// The first element of a block of a matrix, and the matrix's size.
 struct Corner {
   int64_t row, col;
 };
@@ -26,8 +26,8 @@ struct Extent {
   int64_t rows, cols;
 };
 
-// Starts copying kRows x kCols elements to a shared tile; zeros outside of the matrix, whose number
-// of columns is a multiple of a pack.
+// Starts copying kRows x kCols elements to a shared tile, with zeros outside the matrix, whose
+// number of columns is a multiple of a pack.
 template <int kRows, int kCols, typename T>
 GPU_DEVICE void fetch(T* tile, const Rows<const T>& from, Corner at, Extent size) {
   constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kCols / kPack;
@@ -39,7 +39,7 @@ GPU_DEVICE void fetch(T* tile, const Rows<const T>& from, Corner at, Extent size
   }
 }
 
-// A narrow matrix (N,r) as 16-bit tiles: itself, or the two parts of an fp32 one.
+// A narrow matrix (N,r) as 16-bit tiles: the matrix itself, or the two parts of an fp32 one.
 template <typename Narrow>
 constexpr int kParts = std::is_same_v<Narrow, float> ? 2 : 1;
 
@@ -65,7 +65,7 @@ GPU_DEVICE void fetch_parts(T* parts, const Rows<const float>& from, Corner at, 
   }
 }
 
-// How a factor between wide and narrow is stored.
+// How a factor between wide and narrow matrices is stored.
 enum class Factor : uint8_t { kWideByRank, kRankByWide };  // right (I,r), left (r,O)
 
 // B (16,16) of a factor's tile at depth k and column n of the product.
@@ -114,7 +114,7 @@ template <int kRank, typename T>
 constexpr size_t kNarrowBytes = 2 * (kNarrowRows * kStride<kNarrowDepth> +
                                      kFactorTile<kRank>)*sizeof(T);
 
-// A block has 64 rows and up to kRank columns.
+// One block per 64 rows and up to kRank columns of out.
 template <int kRank, Factor kFactor, typename Out, typename T>
 __global__ void __launch_bounds__(kThreads)
     narrow_kernel(Rows<Out> out_Nr, Rows<const T> wide_NW, Rows<const T> factor, int64_t rows,
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(kThreads)
                           kByRank > (factor_tile, k, n));
       }
     }
-    __syncthreads();  // the tiles have been read
+    __syncthreads();  // all threads have read the tiles
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -230,14 +230,15 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- gradient of a factor: += alpha narrow' (r,N) wide (N,W), or its transpose
 
-// A block has 32 columns of the wide matrix and all its rows, a stage of 128 at a time, of which
-// each warp takes its own; the sums of the warps are added in their order.
+// One block per 32 columns of the wide matrix and up to kRank columns of the narrow one, over all
+// rows, in stages of 128 rows that are divided among the warps; the sums of the warps are added in
+// order.
 constexpr int kGradientCols = 32, kGradientRows = 128;
 
 template <int kRank, typename Narrow, typename T>
 constexpr size_t kGradientBytes = 2 * kGradientRows*(kStride<kGradientCols> +
                                                      kParts<Narrow> * kStride<kRank>)*sizeof(T);
-// What a block may have on compute capabilities 8.6, 8.9 and 12.
+// The limit per block on compute capabilities 8.6, 8.9 and 12.
 constexpr size_t kMostSharedBytes = size_t{99} << 10;
 
 // A (16,16) from the tile whose rows are A's columns.
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(kThreads)
   gpu::SharedArrays arrays;
   T* wide_tiles = arrays.take<T>(2 * kWideTile);
   T* narrow_tiles = arrays.take<T>(2 * kNarrowTile);
-  // In the place of the tiles, which all warps have read when the stages end.
+  // Reuses the memory of the tiles, which all warps have read when the stages end.
   float* total = reinterpret_cast<float*>(wide_tiles);
   static_assert(kRank * kGradientCols * sizeof(float) <= 2 * kWideTile * sizeof(T));
   static_assert(kGradientBytes<kRank, Narrow, T> <= kMostSharedBytes);

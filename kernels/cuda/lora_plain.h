@@ -1,12 +1,13 @@
-// A product of two matrices in fp32 without tensor cores: for LoRA in fp32, and for 16-bit operands
-// that tensor cores cannot take. Every sum runs in the order of its terms.
+// A matrix product in fp32 without tensor cores: for LoRA in fp32, and for 16-bit operands that the
+// tensor-core kernels do not support. One block per tile of the output; sums run in the order of
+// their terms.
 #pragma once
 
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 
-// A matrix whose elements lie at fixed steps, so that a transpose is another view.
+// A matrix with a stride per dimension, so that a transpose is another view.
 template <typename T>
 struct Strided {
   T* data;
@@ -22,9 +23,9 @@ enum class Total : uint8_t { kOverwritten, kAddedTo };
 namespace plain {
 
 constexpr int kTile = 32, kThreads = 256, kRowsOfThread = kTile * kTile / kThreads;
-using Tile = float[kTile][kTile + 1];  // columns lie in different banks, too
+using Tile = float[kTile][kTile + 1];  // padded so that a column is in different banks, too
 
-// The tile that begins at (row, col) of x (rows, cols); zeros outside.
+// Loads the tile that begins at (row, col) of x (rows, cols); zeros outside.
 template <typename T>
 GPU_DEVICE void load_tile(Tile& tile, const Strided<const T>& x, int64_t row, int64_t col,
                           int64_t rows, int64_t cols) {
@@ -37,7 +38,7 @@ GPU_DEVICE void load_tile(Tile& tile, const Strided<const T>& x, int64_t row, in
   }
 }
 
-// out (M,N) = alpha left (M,K) right (K,N), or added to it
+// out (M,N) = or += alpha left (M,K) right (K,N)
 template <typename Out, typename Left, typename Right>
 __global__ void __launch_bounds__(kThreads)
     product_kernel(Strided<Out> out_MN, Strided<const Left> left_MK, Strided<const Right> right_KN,
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int j = 0; j < kRowsOfThread; ++j)
         sum[j] += left[r0 + j * (kThreads / kTile)][i] * right[i][c];
-    __syncthreads();  // the tiles have been read
+    __syncthreads();  // all threads have read the tiles
   }
   for (int j = 0; j < kRowsOfThread; ++j) {
     const int64_t row = first_row + r0 + j * (kThreads / kTile), col = first_col + c;

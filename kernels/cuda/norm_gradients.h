@@ -1,5 +1,6 @@
-// Gradients of a norm's parameters, for rms_norm.cu and layer_norm.cu: sums over all rows, column
-// by column, in a fixed order and without a workspace.
+// Parameter gradients of the norms (rms_norm.cu, layer_norm.cu): dweight (D) += the sum over rows
+// of dy (x - mean) rstd, dbias (D) += the sum over rows of dy. One block per kSumPacks packs of
+// columns goes through all rows, so sums run in a fixed order and need no workspace.
 #pragma once
 
 #include "kernels/cuda/rows.h"
@@ -7,18 +8,18 @@
 namespace facet::cuda {
 
 constexpr int kSumThreads = 256;
-constexpr int kSumPacks = 4;                        // neighbouring packs of columns of a block
+constexpr int kSumPacks = 4;                        // neighbouring packs of columns per block
 constexpr int kSumSlots = kSumThreads / kSumPacks;  // rows that a block reads at a time
 
 template <typename T>
 struct NormGradientSums {
   float *dweight_D, *dbias_D;  // each may be null
   Rows<const T> dy_ND, x_ND;
-  const float *mean_N, *rstd_N;  // mean is null for the root mean square norm
+  const float *mean_N, *rstd_N;  // mean is null for RMS norm
   int64_t rows, cols;
 };
 
-// Adds to total_D what the slots hold of this block's columns, slot by slot.
+// Adds the slots' partial sums of this block's columns to total_D, slot by slot.
 template <int kPack>
 GPU_DEVICE void add_slots(float* total_D, const float (&slots)[kSumSlots][kSumPacks * kPack],
                           int64_t first_col, int64_t cols) {

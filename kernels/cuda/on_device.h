@@ -16,7 +16,7 @@ inline void check_on_device(const Tensor& t, OperatorSite where) {
          where.file_name(), where.line(), t.shape_string());
 }
 
-// A matrix; null data where it is absent.
+// A matrix; null data if absent.
 inline Operand on_device(const Tensor& t, OperatorSite where = OperatorSite::current()) {
   check_on_device(t, where);
   return operand_of(t);

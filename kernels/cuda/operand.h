@@ -1,5 +1,5 @@
-// A tensor in device memory as launchers take it: plain numbers. Kernels know no Tensor, so that
-// nvcc reads few headers; operand_of.h makes these from Tensors.
+// A tensor in device memory as launchers take it: a plain struct. Kernels do not use Tensor, so
+// that nvcc parses few headers; operand_of.h converts Tensors.
 #pragma once
 
 #include <cstdint>

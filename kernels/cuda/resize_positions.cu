@@ -1,3 +1,10 @@
+// Bicubic resize of a square grid of position vectors (a = -0.75, half-pixel centres, clamped
+// border): out (h*h,C), overwritten, from in (g*g,C). Backward adds the transposed map of dout to
+// din, fp32.
+//
+// One thread per pack of an output row. Forward sums 16 weighted rows; backward gathers, for each
+// row of din, the rows of dout that used it, in order, instead of scattering with atomics. Weights
+// are computed in double.
 #include <cmath>
 #include <stdexcept>
 
@@ -20,7 +27,7 @@ struct Sides {
   }
 };
 
-// The four points of the old axis that one point of the new axis is made of.
+// The four points of the old axis that one point of the new axis is interpolated from.
 struct Taps {
   int64_t index[4];
   double weight[4];
@@ -38,7 +45,7 @@ struct Taps {
       index[k] = at < 0 ? 0 : at < sides.old_side ? at : sides.old_side - 1;
     }
   }
-  // What the point takes of an old one; at a border it may meet that more than once.
+  // The total weight of an old point; clamping at the border may repeat it.
   GPU_DEVICE double weight_of(int64_t old_point) const {
     double sum = 0;
 #pragma unroll
@@ -48,8 +55,8 @@ struct Taps {
   }
 };
 
-// The points of the new axis that take something of an old one: those less than two old points away
-// from it, and a point to either side for rounding.
+// The points of the new axis that use an old one: those less than two old points away from it, plus
+// one point on either side for rounding.
 struct Takers {
   int64_t begin, end;
 
@@ -86,7 +93,7 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// Every old point adds what the new points took of it, in their order.
+// Every old point adds the gradients of the new points that used it, in order.
 __global__ void __launch_bounds__(kElementThreads)
     resize_backward_kernel(Rows<float> din_MC, Rows<const float> dout_NC, Sides sides, int64_t cols,
                            RowAccess access) {
@@ -109,7 +116,7 @@ __global__ void __launch_bounds__(kElementThreads)
 
 int64_t side_of(const Operand& grid) {
   const int64_t side = std::llround(std::sqrt(static_cast<double>(grid.rows)));
-  if (side * side != grid.rows) throw std::invalid_argument("positions that are no square grid");
+  if (side * side != grid.rows) throw std::invalid_argument("positions are not a square grid");
   return side;
 }
 

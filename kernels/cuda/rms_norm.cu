@@ -1,3 +1,7 @@
+// RMS norm. y (N,D) = x rstd weight with rstd (N) = 1 / sqrt(mean(x^2) + eps), all overwritten.
+// Backward overwrites dx (N,D), including dresidual if given, and adds to dweight (D).
+//
+// One block per row, two passes over the row; dweight is a separate launch (norm_gradients.h).
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/norm_gradients.h"
 #include "kernels/cuda/rows.h"
@@ -5,7 +9,7 @@
 namespace facet::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // a block a row
+constexpr int kThreads = 256;  // one block per row
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)

@@ -1,17 +1,23 @@
+// Rotary embedding, in place: in every head of x (N, heads*E), for c < E/2, (a, b) = (x[c],
+// x[c+E/2]) becomes (a cos - b sin, b cos + a sin); cos, sin (N,E/2) fp32. Backward rotates dx by
+// the negative angles.
+//
+// Element-wise: each thread handles packs of the first half of a head with their partners in the
+// second half.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-// Turns every pair (x[c], x[c + E/2]) of every head by the angle of its row and channel, by its
-// negative for `direction` -1.
+// Rotates every pair (x[c], x[c + E/2]) of every head by the angle of its row and channel, or by
+// its negative if `direction` is -1.
 template <typename T>
 __global__ void __launch_bounds__(kElementThreads)
     rotate_kernel(Rows<T> x_ND, Rows<const float> cos_NE, Rows<const float> sin_NE, int64_t rows,
                   int64_t heads, int64_t half, float direction, RowAccess access) {
   constexpr int kPack = kPackOf<T>;
-  // A row of "packs" is one half of one head.
+  // Here a "row" of packs is one half of one head.
   for_packs<kPack>(rows * heads, half, [=](int64_t row_and_head, int64_t c) {
     const int64_t r = row_and_head / heads, head = row_and_head % heads;
     T* low_E = x_ND.row(r) + head * 2 * half;
@@ -36,7 +42,7 @@ void rotate(const Operand& x_ND, const Operand& cos_NE, const Operand& sin_NE, i
             float direction, cudaStream_t stream) {
   const int64_t rows = x_ND.rows, half = cos_NE.cols;
   if (rows * heads * half == 0) return;
-  // Each half of a head must begin on a boundary too.
+  // Each half of a head must begin on a 16-byte boundary too.
   const Operand first_half{x_ND.data, rows * heads * 2, half, half, x_ND.dtype};
   const RowAccess access = row_access({x_ND, first_half, cos_NE, sin_NE});
   with_type(x_ND.dtype, [&](auto zero) {

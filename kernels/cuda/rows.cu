@@ -1,10 +1,19 @@
+// Operators that move, repeat and add whole rows.
+//
+// gather_rows: y[r] = x[index[r]], overwritten; backward zeroes dx (N,D) and writes row index[r] =
+// dy[r] (indices are distinct). repeat_rows: y (copies*M,D) = x (M,D) repeated; backward overwrites
+// dx with the sum over the copies. add_repeated_rows: y (copies*M,D) = x + rows (M,D) repeated;
+// backward adds the sum over the copies to drows (M,D), fp32.
+//
+// All kernels are element-wise over packs of the output; sums run over the copies in order, in
+// fp32.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-// Row to_R[r] of y = row from_R[r] of x. Where an index is absent: r of y, r % period of x. The
+// Row to_R[r] of y = row from_R[r] of x; without an index, row r of y or row r % period of x. Moves
 // words of any element type.
 template <typename Word>
 __global__ void __launch_bounds__(kElementThreads)

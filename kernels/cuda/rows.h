@@ -1,5 +1,5 @@
-// What row-wise kernels share: typed rows, 16-byte accesses where memory allows them, and the
-// choice of the element type.
+// Shared by row-wise kernels: typed rows, 16-byte accesses where alignment allows them, and
+// dispatch on the element type.
 #pragma once
 
 #include <initializer_list>
@@ -24,7 +24,7 @@ Rows<T> rows_of(const Operand& x) {
   return {static_cast<T*>(x.data), x.stride};
 }
 
-// Whether rows begin on 16-byte boundaries, so that whole packs can be moved at once.
+// Whether all rows begin on 16-byte boundaries, so that packs can be loaded and stored at once.
 enum class RowAccess : uint8_t { kPacked, kSingle };
 
 inline RowAccess row_access(std::initializer_list<Operand> operands) {
@@ -77,11 +77,11 @@ GPU_DEVICE void store_floats(T* row, const float (&v)[N], int64_t c, int64_t col
     if (c + i < cols) row[c + i] = gpu::from_float<T>(v[i]);
 }
 
-// The elements that a thread of a row-wise kernel handles at a time: one pack of T.
+// The elements that a thread of a row-wise kernel processes at a time: one pack of T.
 template <typename T>
 constexpr int kPackOf = gpu::Pack<std::remove_const_t<T>>::kSize;
 
-// body(T()) for the element type.
+// Calls body(T()) for the element type.
 template <typename Body>
 void with_type(DType dtype, const Body& body) {
   switch (dtype) {
@@ -89,11 +89,11 @@ void with_type(DType dtype, const Body& body) {
     case DType::kBF16: return body(gpu::bf16());
     case DType::kF16: return body(gpu::f16());
     default:
-      throw std::invalid_argument("a kernel was given a matrix that is no fp32, bf16 or fp16");
+      throw std::invalid_argument("a kernel was given a matrix that is not fp32, bf16 or fp16");
   }
 }
 
-// ---- element-wise kernels: every thread takes packs of the matrix, a grid apart
+// ---- element-wise kernels: a grid-stride loop over the packs of a matrix
 
 constexpr int kElementThreads = 256;
 
@@ -110,7 +110,7 @@ GPU_DEVICE void for_packs(int64_t rows, int64_t cols, const Body& body) {
     body(i / packs, i % packs * kPack);
 }
 
-// Blocks for so many packs; a few waves of a large device, whose threads then loop.
+// Blocks for that many packs; at most a few waves of a large device, whose threads then loop.
 inline unsigned element_blocks(int64_t packs) {
   constexpr int64_t kMostBlocks = 2048;
   const int64_t blocks = (packs + kElementThreads - 1) / kElementThreads;

@@ -1,10 +1,17 @@
+// Splices text and image embeddings. Row n of x (N,D) is row s of embed (V,D) if s = source[n] >=
+// 0, else row -1-s of image (M,D); source (N) int32, x overwritten. Backward adds rows of dx to
+// dembed (V,D, fp32) and overwrites the rows of dimage (M,D).
+//
+// Forward and dimage copy packs, as each image row occurs once. dembed has one block per row of dx:
+// the block of a token's first row adds all rows of that token in order, without atomics; the
+// others exit.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-// The words of one row.
+// Copies one pack of words.
 template <typename Word>
 GPU_DEVICE void move_pack(Word* to, const Word* from, int64_t c, int64_t cols, RowAccess access) {
   constexpr int kPack = kPackOf<Word>;
@@ -33,10 +40,10 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-constexpr int kScanThreads = 256;  // rows that a block looks through at a time
+constexpr int kScanThreads = 256;  // rows that a block scans at a time
 
-// A block for every row of dx. That of a token's first row adds all rows of the token, in their
-// order; the others have nothing to do.
+// One block per row of dx. The block of a token's first row adds all rows of the token, in order;
+// the others exit.
 template <typename T>
 __global__ void __launch_bounds__(kScanThreads)
     embed_gradient_kernel(Rows<float> dembed_VD, Rows<const T> dx_ND, const int32_t* source_N,
@@ -67,7 +74,7 @@ __global__ void __launch_bounds__(kScanThreads)
           store_floats(total_D, sum, c, cols, access);
         }
       }
-    __syncthreads();  // all have read the matches
+    __syncthreads();  // all threads have read the matches
   }
 }
 

@@ -1,3 +1,8 @@
+// y (C) fp32 = the sum of the rows of x (R,C), or y += that sum, added in fp32 in row order; x is
+// fp32, bf16 or fp16. The results have the same bits as on the CPU backend.
+//
+// Up to kFewRows rows each thread sums packs of columns; beyond, each block sums kTileCols columns
+// through tiles in shared memory.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
@@ -6,11 +11,11 @@ namespace {
 
 enum class Into : uint8_t { kReplace, kAdd };
 
-constexpr float kNothing = -0.0f;  // -0 + x is x, bit by bit
+constexpr float kNothing = -0.0f;  // -0 + x is x, bit for bit
 
-// Two kernels, the same order of the rows and so the same bits.
+// Two kernels that add the rows in the same order, and so give the same bits.
 
-// Few rows of many columns: every thread takes a pack of columns through all rows.
+// Few rows of many columns: every thread sums a pack of columns over all rows.
 template <typename T>
 __global__ void __launch_bounds__(kElementThreads)
     sum_few_rows_kernel(float* y_C, Rows<const T> x_RC, int64_t rows, int64_t cols, Into into,
@@ -38,11 +43,11 @@ __global__ void __launch_bounds__(kElementThreads)
 
 constexpr int kTileThreads = 256, kTileCols = gpu::kWarpSize;
 
-// A thread's packs of a tile of kTileCols columns: many reads are on their way at once.
+// A thread's packs of a tile of kTileCols columns, so that many reads are in flight at once.
 template <typename T>
 struct TileReads {
   static constexpr int kPack = kPackOf<T>, kPacksOfRow = kTileCols / kPack, kPacks = 4;
-  static constexpr int kRows = kPacks * kTileThreads / kPacksOfRow;  // of a tile
+  static constexpr int kRows = kPacks * kTileThreads / kPacksOfRow;  // per tile
   float v[kPacks][kPack];
 
   GPU_DEVICE static int row_of(int pack) {
@@ -65,8 +70,8 @@ struct TileReads {
   }
 };
 
-// Many rows: a block has kTileCols columns. All its threads read the next tile of rows while the
-// first warp adds those of the present one.
+// Many rows: one block per kTileCols columns. All its threads read the next tile of rows while the
+// first warp adds those of the current one.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads)
     sum_many_rows_kernel(float* y_C, Rows<const T> x_RC, int64_t rows, int64_t cols, Into into,
@@ -86,7 +91,7 @@ __global__ void __launch_bounds__(kTileThreads)
     const int count = static_cast<int>(min(int64_t{Reads::kRows}, rows - first));
     if (adds)
       for (int r = 0; r < count; ++r) sum += tile[r][column];
-    __syncthreads();  // the tile has been read
+    __syncthreads();  // the first warp has read the tile
   }
   if (adds) y_C[first_col + column] = into == Into::kAdd ? y_C[first_col + column] + sum : sum;
 }

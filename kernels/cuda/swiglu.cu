@@ -1,3 +1,7 @@
+// SwiGLU. act (N,F) = silu(gate) up, where gate_up (N,2F) holds gate in columns [0,F) and up in
+// [F,2F). Backward overwrites dgate_up (N,2F).
+//
+// Element-wise: each thread handles packs of 16 bytes of gate together with the same columns of up.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
@@ -46,7 +50,7 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// The columns from F on as a matrix of their own: they too must begin on a boundary.
+// The columns from F on as a separate matrix: they too must begin on a 16-byte boundary.
 Operand up_columns(const Operand& gate_up_N2F) {
   Operand up = gate_up_N2F;
   up.cols /= 2;

@@ -1,10 +1,16 @@
+// Plain operators on matrices whose rows may have gaps: fill, copy (moves words of equal types,
+// converts between fp32, bf16 and fp16 with one rounding), add_accumulate (y += x in fp32, rounded
+// once) and sum (of all elements, in double).
+//
+// Element-wise over packs. sum takes two launches: at most kSumParts blocks compute one part each,
+// one block adds the parts in a fixed order.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
 namespace {
 
-// Elements a thread takes at a time where two types meet: a pack of the narrower one.
+// Elements that a thread processes at a time if two types are involved: a pack of the narrower one.
 constexpr int kNarrowPack = gpu::Pack<gpu::bf16>::kSize;
 
 template <typename T>
@@ -19,7 +25,7 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// The words of any element type.
+// Moves words of any element type.
 template <typename Word>
 __global__ void __launch_bounds__(kElementThreads)
     move_kernel(Rows<Word> y_ND, Rows<const Word> x_ND, int64_t rows, int64_t cols,
@@ -59,7 +65,7 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-// ---- the sum of all elements: a part a block, then the parts in order
+// ---- the sum of all elements: a part per block, then the parts in order
 
 template <typename T>
 __global__ void __launch_bounds__(kElementThreads)
@@ -93,7 +99,7 @@ void move(const Operand& y_ND, const Operand& x_ND, cudaStream_t stream) {
               row_access({y_ND, x_ND}));
 }
 
-// body(To(), From()) for the two types.
+// Calls body(To(), From()) for the two types.
 template <typename Body>
 void with_types(const Operand& y, const Operand& x, const Body& body) {
   with_type(y.dtype, [&](auto to) { with_type(x.dtype, [&](auto from) { body(to, from); }); });
@@ -120,7 +126,7 @@ void copy(Operand y_ND, Operand x_ND, cudaStream_t stream) {
   with_types(y_ND, x_ND, [&](auto to, auto from) {
     using To = decltype(to);
     using From = decltype(from);
-    if constexpr (!std::is_same_v<To, From>) {  // the same types were moved
+    if constexpr (!std::is_same_v<To, From>) {  // equal types were moved above
       const unsigned blocks = element_blocks(packs_of(y_ND.rows, y_ND.cols, kNarrowPack));
       gpu::launch(stream, {.grid = blocks, .block = kElementThreads}, convert_kernel<To, From>,
                   rows_of<To>(y_ND), rows_of<const From>(x_ND), y_ND.rows, y_ND.cols,

@@ -1,3 +1,12 @@
+// Input of the vision encoder.
+//
+// patch_rows: patches (I*P,3*p*p), overwritten, from pixels (I,3,R,R): one row per patch, columns
+// (channel, y, x).
+// vision_embed: x (I*(1+P),C) = [class (C); patch (I*P,C)] + position (1+P,C), overwritten.
+// Backward overwrites dpatch (I*P,C) and adds to dclass (C) and dposition (1+P,C), fp32, which are
+// sums over images in order (add_repeated_rows_backward in rows.cu).
+//
+// All kernels are element-wise over packs of the output.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 

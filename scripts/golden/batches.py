@@ -26,7 +26,7 @@ def make(case, spec, samples):
 
 
 def pixels(case, spec, batch):
-    """fp32 (I,3,R,R), in the order of the images' places."""
+    """fp32 (I,3,R,R), in the order of the image placeholders."""
     count, size = sum(batch["images"]), spec["image_size"]
     values = hash_weights.uniform(f"{case} pixels", count * 3 * size * size, 0.0, 1.7)
     return torch.from_numpy(values).reshape(count, 3, size, size)

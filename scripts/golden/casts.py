@@ -9,7 +9,7 @@ import torch
 
 
 class Activation(torch.autograd.Function):
-    """Rounded, its gradient too."""
+    """Rounded, including its gradient."""
 
     @staticmethod
     def forward(ctx, x, dtype):
@@ -34,7 +34,7 @@ class Weight(torch.autograd.Function):
 
 
 class Parameters(dict):
-    """name -> master. `stored_as`: None where nothing is rounded, else a 16-bit dtype."""
+    """name -> master. `stored_as`: None if nothing is rounded, else a 16-bit dtype."""
 
     def __init__(self, masters, stored_as=None):
         super().__init__(masters)

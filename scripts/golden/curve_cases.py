@@ -9,12 +9,12 @@ import torch
 from . import model_cases, precision_cases, specs, training_cases
 
 CURVE = precision_cases.CURVE | {"steps": 10, "warmup": 2}
-# One of the decoder's heads is as wide as the tensor cores' kernels want it.
+# One of the decoder's head widths is supported by the tensor-core kernels.
 WIDE = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 def add_exact(golden, case, losses, norms):
-    """As two numbers of fp32, the second one what the first leaves out."""
+    """As two fp32 numbers, the second one the remainder of the first."""
     training_cases.add_curve(golden, case, losses, norms, "_fp64")
     for name, values in (("losses", losses), ("norms", norms)):
         rest = [value - float(np.float32(value)) for value in values]
@@ -33,7 +33,7 @@ def correct_curve(golden, case, spec):
 
 @contextlib.contextmanager
 def fp64_instead():
-    """The original asks for fp32 in its norms, softmax and rotary tables whatever its type is."""
+    """The original asks for fp32 in its norms, softmax and rotary tables whatever its type."""
     with unittest.mock.patch.object(torch, "float32", torch.float64), \
             unittest.mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
         torch.set_default_dtype(torch.float64)
@@ -43,7 +43,7 @@ def fp64_instead():
             torch.set_default_dtype(torch.float)
 
 
-# The original's splicing leaves samples without images out.
+# The original's splicing drops samples without images.
 WITH_IMAGES = precision_cases.SAMPLES[:-1] + (["t6 i a13"],)
 
 

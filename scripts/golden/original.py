@@ -111,7 +111,7 @@ def run(model, batch, pixels):
 
 
 def run_text(model, batch):
-    """The mean loss of samples without images, which the original's splicing leaves out: its
+    """The mean loss of samples without images, which the original's splicing drops: its
     decoder is run on them by itself, one by one."""
     logits, labels = [], []
     for ids, wanted in zip(batch["token_ids"], batch["labels"]):

@@ -13,7 +13,7 @@ MADE_FROM = (
     "parameter gradients in fp32; fp16 with a loss scale from 65536"
 )
 
-# Small rates: forgotten masters lose most of the steps, and rounding noise is not amplified, so
+# Small rates: without masters most of the steps are lost, and rounding noise is not amplified, so
 # that two runs of equal casts differ from fp64 by about the same.
 CURVE = training_cases.CURVE | {
     "learning_rate": 2e-4,

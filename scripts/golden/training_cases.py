@@ -88,7 +88,7 @@ CURVE_SAMPLES = (
 
 
 def curve_data(golden, case, spec, samples_of_batches):
-    """The micro-batches that all curves of the case walk through again and again."""
+    """The micro-batches that all curves of the case cycle through."""
     data = []
     for n, samples in enumerate(samples_of_batches):
         name = f"{case}_batch_{n}"

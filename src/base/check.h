@@ -1,6 +1,5 @@
-// Errors. CHECK is for the outside world (files, options, data, libraries) and is always on; ASSERT
-// is for our own bugs and is always on too, because a wrong number in a training run costs more
-// than a branch.
+// Errors. CHECK is for the outside world (files, options, data, libraries); ASSERT is for our own
+// bugs. Both are always on, because a wrong number in a training run costs more than a branch.
 //
 // A message says what is wrong, where, and what to do next. The rank and the host are added where
 // the error is reported (comm/mpi_session.h), once for the whole job.
@@ -19,8 +18,8 @@ enum class ExitCode : int {
   kOk = 0,
   kUsage = 64,         // the command line cannot be used
   kBadData = 65,       // a file was read and its content is wrong
-  kMissingInput = 66,  // a file or directory is not there or can't be read
-  kInternal = 70,      // a bug of ours
+  kMissingInput = 66,  // a file or directory does not exist or cannot be read
+  kInternal = 70,      // a bug in this program
   kIo = 74,            // writing failed, the disk is full
   kConfig = 78,        // options contradict each other or the model files
   kSaved = 85,         // stopped on request after saving a checkpoint: run the same command again

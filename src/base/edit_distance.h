@@ -1,4 +1,4 @@
-// How far apart two words are, for "did you mean".
+// Edit distance of two words, for "did you mean".
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace facet {
 
-// Letters to change, add or remove to make one word of the other.
+// The number of letters to change, insert or delete to turn one word into the other.
 size_t edit_distance(std::string_view a, std::string_view b);
 
 }  // namespace facet

@@ -1,6 +1,7 @@
-// bf16 and fp16, the two 16-bit formats of fp32 numbers: one number exactly, and arrays at the
-// speed of memory. Down to 16 bits is round to nearest, ties to even; what is too large becomes
-// infinity; NaN stays NaN with its sign and its upper payload bits (quiet). Up to fp32 is exact.
+// Conversion between fp32 and the two 16-bit formats, bf16 and fp16: of single numbers, and of
+// arrays at memory speed. Conversion to 16 bits rounds to nearest, ties to even; what is too large
+// becomes infinity; NaN stays NaN with its sign and its upper payload bits (quiet). Conversion to
+// fp32 is exact.
 #pragma once
 
 #include <bit>
@@ -22,9 +23,9 @@ inline uint16_t bf16_from_float(float value) {
 }
 
 // No branches in these two, so that loops over them are vectorised; no subnormal fp32 numbers
-// either, which a processor may be told to take for zero.
+// either, which a processor may be set to flush to zero.
 inline float float_from_f16(uint16_t word) {
-  constexpr uint32_t kBias = 112u << 23;      // what the exponents differ by
+  constexpr uint32_t kBias = 112u << 23;      // difference of the exponent biases
   constexpr uint32_t kSmallest = 113u << 23;  // 2^-14, the smallest normal fp16 number
   const uint32_t magnitude = static_cast<uint32_t>(word & 0x7fffu) << 13;
   const uint32_t sign = static_cast<uint32_t>(word & 0x8000u) << 16;
@@ -42,7 +43,7 @@ inline uint16_t f16_from_float(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7fffffffu;
   const uint32_t rounded = (magnitude - kBias + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   const uint32_t normal = rounded > 0x7c00u ? 0x7c00u : rounded;
-  // Below 2^-14: the last bit of numbers round 1/2 weighs as much as that of a subnormal one.
+  // Below 2^-14: the last bit of a number near 1/2 has the same weight as that of a subnormal one.
   const uint32_t subnormal =
       std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   const uint32_t quiet_nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);

@@ -1,5 +1,5 @@
-// Console lines. Rank 0 speaks for the job. Plain lines, flushed
-// one by one, so that a batch log is complete when a job is killed.
+// Console output, by rank 0 only: plain lines, flushed one by one, so that a batch log is complete
+// when a job is killed.
 #pragma once
 
 #include <fmt/core.h>
@@ -8,7 +8,7 @@
 
 namespace facet {
 
-// Called once after MPI has told us who we are. Before it the process counts as rank 0.
+// Called once, when MPI is initialised. Until then every process counts as rank 0.
 void set_log_rank(int rank);
 
 // Prints to stdout on rank 0 only.

@@ -1,5 +1,5 @@
-// What the data room hands to the model: the samples of one micro-batch of one rank, on the host,
-// packed one behind the other without padding.
+// What the data code hands to the model: the samples of one rank's micro-batch, in host memory,
+// packed back to back without padding.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,8 @@ constexpr int32_t kIgnoredLabel = -100;
 // Letters: B samples, I images in them, T text tokens of all samples together (an <image> place
 // counts as one token here; the model replaces it by S image tokens), R pixels of an image's side.
 struct MicroBatch {
-  std::vector<int32_t> token_ids;  // (T) ids; an image's place holds image_token_id
-  std::vector<int32_t>
-      labels;  // (T) the token's own id where it is to be predicted, else kIgnoredLabel
+  std::vector<int32_t> token_ids;  // (T) ids; image_token_id marks an image's place
+  std::vector<int32_t> labels;  // (T) the token's id if it is to be predicted, else kIgnoredLabel
   std::vector<int32_t> sample_begin = {
       0};  // (B+1) sample b owns tokens [sample_begin[b], sample_begin[b+1])
   std::vector<int32_t> images_per_sample;  // (B) equals the number of image places of the sample
@@ -32,8 +31,8 @@ struct MicroBatch {
     for (const int32_t images : images_per_sample) n += images;
     return n;
   }
-  // Labelled positions that give a loss term: a sample's first token has no predecessor and never
-  // counts.
+  // Labelled positions that contribute to the loss: a sample's first token has no predecessor and
+  // never counts.
   int64_t num_labelled() const {
     int64_t n = 0;
     for (int64_t b = 0; b < num_samples(); ++b)

@@ -9,20 +9,19 @@ namespace facet {
 
 namespace {
 
-static_assert(std::atomic<int64_t>::is_always_lock_free,
-              "slots lie in memory of several processes");
+static_assert(std::atomic<int64_t>::is_always_lock_free, "slots are shared between processes");
 
 ProgressSlot own_slot;
 ProgressSlot* mine = &own_slot;
 const std::thread::id main_thread = std::this_thread::get_id();
-std::atomic<bool> polling{false};  // the main thread is
+std::atomic<bool> polling{false};  // whether the main thread polls
 
 constexpr std::array<const char*, kNumSections> kSectionNames = {
     "start", "load", "data", "compute", "update", "evaluate", "save", "log"};
 constexpr std::array<const char*, kNumCollectives> kCollectiveNames = {
     "none", "reduce_scatter", "all_gather", "broadcast", "sum", "max", "or", "gather"};
 
-// The main thread's account of its time.
+// Where the main thread has spent its time.
 struct Account {
   int64_t since = steady_now();
   SectionTimes times;
@@ -39,7 +38,7 @@ Account account;
 
 void enter(Section section) {
   account.settle();
-  note_progress();  // first: who sees the new section shall see a time within it
+  note_progress();  // first, so that whoever sees the new section sees a time within it
   mine->section.store(static_cast<int64_t>(section), std::memory_order_release);
 }
 

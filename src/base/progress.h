@@ -1,9 +1,9 @@
-// Where this process stands: in which section of the run, in which collective, in which step, on
-// which samples, and when it last got on. And what time the sections took.
+// The progress of this process: the section of the run, the collective, the step and the samples it
+// is working on, and when it last made progress. Also the time spent in each section.
 //
-// The main thread writes, with a few plain atomic stores each time. Watchdogs read: those of the
-// other processes of the node too, even when this one no longer runs, because the slot moves into
-// memory that they share (comm/progress_board.h).
+// The main thread writes, with a few plain atomic stores each time. The watchdogs of all processes
+// of the node read, even after this process has died, because the slot lives in memory that they
+// share (comm/progress_board.h).
 #pragma once
 
 #include <array>
@@ -14,14 +14,14 @@
 namespace facet {
 
 enum class Section : uint8_t {
-  kStart,     // the process and MPI start
+  kStart,     // start of the process and of MPI
   kLoad,      // options, weights, data sets, the checkpoint to continue from
   kData,      // a step's micro-batches
   kCompute,   // forward, backward, the reduction of gradients
   kUpdate,    // the optimizer
   kEvaluate,  // with its data
   kSave,      // checkpoints and exports
-  kLog,       // what else stands between two steps
+  kLog,       // whatever else happens between two steps
 };
 inline constexpr size_t kNumSections = 8;
 const char* name_of(Section section);
@@ -31,46 +31,47 @@ enum class Collective : uint8_t {
   kReduceScatter,
   kAllGather,
   kBroadcast,
-  kSum,  // of numbers
+  kSum,  // of host numbers
   kMax,
   kOr,
-  kGather,  // of numbers
+  kGather,  // of host numbers
 };
 inline constexpr size_t kNumCollectives = 8;
 const char* name_of(Collective collective);
 
-// What others may read. All zero is a valid slot that nobody fills.
+// What other processes may read. All zero is a valid slot that no process writes.
 struct ProgressSlot {
   static constexpr size_t kSamples = 32;
 
   std::atomic<int64_t> section{0};
   std::atomic<int64_t> progress{0};  // ns of the steady clock, which a node's processes share
-  // Of this process, counted from 1; all ranks begin the same collectives in the same order.
+  // Number of the last collective begun, from 1; all ranks begin the same collectives in the same
+  // order.
   std::atomic<int64_t> begun{0};
   std::atomic<int64_t> begun_kind{0};
-  std::atomic<int64_t> awaited{0};  // the collective that it waits in; 0: none
+  std::atomic<int64_t> awaited{0};  // number of the collective it is waiting in; 0: none
   std::atomic<int64_t> awaited_kind{0};
-  std::atomic<int64_t> step{0};  // under way, from 1; 0: before the first
+  std::atomic<int64_t> step{0};  // the current one, from 1; 0: before the first
   std::atomic<int64_t> num_samples{0};
-  std::array<std::atomic<int64_t>, kSamples> samples{};  // the first ones
-  std::atomic<int64_t> leaving{0};                       // ends in order: its end is no accident
+  std::array<std::atomic<int64_t>, kSamples> samples{};  // ids of the first ones
+  std::atomic<int64_t> leaving{0};  // exits on purpose: its end is not a failure
 };
 
-// From here on the process writes into *slot, which begins with what it wrote so far; nullptr: into
-// its own again.
+// Makes the process write its progress into *slot, after copying the current progress there;
+// nullptr: back to its own slot.
 void move_progress_to(ProgressSlot* slot);
 const ProgressSlot& my_progress();
 
 // ns of the steady clock
 int64_t steady_now();
 
-// Only the main thread's counts, or that of the others while it polls.
+// Counts if called by the main thread or, while that polls, by another thread.
 void note_progress();
 void note_step(int64_t step);
 void note_samples(std::span<const int64_t> ids);
 void note_leaving();
 
-// The main thread is in a section, inside which others may be nested.
+// The main thread is in this section; sections may be nested.
 class InSection {
  public:
   explicit InSection(Section section);
@@ -83,7 +84,7 @@ class InSection {
  private:
   Section outer_;
 };
-// The section that nothing is nested in.
+// Sets the outermost section.
 void begin_section(Section section);
 
 struct BegunCollective {
@@ -92,7 +93,7 @@ struct BegunCollective {
 };
 BegunCollective begin_collective(Collective kind);
 
-// The main thread waits in a collective: one that begins here, or one begun before.
+// The main thread is waiting in a collective: one that begins here, or one begun earlier.
 class InCollective {
  public:
   explicit InCollective(Collective kind) : InCollective(begin_collective(kind)) {}
@@ -102,8 +103,8 @@ class InCollective {
   InCollective& operator=(const InCollective&) = delete;
 };
 
-// The main thread only asks, again and again, whether other threads and ranks are done: what it
-// asks by is neither progress nor waited for.
+// The main thread polls whether other threads and ranks are done: the collectives it polls with
+// count neither as progress nor as waiting.
 class Polling {
  public:
   Polling();
@@ -111,14 +112,14 @@ class Polling {
   Polling(const Polling&) = delete;
   Polling& operator=(const Polling&) = delete;
 
-  // From here on it waits for other ranks alone.
+  // This rank's own work is done: from now on it only waits for other ranks.
   void done_here();
 
  private:
-  BegunCollective first_;  // the last collective begun before, the same one on all ranks
+  BegunCollective first_;  // the last collective begun before polling, the same on all ranks
 };
 
-// Seconds of the main thread since the process began.
+// Seconds of the main thread since the process started.
 struct SectionTimes {
   std::array<double, kNumSections> own{};  // outside collectives
   std::array<double, kNumSections> collectives{};

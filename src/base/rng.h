@@ -43,7 +43,7 @@ class RandomStream {
   bool has_spare_ = false;
 };
 
-// A permutation of 0..n-1 (Fisher-Yates).
+// A random permutation of 0..n-1 (Fisher-Yates).
 std::vector<int64_t> random_permutation(int64_t n, RandomStream stream);
 
 }  // namespace facet

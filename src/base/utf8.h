@@ -6,7 +6,7 @@
 
 namespace facet {
 
-// Bytes of the character that the text begins with; 0 where it does not begin with one.
+// Length in bytes of the text's first character; 0 if the text does not begin with a valid one.
 size_t utf8_length(std::string_view text);
 
 // Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).

@@ -20,7 +20,8 @@ int64_t spliced_length(const MicroBatch& piece, int64_t image_tokens) {
 
 }  // namespace
 
-// The round's prompt behind `head`, what is left to say of the round before.
+// The prompt of the round, preceded by `head`, the tokens of the last answer that are not in the
+// cache yet.
 MicroBatch Conversation::piece(const GenerationTest& test, size_t round, std::vector<int32_t> head,
                                Pixels pixels) const {
   const std::vector<std::string>& images = test.rounds[round].images;
@@ -47,7 +48,7 @@ MicroBatch Conversation::piece(const GenerationTest& test, size_t round, std::ve
   return piece;
 }
 
-// Positions that the conversation takes at most.
+// The most positions that the conversation can take.
 int64_t Conversation::capacity(const GenerationTest& test) const {
   int64_t positions = 0;
   for (size_t r = 0; r < test.rounds.size(); ++r)
@@ -68,7 +69,7 @@ void Conversation::run_largest_pieces(Context& context, const GenerationTest& te
   for (size_t round = 0; round < test.rounds.size(); ++round) {
     MicroBatch prompt = piece(test, round, {}, Pixels::kBlank);
     const int64_t room = most - spliced_length(prompt, model_.config.image_tokens());
-    if (room < 0) continue;  // is never answered
+    if (room < 0) continue;  // such a round is never answered
     prompt.token_ids.insert(prompt.token_ids.end(), static_cast<size_t>(room),
                             model_.tokenizer->eos_id());
     prompt.labels.resize(prompt.token_ids.size(), kIgnoredLabel);
@@ -81,13 +82,13 @@ std::vector<std::string> Conversation::answers(Context& context, const Generatio
                                                const ChooseToken& choose) {
   const int64_t most = capacity(test);
   const int32_t eos = model_.tokenizer->eos_id();
-  VisionLanguageModel::Decoding session(*model_.model, context, most);
+  VisionLanguageModel::Decoding decoding(*model_.model, context, most);
   std::vector<std::string> answers;
-  std::vector<int32_t> unsaid;  // chosen, but not yet in the cache
+  std::vector<int32_t> unsaid;  // generated, but not yet in the cache
   for (size_t round = 0; round < test.rounds.size(); ++round) {
     const MicroBatch prompt = piece(test, round, std::move(unsaid), Pixels::kFromFiles);
-    if (session.length() + spliced_length(prompt, model_.config.image_tokens()) > most) break;
-    const std::vector<float>* logits = &session.append(prompt);
+    if (decoding.length() + spliced_length(prompt, model_.config.image_tokens()) > most) break;
+    const std::vector<float>* logits = &decoding.append(prompt);
     std::vector<int32_t> answer;
     unsaid.clear();
     while (unsaid.empty()) {
@@ -97,10 +98,11 @@ std::vector<std::string> Conversation::answers(Context& context, const Generatio
         break;
       }
       answer.push_back(token);
-      if (static_cast<int64_t>(answer.size()) == limits_.max_new_tokens || session.length() == most)
+      if (static_cast<int64_t>(answer.size()) == limits_.max_new_tokens ||
+          decoding.length() == most)
         unsaid = {token, eos};
       else
-        logits = &session.append_token(token);
+        logits = &decoding.append_token(token);
     }
     answers.push_back(text_of(answer));
   }

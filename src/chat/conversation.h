@@ -19,26 +19,26 @@ struct ConversationLimits {
   int64_t max_image_pixels = 0;
 };
 
-// Chooses the next token of round `round` from its logits (V).
+// Chooses the next token of an answer from its logits (V).
 using ChooseToken = std::function<int32_t(int64_t round, const std::vector<float>& logits)>;
 
 class Conversation {
  public:
-  // All outlive the conversation.
+  // The arguments must outlive the conversation.
   Conversation(ModelSetup& model, const PromptBuilder& prompt, const ConversationLimits& limits)
       : model_(model), prompt_(prompt), limits_(limits) {}
 
   // The answers of all rounds. A round whose prompt no longer fits into max_seq_len ends the
-  // conversation: from there on answers are missing.
+  // conversation: answers from there on are missing.
   std::vector<std::string> answers(Context& context, const GenerationTest& test,
                                    const ChooseToken& choose);
 
-  // Runs the largest pieces that answers() can come to, whatever the answers: every round's prompt
-  // as the end of a conversation that leaves no room. For measuring; reads no image.
+  // For measuring: runs the largest pieces that answers() can run into, whatever the answers: the
+  // prompt of every round as the end of a full conversation. Reads no image.
   void run_largest_pieces(Context& context, const GenerationTest& test);
 
  private:
-  // Where the pixels come from. Measuring needs their number only.
+  // Whether pixels are loaded; measuring needs only their number.
   enum class Pixels : uint8_t { kFromFiles, kBlank };
 
   MicroBatch piece(const GenerationTest& test, size_t round, std::vector<int32_t> head,

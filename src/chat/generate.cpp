@@ -15,7 +15,7 @@ namespace facet {
 
 namespace {
 
-// What the conversations of this rank need.
+// The arena bytes that the conversations of this rank need.
 PassMemory measure_conversations(Conversation& conversation,
                                  const std::vector<GenerationTest>& tests, DType dtype,
                                  int64_t rank, int64_t ranks) {
@@ -24,13 +24,13 @@ PassMemory measure_conversations(Conversation& conversation,
     for (size_t t = static_cast<size_t>(rank); t < tests.size(); t += static_cast<size_t>(ranks))
       conversation.run_largest_pieces(context, tests[t]);
   });
-  // Every piece of an arena is rounded up to 64 bytes, in shorter prompts by other amounts.
+  // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
   memory.activations += memory.activations / 64 + (1 << 20);
   if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
   return memory;
 }
 
-// Texts of any content as one, and back: "5:hello0:".
+// Packs texts of any content into one, and back: "5:hello0:".
 std::string packed(const std::vector<std::string>& texts) {
   std::string all;
   for (const std::string& text : texts) all += fmt::format("{}:{}", text.size(), text);
@@ -47,7 +47,7 @@ std::vector<std::string> unpacked(const std::string& all) {
   return texts;
 }
 
-// All images must be there before the first answer is given.
+// Checks that all images exist before the first answer is generated.
 void check_images(const std::vector<GenerationTest>& tests) {
   std::string missing;
   for (const GenerationTest& test : tests)
@@ -55,7 +55,7 @@ void check_images(const std::vector<GenerationTest>& tests) {
       for (const std::string& image : round.images)
         if (std::error_code error; !std::filesystem::is_regular_file(image, error))
           missing += fmt::format("\n  {} (test {})", image, test.name);
-  CHECK(missing.empty(), ExitCode::kMissingInput, "images that the questions name are not there:{}",
+  CHECK(missing.empty(), ExitCode::kMissingInput, "images named by the questions do not exist:{}",
         missing);
 }
 
@@ -101,18 +101,18 @@ std::vector<std::string> Generation::answers_to(size_t test) {
   ProgressHooks hooks;
   Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
   Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
-  std::vector<RandomStream> draws;  // of each round
+  std::vector<RandomStream> draws;  // one per round
   for (size_t round = 0; round < tests_[test].rounds.size(); ++round)
     draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", test, round);
   const auto choose = [&](int64_t round, const std::vector<float>& logits) {
     return sampler.pick(logits, draws[static_cast<size_t>(round)]);
   };
   std::vector<std::string> answers = conversation_->answers(context, tests_[test], choose);
-  answers.resize(tests_[test].rounds.size());  // those that had no room are empty
+  answers.resize(tests_[test].rounds.size());  // missing ones become empty
   return answers;
 }
 
-// Test t is rank t % N's.
+// Test t is answered by rank t % N.
 std::vector<std::vector<std::string>> Generation::answer_all() {
   std::vector<std::string> mine;
   const auto ranks = static_cast<size_t>(world_.size());

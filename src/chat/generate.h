@@ -6,7 +6,7 @@
 
 namespace facet {
 
-// The tests are dealt out to the ranks; draws depend on (seed, test, round) only. Collective.
+// Collective. The tests are distributed over the ranks; draws depend only on (seed, test, round).
 void generate(MpiSession& session, const Options& options);
 
 }  // namespace facet

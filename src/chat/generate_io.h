@@ -1,4 +1,4 @@
-// What facet generate reads and writes: tests of questions as JSON, answers as CSV.
+// The files of facet generate: questions as JSON, answers as CSV.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@ namespace facet {
 
 struct GenerationRound {
   std::string question;
-  std::string image_text;           // the paths as they stand in the file
+  std::string image_text;           // the paths as written in the file
   std::vector<std::string> images;  // the paths, one by one
 };
 
@@ -21,7 +21,7 @@ struct GenerationTest {
 // {test: [[question, "path path"?], ...]}, in the order of the file.
 std::vector<GenerationTest> read_generation_tests(const std::string& path);
 
-// A field as RFC 4180 wants it: quoted where it holds a comma, a quote or a line break.
+// A field by RFC 4180: quoted if it contains a comma, a quote or a line break.
 std::string csv_field(const std::string& text);
 
 // test_name,image_path,question,answer; answers[t][r] answers tests[t].rounds[r].

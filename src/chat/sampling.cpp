@@ -36,7 +36,7 @@ int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
         std::exp((logits[static_cast<size_t>(id)] - highest) / options_.temperature));
     total += weights_.back();
   }
-  // top-p keeps the shortest run of the likeliest that reaches the share p; at least one.
+  // top-p keeps the fewest most likely tokens whose probabilities add up to p; at least one.
   double kept = 0;
   size_t count = 0;
   while (count < weights_.size() && (count == 0 || kept < options_.top_p * total))

@@ -19,14 +19,14 @@ class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options) : options_(options) {}
 
-  // logits (V). Of equal logits the lower id counts as the likelier. One draw of the stream a
-  // token; none at temperature 0. Logits that are not a number are Error(kNumericStop).
+  // logits (V); ties go to the lower id. Takes one draw of the stream per token, none at
+  // temperature 0. NaN logits are Error(kNumericStop).
   int32_t pick(std::span<const float> logits, RandomStream& draws);
 
  private:
   SamplingOptions options_;
-  std::vector<int32_t> candidates_;  // ids, likeliest first
-  std::vector<double> weights_;      // beside them, not normalised
+  std::vector<int32_t> candidates_;  // ids, most likely first
+  std::vector<double> weights_;      // of the candidates, not normalised
 };
 
 }  // namespace facet

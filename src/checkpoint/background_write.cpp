@@ -27,7 +27,7 @@ void copy_in_parallel(float* to, const float* from, int64_t count) {
                 static_cast<size_t>(std::min(kBlock, count - begin)) * sizeof(float));
 }
 
-// A thread that is made during its lifetime gets no signals: they are the main thread's.
+// Threads created during its lifetime receive no signals; the main thread does.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
@@ -51,7 +51,7 @@ int64_t Snapshot::bytes_for(int64_t elements) {
   return plan.peak();
 }
 
-// Zeroed, so that the first copy does not wait for the pages.
+// Zeroed, so that the first copy does not pay for the page faults.
 void Snapshot::reserve(std::span<const StateRange> ranges) {
   const int64_t floats = floats_of(ranges);
   memory_.allocate(bytes_for(floats / kPartsOfElement));
@@ -61,7 +61,7 @@ void Snapshot::reserve(std::span<const StateRange> ranges) {
 
 std::span<const StateRange> Snapshot::take(std::span<const StateRange> ranges) {
   if (!floats_.defined()) reserve(ranges);
-  ASSERT(floats_of(ranges) == floats_.numel(), "a snapshot of {} numbers has room for {}",
+  ASSERT(floats_of(ranges) == floats_.numel(), "a snapshot of {} numbers cannot hold {}",
          floats_of(ranges), floats_.numel());
   copies_.assign(ranges.begin(), ranges.end());
   float* next = floats_.f32();
@@ -82,7 +82,7 @@ BackgroundWrite::~BackgroundWrite() {
 void BackgroundWrite::start(const std::string& path, const std::vector<StoredArray>& arrays,
                             std::span<const StateRange> ranges, RangesStay stay,
                             const WriteMoments& at_moment) {
-  ASSERT(!thread_.valid(), "{}: another write goes on", path);
+  ASSERT(!thread_.valid(), "{}: another write is in progress", path);
   const std::span<const StateRange> copies =
       stay == RangesStay::kUntilWritten ? ranges : snapshot_.take(ranges);
   ranges_.assign(copies.begin(), copies.end());

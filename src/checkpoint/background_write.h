@@ -1,5 +1,5 @@
-// Writing a rank's part of a checkpoint beside the training: from a copy of the state, on a thread
-// of its own that knows neither MPI nor HDF5.
+// Writes a rank's part of a checkpoint while training continues: from a copy of the state, on a
+// separate thread that uses neither MPI nor HDF5.
 #pragma once
 
 #include <atomic>
@@ -13,15 +13,15 @@
 
 namespace facet {
 
-// A copy in host memory of the ranges that a rank owns.
+// A host-memory copy of the ranges that a rank owns.
 class Snapshot {
  public:
-  // Takes the memory once, for ranges of these sizes.
+  // Allocates the memory once, for ranges of these sizes.
   void reserve(std::span<const StateRange> ranges);
   // Copies the values and moments; the result points into the copy.
   std::span<const StateRange> take(std::span<const StateRange> ranges);
 
-  // What reserve() takes for so many elements.
+  // The bytes that reserve() allocates for that many elements.
   static int64_t bytes_for(int64_t elements);
 
  private:
@@ -30,7 +30,7 @@ class Snapshot {
   std::vector<StateRange> copies_;
 };
 
-// Do ranges change while they are written?
+// Can ranges change while they are being written?
 enum class RangesStay : uint8_t { kNo, kUntilWritten };
 
 class BackgroundWrite {
@@ -39,21 +39,21 @@ class BackgroundWrite {
 
   void reserve(std::span<const StateRange> ranges) { snapshot_.reserve(ranges); }
 
-  // Copies the ranges, unless they stay as they are, then returns while a thread writes them. One
-  // at a time.
+  // Copies the ranges, unless they do not change, then returns while a thread writes them. One
+  // write at a time.
   void start(const std::string& path, const std::vector<StoredArray>& arrays,
              std::span<const StateRange> ranges, RangesStay stay, const WriteMoments& at_moment);
 
   enum class Progress : uint8_t { kWriting, kWritten, kFailed };
   Progress progress() const { return progress_; }
-  // The thread gives up soon; take() then returns what nobody wants.
+  // Makes the thread give up soon; the result of take() is then meaningless.
   void stop() { stop_.request_stop(); }
-  // Waits for the thread and throws what ended it, if something did.
+  // Waits for the thread; rethrows its exception, if any.
   std::vector<WrittenRange> take();
 
  private:
   Snapshot snapshot_;
-  std::vector<StateRange> ranges_;  // of the write that goes on
+  std::vector<StateRange> ranges_;  // of the write in progress
   std::stop_source stop_;
   std::atomic<Progress> progress_{Progress::kWritten};
   std::future<std::vector<WrittenRange>> thread_;

@@ -18,7 +18,7 @@ namespace facet {
 
 namespace {
 
-// Of CheckpointStore::progress_bits().
+// The bits of CheckpointStore::progress_bits().
 constexpr int64_t kWritingBit = 1, kFailedBit = 2;
 
 // Numbers as bytes, to send them.
@@ -88,7 +88,7 @@ CheckpointStore::CheckpointStore(std::string directory, int64_t keep_last, Commu
                                  MomentHook at_moment, CheckpointIo io)
     : directory_(std::move(directory), keep_last, std::move(at_moment)), world_(world), io_(io) {}
 
-// A save that an error elsewhere left in flight is given up.
+// Abandons a save that an error elsewhere left in flight.
 CheckpointStore::~CheckpointStore() { give_up(); }
 
 void CheckpointStore::give_up() {
@@ -122,7 +122,7 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
       });
       return found;
     } catch (const CollectiveError& error) {
-      // A disk that cannot be read says nothing about the checkpoint.
+      // A read error does not mean that the checkpoint is damaged.
       if (error.code() != ExitCode::kBadData && error.code() != ExitCode::kMissingInput) throw;
       warn("checkpoint {} is not used: {}", found.directory, error.what());
       directory_.reject(steps[i]);
@@ -131,7 +131,7 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
   if (steps.empty()) return std::nullopt;
   throw CollectiveError(ExitCode::kBadData,
                         fmt::format("{}: none of the {} checkpoints can be used; remove the "
-                                    "directory to begin from the start",
+                                    "directory to start from scratch",
                                     directory_.path(), steps.size()));
 }
 
@@ -156,7 +156,7 @@ std::string CheckpointStore::save(const RunState& state, std::span<const StoredP
 
 void CheckpointStore::start_save(const RunState& state, std::span<const StoredParam> params,
                                  std::span<const StateRange> ranges, RangesStay stay) {
-  ASSERT(io_ == CheckpointIo::kPosix, "HDF5 and MPI-IO are the main thread's");
+  ASSERT(io_ == CheckpointIo::kPosix, "HDF5 and MPI-IO can only be used by the main thread");
   ASSERT(!saving(), "step {} is saved while step {} is", state.step, saving_step());
   in_flight_ = create(state, params);
   const auto at_moment = [this, step = state.step](const char* moment) {
@@ -198,7 +198,7 @@ bool CheckpointStore::save_is_over(int64_t bits_of_all) {
   return (bits_of_all & kFailedBit) != 0 || (bits_of_all & kWritingBit) == 0;
 }
 
-// Where one rank failed the others' work is in vain: they stop.
+// Once one rank has failed the others stop writing.
 std::vector<WrittenRange> CheckpointStore::written_in_background() {
   constexpr std::chrono::milliseconds kBetweenQuestions{5};
   int64_t bits = world_.bit_or(progress_bits());
@@ -220,7 +220,7 @@ std::vector<WrittenRange> CheckpointStore::written_in_background() {
   return written;
 }
 
-// The file with all its arrays, still without a value.
+// Creates the file with all its arrays, without values.
 CheckpointStore::Unpublished CheckpointStore::create(const RunState& state,
                                                      std::span<const StoredParam> params) {
   Unpublished checkpoint{directory_.working_name(state.step), {}};
@@ -259,7 +259,7 @@ std::vector<WrittenRange> CheckpointStore::write(const Unpublished& checkpoint,
   return written;
 }
 
-// Everything is on the disk but the manifest and the name.
+// Everything is on disk now except the manifest and the name.
 std::string CheckpointStore::publish(Unpublished& checkpoint,
                                      const std::vector<WrittenRange>& written) {
   Manifest& manifest = checkpoint.manifest;

@@ -1,9 +1,9 @@
 // Checkpoints of a run: OUT/checkpoints/step_00000012/{state.h5, manifest.json}.
 //
-// A checkpoint is written under a temporary name, flushed to the disk, read back and compared, and
-// only then given its name; older ones are removed behind that. So at any moment a crash leaves the
-// newest published one whole. `latest` beside them names it for people and scripts; the program
-// itself goes by the step numbers and by what verifies.
+// A checkpoint is written under a temporary name, flushed to disk, read back and compared, and only
+// then renamed; older ones are removed after that. So a crash at any moment leaves the newest
+// published one intact. The file `latest` names it for people and scripts; the program itself goes
+// by step numbers and verification.
 #pragma once
 
 #include <optional>
@@ -19,13 +19,13 @@
 
 namespace facet {
 
-// A checkpoint whose every byte was compared with its hashes.
+// A checkpoint all of whose bytes were compared with its hashes.
 struct FoundCheckpoint {
   std::string directory;
   Manifest manifest;
 };
 
-// How the ranks bring their bytes into the file: plain writes of each, or MPI-IO of all together.
+// How the ranks write the file: plain writes by each, or MPI-IO by all together.
 enum class CheckpointIo : uint8_t { kPosix, kCollective };
 
 class CheckpointStore {
@@ -34,12 +34,12 @@ class CheckpointStore {
                   MomentHook at_moment = {}, CheckpointIo io = CheckpointIo::kPosix);
   ~CheckpointStore();
 
-  // All functions below are collective but for those that say otherwise; what fails on one rank is
-  // a CollectiveError on all.
+  // All functions below are collective unless they say otherwise; a failure on one rank is a
+  // CollectiveError on all.
 
-  // The newest checkpoint that verifies; each one that doesn't is warned about with its reason.
-  // Nothing when there is none at all; an error when there are some and none verifies, or when one
-  // cannot be read. Puts right what saves that were killed left behind.
+  // The newest checkpoint that verifies, with a warning and a reason for each one that does not.
+  // Nothing if there are no checkpoints; an error if there are some and none verifies, or if one
+  // cannot be read. Also cleans up after saves that were killed.
   std::optional<FoundCheckpoint> find_newest();
 
   // Fills the ranges this rank owns. The parameters must be those of the checkpoint, with equal
@@ -48,29 +48,29 @@ class CheckpointStore {
             std::span<const StateRange> ranges);
 
   // Writes and publishes; returns the checkpoint's directory. With kCollective a failed write is an
-  // Error on the rank that met it: it has to end the job.
+  // Error on that rank only, and must end the job.
   std::string save(const RunState& state, std::span<const StoredParam> params,
                    std::span<const StateRange> ranges);
 
   // The same in the background (kPosix only). start_save() copies the state and returns while a
-  // thread of each rank writes; finish_save() waits for all of them and publishes. Ranges that stay
-  // as they are until then are not copied.
+  // thread of each rank writes; finish_save() waits for all of them and publishes. Ranges that do
+  // not change until then are not copied.
   void start_save(const RunState& state, std::span<const StoredParam> params,
                   std::span<const StateRange> ranges, RangesStay stay = RangesStay::kNo);
   std::string finish_save();
-  // Takes the memory of start_save's copies. Not collective.
+  // Allocates the memory for start_save's copies. Not collective.
   void reserve_copies(std::span<const StateRange> ranges) { background_.reserve(ranges); }
 
-  // Behind start_save(), the same on all ranks.
+  // After start_save(); the same on all ranks.
   bool saving() const { return in_flight_.has_value(); }
   int64_t saving_step() const { return in_flight_->manifest.state.step; }
-  // Of this rank's thread, for an exchange that the ranks make anyway: finish_save() does not wait
-  // when the bits of all ranks, or-ed, say save_is_over(). Not collective.
+  // The state of this rank's thread, to be OR-ed over all ranks in an exchange that they make
+  // anyway: finish_save() does not wait once save_is_over(those bits). Not collective.
   int64_t progress_bits() const;
   static bool save_is_over(int64_t bits_of_all);
 
  private:
-  // A checkpoint that does not have its name yet.
+  // A checkpoint that has not been published yet.
   struct Unpublished {
     std::string working;
     Manifest manifest;

@@ -51,7 +51,7 @@ void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
 
 void CheckpointDirectory::prepare(const std::string& working,
                                   const std::vector<StoredArray>& arrays) {
-  finish_removal();  // it makes room
+  finish_removal();  // it frees space
   make_directories(path_);
   check_space(path_, arrays);
   make_directories(working);
@@ -67,15 +67,15 @@ void CheckpointDirectory::publish(const std::string& working, int64_t step) {
   remove_old(step);
 }
 
-// What was found damaged at the start is left to be looked at, and is no substitute for one that
-// verifies.
+// Checkpoints found damaged at the start are kept for inspection, and do not count among those to
+// keep.
 void CheckpointDirectory::remove_old(int64_t newest) {
   std::vector<int64_t> steps = published_steps(path_);
   std::erase_if(steps, [&](int64_t step) { return step > newest || rejected_.contains(step); });
   std::vector<std::string> going;
   std::error_code error;
   for (size_t i = 0; i + static_cast<size_t>(keep_last_) < steps.size(); ++i) {
-    // Under another name first: half a checkpoint must not look like one.
+    // Renamed first: half a checkpoint must not look like one.
     const std::string name = fmt::format("{}.removed-{}", of_step(steps[i]), ::getpid());
     fs::rename(of_step(steps[i]), name, error);
     if (!error) going.push_back(name);
@@ -83,7 +83,7 @@ void CheckpointDirectory::remove_old(int64_t newest) {
   if (going.empty()) return;
   at_moment("ckpt.removal", newest);
   finish_removal();
-  // A large file takes the system a good part of a second.
+  // Removing a large file can take the system a good part of a second.
   removal_ = std::async(std::launch::async, [going = std::move(going)] {
     std::error_code ignored;
     for (const std::string& name : going) fs::remove_all(name, ignored);
@@ -107,7 +107,7 @@ std::vector<int64_t> published_steps(const std::string& directory) {
     const auto [stop, wrong] = std::from_chars(name.data() + kPrefix.size(), end, step);
     if (wrong == std::errc() && stop == end && step >= 0) steps.push_back(step);
   }
-  // Not a word of "no checkpoints": a run that began anew would write over what is there.
+  // Must not be reported as "no checkpoints": a run that started from scratch would overwrite them.
   CHECK(!error, ExitCode::kIo, "{}: the checkpoints cannot be listed: {}", directory,
         error.message());
   std::sort(steps.begin(), steps.end());

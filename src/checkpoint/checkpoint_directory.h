@@ -1,7 +1,7 @@
-// The directory of a run's checkpoints as one process deals with it: names, publishing, retention.
+// The directory of a run's checkpoints, as handled by one process: names, publishing, retention.
 //
 //   step_00000012/           a published checkpoint: state.h5 and manifest.json
-//   step_00000012.partial-N  being written by process N, or left behind by one that was killed
+//   step_00000012.partial-N  being written by process N, or left by a killed one
 //   step_00000009.removed-N  being removed
 //   latest                   the name of the newest, for people and scripts
 #pragma once
@@ -18,7 +18,7 @@
 
 namespace facet {
 
-// Called at named moments of a save, where a test may end, slow or fail the process
+// Called at named moments of a save, at which tests can kill, slow down or fail the process
 // (job/fault_injection.h lists them).
 using MomentHook = std::function<void(const char* moment, int64_t step)>;
 
@@ -29,18 +29,19 @@ class CheckpointDirectory {
 
   const std::string& path() const { return path_; }
   std::string of_step(int64_t step) const;
-  // Where this process writes the checkpoint before it gets its name.
+  // The directory in which this process writes the checkpoint before it is published.
   std::string working_name(int64_t step) const;
   void at_moment(const char* moment, int64_t step) const;
 
-  // Puts right what saves that were killed left behind.
+  // Cleans up after saves that were killed.
   void remove_leftovers() const { tidy_directory(path_); }
-  // This checkpoint does not verify: it stays, and no longer counts among those to keep.
+  // Marks a checkpoint that does not verify: it is not removed, and no longer counts among those to
+  // keep.
   void reject(int64_t step) { rejected_.insert(step); }
-  // Makes the directory, and the one to write in, if there is room for these arrays.
+  // Creates the directory, and the one to write in, if there is space for these arrays.
   void prepare(const std::string& working, const std::vector<StoredArray>& arrays);
-  // Gives a finished, durable checkpoint its name, points `latest` at it and removes old ones. What
-  // takes long of the last goes on in a thread.
+  // Renames a finished, durable checkpoint, points `latest` at it and removes old ones. The slow
+  // part of the removal continues in a thread.
   void publish(const std::string& working, int64_t step);
 
  private:
@@ -54,13 +55,13 @@ class CheckpointDirectory {
   std::future<void> removal_;
 };
 
-// The steps of the checkpoints under this directory, rising; none without the directory. kIo.
+// The steps of the checkpoints in this directory, ascending; empty if there is no directory. kIo.
 std::vector<int64_t> published_steps(const std::string& directory);
 
-// manifest.json of one checkpoint, itself verified; the state file is not looked at.
+// manifest.json of one checkpoint, verified; the state file is not read.
 Manifest read_manifest(const std::string& checkpoint);
 void write_manifest(const std::string& checkpoint, const Manifest& manifest);
-// Where its arrays are.
+// The path of the file with its arrays.
 std::string state_file_of(const std::string& checkpoint);
 
 }  // namespace facet

@@ -15,11 +15,11 @@ namespace {
 using hdf5::checked;
 using hdf5::Handle;
 
-// Open MPI's and ROMIO's writes fail, crash or cut off from 2 GiB on.
+// Open MPI's and ROMIO's writes of 2 GiB or more fail, crash or truncate.
 constexpr int64_t kPieceElements = (int64_t{256} << 20) / int64_t{sizeof(float)};
 
-// A file that all ranks have open. After an error it stays open: closing it would wait for ranks
-// that wait elsewhere.
+// A file opened by all ranks. After an error it stays open: closing it would wait for ranks that
+// are waiting elsewhere.
 class ParallelFile {
  public:
   ParallelFile(const std::string& path, Communicator& world) : path_(path) {
@@ -43,7 +43,7 @@ class ParallelFile {
   hid_t file_;
 };
 
-// Every rank makes as many calls as the whole array could need, whatever it has of it.
+// Every rank makes as many calls as the full array could need, however small its own part.
 void ParallelFile::write(const StoredArray& array, std::span<const RangePart> parts) const {
   const auto io = ExitCode::kIo;
   ASSERT(parts.size() <= 1, "{} has {} parts on one rank", array.name, parts.size());
@@ -106,7 +106,8 @@ std::vector<WrittenRange> write_ranges_collectively(const std::string& path,
   }
   file.close();
   SharedFile::open_for_writing(path).close();  // closing an HDF5 file flushes nothing to the disk
-  world.sum(int64_t{0});  // MPI-IO lets a rank write what others verify: all have flushed now
+  // A barrier: with MPI-IO a rank may write what others verify, so all must have flushed.
+  world.sum(int64_t{0});
   at_moment("ckpt.written");
   verify_written(path, arrays, written);
   return written;
@@ -119,7 +120,7 @@ std::vector<WrittenRange> write_ranges_collectively(const std::string& path,
                                                     std::span<const StateRange>,
                                                     const WriteMoments&, Communicator&) {
   fail(ExitCode::kConfig,
-       "{}: this build's HDF5 library is not a parallel one; use --checkpoint_io posix", path);
+       "{}: this build's HDF5 library has no parallel support; use --checkpoint_io posix", path);
 }
 
 #endif

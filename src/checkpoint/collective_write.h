@@ -1,4 +1,4 @@
-// Writing a checkpoint's arrays through parallel HDF5: all ranks together, MPI-IO underneath.
+// Writes a checkpoint's arrays through parallel HDF5: all ranks together, over MPI-IO.
 #pragma once
 
 #include <span>
@@ -10,9 +10,9 @@
 
 namespace facet {
 
-// write_ranges for all ranks together, with the same bytes in the file. When a call fails on one
-// rank the others may wait in it for ever: the error thrown here has to end the job, so it must not
-// go through collectively().
+// write_ranges by all ranks together, with the same bytes in the file. If a call fails on one rank
+// the others may wait in it forever: the error thrown here must end the job, so it must not go
+// through collectively().
 std::vector<WrittenRange> write_ranges_collectively(const std::string& path,
                                                     const std::vector<StoredArray>& arrays,
                                                     std::span<const StateRange> ranges,

@@ -1,4 +1,4 @@
-// Which weights a run does not train: a checkpoint holds their hash instead of the weights.
+// Identifies the weights that a run does not train: a checkpoint holds their hash instead of them.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace facet {
 
-// Of names, shapes and values of all frozen parameters as they were filled, 16 hexadecimal digits;
-// the same on any number of ranks, at any stage, in any precision. Collective.
+// Collective: hash of the names, shapes and values of all frozen parameters as they were filled, 16
+// hexadecimal digits; the same on any number of ranks, at any stage, in any precision.
 std::string frozen_hash(Engine& engine);
 
 }  // namespace facet

@@ -1,5 +1,5 @@
-// Hugging Face model directories: reading their configuration and weights, and exporting ours in
-// the same form.
+// Hugging Face model directories: reading configuration and weights, and exporting ours in the same
+// format.
 //
 // An export is
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
@@ -7,13 +7,13 @@
 //   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
 //   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
 //                                              the choices that no shape shows (model_choices.h)
-// LoRA is fused into the copies (W + alpha/r (R L)'); the values in the ParamTable stay as they
-// are.
+// LoRA is merged into the exported weights (W + alpha/r (R L)'); the values in the ParamTable do
+// not change.
 //
 // Text tokens are embedded with lang_embed, in training and in generation. So the exported
 // decoder's embed_tokens holds the trained lang_embed, and LlamaForCausalLM in Python answers as
 // ours does. With a tied head that would change the head: then embed_tokens stays the decoder's own
-// table, lang_embed is found in projection.safetensors only, and Python has to embed with it
+// table, lang_embed is only in projection.safetensors, and Python must embed with it
 // (inputs_embeds).
 #pragma once
 
@@ -27,8 +27,8 @@
 
 namespace facet {
 
-// config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput; what
-// contradicts itself or isn't built: kConfig.
+// config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput;
+// contradictory or unsupported settings: kConfig.
 ClipVisionConfig read_clip_config(const std::string& directory);
 // config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
@@ -36,36 +36,37 @@ LlamaConfig read_llama_config(const std::string& directory);
 struct PretrainedSources {
   std::string lm_directory;
   std::string vision_directory;
-  // projection.safetensors of an export. Empty: the one beside lm_directory
-  // (lm_directory/../projection.safetensors) if there is one, else projection and lang_embed start
-  // fresh.
+  // projection.safetensors of an export. Empty: the one next to lm_directory
+  // (lm_directory/../projection.safetensors) if it exists, else projection and lang_embed are newly
+  // initialised.
   std::string projection_file;
 };
 
 // What load_pretrained did, for one line of the log each.
 struct LoadReport {
-  std::string projection_file;                 // the one that was read, empty when none
-  int64_t added_token_rows = 0;                // rows of the embeddings that no file brought
-  std::vector<std::string> drawn;              // names of the parameters that were drawn
-  std::vector<std::string> differing_choices;  // of the export that was read (model_choices.h)
+  std::string projection_file;     // the file that was read, empty if none
+  int64_t added_token_rows = 0;    // rows of the embeddings that were in no file
+  std::vector<std::string> drawn;  // names of the randomly initialised parameters
+  std::vector<std::string>
+      differing_choices;  // compared with the export that was read (model_choices.h)
 };
 
-// Compares the directories with the declared parameters, without reading a value. Missing,
-// unexpected and wrongly shaped tensors end in ONE Error(kConfig) that lists them.
+// Compares the directories with the declared parameters, without reading any values. Missing,
+// unexpected and wrongly shaped tensors are listed in ONE Error(kConfig).
 void check_pretrained(const ParamTable& table, const VlmConfig& config,
                       const PretrainedSources& sources);
 
 // check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
 // added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
-// with compat_visualchat normal draws of std initializer_range. LoRA always starts fresh. Each unit
-// is opened once.
+// with compat_visualchat normal draws of std initializer_range. LoRA is always newly initialised.
+// Each unit is opened once.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
                            const PretrainedSources& sources, uint64_t seed,
                            const OpenUnit& open_unit = nothing_to_open);
 
 struct ExportSources {
-  std::string lm_directory;      // its config.json is kept but for vocab_size and torch_dtype
-  std::string vision_directory;  // its config.json and preprocessor_config.json are kept
+  std::string lm_directory;      // its config.json is exported with new vocab_size and torch_dtype
+  std::string vision_directory;  // its config.json and preprocessor_config.json are exported
   std::string tokenizer_model;   // path of the tokenizer.model, copied; empty: no tokenizer files
   std::vector<std::pair<std::string, int64_t>> added_tokens;  // text and id
 };

@@ -42,17 +42,17 @@ double positive_real(const JsonValue& config, std::string_view key, double fallb
 
 void refuse_quantized(const JsonValue& root) {
   if (const auto value = root.find("quantization_config"); value && !value->is_null())
-    value->reject("quantised weights are not read; give the directory of the original model");
+    value->reject("quantised weights are not supported; give the directory of the original model");
 }
 
-// Qwen-VL's vision encoder calls itself a CLIP model; only its tensors tell. Where there are none a
-// run can still be planned; who loads them says that they are missing.
+// Qwen-VL's vision encoder calls itself a CLIP model; only its tensors reveal it. Without weights a
+// run can still be planned; loading reports that they are missing.
 void refuse_qwen_vl(const std::string& directory) {
   if (!TensorDirectory::is_there(directory)) return;
   for (const std::string& name : TensorDirectory(directory).names())
     CHECK(!name.ends_with("attn_pool.query"), ExitCode::kConfig,
-          "{}: {} marks the vision encoder of Qwen-VL, which is not built yet; give a CLIP vision "
-          "directory",
+          "{}: {} marks the vision encoder of Qwen-VL, which is not supported yet; give a CLIP "
+          "vision directory",
           directory, name);
 }
 
@@ -60,7 +60,8 @@ Activation vision_activation(const JsonValue& config) {
   const std::string name = config.get_string("hidden_act", "quick_gelu");
   if (name == "quick_gelu") return Activation::kQuickGelu;
   if (name != "gelu")
-    config.at("hidden_act").reject(fmt::format("{} is not built; quick_gelu and gelu are", name));
+    config.at("hidden_act")
+        .reject(fmt::format("{} is not supported; quick_gelu and gelu are", name));
   return Activation::kGelu;
 }
 
@@ -94,7 +95,7 @@ RopeScaling read_rope_scaling(const JsonValue& rope) {
       rope.reject(fmt::format("low_freq_factor {} must be above 0 and below high_freq_factor {}",
                               scaling.low_freq_factor, scaling.high_freq_factor));
   } else {
-    rope.reject(fmt::format("type {} is not built; linear, dynamic and llama3 are", type));
+    rope.reject(fmt::format("type {} is not supported; linear, dynamic and llama3 are", type));
   }
   scaling.factor = rope.at("factor").as_double();
   if (!(scaling.factor >= 1))
@@ -116,14 +117,15 @@ void read_rope(const JsonValue& root, LlamaConfig& config) {
 void check_llama_kind(const JsonValue& root) {
   const JsonValue type = root.at("model_type");
   if (type.as_string() != "llama")
-    type.reject(fmt::format("{} is not built; give the directory of a LLaMA model (llama)",
+    type.reject(fmt::format("{} is not supported; give the directory of a LLaMA model (llama)",
                             type.as_string()));
   refuse_quantized(root);
   for (const char* key : {"attention_bias", "mlp_bias"})
     if (root.get_bool(key, false))
-      root.at(key).reject("decoders with these biases are not built; give a model without them");
+      root.at(key).reject(
+          "decoders with these biases are not supported; give a model without them");
   if (const std::string act = root.get_string("hidden_act", "silu"); act != "silu")
-    root.at("hidden_act").reject(fmt::format("{} is not built; silu is", act));
+    root.at("hidden_act").reject(fmt::format("{} is not supported; silu is", act));
 }
 
 }  // namespace
@@ -135,13 +137,13 @@ ClipVisionConfig read_clip_config(const std::string& directory) {
   const bool whole_model = type.as_string() == "clip";
   if (!whole_model && type.as_string() != "clip_vision_model")
     type.reject(
-        fmt::format("{} is not built; give the directory of a CLIPModel (clip) or a "
+        fmt::format("{} is not supported; give the directory of a CLIPModel (clip) or a "
                     "CLIPVisionModel (clip_vision_model)",
                     type.as_string()));
   refuse_quantized(root);
   const JsonValue vision = whole_model ? root.at("vision_config") : root;
 
-  // What a file leaves out is what Transformers leaves out: its defaults.
+  // Keys that are missing have Transformers' defaults, which it omits when saving.
   ClipVisionConfig config;
   config.hidden_size = size_or(vision, "hidden_size", 768);
   config.intermediate_size = size_or(vision, "intermediate_size", 3072);

@@ -22,7 +22,7 @@ constexpr std::string_view kTokenTable = "lang_decoder.model.embed_tokens.weight
 constexpr std::string_view kLangEmbed = "lang_embed.weight";
 constexpr int64_t kMaxSmallFile = int64_t{256} << 20;
 
-// The parameters by name, and how to come to their values.
+// The parameters by name, and access to their values.
 struct ParamMap {
   std::map<std::string_view, const Param*> by_name;
   const OpenUnit& open_unit;
@@ -73,7 +73,7 @@ void fuse_piece(const Param& weight, const Param& right, const Param& left, floa
   }
 }
 
-// LoRA lies in its linear's unit.
+// LoRA weights are in their linear layer's unit.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
                          const Param& right, const Param& left, const LoraConfig& lora) {
   const float scale = lora.alpha / static_cast<float>(lora.rank);
@@ -84,7 +84,7 @@ TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& 
           }};
 }
 
-// All parameters under a prefix without it, LoRA fused.
+// All parameters with a prefix, named without it, LoRA merged.
 std::vector<TensorToWrite> fused_part(const ParamMap& params, std::string_view prefix,
                                       const LoraConfig& lora) {
   std::vector<TensorToWrite> tensors;
@@ -122,7 +122,7 @@ std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
   return tensors;
 }
 
-// What an exported config.json says differently from its source.
+// The keys in which an exported config.json differs from its source.
 struct Changes {
   std::string architecture;
   std::string model_type;
@@ -202,7 +202,8 @@ void write_tokenizer_config(const std::string& path, const ExportSources& source
 void write_tokenizer(const std::string& directory, const ExportSources& sources) {
   if (sources.tokenizer_model.empty()) return;
   CHECK(copy_if_there(sources.tokenizer_model, directory + "/tokenizer.model"),
-        ExitCode::kMissingInput, "{}: the tokenizer is gone; it was read from there at the start",
+        ExitCode::kMissingInput,
+        "{}: the tokenizer no longer exists; it was read from there at the start",
         sources.tokenizer_model);
   write_added_tokens(directory + "/added_tokens.json", sources);
   write_tokenizer_config(directory + "/tokenizer_config.json", sources);

@@ -20,18 +20,18 @@ constexpr std::string_view kLangEmbed = "lang_embed.weight";
 constexpr std::string_view kTokenTable = "model.embed_tokens.weight";
 constexpr std::string_view kHead = "lm_head.weight";
 
-// One of the places that parameters come from, and which of its tensors have been claimed.
+// A source of parameters, and which of its tensors have been claimed.
 struct Source {
   TensorDirectory tensors;
   std::set<std::string, std::less<>> claimed;
 };
 
-// Where one parameter comes from; without a source it is drawn.
+// Where one parameter comes from; without a source it is initialised randomly.
 struct Origin {
   const Param* param = nullptr;
   const Source* source = nullptr;
   std::string name;      // in the source
-  int64_t elements = 0;  // that the source holds; fewer than the parameter's when tokens were added
+  int64_t elements = 0;  // in the source; fewer than in the parameter if tokens were added
 };
 
 bool has_token_rows(std::string_view name) {
@@ -138,8 +138,8 @@ void Plan::claim(const Param& param, Source& source, const std::string& name) {
   origins_.push_back({&param, &source, name, stored->numel()});
 }
 
-// Tables with a row for each token have the rows of the decoder's config.json in the file; the
-// model may have more.
+// Tables with a row per token have the decoder's original vocab_size rows in the file; the model
+// may have more.
 bool Plan::same_shape(const Param& param, const StoredTensor& stored) const {
   std::vector<int64_t> expected = param.shape;
   if (has_token_rows(param.name)) expected[0] = file_rows_;
@@ -177,7 +177,7 @@ void Plan::fail_with_problems() const {
        problems_.size(), list);
 }
 
-// Every column's mean over the rows before `begin` (rows, cols).
+// The mean of every column over the rows before `begin` of (rows, cols).
 void fill_with_mean(float* rows, int64_t begin, int64_t end, int64_t cols) {
   std::vector<double> sums(static_cast<size_t>(cols), 0.0);
   for (int64_t row = 0; row < begin; ++row)

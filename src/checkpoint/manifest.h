@@ -1,6 +1,6 @@
-// manifest.json of a checkpoint: the run's state, where each array lies in state.h5, and hashes
+// manifest.json of a checkpoint: the run's state, where each array is in state.h5, and hashes
 // (XXH3-128) that cover every byte of that file. Its own last member is the hash of the text before
-// it, so that damage is found before a number is believed.
+// it, so that damage is found before any number is used.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace facet {
 
-// A run of elements as one rank wrote it; the hash is of the bytes in its memory.
+// A range of elements as one rank wrote it; the hash is of the bytes in its memory.
 struct StoredRange {
   int64_t begin = 0;
   int64_t count = 0;
@@ -21,9 +21,9 @@ struct StoredRange {
 // One fp32 array of state.h5: the flat form of a parameter, or one of its moments.
 struct StoredArray {
   std::string name;   // "param/lang_embed.weight/exp_avg"
-  std::string group;  // of the optimizer
+  std::string group;  // its optimizer group
   std::vector<int64_t> shape;
-  int64_t offset = 0;  // bytes from the begin of the file
+  int64_t offset = 0;  // bytes from the beginning of the file
   std::vector<StoredRange> ranges;
 
   int64_t elements() const;
@@ -37,7 +37,7 @@ struct Manifest {
   std::vector<StoredArray> arrays;
 
   std::string text() const;
-  // Throws Error(kBadData) where the text is not exactly what text() wrote. `path` for messages.
+  // Throws Error(kBadData) unless the text is exactly what text() wrote. `path` is for messages.
   static Manifest parse(const std::string& text, const std::string& path);
 
   const StoredArray* find(const std::string& name) const;

@@ -1,5 +1,5 @@
-// Where a training run stands, apart from parameters and moments: everything that the next step
-// depends on, and what tells whether a continued run is the same run.
+// The state of a training run apart from parameters and moments: everything that the next step
+// depends on, and what identifies the run when it is resumed.
 //
 // Random streams are pure functions of (seed, purpose, epoch, index) (base/rng.h), so their state
 // is the seed and the counters here.
@@ -22,15 +22,15 @@ struct RunState {
   int64_t last_evaluation = -1;  // the step after which it was made
   int64_t optimizer_steps = 0;   // of AdamW and of the schedule
 
-  // What was counted.
+  // Counters.
   int64_t skipped_steps = 0;
   int64_t bad_steps_in_a_row = 0;
   LossScalerState loss_scaler;  // of the next step; a scale of 0 where none is used
   int64_t samples_seen = 0;
   int64_t unlabelled_micro_batches = 0;
-  double epoch_loss_sum = 0;  // of the labelled tokens of the running epoch
+  double epoch_loss_sum = 0;  // over the labelled tokens of the current epoch
   int64_t epoch_labelled_tokens = 0;
-  int64_t best_step = -1;  // of the evaluation with the lowest loss; -1: none yet
+  int64_t best_step = -1;  // step of the evaluation with the lowest loss; -1: none yet
   double best_loss = 0;
   int64_t bad_samples_epoch = -1;             // the epoch that bad_samples_in_epoch counts
   std::vector<int64_t> bad_samples_in_epoch;  // by data set
@@ -41,17 +41,17 @@ struct RunState {
   int64_t eval_log_bytes = 0;
   std::vector<int64_t> bad_list_bytes;  // of each rank's list of bad samples
 
-  // Which run it is.
+  // The identity of the run.
   int64_t rng_seed = 0;
   int64_t ranks = 1;
   int64_t global_batch = 0;  // samples of a full step
   int64_t total_steps = 0;
   std::string data_fingerprint;
   std::string frozen_hash;  // of the names and bytes of all frozen parameters
-  std::string options;      // lines "name = value"
+  std::string options;      // lines of "name = value"
 };
 
-// Calls visit("name", field) for every field, in this order in files too.
+// Calls visit("name", field) for every field, in the order of the files.
 template <typename State, typename Visit>
 void visit_fields(State& state, Visit&& visit) {
   visit("step", state.step);

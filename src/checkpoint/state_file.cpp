@@ -59,7 +59,7 @@ std::string rest_hash(const SharedFile& file, const Manifest& manifest) {
   return hasher.digest();
 }
 
-// The file without the arrays' values; fills in their places.
+// Creates the file without the arrays' values; fills in their offsets.
 void write_structures(const std::string& path, const RunState& state,
                       std::vector<StoredArray>& arrays) {
   Hdf5File file = Hdf5File::create(path);
@@ -92,14 +92,14 @@ int64_t estimated_bytes(const std::vector<StoredArray>& arrays) {
   return bytes;
 }
 
-// The library must not meet a full disk: it fails then, and crashes when MPI ends. So whether there
-// is room is tried first; creating the file anew frees that room just before it is used.
+// HDF5 must not run into a full disk: it fails then, and crashes when MPI ends. So the space is
+// reserved first, and freed again by creating the file anew just before it is used.
 void create_state_file(const std::string& path, const RunState& state,
                        std::vector<StoredArray>& arrays) {
   SharedFile::create(path).reserve(estimated_bytes(arrays));
   write_structures(path, state, arrays);
   SharedFile file = SharedFile::open_for_writing(path);
-  file.reserve(file.size());  // whoever writes the values flushes it
+  file.reserve(file.size());  // flushed by the ranks that write the values
 }
 
 std::vector<RangePart> parts_of(const std::vector<StoredArray>& arrays,
@@ -147,7 +147,7 @@ std::vector<WrittenRange> write_ranges(const std::string& path,
 void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
                     std::span<const WrittenRange> written, std::stop_token stop) {
   const SharedFile file = SharedFile::open_for_reading(path);
-  file.drop_from_cache();  // memory would only repeat what it was given
+  file.drop_from_cache();  // the page cache would only return what was written
   for (const WrittenRange& w : written) {
     if (stop.stop_requested()) return;
     const StoredArray& array = arrays[static_cast<size_t>(w.array)];

@@ -15,7 +15,7 @@ Communicator::Communicator(MPI_Comm comm) {
   check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
 }
 
-// The transport first: it may have to talk to the other ranks when it ends.
+// The transport first: its destructor may have to communicate.
 Communicator::~Communicator() {
   transport_.reset();
   if (comm_ != MPI_COMM_NULL) MPI_Comm_free(&comm_);
@@ -28,7 +28,7 @@ void Communicator::use(std::unique_ptr<DeviceTransport> transport) {
 DeviceTransport* Communicator::transport_of(const Tensor& to, const Tensor& from) const {
   ASSERT(to.space() == from.space(), "a collective between host and device memory");
   if (to.space() == Space::kHost) return nullptr;
-  ASSERT(transport_, "a collective of tensors in device memory before a transport was given");
+  ASSERT(transport_, "a collective on device memory before use() was called");
   return transport_.get();
 }
 
@@ -36,8 +36,9 @@ void Communicator::check_slice(const Tensor& whole, const Tensor& slice) const {
   ASSERT(whole.dense() && slice.dense(), "a collective needs dense tensors");
   ASSERT(whole.dtype() == slice.dtype(), "a slice of {} and a whole of {}", name_of(slice.dtype()),
          name_of(whole.dtype()));
-  ASSERT(whole.numel() == size_ * slice.numel(), "slices of {} elements and {} ranks make no {}",
-         slice.numel(), size_, whole.numel());
+  ASSERT(whole.numel() == size_ * slice.numel(),
+         "slices of {} elements on {} ranks do not add up to {}", slice.numel(), size_,
+         whole.numel());
   ASSERT(whole.numel() <= std::numeric_limits<int>::max(), "{} elements are beyond MPI's counts",
          whole.numel());
 }
@@ -65,7 +66,7 @@ Communicator::Pending Communicator::start_all_gather(Tensor whole, Tensor part,
                                                      const Parts& parts) {
   ASSERT(whole.dense() && part.dense(), "a collective needs dense tensors");
   ASSERT(whole.numel() == parts.elements() && whole.numel() <= std::numeric_limits<int>::max(),
-         "parts of {} elements make no {}", parts.elements(), whole.numel());
+         "parts of {} elements in total do not add up to {}", parts.elements(), whole.numel());
   const int count = parts.counts[static_cast<size_t>(rank_)];
   ASSERT(part.numel() == count && part.dtype() == whole.dtype(),
          "a part has {} elements of {}, not {} of {}", part.numel(), name_of(part.dtype()), count,

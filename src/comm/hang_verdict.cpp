@@ -13,7 +13,7 @@ bool waits(const RankProgress& p) { return p.awaited.number > 0; }
 
 bool runs(const RankProgress& p) { return p.process == ProcessState::kRuns; }
 
-std::string place_of(const RankProgress& p) {
+std::string section_of(const RankProgress& p) {
   if (p.step == 0) return fmt::format("{}, before the first step", name_of(p.section));
   return fmt::format("{} of step {}", name_of(p.section), p.step);
 }
@@ -23,9 +23,9 @@ std::string name_of(const BegunCollective& c) {
 }
 
 // The earliest collective in which others wait and which this rank has not begun; number 0: none.
-BegunCollective missing_in(const RankProgress& p, const std::vector<RankProgress>& positions) {
+BegunCollective missing_in(const RankProgress& p, const std::vector<RankProgress>& progress) {
   BegunCollective missing;
-  for (const RankProgress& other : positions) {
+  for (const RankProgress& other : progress) {
     const BegunCollective& c = other.awaited;
     if (c.number > p.begun.number && (missing.number == 0 || c.number < missing.number))
       missing = c;
@@ -33,10 +33,10 @@ BegunCollective missing_in(const RankProgress& p, const std::vector<RankProgress
   return missing;
 }
 
-std::string collective_of(const RankProgress& p, const std::vector<RankProgress>& positions) {
+std::string collective_of(const RankProgress& p, const std::vector<RankProgress>& progress) {
   if (waits(p)) return "waits in " + name_of(p.awaited);
-  if (const BegunCollective missing = missing_in(p, positions); missing.number > 0)
-    return "has not come to " + name_of(missing);
+  if (const BegunCollective missing = missing_in(p, progress); missing.number > 0)
+    return "has not reached " + name_of(missing);
   return p.begun.number == 0 ? "no collective so far" : "last begun: " + name_of(p.begun);
 }
 
@@ -57,10 +57,10 @@ const char* state_text(ProcessState state) {
   return "?";
 }
 
-std::string line_on(const RankProgress& p, const std::vector<RankProgress>& positions) {
+std::string line_on(const RankProgress& p, const std::vector<RankProgress>& progress) {
   return fmt::format("rank {} (host {}, pid {}, {}): {:.1f} s without progress in {}; {}; {}",
-                     p.rank, p.host, p.pid, state_text(p.process), p.idle, place_of(p),
-                     collective_of(p, positions), samples_of(p));
+                     p.rank, p.host, p.pid, state_text(p.process), p.idle, section_of(p),
+                     collective_of(p, progress), samples_of(p));
 }
 
 bool contains(const std::vector<RankProgress>& list, int64_t rank) {
@@ -68,23 +68,23 @@ bool contains(const std::vector<RankProgress>& list, int64_t rank) {
 }
 
 std::string lines_on(const std::vector<RankProgress>& behind,
-                     const std::vector<RankProgress>& positions) {
+                     const std::vector<RankProgress>& progress) {
   constexpr size_t kLines = 8;
   std::string text;
   for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
-    text += fmt::format("  {}\n", line_on(behind[i], positions));
+    text += fmt::format("  {}\n", line_on(behind[i], progress));
   std::vector<int64_t> more;
   for (size_t i = kLines; i < behind.size(); ++i) more.push_back(behind[i].rank);
   return more.empty() ? text : text + fmt::format("  and ranks {}\n", rank_list(more));
 }
 
 // "4-7 (host n2), 8-11 (host n3) and others"
-std::string ranks_elsewhere(const std::vector<RankProgress>& positions,
+std::string ranks_elsewhere(const std::vector<RankProgress>& progress,
                             const std::vector<std::string>& hosts) {
   constexpr size_t kHosts = 8;
   std::map<std::string, std::vector<int64_t>> ranks;
   for (size_t rank = 0; rank < hosts.size(); ++rank)
-    if (!contains(positions, static_cast<int64_t>(rank)))
+    if (!contains(progress, static_cast<int64_t>(rank)))
       ranks[hosts[rank]].push_back(static_cast<int64_t>(rank));
   std::vector<std::string> texts;
   for (const auto& [host, list] : ranks)
@@ -93,14 +93,14 @@ std::string ranks_elsewhere(const std::vector<RankProgress>& positions,
 }
 
 // "ranks 0, 2-5 wait in collective 17 (sum) of step 3" for each collective; the others by count.
-std::string lines_on_the_rest(const std::vector<RankProgress>& positions,
+std::string lines_on_the_rest(const std::vector<RankProgress>& progress,
                               const std::vector<RankProgress>& behind) {
   std::map<std::string, std::vector<int64_t>> groups;
-  for (const RankProgress& p : positions) {
+  for (const RankProgress& p : progress) {
     if (contains(behind, p.rank)) continue;
     const char* const how = p.leaving ? "at its end" : state_text(p.process);
-    groups[waits(p) ? fmt::format("waiting in {}, {}", name_of(p.awaited), place_of(p))
-                    : fmt::format("{} in {}", how, place_of(p))]
+    groups[waits(p) ? fmt::format("waiting in {}, {}", name_of(p.awaited), section_of(p))
+                    : fmt::format("{} in {}", how, section_of(p))]
         .push_back(p.rank);
   }
   std::string text;
@@ -112,11 +112,11 @@ std::string lines_on_the_rest(const std::vector<RankProgress>& positions,
 
 }  // namespace
 
-std::optional<RankProgress> late_rank(const std::vector<RankProgress>& positions, int64_t ranks,
+std::optional<RankProgress> late_rank(const std::vector<RankProgress>& progress, int64_t ranks,
                                       const HangLimits& limits) {
-  const RankProgress* last = nullptr;  // of those that wait
+  const RankProgress* last = nullptr;  // the waiting rank that made progress last
   bool all_wait = true;
-  for (const RankProgress& p : positions) {
+  for (const RankProgress& p : progress) {
     if (p.leaving) continue;
     if (waits(p)) {
       if (last == nullptr || p.idle < last->idle) last = &p;
@@ -126,22 +126,21 @@ std::optional<RankProgress> late_rank(const std::vector<RankProgress>& positions
     if (limits.of(p.section) > 0 && p.idle >= limits.of(p.section)) return p;
   }
   if (!all_wait || last == nullptr) return std::nullopt;
-  const double limit =
-      std::ssize(positions) == ranks ? limits.of(last->section) : limits.collective;
+  const double limit = std::ssize(progress) == ranks ? limits.of(last->section) : limits.collective;
   if (limit == 0 || last->idle < limit) return std::nullopt;
   return *last;
 }
 
-std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& positions) {
-  for (const RankProgress& p : positions)
+std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& progress) {
+  for (const RankProgress& p : progress)
     if (p.process == ProcessState::kGone && !p.leaving) return p;
   return std::nullopt;
 }
 
-std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& positions) {
+std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& progress) {
   std::vector<RankProgress> behind;
   const auto take = [&](auto&& condition) {
-    for (const RankProgress& p : positions)
+    for (const RankProgress& p : progress)
       if (!p.leaving && condition(p)) behind.push_back(p);
     return !behind.empty();
   };
@@ -155,33 +154,33 @@ std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& position
     return behind;
   }
   int64_t earliest = INT64_MAX;
-  for (const RankProgress& p : positions)
+  for (const RankProgress& p : progress)
     if (waits(p)) earliest = std::min(earliest, p.awaited.number);
   take([&](const RankProgress& p) { return p.awaited.number == earliest; });
   return behind;
 }
 
-std::string hang_report(const std::vector<RankProgress>& positions,
+std::string hang_report(const std::vector<RankProgress>& progress,
                         const std::vector<std::string>& hosts, const RankProgress& late,
                         const HangLimits& limits) {
-  const std::string elsewhere = ranks_elsewhere(positions, hosts);
+  const std::string elsewhere = ranks_elsewhere(progress, hosts);
   const bool wait_for_others = waits(late) && !elsewhere.empty();
   std::vector<RankProgress> behind;
-  if (!wait_for_others) behind = ranks_behind(positions);
+  if (!wait_for_others) behind = ranks_behind(progress);
   std::string text = fmt::format("hang: no progress for {:.1f} s in {} (limit {:g} s); ", late.idle,
                                  name_of(late.section),
                                  wait_for_others ? limits.collective : limits.of(late.section));
   text += wait_for_others ? fmt::format("all {} ranks on {} wait for other hosts:\n",
-                                        positions.size(), late.host)
+                                        progress.size(), late.host)
                           : fmt::format("{} of {} ranks behind:\n", behind.size(), hosts.size());
-  text += lines_on(behind, positions) + lines_on_the_rest(positions, behind);
+  text += lines_on(behind, progress) + lines_on_the_rest(progress, behind);
   if (!elsewhere.empty()) text += fmt::format("  not seen from here: {}\n", elsewhere);
   return text;
 }
 
-std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& positions) {
+std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& progress) {
   return fmt::format("rank {} (host {}, pid {}) died in {}; {}; {}\n", dead.rank, dead.host,
-                     dead.pid, place_of(dead), collective_of(dead, positions), samples_of(dead));
+                     dead.pid, section_of(dead), collective_of(dead, progress), samples_of(dead));
 }
 
 std::string rank_list(std::vector<int64_t> ranks) {

@@ -15,7 +15,7 @@ void check_mpi(int code, const char* call) {
 }
 
 MPI_Datatype words_of(const Tensor& x) {
-  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "elements of {} are not sent",
+  ASSERT(x.dtype() == DType::kF32 || is_16_bit(x.dtype()), "tensors of {} cannot be sent",
          name_of(x.dtype()));
   return x.dtype() == DType::kF32 ? MPI_FLOAT : MPI_UINT16_T;
 }

@@ -1,4 +1,4 @@
-// What the files of this room that call MPI share.
+// Helpers of the files here that call MPI.
 #pragma once
 
 #include <mpi.h>
@@ -11,7 +11,7 @@ namespace facet {
 
 void check_mpi(int code, const char* call);
 
-// What moves the elements of such a tensor without looking into them.
+// An MPI type of the size of the tensor's elements, to move them without interpreting them.
 MPI_Datatype words_of(const Tensor& x);
 
 std::string host_name();

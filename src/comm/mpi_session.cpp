@@ -38,7 +38,7 @@ void collectively(Communicator& world, const std::function<void()>& fn) {
   try {
     fn();
   } catch (const CollectiveError&) {
-    throw;  // all ranks have it already
+    throw;  // every rank has this error already
   } catch (const Error& error) {
     code = static_cast<int64_t>(error.code());
     message = error.what();
@@ -51,7 +51,7 @@ void collectively(Communicator& world, const std::function<void()>& fn) {
   }
   const int64_t failed = world.sum(int64_t{code != 0});
   if (failed == 0) return;
-  // The lowest failing rank speaks for all.
+  // All report the error of the lowest failing rank.
   const int64_t last = world.size() - 1;
   const auto speaker = static_cast<int>(last - world.max(code != 0 ? last - world.rank() : -1));
   std::string text = message;

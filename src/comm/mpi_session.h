@@ -1,9 +1,10 @@
-// MpiSession: MPI from start to end of the program, and how an error on one rank ends all of them.
+// MpiSession: MPI from the start to the end of the program, and how an error on one rank ends the
+// job.
 //
 // Set-up runs under collectively(): whatever throws on any rank makes all ranks throw the same
-// CollectiveError, so the job ends in order, with the cause printed once. Anything else that throws
-// while other ranks may sit in a collective (inside a training step) ends the job by abort_job().
-// Neither can hang.
+// CollectiveError, so the job ends cleanly, with the cause printed once. Anything else that throws
+// while other ranks may be waiting in a collective (inside a training step) ends the job by
+// abort_job(). Neither can hang.
 #pragma once
 
 #include <functional>
@@ -15,7 +16,7 @@
 
 namespace facet {
 
-// An error that all ranks know of and throw alike.
+// An error that every rank throws.
 class CollectiveError : public Error {
  public:
   using Error::Error;
@@ -24,7 +25,7 @@ class CollectiveError : public Error {
 class MpiSession {
  public:
   // MPI_Init_thread with MPI_THREAD_FUNNELED: only the main thread calls MPI. Also works without
-  // mpirun or srun, as a job of one rank. The log learns its rank.
+  // mpirun or srun, as a job of one rank. Tells the log its rank.
   MpiSession(int& argc, char**& argv);
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
@@ -35,7 +36,7 @@ class MpiSession {
   int size() const { return world_->size(); }
   const std::string& host() const { return host_; }
 
-  // Prints the message with rank and host to stderr and ends the whole job with that exit code.
+  // Prints the message with rank and host to stderr and ends the job with that exit code.
   [[noreturn]] void abort_job(ExitCode code, const std::string& message);
 
  private:
@@ -45,7 +46,7 @@ class MpiSession {
 
 // Runs fn on every rank. If it throws an Error (or any std::exception) on one or more, all ranks
 // throw CollectiveError with the lowest failing rank's message and code; the message names rank and
-// host where it did not fail everywhere.
+// host unless it failed everywhere.
 void collectively(Communicator& world, const std::function<void()>& fn);
 
 }  // namespace facet

@@ -19,7 +19,7 @@ namespace facet {
 
 namespace {
 
-// Process numbers mean the same thing only within it.
+// Pids are comparable only within one.
 int64_t pid_namespace() {
   struct stat status {};
   return stat("/proc/self/ns/pid", &status) == 0 ? static_cast<int64_t>(status.st_ino) : 0;
@@ -27,9 +27,9 @@ int64_t pid_namespace() {
 
 }  // namespace
 
-// The shared memory begins as zeros: an entry of a rank on another node stays so.
+// The shared memory starts zeroed; entries of ranks on other nodes stay zero.
 struct ProgressBoard::Entry {
-  int64_t pid;  // these three are written once, before anybody else reads
+  int64_t pid;  // these three are written once, before any other process reads
   int64_t pid_namespace;
   char host[64];
   ProgressSlot progress;
@@ -38,14 +38,15 @@ struct ProgressBoard::Entry {
 struct ProgressBoard::Board {
   std::atomic<int64_t> claimed;
   std::atomic<int64_t> end;
-  Entry entries[1];  // one a rank of the job
+  Entry entries[1];  // one per rank of the job
 };
 
 ProgressBoard::ProgressBoard(Communicator& world, const std::string& host)
     : rank_(world.rank()), size_(world.size()) {
   std::string name = fmt::format("/facet-{}-{}", ::getpid(), steady_now());
   world.broadcast(name, 0);
-  // When all have it open or one failed; the first of the node succeeds. Nothing stays behind.
+  // Once all have opened it or one failed; succeeds on the first process of the node. No file is
+  // left.
   const struct Unlink {
     const std::string& name;
     ~Unlink() { shm_unlink(name.c_str()); }
@@ -62,8 +63,8 @@ ProgressBoard::ProgressBoard(Communicator& world, const std::string& host)
 void ProgressBoard::map(const std::string& name, const std::string& host) {
   const auto check = [&](bool fine, const char* call) {
     CHECK(fine, ExitCode::kIo,
-          "no shared memory /dev/shm{} of {} bytes for the watchdog: {}: {}; it takes a /dev/shm "
-          "that can be written and has room: see df /dev/shm, remove what is left over there",
+          "no shared memory /dev/shm{} of {} bytes for the watchdog: {}: {}; it needs a /dev/shm "
+          "that is writable and has room: see df /dev/shm and remove stale files there",
           name, bytes_, call, std::strerror(errno));
   };
   bytes_ = sizeof(Board) + static_cast<size_t>(size_) * sizeof(Entry);
@@ -90,18 +91,19 @@ ProgressBoard::~ProgressBoard() {
   munmap(board_, bytes_);
 }
 
-std::vector<RankProgress> ProgressBoard::positions(int64_t watched_since) const {
-  constexpr double kSurelyAlive = 0.2;  // seconds: nothing more is asked about who just got on
+std::vector<RankProgress> ProgressBoard::read(int64_t watched_since) const {
+  constexpr double kSurelyAlive =
+      0.2;  // seconds since its progress within which a process needs no further check
   const int64_t now = steady_now();
-  std::vector<RankProgress> positions;
+  std::vector<RankProgress> progress;
   for (const int rank : ranks_) {
     const Entry& entry = board_->entries[rank];
     const ProgressSlot& slot = entry.progress;
-    RankProgress& p = positions.emplace_back();
+    RankProgress& p = progress.emplace_back();
     p.rank = rank;
     p.pid = entry.pid;
     p.host = entry.host;
-    // In this order: a section that is seen was begun before the progress that is seen after it.
+    // Read in this order: the section seen here began before the progress time read below.
     p.leaving = slot.leaving.load(std::memory_order_acquire) != 0;
     p.section = static_cast<Section>(slot.section.load(std::memory_order_acquire));
     p.awaited.number = slot.awaited.load(std::memory_order_acquire);
@@ -116,15 +118,15 @@ std::vector<RankProgress> ProgressBoard::positions(int64_t watched_since) const 
     p.idle = 1e-9 * static_cast<double>(std::max<int64_t>(0, now - since));
     const bool gone = ::kill(static_cast<pid_t>(p.pid), 0) != 0 && errno == ESRCH;
     if (gone || p.idle > kSurelyAlive) p.process = process_state(p.pid);
-    // Read again: it may have said so, and ended, since.
+    // Read again: it may have called note_leaving() and exited since.
     if (p.process == ProcessState::kGone) p.leaving = slot.leaving.load() != 0;
   }
-  return positions;
+  return progress;
 }
 
 bool ProgressBoard::claim_report() {
-  int64_t nobody = 0;
-  return board_->claimed.compare_exchange_strong(nobody, 1);
+  int64_t unclaimed = 0;
+  return board_->claimed.compare_exchange_strong(unclaimed, 1);
 }
 
 void ProgressBoard::end_job(int code) { board_->end.store(code, std::memory_order_release); }
@@ -137,7 +139,7 @@ ProcessState process_state(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
   std::getline(file, text);
-  // "PID (NAME) STATE ..."; a name may hold blanks and brackets.
+  // "PID (NAME) STATE ..."; a name may contain blanks and parentheses.
   const size_t state_at = text.rfind(')') + 2;
   if (text.empty() || state_at >= text.size()) return ProcessState::kGone;
   switch (text[state_at]) {

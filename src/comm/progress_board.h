@@ -1,5 +1,5 @@
-// Where every rank of this node stands, in memory that its processes share: a stopped or dead
-// neighbour can still be read.
+// The progress of every rank of this node, in memory shared by its processes, so that the progress
+// of a stopped or dead process can still be read.
 #pragma once
 
 #include <string>
@@ -12,20 +12,20 @@ namespace facet {
 
 class ProgressBoard {
  public:
-  // Collective. From here to its end this process writes its progress into the board. What can't be
-  // had is a CollectiveError.
+  // Collective. For the lifetime of the board this process writes its progress into it. Throws
+  // CollectiveError if there is no shared memory.
   ProgressBoard(Communicator& world, const std::string& host);
   ~ProgressBoard();
   ProgressBoard(const ProgressBoard&) = delete;
   ProgressBoard& operator=(const ProgressBoard&) = delete;
 
-  // Of all ranks of the node, in order. Nobody counts as idle since before `watched_since` (ns of
-  // the steady clock): then the whole job may have been stopped.
-  std::vector<RankProgress> positions(int64_t watched_since) const;
+  // The progress of all ranks of the node, in rank order. No rank counts as idle since before
+  // `watched_since` (ns of the steady clock): the whole job may have been stopped then.
+  std::vector<RankProgress> read(int64_t watched_since) const;
 
-  // True for one process of the node: it speaks for all.
+  // True for one process of the node, which prints the report.
   bool claim_report();
-  // The processes of the node agree on an end: 0 while there is none.
+  // The exit code that ends all processes of the node; 0 while there is none.
   void end_job(int code);
   int job_end() const;
 
@@ -41,7 +41,7 @@ class ProgressBoard {
   std::vector<int> ranks_;  // of this node
 };
 
-// As the system knows the process.
+// The process as /proc describes it.
 ProcessState process_state(int64_t pid);
 
 }  // namespace facet

@@ -12,23 +12,23 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{100};
-// A look that comes so late means that this process was stopped, perhaps with the whole job.
+// A poll this late means that this process was stopped, perhaps with the whole job.
 constexpr double kPause = 2;  // seconds
 
 volatile std::sig_atomic_t sigterm_came = 0;
 
 extern "C" void note_sigterm(int) { sigterm_came = 1; }
 
-// For the calling thread. No thread that computes may take a signal: oneDNN's matrix products use
-// the stack pointer for other things.
+// For the calling thread. No computing thread may handle a signal: oneDNN's matrix products use the
+// stack pointer for other purposes.
 void mask_sigterm(int how) {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
-  ASSERT(pthread_sigmask(how, &signals, nullptr) == 0, "no mask of signals");
+  ASSERT(pthread_sigmask(how, &signals, nullptr) == 0, "cannot set the signal mask");
 }
 
-// Past stdio, whose locks the main thread may hold.
+// Bypasses stdio, whose locks the main thread may hold.
 void write_all(int file, const std::string& text) {
   for (size_t done = 0; done < text.size();) {
     const ssize_t now = ::write(file, text.data() + done, text.size() - done);
@@ -77,15 +77,15 @@ void Watchdog::look() {
   const int64_t now = steady_now();
   if (1e-9 * static_cast<double>(now - last_look_) > kPause) watched_since_ = now;
   last_look_ = now;
-  const std::vector<RankProgress> positions = board_.positions(watched_since_);
-  if (const auto dead = dead_rank(positions))
-    report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, positions)));
-  if (const auto late = late_rank(positions, std::ssize(hosts_), limits_))
-    report(ExitCode::kHang, hang_report(positions, hosts_, *late, limits_));
-  if (sigterm_came != 0) obey_sigterm();
+  const std::vector<RankProgress> progress = board_.read(watched_since_);
+  if (const auto dead = dead_rank(progress))
+    report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, progress)));
+  if (const auto late = late_rank(progress, std::ssize(hosts_), limits_))
+    report(ExitCode::kHang, hang_report(progress, hosts_, *late, limits_));
+  if (sigterm_came != 0) end_by_sigterm();
 }
 
-// One process of the node speaks, the others wait until it has and follow.
+// One process of the node prints the report; the others wait for that and exit with it.
 void Watchdog::report(ExitCode code, const std::string& text) {
   constexpr int kPatience = 50;  // polls
   if (!board_.claim_report()) {
@@ -93,20 +93,20 @@ void Watchdog::report(ExitCode code, const std::string& text) {
     ::_exit(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
   }
   write_all(STDERR_FILENO, text);
-  std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr apart
+  std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr separately
   write_all(STDOUT_FILENO, last_line_(code));
   board_.end_job(static_cast<int>(code));
   end_stopped_neighbours();
   ::_exit(static_cast<int>(code));
 }
 
-// Who is stopped is woken, sees the job's end, and ends by the same exit code as all; a launcher
-// that waits for every process shall not wait for it.
+// Continues stopped processes, which then see the job's end and exit with the same code; a launcher
+// that waits for every process must not wait for them.
 void Watchdog::end_stopped_neighbours() const {
   constexpr milliseconds kWait{1000}, kStep{50};
   const auto each_stopped = [this](int signal) {
     bool any = false;
-    for (const RankProgress& p : board_.positions(0))
+    for (const RankProgress& p : board_.read(0))
       if (p.process == ProcessState::kStopped) {
         any = true;
         ::kill(static_cast<pid_t>(p.pid), signal);
@@ -119,10 +119,10 @@ void Watchdog::end_stopped_neighbours() const {
   each_stopped(SIGKILL);
 }
 
-// As if nobody had handled it, unless a handler of the run has taken over. The neighbours shall not
-// take it for an accident.
-void Watchdog::obey_sigterm() const {
-  note_leaving();  // while nobody misses this process
+// Acts as if SIGTERM had no handler (unless the run has installed its own), but first tells the
+// other processes that this is no failure.
+void Watchdog::end_by_sigterm() const {
+  note_leaving();  // before the other processes notice the exit
   std::signal(SIGTERM, SIG_DFL);
   ::kill(::getpid(), SIGTERM);
 }

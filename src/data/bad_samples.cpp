@@ -15,7 +15,7 @@ namespace facet {
 
 namespace {
 
-// A byte that is not UTF-8, from the name of a file say, is written as the character of its number.
+// A byte that is not UTF-8 (in a file name, say) is written as the character with that code.
 std::string json_string(std::string_view text) {
   std::string quoted = "\"";
   while (!text.empty()) {
@@ -61,7 +61,7 @@ void BadSampleList::cut_back(const std::string& path, int64_t bytes) {
   if (bytes_of(path) <= bytes) return;
   std::error_code error;
   std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes), error);
-  CHECK(!error, ExitCode::kIo, "{}: can't be cut back: {}", path, error.message());
+  CHECK(!error, ExitCode::kIo, "{}: cannot be truncated: {}", path, error.message());
 }
 
 BadSampleBudget::BadSampleBudget(std::vector<std::string> dataset_names, int64_t samples_per_epoch,
@@ -86,7 +86,7 @@ void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_data
   CHECK(static_cast<double>(bad_in_epoch()) <=
             max_bad_fraction_ * static_cast<double>(samples_per_epoch_),
         ExitCode::kBadData,
-        "{} bad samples in one pass are more than --max_bad_fraction {} of its {} samples (by data "
+        "{} bad samples in one epoch exceed --max_bad_fraction {} of its {} samples (by data "
         "set:{}); bad_samples.rank-*.jsonl in the output directory of a training run lists them",
         bad_in_epoch(), max_bad_fraction_, samples_per_epoch_, counts);
 }

@@ -1,4 +1,4 @@
-// What happens to samples that cannot be used.
+// Handling of samples that cannot be used.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 
 namespace facet {
 
-// Whether an error that came up while a sample was read and prepared is the sample's own fault.
+// Whether an error raised while a sample was read and prepared is the sample's own fault.
 inline bool means_bad_sample(const Error& error) {
   return error.code() == ExitCode::kBadData || error.code() == ExitCode::kMissingInput;
 }
 
-// --bad_samples: stop at the first one, or leave it out of its micro-batch and go on.
+// --bad_samples: stop at the first one, or leave it out of its micro-batch and continue.
 enum class BadSamplePolicy : uint8_t { kError, kSkip };
 
-// One bad sample as it stands in the list.
+// An entry of the list of bad samples.
 struct BadSample {
   std::string split;
   int64_t epoch = 0;
@@ -29,15 +29,15 @@ struct BadSample {
 };
 
 // Appends bad samples to a file of one JSON object a line. Each rank has its own file, because
-// appends of several hosts to one file are not atomic on network file systems; a rank's file exists
-// once it has met a bad sample. An empty path writes nothing.
+// appends of several hosts to one file are not atomic on network file systems; a rank's file is
+// created at its first bad sample. An empty path writes nothing.
 class BadSampleList {
  public:
   explicit BadSampleList(std::string path) : path_(std::move(path)) {}
   // OUT/bad_samples.rank-R.jsonl
   static std::string path_for(const std::string& output_dir, int64_t rank);
   void append(const BadSample& bad);
-  // For a checkpoint: the file's length, 0 when there is none; and the file as it was then.
+  // For checkpoints: the file's length (0 if there is none), and truncating it back to that length.
   static int64_t bytes_of(const std::string& path);
   static void cut_back(const std::string& path, int64_t bytes);
 
@@ -45,21 +45,21 @@ class BadSampleList {
   std::string path_;
 };
 
-// --max_bad_fraction: of an epoch's training samples at most this part may be bad. Charged with
-// sums over all ranks, so that the verdict falls at the same step on every rank and whatever their
-// number.
+// --max_bad_fraction: the largest allowed fraction of bad samples in an epoch's training samples.
+// Charged with sums over all ranks, so that every rank fails at the same step, which does not
+// depend on the number of ranks.
 class BadSampleBudget {
  public:
   BadSampleBudget(std::vector<std::string> dataset_names, int64_t samples_per_epoch,
                   double max_bad_fraction);
 
   // Throws Error(kBadData) with the counts by data set once the epoch's bad samples exceed the
-  // part.
+  // fraction.
   void charge(int64_t epoch, std::span<const int64_t> bad_by_dataset);
   int64_t bad_in_epoch() const;
   const std::vector<int64_t>& total_by_dataset() const { return total_; }
 
-  // For a checkpoint: the running epoch, and its counts by data set.
+  // For checkpoints: the current epoch, and its counts by data set.
   int64_t epoch() const { return epoch_; }
   const std::vector<int64_t>& in_epoch_by_dataset() const { return in_epoch_; }
   void restore(int64_t epoch, std::vector<int64_t> in_epoch, std::vector<int64_t> total);

@@ -1,4 +1,4 @@
-// The sample builder of the program: prompts, SentencePiece and CLIP's pixels.
+// The sample builder for training: prompts, SentencePiece and CLIP pixels.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace facet {
 
 class ChatSampleBuilder : public SampleBuilder {
  public:
-  // All three outlive the builder.
+  // All three must outlive the builder.
   ChatSampleBuilder(const Tokenizer& tokenizer, const PromptBuilder& prompt,
                     const ClipPreprocessor& preprocessor, int64_t max_image_pixels)
       : tokenizer_(tokenizer),

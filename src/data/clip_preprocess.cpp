@@ -19,7 +19,7 @@ int64_t read_size(const JsonValue& size) {
   if (size.is_integer()) return size.as_int();
   if (!size.find("shortest_edge"))
     size.reject(
-        "expected a number or {\"shortest_edge\": n}; a fixed height and width is not built");
+        "expected a number or {\"shortest_edge\": n}; a fixed height and width is not supported");
   return size.at("shortest_edge").as_int();
 }
 
@@ -71,7 +71,7 @@ ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
   if (root.get_int("resample", kPillowBicubic) != kPillowBicubic)
     root.reject("resample: only 3 (bicubic) is supported");
   if (!root.get_bool("do_center_crop", true))
-    root.reject("do_center_crop false: images of one size are needed");
+    root.reject("do_center_crop false is not supported: all images must have one size");
   return config;
 }
 
@@ -83,7 +83,7 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
     const float mean = static_cast<float>(config_.image_mean[c]);
     const float std = static_cast<float>(config_.image_std[c]);
     for (int byte = 0; byte < 256; ++byte) {
-      // The product is rounded to double and then to float; the rest is float.
+      // The product is computed in double and rounded to float; the rest is float.
       float value = static_cast<float>(byte);
       if (config_.do_rescale) value = static_cast<float>(byte * config_.rescale_factor);
       if (config_.do_normalize) value = (value - mean) / std;

@@ -1,5 +1,5 @@
-// From a decoded image to the pixels that a CLIP vision encoder reads: the steps of Transformers'
-// CLIPImageProcessor (the slow, Pillow one), to the last bit.
+// From a decoded image to the pixels for a CLIP vision encoder: the steps of Transformers'
+// CLIPImageProcessor (the slow, Pillow-based one), bit for bit.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 
 namespace facet {
 
-// What preprocessor_config.json says; the defaults are CLIPImageProcessor's.
+// The settings of preprocessor_config.json, with CLIPImageProcessor's defaults.
 struct ClipPreprocessConfig {
   bool do_resize = true;
   bool do_rescale = true;
@@ -22,11 +22,11 @@ struct ClipPreprocessConfig {
   std::array<double, 3> image_std = {0.26862954, 0.26130258, 0.27577711};
 };
 
-// Reads DIRECTORY/preprocessor_config.json. Settings that ask for other arithmetic (another filter,
-// a crop that isn't square, no crop at all) end in an error.
+// Reads DIRECTORY/preprocessor_config.json. Unsupported settings (another filter, a crop that is
+// not square, no crop) are errors.
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
 
-// What the finished pixels are rounded to. fp16 is what --compat visualchat reproduces.
+// The type that finished pixels are rounded to; fp16 for --compat visualchat.
 enum class PixelRounding : uint8_t { kNone, kFp16 };
 
 class ClipPreprocessor {
@@ -37,8 +37,8 @@ class ClipPreprocessor {
 
   int64_t image_size() const { return config_.crop_size; }  // R
 
-  // Resized and cropped, still 8 bits: (R, R, 3). Where the image is smaller than the crop it is
-  // surrounded by zeros.
+  // Resized and cropped, still 8 bits: (R, R, 3), padded with zeros if the image is smaller than
+  // the crop.
   RgbImage resize_and_crop(const RgbImage& image) const;
 
   // Writes pixels_3RR: channels first, rescaled and normalised.
@@ -46,7 +46,7 @@ class ClipPreprocessor {
 
  private:
   ClipPreprocessConfig config_;
-  std::array<std::array<float, 256>, 3> value_of_byte_;  // the arithmetic of every possible byte
+  std::array<std::array<float, 256>, 3> value_of_byte_;  // the result for every possible byte
 };
 
 }  // namespace facet

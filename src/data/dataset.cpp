@@ -51,9 +51,9 @@ std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSour
   for (const Format& format : formats())
     if (format.name == name) return format.open(sources);
   for (const std::string& known : unbuilt_dataset_names())
-    CHECK(known != name, ExitCode::kConfig, "data set {} is not built yet; built are: {}", name,
-          fmt::join(built_dataset_names(), ", "));
-  fail(ExitCode::kUsage, "there is no data set {}; built are: {}", name,
+    CHECK(known != name, ExitCode::kConfig, "data set {} is not supported yet; supported are: {}",
+          name, fmt::join(built_dataset_names(), ", "));
+  fail(ExitCode::kUsage, "there is no data set {}; supported are: {}", name,
        fmt::join(built_dataset_names(), ", "));
 }
 

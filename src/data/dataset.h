@@ -1,5 +1,5 @@
-// Data sets: annotation files in the formats of their publishers, and how one record becomes a
-// conversation about images.
+// Data sets: annotation files in their publishers' formats, and how a record becomes a conversation
+// about images.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace facet {
 
-// A question with its answer. `images` are the files that this round shows, in order.
+// A question with its answer. `images` are the image files of this round, in order.
 struct RawRound {
-  std::string question;  // without image places and line breaks
+  std::string question;  // without image placeholders and line breaks
   std::string answer;
   std::vector<std::string> images;
 };
 
-// One conversation about its images, not yet tokenised. A round without images is text only.
+// A conversation about images, not yet tokenised. A round without images is text only.
 struct RawSample {
   std::vector<RawRound> rounds;
 
@@ -32,10 +32,10 @@ class Dataset {
 
   const std::string& name() const { return name_; }
   virtual int64_t num_records() const = 0;
-  // Whether a record brings several images; such records are never concatenated.
+  // Whether a record has several images; such records are never concatenated.
   virtual bool multi_image() const { return false; }
-  // The record as a sample: a pure function of the record and the stream's draws; safe to call from
-  // several threads. A malformed record throws Error(kBadData).
+  // Makes a sample of the record: a pure function of the record and the stream's draws;
+  // thread-safe. A malformed record throws Error(kBadData).
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
   // XXH3 of the annotation files' bytes.
   virtual uint64_t fingerprint() const = 0;
@@ -44,19 +44,18 @@ class Dataset {
   std::string name_;
 };
 
-// Values for --dataset_names: those that open_dataset() opens, and those that
-// are known but not built yet.
+// Values for --dataset_names: those that open_dataset() opens, and those that are known but not
+// supported yet.
 const std::vector<std::string>& built_dataset_names();
 const std::vector<std::string>& unbuilt_dataset_names();
 
 struct DatasetSources {
   std::string data_path;                       // --data_path
-  std::vector<std::string> caption_questions;  // what captions answer; see prompt_texts.h
+  std::vector<std::string> caption_questions;  // questions for captions; see prompt_texts.h
 };
 
-// Opens the annotation files below data_path. A missing file or directory, an annotation file that
-// is not of the expected shape and a data set without records are errors that say what belongs
-// where.
+// Opens the annotation files below data_path. A missing file or directory, an annotation file of
+// another structure and a data set without records are errors that say which files belong where.
 std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources);
 
 }  // namespace facet

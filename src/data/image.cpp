@@ -7,7 +7,7 @@
 namespace facet {
 namespace {
 
-// No image file that is worth decoding is larger; a bound for what is read into memory.
+// A bound for what is read into memory; no sensible image file is larger.
 constexpr int64_t kMaxImageFileBytes = int64_t{1} << 30;
 
 }  // namespace

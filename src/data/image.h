@@ -3,7 +3,7 @@
 // 16-bit colour keeps its high byte, an EXIF orientation is ignored.
 //
 // Anything else (CMYK, 16-bit gray, a truncated or damaged file, another format) throws
-// Error(ExitCode::kBadData): the caller counts it as a bad sample. Safe to call from many threads.
+// Error(ExitCode::kBadData): the caller counts it as a bad sample. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -22,14 +22,14 @@ struct RgbImage {
 // Pillow's own bound against decompression bombs: 2 * (1024^3 / 4 / 3).
 constexpr int64_t kDefaultMaxImagePixels = 178'956'970;
 
-// `name` stands in error messages. width * height is compared with max_pixels after the header is
-// read and before anything is decompressed or allocated.
+// `name` is for error messages. width * height is compared with max_pixels after the header is read
+// and before anything is decompressed or allocated.
 RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t max_pixels);
 
-// The same from a file; a file that can't be read is ExitCode::kMissingInput.
+// The same from a file; an unreadable file is ExitCode::kMissingInput.
 RgbImage load_image(const std::string& path, int64_t max_pixels);
 
-// The content of a PNG file that shows exactly these pixels.
+// Encodes exactly these pixels as a PNG file.
 std::string encode_png(const RgbImage& image);
 
 }  // namespace facet

@@ -12,7 +12,7 @@
 namespace facet {
 namespace {
 
-// A progressive file of a few kilobytes can ask for thousands of passes over a large image.
+// A progressive file of a few kilobytes can demand thousands of passes over a large image.
 constexpr int kMaxScans = 256;
 
 class JpegReader {
@@ -94,7 +94,7 @@ RgbImage decode_jpeg(std::string_view bytes, const std::string& name, int64_t ma
   CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged JPEG: {}", name, reader.message());
   check_pixel_limit(reader.width(), reader.height(), max_pixels, name);
   CHECK(reader.is_rgb_or_gray(), ExitCode::kBadData,
-        "{}: CMYK and other JPEG colour spaces are not read; convert it to RGB", name);
+        "{}: CMYK and other JPEG colour spaces are not supported; convert it to RGB", name);
   RgbImage image{reader.width(), reader.height(), {}};
   image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
   CHECK(reader.read_pixels(image.pixels.data()), ExitCode::kBadData, "{}: damaged JPEG: {}", name,

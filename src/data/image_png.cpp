@@ -21,7 +21,7 @@ class PngReader {
           auto* self = static_cast<PngReader*>(png_get_error_ptr(png));
           self->fail_with(message);
         },
-        // Warnings are about colour profiles and other notes beside the pixels.
+        // Warnings concern colour profiles and other metadata, not the pixels.
         [](png_structp, png_const_charp) {});
     if (png_) info_ = png_create_info_struct(png_);
   }
@@ -34,7 +34,7 @@ class PngReader {
     if (setjmp(jump_)) return false;
     png_set_read_fn(png_, this, [](png_structp png, png_bytep out, png_size_t count) {
       auto* self = static_cast<PngReader*>(png_get_io_ptr(png));
-      if (count > self->bytes_.size() - self->read_) self->fail_with("the file ends too early");
+      if (count > self->bytes_.size() - self->read_) self->fail_with("the file is truncated");
       std::memcpy(out, self->bytes_.data() + self->read_, count);
       self->read_ += count;
     });
@@ -50,7 +50,7 @@ class PngReader {
            png_get_bit_depth(png_, info_) == 16;
   }
 
-  // Bytes of a pixel of `out` below: an index for a palette, else RGB.
+  // Bytes per pixel of `out` below: a palette index, else RGB.
   int64_t channels() const { return is_palette() ? 1 : 3; }
 
   // out: (height, width, channels); rows: (height) scratch.
@@ -74,7 +74,7 @@ class PngReader {
     return true;
   }
 
-  // Replaces the indices by the palette's colours; false where an index has none.
+  // Replaces indices by the palette's colours; false if an index is out of range.
   bool expand_palette(const std::vector<uint8_t>& indices, std::vector<uint8_t>& rgb) const {
     png_colorp colors = nullptr;
     int count = 0;
@@ -126,7 +126,7 @@ RgbImage decode_png(std::string_view bytes, const std::string& name, int64_t max
   CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged PNG: {}", name, reader.message());
   check_pixel_limit(reader.width(), reader.height(), max_pixels, name);
   CHECK(!reader.is_gray_16(), ExitCode::kBadData,
-        "{}: 16-bit gray PNG has no common reading as 8 bits; convert it", name);
+        "{}: 16-bit gray PNG has no standard conversion to 8 bits; convert it", name);
   RgbImage image{reader.width(), reader.height(), {}};
   const size_t count = static_cast<size_t>(image.width * image.height);
   std::vector<uint8_t> samples(count * static_cast<size_t>(reader.channels()));

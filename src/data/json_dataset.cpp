@@ -12,7 +12,7 @@ namespace facet {
 
 namespace {
 
-// One message for everything that is not there.
+// One message for everything that is missing.
 void check_layout(const std::string& name, const std::string& data_path,
                   const AnnotationLayout& layout) {
   namespace fs = std::filesystem;
@@ -23,7 +23,7 @@ void check_layout(const std::string& name, const std::string& data_path,
     if (!fs::is_regular_file(root / file)) missing += fmt::format(" {}", (root / file).string());
   }
   const fs::path images = root / layout.image_directory;
-  expected += fmt::format("\n  {}/ (may be empty when no record shows an image)", images.string());
+  expected += fmt::format("\n  {}/ (may be empty if no record has an image)", images.string());
   if (!fs::is_directory(images)) missing += fmt::format(" {}/", images.string());
   CHECK(missing.empty(), ExitCode::kMissingInput,
         "data set {}: not found:{}\nIts files belong here (--data_path is {}):{}", name, missing,

@@ -1,5 +1,6 @@
-// What the built formats share: annotation files that hold an array of records, and one directory
-// of images. The files are kept parsed in JsonDocument's flat form, about as large as their text.
+// Shared by the supported formats: annotation files that hold an array of records, and one
+// directory of images. The parsed files are kept in JsonDocument's flat form, about as large as
+// their text.
 #pragma once
 
 #include <cstdint>

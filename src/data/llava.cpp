@@ -26,7 +26,8 @@ class Llava : public JsonDataset {
     const std::string image = record.get_string("image", "");
     const int64_t places = count_image_places(question);
     if (image.empty() ? places > 0 : places > 1)
-      turns.reject(fmt::format("{} image places for {} images", places, image.empty() ? 0 : 1));
+      turns.reject(
+          fmt::format("{} image placeholders for {} images", places, image.empty() ? 0 : 1));
     if (!image.empty()) round.images.push_back(image_path(image));
     round.question = clean_question(question);
     round.answer = turns.at(int64_t{1}).at("value").as_string();

@@ -1,5 +1,5 @@
-// llava_dial: records as llava's, all rounds of which are used. The image is shown in the round
-// whose question holds the image place. A question without an answer at the end is left out.
+// llava_dial: records as in llava, with all rounds used. The image belongs to the round whose
+// question holds the image placeholder. A last question without an answer is left out.
 #include "base/check.h"
 #include "data/formats.h"
 #include "data/json_dataset.h"
@@ -33,7 +33,7 @@ class LlavaDial : public JsonDataset {
     }
     const int64_t images = image.empty() ? 0 : 1;
     if (places != images)
-      turns.reject(fmt::format("{} image places for {} images", places, images));
+      turns.reject(fmt::format("{} image placeholders for {} images", places, images));
     return sample;
   }
 };

@@ -36,7 +36,7 @@ void append(const PreparedSample& sample, int32_t dataset, int64_t id, MicroBatc
   batch.sample_ids.push_back(id);
 }
 
-// Where a pass over a split stands: the next micro-batch that the prefetcher will hand out.
+// The position of a pass over a split: the next micro-batch that the prefetcher will deliver.
 struct Place {
   Split split;
   int64_t epoch, step, micro_batch;
@@ -70,7 +70,7 @@ class Loader::Impl {
   BadSampleList bad_list_;
   std::vector<int64_t> bad_;          // of the last fetch, by data set
   std::vector<MicroBatch> batches_;   // of the last fetch
-  std::vector<int64_t> permutation_;  // training split, of the running epoch
+  std::vector<int64_t> permutation_;  // of the training split in the current epoch
   int64_t permutation_epoch_ = -1;
   std::optional<Place> next_;  // nothing: no pass is running
   Prefetcher prefetcher_;      // last member: its threads use the others
@@ -139,7 +139,7 @@ std::span<const MicroBatch> Loader::Impl::fetch(Split split, int64_t epoch, int6
   std::fill(bad_.begin(), bad_.end(), 0);
   Place place{split, epoch, step, 0};
   if (next_ != place) start_pass(place);
-  next_.reset();  // stays so when a sample throws: the next fetch begins anew
+  next_.reset();  // remains so if a sample throws: the next fetch then starts over
   for (; place.micro_batch < count; ++place.micro_batch)
     fill(place, batches_[static_cast<size_t>(place.micro_batch)]);
   next_ = Place{split, epoch, step + 1, 0};
@@ -181,7 +181,7 @@ void Loader::Impl::report_bad(const SampleRequest& request, const Error& error) 
   bad_list_.append(bad);
   ++bad_[static_cast<size_t>(index)];
   CHECK(options_.bad_samples == BadSamplePolicy::kSkip, error.code(),
-        "bad sample in data set {}, record {}: {}; repair it, or leave such samples out with "
+        "bad sample in data set {}, record {}: {}; repair it, or skip bad samples with "
         "--bad_samples skip",
         bad.dataset, fmt::join(records, ", "), bad.reason);
 }

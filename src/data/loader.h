@@ -1,5 +1,5 @@
-// Micro-batches from data sets. Samples are read, decoded and tokenised ahead on host threads; what
-// comes out depends on (seed, epoch, step, rank) only, never on the threads' timing.
+// Micro-batches from data sets. Samples are read, decoded and tokenised ahead of time on host
+// threads; the result depends only on (seed, epoch, step, rank), never on the threads' timing.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct LoaderOptions {
 
 class Loader : public BatchSource {
  public:
-  // The table and the builder outlive the loader.
+  // The table and the builder must outlive the loader.
   Loader(const SampleTable& table, const SampleBuilder& builder, const LoaderOptions& options);
   ~Loader() override;
 

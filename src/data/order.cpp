@@ -15,7 +15,7 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The groups of one data set: group g has records[begin[g]..begin[g+1]).
+// The groups of one data set: group g is records[begin[g]..begin[g+1]).
 struct Groups {
   std::vector<int32_t> records;
   std::vector<int64_t> begin{0};
@@ -24,7 +24,7 @@ struct Groups {
 };
 
 // Shuffles the records and cuts them into groups of 1..concatenate records; the last may be cut
-// short. Streams are keyed by the data set's name, so another data set in the list changes nothing.
+// short. Streams are keyed by the data set's name, so they do not depend on the other data sets.
 Groups group_records(const Dataset& dataset, int64_t concatenate, uint64_t seed) {
   const uint64_t key = hash_name(dataset.name());
   const int64_t n = dataset.num_records();
@@ -55,11 +55,10 @@ void check_request(const Dataset& dataset, const DatasetRequest& request) {
   CHECK(request.concatenate >= 1, ExitCode::kUsage,
         "--dataset_concatenate_samples {} for data set {}: give a number from 1 on",
         request.concatenate, dataset.name());
-  CHECK(
-      request.concatenate == 1 || !dataset.multi_image(), ExitCode::kConfig,
-      "--dataset_concatenate_samples {} for data set {}: its records bring several images and are "
-      "never concatenated; give 1",
-      request.concatenate, dataset.name());
+  CHECK(request.concatenate == 1 || !dataset.multi_image(), ExitCode::kConfig,
+        "--dataset_concatenate_samples {} for data set {}: its records have several images and are "
+        "never concatenated; give 1",
+        request.concatenate, dataset.name());
 }
 
 // The indices of the groups to use: all, or `samples` of them drawn without replacement.

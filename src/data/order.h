@@ -1,4 +1,4 @@
-// Which records make which sample, which samples are trained on, and in which order: pure
+// Which records make up which sample, which samples are trained on, and in which order: pure
 // arithmetic on counter-based streams, the same on any number of ranks.
 //
 //   records --group--> groups --draw--> the chosen groups --blend, one shuffle--> samples
@@ -15,7 +15,7 @@
 
 namespace facet {
 
-// What the command line asks of one data set.
+// The command-line options for one data set.
 struct DatasetRequest {
   static constexpr int64_t kAllSamples = -1;
   int64_t samples = kAllSamples;  // --dataset_samples: groups to draw
@@ -36,8 +36,8 @@ class SampleTable {
   int32_t dataset_of(Split split, int64_t sample) const;
   std::span<const int32_t> records_of(Split split, int64_t sample) const;
 
-  // The records of a sample, one behind the other. Draws depend on (seed, epoch, sample) only.
-  // Throws Error(kBadData) where a record is malformed.
+  // The records of a sample, concatenated. Draws depend only on (seed, epoch, sample). Throws
+  // Error(kBadData) if a record is malformed.
   RawSample read(Split split, int64_t sample, int64_t epoch) const;
 
   // XXH3 over the annotation files, the grouping, the shuffle and the split: equal fingerprints
@@ -63,9 +63,9 @@ class SampleTable {
 // The order of the training split in an epoch.
 std::vector<int64_t> epoch_permutation(int64_t num_samples, uint64_t seed, int64_t epoch);
 
-// How an epoch's positions fall onto steps, micro-batches and ranks. Step s takes positions
-// [s*GB, (s+1)*GB), GB = global batch; its micro-batch m on rank r begins at
-// s*GB + (m*ranks + r)*per_device.
+// How an epoch's positions are distributed over steps, micro-batches and ranks. Step s takes
+// positions [s*GB, (s+1)*GB), GB = global batch; its micro-batch m on rank r begins at s*GB +
+// (m*ranks + r)*per_device.
 struct BatchPlan {
   int64_t num_samples = 0;
   int64_t per_device = 1;  // samples of a micro-batch
@@ -80,7 +80,7 @@ struct BatchPlan {
   int64_t num_micro_batches() const;  // of an epoch, the same on every rank
   int64_t num_steps() const;
   int64_t micro_batches_of(int64_t step) const;
-  // Empty where the samples ran out before this rank.
+  // Empty if the samples ran out before this rank.
   Positions positions(int64_t step, int64_t micro_batch, int64_t rank) const;
 };
 

@@ -33,13 +33,13 @@ const Prefetcher::Slot& Prefetcher::next() {
   holding_ = true;
   Slot& slot = slots_[static_cast<size_t>(consumed_) % slots_.size()];
   if (workers_.empty()) {
-    ASSERT(take_request() != nullptr, "a sample behind the end of the sequence was asked for");
+    ASSERT(take_request() != nullptr, "a sample past the end of the sequence was requested");
     fill(slot);
     return slot;
   }
   room_.notify_all();
   ready_.wait(lock, [&] { return issued_ > consumed_ ? slot.ready : sequence_ == nullptr; });
-  ASSERT(issued_ > consumed_, "a sample behind the end of the sequence was asked for");
+  ASSERT(issued_ > consumed_, "a sample past the end of the sequence was requested");
   return slot;
 }
 

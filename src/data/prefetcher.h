@@ -1,4 +1,4 @@
-// Prepares samples ahead on host threads and hands them out in the order of their requests.
+// Prepares samples ahead of time on host threads and delivers them in the order of the requests.
 #pragma once
 
 #include <condition_variable>
@@ -26,7 +26,7 @@ struct SampleRequest {
 class Prefetcher {
  public:
   using Prepare = std::function<void(const SampleRequest&, PreparedSample&)>;
-  // Gives the next request, or nothing at the end.
+  // Returns the next request, or nothing at the end.
   using Sequence = std::function<std::optional<SampleRequest>()>;
 
   struct Slot {
@@ -36,31 +36,31 @@ class Prefetcher {
     bool ready = false;
   };
 
-  // At most `capacity` samples are prepared or being prepared at a time. With 0 workers next() does
-  // the work itself.
+  // At most `capacity` samples are prepared or being prepared at any time. With 0 workers next()
+  // does the work itself.
   Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
-  // Drops what was prepared and begins another sequence.
+  // Drops prepared samples and begins another sequence.
   void restart(Sequence sequence);
-  // The next sample of the sequence, valid until the next call. Asking behind the end is our bug.
+  // The next sample of the sequence, valid until the next call. Calling it past the end is a bug.
   const Slot& next();
 
  private:
   void work();
-  // Takes the next request, if there is one and room for it.
+  // Takes the next request, if there is one and a free slot.
   Slot* take_request();
   void fill(Slot& slot) const;
 
   Prepare prepare_;
   Sequence sequence_;
-  std::vector<Slot> slots_;  // a ring: the i-th request of a sequence lives in slot i % capacity
+  std::vector<Slot> slots_;  // a ring: request i of a sequence uses slot i % capacity
   int64_t issued_ = 0;       // requests taken by workers
   int64_t consumed_ = 0;     // requests the caller is done with
   int64_t busy_ = 0;         // workers inside fill()
-  bool holding_ = false;     // the caller still reads slot consumed_
+  bool holding_ = false;     // the caller is still reading slot consumed_
   bool stop_ = false;
   std::mutex mutex_;
   std::condition_variable room_;   // for workers

@@ -14,7 +14,7 @@ namespace {
 std::string numbered_header(int64_t image) { return fmt::format("### Image {}:", image); }
 
 // --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
-// which is one added token, and the number comes in afterwards by replacing that token.
+// which is one added token, and that token is then replaced by the numbered header.
 bool numbers_after_encoding(PromptStyle style, int64_t num_images) {
   return style == PromptStyle::kVisualChat && num_images == 1;
 }
@@ -29,7 +29,7 @@ void number_header(const Tokenizer& tokenizer, int64_t image, std::vector<int32_
 void check_text(std::string_view text, const char* what) {
   CHECK(is_utf8(text), ExitCode::kBadData, "the {} is not valid UTF-8", what);
   CHECK(text.find(kImageText) == std::string_view::npos, ExitCode::kBadData,
-        "the {} holds the text {}, which stands for an image", what, kImageText);
+        "the {} contains the text {}, which marks an image", what, kImageText);
 }
 
 void check_round(const Round& round) {
@@ -94,8 +94,8 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
     result.token_ids.insert(result.token_ids.end(), answer.begin(), answer.end());
     result.token_ids.push_back(tokenizer_.eos_id());
   } else {
-    // Prompt and answer are one text, so that a piece may span the seam; the labels begin where the
-    // prompt encoded alone would end.
+    // Prompt and answer are encoded as one text, so that a token may span both; labels begin where
+    // the prompt encoded alone would end.
     const std::string text =
         prompt_text(round.question, round.num_images, index, images_before) + round.answer;
     result.token_ids = encode_prompt(text, index);

@@ -1,4 +1,4 @@
-// From the rounds of a conversation to token ids and labels.
+// Turns the rounds of a conversation into token ids and labels.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace facet {
 
-// One question and its answer. The round's images stand before its question.
+// One question and its answer. The round's images come before its question.
 struct Round {
   std::string question;
   std::string answer;
@@ -19,16 +19,16 @@ struct Round {
 };
 
 struct TokenizedSample {
-  std::vector<int32_t> token_ids;  // (T) an image's place holds one <image> token
+  std::vector<int32_t> token_ids;  // (T) one <image> token at an image's place
   std::vector<int32_t> labels;     // (T) ids of answers and their EOS, else kIgnoredLabel
-  int64_t num_rounds = 0;          // rounds kept; the others did not fit
-  int64_t num_images = 0;          // images of the rounds kept: the first ones of the sample
+  int64_t num_rounds = 0;          // rounds that fit
+  int64_t num_images = 0;          // images of these rounds: the first ones of the sample
 };
 
 struct PromptConfig {
   PromptStyle style = PromptStyle::kCorrect;
-  std::string system_text;   // see prompt_texts.h; stands before the first round
-  int64_t image_tokens = 0;  // S: what one image's place grows to in the model
+  std::string system_text;   // see prompt_texts.h; precedes the first round
+  int64_t image_tokens = 0;  // S: tokens per image in the model
   int64_t max_seq_len = 0;   // bound on L = T + num_images * (S - 1)
 };
 
@@ -42,9 +42,9 @@ class PromptBuilder {
   // Error(ExitCode::kBadData).
   TokenizedSample tokenize(std::span<const Round> rounds) const;
 
-  // Everything of a round that stands before its answer, for generation. `round` counts from 0;
-  // images_before is the number of images in the earlier rounds. A conversation goes on as
-  // prompt(0), answer ids, EOS, prompt(1), ...
+  // Everything in a round before its answer, for generation. `round` counts from 0; images_before
+  // is the number of images in earlier rounds. A conversation is prompt(0), answer ids, EOS,
+  // prompt(1), ...
   std::vector<int32_t> round_prompt(std::string_view question, int64_t num_images, int64_t round,
                                     int64_t images_before) const;
 

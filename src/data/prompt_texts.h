@@ -1,5 +1,5 @@
-// The fixed texts of prompts. The files in data/prompts are compiled into the program; options name
-// files that replace them.
+// The fixed texts of prompts. The files in data/prompts are compiled into the program; options can
+// replace them by other files.
 #pragma once
 
 #include <string>
@@ -12,12 +12,11 @@ namespace facet {
 extern const std::string_view kDefaultSystemText;
 extern const std::string_view kDefaultCaptionQuestions;
 
-// The system sentence, ended by one empty line as the prompt needs it. An empty path means the
-// built-in one; else the file given with --system_prompt_file.
+// The system text, terminated by one empty line as the prompt needs it: built in if the path is
+// empty, else from the file given with --system_prompt_file.
 std::string load_system_text(const std::string& path);
 
-// Questions for data sets that hold captions only, one a line. An empty path means the built-in
-// list.
+// Questions for data sets of captions only, one per line; built in if the path is empty.
 std::vector<std::string> load_caption_questions(const std::string& path);
 
 }  // namespace facet

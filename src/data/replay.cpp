@@ -10,7 +10,7 @@ namespace facet {
 namespace {
 
 constexpr int64_t kVersion = 1;
-constexpr int32_t kMaxDatasets = 1000;  // a larger index is rubbish
+constexpr int32_t kMaxDatasets = 1000;  // larger indices are rejected
 
 std::string group_of(int64_t rank, size_t micro_batch) {
   return fmt::format("rank_{}/micro_batch_{}/", rank, micro_batch);
@@ -33,7 +33,7 @@ void write_batch(Hdf5File& file, const std::string& group, const MicroBatch& bat
     file.write(group + "pixels", batch.pixels.data(), {batch.num_images(), 3, size, size});
 }
 
-// What a file must hold for the model not to read past an end.
+// Checks that the model will not read out of bounds.
 void check_batch(const MicroBatch& batch, const std::string& place) {
   const auto check = [&](bool fine, const char* what) {
     CHECK(fine, ExitCode::kBadData, "{}: {}", place, what);
@@ -42,15 +42,17 @@ void check_batch(const MicroBatch& batch, const std::string& place) {
   const std::vector<int32_t>& begin = batch.sample_begin;
   check(!begin.empty() && begin.front() == 0 && begin.back() == batch.num_tokens() &&
             std::is_sorted(begin.begin(), begin.end()),
-        "sample_begin does not rise from 0 to the number of tokens");
+        "sample_begin does not ascend from 0 to the number of tokens");
   const auto samples = static_cast<size_t>(batch.num_samples());
-  check(batch.images_per_sample.size() == samples, "images_per_sample has not one entry a sample");
-  check(batch.sample_ids.size() == samples, "sample_ids has not one entry a sample");
-  check(batch.dataset_of_sample.size() == samples, "dataset_of_sample has not one entry a sample");
+  check(batch.images_per_sample.size() == samples,
+        "images_per_sample does not have one entry per sample");
+  check(batch.sample_ids.size() == samples, "sample_ids does not have one entry per sample");
+  check(batch.dataset_of_sample.size() == samples,
+        "dataset_of_sample does not have one entry per sample");
   for (size_t b = 0; b < samples; ++b)
     check(std::count(batch.token_ids.begin() + begin[b], batch.token_ids.begin() + begin[b + 1],
                      batch.image_token_id) == batch.images_per_sample[b],
-          "a sample has not as many image tokens as images_per_sample says");
+          "a sample's image tokens do not match images_per_sample");
   for (size_t t = 0; t < batch.labels.size(); ++t)
     check(batch.labels[t] == kIgnoredLabel || batch.labels[t] == batch.token_ids[t],
           "a label is neither its token's id nor -100");
@@ -100,7 +102,7 @@ std::vector<int64_t> step_begins(const std::vector<int64_t>& step, const std::st
   for (size_t m = 0; m < step.size(); ++m) {
     if (step[m] == length(begins)) begins.push_back(static_cast<int64_t>(m));
     CHECK(step[m] == length(begins) - 1, ExitCode::kBadData,
-          "{}: step[{}] is {}; steps begin at 0 and rise by 0 or 1", path, m, step[m]);
+          "{}: step[{}] is {}; steps begin at 0 and increase by 0 or 1", path, m, step[m]);
   }
   begins.push_back(length(step));
   return begins;
@@ -149,7 +151,7 @@ Replay::Replay(const std::string& path, int64_t rank, int64_t ranks) {
   look_at_all_ranks(file, path, ranks);
 }
 
-// Every rank must come to the same verdict and the same number of data sets.
+// Every rank must reach the same verdict and the same number of data sets.
 void Replay::look_at_all_ranks(const Hdf5File& file, const std::string& path, int64_t ranks) {
   bool labelled = false;
   for (int64_t rank = 0; rank < ranks; ++rank)

@@ -10,8 +10,9 @@
 namespace facet {
 namespace {
 
-constexpr double kSupport = 2.0;           // the cubic reaches two source pixels to each side
-constexpr int kFractionBits = 32 - 8 - 2;  // weights as integers: 8 bits of pixel, 2 of headroom
+constexpr double kSupport = 2.0;  // the cubic extends two source pixels to each side
+constexpr int kFractionBits =
+    32 - 8 - 2;  // of integer weights: leaves 8 bits for the pixel and 2 of headroom
 constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
 double cubic(double x) {
@@ -22,7 +23,7 @@ double cubic(double x) {
   return 0.0;
 }
 
-// Which source pixels make each target pixel along one axis, and with which weights.
+// Which source pixels contribute to each target pixel along one axis, and with which weights.
 struct Weights {
   struct Window {
     int64_t begin, count;
@@ -112,7 +113,7 @@ RgbImage resize_bicubic(const RgbImage& image, int64_t width, int64_t height,
              region.height > 0 && region.y + region.height <= height,
          "region {},{} {} x {} is not inside {} x {}", region.x, region.y, region.width,
          region.height, width, height);
-  // An unchanged axis needs no case of its own: its weights are one 1 and zeros.
+  // An unchanged axis needs no special case: its weights are one 1 and zeros.
   const Weights across = make_weights(image.width, width, region.x, region.width);
   const Weights down = make_weights(image.height, height, region.y, region.height);
   const int64_t first_row = down.windows.front().begin;

@@ -18,7 +18,7 @@ void build_checked(const SampleBuilder& builder, const RawSample& sample, int64_
   builder.build(sample, out);
   const auto places =
       std::count(out.token_ids.begin(), out.token_ids.end(), builder.image_token_id());
-  CHECK(places == out.num_images, ExitCode::kBadData, "{} image places for {} images", places,
+  CHECK(places == out.num_images, ExitCode::kBadData, "{} image placeholders for {} images", places,
         out.num_images);
   // A sample's first token has no predecessor and is never predicted.
   CHECK(std::any_of(out.labels.begin() + !out.labels.empty(), out.labels.end(),

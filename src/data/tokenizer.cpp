@@ -16,12 +16,12 @@ constexpr int64_t kMaxModelBytes = int64_t{256} << 20;
 
 std::string read_model(const std::string& directory) {
   const std::string path = directory + "/tokenizer.model";
-  CHECK(
-      std::filesystem::exists(path) || !std::filesystem::exists(directory + "/tokenizer.json"),
-      ExitCode::kConfig,
-      "{}: there is a tokenizer.json but no tokenizer.model; tokenizer.json is not built yet, use "
-      "a model with a SentencePiece tokenizer",
-      directory);
+  CHECK(std::filesystem::exists(path) || !std::filesystem::exists(directory + "/tokenizer.json"),
+        ExitCode::kConfig,
+        "{}: there is a tokenizer.json but no tokenizer.model; tokenizer.json is not supported "
+        "yet, use "
+        "a model with a SentencePiece tokenizer",
+        directory);
   return read_file(path, kMaxModelBytes);
 }
 
@@ -46,8 +46,8 @@ std::vector<Tokenizer::AddedToken> read_added_tokens(const std::string& director
 
 struct Tokenizer::Impl {
   sentencepiece::SentencePieceProcessor pieces;
-  std::vector<AddedToken> added;    // ids behind the pieces
-  std::vector<AddedToken> special;  // what text is split at: added, and unknown, BOS, EOS
+  std::vector<AddedToken> added;    // ids after the pieces
+  std::vector<AddedToken> special;  // at which text is split: added tokens, unknown, BOS, EOS
   int64_t base_vocab_size = 0;
   int32_t image_header_id = 0, image_id = 0;
 
@@ -63,7 +63,7 @@ struct Tokenizer::Impl {
     for (const AddedToken& token : read_added_tokens(directory)) {
       if (token.id < pieces.GetPieceSize()) {
         CHECK(pieces.IdToPiece(token.id) == token.text, ExitCode::kConfig,
-              "{}/added_tokens.json: {} has id {}, which is another token in tokenizer.model",
+              "{}/added_tokens.json: {} has id {}, which tokenizer.model uses for another token",
               directory, token.text, token.id);
         special.push_back(token);
         continue;
@@ -84,7 +84,7 @@ struct Tokenizer::Impl {
     return added.back().id;
   }
 
-  // The id of a token that marks images: the directory's own, else a new one.
+  // The id of a token that marks images: from the directory if it has it, else a new one.
   int32_t find_or_add(std::string_view text) {
     for (const AddedToken& token : special)
       if (token.text == text) return token.id;
@@ -94,7 +94,7 @@ struct Tokenizer::Impl {
     return id;
   }
 
-  // The special token that begins at `at`, the longest one if several do; nullptr if none does.
+  // The longest special token that begins at `at`, or nullptr.
   const AddedToken* special_at(std::string_view text, size_t at) const {
     const AddedToken* found = nullptr;
     for (const AddedToken& token : special)

@@ -1,6 +1,6 @@
-// SentencePiece tokenizer of a LLaMA model directory plus the tokens that mark images, with the ids
-// of Transformers' LlamaTokenizer(legacy=True): text is split at the special tokens, and every
-// piece between them is encoded by itself, with its own leading space mark.
+// The SentencePiece tokenizer of a LLaMA model directory plus the tokens that mark images, with the
+// ids of Transformers' LlamaTokenizer(legacy=True): text is split at special tokens, and each piece
+// between them is encoded separately, with its own leading space mark.
 #pragma once
 
 #include <cstdint>
@@ -18,21 +18,21 @@ enum class PromptStyle : uint8_t { kCorrect, kVisualChat };
 class Tokenizer {
  public:
   // Reads DIRECTORY/tokenizer.model and, if it is there, DIRECTORY/added_tokens.json; then adds
-  // `### Image:` and `<image>` (kVisualChat: and an unused `<PAD>`), in this order, behind the
-  // vocabulary. A token that the directory already has keeps its id.
+  // `### Image:` and `<image>` (kVisualChat: and an unused `<PAD>`), in this order, at the end of
+  // the vocabulary. A token that the directory already has keeps its id.
   Tokenizer(const std::string& directory, PromptStyle style);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
-  // Ids of `text`, without BOS. Special tokens that are spelt out in the text become their ids.
+  // Ids of `text`, without BOS. Special tokens spelt out in the text become their ids.
   std::vector<int32_t> encode(std::string_view text) const;
-  // Text of generated ids; left out are special tokens, and ids beyond the vocabulary: a model may
-  // have more rows than its tokenizer has tokens.
+  // Text of generated ids, without special tokens and ids beyond the vocabulary: a model may have
+  // more rows than its tokenizer has tokens.
   std::string decode(std::span<const int32_t> ids) const;
 
-  int64_t vocab_size() const;  // V: added tokens included
-  // Vocabulary without the tokens that this constructor added: rows of the model's embedding.
+  int64_t vocab_size() const;  // V: including added tokens
+  // Vocabulary size without the tokens that the constructor added: rows of the model's embedding.
   int64_t base_vocab_size() const;
   int32_t bos_id() const;
   int32_t eos_id() const;
@@ -44,7 +44,7 @@ class Tokenizer {
     std::string text;
     int32_t id;
   };
-  // All tokens outside tokenizer.model in the order of their ids: the content of added_tokens.json.
+  // All tokens outside tokenizer.model in order of id: the content of added_tokens.json.
   const std::vector<AddedToken>& added_tokens() const;
 
  private:

@@ -7,8 +7,8 @@
 namespace facet {
 namespace {
 constexpr int64_t kAlignment = 64;
-// Measuring hands out addresses from here on: not null, never mapped, so that a stray access is a
-// crash.
+// Base of the addresses that a measuring arena hands out: not null and never mapped, so that a
+// stray access crashes.
 constexpr uintptr_t kMeasureBase = 64;
 
 std::atomic<int64_t> held_bytes{0}, most_held_bytes{0};
@@ -54,8 +54,8 @@ Tensor Arena::tensor(std::initializer_list<int64_t> shape, DType dtype) {
     address = reinterpret_cast<char*>(kMeasureBase + static_cast<uintptr_t>(used_));
   } else {
     ASSERT(used_ + padded <= capacity_,
-           "arena {} of {} bytes is too small: {} in use, {} more wanted", name_, capacity_, used_,
-           padded);
+           "arena {} of {} bytes is too small: {} in use, {} more requested", name_, capacity_,
+           used_, padded);
     address = base_ + used_;
     if (padded > 0) memory_->forget(address, padded);
   }
@@ -65,7 +65,7 @@ Tensor Arena::tensor(std::initializer_list<int64_t> shape, DType dtype) {
 }
 
 void Arena::release(Mark mark) {
-  ASSERT(mark <= used_, "arena {}: mark {} lies above {}", name_, mark, used_);
+  ASSERT(mark <= used_, "arena {}: mark {} is above {}", name_, mark, used_);
   if (!measuring() && mark < used_) memory_->forget(base_ + mark, used_ - mark);
   used_ = mark;
 }

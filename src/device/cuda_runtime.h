@@ -1,4 +1,4 @@
-// The CUDA runtime, or the emulation of what is used of it.
+// The CUDA runtime, or the emulation of the part of it in use.
 #pragma once
 
 #if defined(FACET_EMULATED)

@@ -1,4 +1,4 @@
-// Host memory: pages of its own for each allocation, large where the system has large ones.
+// Host memory: each allocation has its own pages, huge ones where the system offers them.
 #include <sys/mman.h>
 
 #include <cerrno>

@@ -1,4 +1,4 @@
-// Where arenas take their memory: from the host, or from a device.
+// Where arenas get their memory from: the host, or a device.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,14 @@ class MemoryResource {
   virtual ~MemoryResource() = default;
 
   virtual Space space() const = 0;
-  // `bytes` > 0, aligned to 64, content undefined; may be reserved only and taken page by page as
-  // it is touched. Throws Error(kConfig) with the size and `purpose` when it can't be had.
+  // `bytes` > 0, aligned to 64, content undefined; may be only reserved, and committed page by page
+  // on first touch. Throws Error(kConfig) with the size and `purpose` on failure.
   virtual void* allocate(int64_t bytes, const std::string& purpose) = 0;
   virtual void free(void* data, int64_t bytes) = 0;
 
-  // Both in the order of the work on that memory: what was enqueued before is not concerned.
+  // Both in stream order: work enqueued earlier is not affected.
   virtual void zero(void* data, int64_t bytes) = 0;
-  // The content is undefined from here on, as that of a piece of an arena between two uses. Builds
-  // that look for mistakes destroy it.
+  // Declares the content undefined, as when an arena reuses memory. Checked builds overwrite it.
   virtual void forget(void* data, int64_t bytes) = 0;
 };
 

@@ -24,7 +24,8 @@ Tensor Tensor::view(std::initializer_list<int64_t> shape) const {
   ASSERT(dense(), "a view needs dense rows, these are {} elements apart and {} long", row_stride_,
          cols());
   Tensor result(data_, shape, dtype_, space_);
-  ASSERT(result.numel() == numel(), "{} seen as {}", shape_string(), result.shape_string());
+  ASSERT(result.numel() == numel(), "{} cannot be viewed as {}", shape_string(),
+         result.shape_string());
   return result;
 }
 

@@ -1,6 +1,5 @@
-// Tensor: a view of memory somebody else owns (an Arena or a file buffer): pointer, shape, element
-// type, space. Row-major. The last dimension is dense; rows may lie further apart than the row is
-// long
+// Tensor: a non-owning view of memory (of an Arena or a file buffer): pointer, shape, element type,
+// space. Row-major. The last dimension is dense; rows may be further apart than they are long
 // (`row_stride`), so that a column block of a matrix is a Tensor too.
 #pragma once
 
@@ -43,26 +42,24 @@ class Tensor {
     return static_cast<uint16_t*>(data_);
   }
 
-  bool defined() const { return dims_ > 0; }  // a default-made Tensor stands for "none"
+  bool defined() const { return dims_ > 0; }  // a default-constructed Tensor means "none"
   int dims() const { return dims_; }
   int64_t size(int dim) const {
     ASSERT(dim >= 0 && dim < dims_, "dimension {} of a tensor with {}", dim, dims_);
     return shape_[static_cast<size_t>(dim)];
   }
   int64_t numel() const;
-  int64_t bytes() const {
-    return numel() * size_of(dtype_);
-  }  // of the elements, gaps between rows not counted
+  int64_t bytes() const { return numel() * size_of(dtype_); }  // without the gaps between rows
   DType dtype() const { return dtype_; }
   Space space() const { return space_; }
 
-  // As a matrix: all leading dimensions folded into rows.
+  // As a matrix: all leading dimensions are folded into rows.
   int64_t cols() const { return shape_[static_cast<size_t>(dims_ - 1)]; }
   int64_t rows() const { return cols() == 0 ? 0 : numel() / cols(); }
   int64_t row_stride() const { return row_stride_; }  // elements from one row to the next
   bool dense() const { return row_stride_ == cols() || rows() <= 1; }
 
-  // The same memory under another shape with as many elements; the tensor must be dense.
+  // The same memory with another shape of as many elements; the tensor must be dense.
   Tensor view(std::initializer_list<int64_t> shape) const;
   // Rows [begin, begin+count) of the matrix, shape (count, cols).
   Tensor row_block(int64_t begin, int64_t count) const;

@@ -25,7 +25,7 @@ std::string directory_of(const std::string& path) {
 
 constexpr std::string_view kReplaced = ".replaced-";
 
-// ".partial-4711" and the like.
+// Suffixes like ".partial-4711".
 bool is_left_over(const std::string& suffix) {
   for (const std::string_view kind :
        {std::string_view(".partial-"), std::string_view(".removed-"), kReplaced})
@@ -69,8 +69,8 @@ std::string read_file(const std::string& path, int64_t max_bytes) {
     if (n < 0 && errno == EINTR) continue;
     CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path, got,
           std::strerror(errno));
-    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {} of {}; is somebody still writing it?",
-          path, got, text.size());
+    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {} of {}; is it still being written?", path,
+          got, text.size());
     got += static_cast<size_t>(n);
   }
   return text;
@@ -80,8 +80,8 @@ void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   CHECK(!error && std::filesystem::is_directory(path, error), ExitCode::kIo,
-        "{}: the directory cannot be made: {}", path,
-        error ? error.message() : std::string("something else has that name"));
+        "{}: cannot create the directory: {}", path,
+        error ? error.message() : std::string("a file of that name exists"));
 }
 
 void publish_directory(const std::string& from, const std::string& to) {
@@ -100,7 +100,7 @@ void publish_directory(const std::string& from, const std::string& to) {
     std::error_code ignored;
     if (error) fs::rename(old, to, ignored);
   }
-  CHECK(!error, ExitCode::kIo, "{}: the finished directory cannot be given its name: {}", to,
+  CHECK(!error, ExitCode::kIo, "{}: cannot rename the finished directory to this: {}", to,
         error.message());
   sync_directory(directory_of(to));
   fs::remove_all(old, error);
@@ -117,9 +117,9 @@ void tidy_directory(const std::string& directory) {
     const bool was_replaced = path.extension().string().starts_with(kReplaced);
     std::error_code error;
     if (was_replaced && !fs::exists(name, error) && !error) fs::rename(path, name, error);
-    CHECK(!was_replaced || !error, ExitCode::kIo, "{}: cannot get its name {} back: {}",
+    CHECK(!was_replaced || !error, ExitCode::kIo, "{}: cannot be renamed back to {}: {}",
           path.string(), name.string(), error.message());
-    fs::remove_all(path, ignored);  // what can't be removed disturbs nobody
+    fs::remove_all(path, ignored);  // leftovers do no harm
   }
 }
 
@@ -146,10 +146,10 @@ void AtomicFile::reserve(int64_t bytes) {
   int result = 0;
   do result = ::posix_fallocate(fd_, 0, bytes);
   while (result == EINTR);
-  // A file system that cannot reserve says so; then the writes themselves meet the full disk.
+  // Some file systems cannot reserve space; there the writes themselves fail on a full disk.
   if (result == 0 || result == EOPNOTSUPP || result == EINVAL) return;
   errno = result;
-  fail_errno("the space cannot be reserved", bytes);
+  fail_errno("cannot reserve the space", bytes);
 }
 
 void AtomicFile::write(const void* data, int64_t bytes) {
@@ -167,8 +167,8 @@ void AtomicFile::write(const void* data, int64_t bytes) {
 
 void AtomicFile::commit() {
   ASSERT(fd_ >= 0, "{} is committed twice", path_);
-  // A reservation may reach beyond what was written.
-  if (::ftruncate(fd_, written_) != 0) fail_errno("the length cannot be set", written_);
+  // More may have been reserved than was written.
+  if (::ftruncate(fd_, written_) != 0) fail_errno("cannot set the length", written_);
   if (::fsync(fd_) != 0) fail_errno("flushing failed", written_);
   const int closed = ::close(fd_);
   fd_ = -1;
@@ -176,7 +176,7 @@ void AtomicFile::commit() {
     const int reason = errno;
     ::unlink(temporary_.c_str());
     errno = reason;
-    fail_errno("cannot be given its name", written_);
+    fail_errno("cannot be renamed to its final name", written_);
   }
   sync_directory(directory_of(path_));
 }

@@ -1,5 +1,5 @@
-// Whole files: reading one into memory, and writing one so that a reader sees either the old file
-// or the complete new one.
+// Whole files: reading a file into memory, and replacing one atomically, so that a reader sees
+// either the old file or the complete new one.
 #pragma once
 
 #include <cstdint>
@@ -14,30 +14,31 @@ namespace facet {
 // times slower on some machines.
 constexpr int64_t kWritePieceBytes = int64_t{1} << 20;
 
-// The content of a file. Not there or unreadable: kMissingInput. Larger than max_bytes: kBadData.
+// The content of a file. Missing or unreadable: kMissingInput. Larger than max_bytes: kBadData.
 std::string read_file(const std::string& path, int64_t max_bytes);
 
-// Makes a directory and its parents; kIo with the reason when that fails.
+// Creates a directory and its parents; kIo with the reason if that fails.
 void make_directories(const std::string& path);
 
-// Gives the finished directory `from` the place of `to`, whatever stood there. kIo. Where the file
-// system can swap two names, a crash in between leaves the old one or the new one, never none.
+// Renames the finished directory `from` to `to`, replacing what is there. kIo. If the file system
+// can exchange two names, a crash leaves the old one or the new one, never none.
 void publish_directory(const std::string& from, const std::string& to);
 
-// Puts a directory right in which a process was killed; nobody else may write there. A
-// `NAME.replaced-PID` of publish_directory() gets its name back where nothing has it; then what is
-// left of NAME.partial-PID, NAME.replaced-PID and NAME.removed-PID goes. kIo when a name can't be
-// given back.
+// Cleans up a directory in which a process was killed; no other process may be writing there. A
+// `NAME.replaced-PID` of publish_directory() is renamed back if NAME does not exist; then any
+// remaining NAME.partial-PID, NAME.replaced-PID and NAME.removed-PID are removed. kIo if renaming
+// fails.
 void tidy_directory(const std::string& directory);
 
-// Makes names that were given in a directory durable. Some file systems can't; that is no error.
+// Makes renames in a directory durable. Some file systems cannot; that is not an error.
 void sync_directory(const std::string& directory);
 
-// Bytes an unprivileged process can still write where `path` lies. kIo.
+// Bytes that an unprivileged process can still write to the file system of `path`. kIo.
 int64_t free_bytes(const std::string& path);
 
-// A file written under a temporary name beside its place and renamed by commit(). Without commit
-// the destructor removes it. Every failure is kIo and names the path, the bytes and the reason.
+// A file written under a temporary name in the same directory and renamed by commit(). Without
+// commit the destructor removes it. Every failure is kIo and names the path, the bytes and the
+// reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -45,11 +46,11 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  // Reserves the disk space of the whole file, so that a full disk is met before the work is done.
+  // Reserves disk space for the whole file, so that a full disk is noticed before the work is done.
   void reserve(int64_t bytes);
   void write(const void* data, int64_t bytes);
   void write(std::string_view text) { write(text.data(), static_cast<int64_t>(text.size())); }
-  // Flushes to the disk and gives the file its name.
+  // Flushes to disk and renames the file.
   void commit();
 
  private:

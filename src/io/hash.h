@@ -1,4 +1,4 @@
-// XXH3-128 over bytes that come piece by piece.
+// Incremental XXH3-128.
 #pragma once
 
 #include <cstdint>

@@ -68,7 +68,7 @@ std::vector<int64_t> dataset_shape(hid_t dataset, const std::string& path,
   return {dims.begin(), dims.end()};
 }
 
-// Data sets are stored whole, so a sound one never claims more than the file holds.
+// Data sets are stored uncompressed, so a valid one never claims more bytes than are stored.
 int64_t checked_numel(hid_t dataset, const std::string& path, const std::string& name,
                       int64_t element_bytes) {
   int64_t numel = 1;
@@ -91,7 +91,7 @@ std::vector<T> read_dataset(hid_t file, const std::string& path, const std::stri
   const Handle type(checked(H5Dget_type(dataset.get()), bad, path, name), H5Tclose);
   CHECK(H5Tget_class(type.get()) == H5Tget_class(native_type<T>()) &&
             H5Tget_size(type.get()) == sizeof(T),
-        bad, "{}: {} has another element type than expected", path, name);
+        bad, "{}: {} does not have the expected element type", path, name);
   std::vector<T> data(static_cast<size_t>(
       checked_numel(dataset.get(), path, name, static_cast<int64_t>(sizeof(T)))));
   if (data.empty()) return data;
@@ -201,13 +201,13 @@ int64_t Hdf5File::offset_of(const std::string& name) const {
                                path_, "opening " + name),
                        H5Dclose);
   const haddr_t offset = H5Dget_offset(dataset.get());
-  CHECK(offset != HADDR_UNDEF, ExitCode::kIo, "{}: {} has no place in the file", path_, name);
+  CHECK(offset != HADDR_UNDEF, ExitCode::kIo, "{}: {} has no offset in the file", path_, name);
   return static_cast<int64_t>(offset);
 }
 
 bool Hdf5File::exists(const std::string& name) const {
   if (name == "/") return true;
-  // H5Lexists needs every link on the way to exist.
+  // H5Lexists needs every link of the path before the last to exist.
   for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
     if (H5Lexists(file_, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) {
       H5Eclear2(H5E_DEFAULT);
@@ -246,7 +246,7 @@ void Hdf5File::write_attribute(const std::string& object, const std::string& key
 void Hdf5File::write_attribute(const std::string& object, const std::string& key,
                                const std::vector<int64_t>& numbers) {
   const auto length = static_cast<hsize_t>(numbers.size());
-  constexpr int64_t kNone = 0;  // the library wants an address even for no numbers at all
+  constexpr int64_t kNone = 0;  // the library wants an address even for zero elements
   write_numbers(file_, path_, object, key, H5Screate_simple(1, &length, nullptr),
                 numbers.empty() ? &kNone : numbers.data());
 }

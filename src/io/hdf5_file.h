@@ -1,6 +1,6 @@
 // One HDF5 file, used by one process: whole data sets of 1 to 4 dimensions and string attributes.
-// Names are paths ("step_0/rank_1/pixels"); the groups on the way are made. Failures are Errors
-// with HDF5's own reason; the library prints nothing.
+// Names are paths ("step_0/rank_1/pixels"); missing groups are created. Failures are Errors with
+// HDF5's own reason; the library prints nothing.
 #pragma once
 
 #include <cstdint>
@@ -19,20 +19,21 @@ class Hdf5File {
   Hdf5File& operator=(Hdf5File&& other) noexcept;
   Hdf5File(const Hdf5File&) = delete;
   Hdf5File& operator=(const Hdf5File&) = delete;
-  ~Hdf5File();  // closes and is silent; call close() to hear about errors
+  ~Hdf5File();  // closes and ignores errors; call close() to get them
 
   void write(const std::string& name, const float* data, const std::vector<int64_t>& shape);
   void write(const std::string& name, const int32_t* data, const std::vector<int64_t>& shape);
   void write(const std::string& name, const int64_t* data, const std::vector<int64_t>& shape);
 
-  // Makes a one-dimensional fp32 data set without writing it: its bytes lie in one stretch whose
-  // place offset_of() tells once every data set is made; others write them there.
+  // Creates a one-dimensional, contiguous fp32 data set without writing it. Once every data set is
+  // created, offset_of() returns its place in the file; the values are written there by other
+  // means.
   void reserve_f32(const std::string& name, int64_t elements);
   int64_t offset_of(const std::string& name) const;
 
   bool exists(const std::string& name) const;  // a data set or group
   std::vector<int64_t> shape(const std::string& name) const;
-  // The stored element type must be the asked one: nothing is converted silently.
+  // The stored element type must be the requested one: nothing is converted silently.
   std::vector<float> read_f32(const std::string& name) const;
   std::vector<int32_t> read_i32(const std::string& name) const;
   std::vector<int64_t> read_i64(const std::string& name) const;
@@ -46,7 +47,7 @@ class Hdf5File {
   bool has_attribute(const std::string& object, const std::string& key) const;
   std::string read_attribute(const std::string& object, const std::string& key) const;
 
-  // Writes everything to the disk and closes.
+  // Flushes everything to disk and closes.
   void close();
 
  private:

@@ -1,5 +1,5 @@
-// What every user of the HDF5 library shares: handles that close themselves, and errors with the
-// library's own reason. For .cpp files only.
+// Shared by all code that calls HDF5: handles that close themselves, and errors with the library's
+// own reason. For .cpp files only.
 #pragma once
 
 #include <hdf5.h>
@@ -10,7 +10,7 @@
 
 namespace facet::hdf5 {
 
-// Any HDF5 handle; closed by the function that fits its kind.
+// Any HDF5 handle; closed by the function for its kind.
 class Handle {
  public:
   Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
@@ -26,7 +26,7 @@ class Handle {
   herr_t (*close_)(hid_t);
 };
 
-// To be called before the first use: the library prints nothing, and does nothing at the exit.
+// Must be called before the first use: makes the library print nothing and do nothing at exit.
 void prepare_library();
 
 // Why the last call failed.
@@ -39,7 +39,7 @@ T checked(T result, ExitCode code, const std::string& path, const std::string& w
   return result;
 }
 
-// The properties of a file that is written: the newest format carries checksums over its own
+// Access properties of a file to be written: the newest format has checksums over its own
 // structures.
 Handle writing_access(const std::string& path);
 

@@ -31,7 +31,7 @@ int64_t JsonStore::find_member(const JsonNode& object, std::string_view key) con
   return -1;
 }
 
-// Only errors need a path, so values don't carry their parents: they are searched here.
+// Only errors need a path, so values do not store their parents: they are searched here.
 std::string JsonStore::path_to(int64_t index) const {
   std::string path;
   auto wanted = static_cast<uint64_t>(index);
@@ -118,7 +118,7 @@ int64_t JsonValue::size() const {
 JsonValue JsonValue::at(int64_t index) const {
   if (!is_array()) wrong_kind("an array");
   if (index < 0 || index >= size())
-    reject(fmt::format("element {} is wanted, there are {}", index, size()));
+    reject(fmt::format("element {} does not exist, there are {}", index, size()));
   return JsonValue(store_, static_cast<int64_t>(store_->node(node_).payload) + index);
 }
 

@@ -1,10 +1,10 @@
-// JSON: a document is read once into flat arrays (16 bytes a value, all text in one pool), so that
-// annotation files with millions of records stay near their own size in memory. A JsonValue is a
-// cheap view into its document. Every error names file and place:
+// JSON: a document is parsed once into flat arrays (16 bytes per value, all text in one pool), so
+// that annotation files with millions of records take about their own size in memory. A JsonValue
+// is a cheap view into its document. Every error names the file and the place in it:
 //   "config.json: rope_scaling.factor: expected a number, found a string"
 //
-// Refused: duplicate keys, nesting deeper than 64, files above the size limit, invalid UTF-8,
-// anything behind the document.
+// Rejected: duplicate keys, nesting deeper than 64, files above the size limit, invalid UTF-8,
+// anything after the document.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ namespace detail {
 struct JsonStore;
 }
 
-// A view of one value; valid as long as its document lives.
+// A view of one value, valid for the lifetime of its document.
 class JsonValue {
  public:
   JsonKind kind() const;
@@ -36,8 +36,8 @@ class JsonValue {
   bool is_array() const { return kind() == JsonKind::kArray; }
   bool is_object() const { return kind() == JsonKind::kObject; }
 
-  // Throw when the value is of another kind. Integers are numbers too; a number is never an integer
-  // when it was written with a fraction or an exponent.
+  // Throw if the value is of another kind. Integers are numbers too; a number written with a
+  // fraction or an exponent is never an integer.
   bool as_bool() const;
   int64_t as_int() const;
   double as_double() const;
@@ -46,11 +46,11 @@ class JsonValue {
   // Elements of an array or members of an object.
   int64_t size() const;
   JsonValue at(int64_t index) const;         // element of an array
-  JsonValue at(std::string_view key) const;  // member of an object; throws when it is missing
-  std::optional<JsonValue> find(std::string_view key) const;           // nothing when missing
+  JsonValue at(std::string_view key) const;  // member of an object; throws if missing
+  std::optional<JsonValue> find(std::string_view key) const;           // nothing if missing
   std::pair<std::string_view, JsonValue> member(int64_t index) const;  // in file order
 
-  // The member's value, or the fallback when the key is missing or null.
+  // The member's value, or the fallback if the key is missing or null.
   bool get_bool(std::string_view key, bool fallback) const;
   int64_t get_int(std::string_view key, int64_t fallback) const;
   double get_double(std::string_view key, double fallback) const;
@@ -93,14 +93,14 @@ class JsonDocument {
   static constexpr int kMaxDepth = 64;
   static constexpr int64_t kDefaultMaxBytes = int64_t{1} << 31;
 
-  // `code`: what a wrong content means to the caller (kConfig for configuration files).
+  // `code`: the exit code of content errors (kConfig for configuration files).
   static JsonDocument read(const std::string& path, ExitCode code = ExitCode::kBadData,
                            int64_t max_bytes = kDefaultMaxBytes);
-  // `name` stands for the path in messages.
+  // `name` replaces the path in messages.
   static JsonDocument parse(std::string_view text, const std::string& name,
                             ExitCode code = ExitCode::kBadData);
-  // As parse(), but bytes that are not UTF-8 are no error: the strings hold them as they stand in
-  // the text, so that of a file with many records only those are lost that hold such bytes.
+  // As parse(), but bytes that are not UTF-8 are no error: strings hold them unchanged, so that
+  // only the records with such bytes are lost, not the whole file.
   static JsonDocument parse_any_bytes(const std::string& text, const std::string& name);
   JsonDocument(JsonDocument&&) noexcept;
   JsonDocument& operator=(JsonDocument&&) noexcept;
@@ -116,7 +116,7 @@ class JsonDocument {
 
 // Writes one JSON text, indented by two spaces, in the order of the calls:
 //   JsonWriter w; w.begin_object(); w.key("a").value(int64_t{1}); w.end_object(); w.take();
-// Wrong nesting is our bug (ASSERT).
+// Wrong nesting is a bug (ASSERT).
 class JsonWriter {
  public:
   void begin_object();
@@ -127,12 +127,12 @@ class JsonWriter {
   void value(std::string_view text);
   void value(const char* text) { value(std::string_view(text)); }
   void value(int64_t number);
-  void value(double number);  // the shortest text that reads back exactly; finite only
+  void value(double number);  // the shortest text that reads back exactly; must be finite
   void value(bool flag);
   void null();
   void value(const JsonValue& copied);  // a whole value of a document
 
-  std::string take();  // the finished text with a newline at its end
+  std::string take();  // the finished text, ending in a newline
 
  private:
   void separate();

@@ -10,7 +10,7 @@ namespace facet::detail {
 
 namespace {
 
-// Bytes that are no text are shown as <XX>.
+// Bytes that are not printable are shown as <XX>.
 std::string printable(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
@@ -24,8 +24,8 @@ std::string printable(std::string_view bytes) {
   return out;
 }
 
-// The parser refuses bytes that are not UTF-8. A foreign byte 0xHH goes through it as the character
-// U+10FFHH, the end of the last private plane, which no text uses.
+// The parser refuses bytes that are not UTF-8. A byte 0xHH that is not UTF-8 passes through it as
+// the character U+10FFHH, from the end of the last private-use plane, which no text uses.
 std::string hide_foreign_bytes(std::string_view text) {
   std::string hidden;
   hidden.reserve(text.size());
@@ -54,8 +54,8 @@ void restore_foreign_bytes(std::string& text) {
 
 enum class ForeignBytes : uint8_t { kNone, kHidden };
 
-// Builds a JsonStore from the parser's events. Values wait on `pending_` until the container that
-// holds them is closed, and are then moved side by side.
+// Builds a JsonStore from the parser's events. Values wait in `pending_` until their container is
+// closed, and are then stored contiguously.
 class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
   StoreBuilder(JsonStore& store, std::string_view text, ForeignBytes foreign)
@@ -84,7 +84,7 @@ class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
 
   [[noreturn]] bool parse_error(size_t position, const std::string&,
                                 const nlohmann::detail::exception& error) override {
-    // The library's text: "[json.exception.KIND] parse error at line L, column C: reason".
+    // The library's message: "[json.exception.KIND] parse error at line L, column C: reason".
     std::string_view reason = error.what();
     if (const size_t tag = reason.find("] "); tag != reason.npos) reason.remove_prefix(tag + 2);
     if (const size_t column = reason.find("column "); column != reason.npos)
@@ -162,7 +162,7 @@ class StoreBuilder : public nlohmann::json_sax<nlohmann::json> {
     for (size_t i = 1; i < order.size(); ++i) {
       const std::string_view key = store_.key_of(object, order[i]);
       CHECK(key != store_.key_of(object, order[i - 1]), store_.code,
-            "{}: the key \"{}\" stands twice in one object; remove one of them", store_.name,
+            "{}: the key \"{}\" occurs twice in one object; remove one of them", store_.name,
             printable(key.substr(0, 200)));
     }
     if (object.count >= kManyMembers) store_.sorted_members.emplace_back(object.payload, order);

@@ -1,5 +1,5 @@
-// How json.h keeps a document: the nodes and texts that its parser (json_parser.cpp) lays down and
-// its views (json.cpp) read.
+// How json.h stores a document: the nodes and texts that the parser (json_parser.cpp) writes and
+// the views (json.cpp) read.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace facet::detail {
 
-// Below this a plain search along the members is quicker than a sorted table.
+// Below this many members a linear search is faster than a sorted table.
 constexpr uint32_t kManyMembers = 24;
 
 struct JsonNode {
@@ -23,15 +23,15 @@ struct JsonNode {
 };
 static_assert(sizeof(JsonNode) == 16);
 
-// The children of an array lie side by side in `nodes`; of an object, key and value in turn. A
-// container's children are complete before the container itself is placed, so every subtree lies
-// before its root and the root of the document is the last node.
+// The children of an array are contiguous in `nodes`; those of an object alternate between key and
+// value. A container is stored after its children, so every subtree precedes its root and the root
+// of the document is the last node.
 struct JsonStore {
   std::string name;
   ExitCode code = ExitCode::kBadData;
   std::vector<JsonNode> nodes;
   std::string text;
-  // For objects with many members: their numbers sorted by key, found by the first child.
+  // For objects with many members: member indices sorted by key, found by the first child.
   std::vector<std::pair<uint64_t, std::vector<uint32_t>>> sorted_members;
 
   const JsonNode& node(int64_t index) const { return nodes[static_cast<size_t>(index)]; }
@@ -46,10 +46,10 @@ struct JsonStore {
   std::string path_to(int64_t index) const;
 };
 
-// Throws Error(code) with line and column where the text is not JSON.
+// Throws Error(code) with line and column if the text is not JSON.
 std::unique_ptr<JsonStore> parse_json(std::string_view text, const std::string& name,
                                       ExitCode code);
-// Bytes that are not UTF-8 stand in the strings as they stand in the text.
+// Strings hold bytes that are not UTF-8 unchanged.
 std::unique_ptr<JsonStore> parse_json_any_bytes(const std::string& text, const std::string& name);
 
 }  // namespace facet::detail

@@ -84,7 +84,7 @@ void JsonWriter::value(double number) {
   ASSERT(std::isfinite(number), "{} cannot be written as JSON", number);
   separate();
   std::string digits = fmt::format("{}", number);
-  // Without this a whole number would come back as an integer.
+  // Without this an integral double would be read back as an integer.
   if (digits.find_first_of(".e") == std::string::npos) digits += ".0";
   text_ += digits;
 }

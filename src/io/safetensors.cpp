@@ -34,7 +34,7 @@ constexpr DTypeName kReadable[] = {{"F32", DType::kF32},
                                    {"I64", DType::kI64},
                                    {"U8", DType::kU8}};
 
-// The bytes of a tensor; false when the product does not fit.
+// The bytes of a tensor; false if the product overflows.
 bool checked_bytes(const std::vector<int64_t>& shape, DType dtype, int64_t& bytes) {
   bytes = size_of(dtype);
   for (const int64_t size : shape)
@@ -50,8 +50,7 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
                                    [&](const DTypeName& d) { return dtype == d.name; });
   if (known == std::end(kReadable))
     entry.reject(fmt::format(
-        "the element type {} is not readable here (F32, F16, BF16, I64, U8 are); convert the file",
-        dtype));
+        "element type {} is not supported (F32, F16, BF16, I64, U8 are); convert the file", dtype));
   tensor.dtype = known->dtype;
   for (const JsonValue size : entry.at("shape")) {
     if (size.as_int() < 0) size.reject("a dimension is negative");
@@ -217,10 +216,11 @@ TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(d
     return;
   }
   for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-    CHECK(!fs::exists(directory_ + "/" + pickle, ignored), ExitCode::kMissingInput,
-          "{}: holds {} but no model.safetensors, and reading PyTorch pickles is not built yet; "
-          "convert it in Python with model.save_pretrained(directory, safe_serialization=True)",
-          directory_, pickle);
+    CHECK(
+        !fs::exists(directory_ + "/" + pickle, ignored), ExitCode::kMissingInput,
+        "{}: holds {} but no model.safetensors, and reading PyTorch pickles is not supported yet; "
+        "convert it in Python with model.save_pretrained(directory, safe_serialization=True)",
+        directory_, pickle);
   fail(ExitCode::kMissingInput, "{}: neither model.safetensors nor model.safetensors.index.json",
        directory_);
 }
@@ -252,7 +252,8 @@ void TensorDirectory::open_index(const std::string& index_path) {
   for (int64_t i = 0; i < weight_map.size(); ++i) {
     const auto [name, entry] = weight_map.member(i);
     const std::string file_name(entry.as_string());
-    if (file_name.find('/') != std::string::npos) entry.reject("a shard must lie beside the index");
+    if (file_name.find('/') != std::string::npos)
+      entry.reject("a shard must be in the same directory as the index");
     auto found = opened.find(file_name);
     if (found == opened.end()) {
       files_.push_back(std::make_unique<SafetensorsFile>(directory_ + "/" + file_name));

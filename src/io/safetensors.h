@@ -2,8 +2,8 @@
 //
 // The reader trusts nothing: the header is at most 100,000,000 bytes and begins with '{', no key
 // twice, every product checked for overflow, the tensors cover the data without hole or overlap,
-// and the file ends where they end. Data is read by position in pieces (no memory map: a file cut
-// short under our feet is an error message and not a signal).
+// and the file ends where they end. Data is read with pread in pieces (no memory map: a file
+// truncated while it is read gives an error message and not a signal).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct StoredTensor {
   std::string name;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  int64_t begin = 0;  // bytes from the begin of the file
+  int64_t begin = 0;  // bytes from the beginning of the file
 
   int64_t numel() const {
     int64_t n = 1;
@@ -66,9 +66,9 @@ class SafetensorsFile {
 class TensorDirectory {
  public:
   explicit TensorDirectory(std::string directory);
-  // One file of any name, seen in the same way.
+  // A single file of any name, through the same interface.
   static TensorDirectory of_file(const std::string& path);
-  // Does the directory hold a model in this format?
+  // Whether the directory holds a model in this format.
   static bool is_there(const std::string& directory);
 
   const std::string& directory() const { return directory_; }
@@ -88,15 +88,15 @@ class TensorDirectory {
   std::map<std::string, const SafetensorsFile*, std::less<>> owner_;
 };
 
-// A tensor to be written as fp32. `read` brings elements [begin, begin+count) when their turn
-// comes, so that no second copy of a model is held.
+// A tensor to be written as fp32. `read` delivers elements [begin, begin+count) when they are
+// written, so that no second copy of a model is needed.
 struct TensorToWrite {
   std::string name;
   std::vector<int64_t> shape;
   std::function<void(int64_t begin, int64_t count, float* out)> read;
 };
 
-// Sorted by name, data aligned to 8 bytes, `__metadata__` {"format": "pt"} and what is given,
+// Sorted by name, data aligned to 8 bytes, `__metadata__` {"format": "pt"} plus the given entries;
 // published by rename.
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
                        const std::map<std::string, std::string>& metadata = {});

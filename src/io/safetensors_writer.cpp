@@ -14,7 +14,7 @@ constexpr int64_t kPieceElements = int64_t{1} << 18;  // 1 MiB
 int64_t numel_of(const TensorToWrite& tensor) {
   int64_t n = 1;
   for (const int64_t size : tensor.shape)
-    ASSERT(size >= 0 && !__builtin_mul_overflow(n, size, &n), "{}: absurd shape", tensor.name);
+    ASSERT(size >= 0 && !__builtin_mul_overflow(n, size, &n), "{}: invalid shape", tensor.name);
   return n;
 }
 

@@ -65,10 +65,10 @@ void SharedFile::reserve(int64_t bytes) {
   int result = 0;
   do result = ::posix_fallocate(fd_, 0, bytes);
   while (result == EINTR);
-  // A file system that cannot reserve says so; then the writes themselves meet the full disk.
+  // Some file systems cannot reserve space; there the writes themselves fail on a full disk.
   if (result == 0 || result == EOPNOTSUPP || result == EINVAL) return;
   errno = result;
-  fail_errno("the space cannot be reserved", 0, bytes);
+  fail_errno("cannot reserve the space", 0, bytes);
 }
 
 void SharedFile::write_at(int64_t offset, const void* data, int64_t bytes) {

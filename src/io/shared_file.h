@@ -1,4 +1,4 @@
-// A file that several processes write at places of their own: plain reads and writes at offsets.
+// A file that several processes write, each at its own offsets: plain pread and pwrite.
 #pragma once
 
 #include <cstdint>
@@ -16,21 +16,22 @@ class SharedFile {
   static SharedFile open_for_writing(const std::string& path);  // an existing file; kIo
   SharedFile(SharedFile&& other) noexcept;
   SharedFile& operator=(SharedFile&&) = delete;
-  ~SharedFile();  // closes and is silent; call close() after writing to hear about errors
+  ~SharedFile();  // closes and ignores errors; call close() after writing to get them
 
   const std::string& path() const { return path_; }
   int64_t size() const;
-  // Reserves the disk space of the whole file, so that a full disk is met before the work is done.
+  // Reserves disk space for the whole file, so that a full disk is noticed before the work is done.
   void reserve(int64_t bytes);
-  // Flushes what has come together from time to time, so that no flush takes long.
+  // Flushes from time to time, so that no flush takes long.
   void write_at(int64_t offset, const void* data, int64_t bytes);
-  // The file must hold all of it: kBadData otherwise. What can't be read is kIo.
+  // A file that ends before is kBadData; a read error is kIo.
   void read_at(int64_t offset, void* data, int64_t bytes) const;
-  // Feeds a stretch of the file to the hasher.
+  // Feeds a range of the file to the hasher.
   void hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const;
-  // What is flushed has to come from the disk when it is read next, where the system can do that.
+  // Drops flushed data from the page cache, if the system can, so that the next read comes from
+  // disk.
   void drop_from_cache() const;
-  // Flushes to the disk and closes.
+  // Flushes to disk and closes.
   void close();
 
  private:

@@ -21,13 +21,13 @@ constexpr std::array<std::string_view, 10> kMoments = {
     "data",         "compute",     "step",        "ckpt.begin",     "ckpt.write",
     "ckpt.written", "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
 
-// All of the text as a number of 0 or more.
+// The whole text as a number of 0 or more.
 bool whole_number(std::string_view text, int64_t& number) {
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && rest == text.data() + text.size() && number >= 0;
 }
 
-// Takes what stands before the first separator, and the separator, off the text.
+// Removes and returns the text before the first separator; also removes the separator.
 std::string_view take_until(std::string_view& text, char separator) {
   const size_t end = std::min(text.find(separator), text.size());
   const std::string_view piece = text.substr(0, end);

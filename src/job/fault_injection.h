@@ -1,5 +1,5 @@
-// --inject FAULT[;FAULT...] makes faults happen at named moments, so that a restart can be tried
-// without luck in timing:
+// --inject FAULT[;FAULT...] makes faults happen at named moments, so that restarts can be tested
+// without depending on timing:
 //
 //   kill@MOMENT:rank=R,step=S   ends rank R by SIGKILL
 //   stop@MOMENT:rank=R,step=S   stops it by SIGSTOP, which the watchdog should notice
@@ -9,7 +9,7 @@
 //   slow@MOMENT:ms=M            every rank sleeps M milliseconds, each time; rank= and step=
 //                               restrict it
 //
-// Without ,step=S the first such moment is meant.
+// Without ,step=S the fault happens at the first such moment.
 //
 // Moments: data (before a step's samples are fetched), compute (after its last
 // backward, before the sums of all gradients are waited for), step (after one), and of a
@@ -32,10 +32,10 @@ struct Fault {
 
 class FaultInjection {
  public:
-  // An empty text injects nothing. Throws Error(kUsage) that says what can be written.
+  // An empty text injects nothing. Throws Error(kUsage) that lists what is allowed.
   static FaultInjection parse(const std::string& text);
-  // The faults of the option and those of the environment variable FACET_INJECT: with it a killed
-  // run's restart can be the same command.
+  // The faults of the option and of the environment variable FACET_INJECT; with the variable a
+  // killed run can be restarted by the same command.
   static FaultInjection of_run(const std::string& option);
 
   const std::vector<Fault>& faults() const { return faults_; }
@@ -46,8 +46,8 @@ class FaultInjection {
   bool poisons(int64_t my_rank, int64_t step) const;
   bool poisons_anybody(int64_t step) const;
 
-  // Called at every moment, in a background save by its thread. Throws Error(kIo) where that is
-  // asked for.
+  // Called at every moment; by the writing thread in a background save. Throws Error(kIo) for a
+  // fail fault.
   void at(const std::string& moment, int64_t my_rank, int64_t step) const;
 
  private:

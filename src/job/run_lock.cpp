@@ -60,7 +60,7 @@ RunLock::RunLock(const std::string& output_dir) : path_(output_dir + "/run.lock"
   const bool held_here = !locked && errno == EWOULDBLOCK;
   const std::string text = read_all(fd_);
   const Holder holder = Holder::parse(text);
-  // Some network file systems have no flock: there the process number decides.
+  // Some network file systems have no flock; there the pid decides.
   const bool same_host = holder.host == host_name();
   const bool dead = same_host && (locked || !process_lives(holder.pid));
   if (held_here || (!text.empty() && !dead)) {
@@ -79,13 +79,13 @@ RunLock::RunLock(const std::string& output_dir) : path_(output_dir + "/run.lock"
     close(fd_);
     fail(ExitCode::kIo, "{}: can't be written: {}", path_, reason);
   }
-  tidy_directory(output_dir);  // half-written files and exports; nobody else writes here now
+  tidy_directory(output_dir);  // half-written files and exports; no other process writes here now
 }
 
-// The empty file stays: deleting it could take the lock from a run that has just opened it.
+// The empty file is kept: deleting it could take the lock from a run that has just opened it.
 RunLock::~RunLock() {
   if (ftruncate(fd_, 0) != 0) {
-    // Nothing to be done: the next run sees a dead holder and takes over.
+    // Nothing can be done here: the next run finds a dead holder and takes over.
   }
   close(fd_);
 }

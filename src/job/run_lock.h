@@ -1,9 +1,9 @@
 // One run at a time on an output directory.
 //
 // OUT/run.lock names the host, process and job that hold the directory; the holder also keeps a
-// file lock (flock) on it, which the system gives back when the process dies in whatever way. So on
-// the same host a dead holder is known for certain and its lock is taken over; a holder on another
-// host is never doubted.
+// file lock (flock) on it, which the system releases however the process dies. So on the same host
+// a dead holder is detected reliably and its lock is taken over; a holder on another host is always
+// assumed to be alive.
 #pragma once
 
 #include <string>
@@ -12,15 +12,14 @@ namespace facet {
 
 class RunLock {
  public:
-  // Throws Error(kConfig) that names the holder when the directory is taken, and Error(kIo) when it
-  // can't be written.
-  // Also removes what runs that were killed left half-written (NAME.partial-PID).
+  // Throws Error(kConfig) naming the holder if the directory is in use, Error(kIo) if it cannot be
+  // written. Also removes half-written files of killed runs (NAME.partial-PID).
   explicit RunLock(const std::string& output_dir);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
-  // Who held the lock and died; empty when it was free.
+  // The holder that died, if the lock was taken over; else empty.
   const std::string& dead_holder() const { return dead_holder_; }
 
  private:

@@ -1,4 +1,4 @@
-// How far a training run came, for the line at its end. The watchdog's thread may have to print it.
+// How far a training run got, for its last line, which the watchdog's thread may have to print.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ namespace facet {
 
 class RunStatus {
  public:
-  void set_step(int64_t step);                         // the last one taken
-  void set_checkpoint(const std::string& checkpoint);  // the newest one
+  void set_step(int64_t step);                         // the last step taken
+  void set_checkpoint(const std::string& checkpoint);  // the newest checkpoint
 
-  // kSaved: stopped on request, to be continued.
+  // kSaved: stopped on request, to be resumed.
   void set_code(ExitCode code) { code_ = code; }
   ExitCode code() const { return code_; }
 

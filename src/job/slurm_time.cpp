@@ -26,8 +26,8 @@ std::string without_blanks_around(const std::string& text) {
   return text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
 }
 
-// What the command prints; it is given up after a while, because squeue asks a silent controller
-// for minutes.
+// The output of the command, with a timeout, because squeue retries an unresponsive controller for
+// minutes.
 std::string output_of(const std::string& command) {
   constexpr const char* kPatience = "timeout 20 ";
   std::FILE* const pipe = ::popen((kPatience + command + " 2>&1").c_str(), "r");
@@ -77,10 +77,10 @@ std::optional<double> slurm_seconds_left() {
           "SLURM_JOB_ID is '{}'", id);
     const std::optional<double> left =
         parse_slurm_time(output_of(fmt::format("squeue -h -j {} -o %L", id)));
-    if (left) log("Slurm job {}: {:.0f} s are left; saving and stopping before", id, *left);
+    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", id, *left);
     return left;
   } catch (const Error& error) {
-    warn("squeue does not tell the job's time limit ({}); give --max_hours to save before it",
+    warn("cannot get the job's time limit from squeue ({}); give --max_hours to save before it",
          error.what());
     return std::nullopt;
   }

@@ -1,4 +1,4 @@
-// How long the Slurm job may still run.
+// The remaining time of the Slurm job.
 #pragma once
 
 #include <optional>
@@ -6,12 +6,12 @@
 
 namespace facet {
 
-// What squeue prints for %L: [D-]HH:MM:SS, MM:SS or SS give seconds, UNLIMITED, NOT_SET and INVALID
+// Parses squeue's %L: [D-]HH:MM:SS, MM:SS or SS give seconds; UNLIMITED, NOT_SET and INVALID give
 // nothing. Anything else: Error(kBadData).
 std::optional<double> parse_slurm_time(const std::string& text);
 
-// Of the job that this process belongs to; nothing outside of a job and without a limit. Asks
-// squeue; where that fails a warning says so.
+// Of the job that this process belongs to; nothing outside a job or without a limit. Asks squeue,
+// and warns if that fails.
 std::optional<double> slurm_seconds_left();
 
 }  // namespace facet

@@ -13,7 +13,7 @@ namespace facet {
 namespace {
 
 std::atomic<int> received{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a handler may not lock");
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not lock");
 
 extern "C" void note_signal(int number) {
   if (number == SIGINT && received == SIGINT) {
@@ -43,10 +43,10 @@ void install_stop_signals() {
   sigemptyset(&action.sa_mask);
   const sigset_t signals = stop_signals();
   for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaction(number, &action, nullptr);
-  // The thread has to be there, ready for them, before this one is no longer.
-  ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "no mask of signals");
+  // The other thread must be able to take the signals before this one blocks them.
+  ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
   std::thread(take_signals).detach();  // waits until the process ends
-  ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "no mask of signals");
+  ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
 }
 
 const char* stop_signal() {

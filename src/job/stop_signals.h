@@ -1,18 +1,18 @@
 // SIGTERM, SIGUSR1 and SIGINT ask a training run to save and stop. The handler only sets a flag;
 // the training loop looks at it after every step, when all ranks agree.
 //
-// No thread that computes may take a signal: oneDNN's matrix products use the stack pointer for
-// other things, and what the system puts under it for a handler lands in somebody's numbers. So a
-// thread of its own takes them.
+// No computing thread may handle a signal: oneDNN's matrix products use the stack pointer for other
+// purposes, so the frame that the kernel pushes for a handler would overwrite data. A separate
+// thread takes the signals.
 #pragma once
 
 namespace facet {
 
-// From here on the three signals set the flag. A second SIGINT ends the process at once. The
-// calling thread, and the threads that it makes from now on, do not take them any more.
+// From now on the three signals set the flag. A second SIGINT ends the process at once. The calling
+// thread, and threads it creates later, no longer receive them.
 void install_stop_signals();
 
-// The signal's name ("SIGTERM"), nullptr when none came.
+// The name of the signal received ("SIGTERM"), or nullptr.
 const char* stop_signal();
 
 }  // namespace facet

@@ -11,7 +11,7 @@ namespace {
 const char* const kRoot = "vis_encoder.";
 const char* const kEmbeddings = "vis_encoder.vision_model.embeddings.";
 
-// The blocks whose outputs make the feature: -1 is the last one's, -2 the one before it, ...
+// How many blocks the feature needs: -1 is the output of the last one, -2 of the one before it, ...
 int64_t used_blocks(const VlmConfig& config) {
   const int64_t layers = config.vision.num_hidden_layers;
   const int64_t used = layers + 1 + config.vision_feature_layer;
@@ -63,7 +63,7 @@ ClipVision::ClipVision(ParamTable& table, const VlmConfig& config)
                                     ParamRole::kEmbedding, Init::kNone)),
       pre_norm_(table, std::string(kRoot) + "vision_model.pre_layrnorm", config_.hidden_size,
                 config_.layer_norm_eps) {
-  // The feature does not pass post_layernorm: no gradient ever reaches it.
+  // The feature does not pass through post_layernorm: no gradient ever reaches it.
   for (const char* name : {"weight", "bias"}) {
     const ParamRole role = name[0] == 'w' ? ParamRole::kNormWeight : ParamRole::kBias;
     table
@@ -122,7 +122,7 @@ Tensor ClipVision::without_class_token(const Tensor& rows, int64_t image) const 
   return rows.row_block(image * tokens() + 1, patches_);
 }
 
-// x = the input of block `end`; nothing else stays in the arena.
+// x = the input of block `end`; nothing else is kept in the arena.
 void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
   ArenaScope scope(ctx.arena);
   const Tensor other = ctx.activation({x.rows(), x.cols()});
@@ -135,8 +135,8 @@ void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
   }
 }
 
-// result = the feature; from block `lowest` on (-1: the embeddings too) backward finds what it
-// needs, with recompute the blocks' inputs.
+// result = the feature; from block `lowest` on (-1: with the embeddings) keeps what backward needs,
+// with recompute only the blocks' inputs.
 void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
   Tensor x = ctx.activation({result.rows(), result.cols()});
   if (lowest < 0)
@@ -202,7 +202,7 @@ void ClipVision::backward(Context& ctx, Tensor dfeatures) {
 
 void ClipVision::skip_backward(Context& ctx) { walk_backward(ctx, Tensor()); }
 
-// dx: the gradient of the feature, the class token included; undefined: only the hooks.
+// dx: the gradient of the feature, including the class token; undefined: only calls the hooks.
 void ClipVision::walk_backward(Context& ctx, Tensor dx) {
   const int64_t lowest = lowest_trained();
   for (int64_t n = config_.num_hidden_layers - 1; n >= 0; --n) {

@@ -1,8 +1,8 @@
 // CLIP's vision transformer (docs/computes.md, "The model"): pixels (I,3,R,R) -> features, the
 // output of the last block (or of --vision_feature_layer) without post_layernorm.
 //
-// Units: vis_encoder.embeddings, vis_encoder.layers.N. Backward goes down only as far as something
-// is trained; below that nothing is kept.
+// Units: vis_encoder.embeddings, vis_encoder.layers.N. Backward goes down only to the lowest
+// trained parameter; below it nothing is kept.
 #pragma once
 
 #include <vector>
@@ -17,24 +17,24 @@ class ClipVision {
  public:
   ClipVision(ParamTable& table, const VlmConfig& config);
 
-  // Something is trained here: the projection must hand its input gradient down.
+  // Something is trained here: the projection must compute its input gradient.
   bool needs_backward() const;
 
-  // Features (I*vision_tokens, C) in the arena. With Keep::kForBackward what backward needs lies in
-  // the arena beside them, else nothing does. I may be 0: then only the hooks are called.
+  // Features (I*vision_tokens, C) in the arena. With Keep::kForBackward the arena also keeps what
+  // backward needs. I may be 0: then only the hooks are called.
   Tensor forward(Context& ctx, Tensor pixels, Keep keep);
   // After a forward with Keep::kForBackward, once. dfeatures (overwritten as scratch) has the shape
   // of forward's result; it is not read when needs_backward() is false. Announces every unit's
   // gradients.
   void backward(Context& ctx, Tensor dfeatures);
-  // In place of backward when the micro-batch has no gradient: the same hooks, no arithmetic.
+  // Instead of backward if the micro-batch has no gradient: the same hooks, no arithmetic.
   void skip_backward(Context& ctx);
 
  private:
-  int64_t tokens() const { return 1 + patches_; }  // of an image inside the encoder
+  int64_t tokens() const { return 1 + patches_; }  // per image inside the encoder
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
-  // The lowest block that is trained or lies above trained embeddings (then -1); the number of used
-  // blocks when nothing is trained.
+  // The lowest trained block, -1 if the embeddings are trained; the number of used blocks if
+  // nothing is trained.
   int64_t lowest_trained() const;
 
   void run_embeddings(Context& ctx, Tensor x, Keep keep);
@@ -50,10 +50,10 @@ class ClipVision {
   void position_backward(Context& ctx, Tensor dposition);
 
   ClipVisionConfig config_;
-  int64_t patches_;  // P of this image size
+  int64_t patches_;  // P for this image size
   bool with_class_token_;
   bool recompute_;
-  int64_t num_used_;  // blocks up to the feature; those above are declared for export only
+  int64_t num_used_;  // blocks up to the feature; those above are only declared for export
 
   ParamTable& table_;
   int embeddings_unit_;
@@ -64,7 +64,7 @@ class ClipVision {
   std::vector<VisionBlock> blocks_;
   std::vector<int> block_units_;
 
-  // Of the forward in flight.
+  // Of the current forward.
   AttentionPlan plan_;
   int64_t images_ = 0;
   Tensor pixels_;                     // (I,3,R,R)

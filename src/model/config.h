@@ -1,5 +1,5 @@
-// The shapes and choices of the composed model: plain data, read from config.json by the checkpoint
-// room and from the command line by the train room.
+// The shapes and options of the composed model: plain data, read from config.json (src/checkpoint)
+// and from the command line (src/train).
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,7 @@ struct LlamaConfig {
   int64_t num_attention_heads = 0;  // H
   int64_t num_key_value_heads = 0;  // G
   int64_t head_dim = 0;    // E; hidden_size / num_attention_heads unless the file says otherwise
-  int64_t vocab_size = 0;  // V, the added tokens included once the tokenizer is known
+  int64_t vocab_size = 0;  // V, including added tokens once the tokenizer is known
   int64_t max_position_embeddings = 0;
   float rms_norm_eps = 1e-6f;
   double rope_theta = 10000;
@@ -51,7 +51,7 @@ struct LlamaConfig {
 
 enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };
 
-constexpr int64_t kPerceiverQueries = 256;  // S of the perceiver, whatever the image size
+constexpr int64_t kPerceiverQueries = 256;  // S of the perceiver, for any image size
 
 struct VlmConfig {
   ClipVisionConfig vision;
@@ -65,9 +65,9 @@ struct VlmConfig {
   bool recompute = false;                      // --gradient_checkpointing
   LoraConfig lang_lora;                        // inside lang_decoder
   LoraConfig vis_lora;                         // inside vis_encoder
-  int64_t max_labelled_rows_per_chunk = 1024;  // head and loss work on that many rows at a time
+  int64_t max_labelled_rows_per_chunk = 1024;  // rows that head and loss process at a time
 
-  // Tokens of an image in the vision features; the perceiver never sees the class token.
+  // Tokens per image in the vision features; the perceiver never sees the class token.
   int64_t vision_tokens() const;
   int64_t image_tokens() const;  // S
 };

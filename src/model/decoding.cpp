@@ -1,5 +1,5 @@
-// Decoding with a key/value cache: rows that are new run through the blocks once; their keys and
-// values stay in the arena.
+// Decoding with a key/value cache: new rows run through the blocks once; their keys and values stay
+// in the arena.
 #include <vector>
 
 #include "base/check.h"
@@ -11,7 +11,7 @@ namespace facet {
 struct VisionLanguageModel::Decoding::State {
   State(Impl& the_model, Context& the_ctx, int64_t the_capacity);
 
-  // Takes `tokens` new rows of host.spliced into the cache.
+  // Appends the `tokens` new rows of host.spliced to the cache.
   const std::vector<float>& append_rows(Tensor image_tokens);
   void run_blocks(Tensor x, int64_t begin);
   int64_t length() const { return static_cast<int64_t>(kinds.size()); }
@@ -20,9 +20,9 @@ struct VisionLanguageModel::Decoding::State {
   Context ctx;
   ArenaScope memory;
   int64_t capacity;
-  std::vector<LlamaBlock::Cache> caches;  // of each block
-  Tensor inputs;  // (capacity,D) rows as they entered, where older rows may have to run again
-  std::vector<TokenKind> kinds;       // of the rows in the cache
+  std::vector<LlamaBlock::Cache> caches;  // per block
+  Tensor inputs;                 // (capacity,D) input rows, if older rows may have to be recomputed
+  std::vector<TokenKind> kinds;  // of the rows in the cache
   std::vector<int32_t> sample_begin;  // {0, length}
   std::vector<float> logits;          // (V)
 };
@@ -41,13 +41,13 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
   const SplicedBatch& spliced = model.host.spliced;
   const int64_t begin = length();
   CHECK(begin + spliced.rows() <= capacity, ExitCode::kBadData,
-        "the conversation has {} tokens and {} more come; there is room for {}: shorten it or "
+        "the conversation has {} tokens and {} more are added; the limit is {}: shorten it or "
         "raise --max_seq_len",
         begin, spliced.rows(), capacity);
   kinds.insert(kinds.end(), spliced.kinds.begin(), spliced.kinds.end());
   Tensor x = model.embed(ctx, image_tokens, upload(ctx, spliced.source));
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
-  // When the angles of all positions have changed, the rows in the cache are stale.
+  // If the angles of all positions have changed, the cached rows are stale.
   if (model.rope.stretches(length())) {
     x = ctx.activation({length(), x.cols()});
     ctx.ops.copy(x, inputs.row_block(0, length()));

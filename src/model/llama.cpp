@@ -20,7 +20,7 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
                      Init::kNone);
   };
   if (!config_.tie_word_embeddings) {
-    // The rows that enter are lang_embed's: no gradient ever reaches this table.
+    // The input rows come from lang_embed: no gradient ever reaches this table.
     embed_unit_ = table.begin_unit(kRoot + "embed_tokens");
     add_embedding()->constant = true;
   }
@@ -100,7 +100,7 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   Chunk chunk;
   chunk.normed = ctx.activation({hidden.rows(), config_.hidden_size});
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
-  // A vocabulary with tokens added to it is often odd.
+  // With added tokens the vocabulary size is often odd.
   chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
   ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
   return chunk;
@@ -123,7 +123,7 @@ void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, const Loss
 }
 
 void LlamaDecoder::chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const {
-  const Tensor& dlogits = chunk.logits;  // cross-entropy has turned it into its gradient
+  const Tensor& dlogits = chunk.logits;  // overwritten by its gradient in cross-entropy
   if (head_->trained) ctx.ops.linear_backward_weight(head_->grad, Tensor(), dlogits, chunk.normed);
   if (!dx.defined()) return;
   const Tensor dnormed = ctx.activation({x.rows(), config_.hidden_size});

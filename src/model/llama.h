@@ -1,4 +1,5 @@
-// The decoder (LLaMA) from spliced rows to the loss of the labelled ones: blocks, final norm, head.
+// The decoder (LLaMA), from spliced rows to the loss of the labelled ones: blocks, final norm,
+// head.
 //
 // Units: lang_decoder.embed_tokens (untied: declared for import and export only),
 // lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens too). In training
@@ -31,31 +32,31 @@ class LlamaDecoder {
 
   // Hidden states (N,D) before the final norm, from spliced rows x (N,D), which may be overwritten.
   // N may be 0: then only the hooks are called. With Keep::kForBackward everything down to the
-  // lowest block that backward reaches stays in the arena; input_gradient says whether backward
-  // goes on below the blocks.
+  // lowest block that backward reaches is kept in the arena; input_gradient says whether backward
+  // continues below the blocks.
   Tensor forward(Context& ctx, Tensor x, const DecoderRows& rows, Keep keep,
                  InputGradient input_gradient);
   // Loss of each target (R) from hidden states (N,D). R may be 0.
   void loss(Context& ctx, Tensor row_loss, Tensor hidden, const LossTargets& targets);
-  // The same after a forward that kept, and gradients of gradient_scale * sum(loss) down to dhidden
-  // (N,D), overwritten (undefined when nothing below the head is trained). Announces the head's
-  // gradients.
+  // After a forward with Keep::kForBackward: the same, and the gradients of gradient_scale *
+  // sum(loss) down to dhidden (N,D), overwritten (undefined if nothing below the head is trained).
+  // Announces the head's gradients.
   void loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidden, Tensor hidden,
                          const LossTargets& targets, float gradient_scale);
-  // Does backward go below the head?
+  // Whether backward continues below the head.
   bool blocks_need_backward(InputGradient input_gradient) const;
-  // Through the blocks, once after a forward that kept: dx (N,D) turns from the gradient of the
-  // hidden states into that of x. Undefined dx: nothing to add; the hooks are called all the same.
+  // Through the blocks, once after a forward with Keep::kForBackward: dx (N,D) holds the gradient
+  // of the hidden states, then that of x. Undefined dx: no gradients, only the hooks are called.
   void backward(Context& ctx, Tensor dx, const DecoderRows& rows);
 
   // Logits (n,V) of hidden states (n,D).
   void logits(Context& ctx, Tensor logits, Tensor hidden);
-  // Decoding: rows x (n,D) behind `length` rows of the caches (one a block), in place.
+  // Decoding: rows x (n,D) following `length` rows in the caches (one per block), in place.
   void append(Context& ctx, Tensor x, const DecoderRows& rows,
               const std::vector<LlamaBlock::Cache>& caches, int64_t length);
 
  private:
-  // The head on some rows; cross-entropy turns logits into their gradient.
+  // The head on a chunk of rows; cross-entropy overwrites logits with their gradient.
   struct Chunk {
     Tensor normed;  // (count,D)
     Tensor logits;  // (count,V)
@@ -76,7 +77,7 @@ class LlamaDecoder {
   Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied
   std::unique_ptr<RmsNorm> final_norm_;
 
-  // Of the forward in flight.
+  // Of the current forward.
   size_t first_kept_ = 0;  // blocks from here on have kept something
   InputGradient input_gradient_ = InputGradient::kNotNeeded;
   std::vector<Tensor> block_inputs_;  // (N,D) each

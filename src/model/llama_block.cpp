@@ -84,7 +84,7 @@ void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Save
   project(ctx, x, rows, saved, Keep::kForBackward);
   attend(ctx, query(saved.qkv), key(saved.qkv), value(saved.qkv), rows, saved);
   finish_attention(ctx, x, saved, Keep::kForBackward);
-  // The block's output itself is not wanted again, only what LoRA saves on the way to it.
+  // The block's output itself is not needed again, only what LoRA saves while computing it.
   if (!down_.has_lora()) return;
   const Tensor y = ctx.activation({x.rows(), width_});
   down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);

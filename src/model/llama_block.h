@@ -12,7 +12,7 @@
 
 namespace facet {
 
-// What all blocks of one pass share: who sees whom, and the rotation of each row, (N,E/2).
+// Shared by all blocks of a pass: the attention plan, and the rotation of each row, (N,E/2).
 struct DecoderRows {
   const AttentionPlan& plan;
   Tensor cos, sin;
@@ -44,17 +44,17 @@ class LlamaBlock {
     PackedLinear::Saved gate_up_saved;
     PackedLinear::Saved down_saved;
   };
-  // y, x (N,D). `saved` lives on in the arena; null: y may be x and all scratch is given back.
+  // y, x (N,D). `saved` is kept in the arena; null: y may be x and all scratch is released.
   void forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows, Saved* saved) const;
-  // Makes `saved` anew from the block's input.
+  // Recomputes `saved` from the block's input.
   void recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const;
-  // dx (N,D): the gradient of the output comes in, the gradient of the input goes out (kNotNeeded:
-  // its content is undefined then).
+  // dx (N,D): on entry the gradient of the output, on return that of the input (kNotNeeded:
+  // undefined).
   void backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& rows, const Saved& saved,
                 InputGradient input_gradient) const;
 
-  // Decoding: x (n,D) in place, its rows behind `length` rows of the cache; k and v (capacity,G*E)
-  // of this block. rows.plan: n queries, length + n keys.
+  // Decoding: x (n,D) in place, its rows following `length` rows in the cache, this block's k and v
+  // (capacity,G*E). rows.plan: n queries, length + n keys.
   struct Cache {
     Tensor k, v;
   };
@@ -82,7 +82,7 @@ class LlamaBlock {
 
   int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
   float scale_;                                              // 1/sqrt(E)
-  // Declared in the order of the members.
+  // Parameters are declared in the order of these members.
   RmsNorm norm1_;
   PackedLinear qkv_;
   PackedLinear out_;

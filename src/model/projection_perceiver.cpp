@@ -23,7 +23,7 @@ int64_t checked_width(const VlmConfig& config) {
   return width;
 }
 
-// A slice of in_proj: the query's, the key's or the value's third.
+// A third of in_proj: for the query, the key or the value.
 enum Third : int64_t { kQuery, kKey, kValue };
 
 class PerceiverProjection final : public Projection {
@@ -61,7 +61,7 @@ class PerceiverProjection final : public Projection {
   LayerNorm norm_out_;
   PackedLinear linear_out_;
 
-  // Of the forward in flight.
+  // Of the current forward.
   AttentionPlan plan_;
   Tensor query_in_;       // (256,D) ln_q(query) + pos
   Tensor queries_;        // (I*256,D)

@@ -7,8 +7,8 @@
 namespace facet {
 namespace {
 
-// Long wavelengths are stretched by the factor, short ones stay, those between are blended by how
-// often they turn within the original length.
+// Long wavelengths are stretched by the factor, short ones are kept, those in between are blended
+// by their number of rotations within the original length.
 double llama3_frequency(double frequency, const RopeScaling& scaling) {
   const double turns =
       scaling.original_max_position_embeddings * frequency / (2 * std::numbers::pi);

@@ -19,7 +19,7 @@ class RopeTable {
                    int64_t length);
 
   // With dynamic scaling the angles of all positions change with the length beyond
-  // max_position_embeddings, so that keys rotated before are stale.
+  // max_position_embeddings, so that previously rotated keys are stale.
   bool stretches(int64_t length) const;
 
   // (E/2) angle per position of each pair of channels, in a sequence of `length` tokens.
@@ -27,7 +27,7 @@ class RopeTable {
 
  private:
   LlamaConfig config_;
-  std::vector<double> frequencies_;  // (E/2) as long as nothing stretches
+  std::vector<double> frequencies_;  // (E/2) without dynamic scaling
   std::vector<float> cos_, sin_;     // (positions seen so far, E/2)
 };
 

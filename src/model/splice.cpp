@@ -5,7 +5,7 @@
 namespace facet {
 namespace {
 
-// A sample's number in messages: its place in the split where known, else in the micro-batch.
+// A sample's number in messages: its index in the split if known, else in the micro-batch.
 int64_t number_of(const MicroBatch& batch, size_t sample) {
   return sample < batch.sample_ids.size() ? batch.sample_ids[sample] : static_cast<int64_t>(sample);
 }
@@ -55,7 +55,7 @@ class SampleSplicer {
  private:
   void check_id(size_t sample, int32_t id) const {
     CHECK(id >= 0 && id < config_.lm.vocab_size, ExitCode::kBadData,
-          "sample {}: token id {} lies outside the vocabulary of {}; the tokenizer does not belong "
+          "sample {}: token id {} is outside the vocabulary of {}; the tokenizer does not belong "
           "to the model",
           number_of(batch_, sample), id, config_.lm.vocab_size);
   }

@@ -11,21 +11,21 @@
 
 namespace facet {
 
-// N rows of all samples, one behind the other; each image place has become S rows.
+// N rows of all samples, back to back; each image place has become S rows.
 struct SplicedBatch {
   std::vector<int32_t> sample_begin;  // (B+1) sample b owns rows [sample_begin[b], [b+1])
   std::vector<int32_t> source;        // (N) token id, or -1-j for row j of the image tokens
   std::vector<TokenKind> kinds;       // (N)
-  // (R) labels, and the rows whose hidden states predict them: the ones before. In order of rows.
+  // (R) labels, and the rows whose hidden states predict them (the preceding ones), in row order.
   std::vector<int32_t> target_rows, target_labels;
-  std::vector<int64_t> labelled;  // (B) how many of them belong to each sample
+  std::vector<int64_t> labelled;  // (B) labels per sample
 
   int64_t rows() const { return static_cast<int64_t>(source.size()); }
   int64_t targets() const { return static_cast<int64_t>(target_rows.size()); }
   void clear();
 };
 
-// Checks the micro-batch against the model's shapes: a wrong one is Error(kBadData) that names the
+// Checks the micro-batch against the model's shapes; a mismatch is Error(kBadData) that names the
 // sample.
 void splice(SplicedBatch& spliced, const MicroBatch& batch, const VlmConfig& config);
 

@@ -62,7 +62,7 @@ void VisionBlock::backward(Context& ctx, Tensor dx, Tensor x, const AttentionPla
   attention_backward(ctx, dx, x, plan, saved);
 }
 
-// dx: from the gradient of y to that of saved.middle.
+// dx: on entry the gradient of y, on return that of saved.middle.
 void VisionBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
   ArenaScope scope(ctx.arena);
   const Tensor dhidden = ctx.activation({dx.rows(), mlp_width_});
@@ -73,7 +73,7 @@ void VisionBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) cons
   norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
 }
 
-// dx: from the gradient of saved.middle to that of x.
+// dx: on entry the gradient of saved.middle, on return that of x.
 void VisionBlock::attention_backward(Context& ctx, Tensor dx, Tensor x, const AttentionPlan& plan,
                                      const Saved& saved) const {
   ArenaScope scope(ctx.arena);

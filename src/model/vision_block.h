@@ -1,5 +1,6 @@
 // One block of a CLIP vision transformer: x += attention(ln1(x)); x += mlp(ln2(x)). Every token of
-// an image sees every other one. Used by the vision encoder and by the `vit` projection.
+// an image attends to all tokens of the image. Used by the vision encoder and by the `vit`
+// projection.
 #pragma once
 
 #include <string>
@@ -14,14 +15,14 @@ namespace facet {
 
 class VisionBlock {
  public:
-  // How the parameters start when no file brings them.
+  // How the parameters are initialised if no file provides them.
   struct Start {
     Init linear = Init::kNone;
     Init norm_weight = Init::kNone;
     Init norm_bias = Init::kNone;
   };
   // Declares root + path + {layer_norm1, self_attn.{q,k,v,out}_proj, layer_norm2, mlp.{fc1,fc2}}.
-  // Both end with a dot; `path` is where LoRA's module name is looked for.
+  // Both end with a dot; LoRA's module name is matched against `path`.
   VisionBlock(ParamTable& table, const std::string& root, const std::string& path,
               const ClipVisionConfig& config, const LoraConfig& lora, const Start& start);
 
@@ -42,7 +43,8 @@ class VisionBlock {
     PackedLinear::Saved fc1_saved;
     PackedLinear::Saved fc2_saved;
   };
-  // y, x (N,C), y is not x. `saved` points into the arena; without `keep` the arena is as before.
+  // y, x (N,C), y is not x. `saved` points into the arena; without `keep` the arena is left as
+  // before.
   void forward(Context& ctx, Tensor y, Tensor x, const AttentionPlan& plan, Saved& saved,
                Keep keep) const;
   // dx (N,C): on entry the gradient of the output, on return that of the input x.

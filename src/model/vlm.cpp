@@ -10,7 +10,7 @@ namespace facet {
 
 namespace {
 
-// LoRA where nothing matches is a mistake in the option, not a model without LoRA.
+// If LoRA matches no layer, that is a mistake in the option, not a model without LoRA.
 void check_lora(const ParamTable& table, const LoraConfig& lora, std::string_view prefix,
                 std::string_view side) {
   if (lora.rank == 0) return;
@@ -49,7 +49,7 @@ Tensor upload(Context& ctx, const std::vector<int32_t>& values) {
   return x;
 }
 
-// ---- what training and decoding share
+// ---- shared by training and decoding
 
 VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
     : config(the_config),
@@ -168,7 +168,7 @@ void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
   lay_out(batch);
   sums.labelled = host.spliced.labelled;
   sums.loss.assign(sums.labelled.size(), 0.0);
-  // Without a label there is nothing to compute, but the hooks must be called like on other ranks.
+  // Without labels there is nothing to compute, but the hooks must be called as on other ranks.
   if (host.spliced.targets() == 0) lay_out_nothing();
 }
 

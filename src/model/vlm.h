@@ -14,7 +14,7 @@
 
 namespace facet {
 
-// Sum of the cross-entropy over the labelled positions of each sample, and their number.
+// Per sample: the sum of the cross-entropy over labelled positions, and their number.
 struct LossSums {
   std::vector<double> loss;       // (B)
   std::vector<int64_t> labelled;  // (B)
@@ -33,8 +33,8 @@ class VisionLanguageModel {
   const VlmConfig& config() const;
 
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
-  // accumulated. A micro-batch without samples or labels is fine: it contributes zero, and the
-  // hooks are called all the same.
+  // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still
+  // called.
   void forward_backward(Context& ctx, const MicroBatch& batch, float gradient_scale,
                         LossSums& sums);
   // Forward only.
@@ -48,17 +48,17 @@ class VisionLanguageModel {
                       std::vector<float>& projected);
 
   // Decoding of one conversation with a key/value cache. The cache lives in the arena, from
-  // construction to destruction; sessions nest like arena scopes.
+  // construction to destruction; decodings nest like arena scopes.
   class Decoding {
    public:
     Decoding(VisionLanguageModel& model, Context& ctx, int64_t max_tokens);
     ~Decoding();
-    // Appends tokens (with their images, in order) and returns the logits (V) of the last position.
-    // A MicroBatch with exactly one sample; labels are not read.
+    // Appends tokens with their images and returns the logits (V) of the last position. The
+    // MicroBatch must have exactly one sample; labels are ignored.
     const std::vector<float>& append(const MicroBatch& piece);
     // Appends one generated token: one query row.
     const std::vector<float>& append_token(int32_t token);
-    int64_t length() const;  // positions in the cache, image tokens included
+    int64_t length() const;  // positions in the cache, including image tokens
 
    private:
     struct State;

@@ -1,4 +1,5 @@
-// The inside of VisionLanguageModel, shared by training (vlm.cpp) and decoding (session.cpp).
+// The implementation of VisionLanguageModel, shared by training (vlm.cpp) and decoding
+// (decoding.cpp).
 #pragma once
 
 #include <memory>
@@ -16,8 +17,8 @@ namespace facet {
 struct VisionLanguageModel::Impl {
   Impl(const VlmConfig& config, ParamTable& table);
 
-  // Every function below works on these host vectors of the micro-batch in flight; they are reused,
-  // so that a step allocates nothing once it has seen its largest shapes.
+  // Host vectors of the current micro-batch, used by every function below and reused, so that a
+  // step allocates nothing once it has seen its largest shapes.
   struct OnHost {
     SplicedBatch spliced;
     AttentionPlan plan;
@@ -25,11 +26,12 @@ struct VisionLanguageModel::Impl {
     std::vector<float> row_loss;  // (R)
   };
 
-  // Splices the batch, and fills plan and rotation of its rows.
+  // Splices the batch, and fills the plan and the rotation of its rows.
   void lay_out(const MicroBatch& batch);
-  // lay_out, and sums of as many samples set to zero. A batch without labels is laid out as none.
+  // lay_out, and zeroes the sums of all samples. A batch without labels is laid out as an empty
+  // one.
   void start(const MicroBatch& batch, LossSums& sums);
-  // As for a batch without samples: everything runs on zero rows.
+  // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
 
@@ -44,11 +46,11 @@ struct VisionLanguageModel::Impl {
                      LossSums& sums);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
-  // Hidden states (N,D) of the whole batch, nothing kept.
+  // Hidden states (N,D) of the whole batch; nothing is kept.
   Tensor hidden_states(Context& ctx, const MicroBatch& batch);
   void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
 
-  // Does anything want the gradient of the image tokens, or of the decoder's input?
+  // Whether the gradient of the image tokens, or of the decoder's input, is needed.
   bool tokens_need_gradient() const {
     return vision.needs_backward() || projection->needs_backward();
   }
@@ -58,7 +60,7 @@ struct VisionLanguageModel::Impl {
   }
 
   VlmConfig config;
-  // Units are declared in this order.
+  // Units are declared in the order of these members.
   ClipVision vision;
   std::unique_ptr<Projection> projection;
   int embed_unit;
@@ -69,7 +71,7 @@ struct VisionLanguageModel::Impl {
   OnHost host;
 };
 
-// A host vector as a tensor in the arena.
+// Copies a host vector to a tensor in the arena.
 Tensor upload(Context& ctx, const std::vector<int32_t>& values);
 
 }  // namespace facet

@@ -7,8 +7,8 @@
 namespace facet {
 namespace {
 
-// Does `next` begin in memory where `param` ends, with the same trained flag? (Two buffers may
-// touch by chance, so the flag is asked too.)
+// Does `next` begin in memory where `param` ends, with the same trained flag? (Two buffers may be
+// adjacent by chance, so the flag is checked too.)
 bool adjoins(const Param* param, const Param* next) {
   if (param == nullptr || next == nullptr) return param == next;
   return param->trained == next->trained &&

@@ -1,8 +1,8 @@
 // Linear layers, plain or with LoRA (Hu et al., 2021): y = x W' + b + (x R) L alpha/r.
 //
-// PackedLinear joins linears that read the same input (q, k, v; gate, up): when their weights lie
-// side by side in the parameter buffer it is one matrix product over columns [part 0 | part 1 |
-// ...], else one product for each run of neighbours.
+// PackedLinear joins linears with the same input (q, k, v; gate, up): if their weights are
+// contiguous in the parameter buffer it is one matrix product over columns [part 0 | part 1 | ...],
+// else one product per run of contiguous weights.
 #pragma once
 
 #include <string>
@@ -16,9 +16,9 @@ namespace facet {
 struct LoraConfig {
   int64_t rank = 0;  // 0: no LoRA
   float alpha = 1;
-  std::string module_name;   // a linear gets LoRA when its module path contains this
+  std::string module_name;   // a linear gets LoRA if its module path contains this
   bool compat_init = false;  // bound 1/sqrt(r) instead of 1/sqrt(in) for R
-  // Does the linear at this module path (e.g. "model.layers.0.mlp.up_proj") get LoRA?
+  // Whether the linear at this module path (e.g. "model.layers.0.mlp.up_proj") gets LoRA.
   bool applies_to(const std::string& module_path) const {
     return rank > 0 && module_path.find(module_name) != std::string::npos;
   }
@@ -31,10 +31,10 @@ class PackedLinear {
     int64_t outputs = 0;
   };
   enum class Bias : uint8_t { kNone, kPresent };
-  // Declares `root + path + ".weight"` (outputs, inputs), `.bias` (outputs) when asked,
+  // Declares `root + path + ".weight"` (outputs, inputs), `.bias` (outputs) if requested,
   // `.lora_right_weight` (inputs, r) and `.lora_left_weight` (r, outputs) where `lora` applies to
   // the path. All weights first, then biases, then LoRA. `root` is the model's prefix with its dot,
-  // e.g. "lang_decoder.". weight_init / bias_init: how they start when no file brings them.
+  // e.g. "lang_decoder.". weight_init / bias_init: initialisation if no file provides them.
   PackedLinear(ParamTable& table, const std::string& root, const std::vector<PartSpec>& parts,
                int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
@@ -46,11 +46,10 @@ class PackedLinear {
   struct Saved {
     std::vector<Tensor> u;
   };
-  // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null when no backward
+  // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
   // follows.
   void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
-  // dx (N,inputs) overwritten, may be absent when nobody needs it; parameter gradients accumulated
-  // where trained.
+  // dx (N,inputs) overwritten, absent if not needed; gradients of trained parameters accumulated.
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved) const;
 
   bool has_lora() const;     // of at least one part
@@ -68,7 +67,7 @@ class PackedLinear {
   struct Run {
     size_t last = 0;
     int64_t begin = 0, outputs = 0;
-    Tensor weight, bias, dweight, dbias;  // gradients only where trained
+    Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
 

@@ -17,9 +17,10 @@ class LayerNorm {
   struct Saved {
     Tensor mean, rstd;  // (N) each
   };
-  // y, x (N,width). `saved` gets statistics from the arena; null: they are scratch.
+  // y, x (N,width). `saved` receives the statistics, allocated in the arena; null: they are
+  // scratch.
   void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
-  // dx = gradient + dresidual (may be absent); parameter gradients accumulated where trained.
+  // dx = gradient + dresidual (may be absent); gradients of trained parameters accumulated.
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                 Tensor dresidual) const;
 

@@ -18,7 +18,7 @@ int64_t elements(const ParamUnit& unit, bool trained) {
   return n;
 }
 
-// A piece of a flat buffer in the parameter's own shape, folded to (first dimension, rest).
+// A range of a flat buffer in the parameter's shape, folded to (first dimension, rest).
 Tensor piece_of(const Tensor& flat, const Param& param) {
   const Tensor piece = flat.range(param.offset, param.numel());
   if (param.shape.size() < 2) return piece;
@@ -217,7 +217,7 @@ void ParamTable::draw(Param& param, uint64_t seed) {
     case Init::kSinCosGrid: fill_sin_cos_grid(param.value); return;
     case Init::kNone:
       fail(ExitCode::kBadData,
-           "parameter {} is in none of the model files and has no rule to be drawn by; give a "
+           "parameter {} is in none of the model files and has no initialisation rule; give a "
            "model directory that holds it",
            param.name);
   }

@@ -29,7 +29,7 @@ class PartWriter {
     plan_.query_rows.push_back(to_row(row));
     plan_.visible_keys.push_back(to_row(visible));
   }
-  // Keeps the part, or drops its keys again where no query looks at them.
+  // Keeps the part, or drops its keys again if no query sees them.
   void close() {
     part_.num_keys = num_keys();
     part_.num_queries = static_cast<int64_t>(plan_.query_rows.size()) - part_.query_begin;
@@ -77,8 +77,8 @@ struct Tokens {
   }
 };
 
-// Softmax over the earlier keys of one kind. Text queries always, image queries where the rule
-// says so; rows that have no such key yet are left out.
+// Softmax over the earlier keys of one kind: for all text queries, and for image queries if the
+// rule says so. Rows before the first such key are left out.
 void add_class_part(AttentionPlan& plan, const Tokens& tokens, TokenKind key_kind, int slot,
                     bool image_queries) {
   PartWriter part(plan, AttentionPart::Kind::kSoftmax, slot);
@@ -90,8 +90,8 @@ void add_class_part(AttentionPlan& plan, const Tokens& tokens, TokenKind key_kin
   part.close();
 }
 
-// The rows before the first key of `key_kind`, all of the other kind: the mean over all keys of
-// `key_kind`, later ones too, and over the tokens up to the row.
+// For the rows before the first key of `key_kind`, all of the other kind: the mean over all keys of
+// `key_kind`, including later ones, and over the tokens up to the row.
 void add_fallback_part(AttentionPlan& plan, const Tokens& tokens, TokenKind key_kind, int slot) {
   const int64_t end = tokens.begin + tokens.before_first(key_kind);
   PartWriter part(plan, AttentionPart::Kind::kMean, slot);
@@ -194,7 +194,8 @@ void keep_last_queries(AttentionPlan& plan, int64_t first) {
   plan.query_rows.resize(kept_queries);
   plan.visible_keys.resize(kept_queries);
   std::erase_if(plan.parts, [](const AttentionPart& part) { return part.num_queries == 0; });
-  // A row that adds its own v lies elsewhere in q than in v now: a softmax over this one key.
+  // A row that adds its own v now has different indices in q and v: use a softmax over this one
+  // key.
   for (const int32_t row : plan.self_rows) {
     if (row < first) continue;
     PartWriter part(plan, AttentionPart::Kind::kSoftmax, 1);

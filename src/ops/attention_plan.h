@@ -1,6 +1,6 @@
-// The work list of an attention operator: which query rows see which key rows, and how. Made once
+// The work list of an attention operator: which query rows see which key rows, and how. Built once
 // per batch on the host; full, causal, packed variable-length and multi-modal causal attention
-// (MMCA) differ only in it.
+// (MMCA) differ only in their plans.
 //
 // Every key has one class, so MMCA is a sum of ordinary attentions over disjoint key lists in which
 // a query sees a prefix of the list. No mask is ever built; memory is linear in the number of
@@ -45,15 +45,15 @@ struct AttentionPlan {
   std::vector<AttentionSample> samples;
   std::vector<AttentionPart> parts;
   std::vector<int32_t> key_rows;      // rows of k and v
-  std::vector<int32_t> query_rows;    // rows of q and out, increasing in a part
-  std::vector<int32_t> visible_keys;  // beside query_rows: length of the visible prefix, >= 1,
-                                      // non-decreasing in a part
+  std::vector<int32_t> query_rows;    // rows of q and out, increasing within a part
+  std::vector<int32_t> visible_keys;  // per query_rows entry: length of the visible prefix, >= 1,
+                                      // non-decreasing within a part
   std::vector<int32_t> self_rows;     // rows of q, k, v alike
-  int num_slots = 1;                  // 2: the op also keeps the image part of the output apart
+  int num_slots = 1;  // 2: the op also writes the image part of the output separately
 
-  // Names the content: everything below that makes or changes a plan gives it another one, and no
-  // two contents in a process share one. 0: nobody made the plan. A backend keeps by it what it has
-  // derived from a plan.
+  // Identifies the content: every function below that makes or changes a plan assigns a new
+  // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
+  // a plan.
   uint64_t version = 0;
 
   void clear();
@@ -70,11 +70,11 @@ void make_full_plan(AttentionPlan& plan, int64_t num_samples, int64_t queries_pe
                     int64_t keys_per_sample);
 // Sample b owns rows [sample_begin[b], sample_begin[b+1]) of q, k and v; query i sees keys j <= i.
 void make_causal_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin);
-// The same with the two classes of keys; kinds has one entry a row.
+// The same with two classes of keys; `kinds` has one entry per row.
 void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
                     const std::vector<TokenKind>& kinds, MmcaRule rule);
-// Decoding with a key/value cache: turns the plan of one sample of rows 0..L-1 into that of its
-// last rows. q and out then hold rows first..L-1 only, counted from 0; k and v hold all of them.
+// Decoding with a key/value cache: reduces the plan of one sample of rows 0..L-1 to its last rows.
+// q and out then hold only rows first..L-1, counted from 0; k and v hold all of them.
 void keep_last_queries(AttentionPlan& plan, int64_t first);
 
 }  // namespace facet

@@ -8,17 +8,17 @@
 namespace facet {
 
 struct LossScalerOptions {
-  double fixed_scale = 0;  // 0: the scale follows the steps
+  double fixed_scale = 0;  // 0: the scale adapts
   double initial_scale = 65536;
   int64_t window = 100;    // good steps in a row after which it is doubled
-  int64_t hysteresis = 2;  // the overflow that halves it, counted since it last grew
+  int64_t hysteresis = 2;  // halved from this overflow on, counted since it last grew
   double min_scale = 1;
 };
 
-// What a checkpoint keeps of it.
+// The part that a checkpoint stores.
 struct LossScalerState {
   double scale = 0;
-  int64_t hysteresis = 0;  // overflows until it is halved, that one counted
+  int64_t hysteresis = 0;  // overflows until it is halved, including that one
   int64_t good_steps = 0;  // in a row since it last changed or a step overflowed
 };
 
@@ -26,9 +26,9 @@ class LossScaler {
  public:
   explicit LossScaler(const LossScalerOptions& options);
 
-  // Of the step that is next.
+  // The scale of the next step.
   double scale() const { return state_.scale; }
-  // Nothing is left to answer one more overflow with.
+  // Whether an adaptive scale is at its minimum, with no hysteresis left.
   bool exhausted() const;
 
   void good_step();

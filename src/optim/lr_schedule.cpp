@@ -39,7 +39,7 @@ LrSchedule::LrSchedule(ScheduleType type, int64_t warmup_steps, int64_t total_st
       total_steps_(total_steps),
       end_factor_(learning_rate > 0 ? kPolynomialEndRate / learning_rate : 0) {
   CHECK(type != ScheduleType::kPolynomial || learning_rate > kPolynomialEndRate, ExitCode::kConfig,
-        "the polynomial schedule ends at the rate {}; --learning_rate {} must be larger",
+        "the polynomial schedule ends at learning rate {}; --learning_rate {} must be larger",
         kPolynomialEndRate, learning_rate);
 }
 

@@ -1,6 +1,6 @@
-// Learning-rate schedules: one multiplier on every group's rate, a pure function of the optimizer
-// steps taken. The six of Hugging Face's get_scheduler, with its defaults (cosine: half a period;
-// restarts: one cycle; polynomial: power 1, ending at the rate 1e-7).
+// Learning-rate schedules: a multiplier on every group's learning rate, a pure function of the
+// optimizer steps taken. The six of Hugging Face's get_scheduler, with its defaults (cosine: half a
+// period; restarts: one cycle; polynomial: power 1, ending at the rate 1e-7).
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,11 @@ enum class ScheduleType : uint8_t {
 
 // "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup".
 const std::vector<std::string>& schedule_names();
-// Throws Error(kUsage) with the names there are.
+// Throws Error(kUsage) that lists the valid names.
 ScheduleType schedule_from_name(const std::string& name);
 
-// --num_warmup_steps: up to 1 it is a share of all steps (truncated), above 1 a number of steps
-// (truncated).
+// --num_warmup_steps: up to 1 it is a fraction of all steps, above 1 a number of steps; both are
+// truncated.
 int64_t resolve_warmup_steps(double num_warmup_steps, int64_t total_steps);
 
 class LrSchedule {

@@ -32,8 +32,7 @@ struct ParamGroup {
   double learning_rate = 0;
 };
 
-// All trained parameters, each in exactly one group, in order of declaration; empty groups are
-// dropped.
+// All trained parameters, each in exactly one group, in order of declaration; without empty groups.
 std::vector<ParamGroup> make_param_groups(ParamTable& table, const GroupOptions& options);
 
 }  // namespace facet

@@ -1,4 +1,5 @@
-// How a flat buffer is cut into one slice a rank. Pure arithmetic.
+// How a flat buffer is partitioned: one contiguous slice per rank (its partition in DeepSpeed's
+// terms, its shard in FSDP's). Pure arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@ struct Slice {
   int64_t count = 0;
 };
 
-// Every slice is a multiple of this many elements: 64 bytes of fp32.
+// The size of every slice is a multiple of this many elements: 64 bytes of fp32.
 constexpr int64_t kSliceGranule = 16;
 
 // Elements a unit's trained buffer is padded to a multiple of, so that all ranks' slices are equal.

@@ -31,9 +31,9 @@ int64_t index_of(const ParamTable& table, const Param& wanted) {
   return -1;
 }
 
-GradientHome gradient_home(const EngineOptions& options) {
-  if (options.zero_stage == 0) return GradientHome::kWhole;
-  return options.zero_stage == 1 ? GradientHome::kWholeToSum : GradientHome::kPartitioned;
+GradientLayout gradient_layout(const EngineOptions& options) {
+  if (options.zero_stage == 0) return GradientLayout::kAllReduced;
+  return options.zero_stage == 1 ? GradientLayout::kReduceScattered : GradientLayout::kPartitioned;
 }
 
 ReduceWhen reduce_when(const EngineOptions& options) {
@@ -59,10 +59,11 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
       ops_(ops),
       options_(options),
       values_(table, world, ops, options.zero_stage, options.stage3),
-      gradients_(table, world, ops, gradient_home(options), reduce_when(options),
+      gradients_(table, world, ops, gradient_layout(options), reduce_when(options),
                  options.reduction),
       mirror_(ops) {
-  ASSERT(table.memory().space() == ops.memory().space(), "parameters and operators are apart");
+  ASSERT(table.memory().space() == ops.memory().space(),
+         "parameters and operators are in different memory");
   memory_ = std::make_unique<Arena>(
       "the optimizer state", moment_bytes(table, world.size(), options.zero_stage), ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
@@ -76,7 +77,7 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
   }
 }
 
-// ---- which elements
+// ---- ranges of elements
 
 Tensor Engine::gradient_at(int unit, const Slice& part) const {
   if (options_.zero_stage > 0)
@@ -90,7 +91,7 @@ Tensor Engine::moment_at(const std::vector<Tensor>& moment, int unit, const Slic
                     part.count);
 }
 
-// ---- as the model's hooks
+// ---- the hooks that the model calls
 
 void Engine::before(int unit, Phase phase) {
   note_progress();
@@ -106,12 +107,12 @@ void Engine::after(int unit, Phase) {
 
 void Engine::gradients_ready(int unit) { gradients_.micro_batch_ready(unit); }
 
-// ---- the state, for who saves and loads it
+// ---- the state that checkpoints save and load
 
 std::vector<StateRange> Engine::owned_state() {
-  values_.settle();
+  values_.drop_prefetched();
   std::vector<StateRange> ranges;
-  std::vector<Tensor> parts;  // three of each range
+  std::vector<Tensor> parts;  // three per range
   for (const Param& param : table_.params()) {
     if (!param.trained) continue;
     const Slice own = overlap({param.offset, param.numel()}, values_.slice_of(param.unit));
@@ -131,7 +132,7 @@ std::vector<StateRange> Engine::owned_state() {
 }
 
 void Engine::publish_state() {
-  mirror_.take_back();
+  mirror_.write_back();
   values_.publish_masters();
   if (options_.zero_stage > 0) return;
   for (size_t u = 0; u < table_.units().size(); ++u)
@@ -160,7 +161,7 @@ GradientVerdict Engine::reduce_gradients(double loss_scale) {
       bad_param = index_of(table_, param_at(unit, offset));
     }
   }
-  // One exchange: [sum of squares, bad parameter] of every rank.
+  // One all-gather of every rank's [sum of squares, index of the first non-finite parameter].
   const std::array<double, 2> mine = {sum_squares, static_cast<double>(bad_param)};
   const std::span<const double> all = world_.all_gather(mine);
   GradientVerdict verdict;
@@ -191,7 +192,7 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
 
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
   ASSERT(verdict.finite, "a step with a non-finite gradient");
-  values_.settle();
+  values_.drop_prefetched();
   AdamWStep step;
   step.beta1 = options_.beta1;
   step.beta2 = options_.beta2;

@@ -1,5 +1,5 @@
-// Shows one unit of a table at a time in fp32 and in host memory, for those who fill or read values
-// that are kept in another type, in slices or on a device.
+// Presents one unit of a table at a time in fp32 and in host memory, for code that fills or reads
+// values stored in another type, partitioned or on a device.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,21 @@ class Fp32Window {
  public:
   Fp32Window(ParamTable& table, int ranks) : table_(table), ranks_(ranks) {}
 
-  // The unit's tensors point into the window from here on, content undefined, until they are where
-  // they were before.
+  // open() makes the unit's tensors point into the window (content undefined), close() makes them
+  // point to where they are stored again.
   void open(int unit);
   void close();
-  // Gives the memory back.
+  // Frees the memory.
   void free() { memory_.reset(); }
 
-  // Of the open unit, with the padding that slices have.
+  // The open unit, padded to a multiple of the slices.
   Tensor trained() const { return trained_; }
   Tensor frozen() const { return frozen_; }
-  // Where its tensors pointed before.
-  Tensor trained_behind() const { return trained_behind_; }
-  Tensor frozen_behind() const { return frozen_behind_; }
+  // Where the open unit's values are stored.
+  Tensor stored_trained() const { return stored_trained_; }
+  Tensor stored_frozen() const { return stored_frozen_; }
 
-  // Of the largest unit.
+  // What the largest unit takes.
   static int64_t bytes(const ParamTable& table, int ranks);
 
  private:
@@ -36,7 +36,7 @@ class Fp32Window {
   int ranks_;
   int unit_ = kNoUnit;
   std::optional<Arena> memory_;
-  Tensor trained_, frozen_, trained_behind_, frozen_behind_;
+  Tensor trained_, frozen_, stored_trained_, stored_frozen_;
 };
 
 }  // namespace facet

@@ -6,7 +6,7 @@
 namespace facet {
 namespace {
 
-// Of one rank's slices of all units: what is reduced with a micro-batch.
+// Elements of one rank's slices of all units.
 int64_t slice_elements(const ParamTable& table, int ranks) {
   int64_t elements = 0;
   for (const ParamUnit& unit : table.units()) elements += trained_length(unit) / ranks;
@@ -26,20 +26,20 @@ int64_t Gradients::slice_bytes(const ParamTable& table, int ranks) {
   return plan.peak();
 }
 
-Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, GradientHome home,
+Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, GradientLayout layout,
                      ReduceWhen when, const ReductionOptions& reduction)
     : table_(table),
       world_(world),
       ops_(ops),
-      home_(home),
+      layout_(layout),
       when_(when),
       pool_("gradients of a unit", ParamTable::Memory::kReal, DType::kF32, ops.memory()),
       buffers_(table.units().size(), -1),
       buckets_(world, ops, reduction,
                when == ReduceWhen::kOncePerStep ? SumInto::kReplace : SumInto::kAdd,
                slice_elements(table, world.size())) {
-  ASSERT(home != GradientHome::kPartitioned || when == ReduceWhen::kEveryMicroBatch,
-         "a gradient that nobody keeps whole is summed at once");
+  ASSERT(layout != GradientLayout::kPartitioned || when == ReduceWhen::kEveryMicroBatch,
+         "partitioned gradients must be reduced in every micro-batch");
   for (const ParamUnit& unit : table.units()) layouts_.push_back(unit.trained_grads);
   if (when == ReduceWhen::kOncePerStep) return;
   memory_ =
@@ -51,7 +51,7 @@ Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, Gradi
 void Gradients::begin_step(int64_t micro_batches) {
   micro_batches_left_ = micro_batches;
   units_ready_ = 0;
-  if (home_ != GradientHome::kPartitioned)
+  if (layout_ != GradientLayout::kPartitioned)
     for (const ParamUnit& unit : table_.units())
       if (trained_length(unit) > 0) ops_.fill(unit.trained_grads, 0);
   for (const Tensor& sum : sums_)
@@ -61,14 +61,15 @@ void Gradients::begin_step(int64_t micro_batches) {
 void Gradients::backward_begins(int unit) {
   const int64_t length = trained_length(table_.units()[static_cast<size_t>(unit)]);
   int& buffer = buffers_[static_cast<size_t>(unit)];
-  if (home_ != GradientHome::kPartitioned || length == 0 || buffer >= 0) return;
+  if (layout_ != GradientLayout::kPartitioned || length == 0 || buffer >= 0) return;
   buffer = pool_.acquire(length);
   table_.bind_gradients(unit, pool_.buffer(buffer, length));
   ops_.fill(whole(unit), 0);
 }
 
 void Gradients::micro_batch_ready(int unit) {
-  ASSERT(micro_batches_left_ > 0, "gradients of unit {} after the step's last micro-batch", unit);
+  ASSERT(micro_batches_left_ > 0, "gradients of unit {} after the last micro-batch of the step",
+         unit);
   const bool reduced = when_ == ReduceWhen::kEveryMicroBatch || micro_batches_left_ == 1;
   if (reduced) reduce(unit);
   if (++units_ready_ < table_.units().size()) return;
@@ -77,15 +78,15 @@ void Gradients::micro_batch_ready(int unit) {
   if (reduced) buckets_.flush();
 }
 
-// With one reduction a step the sum replaces this rank's part of the whole gradient. Otherwise the
-// whole one has done its service.
+// With one reduction per step the sum replaces this rank's slice of the full gradient. Otherwise
+// the full gradient is no longer needed.
 void Gradients::reduce(int unit) {
   const int64_t length = trained_length(table_.units()[static_cast<size_t>(unit)]);
   if (length == 0) return;
   backward_begins(unit);  // a unit that this micro-batch did not use contributes zeros
   buckets_.reduce(slice(unit), whole(unit));
   if (when_ == ReduceWhen::kOncePerStep) return;
-  if (home_ != GradientHome::kPartitioned) return ops_.fill(whole(unit), 0);
+  if (layout_ != GradientLayout::kPartitioned) return ops_.fill(whole(unit), 0);
   int& buffer = buffers_[static_cast<size_t>(unit)];
   table_.bind_gradients(unit, layouts_[static_cast<size_t>(unit)]);
   pool_.release(buffer);
@@ -93,9 +94,9 @@ void Gradients::reduce(int unit) {
 }
 
 void Gradients::finish() {
-  ASSERT(micro_batches_left_ == 0, "a step ends {} micro-batches early", micro_batches_left_);
+  ASSERT(micro_batches_left_ == 0, "the step ends {} micro-batches early", micro_batches_left_);
   buckets_.wait();
-  if (home_ != GradientHome::kWhole) return;
+  if (layout_ != GradientLayout::kAllReduced) return;
   for (size_t u = 0; u < table_.units().size(); ++u)
     if (trained_length(table_.units()[u]) > 0)
       world_.all_gather(table_.units()[u].trained_grads, slice(static_cast<int>(u)));

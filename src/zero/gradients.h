@@ -1,5 +1,5 @@
-// The gradients of the trained parameters on their way from backward to the optimizer: where they
-// are kept and when the ranks' contributions are summed.
+// The gradients of the trained parameters between backward and the optimizer: whether they are kept
+// in full or partitioned, and when they are reduced over the ranks.
 #pragma once
 
 #include <cstdint>
@@ -14,30 +14,29 @@
 
 namespace facet {
 
-enum class GradientHome : uint8_t {
-  kWhole,        // each rank has them all; after the step's reduction the sums of all
-  kWholeToSum,   // each rank has its own contributions to all; sums of its slice only
-  kPartitioned,  // whole only while backward works on the unit; sums of its slice only
+enum class GradientLayout : uint8_t {
+  kAllReduced,       // full gradients on each rank, all-reduced at the end of the step
+  kReduceScattered,  // full local gradients, reduce-scattered: a rank gets the sums of its slice
+  kPartitioned,      // full only while backward works on the unit, then reduce-scattered
 };
 enum class ReduceWhen : uint8_t { kOncePerStep, kEveryMicroBatch };
 
 class Gradients {
  public:
-  // kPartitioned: the table's gradients are laid out with Memory::kMeasureOnly and are summed with
-  // every micro-batch; otherwise they are allocated.
-  Gradients(ParamTable& table, Communicator& world, Backend& ops, GradientHome home,
+  // kPartitioned: the table's gradients must be laid out with Memory::kMeasureOnly and are reduced
+  // in every micro-batch; otherwise they must be allocated.
+  Gradients(ParamTable& table, Communicator& world, Backend& ops, GradientLayout layout,
             ReduceWhen when, const ReductionOptions& reduction);
 
   void begin_step(int64_t micro_batches);
-  void backward_begins(int unit);    // somebody is about to add to the unit's gradients
-  void micro_batch_ready(int unit);  // collective; once for each unit and micro-batch
+  void backward_begins(int unit);    // before anything is added to the unit's gradients
+  void micro_batch_ready(int unit);  // collective; once per unit and micro-batch
   void finish();                     // collective: after the last micro-batch
 
-  // After finish(): the sums over ranks and micro-batches, of this rank's slice.
+  // After finish(): this rank's slice, summed over ranks and micro-batches.
   Tensor slice(int unit) const;
 
-  // Bytes beside the whole buffers of the table: of the sums, of the buckets. The pool comes on
-  // top.
+  // Bytes of the sums and of the buckets, on top of the table's full buffers and of the pool.
   static int64_t slice_bytes(const ParamTable& table, int ranks);
   static int64_t bucket_bytes(const ParamTable& table, int ranks,
                               const ReductionOptions& reduction);
@@ -49,15 +48,15 @@ class Gradients {
   ParamTable& table_;
   Communicator& world_;
   Backend& ops_;
-  GradientHome home_;
+  GradientLayout layout_;
   ReduceWhen when_;
   std::unique_ptr<Arena> memory_;
-  std::vector<Tensor> sums_;  // of each unit's slice, with kEveryMicroBatch
+  std::vector<Tensor> sums_;  // per unit: of this rank's slice, with kEveryMicroBatch
   UnitPool pool_;
-  std::vector<int> buffers_;     // of each unit: of pool_, -1 when it has none
-  std::vector<Tensor> layouts_;  // of each unit: unmapped addresses
+  std::vector<int> buffers_;     // per unit: number in pool_, or -1
+  std::vector<Tensor> layouts_;  // per unit: unmapped addresses
   ReductionBuckets buckets_;
-  int64_t micro_batches_left_ = 0;  // of the step
+  int64_t micro_batches_left_ = 0;  // in this step
   size_t units_ready_ = 0;          // in this micro-batch
 };
 

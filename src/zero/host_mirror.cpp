@@ -23,7 +23,7 @@ std::vector<float*> HostMirror::show(std::span<const Tensor> vectors) {
   return shown;
 }
 
-void HostMirror::take_back() {
+void HostMirror::write_back() {
   for (size_t i = 0; i < copies_.size(); ++i) ops_.copy_from_host(vectors_[i], copies_[i].raw());
 }
 

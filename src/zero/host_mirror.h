@@ -1,5 +1,5 @@
-// Shows vectors to somebody who reads and changes them on the host: where they are there already
-// themselves, where they are on a device copies.
+// Makes vectors accessible on the host: those in host memory directly, those in device memory as
+// copies that can be written back.
 #pragma once
 
 #include <memory>
@@ -15,17 +15,17 @@ class HostMirror {
  public:
   explicit HostMirror(Backend& ops) : ops_(ops) {}
 
-  // Are the shown ones copies?
+  // Does show() make copies?
   bool copies() const { return ops_.memory().space() != Space::kHost; }
 
-  // Where each of these fp32 vectors can be read, until the next call. Copies are as of this call.
+  // Host pointers to these fp32 vectors, valid until the next call.
   std::vector<float*> show(std::span<const Tensor> vectors);
-  // Brings the copies back to where they came from.
-  void take_back();
+  // Copies the copies back to the device.
+  void write_back();
 
  private:
   Backend& ops_;
-  std::unique_ptr<Arena> memory_;  // for as many elements as were ever shown
+  std::unique_ptr<Arena> memory_;  // grown to the most elements ever shown
   std::vector<Tensor> vectors_, copies_;
 };
 

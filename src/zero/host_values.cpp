@@ -9,7 +9,7 @@
 namespace facet {
 namespace {
 
-// Body(begin, count, words) for blocks of n 16-bit words that pass through the host.
+// Calls body(begin, count, words) for blocks of n 16-bit words, with a host buffer for each.
 template <typename Body>
 void in_blocks(int64_t n, const Body& body) {
   constexpr int64_t kBlock = int64_t{1} << 20;

@@ -1,5 +1,5 @@
-// Values on their way between host memory, where they are filled and read in fp32, and where they
-// are kept, in any type. For setting up, saving and exporting, not for steps.
+// Conversion between fp32 values in host memory and stored values of any type in any memory. For
+// set-up, saving and exporting, not for steps.
 #pragma once
 
 #include "device/tensor.h"
@@ -7,7 +7,7 @@
 
 namespace facet {
 
-// Vectors of equal length; `host` is fp32. Nothing is done for empty ones.
+// Vectors of equal length, which may be empty; `host` is fp32.
 void store_values(Backend& ops, const Tensor& kept, const Tensor& host);  // rounds
 void read_values(Backend& ops, const Tensor& host, const Tensor& kept);   // widens
 

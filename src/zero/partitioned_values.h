@@ -1,9 +1,10 @@
-// The parameters at stage 3: of each unit a rank keeps its slice of the trained and of the frozen
-// values. The whole unit is there only while somebody uses it, in a buffer that units share.
+// The partitioned parameters of stage 3: of each unit a rank keeps its slice of the trained and of
+// the frozen values. The full unit is gathered from all ranks for the time of its use, into a
+// buffer of a shared pool.
 //
-// Small parameters stay on every rank and are copied to their places in the whole unit; a unit of
-// small ones only is always whole. Outside its use a unit's tensors have addresses that are not
-// mapped, so that a forgotten gather is a crash and not a wrong number.
+// Small parameters are persistent: every rank keeps them and copies them into the gathered unit; a
+// unit of small parameters only is never partitioned. While a unit is not gathered its tensors
+// point to unmapped addresses, so that a forgotten gather is a crash and not a wrong number.
 #pragma once
 
 #include <cstdint>
@@ -21,75 +22,74 @@
 namespace facet {
 
 struct ValueLimits {
-  int64_t persistence_threshold = 0;  // parameters of fewer elements stay on every rank
+  int64_t persistence_threshold = 0;  // parameters of fewer elements are kept on every rank
   ResidencyLimits residency;
 };
 
-class PartitionedValues : private UnitMover {
+class PartitionedValues : private UnitGatherer {
  public:
-  // The table is laid out with Memory::kMeasureOnly. The values are undefined until they are
-  // filled.
+  // The table must have been laid out with Memory::kMeasureOnly. Values are undefined until filled.
   PartitionedValues(ParamTable& table, Communicator& world, Backend& ops,
                     const ValueLimits& limits);
   ~PartitionedValues() override;
 
-  // Collective: who uses units one after the other, in a pass over the model or apart from it.
+  // Collective: acquires and releases units, and gathers them as needed.
   Residency& residency() { return *residency_; }
 
-  // Of new values of a unit, whole, on the host, in fp32 and with the padding of slices: keeps,
-  // rounded where it must be, what is this rank's.
-  void keep(int unit, const Tensor& trained, const Tensor& frozen);
+  // Takes this rank's slices and the persistent parameters from a full unit of new fp32 values on
+  // the host (padded to a multiple of the slices), rounded to the table's type.
+  void store(int unit, const Tensor& trained, const Tensor& frozen);
 
   Tensor trained_slice(int unit) const { return units_[static_cast<size_t>(unit)].trained.slice; }
-  // Collective: after the trained slices changed, what stays on every rank follows them.
+  // Collective: after the trained slices changed, all-gathers the persistent parameters.
   void publish();
 
-  // Bytes of the slices and of what stays on every rank.
+  // Bytes of this rank's slices and of the persistent parameters.
   static int64_t kept_bytes(const ParamTable& table, int ranks, int64_t persistence_threshold);
-  // Elements of each unit when it is whole, padding counted; 0: it is always.
-  static std::vector<int64_t> moving_elements(const ParamTable& table, int ranks,
-                                              int64_t persistence_threshold);
+  // Elements of each gathered unit, with padding; 0: all of it is persistent.
+  static std::vector<int64_t> gathered_elements(const ParamTable& table, int ranks,
+                                                int64_t persistence_threshold);
 
  private:
-  // A run of a buffer and what every rank has of it.
+  // A run of a flat buffer, and each rank's part of it.
   struct Run {
     Slice range;
-    Tensor copy;  // of a run that stays on every rank
+    Tensor persistent;  // this rank's copy, if the run is persistent
     Communicator::Parts parts;
-    Slice own;  // this rank's, counted in the slice
-    Communicator::Pending on_its_way;
+    Slice own;  // this rank's part, relative to its slice
+    Communicator::Pending pending;
   };
   struct Buffer {
-    Tensor slice;   // this rank's
-    Tensor always;  // whole, of a unit that always is
-    Tensor layout;  // unmapped addresses, for when it isn't whole
+    Tensor slice;       // this rank's
+    Tensor persistent;  // the full buffer of a persistent unit
+    Tensor layout;      // unmapped addresses, for while it is not gathered
     std::vector<Run> runs;
   };
   struct Unit {
-    bool stays_whole = false;
+    bool is_persistent = false;
     Buffer trained, frozen;
-    int buffer = -1;  // of pool_ while it is whole or on its way
+    int buffer = -1;  // in pool_, while gathered or being gathered
   };
-  static Unit take_unit(Arena& memory, const ParamUnit& layout, int ranks,
-                        int64_t persistence_threshold);
-  static void take_buffer(Arena& memory, Buffer& buffer, const std::vector<ValueRun>& runs,
-                          int64_t slice);
-  void cut(Buffer& buffer, int64_t length) const;
-  void gather(Buffer& buffer, const Tensor& whole);
-  void keep(const Buffer& buffer, const Tensor& whole) const;
+  static Unit allocate_unit(Arena& memory, const ParamUnit& layout, int ranks,
+                            int64_t persistence_threshold);
+  static void allocate_buffer(Arena& memory, Buffer& buffer, const std::vector<ValueRun>& runs,
+                              int64_t slice);
+  void partition(Buffer& buffer, int64_t length) const;
+  void start_gather(Buffer& buffer, const Tensor& whole);
+  void store(const Buffer& buffer, const Tensor& whole) const;
   void publish(Buffer& buffer);
 
-  struct Whole {
-    Tensor trained, frozen;  // the latter with its padding
+  struct Gathered {
+    Tensor trained, frozen;  // frozen with padding
   };
-  Whole whole(int unit) const;
+  Gathered gathered(int unit) const;
   void acquire(int unit);
   void bind(int unit);
 
-  void fetch(int unit) override;
-  void start(int unit) override;
-  void arrive(int unit) override;
-  void give_back(int unit) override;
+  void gather(int unit) override;
+  void start_gather(int unit) override;
+  void finish_gather(int unit) override;
+  void drop_gathered(int unit) override;
 
   ParamTable& table_;
   Communicator& world_;

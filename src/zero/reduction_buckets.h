@@ -1,7 +1,7 @@
-// The way of the gradients' contributions between the ranks: they are packed into buckets, a full
-// bucket is exchanged as one collective, and every rank adds what arrives of its slices in rank
-// order. So the sums have the same bits whatever the buckets' size, and whether a bucket is waited
-// for at once or, with Overlap::kYes, while the next one is filled.
+// The reduce-scatter of gradients. Local gradients are packed into buckets; a full bucket is
+// exchanged by one all-to-all, and every rank sums what it receives for its slice in rank order. So
+// the sums have the same bits whatever the bucket size, and whether a bucket is waited for at once
+// or, with Overlap::kYes, while the next one is filled.
 #pragma once
 
 #include <cstdint>
@@ -18,29 +18,30 @@ enum class Overlap : uint8_t { kNo, kYes };
 
 struct ReductionOptions {
   int64_t bucket_elements =
-      2'000'000;  // of contributions, at most, but a granule a rank; below MPI's limit of 2^31
+      2'000'000;  // bucket size, at least one granule per rank; below MPI's limit of 2^31
   Overlap overlap = Overlap::kNo;
-  DType wire = DType::kF32;  // a 16-bit type: contributions are rounded, their sums are fp32
+  DType dtype =
+      DType::kF32;  // of what is sent; 16-bit types round the local gradients, sums stay fp32
 };
 
-// What becomes of a sum that arrives.
+// What is done with a sum.
 enum class SumInto : uint8_t { kReplace, kAdd };
 
 class ReductionBuckets {
  public:
-  // slice_elements: what is reduced between two flushes, of one rank's slices.
+  // slice_elements: reduced between two flushes, of one rank's slices.
   ReductionBuckets(Communicator& world, Backend& ops, const ReductionOptions& options, SumInto into,
                    int64_t slice_elements);
   ~ReductionBuckets();
   ReductionBuckets(const ReductionBuckets&) = delete;
   ReductionBuckets& operator=(const ReductionBuckets&) = delete;
 
-  // Collective. contributions (N*n): this rank's, to the slices of all ranks; they are copied, so
-  // they may change afterwards. slice (n): of this rank, gets the sums when they arrive.
+  // Collective. contributions (N*n): this rank's local gradients of the slices of all N ranks;
+  // copied, so they may change afterwards. slice (n): of this rank, receives the sums later.
   void reduce(Tensor slice, Tensor contributions);
-  // Collective: what is in a bucket that isn't full goes on its way too.
+  // Collective: starts the exchange of a bucket that is not full yet.
   void flush();
-  // All sums are there afterwards.
+  // Waits until all sums are in their slices.
   void wait();
 
   static int64_t bytes(int ranks, const ReductionOptions& options, int64_t slice_elements);
@@ -48,7 +49,7 @@ class ReductionBuckets {
  private:
   struct Piece {
     Tensor slice;
-    int64_t begin = 0;  // in each rank's part of the bucket
+    int64_t begin = 0;  // within each rank's part of the bucket
   };
   struct Bucket {
     Tensor sent, received;  // (N, capacity)
@@ -56,14 +57,14 @@ class ReductionBuckets {
     int64_t filled = 0;  // of each rank's part
     bool started = false;
     Communicator::Parts parts;
-    Communicator::Pending on_its_way;
+    Communicator::Pending pending;
   };
   static int64_t capacity(int ranks, const ReductionOptions& options, int64_t slice_elements);
-  static Bucket take_bucket(Arena& memory, int ranks, const ReductionOptions& options,
-                            int64_t capacity);
+  static Bucket allocate_bucket(Arena& memory, int ranks, const ReductionOptions& options,
+                                int64_t capacity);
   void pack(const Tensor& slice, const Tensor& contributions, int64_t begin, int64_t count);
   void start();
-  void settle(Bucket& bucket);
+  void finish(Bucket& bucket);
 
   Communicator& world_;
   Backend& ops_;
@@ -72,7 +73,7 @@ class ReductionBuckets {
   int64_t capacity_;
   std::unique_ptr<Arena> memory_;
   std::vector<Bucket> buckets_;
-  size_t filling_ = 0;  // of buckets_; from there on, round the end, the oldest first
+  size_t filling_ = 0;  // index in buckets_; cyclically from there, the oldest first
 };
 
 }  // namespace facet

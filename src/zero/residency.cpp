@@ -7,97 +7,101 @@
 
 namespace facet {
 
-Residency::Residency(std::vector<int64_t> elements, const ResidencyLimits& limits, UnitMover& mover)
+Residency::Residency(std::vector<int64_t> elements, const ResidencyLimits& limits,
+                     UnitGatherer& gatherer)
     : elements_(std::move(elements)),
       limits_(limits),
-      mover_(mover),
+      gatherer_(gatherer),
       uses_(elements_.size()),
-      started_(elements_.size()),
-      follower_(2 * elements_.size(), -1),
-      place_(2 * elements_.size(), -1) {
-  ahead_.reserve(elements_.size());
+      prefetched_(elements_.size()),
+      next_use_(2 * elements_.size(), -1),
+      order_(2 * elements_.size(), -1) {
+  to_prefetch_.reserve(elements_.size());
 }
 
 void Residency::acquire(int unit, Phase phase) {
   const auto u = static_cast<size_t>(unit);
   if (elements_[u] == 0 || uses_[u]++ > 0) return;
   const int use = use_of(unit, phase);
-  learn(use);
-  if (started_[u])
-    mover_.arrive(unit);
+  record_use(use);
+  if (prefetched_[u])
+    gatherer_.finish_gather(unit);
   else
-    mover_.fetch(unit);
-  started_[u] = false;
+    gatherer_.gather(unit);
+  prefetched_[u] = false;
   if (limits_.prefetch_elements == 0) return;
-  choose_ahead(use);
-  start_ahead();
+  choose_prefetch(use);
+  start_prefetch();
 }
 
-void Residency::learn(int use) {
-  if (previous_ >= 0) follower_[static_cast<size_t>(previous_)] = use;
-  int& place = place_[static_cast<size_t>(use)];
-  if (place < 0) place = places_++;
+void Residency::record_use(int use) {
+  if (previous_ >= 0) next_use_[static_cast<size_t>(previous_)] = use;
+  int& place = order_[static_cast<size_t>(use)];
+  if (place < 0) place = num_ordered_++;
   previous_ = use;
 }
 
-// The uses that come next, as the last time, as far as the bucket and the pass go: a step may come
-// between two passes, and values gathered before it would be old. Every use counts, also of units
-// that are here now, so that what is chosen once stays chosen until it is used.
-void Residency::choose_ahead(int use) {
-  ahead_.clear();
+// Predicts the next uses from the previous pass, up to the prefetch limit and the end of the pass:
+// an optimizer step may come between two passes, and values gathered before it would be stale. Uses
+// of units that are gathered already count towards the limit, so that a unit once chosen stays
+// chosen until it is used.
+void Residency::choose_prefetch(int use) {
+  to_prefetch_.clear();
   int64_t elements = 0;
   for (;;) {
-    const int next = follower_[static_cast<size_t>(use)];
-    if (next < 0 || place_[static_cast<size_t>(next)] <= place_[static_cast<size_t>(use)]) return;
+    const int next = next_use_[static_cast<size_t>(use)];
+    if (next < 0 || order_[static_cast<size_t>(next)] <= order_[static_cast<size_t>(use)]) return;
     use = next;
     const int unit = use / 2;
     elements += elements_[static_cast<size_t>(unit)];
     if (elements > limits_.prefetch_elements) return;
-    const bool chosen = std::find(ahead_.begin(), ahead_.end(), unit) != ahead_.end();
-    if (uses_[static_cast<size_t>(unit)] == 0 && !chosen) ahead_.push_back(unit);
+    const bool chosen =
+        std::find(to_prefetch_.begin(), to_prefetch_.end(), unit) != to_prefetch_.end();
+    if (uses_[static_cast<size_t>(unit)] == 0 && !chosen) to_prefetch_.push_back(unit);
   }
 }
 
-void Residency::start_ahead() {
+void Residency::start_prefetch() {
   int64_t live = 0;
-  for (size_t u = 0; u < started_.size(); ++u) {
-    if (started_[u] && std::find(ahead_.begin(), ahead_.end(), static_cast<int>(u)) == ahead_.end())
+  for (size_t u = 0; u < prefetched_.size(); ++u) {
+    if (prefetched_[u] && std::find(to_prefetch_.begin(), to_prefetch_.end(),
+                                    static_cast<int>(u)) == to_prefetch_.end())
       drop(u);
-    if (started_[u] || uses_[u] > 0) live += elements_[u];
+    if (prefetched_[u] || uses_[u] > 0) live += elements_[u];
   }
-  for (const int unit : ahead_) {
+  for (const int unit : to_prefetch_) {
     const auto u = static_cast<size_t>(unit);
-    if (started_[u]) continue;
+    if (prefetched_[u]) continue;
     live += elements_[u];
     if (live > limits_.max_live_elements) return;
-    mover_.start(unit);
-    started_[u] = true;
+    gatherer_.start_gather(unit);
+    prefetched_[u] = true;
   }
 }
 
 void Residency::drop(size_t unit) {
-  mover_.arrive(static_cast<int>(unit));
-  mover_.give_back(static_cast<int>(unit));
-  started_[unit] = false;
+  gatherer_.finish_gather(static_cast<int>(unit));
+  gatherer_.drop_gathered(static_cast<int>(unit));
+  prefetched_[unit] = false;
 }
 
-void Residency::drop_started() {
-  for (size_t u = 0; u < started_.size(); ++u)
-    if (started_[u]) drop(u);
+void Residency::drop_prefetched() {
+  for (size_t u = 0; u < prefetched_.size(); ++u)
+    if (prefetched_[u]) drop(u);
 }
 
-void Residency::acquire_alone(int unit) {
+void Residency::acquire_outside_pass(int unit) {
   const auto u = static_cast<size_t>(unit);
   if (elements_[u] == 0) return;
-  drop_started();
-  if (uses_[u]++ == 0) mover_.fetch(unit);
+  drop_prefetched();
+  if (uses_[u]++ == 0) gatherer_.gather(unit);
 }
 
 void Residency::release(int unit) {
   const auto u = static_cast<size_t>(unit);
   if (elements_[u] == 0) return;
-  ASSERT(uses_[u] > 0, "unit {} is released more often than it was taken", unit);
-  if (--uses_[u] == 0) mover_.give_back(unit);
+  ASSERT(uses_[u] > 0, "unit {} is released more often than it was acquired", unit);
+  if (--uses_[u] == 0) gatherer_.drop_gathered(unit);
 }
 
 }  // namespace facet

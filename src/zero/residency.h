@@ -1,6 +1,7 @@
-// Which units are whole at stage 3, and which are gathered before they are asked for. Decides only;
-// a UnitMover carries it out. Every rank decides alike, because every rank uses the units in the
-// same order whatever its data.
+// Stage 3: when the parameters of a unit are gathered (all-gathered from the ranks' slices),
+// prefetched ahead of their use, and dropped again. Only decides; a UnitGatherer carries it out.
+// All ranks take the same decisions, because all use the units in the same order whatever their
+// data.
 #pragma once
 
 #include <cstdint>
@@ -10,52 +11,52 @@
 
 namespace facet {
 
-class UnitMover {
+class UnitGatherer {
  public:
-  virtual ~UnitMover() = default;
-  virtual void fetch(int unit) = 0;      // makes the unit whole and waits for it
-  virtual void start(int unit) = 0;      // begins to make it whole
-  virtual void arrive(int unit) = 0;     // waits for what start began
-  virtual void give_back(int unit) = 0;  // the unit is whole no longer
+  virtual ~UnitGatherer() = default;
+  virtual void gather(int unit) = 0;         // all-gathers the unit and waits for it
+  virtual void start_gather(int unit) = 0;   // starts the all-gather
+  virtual void finish_gather(int unit) = 0;  // waits for an all-gather that was started
+  virtual void drop_gathered(int unit) = 0;  // frees the gathered copy
 };
 
 struct ResidencyLimits {
-  int64_t prefetch_elements = 0;  // gathered ahead at most; 0: nothing is
-  int64_t max_live_elements = 0;  // no gather ahead that would make more than these whole
+  int64_t prefetch_elements = 0;  // prefetched at most; 0: no prefetching
+  int64_t max_live_elements = 0;  // gathered elements beyond which nothing is prefetched
 };
 
 class Residency {
  public:
-  // elements: of each unit when it is whole; 0: it never moves.
-  Residency(std::vector<int64_t> elements, const ResidencyLimits& limits, UnitMover& mover);
+  // elements: of each unit when gathered; 0: it is persistent and never gathered.
+  Residency(std::vector<int64_t> elements, const ResidencyLimits& limits, UnitGatherer& gatherer);
 
-  // Uses are counted: the first one brings the unit, and what followed the last time may be
-  // started.
+  // Uses are counted: the first one gathers the unit, and may start to prefetch the units that
+  // followed it the last time.
   void acquire(int unit, Phase phase);
-  // Outside a pass over the model.
-  void acquire_alone(int unit);
+  // For a use outside forward and backward: nothing is prefetched.
+  void acquire_outside_pass(int unit);
   void release(int unit);
-  // Waits for what was started and gives it back: the values are about to change.
-  void drop_started();
+  // Drops what was prefetched and not used yet: the values are about to change.
+  void drop_prefetched();
 
  private:
-  // A use of a unit, as a place in the order of a pass: forward apart from the rest.
+  // Identifies a unit's use in a pass: one number for forward, one for recomputation and backward.
   int use_of(int unit, Phase phase) const { return 2 * unit + (phase == Phase::kForward ? 0 : 1); }
-  void learn(int use);
-  void choose_ahead(int use);
-  void start_ahead();
+  void record_use(int use);
+  void choose_prefetch(int use);
+  void start_prefetch();
   void drop(size_t unit);
 
   std::vector<int64_t> elements_;
   ResidencyLimits limits_;
-  UnitMover& mover_;
-  std::vector<int> uses_;      // of each unit, now
-  std::vector<char> started_;  // of each unit: under way, not yet used
-  std::vector<int> follower_;  // of each use: the one that came after it last time, or -1
-  std::vector<int> place_;     // of each use: how many others were met before it, or -1
-  int places_ = 0;
-  int previous_ = -1;       // the last use
-  std::vector<int> ahead_;  // units to gather ahead now
+  UnitGatherer& gatherer_;
+  std::vector<int> uses_;         // per unit: how often it is in use now
+  std::vector<char> prefetched_;  // per unit: gather started, not used yet
+  std::vector<int> next_use_;     // per use: the one that followed it last time, or -1
+  std::vector<int> order_;        // per use: its index in the order of first uses, or -1
+  int num_ordered_ = 0;
+  int previous_ = -1;             // the last use
+  std::vector<int> to_prefetch_;  // units to prefetch now
 };
 
 }  // namespace facet

@@ -56,7 +56,7 @@ Tensor UnitPool::buffer(int number, int64_t elements) const {
 
 void UnitPool::release(int number) {
   Buffer& buffer = buffers_[static_cast<size_t>(number)];
-  ASSERT(buffer.used, "{}: buffer {} is given back twice", name_, number);
+  ASSERT(buffer.used, "{}: buffer {} is released twice", name_, number);
   buffer.used = false;
   buffer.memory->release(0);
   buffer.whole = buffer.memory->tensor({buffer.whole.numel()}, dtype_);

@@ -1,6 +1,6 @@
-// Buffers for what is whole only for a while: a unit's gathered values, its gradients in backward.
-// They are reused: there are as many as were ever held at once, each as large as the largest it
-// ever held, so that steps after the first take no memory.
+// Reusable buffers for the temporary full copy of a unit: its gathered values, its gradients in
+// backward. The pool grows to as many buffers as were ever in use at once, each as large as the
+// largest unit it ever held, so that steps after the first allocate nothing.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,17 @@ namespace facet {
 
 class UnitPool {
  public:
-  // kMeasureOnly: hands out addresses that must not be touched, to find out bytes().
+  // kMeasureOnly: hands out addresses that must not be touched, to measure bytes().
   UnitPool(std::string name, ParamTable::Memory memory, DType dtype = DType::kF32,
            MemoryResource& resource = host_memory());
 
-  // The number of a buffer of at least so many elements, content undefined.
+  // Returns the number of a free buffer of at least that many elements; its content is undefined.
   int acquire(int64_t elements);
-  Tensor buffer(int number, int64_t elements) const;  // its first `elements`
-  // In the checked build what is given back is filled with NaN.
+  Tensor buffer(int number, int64_t elements) const;  // its first `elements` elements
+  // In the checked build a released buffer is filled with NaNs.
   void release(int number);
 
-  int64_t bytes() const;  // of all buffers, in use or not
+  int64_t bytes() const;  // of all buffers, used or free
 
  private:
   struct Buffer {

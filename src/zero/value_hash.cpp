@@ -7,8 +7,8 @@
 namespace facet {
 namespace {
 
-// Every bit of the word reaches every bit of the result: two rounds of an odd factor, which carries
-// up, and a shift, which brings down.
+// Every bit of the word affects every bit of the result: two rounds of a multiplication by an odd
+// number, which carries upwards, and a shift, which carries downwards.
 constexpr uint64_t mixed(uint64_t word) {
   constexpr uint64_t kFirst = 0xd6e8feb86659fd93, kSecond = 0xa0761d6478bd642f;
   word = (word ^ (word >> 32)) * kFirst;
@@ -19,7 +19,7 @@ constexpr uint64_t mixed(uint64_t word) {
 }  // namespace
 
 uint64_t value_hash(const Param& param, int64_t begin, const float* values, int64_t count) {
-  constexpr uint64_t kPlaces = 0x9e3779b97f4a7c15;  // odd: no two places get the same number
+  constexpr uint64_t kPlaces = 0x9e3779b97f4a7c15;  // odd: no two indices get the same number
   uint64_t seed = hash_name(param.name);
   for (const int64_t size : param.shape) seed = mixed(seed + static_cast<uint64_t>(size));
   uint64_t sum = 0;

@@ -1,6 +1,6 @@
-// A hash of parameters' values that can be put together from pieces: the sum over all elements of a
-// number mixed from name, shape, place and bits. However the elements are shared out, the sum is
-// the same.
+// A hash of parameter values that can be computed in parts: the sum over all elements of a number
+// mixed from name, shape, index and bits. The sum does not depend on how the elements are
+// partitioned.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace facet {
 
-// Of elements [begin, begin+count) of the parameter; values: of these.
+// Elements [begin, begin+count) of the parameter; `values` points to the first of them.
 uint64_t value_hash(const Param& param, int64_t begin, const float* values, int64_t count);
 
 }  // namespace facet

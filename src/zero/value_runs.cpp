@@ -10,9 +10,9 @@ std::vector<ValueRun> runs_of(const ParamUnit& unit, bool trained, int64_t lengt
   std::vector<ValueRun> runs;
   for (const Param* param : unit.params) {
     if (param->trained != trained) continue;
-    const bool stays = param->numel() < persistence_threshold;
-    if (runs.empty() || runs.back().stays != stays)
-      runs.push_back({{param->offset, param->numel()}, stays});
+    const bool persistent = param->numel() < persistence_threshold;
+    if (runs.empty() || runs.back().persistent != persistent)
+      runs.push_back({{param->offset, param->numel()}, persistent});
     else
       runs.back().range.count += param->numel();
   }
@@ -20,11 +20,11 @@ std::vector<ValueRun> runs_of(const ParamUnit& unit, bool trained, int64_t lengt
   return runs;
 }
 
-// Of the runs of one kind, what the rank's slice of the buffer holds.
-int64_t held(const std::vector<ValueRun>& runs, bool stays, const Slice& slice) {
+// Elements of the runs of one kind that lie in the rank's slice of the buffer.
+int64_t held(const std::vector<ValueRun>& runs, bool persistent, const Slice& slice) {
   int64_t elements = 0;
   for (const ValueRun& run : runs)
-    if (run.stays == stays) elements += overlap(run.range, slice).count;
+    if (run.persistent == persistent) elements += overlap(run.range, slice).count;
   return elements;
 }
 
@@ -38,7 +38,7 @@ std::vector<ValueRun> frozen_runs(const ParamUnit& unit, int ranks, int64_t pers
   return runs_of(unit, false, frozen_length(unit, ranks), persistence_threshold);
 }
 
-bool stays_whole(const ParamUnit& unit, int64_t persistence_threshold) {
+bool is_persistent(const ParamUnit& unit, int64_t persistence_threshold) {
   return std::all_of(unit.params.begin(), unit.params.end(),
                      [=](const Param* param) { return param->numel() < persistence_threshold; });
 }

@@ -40,7 +40,7 @@ Values::Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zer
   }
 }
 
-// ---- which elements
+// ---- ranges of elements
 
 Slice Values::slice_of(int number) const {
   return slice_of_rank(trained_length(unit(number)), world_.rank(), world_.size());
@@ -78,16 +78,16 @@ void Values::after(int number) {
   if (parts_) parts_->residency().release(number);
 }
 
-void Values::settle() {
-  if (parts_) parts_->residency().drop_started();
+void Values::drop_prefetched() {
+  if (parts_) parts_->residency().drop_prefetched();
 }
 
-// ---- who fills and reads the values
+// ---- filling and reading the values
 
 OpenUnit Values::filler() {
   return [this, open = kNoUnit](int number) mutable {
     if (number == open) return;
-    if (open != kNoUnit) keep_filled(open);
+    if (open != kNoUnit) store_filled(open);
     open = number;
     if (open == kNoUnit) return window_.free();
     if (filled_in_place()) return;
@@ -98,7 +98,7 @@ OpenUnit Values::filler() {
   };
 }
 
-void Values::keep_filled(int number) {
+void Values::store_filled(int number) {
   if (filled_in_place()) return hash_frozen(number, unit(number).frozen_values);
   const Tensor trained = window_.trained(), frozen = window_.frozen();
   hash_frozen(number, frozen);
@@ -108,12 +108,12 @@ void Values::keep_filled(int number) {
     check_range(*param, (param->trained ? trained : frozen).f32() + param->offset);
   if (has_masters())
     store_values(ops_, masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
-  if (parts_) return parts_->keep(number, trained, frozen);
+  if (parts_) return parts_->store(number, trained, frozen);
   store_values(ops_, kept.trained_values, trained);
   store_values(ops_, kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
 }
 
-// As much as would become infinite is nothing to train with.
+// A value that rounding to fp16 would make infinite cannot be trained from.
 void Values::check_range(const Param& param, const float* values) const {
   constexpr float kRoundsToInfinity = 65520;  // between fp16's largest number and 2^16
   if (param.value.dtype() != DType::kF16) return;
@@ -125,7 +125,7 @@ void Values::check_range(const Param& param, const float* values) const {
         param.name, found - values, *found);
 }
 
-// Each rank answers for its slice, whatever it keeps.
+// Each rank hashes its own slice, even where it keeps more.
 void Values::hash_frozen(int number, const Tensor& frozen) {
   const Slice own =
       slice_of_rank(frozen_length(unit(number), world_.size()), world_.rank(), world_.size());
@@ -145,14 +145,14 @@ uint64_t Values::frozen_hash() {
   return static_cast<uint64_t>(world_.sum(static_cast<int64_t>(sum)));
 }
 
-// Rank 0 says which unit comes next; where others have parts of it they help to gather it.
+// Rank 0 broadcasts which unit it wants next; where the values are partitioned all ranks gather it.
 void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
   const bool shared = parts_ || (has_masters() && zero_stage_ > 0);
   int open = kNoUnit;
   const auto next = [&](int number) {
-    if (open != kNoUnit) hide(open);
+    if (open != kNoUnit) close_read(open);
     open = shared ? static_cast<int>(world_.broadcast(int64_t{number}, 0)) : number;
-    if (open != kNoUnit) show(open);
+    if (open != kNoUnit) open_to_read(open);
   };
   if (world_.rank() == 0) {
     std::exception_ptr error;
@@ -173,29 +173,29 @@ void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
   }
 }
 
-void Values::show(int number) {
-  if (parts_) parts_->residency().acquire_alone(number);
+void Values::open_to_read(int number) {
+  if (parts_) parts_->residency().acquire_outside_pass(number);
   if (read_in_place(table_)) return;
   window_.open(number);
   if (has_masters())
-    show_masters(number);
+    read_masters(number);
   else
-    read_values(ops_, window_.trained(), window_.trained_behind());
-  read_values(ops_, unit(number).frozen_values, window_.frozen_behind());
+    read_values(ops_, window_.trained(), window_.stored_trained());
+  read_values(ops_, unit(number).frozen_values, window_.stored_frozen());
 }
 
-void Values::show_masters(int number) {
+void Values::read_masters(int number) {
   const Tensor whole = window_.trained(), own = flat_range(whole, stepped(number));
   read_values(ops_, own, masters_[static_cast<size_t>(number)]);
   if (zero_stage_ > 0 && own.numel() > 0) world_.all_gather(whole, own);
 }
 
-void Values::hide(int number) {
+void Values::close_read(int number) {
   if (!read_in_place(table_)) window_.close();
   if (parts_) parts_->residency().release(number);
 }
 
-// ---- values that changed
+// ---- changed values
 
 void Values::publish() {
   if (parts_) return parts_->publish();

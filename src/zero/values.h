@@ -1,6 +1,6 @@
-// The parameters' values in all forms in which training keeps them: as the layers see them, whole
-// or (stage 3) in slices; and where the layers compute in 16 bits, fp32 masters of what this rank
-// steps. Who fills or reads them sees fp32, one unit at a time.
+// The parameter values in every form that training keeps: as the layers see them, in full or (stage
+// 3) partitioned; and with 16-bit layers the fp32 masters of the elements this rank updates.
+// Loading and saving code sees fp32, one unit at a time.
 #pragma once
 
 #include <cstdint>
@@ -21,55 +21,56 @@ namespace facet {
 
 class Values {
  public:
-  // At stage 3 the table is laid out with Memory::kMeasureOnly.
+  // At stage 3 the table must have been laid out with Memory::kMeasureOnly.
   Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zero_stage,
          const ValueLimits& stage3);
 
-  // Somebody is about to use the unit, and has used it.
+  // Around each use of a unit: stage 3 gathers it before and may drop it after.
   void before(int unit, Phase phase);
   void after(int unit);
-  // Gives back what was gathered ahead: the values are about to change.
-  void settle();
+  // Drops prefetched units: the values are about to change.
+  void drop_prefetched();
 
-  // For who fills the values of all units, the same ones on every rank.
+  // To fill the values of all units, with the same values on every rank.
   OpenUnit filler();
-  // Collective: rank 0 runs `work`, which may open any unit to read its whole values.
+  // Collective: rank 0 runs `work`, which may open any unit and read its full values.
   void read_on_rank_0(const std::function<void(const OpenUnit&)>& work);
-  // Of the frozen values as they were filled, before any rounding; collective.
+  // Collective: hash of the frozen values as they were filled, before any rounding.
   uint64_t frozen_hash();
 
-  // Of the unit's trained buffer: this rank's slice, and what of it this rank steps (its slice, at
-  // stage 0 all).
+  // Ranges of the unit's trained buffer: this rank's slice, and what this rank's optimizer updates
+  // (its slice; at stage 0 the whole buffer).
   Slice slice_of(int unit) const;
   Slice stepped(int unit) const;
-  // Of what this rank steps: the fp32 values, and the same elements as layers see them where these
-  // are others (else undefined). part: of the unit's trained buffer.
+  // For a part of what this rank updates (a range of the unit's trained buffer): the fp32 values,
+  // and with masters the rounded values that the layers see (else undefined).
   Tensor master_at(int unit, const Slice& part) const;
   Tensor copy_at(int unit, const Slice& part) const;
 
-  // Collective: after a step the owners' values, as layers see them, go to everybody who keeps
-  // them. After the masters of this rank's slices were changed from outside, so do these.
+  // Collective: publish() all-gathers the values that the layers see, after every rank has updated
+  // its slice. publish_masters() does so after the masters of this rank's slices were changed from
+  // outside, as by loading a checkpoint.
   void publish();
   void publish_masters();
 
   static int64_t master_bytes(const ParamTable& table, int ranks, int64_t zero_stage);
-  // What reading takes for a while beside all that stays.
+  // Temporary memory that reading and filling take on top of the rest.
   static int64_t window_bytes(const ParamTable& table, int ranks);
 
  private:
   bool has_masters() const { return table_.dtype() != DType::kF32; }
-  // Are a unit's whole values read, and filled, in place?
+  // Are a unit's values read, and below stage 3 filled, in place?
   static bool read_in_place(const ParamTable& table) {
     return table.dtype() == DType::kF32 && table.memory().space() == Space::kHost;
   }
   bool filled_in_place() const { return !parts_ && read_in_place(table_); }
   const ParamUnit& unit(int number) const { return table_.units()[static_cast<size_t>(number)]; }
-  void keep_filled(int number);
+  void store_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
   void check_range(const Param& param, const float* values) const;
-  void show(int number);
-  void show_masters(int number);
-  void hide(int number);
+  void open_to_read(int number);
+  void read_masters(int number);
+  void close_read(int number);
 
   ParamTable& table_;
   Communicator& world_;
@@ -77,9 +78,9 @@ class Values {
   int64_t zero_stage_;
   std::optional<PartitionedValues> parts_;  // at stage 3
   std::unique_ptr<Arena> memory_;
-  std::vector<Tensor> masters_;  // of each unit, of what this rank steps
+  std::vector<Tensor> masters_;  // per unit: of the elements this rank updates
   Fp32Window window_;
-  std::vector<uint64_t> frozen_hashes_;  // of each unit, of this rank's slice
+  std::vector<uint64_t> frozen_hashes_;  // per unit: of this rank's slice
 };
 
 }  // namespace facet

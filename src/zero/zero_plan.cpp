@@ -12,10 +12,10 @@ bool reduces_every_micro_batch(const EngineOptions& options) {
   return options.zero_stage >= 2 || options.reduce_every_micro_batch;
 }
 
-std::vector<int64_t> moving_elements(const ParamTable& table, int ranks,
-                                     const EngineOptions& options) {
+std::vector<int64_t> gathered_elements(const ParamTable& table, int ranks,
+                                       const EngineOptions& options) {
   if (options.zero_stage < 3) return std::vector<int64_t>(table.units().size(), 0);
-  return PartitionedValues::moving_elements(table, ranks, options.stage3.persistence_threshold);
+  return PartitionedValues::gathered_elements(table, ranks, options.stage3.persistence_threshold);
 }
 
 }  // namespace
@@ -60,7 +60,7 @@ MeasuringHooks::MeasuringHooks(const ParamTable& table, int ranks, const EngineO
     : table_(table),
       ranks_(ranks),
       options_(options),
-      elements_(moving_elements(table, ranks, options)),
+      elements_(gathered_elements(table, ranks, options)),
       residency_(elements_, options.stage3.residency, *this),
       values_("gathered parameters", ParamTable::Memory::kMeasureOnly, table.dtype()),
       gradients_("gradients of a unit", ParamTable::Memory::kMeasureOnly),
@@ -72,32 +72,32 @@ int64_t MeasuringHooks::bucket_bytes() const {
   return gradients_.bytes() + Gradients::bucket_bytes(table_, ranks_, options_.reduction);
 }
 
-void MeasuringHooks::fetch(int unit) {
+void MeasuringHooks::gather(int unit) {
   const int64_t elements = elements_[static_cast<size_t>(unit)];
   value_buffers_[static_cast<size_t>(unit)] = values_.acquire(elements);
   ++gathers_[static_cast<size_t>(unit)];
 }
 
-void MeasuringHooks::give_back(int unit) {
+void MeasuringHooks::drop_gathered(int unit) {
   values_.release(value_buffers_[static_cast<size_t>(unit)]);
 }
 
 void MeasuringHooks::before(int unit, Phase phase) {
   residency_.acquire(unit, phase);
-  if (phase == Phase::kBackward) take_gradients(unit);
+  if (phase == Phase::kBackward) acquire_gradients(unit);
 }
 
 void MeasuringHooks::after(int unit, Phase) { residency_.release(unit); }
 
-void MeasuringHooks::take_gradients(int unit) {
+void MeasuringHooks::acquire_gradients(int unit) {
   const int64_t trained = trained_length(table_.units()[static_cast<size_t>(unit)]);
   int& buffer = gradient_buffers_[static_cast<size_t>(unit)];
   if (options_.zero_stage >= 2 && trained > 0 && buffer < 0) buffer = gradients_.acquire(trained);
 }
 
 void MeasuringHooks::gradients_ready(int unit) {
-  micro_batches_ += unit == 0;  // once for each unit
-  take_gradients(unit);
+  micro_batches_ += unit == 0;  // announced once per micro-batch
+  acquire_gradients(unit);
   int& buffer = gradient_buffers_[static_cast<size_t>(unit)];
   if (buffer >= 0) gradients_.release(buffer);
   buffer = -1;

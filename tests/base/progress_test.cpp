@@ -72,7 +72,7 @@ TEST(Progress, CollectivesAreNumberedAsTheyBegin) {
   }
 }
 
-TEST(Progress, EverySignOfLifeRenewsTheProgress) {
+TEST(Progress, EveryNoteRenewsTheProgress) {
   int64_t last = my_progress().progress;
   const auto renewed = [&last] {
     const int64_t now = my_progress().progress;

@@ -1,6 +1,6 @@
-// Bandwidth of what ZeRO sends, beside Open MPI's own collectives in the same run: the reduction of
-// gradients (buckets, summed in rank order) beside MPI_Reduce_scatter_block, the gather of values
-// beside MPI_Allgather. Checks the sums, then times both in turn and takes the medians.
+// Bandwidth of ZeRO's communication, compared with Open MPI's own collectives in the same run: the
+// reduction of gradients (buckets, summed in rank order) with MPI_Reduce_scatter_block, the gather
+// of values with MPI_Allgather. Checks the sums, then times both in turn and takes the medians.
 // usage: mpirun -n N comm_bench [bucket elements]
 #include <mpi.h>
 

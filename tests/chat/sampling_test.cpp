@@ -23,7 +23,7 @@ std::map<int32_t, int64_t> draw(const SamplingOptions& options, const std::vecto
 
 using Counts = std::map<int32_t, int64_t>;
 
-TEST(Sampling, GreedyTakesTheLowestIdOfTheLikeliest) {
+TEST(Sampling, GreedyTakesTheLowestIdOfTheMostLikely) {
   EXPECT_EQ(draw({}, {1, 3, 3, 2}, 3), (Counts{{1, 3}}));
 }
 

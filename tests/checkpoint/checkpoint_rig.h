@@ -23,7 +23,7 @@ class SharedDirectory {
     if (world.rank() == 0) path_ = mine_->path();
     world.broadcast(path_, 0);
   }
-  ~SharedDirectory() { world_.sum(int64_t{0}); }  // nobody looks into it any more
+  ~SharedDirectory() { world_.sum(int64_t{0}); }  // no rank uses it any more
   const std::string& path() const { return path_; }
 
  private:
@@ -33,8 +33,8 @@ class SharedDirectory {
 };
 
 // A small model's parameters and their optimizer. Equal steps give equal bits on any number of
-// ranks: one rank brings the whole gradient, and nothing is clipped, because the norm is added up
-// slice by slice.
+// ranks: one rank contributes the whole gradient, and nothing is clipped, because the norm is added
+// up slice by slice.
 struct SmallRun {
   explicit SmallRun(MPI_Comm comm = MPI_COMM_WORLD, int64_t stage = 0, DType dtype = DType::kF32)
       : world(comm), ops(1) {

@@ -30,7 +30,7 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(manifest_state_text(found->manifest.state), manifest_state_text(run.state));
   fresh.load(*found);
   EXPECT_EQ(fresh.bits(), run.bits());
-  // Every rank's whole copy, not only what it owns.
+  // Every rank's full copy, not only what it owns.
   for (size_t i = 0; i < run.table.params().size(); ++i) {
     const Param &a = run.table.params()[i], &b = fresh.table.params()[i];
     EXPECT_EQ(std::memcmp(a.value.f32(), b.value.f32(), static_cast<size_t>(a.value.bytes())), 0)
@@ -236,8 +236,7 @@ TEST_F(Damage, NothingLeftIsAnError) {
   testing::internal::GetCapturedStderr();
 }
 
-// A limit on the length of files stands for the full disk: it is met at every size, in every part
-// of a save.
+// A limit on file sizes simulates a full disk: it is met at every size, in every part of a save.
 TEST_F(Damage, FullDiskLeavesTheOlderOnes) {
   std::signal(SIGXFSZ, SIG_IGN);
   struct rlimit unlimited {};

@@ -1,5 +1,5 @@
 // What the test program asks of the disk: writes, flushes, orders to forget what is cached, renames
-// pass through here on their way to the system and are noted, in the order in which they were made.
+// are intercepted and recorded here, in order.
 #pragma once
 
 #include <string>

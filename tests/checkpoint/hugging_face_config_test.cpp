@@ -78,7 +78,7 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": \"16\""),
                        "config.json: hidden_size: expected an integer, found a string"));
   EXPECT_TRUE(mentions(changed("\"model_type\": \"llama\"", "\"model_type\": \"mistral\""),
-                       "model_type: mistral is not built"));
+                       "model_type: mistral is not supported"));
   EXPECT_TRUE(mentions(changed("\"silu\"", "\"relu\""), "hidden_act: relu"));
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 18"), "18 is no multiple"));
   EXPECT_TRUE(mentions(changed("value_heads\": 2", "value_heads\": 3"), "3 does not divide"));
@@ -89,7 +89,7 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 12"), "even"));
   for (const char* key : {"attention_bias", "mlp_bias"})
     EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", fmt::format("\"{}\": true", key).c_str()),
-                         fmt::format("{}: decoders with these biases are not built", key)));
+                         fmt::format("{}: decoders with these biases are not supported", key)));
   EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", "\"quantization_config\": {}"), "quantised"));
   const auto scaling = [&](const char* text) { return changed("\"rope_scaling\": null", text); };
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "yarn", "factor": 2})"), "yarn"));
@@ -126,16 +126,16 @@ TEST(ClipConfigFile, ContradictionsNameFileKeyAndValue) {
     return clip_error(replaced(kTinyClip, from, to));
   };
   EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "78: "));
-  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "siglip is not built"));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "siglip is not supported"));
   EXPECT_TRUE(mentions(changed("\"patch_size\": 4", "\"patch_size\": 3"),
                        "image_size 8 is no multiple of patch_size 3"));
   EXPECT_TRUE(mentions(changed("\"num_attention_heads\": 2", "\"num_attention_heads\": 5"),
                        "hidden_size 16 is no multiple of num_attention_heads 5"));
-  EXPECT_TRUE(mentions(changed("\"gelu\"", "\"relu\""), "hidden_act: relu is not built"));
+  EXPECT_TRUE(mentions(changed("\"gelu\"", "\"relu\""), "hidden_act: relu is not supported"));
   EXPECT_TRUE(mentions(changed("channels\": 3", "channels\": 1"), "num_channels"));
   EXPECT_TRUE(mentions(clip_error(R"({"model_type": "clip"})"), "\"vision_config\" is missing"));
   EXPECT_TRUE(mentions(error_of([] { clip_of(kTinyClip, "transformer.visual.attn_pool.query"); }),
-                       "Qwen-VL, which is not built yet"));
+                       "Qwen-VL, which is not supported yet"));
 }
 
 }  // namespace

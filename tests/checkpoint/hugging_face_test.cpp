@@ -166,7 +166,7 @@ TEST(LoadPretrained, CompatDrawsTheAddedTokensFromInitializerRange) {
   }
   const auto n = static_cast<double>(embed.size() - begin);
   EXPECT_NEAR(std::sqrt(squares / n), 0.3, 5 * 0.3 / std::sqrt(2 * n));
-  EXPECT_NEAR(product / n, 0, 5 * 0.09 / std::sqrt(n));  // drawn apart from each other
+  EXPECT_NEAR(product / n, 0, 5 * 0.09 / std::sqrt(n));  // drawn independently
 }
 
 TEST(LoadPretrained, WholeClipFilesAndOldBuffersAreUnderstood) {
@@ -316,7 +316,7 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
-TEST(ExportModel, TellsWhatItWasTrainedWith) {
+TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   Sources sources;
   sources.config.mmca = true;
   sources.config.vision_feature_layer = -2;

@@ -69,7 +69,7 @@ TEST(BackgroundSave, HoldsTheStateOfItsStart) {
   rig.start();
   EXPECT_LT(timer.seconds(), 0.1);
   EXPECT_TRUE(rig.store.saving());
-  rig.run.take_steps(3);  // the state goes on while it is written
+  rig.run.take_steps(3);  // the state changes while it is written
   EXPECT_EQ(published_steps(rig.directory.path()), std::vector<int64_t>{});
   const std::string place = rig.store.finish_save();
   EXPECT_FALSE(rig.store.saving());

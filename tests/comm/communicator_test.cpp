@@ -80,7 +80,7 @@ TEST(Communicator, AllGatherBringsTheSlices) {
   }
 }
 
-// Rank r brings 4097 + r elements, rank 1 none.
+// Rank r contributes 4097 + r elements, rank 1 none.
 TEST(Communicator, GathersUnderWayBringTheSame) {
   Communicator world(MPI_COMM_WORLD);
   Communicator::Parts parts;
@@ -102,7 +102,7 @@ TEST(Communicator, GathersUnderWayBringTheSame) {
   const int64_t sent = world.elements_sent();
   Communicator::Pending a = world.start_all_gather(tensor(first), part, parts);
   Communicator::Pending b = world.start_all_gather(tensor(second), part, parts);
-  EXPECT_EQ(world.sum(int64_t{1}), world.size());  // others go on beside them
+  EXPECT_EQ(world.sum(int64_t{1}), world.size());  // others run concurrently
   world.wait(b);
   world.wait(a);
   EXPECT_EQ(first, expected);

@@ -38,14 +38,14 @@ HangLimits limits_of(Section section, double seconds) {
   return limits;
 }
 
-std::vector<int64_t> numbers(const std::vector<RankProgress>& positions) {
+std::vector<int64_t> numbers(const std::vector<RankProgress>& progress) {
   std::vector<int64_t> ranks;
-  for (const RankProgress& p : positions) ranks.push_back(p.rank);
+  for (const RankProgress& p : progress) ranks.push_back(p.rank);
   return ranks;
 }
 
-int64_t late(const std::vector<RankProgress>& positions, const HangLimits& limits) {
-  const auto found = late_rank(positions, std::ssize(positions), limits);
+int64_t late(const std::vector<RankProgress>& progress, const HangLimits& limits) {
+  const auto found = late_rank(progress, std::ssize(progress), limits);
   return found ? found->rank : -1;
 }
 
@@ -63,7 +63,7 @@ TEST(HangVerdict, ARankIsLateAtItsSectionsLimit) {
   EXPECT_EQ(late({data}, both), -1);
 }
 
-TEST(HangVerdict, WhoWaitsForALiveRankIsNotLate) {
+TEST(HangVerdict, ARankWaitingForALiveRankIsNotLate) {
   EXPECT_EQ(late({waits(0, 500, 9), computes(1, 5, 8), waits(2, 400, 9)}, kThirty), -1);
   EXPECT_EQ(late({waits(0, 500, 9), computes(1, 31, 8), waits(2, 400, 9)}, kThirty), 1);
 }
@@ -74,7 +74,7 @@ TEST(HangVerdict, WhenAllWaitTheLastToComeCounts) {
   EXPECT_EQ(late({waits(0, 500, 9), waits(1, 30.1, 9)}, kThirty), 1);
 }
 
-TEST(HangVerdict, WhoWaitsForAnotherHostHasTheLimitOfCollectives) {
+TEST(HangVerdict, ARankWaitingForAnotherHostHasTheLimitOfCollectives) {
   HangLimits limits = kThirty;
   const std::vector<RankProgress> here = {waits(0, 500, 9), waits(1, 400, 9)};
   EXPECT_FALSE(late_rank(here, 4, limits));
@@ -91,7 +91,7 @@ TEST(HangVerdict, WhoWaitsForAnotherHostHasTheLimitOfCollectives) {
             "  not seen from here: 2, 4 (host n1), 3 (host n2)\n");
 }
 
-TEST(HangVerdict, WhoEndsInOrderIsNeitherLateNorDead) {
+TEST(HangVerdict, ARankThatExitsOnPurposeIsNeitherLateNorDead) {
   RankProgress left = computes(1, 500, 8);
   left.leaving = true;
   left.process = ProcessState::kGone;
@@ -127,21 +127,21 @@ TEST(HangVerdict, WhenAllWaitTheEarliestCollectiveIsBehind) {
 TEST(HangVerdict, TheReportNamesEverythingOnce) {
   RankProgress stopped = computes(1, 31.25, 8);
   stopped.process = ProcessState::kStopped;
-  const std::vector<RankProgress> positions = {waits(0, 31, 9), stopped, waits(2, 31, 9),
-                                               waits(3, 31, 9)};
-  EXPECT_EQ(hang_report(positions, std::vector<std::string>(4), stopped, kThirty),
+  const std::vector<RankProgress> progress = {waits(0, 31, 9), stopped, waits(2, 31, 9),
+                                              waits(3, 31, 9)};
+  EXPECT_EQ(hang_report(progress, std::vector<std::string>(4), stopped, kThirty),
             "hang: no progress for 31.2 s in compute (limit 30 s); 1 of 4 ranks behind:\n"
             "  rank 1 (host n0, pid 101, stopped): 31.2 s without progress in compute of step 7; "
-            "has not come to collective 9 (sum); sample ids 10 11\n"
+            "has not reached collective 9 (sum); sample ids 10 11\n"
             "  ranks 0, 2, 3: waiting in collective 9 (sum), compute of step 7\n");
 }
 
 TEST(HangVerdict, AReportOfManyRanksStaysShort) {
-  std::vector<RankProgress> positions;
-  for (int64_t rank = 0; rank < 1000; ++rank) positions.push_back(computes(rank, 40, 3));
-  for (int64_t rank = 1000; rank < 4000; ++rank) positions.push_back(waits(rank, 40, 4));
+  std::vector<RankProgress> progress;
+  for (int64_t rank = 0; rank < 1000; ++rank) progress.push_back(computes(rank, 40, 3));
+  for (int64_t rank = 1000; rank < 4000; ++rank) progress.push_back(waits(rank, 40, 4));
   const std::string report =
-      hang_report(positions, std::vector<std::string>(4000), positions[0], kThirty);
+      hang_report(progress, std::vector<std::string>(4000), progress[0], kThirty);
   EXPECT_LT(report.size(), 2500U);
   EXPECT_NE(report.find("and ranks 8-999\n"), std::string::npos) << report;
   EXPECT_NE(report.find("ranks 1000-3999: waiting in collective 4 (sum)"), std::string::npos);
@@ -152,7 +152,7 @@ TEST(HangVerdict, ADeathNamesRankHostStepAndCollective) {
   dead.process = ProcessState::kGone;
   dead.num_samples = 40;
   EXPECT_EQ(death_report(dead, {waits(0, 0, 9), dead}),
-            "rank 3 (host n1, pid 103) died in compute of step 7; has not come to collective 9 "
+            "rank 3 (host n1, pid 103) died in compute of step 7; has not reached collective 9 "
             "(sum); sample ids 30 31 and 38 more\n");
   dead.step = 0;
   dead.num_samples = 0;

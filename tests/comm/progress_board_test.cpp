@@ -19,11 +19,11 @@ TEST(ProgressBoard, EveryRankReadsWhereTheOthersStand) {
   note_samples(std::vector<int64_t>{me, me + 1000});
   world.sum(int64_t{1});
   const int64_t begun = my_progress().begun;
-  const std::vector<RankProgress> positions = board.positions(0);
-  world.sum(int64_t{1});  // nobody goes on before all have read
-  ASSERT_EQ(positions.size(), static_cast<size_t>(world.size()));
-  for (const RankProgress& p : positions) {
-    const auto rank = static_cast<int64_t>(&p - positions.data());
+  const std::vector<RankProgress> progress = board.read(0);
+  world.sum(int64_t{1});  // no rank continues before all have read
+  ASSERT_EQ(progress.size(), static_cast<size_t>(world.size()));
+  for (const RankProgress& p : progress) {
+    const auto rank = static_cast<int64_t>(&p - progress.data());
     EXPECT_EQ(p.rank, rank);
     EXPECT_EQ(p.host, "here");
     EXPECT_EQ(p.process, ProcessState::kRuns);
@@ -35,13 +35,13 @@ TEST(ProgressBoard, EveryRankReadsWhereTheOthersStand) {
     EXPECT_GE(p.begun.number, begun);
     EXPECT_LT(p.idle, 60);
   }
-  EXPECT_EQ(positions[static_cast<size_t>(me)].pid, ::getpid());
+  EXPECT_EQ(progress[static_cast<size_t>(me)].pid, ::getpid());
 }
 
-TEST(ProgressBoard, NobodyIsIdleSinceBeforeTheWatchBegan) {
+TEST(ProgressBoard, NoRankIsIdleSinceBeforeTheWatchBegan) {
   Communicator world(MPI_COMM_WORLD);
   ProgressBoard board(world, "here");
-  for (const RankProgress& p : board.positions(steady_now() + 1'000'000'000)) EXPECT_EQ(p.idle, 0);
+  for (const RankProgress& p : board.read(steady_now() + 1'000'000'000)) EXPECT_EQ(p.idle, 0);
 }
 
 TEST(ProgressBoard, OneProcessSpeaksAndAllSeeTheEnd) {

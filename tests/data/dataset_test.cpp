@@ -93,7 +93,7 @@ TEST_F(DatasetTest, ARecordWithoutImageIsTextOnly) {
   EXPECT_EQ(read(*dial, 0).rounds[1].answer, "d");
 }
 
-TEST_F(DatasetTest, LlavaDialShowsTheImageWhereItsPlaceStands) {
+TEST_F(DatasetTest, LlavaDialShowsTheImageAtItsPlaceholder) {
   write("llava/conversation_58k.json",
         R"([{"image":"7.jpg",)" +
             turns({"Hello", "Hi", R"(<image>\nWhat?)", "A cat", "Sure?", "Yes", "unanswered"}) +
@@ -189,11 +189,11 @@ TEST_F(DatasetTest, FingerprintChangesWithEveryFile) {
   EXPECT_NE(before, open("llava")->fingerprint());
 }
 
-TEST_F(DatasetTest, NamesThatAreNotBuiltYetSaySo) {
+TEST_F(DatasetTest, UnsupportedNamesAreReportedAsSuch) {
   EXPECT_EQ(built_dataset_names().size(), 4u);
   for (const std::string& name : unbuilt_dataset_names()) {
     const std::string message = message_of([&] { open(name); }, ExitCode::kConfig);
-    EXPECT_TRUE(contains(message, "not built yet")) << message;
+    EXPECT_TRUE(contains(message, "not supported yet")) << message;
   }
   message_of([&] { open("lava"); }, ExitCode::kUsage);
 }

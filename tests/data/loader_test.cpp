@@ -181,7 +181,7 @@ TEST_F(LoaderTest, ARankWithoutSamplesTakesPartWithEmptyMicroBatches) {
   }
 }
 
-TEST_F(LoaderTest, EvaluationVisitsEverySampleOnceAndTrainingGoesOnUnchanged) {
+TEST_F(LoaderTest, EvaluationVisitsEverySampleOnceAndDoesNotDisturbTraining) {
   for (const int64_t ranks : {1, 2, 3}) {
     std::multiset<int64_t> seen;
     for (int64_t rank = 0; rank < ranks; ++rank) {

@@ -59,7 +59,7 @@ TEST(Tokenizer, IdsWithoutATokenHaveNoText) {
   EXPECT_EQ(tokenizer.decode(ids), "a red circle");
 }
 
-TEST(Tokenizer, AddedTokensStandBehindTheVocabulary) {
+TEST(Tokenizer, AddedTokensFollowTheVocabulary) {
   const JsonDocument golden = JsonDocument::read(kGoldenDir + "/tokens.json");
   const int64_t base = golden.root().at("base_size").as_int();
   const Tokenizer correct(kGoldenDir, PromptStyle::kCorrect);
@@ -101,7 +101,7 @@ TEST(Tokenizer, WrongDirectoriesAreRefused) {
             std::string::npos);
   const std::string fast_only = model_directory("fast", "");
   std::filesystem::rename(fast_only + "/tokenizer.model", fast_only + "/tokenizer.json");
-  EXPECT_NE(message_of(fast_only).find("not built yet"), std::string::npos);
+  EXPECT_NE(message_of(fast_only).find("not supported yet"), std::string::npos);
   const std::string rubbish = model_directory("rubbish", "");
   write_file(rubbish + "/tokenizer.model", "no model");
   EXPECT_NE(message_of(rubbish), "");

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The program on GPUs, here on the emulation: it trains, is cut and goes on, hands its checkpoints to the program on CPUs and takes theirs,
-# evaluates and answers; where no GPU is, it says so. With GPU_PROGRAM, the path of one, on a GPU (scripts/gpu_check.sh).
+# The program on GPUs, here on the emulation: it trains, is interrupted and resumes, exchanges checkpoints with the program on CPUs,
+# evaluates and generates answers; without a GPU it says so. With GPU_PROGRAM, the path of one, on a GPU (scripts/gpu_check.sh).
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 
-# Another path than $facet, so that the device of a run can be told from its program.
+# Another path than $facet, so that the program shows the device of a run.
 on_gpu=${GPU_PROGRAM:-$BUILD/emulated/facet}
 [ -x "$on_gpu" ] || { echo "$on_gpu is missing: make $on_gpu"; exit 1; }
 
@@ -21,7 +21,7 @@ train() {
   run 0 2 "$program" "${recipe[@]}" --precision "$precision" --zero_stage "$stage" --device "$(device_of "$program")" --output_dir "$work/$name" "$@"
 }
 
-# The same two steps on GPUs and on CPUs, with a checkpoint behind each.
+# The same two steps on GPUs and on CPUs, with a checkpoint after each.
 make_runs() {
   [ ! -d "$work/gpu" ] || return 0
   train "$on_gpu" gpu --max_steps 2
@@ -63,7 +63,7 @@ trains_a_perceiver() {
   done
 }
 
-# from_step_1 RUN NAME PROGRAM option...: goes on from what another run saved in the midst of its epoch.
+# from_step_1 RUN NAME PROGRAM option...: resumes from what another run saved in the middle of its epoch.
 from_step_1() {
   local run=$1 name=$2 program=$3
   shift 3
@@ -81,13 +81,13 @@ cut_and_continued() {
   once '0 of '
 }
 
-# Gathered for each use, saved beside the training, by way of the host, and everything as late as it may be: the same bits.
+# Gathered for each use, saved in the background, staged through the host, and everything as late as allowed: the same bits.
 in_slices() {
   make_runs
   export FACET_EMULATED_STREAMS=late
   local limit=(--stage3_param_persistence_threshold 100)
   stage=3 train "$on_gpu" slices --max_steps 2 "${limit[@]}" --async_checkpoint --device_collectives mpi
-  once 'by way of host memory, as asked for'
+  once 'staged through host memory, as asked for'
   same_columns "$work/gpu/loss_log.csv" "$work/slices/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
   run 0 0 "$facet" inspect "$work/gpu" "$work/slices"
   once '0 of '
@@ -158,7 +158,7 @@ not_finite() {
   diff "$work/found_on_cpu" "$work/found_on_cuda"
 }
 
-# A rank stops behind its backward, with its part of the last exchange in its GPU's queue. The other one's host, which could go on, waits for
+# A rank stops after its backward, with its part of the last exchange in its GPU's queue. The other one's host, which could continue, waits for
 # its GPU, knows in which collective that waits, and says so.
 hangs_by_name() {
   export FACET_EMULATED_STREAMS=late

@@ -30,7 +30,7 @@ generate() {
   run 0 "$ranks" "$facet" generate "${trained[@]}" "${length[@]}" --input tests.json --output "$name.csv" "$@"
 }
 
-# fields FILE: records as RFC 4180 reads them, one field a line (newlines inside shown as |), "--" behind each record.
+# fields FILE: records as RFC 4180 reads them, one field a line (newlines inside shown as |), "--" after each record.
 fields() {
   awk 'BEGIN { RS = "\001" }
     { n = length($0); field = ""; quoted = 0

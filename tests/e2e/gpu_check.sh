@@ -53,7 +53,7 @@ a_finding() {
 }
 a_blind_tool() {
   checked 1 PLANTED=0
-  once 'initcheck ended with 0 where a kernel has a mistake, not with 9'
+  once 'initcheck ended with 0 for a kernel with a bug, not with 9'
   once '2 of 6 steps passed'
 }
 a_missing_program() {

@@ -51,7 +51,7 @@ scale_follows_its_table() {
   equal_models "$work/storm/epoch-2" "$work/storm_0/epoch-2"
 }
 
-# A skipped step leaves weights, moments and rates as they were: the evaluation behind it is the one before.
+# A skipped step leaves weights, moments and rates as they were: the evaluation after it equals the one before.
 skipped_steps_change_nothing() {
   run 0 2 "${train[@]}" --precision "$1" --max_steps 4 --eval_interval 1 --output_dir "$work/skip.$1" --inject "$(poison 0 2 3)"
   local losses
@@ -63,8 +63,8 @@ skipped_steps_change_nothing() {
   column "$work/skip.$1/loss_log.csv" lr_decay | sed -n '2p;4p' | uniq | wc -l | grep -qx 1 # the schedule waited
 }
 
-# Cut right behind an overflow that only took from the hysteresis, and behind one that halved the scale.
-cut_behind_an_overflow() {
+# Interrupted right after an overflow that only reduced the hysteresis, and after one that halved the scale.
+interrupted_after_an_overflow() {
   local from
   make_storm
   for from in 3 6; do
@@ -131,7 +131,7 @@ check Precision.Fp16Learns learns fp16 0.01
 check Precision.ScaleFollowsItsTable scale_follows_its_table
 check Precision.SkippedStepsChangeNothingInFp16 skipped_steps_change_nothing fp16
 check Precision.SkippedStepsChangeNothingInBf16 skipped_steps_change_nothing bf16
-check Precision.CutBehindAnOverflow cut_behind_an_overflow
+check Precision.InterruptedAfterAnOverflow interrupted_after_an_overflow
 check Precision.CheckpointsServeInAnyPrecision other_precisions
 check Precision.HopelessRunsEnd hopeless_runs_end
 check Precision.ExportsServeInAnyPrecision exports_serve_in_any_precision

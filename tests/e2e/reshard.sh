@@ -24,7 +24,7 @@ on() {
 
 step() { printf '%s/checkpoints/step_%08d' "$1" "$2"; }
 
-# cut_back FROM TO STEP: a copy of a run that ended behind that step.
+# cut_back FROM TO STEP: a copy of a run that ended after that step.
 cut_back() {
   cp -r "$1" "$2"
   local later

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A run that was cut anywhere and started again with the same command ends with the bits of a run that was never cut.
+# A run that was interrupted anywhere and restarted with the same command ends with the same bits as an uninterrupted run.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 
 # 32 training samples, 12 a step: three steps an epoch, the last of 8 samples and two micro-batches instead of three. Evaluations fall
-# behind steps that no epoch ends with.
+# after steps that do not end an epoch.
 recipe=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --num_warmup_steps 0.2 --lang_lora_dim 4 --enable_mmca_attention --seed 7)
 batches=(--eval_interval 2 --per_device_train_batch_size 2 --gradient_accumulation_steps 3)
 train=("${recipe[@]}" --num_train_epochs 4 "${batches[@]}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rubbish in: one message for the whole job, the right exit code on every rank, no hang.
+# Invalid input: one message for the whole job, the right exit code on every rank, no hang.
 # quick
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Saves beside the training, through parallel HDF5, on a full disk, before Slurm's time limit and under signals.
+# Background saves, saves through parallel HDF5, on a full disk, before Slurm's time limit and under signals.
 cd "$(dirname "$0")/../.." || exit 1
 # A small file system of one's own is mounted in a name space that goes with this script.
 if [ -z "${FACET_OWN_MOUNTS:-}" ]; then
@@ -35,7 +35,7 @@ ranks_of() {
 }
 
 # The steps go on while step 2's checkpoint is written; wishes meanwhile are put off, once said, and the last one of all is published.
-beside_the_training() {
+in_the_background() {
   make_whole
   run 0 2 "${train[@]}" --output_dir "$work/beside" --async_checkpoint --save_interval 1 --inject 'slow@ckpt.write:ms=400'
   grep -qE '^the checkpoint of step [0-9]+ is put off: that of step [0-9]+ is still written$' "$output"
@@ -68,9 +68,9 @@ by_the_clock() {
 }
 
 # An error that only rank 1 meets in a step ends the job although its part of step 1's checkpoint is still being written.
-fails_beside() {
+fails_during() {
   local started=$SECONDS
-  refused 74 2 'step of step 3 fails as --inject asks' "${train[@]}" --output_dir "$work/fails_beside" --async_checkpoint --save_interval 1 \
+  refused 74 2 'step of step 3 fails as --inject asks' "${train[@]}" --output_dir "$work/fails_during" --async_checkpoint --save_interval 1 \
     --inject 'slow@ckpt.write:ms=60000;fail@step:rank=1,step=3'
   [ $((SECONDS - started)) -lt 50 ]
   once 'EXIT code=74 reason=io step=3 '
@@ -121,22 +121,22 @@ slurm_time() {
   local out=$work/slurm
   fake_squeue 'echo 0:00'
   run 85 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out"
-  once 'Slurm job 77: 0 s are left'
+  once 'Slurm job 77: 0 s left'
   once 'stopping at step 1 for the time limit'
   [ "$(cat "$work/squeue_calls")" = '-h -j 77 -o %L' ]
   fake_squeue 'echo 2-03:04:05'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 2
-  once 'Slurm job 77: 183845 s are left'
+  once 'Slurm job 77: 183845 s left'
   fake_squeue 'echo UNLIMITED'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 3
   never 'Slurm job'
   never 'warning: squeue'
   fake_squeue 'echo slurm_load_jobs error: Invalid job id specified >&2; exit 1'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 4
-  once "warning: squeue does not tell the job's time limit (slurm_load_jobs error: Invalid job id specified)"
+  once "warning: cannot get the job's time limit from squeue (slurm_load_jobs error: Invalid job id specified)"
   rm "$work/bin/squeue"
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_steps 5
-  once "warning: squeue does not tell the job's time limit ("
+  once "warning: cannot get the job's time limit from squeue ("
   # The option goes before the job's limit.
   fake_squeue 'echo 0:00'
   run 0 2 "${in_slurm[@]}" "${train[@]}" --output_dir "$out" --max_hours 1
@@ -244,12 +244,12 @@ killed() {
   same_end "$out"
 }
 
-check Saves.BesideTheTraining beside_the_training
+check Saves.InTheBackground in_the_background
 check Saves.WhatIsPutOffIsMadeUpFor put_off
 check Saves.OneSaveAnInterval by_the_clock
-check Saves.AnErrorBesideASave fails_beside
+check Saves.AnErrorDuringASave fails_during
 check Saves.AnErrorOfOneRank fails_on_one_rank plain
-check Saves.AnErrorOfOneRankBeside fails_on_one_rank background --async_checkpoint
+check Saves.AnErrorOfOneRankInTheBackground fails_on_one_rank background --async_checkpoint
 check Saves.AnErrorOfOneRankCollective fails_on_one_rank parallel --checkpoint_io collective
 check Saves.CollectiveIsEqual collective_is_equal
 check Saves.SlurmTime slurm_time
@@ -257,8 +257,8 @@ if [ "$FACET_OWN_MOUNTS" = yes ]; then
   check Saves.FullDisk full_disk
 fi
 check Saves.TenSigterms storm terms TERM 10
-check Saves.TenSigtermsBeside storm terms_beside TERM 10 --async_checkpoint
+check Saves.TenSigtermsInTheBackground storm terms_background TERM 10 --async_checkpoint
 check Saves.Sigusr1 storm usr1 USR1 1 --async_checkpoint
 check Saves.KilledInside killed inside
-check Saves.KilledInsideBeside killed inside_beside --async_checkpoint
+check Saves.KilledInsideInTheBackground killed inside_background --async_checkpoint
 finish

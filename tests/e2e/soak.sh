@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A run that is killed again and again, at named and at random moments, ends like one that never was. KILLS, SEED: how often, which.
 #
-# The command of every restart is the same; what is killed and slowed stands in the environment (FACET_INJECT). Lives, each of a fresh
-# directory, save by turns plainly and beside the training; one that reaches its end is compared and another begins.
+# The command of every restart is the same; faults are given in the environment (FACET_INJECT). Lives, each of a fresh
+# directory, alternate between blocking and background saves; one that reaches its end is compared and another begins.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 kills=${KILLS:-20}

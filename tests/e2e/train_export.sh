@@ -9,7 +9,7 @@ exported() { # options that name an export instead of the tiny models
   echo "--lm_model_name_or_path $1/lang_decoder --vision_model_name_or_path $1/vis_encoder --threads 1"
 }
 
-# value TEXT: what stands behind the last "TEXT=" of the last run's output.
+# value TEXT: what follows the last "TEXT=" in the last run's output.
 value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 
 # One run of every kind of parameter: LoRA that is fused at export, the vit projection, MMCA.

@@ -45,7 +45,7 @@ stopped_in_a_step() { # RANK
   hangs 3 "stopped_$1" --inject "stop@compute:rank=$1,step=3" --hang_seconds_compute 3
   local took=$(($(date +%s) - $(stat -c %Y "$work/stopped_$1/loss_log.csv")))
   [ "$took" -le 9 ] || fail "the job ended $took s after its last step"
-  says "^  rank $1 \(host $host, pid [0-9]+, stopped\): .* in compute of step 3; has not come to collective [0-9]+ \(all_gather\); sample ids [0-9]+ [0-9]+\$"
+  says "^  rank $1 \(host $host, pid [0-9]+, stopped\): .* in compute of step 3; has not reached collective [0-9]+ \(all_gather\); sample ids [0-9]+ [0-9]+\$"
   says "^  $others: waiting in collective [0-9]+ \(all_gather\), compute of step 3\$"
   says '^EXIT code=86 reason=hang step=2 checkpoint=none$'
   [ "$(rows "$work/stopped_$1/loss_log.csv")" = 2 ]
@@ -66,14 +66,14 @@ stopped_at_stage_3() {
 
 stopped_in_a_save() {
   hangs 2 in_save --save_interval 2 --inject stop@ckpt.write:rank=1,step=4 --hang_seconds_save 2
-  says "^  rank 1 \(host $host, pid [0-9]+, stopped\): .* in save of step 4; has not come to collective"
+  says "^  rank 1 \(host $host, pid [0-9]+, stopped\): .* in save of step 4; has not reached collective"
   says "^EXIT code=86 reason=hang step=4 checkpoint=$work/in_save/checkpoints/step_00000002\$"
-  # What was saved before stands, and the same command goes on from there.
+  # Earlier checkpoints are intact, and the same command resumes from them.
   run 0 3 "${train[@]}" --data_path "$data_path" --output_dir "$work/in_save" --max_steps 5
   once "continuing from $work/in_save/checkpoints/step_00000002: step 2"
 }
 
-# The data sets with one file whose reader waits for ever.
+# The data sets with one file whose reader waits forever.
 with_fifo() {
   data_path=$work/fifo
   rm -rf "$data_path"
@@ -82,13 +82,13 @@ with_fifo() {
   mkfifo "$data_path/$1"
 }
 
-# A rank whose background write never gets on; the others have written and ask.
+# A rank whose background write makes no progress; the others have written and poll.
 hangs_in_a_background_save() {
   hangs 2 background --async_checkpoint --save_interval 2 --max_steps 3 --inject 'slow@ckpt.write:ms=60000,rank=1' --hang_seconds_save 2
   says "^  rank 1 \(host $host, pid [0-9]+, running\): .* in save of step 3; "
   says '^  ranks 0, 2: waiting in collective [0-9]+ \(or\), save of step 3$'
 }
-# One that takes longer than the limit, but gets on.
+# One that takes longer than the limit, but makes progress.
 slow_background_save() {
   ends 0 3 slow_background --async_checkpoint --save_interval 2 --max_steps 3 --hang_seconds_save 3 \
     --inject 'slow@ckpt.write:ms=2000,rank=1;slow@ckpt.written:ms=2000,rank=1'
@@ -104,7 +104,7 @@ launcher_waits_for_all() {
   says '^EXIT code=86 reason=hang step=2 checkpoint=none$'
 }
 
-# Rank 2 has a shared memory of its own, as on another host: nobody sees it, and who waits for it has another limit.
+# Rank 2 has a shared memory of its own, as on another host: no watchdog sees it, and ranks that wait for it have another limit.
 another_host() { # RANK, and the limit of collectives
   local code=0 line=("${train[@]}" --data_path "$data_path" --output_dir "$work/host" --inject "stop@compute:rank=$1,step=3" --hang_seconds_compute 2
     --hang_seconds_collective "$2")
@@ -129,11 +129,11 @@ other_hosts_do_not_matter() {
   says "^  rank 1 \(host $host, pid [0-9]+, stopped\): "
 }
 
-# An image that never comes, behind the records that the set-up reads: the rank that needs it is named, and the sample.
+# An image that is never delivered, after the records that set-up reads: the report names the rank that needs it, and the sample.
 hangs_in_data() {
   with_fifo coco/train2017/000000000010.jpg
   hangs 2 in_data --data_train_split_ratio 1 --hang_seconds_data 2
-  says "^  rank [0-2] \(host $host, pid [0-9]+, running\): .* in data of step [0-9]+; has not come to collective [0-9]+ \(sum\); sample ids [0-9]+\$"
+  says "^  rank [0-2] \(host $host, pid [0-9]+, running\): .* in data of step [0-9]+; has not reached collective [0-9]+ \(sum\); sample ids [0-9]+\$"
 }
 
 # One of those that the set-up reads, on every rank.
@@ -190,7 +190,7 @@ ranks_of() { # what stands in their command line
   done
 }
 
-# Answers that take longer than the limits together, but get on.
+# Answers that together take longer than the limits, but make progress.
 long_answers_are_no_hang() {
   local i tests=() started
   for i in {1..24}; do tests+=("\"$i\": [[\"How are you?\"]]"); done

@@ -36,7 +36,7 @@ stages() {
   done
 }
 
-# Buckets and overlap, from a DeepSpeed file, change no bit; 16 bits on the wire do, alike at every stage.
+# Buckets and overlap, from a DeepSpeed file, change no bit; communicating in 16 bits does, equally at every stage.
 buckets() {
   local stage
   echo '{"zero_optimization": {"reduce_bucket_size": 3e4, "overlap_comm": true}}' >"$work/overlap.json"

@@ -99,9 +99,16 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   CurveSource source(file, name, world);
   const FaultInjection no_faults;
   LossScaler scaler{{}};
-  TrainStep train_step({model, Context{device.layers(), arena, engine, choices.dtype}, engine,
-                        schedule, world, source, nullptr, 1, choices.average, no_faults,
-                        choices.dtype == DType::kF16 ? &scaler : nullptr});
+  TrainStep train_step({.world = world,
+                        .source = source,
+                        .num_datasets = 1,
+                        .model = model,
+                        .context = Context{device.layers(), arena, engine, choices.dtype},
+                        .loss_average = choices.average,
+                        .scaler = choices.dtype == DType::kF16 ? &scaler : nullptr,
+                        .engine = engine,
+                        .schedule = schedule,
+                        .faults = no_faults});
   Curve curve;
   for (int64_t step = 0; step < (choices.steps > 0 ? choices.steps : steps); ++step) {
     const StepReport& report = train_step.run(0, step);

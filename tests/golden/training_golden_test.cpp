@@ -56,7 +56,7 @@ TEST(GoldenTraining, SchedulesMatchTransformers) {
   }
 }
 
-// The rates and the decay tell the four groups apart.
+// The rates and the decay identify the four groups.
 std::vector<std::vector<std::string>> names_by_group(const std::vector<ParamGroup>& groups) {
   std::vector<std::vector<std::string>> names(4);
   for (const ParamGroup& group : groups) {

@@ -1,4 +1,4 @@
-// Writing, and what a killed process left beside the finished files.
+// Writing files, and cleaning up after killed processes.
 #include "io/file.h"
 
 #include <gtest/gtest.h>

@@ -55,8 +55,10 @@ TEST(Hdf5File, ErrorsNameTheFileAndTheObject) {
     EXPECT_TRUE(mentions(error_of([&] { file.write("x", &one, {1}); }), "74: " + path));
   }
   const Hdf5File file = Hdf5File::open(path);
-  EXPECT_TRUE(mentions(error_of([&] { file.read_f32("x"); }), "x has another element type"));
-  EXPECT_TRUE(mentions(error_of([&] { file.read_i64("x"); }), "x has another element type"));
+  EXPECT_TRUE(
+      mentions(error_of([&] { file.read_f32("x"); }), "x does not have the expected element type"));
+  EXPECT_TRUE(
+      mentions(error_of([&] { file.read_i64("x"); }), "x does not have the expected element type"));
   testing::internal::CaptureStderr();
   const std::string error = error_of([&] { file.read_i32("y"); });
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");

@@ -47,7 +47,7 @@ TEST(Json, ErrorsNameTheFileAndThePlace) {
             "65: a.json: r: expected an integer, found a real number");
   EXPECT_EQ(error_of([&] { document.root().at("q"); }), "65: a.json: the key \"q\" is missing");
   EXPECT_EQ(error_of([&] { document.root().at("a").at("b").at(2); }),
-            "65: a.json: a.b: element 2 is wanted, there are 2");
+            "65: a.json: a.b: element 2 does not exist, there are 2");
   EXPECT_EQ(
       error_of([&] { JsonDocument::parse("[]", "c.json", ExitCode::kConfig).root().find("x"); }),
       "78: c.json: expected an object, found an array");
@@ -55,11 +55,11 @@ TEST(Json, ErrorsNameTheFileAndThePlace) {
 
 TEST(Json, DuplicateKeysAreRefused) {
   EXPECT_TRUE(mentions(error_of([] { parse(R"([{"a": 1, "b": 2, "a": 3}])"); }),
-                       "the key \"a\" stands twice"));
+                       "the key \"a\" occurs twice"));
   std::string many = "{";
   for (int i = 0; i < 100; ++i) many += fmt::format("\"k{}\": {}, ", i, i);
   EXPECT_EQ(parse(many + "\"last\": 0}").root().at("k57").as_int(), 57);
-  EXPECT_TRUE(mentions(error_of([&] { parse(many + "\"k57\": 0}"); }), "\"k57\" stands twice"));
+  EXPECT_TRUE(mentions(error_of([&] { parse(many + "\"k57\": 0}"); }), "\"k57\" occurs twice"));
 }
 
 TEST(Json, LargeObjectsFindEveryKey) {

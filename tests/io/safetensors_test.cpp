@@ -123,7 +123,7 @@ struct Abuse {
 TEST(Safetensors, AbusedHeadersAreRefused) {
   const Abuse abuses[] = {
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-       8, "stands twice"},
+       8, "occurs twice"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
        12, "overlap"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}})",
@@ -140,7 +140,7 @@ TEST(Safetensors, AbusedHeadersAreRefused) {
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8, "does not fill"},
       {R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[-8,-8]}})", 0, "does not fill"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,9]}})", 8, "two numbers"},
-      {R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8, "F64 is not readable"},
+      {R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8, "F64 is not supported"},
       {R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8, "expected an integer"},
       {R"({"a":{"shape":[2],"data_offsets":[0,8]}})", 8, "\"dtype\" is missing"},
       {R"({"a":7})", 0, "expected an object"},
@@ -230,7 +230,7 @@ TEST(TensorDirectory, ReadsShardsThroughTheIndex) {
       mentions(index(R"({"a": "one.safetensors", "b": "two.safetensors"})"), "does not name c"));
   EXPECT_TRUE(mentions(index(R"({"a": "two.safetensors"})"), "does not hold this tensor"));
   EXPECT_TRUE(mentions(index(R"({"a": "three.safetensors"})"), "66: "));
-  EXPECT_TRUE(mentions(index(R"({"a": "../one.safetensors"})"), "beside the index"));
+  EXPECT_TRUE(mentions(index(R"({"a": "../one.safetensors"})"), "same directory as the index"));
   EXPECT_TRUE(mentions(index(R"({"a": "one.safetensors", "a": "two.safetensors"})"), "twice"));
 }
 
@@ -261,7 +261,7 @@ TEST(AtomicFile, OldContentStaysUntilTheNewIsComplete) {
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
-// A limit on the file size stands for a full disk: both fail in the middle of the writing.
+// A limit on the file size simulates a full disk: both fail in the middle of writing.
 TEST(AtomicFile, AFullDiskNamesThePathAndLeavesNothing) {
   TemporaryDirectory directory;
   rlimit before{};

@@ -1,4 +1,4 @@
-// One run at a time on an output directory, and no directory locked for ever.
+// One run at a time per output directory, and no directory stays locked forever.
 #include "job/run_lock.h"
 
 #include <gtest/gtest.h>

@@ -15,7 +15,7 @@ using op_test::Rule;
 using op_test::Samples;
 using op_test::Sizes;
 
-// Text and image rows in turn: lengths(3, 2, 1) is "tttiit".
+// Text and image rows alternating: lengths(3, 2, 1) is "tttiit".
 std::string tokens(std::initializer_list<int> lengths) {
   std::string result;
   char kind = 't';
@@ -294,7 +294,7 @@ std::vector<AttentionCase> attention_cases() {
                            width});
     // The plain kernels take any width, and a narrow one is faster here.
     if (!every_access_is_watched()) add_modes(cases, dtype, 1025, dtype == DType::kF32 ? 16 : 64);
-    // Rows that begin on no 16-byte boundary, and a width of no whole pack.
+    // Rows that are not 16-byte aligned, and a width that is not a multiple of a pack.
     cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
     cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
   }

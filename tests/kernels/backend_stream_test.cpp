@@ -60,7 +60,7 @@ TEST_F(LateStreams, SumsAndGradientStatisticsAreAwaited) {
   }
 }
 
-TEST_F(LateStreams, TheCallerMayReuseWhatItGaveAtOnce) {
+TEST_F(LateStreams, TheCallerMayReuseItsMemoryAtOnce) {
   run_streams_late();
   CudaBackend cuda(kSmallSizes);
   const DeviceBuffer<float> memory(64);

@@ -243,7 +243,7 @@ TEST_F(CublasLt, AnOperandOnTheHost) {
   call_.alignment = 2;
   expect_violation("A is");
 }
-TEST_F(CublasLt, AnOperandThatEndsBehindItsMemory) {
+TEST_F(CublasLt, AnOperandThatExceedsItsMemory) {
   call_.b = {CUDA_R_16BF, 64, 3, 65};
   expect_violation("B: bytes [0, 388) of the 384");
 }
@@ -297,12 +297,12 @@ TEST_F(CublasLt, FactorsThatAreNotFP32) {
 }
 TEST_F(CublasLt, OutputOverAnInput) {
   call_.d_data = const_cast<void*>(call_.b_data);
-  expect_violation("D lies over B");
+  expect_violation("D overlaps B");
 }
 TEST_F(CublasLt, OutputOverAnInputWithCInPlace) {
   call_.beta = 1;
   call_.c_data = call_.d_data = const_cast<void*>(call_.b_data);
-  expect_violation("D lies over B");
+  expect_violation("D overlaps B");
 }
 TEST_F(CublasLt, OutputOverAPartOfC) {
   const DeviceBuffer<uint16_t> both(16);
@@ -310,12 +310,12 @@ TEST_F(CublasLt, OutputOverAPartOfC) {
   call_.alignment = 2;
   call_.c_data = both.data();
   call_.d_data = both.data() + 4;
-  expect_violation("D lies over C");
+  expect_violation("D overlaps C");
 }
 TEST_F(CublasLt, CInPlaceWithAnotherLayout) {
   call_.c.ld = 5;
   call_.c_data = call_.d_data;
-  expect_violation("C is D in memory, with another layout");
+  expect_violation("C aliases D with another layout");
 }
 TEST_F(CublasLt, ColumnBlocksOfOneBufferAreApart) {
   const DeviceBuffer<uint16_t> both(Halves(64 * 3 + 68 * 3), stream_);
@@ -326,13 +326,13 @@ TEST_F(CublasLt, ColumnBlocksOfOneBufferAreApart) {
   call_.d_data = both.data() + 64;
   call_.run();
   call_.d_data = both.data() + 63;
-  expect_violation("D lies over B");
+  expect_violation("D overlaps B");
 }
 TEST_F(CublasLt, AWorkspaceSmallerThanTheAlgorithmNeeds) {
   call_.workspace_bytes = 4095;
   expect_violation("a workspace of 4095 bytes, the algorithm needs 4096");
 }
-TEST_F(CublasLt, AWorkspaceThatEndsBehindItsMemory) {
+TEST_F(CublasLt, AWorkspaceThatExceedsItsMemory) {
   call_.workspace = workspace_.data() + 4352;
   expect_violation("the workspace: bytes [4352, 8448) of the 8192");
 }
@@ -342,7 +342,7 @@ TEST_F(CublasLt, AWorkspaceOnNoBoundary) {
 }
 TEST_F(CublasLt, AWorkspaceOverAnOperand) {
   call_.b_data = workspace_.data();
-  expect_violation("the workspace lies over B");
+  expect_violation("the workspace overlaps B");
 }
 TEST_F(CublasLt, AnAlgorithmForAnotherProduct) {
   call_.then = [](Call& call, cublasLtMatmulAlgo_t&) { call.a.ld = 4, call.b.ld = 80; };
@@ -363,10 +363,10 @@ TEST_F(CublasLt, AnAttributeOfTheWrongSize) {
   cublasLtMatmulDescDestroy(how);
 }
 
-TEST_F(CublasLt, AnOperandThatNobodyHasWritten) {
+TEST_F(CublasLt, AnOperandThatWasNeverWritten) {
   const DeviceBuffer<uint16_t> fresh(64 * 3);
   call_.b_data = fresh.data();
-  if (emulated::observer()) return expect_violation("reads what nobody has written");
+  if (emulated::observer()) return expect_violation("reads unwritten memory");
   call_.run();
   EXPECT_TRUE(std::isnan(result(0, 0)));
 }

@@ -101,7 +101,7 @@ TEST_F(DeviceMemory, ForgettingAndZeroingKeepTheOrderOfTheStream) {
   memory.free(data, 256);
 }
 
-// Arenas are destroyed while the error of the kernel is on its way to the user.
+// Arenas are destroyed while the kernel's error propagates.
 TEST_F(DeviceMemory, MemoryIsLetGoInSilenceAfterAKernelFailed) {
   const Stream stream;
   CudaMemory memory(stream);
@@ -119,7 +119,7 @@ int64_t mappings_of_this_process() {
 }
 
 // Addresses are never used again, and Linux has 65530 mappings for a process.
-TEST_F(DeviceMemory, WhatIsFreedLeavesNoMappingBehind) {
+TEST_F(DeviceMemory, FreedMemoryLeavesNoMapping) {
   const TestStream stream;
   const DeviceBuffer<int32_t> kept(1);
   const int64_t before = mappings_of_this_process();
@@ -138,7 +138,7 @@ int64_t resident_bytes() {
 }
 
 // The race check notes ninety bytes for each of the device's.
-TEST_F(DeviceMemory, WhatIsFreedLeavesNoNotesBehind) {
+TEST_F(DeviceMemory, FreedMemoryLeavesNoRecords) {
   const TestStream stream;
   const std::vector<int32_t> values(64 << 10);
   const auto take_and_free = [&] { DeviceBuffer<int32_t> device(values, stream); };

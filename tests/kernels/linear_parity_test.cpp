@@ -130,7 +130,7 @@ TEST_P(LinearParity, BackwardWeight) {
 INSTANTIATE_TEST_SUITE_P(Sizes, LinearParity, testing::ValuesIn(linear_cases()),
                          name_of_linear_case);
 
-// ---- beside the numbers
+// ---- apart from the numbers
 
 class LinearProducts : public testing::Test {
  protected:

@@ -1,4 +1,4 @@
-// The CUDA backend for tests whose tensors lie in host memory: each is mirrored in device memory,
+// The CUDA backend for tests whose tensors are in host memory: each is mirrored in device memory,
 // with the gaps between its rows, when an operator first sees it, and brought back by finish().
 // Until then operators are only enqueued.
 #pragma once

@@ -18,7 +18,7 @@ struct NormInputs {
   std::vector<T> x, weight, bias, dy, dresidual, dweight, dbias;
 };
 
-// The formulas as they stand in ops/ops.h, gradients added to what is given.
+// The formulas of ops/ops.h; gradients are accumulated.
 template <typename T>
 NormResult<T> naive_norm(Kind kind, const NormInputs<T>& in, int64_t rows, int64_t cols) {
   NormResult<T> out{std::vector<T>(in.x.size()), {}, {}, in.dresidual, in.dweight, in.dbias};
@@ -176,7 +176,7 @@ TEST_P(NormParity, LayerBackward) { check_backward(Kind::kLayer); }
 TEST_P(NormParity, AbsentOperandsRms) { check_absent_operands(Kind::kRms); }
 TEST_P(NormParity, AbsentOperandsLayer) { check_absent_operands(Kind::kLayer); }
 
-// The variance of rows whose mean is large beside it, which mean squares would lose.
+// The variance of rows with a much larger mean, which mean squares would lose.
 class NormParityFarFromZero : public NormParity {};
 TEST_P(NormParityFarFromZero, LayerForward) {
   Values x = x_.start();

@@ -1,4 +1,4 @@
-// All operators of the CUDA backend, one behind the other, before the host looks at any result.
+// All operators of the CUDA backend, one after the other, before the host looks at any result.
 #pragma once
 
 #include <map>

@@ -41,9 +41,9 @@ inline void PrintTo(const ParityCase& c, std::ostream* out) {
 // Whether every size is wanted in every build, type and mode: `make check-kernels-full`.
 inline bool whole_matrix() { return std::getenv("FACET_WHOLE_MATRIX") != nullptr; }
 
-// Every pair of these sizes in every type, rows that begin on 16-byte boundaries (with a tail
-// behind the last pack) and rows that don't; a row of more than one turn of a block. The builds
-// that watch every access take fewer rows: what they see does not change with the number of rows.
+// Every pair of these sizes in every type, rows that begin on 16-byte boundaries (with a tail after
+// the last pack) and rows that don't; a row of more than one iteration of a block. The builds that
+// watch every access take fewer rows: what they see does not change with the number of rows.
 inline std::vector<ParityCase> parity_cases() {
   const bool watched = every_access_is_watched();
   std::vector<ParityCase> cases;
@@ -205,6 +205,7 @@ class Parity : public ParityRig, public testing::WithParamInterface<ParityCase> 
   Parity() : ParityRig(GetParam()) {}
 };
 
-constexpr double kGradientFactor = 3;  // to fp64, beside naive fp32: sums run in another order
+constexpr double kGradientFactor =
+    3;  // of the error of naive fp32, against fp64: sums run in another order
 
 }  // namespace facet::kernel_test

@@ -9,24 +9,26 @@ GPU_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 
 // ---- bounds
 
-__global__ void global_read_behind_kernel(float* y, const float* x) {
+__global__ void global_read_past_end_kernel(float* y, const float* x) {
   y[thread()] = x[256 - 31 + thread()];
 }
-__global__ void global_write_behind_kernel(float* y) { y[64 - 31 + thread()] = y[thread()] = 1.0f; }
+__global__ void global_write_past_end_kernel(float* y) {
+  y[64 - 31 + thread()] = y[thread()] = 1.0f;
+}
 __global__ void global_write_before_kernel(float* y) { y[thread() - 1] = 1.0f; }
-__global__ void shared_read_behind_kernel(float* y) {
+__global__ void shared_read_past_end_kernel(float* y) {
   GPU_SHARED(float, s, [32]);
   s[thread()] = 1.0f;
   __syncthreads();
   y[thread()] = s[thread() + static_cast<int>(gridDim.x)];
 }
-__global__ void shared_write_behind_kernel(float* y) {
+__global__ void shared_write_past_end_kernel(float* y) {
   GPU_SHARED(float, s, [32]);
   s[thread() + static_cast<int>(gridDim.x)] = 1.0f;
   __syncthreads();
   y[thread()] = s[31];
 }
-__global__ void dynamic_read_behind_kernel(float* y) {
+__global__ void dynamic_read_past_end_kernel(float* y) {
   gpu::SharedArrays arrays;
   float* a = arrays.take<float>(32);
   float* b = arrays.take<float>(32);
@@ -208,7 +210,7 @@ __global__ void copy_into_what_is_read_kernel(float* y, const float* x) {
   }
   y[thread()] = sum;
 }
-__global__ void copy_from_behind_kernel(float* y, const float* x) {
+__global__ void copy_from_past_end_kernel(float* y, const float* x) {
   GPU_SHARED_ALIGNED(16, float, s, [128]);
   gpu::cp_async_16(s + 4 * thread(), x + 132 + 4 * thread());
   gpu::cp_async_commit();
@@ -243,11 +245,11 @@ __global__ void misaligned_ldmatrix_kernel(float* y) {
     gpu::launch(rig.stream, {.grid = 1, .block = threads}, name##_kernel, rig.y, rig.x); \
   }
 
-FACET_BUG_OF_X(global_read_behind, 32)
-FACET_BUG_OF_Y(global_write_behind, 32)
+FACET_BUG_OF_X(global_read_past_end, 32)
+FACET_BUG_OF_Y(global_write_past_end, 32)
 FACET_BUG_OF_Y(global_write_before, 33)
-FACET_BUG_OF_Y(shared_read_behind, 32)
-FACET_BUG_OF_Y(shared_write_behind, 32)
+FACET_BUG_OF_Y(shared_read_past_end, 32)
+FACET_BUG_OF_Y(shared_write_past_end, 32)
 #if defined(FACET_EMULATED)
 FACET_BUG_OF_Y(declared_shared_too_large, 32)
 #endif
@@ -272,20 +274,20 @@ FACET_BUG_OF_X(copy_never_awaited, 32)
 FACET_BUG_OF_X(copy_awaited_too_little, 32)
 FACET_BUG_OF_X(copy_awaited_without_barrier, 32)
 FACET_BUG_OF_X(copy_into_what_is_read, 32)
-FACET_BUG_OF_X(copy_from_behind, 32)
+FACET_BUG_OF_X(copy_from_past_end, 32)
 FACET_BUG_OF_X(misaligned_global_pack, 32)
 FACET_BUG_OF_Y(misaligned_shared_pack, 32)
 FACET_BUG_OF_Y(misaligned_ldmatrix, 32)
 #undef FACET_BUG_OF_Y
 #undef FACET_BUG_OF_X
 
-void dynamic_read_behind(const BugRig& rig) {
-  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 256}, dynamic_read_behind_kernel,
-              rig.y);
+void dynamic_read_past_end(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 256},
+              dynamic_read_past_end_kernel, rig.y);
 }
 void dynamic_memory_too_small(const BugRig& rig) {
-  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 252}, dynamic_read_behind_kernel,
-              rig.y);
+  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 252},
+              dynamic_read_past_end_kernel, rig.y);
 }
 void dynamic_sizes_disagree(const BugRig& rig) {
   gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 128},

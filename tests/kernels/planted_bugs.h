@@ -15,12 +15,12 @@ struct BugRig {
 namespace bugs {
 
 // Bounds.
-void global_read_behind(const BugRig& rig);
-void global_write_behind(const BugRig& rig);
+void global_read_past_end(const BugRig& rig);
+void global_write_past_end(const BugRig& rig);
 void global_write_before(const BugRig& rig);
-void shared_read_behind(const BugRig& rig);
-void shared_write_behind(const BugRig& rig);
-void dynamic_read_behind(const BugRig& rig);
+void shared_read_past_end(const BugRig& rig);
+void shared_write_past_end(const BugRig& rig);
+void dynamic_read_past_end(const BugRig& rig);
 void dynamic_memory_too_small(const BugRig& rig);
 void dynamic_sizes_disagree(const BugRig& rig);
 void declared_shared_too_large(const BugRig& rig);
@@ -59,7 +59,7 @@ void copy_never_awaited(const BugRig& rig);
 void copy_awaited_too_little(const BugRig& rig);
 void copy_awaited_without_barrier(const BugRig& rig);
 void copy_into_what_is_read(const BugRig& rig);
-void copy_from_behind(const BugRig& rig);
+void copy_from_past_end(const BugRig& rig);
 void misaligned_global_pack(const BugRig& rig);
 void misaligned_shared_pack(const BugRig& rig);
 void misaligned_ldmatrix(const BugRig& rig);

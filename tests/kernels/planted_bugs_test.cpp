@@ -51,18 +51,18 @@ const char* const kPoison = "AddressSanitizer: use-after-poison";
 const char* const kIndex = "runtime error: index 32 out of bounds";
 const char* const kOutside = "touches memory outside of every array";
 const char* const kRace = "race: ";
-const char* const kUnwritten = "reads what nobody has written";
+const char* const kUnwritten = "reads unwritten memory";
 
 const PlantedBug kBugs[] = {
-    {BUG(global_read_behind), nan_output(), death(kPoison), error(kOutside)},
-    {BUG(global_write_behind), error("wrote outside device memory: behind the 256 bytes"),
+    {BUG(global_read_past_end), nan_output(), death(kPoison), error(kOutside)},
+    {BUG(global_write_past_end), error("wrote outside device memory: after the 256 bytes"),
      death(kPoison), error(kOutside)},
     {BUG(global_write_before), error("wrote outside device memory: before the 256 bytes"),
      death(kPoison), error(kOutside)},
-    {BUG(shared_read_behind), nan_output(), death(kIndex), error(kOutside)},
-    {BUG(shared_write_behind), error("wrote outside shared memory: behind the 128 bytes"),
+    {BUG(shared_read_past_end), nan_output(), death(kIndex), error(kOutside)},
+    {BUG(shared_write_past_end), error("wrote outside shared memory: after the 128 bytes"),
      death(kIndex), error(kOutside)},
-    {BUG(dynamic_read_behind), nan_output(), death(kPoison), error(kOutside)},
+    {BUG(dynamic_read_past_end), nan_output(), death(kPoison), error(kOutside)},
     {BUG(dynamic_memory_too_small),
      error("bytes .128, 256. of dynamic shared memory, launched with 252"),
      error("launched with 252"), error("launched with 252")},
@@ -105,16 +105,16 @@ const PlantedBug kBugs[] = {
     {BUG(lane_outside_its_mask), error("with the mask 0x0000ffff, which does not name it"),
      error("which does not name it"), error("which does not name it")},
     {BUG(mask_beyond_the_block), error("a shuffle with the mask 0xffffffff, the warp has 16 lanes"),
-     error("the warp has 16 lanes"), error("the warp has 16 lanes|nobody has written")},
+     error("the warp has 16 lanes"), error("the warp has 16 lanes|unwritten memory")},
     {BUG(mma_with_a_missing_lane), error("deadlock.*mma.sync.*has finished"), error("mma.sync"),
      error("mma.sync")},
 
     {BUG(copy_never_awaited), error("ends without having waited for this cp.async"),
-     error("without having waited"), error("without having waited|nobody has written|race: ")},
+     error("without having waited"), error("without having waited|unwritten memory|race: ")},
     {BUG(copy_awaited_too_little), nan_output(), nan_output(), error(kUnwritten)},
     {BUG(copy_awaited_without_barrier), nan_output(), nan_output(), error(kUnwritten)},
     {BUG(copy_into_what_is_read), order(), order(), error(kRace)},
-    {BUG(copy_from_behind), error("the source of cp.async: bytes .1024, 1040. of the 1024"),
+    {BUG(copy_from_past_end), error("the source of cp.async: bytes .1024, 1040. of the 1024"),
      error("the source of cp.async"), error("the source of cp.async")},
     {BUG(misaligned_global_pack), error("the source of a 16-byte load is misaligned"),
      error("misaligned"), error("misaligned")},
@@ -143,8 +143,8 @@ const PlantedBug kBugs[] = {
      error("race: writes what another operation of a stream read")},
     {BUG(used_after_async_free), error("argument 2 is device memory that was freed at"),
      error("freed at"), error("freed at|race: ")},
-    {BUG(used_before_async_malloc), death("which no stream has made yet"),
-     death("which no stream has made yet"), death("which no stream has made yet")},
+    {BUG(used_before_async_malloc), death("which no stream has allocated yet"),
+     death("which no stream has allocated yet"), death("which no stream has allocated yet")},
     {BUG(freed_twice), error("freed twice, first at"), error("freed twice"), error("freed twice")},
     {BUG(copied_behind_the_end), error("the destination: bytes .0, 132. of the 128 allocated"),
      error("the destination: bytes .0, 132. of the 128"),

@@ -112,8 +112,8 @@ TEST(ResizeParityOfSides, TheSameSizeChangesNoBit) {
   EXPECT_TRUE(same_bits(out.of_gpu(), in.start()));
 }
 
-// No taker of an old point may be missed, whichever way the ratio is rounded: a grid of ones gives
-// to the new points, together, as much as there are.
+// No user of an old point may be missed, however the ratio is rounded: a grid of ones gives to the
+// new points, together, as much as there are.
 TEST(ResizeParityOfSides, NothingIsLostBetweenAnyTwo) {
   const TestStream stream;
   for (int64_t old_side = 1; old_side <= 12; ++old_side)

@@ -95,7 +95,7 @@ TEST_P(RowsParity, FillCopyAndAdd) {
     EXPECT_EQ(output->of_gpu(), output->of_cpu());
 }
 
-// NaNs too come out as they went in: no copy by way of fp32.
+// NaNs are preserved bit for bit: no copy goes through fp32.
 TEST(RowsOfOneType, AreCopiedBitByBit) {
   const TestStream stream;
   std::vector<uint16_t> patterns(1 << 16);

@@ -20,7 +20,7 @@ class Streams : public testing::Test {
     device_test::reset_device();
     emulated::set_stream_policy({});
   }
-  // Work that only leaves its number behind.
+  // Work that only records its number.
   void work(const TestStream& stream, int number) {
     emulated::enqueue(stream, "traced", Site::current(), [=, this] { trace_.push_back(number); });
   }
@@ -69,7 +69,7 @@ TEST_F(Streams, AnEventPullsInWhatItPromises) {
   EXPECT_EQ(trace_, (std::vector<int>{1, 3, 5}));
 }
 
-TEST_F(Streams, WhoWaitsForAnEarlierRecordIsNotHeldByALaterOne) {
+TEST_F(Streams, AWaitForAnEarlierRecordIsNotHeldByALaterOne) {
   emulated::set_stream_policy({Lateness::kAsLateAsAllowed, 1});
   const TestStream a, b, c;
   const Event event;

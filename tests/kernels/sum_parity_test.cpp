@@ -70,7 +70,7 @@ TEST_P(TotalParity, TheSumIsThatOfFp64) {
   for_thread_orders(1, [&] { EXPECT_EQ(total_of(x), first); });
 }
 
-// More elements than the parts take in one turn.
+// More elements than all parts process in one iteration.
 std::vector<ParityCase> totals() {
   std::vector<ParityCase> cases = parity_cases();
   cases.push_back({DType::kF32, 1, 300001, 0});

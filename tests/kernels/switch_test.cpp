@@ -38,7 +38,7 @@ using Switches = testing::Types<
     PortableSwitch>;
 TYPED_TEST_SUITE(SwitchTest, Switches);
 
-#if !defined(__SANITIZE_ADDRESS__)  // which wants to be told of each switch, as the executor does
+#if !defined(__SANITIZE_ADDRESS__)  // which must be informed of each switch, as the executor does
 TYPED_TEST(SwitchTest, TwoFibersTakeTurns) {
   using R = Rig<TypeParam>;
   constexpr size_t kStackBytes = 64 * 1024;

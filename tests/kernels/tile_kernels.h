@@ -12,7 +12,7 @@ enum class HalfType : uint8_t { kBF16, kF16 };
 // d (16,8) = a (16,16) b (16,8) + c (16,8), every operand loaded element by element.
 void mma_by_elements(float* d, const uint16_t* a, const uint16_t* b, const float* c, HalfType type,
                      cudaStream_t stream);
-// The same product; a and b go through shared memory and ldmatrix (b transposed on the way).
+// The same product; a and b go through shared memory and ldmatrix (transposing b).
 void mma_by_ldmatrix(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
                      cudaStream_t stream);
 // What each lane gets: y (32, 8) of x (32, 8), row l of x being the row that lane l points to;

@@ -48,7 +48,7 @@ class Mma : public testing::TestWithParam<HalfType> {
   }
 };
 
-TEST_P(Mma, ElementsStandWhereTheManualSays) {
+TEST_P(Mma, ElementsAreWhereTheManualSays) {
   std::vector<float> c(16 * 8);
   for (size_t i = 0; i < c.size(); ++i) c[i] = static_cast<float>(i) / 8 - 7;
   for_thread_orders(kRandomOrders, [&] {

@@ -12,7 +12,7 @@ using language_rig::kImage;
 using language_rig::Rig;
 using Decoding = VisionLanguageModel::Decoding;
 
-// A conversation grows piece by piece; the whole of it so far is kept as one sample.
+// A conversation grows piece by piece; all of it so far is kept as one sample.
 class Conversation {
  public:
   explicit Conversation(const VlmConfig& config) : config_(config) {}
@@ -47,31 +47,31 @@ void expect_last_row(const std::vector<float>& cached, const std::vector<float>&
   EXPECT_LE(vision_rig::relative_error(cached, last), 2e-6) << when;
 }
 
-// Appends to session and conversation alike, and compares.
+// Appends to the decoding and to the conversation, and compares.
 class Pair {
  public:
   explicit Pair(const VlmConfig& config)
-      : rig_(config, "default"), talk_(config), session_(rig_.model, rig_.ctx, 60) {}
+      : rig_(config, "default"), talk_(config), decoding_(rig_.model, rig_.ctx, 60) {}
 
   void append(const std::vector<int32_t>& ids) {
-    const std::vector<float> cached = session_.append(talk_.piece(ids));
+    const std::vector<float> cached = decoding_.append(talk_.piece(ids));
     expect_last_row(cached, rig_.logits(talk_.whole()), std::to_string(ids.size()) + " tokens");
   }
   void append_token(int32_t token) {
-    const std::vector<float> cached = session_.append_token(token);
+    const std::vector<float> cached = decoding_.append_token(token);
     talk_.piece({token});
     const std::vector<float> all = rig_.logits(talk_.whole());
     expect_last_row(cached, all, "token " + std::to_string(token));
-    EXPECT_EQ(session_.length() * rig_.config.lm.vocab_size, static_cast<int64_t>(all.size()));
+    EXPECT_EQ(decoding_.length() * rig_.config.lm.vocab_size, static_cast<int64_t>(all.size()));
   }
 
  private:
   Rig rig_;
   Conversation talk_;
-  Decoding session_;
+  Decoding decoding_;
 };
 
-// Two rounds with images, tokens one by one between and behind them.
+// Two rounds with images, single tokens between and after them.
 void expect_cache_equals_recomputing(const VlmConfig& config,
                                      const std::vector<int32_t>& second_round) {
   Pair pair(config);
@@ -107,11 +107,11 @@ TEST(Decoding, ATokenIsOneQueryRowPerBlock) {
   const VlmConfig config = language_rig::small_config();
   Rig rig(config, "default");
   Conversation talk(config);
-  Decoding session(rig.model, rig.ctx, 60);
-  session.append(talk.piece({1, 5, kImage, 6}));
+  Decoding decoding(rig.model, rig.ctx, 60);
+  decoding.append(talk.piece({1, 5, kImage, 6}));
   for (int32_t token = 10; token < 15; ++token) {
     const int64_t before = rig.ops.counts().attention_query_rows;
-    session.append_token(token);
+    decoding.append_token(token);
     EXPECT_EQ(rig.ops.counts().attention_query_rows - before, config.lm.num_hidden_layers);
   }
 }
@@ -121,11 +121,11 @@ TEST(Decoding, AFullCacheIsOneClearError) {
   Rig rig(config, "default");
   Conversation talk(config);
   {
-    Decoding session(rig.model, rig.ctx, 4);
-    session.append(talk.piece({1, 5, 6}));
-    session.append_token(7);
-    EXPECT_THROW(session.append_token(8), Error);
-    EXPECT_EQ(session.length(), 4);
+    Decoding decoding(rig.model, rig.ctx, 4);
+    decoding.append(talk.piece({1, 5, 6}));
+    decoding.append_token(7);
+    EXPECT_THROW(decoding.append_token(8), Error);
+    EXPECT_EQ(decoding.length(), 4);
   }
   EXPECT_EQ(rig.arena.used(), 0);
 }

@@ -99,7 +99,7 @@ TEST_P(HalfModel, EqualRunsGiveEqualBits) {
 TEST_P(HalfModel, ActivationsTakeHalfTheMemory) {
   VlmConfig config = small_config();
   config.lm.num_hidden_layers = 8;
-  config.lm.intermediate_size = 500;  // what stays fp32 is small beside it
+  config.lm.intermediate_size = 500;  // large compared with what stays fp32
   const MicroBatch batch = mixed_batch(config);
   const half_rig::Measured exact = half_rig::measure(config, DType::kF32, batch);
   const half_rig::Measured half = half_rig::measure(config, GetParam(), batch);
@@ -176,9 +176,9 @@ TEST_P(HalfModel, TheCacheEqualsRecomputing) {
   std::vector<int32_t> all_ids = ids;
   all_ids.push_back(12);
   language_rig::add_sample(whole, config, all_ids, all_ids.size(), "x");
-  VisionLanguageModel::Decoding session(rig.model, rig.ctx, 60);
-  session.append(piece);
-  const std::vector<float> cached = session.append_token(12), all = rig.logits(whole);
+  VisionLanguageModel::Decoding decoding(rig.model, rig.ctx, 60);
+  decoding.append(piece);
+  const std::vector<float> cached = decoding.append_token(12), all = rig.logits(whole);
   const std::vector<double> last(all.end() - config.lm.vocab_size, all.end());
   EXPECT_LE(vision_rig::relative_error(cached, last), epsilon());
 }

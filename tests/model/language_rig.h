@@ -66,7 +66,7 @@ inline void add_sample(MicroBatch& batch, const VlmConfig& config, const std::ve
   batch.image_size = static_cast<int32_t>(config.image_size);
 }
 
-// Text before, between and after two images; an image first; no image; a label behind an image.
+// Text before, between and after two images; an image first; no image; a label after an image.
 inline MicroBatch mixed_batch(const VlmConfig& config) {
   MicroBatch batch;
   add_sample(batch, config, {1, 7, kImage, 3, 12, kImage, 5, 9, 9, 2}, 6, "two");

@@ -89,7 +89,7 @@ inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-// A gradient of the model by value, beside the value it belongs to in the reference.
+// A gradient of the model by value, next to the reference value it belongs to.
 struct GradientOf {
   std::string name;
   std::vector<double> gradient;

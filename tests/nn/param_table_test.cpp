@@ -8,7 +8,7 @@
 namespace facet {
 namespace {
 
-// Two units; q, k, v of unit 0 lie side by side, between them and the norm stands a bias.
+// Two units; q, k, v of unit 0 are contiguous, with a bias between them and the norm.
 void declare(ParamTable& table) {
   table.begin_unit("embed");
   table.add("embed.weight", {7, 3}, ParamRole::kEmbedding, Init::kNormal002);
@@ -19,7 +19,7 @@ void declare(ParamTable& table) {
   table.add("block.patch.weight", {2, 3, 2, 2}, ParamRole::kWeight, Init::kNone);
 }
 
-TEST(ParamTable, LaysEqualFlagsBehindEachOtherAndPadsTrained) {
+TEST(ParamTable, LaysEqualFlagsOutContiguouslyAndPadsTrained) {
   ParamTable table;
   declare(table);
   EXPECT_EQ(table.set_trained("block.", true), 4);

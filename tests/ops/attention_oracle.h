@@ -18,7 +18,7 @@ namespace facet::op_test {
 
 enum class Rule { kCausal, kFull, kPublished, kVisualChat };
 
-// How many masks lie on an entry, (Nq, Nk).
+// How many masks cover an entry, (Nq, Nk).
 using Masks = std::vector<uint8_t>;
 
 // Kinds of the packed samples, one string a sample: 't' text, 'i' image.

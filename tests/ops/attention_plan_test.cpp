@@ -145,7 +145,7 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
   }
 }
 
-TEST(AttentionPlan, AnotherBatchLeavesNothingBehindAndAllocatesNothing) {
+TEST(AttentionPlan, AnotherBatchLeavesNoTraceAndAllocatesNothing) {
   AttentionPlan plan, fresh;
   make_mmca_plan(plan, begins_of(kSamples), kinds_of(kSamples), MmcaRule::kVisualChat);
   const int32_t* memory = plan.key_rows.data();

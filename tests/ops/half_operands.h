@@ -12,8 +12,7 @@
 
 namespace facet::op_test {
 
-// As Matrix, of fp32, bf16 or fp16: NaN at first, guards of NaN before, behind and between the
-// rows.
+// As Matrix, of fp32, bf16 or fp16: NaN at first, guards of NaN before, after and between the rows.
 class StoredMatrix {
  public:
   StoredMatrix(int64_t rows, int64_t cols, int64_t gap, DType dtype)
@@ -68,7 +67,7 @@ class StoredMatrix {
     std::memcpy(&word, from, sizeof word);
     return float_from_16_bits(word, dtype_);
   }
-  // What lies outside is as it was made.
+  // The guards are unchanged.
   bool guards_intact() const {
     const char* now = reinterpret_cast<const char*>(memory_.data());
     const char* then = reinterpret_cast<const char*>(fresh_.data());

@@ -32,7 +32,7 @@ Values rounded(Values values, DType dtype) {
   return values;
 }
 
-// Sums that are cut in another way than the reference's differ by a few roundings of fp32.
+// Sums that are split differently from the reference's differ by a few fp32 roundings.
 constexpr double kOtherOrder = 2e-6;
 
 class HalfStorageOp : public testing::TestWithParam<Setting> {

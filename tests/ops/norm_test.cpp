@@ -110,7 +110,7 @@ TEST_P(Norm, ResidualIsAddedAndParameterGradientsAccumulate) {
   if (kind_ == Kind::kLayer) {
     EXPECT_LE(relative_error(dbias2.values(), sum_of(dbias.values(), bias_)), rounding);
   }
-  // The same with a residual of its own, and with nobody trained: the same bits.
+  // With a separate residual, and with nothing trained: the same bits.
   Matrix dresidual(n_, d_, dresidual_), apart(n_, d_), frozen(n_, d_);
   backward(apart.tensor(), dweight2.vector(), dbias2.vector(), dy, x, weight, dresidual.tensor());
   EXPECT_TRUE(apart.same_bits(in_place));

@@ -63,7 +63,7 @@ inline void run_attention_backward(Backend& ops, Operands& make, const Attention
                          lse.view({plan.num_slots, kHeads, n}), plan, kHeads, kKvHeads, 0.3f);
 }
 
-// Row r from place r of a table whose rows stand in another order.
+// Row r from place r of a table whose rows are in another order.
 inline std::vector<int32_t> shuffled(int64_t n) {
   std::vector<int32_t> index;
   for (int64_t i = 0; i < n; ++i) index.push_back(static_cast<int32_t>((i * 5 + 3) % (n + 2)));

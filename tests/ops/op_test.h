@@ -36,8 +36,8 @@ std::vector<T> cast(const std::vector<From>& values) {
   return std::vector<T>(values.begin(), values.end());
 }
 
-// A matrix of fp32 in memory of its own, NaN at first. Before it, behind it and between its rows
-// (when gap > 0) lie guards: NaNs with a payload, so that reading one poisons the result, and the
+// An fp32 matrix with its own memory, initially NaN. Before it, after it and between its rows (if
+// gap > 0) are guards: NaNs with a payload, so that reading one poisons the result, and the
 // destructor sees when one was written.
 class Matrix {
  public:

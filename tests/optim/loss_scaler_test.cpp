@@ -102,7 +102,7 @@ TEST(LossScaler, AFixedScaleStays) {
   EXPECT_EQ(scaler.scale(), 128);
 }
 
-TEST(LossScaler, GoesOnFromItsState) {
+TEST(LossScaler, ContinuesFromItsState) {
   LossScaler whole({}), first({}), second({});
   const std::vector<Steps> before = {{50, kGood, 65536}, {1, kOverflow, 65536}, {60, kGood, 65536}};
   expect_scales(whole, before);

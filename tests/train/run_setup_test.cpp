@@ -13,7 +13,7 @@ TEST(RunSetup, TheEngineReducesAsTheOptionsSay) {
   const EngineOptions engine = engine_options(options);
   EXPECT_EQ(engine.reduction.bucket_elements, 500'000'000);
   EXPECT_EQ(engine.reduction.overlap, Overlap::kYes);
-  EXPECT_EQ(engine.reduction.wire, DType::kBF16);
+  EXPECT_EQ(engine.reduction.dtype, DType::kBF16);
 }
 
 }  // namespace

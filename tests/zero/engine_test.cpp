@@ -122,7 +122,7 @@ TEST(Engine, ANanOnOneRankIsSeenByAllWithItsName) {
 
 TEST(Engine, TheRanksOwnEveryElementOnceAndPublishMakesItKnown) {
   Fixture f;
-  // The owner writes what tells parameter and element; nobody else's copy counts.
+  // The owner writes values that identify parameter and element; other copies do not count.
   constexpr int64_t kMost = 1000;  // elements of a parameter
   const auto mark = [](const Param& param, int64_t i) {
     return static_cast<float>(param.unit * kMost + param.offset + i);

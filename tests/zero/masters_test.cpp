@@ -192,7 +192,7 @@ TEST_P(Masters, ALoadedStateIsMastersExactlyInAnyPrecision) {
   }
 }
 
-TEST_P(Masters, AStateLoadedIntoSlicesReachesTheWholeCopies) {
+TEST_P(Masters, AStateLoadedIntoSlicesReachesTheFullCopies) {
   Rig rig(dtype(), stage());
   for (const StateRange& range : rig.engine->owned_state())
     std::fill_n(range.value, range.count, 1 + 1e-7f * static_cast<float>(range.param->unit));

@@ -9,7 +9,7 @@ namespace {
 int64_t floats_sent = 0, halves_sent = 0;
 
 facet::ExchangeWatcher* watcher = nullptr;
-int64_t exchanges = 0;                     // since somebody watches
+int64_t exchanges = 0;                     // since a watcher was set
 std::map<MPI_Request, int64_t> under_way;  // their numbers
 
 int size_of(MPI_Comm comm) {

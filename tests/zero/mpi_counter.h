@@ -1,5 +1,5 @@
-// Sees what this rank sends to others, below the program: the test binary's own MPI functions stand
-// before the library's.
+// Observes what this rank sends to others, below the program: the test binary's own MPI functions
+// stand before the library's.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,6 @@ class ExchangeWatcher {
   virtual void started(int64_t number) = 0;
   virtual void waited_for(int64_t number) = 0;
 };
-void watch_exchanges(ExchangeWatcher* watcher);  // nullptr: nobody does any more
+void watch_exchanges(ExchangeWatcher* watcher);  // nullptr: stops watching
 
 }  // namespace facet

@@ -1,6 +1,6 @@
 // One run on 1, 2, 3 and 4 ranks at every stage, in every precision: equal bits at all stages of as
-// many ranks, and close to one rank's whatever their number. The ranks take turns in one job. Run
-// with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
+// many ranks, and close to one rank's whatever their number. Jobs of different sizes run one after
+// the other. Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Gradients on their way between the ranks: the same sums however they travel, and a bucket that
-// travels while backward goes on. Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
+// The reduction of gradients: the same sums however they are bucketed, and a bucket that is
+// exchanged while backward continues. Run with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,7 +48,7 @@ std::vector<float> reduce_all(Communicator& world, const ReductionOptions& optio
       whole.push_back(contribution(world.rank(), begin * world.size() + i));
     buckets.reduce(Tensor(sums.data() + begin, {length}, DType::kF32),
                    Tensor(whole.data(), {world.size() * length}, DType::kF32));
-    std::fill(whole.begin(), whole.end(), NAN);  // the caller's again
+    std::fill(whole.begin(), whole.end(), NAN);  // the caller may reuse it
     world.progress();
     begin += length;
   }
@@ -56,7 +56,7 @@ std::vector<float> reduce_all(Communicator& world, const ReductionOptions& optio
   return sums;
 }
 
-std::vector<float> expected_sums(const Communicator& world, SumInto into, DType wire) {
+std::vector<float> expected_sums(const Communicator& world, SumInto into, DType dtype) {
   std::vector<float> sums;
   int64_t begin = 0;
   for (const int64_t length : kSlices) {
@@ -64,10 +64,10 @@ std::vector<float> expected_sums(const Communicator& world, SumInto into, DType 
       float sum = 0;
       for (int rank = 0; rank < world.size(); ++rank) {
         float part = contribution(rank, (begin * world.size()) + world.rank() * length + i);
-        if (wire != DType::kF32) {
+        if (dtype != DType::kF32) {
           uint16_t bits = 0;
-          round_to_16_bits(&bits, &part, 1, wire);
-          widen(&part, &bits, 1, wire);
+          round_to_16_bits(&bits, &part, 1, dtype);
+          widen(&part, &bits, 1, dtype);
         }
         sum = rank == 0 ? part : sum + part;
       }
@@ -91,14 +91,14 @@ TEST(Reduction, SumsAreInRankOrderForAnyBucket) {
 
 TEST(Reduction, SixteenBitsAreRoundedOnceAndSummedInFp32) {
   Communicator world(MPI_COMM_WORLD);
-  for (const DType wire : {DType::kBF16, DType::kF16})
+  for (const DType dtype : {DType::kBF16, DType::kF16})
     for (const int64_t bucket : {100, 1 << 20}) {
       const int64_t floats = mpi_floats_sent(), halves = mpi_halves_sent();
       const std::vector<float> sums =
-          reduce_all(world, {bucket, Overlap::kYes, wire}, SumInto::kReplace);
+          reduce_all(world, {bucket, Overlap::kYes, dtype}, SumInto::kReplace);
       // Nothing travels on one rank.
       EXPECT_EQ(sums,
-                expected_sums(world, SumInto::kReplace, world.size() == 1 ? DType::kF32 : wire));
+                expected_sums(world, SumInto::kReplace, world.size() == 1 ? DType::kF32 : dtype));
       EXPECT_EQ(mpi_floats_sent() - floats, mpi_halves_sent() - halves);  // nothing else is
       EXPECT_EQ(mpi_halves_sent() - halves, static_cast<int64_t>(sums.size()) * (world.size() - 1));
     }
@@ -124,22 +124,23 @@ TEST(Reduction, BucketsAndOverlapChangeNoBit) {
     }
 }
 
-// 16 bits on the wire: the stages still agree, and a step's gradient norm is off by the rounding of
-// the contributions, at most half a unit of the last place each: 2^-9 for bf16, 2^-12 for fp16.
+// Communication in 16 bits: the stages still agree, and a step's gradient norm is off by the
+// rounding of the contributions, at most half a unit of the last place each: 2^-9 for bf16, 2^-12
+// for fp16.
 TEST(Reduction, StagesAgreeWithSixteenBitsOnTheWire) {
   const int ranks = Communicator(MPI_COMM_WORLD).size();
   const Result exact = run(full_config(), true, options_of(0, true), 2);
-  for (const DType wire : {DType::kBF16, DType::kF16}) {
-    const ReductionOptions reduction{5000, Overlap::kYes, wire};
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const ReductionOptions reduction{5000, Overlap::kYes, dtype};
     const Result expected =
         run(full_config(), true, with_reduction(options_of(0, true), reduction), 2);
     for (const int64_t stage : {1, 2, 3})
       expect_same(run(full_config(), true, with_reduction(options_of(stage, true), reduction), 2),
-                  expected, fmt::format("stage {} {}", stage, name_of(wire)));
-    const double unit = wire == DType::kBF16 ? std::ldexp(1, -9) : std::ldexp(1, -12);
+                  expected, fmt::format("stage {} {}", stage, name_of(dtype)));
+    const double unit = dtype == DType::kBF16 ? std::ldexp(1, -9) : std::ldexp(1, -12);
     const double off = std::abs(expected.norms[0] / exact.norms[0] - 1);
-    EXPECT_LE(off, unit) << name_of(wire);
-    EXPECT_EQ(off == 0, ranks == 1) << name_of(wire);
+    EXPECT_LE(off, unit) << name_of(dtype);
+    EXPECT_EQ(off == 0, ranks == 1) << name_of(dtype);
   }
 }
 
@@ -195,12 +196,12 @@ Events timeline(const EngineOptions& options, int micro_batches) {
 }
 
 // A bucket holds a unit: 48 or 64 elements, whatever the number of ranks up to 4.
-TEST(ReductionOrder, ABucketTravelsWhileBackwardGoesOn) {
+TEST(ReductionOrder, ABucketIsExchangedWhileBackwardContinues) {
   for (const int64_t stage : {0, 1, 2}) {
     EngineOptions options = options_of(stage, false);
     options.reduction = {64, Overlap::kYes, DType::kF32};
-    // Bucket 0, unit 1's, is on its way before the backward of unit 0 begins and is waited for
-    // when all are.
+    // Bucket 0, unit 1's, is in flight before the backward of unit 0 begins and is waited for when
+    // all are.
     EXPECT_EQ(timeline(options, 1), on_these_ranks({"begin 1", "ready 1", "start 0", "begin 0",
                                                     "ready 0", "start 1", "wait 0", "wait 1"}))
         << stage;
@@ -229,7 +230,7 @@ TEST(ReductionOrder, OverSeveralMicroBatches) {
                       "wait 2", "wait 3"}));
 }
 
-// What does not fill a bucket goes on its way when the micro-batch ends, not when it is asked for.
+// A partial bucket is sent when the micro-batch ends, not when its sums are needed.
 TEST(ReductionOrder, SmallUnitsShareABucket) {
   EngineOptions options = options_of(2, false);
   options.reduction = {1000, Overlap::kYes, DType::kF32};

@@ -11,12 +11,12 @@
 namespace facet {
 namespace {
 
-class RecordingMover : public UnitMover {
+class RecordingGatherer : public UnitGatherer {
  public:
-  void fetch(int unit) override { note("fetch", unit); }
-  void start(int unit) override { note("start", unit); }
-  void arrive(int unit) override { note("arrive", unit); }
-  void give_back(int unit) override { note("back", unit); }
+  void gather(int unit) override { note("gather", unit); }
+  void start_gather(int unit) override { note("start", unit); }
+  void finish_gather(int unit) override { note("finish", unit); }
+  void drop_gathered(int unit) override { note("drop", unit); }
   std::string take() { return std::move(events_); }
 
  private:
@@ -28,7 +28,7 @@ class RecordingMover : public UnitMover {
 
 struct Rig {
   explicit Rig(const ResidencyLimits& limits, std::vector<int64_t> elements = {10, 10, 10, 10})
-      : residency(std::move(elements), limits, mover) {}
+      : residency(std::move(elements), limits, gatherer) {}
   void use(int unit, Phase phase) {
     residency.acquire(unit, phase);
     residency.release(unit);
@@ -39,17 +39,17 @@ struct Rig {
   std::string train() {
     forward();
     for (int unit = 3; unit >= 0; --unit) use(unit, Phase::kBackward);
-    return mover.take();
+    return gatherer.take();
   }
-  RecordingMover mover;
+  RecordingGatherer gatherer;
   Residency residency;
 };
 
 TEST(Residency, WithoutPrefetchEachUseFetches) {
   Rig rig({0, 1000});
   const std::string pass =
-      "fetch0 back0 fetch1 back1 fetch2 back2 fetch3 back3 "
-      "fetch3 back3 fetch2 back2 fetch1 back1 fetch0 back0";
+      "gather0 drop0 gather1 drop1 gather2 drop2 gather3 drop3 "
+      "gather3 drop3 gather2 drop2 gather1 drop1 gather0 drop0";
   EXPECT_EQ(rig.train(), pass);
   EXPECT_EQ(rig.train(), pass);
 }
@@ -59,9 +59,9 @@ TEST(Residency, UsesAreCounted) {
   rig.residency.acquire(2, Phase::kBackward);
   rig.residency.acquire(2, Phase::kRecompute);
   rig.residency.release(2);
-  EXPECT_EQ(rig.mover.take(), "fetch2");
+  EXPECT_EQ(rig.gatherer.take(), "gather2");
   rig.residency.release(2);
-  EXPECT_EQ(rig.mover.take(), "back2");
+  EXPECT_EQ(rig.gatherer.take(), "drop2");
   EXPECT_THROW(rig.residency.release(2), Error);
 }
 
@@ -70,8 +70,8 @@ TEST(Residency, TheNextUnitIsStartedBeforeTheUseOfThisOneEnds) {
   Rig rig({10, 1000});
   rig.train();
   EXPECT_EQ(rig.train(),
-            "fetch0 start1 back0 arrive1 start2 back1 arrive2 start3 back2 arrive3 back3 "
-            "fetch3 start2 back3 arrive2 start1 back2 arrive1 start0 back1 arrive0 back0");
+            "gather0 start1 drop0 finish1 start2 drop1 finish2 start3 drop2 finish3 drop3 "
+            "gather3 start2 drop3 finish2 start1 drop2 finish1 start0 drop1 finish0 drop0");
 }
 
 TEST(Residency, LimitsHold) {
@@ -92,7 +92,7 @@ TEST(Residency, NothingIsStartedInVainInARepeatedPass) {
       rig.train();
       const std::string events = rig.train() + rig.train();
       size_t gathers = 0;
-      for (const std::string word : {"fetch", "start"})
+      for (const std::string word : {"gather", "start"})
         for (size_t at = events.find(word); at != std::string::npos; at = events.find(word, at + 1))
           ++gathers;
       EXPECT_EQ(gathers, 16u) << bucket << " " << live << ": " << events;
@@ -103,14 +103,14 @@ TEST(Residency, WhatWasStartedInVainIsGivenBack) {
   Rig rig({10, 1000});
   rig.train();
   rig.residency.acquire(0, Phase::kForward);
-  EXPECT_EQ(rig.mover.take(), "fetch0 start1");
+  EXPECT_EQ(rig.gatherer.take(), "gather0 start1");
   rig.residency.release(0);
   rig.use(3, Phase::kBackward);  // another order than the last time
-  EXPECT_EQ(rig.mover.take(), "back0 fetch3 arrive1 back1 start2 back3");
-  rig.residency.acquire_alone(0);
-  EXPECT_EQ(rig.mover.take(), "arrive2 back2 fetch0");
+  EXPECT_EQ(rig.gatherer.take(), "drop0 gather3 finish1 drop1 start2 drop3");
+  rig.residency.acquire_outside_pass(0);
+  EXPECT_EQ(rig.gatherer.take(), "finish2 drop2 gather0");
   rig.residency.release(0);
-  EXPECT_EQ(rig.mover.take(), "back0");
+  EXPECT_EQ(rig.gatherer.take(), "drop0");
 }
 
 }  // namespace

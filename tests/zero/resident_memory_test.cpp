@@ -32,7 +32,7 @@ void use(Engine& engine, Backend& ops, ParamTable& table) {
   engine.step(engine.reduce_gradients(), 1);
 }
 
-// MiB that a run of one step takes beside what was there.
+// MiB that a run of one step takes on top of what was there.
 double taken(Communicator& world, int64_t stage, DType dtype) {
   resident::forget_peak();
   const double before = resident::mib("VmRSS");

@@ -51,11 +51,11 @@ using Batches = MicroBatch (*)(const VlmConfig& config, int rank, int ranks, int
 
 struct Result {
   std::vector<double> losses, norms, clip_factors;
-  // Of all parameters one behind the other; the frozen ones' moments are 0.
+  // Of all parameters, concatenated; the frozen ones' moments are 0.
   std::vector<float> values, exp_avg, exp_avg_sq;
 };
 
-// Of the range's first element when all parameters lie one behind the other.
+// Of the range's first element when all parameters are concatenated.
 inline int64_t place_of(const ParamTable& table, const StateRange& range) {
   int64_t place = range.begin;
   for (const Param& param : table.params()) {

@@ -61,7 +61,7 @@ TEST(StagesTraffic, ElementsSentAreTheFormulas) {
 // With a threshold of 10, of the two units' parameters a.bias (7) and b.frozen.weight (9) stay on
 // every rank; a.weight (35) and b.weight (41 and its unit's padding) are gathered, k = 3 times
 // forward and 3 times backward. Every unit's slices have 32 elements on 2 ranks, 16 on 3 and on 4.
-// Rank 0's lie in a.weight and b.weight alone; it sends most, to each of the others k 2 slices of
+// Rank 0's are in a.weight and b.weight only; it sends most, to each of the others k 2 slices of
 // gradients and 2 k 2 slices of values: 18 slices. a.bias and its unit's padding are made known
 // after the step by those who own them.
 TEST(StagesTraffic, SmallParametersAreNotGathered) {
@@ -111,13 +111,13 @@ TEST(StagesMemory, PlannedBytesAreTheFormulas) {
     EXPECT_EQ(bytes.gradients, e.gradients) << stage;
     EXPECT_EQ(bytes.optimizer, e.optimizer) << stage;
     EXPECT_EQ(hooks.gathered_bytes() + hooks.bucket_bytes(), e.live) << stage;
-    // Smaller buckets; a second one for overlap; 16 bits on the wire.
+    // Smaller buckets; a second one for overlap; communication in 16 bits.
     const int64_t more = hooks.bucket_bytes() - 1024;
     options.reduction.bucket_elements = 50;  // 16 of each rank's slices, whole cache lines
     EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 32 * 4) << stage;
     options.reduction.overlap = Overlap::kYes;
     EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 2 * 32 * 4) << stage;
-    options.reduction.wire = DType::kBF16;
+    options.reduction.dtype = DType::kBF16;
     EXPECT_EQ(hooks.bucket_bytes(), more + 2 * 2 * 32 * 2) << stage;
   }
 }
@@ -177,7 +177,7 @@ TEST(StagesMemory, AUnitOutsideItsUseIsNotThere) {
   EXPECT_FALSE(readable(rig.table.find("b.weight")->grad));
 }
 
-TEST(StagesMemory, AUnitOfSmallParametersStaysWhole) {
+TEST(StagesMemory, AUnitOfSmallParametersIsPersistent) {
   TwoUnits rig(options_of(3, false, 36));  // a has 35 and 7 elements, b 41 and 9
   EXPECT_TRUE(readable(rig.table.find("a.weight")->value));
   EXPECT_FALSE(readable(rig.table.find("b.weight")->value));
@@ -188,7 +188,7 @@ TEST(StagesMemory, AUnitOfSmallParametersStaysWhole) {
   EXPECT_TRUE(readable(rig.table.find("a.weight")->value));
 }
 
-// They are copied to their places in the whole unit, frozen ones too.
+// They are copied to their places in the gathered unit, frozen ones too.
 TEST(StagesMemory, SmallParametersOfAGatheredUnitAreThere) {
   TwoUnits rig(options_of(3, false, 10));
   for (const int unit : {0, 1}) {

@@ -24,7 +24,7 @@ TEST_P(Stages, EqualBitsWhenTheyReduceEveryMicroBatch) {
   for (const int64_t stage : {1, 2, 3})
     expect_same(run(config, all_trained, options_of(stage, true), 3), expected,
                 fmt::format("stage {}", stage));
-  // Small parameters stay; 200 elements lie between those of a block.
+  // Small parameters are persistent; 200 elements are between those of a block.
   EngineOptions options = options_of(3, true, 200);
   expect_same(run(config, all_trained, options, 3), expected, "threshold");
   options.stage3.residency = {12000, 1000000};

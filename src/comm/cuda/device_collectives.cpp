@@ -26,13 +26,13 @@ constexpr bool kNcclBuiltIn = false;
 std::unique_ptr<DeviceTransport> make_nccl(const Communicator&, const Stream&) { return nullptr; }
 #endif
 
-// NCCL tells GPUs apart by the same two.
+// NCCL identifies GPUs by the same two.
 std::string my_gpu() {
   int device = 0;
   std::array<char, 64> address{};
   check_cuda(cudaGetDevice(&device), "no current GPU");
   check_cuda(cudaDeviceGetPCIBusId(address.data(), static_cast<int>(address.size()), device),
-             "a GPU without an address");
+             "cannot get the GPU's address");
   return host_name() + " " + address.data();
 }
 
@@ -51,12 +51,12 @@ std::string shared_gpu(const std::vector<std::string>& gpus) {
 std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
                                                        DeviceCollectives choice) {
   const std::string shared = shared_gpu(world.all_gather(my_gpu()));
-  std::string obstacle;  // to NCCL
+  std::string obstacle;  // why NCCL cannot be used
   if (!kNcclBuiltIn)
     obstacle = "the program was built without NCCL";
   else if (!shared.empty())
     obstacle = shared;
-  // Every rank sees the same.
+  // Every rank comes to the same decision.
   if (choice == DeviceCollectives::kNccl && !obstacle.empty())
     throw CollectiveError(
         ExitCode::kConfig,
@@ -65,11 +65,11 @@ std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, cons
   const bool nccl = choice == DeviceCollectives::kNccl ||
                     (choice == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
   if (nccl) {
-    log("collectives of tensors on the GPUs: NCCL, every rank has a GPU of its own");
+    log("collectives of tensors on the GPUs: NCCL, one GPU per rank");
     return make_nccl(world, compute);
   }
   const bool asked = choice == DeviceCollectives::kMpi;
-  log("collectives of tensors on the GPUs: MPI by way of host memory, {}",
+  log("collectives of tensors on the GPUs: MPI, staged through host memory, {}",
       asked               ? "as asked for"
       : !obstacle.empty() ? obstacle
                           : "there is one rank");

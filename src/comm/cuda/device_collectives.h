@@ -1,4 +1,4 @@
-// Which DeviceTransport a job uses.
+// Chooses the DeviceTransport of a job.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +13,18 @@
 namespace facet {
 
 enum class DeviceCollectives : uint8_t {
-  kAuto,  // NCCL where it is built in and every rank has a GPU of its own, else MPI
+  kAuto,  // NCCL if built in and every rank has its own GPU, else MPI
   kNccl,
   kMpi,
 };
 
-// Collective; says in one line of the log what was chosen and why. Throws Error(kConfig) where NCCL
-// was asked for and cannot be. The stream must outlive all use of the transport.
+// Collective; logs what was chosen and why. Throws Error(kConfig) if NCCL was asked for and cannot
+// be used. The stream must outlive the transport.
 std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
                                                        DeviceCollectives choice);
 
-// gpus: of each rank, a name that no other GPU of the job has. "ranks 0 and 2 share the GPU NAME",
-// empty where none is shared.
+// gpus: per rank, a name that is unique to its GPU in the job. Returns "ranks 0 and 2 share the GPU
+// NAME", or an empty string.
 std::string shared_gpu(const std::vector<std::string>& gpus);
 
 }  // namespace facet

@@ -13,11 +13,11 @@ ncclDataType_t type_of(const Tensor& x) {
     case DType::kF32: return ncclFloat32;
     case DType::kBF16: return ncclBfloat16;
     case DType::kF16: return ncclFloat16;
-    default: fail(ExitCode::kInternal, "elements of {} are not sent", name_of(x.dtype()));
+    default: fail(ExitCode::kInternal, "tensors of {} cannot be sent", name_of(x.dtype()));
   }
 }
 
-// Parts of one length, rank after rank.
+// Parts of equal length, in rank order.
 bool even(const RankParts& parts) {
   for (size_t r = 0; r < parts.counts.size(); ++r)
     if (parts.counts[r] != parts.counts[0] ||
@@ -30,8 +30,8 @@ bool even(const RankParts& parts) {
 
 void NcclTransport::check(ncclResult_t result, const char* call) const {
   CHECK(result == ncclSuccess, ExitCode::kInternal,
-        "{} failed: {} ({}); NCCL_DEBUG=INFO says more, --device_collectives mpi does without NCCL",
-        call, ncclGetErrorString(result), ncclGetLastError(comm_));
+        "{} failed: {} ({}); NCCL_DEBUG=INFO says more, --device_collectives mpi avoids NCCL", call,
+        ncclGetErrorString(result), ncclGetLastError(comm_));
 }
 
 NcclTransport::NcclTransport(MPI_Comm comm, const Stream& compute) : compute_(compute) {
@@ -47,7 +47,8 @@ NcclTransport::NcclTransport(MPI_Comm comm, const Stream& compute) : compute_(co
   });
 }
 
-// Who unwinds must not wait for the others, who may be waiting for a collective of this rank.
+// A rank that unwinds must not wait for the others, which may be waiting for a collective of this
+// rank.
 NcclTransport::~NcclTransport() {
   compute_.before_synchronize({});
   if (std::uncaught_exceptions() > 0)
@@ -59,7 +60,7 @@ NcclTransport::~NcclTransport() {
 void NcclTransport::check_for_late_errors() const {
   ncclResult_t error = ncclSuccess;
   check(ncclCommGetAsyncError(comm_, &error), "ncclCommGetAsyncError");
-  check(error, "a collective of NCCL");
+  check(error, "an NCCL collective");
 }
 
 void NcclTransport::follow_compute() {
@@ -77,8 +78,8 @@ DeviceTransport::Ticket NcclTransport::record() {
   return ticket;
 }
 
-// Parts of different lengths are one broadcast each: over a ring of ranks every link carries the
-// whole once, as in a gather of even parts.
+// An all-gather of unequal parts is one broadcast per part: over a ring of ranks every link carries
+// all data once, as in an all-gather of equal parts.
 DeviceTransport::Ticket NcclTransport::start_all_gather(Tensor whole, Tensor part,
                                                         const RankParts& parts) {
   follow_compute();
@@ -128,7 +129,7 @@ DeviceTransport::Ticket NcclTransport::start_exchange(Tensor received, Tensor se
 }
 
 DeviceTransport::Ticket NcclTransport::start_broadcast(Tensor x, int root) {
-  ASSERT(x.bytes() <= kBroadcastBytes, "a broadcast of {} bytes at once", x.bytes());
+  ASSERT(x.bytes() <= kBroadcastBytes, "a broadcast of {} bytes", x.bytes());
   follow_compute();
   check(ncclBroadcast(x.raw(), x.raw(), static_cast<size_t>(x.numel()), type_of(x), root, comm_,
                       stream_),
@@ -147,7 +148,7 @@ void NcclTransport::wait(Ticket ticket, BegunCollective collective) {
   at(ticket).under_way = false;
 }
 
-// Until this rank's own work is done the others wait for it, from then on it waits for them.
+// Until this rank's own work is done the others wait for it; then it waits for them.
 void NcclTransport::follow_oldest() {
   const Awaited& oldest = awaited_[oldest_];
   oldest_ = (oldest_ + 1) % kAhead;

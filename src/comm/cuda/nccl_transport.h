@@ -1,11 +1,11 @@
-// Tensors in device memory by NCCL, for ranks with a GPU each. Data only move: NCCL adds nothing
-// up, as its order of summation would be its own.
+// Collectives on device memory over NCCL, for ranks with a GPU each. NCCL only moves data and sums
+// nothing: its order of summation is not ours.
 //
-// wait() lets the compute stream wait. The host goes on, and would find itself waiting for other
-// ranks wherever it next waits for that stream, without knowing it. So it keeps a list of what the
-// stream waits for and follows it through that list first: where it waits anyway, and where it is
-// kAhead collectives ahead. Farther ahead it would fill the GPU's queue of launches, about a
-// thousand, and wait inside a launch.
+// wait() makes the compute stream wait, not the host. The next time the host waits for that stream
+// it would wait for other ranks without knowing it. So it keeps a list of the collectives that the
+// stream waits for and works through that list first, both where it waits anyway and when it is
+// kAhead collectives ahead. Further ahead it would fill the GPU's launch queue (about a thousand
+// entries) and block inside a launch.
 #pragma once
 
 #include <mpi.h>
@@ -24,13 +24,13 @@ class NcclTransport final : public DeviceTransport {
  public:
   // Collective over `comm`. The stream must outlive all use.
   NcclTransport(MPI_Comm comm, const Stream& compute);
-  // Waits for the other ranks unless an error unwinds this one.
+  // Waits for the other ranks unless an exception unwinds this one.
   ~NcclTransport() override;
 
   Ticket start_all_gather(Tensor whole, Tensor part, const RankParts& parts) override;
   Ticket start_exchange(Tensor received, Tensor sent, const RankParts& parts) override;
   Ticket start_broadcast(Tensor x, int root) override;
-  void progress() override {}  // the GPU needs nobody for that
+  void progress() override {}  // NCCL needs no help from the host
   void wait(Ticket ticket, BegunCollective collective) override;
 
   static constexpr size_t kAhead = 8;
@@ -41,7 +41,7 @@ class NcclTransport final : public DeviceTransport {
     bool under_way = false;
   };
 
-  // Of the compute stream's work: where it waits for a collective, and what comes after.
+  // Where the compute stream waits for a collective, and the end of that wait.
   struct Awaited {
     Event reached, passed;
     BegunCollective collective;
@@ -59,7 +59,7 @@ class NcclTransport final : public DeviceTransport {
   Stream stream_;
   Event computed_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
-  std::array<Awaited, kAhead> awaited_;  // a ring
+  std::array<Awaited, kAhead> awaited_;  // a ring buffer
   size_t oldest_ = 0, num_awaited_ = 0;
   ncclComm_t comm_ = nullptr;
 };

@@ -12,7 +12,7 @@ namespace {
 bool is_over(const Event& event) {
   const cudaError_t state = cudaEventQuery(event);
   if (state == cudaErrorNotReady) {
-    cudaGetLastError();  // else the next kernel's launch is taken to have failed
+    cudaGetLastError();  // else the next kernel launch would report it
     return false;
   }
   check_cuda(state, "a copy to the host failed");
@@ -39,20 +39,20 @@ StagedTransport::StagedTransport(MPI_Comm comm, const Stream& compute) : compute
   check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
 }
 
-// What is still travelling was left behind by an error: MPI may write to its memory until the job
-// ends, so that stays.
+// Collectives still in flight were left by an error: MPI may write to their memory until the job
+// ends, so it is leaked.
 StagedTransport::~StagedTransport() {
-  // Queued copies read and write page-locked memory, which is let go below. An error is that of
-  // whoever waits for this work.
+  // Queued copies read and write page-locked memory, which is freed below. Their errors are
+  // reported to whoever waits for that work.
   cudaStreamSynchronize(copies_);
   for (std::unique_ptr<Transfer>& transfer : transfers_)
     if (transfer->request != MPI_REQUEST_NULL) static_cast<void>(transfer.release());
   MPI_Comm_free(&comm_);
 }
 
-// ---- start: everything up to the copies to the host
+// ---- start: up to and including the copies to the host
 
-// The smallest free staging memory that is large enough, else a larger one.
+// The smallest free staging memory that is large enough, else one is enlarged.
 DeviceTransport::Ticket StagedTransport::take_transfer(Kind kind, const Tensor& x, size_t bytes) {
   Ticket best = -1;
   const auto better = [&](const Transfer& a, const Transfer& b) {
@@ -155,7 +155,7 @@ DeviceTransport::Ticket StagedTransport::start_exchange(Tensor received, Tensor 
 
 DeviceTransport::Ticket StagedTransport::start_broadcast(Tensor x, int root) {
   const auto bytes = static_cast<size_t>(x.bytes());
-  ASSERT(x.bytes() <= kBroadcastBytes, "a broadcast of {} bytes at once", bytes);
+  ASSERT(x.bytes() <= kBroadcastBytes, "a broadcast of {} bytes", bytes);
   const Ticket ticket = take_transfer(Kind::kBroadcast, x, bytes);
   Transfer& transfer = at(ticket);
   transfer.root = root;
@@ -168,7 +168,7 @@ DeviceTransport::Ticket StagedTransport::start_broadcast(Tensor x, int root) {
   return ticket;
 }
 
-// ---- and on: the way between the hosts, the copies back
+// ---- then: MPI between the hosts, and the copies back
 
 void StagedTransport::hand_over(Transfer& transfer) {
   char* const staging = transfer.staging.data();
@@ -220,7 +220,7 @@ void StagedTransport::progress() {
   }
 }
 
-// Earlier ones first: their order is that of all ranks.
+// Oldest first: all ranks hand collectives to MPI in the same order.
 void StagedTransport::hand_over_until(Ticket ticket) {
   while (at(ticket).stage == Stage::kComingDown) {
     Transfer& oldest = at(coming_down_.front());

@@ -1,10 +1,10 @@
-// Tensors in device memory by way of page-locked host memory and MPI: for ranks that share a GPU,
-// which NCCL refuses, and where NCCL is not there.
+// Collectives on device memory over MPI, staged through page-locked host memory: for ranks that
+// share a GPU, which NCCL refuses, and for builds without NCCL.
 //
-// A collective takes three steps: its data are copied to the host, travel, and are copied back. The
-// copies run on a stream of their own. MPI is handed the data when they have arrived on the host;
-// progress() looks for that without waiting, wait() waits for it. All ranks hand collectives over
-// in the order in which they were started, on a communicator on which nothing else travels.
+// A collective takes three steps: a copy to the host, MPI, and a copy back. The copies run on their
+// own stream. MPI is called once the data have arrived on the host; progress() checks for that
+// without waiting, wait() waits for it. All ranks call MPI in the order in which collectives were
+// started, on a communicator used for nothing else.
 #pragma once
 
 #include <mpi.h>
@@ -26,7 +26,7 @@ class PageLockedBuffer {
 
   char* data() const { return data_; }
   size_t capacity() const { return capacity_; }
-  // The content is lost; nobody may be using it.
+  // The content is lost; it must not be in use.
   void grow(size_t bytes);
 
  private:
@@ -36,7 +36,7 @@ class PageLockedBuffer {
 
 class StagedTransport final : public DeviceTransport {
  public:
-  // Collective over `comm`, of which it takes a duplicate. The stream must outlive all use.
+  // Collective over `comm`, which it duplicates. The stream must outlive all use.
   StagedTransport(MPI_Comm comm, const Stream& compute);
   ~StagedTransport() override;
 
@@ -49,7 +49,7 @@ class StagedTransport final : public DeviceTransport {
  private:
   enum class Kind : uint8_t { kAllGather, kExchange, kBroadcast };
   enum class Stage : uint8_t { kFree, kComingDown, kTravelling, kGoingUp };
-  // Between the device and the staging memory.
+  // A copy between the device and the staging memory.
   struct Copy {
     char* device;
     char* host;
@@ -58,14 +58,14 @@ class StagedTransport final : public DeviceTransport {
   struct Transfer {
     Stage stage = Stage::kFree;
     Kind kind = Kind::kBroadcast;
-    // In the staging memory parts lie one behind the other. All gather: those of all ranks.
-    // Exchange: those to be sent, then those that are received. Nothing for this rank's own part.
+    // In the staging memory the parts are back to back. All-gather: those of all ranks. Exchange:
+    // those to send, then those to receive. This rank's own part is not staged.
     PageLockedBuffer staging;
-    std::vector<int> counts, offsets;  // of parts there
-    int64_t elements = 0;              // of one such row of parts
+    std::vector<int> counts, offsets;  // of the parts in it
+    int64_t elements = 0;              // of the parts sent, or of those received
     MPI_Datatype words = MPI_DATATYPE_NULL;
     int root = 0;
-    std::vector<Copy> up;  // what follows when the data have travelled
+    std::vector<Copy> up;  // the copies back to the device
     Event down_done, up_done;
     MPI_Request request = MPI_REQUEST_NULL;
   };
@@ -86,7 +86,7 @@ class StagedTransport final : public DeviceTransport {
   Stream copies_;
   Event computed_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
-  std::vector<Ticket> coming_down_;  // the oldest first
+  std::vector<Ticket> coming_down_;  // oldest first
 };
 
 }  // namespace facet

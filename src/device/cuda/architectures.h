@@ -1,4 +1,4 @@
-// What the kernels of this build run on.
+// The GPU architectures that the kernels of this build run on.
 #pragma once
 
 namespace facet {

@@ -16,8 +16,8 @@ void* CudaMemory::allocate(int64_t bytes, const std::string& purpose) {
   return data;
 }
 
-// An error here is that of a kernel before: every call returns it from then on. Whoever waited for
-// that kernel has thrown it, and the arenas are destroyed on its way out.
+// An error here comes from an earlier kernel: every later call returns it. It has been thrown where
+// that kernel was waited for, and arenas are destroyed while it propagates.
 void CudaMemory::free(void* data, int64_t) { static_cast<void>(cudaFree(data)); }
 
 void CudaMemory::zero(void* data, int64_t bytes) {

@@ -1,4 +1,4 @@
-// The memory of the GPU.
+// GPU memory.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace facet {
 
 class CudaMemory final : public MemoryResource {
  public:
-  // `stream` is the one that computes on what is allocated; it must outlive this.
+  // `stream` is the one that uses the allocated memory; it must outlive this.
   explicit CudaMemory(const Stream& stream) : stream_(stream) {}
 
   Space space() const override { return Space::kDevice; }

@@ -7,7 +7,7 @@
 
 namespace facet {
 namespace {
-constexpr size_t kPieces = 256;      // copies on their way at once
+constexpr size_t kPieces = 256;      // copies in flight at once
 constexpr int64_t kAlignment = 256;  // of a piece
 }  // namespace
 
@@ -19,14 +19,14 @@ PinnedRing::PinnedRing(const Stream& stream, int64_t bytes)
 }
 
 PinnedRing::~PinnedRing() {
-  // Copies may be on their way. An error of theirs has been, or is, for somebody else to report.
+  // Copies may be in flight. Their errors are reported elsewhere.
   cudaStreamSynchronize(stream_);
   cudaFreeHost(memory_);
 }
 
 void PinnedRing::copy(const HostToDeviceCopy& copy) {
   if (copy.row_bytes == 0) return;
-  // Dense rows are one long row, which may be cut anywhere.
+  // Dense rows are treated as one long row, which may be cut anywhere.
   if (copy.rows > 1 && copy.to_stride == copy.row_bytes) {
     const int64_t bytes = copy.rows * copy.row_bytes;
     return this->copy({copy.to, bytes, copy.from, bytes, 1});
@@ -49,7 +49,7 @@ void PinnedRing::copy(const HostToDeviceCopy& copy) {
 
 char* PinnedRing::reserve(int64_t bytes) {
   const int64_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  // A piece does not reach over the end of the memory.
+  // A piece never wraps around the end of the memory.
   const int64_t place = used_end_ % capacity_;
   const int64_t begin = place + padded <= capacity_ ? used_end_ : used_end_ + capacity_ - place;
   if (num_pieces_ == pieces_.size()) free_oldest_piece();

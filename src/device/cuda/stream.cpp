@@ -14,7 +14,7 @@ void check_cuda(cudaError_t error, const char* what, std::source_location where)
 }
 
 Event::Event() {
-  check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cannot make an event");
+  check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cannot create an event");
 }
 Event::~Event() { cudaEventDestroy(event_); }
 
@@ -26,7 +26,7 @@ void Event::synchronize() const {
 }
 
 Stream::Stream() {
-  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cannot make a stream");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cannot create a stream");
 }
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 

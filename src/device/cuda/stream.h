@@ -1,5 +1,5 @@
-// Streams and events of CUDA, owned, and how an error of the runtime becomes one of facet. Streams
-// are ordered by events only: nothing here waits for the device as a whole.
+// CUDA streams and events with ownership, and how runtime errors become facet errors. Streams are
+// ordered by events only: nothing here synchronises the whole device.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ void check_cuda(cudaError_t error, const char* what,
 
 class Stream;
 
-// A place in a stream's work that the host or another stream can wait for.
+// A point in a stream's work that the host or another stream can wait for.
 class Event {
  public:
   Event();
@@ -41,10 +41,10 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
   operator cudaStream_t() const { return stream_; }
 
-  // What is queued from here on runs behind the event's latest record.
+  // What is enqueued from here on runs after the event's latest record.
   void wait(const Event& event) const;
-  // The host waits for all work so far, and calls first what it was given for that: who knows what
-  // the stream itself waits for can wait for it under its name. An empty function ends that.
+  // The host waits for all work so far. First it calls the function given to before_synchronize(),
+  // which can account for what the stream itself waits for; an empty function removes it.
   void synchronize() const;
   void before_synchronize(std::function<void()> call) const;
 
@@ -53,8 +53,8 @@ class Stream {
   mutable std::function<void()> before_synchronize_;
 };
 
-// The content of device memory is undefined from here on in the stream's order. The emulation fills
-// it with NaNs then; a GPU is told nothing.
+// Declares the content of device memory undefined, in stream order. The emulation then fills it
+// with NaNs; on a GPU nothing happens.
 void forget_content(void* data, int64_t bytes, const Stream& stream);
 
 }  // namespace facet

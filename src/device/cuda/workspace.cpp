@@ -8,7 +8,7 @@ namespace facet {
 
 Workspace::~Workspace() { free(); }
 
-// In stream order: earlier work still has the memory.
+// Freed in stream order: earlier work still uses the memory.
 void Workspace::free() {
   if (data_) cudaFreeAsync(data_, stream_);
   data_ = nullptr;
@@ -18,7 +18,7 @@ void* Workspace::take_bytes(int64_t bytes) {
   ASSERT(bytes > 0, "a workspace of {} bytes", bytes);
   if (bytes > capacity_) {
     free();
-    // At least doubled: sizes that grow a little with every batch settle soon.
+    // At least doubled, so that sizes that grow a little with every batch converge quickly.
     const int64_t capacity = std::max(bytes, 2 * capacity_);
     capacity_ = 0;
     const cudaError_t error = cudaMallocAsync(&data_, static_cast<size_t>(capacity), stream_);

@@ -1,5 +1,5 @@
-// Device memory for one purpose of one stream: grows to the largest size that was asked for and is
-// then kept, so that a training step allocates nothing once it has seen its largest shapes.
+// Device memory for one purpose on one stream: grows to the largest size requested and is then
+// kept, so that a training step allocates nothing once it has seen its largest shapes.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace facet {
 
 class Workspace {
  public:
-  // Used by work of `stream` alone, which must outlive it.
+  // Used by work on `stream` only, which must outlive it.
   explicit Workspace(const Stream& stream) : stream_(stream) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;

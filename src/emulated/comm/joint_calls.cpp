@@ -52,7 +52,7 @@ const char* take(const char* from, T* values, size_t count) {
   return from + count * sizeof(T);
 }
 
-// What a rank sends to the peer, or receives from it, in a form in which both compare.
+// What a rank sends to a peer or receives from it, in a form that both sides can compare.
 std::vector<CallList::Entry> pairwise_entries(const CallList& calls, CallKind kind, int64_t peer) {
   std::vector<CallList::Entry> found;
   for (const CallList::Entry& e : calls.entries)
@@ -76,7 +76,7 @@ bool overlap(const char* a, size_t a_bytes, const char* b, size_t b_bytes) {
 JointCalls::JointCalls(std::shared_ptr<NcclCommunicator> comm, std::vector<Call> calls)
     : comm_(std::move(comm)), calls_(std::move(calls)) {}
 
-// After an error MPI may still use the messages, so they stay.
+// After an error MPI may still use the messages, so they are leaked.
 JointCalls::~JointCalls() {
   for (std::vector<Message>* messages : {&sent_, &received_})
     for (Message& m : *messages)
@@ -122,7 +122,7 @@ void JointCalls::check_memory(const Call& call) const {
   }
 }
 
-// A place that is received into is nobody else's, but for a rank's own part.
+// Memory that is received into must not overlap anything else, except a rank's own part.
 void JointCalls::check_overlaps() const {
   struct Place {
     const Call* call;
@@ -141,11 +141,11 @@ void JointCalls::check_overlaps() const {
   for (size_t i = 0; i < written.size(); ++i) {
     for (size_t j = 0; j < i; ++j)
       if (meet(written[i], written[j]))
-        violation(written[i].call->where, "two calls of a group receive into one place");
+        violation(written[i].call->where, "two calls of a group receive into the same memory");
     for (const Place& r : read)
       if (meet(written[i], r) &&
           !(written[i].own && r.call == written[i].call && r.begin == written[i].begin))
-        violation(written[i].call->where, "receives into what is sent");
+        violation(written[i].call->where, "receives into memory that is sent");
   }
 }
 
@@ -164,7 +164,7 @@ void JointCalls::note_accesses() const {
     }
 }
 
-// number, calls, line; what goes to that rank
+// number, calls, line; then the payload for that rank
 void JointCalls::pack(std::vector<char>& message, int rank) const {
   const std::string where = text_of(calls_.front().where);
   const std::array<int64_t, 3> sizes = {number_, static_cast<int64_t>(calls_.size()),
@@ -204,7 +204,7 @@ void JointCalls::begin() {
   note_accesses();
 }
 
-// ---- between
+// ---- while in flight
 
 bool JointCalls::arrived() {
   if (comm_->aborted) return true;
@@ -238,7 +238,7 @@ bool JointCalls::arrived() {
 
 // ---- end
 
-// Returns where the payload begins.
+// Returns the offset of the payload.
 const char* JointCalls::unpack(const Message& message, CallList& calls) const {
   std::array<int64_t, 3> sizes;
   const char* p = take(message.bytes.data(), sizes.data(), sizes.size());
@@ -256,7 +256,7 @@ void JointCalls::disagree(const std::vector<CallList>& calls, size_t a, size_t b
   violation(calls_.front().where, "{}", comm_->failure);
 }
 
-// Every rank compares all, so that all end with the error.
+// Every rank compares all messages, so that all fail with the same error.
 void JointCalls::compare(const std::vector<CallList>& calls) const {
   const auto me = static_cast<size_t>(comm_->rank);
   const auto common = common_entries(calls[me]);

@@ -1,4 +1,4 @@
-// Calls of the emulated NCCL that run as one piece of a stream's work: one collective, or a group.
+// Calls of the emulated NCCL that run as one operation of a stream: one collective, or a group.
 #pragma once
 
 #include <mpi.h>
@@ -26,7 +26,7 @@ struct Call {
   bool pairwise() const { return kind == CallKind::kSend || kind == CallKind::kReceive; }
 };
 
-// A rank's calls as the others learn of them.
+// A rank's calls as sent to the other ranks.
 struct CallList {
   struct Entry {
     CallKind kind;
@@ -41,12 +41,12 @@ class NcclCommunicator {
  public:
   NcclCommunicator(MPI_Comm comm, int rank, int size) : comm(comm), rank(rank), size(size) {}
 
-  MPI_Comm comm;  // nothing else travels on it
+  MPI_Comm comm;  // used for nothing else
   int rank, size;
-  int64_t calls = 0;  // that have begun
+  int64_t calls = 0;  // begun so far
   std::string failure;
   bool aborted = false;
-  std::shared_ptr<EventRecord> latest;  // calls run in the order in which they were made
+  std::shared_ptr<EventRecord> latest;  // calls run in call order
 };
 
 class JointCalls final : public JointWork {
@@ -71,7 +71,7 @@ class JointCalls final : public JointWork {
   void note_accesses() const;
   bool goes_to(const Call& call, int rank) const;
   bool comes_from(const Call& call, int rank) const;
-  char* place_of(const Call& call, int rank) const;  // of what comes from that rank
+  char* place_of(const Call& call, int rank) const;  // where data from that rank are received
   void pack(std::vector<char>& message, int rank) const;
   const char* unpack(const Message& message, CallList& calls) const;
   void compare(const std::vector<CallList>& calls) const;

@@ -1,10 +1,10 @@
-// While the host waits in MPI the emulated device goes on, as a real one would: the calls of MPI in
-// which the program waits for other ranks stand here, in front of the library's own, whose names
-// for this purpose begin with P. A collective is entered when all ranks have come to it, so that
-// none is left waiting inside the library.
+// While the host waits in MPI the emulated device continues, as a real one would: the MPI calls in
+// which the program waits for other ranks are interposed here and call the library through its
+// profiling interface (PMPI_). A collective is entered once all ranks have reached it, so that no
+// rank waits inside the library.
 //
-// Not here: MPI_Comm_free, which one rank may call alone while an error ends it, and files, which
-// are written when what goes into them has been waited for.
+// Not interposed: MPI_Comm_free, which one rank may call alone while an error ends it, and MPI-IO,
+// which runs only after the device's data have been waited for.
 #include <mpi.h>
 
 #include "emulated/device/stream.h"

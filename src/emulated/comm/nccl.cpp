@@ -18,11 +18,11 @@ using emulated::Call, emulated::CallKind, emulated::JointCalls, emulated::NcclCo
 
 namespace {
 
-// What a ncclUniqueId says.
+// The content of an ncclUniqueId.
 struct Meeting {
   int64_t magic = 0x6661636574;
-  int host;  // rank in MPI_COMM_WORLD of who made the id
-  int tag;   // of the messages of this meeting
+  int host;  // rank in MPI_COMM_WORLD that made the id
+  int tag;   // of this meeting's messages
 };
 constexpr int kFirstTag = 20000, kTags = 10000;
 
@@ -55,7 +55,7 @@ const char* name_of(const std::vector<Call>& calls) {
   return calls[0].kind == CallKind::kAllGather ? "ncclAllGather called" : "ncclBroadcast called";
 }
 
-// Else another rank might wait here for one that has nothing to do with the group.
+// Otherwise a rank might wait here for one that takes no part in the group.
 void check_all_take_part(const NcclCommunicator& comm, const std::vector<Call>& calls) {
   std::vector<bool> named(static_cast<size_t>(comm.size), false);
   for (const Call& call : calls) {
@@ -83,7 +83,7 @@ void add_call(ncclComm_t comm, const Call& call, cudaStream_t stream) {
   if (call.kind != CallKind::kAllGather && (call.peer < 0 || call.peer >= its->size))
     violation(call.where, "rank {} of a communicator of {}", call.peer, its->size);
   if (group.depth == 0) {
-    if (call.pairwise()) violation(call.where, "ncclSend and ncclRecv stand in groups");
+    if (call.pairwise()) violation(call.where, "ncclSend and ncclRecv must be in groups");
     return enqueue(comm, {call}, stream);
   }
   if (!group.calls.empty() && (group.comm != comm || group.stream != stream))
@@ -118,8 +118,8 @@ struct Arrival {
   int rank, size, world_rank;
 };
 
-// World ranks in the order of the new communicator; rank 0 is the host and collects them. Empty
-// where what the others said does not fit.
+// World ranks in the order of the new communicator, collected by rank 0. Empty if the ranks'
+// arguments contradict each other.
 std::vector<int> host_meeting(const Meeting& meeting, const Arrival& mine) {
   std::vector<int> members(static_cast<size_t>(mine.size), -1);
   members[0] = mine.world_rank;
@@ -129,7 +129,7 @@ std::vector<int> host_meeting(const Meeting& meeting, const Arrival& mine) {
     receive(&other, sizeof other, MPI_ANY_SOURCE, meeting.tag);
     fits = fits && other.size == mine.size && other.rank > 0 && other.rank < mine.size &&
            members[static_cast<size_t>(other.rank)] < 0;
-    // Who gave an impossible rank gets an answer too.
+    // A caller with an impossible rank must get an answer too.
     members[static_cast<size_t>(fits ? other.rank : i)] = other.world_rank;
   }
   std::vector<int> answer = members;
@@ -147,7 +147,7 @@ std::vector<int> join_meeting(const Meeting& meeting, const Arrival& mine) {
   return members;
 }
 
-// Waits for what is queued and for the other ranks.
+// Waits for queued work and for the other ranks.
 void end(const std::shared_ptr<NcclCommunicator>& comm, EmulatedSite where) {
   if (comm->latest) emulated::synchronize_record(*comm->latest);
   JointCalls last(comm, {make_call(CallKind::kEnd, nullptr, nullptr, 0, ncclFloat32, -1, where)});
@@ -181,7 +181,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
                               EmulatedSite where) {
   Meeting meeting;
   std::memcpy(&meeting, id.internal, sizeof meeting);
-  if (meeting.magic != Meeting{}.magic) violation(where, "nobody made this id");
+  if (meeting.magic != Meeting{}.magic) violation(where, "this id was not made by ncclGetUniqueId");
   Arrival mine{rank, ranks, 0};
   PMPI_Comm_rank(MPI_COMM_WORLD, &mine.world_rank);
   if ((rank == 0) != (mine.world_rank == meeting.host))
@@ -211,7 +211,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm, EmulatedSite where) {
   return ncclSuccess;
 }
 
-// The communicator of MPI stays, as its end would have to be agreed upon.
+// The MPI communicator is leaked: freeing it would need all ranks.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   const auto found = communicators().find(comm);
   if (found == communicators().end()) return ncclSuccess;
@@ -262,7 +262,7 @@ ncclResult_t ncclGroupStart() {
 }
 
 ncclResult_t ncclGroupEnd(EmulatedSite where) {
-  if (group.depth == 0) violation(where, "ends a group that nobody started");
+  if (group.depth == 0) violation(where, "ends a group that was not started");
   if (--group.depth > 0 || group.calls.empty()) return ncclSuccess;
   std::vector<Call> calls;
   calls.swap(group.calls);

@@ -17,12 +17,12 @@ using emulated::Access, emulated::Footprint, emulated::Matmul, emulated::observe
 namespace {
 
 constexpr size_t kWorkspaceAlignment = 256;
-// What the emulated algorithms ask for where they may: enough to spoil what somebody else keeps in
-// the same place.
+// The workspace that the emulated algorithms ask for if they may: enough to destroy whatever else
+// is kept in the same memory.
 constexpr size_t kWantedWorkspace = 4096;
 bool refuses_next = false;
 
-// What the library makes of an address that no preference is about: no access is wider.
+// The alignment assumed for an address that no preference covers: no access is wider.
 uint32_t alignment_of(const void* data) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(data) | 16;
   return static_cast<uint32_t>(address & -address);
@@ -58,7 +58,7 @@ struct Workspace {
   size_t bytes;
 };
 
-// One call, from its checks to the moment when the stream gets there.
+// One call, from its checks until the stream executes it.
 class Call {
  public:
   Call(const Matmul& matmul, Workspace workspace) : matmul_(matmul), workspace_(workspace) {}
@@ -95,19 +95,19 @@ class Call {
   std::vector<Operand> inputs_, output_;
 };
 
-// D may be C, in the same layout, and nothing else.
+// D may alias C, in the same layout, and nothing else.
 void Call::check_aliases(const Footprint& c) const {
   if (c.begin == d().begin && !(matmul_.c == matmul_.d))
-    violation(matmul_.where, "C is D in memory, with another layout");
+    violation(matmul_.where, "C aliases D with another layout");
   const Footprint scratch = Footprint::dense(workspace_.data, workspace_.bytes);
   for (const Operand& input : inputs_) {
     const bool in_place = input.part == Part::kC && c.begin == d().begin;
     if (!in_place && input.memory.overlaps(d()))
-      violation(matmul_.where, "D lies over {}", name_of(input.part));
+      violation(matmul_.where, "D overlaps {}", name_of(input.part));
     if (input.memory.overlaps(scratch))
-      violation(matmul_.where, "the workspace lies over {}", name_of(input.part));
+      violation(matmul_.where, "the workspace overlaps {}", name_of(input.part));
   }
-  if (d().overlaps(scratch)) violation(matmul_.where, "the workspace lies over D");
+  if (d().overlaps(scratch)) violation(matmul_.where, "the workspace overlaps D");
 }
 
 void Call::check_workspace(size_t needed) const {
@@ -131,7 +131,7 @@ void Call::run() const {
   spoil_workspace();
 }
 
-// The library may leave anything behind there.
+// The library may leave anything there.
 void Call::spoil_workspace() const {
   if (workspace_.bytes == 0) return;
   if (observer())
@@ -263,7 +263,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               void* workspace, size_t workspace_bytes, cudaStream_t stream,
                               EmulatedSite where) {
   if (!handle || !alpha || !beta) violation(where, "no handle, alpha or beta");
-  if (!algo) violation(where, "no algorithm: the library would look for one at every call");
+  if (!algo) violation(where, "no algorithm: the library would search for one at every call");
   const Matmul matmul(description, a_layout, b_layout, c_layout, d_layout, where);
   if (algo->product != matmul.fingerprint())
     violation(where, "the algorithm was chosen for another product");
@@ -285,7 +285,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   call.reads({Part::kB, matmul.b.footprint(b), algo->alignment_b});
   if (product.beta != 0) call.reads({Part::kC, matmul.c.footprint(c), algo->alignment_c});
   if (how.epilogue == CUBLASLT_EPILOGUE_BIAS) {
-    // No preference is about the bias: its pointer was looked at when the algorithm was chosen.
+    // No preference covers the bias: its pointer was examined when the algorithm was chosen.
     const emulated::MatrixLayout column{matmul.d.type, matmul.d.rows, 1, matmul.d.rows};
     call.reads({Part::kBias, column.footprint(how.bias), algo->alignment_bias});
     product.bias = column.matrix(how.bias);

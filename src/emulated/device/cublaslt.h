@@ -1,9 +1,10 @@
-// The part of cuBLASLt that the program calls, by its names, for the emulated build. A broken rule
-// ends in an Error that names the caller's line, so every call returns CUBLAS_STATUS_SUCCESS; only
-// the choice of an algorithm may find none, when a test asks for that.
+// The part of cuBLASLt that the program calls, under the same names, for the emulated build. A
+// broken rule throws an Error that names the caller's line, so every call returns
+// CUBLAS_STATUS_SUCCESS; only the choice of an algorithm may find none, when a test asks for that.
 //
-// Where the library may choose, the emulation takes the choice that shows most: partial sums are
-// rounded to the output's type if the preference lets it, and a workspace holds NaNs afterwards.
+// Where the library is free to choose, the emulation takes the choice that exposes most errors:
+// partial sums are rounded to the output's type if the preference allows it, and a workspace holds
+// NaNs afterwards.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,7 @@ struct MatmulDescription;
 struct MatrixLayout;
 struct MatmulPreference;
 
-// The next choice of an algorithm has one result, whose state says that it cannot be used.
+// Makes the next choice of an algorithm return one result whose state says that it cannot be used.
 void refuse_next_algorithm();
 }  // namespace facet::emulated
 
@@ -57,7 +58,7 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
 };
 
-// Opaque to the caller: which product it is for and what that product was promised.
+// Opaque to the caller: the product it is for, and the alignments assumed for it.
 struct cublasLtMatmulAlgo_t {
   uint64_t product;
   size_t workspace_bytes;

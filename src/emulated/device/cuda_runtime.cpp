@@ -50,7 +50,7 @@ void copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, Emu
 
 void emulated::forget_on_stream(void* data, size_t bytes, Stream* stream, Site where) {
   enqueue(stream, "forgotten", where, [=] {
-    check_device_range(data, bytes, "what is forgotten", where);
+    check_device_range(data, bytes, "the memory declared undefined", where);
     note(data, bytes, Access::kWrite, where);
     forget_content(data, bytes);
   });
@@ -118,7 +118,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream,
                             EmulatedSite where) {
   emulated::enqueue(stream, "filled", where, [=] {
-    emulated::check_device_range(data, bytes, "what is filled", where);
+    emulated::check_device_range(data, bytes, "the memory to fill", where);
     note(data, bytes, Access::kWrite, where);
     if (observer()) observer()->all_defined(data, bytes);
     std::memset(data, value, bytes);

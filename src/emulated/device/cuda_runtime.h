@@ -1,6 +1,6 @@
-// The part of the CUDA runtime that the program calls, by CUDA's names, for the emulated build. A
-// broken rule ends in an Error that names the caller's line, so no call returns an error, except
-// that cudaEventQuery says cudaErrorNotReady and cudaFree what a test asks for.
+// The part of the CUDA runtime that the program calls, under CUDA's names, for the emulated build.
+// A broken rule throws an Error that names the caller's line, so no call returns an error, except
+// cudaErrorNotReady by cudaEventQuery and, by cudaFree, what a test asks for.
 #pragma once
 
 #include <cstddef>
@@ -14,13 +14,12 @@ struct Event;
 }  // namespace facet::emulated
 
 namespace facet::emulated {
-// The content becomes undefined when the stream gets there: memory that goes from one use to the
-// next, such as an arena's.
+// In stream order, makes the content undefined: for memory that is reused, such as an arena's.
 void forget_on_stream(void* data, size_t bytes, Stream* stream, Site where = Site::current());
 
-int64_t page_locked_allocations();  // calls of cudaMallocHost since the program began
+int64_t page_locked_allocations();  // calls of cudaMallocHost since the program started
 
-// The next cudaFree frees nothing and says what every call says after a kernel has failed.
+// The next cudaFree frees nothing and returns what every call returns after a kernel has failed.
 void fail_next_free();
 }  // namespace facet::emulated
 
@@ -38,10 +37,10 @@ constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDisableTiming = 2;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
-// No error stays behind.
+// There is never a sticky error.
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
-// A process has one device, which nobody shares with it.
+// A process has one device of its own.
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetPCIBusId(char* address, int length, int device);
 
@@ -55,7 +54,7 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream,
 cudaError_t cudaMallocHost(void** data, size_t bytes);
 cudaError_t cudaFreeHost(void* data);
 
-// Copies and fills. Host memory is read and written when the stream gets there, page-locked or not.
+// Copies and fills. Host memory is read and written in stream order, page-locked or not.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream, EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t stream,

@@ -1,7 +1,7 @@
-// The emulated devices: there is one in every process.
+// The emulated devices: one per process.
 //
 // FACET_EMULATED_STREAMS says when work on its streams runs: at_once (default), late (as late as
-// events and synchronisations allow) or a number, the seed of something between. It is read by
+// events and synchronisations allow) or a number, the seed of a random order in between. Read by
 // cudaSetDevice.
 #pragma once
 

@@ -29,7 +29,7 @@ std::string explain_device_address(const void* address) {
   switch (a->state) {
     case Allocation::State::kFreed: return text + "freed at " + text_of(a->where);
     case Allocation::State::kReserved:
-      return text + "which no stream has made yet, reserved at " + text_of(a->where);
+      return text + "which no stream has allocated yet, reserved at " + text_of(a->where);
     case Allocation::State::kLive: break;
   }
   text += "made at " + text_of(a->where);
@@ -45,13 +45,13 @@ std::string explain(const void* address) {
   return fmt::format("address {} was touched", address);
 }
 
-// Not async-signal-safe, on purpose: the fault is one of this thread's own loads or stores in
-// kernel or test code, and the program ends here in any case.
+// Deliberately not async-signal-safe: the fault comes from one of this thread's own loads or stores
+// in kernel or test code, and the program ends here in any case.
 void on_fault(int signal, siginfo_t* info, void*) {
   const std::string message =
       "emulated device: " + describe_running() + explain(info->si_addr) + "\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, message.data(), message.size());
-  ::signal(signal, SIG_DFL);  // the access is repeated and ends the program
+  ::signal(signal, SIG_DFL);  // the access is repeated and kills the program
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ void explain_faults_in(const void* begin, size_t bytes, const char* meaning) {
 }
 
 void install_fault_handler() {
-  // A stack of its own: the fault may be that of a full stack.
+  // On an alternate stack: the fault may be a stack overflow.
   constexpr size_t kStackBytes = 64 * 1024;
   static char* const stack = new char[kStackBytes];
   stack_t alternate{};

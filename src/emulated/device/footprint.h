@@ -1,4 +1,4 @@
-// The bytes that a matrix lies in: lines of equal length, a stride apart.
+// The bytes that a matrix occupies: lines of equal length, a stride apart.
 #pragma once
 
 #include <cstddef>
@@ -21,13 +21,13 @@ struct Footprint {
   bool overlaps(const Footprint& other) const {
     if (begin >= other.begin + other.bytes() || other.begin >= begin + bytes()) return false;
     if (stride != other.stride || lines == 1 || other.lines == 1) return true;
-    // Column blocks of one buffer lie between one another.
+    // Column blocks of one buffer interleave without overlapping.
     const int64_t ahead = ((other.begin - begin) % stride + stride) % stride;
     return ahead < line_bytes || ahead + other.line_bytes > stride;
   }
 
-  // Tells the observer as if the running operation were a kernel: it must not read what nobody has
-  // written.
+  // Reports an access to the observer as if the running operation were a kernel: it must not read
+  // unwritten memory.
   void note(Access access, Site where) const {
     if (!observer()) return;
     const auto touch = [&](int64_t line, int64_t bytes) {

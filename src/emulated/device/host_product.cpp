@@ -14,10 +14,10 @@ namespace {
 
 using Vector = float __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 8;
-// A tile of D whose sums stay in registers, and the depth after which they are put down: panels of
-// both inputs then stay in the caches.
+// A tile of D whose sums stay in registers, and the depth after which they are stored, so that
+// panels of both inputs stay in the caches.
 constexpr int64_t kTileRows = 2 * kLanes, kTileCols = 6, kDepth = 256;
-constexpr int64_t kShortDepth = 32;  // where partial sums are rounded, so that it shows
+constexpr int64_t kShortDepth = 32;  // if partial sums are rounded, to make it visible
 
 int64_t tiles_of(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
@@ -40,8 +40,8 @@ void put(const StridedMatrix& x, int64_t row, int64_t col, float value) {
     static_cast<uint16_t*>(x.data)[at] = round_to_16_bits(value, x.dtype);
 }
 
-// Rows of one input as fp32, kWide of them side by side for every step of the depth; zeros behind
-// the last row.
+// Rows of one input as fp32, kWide of them interleaved for every step of the depth, padded with
+// zero rows.
 template <int64_t kWide>
 class Panels {
  public:
@@ -92,7 +92,7 @@ float rounded_to(float x, DType dtype) {
   return is_16_bit(dtype) ? float_from_16_bits(round_to_16_bits(x, dtype), dtype) : x;
 }
 
-// The sums of D's elements, column by column, in columns as long as whole tiles.
+// The sums of D's elements, column by column, with columns padded to whole tiles.
 class Sums {
  public:
   Sums(const StridedMatrix& d, PartialSums partial_sums)

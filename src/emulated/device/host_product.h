@@ -8,7 +8,7 @@
 
 namespace facet::emulated {
 
-// A matrix whose elements lie at fixed steps, in elements, so that a transpose is another view.
+// A matrix with a stride (in elements) per dimension, so that a transpose is another view.
 struct StridedMatrix {
   void* data = nullptr;
   DType dtype = DType::kF32;
@@ -20,7 +20,7 @@ inline StridedMatrix transposed(const StridedMatrix& x) {
   return {x.data, x.dtype, x.cols, x.rows, x.col_step, x.row_step};
 }
 
-// How the inputs are read and partial sums kept.
+// The input precision, and how partial sums are kept.
 enum class InputPrecision : uint8_t { kFull, kTF32 };
 enum class PartialSums : uint8_t { kFP32, kOutputType };
 

@@ -1,5 +1,5 @@
-// What a product of the emulated cuBLASLt is told by its descriptors, and whether the library has
-// such a product.
+// The descriptors of a product of the emulated cuBLASLt, and whether the library supports such a
+// product.
 #pragma once
 
 #include "emulated/device/cublaslt.h"
@@ -40,8 +40,7 @@ struct MatmulPreference {
   uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
 };
 
-// A product as it was described, the descriptors copied: they may change or go when the call
-// returns.
+// A product with copies of its descriptors, which the caller may change or destroy after the call.
 struct Matmul {
   MatmulDescription description;
   MatrixLayout a, b, c, d;

@@ -26,12 +26,12 @@ size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * 
 
 struct Heap {
   char* base = reserve_addresses(kRangeBytes);
-  size_t used = kPage;                            // the first page stays closed
+  size_t used = kPage;                            // the first page stays inaccessible
   std::map<const char*, Allocation> allocations;  // by address; freed ones stay, for the messages
   std::vector<Allocation*> live;
   int open = 0;
 
-  // The pages of an allocation and its guard bands.
+  // The pages of an allocation with its guard bands.
   static char* pages_of(const Allocation& a) { return a.data - kGuardBytes; }
   static size_t page_bytes(const Allocation& a) {
     return round_up(a.bytes + 2 * kGuardBytes, kPage);
@@ -62,8 +62,8 @@ void check_band(const Allocation& a, const char* begin, const char* side) {
                               a.bytes, text_of(a.where)));
 }
 
-// Untouched addresses again, so that the kernel of Linux makes one mapping of them and what lies
-// around them: it has few for a process.
+// Maps the addresses anew, so that Linux merges them with their neighbours into one mapping: the
+// number of mappings per process is limited.
 void close_for_good(void* begin, size_t bytes) {
   void* closed =
       mmap(begin, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -103,7 +103,7 @@ void* reserve_device_memory(size_t bytes, Site where) {
   CHECK(h.used + Heap::page_bytes(allocation) + kPage <= kRangeBytes, ExitCode::kConfig,
         "the emulated device has no {} bytes left ({}): its {} GiB of addresses are used once",
         bytes, text_of(where), kRangeBytes >> 30);
-  h.used += Heap::page_bytes(allocation) + kPage;  // a closed page behind each
+  h.used += Heap::page_bytes(allocation) + kPage;  // an inaccessible page after each
   h.allocations.emplace(data, allocation);
   return data;
 }
@@ -111,21 +111,21 @@ void* reserve_device_memory(size_t bytes, Site where) {
 void make_live(void* data) {
   Heap& h = heap();
   Allocation& a = h.at(data, "use", Site::current());
-  ASSERT(a.state == Allocation::State::kReserved, "made live twice");
+  ASSERT(a.state == Allocation::State::kReserved, "an allocation was made live twice");
   Heap::protect(a, PROT_READ | PROT_WRITE);
-  // Fewer page table entries to open and close around every operation.
+  // Fewer page table entries to change around every operation.
   madvise(Heap::pages_of(a), Heap::page_bytes(a), MADV_HUGEPAGE);
   fill_guard(Heap::pages_of(a), kGuardBytes);
   fill_undefined(a.data, a.bytes);
-  char* behind = a.data + a.bytes;
-  const size_t rest = static_cast<size_t>(Heap::pages_of(a) + Heap::page_bytes(a) - behind);
-  fill_guard(behind, rest);
+  char* after = a.data + a.bytes;
+  const size_t rest = static_cast<size_t>(Heap::pages_of(a) + Heap::page_bytes(a) - after);
+  fill_guard(after, rest);
   poison(Heap::pages_of(a), kGuardBytes);
-  poison(behind, rest);
+  poison(after, rest);
   if (observer()) {
     observer()->fresh(a.data, a.bytes);
     observer()->guard(Heap::pages_of(a), kGuardBytes);
-    observer()->guard(behind, rest);
+    observer()->guard(after, rest);
   }
   a.state = Allocation::State::kLive;
   h.live.push_back(&a);
@@ -179,7 +179,7 @@ void check_device_guards() {
   for (const Allocation* a : heap().live) {
     unpoison(a->data - kGuardBytes, a->bytes + 2 * kGuardBytes);
     check_band(*a, a->data - kGuardBytes, "before");
-    check_band(*a, a->data + a->bytes, "behind");
+    check_band(*a, a->data + a->bytes, "after");
     poison(a->data - kGuardBytes, kGuardBytes);
     poison(a->data + a->bytes, kGuardBytes);
   }

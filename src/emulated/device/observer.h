@@ -1,5 +1,5 @@
-// Who wants to know about every touch of device and shared memory: the race check, where it is
-// linked in. Without it `observer()` is null and nothing is noted.
+// Observer of every access to device and shared memory: the race check, if linked in. Without it
+// `observer()` is null and nothing is recorded.
 #pragma once
 
 #include <cstddef>
@@ -14,22 +14,21 @@ enum class Access : uint8_t { kRead, kWrite, kAtomic };
 class MemoryObserver {
  public:
   virtual ~MemoryObserver() = default;
-  // Memory was handed out: content undefined, touched by nobody.
+  // Memory was allocated: content undefined, no accesses yet.
   virtual void fresh(const void* begin, size_t bytes) = 0;
-  // Whole pages that nobody can touch any more: they are closed, and their addresses not used
-  // again.
+  // Whole pages that can no longer be accessed; their addresses are not reused.
   virtual void closed(const void* begin, size_t bytes) = 0;
-  // Nobody may touch these bytes.
+  // These bytes must not be accessed.
   virtual void guard(const void* begin, size_t bytes) = 0;
-  // The content of memory in use became undefined; who touched it is still known.
+  // The content of memory in use became undefined; its accesses are still remembered.
   virtual void undefined(const void* begin, size_t bytes) = 0;
-  // A whole range is touched by the running operation of a stream (a copy, a fill, a free).
+  // The running operation of a stream (a copy, a fill, a free) accesses a whole range.
   virtual void operation_access(const void* begin, size_t bytes, Access access, Site where) = 0;
   // `to` becomes defined where `from` is.
   virtual void copy_defined(const void* to, const void* from, size_t bytes) = 0;
   virtual void all_defined(const void* begin, size_t bytes) = 0;
-  // One access of the running thread of a kernel, or of an operation that computes: what nobody has
-  // written must not be read.
+  // One access of the running thread of a kernel, or of an operation that computes: unwritten
+  // memory must not be read.
   virtual void thread_access(const void* begin, size_t bytes, Access access, Site where) = 0;
 };
 

@@ -1,4 +1,4 @@
-// Telling AddressSanitizer which bytes nobody may touch; nothing in other builds.
+// Tells AddressSanitizer which bytes must not be accessed; no-ops in other builds.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// A place in the source: every call that may fail on behalf of a kernel takes one, so that the
-// message names the line of the kernel and not one of the emulation.
+// A source location: every call that may fail on behalf of a kernel takes one, so that the message
+// names the kernel's line and not one of the emulation.
 #pragma once
 
 #include <cstring>

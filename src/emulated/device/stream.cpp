@@ -17,13 +17,13 @@ class Stream {
  public:
   uint32_t number = 0;
   uint64_t enqueued = 0;
-  Clock before;  // what is ordered before the next operation
+  Clock before;  // everything ordered before the next operation
   std::deque<Operation> queue;
 };
 
 namespace {
 
-// All streams of the process. One thread, the host's, calls everything here.
+// All streams of the process. Everything here is called by one thread, the host's.
 class Engine {
  public:
   std::vector<std::unique_ptr<Stream>> streams;
@@ -48,7 +48,7 @@ class Engine {
     return stream->queue.back();
   }
 
-  // After an operation was queued: what the policy runs before the host goes on.
+  // After an operation was queued: runs what the policy wants before the host continues.
   void host_goes_on() {
     switch (lateness_) {
       case Lateness::kAtOnce:
@@ -111,11 +111,11 @@ class Engine {
                        [](const Operation& o) { return o.joint != nullptr; });
   }
 
-  // The stream itself, or the one that it waits for; null where that waits for other processes.
+  // The stream itself, or the one it waits for; null if that waits for other processes.
   static Stream* able_towards(Stream& stream) {
     Stream* s = &stream;
     for (;;) {
-      ASSERT(!s->queue.empty(), "waits for work that was dropped after an error");
+      ASSERT(!s->queue.empty(), "waiting for work that was dropped after an error");
       const Operation& head = s->queue.front();
       if (!blocked(head)) return s;
       if (!head.awaited) return nullptr;
@@ -123,7 +123,8 @@ class Engine {
     }
   }
 
-  // One operation more, by the policy; where none can run the host waits for other processes.
+  // Runs one more operation, chosen by the policy; if none can run the host waits for other
+  // processes.
   void advance(Stream& stream) {
     if (lateness_ == Lateness::kRandom) {
       if (!run_a_random_one()) go_on();
@@ -235,9 +236,9 @@ void enqueue(Stream* stream, const char* name, Site where, std::function<void()>
 
 std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Site where,
                                            std::shared_ptr<JointWork> work,
-                                           const std::shared_ptr<EventRecord>& behind) {
+                                           const std::shared_ptr<EventRecord>& after) {
   Engine& e = engine();
-  if (behind && !behind->done) e.append(stream, name, where).awaited = behind;
+  if (after && !after->done) e.append(stream, name, where).awaited = after;
   Operation& operation = e.append(stream, name, where);
   operation.joint = std::move(work);
   const auto record = std::make_shared<EventRecord>(EventRecord{stream, stream->before});
@@ -262,7 +263,7 @@ void record_event(Event* event, Stream* stream, Site where) {
 }
 
 void wait_event(Stream* stream, Event* event, Site where) {
-  // CUDA lets this pass as if the event were over; nobody who writes it means that.
+  // CUDA treats this as complete; code that does so is a mistake.
   if (!event->latest) violation(where, "waits for an event that was never recorded");
   Operation& operation = engine().append(stream, "event awaited", where);
   operation.awaited = event->latest;

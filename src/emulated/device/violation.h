@@ -1,5 +1,5 @@
-// What the emulation throws when a rule of CUDA is broken: Error(kInternal) whose message begins
-// with the operation of the stream, the block and the thread that did it.
+// What the emulation throws if a rule of CUDA is broken: Error(kInternal) whose message begins with
+// the stream operation, the block and the thread that broke it.
 //
 //   launched at kernels/cuda/rope.cu:61: block (0,0,0) thread (5,0,0): kernels/cuda/rope.cu:33: ...
 #pragma once
@@ -14,7 +14,7 @@ namespace facet::emulated {
 
 std::string text_of(const Site& site);  // "kernels/cuda/rope.cu:33"
 
-// Who runs at this moment, "" for the host. The kernels' half sets the second part.
+// What is running now, "" for the host; src/emulated/kernels adds block and thread.
 using DescribeThread = std::string (*)();
 void set_thread_description(DescribeThread describe);
 std::string describe_running();

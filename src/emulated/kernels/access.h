@@ -1,5 +1,5 @@
-// Accesses that the emulation makes for a kernel: alignment is checked, and the race check, where
-// it is linked in, is told.
+// Accesses that the emulation makes on behalf of a kernel: checked for alignment, and reported to
+// the race check if it is linked in.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 #include "emulated/device/observer.h"
 #include "emulated/device/site.h"
 
-// The race check is told once, by the wrapper, and not again by the compiler.
+// Reported to the race check once, by the wrapper, and not again by the compiler.
 #define FACET_NOT_RACE_CHECKED __attribute__((no_sanitize("thread")))
 
 namespace facet::emulated {

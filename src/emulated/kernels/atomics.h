@@ -1,5 +1,5 @@
-// Atomic operations by CUDA's names; they return the old value. Fibers are not interrupted, so
-// plain reads and writes do; the race check is told that they were atomic.
+// Atomic operations under CUDA's names; they return the old value. Fibers are not preempted, so
+// plain reads and writes suffice; the race check learns that they were atomic.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// cp.async: copies to shared memory that run beside the thread. They may arrive at any time until
-// the thread has waited for their group: here the destination becomes NaN at once, and the data
-// arrive at the wait, read from what the source then holds.
+// cp.async: asynchronous copies to shared memory. They may complete at any time until the thread
+// has waited for their group: here the destination becomes NaN at once, and the data are copied at
+// the wait, from what the source then holds.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ struct Fiber;
 
 void start_async_copy(void* to, const void* from, size_t bytes, size_t valid_bytes, Site where);
 void commit_async_copies();
-// At most `pending` groups, the youngest, may still be under way afterwards.
+// At most the `pending` latest groups may still be in flight afterwards.
 void wait_async_copies(int pending);
 
 // A thread that ends must have waited for all it started.

@@ -21,13 +21,13 @@ namespace facet::emulated {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
-constexpr size_t kStackGuard = 1 << 20;  // closed addresses below; a frame may be large
+constexpr size_t kStackGuard = 1 << 20;  // inaccessible addresses below; a frame may be large
 // Of sm_80, the smallest of the architectures that the program is built for.
 constexpr size_t kMaxSharedBytes = 163 * 1024;
 constexpr unsigned kMaxThreads = 1024;
-constexpr size_t kEntryBytes = 4096;  // the frames that a thread which ends leaves on its stack
+constexpr size_t kEntryBytes = 4096;  // the frames that a finished thread leaves on its stack
 
-// Of the thread that schedules; AddressSanitizer tells them at the first switch.
+// Of the scheduling thread; AddressSanitizer provides them at the first switch.
 const void* scheduler_bottom = nullptr;
 size_t scheduler_bytes = 0;
 
@@ -154,10 +154,10 @@ void Executor::start_threads() {
     unpoison(f.stack + kStackBytes - left_behind, left_behind);
     f.context.prepare(f.stack, kStackBytes, &Executor::fiber_main);
   }
-  threads_were_abandoned_ = true;  // until the block is through
+  threads_were_abandoned_ = true;  // until the block is done
 }
 
-// One turn: every thread that can run does so until it waits or ends. False when none could.
+// One turn: every thread that can run does so until it waits or ends. Returns false if none could.
 bool Executor::run_ready_threads() {
   if (order_.order == ThreadOrder::kRandom)
     for (size_t i = turn_.size(); i > 1; --i) std::swap(turn_[i - 1], turn_[random_.below(i)]);
@@ -206,7 +206,7 @@ void Executor::abandon_grid(std::exception_ptr failure) {
   failure_ = std::move(failure);
   current_->state = Fiber::State::kFinished;
   suspend();
-  std::abort();  // nobody resumes a finished thread
+  std::abort();  // a finished thread is never resumed
 }
 
 // ---- the barrier of the block
@@ -248,7 +248,7 @@ void Executor::release_barrier() {
                                   index_text(f.thread), describe_waiting(f)));
     yes += f.ballot;
   }
-  // Hardware may let it pass; what it then computes is nobody's promise.
+  // Hardware may let it pass, with undefined results.
   if (gone)
     throw_violation(fmt::format("exit before a barrier: thread {} has finished, thread {} {}",
                                 index_text(gone->thread), index_text(first->thread),

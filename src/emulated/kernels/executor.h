@@ -1,5 +1,6 @@
 // Runs a grid: blocks one after the other, the threads of a block as fibers that run from barrier
-// to barrier. Correct kernels give the same bits in every order; a missing barrier does not.
+// to barrier. A correct kernel gives the same bits in every execution order; one that lacks a
+// barrier does not.
 #pragma once
 
 #include <cstddef>
@@ -16,10 +17,10 @@ namespace facet::emulated {
 
 enum class ThreadOrder : uint8_t { kForward, kReverse, kRandom };
 
-// Of the launches that run from now on.
+// Applies to the launches that run from now on.
 struct ExecutionOrder {
   ThreadOrder order = ThreadOrder::kForward;
-  uint64_t seed = 1;  // of kRandom, which draws a new order at every turn
+  uint64_t seed = 1;  // of kRandom, which draws a new order in every turn
 };
 void set_execution_order(ExecutionOrder order);
 
@@ -32,21 +33,22 @@ class Executor {
  public:
   static Executor& instance();
 
-  // Calls body() once for every thread of the grid. The first broken rule ends it with an Error.
+  // Calls body() once for every thread of the grid. The first broken rule throws an Error.
   void run(const GridShape& shape, const std::function<void()>& body, Site where);
 
-  // ---- for what the running thread calls
+  // ---- called by the running thread
   bool in_thread() const { return current_ != nullptr; }
   Fiber& current() { return *current_; }
-  // Waits until all threads of the block are at the same place; the verdict of the vote.
+  // Waits until all threads of the block are at the same barrier; returns the result of the vote.
   int block_barrier(Vote vote, int ballot, Site where);
-  // Waits until all lanes of the mask are in the same meeting; the last one to come completes it.
+  // Waits until all lanes of the mask are at the same warp operation; the last one to arrive
+  // completes it.
   void meet_warp(const char* name, unsigned mask, void* argument, CompleteMeeting complete,
                  Site where);
-  // The lanes of the mask have seen all that the others did: memory order of __syncwarp.
+  // Orders the memory accesses of the lanes of the mask, as __syncwarp does.
   void order_lanes(unsigned mask);
 
-  // Ends the grid with an error where nothing may be thrown: in calls that the compiler inserts.
+  // Ends the grid with an error where throwing is not allowed: in calls that the compiler inserts.
   [[noreturn]] void abandon_grid(std::exception_ptr failure);
 
   // ---- for the race check and shared memory
@@ -77,7 +79,7 @@ class Executor {
   Fiber* current_ = nullptr;
   Switch scheduler_;
   std::exception_ptr failure_;
-  bool threads_were_abandoned_ = false;  // by an error, in the middle of their frames
+  bool threads_were_abandoned_ = false;  // by an error, with live frames on their stacks
   uint64_t block_serial_ = 0;
   uint32_t interval_ = 0;
   std::vector<uint32_t> warp_syncs_;  // (warps)

@@ -1,4 +1,4 @@
-// A thread of a block, run as a fiber: a stack of its own, and what it waits for.
+// A thread of a block, run as a fiber: its stack, and what it waits for.
 #pragma once
 
 #include <array>
@@ -15,11 +15,11 @@ constexpr unsigned kLanes = 32;
 
 enum class Vote : uint8_t { kNone, kCount, kAnd, kOr };
 
-// What the lanes of a warp brought to an operation they do together.
+// The arguments that the lanes of a warp bring to a warp operation.
 struct WarpMeeting {
   unsigned mask;
   Site where;
-  std::array<void*, kLanes> arguments{};  // by lane; null where the mask names none
+  std::array<void*, kLanes> arguments{};  // by lane; null for lanes outside the mask
 
   template <typename T>
   T& of(unsigned lane) const {
@@ -57,11 +57,11 @@ struct Fiber {
   void* argument = nullptr;
   CompleteMeeting complete = nullptr;
 
-  // cp.async: what is not committed, then the groups in order.
+  // cp.async: the copies not committed yet, then the groups in order.
   std::vector<AsyncCopy> uncommitted;
   std::vector<std::vector<AsyncCopy>> groups;
 
-  // Up to which of its warp's synchronisations each lane's accesses are known to be over.
+  // Up to which of its warp's synchronisations each lane's accesses are known to be done.
   std::array<uint32_t, kLanes> seen{};
 };
 

@@ -1,5 +1,5 @@
-// Arithmetic that CUDA declares and <cmath> does not. The approximate functions of the hardware are
-// exact here: tolerances are for the hardware to meet.
+// Arithmetic that CUDA declares and <cmath> does not. The hardware's approximate functions are
+// exact here: tests' tolerances are for the hardware.
 #pragma once
 
 #include <bit>

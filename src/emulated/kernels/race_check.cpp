@@ -1,8 +1,8 @@
 // The race check: kernels are compiled with -fsanitize=thread, and the calls that the compiler
-// inserts at every load and store arrive here instead of in ThreadSanitizer. What counts as an
-// order is CUDA's: barriers order the threads of a block, __syncwarp the lanes of its mask, events
-// and synchronisations the operations of streams; nothing orders two blocks of a grid, and shuffles
-// and votes order nothing. Linked into test_kernels_race only; this file is compiled without
+// inserts at every load and store come here instead of to ThreadSanitizer. What counts as an order
+// is CUDA's: barriers order the threads of a block, __syncwarp the lanes of its mask, events and
+// synchronisations the operations of streams; nothing orders two blocks of a grid, and shuffles and
+// votes order nothing. Linked into test_kernels_race only; this file is compiled without
 // -fsanitize=thread.
 //
 // Shadow memory holds a cell for every 2 bytes, the smallest element that kernels share: the last
@@ -34,22 +34,22 @@ constexpr size_t kGranule = 2;
 constexpr size_t kPageCells = 2048;
 constexpr size_t kPageBytes = kPageCells * kGranule;
 
-// Where in the source: a return address where the compiler inserted the call, else a site.
+// A source location: a return address if the compiler inserted the call, else a site.
 struct Place {
   const void* address = nullptr;
   Site site;
 };
 
-// Threads that touched a cell and are ordered alike: lanes of one warp between two of its
-// synchronisations, or a whole operation of a stream.
+// Who accessed a cell, at the granularity of ordering: lanes of one warp between two of its
+// synchronisations, or an operation of a stream.
 struct Touch {
-  uint32_t run = 0;  // index of the block or operation in `runs`; 0: nobody
+  uint32_t run = 0;  // index of the block or operation in `runs`; 0: none
   uint32_t interval = 0;
   uint32_t time = 0;
   uint32_t lanes = 0;
   uint16_t warp = 0;
   bool atomic = false;
-  bool several_warps = false;  // other warps of the interval as well (atomics only)
+  bool several_warps = false;  // also other warps of the interval (atomics only)
   Place place;
 };
 
@@ -76,7 +76,7 @@ class Shadow {
     pages_ = reinterpret_cast<Page**>(table);
   }
   bool contains(const void* p) const { return range_.contains(p); }
-  // Null where nothing was ever handed out.
+  // Null for addresses that were never allocated.
   Cell* cell(size_t offset) {
     Page* page = pages_[offset / kPageBytes];
     return page ? &page->cells[offset % kPageBytes / kGranule] : nullptr;
@@ -87,7 +87,7 @@ class Shadow {
     return page->cells[offset % kPageBytes / kGranule];
   }
   size_t offset_of(const void* p) const { return range_.offset_of(p); }
-  // Of whole pages: cells take ninety times the memory that they watch.
+  // Frees whole pages: the cells take ninety times the memory that they shadow.
   void forget(const void* begin, size_t bytes) {
     for (size_t i = offset_of(begin) / kPageBytes, left = bytes / kPageBytes; left > 0; ++i, --left)
       delete std::exchange(pages_[i], nullptr);
@@ -123,7 +123,7 @@ class RaceCheck final : public MemoryObserver {
         undefined_or_defined(static_cast<const char*>(to) + i, source->content);
   }
   void operation_access(const void* begin, size_t bytes, Access access, Site where) override {
-    // Undefined bytes may be copied: what is then made of them is checked.
+    // Undefined bytes may be copied; only their use is checked.
     touch(begin, bytes, access, {nullptr, where}, UndefinedReads::kAllowed);
   }
   void thread_access(const void* begin, size_t bytes, Access access, Site where) override {
@@ -175,7 +175,7 @@ class RaceCheck final : public MemoryObserver {
         fail("touches memory outside of every array", place, begin);
       if (access != Access::kWrite && cell.content == Content::kUndefined &&
           undefined_reads == UndefinedReads::kErrors)
-        fail("reads what nobody has written", place, begin);
+        fail("reads unwritten memory", place, begin);
       if (access == Access::kRead)
         read(cell, me, begin);
       else
@@ -190,9 +190,9 @@ class RaceCheck final : public MemoryObserver {
         r.lanes |= me.lanes;
         return;
       }
-    // One that is over before this read is over before whoever is ordered behind this read. When
-    // two are left they are of two warps or blocks, behind which nobody is ordered: a third would
-    // add nothing.
+    // A read that is done before this one is also done before everything ordered after this one, so
+    // it can be dropped. If two are left they belong to two warps or blocks, and nothing is ordered
+    // after both: a third would add nothing.
     for (Touch& r : cell.reads)
       if (ordered(r, me)) {
         r = me;
@@ -218,7 +218,7 @@ class RaceCheck final : public MemoryObserver {
     cell.content = Content::kDefined;
   }
 
-  // Is the earlier touch over before this one by a promise?
+  // Is the earlier access guaranteed to be done before this one?
   bool ordered(const Touch& earlier, const Touch& me) const {
     if (earlier.run == 0) return true;
     const Run &then = runs_[earlier.run], &now = runs_[me.run];
@@ -304,7 +304,7 @@ std::string line_of(const void* address) {
     if (!std::fgets(line, sizeof line, pipe)) line[0] = 0;
     pclose(pipe);
   }
-  line[std::strcspn(line, " \n")] = 0;  // behind a blank: a discriminator
+  line[std::strcspn(line, " \n")] = 0;  // a discriminator follows after a space
   return line[0] ? line : fmt::format("{}", address);
 }
 

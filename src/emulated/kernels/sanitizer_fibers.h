@@ -1,4 +1,4 @@
-// Tells AddressSanitizer which stack is in use; nothing in other builds.
+// Tells AddressSanitizer which stack is in use; no-ops in other builds.
 #pragma once
 
 #include <cstddef>

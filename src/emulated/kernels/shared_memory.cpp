@@ -14,7 +14,7 @@ namespace facet::emulated {
 namespace {
 
 constexpr size_t kRangeBytes = 4 << 20;
-constexpr size_t kMaxStaticBytes = 48 * 1024;  // what CUDA lets a kernel declare
+constexpr size_t kMaxStaticBytes = 48 * 1024;  // CUDA's limit on declared shared memory
 constexpr size_t kDynamicAlignment = 16;
 
 struct SharedArray {
@@ -27,7 +27,7 @@ struct SharedMemory {
   char* base;
   size_t used = 0;
   size_t static_bytes = 0;
-  std::vector<SharedArray> arrays;   // of the block, in the order of their first use
+  std::vector<SharedArray> arrays;   // of the block, in order of first use
   std::vector<SharedArray> dynamic;  // by index
 
   SharedMemory() : base(reserve_addresses(kRangeBytes)) {
@@ -37,7 +37,7 @@ struct SharedMemory {
   }
 
   SharedArray make(size_t bytes, size_t alignment, Site where) {
-    // An odd multiple of the alignment: more would hide that more is needed.
+    // At an odd multiple of the alignment: a higher alignment would hide that one is needed.
     size_t offset = (used + kGuardBytes + alignment - 1) / alignment * alignment;
     if (offset / alignment % 2 == 0) offset += alignment;
     const SharedArray array{base + offset, bytes, where};
@@ -110,10 +110,10 @@ void SharedMemoryOfBlock::check_guards() const {
   for (const SharedArray& a : memory().arrays) {
     unpoison(a.data - kGuardBytes, a.bytes + 2 * kGuardBytes);
     const bool before = guard_intact(a.data - kGuardBytes, kGuardBytes);
-    const bool behind = guard_intact(a.data + a.bytes, kGuardBytes);
-    if (!before || !behind)
+    const bool after = guard_intact(a.data + a.bytes, kGuardBytes);
+    if (!before || !after)
       throw_violation(fmt::format("wrote outside shared memory: {} the {} bytes declared at {}",
-                                  before ? "behind" : "before", a.bytes, text_of(a.where)));
+                                  before ? "after" : "before", a.bytes, text_of(a.where)));
   }
 }
 

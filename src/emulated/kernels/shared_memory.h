@@ -1,5 +1,5 @@
-// Shared memory of the running block. Every array lies alone between guard bands, only as aligned
-// as was asked for, and starts with NaNs in every block; its first use in a block makes it.
+// Shared memory of the running block. Every array is placed between guard bands, aligned no more
+// than requested, and starts with NaNs in every block; it is allocated at its first use in a block.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace facet::emulated {
 
-// One for every GPU_SHARED in the source; remembers the array of the running block.
+// One per GPU_SHARED in the source; holds the array of the running block.
 struct SharedSlot {
   void* data;
   uint64_t block_serial;
@@ -24,7 +24,7 @@ void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where
 
 AddressRange shared_range();
 
-// From the start of a block to its end.
+// Lives from the start to the end of a block.
 class SharedMemoryOfBlock {
  public:
   SharedMemoryOfBlock();

@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #if defined(__x86_64__)
-// void facet_switch_stacks(void** suspended, void* resumed): what the System V ABI wants kept over
-// a call lies on the stack while it is suspended, the stack pointer in *suspended.
+// void facet_switch_stacks(void** suspended, void* resumed): the callee-saved registers of the
+// System V ABI are kept on the stack while it is suspended, the stack pointer in *suspended.
 asm(R"(
   .text
   .p2align 4

@@ -1,5 +1,5 @@
-// Switching between stacks, of which fibers are made. A Switch holds what a suspended stack needs
-// to go on; swap_to() suspends the running one into *this and resumes another.
+// Switching between stacks, the basis of fibers. A Switch holds what a suspended stack needs to
+// resume; swap_to() suspends the running one into *this and resumes another.
 #pragma once
 
 #include <ucontext.h>
@@ -9,7 +9,7 @@
 namespace facet::emulated {
 
 #if defined(__x86_64__)
-// Six registers and the stack pointer: a few nanoseconds.
+// Saves six registers and the stack pointer: a few nanoseconds.
 class NativeSwitch {
  public:
   // The first swap to it calls entry(), which must not return, on the given stack.
@@ -22,7 +22,7 @@ class NativeSwitch {
 #endif
 
 // The same by the C library, for other processors; it also saves signal masks, which costs two
-// system calls a switch.
+// system calls per switch.
 class PortableSwitch {
  public:
   void prepare(char* stack, size_t bytes, void (*entry)());

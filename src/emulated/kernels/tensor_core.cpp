@@ -22,7 +22,7 @@ struct MmaArguments {
   const float* c;
 };
 
-// Where an operand's i-th element of a lane stands in its matrix.
+// The place in the matrix of a lane's i-th element of an operand.
 struct Place {
   unsigned row, col;
 };
@@ -36,7 +36,7 @@ Place place_in_c(unsigned lane, unsigned i) {
   return {lane / 4 + (i & 2 ? 8 : 0), lane % 4 * 2 + (i & 1)};
 }
 
-// Element i of registers that hold two each.
+// Element i of registers that hold two elements each.
 float element(const uint32_t* registers, unsigned i, Half type) {
   const auto word = static_cast<uint16_t>(registers[i / 2] >> (16 * (i % 2)));
   return type == Half::kBF16 ? float_from_bf16(word) : float_from_f16(word);
@@ -77,8 +77,8 @@ struct LoadArguments {
 
 constexpr size_t kRowBytes = 16;
 
-// Each lane reads the row whose address it gives before the warp meets, so that the read is its
-// own.
+// Each lane reads the row whose address it gives before the warp operation, so that the read counts
+// as its own.
 void read_row(uint16_t (&row)[8], const void* from, Site where) {
   require_alignment(from, kRowBytes, "an address of ldmatrix", where);
   if (!shared_range().contains(from))

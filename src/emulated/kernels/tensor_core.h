@@ -1,5 +1,5 @@
-// ldmatrix and mma.sync as the PTX manual describes them: which lane holds which element is the
-// promise, the sums are plain fp32.
+// ldmatrix and mma.sync as the PTX manual describes them: the same elements in the same lanes; sums
+// are plain fp32.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ enum class Half : uint8_t { kBF16, kF16 };
 // D (16,8) = A (16,16) B (16,8) + C, by all 32 lanes.
 void mma_m16n8k16(Half type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                   const float (&c)[4], Site where);
-// How many a process has computed.
+// How many products the process has computed.
 int64_t mma_products();
 
 enum class Transposed : uint8_t { kNo, kYes };

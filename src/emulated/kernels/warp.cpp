@@ -42,7 +42,7 @@ unsigned source_lane(const ShuffleArguments& a, unsigned lane) {
     case Shuffle::kIndex: return static_cast<unsigned>(first + (a.argument & (a.width - 1)));
     case Shuffle::kUp: source = me - a.argument; break;
     case Shuffle::kDown: source = me + a.argument; break;
-    // Downwards other segments can be read, upwards not.
+    // An xor shuffle can reach lower segments, but not higher ones.
     case Shuffle::kXor: source = me ^ a.argument; return source > last ? lane : source;
   }
   return static_cast<unsigned>(source < first || source > last ? me : source);

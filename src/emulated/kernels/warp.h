@@ -1,5 +1,5 @@
-// Synchronisation and warp operations by CUDA's names. Every one checks its mask, and all lanes of
-// the mask must be at the same place of the source.
+// Synchronisation and warp operations under CUDA's names. Each checks its mask, and all lanes of
+// the mask must be at the same source location.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,7 @@ T shuffle_value(Shuffle kind, unsigned mask, T value, int argument, int width, S
 
 }  // namespace facet::emulated
 
-// The default arguments are made where the kernel calls.
+// Default arguments are evaluated at the kernel's call.
 #define FACET_HERE facet::emulated::Site where = facet::emulated::Site::current()
 
 inline void __syncthreads(FACET_HERE) { facet::emulated::plain_barrier(where); }

@@ -72,7 +72,7 @@ inline void copy_on(const Stream& stream, const Tensor& to, const Tensor& from) 
              "cannot copy an array");
 }
 
-// Calls body() with streams that run at once, late and at random, another way on every rank.
+// Calls body() with streams that run at once, late and at random, differently on every rank.
 template <typename Body>
 void for_stream_policies(int rank, const Body& body) {
   run_streams_at_once();

@@ -140,10 +140,10 @@ TEST_P(HostWait, ALateDeviceIsAwaitedInTheCollectiveByTheOthersOnly) {
   });
 }
 
-// Between the two ends of a step nothing is waited for, so that backward goes on beside it, until
-// the host would be too far ahead.
+// Between the start and the end of a step nothing is waited for, so that backward overlaps with it,
+// until the host would be too far ahead.
 class HostWaitByNccl : public HostWait {};
-TEST_P(HostWaitByNccl, TheHostGoesOnUntilItIsFarAhead) {
+TEST_P(HostWaitByNccl, TheHostRunsAheadUpToALimit) {
   device_test::copy_on(compute_, sent_, source_);
   const InSection section(Section::kCompute);
   const SectionTimes before = section_times();

@@ -1,5 +1,5 @@
 // What cannot hang with NCCL does not hang with the emulation, for every mixture of early and late
-// ranks: the device goes on while its host waits. Run with 1, 2, 3 and 4 ranks.
+// ranks: the device continues while its host waits. Run with 1, 2, 3 and 4 ranks.
 #include "tests/comm/cuda/nccl_rig.h"
 #include "tests/comm/first_ranks.h"
 
@@ -37,7 +37,7 @@ TEST_F(Progress, ARankCallsBeforeItMeetsTheOthersInMpi) {
   });
 }
 
-// The others wait for two calls, one behind the other, of which this rank's host sees nothing.
+// The others wait for two calls, one after the other, that this rank's host does not observe.
 TEST_F(Progress, ARankInMpiServesWhatItHasQueued) {
   expect_no_hang([](const Rig& rig) {
     rig.gather(rig.network);

@@ -65,7 +65,7 @@ class NcclRules : public testing::Test {
       event.record(earlier);
       later.wait(event);
     }
-    // What the gather is to bring.
+    // The expected result of the gather.
     std::vector<float> expected() const {
       std::vector<float> values;
       for (int r = 0; r < ranks; ++r)

@@ -12,7 +12,7 @@ namespace {
 class Disagreements : public NcclRules {
  protected:
   void expect_on_every_rank(const std::function<void(const Rig&)>& trial, const char* message) {
-    if (ranks_ == 1) return;  // nobody to disagree with
+    if (ranks_ == 1) return;  // no other rank to disagree with
     for_stream_policies(rank_, [&] {
       const std::string text = error_of(trial);
       EXPECT_NE(text.find("differs between the ranks"), std::string::npos) << text;
@@ -100,7 +100,7 @@ TEST_F(Rules, SendsStandInGroups) {
       [](const Rig& rig) {
         ncclSend(rig.floats(rig.sent), kCount, ncclFloat32, 0, rig.comm, rig.network);
       },
-      "ncclSend and ncclRecv stand in groups");
+      "ncclSend and ncclRecv must be in groups");
 }
 
 TEST_F(Rules, EveryRankIsInAGroup) {
@@ -151,7 +151,7 @@ TEST_F(Rules, PlacesDoNotOverlap) {
         ncclAllGather(elsewhere, rig.floats(rig.received), kCount, ncclFloat32, rig.comm,
                       rig.network);
       },
-      "receives into what is sent");
+      "receives into memory that is sent");
 }
 
 TEST_F(Rules, AFailedCommunicatorIsOnlyAborted) {
@@ -172,7 +172,7 @@ TEST_F(Rules, AFailedCommunicatorIsOnlyAborted) {
   EXPECT_NE(text.find("has failed and can only be aborted"), std::string::npos) << text;
 }
 
-// ---- the order of streams: some policy brings wrong data, and the race check names the places
+// ---- the order of streams: some policy yields wrong data, and the race check names the places
 
 class Orders : public NcclRules {
  protected:

@@ -1,4 +1,5 @@
-// The emulation counts what the way by host memory allocates: run with 1, 2, 3 and 4 ranks.
+// The emulation counts the allocations of staging through host memory: run with 1, 2, 3 and 4
+// ranks.
 #include "comm/cuda/staged_transport.h"
 
 #include <gtest/gtest.h>

@@ -103,8 +103,8 @@ TEST_P(Transport, AllGatherBringsTheSlices) {
   }
 }
 
-// Rank r brings 4097 + r elements, rank 1 none; two gathers at once; every pattern of 16 bits, NaNs
-// too, arrives as it was.
+// Rank r contributes 4097 + r elements, rank 1 none; two gathers at once; every pattern of 16 bits,
+// NaNs too, arrives as it was.
 TEST_P(Transport, UnevenGathersUnderWayBringTheSame) {
   RankParts parts;
   for (int r = 0; r < ranks(); ++r) {
@@ -124,7 +124,7 @@ TEST_P(Transport, UnevenGathersUnderWayBringTheSame) {
       const int64_t sent = world_.elements_sent();
       Communicator::Pending a = world_.start_all_gather(first, part, parts);
       Communicator::Pending b = world_.start_all_gather(second, second.range(begin, own), parts);
-      EXPECT_EQ(world_.sum(int64_t{1}), ranks());  // others go on beside them
+      EXPECT_EQ(world_.sum(int64_t{1}), ranks());  // others run concurrently
       world_.wait(b);
       world_.wait(a);
       EXPECT_EQ(first.download<uint16_t>(compute_), expected);
@@ -202,7 +202,7 @@ TEST(NoTransport, ATensorOnTheDeviceIsAClearError) {
     world.broadcast(x, 0);
     FAIL() << "nothing was thrown";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("before a transport was given"), std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("before use() was called"), std::string::npos)
         << error.what();
   }
 }

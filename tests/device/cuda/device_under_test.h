@@ -13,7 +13,7 @@ bool every_access_is_watched();
 
 // An array in device memory between guards, all bits of it set at first: every number is a NaN. A
 // damaged guard is a failure of the test. Under compute-sanitizer nothing is written and nothing
-// lies around it, so that the tools see what kernels read and where arrays end.
+// surrounds it, so that the tools see what kernels read and where arrays end.
 void* allocate_array(size_t bytes);
 void free_array(void* array, size_t bytes);
 

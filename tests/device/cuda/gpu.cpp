@@ -109,7 +109,7 @@ size_t guard_bytes() { return every_access_is_watched() ? 0 : kGuardBytes; }
 bool guard_intact(const char* guard) {
   std::vector<unsigned char> bytes(kGuardBytes);
   if (cudaMemcpy(bytes.data(), guard, kGuardBytes, cudaMemcpyDeviceToHost) != cudaSuccess)
-    return true;  // the error is reported behind the test
+    return true;  // the error is reported after the test
   return std::all_of(bytes.begin(), bytes.end(), [](unsigned char byte) { return byte == kGuard; });
 }
 

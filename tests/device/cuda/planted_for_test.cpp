@@ -17,7 +17,7 @@ void run(void (*bug)(const BugRig&)) {
   stream.synchronize();
 }
 
-TEST(DISABLED_PlantedFor, memcheck) { run(bugs::global_write_behind); }
+TEST(DISABLED_PlantedFor, memcheck) { run(bugs::global_write_past_end); }
 TEST(DISABLED_PlantedFor, racecheck) { run(bugs::no_barrier); }
 TEST(DISABLED_PlantedFor, initcheck) { run(bugs::global_unwritten); }
 TEST(DISABLED_PlantedFor, synccheck) { run(bugs::barrier_against_shuffle); }
