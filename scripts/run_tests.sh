@@ -109,6 +109,7 @@ on_ranks() { echo mpirun -n "$1" --oversubscribe; }
 
 one 1 scripts layers scripts/check_layers.sh
 one 1 scripts format scripts/check_format.sh
+one 1 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
 # What runs by itself on one core comes first and fills what the others leave.
 if [ "$mode" = all ]; then
   job 1 kernels sanitized scripts/kernel_coverage.sh

@@ -1,52 +1,51 @@
 #!/usr/bin/env bash
 # Tests the tests: breaks one promise at a time by a one-line patch in a copy of the tree and shows that the named test fails.
-# usage: sabotage.sh [WORD]    (only rows whose promise contains WORD)
+# usage: sabotage.sh [WORD]    only rows with WORD in the promise, the file or the test
+#        CHECK=1 sabotage.sh   only looks whether every row finds its text
 #
-# tests/sabotage.txt holds one block per promise, with fields in this order:
+# tests/sabotage/ROOM.txt holds one block per promise, with fields in this order:
 #   promise: what is promised
-#   file: the file to break
-#   old: the text to replace (must occur exactly once in the file)
+#   file: the file to break, in that room
+#   old: the text to replace. It must occur exactly once in the file, however its lines are broken and indented
 #   new: the replacement
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
-#         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks) and a --gtest_filter, or a script under tests/e2e and a pattern of its cases
+#         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks) and a --gtest_filter, or
+#         a script under tests/e2e and a pattern of its cases, or a script under scripts
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
 copy=build/sabotage/tree
-mkdir -p "$copy"
-if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-export OMPI_MCA_rmaps_base_oversubscribe=1
-export FACET_CUDA=none  # nvcc would compile what no test runs
 
-# Copies changed files only, so that make rebuilds only what differs.
-git ls-files --cached --others --exclude-standard | while read -r path; do
-  [ -e "$path" ] || continue
-  cmp -s "$path" "$copy/$path" && continue
-  mkdir -p "$copy/$(dirname "$path")"
-  cp -p "$path" "$copy/$path"
-  touch "$copy/$path"
-done
-
-# Removes files from the copy that are no longer in the tree.
-(cd "$copy" && find . -path ./build -prune -o -type f -print) | while read -r path; do
-  [ -e "$path" ] || rm -f "$copy/$path"
-done
+# The tree as it is: copies changed files only, so that make rebuilds only what differs, and removes what is gone.
+make_copy() {
+  mkdir -p "$copy"
+  git ls-files --cached --others --exclude-standard | while read -r path; do
+    [ -e "$path" ] || continue
+    cmp -s "$path" "$copy/$path" && continue
+    mkdir -p "$copy/$(dirname "$path")"
+    cp -p "$path" "$copy/$path"
+    touch "$copy/$path"
+  done
+  (cd "$copy" && find . -path ./build -prune -o -type f -print) | while read -r path; do
+    [ -e "$path" ] || rm -f "$copy/$path"
+  done
+}
 
 # Prints the file with the one occurrence of $old replaced by $new; fails unless there is exactly one.
 replace_once() {
-  OLD=$2 NEW=$3 awk '
-    { text = text $0 "\n" }
-    END {
-      old = ENVIRON["OLD"]; at = index(text, old)
-      if (!at || index(substr(text, at + length(old)), old)) exit 1
-      printf "%s%s%s", substr(text, 1, at - 1), ENVIRON["NEW"], substr(text, at + length(old))
-    }' "$1"
+  OLD=$2 NEW=$3 perl -0777 -ne '
+    $old = join("\\s+", map { quotemeta } split(" ", $ENV{OLD}));
+    $count = () = /$old/g;
+    exit 1 if $count != 1;
+    s/$old/$ENV{NEW}/;
+    print;' "$1"
 }
 
 # Builds and runs one test in the copy; its exit status is the verdict, 99 if it does not build.
 run_test() {
   local name=$1 filter=${2:-*}
   case $name in
+    scripts/*.sh) (cd "$copy" && timeout 120 bash "$name" >test.log 2>&1) ;;
     *.sh)
       local programs=(all build/make_tiny)
       case $name in */cuda.sh) programs+=(build/emulated/facet) ;; esac
@@ -73,15 +72,19 @@ run_test() {
 red=0
 wrong=0
 judge() {
-  case $promise in *"$only"*) ;; *) return ;; esac
-  printf '%-64s ' "$promise"
-  if ! replace_once "$file" "$old" "$new" >"$copy/$file.new"; then
-    rm -f "$copy/$file.new"
-    echo "BROKEN ROW: the text does not occur exactly once in $file"
+  local broken
+  case "$promise $file $test" in *"$only"*) ;; *) return ;; esac
+  if ! broken=$(replace_once "$file" "$old" "$new" && echo .); then
+    echo "$promise: BROKEN ROW: its text does not occur exactly once in $file"
     wrong=$((wrong + 1))
     return
   fi
-  mv "$copy/$file.new" "$copy/$file"
+  if [ -n "${CHECK:-}" ]; then
+    red=$((red + 1))
+    return
+  fi
+  printf '%-64s ' "$promise"
+  printf '%s' "${broken%.}" >"$copy/$file"
   # shellcheck disable=SC2086
   run_test $test </dev/null
   local code=$?
@@ -96,18 +99,32 @@ judge() {
   esac
 }
 
-promise=
-while IFS= read -r line || [ -n "$line" ]; do
-  case $line in
-    'promise: '*) promise=${line#promise: } ;;
-    'file: '*) file=${line#file: } ;;
-    'old: '*) old=${line#old: } ;;
-    'new: '*) new=${line#new: } ;;
-    'new:') new= ;;
-    'test: '*) test=${line#test: }; judge ;;
-    '' | '#'*) ;;
-    *) echo "tests/sabotage.txt: cannot read '$line'"; exit 1 ;;
-  esac
-done <tests/sabotage.txt
-echo "$red promises turn their test red, $wrong do not"
+judge_rows() {
+  local line
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      'promise: '*) promise=${line#promise: } ;;
+      'file: '*) file=${line#file: } ;;
+      'old: '*) old=${line#old: } ;;
+      'new: '*) new=${line#new: } ;;
+      'new:') new= ;;
+      'test: '*) test=${line#test: }; judge ;;
+      '' | '#'*) ;;
+      *) echo "$1: cannot read '$line'"; exit 1 ;;
+    esac
+  done <"$1"
+}
+
+if [ -z "${CHECK:-}" ]; then
+  if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+  export OMPI_MCA_rmaps_base_oversubscribe=1
+  export FACET_CUDA=none # nvcc would compile what no test runs
+  make_copy
+fi
+for rows in tests/sabotage/*.txt; do judge_rows "$rows"; done
+if [ -n "${CHECK:-}" ]; then
+  echo "$red rows find their text, $wrong do not"
+else
+  echo "$red promises turn their test red, $wrong do not"
+fi
 [ "$wrong" = 0 ] && [ "$red" -gt 0 ]
