@@ -35,9 +35,10 @@ TEST_OPT     ?= -O1
 TEST_FLAGS    = $(patsubst -O2,$(TEST_OPT),$(CXXFLAGS_ALL))
 
 # What nearly every file includes (fmt, GoogleTest, containers) is parsed once for each set of flags. PRECOMPILED=no compiles
-# without, which shows where an include is missing. (The two warnings: where <string> was precompiled, GCC 12 takes moved
-# characters for out of bounds.)
-PRECOMPILED  ?= yes
+# without, which shows where an include is missing; so do compilers other than GCC. (The two warnings: where <string> was
+# precompiled, GCC 12 takes moved characters for out of bounds.)
+PRECOMPILED  ?= $(if $(findstring Free Software,$(shell $(CXX) --version 2>/dev/null)),yes,no)
+PRECOMPILED  := $(PRECOMPILED)
 # $(1): where the objects lie, $(2): sources or tests
 precompiled         = $(if $(filter yes,$(PRECOMPILED)),$(1)/$(2).h.gch)
 include_precompiled = $(if $(filter yes,$(PRECOMPILED)),-Winvalid-pch -Wno-array-bounds -Wno-stringop-overflow -include $(1)/$(2).h)
