@@ -27,8 +27,10 @@ int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
 }
 
 ProjectionKind projection_kind(const std::string& vis_proj) {
+  if (vis_proj == "baseline") return ProjectionKind::kBaseline;
   if (vis_proj == "vit") return ProjectionKind::kVit;
-  return vis_proj == "perceiver" ? ProjectionKind::kPerceiver : ProjectionKind::kBaseline;
+  if (vis_proj == "perceiver") return ProjectionKind::kPerceiver;
+  fail(ExitCode::kInternal, "no projection is called {}", vis_proj);
 }
 
 LoraConfig lora_config(int64_t rank, double alpha, const std::string& module_name,

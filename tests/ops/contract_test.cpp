@@ -2,6 +2,7 @@
 // checks and counts are Backend's own, so the CUDA backend has them too.
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "ops/half_storage.h"
 #include "ops/null_backend.h"
 #include "tests/ops/contract_cases.h"
+#include "tests/ops/op_cases.h"
 
 namespace facet::contract_test {
 namespace {
@@ -102,6 +104,18 @@ TEST(OperatorList, EveryOperatorHasACaseHere) {
   for (const char* name : {FACET_OPERATORS(FACET_NAME_OF_OPERATOR)}) {
     bool found = false;
     for (const Case& c : kCases) found |= std::string(c.op) == name;
+    EXPECT_TRUE(found) << name;
+  }
+}
+
+// From a case in op_cases.h follow the tests of 16-bit storage and of the CUDA backend. What copies
+// from or to the host, or returns a number, has tests of its own.
+TEST(OperatorList, EveryOperatorOnTensorsIsInOpCases) {
+  const std::set<std::string> others = {"copy_from_host", "copy_to_host", "sum",
+                                        "gradient_statistics"};
+  for (const char* name : {FACET_OPERATORS(FACET_NAME_OF_OPERATOR)}) {
+    bool found = others.contains(name);
+    for (const op_test::OpCase& c : op_test::kOpCases) found |= std::string(c.name) == name;
     EXPECT_TRUE(found) << name;
   }
 }
