@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the tests: breaks one promise at a time by a one-line patch in a copy of the tree and shows that the named test fails.
 # usage: sabotage.sh [WORD]    only rows with WORD in the promise, the file or the test
-#        CHECK=1 sabotage.sh   only looks whether every row finds its text
+#        CHECK=1 sabotage.sh   only looks whether every row finds its text and its end-to-end case
 #
 # tests/sabotage/ROOM.txt holds one block per promise, with fields in this order:
 #   promise: what is promised
@@ -69,6 +69,11 @@ run_test() {
   esac
 }
 
+# As far as can be told without running it: is there an end-to-end case of that name?
+names_a_case() {
+  case $1 in tests/e2e/*) grep -qF -- "${2%%\**}" "$1" ;; esac
+}
+
 red=0
 wrong=0
 judge() {
@@ -80,7 +85,13 @@ judge() {
     return
   fi
   if [ -n "${CHECK:-}" ]; then
-    red=$((red + 1))
+    # shellcheck disable=SC2086
+    if names_a_case $test; then
+      red=$((red + 1))
+    else
+      echo "$promise: BROKEN ROW: no such case: $test"
+      wrong=$((wrong + 1))
+    fi
     return
   fi
   printf '%-64s ' "$promise"

@@ -14,7 +14,7 @@ old_source_is_compiled() {
   touch -d 2001-01-01 "$tree/$source"
   touch "$tree/build/libfacet.a" "$tree/$program"
   make -C "$tree" -n FACET_CUDA=none BUILD=build "$program" >"$output" 2>&1
-  once "echo \"  c++   $source\""
+  once "echo \"  c++   $source"
 }
 
 check Build.ANewSourceOlderThanTheLibraryIsCompiled old_source_is_compiled build/facet src/base/added.cpp

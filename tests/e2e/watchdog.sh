@@ -192,13 +192,16 @@ ranks_of() { # what stands in their command line
 
 # Answers that together take longer than the limits, but make progress.
 long_answers_are_no_hang() {
-  local i tests=() started
-  for i in {1..24}; do tests+=("\"$i\": [[\"How are you?\"]]"); done
-  (IFS=,; echo "{${tests[*]}}") >"$work/questions.json"
-  started=$(date +%s%3N)
-  run 0 0 "$facet" generate "${model[@]}" --input "$work/questions.json" --output "$work/answers.csv" --max_new_tokens 4000 --temperature 1000 \
-    --hang_seconds_load 2 --hang_seconds_compute 2
-  [ $(($(date +%s%3N) - started)) -gt 3500 ] || fail "too quick to show anything"
+  local i questions tests started took=0
+  for ((questions = 24; took <= 3500; questions *= 2)); do
+    tests=()
+    for ((i = 1; i <= questions; ++i)); do tests+=("\"$i\": [[\"How are you?\"]]"); done
+    (IFS=,; echo "{${tests[*]}}") >"$work/questions.json"
+    started=$(date +%s%3N)
+    run 0 0 "$facet" generate "${model[@]}" --input "$work/questions.json" --output "$work/answers.csv" --max_new_tokens 4000 \
+      --temperature 1000 --hang_seconds_load 2 --hang_seconds_compute 2
+    took=$(($(date +%s%3N) - started))
+  done
 }
 
 # The limits are those of an evaluation too.
