@@ -335,11 +335,11 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "and memory"));
   t.push_back(output("save_interval", &O::save_interval, kMayChange,
                      "save a checkpoint every N steps, besides the one at the end of each epoch; "
-                     "the same command resumes from the newest")
+                     "0: that one only; the same command resumes from the newest")
                   .in(0, 1LL << 40));
-  t.push_back(
-      output("save_minutes", &O::save_minutes, kMayChange, "save a checkpoint every N minutes")
-          .in(0, 1e6));
+  t.push_back(output("save_minutes", &O::save_minutes, kMayChange,
+                     "save a checkpoint every N minutes; 0: not by the clock")
+                  .in(0, 1e6));
   t.push_back(
       output("keep_last", &O::keep_last, kMayChange, "keep this many checkpoints, the newest")
           .in(1, 1 << 20));
