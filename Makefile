@@ -88,7 +88,7 @@ check: deps ## all tests; ends with passed, failed, skipped, the ten slowest and
 check-h5py: all $(BUILD)/make_tiny ## compare the checkpoints of all stages and rank counts in Python: PYTHON=one with h5py and numpy
 	@FACET_H5PY=$(PYTHON) BUILD=$(BUILD) bash tests/e2e/matrix.sh
 
-quick: ## the tests that take seconds, on what is built here
+quick: ## the tests that take seconds
 	@rm -f $(BUILD)/times.log
 	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny $(BUILD)/emulated/test_kernels $(BUILD)/emulated/test_comm
 	@BUILD=$(BUILD) scripts/run_tests.sh quick

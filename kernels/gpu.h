@@ -1,4 +1,4 @@
-// The only header a kernel includes. nvcc reads CUDA behind it, g++ the emulation of
+// The only header a kernel includes. Through it nvcc reads CUDA, and g++ the emulation in
 // src/emulated/kernels, which runs the same .cu file thread by thread on the CPU and checks CUDA's
 // rules while it does.
 //
@@ -65,7 +65,6 @@ template <typename T>
 GPU_DEVICE T warp_sum(T value) {
   return warp_reduce(value, Sum());
 }
-GPU_DEVICE float warp_max(float value) { return warp_reduce(value, Max()); }
 template <int kThreads, typename T>
 GPU_DEVICE T block_sum(T value) {
   return block_reduce<kThreads>(value, T(0), Sum());

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/check.h"
 #include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"

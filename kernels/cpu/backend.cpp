@@ -2,8 +2,6 @@
 
 #include <omp.h>
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "kernels/cpu/parallel.h"
 

@@ -2,7 +2,6 @@
 // (N,O), overwritten; dx (N,I) = or += dy weight; dweight (O,I) += dy' x, dbias (O) += the column
 // sums of dy, summed per thread and added in thread order. bias and residual are written to y
 // first, and the product is added.
-#include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/parallel.h"

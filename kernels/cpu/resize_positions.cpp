@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"

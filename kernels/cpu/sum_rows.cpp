@@ -5,7 +5,6 @@
 #include <array>
 #include <cstring>
 
-#include "base/check.h"
 #include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/parallel.h"

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/check.h"
 #include "base/half.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"

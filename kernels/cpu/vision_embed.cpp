@@ -7,7 +7,6 @@
 // (1+P,C), over images in order; parallel over the 1+P positions.
 #include <cstring>
 
-#include "base/check.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"

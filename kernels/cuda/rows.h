@@ -97,10 +97,6 @@ void with_type(DType dtype, const Body& body) {
 
 constexpr int kElementThreads = 256;
 
-struct PackIndex {
-  int64_t row, col;
-};
-
 // Calls body(row, first column) for every pack of a (rows, cols) matrix.
 template <int kPack, typename Body>
 GPU_DEVICE void for_packs(int64_t rows, int64_t cols, const Body& body) {

@@ -31,7 +31,7 @@ enum class ExitCode : int {
 // "bad_data"
 const char* name_of(ExitCode code);
 
-// What every failure throws. Caught in main() and in comm::collectively().
+// What every failure throws. Caught in main() and by collectively().
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -8,7 +8,6 @@
 
 #include "chat/generate_io.h"
 #include "data/prompt.h"
-#include "model/vlm.h"
 #include "train/model_setup.h"
 
 namespace facet {

@@ -1,7 +1,6 @@
 #include "checkpoint/background_write.h"
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <cstring>
 

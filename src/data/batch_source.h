@@ -23,8 +23,8 @@ class BatchSource {
   virtual int64_t num_evaluation_micro_batches() const = 0;
   virtual const MicroBatch& fetch_evaluation(int64_t micro_batch) = 0;
 
-  // Bad samples that this rank left out in its last fetch, by data set. The trainer sums them over
-  // the ranks and charges BadSampleBudget (bad_samples.h).
+  // Bad samples that this rank left out in its last fetch, by data set. The training step sums them
+  // over the ranks and charges BadSampleBudget (bad_samples.h).
   virtual std::span<const int64_t> bad_samples_of_last_fetch() const = 0;
 };
 

@@ -47,7 +47,6 @@ class Arena {
   bool measuring() const { return base_ == nullptr; }
   int64_t used() const { return used_; }
   int64_t peak() const { return peak_; }  // peak of the bytes in use
-  void reset_peak() { peak_ = used_; }
   int64_t capacity() const { return capacity_; }
   const std::string& name() const { return name_; }
 

@@ -8,9 +8,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <string_view>
-#include <vector>
 
 #include "base/check.h"
 #include "base/log.h"

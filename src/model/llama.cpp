@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "base/check.h"
-
 namespace facet {
 namespace {
 const std::string kRoot = "lang_decoder.";

@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "base/check.h"
-
 namespace facet {
 
 VisionBlock::VisionBlock(ParamTable& table, const std::string& root, const std::string& path,

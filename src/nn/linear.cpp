@@ -1,7 +1,5 @@
 #include "nn/linear.h"
 
-#include <utility>
-
 #include "base/check.h"
 
 namespace facet {

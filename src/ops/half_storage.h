@@ -26,7 +26,7 @@ namespace facet {
 class HalfStorage final : public Backend {
  public:
   explicit HalfStorage(Backend& below);  // measures
-  // Computes, with panels of so many bytes in one call.
+  // Computes, with panels of that many bytes in one call.
   HalfStorage(Backend& below, int64_t panel_bytes);
 
   MemoryResource& memory() override { return below_.memory(); }

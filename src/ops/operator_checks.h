@@ -39,7 +39,7 @@ class OperatorChecks {
     matrix(operand, t, t.defined() ? t.rows() : 0, other.cols());
   }
   void dense(const char* operand, const Tensor& t) const;
-  // So many elements without gaps.
+  // That many elements, without gaps.
   void vector(const char* operand, const Tensor& t, int64_t count) const;
   void fp32_vector(const char* operand, const Tensor& t, int64_t count) const;
   void int32_vector(const char* operand, const Tensor& t, int64_t count) const;

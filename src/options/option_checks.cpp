@@ -63,9 +63,6 @@ void check_training(const Options& o, Findings& found) {
   found.unless(injection.empty(), injection);
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
-  found.unless(!o.on_gpu() || (o.offload_optimizer == "none" && o.offload_param == "none"),
-               "with --device cuda nothing is offloaded to the CPU yet: leave out "
-               "--offload_optimizer and --offload_param, and use --zero_stage 3 or more ranks");
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");
@@ -104,6 +101,14 @@ void check_generation(const Options& o, Findings& found) {
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
 }
 
+// "--offload_param cpu": of the two options those that ask for something.
+std::vector<std::string> offload_choices(const Options& o) {
+  std::vector<std::string> choices;
+  if (o.offload_optimizer == "cpu") choices.emplace_back("--offload_optimizer cpu");
+  if (o.offload_param == "cpu") choices.emplace_back("--offload_param cpu");
+  return choices;
+}
+
 // "" for an option that has an effect.
 std::string why_without_effect(std::string_view name, const Options& o) {
   const bool moves_scale = name == "initial_scale_power" || name == "loss_scale_window" ||
@@ -137,17 +142,18 @@ std::vector<std::string> not_built_choices(Command command, const Options& optio
           std::find(field.built.begin(), field.built.end(), word) == field.built.end())
         choices.push_back(fmt::format("--{} {}", field.name, word));
   }
+  if (options.on_gpu())
+    for (const std::string& choice : offload_choices(options))
+      choices.push_back(choice + " (with --device cuda; --zero_stage 3 saves memory too)");
   return choices;
 }
 
 std::vector<std::string> choices_without_effect(Command command, const Options& options) {
   std::vector<std::string> lines;
   if (command != Command::kTrain && command != Command::kPlan) return lines;
-  for (const auto& [name, device] : {std::pair{"offload_optimizer", options.offload_optimizer},
-                                     std::pair{"offload_param", options.offload_param}})
-    if (device == "cpu" && !options.on_gpu())
-      lines.push_back(fmt::format(
-          "--{} cpu has no effect: with --device cpu everything lies there already", name));
+  if (!options.on_gpu())
+    for (const std::string& choice : offload_choices(options))
+      lines.push_back(choice + " has no effect: with --device cpu everything is there already");
   for (const OptionField& field : option_table()) {
     const std::string reason = why_without_effect(field.name, options);
     if (!reason.empty() && option_words(field, options) != option_words(field, Options{}))

@@ -123,7 +123,7 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "fraction of the samples used for training; the rest is for evaluation")
                   .in(0, 1));
   t.push_back(data("max_num_image_per_sample", &O::max_num_image_per_sample, kMustMatch,
-                   "samples with more images are left out")
+                   "a sample with more images is a bad sample: see --bad_samples")
                   .in(0, 1 << 16));
   t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg", kMayChange,
                     "text that opens every conversation, instead of the one in data/prompts/")
@@ -132,8 +132,8 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "questions to ask about captioned images, one per line")
                   .file());
   t.push_back(data("bad_samples", &O::bad_samples, kMustMatch,
-                   "an unreadable image or an empty answer: end the run with an error, or skip "
-                   "and count the sample")
+                   "a sample that cannot be used, e.g. an unreadable image or an empty answer: "
+                   "error ends the run, skip leaves the sample out and counts it")
                   .one_of({"error", "skip"}));
   t.push_back(data("max_bad_fraction", &O::max_bad_fraction, kMayChange,
                    "with --bad_samples skip: end the run when more than this fraction is bad")
@@ -201,7 +201,8 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
                   .in(0, 1e3));
   t.push_back(optim("learning_rate_pretraining_components",
                     &O::learning_rate_pretraining_components, kMustMatch,
-                    "learning rate of the embeddings; 0: the same as --learning_rate")
+                    "learning rate of parameters with embed in their names; 0: the same as "
+                    "--learning_rate")
                   .in(0, 1e3));
   t.push_back(optim("weight_decay", &O::weight_decay, kMustMatch,
                     "AdamW's weight decay; biases and norms have none")
@@ -270,9 +271,9 @@ void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("threads", &O::threads, Group::kRanks, "teg", kMayChange,
                     "compute threads of each rank; 0: its share of the visible cores")
                   .in(0, 4096));
-  t.push_back(
-      field("local_rank", &O::local_rank, Group::kRanks, "t", kMayChange, "accepted and ignored")
-          .ignored());
+  t.push_back(field("local_rank", &O::local_rank, Group::kRanks, "t", kMayChange,
+                    "accepted for old launch scripts, and ignored")
+                  .ignored());
   t.push_back(field("deepspeed_config", &O::deepspeed_config, Group::kRanks, "t", kMayChange,
                     "DeepSpeed's JSON file: batch sizes, precision, ZeRO; the command line takes "
                     "precedence")
@@ -311,11 +312,11 @@ void add_zero_fields(std::vector<OptionField>& t) {
                   .one_of({"fp32", "bf16", "fp16"}));
   t.push_back(zero("offload_optimizer", &O::offload_optimizer, kMayChange,
                    "cpu: optimizer state in host memory, where --device cpu has it anyway; not "
-                   "built for GPUs")
+                   "supported yet with --device cuda")
                   .one_of({"none", "cpu"}));
   t.push_back(zero("offload_param", &O::offload_param, kMayChange,
-                   "cpu: parameters in host memory, where --device cpu has them anyway; not built "
-                   "for GPUs")
+                   "cpu: parameters in host memory, where --device cpu has them anyway; not "
+                   "supported yet with --device cuda")
                   .one_of({"none", "cpu"}));
 }
 
@@ -334,24 +335,24 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "and memory"));
   t.push_back(output("save_interval", &O::save_interval, kMayChange,
                      "save a checkpoint every N steps, besides the one at the end of each epoch; "
-                     "the same command resumes from the newest")
+                     "0: that one only; the same command resumes from the newest")
                   .in(0, 1LL << 40));
+  t.push_back(output("save_minutes", &O::save_minutes, kMayChange,
+                     "save a checkpoint every N minutes; 0: not by the clock")
+                  .in(0, 1e6));
   t.push_back(
-      output("save_minutes", &O::save_minutes, kMayChange, "save a checkpoint every N minutes")
-          .in(0, 1e6));
-  t.push_back(
-      output("keep_last", &O::keep_last, kMayChange, "number of checkpoints to keep, newest first")
+      output("keep_last", &O::keep_last, kMayChange, "keep this many checkpoints, the newest")
           .in(1, 1 << 20));
   t.push_back(output("keep_best", &O::keep_best, kMayChange,
                      "export the model to OUT/best at each evaluation with the lowest loss so "
                      "far"));
   t.push_back(output("checkpoint_io", &O::checkpoint_io, kMayChange,
                      "posix: each rank writes its own bytes; collective: MPI-IO by all ranks, for "
-                     "file systems that need it")
+                     "file systems that need it (takes a parallel HDF5)")
                   .one_of({"posix", "collective"}));
   t.push_back(output("async_checkpoint", &O::async_checkpoint, kMayChange,
                      "write checkpoints while training goes on, from a copy of the state in "
-                     "memory"));
+                     "memory; with --checkpoint_io posix only"));
   t.push_back(output("max_hours", &O::max_hours, kMayChange,
                      "save and stop with exit code 85 before this many hours have passed, as on "
                      "SIGTERM, SIGUSR1 or SIGINT to the ranks (to mpirun: SIGUSR1, which it "

@@ -77,7 +77,7 @@ std::vector<std::string> option_words(const OptionField& field, const Options& o
 std::string set_option(const OptionField& field, const std::vector<std::string>& words,
                        Options& options);
 
-// Choices that were understood but that this version does not have, e.g. "--zero_stage 2".
+// Choices that are understood but not supported yet, e.g. "--enable_tensorboard".
 std::vector<std::string> not_built_choices(Command command, const Options& options);
 
 // Choices that change nothing in this program or this build, one line each.

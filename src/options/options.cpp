@@ -1,6 +1,5 @@
 #include "options/options.h"
 
-#include <algorithm>
 #include <boost/program_options.hpp>
 #include <fstream>
 #include <map>
@@ -180,8 +179,8 @@ void report(Command command, const Mistakes& mistakes) {
                         wrong.size() == 1 ? "1 mistake" : fmt::format("{} mistakes", wrong.size()),
                         name_of(command), joined(wrong));
   if (!mistakes.not_built.empty())
-    text += fmt::format("{}not built yet in this version, leave out:{}", text.empty() ? "" : "\n",
-                        joined(mistakes.not_built));
+    text += fmt::format("{}not supported yet in this version, leave out:{}",
+                        text.empty() ? "" : "\n", joined(mistakes.not_built));
   if (text.empty()) return;
   throw Error(mistakes.usage.empty() ? ExitCode::kConfig : ExitCode::kUsage, text);
 }
@@ -232,7 +231,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   append(choices_without_effect(command, options), parsed.notes);
   if (command == Command::kPlan) {
     for (const std::string& choice : std::exchange(mistakes.not_built, {}))
-      parsed.notes.push_back(fmt::format("facet train does not have this yet: {}", choice));
+      parsed.notes.push_back(fmt::format("not supported yet by facet train: {}", choice));
   }
   report(command, mistakes);
   return parsed;

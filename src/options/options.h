@@ -97,7 +97,7 @@ struct Options {
   std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
   bool on_gpu() const { return device == "cuda"; }
   int64_t threads = 0;      // of each rank
-  int64_t local_rank = -1;  // accepted for old launch scripts, unused
+  int64_t local_rank = -1;  // accepted for old launch scripts, and ignored
   std::string deepspeed_config;
   int64_t stage3_param_persistence_threshold = 10'000;  // elements, as the next three
   int64_t stage3_max_live_parameters = 30'000'000;

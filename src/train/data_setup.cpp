@@ -1,6 +1,8 @@
 #include "train/data_setup.h"
 
 #include "base/check.h"
+#include "data/chat_sample_builder.h"
+#include "data/loader.h"
 #include "data/prompt_texts.h"
 #include "data/replay.h"
 

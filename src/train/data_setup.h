@@ -6,9 +6,10 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "data/chat_sample_builder.h"
-#include "data/loader.h"
+#include "data/batch_source.h"
 #include "data/order.h"
+#include "data/prompt.h"
+#include "data/sample_builder.h"
 #include "options/options.h"
 #include "train/model_setup.h"
 

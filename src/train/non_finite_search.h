@@ -3,7 +3,6 @@
 // pass made for this has them.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -92,9 +92,8 @@ RunState identify_run(const Options& options, const DataSetup& data, const std::
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint) {
   std::string differences = option_differences(stored.options, now.options);
   if (stored.data_fingerprint != now.data_fingerprint)
-    differences +=
-        "\n  the data are others: annotations, choice of samples, prompt texts or tokenizer";
-  if (stored.frozen_hash != now.frozen_hash) differences += "\n  the frozen weights are others";
+    differences += "\n  the data differ: annotations, choice of samples, prompt texts or tokenizer";
+  if (stored.frozen_hash != now.frozen_hash) differences += "\n  the frozen weights differ";
   if (stored.global_batch != now.global_batch)
     differences += fmt::format(
         "\n  a step had {} samples, now {} (--per_device_train_batch_size x ranks x "

@@ -1,7 +1,6 @@
 // Set-up that train, --dry_run and evaluate share, and what they print about it.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 

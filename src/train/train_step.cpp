@@ -98,7 +98,7 @@ std::string TrainStep::find_non_finite() {
       if (!text.empty()) return "first number that is not finite: " + text;
     if (!verdict.finite)
       return fmt::format(
-          "micro-batch {} of {}: each rank's own gradient of {} is finite; rounded for its way "
+          "micro-batch {} of {}: each rank's own gradient of {} is finite; rounded to be sent "
           "(--communication_data_type) and summed over the ranks it is not",
           k + 1, batches_.size(), verdict.first_bad_parameter);
   }

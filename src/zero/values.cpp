@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "zero/host_values.h"
+#include "zero/unit_slices.h"
 #include "zero/value_hash.h"
 
 namespace facet {

@@ -13,9 +13,9 @@
 #include "nn/context.h"
 #include "nn/param_table.h"
 #include "ops/ops.h"
+#include "optim/partition.h"
 #include "zero/fp32_window.h"
 #include "zero/partitioned_values.h"
-#include "zero/unit_slices.h"
 
 namespace facet {
 

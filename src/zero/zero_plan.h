@@ -61,10 +61,10 @@ class MeasuringHooks : public UnitHooks, private UnitGatherer {
   int64_t micro_batches_ = 0;
 };
 
-// Elements that a rank sends in a step of so many micro-batches, of the rank that sends most: where
-// small parameters are not gathered, the slices of the others differ in length. `gathers` by each
-// of them (MeasuringHooks). The formula of
-// docs/computes.md, "ZeRO", with the padding counted.
+// Elements sent in a step of that many micro-batches by the rank that sends most: where small
+// parameters are not gathered, the slices of the others differ in length. `gathers`: how often a
+// micro-batch gathers each unit (MeasuringHooks). The formula of docs/computes.md, "ZeRO", with the
+// padding counted.
 int64_t planned_elements(const ParamTable& table, int ranks, const EngineOptions& options,
                          int64_t micro_batches, const std::vector<int64_t>& gathers);
 

@@ -2,9 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <sstream>
-
 #include "base/check.h"
 #include "base/rng.h"
 #include "golden.h"

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <set>
 
-#include "base/check.h"
 #include "data/dataset.h"
 #include "data/prompt_texts.h"
 #include "data/tiny/annotations.h"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 
 train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7)
 bits=(step epoch samples tokens labelled_tokens loss grad_norm clip_factor loss_scale skipped loss_llava loss_llava_dial loss_coco_caption)
-poison() { # "nan@grad:rank=R,step=S" of every step named, parted by ';'
+poison() { # "nan@grad:rank=R,step=S" of every step named, separated by ';'
   local rank=$1 step faults=
   shift
   for step in "$@"; do faults+="${faults:+;}nan@grad:rank=$rank,step=$step"; done

@@ -121,7 +121,7 @@ TEST(OperatorList, EveryOperatorOnTensorsIsInOpCases) {
 }
 #undef FACET_NAME_OF_OPERATOR
 
-// The CPU kernel would read on behind the weight.
+// The CPU kernel would read past the end of the weight.
 TEST(ContractMessage, NamesTheOperatorTheOperandAndBothShapes) {
   std::vector<float> memory(4 * 64);
   const Tensor x(memory.data(), {4, 64}, DType::kF32), rstd(memory.data(), {4}, DType::kF32),

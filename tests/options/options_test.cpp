@@ -65,7 +65,18 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
       "--only_optimize_lora --dataset_names llava coco_caption --dataset_samples all all "
       "--output_dir ./output/ --enable_tensorboard");
   EXPECT_EQ(f.code, ExitCode::kConfig);
-  EXPECT_EQ(f.text, "not built yet in this version, leave out:\n  --enable_tensorboard");
+  EXPECT_EQ(f.text, "not supported yet in this version, leave out:\n  --enable_tensorboard");
+}
+
+TEST(Options, OffloadFromAGpuIsNotSupportedYet) {
+  const std::string line =
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out "
+      "--offload_optimizer cpu --device ";
+  EXPECT_EQ(failure_of(Command::kTrain, line + "cpu").code, ExitCode::kOk);
+  const Failure f = failure_of(Command::kTrain, line + "cuda");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_optimizer cpu"));
+  EXPECT_EQ(failure_of(Command::kPlan, line + "cuda").code, ExitCode::kOk);
 }
 
 TEST(Options, AllMistakesAreReportedAtOnce) {

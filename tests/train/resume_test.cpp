@@ -76,8 +76,8 @@ TEST(Resume, DataWeightsAndStepSizeMayNot) {
   now.frozen_hash = "other";
   now.global_batch = 8;
   const std::string error = error_of([&] { check_same_run(stored, now, "c"); });
-  EXPECT_TRUE(mentions(error, "the data are others"));
-  EXPECT_TRUE(mentions(error, "the frozen weights are others"));
+  EXPECT_TRUE(mentions(error, "the data differ"));
+  EXPECT_TRUE(mentions(error, "the frozen weights differ"));
   EXPECT_TRUE(mentions(error, "a step had 12 samples, now 8"));
 }
 

@@ -1,6 +1,5 @@
 #include "comm/cuda/staged_transport.h"
 
-#include <algorithm>
 #include <limits>
 
 #include "base/check.h"

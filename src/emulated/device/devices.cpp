@@ -1,6 +1,5 @@
 #include "emulated/device/devices.h"
 
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 

@@ -1,8 +1,6 @@
 // Arrays in device memory, for the tests of collectives, and when the work on streams runs.
 #pragma once
 
-#include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "comm/communicator.h"

@@ -82,8 +82,7 @@ class GpuListener : public testing::EmptyTestEventListener {
   void OnTestStart(const testing::TestInfo&) override {
     const cudaError_t error = cudaDeviceSynchronize();
     if (error != cudaSuccess)
-      end_program(
-          fmt::format("{} stays: this test and those behind it do not run", name_of(error)));
+      end_program(fmt::format("{} stays: this test and those after it do not run", name_of(error)));
   }
   // Errors that no call of the test has seen.
   void OnTestEnd(const testing::TestInfo&) override {
@@ -140,7 +139,7 @@ void free_array(void* array, size_t bytes) {
   if (guard > 0 && cudaDeviceSynchronize() == cudaSuccess) {
     EXPECT_TRUE(guard_intact(memory)) << "written before an array of " << bytes << " bytes";
     EXPECT_TRUE(guard_intact(memory + guard + bytes))
-        << "written behind an array of " << bytes << " bytes";
+        << "written past the end of an array of " << bytes << " bytes";
   }
   cudaFree(memory);
 }
