@@ -97,8 +97,8 @@ constexpr Key kKeys[] = {
     {"hybrid_engine.tp_gather_partition_size", Type::kInteger, Meaning::kNothing},
 
     {"tensorboard.enabled", Type::kBool, Meaning::kOption, "enable_tensorboard"},
-    {"tensorboard.output_path", Type::kString, Meaning::kBesides},
-    {"tensorboard.job_name", Type::kString, Meaning::kFixed, "tb_logging"},
+    {"tensorboard.output_path", Type::kString, Meaning::kOption, "tensorboard_path"},
+    {"tensorboard.job_name", Type::kString, Meaning::kOption, "tensorboard_job_name"},
 };
 
 // Blocks of DeepSpeed whose content is given by options here.
@@ -236,17 +236,12 @@ class Reader {
     if (std::string_view(key.path).starts_with("fp16.")) {
       unbuilt.option = "precision";
       unbuilt.when = "fp16";
-    } else if (std::string_view(key.path).starts_with("tensorboard.")) {
-      unbuilt.option = "enable_tensorboard";
-      unbuilt.when = "true";
     }
     config_.unbuilt.push_back(std::move(unbuilt));
   }
 
   void read_besides(std::string_view path, const std::string& word) {
-    if (path == "tensorboard.output_path") {
-      config_.tensorboard_path = word;
-    } else if (path == "fp16.enabled") {
+    if (path == "fp16.enabled") {
       fp16_ = word == "true";
     } else if (path == "bf16.enabled") {
       bf16_ = word == "true";

@@ -28,7 +28,6 @@ struct DeepSpeedConfig {
   BatchSizes batch;
   std::vector<Setting> settings;
   std::vector<Unbuilt> unbuilt;
-  std::string tensorboard_path;          // "" when not given
   std::vector<std::string> meaningless;  // keys without an effect in this program
   std::vector<std::string> notes;        // lines to be printed
   std::vector<std::string> mistakes;

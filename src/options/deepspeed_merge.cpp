@@ -1,8 +1,6 @@
 // Merges a DeepSpeed configuration: over the defaults and --config, under the command line.
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "base/check.h"
 #include "options/deepspeed_config.h"
 #include "options/option_table.h"
@@ -31,7 +29,6 @@ class Merge {
   DeepSpeedMerge take(int64_t ranks) {
     merge_batch(ranks);
     for (const DeepSpeedConfig::Setting& setting : config_.settings) merge(setting);
-    merge_tensorboard();
     for (const DeepSpeedConfig::Unbuilt& unbuilt : config_.unbuilt)
       if (unbuilt.option.empty() || value_of(unbuilt.option) == unbuilt.when)
         result_.unbuilt.push_back(unbuilt.choice);
@@ -94,18 +91,6 @@ class Merge {
           fmt::format("a step has {} samples, as the command line says, not train_batch_size = {} "
                       "of {}",
                       *sizes.train_batch_size, *of_file, config_.file));
-  }
-
-  // Event files are always in the output directory.
-  void merge_tensorboard() {
-    namespace fs = std::filesystem;
-    const std::string& path = config_.tensorboard_path;
-    const auto plain = [](const std::string& p) { return fs::path(p + "/").lexically_normal(); };
-    if (!options_.enable_tensorboard || path.empty() || plain(path) == plain(options_.output_dir))
-      return;
-    result_.unbuilt.push_back(
-        fmt::format("{}: tensorboard.output_path = {} (here it is --output_dir, {})", config_.file,
-                    path, options_.output_dir));
   }
 
   const DeepSpeedConfig& config_;

@@ -118,6 +118,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
   if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
+    return "it belongs to --enable_tensorboard";
   if (o.zero_stage >= 2 && name == "reduce_every_micro_batch")
     return "--zero_stage 2 and 3 do so anyway";
   return "";
@@ -130,13 +132,6 @@ std::vector<std::string> not_built_choices(Command command, const Options& optio
   for (const OptionField& field : option_table()) {
     if (!field.known_to(command)) continue;
     const std::vector<std::string> words = option_words(field, options);
-    const bool unbuilt_option =
-        field.state == OptionField::State::kNotBuilt && words != option_words(field, Options{});
-    if (unbuilt_option) {
-      choices.push_back(words[0] == "true" ? fmt::format("--{}", field.name)
-                                           : fmt::format("--{} {}", field.name, words[0]));
-      continue;
-    }
     for (const std::string& word : words)
       if (!field.built.empty() &&
           std::find(field.built.begin(), field.built.end(), word) == field.built.end())

@@ -54,11 +54,6 @@ OptionField OptionField::only_built(std::vector<std::string> words) const {
   f.built = std::move(words);
   return f;
 }
-OptionField OptionField::not_built() const {
-  OptionField f = *this;
-  f.state = State::kNotBuilt;
-  return f;
-}
 OptionField OptionField::ignored() const {
   OptionField f = *this;
   f.state = State::kIgnored;

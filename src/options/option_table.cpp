@@ -372,8 +372,12 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "name the slowest rank and its section every N steps; 0: never")
                   .in(0, 1LL << 40));
   t.push_back(output("enable_tensorboard", &O::enable_tensorboard, kMayChange,
-                     "event files for TensorBoard")
-                  .not_built());
+                     "write event files for TensorBoard"));
+  t.push_back(output("tensorboard_path", &O::tensorboard_path, kMayChange,
+                     "directory of the event files, in which --tensorboard_job_name is made; "
+                     "without it --output_dir"));
+  t.push_back(output("tensorboard_job_name", &O::tensorboard_job_name, kMayChange,
+                     "directory below --tensorboard_path that holds this run's event files"));
 }
 
 void add_watchdog_fields(std::vector<OptionField>& t) {

@@ -128,6 +128,8 @@ struct Options {
   double hang_seconds_save = 1800;
   double hang_seconds_collective = 3600;
   bool enable_tensorboard = false;
+  std::string tensorboard_path;  // "": output_dir
+  std::string tensorboard_job_name = "tb_logging";
   bool dry_run = false;
 
   // Generate

@@ -97,8 +97,9 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
   end_job_on_error(session, status, [&] {
-    collectively(
-        world, [&] { logs.open(state, names_of(compute->engine.groups()), inputs->data->names); });
+    collectively(world, [&] {
+      logs.open(state, session.host(), names_of(compute->engine.groups()), inputs->data->names);
+    });
     report_setup(*this);
   });
 }

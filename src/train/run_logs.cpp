@@ -5,7 +5,8 @@
 
 namespace facet {
 
-void RunLogs::open(const RunState& state, const std::vector<std::string>& group_names,
+void RunLogs::open(const RunState& state, const std::string& host,
+                   const std::vector<std::string>& group_names,
                    const std::vector<std::string>& dataset_names) {
   if (!writes_) return;
   const std::string& out = options_.output_dir;
@@ -13,6 +14,8 @@ void RunLogs::open(const RunState& state, const std::vector<std::string>& group_
   dataset_names_ = dataset_names;
   loss_log_ = std::make_unique<LossLog>(out, group_names, dataset_names, state.loss_log_bytes);
   eval_log_ = std::make_unique<EvalLog>(out, dataset_names, state.eval_log_bytes);
+  if (options_.enable_tensorboard)
+    tensorboard_ = std::make_unique<TensorBoard>(options_, state, host, dataset_names);
   step_losses_ = read_curve(out + "/loss_log.csv");
   eval_losses_ = read_curve(out + "/eval_log.csv");
   step_losses_.reserve(static_cast<size_t>(state.total_steps));
@@ -43,6 +46,7 @@ void RunLogs::line(const std::string& text) {
 void RunLogs::append(const StepReport& report) {
   if (!writes_) return;
   loss_log_->append(report);
+  if (tensorboard_) tensorboard_->append(report);
   step_losses_.push_back({static_cast<double>(report.step), report.loss});
   if (report.skipped) console_->line(skip_text(report));
   console_->show(report);
@@ -51,6 +55,7 @@ void RunLogs::append(const StepReport& report) {
 void RunLogs::append(const EvalReport& report) {
   if (!writes_) return;
   eval_log_->append(report);
+  if (tensorboard_) tensorboard_->append(report);
   eval_losses_.push_back({static_cast<double>(report.step), report.loss});
   console_->line(fmt::format("eval: step={}, loss={:.6g}, samples={}, labelled_tokens={}, {:.1f} s",
                              report.step, report.loss, report.samples, report.labelled_tokens,
@@ -67,6 +72,7 @@ void RunLogs::sync(RunState& state) {
   if (!writes_) return;
   state.loss_log_bytes = loss_log_->sync();
   state.eval_log_bytes = eval_log_->sync();
+  if (tensorboard_) tensorboard_->sync();
 }
 
 }  // namespace facet

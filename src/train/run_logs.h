@@ -12,6 +12,7 @@
 #include "train/loss_log.h"
 #include "train/loss_plot.h"
 #include "train/step_report.h"
+#include "train/tensorboard.h"
 
 namespace facet {
 
@@ -20,7 +21,8 @@ class RunLogs {
   RunLogs(const Options& options, int rank) : options_(options), writes_(rank == 0) {}
 
   // Begins the logs of a new run, or continues those of a run that is at `state`.
-  void open(const RunState& state, const std::vector<std::string>& group_names,
+  void open(const RunState& state, const std::string& host,
+            const std::vector<std::string>& group_names,
             const std::vector<std::string>& dataset_names);
 
   void line(const std::string& text);
@@ -28,7 +30,7 @@ class RunLogs {
   void append(const EvalReport& report);
   void draw_curve() const;
 
-  // Flushes both logs to the disk and notes their lengths in the state.
+  // Flushes the logs to the disk and notes their lengths in the state.
   void sync(RunState& state);
 
  private:
@@ -37,6 +39,7 @@ class RunLogs {
   std::vector<std::string> dataset_names_;
   std::unique_ptr<LossLog> loss_log_;
   std::unique_ptr<EvalLog> eval_log_;
+  std::unique_ptr<TensorBoard> tensorboard_;  // with --enable_tensorboard
   std::unique_ptr<Console> console_;
   std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run
 };

@@ -1,0 +1,81 @@
+#include "train/tensorboard.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace facet {
+
+namespace {
+
+constexpr const char* kEvalLoss = "Eval/loss";
+
+std::string directory_of(const Options& options) {
+  const std::string& path = options.tensorboard_path;
+  return fmt::format("{}/{}", path.empty() ? options.output_dir : path,
+                     options.tensorboard_job_name);
+}
+
+// The last evaluation at no more samples than that; -1: none.
+int64_t last_evaluation(const std::string& directory, int64_t samples) {
+  int64_t last = -1;
+  for (const std::string& path : event_files(directory))
+    for (const Event& event : read_events(path))
+      for (const Scalar& scalar : event.scalars)
+        if (scalar.tag == kEvalLoss && event.step <= samples) last = std::max(last, event.step);
+  return last;
+}
+
+}  // namespace
+
+// A checkpoint may stand between a step and the evaluation after it, which both have the same x. A
+// run killed after the evaluation makes it again: what a file has already isn't written twice.
+TensorBoard::TensorBoard(const Options& options, const RunState& state, const std::string& host,
+                         const std::vector<std::string>& dataset_names)
+    : dataset_names_(dataset_names),
+      scales_(options.precision == "fp16"),
+      samples_(state.samples_seen),
+      evaluated_samples_(state.step > 0 ? last_evaluation(directory_of(options), samples_) : -1),
+      file_(directory_of(options), host) {
+  file_.session_start(state.step > 0 ? samples_ + 1 : 0);
+}
+
+void TensorBoard::append(const StepReport& report) {
+  samples_ += report.samples;
+  const auto add = [&](const std::string& tag, double value) {
+    scalars_.push_back({tag, static_cast<float>(value)});
+  };
+  add_losses("Train/Samples/train_loss", report.loss, report.datasets);
+  add("Train/Samples/lr", report.learning_rates.front());
+  if (scales_) add("Train/Samples/loss_scale", report.loss_scale);
+  add("Train/gradient_norm", report.grad_norm);
+  add("Train/clip_factor", report.clip_factor);
+  add("Train/tokens", static_cast<double>(report.tokens));
+  if (report.seconds > 0)
+    add("Train/tokens_per_second", static_cast<double>(report.tokens) / report.seconds);
+  write();
+}
+
+void TensorBoard::append(const EvalReport& report) {
+  if (samples_ <= evaluated_samples_) return;
+  evaluated_samples_ = samples_;
+  add_losses(kEvalLoss, report.loss, report.datasets);
+  write();
+}
+
+// The loss, and that of each data set that had labelled tokens.
+void TensorBoard::add_losses(const std::string& tag, double loss,
+                             const std::vector<LossOfDataset>& datasets) {
+  scalars_.push_back({tag, static_cast<float>(loss)});
+  for (size_t d = 0; d < datasets.size(); ++d)
+    if (datasets[d].labelled_tokens > 0)
+      scalars_.push_back(
+          {fmt::format("{}/{}", tag, dataset_names_[d]), static_cast<float>(datasets[d].mean())});
+}
+
+void TensorBoard::write() {
+  file_.write(samples_, scalars_);
+  scalars_.clear();
+}
+
+}  // namespace facet

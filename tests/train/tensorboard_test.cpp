@@ -1,0 +1,122 @@
+// What a run writes for TensorBoard, and that no step stands twice after a resume.
+#include "train/tensorboard.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/io/temporary_directory.h"
+
+namespace facet {
+namespace {
+
+StepReport step_report(double loss, int64_t samples) {
+  StepReport report;
+  report.samples = samples;
+  report.tokens = 600;
+  report.loss = loss;
+  report.grad_norm = 0.5;
+  report.loss_scale = 256;
+  report.learning_rates = {1e-3, 1e-5};
+  report.seconds = 2;
+  report.datasets = {{6.0, 4}, {0.0, 0}};
+  return report;
+}
+
+EvalReport eval_report(double loss) {
+  EvalReport report;
+  report.loss = loss;
+  report.datasets = {{3.0, 2}, {1.0, 1}};
+  return report;
+}
+
+class TensorBoardTest : public ::testing::Test {
+ protected:
+  TensorBoardTest() {
+    options_.output_dir = directory_.path();
+    options_.enable_tensorboard = true;
+  }
+  TensorBoard open() const { return TensorBoard(options_, state_, "c1", {"llava", "llava_dial"}); }
+
+  // As a reader of the directory shows them: a session start drops what came for its step and
+  // later.
+  std::multimap<int64_t, float> shown(const std::string& tag) const {
+    std::multimap<int64_t, float> points;
+    for (const std::string& path : event_files(directory_ / options_.tensorboard_job_name))
+      for (const Event& event : read_events(path)) {
+        if (event.session_start) points.erase(points.lower_bound(event.step), points.end());
+        for (const Scalar& scalar : event.scalars)
+          if (scalar.tag == tag) points.emplace(event.step, scalar.value);
+      }
+    return points;
+  }
+
+  TemporaryDirectory directory_;
+  Options options_;
+  RunState state_;
+};
+
+using Points = std::multimap<int64_t, float>;
+
+TEST_F(TensorBoardTest, TagsAndSteps) {
+  options_.precision = "fp16";
+  options_.tensorboard_job_name = "job";
+  TensorBoard board = open();
+  board.append(eval_report(4));
+  board.append(step_report(1.5, 3));
+  board.append(step_report(1.25, 4));
+  board.append(eval_report(2));
+  EXPECT_EQ(shown("Train/Samples/train_loss"), (Points{{3, 1.5F}, {7, 1.25F}}));
+  EXPECT_EQ(shown("Train/Samples/train_loss/llava"), (Points{{3, 1.5F}, {7, 1.5F}}));
+  EXPECT_TRUE(shown("Train/Samples/train_loss/llava_dial").empty());
+  EXPECT_EQ(shown("Train/Samples/lr"), (Points{{3, 1e-3F}, {7, 1e-3F}}));
+  EXPECT_EQ(shown("Train/Samples/loss_scale"), (Points{{3, 256}, {7, 256}}));
+  EXPECT_EQ(shown("Train/gradient_norm").begin()->second, 0.5F);
+  EXPECT_EQ(shown("Train/tokens_per_second").begin()->second, 300);
+  EXPECT_EQ(shown("Eval/loss"), (Points{{0, 4}, {7, 2}}));
+  EXPECT_EQ(shown("Eval/loss/llava_dial"), (Points{{0, 1}, {7, 1}}));
+}
+
+// Steps after the checkpoint are taken again.
+TEST_F(TensorBoardTest, NoStepStandsTwiceAfterAResume) {
+  {
+    TensorBoard board = open();
+    board.append(eval_report(4));
+    for (int step = 0; step < 4; ++step) board.append(step_report(step, 2));
+    board.append(eval_report(3));
+  }
+  state_.step = 2;
+  state_.samples_seen = 4;
+  TensorBoard board = open();
+  for (int step = 2; step < 5; ++step) board.append(step_report(10 + step, 2));
+  EXPECT_EQ(shown("Train/Samples/train_loss"),
+            (Points{{2, 0}, {4, 1}, {6, 12}, {8, 13}, {10, 14}}));
+  EXPECT_EQ(shown("Eval/loss"), (Points{{0, 4}}));
+}
+
+// The checkpoint is of before the evaluation, the kill came after it.
+TEST_F(TensorBoardTest, AnEvaluationMadeAgainStandsOnce) {
+  {
+    TensorBoard board = open();
+    board.append(step_report(1, 2));
+    board.append(eval_report(3));
+  }
+  state_.step = 1;
+  state_.samples_seen = 2;
+  TensorBoard board = open();
+  board.append(eval_report(3));
+  board.append(step_report(2, 2));
+  board.append(eval_report(2));
+  EXPECT_EQ(shown("Train/Samples/train_loss"), (Points{{2, 1}, {4, 2}}));
+  EXPECT_EQ(shown("Eval/loss"), (Points{{2, 3}, {4, 2}}));
+}
+
+// A run without a checkpoint begins again.
+TEST_F(TensorBoardTest, ANewRunTakesThePlaceOfTheOldOne) {
+  { open().append(step_report(1, 2)); }
+  open().append(step_report(5, 3));
+  EXPECT_EQ(shown("Train/Samples/train_loss"), (Points{{3, 5}}));
+}
+
+}  // namespace
+}  // namespace facet
