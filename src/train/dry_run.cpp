@@ -38,7 +38,8 @@ void dry_run(MpiSession& session, const Options& options) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   choose_threads(world, session.host(), options.threads);
   collectively(world, [&] {
-    log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+    log_line("resolved options:");
+    log_lines(resolved_options(Command::kTrain, options));
     const std::unique_ptr<ModelSetup> model = declare_model(options);
     choose_trained(options, model->table);
     check_pretrained(model->table, model->config, sources_of(options));

@@ -21,7 +21,8 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
-  log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+  log_line("resolved options:");
+  log_lines(resolved_options(Command::kTrain, options));
   return open_compute_device(options, world, host);
 }
 
