@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <string_view>
 #include <thread>
 
 #include "base/printable.h"
@@ -43,6 +44,10 @@ void write_all(int file, const std::string& text) {
   }
 }
 
+std::string_view without_last_newline(std::string_view text) {
+  return text.substr(0, text.size() - (text.ends_with('\n') ? 1 : 0));
+}
+
 // mpirun gives its ranks a terminal of their own for stdout and a pipe for stderr.
 bool launcher_reads_a_terminal() {
   return ::isatty(STDOUT_FILENO) != 0 && ::isatty(STDERR_FILENO) == 0;
@@ -59,10 +64,12 @@ void print_end_report(const std::string& message, const std::string& last_line,
   wait_until_read(STDOUT_FILENO, patience);
   if (!message.empty()) {
     wait_until_read(STDERR_FILENO, patience);  // so that the message is read in one piece
-    write_all(STDERR_FILENO, (terminal ? "\n" : "") + printable_message(message) + '\n');
+    write_all(STDERR_FILENO,
+              (terminal ? "\n" : "") + printable_message(without_last_newline(message)) + '\n');
     wait_until_read(STDERR_FILENO, patience);
   }
-  if (!last_line.empty()) write_all(STDOUT_FILENO, printable(last_line) + '\n');
+  if (!last_line.empty())
+    write_all(STDOUT_FILENO, printable(without_last_newline(last_line)) + '\n');
   wait_until_read(STDOUT_FILENO, patience);
   if (terminal) std::this_thread::sleep_for(kTerminalTime);
 }

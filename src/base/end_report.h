@@ -8,10 +8,10 @@
 
 namespace facet {
 
-// Prints the message to stderr, in lines of its own, and then the last line (without its newline)
-// to stdout; "" for none of either. Waits, for so long at most each time, until whoever reads the
-// two pipes has taken what is in them. Past stdio, whose locks another thread may hold: flush
-// stdout before.
+// Prints the message to stderr, in lines of its own, and then the last line to stdout; "" for none
+// of either, with a newline at its end or without. Waits, for so long at most each time, until
+// whoever reads the two pipes has taken what is in them. Past stdio, whose locks another thread may
+// hold: flush stdout before.
 void print_end_report(const std::string& message, const std::string& last_line,
                       std::chrono::milliseconds patience = std::chrono::seconds(5));
 

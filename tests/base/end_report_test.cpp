@@ -104,8 +104,8 @@ TEST(EndReport, BesideATerminalTheMessageBeginsALine) {
 }
 
 TEST(EndReport, TheOutsideWorldBeginsNoLine) {
-  Speaker speaker(Speaker::Stdout::kPipe, "error: a\nEXIT code=0\x1b[2J:\n  b",
-                  "EXIT code=65 checkpoint=a\nEXIT code=0", kLong);
+  Speaker speaker(Speaker::Stdout::kPipe, "error: a\nEXIT code=0\x1b[2J:\n  b\n",
+                  "EXIT code=65 checkpoint=a\nEXIT code=0\n", kLong);
   EXPECT_EQ(speaker.read_stderr(), "error: a\\nEXIT code=0\\x1b[2J:\n  b\n");
   EXPECT_EQ(speaker.read_stdout(), "EXIT code=65 checkpoint=a\\nEXIT code=0\n");
   speaker.end();
