@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/end_report.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "chat/generate.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
@@ -35,6 +37,11 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   return options.dry_run ? dry_run(session, options) : train(session, options, status);
 }
 
+ExitCode code_of(const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  return known != nullptr ? known->code() : ExitCode::kInternal;
+}
+
 // Commands that need no other rank do not start MPI.
 int plan_alone(const std::vector<std::string>& words) {
   try {
@@ -42,21 +49,23 @@ int plan_alone(const std::vector<std::string>& words) {
     for (const std::string& note : parsed.notes) log_line(note);
     plan_command(parsed.options);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    const auto* known = dynamic_cast<const Error*>(&error);
-    return static_cast<int>(known != nullptr ? known->code() : ExitCode::kInternal);
+    print_end_report(fmt::format("error: {}", error.what()), "");
+    return static_cast<int>(code_of(error));
   }
   return 0;
 }
 
-// Prints the last line of every training run, for scripts.
+// The last line of every training run, for scripts.
 std::string last_line(Command command, ExitCode code, const RunStatus& status) {
   return command == Command::kTrain ? status.exit_line(code) : "";
 }
 
-void print_last_line(Command command, ExitCode code, const RunStatus& status) {
-  std::fputs(last_line(command, code, status).c_str(), stdout);
+// The end that all ranks know of. None exits before rank 0 has been heard: a launcher ends the job
+// with the first process that ends in error.
+void end_together(MpiSession& session, const std::string& error, const std::string& last) {
   std::fflush(stdout);
+  if (session.rank() == 0) print_end_report(error, last);
+  session.world().sum(int64_t{0});
 }
 
 }  // namespace
@@ -71,7 +80,7 @@ int main(int argc, char** argv) {
   if (name == "--version") return fmt::print("{}\n", version_text()), 0;
   if (!command) {
     if (name == "--help") return fmt::print("{}", usage_text()), 0;
-    fmt::print(stderr, "error: there is no command {}\n{}", name, usage_text());
+    fmt::print(stderr, "error: there is no command {}\n{}", printable(name), usage_text());
     return static_cast<int>(ExitCode::kUsage);
   }
   if (help) return fmt::print("{}", help_text(*command)), 0;
@@ -82,6 +91,7 @@ int main(int argc, char** argv) {
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
+  std::string message;
   try {
     watchdog.emplace(session.world(), session.host(),
                      [&](ExitCode end) { return last_line(*command, end, status); });
@@ -89,13 +99,10 @@ int main(int argc, char** argv) {
     code = status.code();
   } catch (const CollectiveError& error) {  // every rank has this error
     code = error.code();
-    if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());
+    message = fmt::format("error: {}", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank
-    const auto* known = dynamic_cast<const Error*>(&error);
-    code = known != nullptr ? known->code() : ExitCode::kInternal;
-    print_last_line(*command, code, status);
-    session.abort_job(code, error.what());
+    session.abort_job(code_of(error), error.what(), last_line(*command, code_of(error), status));
   }
-  if (session.rank() == 0) print_last_line(*command, code, status);
+  end_together(session, message, last_line(*command, code, status));
   return static_cast<int>(code);
 }

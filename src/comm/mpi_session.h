@@ -36,8 +36,10 @@ class MpiSession {
   int size() const { return world_->size(); }
   const std::string& host() const { return host_; }
 
-  // Prints the message with rank and host to stderr and ends the job with that exit code.
-  [[noreturn]] void abort_job(ExitCode code, const std::string& message);
+  // Prints the message with rank and host to stderr, then the last line to stdout, and ends the job
+  // with that exit code.
+  [[noreturn]] void abort_job(ExitCode code, const std::string& message,
+                              const std::string& last_line);
 
  private:
   std::unique_ptr<Communicator> world_;

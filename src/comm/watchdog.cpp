@@ -5,6 +5,8 @@
 #include <chrono>
 #include <csignal>
 
+#include "base/end_report.h"
+
 namespace facet {
 
 namespace {
@@ -26,15 +28,6 @@ void mask_sigterm(int how) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   ASSERT(pthread_sigmask(how, &signals, nullptr) == 0, "cannot set the signal mask");
-}
-
-// Bypasses stdio, whose locks the main thread may hold.
-void write_all(int file, const std::string& text) {
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t now = ::write(file, text.data() + done, text.size() - done);
-    if (now <= 0) return;
-    done += static_cast<size_t>(now);
-  }
 }
 
 }  // namespace
@@ -92,9 +85,9 @@ void Watchdog::report(ExitCode code, const std::string& text) {
     for (int i = 0; i < kPatience && board_.job_end() == 0; ++i) std::this_thread::sleep_for(kPoll);
     ::_exit(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
   }
-  write_all(STDERR_FILENO, text);
-  std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr separately
-  write_all(STDOUT_FILENO, last_line_(code));
+  // Who kills the job of a dead rank leaves little time, and may not read meanwhile.
+  const milliseconds patience = code == ExitCode::kDeadRank ? kPoll : milliseconds{1000};
+  print_end_report(text, last_line_(code), patience);
   board_.end_job(static_cast<int>(code));
   end_stopped_neighbours();
   ::_exit(static_cast<int>(code));

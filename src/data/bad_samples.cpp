@@ -8,30 +8,9 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "base/utf8.h"
+#include "io/json.h"
 
 namespace facet {
-
-namespace {
-
-// A byte that is not UTF-8 (in a file name, say) is written as the character with that code.
-std::string json_string(std::string_view text) {
-  std::string quoted = "\"";
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    const auto byte = static_cast<unsigned char>(text[0]);
-    if (byte == '"' || byte == '\\')
-      quoted += {'\\', text[0]};
-    else if (byte < 0x20 || length == 0)
-      quoted += fmt::format("\\u{:04x}", static_cast<int>(byte));
-    else
-      quoted += text.substr(0, length);
-    text.remove_prefix(std::max<size_t>(length, 1));
-  }
-  return quoted + '"';
-}
-
-}  // namespace
 
 std::string BadSampleList::path_for(const std::string& output_dir, int64_t rank) {
   return fmt::format("{}/bad_samples.rank-{}.jsonl", output_dir, rank);

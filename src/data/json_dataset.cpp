@@ -26,7 +26,7 @@ void check_layout(const std::string& name, const std::string& data_path,
   expected += fmt::format("\n  {}/ (may be empty if no record has an image)", images.string());
   if (!fs::is_directory(images)) missing += fmt::format(" {}/", images.string());
   CHECK(missing.empty(), ExitCode::kMissingInput,
-        "data set {}: not found:{}\nIts files belong here (--data_path is {}):{}", name, missing,
+        "data set {}: not found:{}\n  Its files belong here (--data_path is {}):{}", name, missing,
         data_path, expected);
 }
 

@@ -114,6 +114,10 @@ class JsonDocument {
   std::unique_ptr<detail::JsonStore> store_;
 };
 
+// The text as a JSON string, in quotation marks: valid JSON, and nothing in it that isn't printable
+// (base/printable.h). A byte that is not UTF-8 becomes the character with that code.
+std::string json_string(std::string_view text);
+
 // Writes one JSON text, indented by two spaces, in the order of the calls:
 //   JsonWriter w; w.begin_object(); w.key("a").value(int64_t{1}); w.end_object(); w.take();
 // Wrong nesting is a bug (ASSERT).

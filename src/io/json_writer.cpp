@@ -1,32 +1,39 @@
+#include <algorithm>
 #include <cmath>
 
+#include "base/printable.h"
+#include "base/utf8.h"
 #include "io/json.h"
 
 namespace facet {
 
 namespace {
 
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<int>(c));
-        } else {
-          out += c;
-        }
-    }
+// Of a character that can't stand in a string.
+std::string escape(uint32_t code) {
+  switch (code) {
+    case '"': return "\\\"";
+    case '\\': return "\\\\";
+    case '\n': return "\\n";
+    case '\r': return "\\r";
+    case '\t': return "\\t";
+    default: return fmt::format("\\u{:04x}", code);
   }
-  return out + '"';
 }
 
 }  // namespace
+
+std::string json_string(std::string_view text) {
+  std::string quoted = "\"";
+  while (!text.empty()) {
+    const Utf8Character first = utf8_character(text);
+    const uint32_t code = first.length > 0 ? first.code : static_cast<uint8_t>(text[0]);
+    const bool stays = first.length > 0 && is_printable(code) && code != '"' && code != '\\';
+    quoted += stays ? std::string(text.substr(0, first.length)) : escape(code);
+    text.remove_prefix(std::max<size_t>(first.length, 1));
+  }
+  return quoted + '"';
+}
 
 void JsonWriter::separate() {
   if (after_key_) {
@@ -64,7 +71,7 @@ JsonWriter& JsonWriter::key(std::string_view name) {
   ASSERT(!open_.empty() && open_.back() == '}' && !after_key_, "the key {} is not in an object",
          name);
   if (!first_) text_ += ',';
-  text_ += '\n' + std::string(2 * open_.size(), ' ') + quoted(name) + ": ";
+  text_ += '\n' + std::string(2 * open_.size(), ' ') + json_string(name) + ": ";
   first_ = false;
   after_key_ = true;
   return *this;
@@ -72,7 +79,7 @@ JsonWriter& JsonWriter::key(std::string_view name) {
 
 void JsonWriter::value(std::string_view text) {
   separate();
-  text_ += quoted(text);
+  text_ += json_string(text);
 }
 
 void JsonWriter::value(int64_t number) {

@@ -32,13 +32,16 @@ struct Fault {
 
 class FaultInjection {
  public:
-  // An empty text injects nothing. Throws Error(kUsage) that lists what is allowed.
-  static FaultInjection parse(const std::string& text);
+  // An empty text injects nothing. Throws Error(kUsage) that lists what is allowed; `name` is where
+  // the text comes from.
+  static FaultInjection parse(const std::string& text, const char* name = "--inject");
   // The faults of the option and of the environment variable FACET_INJECT; with the variable a
   // killed run can be restarted by the same command.
   static FaultInjection of_run(const std::string& option);
 
   const std::vector<Fault>& faults() const { return faults_; }
+  // Of of_run(): the option and the variable as they were given, "" if there are none.
+  const std::string& told() const { return told_; }
 
   // Is a gradient to be made NaN, in any step of any rank?
   bool poisons_gradients() const;
@@ -52,6 +55,7 @@ class FaultInjection {
 
  private:
   std::vector<Fault> faults_;
+  std::string told_;
 };
 
 }  // namespace facet

@@ -20,7 +20,7 @@ class RunStatus {
   void set_code(ExitCode code) { code_ = code; }
   ExitCode code() const { return code_; }
 
-  // "EXIT code=85 reason=saved step=7 checkpoint=out/checkpoints/step_00000007\n"
+  // "EXIT code=85 reason=saved step=7 checkpoint=out/checkpoints/step_00000007"
   std::string exit_line(ExitCode code) const;
 
  private:

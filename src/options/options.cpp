@@ -1,7 +1,6 @@
 #include "options/options.h"
 
 #include <boost/program_options.hpp>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
@@ -9,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/edit_distance.h"
+#include "io/file.h"
 #include "options/deepspeed_config.h"
 #include "options/option_table.h"
 
@@ -110,14 +110,22 @@ std::vector<std::string> words_of_line(const OptionField& field, const std::stri
   return words;
 }
 
+std::string text_of_config_file(const std::string& path, Mistakes& mistakes) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 20;
+  try {
+    const std::string text = read_file(path, kMaxBytes);
+    CHECK(!text.empty(), ExitCode::kUsage, "{}: is empty", path);
+    return text;
+  } catch (const Error& error) {  // the mistakes on the command line are still reported
+    mistakes.usage.push_back(fmt::format("--config {}", error.what()));
+    return "";
+  }
+}
+
 // Lines "name = value"; # begins a comment line; an empty value keeps the default.
 Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
   Assignments found;
-  std::ifstream file(path);
-  if (!file) {
-    mistakes.usage.push_back(fmt::format("--config {}: can't be read", path));
-    return found;
-  }
+  std::istringstream file(text_of_config_file(path, mistakes));
   int64_t number = 0;
   for (std::string text; std::getline(file, text);) {
     const std::string where = fmt::format("{}:{}: ", path, ++number);
@@ -180,7 +188,7 @@ void report(Command command, const Mistakes& mistakes) {
                         name_of(command), joined(wrong));
   if (!mistakes.not_built.empty())
     text += fmt::format("{}not supported yet in this version, leave out:{}",
-                        text.empty() ? "" : "\n", joined(mistakes.not_built));
+                        text.empty() ? "" : "\n  ", joined(mistakes.not_built));
   if (text.empty()) return;
   throw Error(mistakes.usage.empty() ? ExitCode::kConfig : ExitCode::kUsage, text);
 }

@@ -21,11 +21,14 @@ std::string probe_text(const ProbeReport& report) {
   return text;
 }
 
-void print_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
-  ParamTable& table = model.table;
-  Engine::lay_out(table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  const RunCosts costs = plan_costs(options, model, replay_of(options, data), ranks);
-  log_line(groups_text(make_groups(options, table), table));
+RunCosts lay_out_and_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
+  Engine::lay_out(model.table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
+  return plan_costs(options, model, replay_of(options, data), ranks);
+}
+
+void print_plan(const Options& options, int ranks, ModelSetup& model, const DataSetup& data,
+                const RunCosts& costs) {
+  log_line(groups_text(make_groups(options, model.table), model.table));
   log_line(costs.memory.text());
   log_line(traffic_text(options, costs));
   log_line(plan_steps(options, *data.source).text(options, ranks));
@@ -37,19 +40,25 @@ void dry_run(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   choose_threads(world, session.host(), options.threads);
+  std::unique_ptr<ModelSetup> model;
+  std::unique_ptr<DataSetup> data;
+  RunCosts costs;
   collectively(world, [&] {
-    log("resolved options:\n{}", resolved_options(Command::kTrain, options));
-    const std::unique_ptr<ModelSetup> model = declare_model(options);
+    log_line("resolved options:");
+    log_lines(resolved_options(Command::kTrain, options));
+    model = declare_model(options);
     choose_trained(options, model->table);
     check_pretrained(model->table, model->config, sources_of(options));
-    const std::unique_ptr<DataSetup> data = open_data(options, *model, world);
+    data = open_data(options, *model, world);
     if (data->table != nullptr)
       for (const ProbeReport& report : probe_datasets(
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
     if (world.rank() == 0) write_debug_samples(options, *model, *data);
-    print_plan(options, world.size(), *model, *data);
+    costs = lay_out_and_plan(options, world.size(), *model, *data);
   });
+  costs = largest_of_all_ranks(costs, world);
+  collectively(world, [&] { print_plan(options, world.size(), *model, *data, costs); });
   log("dry run: nothing was trained");
 }
 

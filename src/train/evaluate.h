@@ -3,13 +3,14 @@
 
 #include "comm/communicator.h"
 #include "data/batch_source.h"
-#include "model/vlm.h"
+#include "nn/context.h"
+#include "train/model_setup.h"
 #include "train/step_report.h"
 
 namespace facet {
 
 // Collective. The report's step and epoch are left to the caller.
-EvalReport evaluate(VisionLanguageModel& model, Context& context, Communicator& world,
-                    BatchSource& source, int64_t num_datasets);
+EvalReport evaluate(ModelSetup& setup, Context& context, Communicator& world, BatchSource& source,
+                    int64_t num_datasets);
 
 }  // namespace facet

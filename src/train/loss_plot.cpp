@@ -176,6 +176,7 @@ std::vector<CurvePoint> read_curve(const std::string& log_path) {
     }
     points.push_back(point);
   }
+  CHECK(!file.bad(), ExitCode::kIo, "{}: reading failed", log_path);
   return points;
 }
 

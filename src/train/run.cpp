@@ -1,5 +1,9 @@
 #include "train/run.h"
 
+#include <fmt/format.h>
+
+#include <set>
+
 #include "base/log.h"
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
@@ -21,8 +25,19 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
-  log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+  log_line("resolved options:");
+  log_lines(resolved_options(Command::kTrain, options));
   return open_compute_device(options, world, host);
+}
+
+// A variable that was left set after a test would else be noticed by its effects. It need not be
+// the same on all hosts.
+std::string tell_faults(const FaultInjection& faults, Communicator& world) {
+  std::set<std::string> texts;
+  for (const std::string& text : world.all_gather(faults.told()))
+    if (!text.empty()) texts.insert(text);
+  if (!texts.empty()) warn("faults are planted in this run: {}", fmt::join(texts, "; "));
+  return fmt::format("{}", fmt::join(texts, "; "));
 }
 
 std::unique_ptr<RunLock> take_output_directory(const Options& options, const Communicator& world) {
@@ -48,9 +63,19 @@ std::unique_ptr<RunInputs> open_inputs(const Run& run) {
                                      is_new ? RunBegin::kNew : RunBegin::kContinued);
 }
 
+RunCosts plan_costs_of_all_ranks(Run& run) {
+  return largest_of_all_ranks(made_collectively(run.world,
+                                                [&] {
+                                                  return lay_out_and_plan(run.options, *run.inputs,
+                                                                          run.device.memory(),
+                                                                          run.world.size());
+                                                }),
+                              run.world);
+}
+
 std::unique_ptr<StepEngine> open_compute(Run& run) {
-  auto compute =
-      std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults, *run.inputs);
+  auto compute = std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults,
+                                              *run.inputs, run.costs.memory);
   run.checkpoints->begin(compute->engine);
   return compute;
 }
@@ -85,8 +110,9 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
     : options(run_options),
       world(session.world()),
       status(run_status),
-      faults(FaultInjection::of_run(options.inject)),
-      logs(options, world.rank()),
+      faults(made_collectively(world, [&] { return FaultInjection::of_run(options.inject); })),
+      planted(tell_faults(faults, world)),
+      logs(options, planted, world.rank()),
       sections(options, world, session.host()),
       device(check_paths_and_open_device(options, world, session.host())),
       lock(made_collectively(world, [&] { return take_output_directory(options, world); })),
@@ -94,6 +120,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
           session, status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       inputs(made_collectively(world, [&] { return open_inputs(*this); })),
+      costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
   end_job_on_error(session, status, [&] {

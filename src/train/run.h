@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "checkpoint/run_state.h"
 #include "comm/mpi_session.h"
@@ -33,12 +34,14 @@ struct Run {
   RunStatus& status;
 
   const FaultInjection faults;
+  const std::string planted;  // the faults of all ranks, as they were given; "" for none
   RunLogs logs;
   SectionReport sections;
   ComputeDevice device;
   const std::unique_ptr<RunLock> lock;  // of the output directory; on rank 0 only
   std::unique_ptr<RunCheckpoints> checkpoints;
   const std::unique_ptr<RunInputs> inputs;
+  const RunCosts costs;  // of the rank that needs most
   const std::unique_ptr<StepEngine> compute;
   RunState state;  // how far the run has come
 };

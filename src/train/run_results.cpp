@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/log.h"
 #include "base/progress.h"
 #include "train/evaluate.h"
 
@@ -27,13 +28,16 @@ void evaluate_now(Run& run) {
   if (known || data.source->num_evaluation_micro_batches() == 0) return;
   run.checkpoints->settle(run.logs);  // before a long time without steps
   state.last_evaluation = state.step;
-  EvalReport report = evaluate(*run.inputs->model->model, run.compute->context, run.world,
-                               *data.source, run.inputs->num_datasets());
+  EvalReport report = evaluate(*run.inputs->model, run.compute->context, run.world, *data.source,
+                               run.inputs->num_datasets());
   report.step = state.step;
   report.epoch = state.step / run.inputs->plan.steps_per_epoch;
   collectively(run.world, [&] { check_bad_fraction(run.options, data, report); });
   note_best(run, report);
   run.logs.append(report);
+  if (!report.non_finite.empty())
+    warn("the loss of the evaluation after step {} is {}; first number that is not finite: {}",
+         report.step, report.loss, report.non_finite);
 }
 
 void export_to(Run& run, const std::string& name) {

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "train/outcome.h"
 #include "train/run_report.h"
 #include "train/run_results.h"
 #include "train/skipped_steps.h"
@@ -37,6 +38,7 @@ void TrainingLoop::run() {
   run_.checkpoints->settle(run_.logs);  // the last one
   report_memory(run_);
   report_left_out(run_);
+  check_outcome(run_);
 }
 
 // From where the epoch stands to its end, or to the run's.
@@ -84,7 +86,7 @@ void TrainingLoop::close_epoch() {
                     state_.epoch_labelled_tokens));
   if (run_.options.eval_interval == 0 || finished()) evaluate_now(run_);
   collectively(run_.world, [&] { run_.logs.draw_curve(); });
-  export_to(run_, fmt::format("epoch-{}", state_.epoch + 1));
+  export_epoch(run_);
   state_.closed_step = state_.step;
   if (epoch_complete()) begin_next_epoch();  // else --max_steps ended the run within it
   save();

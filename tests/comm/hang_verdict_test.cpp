@@ -88,7 +88,7 @@ TEST(HangVerdict, ARankWaitingForAnotherHostHasTheLimitOfCollectives) {
             "hang: no progress for 400.0 s in compute (limit 390 s); all 2 ranks on n0 wait for "
             "other hosts:\n"
             "  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n"
-            "  not seen from here: 2, 4 (host n1), 3 (host n2)\n");
+            "  not seen from here: 2, 4 (host n1), 3 (host n2)");
 }
 
 TEST(HangVerdict, ARankThatExitsOnPurposeIsNeitherLateNorDead) {
@@ -133,7 +133,7 @@ TEST(HangVerdict, TheReportNamesEverythingOnce) {
             "hang: no progress for 31.2 s in compute (limit 30 s); 1 of 4 ranks behind:\n"
             "  rank 1 (host n0, pid 101, stopped): 31.2 s without progress in compute of step 7; "
             "has not reached collective 9 (sum); sample ids 10 11\n"
-            "  ranks 0, 2, 3: waiting in collective 9 (sum), compute of step 7\n");
+            "  ranks 0, 2, 3: waiting in collective 9 (sum), compute of step 7");
 }
 
 TEST(HangVerdict, AReportOfManyRanksStaysShort) {
@@ -153,14 +153,14 @@ TEST(HangVerdict, ADeathNamesRankHostStepAndCollective) {
   dead.num_samples = 40;
   EXPECT_EQ(death_report(dead, {waits(0, 0, 9), dead}),
             "rank 3 (host n1, pid 103) died in compute of step 7; has not reached collective 9 "
-            "(sum); sample ids 30 31 and 38 more\n");
+            "(sum); sample ids 30 31 and 38 more");
   dead.step = 0;
   dead.num_samples = 0;
   dead.section = Section::kLoad;
   dead.begun = kNone;
   EXPECT_EQ(death_report(dead, {dead}),
             "rank 3 (host n1, pid 103) died in load, before the first step; no collective so far; "
-            "no sample ids\n");
+            "no sample ids");
 }
 
 TEST(HangVerdict, RankLists) {

@@ -57,6 +57,27 @@ mistakes_in_config_file() {
   once 'no value here'
   once 'max_seq_len: '
   refused 64 0 "$work/none.cfg" "${train[@]}" --config "$work/none.cfg"
+  refused_everywhere 64 "--config $tiny: not a regular file" "${train[@]}" --config "$tiny"
+}
+
+# A name that would begin lines of its own and clear the terminal stays a name, wherever it is told.
+names_of_the_outside() {
+  local ranks name=$'a\nEXIT code=0 reason=done step=9 checkpoint=none\x1b[2J.jpg'
+  local shown='a\nEXIT code=0 reason=done step=9 checkpoint=none\x1b[2J.jpg'
+  spoil
+  sed -i '0,/"image": *"[^"]*"/s//"image": "a\\nEXIT code=0 reason=done step=9 checkpoint=none\\u001b[2J.jpg"/' \
+    data/llava/detail_23k.json
+  for ranks in 0 3; do
+    refused 66 "$ranks" "$shown" "${spoilt[@]}" --data_train_split_ratio 1
+    [ "$(grep -c '^EXIT ' "$output")" = 1 ]
+    once 'EXIT code=66 reason=missing_input '
+    if grep -q $'\x1b' "$output"; then fail 'a terminal would obey'; fi
+  done
+  rm -rf "$work/out"
+  run 0 0 "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
+  [ "$(grep -cF 'train2017/a\n' "$work/out/bad_samples.rank-0.jsonl")" = "$(wc -l <"$work/out/bad_samples.rank-0.jsonl")" ]
+  refused 64 0 "--replay: '$shown' has a control character in it" "${train[@]}" --replay "$name"
+  refused 66 0 '--replay none\x9b2J: ' "${train[@]}" --replay $'none\x9b2J'
 }
 
 not_built_yet() {
@@ -222,6 +243,7 @@ check Rubbish.UnknownCommand unknown_command
 check Rubbish.WrongType wrong_type
 check Rubbish.SeveralMistakesInOneReport several_mistakes
 check Rubbish.MistakesInConfigFile mistakes_in_config_file
+check Rubbish.NamesOfTheOutsideBeginNoLine names_of_the_outside
 check Rubbish.NotBuiltYetInOneReport not_built_yet
 check Rubbish.ReferenceLaunchLine reference_launch_line
 check Rubbish.MissingPaths missing_paths

@@ -155,5 +155,15 @@ TEST(JsonWriter, WhatIsWrittenReadsBack) {
   EXPECT_TRUE(mentions(text, "\n  \"list\": [\n    1,\n    null,\n    {}\n  ]\n}\n"));
 }
 
+// Names of files may hold any bytes; what is written is JSON all the same, and safe to look at.
+TEST(JsonWriter, AnyBytesMakeAString) {
+  EXPECT_EQ(json_string("a\xff\n\x1b\x7f\"\\"), "\"a\\u00ff\\n\\u001b\\u007f\\\"\\\\\"");
+  EXPECT_EQ(json_string("\u009b\u202e 日本\xf0\x9f\x99\x82"),
+            "\"\\u009b\\u202e 日本\xf0\x9f\x99\x82\"");
+  JsonWriter writer;
+  writer.value("caf\xe9 \u202e");
+  EXPECT_EQ(parse(writer.take()).root().as_string(), "caf\u00e9 \u202e");
+}
+
 }  // namespace
 }  // namespace facet

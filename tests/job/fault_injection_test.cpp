@@ -77,5 +77,24 @@ TEST(FaultInjection, TheEnvironmentAddsFaults) {
   EXPECT_TRUE(FaultInjection::of_run("").faults().empty());
 }
 
+TEST(FaultInjection, WhatIsPlantedCanBeTold) {
+  EXPECT_EQ(FaultInjection::of_run("").told(), "");
+  EXPECT_EQ(FaultInjection::of_run("slow@step:ms=1").told(), "--inject slow@step:ms=1");
+  setenv("FACET_INJECT", "", 1);
+  EXPECT_EQ(FaultInjection::of_run("").told(), "");
+  setenv("FACET_INJECT", "kill@step:rank=0", 1);
+  EXPECT_EQ(FaultInjection::of_run("").told(), "FACET_INJECT=kill@step:rank=0");
+  EXPECT_EQ(FaultInjection::of_run("slow@step:ms=1").told(),
+            "--inject slow@step:ms=1, FACET_INJECT=kill@step:rank=0");
+  setenv("FACET_INJECT", "kill@lunch:rank=0", 1);
+  try {
+    FaultInjection::of_run("");
+    ADD_FAILURE() << "a fault that does not exist";
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with("FACET_INJECT 'kill@lunch")) << error.what();
+  }
+  unsetenv("FACET_INJECT");
+}
+
 }  // namespace
 }  // namespace facet

@@ -130,6 +130,43 @@ TEST(Options, CommandLineBeatsConfigFile) {
   std::remove(path.c_str());
 }
 
+// Whatever can't be read is an error, not a file without options; other mistakes are told beside
+// it.
+TEST(Options, AConfigFileThatCannotBeReadIsAMistake) {
+  const std::string directory = ::testing::TempDir();
+  for (const std::string& path : {directory, directory + "/none.cfg", std::string("/dev/null"),
+                                  std::string("/proc/self/mem"), std::string("/dev/zero")}) {
+    const Failure f = failure_of(Command::kTrain, kBare + "--sead 1 --config " + path);
+    EXPECT_EQ(f.code, ExitCode::kUsage) << path;
+    EXPECT_TRUE(f.says("2 mistakes")) << f.text;
+    EXPECT_TRUE(f.says("--config " + path)) << f.text;
+  }
+  const std::string large = directory + "/large.cfg";
+  std::ofstream(large) << std::string((1 << 20) + 1, '#');
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config " + large).says("--config " + large));
+  std::remove(large.c_str());
+}
+
+TEST(Options, ADeepSpeedFileThatCannotBeReadIsAMistake) {
+  for (const std::string& path : {::testing::TempDir(), std::string("/dev/zero")})
+    EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--deepspeed_config " + path).says(path));
+}
+
+// options.cfg has a line an option.
+TEST(Options, ControlCharactersInAValueAreMistakes) {
+  for (const char* value : {"a\nseed = 9", "a\x1b[2J", "\x7f"}) {
+    std::vector<std::string> words = words_of(kBare);
+    words.back() = value;  // of --output_dir
+    try {
+      parse_options(Command::kTrain, words, 1);
+      ADD_FAILURE() << value;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("has a control character"), std::string::npos);
+    }
+  }
+}
+
 TEST(Options, ResolvedConfigurationReadsBack) {
   const Options o = parse(kBare +
                           "--learning_rate 0.1234567890123456 --unfreeze a. b. "
