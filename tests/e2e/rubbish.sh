@@ -78,6 +78,7 @@ names_of_the_outside() {
   [ "$(grep -cF 'train2017/a\n' "$work/out/bad_samples.rank-0.jsonl")" = "$(wc -l <"$work/out/bad_samples.rank-0.jsonl")" ]
   refused 64 0 "--replay: '$shown' has a control character in it" "${train[@]}" --replay "$name"
   refused 66 0 '--replay none\x9b2J: ' "${train[@]}" --replay $'none\x9b2J'
+  rm -rf "$work/out"
 }
 
 not_built_yet() {
