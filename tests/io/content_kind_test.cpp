@@ -55,6 +55,9 @@ TEST(ContentKind, FilesAreRecognisedByTheirFirstBytes) {
             "ftypavif"sv,
             "an AVIF image"},
            {"\0\0\0\x18"
+            "ftypavis"sv,
+            "an AVIF image"},
+           {"\0\0\0\x18"
             "ftypisom"sv,
             "a video"},
            {"[{\"a\": 1}]", "JSON"},
