@@ -39,6 +39,10 @@ def jpegs():
                           ("progressive_restarts", {"progressive": True, "restart_marker_rows": 1}),
                           ("optimized", {"optimize": True}), ("kept", {"keep_rgb": True}), ("q3", {"quality": 3})):
         named[f"rgb_{name}"] = files.saved(rgb, "JPEG", **{"quality": 80, **options})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    named["exif"] = files.saved(rgb, "JPEG", exif=exif, comment=b"x" * 30, icc_profile=b"y" * 50, dpi=(72, 72))
+    named["two_images"] = files.saved(rgb, "MPO", save_all=True, append_images=[rgb.rotate(90)])
     named["gray"] = files.saved(gray, "JPEG")
     named["gray_progressive"] = files.saved(gray, "JPEG", progressive=True)
     named["large"] = files.saved(large, "JPEG", quality=92)
@@ -204,6 +208,46 @@ def shorter_stream(data, draw):
     return files.of_chunks(others[:-1] + idat + others[-1:])
 
 
+def flip_lines(data, draw):
+    """Damage in the scan lines, filters included, under a right stream."""
+    parts = files.chunks(data)
+    others = [part for part in parts if part[0] != b"IDAT"]
+    try:
+        raw = zlib.decompress(b"".join(body for kind, body in parts if kind == b"IDAT"))
+    except zlib.error:
+        return data
+    packed = zlib.compress(draw.choice([flip, overwrite, drop_bytes, insert_bytes])(raw, draw), draw.choice([0, 1, 9]))
+    return files.of_chunks(others[:-1] + [(b"IDAT", packed)] + others[-1:])
+
+
+def extra_frame(data, draw):
+    """Chunks of an animation, mostly sensible."""
+    parts = files.chunks(data)
+    width, height = struct.unpack(">II", parts[0][1][:8])
+    for sequence in range(draw.randrange(1, 4)):
+        left, top = draw.randrange(width), draw.randrange(height)
+        box = (draw.randrange(width - left + 1), draw.randrange(height - top + 1), left, top)
+        frame = struct.pack(">I", draw.choice([sequence, sequence, sequence, 0])) + struct.pack(">IIIIHHBB", *box, 1, 0, 2, 1)
+        parts.insert(draw.randrange(1, len(parts)), (b"fcTL", frame))
+    parts.insert(draw.randrange(1, len(parts)), (b"acTL", struct.pack(">II", draw.randrange(4), 0)))
+    return files.of_chunks(parts)
+
+
+def flip_part(data, draw):
+    """Damage in one part of a WebP file, or parts in another order, under a right total size."""
+    parts = files.riff_parts(data)
+    i = draw.randrange(len(parts))
+    kind, body = parts[i]
+    change = draw.randrange(4)
+    if change == 0:
+        parts.pop(i)
+    elif change == 1:
+        parts.insert(draw.randrange(len(parts)), parts[i])
+    elif body:
+        parts[i] = (kind, draw.choice([flip, flip, overwrite, cut, append])(body, draw))
+    return files.of_riff_parts(parts)
+
+
 def flip_scan(data, draw):
     """Damage in the entropy-coded data."""
     parts = files.segments(data)
@@ -220,9 +264,9 @@ def flip_scan(data, draw):
 
 CHANGES = {
     "jpeg": ANYWHERE + [flip_scan] * 4 + [shuffle_parts(files.segments, files.of_segments)],
-    "png": ANYWHERE + [flip_chunk, flip_chunk, extra_chunk, extra_chunk, shorter_stream, shorter_stream,
-                       shuffle_parts(files.chunks, files.of_chunks)],
-    "webp": ANYWHERE,
+    "png": ANYWHERE + [flip_chunk, flip_chunk, extra_chunk, extra_chunk, shorter_stream, shorter_stream, flip_lines,
+                       flip_lines, flip_lines, flip_lines, extra_frame, shuffle_parts(files.chunks, files.of_chunks)],
+    "webp": ANYWHERE + [flip_part] * 4,
 }
 
 

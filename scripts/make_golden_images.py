@@ -52,6 +52,7 @@ def jpegs():
         "tables_first.jpg": tables + image_only,
         "junk_before_tables.jpg": with_junk(b"\0\1\2", first_table),
         "junk_like_a_marker.jpg": with_junk(b"\xff\x02\0", first_table),
+        "temporary_marker.jpg": with_junk(b"\xff\x01", first_table),
         "stuffed_before_tables.jpg": with_junk(b"\xff\0\xff\xff", first_table),
         "bytes_before_end.jpg": with_junk(b"abc\xff\0abc", scan + 1),
         "bytes_after_end.jpg": baseline + b"abc" + baseline,

@@ -157,16 +157,27 @@ def adobe(data, transform):
 
 # WebP
 
+def of_riff_parts(parts):
+    """[(kind, bytes)] as a file."""
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for kind, part in parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def riff_parts(data):
+    found, at = [], 12
+    while at + 8 <= len(data):
+        length = struct.unpack("<I", data[at + 4:at + 8])[0]
+        found.append((data[at:at + 4], data[at + 8:at + 8 + length]))
+        at += 8 + length + length % 2
+    return found
+
+
 def animated_webp(image, canvas, offset):
     """A first frame that fills a part of the canvas."""
-    def part(kind, body):
-        return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
-
     def three(value):
         return struct.pack("<I", value)[:3]
 
     frame = (three(offset[0] // 2) + three(offset[1] // 2) + three(image.width - 1) + three(image.height - 1) +
              three(100) + b"\0" + saved(image, "WEBP", quality=80)[12:])
-    body = (b"WEBP" + part(b"VP8X", b"\x02\0\0\0" + three(canvas[0] - 1) + three(canvas[1] - 1)) +
-            part(b"ANIM", b"\0" * 6) + part(b"ANMF", frame) * 2)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    size = b"\x02\0\0\0" + three(canvas[0] - 1) + three(canvas[1] - 1)
+    return of_riff_parts([(b"VP8X", size), (b"ANIM", b"\0" * 6), (b"ANMF", frame), (b"ANMF", frame)])

@@ -3,8 +3,10 @@
 // too early by itself leaves the remaining pixels 0, one that the file cuts off is an error.
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 
 #include "base/check.h"
