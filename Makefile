@@ -24,7 +24,7 @@ PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg
 HDF5_CFLAGS  ?= $(if $(PKG_HDF5),$(shell pkg-config --cflags $(PKG_HDF5)))
 HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
-LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lpng -lz
+LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
 
 CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
                 -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
