@@ -139,7 +139,7 @@ void write_config(const JsonValue& source, const std::string& path, const Change
   if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
   writer.key("torch_dtype").value("float32");
   for (int64_t i = 0; i < source.size(); ++i) {
-    const auto [key, value] = source.member(i);
+    const auto [key, value] = source.member_as_written(i);
     const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
                           key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
     if (!replaced) writer.key(key).value(value);

@@ -6,9 +6,19 @@ namespace facet {
 
 namespace {
 
+// Half a surrogate pair, as the parser stores it: ED, then A0 to BF, then 80 to BF.
+bool is_half_pair(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  return text.size() >= 3 && byte(0) == 0xED && byte(1) >= 0xA0 && byte(1) < 0xC0 &&
+         (byte(2) & 0xC0) == 0x80;
+}
+
+std::string escaped(uint32_t unit) { return fmt::format("\\u{:04x}", unit); }
+
 std::string quoted(std::string_view text) {
   std::string out = "\"";
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
     switch (c) {
       case '"': out += "\\\""; break;
       case '\\': out += "\\\\"; break;
@@ -16,10 +26,14 @@ std::string quoted(std::string_view text) {
       case '\r': out += "\\r"; break;
       case '\t': out += "\\t"; break;
       default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        if (c < 0x20) {
+          out += escaped(c);
+        } else if (is_half_pair(text.substr(i))) {
+          const auto second = static_cast<unsigned char>(text[++i]);
+          const auto third = static_cast<unsigned char>(text[++i]);
+          out += escaped(0xD000u | (second & 0x3Fu) << 6 | (third & 0x3Fu));
         } else {
-          out += c;
+          out += text[i];
         }
     }
   }
@@ -89,6 +103,13 @@ void JsonWriter::value(double number) {
   text_ += digits;
 }
 
+// What is no number or infinite is written as Python's json writes it.
+void JsonWriter::copy_real(double number) {
+  if (std::isfinite(number)) return value(number);
+  separate();
+  text_ += std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+}
+
 void JsonWriter::value(bool flag) {
   separate();
   text_ += flag ? "true" : "false";
@@ -104,7 +125,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kNull: return null();
     case JsonKind::kBool: return value(copied.as_bool());
     case JsonKind::kInteger: return value(copied.as_int());
-    case JsonKind::kReal: return value(copied.as_double());
+    case JsonKind::kReal: return copy_real(copied.real_as_written());
     case JsonKind::kString: return value(copied.as_string());
     case JsonKind::kArray:
       begin_array();
@@ -113,7 +134,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kObject:
       begin_object();
       for (int64_t i = 0; i < copied.size(); ++i) {
-        const auto [name, member] = copied.member(i);
+        const auto [name, member] = copied.member_as_written(i);
         key(name).value(member);
       }
       return end_object();
