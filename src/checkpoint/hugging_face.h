@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/tokenizer_files.h"
 #include "model/config.h"
 #include "nn/param_table.h"
 
@@ -68,7 +69,11 @@ struct ExportSources {
   std::string lm_directory;      // its config.json is exported with new vocab_size and torch_dtype
   std::string vision_directory;  // its config.json and preprocessor_config.json are exported
   std::string tokenizer_model;   // path of the tokenizer.model, copied; empty: no tokenizer files
-  std::vector<std::pair<std::string, int64_t>> added_tokens;  // text and id
+  // Tokens of its vocabulary at which text is split; from tokenizer_pieces on the model lacks them.
+  std::vector<AddedToken> added_tokens = {};
+  int64_t tokenizer_pieces = 0;
+  std::vector<std::pair<std::string, std::string>> token_roles = {};  // "pad_token" and a text, ...
+  SpaceMarks space_marks = SpaceMarks::kEveryPiece;
 };
 
 // Writes the directories above. Called by one process; units may be opened more than once.

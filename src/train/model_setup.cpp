@@ -19,10 +19,10 @@ std::string tokenizer_file(const Options& options) {
 
 // V: the model's own rows, or more when the tokenizer has added tokens.
 int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
-  CHECK(tokenizer.base_vocab_size() <= rows_in_model, ExitCode::kConfig,
+  CHECK(tokenizer.num_pieces() <= rows_in_model, ExitCode::kConfig,
         "the tokenizer has {} pieces, but the language model's vocab_size is {}: they don't belong "
         "together",
-        tokenizer.base_vocab_size(), rows_in_model);
+        tokenizer.num_pieces(), rows_in_model);
   return std::max(rows_in_model, tokenizer.vocab_size());
 }
 
@@ -60,7 +60,9 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
         options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
   } else if (options.replay.empty()) {
-    config.lm.vocab_size += options.visualchat() ? 3 : 2;  // "### Image:", "<image>"; "<PAD>"
+    config.lm.vocab_size += 2;  // "### Image:", "<image>"
+    if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
+      ++config.lm.vocab_size;  // "<PAD>"
   }
   setup->preprocessor = std::make_unique<ClipPreprocessor>(
       read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
@@ -142,8 +144,10 @@ void export_weights(const Options& options, const ModelSetup& setup, const std::
   sources.vision_directory = options.vision_model_name_or_path;
   if (setup.tokenizer != nullptr) {
     sources.tokenizer_model = tokenizer_file(options);
-    for (const Tokenizer::AddedToken& token : setup.tokenizer->added_tokens())
-      sources.added_tokens.emplace_back(token.text, token.id);
+    sources.added_tokens = setup.tokenizer->split_tokens();
+    sources.tokenizer_pieces = setup.tokenizer->num_pieces();
+    sources.token_roles = setup.tokenizer->token_roles();
+    sources.space_marks = setup.tokenizer->space_marks();
   }
   export_model(directory, setup.table, setup.config, sources, open_unit);
 }

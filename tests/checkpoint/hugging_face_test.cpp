@@ -380,6 +380,35 @@ TEST(ExportModel, ConfigsKeepWhatTheSourceSays) {
   EXPECT_EQ(added.root().at("<image>").as_int(), 12);
 }
 
+TEST(ExportModel, TheTokenizerKeepsItsTokensRolesAndMarks) {
+  Sources sources;
+  Model model(sources.config);
+  model.randomize(8);
+  ExportSources exported = sources.exported();
+  exported.added_tokens = {{.text = "</s>", .id = 2}, {.text = "<pad>", .id = 11, .rstrip = true}};
+  exported.tokenizer_pieces = 11;
+  exported.token_roles = {{"pad_token", "<pad>"}, {"additional_special_tokens", "<image>"}};
+  exported.space_marks = SpaceMarks::kNone;
+  const std::string out = sources.directory / "e";
+  export_model(out, model.table, model.config, exported);
+  const JsonDocument added = JsonDocument::read(out + "/lang_decoder/added_tokens.json");
+  EXPECT_EQ(added.root().size(), 1);
+  EXPECT_EQ(added.root().at("<pad>").as_int(), 11);
+  const JsonDocument config = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
+  EXPECT_FALSE(config.root().at("legacy").as_bool());
+  EXPECT_FALSE(config.root().at("add_prefix_space").as_bool());
+  EXPECT_EQ(config.root().at("pad_token").as_string(), "<pad>");
+  EXPECT_EQ(config.root().at("additional_special_tokens").at(int64_t{0}).as_string(), "<image>");
+  const JsonValue decoder = config.root().at("added_tokens_decoder");
+  EXPECT_EQ(decoder.at("2").at("content").as_string(), "</s>");
+  EXPECT_TRUE(decoder.at("11").at("rstrip").as_bool());
+  exported.space_marks = SpaceMarks::kEveryPiece;
+  export_model(out, model.table, model.config, exported);
+  const JsonDocument again = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
+  EXPECT_TRUE(again.root().at("legacy").as_bool());
+  EXPECT_FALSE(again.root().find("add_prefix_space").has_value());
+}
+
 TEST(ExportModel, AnUnwritablePlaceIsOneError) {
   Sources sources;
   Model model(sources.config);
