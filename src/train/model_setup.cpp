@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "optim/partition.h"
 #include "zero/values.h"
 
@@ -135,6 +136,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));
+  for (const std::string& line : report.unused) warn_line(line);
 }
 
 void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
