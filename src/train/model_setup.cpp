@@ -53,6 +53,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   VlmConfig& config = setup->config;
   config.vision = read_clip_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
+  // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
+  if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
   const bool there = std::filesystem::exists(tokenizer_file(options));
   const bool needed = options.replay.empty() && missing == MissingTokenizer::kError;
   if (there || needed) {
