@@ -75,7 +75,7 @@ class Plan {
   void claim(const Param& param, Source& source, const std::string& name);
   void check(const Param& param, Source& source, const std::string& name,
              const StoredTensor* stored);
-  bool same_shape(const Param& param, const StoredTensor& stored) const;
+  std::vector<int64_t> shape_in_file(const Param& param) const;
   void note_missing(const Source& source);
   void note_unused();
   [[noreturn]] void fail_with_problems() const;
@@ -141,14 +141,15 @@ void Plan::check(const Param& param, Source& source, const std::string& name,
                  const StoredTensor* stored) {
   if (stored == nullptr) {
     source.missing.push_back(name);
-    problems_.push_back(fmt::format("missing: {} {} in {}", name, shape_text(param.shape),
+    problems_.push_back(fmt::format("missing: {} {} in {}", name, shape_text(shape_in_file(param)),
                                     source.tensors.directory()));
     return;
   }
   const std::string& path = source.tensors.path_of(name);
-  if (!same_shape(param, *stored)) {
+  if (stored->shape != shape_in_file(param)) {
     problems_.push_back(fmt::format("wrong shape: {} is {} in {}, the configuration asks for {}",
-                                    name, stored->shape_string(), path, shape_text(param.shape)));
+                                    name, stored->shape_string(), path,
+                                    shape_text(shape_in_file(param))));
   } else if (!stored->is_real()) {
     problems_.push_back(fmt::format("wrong type: {} is {} in {}, expected F32, BF16, F16 or F64",
                                     name, stored->type, path));
@@ -157,10 +158,10 @@ void Plan::check(const Param& param, Source& source, const std::string& name,
 
 // Tables with a row per token have the decoder's original vocab_size rows in the file; the model
 // may have more.
-bool Plan::same_shape(const Param& param, const StoredTensor& stored) const {
-  std::vector<int64_t> expected = param.shape;
-  if (has_token_rows(param.name)) expected[0] = file_rows_;
-  return stored.shape == expected;
+std::vector<int64_t> Plan::shape_in_file(const Param& param) const {
+  std::vector<int64_t> shape = param.shape;
+  if (has_token_rows(param.name)) shape[0] = file_rows_;
+  return shape;
 }
 
 void Plan::note_missing(const Source& source) {

@@ -181,6 +181,16 @@ std::optional<std::string> TokenizerFiles::text_of(std::string_view role) const 
   return std::nullopt;
 }
 
+std::string TokenizerFiles::identity() const {
+  std::string text;
+  for (const auto& [token, place] : placed)
+    text += fmt::format("{} {} {:d}{:d}{:d}{:d}\n", token.id, token.text, token.lstrip,
+                        token.rstrip, token.single_word, token.special);
+  for (const auto& [role, token] : named) text += fmt::format("{} {}\n", role, token.text);
+  if (marks != SpaceMarks::kEveryPiece) text += fmt::format("marks {}\n", static_cast<int>(marks));
+  return text;
+}
+
 TokenizerFiles read_tokenizer_files(const std::string& directory) {
   return Reader(directory).read();
 }

@@ -39,6 +39,7 @@ struct TokenizerFiles {
   SpaceMarks marks = SpaceMarks::kEveryPiece;
 
   std::optional<std::string> text_of(std::string_view role) const;  // of its first token
+  std::string identity() const;  // all that decides about ids, as text; "" if there are no files
 };
 
 TokenizerFiles read_tokenizer_files(const std::string& directory);

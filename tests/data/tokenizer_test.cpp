@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 
 #include "base/check.h"
 #include "golden.h"
@@ -109,6 +110,28 @@ TEST(Tokenizer, DirectoriesAreReadAsTransformersReadsThem) {
       EXPECT_EQ(correct.encode(texts.at(i).as_string()), ids_of(expected.at("ids").at(i)))
           << texts.at(i).as_string();
   }
+}
+
+// A run goes on only with the same ids.
+TEST(Tokenizer, FilesThatDecideAboutIdsHaveAnIdentity) {
+  std::set<std::string> identities;
+  const auto identity_with = [](const std::string& file, const std::string& content) {
+    const std::string directory = model_directory("identity", "");
+    write_file(directory + "/" + file, content);
+    return read_tokenizer_files(directory).identity();
+  };
+  EXPECT_EQ(identity_with("tokenizer_config.json", R"({"chat_template": "x"})"), "");
+  for (const auto& [file, content] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"added_tokens.json", R"({"<pad>": 500})"},
+           {"tokenizer_config.json",
+            R"({"added_tokens_decoder": {"500": {"content": "<pad>", "special": true}}})"},
+           {"tokenizer_config.json",
+            R"({"added_tokens_decoder": {"500": {"content": "<pad>", "lstrip": true}}})"},
+           {"tokenizer_config.json", R"({"eos_token": "<pad>"})"},
+           {"special_tokens_map.json", R"({"pad_token": "<pad>"})"},
+           {"tokenizer_config.json", R"({"legacy": false})"}})
+    EXPECT_TRUE(identities.insert(identity_with(file, content)).second) << content;
+  EXPECT_FALSE(identities.contains(""));
 }
 
 TEST(Tokenizer, TokensOfTheDirectoryAreReused) {
