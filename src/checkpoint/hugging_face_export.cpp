@@ -139,7 +139,7 @@ void write_config(const JsonValue& source, const std::string& path, const Change
   if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
   writer.key("torch_dtype").value("float32");
   for (int64_t i = 0; i < source.size(); ++i) {
-    const auto [key, value] = source.member(i);
+    const auto [key, value] = source.member_as_written(i);
     const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
                           key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
     if (!replaced) writer.key(key).value(value);
@@ -172,29 +172,54 @@ bool copy_if_there(const std::string& from, const std::string& to) {
 void write_added_tokens(const std::string& path, const ExportSources& sources) {
   JsonWriter writer;
   writer.begin_object();
-  for (const auto& [text, id] : sources.added_tokens) writer.key(text).value(id);
+  for (const AddedToken& token : sources.added_tokens)
+    if (token.id >= sources.tokenizer_pieces) writer.key(token.text).value(int64_t{token.id});
   writer.end_object();
   write_file(path, writer.take());
 }
 
+void write_added_tokens_decoder(JsonWriter& writer, const ExportSources& sources) {
+  writer.key("added_tokens_decoder").begin_object();
+  for (const AddedToken& token : sources.added_tokens) {
+    writer.key(fmt::format("{}", token.id)).begin_object();
+    writer.key("content").value(token.text);
+    writer.key("lstrip").value(token.lstrip);
+    writer.key("normalized").value(token.normalized);
+    writer.key("rstrip").value(token.rstrip);
+    writer.key("single_word").value(token.single_word);
+    writer.key("special").value(token.special);
+    writer.end_object();
+  }
+  writer.end_object();
+}
+
+void write_token_roles(JsonWriter& writer, const ExportSources& sources) {
+  constexpr std::string_view kList = "additional_special_tokens";
+  std::vector<std::string> further;
+  for (const auto& [role, text] : sources.token_roles)
+    if (role == kList) {
+      further.push_back(text);
+    } else {
+      writer.key(role).value(text);
+    }
+  if (further.empty()) return;
+  writer.key(kList).begin_array();
+  for (const std::string& text : further) writer.value(text);
+  writer.end_array();
+}
+
+// With this Transformers' LlamaTokenizer gives the ids that the model was trained with.
 void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
   JsonWriter writer;
   writer.begin_object();
   writer.key("tokenizer_class").value("LlamaTokenizer");
-  writer.key("legacy").value(true);
+  writer.key("legacy").value(sources.space_marks == SpaceMarks::kEveryPiece);
+  if (sources.space_marks == SpaceMarks::kNone) writer.key("add_prefix_space").value(false);
   writer.key("add_bos_token").value(true);
   writer.key("add_eos_token").value(false);
   writer.key("clean_up_tokenization_spaces").value(false);
-  writer.key("added_tokens_decoder").begin_object();
-  for (const auto& [text, id] : sources.added_tokens) {
-    writer.key(fmt::format("{}", id)).begin_object();
-    writer.key("content").value(text);
-    for (const char* flag : {"lstrip", "normalized", "rstrip", "single_word"})
-      writer.key(flag).value(false);
-    writer.key("special").value(true);
-    writer.end_object();
-  }
-  writer.end_object();
+  write_token_roles(writer, sources);
+  write_added_tokens_decoder(writer, sources);
   writer.end_object();
   write_file(path, writer.take());
 }

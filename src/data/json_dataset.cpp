@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "io/file.h"
 
 namespace facet {
@@ -49,6 +50,9 @@ void JsonDataset::add_file(const std::string& path, const std::string& array_key
   const std::string text = read_file(path, JsonDocument::kDefaultMaxBytes);
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
   documents_.push_back(JsonDocument::parse_any_bytes(text, path));
+  // A record whose duplicate key is used is bad; of the others nobody would hear.
+  if (const std::string twice = documents_.back().first_duplicate(); !twice.empty())
+    warn("{}; in a key that is used this makes the sample bad", twice);
   const JsonValue root = documents_.back().root();
   const JsonValue records = array_key.empty() ? root : root.at(array_key);
   if (!records.is_array()) records.reject("expected an array of records");
@@ -64,6 +68,9 @@ RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
 }
 
 std::string JsonDataset::image_path(std::string_view file) const {
+  // The operating system would read the name up to there and open another file.
+  CHECK(file.find('\0') == file.npos, ExitCode::kBadData,
+        "data set {}: the image's file name holds a zero byte", name());
   return image_directory_ + "/" + std::string(file);
 }
 

@@ -27,7 +27,9 @@ void number_header(const Tokenizer& tokenizer, int64_t image, std::vector<int32_
 }
 
 void check_text(std::string_view text, const char* what) {
-  CHECK(is_utf8(text), ExitCode::kBadData, "the {} is not valid UTF-8", what);
+  CHECK(is_utf8(text), ExitCode::kBadData,
+        "the {} is not valid UTF-8 (half a surrogate pair, such as \\ud83d alone, counts as such)",
+        what);
   CHECK(text.find(kImageText) == std::string_view::npos, ExitCode::kBadData,
         "the {} contains the text {}, which marks an image", what, kImageText);
 }

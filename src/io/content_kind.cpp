@@ -143,7 +143,6 @@ bool is_safetensors(std::string_view bytes) {
 ContentKind container_kind(std::string_view bytes) {
   if (bytes.starts_with("PK\3\4"sv)) return zip_kind(bytes);
   if (is_pickle(bytes)) return ContentKind::kPickle;
-  if (is_safetensors(bytes)) return ContentKind::kSafetensors;
   if (bytes.starts_with("RIFF"sv) && bytes.size() >= 12) {
     if (bytes.substr(8).starts_with("WEBP"sv)) return ContentKind::kWebp;
     if (bytes.substr(8).starts_with("AVI "sv)) return ContentKind::kVideo;
@@ -185,6 +184,8 @@ std::string remedy(ContentKind kind) {
 
 ContentKind content_kind(std::string_view beginning) {
   if (beginning.empty()) return ContentKind::kEmpty;
+  // First, because it begins with a number: some lengths of a header look like other signatures.
+  if (is_safetensors(beginning)) return ContentKind::kSafetensors;
   for (const Signature& signature : kSignatures)
     if (beginning.size() > signature.offset &&
         beginning.substr(signature.offset).starts_with(signature.bytes))

@@ -21,11 +21,28 @@ std::string escape(uint32_t code) {
   }
 }
 
+// Half a surrogate pair, as the parser stores it: ED, then A0 to BF, then 80 to BF.
+bool is_half_pair(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  return text.size() >= 3 && byte(0) == 0xed && byte(1) >= 0xa0 && byte(1) < 0xc0 &&
+         (byte(2) & 0xc0) == 0x80;
+}
+
+uint32_t half_pair(std::string_view text) {
+  return 0xd000U | (static_cast<uint32_t>(text[1]) & 0x3fU) << 6 |
+         (static_cast<uint32_t>(text[2]) & 0x3fU);
+}
+
 }  // namespace
 
 std::string json_string(std::string_view text) {
   std::string quoted = "\"";
   while (!text.empty()) {
+    if (is_half_pair(text)) {
+      quoted += escape(half_pair(text));
+      text.remove_prefix(3);
+      continue;
+    }
     const Utf8Character first = utf8_character(text);
     const uint32_t code = first.length > 0 ? first.code : static_cast<uint8_t>(text[0]);
     const bool stays = first.length > 0 && is_printable(code) && code != '"' && code != '\\';

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/half.h"
 #include "base/progress.h"
+#include "io/content_kind.h"
 #include "io/json.h"
 
 namespace facet {
@@ -24,34 +25,34 @@ namespace {
 constexpr int64_t kMaxHeaderBytes = 100'000'000;
 constexpr int64_t kPieceElements = int64_t{1} << 18;
 
-struct DTypeName {
-  const char* name;
-  DType dtype;
+struct ElementType {
+  std::string_view name;
+  int64_t bits;
 };
-constexpr DTypeName kReadable[] = {{"F32", DType::kF32},
-                                   {"F16", DType::kF16},
-                                   {"BF16", DType::kBF16},
-                                   {"I64", DType::kI64},
-                                   {"U8", DType::kU8}};
+constexpr ElementType kTypes[] = {
+    {"F64", 64},    {"F32", 32},    {"F16", 16},        {"BF16", 16},       {"I64", 64},
+    {"I32", 32},    {"I16", 16},    {"I8", 8},          {"U64", 64},        {"U32", 32},
+    {"U16", 16},    {"U8", 8},      {"BOOL", 8},        {"C64", 64},        {"F8_E4M3", 8},
+    {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"F6_E2M3", 6},
+    {"F6_E3M2", 6}, {"F4", 4}};
 
-// The bytes of a tensor; false if the product overflows.
-bool checked_bytes(const std::vector<int64_t>& shape, DType dtype, int64_t& bytes) {
-  bytes = size_of(dtype);
-  for (const int64_t size : shape)
-    if (__builtin_mul_overflow(bytes, size, &bytes)) return false;
-  return true;
+// Whether the shape has a number of elements, and these have exactly so many bytes. What a type
+// that is not known takes is not known either.
+bool fills(const StoredTensor& tensor, int64_t bytes) {
+  int64_t bits = 1;
+  for (const int64_t size : tensor.shape)
+    if (__builtin_mul_overflow(bits, size, &bits)) return false;
+  const auto* known =
+      std::find_if(std::begin(kTypes), std::end(kTypes),
+                   [&](const ElementType& type) { return type.name == tensor.type; });
+  if (known == std::end(kTypes)) return true;
+  return !__builtin_mul_overflow(bits, known->bits, &bits) && bits % 8 == 0 && bits / 8 == bytes;
 }
 
 StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t& end) {
   StoredTensor tensor;
   tensor.name = std::string(name);
-  const std::string_view dtype = entry.at("dtype").as_string();
-  const auto* known = std::find_if(std::begin(kReadable), std::end(kReadable),
-                                   [&](const DTypeName& d) { return dtype == d.name; });
-  if (known == std::end(kReadable))
-    entry.reject(fmt::format(
-        "element type {} is not supported (F32, F16, BF16, I64, U8 are); convert the file", dtype));
-  tensor.dtype = known->dtype;
+  tensor.type = entry.at("dtype").as_string();
   for (const JsonValue size : entry.at("shape")) {
     if (size.as_int() < 0) size.reject("a dimension is negative");
     tensor.shape.push_back(size.as_int());
@@ -60,12 +61,59 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
   if (offsets.size() != 2) offsets.reject("expected two numbers");
   tensor.begin = offsets.at(int64_t{0}).as_int();
   end = offsets.at(int64_t{1}).as_int();
-  int64_t bytes = 0;
-  if (!checked_bytes(tensor.shape, tensor.dtype, bytes) || tensor.begin < 0 || end < tensor.begin ||
-      end - tensor.begin != bytes)
+  if (tensor.begin < 0 || end < tensor.begin || !fills(tensor, end - tensor.begin))
     entry.reject(fmt::format("shape {} of {} does not fill bytes {} to {}; the file is damaged",
-                             tensor.shape_string(), dtype, tensor.begin, end));
+                             tensor.shape_string(), tensor.type, tensor.begin, end));
   return tensor;
+}
+
+// Calls convert(n, raw, out) for pieces of elements of type T.
+template <typename T, typename Read, typename Convert>
+void in_pieces(int64_t count, float* out, const Read& read, const Convert& convert) {
+  std::vector<T> piece(static_cast<size_t>(std::min(count, kPieceElements)));
+  for (int64_t done = 0; done < count; done += kPieceElements) {
+    const int64_t n = std::min(kPieceElements, count - done);
+    read(done, n, piece.data());
+    convert(n, piece.data(), out + done);
+  }
+}
+
+struct OtherWeights {
+  std::string_view file;  // the begin of its name
+  std::string_view what;
+};
+constexpr std::string_view kConvertPickle =
+    "reading PyTorch pickles is not supported yet; convert it in Python with "
+    "model.save_pretrained(directory, safe_serialization=True)";
+constexpr std::string_view kMergeAdapter =
+    "these are the weights of an adapter (PEFT), not of a model; merge it into its base model in "
+    "Python: PeftModel.from_pretrained(base, directory).merge_and_unload().save_pretrained(out)";
+constexpr std::string_view kConvertOriginal =
+    "the original format of the model's makers; give the converted repository (for Llama its name "
+    "ends in -hf)";
+constexpr OtherWeights kOtherWeights[] = {
+    {"adapter_model.", kMergeAdapter},
+    {"pytorch_model", kConvertPickle},
+    {"consolidated", kConvertOriginal},
+    {"model-0", "shards without their model.safetensors.index.json; fetch that file too"},
+    {"tf_model", "weights of TensorFlow; convert them in Python"},
+    {"flax_model", "weights of Flax; convert them in Python"},
+};
+
+// "; it holds FILE: what that is" for the first that is there, else "".
+std::string what_lies_there_instead(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, ignored))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  for (const OtherWeights& other : kOtherWeights)
+    for (const std::string& name : names)
+      if (name.starts_with(other.file)) return fmt::format("; it holds {}: {}", name, other.what);
+  for (const std::string& name : names)
+    if (name.ends_with(".safetensors") || name.ends_with(".gguf"))
+      return fmt::format("; it holds {}, which is no name that is looked for", name);
+  return "";
 }
 
 }  // namespace
@@ -74,6 +122,10 @@ std::string StoredTensor::shape_string() const {
   std::string text = "(";
   for (size_t i = 0; i < shape.size(); ++i) text += fmt::format("{}{}", i ? ", " : "", shape[i]);
   return text + ")";
+}
+
+bool StoredTensor::is_real() const {
+  return type == "F32" || type == "BF16" || type == "F16" || type == "F64";
 }
 
 // ---- SafetensorsFile ----
@@ -86,8 +138,7 @@ SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
     CHECK(::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
           "{}: not a regular file", path_);
     const int64_t file_bytes = info.st_size;
-    CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path_,
-          file_bytes);
+    check_content(file_bytes);
     uint64_t header_bytes = 0;
     read_bytes(0, 8, &header_bytes);
     CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
@@ -106,6 +157,16 @@ SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
 }
 
 SafetensorsFile::~SafetensorsFile() { ::close(fd_); }
+
+void SafetensorsFile::check_content(int64_t file_bytes) const {
+  std::string beginning(static_cast<size_t>(std::min(file_bytes, kContentKindBytes)), '\0');
+  read_bytes(0, static_cast<int64_t>(beginning.size()), beginning.data());
+  const ContentKind kind = content_kind(beginning);
+  CHECK(kind == ContentKind::kUnknown || kind == ContentKind::kSafetensors, ExitCode::kBadData,
+        "{}: {}", path_, not_what_was_expected(beginning, "a safetensors file"));
+  CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path_,
+        file_bytes);
+}
 
 void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
                                    int64_t file_bytes) {
@@ -174,27 +235,31 @@ void SafetensorsFile::read_bytes(int64_t offset, int64_t bytes, void* out) const
 void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t count,
                                float* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
-  const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
-  if (tensor.dtype == DType::kF32) return read_bytes(offset, 4 * count, out);
-  CHECK(is_16_bit(tensor.dtype), ExitCode::kBadData,
-        "{}: {} is {}, a parameter must be fp32, bf16 or fp16", path_, name, name_of(tensor.dtype));
-  std::vector<uint16_t> bits(static_cast<size_t>(std::min(count, kPieceElements)));
-  for (int64_t done = 0; done < count; done += kPieceElements) {
-    const int64_t n = std::min(kPieceElements, count - done);
-    read_bytes(offset + 2 * done, 2 * n, bits.data());
-    widen(out + done, bits.data(), n, tensor.dtype);
-  }
+  CHECK(tensor.is_real(), ExitCode::kBadData,
+        "{}: {} is {}, a parameter must be F32, BF16, F16 or F64", path_, name, tensor.type);
+  const int64_t bytes = tensor.type == "F64" ? 8 : tensor.type == "F32" ? 4 : 2;
+  const auto read = [&](int64_t done, int64_t n, void* piece) {
+    read_bytes(tensor.begin + (begin + done) * bytes, n * bytes, piece);
+  };
+  if (tensor.type == "F32") return read(0, count, out);
+  if (tensor.type == "F64")
+    return in_pieces<double>(count, out, read, [](int64_t n, const double* raw, float* rounded) {
+      std::transform(raw, raw + n, rounded, [](double x) { return static_cast<float>(x); });
+    });
+  const DType dtype = tensor.type == "F16" ? DType::kF16 : DType::kBF16;
+  in_pieces<uint16_t>(count, out, read, [&](int64_t n, const uint16_t* raw, float* wide) {
+    widen(wide, raw, n, dtype);
+  });
 }
 
 void SafetensorsFile::read_i64(std::string_view name, int64_t begin, int64_t count,
                                int64_t* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
-  const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
-  if (tensor.dtype == DType::kI64) return read_bytes(offset, 8 * count, out);
-  CHECK(tensor.dtype == DType::kU8, ExitCode::kBadData, "{}: {} is {}, expected integers", path_,
-        name, name_of(tensor.dtype));
+  if (tensor.type == "I64") return read_bytes(tensor.begin + 8 * begin, 8 * count, out);
+  CHECK(tensor.type == "U8", ExitCode::kBadData, "{}: {} is {}, expected integers", path_, name,
+        tensor.type);
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
-  read_bytes(offset, count, bytes.data());
+  read_bytes(tensor.begin + begin, count, bytes.data());
   std::copy(bytes.begin(), bytes.end(), out);
 }
 
@@ -215,14 +280,8 @@ TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(d
     open_index(index);
     return;
   }
-  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-    CHECK(
-        !fs::exists(directory_ + "/" + pickle, ignored), ExitCode::kMissingInput,
-        "{}: holds {} but no model.safetensors, and reading PyTorch pickles is not supported yet; "
-        "convert it in Python with model.save_pretrained(directory, safe_serialization=True)",
-        directory_, pickle);
-  fail(ExitCode::kMissingInput, "{}: neither model.safetensors nor model.safetensors.index.json",
-       directory_);
+  fail(ExitCode::kMissingInput, "{}: neither model.safetensors nor model.safetensors.index.json{}",
+       directory_, what_lies_there_instead(directory_));
 }
 
 bool TensorDirectory::is_there(const std::string& directory) {

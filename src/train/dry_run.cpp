@@ -48,7 +48,9 @@ void dry_run(MpiSession& session, const Options& options) {
     log_lines(resolved_options(Command::kTrain, options));
     model = declare_model(options);
     choose_trained(options, model->table);
-    check_pretrained(model->table, model->config, sources_of(options));
+    for (const std::string& line :
+         check_pretrained(model->table, model->config, sources_of(options)))
+      warn_line(line);
     data = open_data(options, *model, world);
     if (data->table != nullptr)
       for (const ProbeReport& report : probe_datasets(

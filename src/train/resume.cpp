@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "comm/mpi_session.h"
 #include "data/prompt_texts.h"
+#include "data/tokenizer_files.h"
 #include "io/shared_file.h"
 #include "options/option_table.h"
 
@@ -67,6 +68,7 @@ std::string data_fingerprint(const Options& options, const DataSetup& data) {
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
+  parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
 }
 

@@ -14,7 +14,8 @@ LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engin
           : fmt::format("projection and lang_embed from {}", loaded.projection_file);
   log_line(fmt::format("{}; {} rows of added tokens, {} parameters drawn", source,
                        loaded.added_token_rows, loaded.drawn.size()));
-  for (const std::string& choice : loaded.differing_choices) warn_line(choice);
+  for (const auto& lines : {loaded.differing_choices, loaded.unused})
+    for (const std::string& line : lines) warn_line(line);
   return loaded;
 }
 

@@ -40,6 +40,7 @@ TEST(ContentKind, FilesAreRecognisedByTheirFirstBytes) {
            {"PAR1\x15", "a Parquet table"},
            {"\x89HDF\r\n\x1A\n\0"sv, "an HDF5 file"},
            {"\x10\0\0\0\0\0\0\0{\"a\": {}}"sv, "a safetensors file"},
+           {"\x1F\x8B\0\0\0\0\0\0{\"a\": {}}"sv, "a safetensors file"},
            {"GGUF\3\0\0\0"sv, "a GGUF model"},
            {"SQLite format 3\0\x10"sv, "an SQLite database"},
            {"\xFF\xD8\xFF\xE0", "a JPEG image"},
