@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "chat/generate.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "options/options.h"
@@ -82,6 +83,10 @@ int main(int argc, char** argv) {
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
+  const LibraryExit exit([&] {
+    print_last_line(*command, ExitCode::kSystem, status);
+    session.abort_job(ExitCode::kSystem, LibraryExit::kMessage);
+  });
   try {
     watchdog.emplace(session.world(), session.host(),
                      [&](ExitCode end) { return last_line(*command, end, status); });

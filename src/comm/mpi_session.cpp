@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_calls.h"
 
 namespace facet {
@@ -25,6 +26,7 @@ MpiSession::~MpiSession() {
 
 void MpiSession::abort_job(ExitCode code, const std::string& message) {
   note_leaving();
+  LibraryExit::expect();  // MPI_Abort exits
   std::fprintf(stderr, "error on rank %d (%s): %s\n", rank(), host_.c_str(), message.c_str());
   std::fflush(stderr);
   std::fflush(stdout);
