@@ -50,8 +50,7 @@ void check_side(const JsonValue& root, int64_t side, const char* key) {
 }  // namespace
 
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
-  const JsonDocument document =
-      JsonDocument::read(directory + "/preprocessor_config.json", ExitCode::kConfig);
+  const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
   const JsonValue root = document.root();
   ClipPreprocessConfig config;
   config.do_resize = root.get_bool("do_resize", true);

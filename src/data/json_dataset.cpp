@@ -46,7 +46,7 @@ JsonDataset::JsonDataset(std::string name, const std::string& data_path,
 }
 
 void JsonDataset::add_file(const std::string& path, const std::string& array_key) {
-  const std::string text = read_file(path, JsonDocument::kDefaultMaxBytes);
+  const std::string text = read_file(path, JsonDocument::kMaxDataBytes);
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
   documents_.push_back(JsonDocument::parse_any_bytes(text, path));
   const JsonValue root = documents_.back().root();

@@ -1,18 +1,12 @@
 #include "io/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "base/half.h"
-#include "base/progress.h"
 #include "io/json.h"
 
 namespace facet {
@@ -34,14 +28,6 @@ constexpr DTypeName kReadable[] = {{"F32", DType::kF32},
                                    {"I64", DType::kI64},
                                    {"U8", DType::kU8}};
 
-// The bytes of a tensor; false if the product overflows.
-bool checked_bytes(const std::vector<int64_t>& shape, DType dtype, int64_t& bytes) {
-  bytes = size_of(dtype);
-  for (const int64_t size : shape)
-    if (__builtin_mul_overflow(bytes, size, &bytes)) return false;
-  return true;
-}
-
 StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t& end) {
   StoredTensor tensor;
   tensor.name = std::string(name);
@@ -56,13 +42,13 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
     if (size.as_int() < 0) size.reject("a dimension is negative");
     tensor.shape.push_back(size.as_int());
   }
+  const std::optional<int64_t> elements = checked_product(tensor.shape);
   const JsonValue offsets = entry.at("data_offsets");
   if (offsets.size() != 2) offsets.reject("expected two numbers");
   tensor.begin = offsets.at(int64_t{0}).as_int();
   end = offsets.at(int64_t{1}).as_int();
-  int64_t bytes = 0;
-  if (!checked_bytes(tensor.shape, tensor.dtype, bytes) || tensor.begin < 0 || end < tensor.begin ||
-      end - tensor.begin != bytes)
+  const auto bytes = checked_product({elements.value_or(-1), size_of(tensor.dtype)});
+  if (!bytes || tensor.begin < 0 || end < tensor.begin || end - tensor.begin != *bytes)
     entry.reject(fmt::format("shape {} of {} does not fill bytes {} to {}; the file is damaged",
                              tensor.shape_string(), dtype, tensor.begin, end));
   return tensor;
@@ -78,38 +64,27 @@ std::string StoredTensor::shape_string() const {
 
 // ---- SafetensorsFile ----
 
-SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  CHECK(fd_ >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path_, std::strerror(errno));
-  try {
-    struct stat info {};
-    CHECK(::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
-          "{}: not a regular file", path_);
-    const int64_t file_bytes = info.st_size;
-    CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path_,
-          file_bytes);
-    uint64_t header_bytes = 0;
-    read_bytes(0, 8, &header_bytes);
-    CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
-          ExitCode::kBadData,
-          "{}: the header claims {} bytes of a file of {}; it is damaged or no safetensors file",
-          path_, header_bytes, file_bytes);
-    std::string header(header_bytes, '\0');
-    read_bytes(8, static_cast<int64_t>(header_bytes), header.data());
-    CHECK(header.starts_with('{'), ExitCode::kBadData,
-          "{}: the header does not begin with '{{'; it is damaged or no safetensors file", path_);
-    parse_header(header, 8 + static_cast<int64_t>(header_bytes), file_bytes);
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
+SafetensorsFile::SafetensorsFile(std::string path) : file_(std::move(path)) {
+  const int64_t file_bytes = file_.bytes();
+  CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", this->path(),
+        file_bytes);
+  uint64_t header_bytes = 0;
+  file_.read_at(0, &header_bytes, 8);
+  CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
+        ExitCode::kBadData,
+        "{}: the header claims {} bytes of a file of {}; it is damaged or no safetensors file",
+        this->path(), header_bytes, file_bytes);
+  std::string header(header_bytes, '\0');
+  file_.read_at(8, header.data(), static_cast<int64_t>(header_bytes));
+  CHECK(header.starts_with('{'), ExitCode::kBadData,
+        "{}: the header does not begin with '{{'; it is damaged or no safetensors file",
+        this->path());
+  parse_header(header, 8 + static_cast<int64_t>(header_bytes), file_bytes);
 }
-
-SafetensorsFile::~SafetensorsFile() { ::close(fd_); }
 
 void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
                                    int64_t file_bytes) {
-  const JsonDocument header = JsonDocument::parse(text, path_ + " (header)");
+  const JsonDocument header = JsonDocument::parse(text, path() + " (header)");
   const JsonValue root = header.root();
   std::vector<std::pair<int64_t, int64_t>> ranges;
   std::vector<std::string> names;
@@ -132,13 +107,13 @@ void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
   int64_t covered = 0;
   for (const auto& [begin, end] : ranges) {
     CHECK(begin == covered, ExitCode::kBadData,
-          "{}: the tensors {} at data byte {}; the file is damaged", path_,
+          "{}: the tensors {} at data byte {}; the file is damaged", path(),
           begin < covered ? "overlap" : "leave a hole", std::min(begin, covered));
     covered = end;
   }
   CHECK(covered == file_bytes - data_begin, ExitCode::kBadData,
         "{}: the header describes {} bytes of data, the file holds {}; it is truncated or damaged",
-        path_, covered, file_bytes - data_begin);
+        path(), covered, file_bytes - data_begin);
 }
 
 const StoredTensor* SafetensorsFile::find(std::string_view name) const {
@@ -149,39 +124,24 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
 const StoredTensor& SafetensorsFile::checked_range(std::string_view name, int64_t begin,
                                                    int64_t count) const {
   const StoredTensor* tensor = find(name);
-  CHECK(tensor != nullptr, ExitCode::kBadData, "{}: there is no tensor {}", path_, name);
+  CHECK(tensor != nullptr, ExitCode::kBadData, "{}: there is no tensor {}", path(), name);
   ASSERT(begin >= 0 && count >= 0 && begin <= tensor->numel() - count, "elements {} to {} of {} {}",
          begin, begin + count, name, tensor->shape_string());
   return *tensor;
-}
-
-void SafetensorsFile::read_bytes(int64_t offset, int64_t bytes, void* out) const {
-  char* next = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
-    note_progress();
-    if (n < 0 && errno == EINTR) continue;
-    CHECK(n >= 0, ExitCode::kBadData, "{}: reading {} bytes at {} failed: {}", path_, bytes, offset,
-          std::strerror(errno));
-    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more were expected", path_, offset,
-          bytes);
-    next += n;
-    offset += n;
-    bytes -= n;
-  }
 }
 
 void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t count,
                                float* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
   const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
-  if (tensor.dtype == DType::kF32) return read_bytes(offset, 4 * count, out);
+  if (tensor.dtype == DType::kF32) return file_.read_at(offset, out, 4 * count);
   CHECK(is_16_bit(tensor.dtype), ExitCode::kBadData,
-        "{}: {} is {}, a parameter must be fp32, bf16 or fp16", path_, name, name_of(tensor.dtype));
+        "{}: {} is {}, a parameter must be fp32, bf16 or fp16", path(), name,
+        name_of(tensor.dtype));
   std::vector<uint16_t> bits(static_cast<size_t>(std::min(count, kPieceElements)));
   for (int64_t done = 0; done < count; done += kPieceElements) {
     const int64_t n = std::min(kPieceElements, count - done);
-    read_bytes(offset + 2 * done, 2 * n, bits.data());
+    file_.read_at(offset + 2 * done, bits.data(), 2 * n);
     widen(out + done, bits.data(), n, tensor.dtype);
   }
 }
@@ -190,11 +150,11 @@ void SafetensorsFile::read_i64(std::string_view name, int64_t begin, int64_t cou
                                int64_t* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
   const int64_t offset = tensor.begin + begin * size_of(tensor.dtype);
-  if (tensor.dtype == DType::kI64) return read_bytes(offset, 8 * count, out);
-  CHECK(tensor.dtype == DType::kU8, ExitCode::kBadData, "{}: {} is {}, expected integers", path_,
+  if (tensor.dtype == DType::kI64) return file_.read_at(offset, out, 8 * count);
+  CHECK(tensor.dtype == DType::kU8, ExitCode::kBadData, "{}: {} is {}, expected integers", path(),
         name, name_of(tensor.dtype));
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
-  read_bytes(offset, count, bytes.data());
+  file_.read_at(offset, bytes.data(), count);
   std::copy(bytes.begin(), bytes.end(), out);
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "io/input_file.h"
 
 namespace facet {
 
@@ -36,11 +37,8 @@ class SafetensorsFile {
  public:
   // Reads and checks the header only. kMissingInput, kBadData.
   explicit SafetensorsFile(std::string path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
   const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const StoredTensor* find(std::string_view name) const;  // nullptr when there is none
@@ -53,10 +51,8 @@ class SafetensorsFile {
  private:
   void parse_header(const std::string& text, int64_t data_begin, int64_t file_bytes);
   const StoredTensor& checked_range(std::string_view name, int64_t begin, int64_t count) const;
-  void read_bytes(int64_t offset, int64_t bytes, void* out) const;
 
-  std::string path_;
-  int fd_ = -1;
+  InputFile file_;
   std::map<std::string, StoredTensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
 };

@@ -165,13 +165,13 @@ second_run_is_refused() {
   end_of_long
   [ "$(holder)" = "$pid" ]
   mkdir -p "$work/long/epoch-9.partial-$pid/lang_decoder"
-  : >"$work/long/notes.partial-text"
+  : >"$work/long/notes.partial-2"
   run 0 2 "${train[@]}" --output_dir "$work/long" --num_train_epochs 1000000 --max_steps 1
   once "pid $pid job none); taking over"
   [ ! -s "$work/long/run.lock" ]
   # Its half-written exports are gone, and nothing else.
   [ ! -e "$work/long/epoch-9.partial-$pid" ]
-  [ -e "$work/long/notes.partial-text" ]
+  [ -e "$work/long/notes.partial-2" ]
 }
 
 # The ranks of the long run, rank 0 (the holder of the lock) left out.
