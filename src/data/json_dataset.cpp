@@ -10,17 +10,23 @@
 
 namespace facet {
 
+namespace fs = std::filesystem;
+
 namespace {
+
+// By its words alone.
+bool leads_outside(const fs::path& path) {
+  return path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end();
+}
 
 // One message for everything that is missing.
 void check_layout(const std::string& name, const std::string& data_path,
                   const AnnotationLayout& layout) {
-  namespace fs = std::filesystem;
   const fs::path root(data_path);
   std::string missing, expected;
   for (const std::string& file : layout.files) {
     expected += fmt::format("\n  {}", (root / file).string());
-    if (!fs::is_regular_file(root / file)) missing += fmt::format(" {}", (root / file).string());
+    if (!fs::exists(root / file)) missing += fmt::format(" {}", (root / file).string());
   }
   const fs::path images = root / layout.image_directory;
   expected += fmt::format("\n  {}/ (may be empty if no record has an image)", images.string());
@@ -32,13 +38,14 @@ void check_layout(const std::string& name, const std::string& data_path,
 
 }  // namespace
 
-JsonDataset::JsonDataset(std::string name, const std::string& data_path,
+JsonDataset::JsonDataset(std::string name, const DatasetSources& sources,
                          const AnnotationLayout& layout)
     : Dataset(std::move(name)),
-      image_directory_((std::filesystem::path(data_path) / layout.image_directory).string()) {
-  check_layout(this->name(), data_path, layout);
+      image_directory_((fs::path(sources.data_path) / layout.image_directory).string()),
+      outside_images_(sources.outside_images) {
+  check_layout(this->name(), sources.data_path, layout);
   for (const std::string& file : layout.files)
-    add_file((std::filesystem::path(data_path) / file).string(), layout.array_key);
+    add_file((fs::path(sources.data_path) / file).string(), layout.array_key);
   CHECK(num_records() > 0, ExitCode::kBadData, "data set {}: its annotation files hold no records",
         this->name());
   CHECK(num_records() <= INT32_MAX, ExitCode::kBadData, "data set {}: more than 2^31 records",
@@ -64,7 +71,14 @@ RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
 }
 
 std::string JsonDataset::image_path(std::string_view file) const {
-  return image_directory_ + "/" + std::string(file);
+  const size_t end = file.find('\0');
+  CHECK(end == file.npos, ExitCode::kBadData, "the image path {} goes on after a NUL byte",
+        file.substr(0, end));
+  const fs::path path(file);
+  CHECK(outside_images_ == OutsideImages::kAllowed || !leads_outside(path), ExitCode::kBadData,
+        "the image path {} leads out of {}; if that is meant, give --allow_outside_images", file,
+        image_directory_);
+  return path.is_absolute() ? path.string() : image_directory_ + "/" + path.string();
 }
 
 }  // namespace facet

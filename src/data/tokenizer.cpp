@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "data/text_bound.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -30,7 +31,7 @@ std::vector<Tokenizer::AddedToken> read_added_tokens(const std::string& director
   const std::string path = directory + "/added_tokens.json";
   std::vector<Tokenizer::AddedToken> tokens;
   if (!std::filesystem::exists(path)) return tokens;
-  const JsonDocument document = JsonDocument::read(path, ExitCode::kConfig);
+  const JsonDocument document = JsonDocument::read_config(path);
   const JsonValue root = document.root();
   for (int64_t i = 0; i < root.size(); ++i) {
     const auto [text, id] = root.member(i);
@@ -48,6 +49,7 @@ struct Tokenizer::Impl {
   sentencepiece::SentencePieceProcessor pieces;
   std::vector<AddedToken> added;    // ids after the pieces
   std::vector<AddedToken> special;  // at which text is split: added tokens, unknown, BOS, EOS
+  TextBound bound;
   int64_t base_vocab_size = 0;
   int32_t image_header_id = 0, image_id = 0;
 
@@ -119,6 +121,9 @@ Tokenizer::Tokenizer(const std::string& directory, PromptStyle style)
   impl_->image_header_id = impl_->find_or_add(kImageHeaderText);
   impl_->image_id = impl_->find_or_add(kImageText);
   if (style == PromptStyle::kVisualChat) impl_->find_or_add("<PAD>");
+  size_t longest = 0;
+  for (const AddedToken& token : impl_->special) longest = std::max(longest, token.text.size());
+  impl_->bound = TextBound(impl_->pieces, longest);
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -140,6 +145,10 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   }
   impl_->encode_piece(text.substr(piece_begin), ids);
   return ids;
+}
+
+bool Tokenizer::exceeds(std::string_view text, int64_t tokens) const {
+  return impl_->bound.exceeds(text, tokens);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
