@@ -120,8 +120,9 @@ sabotage: ## break each promise by a one-line patch and show that its test fails
 format: ## clang-format the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
 
-lint: ## layering and formatting
+lint: ## layering, gates and formatting
 	@scripts/check_layers.sh
+	@scripts/check_gates.sh
 	@scripts/check_format.sh
 
 clean: ## remove build products

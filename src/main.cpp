@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/printable.h"
 #include "chat/generate.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "options/options.h"
@@ -92,6 +93,10 @@ int main(int argc, char** argv) {
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
   std::string message;
+  const LibraryExit exit([&] {
+    session.abort_job(ExitCode::kSystem, LibraryExit::kMessage,
+                      last_line(*command, ExitCode::kSystem, status));
+  });
   try {
     watchdog.emplace(session.world(), session.host(),
                      [&](ExitCode end) { return last_line(*command, end, status); });

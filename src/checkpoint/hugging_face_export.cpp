@@ -150,14 +150,12 @@ void write_config(const JsonValue& source, const std::string& path, const Change
 
 void write_decoder_config(const std::string& source_directory, const std::string& path,
                           int64_t vocab_size) {
-  const JsonDocument source =
-      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   write_config(source.root(), path, {"LlamaForCausalLM", "llama", vocab_size});
 }
 
 void write_vision_config(const std::string& source_directory, const std::string& path) {
-  const JsonDocument source =
-      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   const std::optional<JsonValue> nested = source.root().find("vision_config");
   write_config(nested ? *nested : source.root(), path, {"CLIPVisionModel", "clip_vision_model", 0});
 }
@@ -261,7 +259,7 @@ void export_model(const std::string& out_directory, const ParamTable& table,
   for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
-  const std::string working = fmt::format("{}.partial-{}", place, ::getpid());
+  const std::string working = make_partial_directory(place);
   try {
     write_parts(working, params, config, sources);
     publish_directory(working, place);

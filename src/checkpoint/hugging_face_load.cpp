@@ -229,8 +229,7 @@ void fill_with_normal(float* rows, int64_t begin, int64_t end, int64_t cols, dou
 }
 
 double initializer_range(const std::string& lm_directory) {
-  const JsonDocument document =
-      JsonDocument::read(lm_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument document = JsonDocument::read_config(lm_directory + "/config.json");
   return document.root().get_double("initializer_range", 0.02);
 }
 

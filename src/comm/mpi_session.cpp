@@ -8,6 +8,7 @@
 #include "base/end_report.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_calls.h"
 
 namespace facet {
@@ -27,6 +28,7 @@ MpiSession::~MpiSession() {
 void MpiSession::abort_job(ExitCode code, const std::string& message,
                            const std::string& last_line) {
   note_leaving();
+  LibraryExit::expect();  // MPI_Abort exits
   std::fflush(stdout);
   print_end_report(fmt::format("error on rank {} ({}): {}", rank(), host_, message), last_line);
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));

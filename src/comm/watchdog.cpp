@@ -6,6 +6,8 @@
 #include <csignal>
 
 #include "base/end_report.h"
+#include "base/start_thread.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 
@@ -41,17 +43,26 @@ Watchdog::Watchdog(Communicator& world, const std::string& host, LastLine last_l
       watched_since_(last_look_) {
   std::signal(SIGTERM, note_sigterm);
   mask_sigterm(SIG_BLOCK);
-  thread_ = std::thread([this] { watch(); });
+  try {
+    collectively(world, [this] {
+      thread_ = start_thread("the watchdog", [this] { return std::thread([this] { watch(); }); });
+    });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-Watchdog::~Watchdog() {
+Watchdog::~Watchdog() { stop(); }
+
+void Watchdog::stop() {
   note_leaving();
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Watchdog::set_limits(const HangLimits& limits) {

@@ -25,7 +25,8 @@ class Watchdog {
   // Makes the last line printed when the watchdog ends the job; called by its thread.
   using LastLine = std::function<std::string(ExitCode)>;
 
-  // Collective. There are no limits until set_limits().
+  // Collective. There are no limits until set_limits(). Error(kSystem) if the thread of a rank
+  // can't start.
   Watchdog(Communicator& world, const std::string& host, LastLine last_line);
   // From now on this process may exit.
   ~Watchdog();
@@ -35,6 +36,7 @@ class Watchdog {
   void set_limits(const HangLimits& limits);
 
  private:
+  void stop();
   void watch();
   void look();
   [[noreturn]] void report(ExitCode code, const std::string& text);

@@ -82,6 +82,12 @@ const AddedToken* AddedTokens::find(std::string_view text) const {
   return nullptr;
 }
 
+size_t AddedTokens::longest() const {
+  size_t bytes = 0;
+  for (const auto& token : tokens_) bytes = std::max(bytes, token->text.size());
+  return bytes;
+}
+
 std::vector<AddedToken> AddedTokens::all() const {
   std::vector<AddedToken> list;
   for (const auto& token : tokens_) list.push_back(*token);

@@ -29,6 +29,7 @@ class AddedTokens {
   const AddedToken* find(std::string_view text) const;  // nullptr: none
   bool has_id(int32_t id) const { return ids_.contains(id); }
   std::vector<AddedToken> all() const;  // in order of id
+  size_t longest() const;               // bytes of the longest text
 
   struct Part {
     std::string text;                   // what is between tokens, not empty; or the token's

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <numeric>
 
 #include "base/check.h"
+#include "io/file.h"
 #include "io/json.h"
 
 namespace facet {
@@ -23,10 +23,7 @@ void BadSampleList::append(const BadSample& bad) {
       "\"reason\": {}}}\n",
       json_string(bad.split), bad.epoch, bad.sample, json_string(bad.dataset),
       fmt::join(bad.records, ", "), json_string(bad.reason));
-  std::FILE* file = std::fopen(path_.c_str(), "a");
-  CHECK(file != nullptr, ExitCode::kIo, "{}: cannot be opened for writing", path_);
-  const bool written = std::fwrite(line.data(), 1, line.size(), file) == line.size();
-  CHECK((std::fclose(file) == 0) && written, ExitCode::kIo, "{}: writing failed", path_);
+  append_to_file(path_, line);
 }
 
 int64_t BadSampleList::bytes_of(const std::string& path) {
@@ -71,8 +68,9 @@ void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_data
 
 void BadSampleBudget::restore(int64_t epoch, std::vector<int64_t> in_epoch,
                               std::vector<int64_t> total) {
-  ASSERT(in_epoch.size() == names_.size() && total.size() == names_.size(),
-         "{} and {} counts for {} data sets", in_epoch.size(), total.size(), names_.size());
+  CHECK(in_epoch.size() == names_.size() && total.size() == names_.size(), ExitCode::kBadData,
+        "{} and {} counts of bad samples for {} data sets", in_epoch.size(), total.size(),
+        names_.size());
   epoch_ = epoch;
   in_epoch_ = std::move(in_epoch);
   total_ = std::move(total);

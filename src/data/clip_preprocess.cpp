@@ -66,8 +66,7 @@ JsonValue settings_of(const JsonValue& root) {
 }  // namespace
 
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
-  const JsonDocument document =
-      JsonDocument::read(directory + "/preprocessor_config.json", ExitCode::kConfig);
+  const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
   const JsonValue root = settings_of(document.root());
   ClipPreprocessConfig config;
   config.do_resize = root.get_bool("do_resize", true);

@@ -49,9 +49,17 @@ class Dataset {
 const std::vector<std::string>& built_dataset_names();
 const std::vector<std::string>& unbuilt_dataset_names();
 
+// What a record may name as its image. Only the words of the path are looked at: a link inside may
+// lead anywhere, as links on clusters do.
+enum class OutsideImages : uint8_t {
+  kRefused,  // no absolute path, no ".."
+  kAllowed,
+};
+
 struct DatasetSources {
   std::string data_path;                       // --data_path
   std::vector<std::string> caption_questions;  // questions for captions; see prompt_texts.h
+  OutsideImages outside_images = OutsideImages::kRefused;  // --allow_outside_images
 };
 
 // Opens the annotation files below data_path. A missing file or directory, an annotation file of

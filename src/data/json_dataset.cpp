@@ -11,17 +11,23 @@
 
 namespace facet {
 
+namespace fs = std::filesystem;
+
 namespace {
+
+// By its words alone.
+bool leads_outside(const fs::path& path) {
+  return path.is_absolute() || std::find(path.begin(), path.end(), "..") != path.end();
+}
 
 // One message for everything that is missing.
 void check_layout(const std::string& name, const std::string& data_path,
                   const AnnotationLayout& layout) {
-  namespace fs = std::filesystem;
   const fs::path root(data_path);
   std::string missing, expected;
   for (const std::string& file : layout.files) {
     expected += fmt::format("\n  {}", (root / file).string());
-    if (!fs::is_regular_file(root / file)) missing += fmt::format(" {}", (root / file).string());
+    if (!fs::exists(root / file)) missing += fmt::format(" {}", (root / file).string());
   }
   const fs::path images = root / layout.image_directory;
   expected += fmt::format("\n  {}/ (may be empty if no record has an image)", images.string());
@@ -33,13 +39,14 @@ void check_layout(const std::string& name, const std::string& data_path,
 
 }  // namespace
 
-JsonDataset::JsonDataset(std::string name, const std::string& data_path,
+JsonDataset::JsonDataset(std::string name, const DatasetSources& sources,
                          const AnnotationLayout& layout)
     : Dataset(std::move(name)),
-      image_directory_((std::filesystem::path(data_path) / layout.image_directory).string()) {
-  check_layout(this->name(), data_path, layout);
+      image_directory_((fs::path(sources.data_path) / layout.image_directory).string()),
+      outside_images_(sources.outside_images) {
+  check_layout(this->name(), sources.data_path, layout);
   for (const std::string& file : layout.files)
-    add_file((std::filesystem::path(data_path) / file).string(), layout.array_key);
+    add_file((fs::path(sources.data_path) / file).string(), layout.array_key);
   CHECK(num_records() > 0, ExitCode::kBadData, "data set {}: its annotation files hold no records",
         this->name());
   CHECK(num_records() <= INT32_MAX, ExitCode::kBadData, "data set {}: more than 2^31 records",
@@ -47,7 +54,7 @@ JsonDataset::JsonDataset(std::string name, const std::string& data_path,
 }
 
 void JsonDataset::add_file(const std::string& path, const std::string& array_key) {
-  const std::string text = read_file(path, JsonDocument::kDefaultMaxBytes);
+  const std::string text = read_file(path, JsonDocument::kMaxDataBytes);
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
   documents_.push_back(JsonDocument::parse_any_bytes(text, path));
   // A record whose duplicate key is used is bad; of the others nobody would hear.
@@ -71,7 +78,11 @@ std::string JsonDataset::image_path(std::string_view file) const {
   // The operating system would read the name up to there and open another file.
   CHECK(file.find('\0') == file.npos, ExitCode::kBadData,
         "data set {}: the image's file name holds a zero byte", name());
-  return image_directory_ + "/" + std::string(file);
+  const fs::path path(file);
+  CHECK(outside_images_ == OutsideImages::kAllowed || !leads_outside(path), ExitCode::kBadData,
+        "the image path {} leads out of {}; if that is meant, give --allow_outside_images", file,
+        image_directory_);
+  return path.is_absolute() ? path.string() : image_directory_ + "/" + path.string();
 }
 
 }  // namespace facet

@@ -14,7 +14,7 @@ class Llava : public JsonDataset {
  public:
   explicit Llava(const DatasetSources& sources)
       : JsonDataset(
-            "llava", sources.data_path,
+            "llava", sources,
             {{"llava/detail_23k.json", "llava/complex_reasoning_77k.json"}, "", "coco/train2017"}) {
   }
 

@@ -12,7 +12,7 @@ namespace {
 class LlavaDial : public JsonDataset {
  public:
   explicit LlavaDial(const DatasetSources& sources)
-      : JsonDataset("llava_dial", sources.data_path,
+      : JsonDataset("llava_dial", sources,
                     {{"llava/conversation_58k.json"}, "", "coco/train2017"}) {}
 
  private:

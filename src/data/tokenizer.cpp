@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "data/text_bound.h"
 #include "io/content_kind.h"
 #include "io/file.h"
 
@@ -53,6 +54,7 @@ struct Tokenizer::Impl {
   Pieces unmarked_pieces;  // without_dummy_prefix(); loaded unless marks is kEveryPiece
   SpaceMarks marks = SpaceMarks::kEveryPiece;
   AddedTokens added;
+  TextBound bound;
   std::vector<std::pair<std::string, std::string>> roles;
   int64_t vocab_size = 0, base_vocab_size = 0;
   int32_t bos_id = 0, eos_id = 0, image_header_id = 0, image_id = 0;
@@ -156,6 +158,7 @@ Tokenizer::Tokenizer(const std::string& directory, PromptStyle style)
     : impl_(std::make_unique<Impl>()) {
   impl_->directory = directory;
   impl_->load(style);
+  impl_->bound = TextBound(impl_->pieces, impl_->added.longest());
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -173,6 +176,10 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
     ids.insert(ids.end(), piece_ids.begin(), piece_ids.end());
   }
   return ids;
+}
+
+bool Tokenizer::exceeds(std::string_view text, int64_t tokens) const {
+  return impl_->bound.exceeds(text, tokens);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {

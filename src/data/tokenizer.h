@@ -36,6 +36,8 @@ class Tokenizer {
 
   // Ids of `text`, without BOS. Added tokens spelt out in the text become their ids.
   std::vector<int32_t> encode(std::string_view text) const;
+  // True only if the text has more tokens than that; quick for a text of any length (text_bound.h).
+  bool exceeds(std::string_view text, int64_t tokens) const;
   // Text of generated ids, without added tokens and ids beyond the vocabulary: a model may have
   // more rows than its tokenizer has tokens.
   std::string decode(std::span<const int32_t> ids) const;

@@ -121,6 +121,9 @@ bool JsonValue::as_bool() const {
 }
 
 int64_t JsonValue::as_int() const {
+  constexpr double kTooLarge = 9223372036854775808.0;  // 2^63
+  if (kind() == JsonKind::kReal && !(std::abs(as_double()) < kTooLarge))
+    reject(fmt::format("expected an integer, found {}, which is too large", as_double()));
   if (!is_integer()) wrong_kind("an integer");
   return std::bit_cast<int64_t>(store_->node(node_).payload);
 }
@@ -224,6 +227,10 @@ JsonDocument::~JsonDocument() = default;
 
 JsonDocument JsonDocument::read(const std::string& path, ExitCode code, int64_t max_bytes) {
   return parse(read_file(path, max_bytes), path, code);
+}
+
+JsonDocument JsonDocument::read_config(const std::string& path) {
+  return read(path, ExitCode::kConfig, kMaxConfigBytes);
 }
 
 JsonDocument JsonDocument::parse(std::string_view text, const std::string& name, ExitCode code) {

@@ -98,11 +98,15 @@ class JsonValue {
 class JsonDocument {
  public:
   static constexpr int kMaxDepth = 900;
-  static constexpr int64_t kDefaultMaxBytes = int64_t{1} << 31;
+  // The sizes up to which files are read: of data, and of configuration.
+  static constexpr int64_t kMaxDataBytes = int64_t{1} << 31;
+  static constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
 
   // `code`: the exit code of content errors (kConfig for configuration files).
   static JsonDocument read(const std::string& path, ExitCode code = ExitCode::kBadData,
-                           int64_t max_bytes = kDefaultMaxBytes);
+                           int64_t max_bytes = kMaxDataBytes);
+  // The same of a configuration file.
+  static JsonDocument read_config(const std::string& path);
   // `name` replaces the path in messages.
   static JsonDocument parse(std::string_view text, const std::string& name,
                             ExitCode code = ExitCode::kBadData);

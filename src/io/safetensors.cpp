@@ -1,18 +1,12 @@
 #include "io/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "base/half.h"
-#include "base/progress.h"
 #include "io/content_kind.h"
 #include "io/json.h"
 
@@ -39,14 +33,14 @@ constexpr ElementType kTypes[] = {
 // Whether the shape has a number of elements, and these have exactly so many bytes. What a type
 // that is not known takes is not known either.
 bool fills(const StoredTensor& tensor, int64_t bytes) {
-  int64_t bits = 1;
-  for (const int64_t size : tensor.shape)
-    if (__builtin_mul_overflow(bits, size, &bits)) return false;
+  const auto elements = checked_product(tensor.shape);
+  if (!elements) return false;
   const auto* known =
       std::find_if(std::begin(kTypes), std::end(kTypes),
                    [&](const ElementType& type) { return type.name == tensor.type; });
   if (known == std::end(kTypes)) return true;
-  return !__builtin_mul_overflow(bits, known->bits, &bits) && bits % 8 == 0 && bits / 8 == bytes;
+  const auto bits = checked_product({*elements, known->bits});
+  return bits && *bits % 8 == 0 && *bits / 8 == bytes;
 }
 
 StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t& end) {
@@ -57,6 +51,7 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
     if (size.as_int() < 0) size.reject("a dimension is negative");
     tensor.shape.push_back(size.as_int());
   }
+  const std::optional<int64_t> elements = checked_product(tensor.shape);
   const JsonValue offsets = entry.at("data_offsets");
   if (offsets.size() != 2) offsets.reject("expected two numbers");
   tensor.begin = offsets.at(int64_t{0}).as_int();
@@ -130,47 +125,37 @@ bool StoredTensor::is_real() const {
 
 // ---- SafetensorsFile ----
 
-SafetensorsFile::SafetensorsFile(std::string path) : path_(std::move(path)) {
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  CHECK(fd_ >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path_, std::strerror(errno));
-  try {
-    struct stat info {};
-    CHECK(::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
-          "{}: not a regular file", path_);
-    const int64_t file_bytes = info.st_size;
-    check_content(file_bytes);
-    uint64_t header_bytes = 0;
-    read_bytes(0, 8, &header_bytes);
-    CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
-          ExitCode::kBadData,
-          "{}: the header claims {} bytes of a file of {}; it is damaged or no safetensors file",
-          path_, header_bytes, file_bytes);
-    std::string header(header_bytes, '\0');
-    read_bytes(8, static_cast<int64_t>(header_bytes), header.data());
-    CHECK(header.starts_with('{'), ExitCode::kBadData,
-          "{}: the header does not begin with '{{'; it is damaged or no safetensors file", path_);
-    parse_header(header, 8 + static_cast<int64_t>(header_bytes), file_bytes);
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
+SafetensorsFile::SafetensorsFile(std::string path) : file_(std::move(path)) {
+  const int64_t file_bytes = file_.bytes();
+  check_content();
+  uint64_t header_bytes = 0;
+  file_.read_at(0, &header_bytes, 8);
+  CHECK(header_bytes <= kMaxHeaderBytes && static_cast<int64_t>(header_bytes) <= file_bytes - 8,
+        ExitCode::kBadData,
+        "{}: the header claims {} bytes of a file of {}; it is damaged or no safetensors file",
+        this->path(), header_bytes, file_bytes);
+  std::string header(header_bytes, '\0');
+  file_.read_at(8, header.data(), static_cast<int64_t>(header_bytes));
+  CHECK(header.starts_with('{'), ExitCode::kBadData,
+        "{}: the header does not begin with '{{'; it is damaged or no safetensors file",
+        this->path());
+  parse_header(header, 8 + static_cast<int64_t>(header_bytes), file_bytes);
 }
 
-SafetensorsFile::~SafetensorsFile() { ::close(fd_); }
-
-void SafetensorsFile::check_content(int64_t file_bytes) const {
+void SafetensorsFile::check_content() const {
+  const int64_t file_bytes = file_.bytes();
   std::string beginning(static_cast<size_t>(std::min(file_bytes, kContentKindBytes)), '\0');
-  read_bytes(0, static_cast<int64_t>(beginning.size()), beginning.data());
+  file_.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
   const ContentKind kind = content_kind(beginning);
   CHECK(kind == ContentKind::kUnknown || kind == ContentKind::kSafetensors, ExitCode::kBadData,
-        "{}: {}", path_, not_what_was_expected(beginning, "a safetensors file"));
-  CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path_,
+        "{}: {}", path(), not_what_was_expected(beginning, "a safetensors file"));
+  CHECK(file_bytes >= 10, ExitCode::kBadData, "{}: {} bytes are no safetensors file", path(),
         file_bytes);
 }
 
 void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
                                    int64_t file_bytes) {
-  const JsonDocument header = JsonDocument::parse(text, path_ + " (header)");
+  const JsonDocument header = JsonDocument::parse(text, path() + " (header)");
   const JsonValue root = header.root();
   std::vector<std::pair<int64_t, int64_t>> ranges;
   std::vector<std::string> names;
@@ -193,13 +178,13 @@ void SafetensorsFile::parse_header(const std::string& text, int64_t data_begin,
   int64_t covered = 0;
   for (const auto& [begin, end] : ranges) {
     CHECK(begin == covered, ExitCode::kBadData,
-          "{}: the tensors {} at data byte {}; the file is damaged", path_,
+          "{}: the tensors {} at data byte {}; the file is damaged", path(),
           begin < covered ? "overlap" : "leave a hole", std::min(begin, covered));
     covered = end;
   }
   CHECK(covered == file_bytes - data_begin, ExitCode::kBadData,
         "{}: the header describes {} bytes of data, the file holds {}; it is truncated or damaged",
-        path_, covered, file_bytes - data_begin);
+        path(), covered, file_bytes - data_begin);
 }
 
 const StoredTensor* SafetensorsFile::find(std::string_view name) const {
@@ -210,36 +195,20 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
 const StoredTensor& SafetensorsFile::checked_range(std::string_view name, int64_t begin,
                                                    int64_t count) const {
   const StoredTensor* tensor = find(name);
-  CHECK(tensor != nullptr, ExitCode::kBadData, "{}: there is no tensor {}", path_, name);
+  CHECK(tensor != nullptr, ExitCode::kBadData, "{}: there is no tensor {}", path(), name);
   ASSERT(begin >= 0 && count >= 0 && begin <= tensor->numel() - count, "elements {} to {} of {} {}",
          begin, begin + count, name, tensor->shape_string());
   return *tensor;
-}
-
-void SafetensorsFile::read_bytes(int64_t offset, int64_t bytes, void* out) const {
-  char* next = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
-    note_progress();
-    if (n < 0 && errno == EINTR) continue;
-    CHECK(n >= 0, ExitCode::kBadData, "{}: reading {} bytes at {} failed: {}", path_, bytes, offset,
-          std::strerror(errno));
-    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more were expected", path_, offset,
-          bytes);
-    next += n;
-    offset += n;
-    bytes -= n;
-  }
 }
 
 void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t count,
                                float* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
   CHECK(tensor.is_real(), ExitCode::kBadData,
-        "{}: {} is {}, a parameter must be F32, BF16, F16 or F64", path_, name, tensor.type);
+        "{}: {} is {}, a parameter must be F32, BF16, F16 or F64", path(), name, tensor.type);
   const int64_t bytes = tensor.type == "F64" ? 8 : tensor.type == "F32" ? 4 : 2;
   const auto read = [&](int64_t done, int64_t n, void* piece) {
-    read_bytes(tensor.begin + (begin + done) * bytes, n * bytes, piece);
+    file_.read_at(tensor.begin + (begin + done) * bytes, piece, n * bytes);
   };
   if (tensor.type == "F32") return read(0, count, out);
   if (tensor.type == "F64")
@@ -255,11 +224,11 @@ void SafetensorsFile::read_f32(std::string_view name, int64_t begin, int64_t cou
 void SafetensorsFile::read_i64(std::string_view name, int64_t begin, int64_t count,
                                int64_t* out) const {
   const StoredTensor& tensor = checked_range(name, begin, count);
-  if (tensor.type == "I64") return read_bytes(tensor.begin + 8 * begin, 8 * count, out);
-  CHECK(tensor.type == "U8", ExitCode::kBadData, "{}: {} is {}, expected integers", path_, name,
+  if (tensor.type == "I64") return file_.read_at(tensor.begin + 8 * begin, out, 8 * count);
+  CHECK(tensor.type == "U8", ExitCode::kBadData, "{}: {} is {}, expected integers", path(), name,
         tensor.type);
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
-  read_bytes(tensor.begin + begin, count, bytes.data());
+  file_.read_at(tensor.begin + begin, bytes.data(), count);
   std::copy(bytes.begin(), bytes.end(), out);
 }
 

@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/input_file.h"
+
 namespace facet {
 
 struct StoredTensor {
@@ -36,11 +38,8 @@ class SafetensorsFile {
  public:
   // Reads and checks the header only. kMissingInput, kBadData.
   explicit SafetensorsFile(std::string path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
   const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const StoredTensor* find(std::string_view name) const;  // nullptr when there is none
@@ -52,13 +51,11 @@ class SafetensorsFile {
   void read_i64(std::string_view name, int64_t begin, int64_t count, int64_t* out) const;
 
  private:
-  void check_content(int64_t file_bytes) const;
+  void check_content() const;
   void parse_header(const std::string& text, int64_t data_begin, int64_t file_bytes);
   const StoredTensor& checked_range(std::string_view name, int64_t begin, int64_t count) const;
-  void read_bytes(int64_t offset, int64_t bytes, void* out) const;
 
-  std::string path_;
-  int fd_ = -1;
+  InputFile file_;
   std::map<std::string, StoredTensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
 };

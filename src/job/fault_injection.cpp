@@ -17,8 +17,8 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::string_view, 10> kMoments = {
-    "data",         "compute",     "step",        "ckpt.begin",     "ckpt.write",
+constexpr std::array<std::string_view, 11> kMoments = {
+    "data",         "data.read",   "compute",     "step",           "ckpt.begin",  "ckpt.write",
     "ckpt.written", "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
 
 // The whole text as a number of 0 or more.
@@ -86,6 +86,11 @@ FaultInjection FaultInjection::of_run(const std::string& option) {
   for (const Fault& fault : parse(text, kVariable).faults_) injection.faults_.push_back(fault);
   injection.told_ += fmt::format("{}{}={}", option.empty() ? "" : ", ", kVariable, text);
   return injection;
+}
+
+bool FaultInjection::strikes(const std::string& moment) const {
+  return std::any_of(faults_.begin(), faults_.end(),
+                     [&](const Fault& fault) { return fault.moment == moment; });
 }
 
 bool FaultInjection::poisons_gradients() const {

@@ -79,7 +79,6 @@ RunLock::RunLock(const std::string& output_dir) : path_(output_dir + "/run.lock"
     close(fd_);
     fail(ExitCode::kIo, "{}: can't be written: {}", path_, reason);
   }
-  tidy_directory(output_dir);  // half-written files and exports; no other process writes here now
 }
 
 // The empty file is kept: deleting it could take the lock from a run that has just opened it.

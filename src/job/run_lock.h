@@ -13,7 +13,7 @@ namespace facet {
 class RunLock {
  public:
   // Throws Error(kConfig) naming the holder if the directory is in use, Error(kIo) if it cannot be
-  // written. Also removes half-written files of killed runs (NAME.partial-PID).
+  // written.
   explicit RunLock(const std::string& output_dir);
   ~RunLock();
   RunLock(const RunLock&) = delete;

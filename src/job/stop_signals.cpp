@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/start_thread.h"
 
 namespace facet {
 
@@ -45,7 +46,7 @@ void install_stop_signals() {
   for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaction(number, &action, nullptr);
   // The other thread must be able to take the signals before this one blocks them.
   ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
-  std::thread(take_signals).detach();  // waits until the process ends
+  start_thread("signals", [] { return std::thread(take_signals); }).detach();  // for good
   ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
 }
 

@@ -183,8 +183,9 @@ void check_paths(Command command, const Options& options) {
     std::error_code error;
     const bool directory = field.path == OptionField::Path::kDirectory;
     if (directory ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) continue;
-    missing +=
-        fmt::format("\n  --{} {}: no such {}", field.name, path, directory ? "directory" : "file");
+    missing += fmt::format("\n  --{} {}: {} {}", field.name, path,
+                           fs::exists(path, error) ? "not a regular" : "no such",
+                           directory ? "directory" : "file");
   }
   CHECK(missing.empty(), ExitCode::kMissingInput, "what the command line names is not there:{}",
         missing);

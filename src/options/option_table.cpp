@@ -141,6 +141,9 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
                     "an image with more pixels is a bad sample and is not decoded")
                   .in(1, 1LL << 40));
+  t.push_back(data("allow_outside_images", &O::allow_outside_images, kMayChange,
+                   "records may name images outside their set's directory, by absolute paths or "
+                   "..; else such a sample is bad"));
   t.push_back(data("num_workers", &O::num_workers, kMayChange,
                    "host threads of each rank that read and decode ahead; 0: none")
                   .in(0, 256));
@@ -362,8 +365,9 @@ void add_output_fields(std::vector<OptionField>& t) {
       "inject", &O::inject, kMayChange,
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
       "rank, stop@... stops it, fail@... makes its disk fail, slow@MOMENT:ms=M sleeps, "
-      "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, compute, "
-      "step, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, ckpt.latest, ckpt.retention, "
+      "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, "
+      "data.read, compute, step, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, ckpt.latest, "
+      "ckpt.retention, "
       "ckpt.removal; the environment variable FACET_INJECT adds more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
                      "print the time spent in each section of a step every --steps_per_print "

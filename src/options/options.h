@@ -57,6 +57,7 @@ struct Options {
   std::string bad_samples = "error";  // error, skip
   double max_bad_fraction = 0.01;
   int64_t max_image_pixels = kDefaultMaxImagePixels;
+  bool allow_outside_images = false;  // absolute paths and ".." in annotations
   int64_t num_workers = 2;
   std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
   int64_t dump_batches = 0;  // write that many steps as such a file

@@ -6,13 +6,14 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <new>
 #include <span>
 
 #include "base/check.h"
 #include "base/end_report.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
-#include "io/shared_file.h"
+#include "io/input_file.h"
 
 namespace facet {
 
@@ -104,7 +105,7 @@ struct Difference {
   }
 };
 
-Difference compare(const SharedFile& file_a, const StoredArray& a, const SharedFile& file_b,
+Difference compare(const InputFile& file_a, const StoredArray& a, const InputFile& file_b,
                    const StoredArray& b) {
   constexpr int64_t kPiece = int64_t{1} << 18;  // elements
   std::vector<float> x(kPiece), y(kPiece);
@@ -144,8 +145,8 @@ int64_t compare_states(const RunState& a, const RunState& b) {
 }
 
 int64_t compare_arrays(const Checkpoint& a, const Checkpoint& b) {
-  const SharedFile file_a = SharedFile::open_for_reading(state_file_of(a.directory));
-  const SharedFile file_b = SharedFile::open_for_reading(state_file_of(b.directory));
+  const InputFile file_a(state_file_of(a.directory), ExitCode::kIo);
+  const InputFile file_b(state_file_of(b.directory), ExitCode::kIo);
   int64_t differing = 0;
   for (const StoredArray& array : a.manifest.arrays) {
     const StoredArray* other = b.manifest.find(array.name);
@@ -195,6 +196,9 @@ int inspect_command(const std::vector<std::string>& words) {
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory\n");
+    return static_cast<int>(ExitCode::kConfig);
   }
 }
 

@@ -129,6 +129,7 @@ LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUni
 
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops) {
+  check_pretrained(setup.table, setup.config, sources_of(options));  // before memory is taken
   setup.table.set_trained("", false);
   setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,

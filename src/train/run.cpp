@@ -46,6 +46,7 @@ std::unique_ptr<RunLock> take_output_directory(const Options& options, const Com
   auto lock = std::make_unique<RunLock>(options.output_dir);
   if (!lock->dead_holder().empty())
     warn("the run that held {} is gone ({}); taking over", options.output_dir, lock->dead_holder());
+  tidy_output_directory(options.output_dir);  // no other process writes here now
   return lock;
 }
 

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/timer.h"
 #include "comm/mpi_session.h"
+#include "train/resume.h"
 
 namespace facet {
 
@@ -33,7 +34,7 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
           },
           options.checkpoint_io == "collective" ? CheckpointIo::kCollective : CheckpointIo::kPosix),
       schedule_(options, world),
-      found_(store_.find_newest()) {}
+      found_(store_.find_newest(check_stored_state)) {}
 
 void RunCheckpoints::begin(Engine& engine) {
   schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));

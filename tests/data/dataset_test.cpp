@@ -260,5 +260,31 @@ TEST_F(DatasetTest, UnsupportedNamesAreReportedAsSuch) {
   message_of([&] { open("lava"); }, ExitCode::kUsage);
 }
 
+// Annotations come from the internet: they must not name any file of the machine.
+TEST_F(DatasetTest, ImagesLieBelowTheirDirectory) {
+  const auto llava_with = [&](const std::string& image, OutsideImages outside) {
+    write_llava(R"({"image": ")" + image +
+                R"(", "conversations": [{"value": "<image>What?"}, {"value": "This."}]})");
+    DatasetSources with = sources();
+    with.outside_images = outside;
+    return open_dataset("llava", with);
+  };
+  const std::string directory = (root_ / "coco/train2017").string();
+  for (const std::string image : {"/etc/passwd", "../2014/a.jpg", "a/../b.jpg", "a/..", ".."}) {
+    const auto dataset = llava_with(image, OutsideImages::kRefused);
+    const std::string text = message_of([&] { read(*dataset, 0); }, ExitCode::kBadData);
+    EXPECT_TRUE(contains(text, image + " leads out of " + directory)) << text;
+    EXPECT_TRUE(contains(text, "--allow_outside_images"));
+    const std::string allowed =
+        read(*llava_with(image, OutsideImages::kAllowed), 0).rounds[0].images[0];
+    EXPECT_EQ(allowed, image[0] == '/' ? image : directory + "/" + image);
+  }
+  for (const std::string image : {"a.jpg", "a/b.jpg", "./a.jpg", "..a/b..jpg", "...jpg"})
+    EXPECT_EQ(read(*llava_with(image, OutsideImages::kRefused), 0).rounds[0].images[0],
+              directory + "/" + image);
+  const auto nul = llava_with("a.jpg\\u0000.png", OutsideImages::kAllowed);
+  EXPECT_TRUE(contains(message_of([&] { read(*nul, 0); }, ExitCode::kBadData), "NUL"));
+}
+
 }  // namespace
 }  // namespace facet

@@ -146,6 +146,44 @@ bad_config_json() {
   refused 78 0 "$work/spoilt/clip/config.json" "${spoilt[@]}"
 }
 
+# Sizes that would fill the memory or never end.
+impossible_sizes() {
+  local plan=("$facet" plan --lm_model_name_or_path "$work/spoilt/lm" --vision_model_name_or_path "$work/spoilt/clip")
+  spoil
+  sed -i 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1000000000/' clip/config.json
+  refused_everywhere 78 'num_hidden_layers: 1000000000 is out of range' "${spoilt[@]}"
+  refused 78 0 'num_hidden_layers: 1000000000 is out of range' "${plan[@]}"
+  spoil
+  # Within the range, but not what the weights hold: no memory is taken for it.
+  sed -i 's/"hidden_size": *128/"hidden_size": 262144/; s/"intermediate_size": *352/"intermediate_size": 1048576/' lm/config.json
+  refused 78 0 'the model files do not hold the model that the configuration describes' "${spoilt[@]}"
+  refused 78 0 'the model files do not hold the model that the configuration describes' "$facet" evaluate "${spoilt[@]:2:8}" --dataset_names llava
+}
+
+# A file that never ends, or never begins.
+no_regular_files() {
+  spoil
+  rm clip/config.json
+  mkfifo clip/config.json
+  refused_everywhere 66 'clip/config.json: a FIFO (named pipe), not a regular file' "${spoilt[@]}"
+  spoil
+  rm data/coco/train2017/000000000011.jpg
+  mkfifo data/coco/train2017/000000000011.jpg
+  refused 66 2 '000000000011.jpg: a FIFO (named pipe), not a regular file' "${spoilt[@]}" --data_train_split_ratio 1
+  rm -rf "$work/out"
+}
+
+# Where OpenMP has no memory for the stack of a thread it ends the process.
+no_threads() {
+  local ranks threaded=("$facet" train --lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 2 "${data[@]}"
+    --output_dir "$work/out")
+  for ranks in 0 3; do
+    run 71 "$ranks" env OMP_STACKSIZE=100000G "${threaded[@]}"
+    grep -q 'a library has ended the process; .*raise ulimit -u' "$output"
+    grep -q '^EXIT code=71 reason=system ' "$output"
+  done
+}
+
 spoilt_safetensors() {
   local file
   for file in lm/model.safetensors clip/model.safetensors; do
@@ -250,6 +288,9 @@ check Rubbish.ReferenceLaunchLine reference_launch_line
 check Rubbish.MissingPaths missing_paths
 check Rubbish.ConfigContradictsTensors config_contradicts_tensors
 check Rubbish.BadConfigJson bad_config_json
+check Rubbish.ImpossibleSizes impossible_sizes
+check Rubbish.NoRegularFiles no_regular_files
+check Rubbish.NoThreads no_threads
 check Rubbish.SpoiltSafetensors spoilt_safetensors
 check Rubbish.NarrowPerceiver narrow_perceiver
 check Rubbish.UnwritableOutput unwritable_output

@@ -166,13 +166,13 @@ second_run_is_refused() {
   until_true 10 no_ranks
   [ "$(holder)" = "$pid" ]
   mkdir -p "$out/epoch-9.partial-$pid/lang_decoder"
-  : >"$out/notes.partial-text"
+  : >"$out/notes.partial-2"
   run 0 2 "${train[@]}" --output_dir "$out" --num_train_epochs 1000000 --max_steps 1
   once "pid $pid job none); taking over"
   [ ! -s "$out/run.lock" ]
   # Its half-written exports are gone, and nothing else.
   [ ! -e "$out/epoch-9.partial-$pid" ]
-  [ -e "$out/notes.partial-text" ]
+  [ -e "$out/notes.partial-2" ]
 }
 
 # The ranks of the long run, rank 0 (the holder of the lock) left out.

@@ -45,6 +45,10 @@ TEST(Json, ErrorsNameTheFileAndThePlace) {
             "65: a.json: a.b[1].c: expected an integer, found a string");
   EXPECT_EQ(error_of([&] { document.root().at("r").as_int(); }),
             "65: a.json: r: expected an integer, found a real number");
+  for (const char* large : {"9223372036854775808", "-9223372036854775809", "1e30"})
+    EXPECT_TRUE(mentions(error_of([&] { JsonDocument::parse(large, "b.json").root().as_int(); }),
+                         "which is too large"))
+        << large;
   EXPECT_EQ(error_of([&] { document.root().at("q"); }), "65: a.json: the key \"q\" is missing");
   EXPECT_EQ(error_of([&] { document.root().at("a").at("b").at(2); }),
             "65: a.json: a.b: element 2 does not exist, there are 2");

@@ -62,6 +62,13 @@ TEST(FaultInjection, SlowsItsMomentOnly) {
   EXPECT_GE(timer.seconds(), 0.06);
 }
 
+TEST(FaultInjection, StrikesWhereItIsAskedTo) {
+  const FaultInjection injection = FaultInjection::parse("slow@data.read:ms=1,rank=1,step=35");
+  EXPECT_TRUE(injection.strikes("data.read"));
+  EXPECT_FALSE(injection.strikes("data"));
+  EXPECT_FALSE(FaultInjection::parse("").strikes("data.read"));
+}
+
 TEST(FaultInjection, FailsOnItsRank) {
   const FaultInjection injection = FaultInjection::parse("fail@ckpt.write:rank=1,step=3");
   injection.at("ckpt.write", 0, 3);

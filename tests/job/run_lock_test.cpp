@@ -65,12 +65,6 @@ TEST_F(RunLockTest, LockOfAKilledRunIsTakenOver) {
   EXPECT_NE(lock.dead_holder().find(fmt::format("pid {}", child)), std::string::npos);
 }
 
-TEST_F(RunLockTest, AnExportThatWasBeingReplacedGetsItsNameBack) {
-  std::filesystem::create_directories(directory_ + "/epoch-1.replaced-4711");
-  const RunLock lock(directory_);
-  EXPECT_TRUE(std::filesystem::exists(directory_ + "/epoch-1"));
-}
-
 TEST_F(RunLockTest, HolderOnAnotherHostIsBelieved) {
   std::ofstream(directory_ + "/run.lock") << "host elsewhere pid 1 job 77\n";
   EXPECT_NE(refusal().find("host elsewhere pid 1 job 77"), std::string::npos);

@@ -2,6 +2,7 @@
 #include "options/options.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <fstream>
@@ -142,9 +143,13 @@ TEST(Options, AConfigFileThatCannotBeReadIsAMistake) {
     EXPECT_TRUE(f.says("--config " + path)) << f.text;
   }
   const std::string large = directory + "/large.cfg";
-  std::ofstream(large) << std::string((1 << 20) + 1, '#');
+  std::ofstream(large) << std::string((16 << 20) + 1, '#');
   EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config " + large).says("--config " + large));
   std::remove(large.c_str());
+  const std::string fifo = directory + "/options_fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config " + fifo).says("--config " + fifo));
+  std::remove(fifo.c_str());
 }
 
 TEST(Options, ADeepSpeedFileThatCannotBeReadIsAMistake) {
@@ -165,6 +170,32 @@ TEST(Options, ControlCharactersInAValueAreMistakes) {
       EXPECT_NE(std::string(error.what()).find("has a control character"), std::string::npos);
     }
   }
+}
+
+// Only as many mistakes are shown, and looked up, as somebody reads.
+TEST(Options, EndlessMistakesCostLittleAndAreCounted) {
+  const std::string path = ::testing::TempDir() + "options_many.cfg";
+  {
+    std::ofstream file(path);
+    for (int i = 0; i < 200'000; ++i) file << "unknown_" << i << " = 1\n";
+  }
+  const Failure many = failure_of(Command::kTrain, kBare + "--config " + path);
+  EXPECT_EQ(many.code, ExitCode::kUsage);
+  EXPECT_TRUE(many.says("200000 mistakes"));
+  EXPECT_TRUE(many.says(path + ":20: unknown option --unknown_19; did you mean --"));
+  EXPECT_FALSE(many.says(path + ":21: "));
+  EXPECT_TRUE(many.says("\n  and 199980 more"));
+
+  std::ofstream(path) << std::string(10'000'000, 'x') << " = 1\nseed = " << std::string(5000, '9');
+  const Failure large = failure_of(Command::kTrain, kBare + "--config " + path);
+  EXPECT_TRUE(large.says("unknown option --xxx"));
+  EXPECT_TRUE(large.says("is too large") || large.says(" ..."));
+  EXPECT_LT(large.text.size(), 5000u);
+  std::remove(path.c_str());
+
+  std::string line = kBare;
+  for (int i = 0; i < 20'000; ++i) line += " --u" + std::to_string(i);
+  EXPECT_TRUE(failure_of(Command::kTrain, line).says("20006 words are too many"));
 }
 
 TEST(Options, ResolvedConfigurationReadsBack) {
@@ -211,6 +242,7 @@ TEST(Options, NamesAreFrozen) {
       "only_optimize_lora unfreeze freeze data_path dataset_names dataset_samples "
       "dataset_concatenate_samples data_train_split_ratio max_num_image_per_sample "
       "system_prompt_file caption_questions_file bad_samples max_bad_fraction max_image_pixels "
+      "allow_outside_images "
       "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
       "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
       "loss_average seed eval_interval max_bad_steps learning_rate "
