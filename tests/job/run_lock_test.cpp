@@ -35,7 +35,7 @@ class RunLockTest : public ::testing::Test {
   // A request of this process; what costs time in it is short, and silence alone never enough.
   LockRequest request() const {
     LockRequest request{.output_dir = directory_, .job = {}};
-    request.times = {.beat = 0.02, .gone = 0.1, .silent = 1e6, .settle = 0.05, .poll = 0.01};
+    request.times = {.beat = 0.02, .gone = 0.1, .silent = 50, .settle = 0.05, .poll = 0.01};
     request.stop_signal = [] { return nullptr; };
     return request;
   }
@@ -69,6 +69,13 @@ class RunLockTest : public ::testing::Test {
   std::string directory_;
   FakeSqueue squeue_;
 };
+
+// Or for a minute: the test fails then.
+template <typename Condition>
+void wait_until(const Condition& condition) {
+  for (const Timer timer; !condition() && timer.seconds() < 60;)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != text.npos;
@@ -198,7 +205,7 @@ TEST_F(RunLockTest, OneOfTwoTakesOver) {
     try {
       const RunLock lock(request);
       ++holding;
-      while (refused == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      wait_until([&] { return refused > 0; });
     } catch (const Error&) {
       ++refused;
     }
@@ -221,7 +228,7 @@ TEST_F(RunLockTest, ARunWhoseLockIsTakenIsTold) {
   {
     const RunLock lock(mine);
     write(kElsewhere);
-    while (!told) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    wait_until([&] { return told.load(); });
   }
   EXPECT_EQ(by, "host elsewhere pid 1 job none");
   EXPECT_EQ(read(), kElsewhere);  // and leaves it alone
@@ -231,7 +238,7 @@ TEST_F(RunLockTest, ALockThatWasDeletedComesBack) {
   const LockRequest mine = request();
   const RunLock lock(mine);
   std::filesystem::remove(path());
-  while (read() != mine.me.line()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_until([&] { return read() == mine.me.line(); });
   EXPECT_NE(refusal(request()), "");
 }
 
