@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -83,11 +84,13 @@ int main(int argc, char** argv) {
 
   catch_stop_signals(*command == Command::kTrain ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
   MpiSession session(argc, argv);
-  take_stop_signals_in_a_thread();
+  if (std::getenv("FACET_HOSTNAME") != nullptr)
+    warn("FACET_HOSTNAME is set: it, and not the system, names this host");
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
   try {
+    take_stop_signals_in_a_thread();
     watchdog.emplace(
         session.world(), session.host(),
         Watchdog::Questions{

@@ -47,6 +47,8 @@ class RunLock {
   // holder if the directory is in use, Error(kIo) if it cannot be written. Also removes
   // half-written files of killed runs (NAME.partial-PID).
   explicit RunLock(LockRequest request);
+  explicit RunLock(const std::string& output_dir)
+      : RunLock(LockRequest{.output_dir = output_dir}) {}
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
