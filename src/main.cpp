@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
+#include "job/stop_signals.h"
 #include "options/options.h"
 #include "train/commands.h"
 #include "train/inspect.h"
@@ -35,7 +37,9 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
-  return options.dry_run ? dry_run(session, options) : train(session, options, status);
+  if (!options.dry_run) return train(session, options, status);
+  set_meaning_of_stop_signals(OnSignal::kEndNow);
+  dry_run(session, options);
 }
 
 ExitCode code_of(const std::exception& error) {
@@ -88,7 +92,10 @@ int main(int argc, char** argv) {
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
 
+  catch_stop_signals(*command == Command::kTrain ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
   MpiSession session(argc, argv);
+  if (std::getenv("FACET_HOSTNAME") != nullptr)
+    warn("FACET_HOSTNAME is set: it, and not the system, names this host");
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
@@ -98,13 +105,19 @@ int main(int argc, char** argv) {
                       last_line(*command, ExitCode::kSystem, status));
   });
   try {
-    watchdog.emplace(session.world(), session.host(),
-                     [&](ExitCode end) { return last_line(*command, end, status); });
+    take_stop_signals_in_a_thread();
+    watchdog.emplace(
+        session.world(), session.host(),
+        Watchdog::Questions{
+            .last_line = [&](ExitCode end) { return last_line(*command, end, status); },
+            .sigterm_came = sigterm_came,
+            .signal_that_ends = signal_that_ends});
+    session.before_abort([&] { watchdog->expect_abort(); });
     run(session, *watchdog, *command, words, status);
     code = status.code();
   } catch (const CollectiveError& error) {  // every rank has this error
     code = error.code();
-    message = fmt::format("error: {}", error.what());
+    message = fmt::format("{}{}", code == ExitCode::kSaved ? "" : "error: ", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank
     session.abort_job(code_of(error), error.what(), last_line(*command, code_of(error), status));
   }

@@ -31,6 +31,7 @@ void MpiSession::abort_job(ExitCode code, const std::string& message,
   LibraryExit::expect();  // MPI_Abort exits
   std::fflush(stdout);
   print_end_report(fmt::format("error on rank {} ({}): {}", rank(), host_, message), last_line);
+  before_abort_();
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::abort();  // MPI_Abort does not return, but is not declared so
 }

@@ -36,6 +36,8 @@ class MpiSession {
   int size() const { return world_->size(); }
   const std::string& host() const { return host_; }
 
+  // Called by abort_job() before the job ends.
+  void before_abort(std::function<void()> call) { before_abort_ = std::move(call); }
   // Prints the message with rank and host to stderr, then the last line to stdout, and ends the job
   // with that exit code.
   [[noreturn]] void abort_job(ExitCode code, const std::string& message,
@@ -44,6 +46,7 @@ class MpiSession {
  private:
   std::unique_ptr<Communicator> world_;
   std::string host_;
+  std::function<void()> before_abort_ = [] {};
 };
 
 // Runs fn on every rank. If it throws an Error (or any std::exception) on one or more, all ranks
