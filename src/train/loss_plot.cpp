@@ -10,7 +10,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "base/check.h"
+#include "io/file.h"
 
 namespace facet {
 namespace {
@@ -181,14 +181,7 @@ std::vector<CurvePoint> read_curve(const std::string& log_path) {
 
 void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
                       const std::vector<CurvePoint>& eval) {
-  const std::string path = output_dir + "/loss_curve.svg", temporary = path + ".tmp";
-  const std::string text = loss_curve_svg(train, eval);
-  std::FILE* file = std::fopen(temporary.c_str(), "w");
-  const bool written =
-      file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const bool closed = file != nullptr && std::fclose(file) == 0;
-  CHECK(written && closed && std::rename(temporary.c_str(), path.c_str()) == 0, ExitCode::kIo,
-        "cannot write {}: is the disk full, or the directory read-only?", path);
+  write_file(output_dir + "/loss_curve.svg", loss_curve_svg(train, eval));
 }
 
 }  // namespace facet
