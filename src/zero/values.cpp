@@ -145,32 +145,50 @@ uint64_t Values::frozen_hash() {
   return static_cast<uint64_t>(world_.sum(static_cast<int64_t>(sum)));
 }
 
-// Rank 0 broadcasts which unit it wants next; where the values are partitioned all ranks gather it.
-void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
+// Rank 0 broadcasts what it wants next: a unit, where the values are partitioned and all ranks
+// gather it; to meet; or kNoUnit, the end.
+void Values::read_on_rank_0(const Work& work, const Meet& together) {
+  constexpr int kMeet = -2;
+  static_assert(kMeet != kNoUnit);
   const bool shared = parts_ || (has_masters() && zero_stage_ > 0);
   int open = kNoUnit;
-  const auto next = [&](int number) {
+  std::exception_ptr error;
+  const auto agree = [&](int wanted) {
+    return static_cast<int>(world_.broadcast(int64_t{wanted}, 0));
+  };
+  const auto change_to = [&](int number) {
     if (open != kNoUnit) close_read(open);
-    open = shared ? static_cast<int>(world_.broadcast(int64_t{number}, 0)) : number;
+    open = number;
     if (open != kNoUnit) open_to_read(open);
   };
-  if (world_.rank() == 0) {
-    std::exception_ptr error;
+  const auto keeping_error = [&](const std::function<void()>& body) {
     try {
-      work([&](int number) {
-        if (number != open) next(number);
-      });
+      body();
     } catch (...) {
       error = std::current_exception();
     }
-    next(kNoUnit);
-    window_.free();
-    if (error) std::rethrow_exception(error);
-  } else if (shared) {
-    do next(kNoUnit);
-    while (open != kNoUnit);
-    window_.free();
+  };
+  if (world_.rank() == 0) {
+    const OpenUnit open_unit = [&](int number) {
+      if (number != open) change_to(shared ? agree(number) : number);
+    };
+    keeping_error([&] {
+      work(open_unit, [&] {
+        agree(kMeet);
+        together();
+      });
+    });
+    change_to(agree(kNoUnit));
+  } else {
+    for (int wanted = agree(kNoUnit); wanted != kNoUnit; wanted = agree(kNoUnit))
+      if (wanted == kMeet)
+        keeping_error(together);
+      else
+        change_to(wanted);
+    change_to(kNoUnit);
   }
+  window_.free();
+  if (error) std::rethrow_exception(error);
 }
 
 void Values::open_to_read(int number) {

@@ -33,8 +33,11 @@ class Values {
 
   // To fill the values of all units, with the same values on every rank.
   OpenUnit filler();
-  // Collective: rank 0 runs `work`, which may open any unit and read its full values.
-  void read_on_rank_0(const std::function<void(const OpenUnit&)>& work);
+  // Collective: rank 0 runs `work`, which may open any unit and read its full values. Whenever it
+  // calls `meet`, all ranks run `together`; an error of that must be one that all of them throw.
+  using Meet = std::function<void()>;
+  using Work = std::function<void(const OpenUnit&, const Meet&)>;
+  void read_on_rank_0(const Work& work, const Meet& together);
   // Collective: hash of the frozen values as they were filled, before any rounding.
   uint64_t frozen_hash();
 
