@@ -38,6 +38,8 @@ class CheckpointDirectory {
   // Marks a checkpoint that does not verify: it is not removed, and no longer counts among those to
   // keep.
   void reject(int64_t step) { rejected_.insert(step); }
+  // From now on no checkpoint is removed.
+  void keep_older_ones() { keeps_all_ = true; }
   // Creates the directory, and the one to write in, if there is space for these arrays.
   void prepare(const std::string& working, const std::vector<StoredArray>& arrays);
   // Renames a finished, durable checkpoint, points `latest` at it and removes old ones. The slow
@@ -50,6 +52,7 @@ class CheckpointDirectory {
 
   std::string path_;
   int64_t keep_last_;
+  bool keeps_all_ = false;
   std::set<int64_t> rejected_;
   MomentHook at_moment_;
   std::future<void> removal_;

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/log.h"
 
 namespace facet {
 
@@ -27,9 +26,9 @@ std::string without_blanks_around(const std::string& text) {
 }
 
 // The output of the command, with a timeout, because squeue retries an unresponsive controller for
-// minutes.
+// minutes. By SIGKILL: in a training run the command inherits that SIGTERM is blocked.
 std::string output_of(const std::string& command) {
-  constexpr const char* kPatience = "timeout 20 ";
+  constexpr const char* kPatience = "timeout -s KILL 20 ";
   std::FILE* const pipe = ::popen((kPatience + command + " 2>&1").c_str(), "r");
   CHECK(pipe != nullptr, ExitCode::kMissingInput, "no process can be started");
   std::string text;
@@ -68,22 +67,17 @@ std::optional<double> parse_slurm_time(const std::string& text) {
   return static_cast<double>(days * kSecondsOfDay + seconds);
 }
 
-std::optional<double> slurm_seconds_left() {
+std::string slurm_job() {
   const char* const job = std::getenv("SLURM_JOB_ID");
-  if (job == nullptr) return std::nullopt;
-  try {
-    const std::string id = job;
-    CHECK(!id.empty() && id.find_first_not_of("0123456789") == id.npos, ExitCode::kBadData,
-          "SLURM_JOB_ID is '{}'", id);
-    const std::optional<double> left =
-        parse_slurm_time(output_of(fmt::format("squeue -h -j {} -o %L", id)));
-    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", id, *left);
-    return left;
-  } catch (const Error& error) {
-    warn("cannot get the job's time limit from squeue ({}); give --max_hours to save before it",
-         error.what());
-    return std::nullopt;
-  }
+  return job != nullptr ? job : "";
+}
+
+std::optional<double> slurm_seconds_left() {
+  if (std::getenv("SLURM_JOB_ID") == nullptr) return std::nullopt;
+  const std::string id = slurm_job();
+  CHECK(!id.empty() && id.find_first_not_of("0123456789") == id.npos, ExitCode::kBadData,
+        "SLURM_JOB_ID is '{}'", id);
+  return parse_slurm_time(output_of(fmt::format("squeue -h -j {} -o %L", id)));
 }
 
 }  // namespace facet

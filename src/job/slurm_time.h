@@ -10,8 +10,11 @@ namespace facet {
 // nothing. Anything else: Error(kBadData).
 std::optional<double> parse_slurm_time(const std::string& text);
 
-// Of the job that this process belongs to; nothing outside a job or without a limit. Asks squeue,
-// and warns if that fails.
+// The id of the job that this process belongs to; empty outside a job.
+std::string slurm_job();
+
+// Of that job; nothing outside a job or without a limit. Asks squeue, for at most 20 s. Throws
+// Error if that fails.
 std::optional<double> slurm_seconds_left();
 
 }  // namespace facet

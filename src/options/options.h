@@ -112,7 +112,7 @@ struct Options {
   std::string output_dir;
   int64_t steps_per_print = 10;
   int64_t save_interval = 0;
-  double save_minutes = 0;
+  double save_minutes = 30;
   int64_t keep_last = 2;
   bool keep_best = false;
   std::string checkpoint_io = "posix";  // posix, collective
@@ -129,6 +129,7 @@ struct Options {
   double hang_seconds_collective = 3600;
   bool enable_tensorboard = false;
   bool dry_run = false;
+  bool check_all_samples = false;
 
   // Generate
   std::string input;   // JSON {test: [[question, "path path"?], ...]}
