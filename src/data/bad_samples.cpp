@@ -51,6 +51,12 @@ void BadSampleList::append(const BadSample& bad) {
   CHECK((std::fclose(file) == 0) && written, ExitCode::kIo, "{}: writing failed", path_);
 }
 
+std::string BadRecord::json() const {
+  return fmt::format("{{\"dataset\": {}, \"records\": [{}], \"file\": {}, \"reason\": {}}}",
+                     json_string(dataset), fmt::join(records, ", "), json_string(file),
+                     json_string(reason));
+}
+
 int64_t BadSampleList::bytes_of(const std::string& path) {
   std::error_code error;
   const uintmax_t bytes = std::filesystem::file_size(path, error);

@@ -1,7 +1,9 @@
 // facet train --dry_run: everything that can go wrong before the first step, without the weights.
 #include "base/log.h"
 #include "data/probe.h"
+#include "train/check_samples.h"
 #include "train/commands.h"
+#include "train/output_proof.h"
 #include "train/run_costs.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
@@ -37,19 +39,23 @@ void dry_run(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   choose_threads(world, session.host(), options.threads);
+  std::unique_ptr<ModelSetup> model;
+  std::unique_ptr<DataSetup> data;
   collectively(world, [&] {
     log("resolved options:\n{}", resolved_options(Command::kTrain, options));
-    const std::unique_ptr<ModelSetup> model = declare_model(options);
+    model = declare_model(options);
     choose_trained(options, model->table);
     check_pretrained(model->table, model->config, sources_of(options));
-    const std::unique_ptr<DataSetup> data = open_data(options, *model, world);
-    if (data->table != nullptr)
+    data = open_data(options, *model, world);
+    if (data->table != nullptr && !options.check_all_samples)
       for (const ProbeReport& report : probe_datasets(
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
     if (world.rank() == 0) write_debug_samples(options, *model, *data);
     print_plan(options, world.size(), *model, *data);
   });
+  if (!options.output_dir.empty()) prove_output_directory(options, *model, *data, world);
+  if (options.check_all_samples) check_all_samples(options, *data, world);
   log("dry run: nothing was trained");
 }
 

@@ -135,8 +135,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
         fmt::join(report.differing_choices, "\n  "));
 }
 
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit) {
+ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   ExportSources sources;
   sources.lm_directory = options.lm_model_name_or_path;
   sources.vision_directory = options.vision_model_name_or_path;
@@ -145,7 +144,12 @@ void export_weights(const Options& options, const ModelSetup& setup, const std::
     for (const Tokenizer::AddedToken& token : setup.tokenizer->added_tokens())
       sources.added_tokens.emplace_back(token.text, token.id);
   }
-  export_model(directory, setup.table, setup.config, sources, open_unit);
+  return sources;
+}
+
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
+                    const OpenUnit& open_unit) {
+  export_model(directory, setup.table, setup.config, export_sources(options, setup), open_unit);
 }
 
 }  // namespace facet
