@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -71,6 +72,10 @@ class Values {
   void store_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
   void check_range(const Param& param, const float* values) const;
+  int agree_on(int wanted);
+  std::exception_ptr lead_reading(const Work& work, const Meet& together);
+  std::exception_ptr follow_reading(const Meet& together);
+  void read_next(int& open, int number);
   void open_to_read(int number);
   void read_masters(int number);
   void close_read(int number);

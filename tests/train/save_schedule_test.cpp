@@ -54,10 +54,10 @@ TEST(SaveSchedule, TheFirstStepIsMeasured) {
 
 // An evaluation as long as most of the limit, of batches that are short.
 TEST(SaveSchedule, TheEvaluationBeforeTheFirstStepIsNoStep) {
-  Rig rig(1.6);
+  Rig rig(2.4);
   rig.schedule->begin(0);
   rig.schedule->saved(0);
-  sleep(0.9);
+  sleep(1.3);
   EXPECT_EQ(rig.between_steps(), Wish::kNone);
   EXPECT_EQ(rig.after_step(), Wish::kNone);
 }
@@ -80,10 +80,10 @@ TEST(SaveSchedule, TimeIsUpWithinAnEvaluationToo) {
 }
 
 TEST(SaveSchedule, ASaveIsMeasuredByItself) {
-  Rig rig(1.6);
+  Rig rig(2.4);
   rig.schedule->begin(0);
   EXPECT_EQ((rig.schedule->saved(0), rig.after_step()), Wish::kNone);
-  sleep(0.9);
+  sleep(1.3);
   rig.schedule->held_up();
   EXPECT_EQ(rig.after_step(), Wish::kNone);
 }
