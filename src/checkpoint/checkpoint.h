@@ -66,6 +66,9 @@ class CheckpointStore {
   // Allocates the memory for start_save's copies. Not collective.
   void reserve_copies(std::span<const StateRange> ranges) { background_.reserve(ranges); }
 
+  // From now on publishing removes no older checkpoint. Not collective.
+  void keep_older_ones() { directory_.keep_older_ones(); }
+
   // After start_save(); the same on all ranks.
   bool saving() const { return in_flight_.has_value(); }
   int64_t saving_step() const { return in_flight_->manifest.state.step; }

@@ -72,6 +72,7 @@ void CheckpointDirectory::publish(const std::string& working, int64_t step) {
 // Checkpoints found damaged at the start are kept for inspection, and do not count among those to
 // keep.
 void CheckpointDirectory::remove_old(int64_t newest) {
+  if (keeps_all_) return;
   std::vector<int64_t> steps = published_steps(path_);
   std::erase_if(steps, [&](int64_t step) { return step > newest || rejected_.contains(step); });
   std::vector<std::string> going;

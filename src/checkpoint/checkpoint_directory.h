@@ -36,6 +36,8 @@ class CheckpointDirectory {
   // Marks a checkpoint that does not verify: it is not removed, and no longer counts among those to
   // keep.
   void reject(int64_t step) { rejected_.insert(step); }
+  // From now on no checkpoint is removed.
+  void keep_older_ones() { keeps_all_ = true; }
   // Creates the directory, and the one in which the checkpoint is written until it is published, if
   // there is space for these arrays; returns its name.
   std::string prepare(int64_t step, const std::vector<StoredArray>& arrays);
@@ -49,6 +51,7 @@ class CheckpointDirectory {
 
   std::string path_;
   int64_t keep_last_;
+  bool keeps_all_ = false;
   std::set<int64_t> rejected_;
   MomentHook at_moment_;
   std::future<void> removal_;

@@ -78,6 +78,10 @@ struct ExportSources {
   SpaceMarks space_marks = SpaceMarks::kEveryPiece;
 };
 
+// The bytes that export_model writes, or a little more.
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources);
+
 // Writes the directories above. Called by one process; units may be opened more than once.
 void export_model(const std::string& out_directory, const ParamTable& table,
                   const VlmConfig& config, const ExportSources& sources,

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "checkpoint/hugging_face.h"
@@ -32,6 +34,12 @@ struct ParamMap {
     return found == by_name.end() ? nullptr : found->second;
   }
 };
+
+ParamMap map_of(const ParamTable& table, const OpenUnit& open_unit) {
+  ParamMap params{{}, open_unit};
+  for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
+  return params;
+}
 
 TensorToWrite plain_copy(const ParamMap& params, std::string name, const Param& param) {
   return {std::move(name), param.shape,
@@ -250,13 +258,36 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
                     model_choices(config));
 }
 
+// A file that is not there has none.
+int64_t bytes_of_file(const std::string& path) {
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
 }  // namespace
+
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources) {
+  constexpr int64_t kOtherFiles = 1 << 16, kHeaderOfTensor = 1 << 8;
+  const OpenUnit no_values = nothing_to_open;
+  const ParamMap params = map_of(table, no_values);
+  int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_model) +
+                  bytes_of_file(sources.lm_directory + "/config.json") +
+                  bytes_of_file(sources.vision_directory + "/config.json");
+  for (const std::vector<TensorToWrite>& part :
+       {decoder_tensors(params, config), fused_part(params, kVisionPrefix, config.vis_lora),
+        projection_tensors(params)})
+    for (const TensorToWrite& tensor : part)
+      bytes += kHeaderOfTensor + std::accumulate(tensor.shape.begin(), tensor.shape.end(),
+                                                 int64_t{sizeof(float)}, std::multiplies<>());
+  return bytes;
+}
 
 void export_model(const std::string& out_directory, const ParamTable& table,
                   const VlmConfig& config, const ExportSources& sources,
                   const OpenUnit& open_unit) {
-  ParamMap params{{}, open_unit};
-  for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
+  const ParamMap params = map_of(table, open_unit);
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
   const std::string working = make_partial_directory(place);

@@ -20,8 +20,6 @@ constexpr milliseconds kPoll{100};
 // A poll this late means that this process was stopped, perhaps with the whole job.
 constexpr double kPause = 2;  // seconds
 
-}
-
 }  // namespace
 
 Watchdog::Watchdog(Communicator& world, const std::string& host, Questions questions)

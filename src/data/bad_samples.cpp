@@ -26,6 +26,12 @@ void BadSampleList::append(const BadSample& bad) {
   append_to_file(path_, line);
 }
 
+std::string BadRecord::json() const {
+  return fmt::format("{{\"dataset\": {}, \"records\": [{}], \"file\": {}, \"reason\": {}}}",
+                     json_string(dataset), fmt::join(records, ", "), json_string(file),
+                     json_string(reason));
+}
+
 int64_t BadSampleList::bytes_of(const std::string& path) {
   std::error_code error;
   const uintmax_t bytes = std::filesystem::file_size(path, error);

@@ -37,6 +37,8 @@ class Dataset {
   // Makes a sample of the record: a pure function of the record and the stream's draws;
   // thread-safe. A malformed record throws Error(kBadData).
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
+  // The annotation file that holds the record, for messages; empty: it has none.
+  virtual std::string file_of(int64_t) const { return ""; }
   // XXH3 of the annotation files' bytes.
   virtual uint64_t fingerprint() const = 0;
 

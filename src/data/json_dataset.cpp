@@ -55,6 +55,7 @@ JsonDataset::JsonDataset(std::string name, const DatasetSources& sources,
 
 void JsonDataset::add_file(const std::string& path, const std::string& array_key) {
   const std::string text = read_file(path, JsonDocument::kMaxDataBytes);
+  files_.push_back(path);
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
   documents_.push_back(JsonDocument::parse_any_bytes(text, path));
   // A record whose duplicate key is used is bad; of the others nobody would hear.
@@ -67,10 +68,14 @@ void JsonDataset::add_file(const std::string& path, const std::string& array_key
   first_record_.push_back(first_record_.back() + records.size());
 }
 
-RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
+size_t JsonDataset::number_of_file(int64_t record) const {
   ASSERT(record >= 0 && record < num_records(), "record {} of {}", record, num_records());
   const auto after = std::upper_bound(first_record_.begin(), first_record_.end(), record);
-  const auto file = static_cast<size_t>(after - first_record_.begin()) - 1;
+  return static_cast<size_t>(after - first_record_.begin()) - 1;
+}
+
+RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
+  const size_t file = number_of_file(record);
   return parse(arrays_[file].at(record - first_record_[file]), draws);
 }
 

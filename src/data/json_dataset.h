@@ -25,6 +25,7 @@ class JsonDataset : public Dataset {
 
   int64_t num_records() const override { return first_record_.back(); }
   RawSample read(int64_t record, RandomStream& draws) const override;
+  std::string file_of(int64_t record) const override { return files_[number_of_file(record)]; }
   uint64_t fingerprint() const override { return fingerprint_; }
 
  protected:
@@ -35,9 +36,11 @@ class JsonDataset : public Dataset {
 
  private:
   void add_file(const std::string& path, const std::string& array_key);
+  size_t number_of_file(int64_t record) const;
 
   std::string image_directory_;
   OutsideImages outside_images_;
+  std::vector<std::string> files_;
   std::vector<JsonDocument> documents_;
   std::vector<JsonValue> arrays_;         // the records of each file
   std::vector<int64_t> first_record_{0};  // (files + 1)

@@ -51,7 +51,6 @@ StoredTensor parse_tensor(std::string_view name, const JsonValue& entry, int64_t
     if (size.as_int() < 0) size.reject("a dimension is negative");
     tensor.shape.push_back(size.as_int());
   }
-  const std::optional<int64_t> elements = checked_product(tensor.shape);
   const JsonValue offsets = entry.at("data_offsets");
   if (offsets.size() != 2) offsets.reject("expected two numbers");
   tensor.begin = offsets.at(int64_t{0}).as_int();

@@ -14,7 +14,8 @@
 // Moments: data (before a step's samples are fetched), data.read (before a rank reads a sample, on
 // whichever thread; its step=S is the S-th sample that the rank reads, those that the set-up tries
 // included), compute (after its last backward, before the sums of all gradients are waited for),
-// step (after one), and of a
+// log (before the step's row is written), evaluate (before a batch of an evaluation is fetched),
+// step (after a step), export (before a piece of an export is written, on rank 0), and of a
 // checkpoint, in this order: ckpt.begin (its file is there, nothing written), ckpt.write (half of
 // this rank's state written), ckpt.written (all of it), ckpt.rename (before it gets its name),
 // ckpt.latest (named), ckpt.retention (`latest` names it), ckpt.removal (an older one renamed,

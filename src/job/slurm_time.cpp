@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "job/slurm_job.h"
 
 namespace facet {
@@ -24,16 +23,6 @@ std::optional<double> seconds_to_end_time() {
   const auto [rest, error] = std::from_chars(text, last, end);
   if (error != std::errc() || rest != last || end <= 0) return std::nullopt;
   return std::max(0.0, static_cast<double>(end - std::time(nullptr)));
-}
-
-std::optional<double> seconds_left_of(const SlurmJob& job) {
-  try {
-    return parse_slurm_time(ask_squeue(job.id, "%L"));
-  } catch (const Error&) {
-    const std::optional<double> left = seconds_to_end_time();
-    if (!left) throw;
-    return left;
-  }
 }
 
 }  // namespace
@@ -65,13 +54,11 @@ std::optional<double> slurm_seconds_left() {
   const SlurmJob job = SlurmJob::of_this_process();
   if (!job.known()) return std::nullopt;
   try {
-    const std::optional<double> left = seconds_left_of(job);
-    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", job.id, *left);
+    return parse_slurm_time(ask_squeue(job.id, "%L"));
+  } catch (const Error&) {
+    const std::optional<double> left = seconds_to_end_time();
+    if (!left) throw;
     return left;
-  } catch (const Error& error) {
-    warn("cannot get the job's time limit from squeue ({}); give --max_hours to save before it",
-         error.what());
-    return std::nullopt;
   }
 }
 

@@ -113,7 +113,7 @@ struct Options {
   std::string output_dir;
   int64_t steps_per_print = 10;
   int64_t save_interval = 0;
-  double save_minutes = 0;
+  double save_minutes = 30;
   int64_t keep_last = 2;
   bool keep_best = false;
   std::string checkpoint_io = "posix";  // posix, collective
@@ -133,6 +133,7 @@ struct Options {
   std::string tensorboard_path;  // "": output_dir
   std::string tensorboard_job_name = "tb_logging";
   bool dry_run = false;
+  bool check_all_samples = false;
 
   // Generate
   std::string input;   // JSON {test: [[question, "path path"?], ...]}

@@ -1,7 +1,9 @@
 // facet train --dry_run: everything that can go wrong before the first step, without the weights.
 #include "base/log.h"
 #include "data/probe.h"
+#include "train/check_samples.h"
 #include "train/commands.h"
+#include "train/output_proof.h"
 #include "train/run_costs.h"
 #include "train/run_setup.h"
 #include "train/threads.h"
@@ -52,7 +54,7 @@ void dry_run(MpiSession& session, const Options& options) {
          check_pretrained(model->table, model->config, sources_of(options)))
       warn_line(line);
     data = open_data(options, *model, world);
-    if (data->table != nullptr)
+    if (data->table != nullptr && !options.check_all_samples)
       for (const ProbeReport& report : probe_datasets(
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
@@ -61,6 +63,8 @@ void dry_run(MpiSession& session, const Options& options) {
   });
   costs = largest_of_all_ranks(costs, world);
   collectively(world, [&] { print_plan(options, world.size(), *model, *data, costs); });
+  if (!options.output_dir.empty()) prove_output_directory(options, *model, *data, world);
+  if (options.check_all_samples) check_all_samples(options, *data, world);
   log("dry run: nothing was trained");
 }
 

@@ -40,7 +40,7 @@ std::string find_non_finite(ModelSetup& setup, Context& context, Communicator& w
 }  // namespace
 
 EvalReport evaluate(ModelSetup& setup, Context& context, Communicator& world, BatchSource& source,
-                    int64_t num_datasets) {
+                    int64_t num_datasets, const std::function<void()>& before_batch) {
   const InSection section(Section::kEvaluate);
   const Timer timer;
   // For one data set after the other: [loss, labelled tokens, samples, bad samples].
@@ -50,7 +50,10 @@ EvalReport evaluate(ModelSetup& setup, Context& context, Communicator& world, Ba
   LossSums sums;
   for (int64_t m = 0; m < source.num_evaluation_micro_batches(); ++m) {
     const MicroBatch* batch = nullptr;
-    collectively(world, [&] { batch = &source.fetch_evaluation(m); });
+    collectively(world, [&] {
+      before_batch();
+      batch = &source.fetch_evaluation(m);
+    });
     const std::span<const int64_t> bad = source.bad_samples_of_last_fetch();
     for (size_t d = 0; d < bad.size(); ++d) totals[kTotals * d + 3] += static_cast<double>(bad[d]);
     setup.model->evaluate(context, *batch, sums);

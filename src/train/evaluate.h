@@ -1,6 +1,8 @@
 // The loss over the evaluation split: each sample once, weighted by its labelled tokens.
 #pragma once
 
+#include <functional>
+
 #include "comm/communicator.h"
 #include "data/batch_source.h"
 #include "nn/context.h"
@@ -9,8 +11,10 @@
 
 namespace facet {
 
-// Collective. The report's step and epoch are left to the caller.
-EvalReport evaluate(ModelSetup& setup, Context& context, Communicator& world, BatchSource& source,
-                    int64_t num_datasets);
+// Collective. The report's step and epoch are left to the caller. Each rank calls before_batch()
+// before each of its micro-batches; what that throws on any rank is thrown on all.
+EvalReport evaluate(
+    ModelSetup& setup, Context& context, Communicator& world, BatchSource& source,
+    int64_t num_datasets, const std::function<void()>& before_batch = [] {});
 
 }  // namespace facet

@@ -142,8 +142,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
   for (const std::string& line : report.unused) warn_line(line);
 }
 
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit) {
+ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   ExportSources sources;
   sources.lm_directory = options.lm_model_name_or_path;
   sources.vision_directory = options.vision_model_name_or_path;
@@ -154,7 +153,12 @@ void export_weights(const Options& options, const ModelSetup& setup, const std::
     sources.token_roles = setup.tokenizer->token_roles();
     sources.space_marks = setup.tokenizer->space_marks();
   }
-  export_model(directory, setup.table, setup.config, sources, open_unit);
+  return sources;
+}
+
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
+                    const OpenUnit& open_unit) {
+  export_model(directory, setup.table, setup.config, export_sources(options, setup), open_unit);
 }
 
 }  // namespace facet

@@ -70,17 +70,6 @@ std::unique_ptr<RunLock> take_output_directory(const Options& options, const Com
   return lock;
 }
 
-// What a run that ends before its first step has kept.
-std::unique_ptr<RunCheckpoints> find_checkpoints(Run& run) {
-  auto checkpoints =
-      std::make_unique<RunCheckpoints>(run.options, run.world, run.faults, run.status);
-  if (const FoundCheckpoint* found = checkpoints->found()) {
-    run.status.set_step(found->manifest.state.step);
-    run.status.set_checkpoint(found->directory);
-  }
-  return checkpoints;
-}
-
 std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
   std::vector<std::string> names;
   for (const ParamGroup& group : groups) names.push_back(group.name);
@@ -148,7 +137,9 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       sections(options, world, session.host()),
       device(check_paths_and_open_device(options, world, session.host())),
       lock(made_collectively(world, [&] { return take_output_directory(options, world, status); })),
-      checkpoints(end_job_on_error(session, status, [&] { return find_checkpoints(*this); })),
+      checkpoints(end_job_on_error(
+          session, status,
+          [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       inputs(made_collectively(world, [&] { return open_inputs(*this); })),
       costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),

@@ -13,6 +13,7 @@
 #include "job/run_status.h"
 #include "options/options.h"
 #include "train/compute_device.h"
+#include "train/local_error.h"
 #include "train/run_checkpoints.h"
 #include "train/run_inputs.h"
 #include "train/run_logs.h"
@@ -29,6 +30,10 @@ struct Run {
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
+  SaveSchedule::Met met() const {
+    return local_error.met() ? SaveSchedule::Met::kError : SaveSchedule::Met::kNothing;
+  }
+
   const Options& options;
   Communicator& world;
   RunStatus& status;
@@ -43,7 +48,8 @@ struct Run {
   const std::unique_ptr<RunInputs> inputs;
   const RunCosts costs;  // of the rank that needs most
   const std::unique_ptr<StepEngine> compute;
-  RunState state;  // how far the run has come
+  RunState state;          // how far the run has come
+  LocalError local_error;  // that this rank met since the last step
 };
 
 }  // namespace facet

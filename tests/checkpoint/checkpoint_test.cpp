@@ -68,6 +68,18 @@ TEST(Checkpoint, KeepsTheLastOnes) {
   EXPECT_EQ(read_file(directory.path() + "/latest", 100), "step_00000004\n");
 }
 
+TEST(Checkpoint, OlderOnesStayWhenTheyAreToBeKept) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  CheckpointStore store(directory.path(), 1, run.world);
+  for (int i = 0; i < 4; ++i) {
+    run.take_steps(1);
+    if (i == 2) store.keep_older_ones();
+    store.save(run.state, run.stored, run.engine->owned_state());
+  }
+  EXPECT_EQ(published_steps(directory.path()), (std::vector<int64_t>{2, 3, 4}));
+}
+
 TEST(Checkpoint, SavingAStepAgainReplacesIt) {
   SmallRun run;
   SharedDirectory directory(run.world);

@@ -394,6 +394,12 @@ TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   load_pretrained(model.table, model.config, sources.pretrained(), 1);
   const std::string out = sources.directory / "out";
   export_model(out, model.table, model.config, sources.exported());
+  int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(out))
+    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  const int64_t estimated = estimated_export_bytes(model.table, model.config, sources.exported());
+  EXPECT_GE(estimated, bytes);
+  EXPECT_LE(estimated, bytes + 100'000);
   const PretrainedSources exported{out + "/lang_decoder", out + "/vis_encoder", ""};
   const auto choices_of = [&](const VlmConfig& config) {
     Model again(config);
