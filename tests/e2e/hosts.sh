@@ -65,12 +65,20 @@ silent_host() {
   until_true 10 no_ranks
 }
 
+# An error of one rank, the first of its host, whose process is gone some seconds before the launcher ends the others.
 error_is_told_once() {
+  local code=0 line dies
   out=$work/error
-  on_two_hosts 74 2 2 --inject fail@ckpt.write:rank=3,step=1 --save_interval 1
+  line=("${train[@]}" --output_dir "$out" --inject fail@compute:rank=1,step=2)
+  # shellcheck disable=SC2016
+  dies=(bash -c '"$@" 2> >(while IFS= read -r line; do echo "$line" >&2; case $line in error*) sleep 0.3; kill -KILL "$(pgrep -P $$ -x facet)" ;; esac; done)' -)
+  OMPI_MCA_odls_base_sigkill_timeout=2 timeout -k 5 60 mpirun --oversubscribe -n 1 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${dies[@]}" "${line[@]}" : \
+    -n 1 env FACET_HOSTNAME=node2 "${line[@]}" >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" = 74 ] || { tail -n 30 "$output"; fail "exit code $code"; }
   [ "$(grep -c '^error' "$output")" = 1 ]
   never 'hang: '
   never ' died in '
+  until_true 10 no_ranks
 }
 
 # Ranks end one after the other, and are not missed.
