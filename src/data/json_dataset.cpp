@@ -80,9 +80,9 @@ RawSample JsonDataset::read(int64_t record, RandomStream& draws) const {
 }
 
 std::string JsonDataset::image_path(std::string_view file) const {
-  // The operating system would read the name up to there and open another file.
-  CHECK(file.find('\0') == file.npos, ExitCode::kBadData,
-        "data set {}: the image's file name holds a zero byte", name());
+  const size_t end = file.find('\0');
+  CHECK(end == file.npos, ExitCode::kBadData, "the image path {} goes on after a NUL byte",
+        file.substr(0, end));
   const fs::path path(file);
   CHECK(outside_images_ == OutsideImages::kAllowed || !leads_outside(path), ExitCode::kBadData,
         "the image path {} leads out of {}; if that is meant, give --allow_outside_images", file,

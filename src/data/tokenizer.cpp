@@ -28,9 +28,17 @@ std::string read_model(const std::string& directory) {
   return read_file(path, kMaxModelBytes);
 }
 
+// SentencePiece also throws, out of the automaton that it builds of the pieces.
+bool loads(const std::string& model, Pieces& pieces) {
+  try {
+    return pieces.LoadFromSerializedProto(model).ok();
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void load_pieces(const std::string& directory, const std::string& model, Pieces& pieces) {
-  const auto status = pieces.LoadFromSerializedProto(model);
-  if (status.ok()) return;
+  if (loads(model, pieces)) return;
   const std::string kind = not_what_was_expected(model, "a SentencePiece model");
   fail(ExitCode::kBadData, "{}/tokenizer.model: {}", directory,
        kind.empty() ? "not a SentencePiece model, or damaged; get the file again" : kind);

@@ -10,6 +10,8 @@ namespace facet {
 
 namespace {
 
+constexpr int64_t kMaxBytes = int64_t{256} << 20;  // tokenizer.json holds a whole vocabulary
+
 // In Transformers' order.
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                   "pad_token", "cls_token", "mask_token"};
@@ -18,7 +20,7 @@ std::optional<JsonDocument> read_if_there(const std::string& directory, const ch
   const std::string path = directory + "/" + file;
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return std::nullopt;
-  return JsonDocument::read(path, ExitCode::kConfig);
+  return JsonDocument::read(path, ExitCode::kConfig, kMaxBytes);
 }
 
 // The member, unless it is missing or null.

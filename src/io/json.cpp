@@ -122,8 +122,8 @@ bool JsonValue::as_bool() const {
 
 int64_t JsonValue::as_int() const {
   constexpr double kTooLarge = 9223372036854775808.0;  // 2^63
-  if (kind() == JsonKind::kReal && !(std::abs(as_double()) < kTooLarge))
-    reject(fmt::format("expected an integer, found {}, which is too large", as_double()));
+  if (kind() == JsonKind::kReal && !(std::abs(real_as_written()) < kTooLarge))
+    reject(fmt::format("expected an integer, found {}, which is too large", real_as_written()));
   if (!is_integer()) wrong_kind("an integer");
   return std::bit_cast<int64_t>(store_->node(node_).payload);
 }

@@ -173,12 +173,6 @@ TEST_F(DatasetTest, JsonLinesAreCalledSo) {
   EXPECT_TRUE(contains(message, "expected one array")) << message;
 }
 
-TEST_F(DatasetTest, AZeroByteInAFileNameIsRefused) {
-  write_llava(R"({"image":"1.jpg\u0000.txt",)" + turns({"q", "a"}) + "}");
-  EXPECT_TRUE(
-      contains(message_of([&] { read(*open("llava"), 0); }, ExitCode::kBadData), "zero byte"));
-}
-
 TEST_F(DatasetTest, CocoCaptionDrawsCaptionAndQuestion) {
   write(
       "coco_caption/dataset.json",

@@ -94,7 +94,8 @@ TEST(Json, NumbersAreReadAsPythonReadsThem) {
   }
   EXPECT_EQ(root.at(5).as_double(), 0);
   EXPECT_EQ(root.at(6).as_double(), 123456789012345678901234567890.0);
-  EXPECT_TRUE(mentions(error_of([&] { root.at(6).as_int(); }), "expected an integer"));
+  for (const int64_t i : {3, 6, 8})
+    EXPECT_TRUE(mentions(error_of([&] { root.at(i).as_int(); }), "which is too large"));
   EXPECT_EQ(root.at(7).as_int(), INT64_MIN);
   EXPECT_EQ(root.at(8).as_double(), 9223372036854775808.0);
   EXPECT_EQ(root.at(9).as_int(), 0);
