@@ -200,7 +200,7 @@ std::string lost_host_report(const std::vector<RankProgress>& progress,
           ? fmt::format("is gone: its connection was closed, {:.1f} s after it was last heard",
                         lost.silent)
           : fmt::format("has not been heard for {:.1f} s (limit {:g} s)", lost.silent, limit);
-  return fmt::format("hang: host {} ({} {} of {}) {}; seen from {}:\n{}",
+  return fmt::format("hang: host {} ({} {} of {}) {}; seen from {}:{}",
                      hosts[static_cast<size_t>(ranks.front())],
                      ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), hosts.size(), how,
                      progress.front().host, lines_on_the_rest(progress, {}));

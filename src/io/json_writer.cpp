@@ -113,6 +113,13 @@ void JsonWriter::value(double number) {
   text_ += digits;
 }
 
+// What is no number or infinite is written as Python's json writes it.
+void JsonWriter::copy_real(double number) {
+  if (std::isfinite(number)) return value(number);
+  separate();
+  text_ += std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+}
+
 void JsonWriter::value(bool flag) {
   separate();
   text_ += flag ? "true" : "false";
@@ -128,7 +135,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kNull: return null();
     case JsonKind::kBool: return value(copied.as_bool());
     case JsonKind::kInteger: return value(copied.as_int());
-    case JsonKind::kReal: return value(copied.as_double());
+    case JsonKind::kReal: return copy_real(copied.real_as_written());
     case JsonKind::kString: return value(copied.as_string());
     case JsonKind::kArray:
       begin_array();
@@ -137,7 +144,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kObject:
       begin_object();
       for (int64_t i = 0; i < copied.size(); ++i) {
-        const auto [name, member] = copied.member(i);
+        const auto [name, member] = copied.member_as_written(i);
         key(name).value(member);
       }
       return end_object();

@@ -188,7 +188,7 @@ TEST(HangVerdict, TheReportOnALostHostNamesItAndItsRanks) {
   const std::vector<RankProgress> here = {waits(0, 6, 9), waits(1, 6, 9)};
   EXPECT_EQ(lost_host_report(here, hosts, {1, 31.04, false}, {2, 3}, 30),
             "hang: host n1 (ranks 2, 3 of 4) has not been heard for 31.0 s (limit 30 s); seen from "
-            "n0:\n  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n");
+            "n0:\n  ranks 0, 1: waiting in collective 9 (sum), compute of step 7");
   EXPECT_NE(lost_host_report(here, hosts, {1, 0.54, true}, {2}, 30)
                 .find("host n1 (rank 2 of 4) is gone: its connection was closed"),
             std::string::npos);

@@ -13,14 +13,15 @@ namespace {
 TEST(Watchdog, AThreadThatCannotStartOnOneRankIsAnErrorOnAll) {
   Communicator world(MPI_COMM_WORLD);
   const bool fails = world.rank() == world.size() - 1;
+  const Watchdog::Questions questions{.last_line = [](ExitCode) { return ""; }};
   std::string error;
   {
     const ThreadLimit limit(fails ? 0 : 100);
-    error = error_of([&] { Watchdog(world, "host", [](ExitCode) { return ""; }); });
+    error = error_of([&] { Watchdog(world, "host", questions); });
   }
   EXPECT_TRUE(mentions(error, "71: "));
   EXPECT_TRUE(mentions(error, "can't start a thread for the watchdog: "));
-  Watchdog works(world, "host", [](ExitCode) { return ""; });
+  Watchdog works(world, "host", questions);
 }
 
 }  // namespace

@@ -258,7 +258,8 @@ TEST_F(DatasetTest, UnsupportedNamesAreReportedAsSuch) {
 TEST_F(DatasetTest, ImagesLieBelowTheirDirectory) {
   const auto llava_with = [&](const std::string& image, OutsideImages outside) {
     write_llava(R"({"image": ")" + image +
-                R"(", "conversations": [{"value": "<image>What?"}, {"value": "This."}]})");
+                R"(", "conversations": [{"from": "human", "value": "<image>What?"},
+                                    {"from": "gpt", "value": "This."}]})");
     DatasetSources with = sources();
     with.outside_images = outside;
     return open_dataset("llava", with);

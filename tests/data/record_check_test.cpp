@@ -69,7 +69,7 @@ TEST(RecordCheck, FindsEachFaultOnAnyRank) {
 TEST(RecordCheck, ABadRecordIsALineOfJson) {
   const BadRecord bad{"a\"b", {1, 2}, "x\n.jpg", "why"};
   EXPECT_EQ(bad.json(),
-            R"({"dataset": "a\"b", "records": [1, 2], "file": "x\u000a.jpg", "reason": "why"})");
+            R"({"dataset": "a\"b", "records": [1, 2], "file": "x\n.jpg", "reason": "why"})");
 }
 
 // Records of one image each, up to 5 of them in a sample, where 2 are allowed.
