@@ -255,9 +255,11 @@ missing_images() {
   local ranks
   spoil
   rm data/coco/train2017/*
-  for ranks in 0 3; do refused 66 "$ranks" '--bad_samples skip' "${spoilt[@]}" --data_train_split_ratio 1; done
+  for ranks in 0 3; do
+    refused 66 "$ranks" '--bad_samples skip' "${spoilt[@]}" --data_train_split_ratio 1
+    rm -rf "$work/out" # what was done until then is kept there
+  done
   # Skipped samples leave the others; the lists name each one.
-  rm -rf "$work/out"
   for ranks in 1 3; do
     run 0 "$ranks" "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
     [ "$(cat "$work/out"/bad_samples.rank-*.jsonl | grep -c 'train2017')" -ge 10 ]
