@@ -89,6 +89,7 @@ def pngs():
     dark = np.array([[0, 1, 127, 254, 255, 256, 257, 1000, 65535]]).reshape(1, 9, 1)
     return {
         "filters.png": plain,
+        "filters_interlaced.png": files.png(rgb, 2, 8, True, filters=(2, 4, 3, 1)),
         "gray_16_dark.png": files.png(dark, 0, 16),
         "gray_16_dark_interlaced.png": files.png(np.repeat(dark, 9, 0) + np.arange(9).reshape(9, 1, 1), 0, 16, True),
         "gray_2_filters.png": files.png(rng.integers(0, 4, (9, 21, 1)), 0, 2, filters=(1, 3, 4)),
