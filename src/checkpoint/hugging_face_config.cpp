@@ -24,6 +24,8 @@ JsonDocument read_config(const std::string& directory) {
   std::error_code ignored;
   CHECK(std::filesystem::is_directory(directory, ignored), ExitCode::kMissingInput,
         "{}: no such directory; a model is given as a local directory", directory);
+  CHECK(std::filesystem::exists(directory + "/config.json", ignored), ExitCode::kMissingInput,
+        "{}: there is no config.json{}", directory, what_lies_there_instead(directory));
   return JsonDocument::read_config(directory + "/config.json");
 }
 

@@ -76,7 +76,7 @@ class Plan {
   void check(const Param& param, Source& source, const std::string& name,
              const StoredTensor* stored);
   std::vector<int64_t> shape_in_file(const Param& param) const;
-  void note_missing(const Source& source);
+  void note_missing(const Source& source);  // why, if it is recognised
   void note_unused();
   [[noreturn]] void fail_with_problems() const;
 
@@ -107,7 +107,6 @@ Plan::Plan(const ParamTable& table, const VlmConfig& config, const PretrainedSou
     projection_.emplace(Source{TensorDirectory::of_file(projection_file_), {}, {}});
   for (const Param& param : table.params()) place(param);
   for (const Source* source : {&decoder_, &vision_}) note_missing(*source);
-  if (projection_) note_missing(*projection_);
   if (!problems_.empty()) fail_with_problems();
   note_unused();
 }

@@ -85,30 +85,16 @@ constexpr std::string_view kMergeAdapter =
 constexpr std::string_view kConvertOriginal =
     "the original format of the model's makers; give the converted repository (for Llama its name "
     "ends in -hf)";
+constexpr std::string_view kShardsOnly =
+    "a shard without its model.safetensors.index.json; fetch that file too";
+constexpr std::string_view kOtherName = "no name that is looked for";
 constexpr OtherWeights kOtherWeights[] = {
     {"adapter_model.", kMergeAdapter},
     {"pytorch_model", kConvertPickle},
     {"consolidated", kConvertOriginal},
-    {"model-0", "shards without their model.safetensors.index.json; fetch that file too"},
     {"tf_model", "weights of TensorFlow; convert them in Python"},
     {"flax_model", "weights of Flax; convert them in Python"},
 };
-
-// "; it holds FILE: what that is" for the first that is there, else "".
-std::string what_lies_there_instead(const std::string& directory) {
-  std::vector<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, ignored))
-    names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  for (const OtherWeights& other : kOtherWeights)
-    for (const std::string& name : names)
-      if (name.starts_with(other.file)) return fmt::format("; it holds {}: {}", name, other.what);
-  for (const std::string& name : names)
-    if (name.ends_with(".safetensors") || name.ends_with(".gguf"))
-      return fmt::format("; it holds {}, which is no name that is looked for", name);
-  return "";
-}
 
 }  // namespace
 
@@ -232,6 +218,26 @@ void SafetensorsFile::read_i64(std::string_view name, int64_t begin, int64_t cou
 }
 
 // ---- TensorDirectory ----
+
+std::string what_lies_there_instead(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, ignored))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  const auto tell = [](const std::string& name, std::string_view what) {
+    return fmt::format("; it holds {}: {}", name, what);
+  };
+  for (const OtherWeights& other : kOtherWeights)
+    for (const std::string& name : names)
+      if (name.starts_with(other.file)) return tell(name, other.what);
+  if (TensorDirectory::is_there(directory)) return "";
+  for (const std::string& name : names) {
+    if (name.starts_with("model-0")) return tell(name, kShardsOnly);
+    if (name.ends_with(".safetensors") || name.ends_with(".gguf")) return tell(name, kOtherName);
+  }
+  return "";
+}
 
 TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(directory)) {
   namespace fs = std::filesystem;

@@ -87,6 +87,10 @@ class TensorDirectory {
   std::map<std::string, const SafetensorsFile*, std::less<>> owner_;
 };
 
+// Of a directory in which a model is missing: "; it holds FILE: what that is", for the first file
+// with weights of another kind (an adapter, pickles, the original format, a shard), else "".
+std::string what_lies_there_instead(const std::string& directory);
+
 // A tensor to be written as fp32. `read` delivers elements [begin, begin+count) when they are
 // written, so that no second copy of a model is needed.
 struct TensorToWrite {

@@ -29,6 +29,19 @@ std::string clip_error(const std::string& text) {
   return error_of([&] { clip_of(text); });
 }
 
+TEST(LlamaConfigFile, ADirectoryWithoutOneSaysWhatItHolds) {
+  for (const auto& [file, what] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"adapter_model.safetensors", "adapter (PEFT)"},
+           {"consolidated.00.pth", "original format"},
+           {"README.md", "there is no config.json"}}) {
+    TemporaryDirectory directory;
+    directory.put(file, "x");
+    const std::string error = error_of([&] { read_llama_config(directory.path()); });
+    EXPECT_TRUE(mentions(error, "66: " + directory.path() + ": there is no config.json"));
+    EXPECT_TRUE(mentions(error, what));
+  }
+}
+
 TEST(LlamaConfigFile, FieldsAndDefaults) {
   const LlamaConfig config = llama_of(kTinyLlama);
   EXPECT_EQ(config.hidden_size, 16);

@@ -24,7 +24,7 @@ fail() {
   exit 1
 }
 
-# check Suite.Name function [argument...]: one case, one result line. ONLY, a pattern of names, leaves the others out.
+# check Suite.Name function [argument...]: one case, one result line. before_case, if the script has it, is called first. ONLY, a pattern of names, leaves the others out.
 check() {
   local name=$1 started code took
   shift
@@ -36,6 +36,7 @@ check() {
     set -eE
     trap 'echo "FAILED at line $LINENO of $0: $BASH_COMMAND" >&2' ERR
     trap end_jobs EXIT
+    if declare -F before_case >/dev/null; then before_case; fi
     "$@"
   ) >"$work/case.log" 2>&1
   code=$?

@@ -6,6 +6,8 @@ cd "$(dirname "$0")/../.." || exit 1
 
 train=("$facet" train "${model[@]}" "${data[@]}" --num_train_epochs 1 --output_dir "$work/out")
 
+before_case() { rm -rf "$work/out"; }
+
 # A copy of the tiny models and data to spoil.
 spoil() {
   rm -rf "$work/spoilt"
@@ -57,7 +59,7 @@ mistakes_in_config_file() {
   once 'no value here'
   once 'max_seq_len: '
   refused 64 0 "$work/none.cfg" "${train[@]}" --config "$work/none.cfg"
-  refused_everywhere 64 "--config $tiny: not a regular file" "${train[@]}" --config "$tiny"
+  refused_everywhere 64 "--config $tiny: a directory, not a regular file" "${train[@]}" --config "$tiny"
 }
 
 # A name that would begin lines of its own and clear the terminal stays a name, wherever it is told.
@@ -72,13 +74,12 @@ names_of_the_outside() {
     [ "$(grep -c '^EXIT ' "$output")" = 1 ]
     once 'EXIT code=66 reason=missing_input '
     if grep -q $'\x1b' "$output"; then fail 'a terminal would obey'; fi
+    rm -rf "$work/out"
   done
-  rm -rf "$work/out"
   run 0 0 "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
   [ "$(grep -cF 'train2017/a\n' "$work/out/bad_samples.rank-0.jsonl")" = "$(wc -l <"$work/out/bad_samples.rank-0.jsonl")" ]
   refused 64 0 "--replay: '$shown' has a control character in it" "${train[@]}" --replay "$name"
   refused 66 0 '--replay none\x9b2J: ' "${train[@]}" --replay $'none\x9b2J'
-  rm -rf "$work/out"
 }
 
 not_built_yet() {
@@ -170,7 +171,6 @@ no_regular_files() {
   rm data/coco/train2017/000000000011.jpg
   mkfifo data/coco/train2017/000000000011.jpg
   refused 66 2 '000000000011.jpg: a FIFO (named pipe), not a regular file' "${spoilt[@]}" --data_train_split_ratio 1
-  rm -rf "$work/out"
 }
 
 # Where OpenMP has no memory for the stack of a thread it ends the process.
@@ -266,7 +266,6 @@ missing_images() {
     rm -rf "$work/out"
   done
   refused 65 2 'max_bad_fraction' "${spoilt[@]}" --bad_samples skip --max_bad_fraction 0.1 --data_train_split_ratio 1
-  rm -rf "$work/out"
 }
 
 contradicting_options() {
