@@ -60,6 +60,11 @@ void Watchdog::expect_abort() {
   }
 }
 
+void Watchdog::end_job(ExitCode code, const std::string& message) {
+  const std::lock_guard lock(mutex_);
+  report(code, fmt::format("error: {}\n", message));
+}
+
 void Watchdog::set_limits(const HangLimits& limits) {
   const std::lock_guard lock(mutex_);
   limits_ = limits;
