@@ -113,6 +113,7 @@ int main(int argc, char** argv) {
             .sigterm_came = sigterm_came,
             .signal_that_ends = signal_that_ends});
     session.before_abort([&] { watchdog->expect_abort(); });
+    status.set_end_job([&](ExitCode end, const std::string& why) { watchdog->end_job(end, why); });
     run(session, *watchdog, *command, words, status);
     code = status.code();
   } catch (const CollectiveError& error) {  // every rank has this error

@@ -64,6 +64,11 @@ void Watchdog::expect_abort() {
   }
 }
 
+void Watchdog::end_job(ExitCode code, const std::string& message) {
+  const std::lock_guard lock(mutex_);
+  report(code, "error: " + message);
+}
+
 void Watchdog::set_limits(const HangLimits& limits) {
   const std::lock_guard lock(mutex_);
   limits_ = limits;

@@ -47,6 +47,8 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   void set_limits(const HangLimits& limits);
+  // Ends the job with the error on all ranks of all hosts. By any thread.
+  [[noreturn]] void end_job(ExitCode code, const std::string& message);
   // An error, which is told, is about to end the job: other hosts must not report this one as lost.
   void expect_abort();
 

@@ -1,9 +1,5 @@
 #include "job/run_status.h"
 
-#include <unistd.h>
-
-#include "base/end_report.h"
-
 namespace facet {
 
 void RunStatus::set_step(int64_t step) {
@@ -26,11 +22,6 @@ void end_job(MpiSession& session, const RunStatus& status, const std::exception&
   const auto* known = dynamic_cast<const Error*>(&error);
   const ExitCode code = known != nullptr ? known->code() : ExitCode::kInternal;
   session.abort_job(code, error.what(), status.exit_line(code));
-}
-
-void end_process(const RunStatus& status, ExitCode code, const std::string& message) {
-  print_end_report("error: " + message, status.exit_line(code));
-  ::_exit(static_cast<int>(code));
 }
 
 }  // namespace facet

@@ -59,10 +59,11 @@ std::unique_ptr<RunLock> take_output_directory(const Options& options, const Com
   make_directories(options.output_dir);
   auto lock = std::make_unique<RunLock>(LockRequest{
       .output_dir = options.output_dir, .on_loss = [&](const std::string& other) {
-        end_process(status, ExitCode::kConfig,
-                    fmt::format("{}/run.lock was taken over by another run ({}); this one has been "
-                                "taken for dead and must not write there any more",
-                                options.output_dir, other));
+        status.end_job(
+            ExitCode::kConfig,
+            fmt::format("{}/run.lock was taken over by another run ({}); this one has been "
+                        "taken for dead and must not write there any more",
+                        options.output_dir, other));
       }});
   if (!lock->dead_holder().empty())
     warn("the run that held {} is gone ({}); taking over", options.output_dir, lock->dead_holder());

@@ -134,6 +134,22 @@ moved_to_another_host() {
   moved over 's/ boot .*/ boot another/' env SLURM_JOB_ID=33 "PATH=$work/bin:$PATH"
 }
 
+# A run that was taken for dead finds its lock in other hands: it ends on all hosts, tells that once and leaves the lock alone.
+taken_for_dead() {
+  local launched code=0 line=("${train[@]}" --output_dir "$work/taken" --num_train_epochs 100000)
+  out=$work/taken
+  (exec timeout -k 5 60 mpirun --oversubscribe -n 2 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${line[@]}") >"$output" 2>&1 </dev/null &
+  launched=$!
+  until_true 60 has_rows
+  echo 'host elsewhere pid 1 job 5 boot another run 1' >"$out/run.lock"
+  wait "$launched" || code=$?
+  [ "$code" = 78 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  once "error: $out/run.lock was taken over by another run (host elsewhere pid 1 job 5)"
+  says '^EXIT code=78 reason=config step=[0-9]+ '
+  until_true 10 no_ranks
+  grep -q '^host elsewhere pid 1 job 5 ' "$out/run.lock"
+}
+
 # Two hosts with networks, names and shared memory of their own, joined by a bridge; mpirun enters them as it would by ssh.
 # shellcheck disable=SC2016
 make_hosts() {
@@ -194,6 +210,7 @@ check Hosts.AnErrorIsToldOnce error_is_told_once
 check Hosts.NoFalseAlarm no_false_alarm
 check Hosts.SigtermWhereARankIsStopped stuck rank 3 1
 check Hosts.SigtermWhereAHostIsSilent stuck host 2 1
+check Hosts.ARunThatWasTakenForDead taken_for_dead
 if unshare --mount --uts --ipc --net ip link add bridge type bridge 2>/dev/null; then
   check Hosts.ARunMovesToAnother moved_to_another_host
   unshare --mount --net bash "$0" pulled_cable || failed_cases=$((failed_cases + 1))
