@@ -20,6 +20,12 @@ inline std::optional<int64_t> checked_product(std::initializer_list<int64_t> siz
   return checked_product<std::initializer_list<int64_t>>(sizes);
 }
 
+// Adds the product of the sizes, or stays at the largest number: for counts that are only shown.
+inline void add_saturated(int64_t& count, std::initializer_list<int64_t> sizes) {
+  const auto product = checked_product(sizes);
+  if (!product || __builtin_add_overflow(count, *product, &count)) count = INT64_MAX;
+}
+
 // Whether a range lies inside [0, whole): begin and length are not negative and their sum does not
 // wrap around.
 constexpr bool lies_within(int64_t begin, int64_t length, int64_t whole) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "checkpoint/background_write.h"
 #include "train/run_setup.h"
 #include "zero/zero_plan.h"
@@ -115,7 +116,8 @@ StepOperations plan_operations(const Options& options, ModelSetup& setup) {
     plan.counted = most_expensive_shape(model, limits, dtype);
   }
   const OpCounts counts = count_operations(model, plan.counted, dtype);
-  plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
+  for (const int64_t flops : {counts.matmul_flops, counts.attention_flops})
+    add_saturated(plan.flops, {flops, options.gradient_accumulation_steps});
   return plan;
 }
 

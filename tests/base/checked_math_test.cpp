@@ -28,6 +28,19 @@ TEST(CheckedProduct, IsTheProductOrNothing) {
   }
 }
 
+TEST(AddSaturated, StaysAtTheLargestNumber) {
+  int64_t count = 5;
+  add_saturated(count, {3, 4});
+  EXPECT_EQ(count, 17);
+  add_saturated(count, {kLarge, 1});
+  EXPECT_EQ(count, kLarge + 17);
+  add_saturated(count, {kLarge, 1});
+  EXPECT_EQ(count, INT64_MAX);
+  count = 0;
+  add_saturated(count, {kLarge, 4});
+  EXPECT_EQ(count, INT64_MAX);
+}
+
 TEST(LiesWithin, RangesThatWrapAroundDoNot) {
   EXPECT_TRUE(lies_within(0, 0, 0));
   EXPECT_TRUE(lies_within(2, 3, 5));

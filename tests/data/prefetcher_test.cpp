@@ -2,6 +2,7 @@
 #include "data/prefetcher.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "tests/failing_threads.h"
 #include "tests/io/temporary_directory.h"
@@ -11,6 +12,7 @@ namespace {
 
 // Those that have started must not be waited for without being told to end.
 TEST(Prefetcher, AThreadThatCannotStartIsAnErrorAndNoHang) {
+  ::alarm(30);  // ends a hang
   const auto prepare = [](const SampleRequest&, PreparedSample&) {};
   for (const int most : {0, 1, 3}) {
     const ThreadLimit limit(most);
@@ -22,6 +24,7 @@ TEST(Prefetcher, AThreadThatCannotStartIsAnErrorAndNoHang) {
     return std::exchange(sent, true) ? std::nullopt : std::optional(SampleRequest{});
   });
   EXPECT_EQ(works.next().request, SampleRequest{});
+  ::alarm(0);
 }
 
 }  // namespace

@@ -76,6 +76,10 @@ TEST(TextBound, IsTrueForTokenizersOfEveryKind) {
                                {"byte_fallback", "true"},
                                {"vocab_size", "600"}}),
                      "as LLaMA's");
+  expect_true_bounds(*trained({{"normalization_rule_name", "identity"},
+                               {"byte_fallback", "true"},
+                               {"vocab_size", "600"}}),
+                     "joins blanks");
   expect_true_bounds(*trained({{"byte_fallback", "true"}, {"vocab_size", "600"}}),
                      "NFKC with bytes");
   expect_true_bounds(*trained({}), "NFKC without bytes");
