@@ -10,6 +10,7 @@
 #include "chat/generate.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
+#include "job/stop_signals.h"
 #include "options/options.h"
 #include "train/commands.h"
 #include "train/inspect.h"
@@ -32,7 +33,9 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
-  return options.dry_run ? dry_run(session, options) : train(session, options, status);
+  if (!options.dry_run) return train(session, options, status);
+  set_meaning_of_stop_signals(OnSignal::kEndNow);
+  dry_run(session, options);
 }
 
 // Commands that need no other rank do not start MPI.
@@ -78,18 +81,28 @@ int main(int argc, char** argv) {
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
 
+  catch_stop_signals(*command == Command::kTrain ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
   MpiSession session(argc, argv);
+  take_stop_signals_in_a_thread();
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
   try {
-    watchdog.emplace(session.world(), session.host(),
-                     [&](ExitCode end) { return last_line(*command, end, status); });
+    watchdog.emplace(
+        session.world(), session.host(),
+        Watchdog::Questions{
+            .last_line = [&](ExitCode end) { return last_line(*command, end, status); },
+            .sigterm_came = sigterm_came,
+            .signal_that_ends = signal_that_ends});
+    session.before_abort([&] { watchdog->expect_abort(); });
     run(session, *watchdog, *command, words, status);
     code = status.code();
   } catch (const CollectiveError& error) {  // every rank has this error
     code = error.code();
-    if (session.rank() == 0) fmt::print(stderr, "error: {}\n", error.what());
+    if (code == ExitCode::kSaved)
+      log_line(error.what());
+    else if (session.rank() == 0)
+      fmt::print(stderr, "error: {}\n", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank
     const auto* known = dynamic_cast<const Error*>(&error);
     code = known != nullptr ? known->code() : ExitCode::kInternal;

@@ -131,6 +131,20 @@ std::optional<RankProgress> late_rank(const std::vector<RankProgress>& progress,
   return *last;
 }
 
+bool all_wait(const std::vector<RankProgress>& progress, double seconds) {
+  return std::all_of(progress.begin(), progress.end(), [&](const RankProgress& p) {
+    return p.leaving || !runs(p) || (waits(p) && p.idle >= seconds);
+  });
+}
+
+std::optional<RankProgress> stopped_rank(const std::vector<RankProgress>& progress,
+                                         double seconds) {
+  if (!all_wait(progress, seconds)) return std::nullopt;
+  for (const RankProgress& p : progress)
+    if (p.process == ProcessState::kStopped && !p.leaving) return p;
+  return std::nullopt;
+}
+
 std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& progress) {
   for (const RankProgress& p : progress)
     if (p.process == ProcessState::kGone && !p.leaving) return p;
@@ -176,6 +190,20 @@ std::string hang_report(const std::vector<RankProgress>& progress,
   text += lines_on(behind, progress) + lines_on_the_rest(progress, behind);
   if (!elsewhere.empty()) text += fmt::format("  not seen from here: {}\n", elsewhere);
   return text;
+}
+
+std::string lost_host_report(const std::vector<RankProgress>& progress,
+                             const std::vector<std::string>& hosts, const LostHost& lost,
+                             const std::vector<int64_t>& ranks, double limit) {
+  const std::string how =
+      lost.closed
+          ? fmt::format("is gone: its connection was closed, {:.1f} s after it was last heard",
+                        lost.silent)
+          : fmt::format("has not been heard for {:.1f} s (limit {:g} s)", lost.silent, limit);
+  return fmt::format("hang: host {} ({} {} of {}) {}; seen from {}:\n{}",
+                     hosts[static_cast<size_t>(ranks.front())],
+                     ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), hosts.size(), how,
+                     progress.front().host, lines_on_the_rest(progress, {}));
 }
 
 std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& progress) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "comm/host_watch.h"
 
 namespace facet {
 
@@ -37,6 +38,7 @@ struct RankProgress {
 struct HangLimits {
   std::array<double, kNumSections> seconds{};
   double collective = 0;  // for a node whose ranks all wait for other nodes
+  double host = 0;        // for another host, of which nothing is heard
 
   double of(Section section) const { return seconds[static_cast<size_t>(section)]; }
   double& of(Section section) { return seconds[static_cast<size_t>(section)]; }
@@ -52,6 +54,13 @@ std::optional<RankProgress> late_rank(const std::vector<RankProgress>& progress,
 // A rank that ended without note_leaving().
 std::optional<RankProgress> dead_rank(const std::vector<RankProgress>& progress);
 
+// Have all ranks that run here been waiting in collectives for that long?
+bool all_wait(const std::vector<RankProgress>& progress, double seconds);
+
+// A rank that the others have been waiting for that long and that is stopped, so that it cannot
+// come.
+std::optional<RankProgress> stopped_rank(const std::vector<RankProgress>& progress, double seconds);
+
 // The ranks that the others wait for: those not running; else, of those outside a collective, the
 // ones that have begun the fewest; else, if all wait, those in the earliest collective.
 std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& progress);
@@ -61,6 +70,10 @@ std::vector<RankProgress> ranks_behind(const std::vector<RankProgress>& progress
 std::string hang_report(const std::vector<RankProgress>& progress,
                         const std::vector<std::string>& hosts, const RankProgress& late,
                         const HangLimits& limits);
+// `lost` has the given ranks; `limit` is how long it may be silent.
+std::string lost_host_report(const std::vector<RankProgress>& progress,
+                             const std::vector<std::string>& hosts, const LostHost& lost,
+                             const std::vector<int64_t>& ranks, double limit);
 std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& progress);
 
 // "0-3, 7"

@@ -28,6 +28,7 @@ void MpiSession::abort_job(ExitCode code, const std::string& message) {
   std::fprintf(stderr, "error on rank %d (%s): %s\n", rank(), host_.c_str(), message.c_str());
   std::fflush(stderr);
   std::fflush(stdout);
+  before_abort_();
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::abort();  // MPI_Abort does not return, but is not declared so
 }

@@ -36,12 +36,15 @@ class MpiSession {
   int size() const { return world_->size(); }
   const std::string& host() const { return host_; }
 
+  // Called by abort_job() before the job ends.
+  void before_abort(std::function<void()> call) { before_abort_ = std::move(call); }
   // Prints the message with rank and host to stderr and ends the job with that exit code.
   [[noreturn]] void abort_job(ExitCode code, const std::string& message);
 
  private:
   std::unique_ptr<Communicator> world_;
   std::string host_;
+  std::function<void()> before_abort_ = [] {};
 };
 
 // Runs fn on every rank. If it throws an Error (or any std::exception) on one or more, all ranks

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <new>
 
 #include "base/check.h"
@@ -38,6 +39,7 @@ struct ProgressBoard::Entry {
 struct ProgressBoard::Board {
   std::atomic<int64_t> claimed;
   std::atomic<int64_t> end;
+  std::atomic<int64_t> aborts;
   Entry entries[1];  // one per rank of the job
 };
 
@@ -45,6 +47,7 @@ ProgressBoard::ProgressBoard(Communicator& world, const std::string& host)
     : rank_(world.rank()), size_(world.size()) {
   std::string name = fmt::format("/facet-{}-{}", ::getpid(), steady_now());
   world.broadcast(name, 0);
+  name += fmt::format("-{:x}", std::hash<std::string>()(host));
   // Once all have opened it or one failed; succeeds on the first process of the node. No file is
   // left.
   const struct Unlink {
@@ -96,7 +99,7 @@ std::vector<RankProgress> ProgressBoard::read(int64_t watched_since) const {
       0.2;  // seconds since its progress within which a process needs no further check
   const int64_t now = steady_now();
   std::vector<RankProgress> progress;
-  for (const int rank : ranks_) {
+  for (const int64_t rank : ranks_) {
     const Entry& entry = board_->entries[rank];
     const ProgressSlot& slot = entry.progress;
     RankProgress& p = progress.emplace_back();
@@ -134,6 +137,10 @@ void ProgressBoard::end_job(int code) { board_->end.store(code, std::memory_orde
 int ProgressBoard::job_end() const {
   return static_cast<int>(board_->end.load(std::memory_order_acquire));
 }
+
+void ProgressBoard::note_abort() { board_->aborts.store(1, std::memory_order_release); }
+
+bool ProgressBoard::aborts() const { return board_->aborts.load(std::memory_order_acquire) != 0; }
 
 ProcessState process_state(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 
@@ -15,19 +16,6 @@ constexpr milliseconds kPoll{100};
 // A poll this late means that this process was stopped, perhaps with the whole job.
 constexpr double kPause = 2;  // seconds
 
-volatile std::sig_atomic_t sigterm_came = 0;
-
-extern "C" void note_sigterm(int) { sigterm_came = 1; }
-
-// For the calling thread. No computing thread may handle a signal: oneDNN's matrix products use the
-// stack pointer for other purposes.
-void mask_sigterm(int how) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  ASSERT(pthread_sigmask(how, &signals, nullptr) == 0, "cannot set the signal mask");
-}
-
 // Bypasses stdio, whose locks the main thread may hold.
 void write_all(int file, const std::string& text) {
   for (size_t done = 0; done < text.size();) {
@@ -39,15 +27,14 @@ void write_all(int file, const std::string& text) {
 
 }  // namespace
 
-Watchdog::Watchdog(Communicator& world, const std::string& host, LastLine last_line)
+Watchdog::Watchdog(Communicator& world, const std::string& host, Questions questions)
     : rank_(world.rank()),
       hosts_(world.all_gather(host)),
       board_(world, host),
-      last_line_(std::move(last_line)),
+      others_(connect_hosts(world, board_.ranks())),
+      ask_(std::move(questions)),
       last_look_(steady_now()),
       watched_since_(last_look_) {
-  std::signal(SIGTERM, note_sigterm);
-  mask_sigterm(SIG_BLOCK);
   thread_ = std::thread([this] { watch(); });
 }
 
@@ -59,6 +46,18 @@ Watchdog::~Watchdog() {
   }
   wake_.notify_all();
   thread_.join();
+  if (others_.watch) others_.watch->say_goodbye();
+}
+
+void Watchdog::expect_abort() {
+  if (others_.ranks.size() == 1) return;
+  if (others_.watch) {
+    const std::lock_guard lock(mutex_);
+    others_.watch->say_goodbye();
+  } else {
+    board_.note_abort();
+    std::this_thread::sleep_for(2 * kPoll);  // until the host's first rank has seen it
+  }
 }
 
 void Watchdog::set_limits(const HangLimits& limits) {
@@ -67,22 +66,50 @@ void Watchdog::set_limits(const HangLimits& limits) {
 }
 
 void Watchdog::watch() {
-  mask_sigterm(SIG_UNBLOCK);
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, kPoll, [this] { return stop_; })) look();
 }
 
 void Watchdog::look() {
-  if (const int code = board_.job_end(); code != 0) ::_exit(code);
+  if (const int code = board_.job_end(); code != 0) end(code);
   const int64_t now = steady_now();
-  if (1e-9 * static_cast<double>(now - last_look_) > kPause) watched_since_ = now;
+  if (1e-9 * static_cast<double>(now - last_look_) > kPause) {
+    watched_since_ = now;
+    if (others_.watch) others_.watch->forgive_silence(now);
+  }
   last_look_ = now;
   const std::vector<RankProgress> progress = board_.read(watched_since_);
+  look_at_ranks(progress);
+  if (others_.watch) look_at_hosts(progress, now);
+  if (const int signal = ask_.signal_that_ends(); signal != 0) end_by_signal(signal);
+}
+
+void Watchdog::look_at_ranks(const std::vector<RankProgress>& progress) {
   if (const auto dead = dead_rank(progress))
     report(ExitCode::kDeadRank, fmt::format("rank {}: {}", rank_, death_report(*dead, progress)));
   if (const auto late = late_rank(progress, std::ssize(hosts_), limits_))
     report(ExitCode::kHang, hang_report(progress, hosts_, *late, limits_));
-  if (sigterm_came != 0) end_by_sigterm();
+  if (!ask_.sigterm_came()) return;
+  if (auto stopped = stopped_rank(progress, kSigtermPatience)) {
+    HangLimits limits;
+    stopped->awaited = {};  // whatever it waits for, the others wait for it
+    limits.of(stopped->section) = kSigtermPatience;
+    report(ExitCode::kHang, hang_report(progress, hosts_, *stopped, limits));
+  }
+}
+
+void Watchdog::look_at_hosts(const std::vector<RankProgress>& progress, int64_t now) {
+  HostWatch& watch = *others_.watch;
+  if (board_.aborts()) watch.say_goodbye();
+  watch.exchange(now);
+  if (const int code = watch.end_code(); code != 0 && board_.claim_report()) end(code);
+  const bool hurry = ask_.sigterm_came() && all_wait(progress, kSigtermPatience);
+  const double limit =
+      hurry && limits_.host > 0 ? std::min(limits_.host, kSigtermPatience) : limits_.host;
+  if (const auto lost = watch.lost(now, limit))
+    report(ExitCode::kHang,
+           lost_host_report(progress, hosts_, *lost, others_.ranks[static_cast<size_t>(lost->host)],
+                            limit));
 }
 
 // One process of the node prints the report; the others wait for that and exit with it.
@@ -90,14 +117,21 @@ void Watchdog::report(ExitCode code, const std::string& text) {
   constexpr int kPatience = 50;  // polls
   if (!board_.claim_report()) {
     for (int i = 0; i < kPatience && board_.job_end() == 0; ++i) std::this_thread::sleep_for(kPoll);
-    ::_exit(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
+    end(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
   }
   write_all(STDERR_FILENO, text);
   std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr separately
-  write_all(STDOUT_FILENO, last_line_(code));
-  board_.end_job(static_cast<int>(code));
-  end_stopped_neighbours();
-  ::_exit(static_cast<int>(code));
+  write_all(STDOUT_FILENO, ask_.last_line(code));
+  end(static_cast<int>(code));
+}
+
+// With all other processes, of this host and of others.
+void Watchdog::end(int code) {
+  const bool known_here = board_.job_end() != 0;
+  board_.end_job(code);
+  if (others_.watch) others_.watch->end(code);
+  if (!known_here) end_stopped_neighbours();
+  ::_exit(code);
 }
 
 // Continues stopped processes, which then see the job's end and exit with the same code; a launcher
@@ -119,12 +153,17 @@ void Watchdog::end_stopped_neighbours() const {
   each_stopped(SIGKILL);
 }
 
-// Acts as if SIGTERM had no handler (unless the run has installed its own), but first tells the
-// other processes that this is no failure.
-void Watchdog::end_by_sigterm() const {
+// Acts as if the signal had no handler, but first tells the other processes that this is no
+// failure.
+void Watchdog::end_by_signal(int signal) {
   note_leaving();  // before the other processes notice the exit
-  std::signal(SIGTERM, SIG_DFL);
-  ::kill(::getpid(), SIGTERM);
+  if (others_.watch) others_.watch->say_goodbye();
+  std::signal(signal, SIG_DFL);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, signal);
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  ::kill(::getpid(), signal);
 }
 
 }  // namespace facet

@@ -1,93 +1,198 @@
 #include "job/run_lock.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <sstream>
+#include <chrono>
+#include <ctime>
 
 #include "base/check.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/timer.h"
 #include "io/file.h"
 
 namespace facet {
 
 namespace {
 
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
-std::string job_id() {
-  const char* id = std::getenv("SLURM_JOB_ID");
-  return id != nullptr ? id : "none";
-}
-
-// The line of the lock file: "host NAME pid NUMBER job ID".
-struct Holder {
-  std::string host;
-  int64_t pid = 0;
-  std::string job;
-
-  static Holder parse(const std::string& line) {
-    Holder holder;
-    std::string word;
-    std::istringstream(line) >> word >> holder.host >> word >> holder.pid >> word >> holder.job;
-    return holder;
-  }
-  std::string line() const { return fmt::format("host {} pid {} job {}", host, pid, job); }
-};
-
-std::string read_all(int fd) {
-  char text[1024];
-  const ssize_t length = pread(fd, text, sizeof text, 0);
-  return length > 0 ? std::string(text, static_cast<size_t>(length)) : "";
-}
+using Seconds = std::chrono::duration<double>;
+using FileLock = LockFile::FileLock;
+using Machine = LockHolder::Machine;
 
 bool process_lives(int64_t pid) { return kill(static_cast<pid_t>(pid), 0) == 0 || errno != ESRCH; }
 
-}  // namespace
-
-RunLock::RunLock(const std::string& output_dir) : path_(output_dir + "/run.lock") {
-  fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  CHECK(fd_ >= 0, ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
-  const bool locked = flock(fd_, LOCK_EX | LOCK_NB) == 0;
-  const bool held_here = !locked && errno == EWOULDBLOCK;
-  const std::string text = read_all(fd_);
-  const Holder holder = Holder::parse(text);
-  // Some network file systems have no flock; there the pid decides.
-  const bool same_host = holder.host == host_name();
-  const bool dead = same_host && (locked || !process_lives(holder.pid));
-  if (held_here || (!text.empty() && !dead)) {
-    close(fd_);
-    fail(ExitCode::kConfig,
-         "{} is in use by another run ({}); wait for it or choose another --output_dir{}",
-         output_dir, holder.line(),
-         same_host ? "" : fmt::format(", or delete {} if you know that run is gone", path_));
-  }
-  if (!text.empty()) dead_holder_ = holder.line();
-  const std::string mine = Holder{host_name(), getpid(), job_id()}.line() + "\n";
-  const auto length = static_cast<ssize_t>(mine.size());
-  if (ftruncate(fd_, 0) != 0 || pwrite(fd_, mine.data(), mine.size(), 0) != length ||
-      fsync(fd_) != 0) {
-    const std::string reason = std::strerror(errno);
-    close(fd_);
-    fail(ExitCode::kIo, "{}: can't be written: {}", path_, reason);
-  }
-  tidy_directory(output_dir);  // half-written files and exports; no other process writes here now
+// By this machine's clock; the file's may be another's.
+double age_of(const LockFile::Content& content) {
+  return std::max(
+      0.0, static_cast<double>(std::time(nullptr)) - 1e-9 * static_cast<double>(content.changed));
 }
 
-// The empty file is kept: deleting it could take the lock from a run that has just opened it.
-RunLock::~RunLock() {
-  if (ftruncate(fd_, 0) != 0) {
-    // Nothing can be done here: the next run finds a dead holder and takes over.
+// What this process has found out about the holder that the file names.
+struct Suspect {
+  LockFile::Content first;  // the file as it was first seen
+  LockHolder holder;
+  Machine machine;
+  JobState state = JobState::kUnknown;
+  double age = 0;  // of the file when it was first seen
+  Timer watched;
+
+  double silence() const { return std::max(age, watched.seconds()); }
+};
+
+// One attempt to get the lock.
+class Attempt {
+ public:
+  Attempt(const LockRequest& request, LockFile& file) : request_(request), file_(file) {}
+
+  // Until this process may write its line; the name of the holder that died, if there was one.
+  std::string run() {
+    while (true) {
+      const LockFile::Opened opened = opened_anew();
+      lock_ = file_.lock();
+      const std::optional<LockFile::Content> content = file_.look();
+      if (!content || !content->is_ours) continue;  // removed, and perhaps made anew, meanwhile
+      if (may_take(*content, opened) && has_written())
+        return suspect_ ? suspect_->holder.name() : "";
+      if (const char* const signal = request_.stop_signal())
+        fail(ExitCode::kSaved, "stopped by {} while waiting for {}", signal, file_.path());
+      std::this_thread::sleep_for(Seconds(request_.times.poll));
+      note_progress();
+    }
   }
-  close(fd_);
+
+ private:
+  LockFile::Opened opened_anew() {
+    const std::optional<LockFile::Content> content = file_.look();
+    return content && content->is_ours ? LockFile::Opened::kThere : file_.open();
+  }
+
+  bool may_take(const LockFile::Content& content, LockFile::Opened opened) {
+    if (content.text.empty()) return may_take_empty(content, opened);
+    if (!suspect_ || suspect_->first.text != content.text) suspect_holder(content);
+    if (suspect_->machine == Machine::kSame) return is_dead_here();
+    if (suspect_->machine == Machine::kPerhaps && lock_ == FileLock::kAnother) refuse("");
+    if (suspect_->state == JobState::kThere)
+      refuse(fmt::format("; squeue still knows its job. If that run is gone, delete {}",
+                         file_.path()));
+    if (content.changed != suspect_->first.changed) refuse("; it has shown a sign of life");
+    return has_been_silent();
+  }
+
+  // Unless this process has created it, another may just have done so.
+  bool may_take_empty(const LockFile::Content& content, LockFile::Opened opened) {
+    if (!empty_since_) empty_since_.emplace();
+    suspect_.reset();
+    const double silence = std::max(age_of(content), empty_since_->seconds());
+    const bool is_new = opened == LockFile::Opened::kCreated;
+    CHECK(lock_ != FileLock::kAnother || empty_since_->seconds() < request_.times.gone,
+          ExitCode::kConfig, "{} is locked by another process; choose another --output_dir",
+          file_.path());
+    return lock_ != FileLock::kAnother && (is_new || silence >= request_.times.settle);
+  }
+
+  void suspect_holder(const LockFile::Content& content) {
+    const std::optional<LockHolder> holder = LockHolder::parse(content.text);
+    CHECK(holder, ExitCode::kIo,
+          "{}: is no lock of this program; move it away or choose another --output_dir",
+          file_.path());
+    suspect_.emplace(
+        Suspect{content, *holder, holder->machine_of(request_.me), {}, age_of(content), {}});
+    if (suspect_->machine == Machine::kOther)
+      suspect_->state = state_of_holder(*holder, request_.job);
+    if (suspect_->machine == Machine::kPerhaps && lock_ == FileLock::kThisProcess)
+      suspect_->state = JobState::kGone;
+  }
+
+  // A process that holds the file lock lives; where there is none, the process is looked for.
+  bool is_dead_here() const {
+    if (lock_ == FileLock::kAnother) refuse("");
+    if (lock_ == FileLock::kNobody && process_lives(suspect_->holder.pid)) refuse("");
+    return true;
+  }
+
+  // The file lock of a machine that is gone may be kept for it by a server, so that is no sign.
+  bool has_been_silent() {
+    const LockTimes& times = request_.times;
+    const bool believed = suspect_->state == JobState::kGone && lock_ != FileLock::kAnother;
+    const bool dead =
+        believed ? suspect_->silence() >= times.gone
+                 : suspect_->silence() >= times.silent && suspect_->watched.seconds() >= times.gone;
+    if (!dead && !told_)
+      log("{} is held by another run ({}); waiting up to {:.0f} s for a sign of life",
+          request_.output_dir, suspect_->holder.name(), believed ? times.gone : times.silent);
+    told_ = true;
+    return dead;
+  }
+
+  [[noreturn]] void refuse(const std::string& why) const {
+    fail(ExitCode::kConfig,
+         "{} is in use by another run ({}); wait for it or choose another --output_dir{}",
+         request_.output_dir, suspect_->holder.name(), why);
+  }
+
+  // Another machine, which does not see this one's file lock, may do the same at this moment.
+  bool has_written() {
+    file_.write(request_.me.line());
+    if (!suspect_ || suspect_->machine == Machine::kSame) return true;
+    std::this_thread::sleep_for(Seconds(request_.times.settle));
+    const std::optional<LockFile::Content> content = file_.look();
+    return content && content->text == request_.me.line();
+  }
+
+  const LockRequest& request_;
+  LockFile& file_;
+  FileLock lock_ = FileLock::kNobody;
+  std::optional<Suspect> suspect_;
+  std::optional<Timer> empty_since_;
+  bool told_ = false;
+};
+
+}  // namespace
+
+RunLock::RunLock(LockRequest request)
+    : request_(std::move(request)),
+      line_(request_.me.line()),
+      file_(request_.output_dir + "/run.lock") {
+  dead_holder_ = Attempt(request_, file_).run();
+  tidy_directory(request_.output_dir);  // what was half written; no other process writes here now
+  thread_ = std::thread([this] { keep(); });
+}
+
+RunLock::~RunLock() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+  const std::optional<LockFile::Content> content = file_.look();
+  if (content && content->text == line_) file_.remove();
+}
+
+void RunLock::keep() {
+  std::unique_lock lock(mutex_);
+  while (!wake_.wait_for(lock, Seconds(request_.times.beat), [this] { return stop_; })) beat();
+}
+
+void RunLock::beat() {
+  const std::optional<LockFile::Content> content = file_.look();
+  if (!content) return restore();
+  if (content->text == line_) return file_.renew();
+  const std::optional<LockHolder> other = LockHolder::parse(content->text);
+  if (!other) return;  // it is being written
+  stop_ = true;
+  if (request_.on_loss) request_.on_loss(other->name());
+}
+
+// Somebody has removed it.
+void RunLock::restore() {
+  try {
+    file_.restore(line_);
+  } catch (const Error&) {
+    // The disk is full: the next beat tries again.
+  }
 }
 
 }  // namespace facet

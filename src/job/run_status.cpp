@@ -1,5 +1,7 @@
 #include "job/run_status.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 
 namespace facet {
@@ -25,6 +27,16 @@ void end_job(MpiSession& session, const RunStatus& status, const std::exception&
   const ExitCode code = known != nullptr ? known->code() : ExitCode::kInternal;
   std::fputs(status.exit_line(code).c_str(), stdout);
   session.abort_job(code, error.what());
+}
+
+void end_process(const RunStatus& status, ExitCode code, const std::string& message) {
+  // Bypasses stdio, whose locks the main thread may hold.
+  const auto print = [](int file, const std::string& text) {
+    static_cast<void>(!::write(file, text.data(), text.size()));
+  };
+  print(STDERR_FILENO, "error: " + message + "\n");
+  print(STDOUT_FILENO, status.exit_line(code));
+  ::_exit(static_cast<int>(code));
 }
 
 }  // namespace facet

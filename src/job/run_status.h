@@ -35,6 +35,10 @@ class RunStatus {
 [[noreturn]] void end_job(MpiSession& session, const RunStatus& status,
                           const std::exception& error);
 
+// The same by another thread than the main one, which must not call MPI: ends this process, and
+// thereby the job.
+[[noreturn]] void end_process(const RunStatus& status, ExitCode code, const std::string& message);
+
 // Runs `body` and returns what it does. A CollectiveError is passed on; any other error ends the
 // job on the spot, before the destructors further up wait: for a checkpoint that is being written,
 // for a GPU whose collective the other ranks never join.

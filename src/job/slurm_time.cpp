@@ -1,44 +1,42 @@
 #include "job/slurm_time.h"
 
-#include <fmt/format.h>
-#include <sys/wait.h>
-
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cstdio>
 #include <cstdlib>
+<<<<<<< HEAD
+=======
+#include <cstring>
+#include <ctime>
+>>>>>>> wip-restart
 #include <string_view>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "job/slurm_job.h"
 
 namespace facet {
 
 namespace {
 
-std::string without_blanks_around(const std::string& text) {
-  constexpr const char* kBlanks = " \t\r\n";
-  const size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string::npos) return "";
-  return text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
+// SLURM_JOB_END_TIME, which newer versions set: seconds since 1970.
+std::optional<double> seconds_to_end_time() {
+  const char* const text = std::getenv("SLURM_JOB_END_TIME");
+  if (text == nullptr) return std::nullopt;
+  int64_t end = 0;
+  const char* const last = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, last, end);
+  if (error != std::errc() || rest != last || end <= 0) return std::nullopt;
+  return std::max(0.0, static_cast<double>(end - std::time(nullptr)));
 }
 
-// The output of the command, with a timeout, because squeue retries an unresponsive controller for
-// minutes.
-std::string output_of(const std::string& command) {
-  constexpr const char* kPatience = "timeout 20 ";
-  std::FILE* const pipe = ::popen((kPatience + command + " 2>&1").c_str(), "r");
-  CHECK(pipe != nullptr, ExitCode::kMissingInput, "no process can be started");
-  std::string text;
-  std::array<char, 256> piece;
-  while (const size_t count = std::fread(piece.data(), 1, piece.size(), pipe))
-    text.append(piece.data(), count);
-  const int status = ::pclose(pipe);
-  text = without_blanks_around(text);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, ExitCode::kMissingInput, "{}",
-        text.empty() ? fmt::format("it ended with status {}", status) : text);
-  return text;
+std::optional<double> seconds_left_of(const SlurmJob& job) {
+  try {
+    return parse_slurm_time(ask_squeue(job.id, "%L"));
+  } catch (const Error&) {
+    const std::optional<double> left = seconds_to_end_time();
+    if (!left) throw;
+    return left;
+  }
 }
 
 }  // namespace
@@ -67,15 +65,11 @@ std::optional<double> parse_slurm_time(const std::string& text) {
 }
 
 std::optional<double> slurm_seconds_left() {
-  const char* const job = std::getenv("SLURM_JOB_ID");
-  if (job == nullptr) return std::nullopt;
+  const SlurmJob job = SlurmJob::of_this_process();
+  if (!job.known()) return std::nullopt;
   try {
-    const std::string id = job;
-    CHECK(!id.empty() && id.find_first_not_of("0123456789") == id.npos, ExitCode::kBadData,
-          "SLURM_JOB_ID is '{}'", id);
-    const std::optional<double> left =
-        parse_slurm_time(output_of(fmt::format("squeue -h -j {} -o %L", id)));
-    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", id, *left);
+    const std::optional<double> left = seconds_left_of(job);
+    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", job.id, *left);
     return left;
   } catch (const Error& error) {
     warn("cannot get the job's time limit from squeue ({}); give --max_hours to save before it",

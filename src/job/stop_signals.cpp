@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <thread>
@@ -12,22 +13,28 @@ namespace facet {
 
 namespace {
 
-std::atomic<int> received{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not lock");
+struct StopSignal {
+  int number;
+  const char* name;
+};
+constexpr std::array<StopSignal, 5> kStopSignals = {{{SIGTERM, "SIGTERM"},
+                                                     {SIGUSR1, "SIGUSR1"},
+                                                     {SIGUSR2, "SIGUSR2"},
+                                                     {SIGHUP, "SIGHUP"},
+                                                     {SIGINT, "SIGINT"}}};
+
+std::atomic<unsigned> received{0};  // a bit for each
+std::atomic<OnSignal> on_signal{OnSignal::kEndNow};
+static_assert(std::atomic<unsigned>::is_always_lock_free, "a signal handler must not lock");
+
+constexpr unsigned bit(int number) { return 1U << number; }
 
 extern "C" void note_signal(int number) {
-  if (number == SIGINT && received == SIGINT) {
+  if (number == SIGINT && (received & bit(SIGINT)) != 0) {
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);
   }
-  received = number;
-}
-
-sigset_t stop_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaddset(&signals, number);
-  return signals;
+  received |= bit(number);
 }
 
 [[noreturn]] void take_signals() {
@@ -36,26 +43,45 @@ sigset_t stop_signals() {
 
 }  // namespace
 
-void install_stop_signals() {
+void catch_stop_signals(OnSignal meaning) {
+  on_signal = meaning;
   struct sigaction action {};
   action.sa_handler = note_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  const sigset_t signals = stop_signals();
-  for (const int number : {SIGTERM, SIGUSR1, SIGINT}) sigaction(number, &action, nullptr);
+  for (const StopSignal& signal : kStopSignals) {
+    struct sigaction before {};
+    sigaction(signal.number, nullptr, &before);
+    if (signal.number == SIGHUP && before.sa_handler == SIG_IGN) continue;
+    sigaction(signal.number, &action, nullptr);
+  }
+}
+
+void take_stop_signals_in_a_thread() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const StopSignal& signal : kStopSignals) sigaddset(&signals, signal.number);
   // The other thread must be able to take the signals before this one blocks them.
   ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
   std::thread(take_signals).detach();  // waits until the process ends
   ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
 }
 
+void set_meaning_of_stop_signals(OnSignal meaning) { on_signal = meaning; }
+
 const char* stop_signal() {
-  switch (received) {
-    case SIGTERM: return "SIGTERM";
-    case SIGUSR1: return "SIGUSR1";
-    case SIGINT: return "SIGINT";
-    default: return nullptr;
-  }
+  for (const StopSignal& signal : kStopSignals)
+    if ((received & bit(signal.number)) != 0) return signal.name;
+  return nullptr;
 }
+
+int signal_that_ends() {
+  if (on_signal == OnSignal::kSaveAndStop) return 0;
+  for (const StopSignal& signal : kStopSignals)
+    if ((received & bit(signal.number)) != 0) return signal.number;
+  return 0;
+}
+
+bool sigterm_came() { return (received & bit(SIGTERM)) != 0; }
 
 }  // namespace facet

@@ -1,5 +1,6 @@
-// SIGTERM, SIGUSR1 and SIGINT ask a training run to save and stop. The handler only sets a flag;
-// the training loop looks at it after every step, when all ranks agree.
+// SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and SIGINT ask a training run to save and stop, from the first
+// line of main() on. The handler only sets a flag; the training loop looks at it after every step,
+// when all ranks agree. Other commands have nothing to save: the watchdog ends the process.
 //
 // No computing thread may handle a signal: oneDNN's matrix products use the stack pointer for other
 // purposes, so the frame that the kernel pushes for a handler would overwrite data. A separate
@@ -8,11 +9,21 @@
 
 namespace facet {
 
-// From now on the three signals set the flag. A second SIGINT ends the process at once. The calling
-// thread, and threads it creates later, no longer receive them.
-void install_stop_signals();
+enum class OnSignal { kSaveAndStop, kEndNow };
 
-// The name of the signal received ("SIGTERM"), or nullptr.
+// From now on the five signals set the flag. A second SIGINT ends the process at once. A SIGHUP
+// that is ignored (nohup) stays so.
+void catch_stop_signals(OnSignal meaning);
+// Before anything is computed: the calling thread, and threads it creates later, no longer receive
+// them.
+void take_stop_signals_in_a_thread();
+// What they mean may change, as long as nothing was trained: to a dry run, for example.
+void set_meaning_of_stop_signals(OnSignal meaning);
+
+// The name of a signal received ("SIGTERM"), or nullptr.
 const char* stop_signal();
+// The signal by which the process has to end now; 0: none.
+int signal_that_ends();
+bool sigterm_came();
 
 }  // namespace facet

@@ -127,6 +127,7 @@ struct Options {
   double hang_seconds_evaluate = 600;
   double hang_seconds_save = 1800;
   double hang_seconds_collective = 3600;
+  double hang_seconds_host = 30;
   bool enable_tensorboard = false;
   std::string tensorboard_path;  // "": output_dir
   std::string tensorboard_job_name = "tb_logging";

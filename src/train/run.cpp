@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
+#include "job/stop_signals.h"
 #include "train/resume.h"
 #include "train/run_report.h"
 
@@ -10,9 +11,21 @@ namespace facet {
 
 namespace {
 
+// A run that is asked to stop during set-up has nothing to save.
+void stop_if_asked(Communicator& world) {
+  const auto rank = world.max(stop_signal() != nullptr ? world.rank() : -1);
+  if (rank < 0) return;
+  throw CollectiveError(
+      ExitCode::kSaved,
+      fmt::format("rank {} was asked to stop during set-up, before it had anything to save; give "
+                  "the same command again",
+                  rank));
+}
+
 // Runs `make` on every rank and returns its result; an error on one is a CollectiveError on all.
 template <typename Make>
 auto made_collectively(Communicator& world, const Make& make) {
+  stop_if_asked(world);
   decltype(make()) made;
   collectively(world, [&] { made = make(); });
   return made;
@@ -25,13 +38,31 @@ ComputeDevice check_paths_and_open_device(const Options& options, Communicator& 
   return open_compute_device(options, world, host);
 }
 
-std::unique_ptr<RunLock> take_output_directory(const Options& options, const Communicator& world) {
+std::unique_ptr<RunLock> take_output_directory(const Options& options, const Communicator& world,
+                                               const RunStatus& status) {
   if (world.rank() != 0) return nullptr;
   make_directories(options.output_dir);
-  auto lock = std::make_unique<RunLock>(options.output_dir);
+  auto lock = std::make_unique<RunLock>(LockRequest{
+      .output_dir = options.output_dir, .on_loss = [&](const std::string& other) {
+        end_process(status, ExitCode::kConfig,
+                    fmt::format("{}/run.lock was taken over by another run ({}); this one has been "
+                                "taken for dead and must not write there any more",
+                                options.output_dir, other));
+      }});
   if (!lock->dead_holder().empty())
     warn("the run that held {} is gone ({}); taking over", options.output_dir, lock->dead_holder());
   return lock;
+}
+
+// What a run that ends before its first step has kept.
+std::unique_ptr<RunCheckpoints> find_checkpoints(Run& run) {
+  auto checkpoints =
+      std::make_unique<RunCheckpoints>(run.options, run.world, run.faults, run.status);
+  if (const FoundCheckpoint* found = checkpoints->found()) {
+    run.status.set_step(found->manifest.state.step);
+    run.status.set_checkpoint(found->directory);
+  }
+  return checkpoints;
 }
 
 std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
@@ -89,10 +120,8 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       logs(options, world.rank()),
       sections(options, world, session.host()),
       device(check_paths_and_open_device(options, world, session.host())),
-      lock(made_collectively(world, [&] { return take_output_directory(options, world); })),
-      checkpoints(end_job_on_error(
-          session, status,
-          [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
+      lock(made_collectively(world, [&] { return take_output_directory(options, world, status); })),
+      checkpoints(end_job_on_error(session, status, [&] { return find_checkpoints(*this); })),
       inputs(made_collectively(world, [&] { return open_inputs(*this); })),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {

@@ -66,6 +66,7 @@ EngineOptions engine_options(const Options& options) {
 
 HangLimits hang_limits(const Options& options) {
   HangLimits limits;
+  limits.host = options.hang_seconds_host;
   limits.collective = options.hang_seconds_collective;
   limits.of(Section::kLoad) = options.hang_seconds_load;
   limits.of(Section::kData) = options.hang_seconds_data;

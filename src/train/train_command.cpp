@@ -1,5 +1,4 @@
 #include "base/progress.h"
-#include "job/stop_signals.h"
 #include "train/commands.h"
 #include "train/run.h"
 #include "train/training_loop.h"
@@ -22,7 +21,6 @@ void run_to_the_end(Run& run) {
 }  // namespace
 
 void train(MpiSession& session, const Options& options, RunStatus& status) {
-  install_stop_signals();  // one that comes while the model is loaded takes effect after step 1
   Run run(session, options, status);
   end_job_on_error(session, status, [&] { run_to_the_end(run); });
 }

@@ -168,5 +168,31 @@ TEST(HangVerdict, RankLists) {
   EXPECT_EQ(rank_list({}), "");
 }
 
+RankProgress stopped(RankProgress p) {
+  p.process = ProcessState::kStopped;
+  return p;
+}
+
+// After SIGTERM: nobody ends a save that is only slow.
+TEST(HangVerdict, AStoppedRankThatAllOthersWaitFor) {
+  EXPECT_EQ(stopped_rank({waits(0, 6, 9), stopped(computes(1, 1, 8))}, 5)->rank, 1);
+  EXPECT_EQ(stopped_rank({waits(0, 6, 9), stopped(waits(1, 1, 8))}, 5)->rank, 1);
+  EXPECT_FALSE(stopped_rank({waits(0, 4, 9), stopped(computes(1, 9, 8))}, 5));
+  EXPECT_FALSE(stopped_rank({computes(0, 60, 8), stopped(computes(1, 9, 8))}, 5));
+  EXPECT_FALSE(stopped_rank({waits(0, 60, 9), computes(1, 60, 8)}, 5));
+  EXPECT_FALSE(stopped_rank({waits(0, 60, 9), waits(1, 60, 9)}, 5));
+}
+
+TEST(HangVerdict, TheReportOnALostHostNamesItAndItsRanks) {
+  const std::vector<std::string> hosts = {"n0", "n0", "n1", "n1"};
+  const std::vector<RankProgress> here = {waits(0, 6, 9), waits(1, 6, 9)};
+  EXPECT_EQ(lost_host_report(here, hosts, {1, 31.04, false}, {2, 3}, 30),
+            "hang: host n1 (ranks 2, 3 of 4) has not been heard for 31.0 s (limit 30 s); seen from "
+            "n0:\n  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n");
+  EXPECT_NE(lost_host_report(here, hosts, {1, 0.54, true}, {2}, 30)
+                .find("host n1 (rank 2 of 4) is gone: its connection was closed"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace facet

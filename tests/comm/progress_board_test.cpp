@@ -56,6 +56,17 @@ TEST(ProgressBoard, OneProcessSpeaksAndAllSeeTheEnd) {
   EXPECT_EQ(board.job_end(), 86);
 }
 
+// As if each of the odd ranks' names were a machine's.
+TEST(ProgressBoard, AHostIsOneByItsName) {
+  Communicator world(MPI_COMM_WORLD);
+  const int me = world.rank();
+  const ProgressBoard board(world, me % 2 == 0 ? "even" : "odd");
+  std::vector<int64_t> expected;
+  for (int rank = me % 2; rank < world.size(); rank += 2) expected.push_back(rank);
+  EXPECT_EQ(board.ranks(), expected);
+  world.sum(int64_t{1});
+}
+
 TEST(ProgressBoard, AtItsEndTheSlotGoesHome) {
   Communicator world(MPI_COMM_WORLD);
   {

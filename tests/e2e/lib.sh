@@ -7,7 +7,7 @@ facet=$BUILD/facet
 time_limit=120 # seconds; whoever needs more hangs
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-unset SLURM_JOB_ID
+for name in ${!SLURM_*} FACET_HOSTNAME FACET_INJECT; do unset "$name"; done # what the surroundings may have set
 
 work=$(mktemp -d)
 work=$(cd "$work" && pwd -P)

@@ -223,6 +223,48 @@ storm() {
   same_end "$out"
 }
 
+# Before anything was trained: a run that waits for a lock, which is then taken away, is still in its set-up.
+signal_during_set_up() {
+  local out=$work/set_up launched code=0 pids
+  mkdir "$out"
+  echo 'host elsewhere pid 1 job none boot another run 1' >"$out/run.lock"
+  (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out") >"$output" 2>&1 </dev/null &
+  launched=$!
+  until_true 60 both_catch_sighup
+  until_true 60 grep -q 'is held by another run (host elsewhere pid 1 job none); waiting up to 60 s' "$output"
+  mapfile -t pids < <(ranks_of "$out")
+  kill -HUP "${pids[@]}"
+  wait "$launched" || code=$?
+  [ "$code" = 85 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  once 'stopped by SIGHUP while waiting for '
+  once 'EXIT code=85 reason=saved step=0 checkpoint=none'
+  if grep '^error' "$output"; then fail 'there is an error'; fi
+}
+both_catch_sighup() {
+  local pid caught=0
+  for pid in $(ranks_of "$work/set_up"); do
+    if (($((16#$(awk '/^SigCgt/ { print $2 }' "/proc/$pid/status"))) & 1)); then caught=$((caught + 1)); fi
+  done
+  [ "$caught" = 2 ]
+}
+# The same for a rank that is not the one to wait.
+signal_to_another_rank_during_set_up() {
+  local out=$work/set_up launched code=0 pid
+  echo 'host elsewhere pid 1 job none boot another run 1' >"$out/run.lock"
+  (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out") >"$output" 2>&1 </dev/null &
+  launched=$!
+  until_true 60 both_catch_sighup
+  until_true 60 grep -q 'is held by another run' "$output"
+  for pid in $(ranks_of "$out"); do
+    if grep -qz '^OMPI_COMM_WORLD_RANK=1$' "/proc/$pid/environ"; then kill -USR2 "$pid"; fi
+  done
+  rm "$out/run.lock"
+  wait "$launched" || code=$?
+  [ "$code" = 85 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  once 'rank 1 was asked to stop during set-up'
+  once 'EXIT code=85 reason=saved step=0 checkpoint=none'
+}
+
 # killed NAME option...: kill -9 of a rank from outside while the save of step 4, the first epoch's end, is being written: step 3's has its
 # name, and nothing else has.
 killed() {
@@ -259,6 +301,8 @@ fi
 check Saves.TenSigterms storm terms TERM 10
 check Saves.TenSigtermsInTheBackground storm terms_background TERM 10 --async_checkpoint
 check Saves.Sigusr1 storm usr1 USR1 1 --async_checkpoint
+check Saves.ASignalDuringSetUp signal_during_set_up
+check Saves.ASignalToAnotherRankDuringSetUp signal_to_another_rank_during_set_up
 check Saves.KilledInside killed inside
 check Saves.KilledInsideInTheBackground killed inside_background --async_checkpoint
 finish

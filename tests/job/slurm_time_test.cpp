@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
+
 #include "base/check.h"
+#include "tests/job/fake_squeue.h"
 
 namespace facet {
 namespace {
@@ -25,6 +28,35 @@ TEST(SlurmTime, AnythingElseIsAnError) {
   for (const char* text : {"", "soon", "1:", ":1", "1:2:3:4", "1-", "-1:00", "1:-2", "1-2-3:00",
                            "1:00 2:00", "1::2", "1:00\n2:00"})
     EXPECT_THROW(parse_slurm_time(text), Error) << text;
+}
+
+// SLURM_JOB_END_TIME of a job that has this many seconds left.
+std::string ends_in(int64_t seconds) { return std::to_string(std::time(nullptr) + seconds); }
+
+TEST(SlurmTime, SqueueKnowsOfAChangedLimit) {
+  FakeSqueue squeue;
+  EXPECT_FALSE(slurm_seconds_left());  // no job
+  squeue.environment.set("SLURM_JOB_ID", "77");
+  squeue.environment.set("SLURM_JOB_END_TIME", ends_in(500));
+  squeue.does("echo 2:00");
+  EXPECT_EQ(slurm_seconds_left(), 120);
+  EXPECT_EQ(squeue.calls(), "-h -j 77 -o %L\n");
+}
+
+TEST(SlurmTime, WithoutAnAnswerOfSqueueTheEndTimeCounts) {
+  FakeSqueue squeue;
+  squeue.environment.set("SLURM_JOB_ID", "77");
+  squeue.environment.set("SLURM_JOB_END_TIME", ends_in(5000));
+  for (const char* commands : {"exit 1", "echo RUNNING"}) {
+    squeue.does(commands);
+    EXPECT_NEAR(slurm_seconds_left().value(), 5000, 300);
+  }
+  squeue.environment.set("SLURM_JOB_END_TIME", ends_in(-5));
+  EXPECT_EQ(slurm_seconds_left(), 0);
+  for (const char* text : {"", "soon", "0", "-7", "1e9"}) {
+    squeue.environment.set("SLURM_JOB_END_TIME", text);
+    EXPECT_FALSE(slurm_seconds_left()) << text;
+  }
 }
 
 }  // namespace

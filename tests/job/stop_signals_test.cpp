@@ -1,12 +1,14 @@
 #include "job/stop_signals.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -49,9 +51,77 @@ struct Product {
   }
 };
 
+// What became of a child process: its exit code, or 128 and the signal's number.
+int end_of(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+template <typename Body>
+int end_of_child(const Body& body) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body());
+  return end_of(child);
+}
+
+TEST(StopSignals, FiveOfThemAskARunToStop) {
+  for (const int number : {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, SIGINT}) {
+    const int code = end_of_child([&] {
+      std::signal(number, SIG_DFL);  // nohup lets SIGHUP be ignored
+      catch_stop_signals(OnSignal::kSaveAndStop);
+      std::raise(number);
+      const std::string name = std::string("SIG") + sigabbrev_np(number);
+      return stop_signal() == name && signal_that_ends() == 0 ? 85 : 1;
+    });
+    EXPECT_EQ(code, 85) << number;
+  }
+}
+
+TEST(StopSignals, WhereNothingIsSavedTheyEndTheProcess) {
+  EXPECT_EQ(end_of_child([] {
+              catch_stop_signals(OnSignal::kSaveAndStop);
+              std::raise(SIGUSR2);
+              set_meaning_of_stop_signals(OnSignal::kEndNow);
+              return signal_that_ends();
+            }),
+            SIGUSR2);
+}
+
+TEST(StopSignals, AnotherSignalDoesNotHideSigterm) {
+  EXPECT_EQ(end_of_child([] {
+              catch_stop_signals(OnSignal::kSaveAndStop);
+              std::raise(SIGTERM);
+              std::raise(SIGUSR1);
+              return sigterm_came() ? 85 : 1;
+            }),
+            85);
+}
+
+TEST(StopSignals, ASecondSigintEndsTheProcess) {
+  EXPECT_EQ(end_of_child([] {
+              catch_stop_signals(OnSignal::kSaveAndStop);
+              std::raise(SIGINT);
+              std::raise(SIGINT);
+              return 1;
+            }),
+            128 + SIGINT);
+}
+
+TEST(StopSignals, AnIgnoredSighupStaysIgnored) {
+  EXPECT_EQ(end_of_child([] {
+              std::signal(SIGHUP, SIG_IGN);
+              catch_stop_signals(OnSignal::kSaveAndStop);
+              std::raise(SIGHUP);
+              return stop_signal() == nullptr ? 0 : 1;
+            }),
+            0);
+}
+
 // Taken by a thread that computes, they would change its numbers or end the process.
 TEST(StopSignals, DoNotTouchWhatIsComputed) {
-  install_stop_signals();
+  catch_stop_signals(OnSignal::kSaveAndStop);
+  take_stop_signals_in_a_thread();
   std::vector<Product> products;
   for (const Transpose ta : {Transpose::kNo, Transpose::kYes})
     for (const Transpose tb : {Transpose::kNo, Transpose::kYes})

@@ -188,7 +188,7 @@ TEST(Options, NamesAreFrozen) {
       "wall_clock_breakdown straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
-      "hang_seconds_evaluate hang_seconds_save hang_seconds_collective "
+      "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output max_new_tokens temperature top_k top_p "
       "ranks memory average_text_tokens average_images";
   std::string names;
