@@ -3,11 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
-<<<<<<< HEAD
-=======
 #include <cstring>
 #include <ctime>
->>>>>>> wip-restart
 #include <string_view>
 
 #include "base/check.h"
