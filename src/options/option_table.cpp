@@ -352,22 +352,13 @@ void add_output_fields(std::vector<OptionField>& t) {
                   .one_of({"posix", "collective"}));
   t.push_back(output("async_checkpoint", &O::async_checkpoint, kMayChange,
                      "write checkpoints while training goes on, from a copy of the state in "
-<<<<<<< HEAD
                      "memory; with --checkpoint_io posix only"));
-  t.push_back(output("max_hours", &O::max_hours, kMayChange,
-                     "save and stop with exit code 85 before this many hours have passed, as on "
-                     "SIGTERM, SIGUSR1 or SIGINT to the ranks (to mpirun: SIGUSR1, which it "
-                     "forwards); 0: before Slurm's time limit, if there is one")
-                  .in(0, 1e6));
-=======
-                     "memory"));
   t.push_back(
       output("max_hours", &O::max_hours, kMayChange,
              "save and stop with exit code 85 before this many hours have passed, as on "
              "SIGTERM, SIGUSR1, SIGUSR2, SIGHUP or SIGINT to the ranks (to mpirun: SIGUSR1, "
              "which it forwards); 0: before Slurm's time limit, if there is one")
           .in(0, 1e6));
->>>>>>> wip-restart
   t.push_back(output(
       "inject", &O::inject, kMayChange,
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
