@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the job scripts share: starts the ranks, and decides whether the job goes on. To be sourced by a batch script; edit site.env, not this.
 #
 # The program ends with a line "EXIT code=N ...". Slurm's own exit codes are not trusted alone: srun returns 0 after a node has failed.
@@ -92,7 +93,7 @@ run_ranks() {
 read_lives() {
   local job count checkpoint
   lives=0 last_end=
-  if read -r job count checkpoint last_end <"$out/requeue.state" 2>/dev/null && [ "$job $checkpoint" = "$me $checkpoint_before" ]; then lives=$count; fi
+  if read -r job count checkpoint last_end 2>/dev/null <"$out/requeue.state" && [ "$job $checkpoint" = "$me $checkpoint_before" ]; then lives=$count; fi
 }
 write_lives() { echo "$me $((lives + 1)) $checkpoint_before $1" >"$out/requeue.state"; } # $1: how this one ended
 lives_at_most() { if [ "$1" = 85 ]; then echo "$stops_at_most"; else echo "$failures_at_most"; fi; }
@@ -118,17 +119,21 @@ stop() {
 }
 
 go_on() { # WHY
-  local try
+  local try answer
   if [ -n "${FACET_CHAIN:-}" ]; then
     say "$1; the next job of the chain continues"
     exit "$code"
   fi
   say "$1; requeueing"
   for try in 1 2 3 4 5; do
-    if scontrol requeue "$(job_id)"; then exit "$code"; fi
-    sleep "$try"
+    if answer=$(scontrol requeue "$(job_id)" 2>&1); then exit "$code"; fi
+    case $answer in
+      *pending*) exit "$code" ;; # Slurm has done so, for a lost node or a preemption
+      *disabled*) break ;;
+    esac
+    sleep "$try" # its controller may be busy
   done
-  say "this job cannot be requeued: submit it again; where jobs never can, use chain.sh"
+  say "this job cannot be requeued ($answer): submit it again; where jobs never can, use chain.sh"
   exit "$code"
 }
 

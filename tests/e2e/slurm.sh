@@ -174,7 +174,7 @@ lost() {
   ends_as "$job" COMPLETED
   same_curve "$work/$1"
 }
-head_node_lost() { lost head_lost n1,n2 n1 n2,n3; }
+head_node_lost() { lost head_lost n1,n2 n1 n2,n4; }
 other_node_lost() { lost other_lost n2,n3 n3 n2,n4; }
 
 # The cases wait most of their time: those of one group run at once, each with a log of its own.

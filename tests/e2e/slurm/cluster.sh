@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A Slurm cluster of four nodes on this machine, for tests; to be sourced, by root. Each node is a slurmd with a host name, process ids, shared memory
 # and a temporary directory of its own, so that killing its first process is a power cut. Needs no munge and no systemd.
 #
@@ -7,7 +8,7 @@ cluster=$work/cluster
 nodes=(n1 n2 n3 n4)
 
 can_make_a_cluster() {
-  command -v slurmctld slurmd sbatch srun scontrol >/dev/null && [ "$(id -u)" = 0 ] &&
+  { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null && [ "$(id -u)" = 0 ] &&
     unshare --mount --uts --ipc --pid --fork --mount-proc true 2>/dev/null
 }
 
