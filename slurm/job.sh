@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# What the job scripts share: starts the ranks, and decides whether the job goes on. To be sourced by a batch script; edit site.env, not this.
+# What the job scripts share: starts the ranks, and decides whether the job goes on. To be sourced by a batch script; a site edits
+# site.env, not this.
 #
-# The program ends with a line "EXIT code=N ...". Slurm's own exit codes are not trusted alone: srun returns 0 after a node has failed.
+# The program ends with a line "EXIT code=N ...". Slurm's own exit codes are not trusted alone: srun returns 0 after a node has
+# failed.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/site.env"
 
@@ -31,7 +33,8 @@ option_value() {
   if [ -n "$on_line" ]; then
     echo "$on_line"
   elif [ ${#files[@]} != 0 ]; then
-    sed -n -E "s/^[[:space:]]*${name}[[:space:]]*=[[:space:]]*(.*[^[:space:]])[[:space:]]*\$/\1/p" "${files[@]}" 2>/dev/null | tail -n 1
+    sed -n -E "s/^[[:space:]]*${name}[[:space:]]*=[[:space:]]*(.*[^[:space:]])[[:space:]]*\$/\1/p" "${files[@]}" 2>/dev/null |
+      tail -n 1
   fi
 }
 
@@ -66,7 +69,8 @@ open_log() {
 }
 this_life() { tail -c "+$((log_begin + 1))" "$log"; }
 
-# Starts the ranks and waits for them, also when Slurm tells this script that its time is over: what it does then decides whether the job goes on.
+# Starts the ranks and waits for them, also when Slurm tells this script that its time is over: what it does then decides whether
+# the job goes on.
 run_ranks() {
   local signalled pid
   open_log
@@ -93,7 +97,8 @@ run_ranks() {
 read_lives() {
   local job count checkpoint
   lives=0 last_end=
-  if read -r job count checkpoint last_end 2>/dev/null <"$out/requeue.state" && [ "$job $checkpoint" = "$me $checkpoint_before" ]; then lives=$count; fi
+  if ! read -r job count checkpoint last_end 2>/dev/null <"$out/requeue.state"; then return; fi
+  if [ "$job $checkpoint" = "$me $checkpoint_before" ]; then lives=$count; fi
 }
 write_lives() { echo "$me $((lives + 1)) $checkpoint_before $1" >"$out/requeue.state"; } # $1: how this one ended
 lives_at_most() { if [ "$1" = 85 ]; then echo "$stops_at_most"; else echo "$failures_at_most"; fi; }
@@ -105,7 +110,8 @@ preempted() { this_life | grep -qE '\*\*\* JOB [0-9]+ ON [^ ]+ CANCELLED AT [^ ]
 cancel_chain() {
   local next=$SLURM_JOB_ID rest=()
   [ -n "${FACET_CHAIN:-}" ] || return 0
-  while next=$(squeue -h --me -t PD -o '%i %E' | awk -v d="afterany:$next" '{ sub(/\(.*/, "", $2) } $2 == d { print $1; exit }') && [ -n "$next" ]; do
+  while next=$(squeue -h --me -t PD -o '%i %E' | awk -v d="afterany:$next" '{ sub(/\(.*/, "", $2) } $2 == d { print $1; exit }') &&
+    [ -n "$next" ]; do
     rest=("$next" "${rest[@]}") # the last first: none of them may start
   done
   [ ${#rest[@]} = 0 ] || { say "the rest of the chain is cancelled: ${rest[*]}"; scancel "${rest[@]}"; }
@@ -163,7 +169,7 @@ train() { # OPTIONS
   read_lives
   set_layout
   say "job $(job_id), restart ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST: ${layout[*]}; checkpoint: $checkpoint_before"
-  if [ "$lives" -gt "$(lives_at_most "$last_end")" ]; then stop 88 "given up: no new checkpoint in $lives lives, and this job was ended from outside each time"; fi
+  if [ "$lives" -gt "$(lives_at_most "$last_end")" ]; then stop 88 "given up: no new checkpoint in $lives lives"; fi
   write_lives lost
   run_ranks "$@"
   say "ended: exit code $code (srun's was $launcher_code)"

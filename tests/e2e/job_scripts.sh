@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the job scripts of slurm/ make of each end of the program, without Slurm: srun, scontrol, squeue and scancel are stand-ins here, and the program
-# is not started. tests/e2e/slurm.sh runs them under a real one.
+# What the job scripts of slurm/ make of each end of the program, without Slurm: srun, scontrol, squeue and scancel are stand-ins
+# here, and the program is not started. tests/e2e/slurm.sh runs them under a real one.
 # quick
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
@@ -21,7 +21,7 @@ checkpoint() { # STEP: there is one now
 }
 export -f checkpoint
 
-# life CODE TOOLS [SCRIPT ARGUMENT...]: one life of the job, which must end with that exit code; TOOLS say what the stand-ins do.
+# life CODE TOOLS [SCRIPT ARGUMENT...]: one life of the job, which must end with that exit code; TOOLS say what stand-ins do.
 life() {
   local expected=$1 code=0
   echo "case \$1 in $2 esac" >"$now"
@@ -80,12 +80,11 @@ failures() {
 
 # A node that takes this script with it: Slurm requeues by itself, and the script does not see its end.
 lost_lives() {
-  local life
   fresh
   # shellcheck disable=SC2016
-  for life in 1 2 3 4; do life 137 'srun) kill -KILL "$PPID"; sleep 5 ;;'; done
+  for _ in 1 2 3 4; do life 137 'srun) kill -KILL "$PPID"; sleep 5 ;;'; done
   life 88 'srun) exit 1 ;;'
-  ! grep -q '^srun' "$calls" || fail 'a fifth life'
+  if grep -q '^srun' "$calls"; then fail 'a fifth life'; fi
   grep -q 'given up: no new checkpoint in 4 lives' "$work/job.out"
   checkpoint 1
   life 0 "$(ends_with 0)"
@@ -93,9 +92,8 @@ lost_lives() {
 
 # Stops without a checkpoint, in the set-up, are no failures, but no reason to go on for ever.
 stops_without_progress() {
-  local life
   fresh
-  for life in {1..10}; do
+  for _ in {1..10}; do
     life 85 "$(ends_with 85)"
     requeued
   done
@@ -106,7 +104,7 @@ stops_without_progress() {
 # The rank that ends first names the cause, whatever srun makes of the others; with srun --label too.
 first_line_counts() {
   fresh
-  life 74 "srun) echo '1: EXIT code=74 reason=io step=1 checkpoint=any'; echo '0: EXIT code=88 reason=dead_rank step=1 checkpoint=any'; exit 137 ;;"
+  life 74 "srun) echo '1: EXIT code=74 reason=io step=1'; echo '0: EXIT code=88 reason=dead_rank step=1'; exit 137 ;;"
   stopped
 }
 earlier_lives_do_not_count() {
@@ -118,11 +116,12 @@ earlier_lives_do_not_count() {
 
 # Slurm says these in the job's output before it ends this script.
 cancelled() {
+  local why text='slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00'
   fresh
-  life 85 "srun) checkpoint 5; echo 'slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***'; $(ends_with 85 | cut -c 7-)"
+  life 85 "srun) checkpoint 5; echo '$text ***'; $(ends_with 85 | cut -c 7-)"
   stopped
   for why in 'DUE TO PREEMPTION' 'DUE TO TIME LIMIT' 'DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS'; do
-    life 85 "srun) echo 'slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 $why ***'; $(ends_with 85 | cut -c 7-)"
+    life 85 "srun) echo '$text $why ***'; $(ends_with 85 | cut -c 7-)"
     requeued
   done
 }
@@ -131,7 +130,7 @@ cancelled() {
 signalled_itself() {
   fresh
   # shellcheck disable=SC2016
-  life 85 'srun) kill -TERM "$PPID"; sleep 0.3; kill -USR1 "$PPID"; sleep 0.3; checkpoint 5; echo EXIT code=85 reason=saved step=5 checkpoint=any; exit 85 ;;'
+  life 85 'srun) kill -TERM $PPID; sleep 0.3; kill -USR1 $PPID; sleep 0.3; checkpoint 5; echo EXIT code=85 reason=saved; exit 85 ;;'
   requeued
 }
 
@@ -162,7 +161,8 @@ output_directories() {
   printf 'output_dir = %s\n' "$work/elsewhere" >"$work/one.cfg"
   printf '# output_dir = no\n  output_dir =  %s  \r\nseed=1\n' "$out" >"$work/two.cfg"
   local options
-  for options in "--config $work/one.cfg --config=$work/two.cfg" "--config $work/two.cfg" "--output_dir=$out --config $work/one.cfg"; do
+  cd "$work"
+  for options in '--config one.cfg --config=two.cfg' '--config two.cfg' "--output_dir=$out --config one.cfg"; do
     fresh
     # shellcheck disable=SC2086
     life 0 "$(ends_with 0)" train.sbatch $options
@@ -201,10 +201,10 @@ chains() {
   called 'sbatch <--parsable><--dependency=afterany:11><--nodes=2>'
   called 'sbatch <--parsable><--dependency=afterany:12><--nodes=2>'
   slurm+=(FACET_CHAIN=chain-1)
-  local queue='squeue) printf "9 afterany:8(unfulfilled)\n11 afterany:10(unfulfilled)\n10 afterany:7(unfulfilled)\n12 (null)\n" ;;'
+  local queue='squeue) printf "%s afterany:%s(unfulfilled)\n" 9 8 11 10 10 7; echo "12 (null)" ;;'
   life 85 "srun) checkpoint 1; $(ends_with 85 | cut -c 7-) $queue"
   stopped
-  ! grep -q '^scancel' "$calls"
+  if grep '^scancel' "$calls"; then fail 'the chain is cancelled'; fi
   life 0 "$(ends_with 0) $queue"
   called 'scancel <11><10>'
 }

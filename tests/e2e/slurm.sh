@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# The job scripts of slurm/ under a real Slurm of four nodes on this machine: whatever happens to a job, its curve has the bits of a run that nothing
-# happened to.
+# The job scripts of slurm/ under a real Slurm of four nodes on this machine: whatever happens to a job, its curve has the bits of a
+# run that nothing happened to.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 . tests/e2e/slurm/cluster.sh
 
-cases=(NormalEndOneRankAGpu Usr1 Term Preemption KilledRank TimeLimitOfAnArray TwoJobsOnOneDirectory CancelledForGood Chain HeadNodeLost OtherNodeLost)
+declare -A cases=([Slurm.NormalEndOneRankAGpu]=normal_end [Slurm.Usr1]=usr1 [Slurm.Term]=term [Slurm.Preemption]=preemption
+  [Slurm.KilledRank]=killed_rank [Slurm.TimeLimitOfAnArray]=time_limit_of_an_array
+  [Slurm.TwoJobsOnOneDirectory]=two_jobs_on_one_directory [Slurm.CancelledForGood]=cancelled_for_good [Slurm.Chain]=chain
+  [Slurm.HeadNodeLost]=head_node_lost [Slurm.OtherNodeLost]=other_node_lost)
 if ! can_make_a_cluster; then
-  for name in "${cases[@]}"; do
-    echo "[  SKIPPED ] Slurm.$name (0 ms)"
+  for name in "${!cases[@]}"; do
+    echo "[  SKIPPED ] $name (0 ms)"
     echo 'facet-skip: no Slurm (packages slurm-wlm and munge), or no right to start one here'
   done
   exit 0
@@ -25,10 +28,11 @@ facet_modules() { :; }
 SITE
 . "$work/slurm/site.env"
 
-# 12 samples a step in 2 ranks, three steps an epoch. Steps of a fifth of a second, so that there is time for what happens to a job.
-train=("${model[@]}" "${data[@]}" --learning_rate 2e-3 --lang_lora_dim 4 --seed 7 --num_train_epochs 12 --per_device_train_batch_size 2
-  --gradient_accumulation_steps 3 --save_interval 4 --keep_last 1)
-slow=(--inject slow@compute:ms=200)
+# 12 samples a step in 2 ranks, three steps an epoch. The steps of jobs take a while, so that there is time for what happens to
+# them.
+train=("${model[@]}" "${data[@]}" --learning_rate 2e-3 --lang_lora_dim 4 --seed 7 --num_train_epochs 12
+  --per_device_train_batch_size 2 --gradient_accumulation_steps 3 --save_interval 4 --keep_last 1)
+pace=400 # milliseconds
 columns=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm clip_factor lr_decay loss_llava loss_coco_caption)
 steps=36
 
@@ -42,7 +46,8 @@ same_curve() { # DIRECTORY
 submit() {
   local name=$1
   shift
-  sbatch --parsable --output="$work/$name.out" "$@" "$work/slurm/train.sbatch" "${train[@]}" "${slow[@]}" --output_dir "$work/$name"
+  sbatch --parsable --output="$work/$name.out" "$@" "$work/slurm/train.sbatch" "${train[@]}" --inject "slow@compute:ms=$pace" \
+    --output_dir "$work/$name"
 }
 
 has_rows() { [ -e "$1/loss_log.csv" ] && [ "$(wc -l <"$1/loss_log.csv")" -gt 8 ]; } # 6 steps, of which a checkpoint has 4
@@ -59,8 +64,8 @@ restarts_are() { [ "$(field "$1" Restarts)" = "$2" ] || fail "job $1 was started
 
 normal_end() {
   local job
-  job=$(env -u SBATCH_EXCLUSIVE sbatch --parsable --output="$work/normal.out" -w n4 --gpus-per-node=2 "$work/slurm/train.sbatch" "${train[@]}" \
-    --output_dir "$work/normal")
+  job=$(env -u SBATCH_EXCLUSIVE sbatch --parsable --output="$work/normal.out" -w n4 --gpus-per-node=2 "$work/slurm/train.sbatch" \
+    "${train[@]}" --output_dir "$work/normal")
   ends_as "$job" COMPLETED
   restarts_are "$job" 0
   same_curve "$work/normal"
@@ -83,7 +88,7 @@ usr1() { signalled usr1 USR1; }
 term() { signalled term TERM; }
 
 preemption() {
-  local job other
+  local job other pace=800
   job=$(submit preempted -w n1 --ntasks-per-node=2)
   until_true 120 has_rows "$work/preempted"
   other=$(sbatch --parsable --output="$work/high.out" -p high --exclusive -w n1 --wrap 'sleep 3')
@@ -114,8 +119,8 @@ ranks_of() {
 time_limit_of_an_array() {
   local job task
   printf '# name options\nfirst --weight_decay 0\n\nsecond   --weight_decay 0 --inject "slow@compute:ms=2100"\n' >"$work/table.txt"
-  job=$(sbatch --parsable --array=1-2 --time=1 --signal=B:USR1@1 --output="$work/sweep-%a.out" -w n3 --ntasks-per-node=2 "$work/slurm/sweep.sbatch" \
-    "$work/table.txt" "$work/sweep" "${train[@]}")
+  job=$(sbatch --parsable --array=1-2 --time=1 --signal=B:USR1@1 --output="$work/sweep-%a.out" -w n3 --ntasks-per-node=2 \
+    "$work/slurm/sweep.sbatch" "$work/table.txt" "$work/sweep" "${train[@]}")
   for task in 1 2; do ends_as "${job}_$task" COMPLETED; done
   restarts_are "${job}_1" 0
   [ "$(field "${job}_2" Restarts)" -ge 1 ]
@@ -126,10 +131,11 @@ time_limit_of_an_array() {
 }
 
 two_jobs_on_one_directory() {
-  local first second
+  local first second pace=800
   first=$(submit shared -w n2 --ntasks-per-node=2)
   until_true 120 has_rows "$work/shared"
-  second=$(sbatch --parsable --output="$work/second.out" -w n3 --ntasks-per-node=2 "$work/slurm/train.sbatch" "${train[@]}" --output_dir "$work/shared")
+  second=$(sbatch --parsable --output="$work/second.out" -w n3 --ntasks-per-node=2 "$work/slurm/train.sbatch" "${train[@]}" \
+    --output_dir "$work/shared")
   ends_as "$second" FAILED
   restarts_are "$second" 0
   [ "$(field "$second" ExitCode)" = 78:0 ]
@@ -151,8 +157,8 @@ cancelled_for_good() {
 
 chain() {
   local jobs
-  mapfile -t jobs < <("$work/slurm/chain.sh" 4 --output="$work/chain.out" -w n2 --ntasks-per-node=2 "$work/slurm/train.sbatch" "${train[@]}" "${slow[@]}" \
-    --output_dir "$work/chain")
+  mapfile -t jobs < <("$work/slurm/chain.sh" 4 --output="$work/chain.out" -w n2 --ntasks-per-node=2 "$work/slurm/train.sbatch" \
+    "${train[@]}" --inject slow@compute:ms=400 --output_dir "$work/chain")
   [ ${#jobs[@]} = 4 ]
   until_true 120 has_rows "$work/chain"
   scancel --signal=USR1 "${jobs[0]}"
@@ -178,16 +184,13 @@ head_node_lost() { lost head_lost n1,n2 n1 n2,n4; }
 other_node_lost() { lost other_lost n2,n3 n3 n2,n4; }
 
 # The cases wait most of their time: those of one group run at once, each with a log of its own.
-declare -A functions=([NormalEndOneRankAGpu]=normal_end [Usr1]=usr1 [Term]=term [Preemption]=preemption [KilledRank]=killed_rank
-  [TimeLimitOfAnArray]=time_limit_of_an_array [TwoJobsOnOneDirectory]=two_jobs_on_one_directory [CancelledForGood]=cancelled_for_good [Chain]=chain
-  [HeadNodeLost]=head_node_lost [OtherNodeLost]=other_node_lost)
 start() { # NAME
   local name=$1
   (
     trap 'echo $? >"$work/$name.code"' EXIT
     set -eE
     trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2' ERR
-    ${functions[$name]}
+    ${cases[$name]}
   ) >"$work/$name.log" 2>&1 &
 }
 result() { # NAME
@@ -201,13 +204,14 @@ together() { # NAME...
   local name chosen=()
   for name in "$@"; do
     # shellcheck disable=SC2053
-    if [[ Slurm.$name == ${ONLY:-*} ]]; then chosen+=("$name"); fi
+    if [[ $name == ${ONLY:-*} ]]; then chosen+=("$name"); fi
   done
   for name in "${chosen[@]}"; do start "$name"; done
-  for name in "${chosen[@]}"; do check "Slurm.$name" result "$name"; done
+  for name in "${chosen[@]}"; do check "$name" result "$name"; done
 }
 
 run 0 2 "$facet" train "${train[@]}" --output_dir "$work/whole"
-together NormalEndOneRankAGpu Usr1 Term Preemption KilledRank TimeLimitOfAnArray TwoJobsOnOneDirectory CancelledForGood Chain
-together HeadNodeLost OtherNodeLost
+together Slurm.{NormalEndOneRankAGpu,Usr1,Term,Preemption,KilledRank,TimeLimitOfAnArray,TwoJobsOnOneDirectory} \
+  Slurm.{CancelledForGood,Chain}
+together Slurm.{HeadNodeLost,OtherNodeLost}
 finish

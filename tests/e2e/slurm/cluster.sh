@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# A Slurm cluster of four nodes on this machine, for tests; to be sourced, by root. Each node is a slurmd with a host name, process ids, shared memory
-# and a temporary directory of its own, so that killing its first process is a power cut. Needs no munge and no systemd.
+# A Slurm cluster of four nodes on this machine, for tests; to be sourced, by root. Each node is a slurmd with a host name, process
+# ids, shared memory and a temporary directory of its own, so that killing its first process is a power cut. Needs neither munged
+# nor systemd.
 #
-# In: work, a directory. Out: SLURM_CONF; nodes n1 to n4 with 16 CPUs and 2 GPUs (character devices that exist everywhere); partitions low (default,
-# preempted by requeue) and high.
+# In: work, a directory. Out: SLURM_CONF; nodes n1 to n4 with 16 CPUs and 2 GPUs (character devices that exist everywhere);
+# partitions low (default, preempted by requeue) and high.
+# shellcheck disable=SC2154
 cluster=$work/cluster
 nodes=(n1 n2 n3 n4)
 
@@ -55,6 +57,7 @@ SlurmdTimeout=10
 SlurmctldTimeout=60
 MessageTimeout=30
 MinJobAge=3600
+JobRequeue=0
 GresTypes=gpu
 StateSaveLocation=$cluster/state
 SlurmctldPidFile=$cluster/slurmctld.pid
@@ -63,7 +66,8 @@ SlurmdPidFile=$cluster/%n/slurmd.pid
 SlurmdLogFile=$cluster/%n/slurmd.log
 SlurmdSpoolDir=$cluster/%n/spool
 TmpFS=$cluster/%n/tmp
-NodeName=n[1-4] NodeHostname=n[1-4] NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + 4))] CPUs=16 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=DEFAULT CPUs=16 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=n[1-4] NodeHostname=n[1-4] NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + 4))]
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=30 MaxTime=60 DefaultTime=10 State=UP
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=60 State=UP
 CONF
@@ -76,9 +80,10 @@ start_node() { # NAME: boots it
   rm -rf "$home"
   mkdir -p "$home/tmp" "$home/spool"
   # shellcheck disable=SC2016
-  setsid unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc bash -c '
-    hostname "$1" && mount -t tmpfs none /dev/shm && { cat /etc/hosts; printf "127.0.0.1 %s\n" n1 n2 n3 n4; } >"$2/hosts" &&
-    mount --bind "$2/hosts" /etc/hosts && exec slurmd -D -N "$1"' - "$1" "$home" >"$home/console" 2>&1 </dev/null &
+  setpriv --pdeathsig KILL setsid unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc bash -c '
+    hostname "$1" && mount -t tmpfs none /dev/shm &&
+    { cat /etc/hosts; printf "127.0.0.1 %s\n" n1 n2 n3 n4; } >"$2/hosts" && mount --bind "$2/hosts" /etc/hosts &&
+    exec slurmd -D -N "$1"' - "$1" "$home" >"$home/console" 2>&1 </dev/null &
   echo $! >"$cluster/$1.pid"
   disown $!
 }
@@ -91,12 +96,12 @@ all_idle() { [ "$(idle_nodes)" = 4 ]; }
 start_cluster() {
   mkdir -p "$cluster/state"
   write_configuration
-  setsid slurmctld -D -c >"$cluster/slurmctld.console" 2>&1 </dev/null &
+  setpriv --pdeathsig KILL setsid slurmctld -D -c >"$cluster/slurmctld.console" 2>&1 </dev/null &
   echo $! >"$cluster/slurmctld.pid.own"
   disown $!
   local node
   for node in "${nodes[@]}"; do start_node "$node"; done
-  until_true 60 all_idle
+  until_true 100 all_idle
 }
 
 stop_cluster() {
