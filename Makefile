@@ -79,7 +79,8 @@ demo: deps ## train a small model on 2 ranks, draw the loss, write captions; on 
 # Here nvcc compiles the kernels for one architecture, and as PTX for the drivers of others: this takes a third of the
 # time of `make`, and the program still runs everywhere.
 QUICK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES="sm_80 compute_80"
-check: deps ## all tests; ends with passed, failed, skipped, the ten slowest and what each room took
+check: ## all tests; ends with passed, failed, skipped, the ten slowest and what each room took
+	@scripts/install_deps.sh tests
 	@rm -f $(BUILD)/times.log $(BUILD)/sanitized/times.log
 	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny kernel-tests $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves nvcc-check
 	@$(QUICK_MAKE) check-sanitized-build

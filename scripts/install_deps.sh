@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs missing build dependencies from the distribution's packages: only as root on Debian or Ubuntu, after
 # printing the list. FACET_INSTALL=0 only prints. Elsewhere it says what to install or which modules to load.
+# usage: install_deps.sh [tests]    tests: also what some tests need and skip themselves without
 set -euo pipefail
 
 packages=(
@@ -17,6 +18,11 @@ packages=(
   ccache                                 # compiles nothing twice; the build does without where it is missing
   procps                                 # pgrep, for the tests that kill ranks
   hdf5-tools                             # h5diff and h5dump, for the tests that compare checkpoints
+)
+
+# Services, which no build needs. The tests start them by themselves, with a configuration of their own.
+test_packages=(
+  slurm-wlm munge # the job scripts under a real Slurm
 )
 
 # Is everything installed already? Ask the compiler, not the package manager: modules and manual installs count.
@@ -44,6 +50,21 @@ have_all() {
 SOURCE
 }
 
+install_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -y -q --no-install-recommends "$@" ||
+    { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; }
+}
+
+may_install_packages() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+install_test_packages() {
+  { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null && return
+  echo "packages needed for all tests: ${test_packages[*]}"
+  if may_install; then install_packages "${test_packages[@]}" || echo "they cannot be installed: tests that need them are skipped"; fi
+}
+
+if [ "${1:-}" = tests ]; then install_test_packages; fi
 have_all && exit 0
 
 os=$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${ID_LIKE:-}")
@@ -58,13 +79,11 @@ if [ "$debian" = 1 ]; then
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   echo "packages needed: ${missing[*]:-none of the list is missing, but a compile check failed}"
-  if [ "${FACET_INSTALL:-1}" = 0 ] || [ "$(id -u)" != 0 ]; then
+  if ! may_install; then
     echo "install them with: apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
   fi
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get install -y -q --no-install-recommends "${missing[@]}" ||
-    { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; }
+  install_packages "${missing[@]}"
   have_all && exit 0
   echo "the packages are installed, but the compile check still fails; run this for the reason:" >&2
   echo "  echo '#include <hdf5.h>' | mpicxx \$(pkg-config --cflags hdf5-openmpi) -fsyntax-only -x c++ -" >&2

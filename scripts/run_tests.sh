@@ -116,6 +116,7 @@ if [ "$mode" = all ]; then
   job 1 kernels sanitized scripts/kernel_coverage.sh
   job 1 kernels race "$BUILD"/emulated/test_kernels_race
   job 1 golden curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
+  job 1 e2e slurm bash tests/e2e/slurm.sh # its jobs sleep most of the time
 fi
 job 1 kernels plain "$BUILD"/emulated/test_kernels
 for program in "$BUILD"/tests/test_*; do
@@ -134,7 +135,7 @@ if [ "$mode" = all ]; then
   done
 fi
 for script in tests/e2e/*.sh; do
-  [ "$script" != tests/e2e/lib.sh ] || continue
+  case $script in */lib.sh | */slurm.sh) continue ;; esac
   if [ "$mode" = quick ] && ! grep -q '^# quick' "$script"; then continue; fi
   job 2 e2e "$(basename "$script" .sh)" bash "$script"
 done

@@ -1,5 +1,7 @@
 #include "options/options.h"
 
+#include <fmt/format.h>
+
 #include <boost/program_options.hpp>
 #include <functional>
 #include <map>
@@ -99,6 +101,10 @@ void report_unknown(Command command, const std::string& where, const std::string
                              name_of(command), commands));
 }
 
+void append(const std::vector<std::string>& lines, std::vector<std::string>& target) {
+  target.insert(target.end(), lines.begin(), lines.end());
+}
+
 // Boost only splits the line into names and words. What the words mean is left to the table, so
 // that one bad word does not hide the next.
 Assignments read_command_line(Command command, const std::vector<std::string>& words,
@@ -141,8 +147,11 @@ Assignments read_command_line(Command command, const std::vector<std::string>& w
     after_unknown = option.unregistered;
     if (option.unregistered) {
       report_unknown(command, "", option.string_key, mistakes);
-    } else if (!found.emplace(option.string_key, option.value).second) {
-      mistakes.usage(fmt::format("--{} is given twice", option.string_key));
+    } else if (option.string_key == "config") {
+      append(option.value, found["config"]);
+    } else if (const auto [at, is_new] = found.emplace(option.string_key, option.value); !is_new) {
+      mistakes.usage(fmt::format("--{} is given twice: '{}' and '{}'", option.string_key,
+                                 fmt::join(at->second, " "), fmt::join(option.value, " ")));
     }
   }
   return found;
@@ -261,12 +270,9 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   Options& options = parsed.options;
   Assignments line = read_command_line(command, words, mistakes);
   if (const auto config = line.extract("config"); !config.empty()) {
-    if (config.mapped().size() == 1) {
-      const std::string& path = config.mapped()[0];
+    if (config.mapped().empty()) mistakes.usage("--config takes a file");
+    for (const std::string& path : config.mapped())  // a later one beats those before it
       apply(read_config_file(command, path, mistakes), path + ": ", options, mistakes);
-    } else {
-      mistakes.usage("--config takes one file");
-    }
   }
   apply(line, "", options, mistakes);
   DeepSpeedMerge merge;
@@ -306,7 +312,7 @@ std::string usage_text() {
 std::string help_text(Command command) {
   std::string text = fmt::format(
       "usage: facet {} --name value ...\n\n  --config FILE\n      lines name = value; the command "
-      "line beats them\n  --help\n      this list\n",
+      "line beats them, and of several files the last one\n  --help\n      this list\n",
       name_of(command));
   for (int g = 0; g < kOptionGroups; ++g) {
     std::string entries;

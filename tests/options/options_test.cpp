@@ -90,7 +90,7 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
        {"unknown option --lerning_rate; did you mean --learning_rate?",
         "--vis_proj: 'mlp' is none of baseline, vit, perceiver",
         "--max_seq_len: 'long' is not a whole number", "--num_train_epochs: 0 is not in 1 to",
-        "--seed is given twice", "--adam_betas takes two values, not 1",
+        "--seed is given twice: '1' and '2'", "--adam_betas takes two values, not 1",
         "--output_dir: needs a value", "--only_optimize_lora freezes what --unfreeze would train",
         "--lm_model_name_or_path is missing", "--input is not an option of facet train",
         "--precision: 'bf8' is none of fp32, bf16, fp16", "--dataset_names ocr_vqa"})
@@ -196,6 +196,23 @@ TEST(Options, EndlessMistakesCostLittleAndAreCounted) {
   std::string line = kBare;
   for (int i = 0; i < 20'000; ++i) line += " --u" + std::to_string(i);
   EXPECT_TRUE(failure_of(Command::kTrain, line).says("20006 words are too many"));
+}
+
+// So that a script can have a file of its own, which the user's beats.
+TEST(Options, OfSeveralConfigFilesTheLastWins) {
+  const std::string first = ::testing::TempDir() + "options_first.cfg";
+  const std::string second = ::testing::TempDir() + "options_second.cfg";
+  std::ofstream(first) << "seed = 1\nweight_decay = 0.5\nmax_steps = 3\n";
+  std::ofstream(second) << "seed = 2\nweight_decay = 0.25\nmax_steps =\n";
+  for (const std::string between : {" ", " --config ", " --seed 9 --config "}) {
+    const Options o = parse(kBare + "--config " + first + between + second);
+    EXPECT_EQ(o.seed, between.find("seed") == between.npos ? 2 : 9);
+    EXPECT_EQ(o.weight_decay, 0.25);
+    EXPECT_EQ(o.max_steps, 3) << "an empty value leaves what is there";
+  }
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config").says("--config takes a file"));
+  std::remove(first.c_str());
+  std::remove(second.c_str());
 }
 
 TEST(Options, ResolvedConfigurationReadsBack) {
