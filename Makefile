@@ -15,6 +15,11 @@ OPENMP   ?= -fopenmp
 # x86-64-v3 (AVX2) runs on every x86 server since 2013; oneDNN selects wider instructions itself at run time.
 ARCH     ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,)
 
+# Overflows of the stack and of buffers of known size, indices of containers and forged addresses of library functions end the
+# program instead of going on. docs/performance.md has what that costs. Sanitizers see more than _FORTIFY_SOURCE, and not with it.
+HARDENING ?= -fstack-protector-strong -D_GLIBCXX_ASSERTIONS $(if $(SANITIZE)$(filter -O0,$(OPT)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDENING_LINK ?= -Wl,-z,relro -Wl,-z,now
+
 # ccache, where it is installed, behind Open MPI's compiler wrapper; it has to be told that precompiled headers are fine.
 CCACHE := $(if $(shell command -v ccache 2>/dev/null),ccache)
 ifneq ($(CCACHE),)
@@ -28,10 +33,10 @@ HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
 LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
 
-CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
+CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror $(HARDENING) -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
                 -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
                 $(CXXFLAGS) -MMD -MP
-LDFLAGS_ALL  := $(OPENMP) $(SANITIZE) $(LDFLAGS)
+LDFLAGS_ALL  := $(OPENMP) $(HARDENING_LINK) $(SANITIZE) $(LDFLAGS)
 # The time of a test is in what it tests: at -O1 they compile in two thirds of the time and run as fast.
 TEST_OPT     ?= -O1
 TEST_FLAGS    = $(patsubst -O2,$(TEST_OPT),$(CXXFLAGS_ALL))
@@ -44,8 +49,9 @@ PRECOMPILED  := $(PRECOMPILED)
 # $(1): where the objects lie, $(2): sources or tests
 precompiled         = $(if $(filter yes,$(PRECOMPILED)),$(1)/$(2).h.gch)
 include_precompiled = $(if $(filter yes,$(PRECOMPILED)),-Winvalid-pch -Wno-array-bounds -Wno-stringop-overflow -include $(1)/$(2).h)
-SOURCE_HEADERS     := $(call precompiled,$(BUILD)/obj,sources)
-TEST_HEADERS       := $(call precompiled,$(BUILD)/obj,tests)
+# Everything is compiled again when the flags change.
+SOURCE_HEADERS     := $(call precompiled,$(BUILD)/obj,sources) $(BUILD)/flags
+TEST_HEADERS       := $(call precompiled,$(BUILD)/obj,tests) $(BUILD)/flags
 
 # Compiles run through this; it notes what they cost, by room, for the account that the test runner prints.
 TIMED := scripts/timed.sh $(BUILD)/times.log
@@ -195,14 +201,18 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.cpp
 	@echo "  c++   $<"
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
 
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(strip $(CXX) $(CXXFLAGS_ALL))' | cmp -s - $@ || echo '$(strip $(CXX) $(CXXFLAGS_ALL))' > $@
+
 # $(1): where the objects lie, $(2): the compiler with the flags of sources, $(3): with those of tests
 define precompiled_headers
-$(1)/sources.h.gch: src/base/precompiled.h
+$(1)/sources.h.gch: src/base/precompiled.h $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@echo '#include "base/precompiled.h"' > $$(@D)/sources.h
 	@$(TIMED) $$< $(2) -x c++-header -o $$@ $$(@D)/sources.h
 
-$(1)/tests.h.gch: tests/precompiled.h src/base/precompiled.h
+$(1)/tests.h.gch: tests/precompiled.h src/base/precompiled.h $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@echo '#include "tests/precompiled.h"' > $$(@D)/tests.h
 	@$(TIMED) $$< $(3) -x c++-header -o $$@ $$(@D)/tests.h
