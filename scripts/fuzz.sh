@@ -13,7 +13,8 @@ limits=(-timeout=5 -rss_limit_mb=512 -malloc_limit_mb=512)
 check() {
   local clang=$1 reason
   command -v "$clang" >/dev/null || {
-    echo "make fuzz needs clang with libFuzzer, and there is no $clang; on Debian: apt-get install clang libclang-rt-14-dev, or give CLANG=..." >&2
+    echo "make fuzz needs clang with libFuzzer, and there is no $clang; on Debian: apt-get install clang libclang-rt-14-dev." >&2
+    echo "Another one: make fuzz CLANG=..." >&2
     return 1
   }
   reason=$(echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
@@ -29,7 +30,7 @@ stat_of() { sed -n "s/^stat::$2: *//p" "$1" | tail -n 1; }
 run_target() {
   local target=$1 found=$build/findings/$1 corpus=$build/corpus/$1 log=$build/logs/$1.txt code=0 verdict=ok
   mkdir -p "$found" "$corpus" "$build/logs"
-  ASAN_OPTIONS=quarantine_size_mb=16:detect_leaks=1 "$build/fuzzers/$target" -max_total_time="$seconds" -print_final_stats=1 \
+  ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=3:detect_leaks=1 "$build/fuzzers/$target" -max_total_time="$seconds" -print_final_stats=1 \
     "${limits[@]}" -artifact_prefix="$found/" "$corpus" "tests/fuzz/corpus/$target" >"$log" 2>&1 </dev/null || code=$?
   if [ "$code" != 0 ]; then
     verdict=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)

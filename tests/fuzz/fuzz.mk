@@ -10,7 +10,8 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/%.cpp,%,$(wildcard tests/fuzz/*.cpp))
 FUZZ_OTHER_SOURCES := src/train/loss_log.cpp src/train/loss_plot.cpp src/chat/generate_io.cpp
 
 # ---- the test program: all targets in one, each under a name of its own
-$(BUILD)/tests/test_fuzz: $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/fuzz/common/*.cpp) $(FUZZ_OTHER_SOURCES))
+FUZZ_TEST_SOURCES := $(wildcard tests/fuzz/common/*.cpp) $(FUZZ_OTHER_SOURCES)
+$(BUILD)/tests/test_fuzz: $(FUZZ_TEST_SOURCES:%.cpp=$(BUILD)/obj/%.o)
 $(FUZZ_TARGETS:%=$(BUILD)/obj/tests/fuzz/%.o): private TARGET_FLAGS = -DFACET_FUZZ_TARGET=$(notdir $*)
 
 $(BUILD)/sanitized/tests/test_fuzz: FORCE
@@ -22,18 +23,21 @@ FUZZ_SOURCES = $(wildcard src/base/*.cpp src/io/*.cpp src/data/*.cpp src/options
   $(patsubst %,src/job/%.cpp,fault_injection run_lock slurm_time) \
   $(patsubst %,src/checkpoint/%.cpp,checkpoint_directory hugging_face_config manifest state_file) \
   src/optim/lr_schedule.cpp
-FUZZ_MAKE = OMPI_CXX="$(CCACHE) $(CLANG)" MPICH_CXX="$(CCACHE) $(CLANG)" $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz \
-  OPT=-O1 PRECOMPILED=no FACET_CUDA=none OPENMP= SOURCES="$(FUZZ_SOURCES)" CXXFLAGS="-DFACET_CHECKED -Wno-unknown-pragmas" \
-  SANITIZE="-fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer"
+FUZZ_COMPILER = "$(CCACHE) $(CLANG)"
+FUZZ_SANITIZE = -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_MAKE = OMPI_CXX=$(FUZZ_COMPILER) MPICH_CXX=$(FUZZ_COMPILER) $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz OPT=-O1 \
+  PRECOMPILED=no FACET_CUDA=none OPENMP= SANITIZE="$(FUZZ_SANITIZE)" CXXFLAGS="-DFACET_CHECKED -Wno-unknown-pragmas" \
+  SOURCES="$(FUZZ_SOURCES)"
 
 fuzz: ## feed every reader of outside files mutated bytes, SECONDS=60 each; needs clang with libFuzzer
 	@scripts/fuzz.sh check "$(CLANG)"
 	@$(FUZZ_MAKE) fuzzers
 	@BUILD=$(BUILD)/fuzz JOBS=$(JOBS) scripts/fuzz.sh run $(or $(SECONDS),60) $(or $(TARGETS),$(FUZZ_TARGETS))
 
-fuzzers: $(FUZZ_TARGETS:%=$(BUILD)/fuzzers/%)
+FUZZERS := $(FUZZ_TARGETS:%=$(BUILD)/fuzzers/%)
+fuzzers: $(FUZZERS)
 
-$(FUZZ_TARGETS:%=$(BUILD)/fuzzers/%): $(BUILD)/fuzzers/%: $(BUILD)/obj/tests/fuzzer/%.o $(BUILD)/obj/tests/fuzz/common/target.o $(LIBRARY)
+$(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/obj/tests/fuzzer/%.o $(BUILD)/obj/tests/fuzz/common/target.o $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
