@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
 constexpr size_t kMostPoints = 2000;
+constexpr double kMostSteps = 1e15;
 constexpr double kMostSmoothing = 50;  // steps the running mean looks back over, in long runs
 
 // Maps steps and losses to picture coordinates; the loss axis is logarithmic, starting and ending
@@ -32,7 +33,10 @@ struct Axes {
   }
 };
 
-bool drawable(const CurvePoint& point) { return std::isfinite(point.loss) && point.loss > 0; }
+// Steps beyond kMostSteps, in a damaged log, can't be counted one by one.
+bool drawable(const CurvePoint& point) {
+  return point.step >= 0 && point.step <= kMostSteps && std::isfinite(point.loss) && point.loss > 0;
+}
 
 std::vector<CurvePoint> drawable_points(const std::vector<CurvePoint>& points) {
   std::vector<CurvePoint> kept;
@@ -41,7 +45,6 @@ std::vector<CurvePoint> drawable_points(const std::vector<CurvePoint>& points) {
 }
 
 Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>& eval) {
-  Axes axes;
   double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
   for (const auto* points : {&train, &eval}) {
     for (const CurvePoint& point : *points) {
