@@ -183,8 +183,8 @@ preflight() { # NAME
   sed -i '1i #!/bin/bash' "$tools/"*
   chmod +x "$tools/"*
   export bad
-  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=30 sbatch --parsable --output="$work/$1.out" -w n2,n3 --nodes=2 --gpus-per-node=2 \
-    --ntasks-per-node=2 "$work/slurm/preflight.sbatch" "${train[@]}" --output_dir "$work/$1")
+  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=30 sbatch --parsable --output="$work/$1.out" \
+    -w n2,n3 --nodes=2 --gpus-per-node=2 --ntasks-per-node=2 "$work/slurm/preflight.sbatch" "${train[@]}" --output_dir "$work/$1")
   until_true 120 ended "$job"
   cat "$work/$1.out"
 }
