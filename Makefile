@@ -11,11 +11,18 @@ BUILD    ?= build
 JOBS     ?= $(shell nproc)
 OPT      ?= -O2
 SANITIZE ?=
+OPENMP   ?= -fopenmp
 # x86-64-v3 (AVX2) runs on every x86 server since 2013; oneDNN selects wider instructions itself at run time.
 ARCH     ?= $(if $(filter x86_64,$(shell uname -m)),-march=x86-64-v3,)
 
+# Overflows of the stack and of buffers of known size, indices of containers and forged addresses of library functions end the
+# program instead of going on. docs/performance.md has what that costs. Sanitizers see more than _FORTIFY_SOURCE, and not with it.
+HARDENING ?= -fstack-protector-strong -D_GLIBCXX_ASSERTIONS $(if $(SANITIZE)$(filter -O0,$(OPT)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDENING_LINK ?= -Wl,-z,relro -Wl,-z,now
+
 # ccache, where it is installed, behind Open MPI's compiler wrapper; it has to be told that precompiled headers are fine.
-ifneq ($(shell command -v ccache 2>/dev/null),)
+CCACHE := $(if $(shell command -v ccache 2>/dev/null),ccache)
+ifneq ($(CCACHE),)
 export OMPI_CXX ?= ccache g++
 export CCACHE_SLOPPINESS ?= pch_defines,time_macros
 endif
@@ -24,12 +31,12 @@ PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg
 HDF5_CFLAGS  ?= $(if $(PKG_HDF5),$(shell pkg-config --cflags $(PKG_HDF5)))
 HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
-LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lpng -lz
+LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
 
-CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) -fopenmp -Wall -Wextra -Werror -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
+CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror $(HARDENING) -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
                 -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
                 $(CXXFLAGS) -MMD -MP
-LDFLAGS_ALL  := -fopenmp $(SANITIZE) $(LDFLAGS)
+LDFLAGS_ALL  := $(OPENMP) $(HARDENING_LINK) $(SANITIZE) $(LDFLAGS)
 # The time of a test is in what it tests: at -O1 they compile in two thirds of the time and run as fast.
 TEST_OPT     ?= -O1
 TEST_FLAGS    = $(patsubst -O2,$(TEST_OPT),$(CXXFLAGS_ALL))
@@ -42,8 +49,9 @@ PRECOMPILED  := $(PRECOMPILED)
 # $(1): where the objects lie, $(2): sources or tests
 precompiled         = $(if $(filter yes,$(PRECOMPILED)),$(1)/$(2).h.gch)
 include_precompiled = $(if $(filter yes,$(PRECOMPILED)),-Winvalid-pch -Wno-array-bounds -Wno-stringop-overflow -include $(1)/$(2).h)
-SOURCE_HEADERS     := $(call precompiled,$(BUILD)/obj,sources)
-TEST_HEADERS       := $(call precompiled,$(BUILD)/obj,tests)
+# Everything is compiled again when the flags change.
+SOURCE_HEADERS     := $(call precompiled,$(BUILD)/obj,sources) $(BUILD)/flags
+TEST_HEADERS       := $(call precompiled,$(BUILD)/obj,tests) $(BUILD)/flags
 
 # Compiles run through this; it notes what they cost, by room, for the account that the test runner prints.
 TIMED := scripts/timed.sh $(BUILD)/times.log
@@ -56,7 +64,7 @@ LIBRARY  := $(BUILD)/libfacet.a
 TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
-TEST_ROOMS    ?= $(filter-out bench kernels,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
+TEST_ROOMS    ?= $(filter-out bench kernels fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
 TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp))
@@ -67,7 +75,7 @@ BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/
 all: $(BUILD)/facet ## build the program
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile kernels/*.mk
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile kernels/*.mk tests/fuzz/fuzz.mk
 
 deps: ## install missing packages of the distribution (FACET_INSTALL=0: only list them)
 	@scripts/install_deps.sh
@@ -99,11 +107,11 @@ tests: $(TEST_PROGRAMS) ## build the test programs
 # The rooms that read what others wrote, or that handle memory by hand. The rest is arithmetic on what these hand out, and
 # the golden cases take the same ways as the tests of model.
 SANITIZED_ROOMS := base device ops comm io nn data model job zero checkpoint options
+SANITIZED_MAKE = $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/sanitized OPT=-O1 \
+  ROOMS="$(filter-out train chat,$(ROOMS))" CXXFLAGS=-DFACET_CHECKED \
+  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 check-sanitized-build:
-	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/sanitized OPT=-O1 \
-	  ROOMS="$(filter-out train chat,$(ROOMS))" TEST_ROOMS="$(SANITIZED_ROOMS)" \
-	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" \
-	  CXXFLAGS=-DFACET_CHECKED tests
+	@$(SANITIZED_MAKE) TEST_ROOMS="$(SANITIZED_ROOMS) fuzz" tests
 
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
@@ -121,8 +129,9 @@ sabotage: ## break each promise by a one-line patch and show that its test fails
 format: ## clang-format the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
 
-lint: ## layering and formatting
+lint: ## layering, gates and formatting
 	@scripts/check_layers.sh
+	@scripts/check_gates.sh
 	@scripts/check_format.sh
 
 clean: ## remove build products
@@ -187,21 +196,25 @@ $(BUILD)/obj/%.o: %.cpp $(SOURCE_HEADERS)
 $(BUILD)/obj/tests/%.o: tests/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
-	@$(TIMED) $< $(CXX) $(TEST_FLAGS) $(call include_precompiled,$(BUILD)/obj,tests) -c -o $@ $<
+	@$(TIMED) $< $(CXX) $(TEST_FLAGS) $(TARGET_FLAGS) $(call include_precompiled,$(BUILD)/obj,tests) -c -o $@ $<
 
 $(BUILD)/obj/tests/bench/%.o: tests/bench/%.cpp
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
 
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(strip $(CXX) $(CXXFLAGS_ALL))' | cmp -s - $@ || echo '$(strip $(CXX) $(CXXFLAGS_ALL))' > $@
+
 # $(1): where the objects lie, $(2): the compiler with the flags of sources, $(3): with those of tests
 define precompiled_headers
-$(1)/sources.h.gch: src/base/precompiled.h
+$(1)/sources.h.gch: src/base/precompiled.h $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@echo '#include "base/precompiled.h"' > $$(@D)/sources.h
 	@$(TIMED) $$< $(2) -x c++-header -o $$@ $$(@D)/sources.h
 
-$(1)/tests.h.gch: tests/precompiled.h src/base/precompiled.h
+$(1)/tests.h.gch: tests/precompiled.h src/base/precompiled.h $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@echo '#include "tests/precompiled.h"' > $$(@D)/tests.h
 	@$(TIMED) $$< $(3) -x c++-header -o $$@ $$(@D)/tests.h
@@ -213,3 +226,4 @@ $(eval $(call precompiled_headers,$(BUILD)/obj,$(CXX) $(CXXFLAGS_ALL),$(CXX) $(T
 include kernels/cuda.mk
 include kernels/emulated.mk
 include kernels/reports.mk
+include tests/fuzz/fuzz.mk

@@ -1,12 +1,12 @@
 // make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,lm,data}, a vision encoder and a
 // language model with small random weights and drawn scenes to train them on.
-#include <fmt/core.h>
-
 #include <charconv>
 #include <cstring>
 #include <string>
 
 #include "base/check.h"
+#include "base/end_report.h"
+#include "base/log.h"
 #include "data/tiny/annotations.h"
 #include "data/tiny/models.h"
 
@@ -54,7 +54,7 @@ void run(const Arguments& arguments) {
   const auto sentences = write_data(arguments.output + "/data", arguments.scenes, seed);
   write_clip(arguments.output + "/clip", seed);
   write_lm(arguments.output + "/lm", sentences, seed);
-  fmt::print("{}: clip, lm and data with {} scenes\n", arguments.output, arguments.scenes);
+  log("{}: clip, lm and data with {} scenes", arguments.output, arguments.scenes);
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
     facet::tiny::run(facet::tiny::parse_arguments(argc, argv));
     return 0;
   } catch (const facet::Error& error) {
-    fmt::print(stderr, "make_tiny: {}\n", error.what());
+    facet::print_end_report(fmt::format("make_tiny: {}", error.what()), "");
     return static_cast<int>(error.code());
   }
 }

@@ -10,7 +10,7 @@ CUDA_ARCHITECTURES ?= sm_80 sm_90 compute_90
 
 FOUND_CUDA := $(if $(filter none,$(FACET_CUDA)),no FACET_CUDA=none,$(shell CXX="$(CXX)" scripts/find_cuda.sh "$(NVCC)"))
 
-NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror \
+NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fstack-protector-strong \
              $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
 
 empty :=

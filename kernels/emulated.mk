@@ -11,8 +11,8 @@ COMM_SOURCES := $(wildcard src/emulated/device/*.cpp src/emulated/kernels/*.cpp 
 COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp) tests/device/cuda/emulation.cpp
 
 emulated_flags_plain     :=
-emulated_flags_sanitized := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-emulated_flags_race      := -O1
+emulated_flags_sanitized := -O1 -U_FORTIFY_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+emulated_flags_race      := -O1 -U_FORTIFY_SOURCE
 kernel_flags_race        := -fsanitize=thread
 kernel_flags_sanitized   := --coverage
 emulated_link_sanitized  := -fsanitize=address,undefined --coverage

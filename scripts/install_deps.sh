@@ -11,8 +11,8 @@ packages=(
   libboost-program-options-dev           # command line
   libdnnl-dev                            # oneDNN: matrix products on the CPU
   libsentencepiece-dev                   # tokenizer
-  nlohmann-json3-dev libfmt-dev libxxhash-dev
-  libjpeg-dev libpng-dev zlib1g-dev      # images
+  libfmt-dev libxxhash-dev
+  libjpeg-dev libwebp-dev zlib1g-dev     # images
   libgtest-dev                           # tests
   clang-format                           # make lint, part of make check
   ccache                                 # compiles nothing twice; the build does without where it is missing
@@ -40,12 +40,11 @@ have_all() {
 #include <gtest/gtest.h>
 #include <hdf5.h>
 #include <mpi.h>
-#include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.h>
-#include <png.h>
 #include <sentencepiece_processor.h>
 #include <stdio.h>
 #include <jpeglib.h>
+#include <webp/demux.h>
 #include <xxhash.h>
 #include <zlib.h>
 SOURCE
@@ -94,7 +93,7 @@ fi
 cat >&2 <<'TEXT'
 This is not Debian or Ubuntu, so nothing is installed. facet needs, with development files:
   a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
-  Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, nlohmann-json 3.11, fmt, xxHash, libjpeg-turbo, libpng, zlib,
+  Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, fmt, xxHash, libjpeg-turbo, libwebp, zlib,
   GoogleTest, clang-format, h5diff and h5dump (tests only)
 On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost
 and put paths that the compiler does not find by itself into config.mk, for example:

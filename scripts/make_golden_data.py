@@ -22,6 +22,7 @@ import numpy as np
 import PIL
 import sentencepiece
 import transformers
+from golden.image_files import picture, png
 from PIL import Image
 from transformers import CLIPImageProcessor, LlamaTokenizer
 
@@ -31,52 +32,8 @@ IMAGES = OUT / "images"
 PHOTOS = ROOT / "data/photos"
 
 
-def picture(width, height, channels, seed):
-    """Smooth colours, a hard edge and noise: exercises every part of a decoder and of a filter."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    planes = []
-    for c in range(channels):
-        wave = np.sin(x / (5 + c) + c) + np.cos(y / (7 - c % 3))
-        edge = ((x * 2 + y * (c + 1)) % 23 < 9) * 1.5
-        planes.append(wave + edge + rng.normal(0, 0.3, (height, width)))
-    image = np.stack(planes, -1)
-    image = (image - image.min()) / (image.max() - image.min())
-    return (image * 255).round().astype(np.uint8)
-
-
-def pack_bits(samples, depth):
-    """One scan line of samples as PNG stores them."""
-    if depth == 16:
-        return samples.astype(">u2").tobytes()
-    if depth == 8:
-        return samples.astype(np.uint8).tobytes()
-    bits = np.unpackbits(samples.astype(np.uint8)[:, None], axis=1)[:, 8 - depth:]
-    return np.packbits(bits.reshape(-1)).tobytes()
-
-
-def write_png(name, samples, color_type, depth, interlaced=False, palette=None, transparency=None):
-    """PNG in forms that Pillow does not write; samples: (height, width, channels)."""
-    height, width, _ = samples.shape
-    adam7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
-             (0, 1, 1, 2)]
-    raw = b""
-    for x0, y0, dx, dy in adam7 if interlaced else [(0, 0, 1, 1)]:
-        part = samples[y0::dy, x0::dx]
-        if part.size:
-            raw += b"".join(b"\0" + pack_bits(row.reshape(-1), depth) for row in part)
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    data = b"\x89PNG\r\n\x1a\n"
-    data += chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlaced))
-    if palette is not None:
-        data += chunk(b"PLTE", palette.astype(np.uint8).tobytes())
-    if transparency is not None:
-        data += chunk(b"tRNS", transparency)
-    data += chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
-    (IMAGES / name).write_bytes(data)
+def write_png(name, *args, **options):
+    (IMAGES / name).write_bytes(png(*args, **options))
 
 
 def write_images():
@@ -137,7 +94,7 @@ def preprocess(image, size, crop, normalise):
 
 # (shortest edge, crop): larger, smaller, odd; a crop larger than the image is padded.
 CROPS = [(56, 56), (224, 224), (97, 90), (24, 57), (33, 33)]
-REFUSED = ["cmyk.jpg", "gray_16.png", "palette_short.png", "picture.gif"]
+REFUSED = ["picture.gif"]
 
 
 def describe_images():

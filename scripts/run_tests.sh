@@ -108,6 +108,7 @@ account() {
 on_ranks() { echo mpirun -n "$1" --oversubscribe; }
 
 one 1 scripts layers scripts/check_layers.sh
+one 1 scripts gates scripts/check_gates.sh
 one 1 scripts format scripts/check_format.sh
 one 1 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
 # What runs by itself on one core comes first and fills what the others leave.

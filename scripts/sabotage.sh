@@ -9,7 +9,8 @@
 #   old: the text to replace. It must occur exactly once in the file, however its lines are broken and indented
 #   new: the replacement
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
-#         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks) and a --gtest_filter, or
+#         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks; fuzz: build/sanitized/tests/test_fuzz,
+#         whose tests are All/Corpus.IsRefusedOrRead/TARGET) and a --gtest_filter, or
 #         a script under tests/e2e and a pattern of its cases, or a script under scripts
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +58,7 @@ run_test() {
       ;;
     *)
       local program=build/tests/test_$name
-      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; device_comm) program=build/emulated/test_comm ;; curves | curves_2) program=build/emulated/test_curves ;; esac
+      case $name in kernels | kernels_sanitized | kernels_race) program=build/emulated/test_$name ;; device_comm) program=build/emulated/test_comm ;; curves | curves_2) program=build/emulated/test_curves ;; fuzz) program=build/sanitized/tests/test_fuzz ;; esac
       make -C "$copy" -j"$(nproc)" "$program" >"$copy/make.log" 2>&1 || return 99
       local launch=()
       case $name in comm | zero | checkpoint | device_comm) launch=(mpirun -n 3 --oversubscribe) ;; curves_2) launch=(mpirun -n 2 --oversubscribe) ;; esac

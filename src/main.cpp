@@ -2,12 +2,16 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/end_report.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "chat/generate.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "job/stop_signals.h"
@@ -38,6 +42,11 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   dry_run(session, options);
 }
 
+ExitCode code_of(const std::exception& error) {
+  const auto* known = dynamic_cast<const Error*>(&error);
+  return known != nullptr ? known->code() : ExitCode::kInternal;
+}
+
 // Commands that need no other rank do not start MPI.
 int plan_alone(const std::vector<std::string>& words) {
   try {
@@ -45,21 +54,23 @@ int plan_alone(const std::vector<std::string>& words) {
     for (const std::string& note : parsed.notes) log_line(note);
     plan_command(parsed.options);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    const auto* known = dynamic_cast<const Error*>(&error);
-    return static_cast<int>(known != nullptr ? known->code() : ExitCode::kInternal);
+    print_end_report(fmt::format("error: {}", error.what()), "");
+    return static_cast<int>(code_of(error));
   }
   return 0;
 }
 
-// Prints the last line of every training run, for scripts.
+// The last line of every training run, for scripts.
 std::string last_line(Command command, ExitCode code, const RunStatus& status) {
   return command == Command::kTrain ? status.exit_line(code) : "";
 }
 
-void print_last_line(Command command, ExitCode code, const RunStatus& status) {
-  std::fputs(last_line(command, code, status).c_str(), stdout);
+// The end that all ranks know of. None exits before rank 0 has been heard: a launcher ends the job
+// with the first process that ends in error.
+void end_together(MpiSession& session, const std::string& error, const std::string& last) {
   std::fflush(stdout);
+  if (session.rank() == 0) print_end_report(error, last);
+  session.world().sum(int64_t{0});
 }
 
 }  // namespace
@@ -74,7 +85,7 @@ int main(int argc, char** argv) {
   if (name == "--version") return fmt::print("{}\n", version_text()), 0;
   if (!command) {
     if (name == "--help") return fmt::print("{}", usage_text()), 0;
-    fmt::print(stderr, "error: there is no command {}\n{}", name, usage_text());
+    fmt::print(stderr, "error: there is no command {}\n{}", printable(name), usage_text());
     return static_cast<int>(ExitCode::kUsage);
   }
   if (help) return fmt::print("{}", help_text(*command)), 0;
@@ -83,11 +94,18 @@ int main(int argc, char** argv) {
 
   catch_stop_signals(*command == Command::kTrain ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
   MpiSession session(argc, argv);
-  take_stop_signals_in_a_thread();
+  if (std::getenv("FACET_HOSTNAME") != nullptr)
+    warn("FACET_HOSTNAME is set: it, and not the system, names this host");
   RunStatus status;
   std::optional<Watchdog> watchdog;
   ExitCode code = ExitCode::kOk;
+  std::string message;
+  const LibraryExit exit([&] {
+    session.abort_job(ExitCode::kSystem, LibraryExit::kMessage,
+                      last_line(*command, ExitCode::kSystem, status));
+  });
   try {
+    take_stop_signals_in_a_thread();
     watchdog.emplace(
         session.world(), session.host(),
         Watchdog::Questions{
@@ -95,20 +113,15 @@ int main(int argc, char** argv) {
             .sigterm_came = sigterm_came,
             .signal_that_ends = signal_that_ends});
     session.before_abort([&] { watchdog->expect_abort(); });
+    status.set_end_job([&](ExitCode end, const std::string& why) { watchdog->end_job(end, why); });
     run(session, *watchdog, *command, words, status);
     code = status.code();
   } catch (const CollectiveError& error) {  // every rank has this error
     code = error.code();
-    if (code == ExitCode::kSaved)
-      log_line(error.what());
-    else if (session.rank() == 0)
-      fmt::print(stderr, "error: {}\n", error.what());
+    message = fmt::format("{}{}", code == ExitCode::kSaved ? "" : "error: ", error.what());
   } catch (const std::exception& error) {  // the others may wait for this rank
-    const auto* known = dynamic_cast<const Error*>(&error);
-    code = known != nullptr ? known->code() : ExitCode::kInternal;
-    print_last_line(*command, code, status);
-    session.abort_job(code, error.what());
+    session.abort_job(code_of(error), error.what(), last_line(*command, code_of(error), status));
   }
-  if (session.rank() == 0) print_last_line(*command, code, status);
+  end_together(session, message, last_line(*command, code, status));
   return static_cast<int>(code);
 }

@@ -9,6 +9,7 @@ const char* name_of(ExitCode code) {
     case ExitCode::kBadData: return "bad_data";
     case ExitCode::kMissingInput: return "missing_input";
     case ExitCode::kInternal: return "internal";
+    case ExitCode::kSystem: return "system";
     case ExitCode::kIo: return "io";
     case ExitCode::kConfig: return "config";
     case ExitCode::kSaved: return "saved";

@@ -20,6 +20,7 @@ enum class ExitCode : int {
   kBadData = 65,       // a file was read and its content is wrong
   kMissingInput = 66,  // a file or directory does not exist or cannot be read
   kInternal = 70,      // a bug in this program
+  kSystem = 71,        // the system refuses a thread or an open file: a limit of it is reached
   kIo = 74,            // writing failed, the disk is full
   kConfig = 78,        // options contradict each other or the model files
   kSaved = 85,         // stopped on request after saving a checkpoint: run the same command again

@@ -6,6 +6,11 @@
 namespace facet {
 
 size_t edit_distance(std::string_view a, std::string_view b) {
+  constexpr size_t kMost = 100;
+  const size_t longer = std::max({a.size(), b.size(), kMost});
+  const size_t rest = longer - std::max({std::min(a.size(), b.size()), kMost});
+  a = a.substr(0, kMost);
+  b = b.substr(0, kMost);
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
@@ -17,7 +22,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
       row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
     }
   }
-  return row[b.size()];
+  return row[b.size()] + rest;
 }
 
 }  // namespace facet

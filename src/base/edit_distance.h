@@ -6,7 +6,9 @@
 
 namespace facet {
 
-// The number of letters to change, insert or delete to turn one word into the other.
+// The number of letters to change, insert or delete to turn one word into the other. Of longer
+// words only the first 100 letters are compared, and the rest is inserted or deleted: the cost is
+// bounded.
 size_t edit_distance(std::string_view a, std::string_view b);
 
 }  // namespace facet

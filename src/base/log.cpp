@@ -1,6 +1,9 @@
 #include "base/log.h"
 
+#include <algorithm>
 #include <cstdio>
+
+#include "base/printable.h"
 
 namespace facet {
 namespace {
@@ -8,14 +11,21 @@ int log_rank = 0;
 
 void print(std::FILE* file, const std::string& line) {
   if (log_rank != 0) return;
-  std::fwrite(line.data(), 1, line.size(), file);
-  std::fputc('\n', file);
+  const std::string shown = printable_message(line) + '\n';
+  std::fwrite(shown.data(), 1, shown.size(), file);
   std::fflush(file);
 }
 }  // namespace
 
 void set_log_rank(int rank) { log_rank = rank; }
 void log_line(const std::string& line) { print(stdout, line); }
+void log_lines(std::string_view lines) {
+  while (!lines.empty()) {
+    const size_t end = std::min(lines.find('\n'), lines.size());
+    log_line(std::string(lines.substr(0, end)));
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+  }
+}
 void warn_line(const std::string& line) { print(stderr, "warning: " + line); }
 
 }  // namespace facet

@@ -1,10 +1,11 @@
 // Console output, by rank 0 only: plain lines, flushed one by one, so that a batch log is complete
-// when a job is killed.
+// when a job is killed. What stands in a line goes through printable_message (base/printable.h).
 #pragma once
 
 #include <fmt/core.h>
 
 #include <string>
+#include <string_view>
 
 namespace facet {
 
@@ -13,6 +14,9 @@ void set_log_rank(int rank);
 
 // Prints to stdout on rank 0 only.
 void log_line(const std::string& line);
+// A text of the program's own that has several lines, each a line of the log. Nothing of the
+// outside world in it may hold a newline.
+void log_lines(std::string_view lines);
 // Prints to stderr on rank 0 only, with the prefix "warning: ".
 void warn_line(const std::string& line);
 

@@ -22,20 +22,22 @@ Lead lead_of(uint8_t byte) {
 
 }  // namespace
 
-size_t utf8_length(std::string_view text) {
-  if (text.empty()) return 0;
+Utf8Character utf8_character(std::string_view text) {
+  if (text.empty()) return {};
   const Lead lead = lead_of(static_cast<uint8_t>(text[0]));
   const auto length = static_cast<size_t>(1 + lead.continuation);
-  if (length > text.size()) return 0;
+  if (length > text.size()) return {};
   uint32_t code = lead.bits;
   for (size_t i = 1; i < length; ++i) {
     const uint8_t byte = static_cast<uint8_t>(text[i]);
-    if ((byte & 0xC0) != 0x80) return 0;
+    if ((byte & 0xC0) != 0x80) return {};
     code = code << 6 | (byte & 0x3Fu);
   }
-  if (code < lead.smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return 0;
-  return length;
+  if (code < lead.smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return {};
+  return {code, length};
 }
+
+size_t utf8_length(std::string_view text) { return utf8_character(text).length; }
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {

@@ -2,11 +2,18 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace facet {
 
-// Length in bytes of the text's first character; 0 if the text does not begin with a valid one.
+// The text's first character; its length in bytes is 0 if the text does not begin with a valid one.
+struct Utf8Character {
+  uint32_t code = 0;
+  size_t length = 0;
+};
+Utf8Character utf8_character(std::string_view text);
+// That length.
 size_t utf8_length(std::string_view text);
 
 // Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).

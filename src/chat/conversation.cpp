@@ -51,9 +51,11 @@ MicroBatch Conversation::piece(const GenerationTest& test, size_t round, std::ve
 // The most positions that the conversation can take.
 int64_t Conversation::capacity(const GenerationTest& test) const {
   int64_t positions = 0;
-  for (size_t r = 0; r < test.rounds.size(); ++r)
+  for (size_t r = 0; r < test.rounds.size(); ++r) {
+    if (prompt_.surely_too_long(test.rounds[r].question)) return limits_.max_seq_len;
     positions += spliced_length(piece(test, r, {}, Pixels::kBlank), model_.config.image_tokens()) +
                  limits_.max_new_tokens + 1;  // and EOS
+  }
   return std::min(positions, limits_.max_seq_len);
 }
 
@@ -67,6 +69,7 @@ std::string Conversation::text_of(const std::vector<int32_t>& ids) const {
 void Conversation::run_largest_pieces(Context& context, const GenerationTest& test) {
   const int64_t most = capacity(test);
   for (size_t round = 0; round < test.rounds.size(); ++round) {
+    if (prompt_.surely_too_long(test.rounds[round].question)) break;
     MicroBatch prompt = piece(test, round, {}, Pixels::kBlank);
     const int64_t room = most - spliced_length(prompt, model_.config.image_tokens());
     if (room < 0) continue;  // such a round is never answered
@@ -86,6 +89,7 @@ std::vector<std::string> Conversation::answers(Context& context, const Generatio
   std::vector<std::string> answers;
   std::vector<int32_t> unsaid;  // generated, but not yet in the cache
   for (size_t round = 0; round < test.rounds.size(); ++round) {
+    if (prompt_.surely_too_long(test.rounds[round].question)) break;
     const MicroBatch prompt = piece(test, round, std::move(unsaid), Pixels::kFromFiles);
     if (decoding.length() + spliced_length(prompt, model_.config.image_tokens()) > most) break;
     const std::vector<float>* logits = &decoding.append(prompt);

@@ -55,8 +55,8 @@ void check_images(const std::vector<GenerationTest>& tests) {
       for (const std::string& image : round.images)
         if (std::error_code error; !std::filesystem::is_regular_file(image, error))
           missing += fmt::format("\n  {} (test {})", image, test.name);
-  CHECK(missing.empty(), ExitCode::kMissingInput, "images named by the questions do not exist:{}",
-        missing);
+  CHECK(missing.empty(), ExitCode::kMissingInput,
+        "images named by the questions are not there, or no regular files:{}", missing);
 }
 
 class Generation {

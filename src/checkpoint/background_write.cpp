@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/start_thread.h"
 
 namespace facet {
 
@@ -73,9 +74,12 @@ std::span<const StateRange> Snapshot::take(std::span<const StateRange> ranges) {
   return copies_;
 }
 
-BackgroundWrite::~BackgroundWrite() {
+BackgroundWrite::~BackgroundWrite() { give_up(); }
+
+void BackgroundWrite::give_up() {
   stop();
   if (thread_.valid()) thread_.wait();
+  thread_ = {};
 }
 
 void BackgroundWrite::start(const std::string& path, const std::vector<StoredArray>& arrays,
@@ -87,8 +91,7 @@ void BackgroundWrite::start(const std::string& path, const std::vector<StoredArr
   ranges_.assign(copies.begin(), copies.end());
   stop_ = std::stop_source();
   progress_ = Progress::kWriting;
-  const SignalsBlocked in_the_thread;
-  thread_ = std::async(std::launch::async, [=, this, stop = stop_.get_token()] {
+  const auto write = [=, this, stop = stop_.get_token()] {
     try {
       std::vector<WrittenRange> written = write_ranges(path, arrays, ranges_, at_moment, stop);
       progress_ = Progress::kWritten;
@@ -97,7 +100,10 @@ void BackgroundWrite::start(const std::string& path, const std::vector<StoredArr
       progress_ = Progress::kFailed;
       throw;
     }
-  });
+  };
+  const SignalsBlocked in_the_thread;
+  thread_ = start_thread("writing the checkpoint (leave out --async_checkpoint)",
+                         [&] { return std::async(std::launch::async, write); });
 }
 
 std::vector<WrittenRange> BackgroundWrite::take() { return thread_.get(); }

@@ -40,7 +40,7 @@ class BackgroundWrite {
   void reserve(std::span<const StateRange> ranges) { snapshot_.reserve(ranges); }
 
   // Copies the ranges, unless they do not change, then returns while a thread writes them. One
-  // write at a time.
+  // write at a time. Error(kSystem) if the thread can't start.
   void start(const std::string& path, const std::vector<StoredArray>& arrays,
              std::span<const StateRange> ranges, RangesStay stay, const WriteMoments& at_moment);
 
@@ -48,6 +48,8 @@ class BackgroundWrite {
   Progress progress() const { return progress_; }
   // Makes the thread give up soon; the result of take() is then meaningless.
   void stop() { stop_.request_stop(); }
+  // The same, and waits for that. Another write may follow.
+  void give_up();
   // Waits for the thread; rethrows its exception, if any.
   std::vector<WrittenRange> take();
 

@@ -92,12 +92,12 @@ CheckpointStore::CheckpointStore(std::string directory, int64_t keep_last, Commu
 CheckpointStore::~CheckpointStore() { give_up(); }
 
 void CheckpointStore::give_up() {
-  background_.stop();
+  background_.give_up();
   if (in_flight_) discard(*in_flight_);
   in_flight_.reset();
 }
 
-std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
+std::optional<FoundCheckpoint> CheckpointStore::find_newest(const StateCheck& check) {
   std::string steps_text;
   collectively(world_, [&] {
     if (world_.rank() != 0) return;
@@ -117,6 +117,7 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest() {
         CHECK(found.manifest.state.step == steps[i], ExitCode::kBadData,
               "{}: holds step {}: directories were swapped", found.directory,
               found.manifest.state.step);
+        if (check) check(found.manifest.state, found.directory);
         verify_state_file(state_file_of(found.directory), found.manifest, world_.rank(),
                           world_.size());
       });
@@ -223,21 +224,21 @@ std::vector<WrittenRange> CheckpointStore::written_in_background() {
 // Creates the file with all its arrays, without values.
 CheckpointStore::Unpublished CheckpointStore::create(const RunState& state,
                                                      std::span<const StoredParam> params) {
-  Unpublished checkpoint{directory_.working_name(state.step), {}};
-  world_.broadcast(checkpoint.working, 0);
+  Unpublished checkpoint;
   Manifest& manifest = checkpoint.manifest;
   manifest.state = state;
   manifest.arrays = arrays_of(params);
   try {
     collectively(world_, [&] {
       if (world_.rank() != 0) return;
-      directory_.prepare(checkpoint.working, manifest.arrays);
+      checkpoint.working = directory_.prepare(state.step, manifest.arrays);
       create_state_file(state_file_of(checkpoint.working), state, manifest.arrays);
     });
   } catch (...) {
     discard(checkpoint);
     throw;
   }
+  world_.broadcast(checkpoint.working, 0);
   std::string offsets = packed_offsets(manifest.arrays);
   world_.broadcast(offsets, 0);
   unpack_offsets(offsets, manifest.arrays);
@@ -281,7 +282,8 @@ std::string CheckpointStore::publish(Unpublished& checkpoint,
 
 void CheckpointStore::discard(const Unpublished& checkpoint) const {
   std::error_code ignored;
-  if (world_.rank() == 0) std::filesystem::remove_all(checkpoint.working, ignored);
+  if (world_.rank() == 0 && !checkpoint.working.empty())
+    std::filesystem::remove_all(checkpoint.working, ignored);
 }
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 // by step numbers and verification.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,6 +29,9 @@ struct FoundCheckpoint {
 // How the ranks write the file: plain writes by each, or MPI-IO by all together.
 enum class CheckpointIo : uint8_t { kPosix, kCollective };
 
+// Throws Error(kBadData) if the state read from the checkpoint `directory` contradicts itself.
+using StateCheck = std::function<void(const RunState& state, const std::string& directory)>;
+
 class CheckpointStore {
  public:
   CheckpointStore(std::string directory, int64_t keep_last, Communicator& world,
@@ -37,10 +41,11 @@ class CheckpointStore {
   // All functions below are collective unless they say otherwise; a failure on one rank is a
   // CollectiveError on all.
 
-  // The newest checkpoint that verifies, with a warning and a reason for each one that does not.
+  // The newest checkpoint that verifies and passes `check`, with a warning and a reason for each
+  // one that does not.
   // Nothing if there are no checkpoints; an error if there are some and none verifies, or if one
   // cannot be read. Also cleans up after saves that were killed.
-  std::optional<FoundCheckpoint> find_newest();
+  std::optional<FoundCheckpoint> find_newest(const StateCheck& check = {});
 
   // Fills the ranges this rank owns. The parameters must be those of the checkpoint, with equal
   // shapes: Error(kConfig) lists the differences.
@@ -60,6 +65,9 @@ class CheckpointStore {
   std::string finish_save();
   // Allocates the memory for start_save's copies. Not collective.
   void reserve_copies(std::span<const StateRange> ranges) { background_.reserve(ranges); }
+
+  // From now on publishing removes no older checkpoint. Not collective.
+  void keep_older_ones() { directory_.keep_older_ones(); }
 
   // After start_save(); the same on all ranks.
   bool saving() const { return in_flight_.has_value(); }

@@ -1,15 +1,15 @@
 #include "checkpoint/checkpoint_directory.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/start_thread.h"
 #include "checkpoint/state_file.h"
-#include "io/shared_file.h"
 
 namespace facet {
 
@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::string_view kPrefix = "step_";
 constexpr int64_t kMaxManifest = int64_t{1} << 31;
+
+std::string name_of_step(int64_t step) { return fmt::format("{}{:08}", kPrefix, step); }
 
 std::string manifest_of(const std::string& checkpoint) { return checkpoint + "/manifest.json"; }
 
@@ -38,23 +40,23 @@ CheckpointDirectory::CheckpointDirectory(std::string path, int64_t keep_last, Mo
 }
 
 std::string CheckpointDirectory::of_step(int64_t step) const {
-  return fmt::format("{}/{}{:08}", path_, kPrefix, step);
+  return fmt::format("{}/{}", path_, name_of_step(step));
 }
 
-std::string CheckpointDirectory::working_name(int64_t step) const {
-  return fmt::format("{}.partial-{}", of_step(step), ::getpid());
+void CheckpointDirectory::remove_leftovers() const {
+  constexpr std::array<std::string_view, 2> kOwn = {"step_########/", "latest"};
+  tidy_directory(path_, kOwn);
 }
 
 void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
   if (at_moment_) at_moment_(moment, step);
 }
 
-void CheckpointDirectory::prepare(const std::string& working,
-                                  const std::vector<StoredArray>& arrays) {
+std::string CheckpointDirectory::prepare(int64_t step, const std::vector<StoredArray>& arrays) {
   finish_removal();  // it frees space
   make_directories(path_);
   check_space(path_, arrays);
-  make_directories(working);
+  return make_partial_directory(of_step(step));
 }
 
 void CheckpointDirectory::publish(const std::string& working, int64_t step) {
@@ -70,6 +72,7 @@ void CheckpointDirectory::publish(const std::string& working, int64_t step) {
 // Checkpoints found damaged at the start are kept for inspection, and do not count among those to
 // keep.
 void CheckpointDirectory::remove_old(int64_t newest) {
+  if (keeps_all_) return;
   std::vector<int64_t> steps = published_steps(path_);
   std::erase_if(steps, [&](int64_t step) { return step > newest || rejected_.contains(step); });
   std::vector<std::string> going;
@@ -84,10 +87,16 @@ void CheckpointDirectory::remove_old(int64_t newest) {
   at_moment("ckpt.removal", newest);
   finish_removal();
   // Removing a large file can take the system a good part of a second.
-  removal_ = std::async(std::launch::async, [going = std::move(going)] {
+  const auto remove = [going = std::move(going)] {
     std::error_code ignored;
     for (const std::string& name : going) fs::remove_all(name, ignored);
-  });
+  };
+  try {
+    removal_ = start_thread("removing old checkpoints",
+                            [&] { return std::async(std::launch::async, remove); });
+  } catch (const Error&) {
+    remove();  // without a thread it only takes longer
+  }
 }
 
 void CheckpointDirectory::finish_removal() {
@@ -105,7 +114,8 @@ std::vector<int64_t> published_steps(const std::string& directory) {
     int64_t step = -1;
     const char* const end = name.data() + name.size();
     const auto [stop, wrong] = std::from_chars(name.data() + kPrefix.size(), end, step);
-    if (wrong == std::errc() && stop == end && step >= 0) steps.push_back(step);
+    const bool number = wrong == std::errc() && stop == end && step >= 0;
+    if (number && name == name_of_step(step)) steps.push_back(step);
   }
   // Must not be reported as "no checkpoints": a run that started from scratch would overwrite them.
   CHECK(!error, ExitCode::kIo, "{}: the checkpoints cannot be listed: {}", directory,
@@ -118,13 +128,7 @@ std::string state_file_of(const std::string& checkpoint) { return checkpoint + "
 
 Manifest read_manifest(const std::string& checkpoint) {
   const std::string path = manifest_of(checkpoint);
-  const SharedFile file = SharedFile::open_for_reading(path);
-  const int64_t bytes = file.size();
-  CHECK(bytes <= kMaxManifest, ExitCode::kBadData, "{}: {} bytes are too many for a manifest", path,
-        bytes);
-  std::string text(static_cast<size_t>(bytes), '\0');
-  file.read_at(0, text.data(), bytes);
-  return Manifest::parse(text, path);
+  return Manifest::parse(read_file(path, kMaxManifest, ExitCode::kIo), path);
 }
 
 void write_manifest(const std::string& checkpoint, const Manifest& manifest) {

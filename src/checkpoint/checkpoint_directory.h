@@ -29,17 +29,18 @@ class CheckpointDirectory {
 
   const std::string& path() const { return path_; }
   std::string of_step(int64_t step) const;
-  // The directory in which this process writes the checkpoint before it is published.
-  std::string working_name(int64_t step) const;
   void at_moment(const char* moment, int64_t step) const;
 
   // Cleans up after saves that were killed.
-  void remove_leftovers() const { tidy_directory(path_); }
+  void remove_leftovers() const;
   // Marks a checkpoint that does not verify: it is not removed, and no longer counts among those to
   // keep.
   void reject(int64_t step) { rejected_.insert(step); }
-  // Creates the directory, and the one to write in, if there is space for these arrays.
-  void prepare(const std::string& working, const std::vector<StoredArray>& arrays);
+  // From now on no checkpoint is removed.
+  void keep_older_ones() { keeps_all_ = true; }
+  // Creates the directory, and the one in which the checkpoint is written until it is published, if
+  // there is space for these arrays; returns its name.
+  std::string prepare(int64_t step, const std::vector<StoredArray>& arrays);
   // Renames a finished, durable checkpoint, points `latest` at it and removes old ones. The slow
   // part of the removal continues in a thread.
   void publish(const std::string& working, int64_t step);
@@ -50,6 +51,7 @@ class CheckpointDirectory {
 
   std::string path_;
   int64_t keep_last_;
+  bool keeps_all_ = false;
   std::set<int64_t> rejected_;
   MomentHook at_moment_;
   std::future<void> removal_;

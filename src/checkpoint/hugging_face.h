@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/tokenizer_files.h"
 #include "model/config.h"
 #include "nn/param_table.h"
 
@@ -48,13 +49,15 @@ struct LoadReport {
   int64_t added_token_rows = 0;    // rows of the embeddings that were in no file
   std::vector<std::string> drawn;  // names of the randomly initialised parameters
   std::vector<std::string>
-      differing_choices;  // compared with the export that was read (model_choices.h)
+      differing_choices;            // compared with the export that was read (model_choices.h)
+  std::vector<std::string> unused;  // as check_pretrained() returns it
 };
 
-// Compares the directories with the declared parameters, without reading any values. Missing,
-// unexpected and wrongly shaped tensors are listed in ONE Error(kConfig).
-void check_pretrained(const ParamTable& table, const VlmConfig& config,
-                      const PretrainedSources& sources);
+// Compares the directories with the declared parameters, without reading any values. Missing and
+// wrongly shaped tensors are listed in ONE Error(kConfig), with what is there instead if it is
+// recognised. Returns a line for each source with tensors that nobody asks for, which names them.
+std::vector<std::string> check_pretrained(const ParamTable& table, const VlmConfig& config,
+                                          const PretrainedSources& sources);
 
 // check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
 // added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
@@ -68,8 +71,16 @@ struct ExportSources {
   std::string lm_directory;      // its config.json is exported with new vocab_size and torch_dtype
   std::string vision_directory;  // its config.json and preprocessor_config.json are exported
   std::string tokenizer_model;   // path of the tokenizer.model, copied; empty: no tokenizer files
-  std::vector<std::pair<std::string, int64_t>> added_tokens;  // text and id
+  // Tokens of its vocabulary at which text is split; from tokenizer_pieces on the model lacks them.
+  std::vector<AddedToken> added_tokens = {};
+  int64_t tokenizer_pieces = 0;
+  std::vector<std::pair<std::string, std::string>> token_roles = {};  // "pad_token" and a text, ...
+  SpaceMarks space_marks = SpaceMarks::kEveryPiece;
 };
+
+// The bytes that export_model writes, or a little more.
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources);
 
 // Writes the directories above. Called by one process; units may be opened more than once.
 void export_model(const std::string& out_directory, const ParamTable& table,

@@ -8,35 +8,48 @@ namespace facet {
 
 namespace {
 
-constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
-constexpr int64_t kMaxSize = int64_t{1} << 30;
+// Sizes beyond these are mistakes: they leave room for ten times the largest models there are. As
+// each product in a model has at most one factor of each kind (layers, width in, width out), no
+// number of elements or bytes comes near 2^63.
+constexpr int64_t kMaxLayers = 10'000;
+constexpr int64_t kMaxWidth = int64_t{1} << 18;  // hidden_size
+constexpr int64_t kMaxInner = int64_t{1} << 20;  // intermediate_size, all heads together
+constexpr int64_t kMaxHeads = int64_t{1} << 16;
+constexpr int64_t kMaxTokens = int64_t{1} << 24;     // vocab_size
+constexpr int64_t kMaxPositions = int64_t{1} << 30;  // no memory depends on them
+constexpr int64_t kMaxSide = int64_t{1} << 14;       // of an image or a patch, in pixels
+constexpr double kMaxRope = 1e12;                    // base and factors of the rotary embedding
 
 JsonDocument read_config(const std::string& directory) {
   std::error_code ignored;
   CHECK(std::filesystem::is_directory(directory, ignored), ExitCode::kMissingInput,
         "{}: no such directory; a model is given as a local directory", directory);
-  return JsonDocument::read(directory + "/config.json", ExitCode::kConfig, kMaxConfigBytes);
+  CHECK(std::filesystem::exists(directory + "/config.json", ignored), ExitCode::kMissingInput,
+        "{}: there is no config.json{}", directory, what_lies_there_instead(directory));
+  return JsonDocument::read_config(directory + "/config.json");
 }
 
-int64_t positive(const JsonValue& value) {
+int64_t size_up_to(int64_t most, const JsonValue& value) {
   const int64_t number = value.as_int();
-  if (number < 1 || number > kMaxSize)
-    value.reject(fmt::format("{} is not a size; expected 1 to {}", number, kMaxSize));
+  if (number < 1 || number > most)
+    value.reject(fmt::format("{} is out of range; expected 1 to {}", number, most));
   return number;
 }
 
-int64_t required_size(const JsonValue& config, std::string_view key) {
-  return positive(config.at(key));
+int64_t required_size(const JsonValue& config, std::string_view key, int64_t most) {
+  return size_up_to(most, config.at(key));
 }
 
-int64_t size_or(const JsonValue& config, std::string_view key, int64_t fallback) {
+int64_t size_or(const JsonValue& config, std::string_view key, int64_t fallback, int64_t most) {
   const auto value = config.find(key);
-  return value && !value->is_null() ? positive(*value) : fallback;
+  return value && !value->is_null() ? size_up_to(most, *value) : fallback;
 }
 
-double positive_real(const JsonValue& config, std::string_view key, double fallback) {
+double positive_real(const JsonValue& config, std::string_view key, double fallback, double most) {
   const double number = config.get_double(key, fallback);
-  if (!(number > 0)) config.at(key).reject(fmt::format("{} is not above zero", number));
+  if (!(number > 0 && number <= most))
+    config.at(key).reject(
+        fmt::format("{} is out of range; expected above 0, up to {}", number, most));
   return number;
 }
 
@@ -90,8 +103,9 @@ RopeScaling read_rope_scaling(const JsonValue& rope) {
     scaling.low_freq_factor = rope.at("low_freq_factor").as_double();
     scaling.high_freq_factor = rope.at("high_freq_factor").as_double();
     scaling.original_max_position_embeddings =
-        static_cast<double>(required_size(rope, "original_max_position_embeddings"));
-    if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor))
+        static_cast<double>(required_size(rope, "original_max_position_embeddings", kMaxPositions));
+    if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor) ||
+        !(scaling.high_freq_factor <= kMaxRope))
       rope.reject(fmt::format("low_freq_factor {} must be above 0 and below high_freq_factor {}",
                               scaling.low_freq_factor, scaling.high_freq_factor));
   } else {
@@ -100,14 +114,16 @@ RopeScaling read_rope_scaling(const JsonValue& rope) {
   scaling.factor = rope.at("factor").as_double();
   if (!(scaling.factor >= 1))
     rope.at("factor").reject(fmt::format("{} is below 1", scaling.factor));
+  if (!(scaling.factor <= kMaxRope))
+    rope.at("factor").reject(fmt::format("{} is above {}", scaling.factor, kMaxRope));
   return scaling;
 }
 
 // rope_theta and rope_scaling, or rope_parameters, which holds both in newer files.
 void read_rope(const JsonValue& root, LlamaConfig& config) {
-  config.rope_theta = positive_real(root, "rope_theta", 10000);
+  config.rope_theta = positive_real(root, "rope_theta", 10000, kMaxRope);
   if (const auto both = root.find("rope_parameters"); both && !both->is_null()) {
-    config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta);
+    config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta, kMaxRope);
     config.rope_scaling = read_rope_scaling(*both);
   } else if (const auto scaling = root.find("rope_scaling"); scaling && !scaling->is_null()) {
     config.rope_scaling = read_rope_scaling(*scaling);
@@ -145,19 +161,19 @@ ClipVisionConfig read_clip_config(const std::string& directory) {
 
   // Keys that are missing have Transformers' defaults, which it omits when saving.
   ClipVisionConfig config;
-  config.hidden_size = size_or(vision, "hidden_size", 768);
-  config.intermediate_size = size_or(vision, "intermediate_size", 3072);
-  config.num_hidden_layers = size_or(vision, "num_hidden_layers", 12);
-  config.num_attention_heads = size_or(vision, "num_attention_heads", 12);
-  config.image_size = size_or(vision, "image_size", 224);
-  config.patch_size = size_or(vision, "patch_size", 32);
+  config.hidden_size = size_or(vision, "hidden_size", 768, kMaxWidth);
+  config.intermediate_size = size_or(vision, "intermediate_size", 3072, kMaxInner);
+  config.num_hidden_layers = size_or(vision, "num_hidden_layers", 12, kMaxLayers);
+  config.num_attention_heads = size_or(vision, "num_attention_heads", 12, kMaxHeads);
+  config.image_size = size_or(vision, "image_size", 224, kMaxSide);
+  config.patch_size = size_or(vision, "patch_size", 32, kMaxSide);
   config.hidden_act = vision_activation(vision);
-  config.layer_norm_eps = static_cast<float>(positive_real(vision, "layer_norm_eps", 1e-5));
+  config.layer_norm_eps = static_cast<float>(positive_real(vision, "layer_norm_eps", 1e-5, 1));
   check_heads(vision, config.hidden_size, config.num_attention_heads);
   if (config.image_size % config.patch_size != 0)
     vision.reject(fmt::format("image_size {} is no multiple of patch_size {}; correct one of them",
                               config.image_size, config.patch_size));
-  if (size_or(vision, "num_channels", 3) != 3)
+  if (size_or(vision, "num_channels", 3, kMaxSide) != 3)
     vision.at("num_channels").reject("images have 3 channels here");
   refuse_qwen_vl(directory);
   return config;
@@ -169,20 +185,24 @@ LlamaConfig read_llama_config(const std::string& directory) {
   check_llama_kind(root);
 
   LlamaConfig config;
-  config.hidden_size = required_size(root, "hidden_size");
-  config.intermediate_size = required_size(root, "intermediate_size");
-  config.num_hidden_layers = required_size(root, "num_hidden_layers");
-  config.num_attention_heads = required_size(root, "num_attention_heads");
-  config.num_key_value_heads = size_or(root, "num_key_value_heads", config.num_attention_heads);
-  config.vocab_size = required_size(root, "vocab_size");
-  config.max_position_embeddings = size_or(root, "max_position_embeddings", 2048);
-  config.rms_norm_eps = static_cast<float>(positive_real(root, "rms_norm_eps", 1e-6));
+  config.hidden_size = required_size(root, "hidden_size", kMaxWidth);
+  config.intermediate_size = required_size(root, "intermediate_size", kMaxInner);
+  config.num_hidden_layers = required_size(root, "num_hidden_layers", kMaxLayers);
+  config.num_attention_heads = required_size(root, "num_attention_heads", kMaxHeads);
+  config.num_key_value_heads =
+      size_or(root, "num_key_value_heads", config.num_attention_heads, kMaxHeads);
+  config.vocab_size = required_size(root, "vocab_size", kMaxTokens);
+  config.max_position_embeddings = size_or(root, "max_position_embeddings", 2048, kMaxPositions);
+  config.rms_norm_eps = static_cast<float>(positive_real(root, "rms_norm_eps", 1e-6, 1));
   config.tie_word_embeddings = root.get_bool("tie_word_embeddings", false);
-  config.head_dim = size_or(root, "head_dim", 0);
+  config.head_dim = size_or(root, "head_dim", 0, kMaxHeads);
   if (config.head_dim == 0) {
     check_heads(root, config.hidden_size, config.num_attention_heads);
     config.head_dim = config.hidden_size / config.num_attention_heads;
   }
+  if (config.num_attention_heads * config.head_dim > kMaxInner)
+    root.reject(fmt::format("{} heads of {} are out of range; expected up to {} together",
+                            config.num_attention_heads, config.head_dim, kMaxInner));
   if (config.head_dim % 2 != 0)
     root.reject(fmt::format("the heads are {} wide; the rotary embedding needs an even width",
                             config.head_dim));

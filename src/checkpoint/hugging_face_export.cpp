@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "checkpoint/hugging_face.h"
@@ -32,6 +34,12 @@ struct ParamMap {
     return found == by_name.end() ? nullptr : found->second;
   }
 };
+
+ParamMap map_of(const ParamTable& table, const OpenUnit& open_unit) {
+  ParamMap params{{}, open_unit};
+  for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
+  return params;
+}
 
 TensorToWrite plain_copy(const ParamMap& params, std::string name, const Param& param) {
   return {std::move(name), param.shape,
@@ -139,7 +147,7 @@ void write_config(const JsonValue& source, const std::string& path, const Change
   if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
   writer.key("torch_dtype").value("float32");
   for (int64_t i = 0; i < source.size(); ++i) {
-    const auto [key, value] = source.member(i);
+    const auto [key, value] = source.member_as_written(i);
     const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
                           key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
     if (!replaced) writer.key(key).value(value);
@@ -150,14 +158,12 @@ void write_config(const JsonValue& source, const std::string& path, const Change
 
 void write_decoder_config(const std::string& source_directory, const std::string& path,
                           int64_t vocab_size) {
-  const JsonDocument source =
-      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   write_config(source.root(), path, {"LlamaForCausalLM", "llama", vocab_size});
 }
 
 void write_vision_config(const std::string& source_directory, const std::string& path) {
-  const JsonDocument source =
-      JsonDocument::read(source_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   const std::optional<JsonValue> nested = source.root().find("vision_config");
   write_config(nested ? *nested : source.root(), path, {"CLIPVisionModel", "clip_vision_model", 0});
 }
@@ -172,29 +178,54 @@ bool copy_if_there(const std::string& from, const std::string& to) {
 void write_added_tokens(const std::string& path, const ExportSources& sources) {
   JsonWriter writer;
   writer.begin_object();
-  for (const auto& [text, id] : sources.added_tokens) writer.key(text).value(id);
+  for (const AddedToken& token : sources.added_tokens)
+    if (token.id >= sources.tokenizer_pieces) writer.key(token.text).value(int64_t{token.id});
   writer.end_object();
   write_file(path, writer.take());
 }
 
+void write_added_tokens_decoder(JsonWriter& writer, const ExportSources& sources) {
+  writer.key("added_tokens_decoder").begin_object();
+  for (const AddedToken& token : sources.added_tokens) {
+    writer.key(fmt::format("{}", token.id)).begin_object();
+    writer.key("content").value(token.text);
+    writer.key("lstrip").value(token.lstrip);
+    writer.key("normalized").value(token.normalized);
+    writer.key("rstrip").value(token.rstrip);
+    writer.key("single_word").value(token.single_word);
+    writer.key("special").value(token.special);
+    writer.end_object();
+  }
+  writer.end_object();
+}
+
+void write_token_roles(JsonWriter& writer, const ExportSources& sources) {
+  constexpr std::string_view kList = "additional_special_tokens";
+  std::vector<std::string> further;
+  for (const auto& [role, text] : sources.token_roles)
+    if (role == kList) {
+      further.push_back(text);
+    } else {
+      writer.key(role).value(text);
+    }
+  if (further.empty()) return;
+  writer.key(kList).begin_array();
+  for (const std::string& text : further) writer.value(text);
+  writer.end_array();
+}
+
+// With this Transformers' LlamaTokenizer gives the ids that the model was trained with.
 void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
   JsonWriter writer;
   writer.begin_object();
   writer.key("tokenizer_class").value("LlamaTokenizer");
-  writer.key("legacy").value(true);
+  writer.key("legacy").value(sources.space_marks == SpaceMarks::kEveryPiece);
+  if (sources.space_marks == SpaceMarks::kNone) writer.key("add_prefix_space").value(false);
   writer.key("add_bos_token").value(true);
   writer.key("add_eos_token").value(false);
   writer.key("clean_up_tokenization_spaces").value(false);
-  writer.key("added_tokens_decoder").begin_object();
-  for (const auto& [text, id] : sources.added_tokens) {
-    writer.key(fmt::format("{}", id)).begin_object();
-    writer.key("content").value(text);
-    for (const char* flag : {"lstrip", "normalized", "rstrip", "single_word"})
-      writer.key(flag).value(false);
-    writer.key("special").value(true);
-    writer.end_object();
-  }
-  writer.end_object();
+  write_token_roles(writer, sources);
+  write_added_tokens_decoder(writer, sources);
   writer.end_object();
   write_file(path, writer.take());
 }
@@ -227,16 +258,39 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
                     model_choices(config));
 }
 
+// A file that is not there has none.
+int64_t bytes_of_file(const std::string& path) {
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
 }  // namespace
+
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources) {
+  constexpr int64_t kOtherFiles = 1 << 16, kHeaderOfTensor = 1 << 8;
+  const OpenUnit no_values = nothing_to_open;
+  const ParamMap params = map_of(table, no_values);
+  int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_model) +
+                  bytes_of_file(sources.lm_directory + "/config.json") +
+                  bytes_of_file(sources.vision_directory + "/config.json");
+  for (const std::vector<TensorToWrite>& part :
+       {decoder_tensors(params, config), fused_part(params, kVisionPrefix, config.vis_lora),
+        projection_tensors(params)})
+    for (const TensorToWrite& tensor : part)
+      bytes += kHeaderOfTensor + std::accumulate(tensor.shape.begin(), tensor.shape.end(),
+                                                 int64_t{sizeof(float)}, std::multiplies<>());
+  return bytes;
+}
 
 void export_model(const std::string& out_directory, const ParamTable& table,
                   const VlmConfig& config, const ExportSources& sources,
                   const OpenUnit& open_unit) {
-  ParamMap params{{}, open_unit};
-  for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
+  const ParamMap params = map_of(table, open_unit);
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
-  const std::string working = fmt::format("{}.partial-{}", place, ::getpid());
+  const std::string working = make_partial_directory(place);
   try {
     write_parts(working, params, config, sources);
     publish_directory(working, place);

@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "checkpoint/hugging_face.h"
+#include "checkpoint/missing_tensors.h"
 #include "checkpoint/model_choices.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -19,11 +20,19 @@ constexpr std::string_view kProjectionPrefix = "projection.";
 constexpr std::string_view kLangEmbed = "lang_embed.weight";
 constexpr std::string_view kTokenTable = "model.embed_tokens.weight";
 constexpr std::string_view kHead = "lm_head.weight";
+constexpr size_t kShownTensors = 10;  // of a list in a message
 
 // A source of parameters, and which of its tensors have been claimed.
 struct Source {
   TensorDirectory tensors;
   std::set<std::string, std::less<>> claimed;
+  std::vector<std::string> missing;
+
+  std::vector<std::string> unclaimed() const {
+    std::vector<std::string> names = tensors.names();
+    std::erase_if(names, [&](const std::string& name) { return claimed.contains(name); });
+    return names;
+  }
 };
 
 // Where one parameter comes from; without a source it is initialised randomly.
@@ -37,10 +46,6 @@ struct Origin {
 bool has_token_rows(std::string_view name) {
   return name == kLangEmbed || name == std::string(kDecoderPrefix) + std::string(kTokenTable) ||
          name == std::string(kDecoderPrefix) + std::string(kHead);
-}
-
-bool readable(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -63,12 +68,16 @@ class Plan {
 
   const std::vector<Origin>& origins() const { return origins_; }
   const std::string& projection_file() const { return projection_file_; }
+  const std::vector<std::string>& unused() const { return unused_; }  // a line for each source
 
  private:
   void place(const Param& param);
   void claim(const Param& param, Source& source, const std::string& name);
-  bool same_shape(const Param& param, const StoredTensor& stored) const;
-  void note_unexpected();
+  void check(const Param& param, Source& source, const std::string& name,
+             const StoredTensor* stored);
+  std::vector<int64_t> shape_in_file(const Param& param) const;
+  void note_missing(const Source& source);  // why, if it is recognised
+  void note_unused();
   [[noreturn]] void fail_with_problems() const;
 
   const VlmConfig& config_;
@@ -79,15 +88,15 @@ class Plan {
   std::string projection_file_;
   std::optional<Source> projection_;
   std::vector<Origin> origins_;
-  std::vector<std::string> problems_;
+  std::vector<std::string> problems_, reasons_, unused_;
 };
 
 Plan::Plan(const ParamTable& table, const VlmConfig& config, const PretrainedSources& sources)
     : config_(config),
       lm_directory_(sources.lm_directory),
       file_rows_(read_llama_config(sources.lm_directory).vocab_size),
-      decoder_{TensorDirectory(sources.lm_directory), {}},
-      vision_{TensorDirectory(sources.vision_directory), {}},
+      decoder_{TensorDirectory(sources.lm_directory), {}, {}},
+      vision_{TensorDirectory(sources.vision_directory), {}, {}},
       projection_file_(sources.projection_file.empty() ? projection_beside(sources.lm_directory)
                                                        : sources.projection_file) {
   CHECK(config.lm.vocab_size >= file_rows_, ExitCode::kConfig,
@@ -95,10 +104,11 @@ Plan::Plan(const ParamTable& table, const VlmConfig& config, const PretrainedSou
         "not belong together",
         lm_directory_, file_rows_, config.lm.vocab_size);
   if (!projection_file_.empty())
-    projection_.emplace(Source{TensorDirectory::of_file(projection_file_), {}});
+    projection_.emplace(Source{TensorDirectory::of_file(projection_file_), {}, {}});
   for (const Param& param : table.params()) place(param);
-  note_unexpected();
+  for (const Source* source : {&decoder_, &vision_}) note_missing(*source);
   if (!problems_.empty()) fail_with_problems();
+  note_unused();
 }
 
 void Plan::place(const Param& param) {
@@ -121,38 +131,59 @@ void Plan::place(const Param& param) {
 
 void Plan::claim(const Param& param, Source& source, const std::string& name) {
   const StoredTensor* stored = source.tensors.find(name);
+  // embed_tokens is claimed a second time by lang_embed; what is wrong with it is told once.
+  if (source.claimed.insert(name).second) check(param, source, name, stored);
+  if (stored != nullptr) origins_.push_back({&param, &source, name, stored->numel()});
+}
+
+void Plan::check(const Param& param, Source& source, const std::string& name,
+                 const StoredTensor* stored) {
   if (stored == nullptr) {
-    problems_.push_back(fmt::format("missing: {} {} in {}", name, shape_text(param.shape),
+    source.missing.push_back(name);
+    problems_.push_back(fmt::format("missing: {} {} in {}", name, shape_text(shape_in_file(param)),
                                     source.tensors.directory()));
     return;
   }
-  source.claimed.insert(name);
   const std::string& path = source.tensors.path_of(name);
-  if (!same_shape(param, *stored)) {
+  if (stored->shape != shape_in_file(param)) {
     problems_.push_back(fmt::format("wrong shape: {} is {} in {}, the configuration asks for {}",
-                                    name, stored->shape_string(), path, shape_text(param.shape)));
-  } else if (!readable(stored->dtype)) {
-    problems_.push_back(fmt::format("wrong type: {} is {} in {}, expected fp32, bf16 or fp16", name,
-                                    name_of(stored->dtype), path));
+                                    name, stored->shape_string(), path,
+                                    shape_text(shape_in_file(param))));
+  } else if (!stored->is_real()) {
+    problems_.push_back(fmt::format("wrong type: {} is {} in {}, expected F32, BF16, F16 or F64",
+                                    name, stored->type, path));
   }
-  origins_.push_back({&param, &source, name, stored->numel()});
 }
 
 // Tables with a row per token have the decoder's original vocab_size rows in the file; the model
 // may have more.
-bool Plan::same_shape(const Param& param, const StoredTensor& stored) const {
-  std::vector<int64_t> expected = param.shape;
-  if (has_token_rows(param.name)) expected[0] = file_rows_;
-  return stored.shape == expected;
+std::vector<int64_t> Plan::shape_in_file(const Param& param) const {
+  std::vector<int64_t> shape = param.shape;
+  if (has_token_rows(param.name)) shape[0] = file_rows_;
+  return shape;
 }
 
-void Plan::note_unexpected() {
-  const auto note = [&](const Source& source, auto&& ignored) {
-    for (const std::string& name : source.tensors.names())
-      if (!source.claimed.contains(name) && !ignored(name))
-        problems_.push_back(fmt::format("unexpected: {} {} in {}", name,
-                                        source.tensors.find(name)->shape_string(),
-                                        source.tensors.path_of(name)));
+void Plan::note_missing(const Source& source) {
+  if (source.missing.empty()) return;
+  const std::string reason =
+      why_missing(source.missing, source.unclaimed(), source.tensors.directory());
+  if (!reason.empty()) reasons_.push_back(reason);
+}
+
+// Tensors that are known to be in such files for no use here are not told.
+void Plan::note_unused() {
+  const auto note = [&](const Source& source, auto&& known) {
+    std::vector<std::string> names = source.unclaimed();
+    std::erase_if(names, known);
+    if (names.empty()) return;
+    const size_t shown = std::min(kShownTensors, names.size());
+    std::string list;
+    for (size_t i = 0; i < shown; ++i)
+      list += fmt::format("{}{} {}", i > 0 ? ", " : "", names[i],
+                          source.tensors.find(names[i])->shape_string());
+    if (names.size() > shown) list += fmt::format(" and {} more", names.size() - shown);
+    unused_.push_back(fmt::format("{}: {} tensors are not part of the model and not used: {}",
+                                  source.tensors.directory(), names.size(), list));
   };
   note(decoder_, [&](const std::string& name) {
     return name.ends_with("rotary_emb.inv_freq") || name == kTokenTable ||
@@ -167,10 +198,12 @@ void Plan::note_unexpected() {
 }
 
 void Plan::fail_with_problems() const {
-  constexpr size_t kShown = 10;
   std::string list;
-  for (size_t i = 0; i < std::min(kShown, problems_.size()); ++i) list += "\n  " + problems_[i];
-  if (problems_.size() > kShown) list += fmt::format("\n  and {} more", problems_.size() - kShown);
+  for (size_t i = 0; i < std::min(kShownTensors, problems_.size()); ++i)
+    list += "\n  " + problems_[i];
+  if (problems_.size() > kShownTensors)
+    list += fmt::format("\n  and {} more", problems_.size() - kShownTensors);
+  for (const std::string& reason : reasons_) list += "\n" + reason;
   fail(ExitCode::kConfig,
        "the model files do not hold the model that the configuration describes ({} tensors); "
        "correct config.json or --vis_proj, or give the files that belong to it:{}",
@@ -195,16 +228,15 @@ void fill_with_normal(float* rows, int64_t begin, int64_t end, int64_t cols, dou
 }
 
 double initializer_range(const std::string& lm_directory) {
-  const JsonDocument document =
-      JsonDocument::read(lm_directory + "/config.json", ExitCode::kConfig);
+  const JsonDocument document = JsonDocument::read_config(lm_directory + "/config.json");
   return document.root().get_double("initializer_range", 0.02);
 }
 
 }  // namespace
 
-void check_pretrained(const ParamTable& table, const VlmConfig& config,
-                      const PretrainedSources& sources) {
-  Plan(table, config, sources);
+std::vector<std::string> check_pretrained(const ParamTable& table, const VlmConfig& config,
+                                          const PretrainedSources& sources) {
+  return Plan(table, config, sources).unused();
 }
 
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
@@ -213,6 +245,7 @@ LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
   const Plan plan(table, config, sources);
   LoadReport report;
   report.projection_file = plan.projection_file();
+  report.unused = plan.unused();
   if (!report.projection_file.empty())
     report.differing_choices =
         differing_choices(config, SafetensorsFile(report.projection_file).metadata());

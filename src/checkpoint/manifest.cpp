@@ -1,9 +1,12 @@
 #include "checkpoint/manifest.h"
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 #include <string_view>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "io/hash.h"
 #include "io/json.h"
 
@@ -84,21 +87,70 @@ void write_array(JsonWriter& json, const StoredArray& array) {
   json.end_object();
 }
 
-StoredArray read_array(const JsonValue& json) {
+// The state counts from 0; -1 stands for "never" where nothing else can.
+struct FieldCheck {
+  const JsonValue& json;
+  void operator()(std::string_view name, int64_t number) {
+    const bool may_be_never =
+        name == "last_evaluation" || name == "best_step" || name == "bad_samples_epoch";
+    if (number < (may_be_never ? -1 : 0)) json.at(name).reject(fmt::format("is {}", number));
+  }
+  void operator()(std::string_view name, double number) {
+    if (!std::isfinite(number)) json.at(name).reject(fmt::format("is {}", number));
+  }
+  void operator()(std::string_view, const std::string&) {}
+  void operator()(std::string_view name, const std::vector<int64_t>& numbers) {
+    for (const int64_t number : numbers) (*this)(name, number);
+  }
+};
+
+void check_state(const RunState& state, const JsonValue& json) {
+  visit_fields(state, FieldCheck{json});
+  if (state.ranks < 1) json.at("ranks").reject("is 0");
+  if (std::ssize(state.bad_list_bytes) > state.ranks)
+    json.at("bad_list_bytes").reject("has more entries than there were ranks");
+}
+
+void read_ranges(const JsonValue& json, StoredArray& array) {
+  int64_t covered = 0;
+  for (const JsonValue range : json) {
+    const StoredRange read{range.at("begin").as_int(), range.at("count").as_int(),
+                           std::string(range.at("xxh3_128").as_string())};
+    if (read.begin != covered) range.reject("does not continue the range before it");
+    if (!lies_within(read.begin, read.count, array.elements()))
+      range.reject("does not lie in the array");
+    covered += read.count;
+    array.ranges.push_back(read);
+  }
+  if (covered != array.elements()) json.reject("do not cover the array");
+}
+
+StoredArray read_array(const JsonValue& json, int64_t file_bytes) {
   StoredArray array;
   array.name = json.at("name").as_string();
   array.group = json.at("group").as_string();
   array.shape = integers_of(json.at("shape"));
   array.offset = json.at("offset").as_int();
-  int64_t covered = 0;
-  for (const JsonValue range : json.at("ranges")) {
-    array.ranges.push_back({range.at("begin").as_int(), range.at("count").as_int(),
-                            std::string(range.at("xxh3_128").as_string())});
-    if (array.ranges.back().begin != covered) range.reject("does not continue the range before it");
-    covered += array.ranges.back().count;
-  }
-  if (covered != array.elements()) json.reject("is not covered by its ranges");
+  const auto elements = checked_product(array.shape);
+  const auto bytes = checked_product({elements.value_or(-1), int64_t{sizeof(float)}});
+  if (!bytes || !lies_within(array.offset, *bytes, file_bytes))
+    json.reject("does not lie in the file");
+  read_ranges(json.at("ranges"), array);
   return array;
+}
+
+void check_overlap(const std::vector<StoredArray>& arrays, const JsonValue& json) {
+  std::vector<const StoredArray*> by_offset;
+  std::set<std::string_view> names;
+  for (const StoredArray& array : arrays) {
+    by_offset.push_back(&array);
+    if (!names.insert(array.name).second) json.reject(fmt::format("{} is there twice", array.name));
+  }
+  std::sort(by_offset.begin(), by_offset.end(),
+            [](const auto* a, const auto* b) { return a->offset < b->offset; });
+  for (size_t i = 1; i < by_offset.size(); ++i)
+    if (by_offset[i]->offset < by_offset[i - 1]->offset + by_offset[i - 1]->bytes())
+      json.reject(fmt::format("{} and {} overlap", by_offset[i - 1]->name, by_offset[i]->name));
 }
 
 }  // namespace
@@ -139,9 +191,13 @@ Manifest Manifest::parse(const std::string& text, const std::string& path) {
   Manifest manifest;
   const JsonValue state = root.at("state");
   visit_fields(manifest.state, FieldReader{state});
+  check_state(manifest.state, state);
   manifest.file_bytes = root.at("file_bytes").as_int();
   manifest.rest_hash = root.at("rest_xxh3_128").as_string();
-  for (const JsonValue array : root.at("arrays")) manifest.arrays.push_back(read_array(array));
+  const JsonValue arrays = root.at("arrays");
+  for (const JsonValue array : arrays)
+    manifest.arrays.push_back(read_array(array, manifest.file_bytes));
+  check_overlap(manifest.arrays, arrays);
   return manifest;
 }
 

@@ -37,7 +37,8 @@ struct Manifest {
   std::vector<StoredArray> arrays;
 
   std::string text() const;
-  // Throws Error(kBadData) unless the text is exactly what text() wrote. `path` is for messages.
+  // Throws Error(kBadData) unless the text is exactly what text() wrote, its counts are not below
+  // 0, and its arrays lie in the file without overlap. `path` is for messages.
   static Manifest parse(const std::string& text, const std::string& path);
 
   const StoredArray* find(const std::string& name) const;

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "io/hash.h"
 #include "io/hdf5_file.h"
+#include "io/input_file.h"
 #include "io/shared_file.h"
 
 namespace facet {
@@ -52,7 +53,7 @@ void visit_rest(const std::vector<StoredArray>& arrays, int64_t file_bytes, cons
   visit(at, file_bytes - at);
 }
 
-std::string rest_hash(const SharedFile& file, const Manifest& manifest) {
+std::string rest_hash(const InputFile& file, const Manifest& manifest) {
   Hasher hasher;
   visit_rest(manifest.arrays, manifest.file_bytes,
              [&](int64_t offset, int64_t bytes) { file.hash_into(hasher, offset, bytes); });
@@ -146,7 +147,7 @@ std::vector<WrittenRange> write_ranges(const std::string& path,
 
 void verify_written(const std::string& path, const std::vector<StoredArray>& arrays,
                     std::span<const WrittenRange> written, std::stop_token stop) {
-  const SharedFile file = SharedFile::open_for_reading(path);
+  const InputFile file(path, ExitCode::kIo);
   file.drop_from_cache();  // the page cache would only return what was written
   for (const WrittenRange& w : written) {
     if (stop.stop_requested()) return;
@@ -160,16 +161,16 @@ void verify_written(const std::string& path, const std::vector<StoredArray>& arr
 }
 
 void seal_state_file(const std::string& path, Manifest& manifest) {
-  const SharedFile file = SharedFile::open_for_reading(path);
-  manifest.file_bytes = file.size();
+  const InputFile file(path, ExitCode::kIo);
+  manifest.file_bytes = file.bytes();
   manifest.rest_hash = rest_hash(file, manifest);
 }
 
 void verify_state_file(const std::string& path, const Manifest& manifest, int64_t part,
                        int64_t parts) {
-  const SharedFile file = SharedFile::open_for_reading(path);
-  CHECK(file.size() == manifest.file_bytes, ExitCode::kBadData, "{}: has {} bytes instead of {}",
-        path, file.size(), manifest.file_bytes);
+  const InputFile file(path, ExitCode::kIo);
+  CHECK(file.bytes() == manifest.file_bytes, ExitCode::kBadData, "{}: has {} bytes instead of {}",
+        path, file.bytes(), manifest.file_bytes);
   if (part == 0)
     CHECK(rest_hash(file, manifest) == manifest.rest_hash, ExitCode::kBadData,
           "{}: damaged: the bytes around the arrays do not have the manifest's hash", path);
@@ -188,7 +189,7 @@ void verify_state_file(const std::string& path, const Manifest& manifest, int64_
 void read_ranges(const std::string& path, const Manifest& manifest,
                  std::span<const StateRange> ranges) {
   const auto index = index_of(manifest.arrays);
-  const SharedFile file = SharedFile::open_for_reading(path);
+  const InputFile file(path, ExitCode::kIo);
   for (const StateRange& range : ranges)
     for (size_t part = 0; part < kParts.size(); ++part) {
       const auto found = index.find(array_name(*range.param, part));

@@ -72,10 +72,10 @@ std::string lines_on(const std::vector<RankProgress>& behind,
   constexpr size_t kLines = 8;
   std::string text;
   for (size_t i = 0; i < std::min(kLines, behind.size()); ++i)
-    text += fmt::format("  {}\n", line_on(behind[i], progress));
+    text += fmt::format("\n  {}", line_on(behind[i], progress));
   std::vector<int64_t> more;
   for (size_t i = kLines; i < behind.size(); ++i) more.push_back(behind[i].rank);
-  return more.empty() ? text : text + fmt::format("  and ranks {}\n", rank_list(more));
+  return more.empty() ? text : text + fmt::format("\n  and ranks {}", rank_list(more));
 }
 
 // "4-7 (host n2), 8-11 (host n3) and others"
@@ -106,7 +106,7 @@ std::string lines_on_the_rest(const std::vector<RankProgress>& progress,
   std::string text;
   for (const auto& [what, ranks] : groups)
     text +=
-        fmt::format("  {} {}: {}\n", ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), what);
+        fmt::format("\n  {} {}: {}", ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), what);
   return text;
 }
 
@@ -184,11 +184,11 @@ std::string hang_report(const std::vector<RankProgress>& progress,
   std::string text = fmt::format("hang: no progress for {:.1f} s in {} (limit {:g} s); ", late.idle,
                                  name_of(late.section),
                                  wait_for_others ? limits.collective : limits.of(late.section));
-  text += wait_for_others ? fmt::format("all {} ranks on {} wait for other hosts:\n",
-                                        progress.size(), late.host)
-                          : fmt::format("{} of {} ranks behind:\n", behind.size(), hosts.size());
+  text += wait_for_others
+              ? fmt::format("all {} ranks on {} wait for other hosts:", progress.size(), late.host)
+              : fmt::format("{} of {} ranks behind:", behind.size(), hosts.size());
   text += lines_on(behind, progress) + lines_on_the_rest(progress, behind);
-  if (!elsewhere.empty()) text += fmt::format("  not seen from here: {}\n", elsewhere);
+  if (!elsewhere.empty()) text += fmt::format("\n  not seen from here: {}", elsewhere);
   return text;
 }
 
@@ -200,15 +200,15 @@ std::string lost_host_report(const std::vector<RankProgress>& progress,
           ? fmt::format("is gone: its connection was closed, {:.1f} s after it was last heard",
                         lost.silent)
           : fmt::format("has not been heard for {:.1f} s (limit {:g} s)", lost.silent, limit);
-  return fmt::format("hang: host {} ({} {} of {}) {}; seen from {}:\n{}",
+  return fmt::format("hang: host {} ({} {} of {}) {}; seen from {}:{}",
                      hosts[static_cast<size_t>(ranks.front())],
                      ranks.size() == 1 ? "rank" : "ranks", rank_list(ranks), hosts.size(), how,
                      progress.front().host, lines_on_the_rest(progress, {}));
 }
 
 std::string death_report(const RankProgress& dead, const std::vector<RankProgress>& progress) {
-  return fmt::format("rank {} (host {}, pid {}) died in {}; {}; {}\n", dead.rank, dead.host,
-                     dead.pid, section_of(dead), collective_of(dead, progress), samples_of(dead));
+  return fmt::format("rank {} (host {}, pid {}) died in {}; {}; {}", dead.rank, dead.host, dead.pid,
+                     section_of(dead), collective_of(dead, progress), samples_of(dead));
 }
 
 std::string rank_list(std::vector<int64_t> ranks) {

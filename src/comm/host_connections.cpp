@@ -24,7 +24,6 @@ namespace {
 
 using Kind = HostFrame::Kind;
 
-constexpr double kPatience = 8;  // seconds; a firewall may swallow what is sent
 constexpr std::chrono::milliseconds kPause{10};
 
 // An IPv4 or IPv6 address with a port, as the system's calls take it.
@@ -234,7 +233,8 @@ HostLink connect_to_host_0(const std::string& addresses, uint64_t token, int64_t
   return {};
 }
 
-HostConnections connect_hosts(Communicator& world, const std::vector<int64_t>& ranks_here) {
+HostConnections connect_hosts(Communicator& world, const std::vector<int64_t>& ranks_here,
+                              double seconds) {
   HostConnections hosts = group_ranks(world, ranks_here);
   const auto count = std::ssize(hosts.ranks);
   if (count == 1) return hosts;
@@ -246,9 +246,9 @@ HostConnections connect_hosts(Communicator& world, const std::vector<int64_t>& r
   const bool is_first = world.rank() == ranks_here.front();
   std::vector<HostWatch::Peer> peers;
   if (listener)
-    peers = listener->accept(count, addresses.empty() ? 0 : kPatience + 1);
+    peers = listener->accept(count, addresses.empty() ? 0 : seconds + 1);
   else if (is_first)
-    peers.push_back({0, connect_to_host_0(addresses, token, hosts.my_host, kPatience)});
+    peers.push_back({0, connect_to_host_0(addresses, token, hosts.my_host, seconds)});
   std::string connected(static_cast<size_t>(count), '0');  // what host 0 has counts
   if (listener)
     for (const HostWatch::Peer& peer : peers) connected[static_cast<size_t>(peer.host)] = '1';

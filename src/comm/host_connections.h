@@ -18,9 +18,10 @@ struct HostConnections {
 
 // Collective. `ranks_here` are this host's in ascending order, as its progress board has them. The
 // first rank of host 0 listens on a port that the system chooses, on all its addresses; the first
-// ranks of the others connect to whichever answers within some seconds. Those that cannot are named
-// in a warning: their end will not be noticed from other hosts.
-HostConnections connect_hosts(Communicator& world, const std::vector<int64_t>& ranks_here);
+// ranks of the others connect to whichever answers in time: a firewall may swallow what is sent.
+// Those that cannot are named in a warning: their end will not be noticed from other hosts.
+HostConnections connect_hosts(Communicator& world, const std::vector<int64_t>& ranks_here,
+                              double seconds = 8);
 
 // The two halves. `addresses`: "PORT ADDRESS ADDRESS ..."; `seconds`: how long they try.
 class HostListener {

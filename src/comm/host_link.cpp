@@ -77,7 +77,7 @@ std::vector<HostFrame> HostLink::receive() {
   }
   std::vector<HostFrame> frames(received_.size() / sizeof(HostFrame));
   const size_t bytes = frames.size() * sizeof(HostFrame);
-  std::memcpy(frames.data(), received_.data(), bytes);
+  if (bytes > 0) std::memcpy(frames.data(), received_.data(), bytes);
   received_.erase(0, bytes);
   for (size_t i = 0; i < frames.size(); ++i) {
     if (frames[i].token == token_ && known(frames[i].kind)) continue;

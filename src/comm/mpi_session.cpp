@@ -5,8 +5,10 @@
 #include <exception>
 #include <new>
 
+#include "base/end_report.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "comm/library_exit.h"
 #include "comm/mpi_calls.h"
 
 namespace facet {
@@ -23,11 +25,12 @@ MpiSession::~MpiSession() {
   MPI_Finalize();
 }
 
-void MpiSession::abort_job(ExitCode code, const std::string& message) {
+void MpiSession::abort_job(ExitCode code, const std::string& message,
+                           const std::string& last_line) {
   note_leaving();
-  std::fprintf(stderr, "error on rank %d (%s): %s\n", rank(), host_.c_str(), message.c_str());
-  std::fflush(stderr);
+  LibraryExit::expect();  // MPI_Abort exits
   std::fflush(stdout);
+  print_end_report(fmt::format("error on rank {} ({}): {}", rank(), host_, message), last_line);
   before_abort_();
   MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::abort();  // MPI_Abort does not return, but is not declared so

@@ -38,8 +38,10 @@ class MpiSession {
 
   // Called by abort_job() before the job ends.
   void before_abort(std::function<void()> call) { before_abort_ = std::move(call); }
-  // Prints the message with rank and host to stderr and ends the job with that exit code.
-  [[noreturn]] void abort_job(ExitCode code, const std::string& message);
+  // Prints the message with rank and host to stderr, then the last line to stdout, and ends the job
+  // with that exit code.
+  [[noreturn]] void abort_job(ExitCode code, const std::string& message,
+                              const std::string& last_line);
 
  private:
   std::unique_ptr<Communicator> world_;

@@ -6,6 +6,10 @@
 #include <chrono>
 #include <csignal>
 
+#include "base/end_report.h"
+#include "base/start_thread.h"
+#include "comm/mpi_session.h"
+
 namespace facet {
 
 namespace {
@@ -15,15 +19,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPoll{100};
 // A poll this late means that this process was stopped, perhaps with the whole job.
 constexpr double kPause = 2;  // seconds
-
-// Bypasses stdio, whose locks the main thread may hold.
-void write_all(int file, const std::string& text) {
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t now = ::write(file, text.data() + done, text.size() - done);
-    if (now <= 0) return;
-    done += static_cast<size_t>(now);
-  }
-}
 
 }  // namespace
 
@@ -35,17 +30,26 @@ Watchdog::Watchdog(Communicator& world, const std::string& host, Questions quest
       ask_(std::move(questions)),
       last_look_(steady_now()),
       watched_since_(last_look_) {
-  thread_ = std::thread([this] { watch(); });
+  try {
+    collectively(world, [this] {
+      thread_ = start_thread("the watchdog", [this] { return std::thread([this] { watch(); }); });
+    });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-Watchdog::~Watchdog() {
+Watchdog::~Watchdog() { stop(); }
+
+void Watchdog::stop() {
   note_leaving();
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   if (others_.watch) others_.watch->say_goodbye();
 }
 
@@ -58,6 +62,11 @@ void Watchdog::expect_abort() {
     board_.note_abort();
     std::this_thread::sleep_for(2 * kPoll);  // until the host's first rank has seen it
   }
+}
+
+void Watchdog::end_job(ExitCode code, const std::string& message) {
+  const std::lock_guard lock(mutex_);
+  report(code, "error: " + message);
 }
 
 void Watchdog::set_limits(const HangLimits& limits) {
@@ -119,9 +128,9 @@ void Watchdog::report(ExitCode code, const std::string& text) {
     for (int i = 0; i < kPatience && board_.job_end() == 0; ++i) std::this_thread::sleep_for(kPoll);
     end(board_.job_end() != 0 ? board_.job_end() : static_cast<int>(code));
   }
-  write_all(STDERR_FILENO, text);
-  std::this_thread::sleep_for(kPoll);  // launchers forward stdout and stderr separately
-  write_all(STDOUT_FILENO, ask_.last_line(code));
+  // Who kills the job of a dead rank leaves little time, and may not read meanwhile.
+  const milliseconds patience = code == ExitCode::kDeadRank ? kPoll : milliseconds{1000};
+  print_end_report(text, ask_.last_line(code), patience);
   end(static_cast<int>(code));
 }
 

@@ -38,7 +38,8 @@ class Watchdog {
     std::function<int()> signal_that_ends = [] { return 0; };
   };
 
-  // Collective. There are no limits until set_limits().
+  // Collective. There are no limits until set_limits(). Error(kSystem) if the thread of a rank
+  // can't start.
   Watchdog(Communicator& world, const std::string& host, Questions questions);
   // From now on this process may exit.
   ~Watchdog();
@@ -46,10 +47,13 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   void set_limits(const HangLimits& limits);
+  // Ends the job with the error on all ranks of all hosts. By any thread.
+  [[noreturn]] void end_job(ExitCode code, const std::string& message);
   // An error, which is told, is about to end the job: other hosts must not report this one as lost.
   void expect_abort();
 
  private:
+  void stop();
   void watch();
   void look();
   void look_at_ranks(const std::vector<RankProgress>& progress);

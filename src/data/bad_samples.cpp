@@ -3,35 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <numeric>
 
 #include "base/check.h"
-#include "base/utf8.h"
+#include "io/file.h"
+#include "io/json.h"
 
 namespace facet {
-
-namespace {
-
-// A byte that is not UTF-8 (in a file name, say) is written as the character with that code.
-std::string json_string(std::string_view text) {
-  std::string quoted = "\"";
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    const auto byte = static_cast<unsigned char>(text[0]);
-    if (byte == '"' || byte == '\\')
-      quoted += {'\\', text[0]};
-    else if (byte < 0x20 || length == 0)
-      quoted += fmt::format("\\u{:04x}", static_cast<int>(byte));
-    else
-      quoted += text.substr(0, length);
-    text.remove_prefix(std::max<size_t>(length, 1));
-  }
-  return quoted + '"';
-}
-
-}  // namespace
 
 std::string BadSampleList::path_for(const std::string& output_dir, int64_t rank) {
   return fmt::format("{}/bad_samples.rank-{}.jsonl", output_dir, rank);
@@ -44,10 +23,13 @@ void BadSampleList::append(const BadSample& bad) {
       "\"reason\": {}}}\n",
       json_string(bad.split), bad.epoch, bad.sample, json_string(bad.dataset),
       fmt::join(bad.records, ", "), json_string(bad.reason));
-  std::FILE* file = std::fopen(path_.c_str(), "a");
-  CHECK(file != nullptr, ExitCode::kIo, "{}: cannot be opened for writing", path_);
-  const bool written = std::fwrite(line.data(), 1, line.size(), file) == line.size();
-  CHECK((std::fclose(file) == 0) && written, ExitCode::kIo, "{}: writing failed", path_);
+  append_to_file(path_, line);
+}
+
+std::string BadRecord::json() const {
+  return fmt::format("{{\"dataset\": {}, \"records\": [{}], \"file\": {}, \"reason\": {}}}",
+                     json_string(dataset), fmt::join(records, ", "), json_string(file),
+                     json_string(reason));
 }
 
 int64_t BadSampleList::bytes_of(const std::string& path) {
@@ -92,8 +74,9 @@ void BadSampleBudget::charge(int64_t epoch, std::span<const int64_t> bad_by_data
 
 void BadSampleBudget::restore(int64_t epoch, std::vector<int64_t> in_epoch,
                               std::vector<int64_t> total) {
-  ASSERT(in_epoch.size() == names_.size() && total.size() == names_.size(),
-         "{} and {} counts for {} data sets", in_epoch.size(), total.size(), names_.size());
+  CHECK(in_epoch.size() == names_.size() && total.size() == names_.size(), ExitCode::kBadData,
+        "{} and {} counts of bad samples for {} data sets", in_epoch.size(), total.size(),
+        names_.size());
   epoch_ = epoch;
   in_epoch_ = std::move(in_epoch);
   total_ = std::move(total);

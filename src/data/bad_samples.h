@@ -45,6 +45,16 @@ class BadSampleList {
   std::string path_;
 };
 
+// A record that cannot be used, or records that cannot be joined to a sample.
+struct BadRecord {
+  std::string dataset;
+  std::vector<int64_t> records;
+  std::string file;  // the image, or the annotation file that holds the record
+  std::string reason;
+
+  std::string json() const;  // one line, without its end
+};
+
 // --max_bad_fraction: the largest allowed fraction of bad samples in an epoch's training samples.
 // Charged with sums over all ranks, so that every rank fails at the same step, which does not
 // depend on the number of ranks.

@@ -47,12 +47,27 @@ void check_side(const JsonValue& root, int64_t side, const char* key) {
     root.reject(fmt::format("{} is {}; expected 1..{}", key, side, kMaxSide));
 }
 
+// The object with the settings: in files of whole models (LLaVA) it is the member image_processor.
+// A file that has none of them is another kind of file: CLIP's defaults would be a guess.
+JsonValue settings_of(const JsonValue& root) {
+  constexpr const char* kSettings[] = {
+      "size",         "crop_size",      "do_resize",  "do_center_crop", "do_rescale",
+      "do_normalize", "rescale_factor", "image_mean", "image_std",      "resample"};
+  const auto nested = root.find("image_processor");
+  const JsonValue settings = nested && !nested->is_null() ? *nested : root;
+  if (std::none_of(std::begin(kSettings), std::end(kSettings),
+                   [&](const char* key) { return settings.find(key).has_value(); }))
+    settings.reject(
+        "none of the keys of an image processor (size, crop_size, image_mean, image_std, ...); is "
+        "it the right file? CLIPImageProcessor().save_pretrained(directory) writes CLIP's");
+  return settings;
+}
+
 }  // namespace
 
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
-  const JsonDocument document =
-      JsonDocument::read(directory + "/preprocessor_config.json", ExitCode::kConfig);
-  const JsonValue root = document.root();
+  const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
+  const JsonValue root = settings_of(document.root());
   ClipPreprocessConfig config;
   config.do_resize = root.get_bool("do_resize", true);
   config.do_rescale = root.get_bool("do_rescale", true);

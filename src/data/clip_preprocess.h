@@ -22,8 +22,9 @@ struct ClipPreprocessConfig {
   std::array<double, 3> image_std = {0.26862954, 0.26130258, 0.27577711};
 };
 
-// Reads DIRECTORY/preprocessor_config.json. Unsupported settings (another filter, a crop that is
-// not square, no crop) are errors.
+// Reads DIRECTORY/preprocessor_config.json, also where the settings lie under image_processor.
+// Unsupported settings (another filter, a crop that is not square, no crop) are errors, and so is a
+// file with none of the settings.
 ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
 
 // The type that finished pixels are rounded to; fp16 for --compat visualchat.

@@ -10,7 +10,7 @@ namespace {
 class CocoCaption : public JsonDataset {
  public:
   explicit CocoCaption(const DatasetSources& sources)
-      : JsonDataset("coco_caption", sources.data_path,
+      : JsonDataset("coco_caption", sources,
                     {{"coco_caption/dataset.json"}, "images", "coco/2014"}),
         questions_(sources.caption_questions) {}
 

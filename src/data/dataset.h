@@ -37,6 +37,8 @@ class Dataset {
   // Makes a sample of the record: a pure function of the record and the stream's draws;
   // thread-safe. A malformed record throws Error(kBadData).
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
+  // The annotation file that holds the record, for messages; empty: it has none.
+  virtual std::string file_of(int64_t) const { return ""; }
   // XXH3 of the annotation files' bytes.
   virtual uint64_t fingerprint() const = 0;
 
@@ -49,9 +51,17 @@ class Dataset {
 const std::vector<std::string>& built_dataset_names();
 const std::vector<std::string>& unbuilt_dataset_names();
 
+// What a record may name as its image. Only the words of the path are looked at: a link inside may
+// lead anywhere, as links on clusters do.
+enum class OutsideImages : uint8_t {
+  kRefused,  // no absolute path, no ".."
+  kAllowed,
+};
+
 struct DatasetSources {
   std::string data_path;                       // --data_path
   std::vector<std::string> caption_questions;  // questions for captions; see prompt_texts.h
+  OutsideImages outside_images = OutsideImages::kRefused;  // --allow_outside_images
 };
 
 // Opens the annotation files below data_path. A missing file or directory, an annotation file of

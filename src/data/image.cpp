@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "data/image_codecs.h"
+#include "io/content_kind.h"
 #include "io/file.h"
 
 namespace facet {
@@ -9,6 +10,30 @@ namespace {
 
 // A bound for what is read into memory; no sensible image file is larger.
 constexpr int64_t kMaxImageFileBytes = int64_t{1} << 30;
+
+bool is_picture(ContentKind kind) {
+  switch (kind) {
+    case ContentKind::kGif:
+    case ContentKind::kBmp:
+    case ContentKind::kTiff:
+    case ContentKind::kHeif:
+    case ContentKind::kAvif:
+    case ContentKind::kJpeg2000:
+    case ContentKind::kJpegXl:
+    case ContentKind::kIcon:
+    case ContentKind::kPsd:
+    case ContentKind::kSvg: return true;
+    default: return false;
+  }
+}
+
+[[noreturn]] void refuse(std::string_view bytes, ContentKind kind, const std::string& name) {
+  CHECK(!is_picture(kind), ExitCode::kBadData,
+        "{}: {}; only JPEG, PNG and WebP are read: convert it", name, name_of(kind));
+  const std::string reason = not_what_was_expected(bytes, "a JPEG, PNG or WebP image");
+  fail(ExitCode::kBadData, "{}: {}", name,
+       reason.empty() ? "neither a JPEG, PNG nor WebP image" : reason);
+}
 
 }  // namespace
 
@@ -19,11 +44,13 @@ void check_pixel_limit(int64_t width, int64_t height, int64_t max_pixels, const 
 }
 
 RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t max_pixels) {
-  using namespace std::string_view_literals;
-  if (bytes.starts_with("\xFF\xD8\xFF"sv)) return decode_jpeg(bytes, name, max_pixels);
-  if (bytes.starts_with("\x89PNG\r\n\x1A\n"sv)) return decode_png(bytes, name, max_pixels);
-  CHECK(!bytes.empty(), ExitCode::kBadData, "{}: the file is empty", name);
-  fail(ExitCode::kBadData, "{}: neither a JPEG nor a PNG file; convert it to one of them", name);
+  const ContentKind kind = content_kind(bytes.substr(0, kContentKindBytes));
+  switch (kind) {
+    case ContentKind::kJpeg: return decode_jpeg(bytes, name, max_pixels);
+    case ContentKind::kPng: return decode_png(bytes, name, max_pixels);
+    case ContentKind::kWebp: return decode_webp(bytes, name, max_pixels);
+    default: refuse(bytes, kind, name);
+  }
 }
 
 RgbImage load_image(const std::string& path, int64_t max_pixels) {

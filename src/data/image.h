@@ -1,9 +1,11 @@
-// Decoding of JPEG and PNG files into 8-bit RGB, with the same pixels as Pillow's
+// Decoding of JPEG, PNG and WebP files into 8-bit RGB, with the same pixels as Pillow 10.4's
 // Image.open(file).convert("RGB"): alpha is dropped (not blended), gray and palette are expanded,
-// 16-bit colour keeps its high byte, an EXIF orientation is ignored.
+// CMYK is converted, 16-bit colour keeps its high byte, 16-bit gray is clamped to 255, an animation
+// is its first frame, an EXIF orientation is ignored.
 //
-// Anything else (CMYK, 16-bit gray, a truncated or damaged file, another format) throws
-// Error(ExitCode::kBadData): the caller counts it as a bad sample. Thread-safe.
+// A damaged file is read, or refused, as Pillow does it; docs/data.md says what is read and what is
+// not. What is refused throws Error(ExitCode::kBadData) with the reason: the caller counts it as a
+// bad sample. Thread-safe.
 #pragma once
 
 #include <cstdint>

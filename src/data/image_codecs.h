@@ -1,4 +1,4 @@
-// The two decoders of decode_image().
+// The decoders of decode_image().
 #pragma once
 
 #include "data/image.h"
@@ -7,6 +7,7 @@ namespace facet {
 
 RgbImage decode_jpeg(std::string_view bytes, const std::string& name, int64_t max_pixels);
 RgbImage decode_png(std::string_view bytes, const std::string& name, int64_t max_pixels);
+RgbImage decode_webp(std::string_view bytes, const std::string& name, int64_t max_pixels);
 
 // Throws Error(kBadData) if the size in the header exceeds the limit (--max_image_pixels).
 void check_pixel_limit(int64_t width, int64_t height, int64_t max_pixels, const std::string& name);

@@ -1,5 +1,6 @@
 // libjpeg reports errors through callbacks that must not return. They leave by longjmp: no C++
 // object with a destructor lives between a setjmp below and the library's calls.
+#include <algorithm>
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
@@ -8,6 +9,7 @@
 
 #include "base/check.h"
 #include "data/image_codecs.h"
+#include "data/image_jpeg_markers.h"
 
 namespace facet {
 namespace {
@@ -15,15 +17,44 @@ namespace {
 // A progressive file of a few kilobytes can demand thousands of passes over a large image.
 constexpr int kMaxScans = 256;
 
+// Pillow's: each of cyan, magenta and yellow takes its share of what black leaves. libjpeg gives
+// Adobe's inverted values whatever the file says: 255 is no ink. pixels: (width, 4), rgb: (width,
+// 3)
+void cmyk_to_rgb(const uint8_t* pixels, int64_t width, uint8_t* rgb) {
+  for (int64_t x = 0; x < width; ++x, pixels += 4, rgb += 3) {
+    const int light = pixels[3];
+    for (int c = 0; c < 3; ++c) {
+      const int product = (255 - pixels[c]) * light + 128;
+      rgb[c] = static_cast<uint8_t>(light - ((product + (product >> 8)) >> 8));
+    }
+  }
+}
+
+// The file's bytes and nothing after them: libjpeg's own source puts an end marker there, and a cut
+// image would get gray pixels for those that are missing. This one makes libjpeg pause instead.
+jpeg_source_mgr source_of(std::string_view bytes) {
+  jpeg_source_mgr source{};
+  source.next_input_byte = reinterpret_cast<const JOCTET*>(bytes.data());
+  source.bytes_in_buffer = bytes.size();
+  source.init_source = source.term_source = [](j_decompress_ptr) {};
+  source.fill_input_buffer = [](j_decompress_ptr) -> boolean { return FALSE; };
+  source.skip_input_data = [](j_decompress_ptr info, long count) {
+    const size_t skipped = std::min(static_cast<size_t>(count), info->src->bytes_in_buffer);
+    info->src->next_input_byte += skipped;
+    info->src->bytes_in_buffer -= skipped;
+  };
+  source.resync_to_restart = jpeg_resync_to_restart;
+  return source;
+}
+
+// Each step returns false with a message() if it failed. libjpeg's warnings (damaged data, replaced
+// by a guess) are none to Pillow, so they are none here.
 class JpegReader {
  public:
-  explicit JpegReader(std::string_view bytes) : bytes_(bytes) {
+  explicit JpegReader(std::string_view bytes) : source_(source_of(bytes)) {
     jpeg_.err = jpeg_std_error(&errors_);
     jpeg_.client_data = this;
     errors_.error_exit = [](j_common_ptr info) { leave(info); };
-    errors_.emit_message = [](j_common_ptr info, int level) {
-      if (level < 0) leave(info);  // a warning: damaged or missing data was replaced by a guess
-    };
     errors_.output_message = [](j_common_ptr) {};
     progress_.progress_monitor = [](j_common_ptr info) {
       auto* jpeg = reinterpret_cast<j_decompress_ptr>(info);
@@ -44,31 +75,35 @@ class JpegReader {
     jpeg_create_decompress(&jpeg_);
     created_ = true;
     jpeg_.progress = &progress_;
-    jpeg_mem_src(&jpeg_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
-    jpeg_read_header(&jpeg_, TRUE);
-    return true;
+    jpeg_.src = &source_;
+    int found = JPEG_HEADER_TABLES_ONLY;
+    while (found == JPEG_HEADER_TABLES_ONLY) found = jpeg_read_header(&jpeg_, FALSE);
+    return found == JPEG_HEADER_OK;
   }
 
-  // out: (height, width, 3)
-  bool read_pixels(uint8_t* out) {
+  // out: (height, width, 3); cmyk_row: (width, 4) scratch, used if the image is_cmyk().
+  bool read_pixels(uint8_t* out, uint8_t* cmyk_row) {
     if (setjmp(jump_)) return false;
-    jpeg_.out_color_space = JCS_RGB;
-    jpeg_start_decompress(&jpeg_);
+    jpeg_.out_color_space = is_cmyk() ? JCS_CMYK : JCS_RGB;
+    if (!jpeg_start_decompress(&jpeg_)) return false;
+    if (is_smoothed()) {
+      std::snprintf(message_, sizeof message_, "scans of a progressive image are missing");
+      return false;
+    }
     const size_t row_bytes = size_t{3} * jpeg_.output_width;
     while (jpeg_.output_scanline < jpeg_.output_height) {
-      JSAMPROW row = out + row_bytes * jpeg_.output_scanline;
-      jpeg_read_scanlines(&jpeg_, &row, 1);
+      uint8_t* rgb_row = out + row_bytes * jpeg_.output_scanline;
+      JSAMPROW row = is_cmyk() ? cmyk_row : rgb_row;
+      if (jpeg_read_scanlines(&jpeg_, &row, 1) != 1) return false;
+      if (is_cmyk()) cmyk_to_rgb(cmyk_row, jpeg_.output_width, rgb_row);
     }
-    jpeg_finish_decompress(&jpeg_);
+    jpeg_finish_decompress(&jpeg_);  // the end marker may be missing
     return true;
   }
 
   int64_t width() const { return jpeg_.image_width; }
   int64_t height() const { return jpeg_.image_height; }
-  bool is_rgb_or_gray() const {
-    return jpeg_.jpeg_color_space == JCS_YCbCr || jpeg_.jpeg_color_space == JCS_RGB ||
-           jpeg_.jpeg_color_space == JCS_GRAYSCALE;
-  }
+  bool is_cmyk() const { return jpeg_.num_components == 4; }
   const char* message() const { return message_; }
 
  private:
@@ -78,27 +113,42 @@ class JpegReader {
     std::longjmp(self->jump_, 1);
   }
 
-  std::string_view bytes_;
+  // Where scans are missing, libjpeg guesses the low frequencies from the blocks around, each
+  // version in its own way. `coef_bits` has the bits that each coefficient lacks; -1: all.
+  bool is_smoothed() const {
+    if (!jpeg_.progressive_mode || !jpeg_.coef_bits) return false;
+    bool lacks_bits = false;
+    for (int c = 0; c < jpeg_.num_components; ++c) {
+      const int* missing = jpeg_.coef_bits[c];
+      if (missing[0] < 0) return false;  // nothing to guess from
+      lacks_bits |= std::any_of(missing + 1, missing + 10, [](int bits) { return bits != 0; });
+    }
+    return lacks_bits;
+  }
+
+  jpeg_source_mgr source_;
   jpeg_decompress_struct jpeg_{};
   jpeg_error_mgr errors_{};
   jpeg_progress_mgr progress_{};
   std::jmp_buf jump_;
-  char message_[JMSG_LENGTH_MAX] = "";
+  char message_[JMSG_LENGTH_MAX] = "the file is truncated";
   bool created_ = false;
 };
 
 }  // namespace
 
 RgbImage decode_jpeg(std::string_view bytes, const std::string& name, int64_t max_pixels) {
+  const JpegFrame frame = read_jpeg_markers(bytes, name);
+  check_pixel_limit(frame.width, frame.height, max_pixels, name);
   JpegReader reader(bytes);
   CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged JPEG: {}", name, reader.message());
-  check_pixel_limit(reader.width(), reader.height(), max_pixels, name);
-  CHECK(reader.is_rgb_or_gray(), ExitCode::kBadData,
-        "{}: CMYK and other JPEG colour spaces are not supported; convert it to RGB", name);
-  RgbImage image{reader.width(), reader.height(), {}};
+  CHECK(reader.width() == frame.width && reader.height() == frame.height, ExitCode::kBadData,
+        "{}: damaged JPEG: frame headers of different sizes", name);
+  RgbImage image{frame.width, frame.height, {}};
   image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
-  CHECK(reader.read_pixels(image.pixels.data()), ExitCode::kBadData, "{}: damaged JPEG: {}", name,
-        reader.message());
+  std::vector<uint8_t> cmyk_row(reader.is_cmyk() ? static_cast<size_t>(4 * image.width) : 0);
+  CHECK(reader.read_pixels(image.pixels.data(), cmyk_row.data()), ExitCode::kBadData,
+        "{}: damaged JPEG: {}", name, reader.message());
   return image;
 }
 

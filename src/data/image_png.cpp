@@ -1,145 +1,247 @@
-// libpng reports errors through callbacks that must not return. They leave by longjmp: no C++
-// object with a destructor lives between a setjmp below and the library's calls.
-#include <png.h>
+// The pixels of a PNG file: inflated row by row, unfiltered, and put at their places as RGB. zlib
+// is called as Pillow 10.4 calls it, so that damaged data end at the same byte: a stream that ends
+// too early by itself leaves the remaining pixels 0, one that the file cuts off is an error.
+#include <zlib.h>
 
-#include <csetjmp>
-#include <cstdio>
-#include <cstring>
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <iterator>
+#include <limits>
 
 #include "base/check.h"
 #include "data/image_codecs.h"
+#include "data/image_png_chunks.h"
 
 namespace facet {
 namespace {
 
-class PngReader {
+// The pixels of a pass: every dx-th of every dy-th row.
+struct Pass {
+  int64_t x;
+  int64_t y;
+  int64_t dx;
+  int64_t dy;
+};
+constexpr Pass kAdam7[] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                           {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
+constexpr Pass kOnePass[] = {{0, 0, 1, 1}};
+
+int64_t channels_of(PngColor color) {
+  switch (color) {
+    case PngColor::kRgb: return 3;
+    case PngColor::kGrayAlpha: return 2;
+    case PngColor::kRgbAlpha: return 4;
+    default: return 1;
+  }
+}
+
+// The RGB values of gray levels and of palette indices.
+using ColorTable = std::array<std::array<uint8_t, 3>, 256>;
+
+ColorTable color_table(const PngHeader& header) {
+  ColorTable table{};  // an index beyond the palette is black
+  const int64_t levels = int64_t{1} << std::min<int64_t>(header.bit_depth, 8);
+  for (int64_t i = 0; i < levels && header.color != PngColor::kPalette; ++i)
+    table[static_cast<size_t>(i)].fill(static_cast<uint8_t>(255 * i / (levels - 1)));
+  for (size_t i = 0; i + 2 < header.palette.size(); i += 3)
+    for (size_t c = 0; c < 3; ++c) table[i / 3][c] = static_cast<uint8_t>(header.palette[i + c]);
+  return table;
+}
+
+int paeth(int left, int above, int above_left) {
+  const int from_left = std::abs(above - above_left);
+  const int from_above = std::abs(left - above_left);
+  const int from_above_left = std::abs(left + above - 2 * above_left);
+  if (from_left <= from_above && from_left <= from_above_left) return left;
+  return from_above <= from_above_left ? above : above_left;
+}
+
+// Adds to each of `length` bytes what the filter predicts from the pixel on the left and the row
+// above. `pixel`: its bytes, at least 1; as many zeros lie before both rows. False if there is no
+// such filter.
+bool unfilter(int filter, uint8_t* row, const uint8_t* above, int64_t length, int64_t pixel) {
+  const auto add = [=](auto prediction) {
+    for (int64_t i = 0; i < length; ++i) row[i] = static_cast<uint8_t>(row[i] + prediction(i));
+    return true;
+  };
+  switch (filter) {
+    case 0: return true;
+    case 1: return add([=](int64_t i) { return row[i - pixel]; });
+    case 2: return add([=](int64_t i) { return above[i]; });
+    case 3: return add([=](int64_t i) { return (row[i - pixel] + above[i]) / 2; });
+    case 4:
+      return add([=](int64_t i) { return paeth(row[i - pixel], above[i], above[i - pixel]); });
+    default: return false;
+  }
+}
+
+// Where a row of pixels begins, and how far apart they are.
+struct RgbRow {
+  uint8_t* first;
+  int64_t step;  // bytes
+  int64_t pixels;
+};
+
+// samples: 8 or 16 bits each, `channels` to a pixel; of 16 bits the first byte counts.
+void put_colors(const uint8_t* samples, int64_t channels, int64_t sample_bytes, RgbRow out) {
+  const int64_t green = sample_bytes;
+  const int64_t blue = 2 * sample_bytes;
+  for (int64_t i = 0; i < out.pixels;
+       ++i, out.first += out.step, samples += channels * sample_bytes) {
+    out.first[0] = samples[0];
+    out.first[1] = samples[green];
+    out.first[2] = samples[blue];
+  }
+}
+
+void put_color(const std::array<uint8_t, 3>& color, uint8_t* out) {
+  out[0] = color[0];
+  out[1] = color[1];
+  out[2] = color[2];
+}
+
+// Gray levels and palette indices of 1, 2, 4 or 8 bits; pixel_bytes: those of 16 bits with alpha.
+void put_indexed(const uint8_t* samples, int64_t bit_depth, int64_t pixel_bytes,
+                 const ColorTable& colors, RgbRow out) {
+  for (int64_t i = 0; i < out.pixels; ++i, out.first += out.step) {
+    const int64_t bit = bit_depth * i;
+    const int index = bit_depth < 8
+                          ? samples[bit / 8] >> (8 - bit_depth - bit % 8) & ((1 << bit_depth) - 1)
+                          : samples[i * pixel_bytes];
+    put_color(colors[static_cast<size_t>(index)], out.first);
+  }
+}
+
+// 16-bit gray is not scaled but clamped, as Pillow does it: all from 256 up is white.
+void put_gray_16(const uint8_t* samples, const ColorTable& colors, RgbRow out) {
+  for (int64_t i = 0; i < out.pixels; ++i, out.first += out.step, samples += 2)
+    put_color(colors[samples[0] == 0 ? samples[1] : 255], out.first);
+}
+
+class PngPixels {
  public:
-  explicit PngReader(std::string_view bytes) : bytes_(bytes) {
-    png_ = png_create_read_struct(
-        PNG_LIBPNG_VER_STRING, this,
-        [](png_structp png, png_const_charp message) {
-          auto* self = static_cast<PngReader*>(png_get_error_ptr(png));
-          self->fail_with(message);
-        },
-        // Warnings concern colour profiles and other metadata, not the pixels.
-        [](png_structp, png_const_charp) {});
-    if (png_) info_ = png_create_info_struct(png_);
+  // `image` has its size. Pixels that the data do not reach have the value 0.
+  PngPixels(const PngHeader& header, const std::string& name, RgbImage& image)
+      : header_(header), name_(name), image_(image), colors_(color_table(header)) {
+    bits_ = header.bit_depth * channels_of(header.color);
+    pixel_ = (bits_ + 7) / 8;
+    CHECK(bits_ * header.box.width / 8 < std::numeric_limits<int>::max() - 16, ExitCode::kBadData,
+          "{}: rows of {} pixels are too long", name, header.box.width);
+    row_.resize(static_cast<size_t>(pixel_ + row_bytes(header.box.width)));
+    above_.resize(row_.size());
+    if (header.interlaced) passes_ = kAdam7, passes_left_ = std::size(kAdam7);
+    begin_pass();
+    if (header.color == PngColor::kPalette)
+      for (size_t i = 0; i < image.pixels.size(); i += 3) put_color(colors_[0], &image.pixels[i]);
+    CHECK(inflateInit(&stream_) == Z_OK, ExitCode::kBadData, "{}: zlib: no memory", name);
   }
-  ~PngReader() { png_destroy_read_struct(&png_, &info_, nullptr); }
-  PngReader(const PngReader&) = delete;
-  PngReader& operator=(const PngReader&) = delete;
+  ~PngPixels() { inflateEnd(&stream_); }
+  PngPixels(const PngPixels&) = delete;
+  PngPixels& operator=(const PngPixels&) = delete;
 
-  bool read_header() {
-    if (!png_ || !info_) return false;
-    if (setjmp(jump_)) return false;
-    png_set_read_fn(png_, this, [](png_structp png, png_bytep out, png_size_t count) {
-      auto* self = static_cast<PngReader*>(png_get_io_ptr(png));
-      if (count > self->bytes_.size() - self->read_) self->fail_with("the file is truncated");
-      std::memcpy(out, self->bytes_.data() + self->read_, count);
-      self->read_ += count;
-    });
-    png_read_info(png_, info_);
-    return true;
-  }
-
-  int64_t width() const { return png_get_image_width(png_, info_); }
-  int64_t height() const { return png_get_image_height(png_, info_); }
-  bool is_palette() const { return png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE; }
-  bool is_gray_16() const {
-    return png_get_color_type(png_, info_) == PNG_COLOR_TYPE_GRAY &&
-           png_get_bit_depth(png_, info_) == 16;
-  }
-
-  // Bytes per pixel of `out` below: a palette index, else RGB.
-  int64_t channels() const { return is_palette() ? 1 : 3; }
-
-  // out: (height, width, channels); rows: (height) scratch.
-  bool read_pixels(uint8_t* out, png_bytep* rows) {
-    if (setjmp(jump_)) return false;
-    if (is_palette()) {
-      png_set_packing(png_);
-    } else {
-      png_set_strip_16(png_);
-      png_set_strip_alpha(png_);
-      png_set_expand_gray_1_2_4_to_8(png_);
-      png_set_gray_to_rgb(png_);
+  // Takes more compressed data. True when the image is complete or its stream has ended.
+  bool add(std::string_view data) {
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(data.data()));
+    stream_.avail_in = static_cast<uInt>(data.size());
+    while (stream_.avail_in > 0) {
+      const int status = inflate_row();
+      if (filled_ < 1 + length_) return false;
+      filled_ = 0;
+      finish_row();
+      if (!next_row() || status == Z_STREAM_END) return true;
+      row_.swap(above_);
     }
-    png_set_interlace_handling(png_);
-    png_read_update_info(png_, info_);
-    const size_t row_bytes = static_cast<size_t>(width() * channels());
-    if (png_get_rowbytes(png_, info_) != row_bytes) fail_with("unexpected row size");
-    for (int64_t y = 0; y < height(); ++y) rows[y] = out + row_bytes * static_cast<size_t>(y);
-    png_read_image(png_, rows);
-    png_read_end(png_, nullptr);
-    return true;
+    return false;
   }
-
-  // Replaces indices by the palette's colours; false if an index is out of range.
-  bool expand_palette(const std::vector<uint8_t>& indices, std::vector<uint8_t>& rgb) const {
-    png_colorp colors = nullptr;
-    int count = 0;
-    png_get_PLTE(png_, info_, &colors, &count);
-    for (size_t i = 0; i < indices.size(); ++i) {
-      if (indices[i] >= count) return false;
-      const png_color color = colors[indices[i]];
-      rgb[3 * i] = color.red;
-      rgb[3 * i + 1] = color.green;
-      rgb[3 * i + 2] = color.blue;
-    }
-    return true;
-  }
-
-  const char* message() const { return message_; }
 
  private:
-  [[noreturn]] void fail_with(const char* message) {
-    std::snprintf(message_, sizeof message_, "%s", message);
-    std::longjmp(jump_, 1);
+  int64_t row_bytes(int64_t pixels) const { return (bits_ * pixels + 7) / 8; }
+
+  int inflate_row() {
+    stream_.next_out = row_.data() + pixel_ - 1 + filled_;
+    stream_.avail_out = static_cast<uInt>(1 + length_ - filled_);
+    const int status = inflate(&stream_, Z_NO_FLUSH);
+    CHECK(status >= 0, ExitCode::kBadData, "{}: damaged PNG: {}", name_,
+          stream_.msg ? stream_.msg : "the compressed data are wrong");
+    filled_ = 1 + length_ - stream_.avail_out;
+    return status;
   }
 
-  std::string_view bytes_;
-  size_t read_ = 0;
-  png_structp png_ = nullptr;
-  png_infop info_ = nullptr;
-  std::jmp_buf jump_;
-  char message_[128] = "out of memory";
+  void finish_row() {
+    uint8_t* samples = row_.data() + pixel_;
+    const int filter = samples[-1];
+    samples[-1] = 0;
+    CHECK(unfilter(filter, samples, above_.data() + pixel_, length_, pixel_), ExitCode::kBadData,
+          "{}: damaged PNG: there is no filter {}", name_, filter);
+    // Pillow puts an interlaced frame at the corner of the image.
+    const int64_t left = header_.interlaced ? 0 : header_.box.left;
+    const int64_t top = header_.interlaced ? 0 : header_.box.top;
+    const int64_t first = (top + y_) * image_.width + left + passes_->x;
+    put_row(samples, {image_.pixels.data() + 3 * first, 3 * passes_->dx, columns_});
+  }
+
+  void put_row(const uint8_t* samples, RgbRow out) const {
+    const int64_t channels = channels_of(header_.color);
+    if (channels >= 3) {
+      put_colors(samples, channels, header_.bit_depth / 8, out);
+    } else if (bits_ == 16 && channels == 1) {
+      put_gray_16(samples, colors_, out);
+    } else {
+      put_indexed(samples, header_.bit_depth, pixel_, colors_, out);
+    }
+  }
+
+  void begin_pass() {
+    y_ = passes_->y;
+    columns_ = (header_.box.width - passes_->x + passes_->dx - 1) / passes_->dx;
+    length_ = row_bytes(columns_);
+  }
+
+  // False after the last row. Passes without pixels are left out.
+  bool next_row() {
+    y_ += passes_->dy;
+    while (y_ >= header_.box.height || columns_ == 0) {
+      if (--passes_left_ == 0) return false;
+      ++passes_;
+      begin_pass();
+      std::fill(row_.begin(), row_.end(), uint8_t{0});  // it becomes the row above
+    }
+    return true;
+  }
+
+  const PngHeader& header_;
+  const std::string& name_;
+  RgbImage& image_;
+  ColorTable colors_;
+  int64_t bits_ = 0;   // of a pixel
+  int64_t pixel_ = 0;  // the same in bytes, at least 1
+  z_stream stream_{};
+  // `pixel_` bytes, of which the last holds the filter's number and then 0, and the samples.
+  std::vector<uint8_t> row_;
+  std::vector<uint8_t> above_;
+  int64_t filled_ = 0;  // of the filter's number and the samples
+  const Pass* passes_ = kOnePass;
+  size_t passes_left_ = 1;
+  int64_t y_ = 0;
+  int64_t columns_ = 0;
+  int64_t length_ = 0;  // bytes of the samples of a row of the pass
 };
 
 }  // namespace
 
-std::string encode_png(const RgbImage& image) {
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  png.width = static_cast<png_uint_32>(image.width);
-  png.height = static_cast<png_uint_32>(image.height);
-  png.format = PNG_FORMAT_RGB;
-  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
-  std::string file(bytes, '\0');
-  ASSERT(png_image_write_to_memory(&png, file.data(), &bytes, 0, image.pixels.data(), 0, nullptr),
-         "libpng: {}", png.message);
-  file.resize(bytes);
-  return file;
-}
-
 RgbImage decode_png(std::string_view bytes, const std::string& name, int64_t max_pixels) {
-  PngReader reader(bytes);
-  CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged PNG: {}", name, reader.message());
-  check_pixel_limit(reader.width(), reader.height(), max_pixels, name);
-  CHECK(!reader.is_gray_16(), ExitCode::kBadData,
-        "{}: 16-bit gray PNG has no standard conversion to 8 bits; convert it", name);
-  RgbImage image{reader.width(), reader.height(), {}};
-  const size_t count = static_cast<size_t>(image.width * image.height);
-  std::vector<uint8_t> samples(count * static_cast<size_t>(reader.channels()));
-  std::vector<png_bytep> rows(static_cast<size_t>(image.height));
-  CHECK(reader.read_pixels(samples.data(), rows.data()), ExitCode::kBadData, "{}: damaged PNG: {}",
-        name, reader.message());
-  if (!reader.is_palette()) {
-    image.pixels = std::move(samples);
-    return image;
+  PngChunks chunks(bytes, name);
+  const PngHeader header = chunks.read_header();
+  check_pixel_limit(header.width, header.height, max_pixels, name);
+  CHECK(header.palette.size() / 3 <= 256, ExitCode::kBadData,
+        "{}: damaged PNG: a palette of {} colours", name, header.palette.size() / 3);
+  RgbImage image{header.width, header.height, {}};
+  image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
+  PngPixels pixels(header, name, image);
+  while (!pixels.add(chunks.next_data())) {
   }
-  image.pixels.resize(3 * count);
-  CHECK(reader.expand_palette(samples, image.pixels), ExitCode::kBadData,
-        "{}: damaged PNG: a pixel's colour is not in the palette", name);
+  chunks.read_rest();
   return image;
 }
 

@@ -1,8 +1,10 @@
-// llava: {"image": "000000123456.jpg", "conversations": [{"value": question}, {"value": answer},
-// ...]}; the first question and answer are used. A record without `image` is text only.
+// llava: {"image": "000000123456.jpg", "conversations": [{"from": "human", "value": question},
+// {"from": "gpt", "value": answer}, ...]}; the first question and answer are used. A record without
+// `image` is text only.
 #include "base/check.h"
 #include "data/formats.h"
 #include "data/json_dataset.h"
+#include "data/turns.h"
 
 namespace facet {
 
@@ -12,17 +14,15 @@ class Llava : public JsonDataset {
  public:
   explicit Llava(const DatasetSources& sources)
       : JsonDataset(
-            "llava", sources.data_path,
+            "llava", sources,
             {{"llava/detail_23k.json", "llava/complex_reasoning_77k.json"}, "", "coco/train2017"}) {
   }
 
  private:
   RawSample parse(const JsonValue& record, RandomStream&) const override {
-    const JsonValue turns = record.at("conversations");
-    if (!turns.is_array() || turns.size() < 2)
-      turns.reject("expected an array of at least a question and an answer");
+    const JsonValue turns = turns_of(record);
+    const auto [question, answer] = round_of(turns, 0);
     RawRound round;
-    const std::string_view question = turns.at(int64_t{0}).at("value").as_string();
     const std::string image = record.get_string("image", "");
     const int64_t places = count_image_places(question);
     if (image.empty() ? places > 0 : places > 1)
@@ -30,7 +30,7 @@ class Llava : public JsonDataset {
           fmt::format("{} image placeholders for {} images", places, image.empty() ? 0 : 1));
     if (!image.empty()) round.images.push_back(image_path(image));
     round.question = clean_question(question);
-    round.answer = turns.at(int64_t{1}).at("value").as_string();
+    round.answer = answer;
     return {{std::move(round)}};
   }
 };

@@ -10,7 +10,7 @@ namespace {
 class MiniGpt4 : public JsonDataset {
  public:
   explicit MiniGpt4(const DatasetSources& sources)
-      : JsonDataset("minigpt4", sources.data_path,
+      : JsonDataset("minigpt4", sources,
                     {{"cc_sbu_align/filter_cap.json"}, "annotations", "cc_sbu_align/image"}),
         questions_(sources.caption_questions) {}
 

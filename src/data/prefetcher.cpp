@@ -1,15 +1,27 @@
 #include "data/prefetcher.h"
 
 #include "base/check.h"
+#include "base/start_thread.h"
 
 namespace facet {
 
 Prefetcher::Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity)
     : prepare_(std::move(prepare)), slots_(static_cast<size_t>(capacity)) {
-  for (int64_t i = 0; i < num_workers; ++i) workers_.emplace_back([this] { work(); });
+  workers_.reserve(static_cast<size_t>(num_workers));
+  try {
+    for (int64_t i = 0; i < num_workers; ++i)
+      workers_.push_back(start_thread("reading samples ahead",
+                                      [this] { return std::jthread([this] { work(); }); }));
+  } catch (...) {
+    stop_workers();
+    throw;
+  }
 }
 
-Prefetcher::~Prefetcher() {
+Prefetcher::~Prefetcher() { stop_workers(); }
+
+// They must know before they are joined.
+void Prefetcher::stop_workers() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -37,7 +37,7 @@ class Prefetcher {
   };
 
   // At most `capacity` samples are prepared or being prepared at any time. With 0 workers next()
-  // does the work itself.
+  // does the work itself. Error(kSystem) if a thread can't start.
   Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
@@ -50,6 +50,7 @@ class Prefetcher {
 
  private:
   void work();
+  void stop_workers();
   // Takes the next request, if there is one and a free slot.
   Slot* take_request();
   void fill(Slot& slot) const;

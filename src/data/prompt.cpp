@@ -27,7 +27,9 @@ void number_header(const Tokenizer& tokenizer, int64_t image, std::vector<int32_
 }
 
 void check_text(std::string_view text, const char* what) {
-  CHECK(is_utf8(text), ExitCode::kBadData, "the {} is not valid UTF-8", what);
+  CHECK(is_utf8(text), ExitCode::kBadData,
+        "the {} is not valid UTF-8 (half a surrogate pair, such as \\ud83d alone, counts as such)",
+        what);
   CHECK(text.find(kImageText) == std::string_view::npos, ExitCode::kBadData,
         "the {} contains the text {}, which marks an image", what, kImageText);
 }
@@ -97,7 +99,7 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
     // Prompt and answer are encoded as one text, so that a token may span both; labels begin where
     // the prompt encoded alone would end.
     const std::string text =
-        prompt_text(round.question, round.num_images, index, images_before) + round.answer;
+        prompt_text(round.question, round.num_images, index, images_before).append(round.answer);
     result.token_ids = encode_prompt(text, index);
     if (result.token_ids.back() != tokenizer_.eos_id())
       result.token_ids.push_back(tokenizer_.eos_id());
@@ -111,16 +113,32 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
   return result;
 }
 
+bool PromptBuilder::surely_too_long(std::string_view text) const {
+  return tokenizer_.exceeds(text, config_.max_seq_len);
+}
+
+// Of both together.
+int64_t PromptBuilder::length_with_images(const TokenizedSample& sample,
+                                          const TokenizedSample& next) const {
+  const size_t tokens = sample.token_ids.size() + next.token_ids.size();
+  return static_cast<int64_t>(tokens) +
+         (sample.num_images + next.num_images) * (config_.image_tokens - 1);
+}
+
 TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds) const {
   CHECK(!rounds.empty(), ExitCode::kBadData, "the sample has no question");
   TokenizedSample sample;
   for (const Round& round : rounds) {
     check_round(round);
+    if (surely_too_long(round.question) || surely_too_long(round.answer)) {
+      CHECK(sample.num_rounds > 0, ExitCode::kBadData,
+            "the texts of the first round have {} bytes, which are more tokens than --max_seq_len "
+            "{}",
+            round.question.size() + round.answer.size(), config_.max_seq_len);
+      break;
+    }
     const TokenizedSample next = tokenize_round(round, sample.num_rounds, sample.num_images);
-    const int64_t images = sample.num_images + next.num_images;
-    const int64_t tokens = static_cast<int64_t>(sample.token_ids.size() + next.token_ids.size());
-    const int64_t length = tokens + images * (config_.image_tokens - 1);
-    if (length > config_.max_seq_len) {
+    if (const int64_t length = length_with_images(sample, next); length > config_.max_seq_len) {
       CHECK(sample.num_rounds > 0, ExitCode::kBadData,
             "the first round has {} tokens with its images, more than --max_seq_len {}", length,
             config_.max_seq_len);
@@ -128,7 +146,7 @@ TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds) const {
     }
     sample.token_ids.insert(sample.token_ids.end(), next.token_ids.begin(), next.token_ids.end());
     sample.labels.insert(sample.labels.end(), next.labels.begin(), next.labels.end());
-    sample.num_images = images;
+    sample.num_images += next.num_images;
     ++sample.num_rounds;
   }
   return sample;

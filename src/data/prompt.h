@@ -13,8 +13,8 @@ namespace facet {
 
 // One question and its answer. The round's images come before its question.
 struct Round {
-  std::string question;
-  std::string answer;
+  std::string_view question;  // the texts must outlive the round
+  std::string_view answer;
   int64_t num_images = 0;
 };
 
@@ -42,6 +42,10 @@ class PromptBuilder {
   // Error(ExitCode::kBadData).
   TokenizedSample tokenize(std::span<const Round> rounds) const;
 
+  // Whether a round with this question or answer surely has more than max_seq_len tokens; quick for
+  // a text of any length.
+  bool surely_too_long(std::string_view text) const;
+
   // Everything in a round before its answer, for generation. `round` counts from 0; images_before
   // is the number of images in earlier rounds. A conversation is prompt(0), answer ids, EOS,
   // prompt(1), ...
@@ -49,6 +53,7 @@ class PromptBuilder {
                                     int64_t images_before) const;
 
  private:
+  int64_t length_with_images(const TokenizedSample& sample, const TokenizedSample& next) const;
   TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before) const;
   std::string prompt_text(std::string_view question, int64_t num_images, int64_t round,
                           int64_t images_before) const;

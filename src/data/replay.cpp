@@ -1,6 +1,7 @@
 #include "data/replay.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/check.h"
 #include "io/hdf5_file.h"
@@ -95,6 +96,12 @@ int64_t read_scalar(const Hdf5File& file, const std::string& path, const std::st
   return values[0];
 }
 
+int32_t read_size(const Hdf5File& file, const std::string& path, const std::string& name) {
+  const int64_t value = read_scalar(file, path, name);
+  CHECK(value >= 0 && value <= INT32_MAX, ExitCode::kBadData, "{}: {} is {}", path, name, value);
+  return static_cast<int32_t>(value);
+}
+
 // First micro-batch of every step, and their number at the end: (steps + 1).
 std::vector<int64_t> step_begins(const std::vector<int64_t>& step, const std::string& path) {
   CHECK(!step.empty(), ExitCode::kBadData, "{}: holds no micro-batches", path);
@@ -121,6 +128,7 @@ void BatchRecorder::record(std::span<const MicroBatch> micro_batches) {
 
 void BatchRecorder::write(const std::string& path, int64_t rank, int64_t ranks) const {
   ASSERT(!batches_.empty(), "nothing was recorded");
+  if (rank == 0) std::filesystem::remove(path);  // a link of that name is not followed
   Hdf5File file = rank == 0 ? Hdf5File::create(path) : Hdf5File::append(path);
   if (rank == 0) {
     const auto write = [&](const char* name, int64_t value) { file.write(name, &value, {1}); };
@@ -143,8 +151,8 @@ Replay::Replay(const std::string& path, int64_t rank, int64_t ranks) {
   CHECK(recorded == ranks, ExitCode::kConfig,
         "{}: recorded on {} ranks, this run has {}; start it with {} ranks", path, recorded, ranks,
         recorded);
-  image_token_id_ = static_cast<int32_t>(read_scalar(file, path, "image_token_id"));
-  image_size_ = static_cast<int32_t>(read_scalar(file, path, "image_size"));
+  image_token_id_ = read_size(file, path, "image_token_id");
+  image_size_ = read_size(file, path, "image_size");
   step_begin_ = step_begins(file.read_i64("step"), path);
   for (size_t m = 0; m < static_cast<size_t>(step_begin_.back()); ++m)
     batches_.push_back(read_batch(file, path, group_of(rank, m), image_token_id_, image_size_));

@@ -2,17 +2,20 @@
 
 #include <sentencepiece_processor.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "base/check.h"
+#include "data/text_bound.h"
+#include "io/content_kind.h"
 #include "io/file.h"
-#include "io/json.h"
 
 namespace facet {
 namespace {
 
+using Pieces = sentencepiece::SentencePieceProcessor;
+
 constexpr int64_t kMaxModelBytes = int64_t{256} << 20;
+constexpr std::string_view kMark = "\xE2\x96\x81";  // U+2581: a space, as the model writes it
 
 std::string read_model(const std::string& directory) {
   const std::string path = directory + "/tokenizer.model";
@@ -25,100 +28,145 @@ std::string read_model(const std::string& directory) {
   return read_file(path, kMaxModelBytes);
 }
 
-// added_tokens.json: {"text": id}, in the order of the ids.
-std::vector<Tokenizer::AddedToken> read_added_tokens(const std::string& directory) {
-  const std::string path = directory + "/added_tokens.json";
-  std::vector<Tokenizer::AddedToken> tokens;
-  if (!std::filesystem::exists(path)) return tokens;
-  const JsonDocument document = JsonDocument::read(path, ExitCode::kConfig);
-  const JsonValue root = document.root();
-  for (int64_t i = 0; i < root.size(); ++i) {
-    const auto [text, id] = root.member(i);
-    if (id.as_int() < 0 || id.as_int() > INT32_MAX) id.reject("not an id");
-    if (text.empty()) id.reject("an added token without text");
-    tokens.push_back({std::string(text), static_cast<int32_t>(id.as_int())});
+// SentencePiece also throws, out of the automaton that it builds of the pieces.
+bool loads(const std::string& model, Pieces& pieces) {
+  try {
+    return pieces.LoadFromSerializedProto(model).ok();
+  } catch (const std::exception&) {
+    return false;
   }
-  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-  return tokens;
+}
+
+void load_pieces(const std::string& directory, const std::string& model, Pieces& pieces) {
+  if (loads(model, pieces)) return;
+  const std::string kind = not_what_was_expected(model, "a SentencePiece model");
+  fail(ExitCode::kBadData, "{}/tokenizer.model: {}", directory,
+       kind.empty() ? "not a SentencePiece model, or damaged; get the file again" : kind);
+}
+
+// The model without a space mark before every text. Protobuf merges a field that is there twice, so
+// the last one decides: normalizer_spec (3) {add_dummy_prefix (3): false}.
+std::string without_dummy_prefix(const std::string& model) {
+  return model + std::string("\x1A\x02\x18\x00", 4);
 }
 
 }  // namespace
 
+bool names_pad_token(const std::string& directory) {
+  return read_tokenizer_files(directory).text_of("pad_token").has_value();
+}
+
 struct Tokenizer::Impl {
-  sentencepiece::SentencePieceProcessor pieces;
-  std::vector<AddedToken> added;    // ids after the pieces
-  std::vector<AddedToken> special;  // at which text is split: added tokens, unknown, BOS, EOS
-  int64_t base_vocab_size = 0;
-  int32_t image_header_id = 0, image_id = 0;
+  std::string directory;
+  Pieces pieces;
+  Pieces unmarked_pieces;  // without_dummy_prefix(); loaded unless marks is kEveryPiece
+  SpaceMarks marks = SpaceMarks::kEveryPiece;
+  AddedTokens added;
+  TextBound bound;
+  std::vector<std::pair<std::string, std::string>> roles;
+  int64_t vocab_size = 0, base_vocab_size = 0;
+  int32_t bos_id = 0, eos_id = 0, image_header_id = 0, image_id = 0;
 
-  int64_t vocab_size() const { return pieces.GetPieceSize() + static_cast<int64_t>(added.size()); }
+  void load(PromptStyle style);
+  void load_models(const std::string& model, const TokenizerFiles& files);
+  void place(const TokenizerFiles::Placed& placed);
+  int32_t find_or_append(AddedToken token);
+  int32_t id_of_role(const std::optional<std::string>& named, int piece);
 
-  void load(const std::string& directory) {
-    const auto status = pieces.LoadFromSerializedProto(read_model(directory));
-    CHECK(status.ok(), ExitCode::kBadData, "{}/tokenizer.model: {}", directory, status.ToString());
-    CHECK(pieces.bos_id() >= 0 && pieces.eos_id() >= 0, ExitCode::kConfig,
-          "{}/tokenizer.model: the model has no begin or end token", directory);
-    for (const int id : {pieces.unk_id(), pieces.bos_id(), pieces.eos_id()})
-      special.push_back({pieces.IdToPiece(id), id});
-    for (const AddedToken& token : read_added_tokens(directory)) {
-      if (token.id < pieces.GetPieceSize()) {
-        CHECK(pieces.IdToPiece(token.id) == token.text, ExitCode::kConfig,
-              "{}/added_tokens.json: {} has id {}, which tokenizer.model uses for another token",
-              directory, token.text, token.id);
-        special.push_back(token);
-        continue;
-      }
-      CHECK(
-          token.id == vocab_size(), ExitCode::kConfig,
-          "{}/added_tokens.json: {} has id {}, expected {}: ids must follow the vocabulary without "
-          "gaps",
-          directory, token.text, token.id, vocab_size());
-      add(token.text);
-    }
-    base_vocab_size = vocab_size();
-  }
-
-  int32_t add(std::string_view text) {
-    added.push_back({std::string(text), static_cast<int32_t>(vocab_size())});
-    special.push_back(added.back());
-    return added.back().id;
-  }
-
-  // The id of a token that marks images: from the directory if it has it, else a new one.
-  int32_t find_or_add(std::string_view text) {
-    for (const AddedToken& token : special)
-      if (token.text == text) return token.id;
-    const int id = pieces.PieceToId({text.data(), text.size()});
-    if (id == pieces.unk_id()) return add(text);
-    special.push_back({std::string(text), id});
-    return id;
-  }
-
-  // The longest special token that begins at `at`, or nullptr.
-  const AddedToken* special_at(std::string_view text, size_t at) const {
-    const AddedToken* found = nullptr;
-    for (const AddedToken& token : special)
-      if (text.substr(at).starts_with(token.text) &&
-          (!found || token.text.size() > found->text.size()))
-        found = &token;
-    return found;
-  }
-
-  void encode_piece(std::string_view text, std::vector<int32_t>& ids) const {
-    if (text.empty()) return;
-    std::vector<int> piece_ids;
-    const auto status = pieces.Encode({text.data(), text.size()}, &piece_ids);
-    CHECK(status.ok(), ExitCode::kBadData, "text cannot be tokenized: {}", status.ToString());
-    ids.insert(ids.end(), piece_ids.begin(), piece_ids.end());
-  }
+  std::vector<AddedTokens::Part> parts_of(std::string_view text) const;
+  std::vector<int> encode_part(const std::string& text) const;
 };
+
+void Tokenizer::Impl::load(PromptStyle style) {
+  const std::string model = read_model(directory);
+  const TokenizerFiles files = read_tokenizer_files(directory);
+  load_models(model, files);
+  vocab_size = pieces.GetPieceSize();
+  for (const TokenizerFiles::Placed& placed : files.placed) place(placed);
+  for (const TokenizerFiles::Named& named : files.named) {
+    find_or_append(named.token);
+    added.make_special(named.token.text);
+    roles.emplace_back(named.role, named.token.text);
+  }
+  id_of_role(files.text_of("unk_token"), pieces.unk_id());
+  bos_id = id_of_role(files.text_of("bos_token"), pieces.bos_id());
+  eos_id = id_of_role(files.text_of("eos_token"), pieces.eos_id());
+  base_vocab_size = vocab_size;
+  image_header_id = find_or_append({.text = std::string(kImageHeaderText)});
+  image_id = find_or_append({.text = std::string(kImageText)});
+  if (style == PromptStyle::kVisualChat && !files.text_of("pad_token"))
+    find_or_append({.text = "<PAD>"});
+}
+
+void Tokenizer::Impl::load_models(const std::string& model, const TokenizerFiles& files) {
+  load_pieces(directory, model, pieces);
+  CHECK(pieces.bos_id() >= 0 && pieces.eos_id() >= 0, ExitCode::kConfig,
+        "{}/tokenizer.model: the model has no begin or end token", directory);
+  marks = files.marks;
+  if (marks != SpaceMarks::kEveryPiece)
+    load_pieces(directory, without_dummy_prefix(model), unmarked_pieces);
+}
+
+// A token that comes with its id.
+void Tokenizer::Impl::place(const TokenizerFiles::Placed& placed) {
+  const AddedToken& token = placed.token;
+  if (token.id < pieces.GetPieceSize()) {
+    CHECK(pieces.IdToPiece(token.id) == token.text, ExitCode::kConfig,
+          "{}: {} has id {}, which tokenizer.model uses for another token", placed.place,
+          token.text, token.id);
+    return added.add(token);
+  }
+  CHECK(token.id == vocab_size, ExitCode::kConfig,
+        "{}: {} has id {}, expected {}: ids must follow the vocabulary without gaps", placed.place,
+        token.text, token.id, vocab_size);
+  const int piece = pieces.PieceToId(token.text);
+  const bool is_piece = pieces.IdToPiece(piece) == token.text;
+  CHECK(!is_piece && added.find(token.text) == nullptr, ExitCode::kConfig,
+        "{}: {} has id {}, but it is token {} already", placed.place, token.text, token.id,
+        is_piece ? piece : added.find(token.text)->id);
+  added.add(token);
+  ++vocab_size;
+}
+
+// A token that comes without an id: its id if the directory has it, else the next one.
+int32_t Tokenizer::Impl::find_or_append(AddedToken token) {
+  if (const AddedToken* known = added.find(token.text)) return known->id;
+  token.id = pieces.PieceToId(token.text);
+  if (pieces.IdToPiece(token.id) != token.text) token.id = static_cast<int32_t>(vocab_size++);
+  const int32_t id = token.id;
+  added.add(std::move(token));
+  return id;
+}
+
+// The token that the files name for a role, or the model's own.
+int32_t Tokenizer::Impl::id_of_role(const std::optional<std::string>& named, int piece) {
+  return find_or_append({.text = named.value_or(pieces.IdToPiece(piece))});
+}
+
+// The text cut at added tokens. Unless the model puts a space mark before every part, the text's
+// begin gets one here: a first part that begins with a space has it already.
+std::vector<AddedTokens::Part> Tokenizer::Impl::parts_of(std::string_view text) const {
+  std::vector<AddedTokens::Part> parts = added.split(text);
+  const bool marks_begin = marks == SpaceMarks::kFirstPiece;
+  if (!marks_begin || parts.empty() || parts[0].token != nullptr) return parts;
+  std::string& first = parts[0].text;
+  if (!first.starts_with(' ') && !first.starts_with(kMark)) first.insert(0, kMark);
+  return parts;
+}
+
+std::vector<int> Tokenizer::Impl::encode_part(const std::string& text) const {
+  std::vector<int> ids;
+  const Pieces& model = marks == SpaceMarks::kEveryPiece ? pieces : unmarked_pieces;
+  const auto status = model.Encode(text, &ids);
+  CHECK(status.ok(), ExitCode::kBadData, "text cannot be tokenized: {}", status.ToString());
+  return ids;
+}
 
 Tokenizer::Tokenizer(const std::string& directory, PromptStyle style)
     : impl_(std::make_unique<Impl>()) {
-  impl_->load(directory);
-  impl_->image_header_id = impl_->find_or_add(kImageHeaderText);
-  impl_->image_id = impl_->find_or_add(kImageText);
-  if (style == PromptStyle::kVisualChat) impl_->find_or_add("<PAD>");
+  impl_->directory = directory;
+  impl_->load(style);
+  impl_->bound = TextBound(impl_->pieces, impl_->added.longest());
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -127,28 +175,27 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
-  size_t piece_begin = 0;
-  for (size_t at = 0; at < text.size();) {
-    const AddedToken* token = impl_->special_at(text, at);
-    if (!token) {
-      ++at;
+  for (const AddedTokens::Part& part : impl_->parts_of(text)) {
+    if (part.token != nullptr) {
+      ids.push_back(part.token->id);
       continue;
     }
-    impl_->encode_piece(text.substr(piece_begin, at - piece_begin), ids);
-    ids.push_back(token->id);
-    piece_begin = at += token->text.size();
+    const std::vector<int> piece_ids = impl_->encode_part(part.text);
+    ids.insert(ids.end(), piece_ids.begin(), piece_ids.end());
   }
-  impl_->encode_piece(text.substr(piece_begin), ids);
   return ids;
+}
+
+bool Tokenizer::exceeds(std::string_view text, int64_t tokens) const {
+  return impl_->bound.exceeds(text, tokens);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   std::vector<int> piece_ids;
   for (const int32_t id : ids) {
     ASSERT(id >= 0, "token id {}", id);
-    if (id >= impl_->pieces.GetPieceSize()) continue;  // added, or a row that only the model has
-    const auto is_id = [id](const AddedToken& token) { return token.id == id; };
-    if (std::none_of(impl_->special.begin(), impl_->special.end(), is_id)) piece_ids.push_back(id);
+    // Others are added, or rows that only the model has.
+    if (id < impl_->pieces.GetPieceSize() && !impl_->added.has_id(id)) piece_ids.push_back(id);
   }
   std::string text;
   const auto status = impl_->pieces.Decode(piece_ids, &text);
@@ -156,12 +203,22 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   return text;
 }
 
-int64_t Tokenizer::vocab_size() const { return impl_->vocab_size(); }
+int64_t Tokenizer::num_pieces() const { return impl_->pieces.GetPieceSize(); }
 int64_t Tokenizer::base_vocab_size() const { return impl_->base_vocab_size; }
-int32_t Tokenizer::bos_id() const { return impl_->pieces.bos_id(); }
-int32_t Tokenizer::eos_id() const { return impl_->pieces.eos_id(); }
+int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+int32_t Tokenizer::bos_id() const { return impl_->bos_id; }
+int32_t Tokenizer::eos_id() const { return impl_->eos_id; }
 int32_t Tokenizer::image_header_id() const { return impl_->image_header_id; }
 int32_t Tokenizer::image_id() const { return impl_->image_id; }
-const std::vector<Tokenizer::AddedToken>& Tokenizer::added_tokens() const { return impl_->added; }
+std::vector<AddedToken> Tokenizer::split_tokens() const { return impl_->added.all(); }
+std::vector<AddedToken> Tokenizer::added_tokens() const {
+  std::vector<AddedToken> tokens = split_tokens();
+  std::erase_if(tokens, [&](const AddedToken& token) { return token.id < num_pieces(); });
+  return tokens;
+}
+const std::vector<std::pair<std::string, std::string>>& Tokenizer::token_roles() const {
+  return impl_->roles;
+}
+SpaceMarks Tokenizer::space_marks() const { return impl_->marks; }
 
 }  // namespace facet

@@ -4,6 +4,10 @@
 #include <atomic>
 #include <utility>
 
+#include <fmt/format.h>
+
+#include "base/checked_math.h"
+
 namespace facet {
 namespace {
 constexpr int64_t kAlignment = 64;
@@ -18,6 +22,14 @@ void count(int64_t bytes) {
   int64_t most = most_held_bytes;
   while (now > most && !most_held_bytes.compare_exchange_weak(most, now)) {
   }
+}
+
+// A run whose sizes have no number of bytes could not be planned, let alone allocated.
+[[noreturn]] void refuse_size(const std::string& arena, std::initializer_list<int64_t> shape) {
+  fail(ExitCode::kConfig,
+       "{}: with a tensor of ({}) more than 2^62 bytes; lower --per_device_train_batch_size, "
+       "--max_seq_len or --image_size, or correct config.json",
+       arena, fmt::join(shape, ", "));
 }
 }  // namespace
 
@@ -45,10 +57,17 @@ void Arena::allocate(int64_t capacity) {
   peak_ = 0;
 }
 
+// Of a tensor at this place, aligned.
+int64_t Arena::padded_bytes(std::initializer_list<int64_t> shape, DType dtype) const {
+  constexpr int64_t kMost = int64_t{1} << 62;
+  const auto elements = checked_product(shape);
+  const auto bytes = checked_product({elements.value_or(-1), size_of(dtype)});
+  if (!bytes || *bytes > kMost - used_) refuse_size(name_, shape);
+  return (*bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 Tensor Arena::tensor(std::initializer_list<int64_t> shape, DType dtype) {
-  int64_t bytes = size_of(dtype);
-  for (const int64_t size : shape) bytes *= size;
-  const int64_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const int64_t padded = padded_bytes(shape, dtype);
   char* address = nullptr;
   if (measuring()) {
     address = reinterpret_cast<char*>(kMeasureBase + static_cast<uintptr_t>(used_));

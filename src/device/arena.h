@@ -37,7 +37,7 @@ class Arena {
   void allocate(int64_t capacity);
 
   // The next piece, 64-byte aligned, content undefined. Exceeding the capacity is a bug in the dry
-  // run; the error names the arena and the sizes.
+  // run; the error names the arena and the sizes. More than 2^62 bytes are an Error(kConfig).
   Tensor tensor(std::initializer_list<int64_t> shape, DType dtype = DType::kF32);
 
   Mark mark() const { return used_; }
@@ -55,6 +55,8 @@ class Arena {
   static int64_t most_held();
 
  private:
+  int64_t padded_bytes(std::initializer_list<int64_t> shape, DType dtype) const;
+
   std::string name_;
   MemoryResource* memory_;
   char* base_ = nullptr;

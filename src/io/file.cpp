@@ -10,32 +10,16 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <vector>
 
 #include "base/progress.h"
+#include "io/input_file.h"
 
 namespace facet {
-
-namespace {
 
 std::string directory_of(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
 }
-
-constexpr std::string_view kReplaced = ".replaced-";
-
-// Suffixes like ".partial-4711".
-bool is_left_over(const std::string& suffix) {
-  for (const std::string_view kind :
-       {std::string_view(".partial-"), std::string_view(".removed-"), kReplaced})
-    if (suffix.starts_with(kind) && suffix.size() > kind.size() &&
-        suffix.find_first_not_of("0123456789", kind.size()) == suffix.npos)
-      return true;
-  return false;
-}
-
-}  // namespace
 
 void sync_directory(const std::string& directory) {
   const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -50,29 +34,12 @@ int64_t free_bytes(const std::string& path) {
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
 }
 
-std::string read_file(const std::string& path, int64_t max_bytes) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  CHECK(fd >= 0, ExitCode::kMissingInput, "{}: cannot be opened: {}", path, std::strerror(errno));
-  struct Closer {
-    int fd;
-    ~Closer() { ::close(fd); }
-  } closer{fd};
-  struct stat info {};
-  CHECK(::fstat(fd, &info) == 0 && S_ISREG(info.st_mode), ExitCode::kMissingInput,
-        "{}: not a regular file", path);
-  CHECK(info.st_size <= max_bytes, ExitCode::kBadData,
-        "{}: {} bytes, at most {} are read; is it the right file?", path, info.st_size, max_bytes);
-  std::string text(static_cast<size_t>(info.st_size), '\0');
-  size_t got = 0;
-  while (got < text.size()) {
-    const ssize_t n = ::read(fd, text.data() + got, text.size() - got);
-    if (n < 0 && errno == EINTR) continue;
-    CHECK(n >= 0, ExitCode::kMissingInput, "{}: reading failed at byte {}: {}", path, got,
-          std::strerror(errno));
-    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {} of {}; is it still being written?", path,
-          got, text.size());
-    got += static_cast<size_t>(n);
-  }
+std::string read_file(const std::string& path, int64_t max_bytes, ExitCode unreadable) {
+  const InputFile file(path, unreadable);
+  CHECK(file.bytes() <= max_bytes, ExitCode::kBadData,
+        "{}: {} bytes, at most {} are read; is it the right file?", path, file.bytes(), max_bytes);
+  std::string text(static_cast<size_t>(file.bytes()), '\0');
+  file.read_at(0, text.data(), file.bytes());
   return text;
 }
 
@@ -84,49 +51,13 @@ void make_directories(const std::string& path) {
         error ? error.message() : std::string("a file of that name exists"));
 }
 
-void publish_directory(const std::string& from, const std::string& to) {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  const std::string old = fmt::format("{}{}{}", to, kReplaced, ::getpid());
-  sync_directory(from);
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
-    sync_directory(directory_of(to));
-    fs::remove_all(from, error);
-    return;
-  }
-  if (fs::exists(to, error)) fs::rename(to, old, error);
-  if (!error) {
-    fs::rename(from, to, error);
-    std::error_code ignored;
-    if (error) fs::rename(old, to, ignored);
-  }
-  CHECK(!error, ExitCode::kIo, "{}: cannot rename the finished directory to this: {}", to,
-        error.message());
-  sync_directory(directory_of(to));
-  fs::remove_all(old, error);
-}
-
-void tidy_directory(const std::string& directory) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  std::vector<fs::path> left;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, ignored))
-    if (is_left_over(entry.path().extension().string())) left.push_back(entry.path());
-  for (const fs::path& path : left) {
-    const fs::path name = fs::path(path).replace_extension();
-    const bool was_replaced = path.extension().string().starts_with(kReplaced);
-    std::error_code error;
-    if (was_replaced && !fs::exists(name, error) && !error) fs::rename(path, name, error);
-    CHECK(!was_replaced || !error, ExitCode::kIo, "{}: cannot be renamed back to {}: {}",
-          path.string(), name.string(), error.message());
-    fs::remove_all(path, ignored);  // leftovers do no harm
-  }
-}
-
-AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_(fmt::format("{}.partial-{}", path_, ::getpid())) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd_ < 0) fail_errno("cannot be created", 0);
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  const auto create = [this](const std::string& name) {
+    temporary_ = name;
+    fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    return fd_ >= 0;
+  };
+  if (!at_partial_name(path_, create)) fail_errno("cannot be created", 0);
 }
 
 AtomicFile::~AtomicFile() {
@@ -179,6 +110,20 @@ void AtomicFile::commit() {
     fail_errno("cannot be renamed to its final name", written_);
   }
   sync_directory(directory_of(path_));
+}
+
+// O_NONBLOCK: a FIFO of that name is an error, and nothing to wait for.
+void append_to_file(const std::string& path, std::string_view text) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0666);
+  CHECK(fd >= 0, ExitCode::kIo, "{}: cannot be opened for writing: {}", path, std::strerror(errno));
+  int reason = 0;
+  while (!text.empty() && reason == 0) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n >= 0) text.remove_prefix(static_cast<size_t>(n));
+    if (n < 0 && errno != EINTR) reason = errno;
+  }
+  if (::close(fd) != 0 && reason == 0) reason = errno;
+  CHECK(reason == 0, ExitCode::kIo, "{}: writing failed: {}", path, std::strerror(reason));
 }
 
 void write_file(const std::string& path, std::string_view text) {

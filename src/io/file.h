@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,8 +16,12 @@ namespace facet {
 // times slower on some machines.
 constexpr int64_t kWritePieceBytes = int64_t{1} << 20;
 
-// The content of a file. Missing or unreadable: kMissingInput. Larger than max_bytes: kBadData.
-std::string read_file(const std::string& path, int64_t max_bytes);
+// The content of a file (io/input_file.h). Larger than max_bytes: kBadData.
+std::string read_file(const std::string& path, int64_t max_bytes,
+                      ExitCode unreadable = ExitCode::kMissingInput);
+
+// Adds a line or a few to a file, which is created if need be. kIo.
+void append_to_file(const std::string& path, std::string_view text);
 
 // Creates a directory and its parents; kIo with the reason if that fails.
 void make_directories(const std::string& path);
@@ -24,11 +30,26 @@ void make_directories(const std::string& path);
 // can exchange two names, a crash leaves the old one or the new one, never none.
 void publish_directory(const std::string& from, const std::string& to);
 
+// Calls `create` with the name for the unfinished file or directory, NAME.partial-PID; with
+// NAME.partial-PID-1 and so on while it returns false with errno EEXIST: what is there may be
+// anybody's. Returns whether it was created at last.
+bool at_partial_name(const std::string& path,
+                     const std::function<bool(const std::string&)>& create);
+
+// Creates the directory NAME.partial-PID, in which NAME is written; returns its name. kIo.
+std::string make_partial_directory(const std::string& path);
+
 // Cleans up a directory in which a process was killed; no other process may be writing there. A
 // `NAME.replaced-PID` of publish_directory() is renamed back if NAME does not exist; then any
 // remaining NAME.partial-PID, NAME.replaced-PID and NAME.removed-PID are removed. kIo if renaming
 // fails.
-void tidy_directory(const std::string& directory);
+//
+// Only for the NAMEs of `own`, in which # stands for a digit, the last # for one or more: "latest",
+// "epoch-#/" (a directory), "step_########/". Everything else belongs to somebody else.
+void tidy_directory(const std::string& directory, std::span<const std::string_view> own);
+
+// The directory that holds it; "." for a plain name.
+std::string directory_of(const std::string& path);
 
 // Makes renames in a directory durable. Some file systems cannot; that is not an error.
 void sync_directory(const std::string& directory);
@@ -36,7 +57,7 @@ void sync_directory(const std::string& directory);
 // Bytes that an unprivileged process can still write to the file system of `path`. kIo.
 int64_t free_bytes(const std::string& path);
 
-// A file written under a temporary name in the same directory and renamed by commit(). Without
+// A file written under a new temporary name in the same directory and renamed by commit(). Without
 // commit the destructor removes it. Every failure is kIo and names the path, the bytes and the
 // reason.
 class AtomicFile {

@@ -1,13 +1,11 @@
 #include "io/hdf5_file.h"
 
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
+#include "base/checked_math.h"
 #include "io/hdf5_handle.h"
+#include "io/input_file.h"
 
 namespace facet {
 
@@ -69,35 +67,27 @@ std::vector<int64_t> dataset_shape(hid_t dataset, const std::string& path,
 }
 
 // Data sets are stored uncompressed, so a valid one never claims more bytes than are stored.
-int64_t checked_numel(hid_t dataset, const std::string& path, const std::string& name,
-                      int64_t element_bytes) {
-  int64_t numel = 1;
-  bool fits = true;
-  for (const int64_t size : dataset_shape(dataset, path, name))
-    fits = fits && size >= 0 && !__builtin_mul_overflow(numel, size, &numel);
-  const auto stored = static_cast<int64_t>(H5Dget_storage_size(dataset));
-  CHECK(fits && numel <= stored / element_bytes, ExitCode::kBadData,
-        "{}: {} claims more elements than its {} stored bytes; the file is damaged", path, name,
-        stored);
-  return numel;
+int64_t checked_bytes(hid_t dataset, const std::string& path, const std::string& name,
+                      int64_t element_bytes, int64_t file_bytes) {
+  const auto elements = checked_product(dataset_shape(dataset, path, name));
+  const auto bytes = checked_product({elements.value_or(-1), element_bytes});
+  const hsize_t stored = H5Dget_storage_size(dataset);
+  CHECK(bytes && static_cast<hsize_t>(*bytes) <= stored && *bytes <= file_bytes, ExitCode::kBadData,
+        "{}: {} claims more elements than its {} stored bytes in a file of {}; the file is damaged",
+        path, name, stored, file_bytes);
+  return *bytes;
 }
 
-template <typename T>
-std::vector<T> read_dataset(hid_t file, const std::string& path, const std::string& name) {
-  ASSERT(file >= 0, "{} is closed", path);
+void check_storage(hid_t dataset, const std::string& path, const std::string& name) {
   const auto bad = ExitCode::kBadData;
-  const Handle dataset(
-      checked(H5Dopen2(file, name.c_str(), H5P_DEFAULT), bad, path, "opening " + name), H5Dclose);
-  const Handle type(checked(H5Dget_type(dataset.get()), bad, path, name), H5Tclose);
-  CHECK(H5Tget_class(type.get()) == H5Tget_class(native_type<T>()) &&
-            H5Tget_size(type.get()) == sizeof(T),
-        bad, "{}: {} does not have the expected element type", path, name);
-  std::vector<T> data(static_cast<size_t>(
-      checked_numel(dataset.get(), path, name, static_cast<int64_t>(sizeof(T)))));
-  if (data.empty()) return data;
-  checked(H5Dread(dataset.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data()), bad,
-          path, "reading " + name);
-  return data;
+  const Handle creation(checked(H5Dget_create_plist(dataset), bad, path, name), H5Pclose);
+  const H5D_layout_t layout = H5Pget_layout(creation.get());
+  const bool inside = layout == H5D_CONTIGUOUS || layout == H5D_COMPACT || layout == H5D_CHUNKED;
+  CHECK(inside && H5Pget_external_count(creation.get()) == 0, bad,
+        "{}: {} is stored in other files; copy its values into this one", path, name);
+  CHECK(H5Pget_nfilters(creation.get()) == 0, bad,
+        "{}: {} is compressed or filtered otherwise, which is not read; write it without", path,
+        name);
 }
 
 template <typename T>
@@ -132,18 +122,24 @@ Hdf5File Hdf5File::append(const std::string& path) {
 
 Hdf5File Hdf5File::open(const std::string& path) {
   hdf5::prepare_library();
-  CHECK(::access(path.c_str(), R_OK) == 0, ExitCode::kMissingInput, "{}: cannot be read: {}", path,
-        std::strerror(errno));
-  return Hdf5File(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),
-                                ExitCode::kBadData, path, "opening the file"));
+  const int64_t bytes = InputFile(path).bytes();
+  Hdf5File file(path, checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT),
+                              ExitCode::kBadData, path, "opening the file"));
+  file.file_bytes_ = bytes;
+  return file;
 }
 
 Hdf5File::Hdf5File(Hdf5File&& other) noexcept
-    : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
+    : path_(std::move(other.path_)),
+      file_(std::exchange(other.file_, -1)),
+      file_bytes_(other.file_bytes_),
+      read_bytes_(other.read_bytes_) {}
 
 Hdf5File& Hdf5File::operator=(Hdf5File&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(file_, other.file_);
+  std::swap(file_bytes_, other.file_bytes_);
+  std::swap(read_bytes_, other.read_bytes_);
   return *this;
 }
 
@@ -170,14 +166,46 @@ void Hdf5File::write(const std::string& name, const int64_t* data,
   write_dataset(file_, path_, name, data, shape);
 }
 
-std::vector<float> Hdf5File::read_f32(const std::string& name) const {
-  return read_dataset<float>(file_, path_, name);
+int64_t Hdf5File::open_dataset(const std::string& name) const {
+  ASSERT(file_ >= 0, "{} is closed", path_);
+  static_cast<void>(exists(name));  // no link leads there
+  const hid_t dataset = checked(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), ExitCode::kBadData,
+                                path_, "opening " + name);
+  return dataset;
 }
+
+void Hdf5File::charge(const std::string& name, int64_t bytes) const {
+  CHECK(bytes <= 2 * file_bytes_ - read_bytes_, ExitCode::kBadData,
+        "{}: up to {}, the data sets have more than twice the {} bytes of the file; are many names "
+        "given to one data set?",
+        path_, name, file_bytes_);
+  read_bytes_ += bytes;
+}
+
+template <typename T>
+std::vector<T> Hdf5File::read(const std::string& name) const {
+  const auto bad = ExitCode::kBadData;
+  const Handle dataset(open_dataset(name), H5Dclose);
+  check_storage(dataset.get(), path_, name);
+  const Handle type(checked(H5Dget_type(dataset.get()), bad, path_, name), H5Tclose);
+  CHECK(H5Tget_class(type.get()) == H5Tget_class(native_type<T>()) &&
+            H5Tget_size(type.get()) == sizeof(T),
+        bad, "{}: {} does not have the expected element type", path_, name);
+  const int64_t bytes = checked_bytes(dataset.get(), path_, name, sizeof(T), file_bytes_);
+  charge(name, bytes);
+  std::vector<T> data(static_cast<size_t>(bytes) / sizeof(T));
+  if (data.empty()) return data;
+  checked(H5Dread(dataset.get(), native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data()), bad,
+          path_, "reading " + name);
+  return data;
+}
+
+std::vector<float> Hdf5File::read_f32(const std::string& name) const { return read<float>(name); }
 std::vector<int32_t> Hdf5File::read_i32(const std::string& name) const {
-  return read_dataset<int32_t>(file_, path_, name);
+  return read<int32_t>(name);
 }
 std::vector<int64_t> Hdf5File::read_i64(const std::string& name) const {
-  return read_dataset<int64_t>(file_, path_, name);
+  return read<int64_t>(name);
 }
 
 void Hdf5File::reserve_f32(const std::string& name, int64_t elements) {
@@ -197,9 +225,7 @@ void Hdf5File::reserve_f32(const std::string& name, int64_t elements) {
 }
 
 int64_t Hdf5File::offset_of(const std::string& name) const {
-  const Handle dataset(checked(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), ExitCode::kBadData,
-                               path_, "opening " + name),
-                       H5Dclose);
+  const Handle dataset(open_dataset(name), H5Dclose);
   const haddr_t offset = H5Dget_offset(dataset.get());
   CHECK(offset != HADDR_UNDEF, ExitCode::kIo, "{}: {} has no offset in the file", path_, name);
   return static_cast<int64_t>(offset);
@@ -209,18 +235,22 @@ bool Hdf5File::exists(const std::string& name) const {
   if (name == "/") return true;
   // H5Lexists needs every link of the path before the last to exist.
   for (size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
-    if (H5Lexists(file_, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) {
+    const std::string part = name.substr(0, slash);
+    H5L_info_t link;
+    if (H5Lexists(file_, part.c_str(), H5P_DEFAULT) <= 0 ||
+        H5Lget_info(file_, part.c_str(), &link, H5P_DEFAULT) < 0) {
       H5Eclear2(H5E_DEFAULT);
       return false;
     }
+    CHECK(link.type == H5L_TYPE_HARD, ExitCode::kBadData,
+          "{}: {} is a link to another place or file, which is not followed; copy what it names",
+          path_, part);
     if (slash == std::string::npos) return true;
   }
 }
 
 std::vector<int64_t> Hdf5File::shape(const std::string& name) const {
-  const Handle dataset(checked(H5Dopen2(file_, name.c_str(), H5P_DEFAULT), ExitCode::kBadData,
-                               path_, "opening " + name),
-                       H5Dclose);
+  const Handle dataset(open_dataset(name), H5Dclose);
   return dataset_shape(dataset.get(), path_, name);
 }
 

@@ -15,6 +15,7 @@ void prepare_library() {
   static const bool done = [] {
     // The library's exit handler may hang or crash after a failed write.
     H5dont_atexit();
+    H5PLset_loading_state(0);  // a file must not choose which code runs
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     return true;
   }();

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "io/file.h"
+#include "io/json_scanner.h"
 #include "io/json_store.h"
 
 namespace facet {
@@ -50,10 +52,34 @@ std::string JsonStore::path_to(int64_t index) const {
   return path.starts_with(".") ? path.substr(1) : path;
 }
 
+const JsonDuplicate* JsonStore::any_duplicate(const JsonNode& object) const {
+  if (duplicates.empty() || object.count < 2) return nullptr;
+  const auto found = std::lower_bound(duplicates.begin(), duplicates.end(), object.payload,
+                                      [](const JsonDuplicate& duplicate, uint64_t first_child) {
+                                        return duplicate.first_child < first_child;
+                                      });
+  return found != duplicates.end() && found->first_child == object.payload ? &*found : nullptr;
+}
+
+const JsonDuplicate* JsonStore::duplicate_of(const JsonNode& object, std::string_view key) const {
+  const JsonDuplicate* const end = duplicates.data() + duplicates.size();
+  const JsonDuplicate* at = any_duplicate(object);
+  for (; at != nullptr && at != end && at->first_child == object.payload; ++at)
+    if (key_of(object, at->member) == key) return at;
+  return nullptr;
+}
+
+std::string JsonStore::words_for(const JsonNode& object, const JsonDuplicate& duplicate) const {
+  return fmt::format("the key \"{}\" occurs twice, again in line {}, column {}",
+                     printable(key_of(object, duplicate.member).substr(0, 200)), duplicate.line,
+                     duplicate.column);
+}
+
 }  // namespace detail
 
 namespace {
 
+using detail::JsonDuplicate;
 using detail::JsonNode;
 using detail::JsonStore;
 
@@ -95,6 +121,9 @@ bool JsonValue::as_bool() const {
 }
 
 int64_t JsonValue::as_int() const {
+  constexpr double kTooLarge = 9223372036854775808.0;  // 2^63
+  if (kind() == JsonKind::kReal && !(std::abs(real_as_written()) < kTooLarge))
+    reject(fmt::format("expected an integer, found {}, which is too large", real_as_written()));
   if (!is_integer()) wrong_kind("an integer");
   return std::bit_cast<int64_t>(store_->node(node_).payload);
 }
@@ -102,6 +131,12 @@ int64_t JsonValue::as_int() const {
 double JsonValue::as_double() const {
   if (is_integer()) return static_cast<double>(as_int());
   if (kind() != JsonKind::kReal) wrong_kind("a number");
+  const double number = real_as_written();
+  if (!std::isfinite(number)) reject(fmt::format("expected a finite number, found {}", number));
+  return number;
+}
+
+double JsonValue::real_as_written() const {
   return std::bit_cast<double>(store_->node(node_).payload);
 }
 
@@ -127,6 +162,8 @@ std::optional<JsonValue> JsonValue::find(std::string_view key) const {
   const JsonNode& object = store_->node(node_);
   const int64_t member = store_->find_member(object, key);
   if (member < 0) return std::nullopt;
+  if (const JsonDuplicate* duplicate = store_->duplicate_of(object, key))
+    reject(store_->words_for(object, *duplicate) + "; remove one of them");
   return JsonValue(store_, static_cast<int64_t>(object.payload) + 2 * member + 1);
 }
 
@@ -138,6 +175,13 @@ JsonValue JsonValue::at(std::string_view key) const {
 
 std::pair<std::string_view, JsonValue> JsonValue::member(int64_t index) const {
   if (!is_object()) wrong_kind("an object");
+  const JsonNode& object = store_->node(node_);
+  if (const JsonDuplicate* duplicate = store_->any_duplicate(object))
+    reject(store_->words_for(object, *duplicate) + "; remove one of them");
+  return member_as_written(index);
+}
+
+std::pair<std::string_view, JsonValue> JsonValue::member_as_written(int64_t index) const {
   ASSERT(index >= 0 && index < size(), "member {} of {}", index, size());
   const JsonNode& object = store_->node(node_);
   return {store_->key_of(object, index),
@@ -185,16 +229,31 @@ JsonDocument JsonDocument::read(const std::string& path, ExitCode code, int64_t 
   return parse(read_file(path, max_bytes), path, code);
 }
 
+JsonDocument JsonDocument::read_config(const std::string& path) {
+  return read(path, ExitCode::kConfig, kMaxConfigBytes);
+}
+
 JsonDocument JsonDocument::parse(std::string_view text, const std::string& name, ExitCode code) {
   return JsonDocument(detail::parse_json(text, name, code));
 }
 
-JsonDocument JsonDocument::parse_any_bytes(const std::string& text, const std::string& name) {
+JsonDocument JsonDocument::parse_any_bytes(std::string_view text, const std::string& name) {
   return JsonDocument(detail::parse_json_any_bytes(text, name));
 }
 
 JsonValue JsonDocument::root() const {
   return JsonValue(store_.get(), static_cast<int64_t>(store_->nodes.size()) - 1);
+}
+
+std::string JsonDocument::first_duplicate() const {
+  if (store_->duplicates.empty()) return "";
+  const JsonDuplicate& first = store_->duplicates.front();
+  int64_t object = 0;
+  while (store_->any_duplicate(store_->node(object)) != &first ||
+         store_->node(object).kind != JsonKind::kObject)
+    ++object;
+  return fmt::format("{}: {}", JsonValue(store_.get(), object).where(),
+                     store_->words_for(store_->node(object), first));
 }
 
 int64_t JsonDocument::memory_bytes() const {

@@ -1,32 +1,56 @@
+#include <algorithm>
 #include <cmath>
 
+#include "base/printable.h"
+#include "base/utf8.h"
 #include "io/json.h"
 
 namespace facet {
 
 namespace {
 
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<int>(c));
-        } else {
-          out += c;
-        }
-    }
+// Of a character that can't stand in a string.
+std::string escape(uint32_t code) {
+  switch (code) {
+    case '"': return "\\\"";
+    case '\\': return "\\\\";
+    case '\n': return "\\n";
+    case '\r': return "\\r";
+    case '\t': return "\\t";
+    default: return fmt::format("\\u{:04x}", code);
   }
-  return out + '"';
+}
+
+// Half a surrogate pair, as the parser stores it: ED, then A0 to BF, then 80 to BF.
+bool is_half_pair(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  return text.size() >= 3 && byte(0) == 0xed && byte(1) >= 0xa0 && byte(1) < 0xc0 &&
+         (byte(2) & 0xc0) == 0x80;
+}
+
+uint32_t half_pair(std::string_view text) {
+  return 0xd000U | (static_cast<uint32_t>(text[1]) & 0x3fU) << 6 |
+         (static_cast<uint32_t>(text[2]) & 0x3fU);
 }
 
 }  // namespace
+
+std::string json_string(std::string_view text) {
+  std::string quoted = "\"";
+  while (!text.empty()) {
+    if (is_half_pair(text)) {
+      quoted += escape(half_pair(text));
+      text.remove_prefix(3);
+      continue;
+    }
+    const Utf8Character first = utf8_character(text);
+    const uint32_t code = first.length > 0 ? first.code : static_cast<uint8_t>(text[0]);
+    const bool stays = first.length > 0 && is_printable(code) && code != '"' && code != '\\';
+    quoted += stays ? std::string(text.substr(0, first.length)) : escape(code);
+    text.remove_prefix(std::max<size_t>(first.length, 1));
+  }
+  return quoted + '"';
+}
 
 void JsonWriter::separate() {
   if (after_key_) {
@@ -64,7 +88,7 @@ JsonWriter& JsonWriter::key(std::string_view name) {
   ASSERT(!open_.empty() && open_.back() == '}' && !after_key_, "the key {} is not in an object",
          name);
   if (!first_) text_ += ',';
-  text_ += '\n' + std::string(2 * open_.size(), ' ') + quoted(name) + ": ";
+  text_ += '\n' + std::string(2 * open_.size(), ' ') + json_string(name) + ": ";
   first_ = false;
   after_key_ = true;
   return *this;
@@ -72,7 +96,7 @@ JsonWriter& JsonWriter::key(std::string_view name) {
 
 void JsonWriter::value(std::string_view text) {
   separate();
-  text_ += quoted(text);
+  text_ += json_string(text);
 }
 
 void JsonWriter::value(int64_t number) {
@@ -87,6 +111,13 @@ void JsonWriter::value(double number) {
   // Without this an integral double would be read back as an integer.
   if (digits.find_first_of(".e") == std::string::npos) digits += ".0";
   text_ += digits;
+}
+
+// What is no number or infinite is written as Python's json writes it.
+void JsonWriter::copy_real(double number) {
+  if (std::isfinite(number)) return value(number);
+  separate();
+  text_ += std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
 }
 
 void JsonWriter::value(bool flag) {
@@ -104,7 +135,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kNull: return null();
     case JsonKind::kBool: return value(copied.as_bool());
     case JsonKind::kInteger: return value(copied.as_int());
-    case JsonKind::kReal: return value(copied.as_double());
+    case JsonKind::kReal: return copy_real(copied.real_as_written());
     case JsonKind::kString: return value(copied.as_string());
     case JsonKind::kArray:
       begin_array();
@@ -113,7 +144,7 @@ void JsonWriter::value(const JsonValue& copied) {
     case JsonKind::kObject:
       begin_object();
       for (int64_t i = 0; i < copied.size(); ++i) {
-        const auto [name, member] = copied.member(i);
+        const auto [name, member] = copied.member_as_written(i);
         key(name).value(member);
       }
       return end_object();

@@ -2,8 +2,9 @@
 //
 // The reader trusts nothing: the header is at most 100,000,000 bytes and begins with '{', no key
 // twice, every product checked for overflow, the tensors cover the data without hole or overlap,
-// and the file ends where they end. Data is read with pread in pieces (no memory map: a file
-// truncated while it is read gives an error message and not a signal).
+// and the file ends where they end. Tensors of any type may lie in a file; only who asks for the
+// values of one needs its type to be known. Data is read with pread in pieces (no memory map: a
+// file truncated while it is read gives an error message and not a signal).
 #pragma once
 
 #include <cstdint>
@@ -14,13 +15,13 @@
 #include <string_view>
 #include <vector>
 
-#include "base/dtype.h"
+#include "io/input_file.h"
 
 namespace facet {
 
 struct StoredTensor {
   std::string name;
-  DType dtype = DType::kF32;
+  std::string type;  // as the file names it: "F32", "F8_E4M3"
   std::vector<int64_t> shape;
   int64_t begin = 0;  // bytes from the beginning of the file
 
@@ -30,33 +31,31 @@ struct StoredTensor {
     return n;
   }
   std::string shape_string() const;  // "(4, 128)"
+  bool is_real() const;              // read_f32() takes it: F32, BF16, F16, F64
 };
 
 class SafetensorsFile {
  public:
   // Reads and checks the header only. kMissingInput, kBadData.
   explicit SafetensorsFile(std::string path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
   const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const StoredTensor* find(std::string_view name) const;  // nullptr when there is none
 
-  // Elements [begin, begin+count) of a tensor stored as fp32, bf16 or fp16, converted exactly.
+  // Elements [begin, begin+count) of a tensor stored as F32, BF16 or F16, converted exactly, or as
+  // F64, rounded.
   void read_f32(std::string_view name, int64_t begin, int64_t count, float* out) const;
-  // The same of a tensor stored as int64 or uint8.
+  // The same of a tensor stored as I64 or U8.
   void read_i64(std::string_view name, int64_t begin, int64_t count, int64_t* out) const;
 
  private:
+  void check_content() const;
   void parse_header(const std::string& text, int64_t data_begin, int64_t file_bytes);
   const StoredTensor& checked_range(std::string_view name, int64_t begin, int64_t count) const;
-  void read_bytes(int64_t offset, int64_t bytes, void* out) const;
 
-  std::string path_;
-  int fd_ = -1;
+  InputFile file_;
   std::map<std::string, StoredTensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
 };
@@ -87,6 +86,10 @@ class TensorDirectory {
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*, std::less<>> owner_;
 };
+
+// Of a directory in which a model is missing: "; it holds FILE: what that is", for the first file
+// with weights of another kind (an adapter, pickles, the original format, a shard), else "".
+std::string what_lies_there_instead(const std::string& directory);
 
 // A tensor to be written as fp32. `read` delivers elements [begin, begin+count) when they are
 // written, so that no second copy of a model is needed.

@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "base/progress.h"
 #include "io/file.h"
@@ -21,22 +20,14 @@ constexpr int64_t kFlushBytes = int64_t{256} << 20;
 
 }  // namespace
 
-SharedFile SharedFile::open_for_reading(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const bool missing = errno == ENOENT || errno == ENOTDIR;
-  CHECK(fd >= 0, missing ? ExitCode::kMissingInput : ExitCode::kIo, "{}: cannot be opened: {}",
-        path, std::strerror(errno));
-  return SharedFile(path, fd);
-}
-
 SharedFile SharedFile::create(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
   CHECK(fd >= 0, ExitCode::kIo, "{}: cannot be created: {}", path, std::strerror(errno));
   return SharedFile(path, fd);
 }
 
 SharedFile SharedFile::open_for_writing(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
   CHECK(fd >= 0, ExitCode::kIo, "{}: cannot be opened for writing: {}", path, std::strerror(errno));
   return SharedFile(path, fd);
 }
@@ -88,33 +79,6 @@ void SharedFile::write_at(int64_t offset, const void* data, int64_t bytes) {
   if (::fdatasync(fd_) != 0) fail_errno("flushing failed", offset, 0);
   note_progress();
   unflushed_ = 0;
-}
-
-void SharedFile::drop_from_cache() const { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
-
-void SharedFile::read_at(int64_t offset, void* data, int64_t bytes) const {
-  char* next = static_cast<char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd_, next, static_cast<size_t>(bytes), offset);
-    note_progress();
-    if (n < 0 && errno == EINTR) continue;
-    CHECK(n >= 0, ExitCode::kIo, "{}: reading failed at byte {}: {}", path_, offset,
-          std::strerror(errno));
-    CHECK(n > 0, ExitCode::kBadData, "{}: ends at byte {}, {} more are expected", path_, offset,
-          bytes);
-    next += n;
-    offset += n;
-    bytes -= n;
-  }
-}
-
-void SharedFile::hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const {
-  std::vector<char> piece(static_cast<size_t>(std::min(bytes, kWritePieceBytes)));
-  for (int64_t done = 0; done < bytes; done += kWritePieceBytes) {
-    const int64_t count = std::min(kWritePieceBytes, bytes - done);
-    read_at(offset + done, piece.data(), count);
-    hasher.update(piece.data(), count);
-  }
 }
 
 void SharedFile::close() {

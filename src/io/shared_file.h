@@ -1,18 +1,16 @@
-// A file that several processes write, each at its own offsets: plain pread and pwrite.
+// A file that several processes write, each at its own offsets: plain pwrite.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "base/check.h"
-#include "io/hash.h"
 
 namespace facet {
 
 class SharedFile {
  public:
-  static SharedFile open_for_reading(const std::string& path);  // kMissingInput, kIo
-  static SharedFile create(const std::string& path);            // replaces an older file; kIo
+  static SharedFile create(const std::string& path);            // a new file; kIo
   static SharedFile open_for_writing(const std::string& path);  // an existing file; kIo
   SharedFile(SharedFile&& other) noexcept;
   SharedFile& operator=(SharedFile&&) = delete;
@@ -24,13 +22,6 @@ class SharedFile {
   void reserve(int64_t bytes);
   // Flushes from time to time, so that no flush takes long.
   void write_at(int64_t offset, const void* data, int64_t bytes);
-  // A file that ends before is kBadData; a read error is kIo.
-  void read_at(int64_t offset, void* data, int64_t bytes) const;
-  // Feeds a range of the file to the hasher.
-  void hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const;
-  // Drops flushed data from the page cache, if the system can, so that the next read comes from
-  // disk.
-  void drop_from_cache() const;
   // Flushes to disk and closes.
   void close();
 

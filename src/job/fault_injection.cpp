@@ -17,9 +17,10 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::string_view, 10> kMoments = {
-    "data",         "compute",     "step",        "ckpt.begin",     "ckpt.write",
-    "ckpt.written", "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
+constexpr std::array<std::string_view, 14> kMoments = {
+    "data",        "data.read",   "compute",        "log",         "evaluate",
+    "step",        "export",      "ckpt.begin",     "ckpt.write",  "ckpt.written",
+    "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal"};
 
 // The whole text as a number of 0 or more.
 bool whole_number(std::string_view text, int64_t& number) {
@@ -64,25 +65,33 @@ bool poisons_in(const Fault& fault, int64_t step) {
 
 }  // namespace
 
-FaultInjection FaultInjection::parse(const std::string& text) {
+FaultInjection FaultInjection::parse(const std::string& text, const char* name) {
   FaultInjection injection;
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view piece = take_until(rest, ';');
     Fault& fault = injection.faults_.emplace_back();
     CHECK(read_fault(piece, fault), ExitCode::kUsage,
-          "--inject '{}' is none of kill@MOMENT:rank=R[,step=S], stop@..., fail@..., "
+          "{} '{}' is none of kill@MOMENT:rank=R[,step=S], stop@..., fail@..., "
           "nan@grad:rank=R[,step=S] and slow@MOMENT:ms=M with a moment of {}",
-          piece, fmt::join(kMoments, ", "));
+          name, piece, fmt::join(kMoments, ", "));
   }
   return injection;
 }
 
 FaultInjection FaultInjection::of_run(const std::string& option) {
-  const char* const environment = std::getenv("FACET_INJECT");
+  constexpr const char* kVariable = "FACET_INJECT";
   FaultInjection injection = parse(option);
-  if (environment == nullptr) return injection;
-  for (const Fault& fault : parse(environment).faults_) injection.faults_.push_back(fault);
+  if (!option.empty()) injection.told_ = "--inject " + option;
+  const char* const text = std::getenv(kVariable);
+  if (text == nullptr || *text == '\0') return injection;
+  for (const Fault& fault : parse(text, kVariable).faults_) injection.faults_.push_back(fault);
+  injection.told_ += fmt::format("{}{}={}", option.empty() ? "" : ", ", kVariable, text);
   return injection;
+}
+
+bool FaultInjection::strikes(const std::string& moment) const {
+  return std::any_of(faults_.begin(), faults_.end(),
+                     [&](const Fault& fault) { return fault.moment == moment; });
 }
 
 bool FaultInjection::poisons_gradients() const {

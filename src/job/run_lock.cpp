@@ -10,8 +10,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/start_thread.h"
 #include "base/timer.h"
-#include "io/file.h"
 
 namespace facet {
 
@@ -48,21 +48,27 @@ class Attempt {
 
   // Until this process may write its line; the name of the holder that died, if there was one.
   std::string run() {
-    while (true) {
-      const LockFile::Opened opened = opened_anew();
-      lock_ = file_.lock();
-      const std::optional<LockFile::Content> content = file_.look();
-      if (!content || !content->is_ours) continue;  // removed, and perhaps made anew, meanwhile
-      if (may_take(*content, opened) && has_written())
-        return suspect_ ? suspect_->holder.name() : "";
+    while (!has_taken()) {
       if (const char* const signal = request_.stop_signal())
         fail(ExitCode::kSaved, "stopped by {} while waiting for {}", signal, file_.path());
       std::this_thread::sleep_for(Seconds(request_.times.poll));
       note_progress();
     }
+    return suspect_ ? suspect_->holder.name() : "";
   }
 
  private:
+  bool has_taken() {
+    const LockFile::Opened opened = opened_anew();
+    lock_ = file_.lock();
+    const std::optional<LockFile::Content> content = file_.look();
+    const bool is_there = content && content->is_ours;  // else removed or made anew meanwhile
+    if (is_there) since_there_.restart();
+    CHECK(since_there_.seconds() < request_.times.gone, ExitCode::kIo, "{}: can't be read",
+          file_.path());
+    return is_there && may_take(*content, opened) && has_written();
+  }
+
   LockFile::Opened opened_anew() {
     const std::optional<LockFile::Content> content = file_.look();
     return content && content->is_ours ? LockFile::Opened::kThere : file_.open();
@@ -146,6 +152,7 @@ class Attempt {
   FileLock lock_ = FileLock::kNobody;
   std::optional<Suspect> suspect_;
   std::optional<Timer> empty_since_;
+  Timer since_there_;
   bool told_ = false;
 };
 
@@ -156,8 +163,8 @@ RunLock::RunLock(LockRequest request)
       line_(request_.me.line()),
       file_(request_.output_dir + "/run.lock") {
   dead_holder_ = Attempt(request_, file_).run();
-  tidy_directory(request_.output_dir);  // what was half written; no other process writes here now
-  thread_ = std::thread([this] { keep(); });
+  thread_ = start_thread("the sign of life of run.lock",
+                         [this] { return std::thread([this] { keep(); }); });
 }
 
 RunLock::~RunLock() {

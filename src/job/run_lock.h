@@ -44,9 +44,10 @@ struct LockRequest {
 class RunLock {
  public:
   // Waits as long as it takes to know whether the holder lives. Throws Error(kConfig) naming the
-  // holder if the directory is in use, Error(kIo) if it cannot be written. Also removes
-  // half-written files of killed runs (NAME.partial-PID).
+  // holder if the directory is in use, Error(kIo) if it cannot be written.
   explicit RunLock(LockRequest request);
+  explicit RunLock(const std::string& output_dir)
+      : RunLock(LockRequest{.output_dir = output_dir}) {}
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -20,7 +21,12 @@ class RunStatus {
   void set_code(ExitCode code) { code_ = code; }
   ExitCode code() const { return code_; }
 
-  // "EXIT code=85 reason=saved step=7 checkpoint=out/checkpoints/step_00000007\n"
+  // How another thread than the main one, which must not call MPI, ends the job.
+  using EndJob = std::function<void(ExitCode, const std::string&)>;
+  void set_end_job(EndJob end_job) { end_job_ = std::move(end_job); }
+  void end_job(ExitCode code, const std::string& message) const { end_job_(code, message); }
+
+  // "EXIT code=85 reason=saved step=7 checkpoint=out/checkpoints/step_00000007"
   std::string exit_line(ExitCode code) const;
 
  private:
@@ -28,16 +34,13 @@ class RunStatus {
   ExitCode code_ = ExitCode::kOk;
   int64_t step_ = 0;
   std::string checkpoint_ = "none";
+  EndJob end_job_;
 };
 
 // For an error that the other ranks do not know of, so that they may wait for this one forever:
 // ends the job at once, with the line.
 [[noreturn]] void end_job(MpiSession& session, const RunStatus& status,
                           const std::exception& error);
-
-// The same by another thread than the main one, which must not call MPI: ends this process, and
-// thereby the job.
-[[noreturn]] void end_process(const RunStatus& status, ExitCode code, const std::string& message);
 
 // Runs `body` and returns what it does. A CollectiveError is passed on; any other error ends the
 // job on the spot, before the destructors further up wait: for a checkpoint that is being written,

@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "job/slurm_job.h"
 
 namespace facet {
@@ -26,38 +25,29 @@ std::optional<double> seconds_to_end_time() {
   return std::max(0.0, static_cast<double>(end - std::time(nullptr)));
 }
 
-std::optional<double> seconds_left_of(const SlurmJob& job) {
-  try {
-    return parse_slurm_time(ask_squeue(job.id, "%L"));
-  } catch (const Error&) {
-    const std::optional<double> left = seconds_to_end_time();
-    if (!left) throw;
-    return left;
-  }
-}
-
 }  // namespace
 
 std::optional<double> parse_slurm_time(const std::string& text) {
   if (text == "UNLIMITED" || text == "NOT_SET" || text == "INVALID") return std::nullopt;
   constexpr int64_t kSecondsOfDay = 86400;
+  constexpr int64_t kLargest = 1'000'000'000;  // more than Slurm prints, and no sum overflows
   std::string_view rest = text;
   const auto take_number = [&](char separator, int64_t& number) {
     const std::string_view digits = rest.substr(0, std::min(rest.find(separator), rest.size()));
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
     rest.remove_prefix(std::min(digits.size() + 1, rest.size()));
-    return error == std::errc() && end == digits.data() + digits.size() && number >= 0;
+    return error == std::errc() && end == digits.data() + digits.size() && number >= 0 &&
+           number <= kLargest;
   };
   int64_t days = 0, seconds = 0;
-  bool fine = !text.ends_with(':');
+  bool fine = !text.ends_with(':') && std::count(text.begin(), text.end(), ':') <= 2;
   if (rest.find('-') != rest.npos) fine = fine && take_number('-', days);
   do {
     int64_t field = 0;
     fine = fine && take_number(':', field);
-    seconds = seconds * 60 + field;
+    if (fine) seconds = seconds * 60 + field;
   } while (fine && !rest.empty());
-  CHECK(fine && std::count(text.begin(), text.end(), ':') <= 2, ExitCode::kBadData,
-        "'{}' is not a time", text);
+  CHECK(fine, ExitCode::kBadData, "'{}' is not a time", text);
   return static_cast<double>(days * kSecondsOfDay + seconds);
 }
 
@@ -65,13 +55,11 @@ std::optional<double> slurm_seconds_left() {
   const SlurmJob job = SlurmJob::of_this_process();
   if (!job.known()) return std::nullopt;
   try {
-    const std::optional<double> left = seconds_left_of(job);
-    if (left) log("Slurm job {}: {:.0f} s left; will save and stop before that", job.id, *left);
+    return parse_slurm_time(ask_squeue(job.id, "%L"));
+  } catch (const Error&) {
+    const std::optional<double> left = seconds_to_end_time();
+    if (!left) throw;
     return left;
-  } catch (const Error& error) {
-    warn("cannot get the job's time limit from squeue ({}); give --max_hours to save before it",
-         error.what());
-    return std::nullopt;
   }
 }
 

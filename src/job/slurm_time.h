@@ -11,8 +11,8 @@ namespace facet {
 std::optional<double> parse_slurm_time(const std::string& text);
 
 // Of the job that this process belongs to; nothing outside a job or without a limit. Asks squeue,
-// which knows of a limit that was changed; where that fails SLURM_JOB_END_TIME counts, and without
-// it there is a warning.
+// which knows of a limit that was changed; where that fails SLURM_JOB_END_TIME counts. Error if
+// there is neither.
 std::optional<double> slurm_seconds_left();
 
 }  // namespace facet

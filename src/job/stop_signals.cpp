@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/start_thread.h"
 
 namespace facet {
 
@@ -63,7 +64,7 @@ void take_stop_signals_in_a_thread() {
   for (const StopSignal& signal : kStopSignals) sigaddset(&signals, signal.number);
   // The other thread must be able to take the signals before this one blocks them.
   ASSERT(pthread_sigmask(SIG_UNBLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
-  std::thread(take_signals).detach();  // waits until the process ends
+  start_thread("signals", [] { return std::thread(take_signals); }).detach();  // for good
   ASSERT(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0, "cannot set the signal mask");
 }
 

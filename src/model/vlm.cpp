@@ -1,5 +1,6 @@
 #include "model/vlm.h"
 
+#include <algorithm>
 #include <numeric>
 #include <string_view>
 
@@ -28,6 +29,15 @@ void train_by_default(ParamTable& table) {
   table.set_trained("projection.", true);
   for (const Param& param : table.params())
     if (param.role == ParamRole::kLora) table.set_trained(param.name, true);
+}
+
+// DeepSpeed-VisualChat pads the samples of a micro-batch to a common length, a multiple of 8; with
+// dynamic rotary scaling that is the length that counts.
+int64_t padded_length(const std::vector<int32_t>& sample_begin) {
+  int64_t longest = 0;
+  for (size_t b = 0; b + 1 < sample_begin.size(); ++b)
+    longest = std::max<int64_t>(longest, sample_begin[b + 1] - sample_begin[b]);
+  return (longest + 7) / 8 * 8;
 }
 
 Param* declare_embedding(ParamTable& table, const LlamaConfig& lm) {
@@ -76,9 +86,11 @@ void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
   make_plan(host.spliced.sample_begin, host.spliced.kinds);
   host.cos.clear();
   host.sin.clear();
-  for (size_t b = 0; b + 1 < host.spliced.sample_begin.size(); ++b) {
-    const int64_t length = host.spliced.sample_begin[b + 1] - host.spliced.sample_begin[b];
-    rope.append_rows(host.cos, host.sin, 0, length, length);
+  const std::vector<int32_t>& begin = host.spliced.sample_begin;
+  const int64_t padded = config.compat_visualchat ? padded_length(begin) : 0;
+  for (size_t b = 0; b + 1 < begin.size(); ++b) {
+    const int64_t length = begin[b + 1] - begin[b];
+    rope.append_rows(host.cos, host.sin, 0, length, std::max(length, padded));
   }
 }
 

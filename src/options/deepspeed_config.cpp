@@ -116,7 +116,9 @@ const Key* find_key(const std::string& path) {
 // A block that holds known keys.
 bool is_section(const std::string& path) {
   for (const Key& key : kKeys)
-    if (std::string_view(key.path).starts_with(path + ".")) return true;
+    if (const std::string_view known = key.path;
+        known.size() > path.size() && known[path.size()] == '.' && known.starts_with(path))
+      return true;
   return false;
 }
 
@@ -171,7 +173,7 @@ class Reader {
 
   DeepSpeedConfig read() {
     try {
-      const JsonDocument document = JsonDocument::read(file_, ExitCode::kConfig);
+      const JsonDocument document = JsonDocument::read_config(file_);
       if (!document.root().is_object())
         document.root().reject("expected an object with DeepSpeed's keys");
       read_section(document.root(), "");
@@ -207,8 +209,11 @@ class Reader {
         config_.mistakes.push_back(fmt::format("{}: {} is given by {}", file_, path, options));
         return;
       }
-    config_.mistakes.push_back(
-        fmt::format("{}: unknown key {}; did you mean {}?", file_, path, nearest_path(path)));
+    constexpr size_t kSuggested = 20;  // as many are shown
+    config_.mistakes.push_back(config_.mistakes.size() < kSuggested
+                                   ? fmt::format("{}: unknown key {:.100}; did you mean {}?", file_,
+                                                 path, nearest_path(path))
+                                   : "unknown key");
   }
 
   void read_key(const Key& key, const JsonValue& value) {

@@ -93,6 +93,14 @@ void check_training(const Options& o, Findings& found) {
                "--data_train_split_ratio 0 leaves nothing to train on");
 }
 
+void check_output(const Options& o, Findings& found) {
+  found.unless(!o.output_dir.empty() || o.dry_run, "--output_dir is missing");
+  found.unless(!o.check_all_samples || o.dry_run,
+               "--check_all_samples belongs to --dry_run; add it, or leave this out");
+  found.unless(!o.check_all_samples || o.replay.empty(),
+               "--check_all_samples reads data sets, and --replay has none; leave one out");
+}
+
 void check_generation(const Options& o, Findings& found) {
   found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
   found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
@@ -161,8 +169,7 @@ std::vector<std::string> contradictions(Command command, const Options& options)
   Findings found;
   if (command != Command::kGenerate) check_data(options, found);
   if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
-  if (command == Command::kTrain)
-    found.unless(!options.output_dir.empty() || options.dry_run, "--output_dir is missing");
+  if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)
     found.unless(options.average_images == 0 || options.average_text_tokens > 0,
                  "--average_images says little without --average_text_tokens");
@@ -183,8 +190,9 @@ void check_paths(Command command, const Options& options) {
     std::error_code error;
     const bool directory = field.path == OptionField::Path::kDirectory;
     if (directory ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) continue;
-    missing +=
-        fmt::format("\n  --{} {}: no such {}", field.name, path, directory ? "directory" : "file");
+    missing += fmt::format("\n  --{} {}: {} {}", field.name, path,
+                           fs::exists(path, error) ? "not a regular" : "no such",
+                           directory ? "directory" : "file");
   }
   CHECK(missing.empty(), ExitCode::kMissingInput, "what the command line names is not there:{}",
         missing);

@@ -141,6 +141,9 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
                     "an image with more pixels is a bad sample and is not decoded")
                   .in(1, 1LL << 40));
+  t.push_back(data("allow_outside_images", &O::allow_outside_images, kMayChange,
+                   "records may name images outside their set's directory, by absolute paths or "
+                   "..; else such a sample is bad"));
   t.push_back(data("num_workers", &O::num_workers, kMayChange,
                    "host threads of each rank that read and decode ahead; 0: none")
                   .in(0, 256));
@@ -332,14 +335,20 @@ void add_output_fields(std::vector<OptionField>& t) {
           .in(1, 1LL << 40));
   t.push_back(output("dry_run", &O::dry_run, kMayChange,
                      "check everything, read 100 records of each data set, print steps, groups "
-                     "and memory"));
+                     "and memory; with --output_dir: that it can be written, is free, has room for "
+                     "a checkpoint and an export, and what the run would continue from"));
+  t.push_back(
+      output("check_all_samples", &O::check_all_samples, kMayChange,
+             "with --dry_run: decode and build every record of the data sets, on all ranks, "
+             "and list all bad ones; exit code 65 if there are any"));
   t.push_back(output("save_interval", &O::save_interval, kMayChange,
                      "save a checkpoint every N steps, besides the one at the end of each epoch; "
                      "0: that one only; the same command resumes from the newest")
                   .in(0, 1LL << 40));
-  t.push_back(output("save_minutes", &O::save_minutes, kMayChange,
-                     "save a checkpoint every N minutes; 0: not by the clock")
-                  .in(0, 1e6));
+  t.push_back(
+      output("save_minutes", &O::save_minutes, kMayChange,
+             "save a checkpoint when the last one is this many minutes old; 0: never by the clock")
+          .in(0, 1e6));
   t.push_back(
       output("keep_last", &O::keep_last, kMayChange, "keep this many checkpoints, the newest")
           .in(1, 1 << 20));
@@ -363,9 +372,10 @@ void add_output_fields(std::vector<OptionField>& t) {
       "inject", &O::inject, kMayChange,
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
       "rank, stop@... stops it, fail@... makes its disk fail, slow@MOMENT:ms=M sleeps, "
-      "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, compute, "
-      "step, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, ckpt.latest, ckpt.retention, "
-      "ckpt.removal; the environment variable FACET_INJECT adds more"));
+      "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, data.read, "
+      "compute, log, evaluate, step, export, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, "
+      "ckpt.latest, ckpt.retention, ckpt.removal; the environment variable FACET_INJECT adds "
+      "more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
                      "print the time spent in each section of a step every --steps_per_print "
                      "steps"));

@@ -1,8 +1,10 @@
 // Words to values and back.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "options/option_table.h"
 
 namespace facet {
@@ -35,6 +37,15 @@ std::string read(const std::string& word, bool& value) {
 
 std::string read(const std::string& word, std::string& value) {
   value = word;
+  return "";
+}
+
+// options.cfg has a line an option, and what is in it is shown on terminals.
+std::string check_characters(const std::vector<std::string>& words) {
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f'; };
+  for (const std::string& word : words)
+    if (std::any_of(word.begin(), word.end(), is_control))
+      return fmt::format("'{}' has a control character in it", printable(word));
   return "";
 }
 
@@ -115,6 +126,8 @@ std::vector<std::string> words_of(const std::vector<T>& values) {
 
 std::string set_option(const OptionField& field, const std::vector<std::string>& words,
                        Options& options) {
+  std::string wrong = check_characters(words);
+  if (!wrong.empty()) return wrong;
   return std::visit([&](auto member) { return assign(field, words, options.*member); },
                     field.member);
 }

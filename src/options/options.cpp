@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <boost/program_options.hpp>
-#include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 #include <sstream>
@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/edit_distance.h"
+#include "io/file.h"
 #include "options/deepspeed_config.h"
 #include "options/option_table.h"
 
@@ -20,11 +21,54 @@ namespace {
 
 namespace po = boost::program_options;
 
-// What is wrong, collected over the whole command line.
+// What is wrong, collected over the whole command line: the first mistakes, and how many there are.
+class MistakeList {
+ public:
+  static constexpr size_t kShown = 20;
+
+  bool full() const { return lines_.size() == kShown; }
+  size_t count() const { return count_; }
+  // A line that nobody will read is not made.
+  void add(const std::function<std::string()>& line) {
+    ++count_;
+    if (!full()) lines_.push_back(shortened(line()));
+  }
+  void add(std::string line) {
+    add([&] { return std::move(line); });
+  }
+  void add_all(const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) add(line);
+  }
+  std::string text() const {
+    std::string text;
+    for (const std::string& line : lines_) text += "\n  " + line;
+    if (count_ > lines_.size()) text += fmt::format("\n  and {} more", count_ - lines_.size());
+    return text;
+  }
+
+ private:
+  static std::string shortened(std::string line) {
+    constexpr size_t kMost = 1000;
+    if (line.size() <= kMost) return line;
+    size_t end = kMost;
+    while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0) == 0x80) --end;  // of UTF-8
+    return line.substr(0, end) + " ...";
+  }
+
+  std::vector<std::string> lines_;
+  size_t count_ = 0;
+};
+
 struct Mistakes {
-  std::vector<std::string> usage;   // can't be read
-  std::vector<std::string> config;  // can be read but not done
-  std::vector<std::string> not_built;
+  MistakeList wrong;      // can't be read, or can be read but not done
+  size_t unreadable = 0;  // of these, those that can't be read
+  MistakeList not_built;
+
+  template <typename Line>
+  void usage(Line&& line) {
+    ++unreadable;
+    wrong.add(std::forward<Line>(line));
+  }
 };
 
 // Option name -> the words after it.
@@ -43,16 +87,18 @@ void report_unknown(Command command, const std::string& where, const std::string
                     Mistakes& mistakes) {
   const OptionField* field = find_option(name);
   if (field == nullptr) {
-    mistakes.usage.push_back(fmt::format("{}unknown option --{}; did you mean --{}?", where, name,
-                                         nearest_name(command, name)));
+    mistakes.usage([&] {
+      return fmt::format("{}unknown option --{:.100}; did you mean --{}?", where, name,
+                         nearest_name(command, name));
+    });
     return;
   }
   std::string commands;
   for (const Command other : all_commands())
     if (field->known_to(other))
       commands += fmt::format("{}facet {}", commands.empty() ? "" : ", ", name_of(other));
-  mistakes.usage.push_back(fmt::format("{}--{} is not an option of facet {}, but of {}", where,
-                                       name, name_of(command), commands));
+  mistakes.usage(fmt::format("{}--{} is not an option of facet {}, but of {}", where, name,
+                             name_of(command), commands));
 }
 
 void append(const std::vector<std::string>& lines, std::vector<std::string>& target) {
@@ -63,6 +109,14 @@ void append(const std::vector<std::string>& lines, std::vector<std::string>& tar
 // that one bad word does not hide the next.
 Assignments read_command_line(Command command, const std::vector<std::string>& words,
                               Mistakes& mistakes) {
+  constexpr size_t kMostWords = 10'000;  // the time of splitting grows with their square
+  if (words.size() > kMostWords) {
+    mistakes.usage(
+        fmt::format("{} words are too many; at most {} are read, put the others into "
+                    "--config",
+                    words.size(), kMostWords));
+    return {};
+  }
   po::options_description known;
   const auto any_words = [] {
     return po::value<std::vector<std::string>>()->multitoken()->zero_tokens();
@@ -80,14 +134,14 @@ Assignments read_command_line(Command command, const std::vector<std::string>& w
                  .allow_unregistered()
                  .run();
   } catch (const po::error& error) {  // e.g. "--seed="
-    mistakes.usage.push_back(error.what());
+    mistakes.usage(error.what());
   }
   Assignments found;
   bool after_unknown = false;  // its words belong to it
   for (const po::option& option : parsed.options) {
     if (option.position_key >= 0) {
       for (const std::string& word : option.value)
-        if (!after_unknown) mistakes.usage.push_back(fmt::format("stray word '{}'", word));
+        if (!after_unknown) mistakes.usage(fmt::format("stray word '{}'", word));
       continue;
     }
     after_unknown = option.unregistered;
@@ -96,9 +150,8 @@ Assignments read_command_line(Command command, const std::vector<std::string>& w
     } else if (option.string_key == "config") {
       append(option.value, found["config"]);
     } else if (const auto [at, is_new] = found.emplace(option.string_key, option.value); !is_new) {
-      mistakes.usage.push_back(fmt::format("--{} is given twice: '{}' and '{}'", option.string_key,
-                                           fmt::join(at->second, " "),
-                                           fmt::join(option.value, " ")));
+      mistakes.usage(fmt::format("--{} is given twice: '{}' and '{}'", option.string_key,
+                                 fmt::join(at->second, " "), fmt::join(option.value, " ")));
     }
   }
   return found;
@@ -120,14 +173,23 @@ std::vector<std::string> words_of_line(const OptionField& field, const std::stri
   return words;
 }
 
+constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+
+std::string text_of_config_file(const std::string& path, Mistakes& mistakes) {
+  try {
+    const std::string text = read_file(path, kMaxConfigBytes);
+    CHECK(!text.empty(), ExitCode::kUsage, "{}: is empty", path);
+    return text;
+  } catch (const Error& error) {  // the mistakes on the command line are still reported
+    mistakes.usage(fmt::format("--config {}", error.what()));
+    return "";
+  }
+}
+
 // Lines "name = value"; # begins a comment line; an empty value keeps the default.
 Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
   Assignments found;
-  std::ifstream file(path);
-  if (!file) {
-    mistakes.usage.push_back(fmt::format("--config {}: can't be read", path));
-    return found;
-  }
+  std::istringstream file(text_of_config_file(path, mistakes));
   int64_t number = 0;
   for (std::string text; std::getline(file, text);) {
     const std::string where = fmt::format("{}:{}: ", path, ++number);
@@ -135,7 +197,7 @@ Assignments read_config_file(Command command, const std::string& path, Mistakes&
     if (line.empty() || line[0] == '#') continue;
     const size_t equals = line.find('=');
     if (equals == std::string::npos) {
-      mistakes.usage.push_back(fmt::format("{}'{}' is not name = value", where, line));
+      mistakes.usage(fmt::format("{}'{}' is not name = value", where, line));
       continue;
     }
     const std::string name = trimmed(line.substr(0, equals));
@@ -144,7 +206,7 @@ Assignments read_config_file(Command command, const std::string& path, Mistakes&
     if (field == nullptr || !field->known_to(command)) {
       report_unknown(command, where, name, mistakes);
     } else if (!value.empty() && !found.emplace(name, words_of_line(*field, value)).second) {
-      mistakes.usage.push_back(fmt::format("{}{} is given twice", where, name));
+      mistakes.usage(fmt::format("{}{} is given twice", where, name));
     }
   }
   return found;
@@ -154,20 +216,14 @@ void apply(const Assignments& assignments, const std::string& where, Options& op
            Mistakes& mistakes) {
   for (const auto& [name, words] : assignments) {
     const std::string wrong = set_option(*find_option(name), words, options);
-    if (!wrong.empty()) mistakes.usage.push_back(fmt::format("{}--{}: {}", where, name, wrong));
+    if (!wrong.empty()) mistakes.usage(fmt::format("{}--{}: {}", where, name, wrong));
   }
 }
 
 void check_required(Command command, const Options& options, Mistakes& mistakes) {
   for (const OptionField& field : option_table())
     if (field.required_by_command(command) && option_words(field, options)[0].empty())
-      mistakes.usage.push_back(fmt::format("--{} is missing: {}", field.name, field.help));
-}
-
-std::string joined(const std::vector<std::string>& lines) {
-  std::string text;
-  for (const std::string& line : lines) text += "\n  " + line;
-  return text;
+      mistakes.usage(fmt::format("--{} is missing: {}", field.name, field.help));
 }
 
 std::set<std::string> names_of(const Assignments& assignments) {
@@ -178,17 +234,16 @@ std::set<std::string> names_of(const Assignments& assignments) {
 
 void report(Command command, const Mistakes& mistakes) {
   std::string text;
-  std::vector<std::string> wrong = mistakes.usage;
-  append(mistakes.config, wrong);
-  if (!wrong.empty())
+  const size_t count = mistakes.wrong.count();
+  if (count > 0)
     text += fmt::format("{} on the command line (facet {} --help lists the options):{}",
-                        wrong.size() == 1 ? "1 mistake" : fmt::format("{} mistakes", wrong.size()),
-                        name_of(command), joined(wrong));
-  if (!mistakes.not_built.empty())
+                        count == 1 ? "1 mistake" : fmt::format("{} mistakes", count),
+                        name_of(command), mistakes.wrong.text());
+  if (mistakes.not_built.count() > 0)
     text += fmt::format("{}not supported yet in this version, leave out:{}",
-                        text.empty() ? "" : "\n", joined(mistakes.not_built));
+                        text.empty() ? "" : "\n  ", mistakes.not_built.text());
   if (text.empty()) return;
-  throw Error(mistakes.usage.empty() ? ExitCode::kConfig : ExitCode::kUsage, text);
+  throw Error(mistakes.unreadable == 0 ? ExitCode::kConfig : ExitCode::kUsage, text);
 }
 
 // One option of --help: name and kind of value, then the help text with choices and default.
@@ -215,26 +270,29 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   Options& options = parsed.options;
   Assignments line = read_command_line(command, words, mistakes);
   if (const auto config = line.extract("config"); !config.empty()) {
-    if (config.mapped().empty()) mistakes.usage.push_back("--config takes a file");
+    if (config.mapped().empty()) mistakes.usage("--config takes a file");
     for (const std::string& path : config.mapped())  // a later one beats those before it
       apply(read_config_file(command, path, mistakes), path + ": ", options, mistakes);
   }
   apply(line, "", options, mistakes);
-  if (!options.deepspeed_config.empty()) {
-    const DeepSpeedMerge merge =
-        merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
-                               command == Command::kPlan ? options.ranks : ranks, options);
-    mistakes.config = merge.mistakes;
-    mistakes.not_built = merge.unbuilt;
-    parsed.notes = merge.notes;
-  }
+  DeepSpeedMerge merge;
+  if (!options.deepspeed_config.empty())
+    merge = merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
+                                   command == Command::kPlan ? options.ranks : ranks, options);
   check_required(command, options, mistakes);
-  append(contradictions(command, options), mistakes.config);
-  append(not_built_choices(command, options), mistakes.not_built);
-  append(choices_without_effect(command, options), parsed.notes);
+  mistakes.wrong.add_all(merge.mistakes);
+  mistakes.wrong.add_all(contradictions(command, options));
+  parsed.notes = merge.notes;
+  std::vector<std::string> not_built = merge.unbuilt;
+  for (std::string& choice : not_built_choices(command, options))
+    not_built.push_back(std::move(choice));
+  for (std::string& note : choices_without_effect(command, options))
+    parsed.notes.push_back(std::move(note));
   if (command == Command::kPlan) {
-    for (const std::string& choice : std::exchange(mistakes.not_built, {}))
+    for (const std::string& choice : not_built)
       parsed.notes.push_back(fmt::format("not supported yet by facet train: {}", choice));
+  } else {
+    mistakes.not_built.add_all(not_built);
   }
   report(command, mistakes);
   return parsed;

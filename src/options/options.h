@@ -57,6 +57,7 @@ struct Options {
   std::string bad_samples = "error";  // error, skip
   double max_bad_fraction = 0.01;
   int64_t max_image_pixels = kDefaultMaxImagePixels;
+  bool allow_outside_images = false;  // absolute paths and ".." in annotations
   int64_t num_workers = 2;
   std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
   int64_t dump_batches = 0;  // write that many steps as such a file
@@ -112,7 +113,7 @@ struct Options {
   std::string output_dir;
   int64_t steps_per_print = 10;
   int64_t save_interval = 0;
-  double save_minutes = 0;
+  double save_minutes = 30;
   int64_t keep_last = 2;
   bool keep_best = false;
   std::string checkpoint_io = "posix";  // posix, collective
@@ -132,6 +133,7 @@ struct Options {
   std::string tensorboard_path;  // "": output_dir
   std::string tensorboard_job_name = "tb_logging";
   bool dry_run = false;
+  bool check_all_samples = false;
 
   // Generate
   std::string input;   // JSON {test: [[question, "path path"?], ...]}

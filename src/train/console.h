@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "base/timer.h"
+#include "train/progress_bar.h"
 #include "train/step_report.h"
 
 namespace facet {
@@ -21,16 +21,12 @@ struct StepLine {
   std::string text() const;
 };
 
-// 3723 -> "1:02:03"
-std::string clock_text(double seconds);
-
 // The text of the bar: "[#####.....]  50 %  step 5 of 10  loss 2.31  0:00:12 left".
 std::string bar_text(int64_t step, int64_t total_steps, double loss, double seconds_left);
 
 class Console {
  public:
   Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2);
-  ~Console() { clear_bar(); }
   // Steps skipped before the run was resumed.
   void count_skipped(int64_t steps) { next_.skipped += steps; }
   void show(const StepReport& report);
@@ -38,12 +34,9 @@ class Console {
   void line(const std::string& text);
 
  private:
-  void clear_bar();
-
   int64_t total_steps_, steps_per_print_;
   StepLine next_;
-  bool terminal_;
-  bool bar_shown_ = false;
+  ProgressBar bar_;
   int64_t steps_ = 0;         // shown so far
   double seconds_ = 0;        // of these steps
   int64_t recent_steps_ = 0;  // since the last line

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/micro_batch.h"
+#include "base/printable.h"
 #include "data/bad_samples.h"
 #include "data/image.h"
 #include "io/file.h"
@@ -18,8 +19,10 @@ std::string rounds_text(const RawSample& sample) {
   for (size_t r = 0; r < sample.rounds.size(); ++r) {
     const RawRound& round = sample.rounds[r];
     text += fmt::format("round {}\n", r + 1);
-    for (const std::string& image : round.images) text += fmt::format("  image {}\n", image);
-    text += fmt::format("  question {}\n  answer {}\n", round.question, round.answer);
+    for (const std::string& image : round.images)
+      text += fmt::format("  image {}\n", printable(image));
+    text += fmt::format("  question {}\n  answer {}\n", printable(round.question),
+                        printable(round.answer));
   }
   return text;
 }
@@ -31,7 +34,7 @@ std::string tokens_text(const PreparedSample& sample, const Tokenizer& tokenizer
   return fmt::format("{} tokens, {} of them labelled, {} images\ntokens {}\nlabels {}\nlearns {}\n",
                      sample.token_ids.size(), labelled.size(), sample.num_images,
                      fmt::join(sample.token_ids, " "), fmt::join(sample.labels, " "),
-                     tokenizer.decode(labelled));
+                     printable(tokenizer.decode(labelled)));
 }
 
 // The images of the rounds that were kept.
@@ -61,7 +64,7 @@ void write_sample(const std::string& prefix, const DebugSources& sources, int64_
     write_images(prefix, sources, raw, prepared.num_images);
   } catch (const Error& error) {
     if (!means_bad_sample(error)) throw;
-    text += fmt::format("bad sample: {}\n", error.what());
+    text += fmt::format("bad sample: {}\n", printable(error.what()));
   }
   write_file(prefix + ".txt", text);
 }

@@ -5,6 +5,7 @@
 #include "data/loader.h"
 #include "data/prompt_texts.h"
 #include "data/replay.h"
+#include "train/stricken_sample_builder.h"
 
 namespace facet {
 
@@ -75,8 +76,9 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
     return data;
   }
   data->names = options.dataset_names;
-  const DatasetSources sources{options.data_path,
-                               load_caption_questions(options.caption_questions_file)};
+  const DatasetSources sources{
+      options.data_path, load_caption_questions(options.caption_questions_file),
+      options.allow_outside_images ? OutsideImages::kAllowed : OutsideImages::kRefused};
   for (const std::string& name : options.dataset_names)
     data->datasets.push_back(open_dataset(name, sources));
   data->table = std::make_unique<SampleTable>(data->datasets, requests_of(options),
@@ -85,6 +87,9 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
   data->prompt = make_prompt_builder(options, model);
   data->builder = std::make_unique<ChatSampleBuilder>(
       *model.tokenizer, *data->prompt, *model.preprocessor, options.max_image_pixels);
+  if (FaultInjection faults = FaultInjection::of_run(options.inject); faults.strikes("data.read"))
+    data->builder = std::make_unique<StrickenSampleBuilder>(std::move(data->builder),
+                                                            std::move(faults), world.rank());
   data->source =
       std::make_unique<Loader>(*data->table, *data->builder, loader_options(options, world));
   return data;

@@ -31,8 +31,8 @@ void evaluate_command(MpiSession& session, const Options& options) {
   });
   ProgressHooks hooks;
   Context context{device.layers(), arena, hooks, compute_dtype(options)};
-  const EvalReport report = evaluate(*model->model, context, world, *data->source,
-                                     static_cast<int64_t>(data->names.size()));
+  const EvalReport report =
+      evaluate(*model, context, world, *data->source, static_cast<int64_t>(data->names.size()));
   collectively(world, [&] { check_bad_fraction(options, *data, report); });
   if (const std::string bad = bad_samples_text(data->names, report.bad_samples); !bad.empty())
     warn("bad samples left out: {}", bad);
@@ -41,6 +41,10 @@ void evaluate_command(MpiSession& session, const Options& options) {
         report.datasets[d].labelled_tokens);
   log("eval: loss={}, samples={}, labelled_tokens={}, {:.1f} s", report.loss, report.samples,
       report.labelled_tokens, report.seconds);
+  if (!report.non_finite.empty())
+    throw CollectiveError(ExitCode::kNumericStop,
+                          fmt::format("the loss is {}; first number that is not finite: {}",
+                                      report.loss, report.non_finite));
 }
 
 }  // namespace facet

@@ -6,11 +6,14 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <new>
 #include <span>
 
 #include "base/check.h"
+#include "base/end_report.h"
+#include "base/log.h"
 #include "checkpoint/checkpoint.h"
-#include "io/shared_file.h"
+#include "io/input_file.h"
 
 namespace facet {
 
@@ -62,27 +65,27 @@ std::string field_text(const std::vector<int64_t>& values) {
 void print_state(const RunState& state) {
   visit_fields(state, [](const std::string& name, const auto& value) {
     if (name == "options")
-      fmt::print("options\n  {}\n", indented(field_text(value)));
+      log("options\n  {}", indented(field_text(value)));
     else
-      fmt::print("{:<26}{}\n", name, field_text(value));
+      log("{:<26}{}", name, field_text(value));
   });
 }
 
 void print_array(const StoredArray& array) {
-  fmt::print("{}  ({})  {} bytes  group {}\n", array.name, fmt::join(array.shape, ", "),
-             array.bytes(), array.group);
+  log("{}  ({})  {} bytes  group {}", array.name, fmt::join(array.shape, ", "), array.bytes(),
+      array.group);
   for (const StoredRange& range : array.ranges)
-    fmt::print("  {:>12} +{:<12} {}\n", range.begin, range.count, range.hash);
+    log("  {:>12} +{:<12} {}", range.begin, range.count, range.hash);
 }
 
 int describe(const std::string& path) {
   const Checkpoint checkpoint = open_verified(path);
   const Manifest& manifest = checkpoint.manifest;
-  fmt::print("checkpoint {}\n", checkpoint.directory);
+  log("checkpoint {}", checkpoint.directory);
   print_state(manifest.state);
-  fmt::print("{} arrays in {} bytes\n", manifest.arrays.size(), manifest.file_bytes);
+  log("{} arrays in {} bytes", manifest.arrays.size(), manifest.file_bytes);
   for (const StoredArray& array : manifest.arrays) print_array(array);
-  fmt::print("verified: every byte has the hash it was written with\n");
+  log("verified: every byte has the hash it was written with");
   return 0;
 }
 
@@ -102,7 +105,7 @@ struct Difference {
   }
 };
 
-Difference compare(const SharedFile& file_a, const StoredArray& a, const SharedFile& file_b,
+Difference compare(const InputFile& file_a, const StoredArray& a, const InputFile& file_b,
                    const StoredArray& b) {
   constexpr int64_t kPiece = int64_t{1} << 18;  // elements
   std::vector<float> x(kPiece), y(kPiece);
@@ -134,34 +137,34 @@ int64_t compare_states(const RunState& a, const RunState& b) {
     if (before == field_text(value)) return;
     differing += !incidental(name);
     if (name == "options")
-      fmt::print("options differ\n");
+      log("options differ");
     else
-      fmt::print("{}: {} and {}\n", name, before, field_text(value));
+      log("{}: {} and {}", name, before, field_text(value));
   });
   return differing;
 }
 
 int64_t compare_arrays(const Checkpoint& a, const Checkpoint& b) {
-  const SharedFile file_a = SharedFile::open_for_reading(state_file_of(a.directory));
-  const SharedFile file_b = SharedFile::open_for_reading(state_file_of(b.directory));
+  const InputFile file_a(state_file_of(a.directory), ExitCode::kIo);
+  const InputFile file_b(state_file_of(b.directory), ExitCode::kIo);
   int64_t differing = 0;
   for (const StoredArray& array : a.manifest.arrays) {
     const StoredArray* other = b.manifest.find(array.name);
     if (other == nullptr || other->shape != array.shape) {
       ++differing;
-      fmt::print("{}: {}\n", array.name, other == nullptr ? "only in the first" : "shapes differ");
+      log("{}: {}", array.name, other == nullptr ? "only in the first" : "shapes differ");
       continue;
     }
     const Difference d = compare(file_a, array, file_b, *other);
     if (d.elements == 0) continue;
     ++differing;
-    fmt::print("{}: {} of {} elements differ, by at most {:.9g} (relative {:.3g})\n", array.name,
-               d.elements, array.elements(), d.absolute, d.relative);
+    log("{}: {} of {} elements differ, by at most {:.9g} (relative {:.3g})", array.name, d.elements,
+        array.elements(), d.absolute, d.relative);
   }
   for (const StoredArray& array : b.manifest.arrays)
     if (a.manifest.find(array.name) == nullptr) {
       ++differing;
-      fmt::print("{}: only in the second\n", array.name);
+      log("{}: only in the second", array.name);
     }
   return differing;
 }
@@ -170,7 +173,7 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
   const Checkpoint a = open_verified(first), b = open_verified(second);
   const int64_t fields = compare_states(a.manifest.state, b.manifest.state);
   const int64_t arrays = compare_arrays(a, b);
-  fmt::print("{} of {} arrays and {} fields differ\n", arrays, a.manifest.arrays.size(), fields);
+  log("{} of {} arrays and {} fields differ", arrays, a.manifest.arrays.size(), fields);
   return arrays + fields > 0 ? kDifferent : 0;
 }
 
@@ -189,11 +192,13 @@ int inspect_command(const std::vector<std::string>& words) {
   try {
     if (words.size() == 1) return describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
-    fail(ExitCode::kUsage, "facet inspect takes one checkpoint or two\n{}", kHelp);
+    fail(ExitCode::kUsage, "facet inspect takes one checkpoint or two; see facet inspect --help");
   } catch (const Error& error) {
-    std::fflush(stdout);
-    fmt::print(stderr, "error: {}\n", error.what());
+    print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory\n");
+    return static_cast<int>(ExitCode::kConfig);
   }
 }
 

@@ -1,8 +1,10 @@
 #include "train/loss_log.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
@@ -36,34 +38,60 @@ CsvLog::CsvLog(const std::string& path, const std::string& version_line, const s
                int64_t keep_bytes)
     : path_(path) {
   if (keep_bytes > 0 && cut_back(path, keep_bytes)) {
-    file_ = std::fopen(path.c_str(), "a");
-    CHECK(file_ != nullptr, ExitCode::kIo, "{}: can't be written: {}", path, std::strerror(errno));
+    length_ = keep_bytes;
+    open(O_WRONLY);
     return;
   }
   if (keep_bytes > 0) warn("{}: the rows up to the checkpoint are gone; a new file begins", path);
   std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
-  file_ = std::fopen(path.c_str(), "w");
-  CHECK(file_ != nullptr, ExitCode::kIo, "{}: can't be written: {}", path, std::strerror(errno));
+  open(O_WRONLY | O_CREAT | O_TRUNC);
   put(version_line);
   end_row();
   put(header);
   end_row();
 }
 
-CsvLog::~CsvLog() { std::fclose(file_); }
+CsvLog::~CsvLog() { ::close(fd_); }
+
+void CsvLog::open(int flags) {
+  fd_ = ::open(path_.c_str(), flags | O_CLOEXEC, 0666);
+  CHECK(fd_ >= 0, ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
+}
 
 int64_t CsvLog::sync() {
-  CHECK(std::fflush(file_) == 0 && ::fsync(::fileno(file_)) == 0, ExitCode::kIo,
-        "{}: can't be flushed: {}", path_, std::strerror(errno));
-  return static_cast<int64_t>(std::filesystem::file_size(path_));
+  write_rows();
+  CHECK(::fsync(fd_) == 0, ExitCode::kIo, "{}: can't be flushed: {}", path_, std::strerror(errno));
+  return length_;
 }
 
 void CsvLog::end_row() {
   row_.push_back('\n');
-  const bool written = std::fwrite(row_.data(), 1, row_.size(), file_) == row_.size();
-  CHECK(written && std::fflush(file_) == 0, ExitCode::kIo, "{}: can't be written: {}", path_,
-        std::strerror(errno));
+  rows_to_write_.append(row_);
   row_.clear();
+  CHECK(write_rows(), ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
+}
+
+// All of them or none. False, with errno: they are kept for the next time.
+bool CsvLog::write_rows() {
+  const auto bytes = static_cast<int64_t>(rows_to_write_.size());
+  for (int64_t done = 0; done < bytes;) {
+    const ssize_t n = ::pwrite(fd_, rows_to_write_.data() + done, static_cast<size_t>(bytes - done),
+                               length_ + done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n > 0) {
+      done += n;
+      continue;
+    }
+    const int reason = n < 0 ? errno : ENOSPC;
+    if (::ftruncate(fd_, length_) != 0) {
+      // Half a row stays. The next one is written over it, and a continued run cuts it off.
+    }
+    errno = reason;
+    return false;
+  }
+  length_ += bytes;
+  rows_to_write_.clear();
+  return true;
 }
 
 LossLog::LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,

@@ -1,12 +1,13 @@
 // OUT/loss_log.csv and OUT/eval_log.csv: a line with the version, a header, then one row per step
 // or evaluation. Numbers are printed with the fewest digits that read back as the same value. Every
-// row is flushed, so that the file of a killed run is complete. A run that resumes from a
-// checkpoint cuts its logs back to their length at that time.
+// row is written at once, so that the file of a killed run is complete; on a full disk it ends with
+// the last whole row. A run that resumes from a checkpoint cuts its logs back to their length at
+// that time.
 #pragma once
 
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ class CsvLog {
   CsvLog(const CsvLog&) = delete;
   CsvLog& operator=(const CsvLog&) = delete;
 
-  // Flushes the rows to the disk. Returns the file's length.
+  // Flushes the rows to the disk. Returns the file's length. A row that could not be written, which
+  // was an error then, is tried again; if there is still no room, the file ends before it.
   int64_t sync();
 
  protected:
@@ -35,12 +37,18 @@ class CsvLog {
     if (row_.size() > 0) row_.push_back(',');
     fmt::format_to(std::back_inserter(row_), "{}", value);
   }
+  // Error(kIo) if the row, or one before it, cannot be written.
   void end_row();
 
  private:
+  void open(int flags);
+  bool write_rows();
+
   std::string path_;
-  std::FILE* file_ = nullptr;
-  fmt::memory_buffer row_;  // reused: a row allocates nothing once it has grown
+  int fd_ = -1;
+  int64_t length_ = 0;                // of the file: whole rows
+  fmt::memory_buffer row_;            // reused: a row allocates nothing once it has grown
+  fmt::memory_buffer rows_to_write_;  // more than one only after a failure
 };
 
 class LossLog : CsvLog {

@@ -4,19 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
-#include "base/check.h"
+#include "io/file.h"
 
 namespace facet {
 namespace {
 
 constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
 constexpr size_t kMostPoints = 2000;
+constexpr double kMostSteps = 1e15;
 constexpr double kMostSmoothing = 50;  // steps the running mean looks back over, in long runs
 
 // Maps steps and losses to picture coordinates; the loss axis is logarithmic, starting and ending
@@ -33,7 +33,10 @@ struct Axes {
   }
 };
 
-bool drawable(const CurvePoint& point) { return std::isfinite(point.loss) && point.loss > 0; }
+// Steps beyond kMostSteps, in a damaged log, can't be counted one by one.
+bool drawable(const CurvePoint& point) {
+  return point.step >= 0 && point.step <= kMostSteps && std::isfinite(point.loss) && point.loss > 0;
+}
 
 std::vector<CurvePoint> drawable_points(const std::vector<CurvePoint>& points) {
   std::vector<CurvePoint> kept;
@@ -42,7 +45,6 @@ std::vector<CurvePoint> drawable_points(const std::vector<CurvePoint>& points) {
 }
 
 Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>& eval) {
-  Axes axes;
   double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
   for (const auto* points : {&train, &eval}) {
     for (const CurvePoint& point : *points) {
@@ -176,19 +178,13 @@ std::vector<CurvePoint> read_curve(const std::string& log_path) {
     }
     points.push_back(point);
   }
+  CHECK(!file.bad(), ExitCode::kIo, "{}: reading failed", log_path);
   return points;
 }
 
 void write_loss_curve(const std::string& output_dir, const std::vector<CurvePoint>& train,
                       const std::vector<CurvePoint>& eval) {
-  const std::string path = output_dir + "/loss_curve.svg", temporary = path + ".tmp";
-  const std::string text = loss_curve_svg(train, eval);
-  std::FILE* file = std::fopen(temporary.c_str(), "w");
-  const bool written =
-      file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  const bool closed = file != nullptr && std::fclose(file) == 0;
-  CHECK(written && closed && std::rename(temporary.c_str(), path.c_str()) == 0, ExitCode::kIo,
-        "cannot write {}: is the disk full, or the directory read-only?", path);
+  write_file(output_dir + "/loss_curve.svg", loss_curve_svg(train, eval));
 }
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "optim/partition.h"
 #include "zero/values.h"
 
@@ -19,10 +20,10 @@ std::string tokenizer_file(const Options& options) {
 
 // V: the model's own rows, or more when the tokenizer has added tokens.
 int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
-  CHECK(tokenizer.base_vocab_size() <= rows_in_model, ExitCode::kConfig,
+  CHECK(tokenizer.num_pieces() <= rows_in_model, ExitCode::kConfig,
         "the tokenizer has {} pieces, but the language model's vocab_size is {}: they don't belong "
         "together",
-        tokenizer.base_vocab_size(), rows_in_model);
+        tokenizer.num_pieces(), rows_in_model);
   return std::max(rows_in_model, tokenizer.vocab_size());
 }
 
@@ -52,6 +53,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   VlmConfig& config = setup->config;
   config.vision = read_clip_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
+  // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
+  if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
   const bool there = std::filesystem::exists(tokenizer_file(options));
   const bool needed = options.replay.empty() && missing == MissingTokenizer::kError;
   if (there || needed) {
@@ -60,7 +63,9 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
         options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
   } else if (options.replay.empty()) {
-    config.lm.vocab_size += options.visualchat() ? 3 : 2;  // "### Image:", "<image>"; "<PAD>"
+    config.lm.vocab_size += 2;  // "### Image:", "<image>"
+    if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
+      ++config.lm.vocab_size;  // "<PAD>"
   }
   setup->preprocessor = std::make_unique<ClipPreprocessor>(
       read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
@@ -124,6 +129,7 @@ LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUni
 
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops) {
+  check_pretrained(setup.table, setup.config, sources_of(options));  // before memory is taken
   setup.table.set_trained("", false);
   setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
@@ -133,19 +139,26 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));
+  for (const std::string& line : report.unused) warn_line(line);
 }
 
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit) {
+ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   ExportSources sources;
   sources.lm_directory = options.lm_model_name_or_path;
   sources.vision_directory = options.vision_model_name_or_path;
   if (setup.tokenizer != nullptr) {
     sources.tokenizer_model = tokenizer_file(options);
-    for (const Tokenizer::AddedToken& token : setup.tokenizer->added_tokens())
-      sources.added_tokens.emplace_back(token.text, token.id);
+    sources.added_tokens = setup.tokenizer->split_tokens();
+    sources.tokenizer_pieces = setup.tokenizer->num_pieces();
+    sources.token_roles = setup.tokenizer->token_roles();
+    sources.space_marks = setup.tokenizer->space_marks();
   }
-  export_model(directory, setup.table, setup.config, sources, open_unit);
+  return sources;
+}
+
+void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
+                    const OpenUnit& open_unit) {
+  export_model(directory, setup.table, setup.config, export_sources(options, setup), open_unit);
 }
 
 }  // namespace facet

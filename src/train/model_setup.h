@@ -47,6 +47,8 @@ LoadReport load_weights(const Options& options, ModelSetup& setup,
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops);
 
+// What an export takes from the files that were read.
+ExportSources export_sources(const Options& options, const ModelSetup& setup);
 // Writes OUT/epoch-N or another directory, for Hugging Face's libraries and this program to load.
 void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
                     const OpenUnit& open_unit = nothing_to_open);

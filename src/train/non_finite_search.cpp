@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "base/half.h"
 
@@ -43,7 +44,8 @@ void NonFiniteSearch::look_at_pixels(const MicroBatch& batch) {
 void NonFiniteSearch::before(int unit, Phase phase) {
   ForwardingHooks::before(unit, phase);
   if (phase == Phase::kBackward) touched_[static_cast<size_t>(unit)] = 1;
-  if (phase != Phase::kForward) return;
+  // At its first use: the head's forward is part of its backward when it trains.
+  if (std::exchange(seen_[static_cast<size_t>(unit)], 1) != 0) return;
   for (const Param* param : unit_of(unit).params)
     if (found_.empty())
       look(fmt::format("layer {}: parameter {}", unit_of(unit).name, param->name), param->value);

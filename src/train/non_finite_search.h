@@ -14,7 +14,9 @@ namespace facet {
 class NonFiniteSearch : public ForwardingHooks {
  public:
   NonFiniteSearch(const ParamTable& table, UnitHooks& inner, Backend& ops)
-      : ForwardingHooks(table, inner, ops), touched_(table.units().size()) {}
+      : ForwardingHooks(table, inner, ops),
+        touched_(table.units().size()),
+        seen_(table.units().size()) {}
   void before(int unit, Phase phase) override;
   void gradients_ready(int unit) override;
   void wrote(int unit, Phase phase, const Tensor& x) override;
@@ -32,6 +34,7 @@ class NonFiniteSearch : public ForwardingHooks {
 
   std::string found_;
   std::vector<char> touched_;  // of each unit, since its gradients were last ready
+  std::vector<char> seen_;     // of each unit: its parameters have been looked at
   std::vector<char> copy_;     // of a tensor on a device
 };
 

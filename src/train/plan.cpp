@@ -91,7 +91,7 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
 void plan_command(const Options& options) {
   check_paths(Command::kPlan, options);
   const RunPlan plan = plan_run(options);
-  log_line(plan_text(plan, options));
+  log_lines(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
   const int64_t needed =
       options.on_gpu() ? plan.costs.memory.on_device() : plan.costs.memory.total();

@@ -1,13 +1,16 @@
 #include "train/resume.h"
 
 #include <algorithm>
+#include <charconv>
+#include <iterator>
 #include <map>
 #include <sstream>
 
 #include "base/check.h"
 #include "comm/mpi_session.h"
 #include "data/prompt_texts.h"
-#include "io/shared_file.h"
+#include "data/tokenizer_files.h"
+#include "io/input_file.h"
 #include "options/option_table.h"
 
 namespace facet {
@@ -48,14 +51,35 @@ std::string option_differences(const std::string& stored_text, const std::string
   return differences;
 }
 
-int64_t epochs_of(const std::string& text) {
-  return std::stoll(parse_lines(text).at("num_train_epochs"));
+// The value of an option that every run has.
+std::string value_of(const OptionTexts& options, const std::string& name,
+                     const std::string& checkpoint) {
+  const auto found = options.find(name);
+  CHECK(found != options.end(), ExitCode::kBadData, "{}: its options lack {}", checkpoint, name);
+  return found->second;
+}
+
+int64_t epochs_of(const std::string& text, const std::string& checkpoint) {
+  const std::string word = value_of(parse_lines(text), "num_train_epochs", checkpoint);
+  int64_t epochs = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), epochs);
+  CHECK(error == std::errc() && end == word.data() + word.size() && epochs >= 1, ExitCode::kBadData,
+        "{}: its options say {} epochs", checkpoint, word);
+  return epochs;
+}
+
+// Recorded micro-batches have no bad samples to count.
+size_t counted_datasets(const OptionTexts& options, const std::string& checkpoint) {
+  if (!value_of(options, "replay", checkpoint).empty()) return 0;
+  std::istringstream names(value_of(options, "dataset_names", checkpoint));
+  return static_cast<size_t>(std::distance(std::istream_iterator<std::string>(names),
+                                           std::istream_iterator<std::string>()));
 }
 
 std::string file_fingerprint(const std::string& path) {
-  const SharedFile file = SharedFile::open_for_reading(path);
+  const InputFile file(path);
   Hasher hasher;
-  file.hash_into(hasher, 0, file.size());
+  file.hash_into(hasher, 0, file.bytes());
   return hasher.digest();
 }
 
@@ -67,6 +91,7 @@ std::string data_fingerprint(const Options& options, const DataSetup& data) {
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
+  parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
 }
 
@@ -89,6 +114,30 @@ RunState identify_run(const Options& options, const DataSetup& data, const std::
   return run;
 }
 
+namespace {
+
+// Every step is one of an epoch of some number of steps.
+bool place_is_possible(const RunState& state) {
+  const int64_t before_epoch = state.step - state.next_step;
+  if (state.epoch == 0) return before_epoch == 0;
+  return before_epoch > 0 && before_epoch % state.epoch == 0 &&
+         state.next_step <= before_epoch / state.epoch;
+}
+
+}  // namespace
+
+void check_stored_state(const RunState& stored, const std::string& checkpoint) {
+  CHECK(place_is_possible(stored) && stored.optimizer_steps <= stored.step, ExitCode::kBadData,
+        "{}: step {} cannot be step {} of epoch {} after {} of the optimizer", checkpoint,
+        stored.step, stored.next_step, stored.epoch + 1, stored.optimizer_steps);
+  static_cast<void>(epochs_of(stored.options, checkpoint));
+  const size_t datasets = counted_datasets(parse_lines(stored.options), checkpoint);
+  CHECK(
+      stored.bad_samples_in_epoch.size() == datasets && stored.bad_samples_total.size() == datasets,
+      ExitCode::kBadData, "{}: {} and {} counts of bad samples for {} data sets", checkpoint,
+      stored.bad_samples_in_epoch.size(), stored.bad_samples_total.size(), datasets);
+}
+
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint) {
   std::string differences = option_differences(stored.options, now.options);
   if (stored.data_fingerprint != now.data_fingerprint)
@@ -99,9 +148,11 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
         "\n  a step had {} samples, now {} (--per_device_train_batch_size x ranks x "
         "--gradient_accumulation_steps)",
         stored.global_batch, now.global_batch);
-  if (epochs_of(now.options) < epochs_of(stored.options))
-    differences += fmt::format("\n  --num_train_epochs was {}, is {}: it may only grow",
-                               epochs_of(stored.options), epochs_of(now.options));
+  const int64_t epochs = epochs_of(now.options, "this run");
+  const int64_t before = epochs_of(stored.options, checkpoint);
+  if (epochs < before)
+    differences +=
+        fmt::format("\n  --num_train_epochs was {}, is {}: it may only grow", before, epochs);
   CHECK(differences.empty(), ExitCode::kConfig,
         "{} is of another run; repeat its options, or choose another --output_dir:{}", checkpoint,
         differences);

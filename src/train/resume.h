@@ -15,6 +15,10 @@ namespace facet {
 RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
                       int64_t total_steps, Communicator& world);
 
+// Throws Error(kBadData) if the state of a checkpoint contradicts itself in what only this room
+// knows: such a checkpoint is damaged.
+void check_stored_state(const RunState& stored, const std::string& checkpoint);
+
 // Throws one Error(kConfig) that lists every difference in what is computed.
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint);
 

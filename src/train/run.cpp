@@ -1,5 +1,9 @@
 #include "train/run.h"
 
+#include <fmt/format.h>
+
+#include <set>
+
 #include "base/log.h"
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
@@ -34,8 +38,19 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
-  log("resolved options:\n{}", resolved_options(Command::kTrain, options));
+  log_line("resolved options:");
+  log_lines(resolved_options(Command::kTrain, options));
   return open_compute_device(options, world, host);
+}
+
+// A variable that was left set after a test would else be noticed by its effects. It need not be
+// the same on all hosts.
+std::string tell_faults(const FaultInjection& faults, Communicator& world) {
+  std::set<std::string> texts;
+  for (const std::string& text : world.all_gather(faults.told()))
+    if (!text.empty()) texts.insert(text);
+  if (!texts.empty()) warn("faults are planted in this run: {}", fmt::join(texts, "; "));
+  return fmt::format("{}", fmt::join(texts, "; "));
 }
 
 std::unique_ptr<RunLock> take_output_directory(const Options& options, const Communicator& world,
@@ -44,25 +59,16 @@ std::unique_ptr<RunLock> take_output_directory(const Options& options, const Com
   make_directories(options.output_dir);
   auto lock = std::make_unique<RunLock>(LockRequest{
       .output_dir = options.output_dir, .on_loss = [&](const std::string& other) {
-        end_process(status, ExitCode::kConfig,
-                    fmt::format("{}/run.lock was taken over by another run ({}); this one has been "
-                                "taken for dead and must not write there any more",
-                                options.output_dir, other));
+        status.end_job(
+            ExitCode::kConfig,
+            fmt::format("{}/run.lock was taken over by another run ({}); this one has been "
+                        "taken for dead and must not write there any more",
+                        options.output_dir, other));
       }});
   if (!lock->dead_holder().empty())
     warn("the run that held {} is gone ({}); taking over", options.output_dir, lock->dead_holder());
+  tidy_output_directory(options.output_dir);  // no other process writes here now
   return lock;
-}
-
-// What a run that ends before its first step has kept.
-std::unique_ptr<RunCheckpoints> find_checkpoints(Run& run) {
-  auto checkpoints =
-      std::make_unique<RunCheckpoints>(run.options, run.world, run.faults, run.status);
-  if (const FoundCheckpoint* found = checkpoints->found()) {
-    run.status.set_step(found->manifest.state.step);
-    run.status.set_checkpoint(found->directory);
-  }
-  return checkpoints;
 }
 
 std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
@@ -79,9 +85,19 @@ std::unique_ptr<RunInputs> open_inputs(const Run& run) {
                                      is_new ? RunBegin::kNew : RunBegin::kContinued);
 }
 
+RunCosts plan_costs_of_all_ranks(Run& run) {
+  return largest_of_all_ranks(made_collectively(run.world,
+                                                [&] {
+                                                  return lay_out_and_plan(run.options, *run.inputs,
+                                                                          run.device.memory(),
+                                                                          run.world.size());
+                                                }),
+                              run.world);
+}
+
 std::unique_ptr<StepEngine> open_compute(Run& run) {
-  auto compute =
-      std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults, *run.inputs);
+  auto compute = std::make_unique<StepEngine>(run.options, run.world, run.device, run.faults,
+                                              *run.inputs, run.costs.memory);
   run.checkpoints->begin(compute->engine);
   return compute;
 }
@@ -116,13 +132,17 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
     : options(run_options),
       world(session.world()),
       status(run_status),
-      faults(FaultInjection::of_run(options.inject)),
-      logs(options, world.rank()),
+      faults(made_collectively(world, [&] { return FaultInjection::of_run(options.inject); })),
+      planted(tell_faults(faults, world)),
+      logs(options, planted, world.rank()),
       sections(options, world, session.host()),
       device(check_paths_and_open_device(options, world, session.host())),
       lock(made_collectively(world, [&] { return take_output_directory(options, world, status); })),
-      checkpoints(end_job_on_error(session, status, [&] { return find_checkpoints(*this); })),
+      checkpoints(end_job_on_error(
+          session, status,
+          [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       inputs(made_collectively(world, [&] { return open_inputs(*this); })),
+      costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
   end_job_on_error(session, status, [&] {

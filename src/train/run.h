@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "checkpoint/run_state.h"
 #include "comm/mpi_session.h"
@@ -12,6 +13,7 @@
 #include "job/run_status.h"
 #include "options/options.h"
 #include "train/compute_device.h"
+#include "train/local_error.h"
 #include "train/run_checkpoints.h"
 #include "train/run_inputs.h"
 #include "train/run_logs.h"
@@ -28,19 +30,26 @@ struct Run {
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
+  SaveSchedule::Met met() const {
+    return local_error.met() ? SaveSchedule::Met::kError : SaveSchedule::Met::kNothing;
+  }
+
   const Options& options;
   Communicator& world;
   RunStatus& status;
 
   const FaultInjection faults;
+  const std::string planted;  // the faults of all ranks, as they were given; "" for none
   RunLogs logs;
   SectionReport sections;
   ComputeDevice device;
   const std::unique_ptr<RunLock> lock;  // of the output directory; on rank 0 only
   std::unique_ptr<RunCheckpoints> checkpoints;
   const std::unique_ptr<RunInputs> inputs;
+  const RunCosts costs;  // of the rank that needs most
   const std::unique_ptr<StepEngine> compute;
-  RunState state;  // how far the run has come
+  RunState state;          // how far the run has come
+  LocalError local_error;  // that this rank met since the last step
 };
 
 }  // namespace facet

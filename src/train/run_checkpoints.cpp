@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/timer.h"
 #include "comm/mpi_session.h"
+#include "train/resume.h"
 
 namespace facet {
 
@@ -33,7 +34,12 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
           },
           options.checkpoint_io == "collective" ? CheckpointIo::kCollective : CheckpointIo::kPosix),
       schedule_(options, world),
-      found_(store_.find_newest()) {}
+      found_(store_.find_newest(check_stored_state)) {
+  if (!found_) return;
+  published_ = Mark(found_->manifest.state);
+  status_.set_step(published_.step);
+  status_.set_checkpoint(found_->directory);
+}
 
 void RunCheckpoints::begin(Engine& engine) {
   schedule_.begin(estimated_bytes(arrays_of(stored_params(engine.groups()))));
@@ -50,8 +56,6 @@ void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* b
   state.ranks = now.ranks;
   state.total_steps = now.total_steps;
   state.options = now.options;
-  status_.set_step(state.step);
-  status_.set_checkpoint(found_->directory);
   log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state.step,
       state.epoch + 1, state.next_step);
   if (found_->manifest.state.total_steps != now.total_steps)
@@ -64,6 +68,8 @@ void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* b
     bad_samples->restore(state.bad_samples_epoch, state.bad_samples_in_epoch,
                          state.bad_samples_total);
   collectively(world_, [&] { cut_back_bad_lists(state); });
+  note_bad_samples(state, bad_samples);
+  schedule_.held_up();
 }
 
 // Bad samples listed after the checkpoint will be met, and listed, again.
@@ -75,14 +81,23 @@ void RunCheckpoints::cut_back_bad_lists(const RunState& state) const {
         state.bad_list_bytes[rank]);
 }
 
-void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget* bad_samples,
-                          RunLogs& logs) {
+void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* bad_samples) {
+  bad_list_bytes_ =
+      BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
+  if (bad_samples == nullptr) return;
+  state.bad_samples_epoch = bad_samples->epoch();
+  state.bad_samples_in_epoch = bad_samples->in_epoch_by_dataset();
+  state.bad_samples_total = bad_samples->total_by_dataset();
+}
+
+void RunCheckpoints::save(RunState& state, Engine& engine, RunLogs& logs) {
   const InSection section(Section::kSave);
   settle(logs);
   put_off_ = false;
+  tried_ = Mark(state);
   since_start_.restart();
   state.optimizer_steps = engine.optimizer_steps();
-  note_bad_samples(state, bad_samples);
+  gather_list_lengths(state);
   collectively(world_, [&] { logs.sync(state); });
   const std::vector<StoredParam> params = stored_params(engine.groups());
   if (options_.async_checkpoint)
@@ -92,6 +107,7 @@ void RunCheckpoints::save(RunState& state, Engine& engine, const BadSampleBudget
     published(store_.save(state, params, engine.owned_state()), logs);
   blocked_seconds_ = since_start_.seconds();
   schedule_.count_from_here();
+  schedule_.held_up();
 }
 
 void RunCheckpoints::settle(RunLogs& logs) {
@@ -109,9 +125,9 @@ void RunCheckpoints::settle_after_error(RunLogs& logs) {
   }
 }
 
-SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, RunLogs& logs) {
+SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, SaveSchedule::Met met, RunLogs& logs) {
   using Wish = SaveSchedule::Wish;
-  const auto [wish, bits] = schedule_.after_step(step, store_.progress_bits());
+  const auto [wish, bits] = schedule_.after_step(step, store_.progress_bits(), met);
   if (store_.saving() && CheckpointStore::save_is_over(bits)) finish(logs);
   if (SaveSchedule::stops(wish)) return wish;
   if (store_.saving()) {
@@ -119,6 +135,13 @@ SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, RunLogs& logs) {
     return Wish::kNone;
   }
   return put_off_ ? Wish::kSave : wish;
+}
+
+SaveSchedule::Wish RunCheckpoints::between_steps(int64_t step, SaveSchedule::Met met,
+                                                 RunLogs& logs) {
+  const auto [wish, bits] = schedule_.between_steps(step, store_.progress_bits(), met);
+  if (store_.saving() && CheckpointStore::save_is_over(bits)) finish(logs);
+  return wish;
 }
 
 void RunCheckpoints::put_off(int64_t step, RunLogs& logs) {
@@ -134,28 +157,25 @@ void RunCheckpoints::finish(RunLogs& logs) {
   const std::string directory = store_.finish_save();
   blocked_seconds_ += timer.seconds();
   published(directory, logs);
+  schedule_.held_up();
 }
 
 void RunCheckpoints::published(const std::string& directory, RunLogs& logs) {
   const double seconds = since_start_.seconds();
+  const char* const again = published_.step == tried_.step ? "renewed " : "";
+  published_ = tried_;
   status_.set_checkpoint(directory);
   schedule_.saved(seconds);
   logs.line(options_.async_checkpoint
-                ? fmt::format("checkpoint {} in {:.2f} s, {:.3f} s of them without training",
-                              directory, seconds, blocked_seconds_)
-                : fmt::format("checkpoint {} in {:.2f} s", directory, seconds));
+                ? fmt::format("{}checkpoint {} in {:.2f} s, {:.3f} s of them without training",
+                              again, directory, seconds, blocked_seconds_)
+                : fmt::format("{}checkpoint {} in {:.2f} s", again, directory, seconds));
 }
 
-void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* bad_samples) const {
-  if (bad_samples != nullptr) {
-    state.bad_samples_epoch = bad_samples->epoch();
-    state.bad_samples_in_epoch = bad_samples->in_epoch_by_dataset();
-    state.bad_samples_total = bad_samples->total_by_dataset();
-  }
-  const int64_t list_bytes =
-      BadSampleList::bytes_of(BadSampleList::path_for(options_.output_dir, world_.rank()));
+// All ranks' lists of bad samples.
+void RunCheckpoints::gather_list_lengths(RunState& state) {
   state.bad_list_bytes.clear();
-  const auto mine = static_cast<double>(list_bytes);
+  const auto mine = static_cast<double>(bad_list_bytes_);
   for (const double bytes : world_.all_gather(std::span(&mine, 1)))
     state.bad_list_bytes.push_back(static_cast<int64_t>(bytes));
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/checked_math.h"
 #include "checkpoint/background_write.h"
 #include "train/run_setup.h"
 #include "zero/zero_plan.h"
@@ -29,6 +30,30 @@ std::string MemoryPlan::text() const {
   return lines;
 }
 
+namespace {
+
+// Buffers for gathered units grow when a unit finds none that is large enough, and what is
+// prefetched depends on the pass before: so how large they are in the end depends on the order of
+// the passes. A new run evaluates first, a continued one trains first.
+int64_t gathered_in_any_order(const Options& options, const EngineOptions& engine,
+                              ModelSetup& model, int ranks) {
+  int64_t bytes = 0;
+  for (const bool evaluates_first : {true, false}) {
+    MeasuringHooks hooks(model.table, ranks, engine);
+    const MeasuredPass pass{hooks, engine.compute_dtype};
+    const auto evaluate = [&] { measure_evaluation(*model.model, eval_limits(options), pass); };
+    if (evaluates_first) evaluate();
+    for (int turn = 0; turn < 2; ++turn) {
+      measure_training(*model.model, train_limits(options), pass);
+      evaluate();
+    }
+    bytes = std::max(bytes, hooks.gathered_bytes());
+  }
+  return bytes;
+}
+
+}  // namespace
+
 BatchSource* replay_of(const Options& options, const DataSetup& data) {
   return options.replay.empty() ? nullptr : data.source.get();
 }
@@ -36,27 +61,40 @@ BatchSource* replay_of(const Options& options, const DataSetup& data) {
 RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks) {
   const EngineOptions engine = engine_options(options);
   const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
-  MeasuringHooks training(model.table, ranks, engine), evaluation(model.table, ranks, engine);
+  MeasuringHooks training(model.table, ranks, engine);
   RunCosts costs;
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
   costs.memory.space = options.on_gpu() ? Space::kDevice : Space::kHost;
+  UnitHooks resident;
   const MeasuredPass train_pass{training, engine.compute_dtype};
   const PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
           : larger_of(measure_training(*model.model, train_limits(options), train_pass),
                       measure_evaluation(*model.model, eval_limits(options),
-                                         {evaluation, engine.compute_dtype}));
+                                         {resident, engine.compute_dtype}));
   costs.memory.activations = passes.activations;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
   costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
-  costs.memory.gathered = std::max(training.gathered_bytes(), evaluation.gathered_bytes());
+  costs.memory.gathered = training.gathered_bytes();
+  if (replay == nullptr && engine.zero_stage >= 3)
+    costs.memory.gathered = gathered_in_any_order(options, engine, model, ranks);
   costs.memory.buckets = training.bucket_bytes();
   if (options.async_checkpoint || options.on_gpu())
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
                        training.gathers_per_micro_batch());
+  return costs;
+}
+
+RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
+  MemoryPlan& memory = costs.memory;
+  for (int64_t* const bytes :
+       {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
+        &memory.activations, &memory.panels, &memory.window, &memory.snapshot})
+    *bytes = world.max(*bytes);
+  costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;
 }
 
@@ -78,7 +116,8 @@ StepOperations plan_operations(const Options& options, ModelSetup& setup) {
     plan.counted = most_expensive_shape(model, limits, dtype);
   }
   const OpCounts counts = count_operations(model, plan.counted, dtype);
-  plan.flops = (counts.matmul_flops + counts.attention_flops) * options.gradient_accumulation_steps;
+  for (const int64_t flops : {counts.matmul_flops, counts.attention_flops})
+    add_saturated(plan.flops, {flops, options.gradient_accumulation_steps});
   return plan;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "comm/communicator.h"
 #include "data/batch_source.h"
 #include "options/options.h"
 #include "train/data_setup.h"
@@ -41,6 +42,8 @@ struct RunCosts {
 // From a table that Engine::lay_out made. Micro-batches are those of the recording, or with nullptr
 // all that the options allow.
 RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
+// Of the rank that needs most of each: recorded micro-batches differ between ranks. Collective.
+RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world);
 // What plan_costs takes as the recording: --replay, or nullptr.
 BatchSource* replay_of(const Options& options, const DataSetup& data);
 // One line about the elements sent.

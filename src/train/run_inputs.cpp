@@ -9,6 +9,7 @@ namespace {
 std::unique_ptr<ModelSetup> declare_trained_model(const Options& options) {
   std::unique_ptr<ModelSetup> model = declare_model(options);
   choose_trained(options, model->table);
+  check_pretrained(model->table, model->config, sources_of(options));  // before memory is taken
   return model;
 }
 

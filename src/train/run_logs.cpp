@@ -1,5 +1,6 @@
 #include "train/run_logs.h"
 
+#include "base/printable.h"
 #include "io/file.h"
 #include "train/run_setup.h"
 
@@ -10,7 +11,7 @@ void RunLogs::open(const RunState& state, const std::string& host,
                    const std::vector<std::string>& dataset_names) {
   if (!writes_) return;
   const std::string& out = options_.output_dir;
-  write_file(out + "/options.cfg", resolved_options(Command::kTrain, options_));
+  write_file(out + "/options.cfg", options_text());
   dataset_names_ = dataset_names;
   loss_log_ = std::make_unique<LossLog>(out, group_names, dataset_names, state.loss_log_bytes);
   eval_log_ = std::make_unique<EvalLog>(out, dataset_names, state.eval_log_bytes);
@@ -38,6 +39,13 @@ std::string skip_text(const StepReport& report) {
 }
 
 }  // namespace
+
+// What --config reads, and a comment on planted faults, which no option may bring back unasked.
+std::string RunLogs::options_text() const {
+  const std::string text = resolved_options(Command::kTrain, options_);
+  return planted_.empty() ? text
+                          : text + fmt::format("# planted faults: {}\n", printable(planted_));
+}
 
 void RunLogs::line(const std::string& text) {
   if (writes_) console_->line(text);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ namespace facet {
 
 class RunLogs {
  public:
-  RunLogs(const Options& options, int rank) : options_(options), writes_(rank == 0) {}
+  // `planted`: faults that options.cfg tells of.
+  RunLogs(const Options& options, const std::string& planted, int rank)
+      : options_(options), planted_(planted), writes_(rank == 0) {}
 
   // Begins the logs of a new run, or continues those of a run that is at `state`.
   void open(const RunState& state, const std::string& host,
@@ -30,11 +33,19 @@ class RunLogs {
   void append(const EvalReport& report);
   void draw_curve() const;
 
+  // Of the whole run; nothing on other ranks than 0.
+  std::optional<CurvePoint> last_evaluation() const {
+    return eval_losses_.empty() ? std::nullopt : std::optional(eval_losses_.back());
+  }
+
   // Flushes the logs to the disk and notes their lengths in the state.
   void sync(RunState& state);
 
  private:
+  std::string options_text() const;
+
   const Options& options_;
+  const std::string& planted_;
   bool writes_;
   std::vector<std::string> dataset_names_;
   std::unique_ptr<LossLog> loss_log_;

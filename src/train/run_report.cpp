@@ -5,10 +5,9 @@
 namespace facet {
 
 void report_setup(const Run& run) {
-  const RunCosts& costs = run.compute->costs;
   log_line(groups_text(run.compute->engine.groups(), run.inputs->model->table));
-  log_line(costs.memory.text());
-  log_line(traffic_text(run.options, costs));
+  log_line(run.costs.memory.text());
+  log_line(traffic_text(run.options, run.costs));
   log_line(run.inputs->plan.text(run.options, run.world.size()));
 }
 
@@ -16,12 +15,12 @@ void report_traffic(const Run& run, const StepReport& report, int64_t sent) {
   const bool full = report.micro_batches == run.options.gradient_accumulation_steps;
   if (!full || report.skipped) return;
   log("step {}: a rank sent {} elements at most; planned: {}", report.step, run.world.max(sent),
-      run.compute->costs.elements_per_step);
+      run.costs.elements_per_step);
 }
 
 void report_memory(const Run& run) {
   log("the arenas of a rank held {} bytes at most; planned: {}", run.world.max(Arena::most_held()),
-      run.compute->costs.memory.total());
+      run.costs.memory.total());
 }
 
 void report_left_out(Run& run) {

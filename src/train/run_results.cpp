@@ -2,38 +2,70 @@
 
 #include <cmath>
 
+#include "base/log.h"
 #include "base/progress.h"
+#include "base/timer.h"
 #include "train/evaluate.h"
+#include "train/stop_request.h"
 
 namespace facet {
 
 namespace {
 
-void note_best(Run& run, const EvalReport& report) {
-  RunState& state = run.state;
-  if (state.best_step >= 0 && !(report.loss < state.best_loss)) return;
-  if (!std::isfinite(report.loss)) return;
-  state.best_step = report.step;
-  state.best_loss = report.loss;
-  if (run.options.keep_best) export_to(run, "best");
+EvalReport evaluate_all(Run& run) {
+  EvalReport report = evaluate(*run.inputs->model, run.compute->context, run.world,
+                               *run.inputs->data->source, run.inputs->num_datasets(), [&] {
+                                 give_a_chance_to_stop(run);
+                                 run.faults.at("evaluate", run.world.rank(), run.state.step);
+                               });
+  report.step = run.state.step;
+  report.epoch = run.state.step / run.inputs->plan.steps_per_epoch;
+  return report;
+}
+
+bool is_best(const RunState& state, const EvalReport& report) {
+  const bool first = state.best_step < 0;
+  return std::isfinite(report.loss) && (first || report.loss < state.best_loss);
+}
+
+// On rank 0: the export, which is written a megabyte at a time. Every so often, between two pieces,
+// all ranks meet for a chance to stop.
+void write_export(Run& run, const std::string& directory, const OpenUnit& open_unit,
+                  const Values::Meet& meet) {
+  constexpr double kSecondsBetween = 0.2;
+  Timer since_met;
+  export_weights(run.options, *run.inputs->model, directory, [&](int unit) {
+    run.faults.at("export", run.world.rank(), run.state.step);
+    if (since_met.seconds() >= kSecondsBetween) {
+      meet();
+      since_met.restart();
+    }
+    open_unit(unit);
+  });
 }
 
 }  // namespace
 
+// The state changes last: a run that ends before begins this evaluation again.
 void evaluate_now(Run& run) {
   RunState& state = run.state;
   const DataSetup& data = *run.inputs->data;
   const bool known = state.last_evaluation == state.step;
   if (known || data.source->num_evaluation_micro_batches() == 0) return;
-  run.checkpoints->settle(run.logs);  // before a long time without steps
-  state.last_evaluation = state.step;
-  EvalReport report = evaluate(*run.inputs->model->model, run.compute->context, run.world,
-                               *data.source, run.inputs->num_datasets());
-  report.step = state.step;
-  report.epoch = state.step / run.inputs->plan.steps_per_epoch;
+  const EvalReport report = evaluate_all(run);
   collectively(run.world, [&] { check_bad_fraction(run.options, data, report); });
-  note_best(run, report);
-  run.logs.append(report);
+  const bool best = is_best(state, report);
+  if (best && run.options.keep_best) export_to(run, "best");
+  collectively(run.world, [&] { run.logs.append(report); });
+  if (best) {
+    state.best_step = report.step;
+    state.best_loss = report.loss;
+  }
+  state.last_evaluation = state.step;
+  run.checkpoints->note_bad_samples(state, run.inputs->bad_samples.get());
+  if (!report.non_finite.empty())
+    warn("the loss of the evaluation after step {} is {}; first number that is not finite: {}",
+         report.step, report.loss, report.non_finite);
 }
 
 void export_to(Run& run, const std::string& name) {
@@ -41,9 +73,11 @@ void export_to(Run& run, const std::string& name) {
   const InSection section(Section::kSave);
   const std::string directory = fmt::format("{}/{}", run.options.output_dir, name);
   collectively(run.world, [&] {
-    run.compute->engine.read_on_rank_0([&](const OpenUnit& open_unit) {
-      export_weights(run.options, *run.inputs->model, directory, open_unit);
-    });
+    run.compute->engine.read_on_rank_0(
+        [&](const OpenUnit& open_unit, const Values::Meet& meet) {
+          write_export(run, directory, open_unit, meet);
+        },
+        [&] { give_a_chance_to_stop(run); });
   });
   run.logs.line(fmt::format("exported {}", directory));
 }

@@ -1,11 +1,14 @@
 #include "train/run_setup.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <string_view>
 
 #include "base/check.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
+#include "io/file.h"
 #include "train/data_debug.h"
 
 namespace facet {
@@ -76,6 +79,12 @@ HangLimits hang_limits(const Options& options) {
   for (const Section section : {Section::kSave, Section::kLog})
     limits.of(section) = options.hang_seconds_save;
   return limits;
+}
+
+void tidy_output_directory(const std::string& output_dir) {
+  constexpr std::array<std::string_view, 4> kOwnNames = {"epoch-#/", "best/", "options.cfg",
+                                                         "loss_curve.svg"};
+  tidy_directory(output_dir, kOwnNames);
 }
 
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {

@@ -29,6 +29,10 @@ LrSchedule make_schedule(const Options& options, const StepPlan& plan);
 LossScalerOptions scaler_options(const Options& options);
 EngineOptions engine_options(const Options& options);
 HangLimits hang_limits(const Options& options);
+
+// Removes what a killed run has left half-written in its output directory: exports and files, of
+// the names that a run gives them. (Checkpoints tidy their own directory.)
+void tidy_output_directory(const std::string& output_dir);
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table);
 
 // Reads a few records of each data set, so that one with nothing to learn from is an error at the

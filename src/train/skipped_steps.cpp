@@ -1,5 +1,7 @@
 #include "train/skipped_steps.h"
 
+#include <cmath>
+
 namespace facet {
 
 void explain_skipped_step(Run& run, const StepReport& report) {
@@ -9,7 +11,8 @@ void explain_skipped_step(Run& run, const StepReport& report) {
       scale_follows ? report.scale_exhausted : in_a_row >= run.options.max_bad_steps;
   // The environment, where faults may be named too, need not be the same on every host.
   const bool poisoned = run.world.max(int64_t{run.faults.poisons_anybody(report.step)}) != 0;
-  if (scale_follows && !hopeless && !poisoned) return;
+  // A loss that is not finite has nothing to do with the scale.
+  if (scale_follows && !hopeless && !poisoned && std::isfinite(report.loss)) return;
   const std::string place =
       fmt::format("step {}: {}", report.step, run.compute->step.find_non_finite());
   if (!hopeless) return run.logs.line(place);

@@ -6,14 +6,6 @@ namespace facet {
 
 namespace {
 
-RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
-                          int ranks) {
-  ParamTable& table = inputs.model->table;
-  table.place_in(memory);
-  Engine::lay_out(table, ranks, engine_options(options));
-  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks);
-}
-
 LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engine) {
   LoadReport loaded = load_weights(options, *inputs.model, engine.filler());
   const std::string source =
@@ -22,7 +14,8 @@ LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engin
           : fmt::format("projection and lang_embed from {}", loaded.projection_file);
   log_line(fmt::format("{}; {} rows of added tokens, {} parameters drawn", source,
                        loaded.added_token_rows, loaded.drawn.size()));
-  for (const std::string& choice : loaded.differing_choices) warn_line(choice);
+  for (const auto& lines : {loaded.differing_choices, loaded.unused})
+    for (const std::string& line : lines) warn_line(line);
   return loaded;
 }
 
@@ -50,14 +43,21 @@ LossAverage loss_average(const Options& options) {
 
 }  // namespace
 
+RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
+                          int ranks) {
+  ParamTable& table = inputs.model->table;
+  table.place_in(memory);
+  Engine::lay_out(table, ranks, engine_options(options));
+  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks);
+}
+
 StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
-                       const FaultInjection& faults, RunInputs& inputs)
-    : costs(lay_out_and_plan(options, inputs, device.memory(), world.size())),
-      engine(inputs.model->table, make_groups(options, inputs.model->table), world, device.plain(),
+                       const FaultInjection& faults, RunInputs& inputs, const MemoryPlan& memory)
+    : engine(inputs.model->table, make_groups(options, inputs.model->table), world, device.plain(),
              engine_options(options)),
       loaded(load_and_log(options, inputs, engine)),
-      arena("activations", costs.memory.activations, device.memory()),
-      layers(layers_with_panels(device, costs.memory.panels)),
+      arena("activations", memory.activations, device.memory()),
+      layers(layers_with_panels(device, memory.panels)),
       poison(poison_of(faults, engine, layers, world.rank())),
       context{layers, arena, poison ? static_cast<UnitHooks&>(*poison) : engine,
               compute_dtype(options)},

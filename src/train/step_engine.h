@@ -18,13 +18,17 @@
 
 namespace facet {
 
-struct StepEngine {
-  // Takes the memory and loads the weights. Throws errors of this rank alone; the caller has the
-  // ranks agree on them. All arguments outlive it.
-  StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
-             const FaultInjection& faults, RunInputs& inputs);
+// Takes the memory of the parameters and plans the rest, for this rank alone.
+RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
+                          int ranks);
 
-  const RunCosts costs;
+struct StepEngine {
+  // After lay_out_and_plan(): takes the rest of the memory and loads the weights. Throws errors of
+  // this rank alone; the caller has the ranks agree on them. The arguments before `memory` outlive
+  // it.
+  StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
+             const FaultInjection& faults, RunInputs& inputs, const MemoryPlan& memory);
+
   Engine engine;
   const LoadReport loaded;               // where the weights came from
   Arena arena;                           // of the activations

@@ -58,6 +58,7 @@ struct EvalReport {
   double seconds = 0;
   std::vector<LossOfDataset> datasets;
   std::vector<int64_t> bad_samples;  // left out, by data set
+  std::string non_finite;            // where the first number is that is not finite; "" for none
 };
 
 }  // namespace facet

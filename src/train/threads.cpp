@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <thread>
 
 #include "base/log.h"
+#include "base/start_thread.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 
@@ -25,6 +29,22 @@ size_t mask_begin(const std::string& mask) { return mask.rfind(' ') + 1; }
 
 bool same_host(const std::string& a, const std::string& b) {
   return a.compare(0, mask_begin(a), b, 0, mask_begin(b)) == 0;
+}
+
+// OpenMP ends the process where it can't start a thread, so as many are tried first. Its pool is
+// started at once, before other threads take the room.
+void start_compute_threads(int threads) {
+  {
+    std::mutex all_started;
+    std::vector<std::jthread> tried;
+    const std::lock_guard lock(all_started);
+    for (int i = 1; i < threads; ++i)
+      tried.push_back(start_thread("computing", [&] {
+        return std::jthread([&] { const std::lock_guard wait(all_started); });
+      }));
+  }
+#pragma omp parallel num_threads(threads)
+  {}
 }
 
 }  // namespace
@@ -57,6 +77,7 @@ int choose_threads(Communicator& world, const std::string& host, int64_t request
         "{} of {} ranks have more threads than cores (rank 0: {} for {:.2g} cores); start fewer "
         "ranks or give fewer --threads",
         crowded, world.size(), threads, share);
+  collectively(world, [&] { start_compute_threads(threads); });
   return threads;
 }
 

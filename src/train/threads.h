@@ -13,7 +13,8 @@ namespace facet {
 double share_of_cores(const std::vector<std::string>& masks, int rank);
 
 // This rank's share of the visible cores, or `requested` where that is not 0. Rank 0 prints the
-// numbers, and a warning where there are more threads than cores. Collective.
+// numbers, and a warning where there are more threads than cores. Starts the threads:
+// Error(kSystem) if the system has not as many. Collective.
 int choose_threads(Communicator& world, const std::string& host, int64_t requested);
 
 }  // namespace facet

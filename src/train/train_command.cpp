@@ -7,13 +7,14 @@ namespace facet {
 
 namespace {
 
-// A checkpoint that is being written is not lost with an error that all ranks know of.
+// An error that all ranks know of leaves them at a whole step, which is kept.
 void run_to_the_end(Run& run) {
+  TrainingLoop loop(run);
   try {
     begin_section(Section::kLog);
-    TrainingLoop(run).run();
-  } catch (const CollectiveError&) {
-    run.checkpoints->settle_after_error(run.logs);
+    loop.run();
+  } catch (const CollectiveError& error) {
+    loop.keep_what_is_done(error);
     throw;
   }
 }

@@ -79,7 +79,12 @@ class Engine : public UnitHooks {
   // Collective: rank 0 runs `work`, which may open any unit and read its full values in fp32, for
   // trained parameters the masters.
   void read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
-    values_.read_on_rank_0(work);
+    read_on_rank_0([&](const OpenUnit& open, const Values::Meet&) { work(open); }, [] {});
+  }
+  // The same; whenever `work` calls what it is given second, all ranks run `together`. An error of
+  // that must be one that all of them throw.
+  void read_on_rank_0(const Values::Work& work, const Values::Meet& together) {
+    values_.read_on_rank_0(work, together);
   }
   // Collective: hash of the frozen parameters' names, shapes and values as they were filled; the
   // same at any stage and in any precision.

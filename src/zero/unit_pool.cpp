@@ -64,7 +64,7 @@ void UnitPool::release(int number) {
 
 int64_t UnitPool::bytes() const {
   int64_t bytes = 0;
-  for (const Buffer& buffer : buffers_) bytes += buffer.whole.bytes();
+  for (const Buffer& buffer : buffers_) bytes += buffer.memory->peak();  // with its padding
   return bytes;
 }
 

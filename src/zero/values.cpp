@@ -11,6 +11,13 @@
 
 namespace facet {
 
+namespace {
+
+constexpr int kMeet = -2;  // in place of a unit: all ranks run what they do together
+static_assert(kMeet != kNoUnit);
+
+}  // namespace
+
 int64_t Values::master_bytes(const ParamTable& table, int ranks, int64_t zero_stage) {
   if (table.dtype() == DType::kF32) return 0;
   Arena plan("masters");
@@ -146,32 +153,60 @@ uint64_t Values::frozen_hash() {
   return static_cast<uint64_t>(world_.sum(static_cast<int64_t>(sum)));
 }
 
-// Rank 0 broadcasts which unit it wants next; where the values are partitioned all ranks gather it.
-void Values::read_on_rank_0(const std::function<void(const OpenUnit&)>& work) {
+// Rank 0 broadcasts what it wants next: a unit, where the values are partitioned and all ranks
+// gather it; to meet; or kNoUnit, the end.
+void Values::read_on_rank_0(const Work& work, const Meet& together) {
+  const std::exception_ptr error =
+      world_.rank() == 0 ? lead_reading(work, together) : follow_reading(together);
+  window_.free();
+  if (error) std::rethrow_exception(error);
+}
+
+int Values::agree_on(int wanted) { return static_cast<int>(world_.broadcast(int64_t{wanted}, 0)); }
+
+std::exception_ptr Values::lead_reading(const Work& work, const Meet& together) {
   const bool shared = parts_ || (has_masters() && zero_stage_ > 0);
   int open = kNoUnit;
-  const auto next = [&](int number) {
-    if (open != kNoUnit) close_read(open);
-    open = shared ? static_cast<int>(world_.broadcast(int64_t{number}, 0)) : number;
-    if (open != kNoUnit) open_to_read(open);
-  };
-  if (world_.rank() == 0) {
-    std::exception_ptr error;
+  std::exception_ptr error;
+  try {
+    work(
+        [&](int unit) {
+          if (unit != open) read_next(open, shared ? agree_on(unit) : unit);
+        },
+        [&] {
+          agree_on(kMeet);
+          together();
+        });
+  } catch (...) {
+    error = std::current_exception();
+  }
+  read_next(open, agree_on(kNoUnit));
+  return error;
+}
+
+// An error of a meeting is rank 0's too, which then ends the reading.
+std::exception_ptr Values::follow_reading(const Meet& together) {
+  int open = kNoUnit;
+  std::exception_ptr error;
+  for (int wanted = agree_on(kNoUnit); wanted != kNoUnit; wanted = agree_on(kNoUnit)) {
+    if (wanted != kMeet) {
+      read_next(open, wanted);
+      continue;
+    }
     try {
-      work([&](int number) {
-        if (number != open) next(number);
-      });
+      together();
     } catch (...) {
       error = std::current_exception();
     }
-    next(kNoUnit);
-    window_.free();
-    if (error) std::rethrow_exception(error);
-  } else if (shared) {
-    do next(kNoUnit);
-    while (open != kNoUnit);
-    window_.free();
   }
+  read_next(open, kNoUnit);
+  return error;
+}
+
+void Values::read_next(int& open, int number) {
+  if (open != kNoUnit) close_read(open);
+  open = number;
+  if (open != kNoUnit) open_to_read(open);
 }
 
 void Values::open_to_read(int number) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -33,8 +34,11 @@ class Values {
 
   // To fill the values of all units, with the same values on every rank.
   OpenUnit filler();
-  // Collective: rank 0 runs `work`, which may open any unit and read its full values.
-  void read_on_rank_0(const std::function<void(const OpenUnit&)>& work);
+  // Collective: rank 0 runs `work`, which may open any unit and read its full values. Whenever it
+  // calls `meet`, all ranks run `together`; an error of that must be one that all of them throw.
+  using Meet = std::function<void()>;
+  using Work = std::function<void(const OpenUnit&, const Meet&)>;
+  void read_on_rank_0(const Work& work, const Meet& together);
   // Collective: hash of the frozen values as they were filled, before any rounding.
   uint64_t frozen_hash();
 
@@ -68,6 +72,10 @@ class Values {
   void store_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
   void check_range(const Param& param, const float* values) const;
+  int agree_on(int wanted);
+  std::exception_ptr lead_reading(const Work& work, const Meet& together);
+  std::exception_ptr follow_reading(const Meet& together);
+  void read_next(int& open, int number);
   void open_to_read(int number);
   void read_masters(int number);
   void close_read(int number);

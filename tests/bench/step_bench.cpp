@@ -176,7 +176,7 @@ int main(int argc, char** argv) {
       fmt::print("{}_ms {:.3f}\n", name, r.step_seconds * 1e3);
     }
   } catch (const facet::Error& error) {
-    session.abort_job(error.code(), error.what());
+    session.abort_job(error.code(), error.what(), "");
   }
   return 0;
 }

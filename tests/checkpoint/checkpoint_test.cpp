@@ -68,6 +68,18 @@ TEST(Checkpoint, KeepsTheLastOnes) {
   EXPECT_EQ(read_file(directory.path() + "/latest", 100), "step_00000004\n");
 }
 
+TEST(Checkpoint, OlderOnesStayWhenTheyAreToBeKept) {
+  SmallRun run;
+  SharedDirectory directory(run.world);
+  CheckpointStore store(directory.path(), 1, run.world);
+  for (int i = 0; i < 4; ++i) {
+    run.take_steps(1);
+    if (i == 2) store.keep_older_ones();
+    store.save(run.state, run.stored, run.engine->owned_state());
+  }
+  EXPECT_EQ(published_steps(directory.path()), (std::vector<int64_t>{2, 3, 4}));
+}
+
 TEST(Checkpoint, SavingAStepAgainReplacesIt) {
   SmallRun run;
   SharedDirectory directory(run.world);
@@ -159,6 +171,35 @@ TEST_F(Damage, Truncations) {
   testing::internal::GetCapturedStderr();
 }
 
+// The hash is right, the numbers are not: no reason to end with an internal error.
+TEST_F(Damage, ImpossibleNumbersInAManifest) {
+  testing::internal::CaptureStderr();
+  const Manifest good = read_manifest(directory_.path() + "/step_00000002");
+  const auto restore = [&](const std::function<void(Manifest&)>& change) {
+    Manifest manifest = good;
+    change(manifest);
+    restore_with(file("manifest.json"), manifest.text(), false);
+  };
+  restore([](Manifest& m) { m.arrays[0].offset = m.arrays[1].offset; });
+  restore([](Manifest& m) { m.arrays[0].offset = -8; });
+  restore([](Manifest& m) { m.arrays[0].shape.assign(4, int64_t{1} << 20); });
+  restore([](Manifest& m) { m.state.optimizer_steps = -1; });
+  restore([](Manifest& m) { m.file_bytes = INT64_MAX; });
+  testing::internal::GetCapturedStderr();
+}
+
+// Whoever knows more of the state may refuse it.
+TEST_F(Damage, AStateThatIsRefused) {
+  testing::internal::CaptureStderr();
+  const auto found = CheckpointStore(directory_.path(), 2, run_.world)
+                         .find_newest([](const RunState& state, const std::string& directory) {
+                           CHECK(state.step != 2, ExitCode::kBadData, "{}: no", directory);
+                         });
+  testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->manifest.state.step, 1);
+}
+
 TEST_F(Damage, SwappedFiles) {
   testing::internal::CaptureStderr();
   const std::string before = directory_.path() + "/step_00000001/";
@@ -211,6 +252,20 @@ TEST(Checkpoint, OneThatWasBeingReplacedGetsItsNameBack) {
   EXPECT_EQ(run.find(directory.path())->manifest.state.step, 2);
   run.world.sum(int64_t{0});
   EXPECT_FALSE(fs::exists(newest + ".replaced-4711"));
+}
+
+// In the directory of checkpoints too a user's files are a user's.
+TEST_F(Damage, OnlyOwnLeftoversAreRemoved) {
+  const std::vector<std::string> own = {"/step_00000007.partial-12", "/step_00000001.removed-3"};
+  const std::vector<std::string> others = {"/thesis.partial-2", "/step_7.partial-1", "/step_5"};
+  if (run_.world.rank() == 0)
+    for (const auto* names : {&own, &others})
+      for (const std::string& name : *names) fs::create_directory(directory_.path() + name);
+  run_.world.sum(int64_t{0});
+  EXPECT_EQ(run_.find(directory_.path())->manifest.state.step, 2);
+  run_.world.sum(int64_t{0});
+  for (const std::string& name : own) EXPECT_FALSE(fs::exists(directory_.path() + name)) << name;
+  for (const std::string& name : others) EXPECT_TRUE(fs::exists(directory_.path() + name)) << name;
 }
 
 // What can't be listed or read is neither absent nor damaged.

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include "checkpoint/hugging_face.h"
 #include "tests/checkpoint/tiny_directories.h"
 
@@ -25,6 +27,19 @@ ClipVisionConfig clip_of(const std::string& text, const char* tensor = "x") {
 
 std::string clip_error(const std::string& text) {
   return error_of([&] { clip_of(text); });
+}
+
+TEST(LlamaConfigFile, ADirectoryWithoutOneSaysWhatItHolds) {
+  for (const auto& [file, what] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"adapter_model.safetensors", "adapter (PEFT)"},
+           {"consolidated.00.pth", "original format"},
+           {"README.md", "there is no config.json"}}) {
+    TemporaryDirectory directory;
+    directory.put(file, "x");
+    const std::string error = error_of([&] { read_llama_config(directory.path()); });
+    EXPECT_TRUE(mentions(error, "66: " + directory.path() + ": there is no config.json"));
+    EXPECT_TRUE(mentions(error, what));
+  }
 }
 
 TEST(LlamaConfigFile, FieldsAndDefaults) {
@@ -103,6 +118,40 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
        {changed("\"silu\"", "\"relu\""), changed("24", "2.5"), changed("{", "[")})
     EXPECT_TRUE(error.starts_with("78: ")) << error;
   EXPECT_TRUE(mentions(error_of([] { read_llama_config("none"); }), "66: none: no such directory"));
+}
+
+// Values that would fill the memory, wrap around or never end are refused as they are read.
+const std::vector<const char*> kNoSizes = {
+    "0",    "-1",  "1000000000", "1073741824", "9223372036854775807", "9223372036854775808",
+    "1e30", "2.5", "\"7\"",      "[7]",        "-9223372036854775808"};
+
+TEST(LlamaConfigFile, ImpossibleSizesAreOneErrorEach) {
+  for (const std::string key : {"hidden_size", "intermediate_size", "num_hidden_layers",
+                                "num_attention_heads", "num_key_value_heads", "vocab_size"})
+    for (const std::string value : kNoSizes) {
+      const std::string error = llama_error(std::regex_replace(
+          kTinyLlama, std::regex("\"" + key + "\": \\d+"), "\"" + key + "\": " + value));
+      EXPECT_TRUE(mentions(error, "78: ")) << key << " " << value;
+      EXPECT_TRUE(mentions(error, "config.json: " + key + ": ")) << key << " " << value;
+    }
+  for (const char* real : {"-1", "0", "1e13", "\"1\""}) {
+    EXPECT_TRUE(mentions(llama_error(replaced(kTinyLlama, "5000.0", real)), "rope_theta: "));
+    EXPECT_TRUE(mentions(llama_error(replaced(kTinyLlama, "1e-05", real)), "rms_norm_eps: "));
+  }
+  EXPECT_TRUE(mentions(llama_error(replaced(kTinyLlama, "\"num_attention_heads\": 4",
+                                            "\"num_attention_heads\": 60000, \"head_dim\": 60000")),
+                       "60000 heads of 60000 are out of range"));
+}
+
+TEST(ClipConfigFile, ImpossibleSizesAreOneErrorEach) {
+  for (const std::string key : {"hidden_size", "intermediate_size", "num_hidden_layers",
+                                "num_attention_heads", "image_size", "patch_size"})
+    for (const std::string value : kNoSizes) {
+      const std::string error = clip_error(std::regex_replace(
+          kTinyClip, std::regex("\"" + key + "\": \\d+"), "\"" + key + "\": " + value));
+      EXPECT_TRUE(mentions(error, "78: ")) << key << " " << value;
+      EXPECT_TRUE(mentions(error, "config.json: " + key + ": ")) << key << " " << value;
+    }
 }
 
 TEST(ClipConfigFile, AVisionModelAndAWholeModel) {

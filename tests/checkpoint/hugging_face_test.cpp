@@ -184,17 +184,15 @@ TEST(LoadPretrained, AllMisfitsAreListedAtOnce) {
   Sources sources;
   sources.decoder.erase("model.norm.weight");
   sources.decoder["model.layers.1.mlp.up_proj.weight"] = {{16, 24}, std::vector<float>(384)};
-  sources.decoder["model.layers.2.mlp.up_proj.weight"] = {{24, 16}, std::vector<float>(384)};
   sources.vision.erase("vision_model.pre_layrnorm.bias");
   sources.write();
   const std::string error = sources.load_error();
   EXPECT_TRUE(error.starts_with("78: "));
-  EXPECT_TRUE(mentions(error, "(4 tensors)"));
+  EXPECT_TRUE(mentions(error, "(3 tensors)"));
   EXPECT_TRUE(mentions(error, "missing: model.norm.weight (16)"));
   EXPECT_TRUE(mentions(error, "missing: vision_model.pre_layrnorm.bias"));
   EXPECT_TRUE(mentions(error, "wrong shape: model.layers.1.mlp.up_proj.weight is (16, 24)"));
   EXPECT_TRUE(mentions(error, "asks for (24, 16)"));
-  EXPECT_TRUE(mentions(error, "unexpected: model.layers.2.mlp.up_proj.weight"));
   EXPECT_EQ(error_of([&] {
               ParamTable table;
               VisionLanguageModel model(sources.config, table);
@@ -204,6 +202,78 @@ TEST(LoadPretrained, AllMisfitsAreListedAtOnce) {
   sources.decoder.clear();
   sources.write();
   EXPECT_TRUE(mentions(sources.load_error(), "more"));
+}
+
+size_t occurrences(const std::string& text, const std::string& part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+TEST(LoadPretrained, AMissingTensorIsNamedOnceWithTheReason) {
+  Sources sources;
+  const auto error_without = [&](const std::string& name) {
+    const Tensors whole = sources.decoder;
+    sources.decoder.erase(name);
+    sources.write();
+    sources.decoder = whole;
+    return sources.load_error();
+  };
+  EXPECT_EQ(occurrences(error_without("model.embed_tokens.weight"), "embed_tokens.weight"), 1u);
+  EXPECT_TRUE(mentions(error_without("lm_head.weight"),
+                       "models/lm/config.json must say \"tie_word_embeddings\": true"));
+  EXPECT_FALSE(mentions(error_without("model.norm.weight"), "\n the files have"));
+
+  const auto error_renamed = [&](auto&& rename) {
+    const Tensors whole = std::exchange(sources.decoder, {});
+    for (const auto& [name, tensor] : whole) sources.decoder[rename(name)] = tensor;
+    sources.write();
+    sources.decoder = whole;
+    return sources.load_error();
+  };
+  const auto below = [](const std::string& prefix) {
+    return [prefix](const std::string& name) { return prefix + name; };
+  };
+  EXPECT_TRUE(mentions(error_renamed(below("language_model.")),
+                       "with \"language_model.\" where no prefix is expected"));
+  EXPECT_TRUE(mentions(error_renamed(below("base_model.model.")), "with \"base_model.model.\""));
+  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
+                         return name.starts_with("model.") ? name.substr(6) : name;
+                       }),
+                       "with no prefix where \"model.\" is expected"));
+  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
+                         return name.starts_with("model.")
+                                    ? "model.language_model." + name.substr(6)
+                                    : name;
+                       }),
+                       "with \"model.language_model.\" where \"model.\" is expected"));
+  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
+                         return "base_model.model." + name.substr(0, name.size() - 6) +
+                                "lora_A.weight";
+                       }),
+                       "adapter (PEFT)"));
+  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
+                         return name == "model.embed_tokens.weight" ? "tok_embeddings.weight"
+                                                                    : "x." + name;
+                       }),
+                       "consolidated.00.pth"));
+}
+
+TEST(LoadPretrained, TensorsThatNobodyAsksForAreNamedInAWarning) {
+  Sources sources;
+  sources.decoder["model.layers.2.mlp.up_proj.weight"] = {{24, 16}, std::vector<float>(384)};
+  for (int i = 0; i < 30; ++i) sources.vision[fmt::format("extra.{:02}", i)] = {{1}, {0}};
+  sources.write();
+  Model model(sources.config);
+  const LoadReport report = load_pretrained(model.table, model.config, sources.pretrained(), 1);
+  ASSERT_EQ(report.unused.size(), 2u);
+  EXPECT_TRUE(mentions(report.unused[0], "models/lm: 1 tensors"));
+  EXPECT_TRUE(mentions(report.unused[0], "model.layers.2.mlp.up_proj.weight (24, 16)"));
+  EXPECT_TRUE(mentions(report.unused[1], "30 tensors"));
+  EXPECT_TRUE(mentions(report.unused[1], "extra.09 (1) and 20 more"));
+  ParamTable table;
+  VisionLanguageModel declared(sources.config, table);
+  EXPECT_EQ(check_pretrained(table, sources.config, sources.pretrained()), report.unused);
 }
 
 TEST(LoadPretrained, VocabularyContradictions) {
@@ -324,6 +394,12 @@ TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   load_pretrained(model.table, model.config, sources.pretrained(), 1);
   const std::string out = sources.directory / "out";
   export_model(out, model.table, model.config, sources.exported());
+  int64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(out))
+    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  const int64_t estimated = estimated_export_bytes(model.table, model.config, sources.exported());
+  EXPECT_GE(estimated, bytes);
+  EXPECT_LE(estimated, bytes + 100'000);
   const PretrainedSources exported{out + "/lang_decoder", out + "/vis_encoder", ""};
   const auto choices_of = [&](const VlmConfig& config) {
     Model again(config);
@@ -378,6 +454,35 @@ TEST(ExportModel, ConfigsKeepWhatTheSourceSays) {
   EXPECT_EQ(read_file(out + "/lang_decoder/tokenizer.model", 100), "pieces");
   const JsonDocument added = JsonDocument::read(out + "/lang_decoder/added_tokens.json");
   EXPECT_EQ(added.root().at("<image>").as_int(), 12);
+}
+
+TEST(ExportModel, TheTokenizerKeepsItsTokensRolesAndMarks) {
+  Sources sources;
+  Model model(sources.config);
+  model.randomize(8);
+  ExportSources exported = sources.exported();
+  exported.added_tokens = {{.text = "</s>", .id = 2}, {.text = "<pad>", .id = 11, .rstrip = true}};
+  exported.tokenizer_pieces = 11;
+  exported.token_roles = {{"pad_token", "<pad>"}, {"additional_special_tokens", "<image>"}};
+  exported.space_marks = SpaceMarks::kNone;
+  const std::string out = sources.directory / "e";
+  export_model(out, model.table, model.config, exported);
+  const JsonDocument added = JsonDocument::read(out + "/lang_decoder/added_tokens.json");
+  EXPECT_EQ(added.root().size(), 1);
+  EXPECT_EQ(added.root().at("<pad>").as_int(), 11);
+  const JsonDocument config = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
+  EXPECT_FALSE(config.root().at("legacy").as_bool());
+  EXPECT_FALSE(config.root().at("add_prefix_space").as_bool());
+  EXPECT_EQ(config.root().at("pad_token").as_string(), "<pad>");
+  EXPECT_EQ(config.root().at("additional_special_tokens").at(int64_t{0}).as_string(), "<image>");
+  const JsonValue decoder = config.root().at("added_tokens_decoder");
+  EXPECT_EQ(decoder.at("2").at("content").as_string(), "</s>");
+  EXPECT_TRUE(decoder.at("11").at("rstrip").as_bool());
+  exported.space_marks = SpaceMarks::kEveryPiece;
+  export_model(out, model.table, model.config, exported);
+  const JsonDocument again = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
+  EXPECT_TRUE(again.root().at("legacy").as_bool());
+  EXPECT_FALSE(again.root().find("add_prefix_space").has_value());
 }
 
 TEST(ExportModel, AnUnwritablePlaceIsOneError) {

@@ -15,6 +15,7 @@
 #include "io/shared_file.h"
 #include "tests/checkpoint/checkpoint_rig.h"
 #include "tests/checkpoint/disk_recorder.h"
+#include "tests/failing_threads.h"
 
 namespace facet {
 namespace {
@@ -58,6 +59,37 @@ struct Rig {
   std::function<void(const std::string&)> at_moment;
   CheckpointStore store;
 };
+
+// The run goes on without the save, and may save again.
+TEST(BackgroundSave, AThreadThatCannotStartIsAnErrorOnAllRanks) {
+  Rig rig;
+  std::string error;
+  {
+    const ThreadLimit limit(rig.run.world.rank() == rig.run.world.size() - 1 ? 0 : 100);
+    error = error_of([&] { rig.start(); });
+  }
+  EXPECT_TRUE(mentions(error, "71: "));
+  EXPECT_TRUE(mentions(error, "can't start a thread for writing the checkpoint"));
+  EXPECT_FALSE(rig.store.saving());
+  EXPECT_TRUE(rig.nothing_half_written());
+  rig.start();
+  EXPECT_TRUE(rig.store.finish_save().ends_with("step_00000002"));
+}
+
+// What only removes faster with a thread works without.
+TEST(Save, RemovesOldOnesWithoutAThread) {
+  Rig rig;
+  const ThreadLimit limit(0);
+  for (int64_t step = 2; step < 5; ++step) {
+    rig.run.state.step = step;
+    rig.save();
+  }
+  rig.run.world.sum(int64_t{0});
+  for (const auto& entry : fs::directory_iterator(rig.directory.path()))
+    EXPECT_EQ(entry.path().string().find("removed"), std::string::npos);
+  EXPECT_EQ(published_steps(rig.directory.path()), (std::vector<int64_t>{3, 4}));
+  rig.run.world.sum(int64_t{0});  // all have looked
+}
 
 TEST(BackgroundSave, HoldsTheStateOfItsStart) {
   Rig rig;

@@ -88,7 +88,7 @@ TEST(HangVerdict, ARankWaitingForAnotherHostHasTheLimitOfCollectives) {
             "hang: no progress for 400.0 s in compute (limit 390 s); all 2 ranks on n0 wait for "
             "other hosts:\n"
             "  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n"
-            "  not seen from here: 2, 4 (host n1), 3 (host n2)\n");
+            "  not seen from here: 2, 4 (host n1), 3 (host n2)");
 }
 
 TEST(HangVerdict, ARankThatExitsOnPurposeIsNeitherLateNorDead) {
@@ -133,7 +133,7 @@ TEST(HangVerdict, TheReportNamesEverythingOnce) {
             "hang: no progress for 31.2 s in compute (limit 30 s); 1 of 4 ranks behind:\n"
             "  rank 1 (host n0, pid 101, stopped): 31.2 s without progress in compute of step 7; "
             "has not reached collective 9 (sum); sample ids 10 11\n"
-            "  ranks 0, 2, 3: waiting in collective 9 (sum), compute of step 7\n");
+            "  ranks 0, 2, 3: waiting in collective 9 (sum), compute of step 7");
 }
 
 TEST(HangVerdict, AReportOfManyRanksStaysShort) {
@@ -153,14 +153,14 @@ TEST(HangVerdict, ADeathNamesRankHostStepAndCollective) {
   dead.num_samples = 40;
   EXPECT_EQ(death_report(dead, {waits(0, 0, 9), dead}),
             "rank 3 (host n1, pid 103) died in compute of step 7; has not reached collective 9 "
-            "(sum); sample ids 30 31 and 38 more\n");
+            "(sum); sample ids 30 31 and 38 more");
   dead.step = 0;
   dead.num_samples = 0;
   dead.section = Section::kLoad;
   dead.begun = kNone;
   EXPECT_EQ(death_report(dead, {dead}),
             "rank 3 (host n1, pid 103) died in load, before the first step; no collective so far; "
-            "no sample ids\n");
+            "no sample ids");
 }
 
 TEST(HangVerdict, RankLists) {
@@ -188,7 +188,7 @@ TEST(HangVerdict, TheReportOnALostHostNamesItAndItsRanks) {
   const std::vector<RankProgress> here = {waits(0, 6, 9), waits(1, 6, 9)};
   EXPECT_EQ(lost_host_report(here, hosts, {1, 31.04, false}, {2, 3}, 30),
             "hang: host n1 (ranks 2, 3 of 4) has not been heard for 31.0 s (limit 30 s); seen from "
-            "n0:\n  ranks 0, 1: waiting in collective 9 (sum), compute of step 7\n");
+            "n0:\n  ranks 0, 1: waiting in collective 9 (sum), compute of step 7");
   EXPECT_NE(lost_host_report(here, hosts, {1, 0.54, true}, {2}, 30)
                 .find("host n1 (rank 2 of 4) is gone: its connection was closed"),
             std::string::npos);

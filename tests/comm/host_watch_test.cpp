@@ -2,7 +2,9 @@
 // much time has passed is what the tests say.
 #include "comm/host_watch.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -213,6 +215,27 @@ TEST(HostConnections, AllHostsAreConnected) {
   }
   world.sum(int64_t{1});
   EXPECT_FALSE(hosts.watch->lost(steady_now(), 0));
+}
+
+// The last host may open nothing.
+TEST(HostConnections, AHostThatCannotConnectIsNamed) {
+  Communicator world(MPI_COMM_WORLD);
+  const int64_t last = world.size() - 1;
+  if (last == 0) return;
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const rlimit none{0, limit.rlim_max};
+  testing::internal::CaptureStderr();
+  if (world.rank() == last) setrlimit(RLIMIT_NOFILE, &none);
+  HostConnections hosts = connect_hosts(world, {world.rank()}, 0.5);
+  if (world.rank() == last) setrlimit(RLIMIT_NOFILE, &limit);
+  const std::string warning = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(warning.find(fmt::format("the hosts of ranks {} have no TCP connection", last)) !=
+                warning.npos,
+            world.rank() == 0)
+      << warning;
+  EXPECT_FALSE(world.rank() == last && hosts.watch->lost(steady_now() + at(1e6), 5));
+  world.sum(int64_t{1});
 }
 
 TEST(HostConnections, OneHostNeedsNone) {

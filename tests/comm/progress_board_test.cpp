@@ -54,6 +54,11 @@ TEST(ProgressBoard, OneProcessSpeaksAndAllSeeTheEnd) {
   if (mine) board.end_job(86);
   world.sum(int64_t{1});
   EXPECT_EQ(board.job_end(), 86);
+  EXPECT_FALSE(board.aborts());
+  world.sum(int64_t{1});
+  if (mine) board.note_abort();
+  world.sum(int64_t{1});
+  EXPECT_TRUE(board.aborts());
 }
 
 // As if each of the odd ranks' names were a machine's.

@@ -64,7 +64,8 @@ Datasets ChatSampleBuilderTest::open(
   for (const auto& [file, answer] : records)
     text += (text.empty() ? "{" : ",{") +
             (file.empty() ? std::string() : "\"image\":\"" + file + "\",") +
-            R"("conversations":[{"value":"What?\n"},{"value":")" + answer + "\"}]}";
+            R"("conversations":[{"from":"human","value":"What?\n"},{"from":"gpt","value":")" +
+            answer + "\"}]}";
   std::ofstream(root_ / "llava/detail_23k.json") << "[" + text + "]";
   std::ofstream(root_ / "llava/complex_reasoning_77k.json") << "[]";
   Datasets datasets;

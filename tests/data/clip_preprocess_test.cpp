@@ -10,6 +10,7 @@
 #include "golden.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "tests/io/temporary_directory.h"
 
 namespace facet {
 namespace {
@@ -87,6 +88,25 @@ TEST(ClipPreprocess, OtherArithmeticIsRefused) {
         R"({"image_mean": [1, 2]})", R"({"size": "big"})", "[]", "{"}) {
     SCOPED_TRACE(json);
     EXPECT_THROW(parse(json), Error);
+  }
+}
+
+TEST(ClipPreprocess, SettingsMayLieUnderImageProcessor) {
+  const ClipPreprocessConfig config = parse(
+      R"({"image_processor": {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 40},
+          "image_mean": [0.86, 0.5, 0.25]}, "processor_class": "LlavaProcessor", "size": 7})");
+  EXPECT_EQ(config.shortest_edge, 48);
+  EXPECT_EQ(config.crop_size, 40);
+  EXPECT_EQ(config.image_mean[0], 0.86);
+}
+
+TEST(ClipPreprocess, AFileWithNoneOfTheSettingsIsRefused) {
+  for (const char* json :
+       {"{}", R"({"processor_class": "CLIPProcessor"})", R"({"image_processor": {}})",
+        R"({"model_type": "clip", "image_size": 224})",
+        R"({"image_processor": {"image_processor_type": "x"}, "size": 7})"}) {
+    SCOPED_TRACE(json);
+    EXPECT_TRUE(mentions(error_of([&] { parse(json); }), "none of the keys of an image processor"));
   }
 }
 

@@ -1,5 +1,6 @@
 #include "data/dataset.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -62,8 +63,10 @@ bool contains(const std::string& text, const std::string& part) {
 
 std::string turns(const std::vector<std::string>& values) {
   std::string text;
+  bool asks = false;
   for (const std::string& value : values)
-    text += (text.empty() ? "" : ",") + (R"({"from":"x","value":")" + value + "\"}");
+    text += fmt::format(R"({}{{"from":"{}","value":"{}"}})", text.empty() ? "" : ",",
+                        (asks = !asks) ? "human" : "gpt", value);
   return R"("conversations":[)" + text + "]";
 }
 
@@ -119,6 +122,57 @@ TEST_F(DatasetTest, AWrongNumberOfImagePlacesMakesABadSample) {
     message_of([&] { read(*dial, record); }, ExitCode::kBadData);
 }
 
+std::string turns_from(const std::vector<std::string>& roles) {
+  std::string text;
+  for (const std::string& role : roles)
+    text += (text.empty() ? "" : ",") + (R"({"from":")" + role + R"(","value":"text"})");
+  return R"({"conversations":[)" + text + "]}";
+}
+
+TEST_F(DatasetTest, QuestionsAreFromHumansAndAnswersFromGpt) {
+  const auto record_error = [&](const std::string& name, const std::vector<std::string>& roles) {
+    write_llava(turns_from(roles));
+    write("llava/conversation_58k.json", "[" + turns_from(roles) + "]");
+    return message_of([&] { read(*open(name), 0); }, ExitCode::kBadData);
+  };
+  for (const std::string name : {"llava", "llava_dial"}) {
+    EXPECT_TRUE(contains(record_error(name, {"gpt", "human", "gpt"}), "turn 0 is from gpt"));
+    EXPECT_TRUE(contains(record_error(name, {"human", "human"}), "turn 1 is from human"));
+    EXPECT_TRUE(contains(record_error(name, {"system", "human", "gpt"}), "turn 0 is from system"));
+    EXPECT_TRUE(contains(record_error(name, {"Human", "gpt"}), "turn 0 is from Human"));
+  }
+  EXPECT_TRUE(contains(record_error("llava_dial", {"human", "gpt", "gpt", "human"}),
+                       "[0].conversations: turn 2 is from gpt"));
+  EXPECT_TRUE(contains(record_error("llava_dial", {"human", "gpt", "gpt"}), "turn 2 is from gpt"));
+  write_llava(R"({"conversations":[{"value":"q"},{"value":"a"}]})");
+  EXPECT_TRUE(contains(message_of([&] { read(*open("llava"), 0); }, ExitCode::kBadData),
+                       "\"from\" is missing"));
+}
+
+TEST_F(DatasetTest, WhatNobodyUsesDoesNoHarm) {
+  write_llava(R"({"id":1,"id":2,"score":NaN,"size":1e999,"n":123456789012345678901234567890,)"
+              R"("note":"\ud83d",)" +
+              turns({"q", "a"}) + "}");
+  EXPECT_EQ(read(*open("llava"), 0).rounds[0].answer, "a");
+}
+
+TEST_F(DatasetTest, AKeyThatIsUsedMustNotOccurTwice) {
+  write_llava("{" + turns({"q", "a"}) + "},\n{\"image\":\"1.jpg\",\n\"image\":\"2.jpg\"," +
+              turns({"q", "a"}) + "}");
+  const auto dataset = open("llava");
+  EXPECT_EQ(read(*dataset, 0).rounds[0].answer, "a");
+  EXPECT_TRUE(contains(message_of([&] { read(*dataset, 1); }, ExitCode::kBadData),
+                       "[1]: the key \"image\" occurs twice, again in line 3, column 1"));
+}
+
+TEST_F(DatasetTest, JsonLinesAreCalledSo) {
+  write("llava/detail_23k.json", "{" + turns({"q", "a"}) + "}\n{" + turns({"q", "a"}) + "}\n");
+  write("llava/complex_reasoning_77k.json", "[]");
+  const std::string message = message_of([&] { open("llava"); }, ExitCode::kBadData);
+  EXPECT_TRUE(contains(message, "JSON lines")) << message;
+  EXPECT_TRUE(contains(message, "expected one array")) << message;
+}
+
 TEST_F(DatasetTest, CocoCaptionDrawsCaptionAndQuestion) {
   write(
       "coco_caption/dataset.json",
@@ -151,9 +205,11 @@ TEST_F(DatasetTest, MiniGpt4ReadsCaptions) {
 }
 
 TEST_F(DatasetTest, MalformedRecordsAreBadSamplesAndNameTheirPlace) {
-  write_llava(R"({"image":"1.jpg"},7,{"conversations":[{"value":"q"}]},{"conversations":5},)"
-              R"({"image":5,)" +
-              turns({"q", "a"}) + R"(},{"conversations":[{"value":1},{"value":2}]})");
+  write_llava(
+      R"({"image":"1.jpg"},7,{"conversations":[{"from":"human","value":"q"}]},{"conversations":5},)"
+      R"({"image":5,)" +
+      turns({"q", "a"}) +
+      R"(},{"conversations":[{"from":"human","value":1},{"from":"gpt","value":2}]})");
   const auto dataset = open("llava");
   for (int64_t record = 0; record < dataset->num_records(); ++record) {
     const std::string message = message_of([&] { read(*dataset, record); }, ExitCode::kBadData);
@@ -196,6 +252,33 @@ TEST_F(DatasetTest, UnsupportedNamesAreReportedAsSuch) {
     EXPECT_TRUE(contains(message, "not supported yet")) << message;
   }
   message_of([&] { open("lava"); }, ExitCode::kUsage);
+}
+
+// Annotations come from the internet: they must not name any file of the machine.
+TEST_F(DatasetTest, ImagesLieBelowTheirDirectory) {
+  const auto llava_with = [&](const std::string& image, OutsideImages outside) {
+    write_llava(R"({"image": ")" + image +
+                R"(", "conversations": [{"from": "human", "value": "<image>What?"},
+                                    {"from": "gpt", "value": "This."}]})");
+    DatasetSources with = sources();
+    with.outside_images = outside;
+    return open_dataset("llava", with);
+  };
+  const std::string directory = (root_ / "coco/train2017").string();
+  for (const std::string image : {"/etc/passwd", "../2014/a.jpg", "a/../b.jpg", "a/..", ".."}) {
+    const auto dataset = llava_with(image, OutsideImages::kRefused);
+    const std::string text = message_of([&] { read(*dataset, 0); }, ExitCode::kBadData);
+    EXPECT_TRUE(contains(text, image + " leads out of " + directory)) << text;
+    EXPECT_TRUE(contains(text, "--allow_outside_images"));
+    const std::string allowed =
+        read(*llava_with(image, OutsideImages::kAllowed), 0).rounds[0].images[0];
+    EXPECT_EQ(allowed, image[0] == '/' ? image : directory + "/" + image);
+  }
+  for (const std::string image : {"a.jpg", "a/b.jpg", "./a.jpg", "..a/b..jpg", "...jpg"})
+    EXPECT_EQ(read(*llava_with(image, OutsideImages::kRefused), 0).rounds[0].images[0],
+              directory + "/" + image);
+  const auto nul = llava_with("a.jpg\\u0000.png", OutsideImages::kAllowed);
+  EXPECT_TRUE(contains(message_of([&] { read(*nul, 0); }, ExitCode::kBadData), "NUL"));
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ class FakeDataset : public Dataset {
 
   int64_t num_records() const override { return records_; }
   bool multi_image() const override { return images_ > 1; }
+  std::string file_of(int64_t) const override { return name() + ".json"; }
   uint64_t fingerprint() const override { return static_cast<uint64_t>(records_); }
   RawSample read(int64_t record, RandomStream& draws) const override {
     RawRound round;

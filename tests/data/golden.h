@@ -1,4 +1,4 @@
-// Golden files of this room; scripts/make_golden_data.py makes them.
+// Golden files of this room; scripts/make_golden_data.py and make_golden_images.py make them.
 #pragma once
 
 #include <zlib.h>

@@ -31,8 +31,8 @@ std::vector<int32_t> ids_of(const JsonValue& array) {
 std::vector<Round> rounds_of(const JsonValue& array) {
   std::vector<Round> rounds;
   for (const JsonValue round : array)
-    rounds.push_back({std::string(round.at("question").as_string()),
-                      std::string(round.at("answer").as_string()), round.at("images").as_int()});
+    rounds.push_back({round.at("question").as_string(), round.at("answer").as_string(),
+                      round.at("images").as_int()});
   return rounds;
 }
 
@@ -110,6 +110,33 @@ TEST(Prompt, LongSamplesLoseWholeRoundsAndTheirImages) {
     EXPECT_EQ(shorter.num_rounds, static_cast<int64_t>(n - 1));
   }
   EXPECT_NE(message_of(rounds, lengths[0] - 1).find("--max_seq_len"), std::string::npos);
+}
+
+// It is not tokenized, and the sample is the same as if they were.
+TEST(Prompt, AnEndlessTextIsLeftOutLikeAnyThatIsTooLong) {
+  std::string endless(2'000'000, 'a');
+  for (size_t i = 0; i < endless.size(); i += 7) endless[i] = ' ';
+  for (const PromptStyle style : {PromptStyle::kCorrect, PromptStyle::kVisualChat}) {
+    const Fixture fixture(style, 500);
+    const auto sample_of = [&](std::string_view question, std::string_view answer) {
+      return fixture.builder.tokenize(
+          std::vector<Round>{{"One?", "1", 1}, {question, answer, 1}, {"Three?", "3", 1}});
+    };
+    const std::string_view too_long = std::string_view(endless).substr(0, 3000);  // is tokenized
+    EXPECT_FALSE(fixture.builder.surely_too_long(too_long));
+    const TokenizedSample exact = sample_of("Two?", too_long);
+    EXPECT_EQ(exact.num_rounds, 1);
+    for (const TokenizedSample& cut : {sample_of("Two?", endless), sample_of(endless, "2")}) {
+      EXPECT_EQ(cut.token_ids, exact.token_ids);
+      EXPECT_EQ(cut.labels, exact.labels);
+      EXPECT_EQ(cut.num_rounds, exact.num_rounds);
+      EXPECT_EQ(cut.num_images, exact.num_images);
+    }
+  }
+  EXPECT_NE(message_of({{endless, "a", 1}}, 500).find("2000001 bytes, which are more tokens"),
+            std::string::npos);
+  endless += '\xff';
+  EXPECT_NE(message_of({{"q", endless, 1}}, 500).find("UTF-8"), std::string::npos);
 }
 
 TEST(Prompt, BadSamplesAreRefused) {

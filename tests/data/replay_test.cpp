@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "data/loader.h"
 #include "fake_data.h"
+#include "io/file.h"
 #include "io/hdf5_file.h"
 
 namespace facet {
@@ -108,12 +109,12 @@ TEST_F(ReplayTest, AnotherNumberOfRanksIsRefused) {
 // A text-only micro-batch of one sample, as a script might write it.
 void write_by_hand(const std::string& path, const std::vector<int32_t>& ids,
                    const std::vector<int32_t>& labels, const std::vector<int32_t>& sample_begin,
-                   const std::vector<int64_t>& step) {
+                   const std::vector<int64_t>& step, int64_t image_token_id = 500) {
   Hdf5File file = Hdf5File::create(path);
   const auto scalar = [&](const char* name, int64_t value) { file.write(name, &value, {1}); };
   scalar("version", 1);
   scalar("ranks", 1);
-  scalar("image_token_id", 500);
+  scalar("image_token_id", image_token_id);
   scalar("image_size", 4);
   file.write("step", step.data(), {static_cast<int64_t>(step.size())});
   const auto write = [&](const std::string& name, const std::vector<int32_t>& values) {
@@ -134,6 +135,24 @@ TEST_F(ReplayTest, ReadsWhatAnotherProgramWroteWithoutTheOptionalParts) {
   EXPECT_EQ(batch.num_labelled(), 1);
   EXPECT_EQ(batch.num_images(), 0);
   EXPECT_EQ(batch.sample_ids.size(), 1u);
+}
+
+// A link that lies there under the file's name.
+TEST_F(ReplayTest, ARecordingIsWrittenThroughNoLink) {
+  const std::filesystem::path precious = directory_ / "precious";
+  write_file(precious.string(), "mine");
+  std::filesystem::create_symlink(precious, path_);
+  record(2, 1);
+  EXPECT_EQ(read_file(precious.string(), 100), "mine");
+  EXPECT_FALSE(std::filesystem::is_symlink(path_));
+  EXPECT_EQ(Replay(path_, 1, 2).steps_per_epoch(), 1);
+}
+
+TEST_F(ReplayTest, NumbersBeyondTheirTypeAreRefused) {
+  write_by_hand(path_, {1, 7, 8}, {-100, -100, 8}, {0, 3}, {0}, (int64_t{1} << 32) + 500);
+  EXPECT_NE(message(1, ExitCode::kBadData).find("image_token_id"), std::string::npos);
+  write_by_hand(path_, {1, 7, 8}, {-100, -100, 8}, {0, 3}, {0}, -1);
+  EXPECT_NE(message(1, ExitCode::kBadData).find("image_token_id"), std::string::npos);
 }
 
 TEST_F(ReplayTest, DataWithoutAnyLabelIsAnError) {

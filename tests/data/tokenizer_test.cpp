@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 
 #include "base/check.h"
 #include "golden.h"
@@ -72,8 +73,65 @@ TEST(Tokenizer, AddedTokensFollowTheVocabulary) {
   EXPECT_EQ(correct.eos_id(), 2);
   EXPECT_EQ(correct.pad_id(), 2);
   EXPECT_EQ(compat.vocab_size(), golden.root().at("size").as_int());
-  for (const Tokenizer::AddedToken& token : compat.added_tokens())
+  for (const AddedToken& token : compat.added_tokens())
     EXPECT_EQ(token.id, golden.root().at("added").at(token.text).as_int());
+}
+
+std::string json_text(const JsonValue& value) {
+  JsonWriter writer;
+  writer.value(value);
+  return writer.take();
+}
+
+// scripts/make_golden_tokenizers.py: every way in which the files name tokens.
+TEST(Tokenizer, DirectoriesAreReadAsTransformersReadsThem) {
+  const JsonDocument golden = JsonDocument::read(kGoldenDir + "/tokenizer_directories.json");
+  const JsonValue texts = golden.root().at("texts");
+  EXPECT_GE(golden.root().at("cases").size(), 20);
+  for (const JsonValue expected : golden.root().at("cases")) {
+    SCOPED_TRACE(expected.at("name").as_string());
+    const std::string directory = model_directory("golden", "");
+    for (int64_t i = 0; i < expected.at("files").size(); ++i) {
+      const auto [file, content] = expected.at("files").member(i);
+      write_file(directory + "/" + std::string(file), json_text(content));
+    }
+    const Tokenizer correct(directory, PromptStyle::kCorrect);
+    const Tokenizer compat(directory, PromptStyle::kVisualChat);
+    EXPECT_EQ(correct.base_vocab_size(), expected.at("base_size").as_int());
+    EXPECT_EQ(compat.vocab_size(), expected.at("size_compat").as_int());
+    EXPECT_EQ(compat.vocab_size() - correct.vocab_size(),
+              expected.at("names_pad").as_bool() ? 0 : 1);
+    EXPECT_EQ(names_pad_token(directory), expected.at("names_pad").as_bool());
+    EXPECT_EQ(correct.bos_id(), expected.at("bos").as_int());
+    EXPECT_EQ(correct.eos_id(), expected.at("eos").as_int());
+    EXPECT_EQ(correct.image_header_id(), expected.at("header").as_int());
+    EXPECT_EQ(correct.image_id(), expected.at("image").as_int());
+    for (int64_t i = 0; i < texts.size(); ++i)
+      EXPECT_EQ(correct.encode(texts.at(i).as_string()), ids_of(expected.at("ids").at(i)))
+          << texts.at(i).as_string();
+  }
+}
+
+// A run goes on only with the same ids.
+TEST(Tokenizer, FilesThatDecideAboutIdsHaveAnIdentity) {
+  std::set<std::string> identities;
+  const auto identity_with = [](const std::string& file, const std::string& content) {
+    const std::string directory = model_directory("identity", "");
+    write_file(directory + "/" + file, content);
+    return read_tokenizer_files(directory).identity();
+  };
+  EXPECT_EQ(identity_with("tokenizer_config.json", R"({"chat_template": "x"})"), "");
+  for (const auto& [file, content] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"added_tokens.json", R"({"<pad>": 500})"},
+           {"tokenizer_config.json",
+            R"({"added_tokens_decoder": {"500": {"content": "<pad>", "special": true}}})"},
+           {"tokenizer_config.json",
+            R"({"added_tokens_decoder": {"500": {"content": "<pad>", "lstrip": true}}})"},
+           {"tokenizer_config.json", R"({"eos_token": "<pad>"})"},
+           {"special_tokens_map.json", R"({"pad_token": "<pad>"})"},
+           {"tokenizer_config.json", R"({"legacy": false})"}})
+    EXPECT_TRUE(identities.insert(identity_with(file, content)).second) << content;
+  EXPECT_FALSE(identities.contains(""));
 }
 
 TEST(Tokenizer, TokensOfTheDirectoryAreReused) {
@@ -95,16 +153,39 @@ TEST(Tokenizer, WrongDirectoriesAreRefused) {
     }
     return "";
   };
-  EXPECT_NE(message_of(model_directory("gap", R"({"<pad>": 502})")).find("without gaps"),
-            std::string::npos);
-  EXPECT_NE(message_of(model_directory("clash", R"({"<pad>": 7})")).find("another token"),
-            std::string::npos);
+  const auto refused = [&](const std::string& added, const std::string& why) {
+    EXPECT_NE(message_of(model_directory("bad", added)).find(why), std::string::npos) << why;
+    const std::string directory = model_directory("bad", "");
+    std::string decoder;
+    const JsonDocument document = JsonDocument::parse(added, "");
+    for (int64_t i = 0; i < document.root().size(); ++i) {
+      const auto [text, id] = document.root().member(i);
+      decoder += fmt::format("{}\"{}\": {{\"content\": \"{}\"}}", i ? ", " : "", id.as_int(), text);
+    }
+    write_file(directory + "/tokenizer_config.json",
+               "{\"added_tokens_decoder\": {" + decoder + "}}");
+    EXPECT_NE(message_of(directory).find(why), std::string::npos) << message_of(directory);
+    EXPECT_NE(message_of(directory).find("tokenizer_config.json: added_tokens_decoder."),
+              std::string::npos)
+        << message_of(directory);
+  };
+  refused(R"({"<pad>": 502})", "<pad> has id 502, expected 500: ids must follow");
+  refused(R"({"<pad>": 7})", "another token");
+  refused(R"({"<pad>": -1})", "-1 is no id");
+  refused(R"({"<pad>": 4294967296})", "4294967296 is no id");
+  refused(R"({"le": 500})", "it is token");
+  refused(R"({"": 500})", "a token without text");
   const std::string fast_only = model_directory("fast", "");
   std::filesystem::rename(fast_only + "/tokenizer.model", fast_only + "/tokenizer.json");
   EXPECT_NE(message_of(fast_only).find("not supported yet"), std::string::npos);
   const std::string rubbish = model_directory("rubbish", "");
   write_file(rubbish + "/tokenizer.model", "no model");
-  EXPECT_NE(message_of(rubbish), "");
+  EXPECT_NE(message_of(rubbish).find("not a SentencePiece model"), std::string::npos);
+  write_file(rubbish + "/tokenizer.model", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_NE(
+      message_of(rubbish).find("tokenizer.model: a Git LFS pointer, not a SentencePiece model; "
+                               "fetch the file itself: git lfs pull"),
+      std::string::npos);
   EXPECT_NE(message_of(testing::TempDir() + "facet_tokenizer_nowhere"), "");
 }
 

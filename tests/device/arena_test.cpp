@@ -27,6 +27,21 @@ TEST(Arena, MeasuresWhatTheRealOneThenHands) {
   EXPECT_THROW(arena.tensor({1}), Error);
 }
 
+TEST(Arena, SizesThatNoNumberOfBytesHasAreRefused) {
+  Arena arena("test");
+  arena.tensor({int64_t{1} << 58, 3});  // three quarters of 2^62 bytes
+  for (const auto& [rows, cols] :
+       {std::pair{int64_t{1} << 31, int64_t{1} << 31}, std::pair{int64_t{1} << 62, int64_t{4}},
+        std::pair{int64_t{1} << 58, int64_t{2}}, std::pair{int64_t{-1}, int64_t{4}}}) {
+    try {
+      arena.tensor({rows, cols});
+      ADD_FAILURE() << rows << " x " << cols;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kConfig) << error.what();
+    }
+  }
+}
+
 TEST(Arena, TheBytesOfAllAreCounted) {
   const int64_t before = Arena::held();
   {

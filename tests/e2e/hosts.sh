@@ -65,12 +65,20 @@ silent_host() {
   until_true 10 no_ranks
 }
 
+# An error of one rank, the first of its host, whose process is gone some seconds before the launcher ends the others.
 error_is_told_once() {
+  local code=0 line dies
   out=$work/error
-  on_two_hosts 74 2 2 --inject fail@ckpt.write:rank=3,step=1 --save_interval 1
+  line=("${train[@]}" --output_dir "$out" --inject fail@compute:rank=1,step=2)
+  # shellcheck disable=SC2016
+  dies=(bash -c '"$@" 2> >(while IFS= read -r line; do echo "$line" >&2; case $line in error*) sleep 0.3; kill -KILL "$(pgrep -P $$ -x facet)" ;; esac; done)' -)
+  OMPI_MCA_odls_base_sigkill_timeout=2 timeout -k 5 60 mpirun --oversubscribe -n 1 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${dies[@]}" "${line[@]}" : \
+    -n 1 env FACET_HOSTNAME=node2 "${line[@]}" >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" = 74 ] || { tail -n 30 "$output"; fail "exit code $code"; }
   [ "$(grep -c '^error' "$output")" = 1 ]
   never 'hang: '
   never ' died in '
+  until_true 10 no_ranks
 }
 
 # Ranks end one after the other, and are not missed.
@@ -124,6 +132,22 @@ moved_to_another_host() {
   moved renamed '' env
   moved requeued 's/ boot .*/ boot another/' env SLURM_JOB_ID=32 SLURM_RESTART_COUNT=1
   moved over 's/ boot .*/ boot another/' env SLURM_JOB_ID=33 "PATH=$work/bin:$PATH"
+}
+
+# A run that was taken for dead finds its lock in other hands: it ends on all hosts, tells that once and leaves the lock alone.
+taken_for_dead() {
+  local launched code=0 line=("${train[@]}" --output_dir "$work/taken" --num_train_epochs 100000)
+  out=$work/taken
+  (exec timeout -k 5 60 mpirun --oversubscribe -n 2 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${line[@]}") >"$output" 2>&1 </dev/null &
+  launched=$!
+  until_true 60 has_rows
+  echo 'host elsewhere pid 1 job 5 boot another run 1' >"$out/run.lock"
+  wait "$launched" || code=$?
+  [ "$code" = 78 ] || { tail -n 20 "$output"; fail "exit code $code"; }
+  once "error: $out/run.lock was taken over by another run (host elsewhere pid 1 job 5)"
+  says '^EXIT code=78 reason=config step=[0-9]+ '
+  until_true 10 no_ranks
+  grep -q '^host elsewhere pid 1 job 5 ' "$out/run.lock"
 }
 
 # Two hosts with networks, names and shared memory of their own, joined by a bridge; mpirun enters them as it would by ssh.
@@ -186,6 +210,7 @@ check Hosts.AnErrorIsToldOnce error_is_told_once
 check Hosts.NoFalseAlarm no_false_alarm
 check Hosts.SigtermWhereARankIsStopped stuck rank 3 1
 check Hosts.SigtermWhereAHostIsSilent stuck host 2 1
+check Hosts.ARunThatWasTakenForDead taken_for_dead
 if unshare --mount --uts --ipc --net ip link add bridge type bridge 2>/dev/null; then
   check Hosts.ARunMovesToAnother moved_to_another_host
   unshare --mount --net bash "$0" pulled_cable || failed_cases=$((failed_cases + 1))

@@ -24,7 +24,7 @@ fail() {
   exit 1
 }
 
-# check Suite.Name function [argument...]: one case, one result line. ONLY, a pattern of names, leaves the others out.
+# check Suite.Name function [argument...]: one case, one result line. before_case, if the script has it, is called first. ONLY, a pattern of names, leaves the others out.
 check() {
   local name=$1 started code took
   shift
@@ -35,7 +35,8 @@ check() {
   (
     set -eE
     trap 'echo "FAILED at line $LINENO of $0: $BASH_COMMAND" >&2' ERR
-    trap 'jobs -p | xargs -r kill -KILL 2>/dev/null' EXIT # what a failed case left running
+    trap end_jobs EXIT
+    if declare -F before_case >/dev/null; then before_case; fi
     "$@"
   ) >"$work/case.log" 2>&1
   code=$?
@@ -47,6 +48,17 @@ check() {
   tail -n 30 "$work/case.log"
   echo "[  FAILED  ] $name $took"
   failed_cases=$((failed_cases + 1))
+}
+
+# What a failed case left running. SIGTERM is handed on by timeout to mpirun and by that to the ranks; SIGKILL would leave the ranks.
+end_jobs() {
+  local pid wait
+  for pid in $(jobs -p); do kill -TERM "$pid"; done 2>/dev/null
+  for ((wait = 0; wait < 50; ++wait)); do
+    [ -n "$(jobs -rp)" ] || return 0
+    sleep 0.1
+  done
+  for pid in $(jobs -p); do kill -KILL "$pid" "-$pid"; done 2>/dev/null
 }
 
 finish() { [ "$failed_cases" = 0 ]; }

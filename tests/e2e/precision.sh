@@ -41,6 +41,8 @@ make_storm() {
 }
 scale_follows_its_table() {
   make_storm
+  once 'warning: faults are planted in this run: --inject nan@grad:rank=1,step=3;'
+  grep -q '^# planted faults: --inject nan@grad:rank=1,step=3;' "$work/storm/options.cfg"
   [ "$(list "$work/storm/loss_log.csv" loss_scale)" = "$scales" ]
   [ "$(list "$work/storm/loss_log.csv" skipped)" = "$skips" ]
   [ "$(grep -c 'skipped on all ranks$' "$output")" = 4 ]
@@ -113,6 +115,57 @@ hopeless_runs_end() {
   grep -q '^EXIT code=87 reason=numeric_stop step=4 ' "$output"
 }
 
+# Nothing was learned: that is no success, the second time neither, and nothing lies there that looks like a trained model.
+no_step_changes_a_weight() {
+  local out=$work/unchanged time
+  for time in first second; do
+    refused 87 2 'without a usable model: none of the 3 steps changed a weight' "${train[@]}" --precision fp16 \
+      --initial_scale_power 32 --max_steps 3 --output_dir "$out"
+    once "EXIT code=87 reason=numeric_stop step=3 checkpoint=$out/checkpoints/step_00000003"
+    [ ! -e "$out/epoch-1" ] || fail "exported the $time time"
+  done
+  run 0 0 "$facet" inspect "$out"
+  # Steps that were left out at first do not matter.
+  run 0 2 "${train[@]}" --precision fp16 --max_steps 3 --output_dir "$work/changed" --inject "$(poison 0 1 2)"
+  [ -e "$work/changed/epoch-1" ]
+}
+
+# A model of infinite weights is no success either, even where steps were taken.
+last_evaluation_is_not_finite() {
+  local out=$work/blown_up time
+  for time in first second; do
+    refused 87 2 'usable model: the loss of the last evaluation, after step 2, is ' "$facet" train "${model[@]}" \
+      "${data[@]}" --seed 7 --precision fp16 --unfreeze lang_decoder. --learning_rate 1000 --gradient_clipping 0 --max_steps 2 --output_dir "$out"
+    [ ! -e "$out/epoch-1" ] || fail "exported the $time time"
+  done
+  [ "$(list "$out/loss_log.csv" skipped)" = '0 1 ' ]
+  [ -e "$out/checkpoints/step_00000002" ]
+}
+
+# set_nan FILE TENSOR: the first fp32 element of it in a safetensors file.
+set_nan() {
+  local header begin
+  header=$(od -An -tu8 -N8 "$1" | tr -d ' ')
+  begin=$(head -c $((8 + header)) "$1" | tail -c "$header" | tr -d '\n' |
+    grep -oE "\"$2\": *\{[^}]*" | sed -E 's/.*"data_offsets": *\[ *([0-9]+).*/\1/')
+  printf '\0\0\300\177' | dd of="$1" bs=1 seek=$((8 + header + begin)) conv=notrunc status=none
+}
+
+# Weights that are no numbers are named at the first pass over the model, and the run is no success.
+weights_that_are_no_numbers() {
+  local out=$work/nan named='parameter lang_decoder.model.norm.weight, element 0 of'
+  cp -r "$tiny/lm" "$work/nan_lm"
+  set_nan "$work/nan_lm/model.safetensors" model.norm.weight
+  local bad=(--lm_model_name_or_path "$work/nan_lm" "${model[@]:2}" "${data[@]}")
+  refused 87 2 'without a usable model: none of the 2 steps changed a weight' "$facet" train "${bad[@]}" --precision fp16 \
+    --max_steps 2 --output_dir "$out"
+  [ "$(grep -cE "warning: the loss of the evaluation after step 0 is nan; first number [a-z ]*: rank 0, .*$named" "$output")" = 1 ]
+  [ "$(grep -c "^step 1: first number that is not finite: .*$named" "$output")" = 1 ]
+  [ ! -e "$out/epoch-1" ]
+  [ -e "$out/checkpoints/step_00000002" ]
+  refused 87 0 "$named" "$facet" evaluate "${bad[@]}"
+}
+
 exports_serve_in_any_precision() {
   local precision
   [ -d "$work/bf16.0" ] || learns bf16 0.05
@@ -134,5 +187,8 @@ check Precision.SkippedStepsChangeNothingInBf16 skipped_steps_change_nothing bf1
 check Precision.InterruptedAfterAnOverflow interrupted_after_an_overflow
 check Precision.CheckpointsServeInAnyPrecision other_precisions
 check Precision.HopelessRunsEnd hopeless_runs_end
+check Precision.NoStepChangesAWeight no_step_changes_a_weight
+check Precision.LastEvaluationIsNotFinite last_evaluation_is_not_finite
+check Precision.WeightsThatAreNoNumbers weights_that_are_no_numbers
 check Precision.ExportsServeInAnyPrecision exports_serve_in_any_precision
 finish

@@ -218,5 +218,15 @@ check Resume.LongerRun longer_run
 check Resume.OtherRunIsRefused other_run
 check Resume.DamagedNewestFallsBack damaged_newest
 check Resume.FullDisk full_disk
+# Names of files may hold any bytes; none keeps a run from its checkpoints.
+directory_of_any_bytes() {
+  local out=$work/$'caf\xe9'
+  run 0 0 "${recipe[@]}" --max_steps 1 --output_dir "$out"
+  run 0 0 "${recipe[@]}" --max_steps 2 --output_dir "$out"
+  once "continuing from $work/caf\\xe9/checkpoints/step_00000001"
+  once "EXIT code=0 reason=done step=2 checkpoint=$work/caf\\xe9/checkpoints/step_00000002"
+}
+
 check Resume.Best best_is_kept
+check Resume.DirectoryOfAnyBytes directory_of_any_bytes
 finish

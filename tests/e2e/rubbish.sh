@@ -6,6 +6,8 @@ cd "$(dirname "$0")/../.." || exit 1
 
 train=("$facet" train "${model[@]}" "${data[@]}" --num_train_epochs 1 --output_dir "$work/out")
 
+before_case() { rm -rf "$work/out"; }
+
 # A copy of the tiny models and data to spoil.
 spoil() {
   rm -rf "$work/spoilt"
@@ -57,6 +59,27 @@ mistakes_in_config_file() {
   once 'no value here'
   once 'max_seq_len: '
   refused 64 0 "$work/none.cfg" "${train[@]}" --config "$work/none.cfg"
+  refused_everywhere 64 "--config $tiny: a directory, not a regular file" "${train[@]}" --config "$tiny"
+}
+
+# A name that would begin lines of its own and clear the terminal stays a name, wherever it is told.
+names_of_the_outside() {
+  local ranks name=$'a\nEXIT code=0 reason=done step=9 checkpoint=none\x1b[2J.jpg'
+  local shown='a\nEXIT code=0 reason=done step=9 checkpoint=none\x1b[2J.jpg'
+  spoil
+  sed -i '0,/"image": *"[^"]*"/s//"image": "a\\nEXIT code=0 reason=done step=9 checkpoint=none\\u001b[2J.jpg"/' \
+    data/llava/detail_23k.json
+  for ranks in 0 3; do
+    refused 66 "$ranks" "$shown" "${spoilt[@]}" --data_train_split_ratio 1
+    [ "$(grep -c '^EXIT ' "$output")" = 1 ]
+    once 'EXIT code=66 reason=missing_input '
+    if grep -q $'\x1b' "$output"; then fail 'a terminal would obey'; fi
+    rm -rf "$work/out"
+  done
+  run 0 0 "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
+  [ "$(grep -cF 'train2017/a\n' "$work/out/bad_samples.rank-0.jsonl")" = "$(wc -l <"$work/out/bad_samples.rank-0.jsonl")" ]
+  refused 64 0 "--replay: '$shown' has a control character in it" "${train[@]}" --replay "$name"
+  refused 66 0 '--replay none\x9b2J: ' "${train[@]}" --replay $'none\x9b2J'
 }
 
 not_built_yet() {
@@ -124,6 +147,43 @@ bad_config_json() {
   refused 78 0 "$work/spoilt/clip/config.json" "${spoilt[@]}"
 }
 
+# Sizes that would fill the memory or never end.
+impossible_sizes() {
+  local plan=("$facet" plan --lm_model_name_or_path "$work/spoilt/lm" --vision_model_name_or_path "$work/spoilt/clip")
+  spoil
+  sed -i 's/"num_hidden_layers": *[0-9]*/"num_hidden_layers": 1000000000/' clip/config.json
+  refused_everywhere 78 'num_hidden_layers: 1000000000 is out of range' "${spoilt[@]}"
+  refused 78 0 'num_hidden_layers: 1000000000 is out of range' "${plan[@]}"
+  spoil
+  # Within the range, but not what the weights hold: no memory is taken for it.
+  sed -i 's/"hidden_size": *128/"hidden_size": 262144/; s/"intermediate_size": *352/"intermediate_size": 1048576/' lm/config.json
+  refused 78 0 'the model files do not hold the model that the configuration describes' "${spoilt[@]}"
+  refused 78 0 'the model files do not hold the model that the configuration describes' "$facet" evaluate "${spoilt[@]:2:8}" --dataset_names llava
+}
+
+# A file that never ends, or never begins.
+no_regular_files() {
+  spoil
+  rm clip/config.json
+  mkfifo clip/config.json
+  refused_everywhere 66 'clip/config.json: a FIFO (named pipe), not a regular file' "${spoilt[@]}"
+  spoil
+  rm data/coco/train2017/000000000011.jpg
+  mkfifo data/coco/train2017/000000000011.jpg
+  refused 66 2 '000000000011.jpg: a FIFO (named pipe), not a regular file' "${spoilt[@]}" --data_train_split_ratio 1
+}
+
+# Where OpenMP has no memory for the stack of a thread it ends the process.
+no_threads() {
+  local ranks threaded=("$facet" train --lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 2 "${data[@]}"
+    --output_dir "$work/out")
+  for ranks in 0 3; do
+    run 71 "$ranks" env OMP_STACKSIZE=100000G "${threaded[@]}"
+    grep -q 'a library has ended the process; .*raise ulimit -u' "$output"
+    grep -q '^EXIT code=71 reason=system ' "$output"
+  done
+}
+
 spoilt_safetensors() {
   local file
   for file in lm/model.safetensors clip/model.safetensors; do
@@ -157,6 +217,7 @@ full_disk() {
   for ranks in 0 2; do
     PMIX_MCA_gds=hash OMPI_MCA_btl=self,tcp refused 74 "$ranks" 'lang_decoder/model.safetensors' "${limited[@]}" "${train[@]}" --max_steps 2
     [ "$(rows "$work/out/loss_log.csv")" = 2 ]
+    once "checkpoint=$work/out/checkpoints/step_00000002" # that fits
     # Nothing that looks like a model is left.
     [ -z "$(find "$work/out" -name 'epoch-*')" ]
     rm -rf "$work/out"
@@ -194,16 +255,17 @@ missing_images() {
   local ranks
   spoil
   rm data/coco/train2017/*
-  for ranks in 0 3; do refused 66 "$ranks" '--bad_samples skip' "${spoilt[@]}" --data_train_split_ratio 1; done
+  for ranks in 0 3; do
+    refused 66 "$ranks" '--bad_samples skip' "${spoilt[@]}" --data_train_split_ratio 1
+    rm -rf "$work/out" # what was done until then is kept there
+  done
   # Skipped samples leave the others; the lists name each one.
-  rm -rf "$work/out"
   for ranks in 1 3; do
     run 0 "$ranks" "${spoilt[@]}" --bad_samples skip --max_bad_fraction 1 --data_train_split_ratio 1
     [ "$(cat "$work/out"/bad_samples.rank-*.jsonl | grep -c 'train2017')" -ge 10 ]
     rm -rf "$work/out"
   done
   refused 65 2 'max_bad_fraction' "${spoilt[@]}" --bad_samples skip --max_bad_fraction 0.1 --data_train_split_ratio 1
-  rm -rf "$work/out"
 }
 
 contradicting_options() {
@@ -222,11 +284,15 @@ check Rubbish.UnknownCommand unknown_command
 check Rubbish.WrongType wrong_type
 check Rubbish.SeveralMistakesInOneReport several_mistakes
 check Rubbish.MistakesInConfigFile mistakes_in_config_file
+check Rubbish.NamesOfTheOutsideBeginNoLine names_of_the_outside
 check Rubbish.NotBuiltYetInOneReport not_built_yet
 check Rubbish.ReferenceLaunchLine reference_launch_line
 check Rubbish.MissingPaths missing_paths
 check Rubbish.ConfigContradictsTensors config_contradicts_tensors
 check Rubbish.BadConfigJson bad_config_json
+check Rubbish.ImpossibleSizes impossible_sizes
+check Rubbish.NoRegularFiles no_regular_files
+check Rubbish.NoThreads no_threads
 check Rubbish.SpoiltSafetensors spoilt_safetensors
 check Rubbish.NarrowPerceiver narrow_perceiver
 check Rubbish.UnwritableOutput unwritable_output

@@ -129,61 +129,62 @@ config_file() {
   [ "$(rows "$work/two/loss_log.csv")" = 2 ]
 }
 
-# start_long RANKS: a run of many steps in the background; returns when its log has rows.
+# start_long NAME RANKS: a run of many steps in the background, in a directory of its own; returns when its log has rows.
 start_long() {
-  rm -rf "$work/long"
-  (exec timeout -k 5 "$time_limit" mpirun -n "$1" --oversubscribe "${train[@]}" --num_train_epochs 1000000 --output_dir "$work/long") \
-    >"$work/long.txt" 2>&1 </dev/null &
+  out=$work/long_$1
+  (exec timeout -k 5 "$time_limit" mpirun -n "$2" --oversubscribe "${train[@]}" --num_train_epochs 1000000 --output_dir "$out") \
+    >"$out.txt" 2>&1 </dev/null &
   long=$!
   until_true 60 has_rows
 }
-has_rows() { [ -e "$work/long/loss_log.csv" ] && [ "$(wc -l <"$work/long/loss_log.csv")" -gt 4 ]; }
-holder() { sed -nE 's/^host .* pid ([0-9]+) job .*/\1/p' "$work/long/run.lock"; }
+has_rows() { [ -e "$out/loss_log.csv" ] && [ "$(wc -l <"$out/loss_log.csv")" -gt 4 ]; }
+holder() { sed -nE 's/^host .* pid ([0-9]+) job .*/\1/p' "$out/run.lock"; }
 
 # The run ends within a minute, and does not say that all is well. The code is mpirun's own affair.
 end_of_long() {
   local code=0 begin=$SECONDS
   wait "$long" || code=$?
   if [ "$code" = 0 ] || [ $((SECONDS - begin)) -ge 60 ]; then
-    tail "$work/long.txt"
+    tail "$out.txt"
     fail "the run ended with $code after $((SECONDS - begin)) s"
   fi
 }
 
 second_run_is_refused() {
   local pid
-  start_long 2
+  start_long locked 2
   pid=$(holder)
   kill -0 "$pid"
-  refused 78 1 "is in use by another run (host $(hostname) pid $pid job none)" "${train[@]}" --output_dir "$work/long" --max_steps 1
-  refused 78 2 "pid $pid" "${train[@]}" --output_dir "$work/long/../long" --max_steps 1
+  refused 78 1 "is in use by another run (host $(hostname) pid $pid job none)" "${train[@]}" --output_dir "$out" --max_steps 1
+  refused 78 2 "pid $pid" "${train[@]}" --output_dir "$out/../${out##*/}" --max_steps 1
   # A run of its own beside it goes its way, and the first is not disturbed.
   run 0 1 "${train[@]}" --output_dir "$work/beside" --max_steps 1
   kill -0 "$pid"
   # Rank 0 dies without a chance to clean up; its lock is taken over.
   kill -KILL "$pid"
   end_of_long
+  until_true 10 no_ranks
   [ "$(holder)" = "$pid" ]
-  mkdir -p "$work/long/epoch-9.partial-$pid/lang_decoder"
-  : >"$work/long/notes.partial-text"
-  run 0 2 "${train[@]}" --output_dir "$work/long" --num_train_epochs 1000000 --max_steps 1
+  mkdir -p "$out/epoch-9.partial-$pid/lang_decoder"
+  : >"$out/notes.partial-2"
+  run 0 2 "${train[@]}" --output_dir "$out" --num_train_epochs 1000000 --max_steps 1
   once "pid $pid job none); taking over"
-  [ ! -s "$work/long/run.lock" ]
+  [ ! -s "$out/run.lock" ]
   # Its half-written exports are gone, and nothing else.
-  [ ! -e "$work/long/epoch-9.partial-$pid" ]
-  [ -e "$work/long/notes.partial-text" ]
+  [ ! -e "$out/epoch-9.partial-$pid" ]
+  [ -e "$out/notes.partial-2" ]
 }
 
 # The ranks of the long run, rank 0 (the holder of the lock) left out.
 other_ranks() {
   local pid
-  for pid in $(pgrep -f -- "--output_dir $work/long"); do
+  for pid in $(pgrep -f -- "--output_dir $out"); do
     if [ "$(readlink "/proc/$pid/exe" || true)" = "$facet" ] && [ "$pid" != "$(holder)" ]; then echo "$pid"; fi
   done
 }
 
 killed_rank() {
-  start_long 3
+  start_long killed 3
   [ "$(other_ranks | wc -l)" = 2 ]
   kill -KILL "$(other_ranks | sed -n 1p)"
   end_of_long
@@ -193,13 +194,13 @@ no_ranks() { [ -z "$(other_ranks)" ]; }
 
 # SIGTERM to a rank, and to mpirun as a batch system does.
 terminated_rank() {
-  start_long 2
+  start_long terminated_rank 2
   kill -TERM "$(other_ranks | sed -n 1p)"
   end_of_long
   until_true 10 no_ranks
 }
 terminated_job() {
-  start_long 2
+  start_long terminated_job 2
   kill -TERM "$long"
   end_of_long
   until_true 10 no_ranks

@@ -73,15 +73,6 @@ stopped_in_a_save() {
   once "continuing from $work/in_save/checkpoints/step_00000002: step 2"
 }
 
-# The data sets with one file whose reader waits forever.
-with_fifo() {
-  data_path=$work/fifo
-  rm -rf "$data_path"
-  cp -r "$tiny/data" "$data_path"
-  rm "$data_path/$1"
-  mkfifo "$data_path/$1"
-}
-
 # A rank whose background write makes no progress; the others have written and poll.
 hangs_in_a_background_save() {
   hangs 2 background --async_checkpoint --save_interval 2 --max_steps 3 --inject 'slow@ckpt.write:ms=60000,rank=1' --hang_seconds_save 2
@@ -129,17 +120,15 @@ other_hosts_do_not_matter() {
   says "^  rank 1 \(host $host, pid [0-9]+, stopped\): "
 }
 
-# An image that is never delivered, after the records that set-up reads: the report names the rank that needs it, and the sample.
+# A sample that is never delivered, after those that the set-up reads: the report names the rank that needs it, and the sample.
 hangs_in_data() {
-  with_fifo coco/train2017/000000000010.jpg
-  hangs 2 in_data --data_train_split_ratio 1 --hang_seconds_data 2
-  says "^  rank [0-2] \(host $host, pid [0-9]+, running\): .* in data of step [0-9]+; has not reached collective [0-9]+ \(sum\); sample ids [0-9]+\$"
+  hangs 2 in_data --data_train_split_ratio 1 --hang_seconds_data 2 --inject slow@data.read:ms=100000,rank=1,step=35
+  says "^  rank 1 \(host $host, pid [0-9]+, running\): .* in data of step [0-9]+; has not reached collective [0-9]+ \(sum\); sample ids [0-9]+\$"
 }
 
 # One of those that the set-up reads, on every rank.
 hangs_in_load() {
-  with_fifo coco/train2017/000000000011.jpg
-  ends 86 2 in_load --hang_seconds_load 2
+  ends 86 2 in_load --hang_seconds_load 2 --inject slow@data.read:ms=100000,step=3
   once 'hang: no progress for '
   once '2 of 2 ranks behind:'
   says "^  rank 1 \(host $host, pid [0-9]+, running\): .* in load, before the first step; "
@@ -206,17 +195,18 @@ long_answers_are_no_hang() {
 
 # The limits are those of an evaluation too.
 evaluation_hangs() {
-  with_fifo coco/train2017/000000000011.jpg
-  run 86 2 "$facet" evaluate "${model[@]}" --data_path "$data_path" --dataset_names llava llava_dial --hang_seconds_load 2 --hang_seconds_evaluate 2
+  FACET_INJECT=slow@data.read:ms=100000,step=3 run 86 2 "$facet" evaluate "${model[@]}" --data_path "$data_path" --dataset_names llava llava_dial \
+    --hang_seconds_load 2 --hang_seconds_evaluate 2
   once 'hang: no progress for '
 }
 
 # All end by it, none is reported as dead, and no thread that computes takes it.
 sigterm_ends_an_evaluation() {
   local pid rank code=0
-  with_fifo coco/train2017/000000000011.jpg
-  (exec timeout -k 5 "$time_limit" mpirun -n 4 --oversubscribe "$facet" evaluate "${model[@]}" --data_path "$data_path" \
-    --dataset_names llava llava_dial) >"$output" 2>&1 </dev/null &
+  data_path=$work/sigterm # what finds the processes
+  ln -s "$tiny/data" "$data_path"
+  (FACET_INJECT=slow@data.read:ms=100000 exec timeout -k 5 "$time_limit" mpirun -n 4 --oversubscribe "$facet" evaluate "${model[@]}" \
+    --data_path "$data_path" --dataset_names llava llava_dial) >"$output" 2>&1 </dev/null &
   pid=$!
   until_true 60 grep -q '^4 ranks, ' "$output"
   for rank in $(ranks_of "--data_path $data_path"); do blocks_sigterm "$rank" || fail "the main thread takes SIGTERM"; done

@@ -111,7 +111,94 @@ TEST(Safetensors, IntegersAreReadableButAreNoParameters) {
   file.read_i64("u", 0, 2, out);
   EXPECT_EQ(out[1], 255);
   float real = 0;
-  EXPECT_TRUE(mentions(error_of([&] { file.read_f32("i", 0, 1, &real); }), "is int64"));
+  EXPECT_TRUE(mentions(error_of([&] { file.read_f32("i", 0, 1, &real); }), "i is I64"));
+}
+
+// Only who asks for a tensor of such a type gets an error.
+TEST(Safetensors, TensorsOfAnyTypeMayLieInAFile) {
+  TemporaryDirectory directory;
+  std::string header = "{";
+  int64_t at = 0;
+  for (const auto& [type, bytes] :
+       std::initializer_list<std::pair<const char*, int64_t>>{{"BOOL", 2},
+                                                              {"U8", 2},
+                                                              {"I8", 2},
+                                                              {"F8_E4M3", 2},
+                                                              {"F8_E5M2", 2},
+                                                              {"I16", 4},
+                                                              {"U16", 4},
+                                                              {"I32", 8},
+                                                              {"U32", 8},
+                                                              {"I64", 16},
+                                                              {"U64", 16},
+                                                              {"F4", 1},
+                                                              {"NEW_TYPE", 3}}) {
+    header += fmt::format(R"("{0}":{{"dtype":"{0}","shape":[2],"data_offsets":[{1},{2}]}},)", type,
+                          at, at + bytes);
+    at += bytes;
+  }
+  header +=
+      fmt::format(R"("r":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}}}})", at, at + 4);
+  const float seven = 7;
+  const std::string path =
+      directory.put("any.safetensors",
+                    file_of(header, std::string(static_cast<size_t>(at), '\0') +
+                                        std::string(reinterpret_cast<const char*>(&seven), 4)));
+  const SafetensorsFile file(path);
+  float real = 0;
+  file.read_f32("r", 0, 1, &real);
+  EXPECT_EQ(real, 7);
+  EXPECT_TRUE(mentions(error_of([&] { file.read_f32("BOOL", 0, 1, &real); }), "BOOL is BOOL"));
+  EXPECT_TRUE(mentions(error_of([&] { file.read_f32("NEW_TYPE", 0, 1, &real); }), "is NEW_TYPE"));
+}
+
+TEST(Safetensors, DoublesAreRounded) {
+  TemporaryDirectory directory;
+  const double values[] = {1.0 / 3, -1e300, 1e-320};
+  const std::string path = directory.put(
+      "d.safetensors", file_of(R"({"d":{"dtype":"F64","shape":[3],"data_offsets":[0,24]}})",
+                               std::string(reinterpret_cast<const char*>(values), 24)));
+  float out[2] = {};
+  SafetensorsFile(path).read_f32("d", 0, 2, out);
+  EXPECT_EQ(out[0], 1.0f / 3);
+  EXPECT_EQ(out[1], -std::numeric_limits<float>::infinity());
+  SafetensorsFile(path).read_f32("d", 2, 1, out);
+  EXPECT_EQ(out[0], 0);
+}
+
+TEST(Safetensors, AnotherFileIsCalledByItsName) {
+  TemporaryDirectory directory;
+  for (const auto& [content, name] : std::initializer_list<std::pair<std::string, const char*>>{
+           {"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 13476839424\n",
+            "a Git LFS pointer, not a safetensors file; fetch the file itself: git lfs pull"},
+           {"<!DOCTYPE html><html>", "an HTML page"},
+           {std::string("PK\3\4") + std::string(26, 'x') + "pytorch_model/data.pkl",
+            "a PyTorch pickle (zip)"},
+           {std::string(200, '\0'), "a file of zero bytes only"},
+           {"", "an empty file"}}) {
+    const std::string path = directory.put("x.safetensors", content);
+    EXPECT_TRUE(
+        mentions(error_of([&] { SafetensorsFile file(path); }), "65: " + path + ": " + name))
+        << name;
+  }
+}
+
+TEST(TensorDirectory, SaysWhatLiesThereInstead) {
+  for (const auto& [file, what] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"adapter_model.safetensors", "an adapter (PEFT)"},
+           {"adapter_model.bin", "an adapter (PEFT)"},
+           {"pytorch_model.bin", "PyTorch pickles"},
+           {"pytorch_model-00001-of-00002.bin", "PyTorch pickles"},
+           {"consolidated.00.pth", "original format"},
+           {"model-00001-of-00002.safetensors", "index.json; fetch"},
+           {"weights.safetensors", "no name that is looked for"},
+           {"README.md", "neither model.safetensors nor"}}) {
+    TemporaryDirectory directory;
+    directory.put(file, "x");
+    const std::string error = error_of([&] { TensorDirectory(directory / ""); });
+    EXPECT_TRUE(mentions(error, what)) << error;
+    EXPECT_EQ(mentions(error, std::string("it holds ") + file), std::string(file) != "README.md");
+  }
 }
 
 struct Abuse {
@@ -140,7 +227,11 @@ TEST(Safetensors, AbusedHeadersAreRefused) {
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8, "does not fill"},
       {R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[-8,-8]}})", 0, "does not fill"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,9]}})", 8, "two numbers"},
-      {R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8, "F64 is not supported"},
+      {R"({"a":{"dtype":"F64","shape":[2],"data_offsets":[0,8]}})", 8, "does not fill"},
+      {R"({"a":{"dtype":"BOOL","shape":[7],"data_offsets":[0,8]}})", 8, "does not fill"},
+      {R"({"a":{"dtype":"F4","shape":[15],"data_offsets":[0,8]}})", 8, "does not fill"},
+      {R"({"a":{"dtype":"X9","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", 8,
+       "does not fill"},
       {R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", 8, "expected an integer"},
       {R"({"a":{"shape":[2],"data_offsets":[0,8]}})", 8, "\"dtype\" is missing"},
       {R"({"a":7})", 0, "expected an object"},
@@ -170,7 +261,7 @@ TEST(Safetensors, AbsurdHeaderLengthsAreRefused) {
     EXPECT_TRUE(mentions(error_of([&] { SafetensorsFile file(path); }), "the header claims"))
         << claimed;
   }
-  for (const char* content : {"", "1234567", "12345678"}) {
+  for (const char* content : {"1", "1234567", "12345678"}) {
     const std::string path = directory.put("x.safetensors", content);
     EXPECT_TRUE(mentions(error_of([&] { SafetensorsFile file(path); }), "no safetensors file"));
   }
@@ -199,7 +290,7 @@ TEST(Safetensors, EveryTruncationAndHeaderFlipEndsOrderly) {
       const SafetensorsFile file(directory / "t.safetensors");
       for (const auto& [name, tensor] : file.tensors()) {
         std::vector<float> all(static_cast<size_t>(tensor.numel()));
-        if (tensor.dtype == DType::kF32) file.read_f32(name, 0, tensor.numel(), all.data());
+        if (tensor.type == "F32") file.read_f32(name, 0, tensor.numel(), all.data());
       }
     });
     refused += !error.empty();

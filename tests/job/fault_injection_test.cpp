@@ -62,6 +62,13 @@ TEST(FaultInjection, SlowsItsMomentOnly) {
   EXPECT_GE(timer.seconds(), 0.06);
 }
 
+TEST(FaultInjection, StrikesWhereItIsAskedTo) {
+  const FaultInjection injection = FaultInjection::parse("slow@data.read:ms=1,rank=1,step=35");
+  EXPECT_TRUE(injection.strikes("data.read"));
+  EXPECT_FALSE(injection.strikes("data"));
+  EXPECT_FALSE(FaultInjection::parse("").strikes("data.read"));
+}
+
 TEST(FaultInjection, FailsOnItsRank) {
   const FaultInjection injection = FaultInjection::parse("fail@ckpt.write:rank=1,step=3");
   injection.at("ckpt.write", 0, 3);
@@ -75,6 +82,25 @@ TEST(FaultInjection, TheEnvironmentAddsFaults) {
   EXPECT_EQ(FaultInjection::of_run("").faults().size(), 1U);
   unsetenv("FACET_INJECT");
   EXPECT_TRUE(FaultInjection::of_run("").faults().empty());
+}
+
+TEST(FaultInjection, WhatIsPlantedCanBeTold) {
+  EXPECT_EQ(FaultInjection::of_run("").told(), "");
+  EXPECT_EQ(FaultInjection::of_run("slow@step:ms=1").told(), "--inject slow@step:ms=1");
+  setenv("FACET_INJECT", "", 1);
+  EXPECT_EQ(FaultInjection::of_run("").told(), "");
+  setenv("FACET_INJECT", "kill@step:rank=0", 1);
+  EXPECT_EQ(FaultInjection::of_run("").told(), "FACET_INJECT=kill@step:rank=0");
+  EXPECT_EQ(FaultInjection::of_run("slow@step:ms=1").told(),
+            "--inject slow@step:ms=1, FACET_INJECT=kill@step:rank=0");
+  setenv("FACET_INJECT", "kill@lunch:rank=0", 1);
+  try {
+    FaultInjection::of_run("");
+    ADD_FAILURE() << "a fault that does not exist";
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with("FACET_INJECT 'kill@lunch")) << error.what();
+  }
+  unsetenv("FACET_INJECT");
 }
 
 }  // namespace

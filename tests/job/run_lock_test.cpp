@@ -109,12 +109,6 @@ TEST_F(RunLockTest, LockOfAKilledRunIsTakenOver) {
   EXPECT_TRUE(contains(lock.dead_holder(), fmt::format("pid {}", child)));
 }
 
-TEST_F(RunLockTest, AnExportThatWasBeingReplacedGetsItsNameBack) {
-  std::filesystem::create_directories(directory_ + "/epoch-1.replaced-4711");
-  const RunLock lock(request());
-  EXPECT_TRUE(std::filesystem::exists(directory_ + "/epoch-1"));
-}
-
 TEST_F(RunLockTest, AnEarlierLifeOfTheSameJobIsTakenOver) {
   write(kFirstLife);
   EXPECT_EQ(RunLock(of_job("77", 1)).dead_holder(), "host elsewhere pid 1 job 77");

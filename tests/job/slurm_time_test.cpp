@@ -55,7 +55,7 @@ TEST(SlurmTime, WithoutAnAnswerOfSqueueTheEndTimeCounts) {
   EXPECT_EQ(slurm_seconds_left(), 0);
   for (const char* text : {"", "soon", "0", "-7", "1e9"}) {
     squeue.environment.set("SLURM_JOB_END_TIME", text);
-    EXPECT_FALSE(slurm_seconds_left()) << text;
+    EXPECT_THROW(slurm_seconds_left(), Error) << text;
   }
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <ostream>
 
 #include "tests/model/language_rig.h"
@@ -79,6 +81,26 @@ TEST_P(Vlm, LogitsAndLossesAreThoseOfTheReference) {
   }
   EXPECT_EQ(trained.labelled, (std::vector<int64_t>{4, 4, 4}));
   EXPECT_EQ(evaluated.labelled, trained.labelled);
+}
+
+// The longest sample has 18 positions, padded 24.
+TEST(DynamicRopeInCompat, StretchesEverySampleByThePaddedLengthOfTheBatch) {
+  const auto logits_of = [](int64_t max_positions, RopeScaling::Type type, double theta) {
+    VlmConfig config = language_rig::small_config();
+    config.compat_visualchat = true;
+    config.lm.max_position_embeddings = max_positions;
+    config.lm.rope_scaling = {.type = type, .factor = 3};
+    config.lm.rope_theta = theta;
+    Rig rig(config, "");
+    return rig.logits(language_rig::mixed_batch(config));
+  };
+  const double theta = 10000;
+  const auto plain = logits_of(20, RopeScaling::Type::kNone, theta);
+  EXPECT_EQ(logits_of(24, RopeScaling::Type::kDynamic, theta), plain);
+  const double stretched = theta * std::pow(3 * 24.0 / 20 - 2, 8.0 / 6);
+  EXPECT_EQ(logits_of(20, RopeScaling::Type::kDynamic, theta),
+            logits_of(20, RopeScaling::Type::kNone, stretched));
+  EXPECT_NE(logits_of(20, RopeScaling::Type::kDynamic, theta), plain);
 }
 
 TEST_P(Vlm, GradientsAreSlopesOfTheReference) {

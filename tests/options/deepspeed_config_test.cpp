@@ -105,6 +105,15 @@ TEST_F(DeepSpeedConfigTest, TheOriginalsOwnConfigurationIsUnderstood) {
             "");
 }
 
+TEST_F(DeepSpeedConfigTest, EndlessUnknownKeysCostLittle) {
+  std::string json = "{\"" + std::string(100'000, 'x') + "\": 1";
+  for (int i = 0; i < 100'000; ++i) json += ", \"zero_optimizatio." + std::to_string(i) + "\": 1";
+  const std::string text = mistake(json + "}");
+  EXPECT_NE(text.find("did you mean"), std::string::npos);
+  EXPECT_NE(text.find("100001 mistakes"), std::string::npos) << text.substr(0, 200);
+  EXPECT_LT(text.size(), 10'000u);
+}
+
 TEST_F(DeepSpeedConfigTest, HowGradientsAreReduced) {
   const Options options = parse(R"({"communication_data_type": "bf16",
                 "zero_optimization": {"reduce_bucket_size": 5e8, "overlap_comm": true}})")

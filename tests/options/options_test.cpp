@@ -2,6 +2,7 @@
 #include "options/options.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <fstream>
@@ -130,6 +131,73 @@ TEST(Options, CommandLineBeatsConfigFile) {
   std::remove(path.c_str());
 }
 
+// Whatever can't be read is an error, not a file without options; other mistakes are told beside
+// it.
+TEST(Options, AConfigFileThatCannotBeReadIsAMistake) {
+  const std::string directory = ::testing::TempDir();
+  for (const std::string& path : {directory, directory + "/none.cfg", std::string("/dev/null"),
+                                  std::string("/proc/self/mem"), std::string("/dev/zero")}) {
+    const Failure f = failure_of(Command::kTrain, kBare + "--sead 1 --config " + path);
+    EXPECT_EQ(f.code, ExitCode::kUsage) << path;
+    EXPECT_TRUE(f.says("2 mistakes")) << f.text;
+    EXPECT_TRUE(f.says("--config " + path)) << f.text;
+  }
+  const std::string large = directory + "/large.cfg";
+  std::ofstream(large) << std::string((16 << 20) + 1, '#');
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config " + large).says("--config " + large));
+  std::remove(large.c_str());
+  const std::string fifo = directory + "/options_fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--config " + fifo).says("--config " + fifo));
+  std::remove(fifo.c_str());
+}
+
+TEST(Options, ADeepSpeedFileThatCannotBeReadIsAMistake) {
+  for (const std::string& path : {::testing::TempDir(), std::string("/dev/zero")})
+    EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--deepspeed_config " + path).says(path));
+}
+
+// options.cfg has a line an option.
+TEST(Options, ControlCharactersInAValueAreMistakes) {
+  for (const char* value : {"a\nseed = 9", "a\x1b[2J", "\x7f"}) {
+    std::vector<std::string> words = words_of(kBare);
+    words.back() = value;  // of --output_dir
+    try {
+      parse_options(Command::kTrain, words, 1);
+      ADD_FAILURE() << value;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_NE(std::string(error.what()).find("has a control character"), std::string::npos);
+    }
+  }
+}
+
+// Only as many mistakes are shown, and looked up, as somebody reads.
+TEST(Options, EndlessMistakesCostLittleAndAreCounted) {
+  const std::string path = ::testing::TempDir() + "options_many.cfg";
+  {
+    std::ofstream file(path);
+    for (int i = 0; i < 200'000; ++i) file << "unknown_" << i << " = 1\n";
+  }
+  const Failure many = failure_of(Command::kTrain, kBare + "--config " + path);
+  EXPECT_EQ(many.code, ExitCode::kUsage);
+  EXPECT_TRUE(many.says("200000 mistakes"));
+  EXPECT_TRUE(many.says(path + ":20: unknown option --unknown_19; did you mean --"));
+  EXPECT_FALSE(many.says(path + ":21: "));
+  EXPECT_TRUE(many.says("\n  and 199980 more"));
+
+  std::ofstream(path) << std::string(10'000'000, 'x') << " = 1\nseed = " << std::string(5000, '9');
+  const Failure large = failure_of(Command::kTrain, kBare + "--config " + path);
+  EXPECT_TRUE(large.says("unknown option --xxx"));
+  EXPECT_TRUE(large.says("is too large") || large.says(" ..."));
+  EXPECT_LT(large.text.size(), 5000u);
+  std::remove(path.c_str());
+
+  std::string line = kBare;
+  for (int i = 0; i < 20'000; ++i) line += " --u" + std::to_string(i);
+  EXPECT_TRUE(failure_of(Command::kTrain, line).says("20006 words are too many"));
+}
+
 // So that a script can have a file of its own, which the user's beats.
 TEST(Options, OfSeveralConfigFilesTheLastWins) {
   const std::string first = ::testing::TempDir() + "options_first.cfg";
@@ -191,6 +259,7 @@ TEST(Options, NamesAreFrozen) {
       "only_optimize_lora unfreeze freeze data_path dataset_names dataset_samples "
       "dataset_concatenate_samples data_train_split_ratio max_num_image_per_sample "
       "system_prompt_file caption_questions_file bad_samples max_bad_fraction max_image_pixels "
+      "allow_outside_images "
       "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
       "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
       "loss_average seed eval_interval max_bad_steps learning_rate "
@@ -200,7 +269,8 @@ TEST(Options, NamesAreFrozen) {
       "gradient_checkpointing device device_collectives threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
-      "offload_optimizer offload_param output_dir steps_per_print dry_run save_interval "
+      "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
+      "save_interval "
       "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "

@@ -2,8 +2,10 @@
 #include "train/loss_log.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -94,6 +96,50 @@ TEST_F(LossLogTest, EarlierLogIsKept) {
   ASSERT_EQ(rows.size(), 3u);
   EXPECT_EQ(rows[2].size(), rows[1].size());
   EXPECT_EQ(rows[2][6], "1.5");
+}
+
+// A limit on the size of files plays the full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = nullptr;
+};
+
+// What is on the disk ends with a whole row, which is what a checkpoint notes; the row that did not
+// fit comes later if it can.
+TEST_F(LossLogTest, AFullDiskLeavesWholeRows) {
+  const std::string path = directory_ + "/eval_log.csv";
+  EvalReport report;
+  report.datasets = {{3, 2}};
+  EvalLog log(directory_, {"replay"});
+  log.append(report);
+  const auto whole = static_cast<int64_t>(std::filesystem::file_size(path));
+  report.step = 1;
+  {
+    const FileSizeLimit limit(static_cast<rlim_t>(whole) + 5);
+    EXPECT_THROW(log.append(report), Error);
+    EXPECT_EQ(static_cast<int64_t>(std::filesystem::file_size(path)), whole);
+    EXPECT_EQ(log.sync(), whole);
+  }
+  EXPECT_GT(log.sync(), whole);
+  const auto rows = rows_of(path);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[3][0], "1");
+  EXPECT_EQ(rows[3].size(), rows[1].size());
 }
 
 TEST_F(LossLogTest, IsCutBackAndContinued) {

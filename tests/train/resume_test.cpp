@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "../io/temporary_directory.h"
 #include "options/option_table.h"
 
@@ -91,6 +93,40 @@ TEST(Resume, NewOptionsCountAsTheirDefaults) {
   after.loss_average = "micro_batch";
   EXPECT_TRUE(mentions(error_of([&] { check_same_run(stored, run_with(after), "c"); }),
                        "--loss_average was 'global', is 'micro_batch'"));
+}
+
+// A checkpoint's state that contradicts itself is damaged, whatever its hashes say.
+TEST(Resume, AnImpossibleStateIsBadData) {
+  Options options;
+  options.dataset_names = {"llava", "llava_dial"};
+  RunState good = run_with(options);
+  good.step = 23;
+  good.epoch = 2;
+  good.next_step = 3;  // of 10 steps
+  good.optimizer_steps = 20;
+  good.bad_samples_in_epoch = good.bad_samples_total = {0, 0};
+  const auto error_with = [&](const std::function<void(RunState&)>& change) {
+    RunState state = good;
+    change(state);
+    return error_of([&] { check_stored_state(state, "step_23"); });
+  };
+  EXPECT_EQ(error_with([](RunState&) {}), "");
+  EXPECT_EQ(error_with([](RunState& s) { s.next_step = s.step = 23, s.epoch = 0; }), "");
+  EXPECT_EQ(error_with([](RunState& s) { s.step = 30, s.next_step = 10; }), "");
+  for (const std::string& error :
+       {error_with([](RunState& s) { s.next_step = 4; }),
+        error_with([](RunState& s) { s.next_step = 13; }),
+        error_with([](RunState& s) { s.next_step = 23; }),
+        error_with([](RunState& s) { s.epoch = 0; }),
+        error_with([](RunState& s) { s.epoch = int64_t{1} << 40; }),
+        error_with([](RunState& s) { s.optimizer_steps = 24; }),
+        error_with([](RunState& s) { s.bad_samples_total = {0}; }),
+        error_with([](RunState& s) { s.bad_samples_in_epoch = {}; }),
+        error_with([](RunState& s) { s.options = ""; }),
+        error_with([](RunState& s) { s.options += "num_train_epochs = many\n"; }),
+        error_with([](RunState& s) { s.options += "num_train_epochs = 9999999999999999999\n"; }),
+        error_with([](RunState& s) { s.options += "num_train_epochs = 0\n"; })})
+    EXPECT_TRUE(mentions(error, "65: step_23: "));
 }
 
 }  // namespace

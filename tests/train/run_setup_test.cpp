@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/io/temporary_directory.h"
+
 namespace facet {
 namespace {
 
@@ -14,6 +16,23 @@ TEST(RunSetup, TheEngineReducesAsTheOptionsSay) {
   EXPECT_EQ(engine.reduction.bucket_elements, 500'000'000);
   EXPECT_EQ(engine.reduction.overlap, Overlap::kYes);
   EXPECT_EQ(engine.reduction.dtype, DType::kBF16);
+}
+
+// Of what a killed run has left the last whole export comes back, the rest goes; a user's files
+// stay.
+TEST(RunSetup, TidiesWhatRunsMakeAndNothingElse) {
+  const TemporaryDirectory out;
+  out.put("epoch-1.replaced-4711/file", "whole");
+  for (const char* name : {"epoch-2.partial-7/file", "best.partial-7/file", "options.cfg.partial-7",
+                           "loss_curve.svg.partial-7", "thesis.partial-2", "a.replaced-3"})
+    out.put(name, "half");
+  tidy_output_directory(out.path());
+  EXPECT_TRUE(std::filesystem::exists(out / "epoch-1/file"));
+  for (const char* name : {"thesis.partial-2", "a.replaced-3"})
+    EXPECT_TRUE(std::filesystem::exists(out / name)) << name;
+  int64_t left = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(out.path())) ++left;
+  EXPECT_EQ(left, 3);
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/failing_threads.h"
+#include "tests/io/temporary_directory.h"
+
 namespace facet {
 namespace {
 
@@ -18,6 +21,22 @@ TEST(Threads, CoresAreSharedByTheRanksBoundToThem) {
   EXPECT_EQ(share_of_cores({"a 1110", "a 0010"}, 1), 0.5);
   // A host whose name begins like another's is another host.
   EXPECT_EQ(share_of_cores({"a1 11", "a11 11"}, 0), 2);
+}
+
+// OpenMP would end the process.
+TEST(Threads, ThoseThatCannotStartAreAnError) {
+  Communicator world(MPI_COMM_SELF);
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  std::string error;
+  {
+    const ThreadLimit limit(2);
+    error = error_of([&] { choose_threads(world, "host", 4); });
+  }
+  EXPECT_EQ(choose_threads(world, "host", 3), 3);
+  testing::internal::GetCapturedStdout();
+  testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(mentions(error, "71: can't start a thread for computing: "));
 }
 
 }  // namespace

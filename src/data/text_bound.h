@@ -1,0 +1,36 @@
+// Tells of a long text, without tokenizing it, that it has more tokens than fit: tokenizing a text
+// of 100 MB takes gigabytes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
+
+namespace facet {
+
+// A token stands for at most as many bytes as the longest one. Where the tokenizer keeps every byte
+// of a text, as LLaMA's does, its length alone is therefore a bound. Others may shorten a text
+// first: they join blanks, map characters to others (NFKC), or make one unknown token of any number
+// of unknown characters; of these only the bytes count that surely remain.
+class TextBound {
+ public:
+  TextBound() = default;
+  // longest_special: bytes of the longest token outside the pieces.
+  TextBound(const sentencepiece::SentencePieceProcessor& pieces, size_t longest_special);
+
+  // True only if the text has more tokens than that; almost always when it has 100 times as many.
+  // Reads no more of the text than it needs to.
+  bool exceeds(std::string_view text, int64_t tokens) const;
+
+ private:
+  size_t longest_ = 1;              // bytes of a token
+  bool keeps_all_ = false;          // every byte of a text, blanks aside
+  std::array<bool, 256> remain_{};  // for each byte: whether it counts
+};
+
+}  // namespace facet

@@ -1,0 +1,51 @@
+#include "train/outcome.h"
+
+#include <cmath>
+
+#include "base/log.h"
+#include "train/run_results.h"
+
+namespace facet {
+
+namespace {
+
+std::string without_a_step(const Run& run) {
+  const std::optional<LossScaler>& scaler = run.compute->scaler;
+  return fmt::format(
+      "none of the {} steps changed a weight: no gradient was finite{}", run.state.step,
+      scaler ? fmt::format(", with loss scales down to {} (--initial_scale_power)", scaler->scale())
+             : "");
+}
+
+// "" for a model that is worth something; the same text on every rank.
+std::string why_useless(Run& run) {
+  if (run.state.step > 0 && run.state.skipped_steps == run.state.step) return without_a_step(run);
+  std::string text;
+  const std::optional<CurvePoint> last = run.logs.last_evaluation();  // on rank 0
+  if (last && !std::isfinite(last->loss))
+    text = fmt::format("the loss of the last evaluation, after step {}, is {}", last->step,
+                       last->loss);
+  run.world.broadcast(text, 0);
+  return text;
+}
+
+}  // namespace
+
+void export_epoch(Run& run) {
+  const std::string name = fmt::format("epoch-{}", run.state.epoch + 1);
+  const std::string why = why_useless(run);
+  if (why.empty()) return export_to(run, name);
+  warn("{} is not exported: {}", name, why);
+}
+
+void check_outcome(Run& run) {
+  const std::string why = why_useless(run);
+  if (why.empty()) return;
+  throw CollectiveError(
+      ExitCode::kNumericStop,
+      fmt::format("the run ends without a usable model: {}; warnings and skipped steps above say "
+                  "where the first such number is: look at the weights and the samples there",
+                  why));
+}
+
+}  // namespace facet

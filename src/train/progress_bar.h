@@ -1,0 +1,33 @@
+// A line that shows how far something is, rewritten in place. On a terminal only: elsewhere show()
+// does nothing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace facet {
+
+// 3723 -> "1:02:03"
+std::string clock_text(double seconds);
+
+// "[###############...............]  50 %"
+std::string share_text(int64_t done, int64_t total);
+
+class ProgressBar {
+ public:
+  ProgressBar();
+  ~ProgressBar() { clear(); }
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  bool on_terminal() const { return terminal_; }
+  void show(const std::string& text);
+  // Before any other line.
+  void clear();
+
+ private:
+  bool terminal_;
+  bool shown_ = false;
+};
+
+}  // namespace facet

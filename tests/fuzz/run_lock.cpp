@@ -1,0 +1,16 @@
+// run.lock as another run left it.
+#include "job/run_lock.h"
+#include "common/target.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace facet;
+  return fuzz::may_refuse([&] {
+    fuzz::put("run.lock", fuzz::text_of(data, size));
+    // No time for a sign of life: every holder of another host is dead at once.
+    const LockRequest request{
+        .output_dir = fuzz::scratch(),
+        .times = {.beat = 60, .gone = 0, .silent = 0, .settle = 0, .poll = 0}};
+    const RunLock lock(request);
+    lock.dead_holder();
+  });
+}
