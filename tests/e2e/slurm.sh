@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 declare -A cases=([Slurm.NormalEndOneRankAGpu]=normal_end [Slurm.Usr1]=usr1 [Slurm.Term]=term [Slurm.Preemption]=preemption
   [Slurm.KilledRank]=killed_rank [Slurm.TimeLimitOfAnArray]=time_limit_of_an_array
   [Slurm.TwoJobsOnOneDirectory]=two_jobs_on_one_directory [Slurm.CancelledForGood]=cancelled_for_good [Slurm.Chain]=chain
+  [Slurm.PreflightOfGoodNodes]=preflight_of_good_nodes [Slurm.PreflightOfBadNodes]=preflight_of_bad_nodes
   [Slurm.HeadNodeLost]=head_node_lost [Slurm.OtherNodeLost]=other_node_lost)
 if ! can_make_a_cluster; then
   for name in "${!cases[@]}"; do
@@ -169,6 +170,38 @@ chain() {
   same_curve "$work/chain"
 }
 
+# Two nodes, of which the one that $bad names has a GPU less than Slurm thinks, a clock that is ahead and a slow disk.
+preflight() { # NAME
+  local job tools=$work/$1_tools
+  mkdir "$tools"
+  # shellcheck disable=SC2016
+  {
+    echo 'echo GPU 0: planted; [ "$SLURMD_NODENAME" = "$bad" ] || echo GPU 1: planted' >"$tools/nvidia-smi"
+    echo '[ "$SLURMD_NODENAME" != "$bad" ] || set -- -d "@$(($(/bin/date +%s) + 100))" "$@"; exec /bin/date "$@"' >"$tools/date"
+    echo '[ "$SLURMD_NODENAME" != "$bad" ] || sleep 10; exec /bin/dd "$@"' >"$tools/dd"
+  }
+  sed -i '1i #!/bin/bash' "$tools/"*
+  chmod +x "$tools/"*
+  export bad
+  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=30 sbatch --parsable --output="$work/$1.out" \
+    -w n2,n3 --nodes=2 --gpus-per-node=2 --ntasks-per-node=2 "$work/slurm/preflight.sbatch" "${train[@]}" --output_dir "$work/$1")
+  until_true 120 ended "$job"
+  cat "$work/$1.out"
+}
+preflight_of_good_nodes() {
+  bad=none preflight good
+  grep -q '^PREFLIGHT ok$' "$work/good.out"
+  [ ! -e "$work/good" ]
+}
+preflight_of_bad_nodes() {
+  bad=n3 preflight bad
+  grep -q '^problem: host n3 has 1 GPUs instead of 2$' "$work/bad.out"
+  grep -qE '^problem: the clock of host n3 is (99|10[0-9])\.[0-9] s ahead of that of host n2$' "$work/bad.out"
+  grep -qE '^problem: host n3: write at [0-9]+ MB/s a rank, host n2 at [0-9]+$' "$work/bad.out"
+  grep -qE '^problem: host n3: read at [0-9]+ MB/s a rank, host n2 at [0-9]+$' "$work/bad.out"
+  grep -q '^PREFLIGHT 4 problems$' "$work/bad.out"
+}
+
 # lost NAME LOST_NODE NODES_THEN: the job runs on, elsewhere.
 lost() {
   local job
@@ -212,6 +245,6 @@ together() { # NAME...
 
 run 0 2 "$facet" train "${train[@]}" --output_dir "$work/whole"
 together Slurm.{NormalEndOneRankAGpu,Usr1,Term,Preemption,KilledRank,TimeLimitOfAnArray,TwoJobsOnOneDirectory} \
-  Slurm.{CancelledForGood,Chain}
+  Slurm.{CancelledForGood,Chain,PreflightOfGoodNodes,PreflightOfBadNodes}
 together Slurm.{HeadNodeLost,OtherNodeLost}
 finish
