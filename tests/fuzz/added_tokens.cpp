@@ -3,5 +3,6 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace facet;
-  return fuzz::may_refuse([&] { fuzz::use_tokenizer_with("added_tokens.json", fuzz::text_of(data, size)); });
+  return fuzz::may_refuse(
+      [&] { fuzz::use_tokenizer_with("added_tokens.json", fuzz::text_of(data, size)); });
 }
