@@ -56,7 +56,7 @@ install_packages() {
     { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; }
 }
 
-may_install_packages() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+may_install() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 install_test_packages() {
   { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null && return

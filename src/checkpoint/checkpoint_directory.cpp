@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/start_thread.h"
 #include "checkpoint/state_file.h"
 
@@ -59,12 +60,21 @@ std::string CheckpointDirectory::prepare(int64_t step, const std::vector<StoredA
   return make_partial_directory(of_step(step));
 }
 
+// The checkpoint is there without it, and the program doesn't read it.
+void CheckpointDirectory::write_latest(const std::string& place) const {
+  try {
+    write_file(path_ + "/latest", fs::path(place).filename().string() + "\n");
+  } catch (const Error& error) {
+    warn("{}", error.what());
+  }
+}
+
 void CheckpointDirectory::publish(const std::string& working, int64_t step) {
   const std::string place = of_step(step);
   publish_directory(working, place);
   rejected_.erase(step);
   at_moment("ckpt.latest", step);
-  write_file(path_ + "/latest", fs::path(place).filename().string() + "\n");
+  write_latest(place);
   at_moment("ckpt.retention", step);
   remove_old(step);
 }

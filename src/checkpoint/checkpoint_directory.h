@@ -46,6 +46,7 @@ class CheckpointDirectory {
   void publish(const std::string& working, int64_t step);
 
  private:
+  void write_latest(const std::string& place) const;
   void remove_old(int64_t newest);
   void finish_removal();
 

@@ -1,12 +1,14 @@
 #include "train/loss_log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -36,26 +38,50 @@ bool cut_back(const std::string& path, int64_t bytes) {
 
 CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
                int64_t keep_bytes)
-    : path_(path) {
+    : path_(path), head_(version_line + "\n" + header + "\n") {
+  constexpr const char* kFailure = "can't be written";
   if (keep_bytes > 0 && cut_back(path, keep_bytes)) {
     length_ = keep_bytes;
-    open(O_WRONLY);
+    fd_ = opened(O_WRONLY, kFailure);
     return;
   }
   if (keep_bytes > 0) warn("{}: the rows up to the checkpoint are gone; a new file begins", path);
   std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
-  open(O_WRONLY | O_CREAT | O_TRUNC);
-  put(version_line);
-  end_row();
-  put(header);
-  end_row();
+  fd_ = opened(O_WRONLY | O_CREAT | O_TRUNC, kFailure);
+  rows_to_write_.append(head_);
+  if (write_rows()) return;
+  const int reason = errno;
+  ::close(fd_);
+  fail(ExitCode::kIo, "{}: {}: {}", path_, kFailure, std::strerror(reason));
 }
 
 CsvLog::~CsvLog() { ::close(fd_); }
 
-void CsvLog::open(int flags) {
-  fd_ = ::open(path_.c_str(), flags | O_CLOEXEC, 0666);
-  CHECK(fd_ >= 0, ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
+int CsvLog::opened(int flags, const char* failure) const {
+  const int fd = ::open(path_.c_str(), flags | O_NONBLOCK | O_CLOEXEC, 0666);
+  CHECK(fd >= 0, ExitCode::kIo, "{}: {}: {}", path_, failure, std::strerror(errno));
+  return fd;
+}
+
+// What is written to a file that has lost its name fails nowhere and is lost. One that was removed
+// begins again; where another one has taken its place, an edited copy say, the rows go on in that.
+void CsvLog::find_again() {
+  struct stat mine {};
+  struct stat named {};
+  const bool taken = ::stat(path_.c_str(), &named) == 0;
+  if (taken && ::fstat(fd_, &mine) == 0 && mine.st_ino == named.st_ino &&
+      mine.st_dev == named.st_dev)
+    return;
+  const int fd = opened(taken ? O_WRONLY : O_WRONLY | O_CREAT | O_EXCL,
+                        "was removed while the run was writing it, and its directory too");
+  warn("{}: was {} while the run was writing it", path_,
+       taken ? "replaced; the rows go on in the new file" : "removed; a new file begins");
+  ::close(std::exchange(fd_, fd));
+  length_ = taken ? named.st_size : 0;
+  if (taken) return;
+  const std::string rows(rows_to_write_.data(), rows_to_write_.size());
+  rows_to_write_.clear();
+  rows_to_write_.append(head_ + rows);
 }
 
 int64_t CsvLog::sync() {
@@ -68,6 +94,7 @@ void CsvLog::end_row() {
   row_.push_back('\n');
   rows_to_write_.append(row_);
   row_.clear();
+  find_again();
   CHECK(write_rows(), ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
 }
 

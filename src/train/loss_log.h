@@ -2,7 +2,7 @@
 // or evaluation. Numbers are printed with the fewest digits that read back as the same value. Every
 // row is written at once, so that the file of a killed run is complete; on a full disk it ends with
 // the last whole row. A run that resumes from a checkpoint cuts its logs back to their length at
-// that time.
+// that time. A file that somebody removes meanwhile begins again, with a warning.
 #pragma once
 
 #include <fmt/format.h>
@@ -41,10 +41,11 @@ class CsvLog {
   void end_row();
 
  private:
-  void open(int flags);
+  int opened(int flags, const char* failure) const;
+  void find_again();
   bool write_rows();
 
-  std::string path_;
+  std::string path_, head_;  // the lines before the first row
   int fd_ = -1;
   int64_t length_ = 0;                // of the file: whole rows
   fmt::memory_buffer row_;            // reused: a row allocates nothing once it has grown

@@ -13,7 +13,8 @@ failing=$work/failing_files.so
 full_disk_for() { echo env "LD_PRELOAD=$failing" "FULL_DISK_FOR=$1"; }
 no_handles_for() { echo env "LD_PRELOAD=$failing" "NO_HANDLES_FOR=$1"; }
 
-train=("$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava --per_device_train_batch_size 8 --num_train_epochs 2 --seed 7)
+options=(--dataset_names llava --per_device_train_batch_size 8 --num_train_epochs 2 --seed 7)
+train=("$facet" train "${model[@]}" --data_path "$tiny/data" "${options[@]}")
 whole=$work/whole
 make_whole() { [ -d "$whole" ] || run 0 0 "${train[@]}" --output_dir "$whole"; }
 same_end() { # DIRECTORY
@@ -71,8 +72,8 @@ full_disk_of_options() {
   cp -r "$tiny/data" "$spoilt"
   rm "$spoilt"/coco/train2017/*
   # shellcheck disable=SC2046
-  refused 74 0 bad_samples.rank-0.jsonl $(full_disk_for /bad_samples.rank) "${train[@]}" --output_dir "$work/some" --data_path "$spoilt" \
-    --bad_samples skip --max_bad_fraction 1
+  refused 74 0 bad_samples.rank-0.jsonl $(full_disk_for /bad_samples.rank) "$facet" train "${model[@]}" --data_path "$spoilt" "${options[@]}" \
+    --output_dir "$work/some" --bad_samples skip --max_bad_fraction 1
   # shellcheck disable=SC2046
   refused 74 0 batches.h5 $(full_disk_for /batches.h5) "${train[@]}" --output_dir "$work/some" --dump_batches 1
   # shellcheck disable=SC2046
@@ -135,11 +136,11 @@ directory_removed() {
 }
 
 check Faults.FullDisk full_disk
-check Faults.FullDiskOfRanks full_disk_of_ranks
+check Faults.FullDiskOnTwoRanks full_disk_of_ranks
 check Faults.FullDiskForPictures full_disk_for_pictures
 check Faults.FullDiskOfOptions full_disk_of_options
 check Faults.OpenFiles open_files
 check Faults.OpenFilesOfTheProcess open_files_of_the_process
 check Faults.DirectoryRemoved directory_removed
-check Faults.DirectoryRemovedOfRanks removed 2
+check Faults.DirectoryRemovedOnTwoRanks removed 2
 finish

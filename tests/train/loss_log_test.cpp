@@ -171,6 +171,58 @@ TEST_F(LossLogTest, IsBegunAnewWhereItIsGone) {
   EXPECT_EQ(rows_of(directory_ + "/eval_log.csv").size(), 2u);
 }
 
+EvalReport report_of_step(int64_t step) {
+  EvalReport report;
+  report.step = step;
+  report.datasets = {{3, 2}};
+  return report;
+}
+
+TEST_F(LossLogTest, IsBegunAnewWhereSomebodyRemovesIt) {
+  EvalLog log(directory_, {"replay"});
+  log.append(report_of_step(1));
+  std::filesystem::remove(directory_ + "/eval_log.csv");
+  log.append(report_of_step(2));
+  log.append(report_of_step(3));
+  const auto rows = rows_of(directory_ + "/eval_log.csv");
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0][0], "# facet eval log v1");
+  EXPECT_EQ(rows[2][0], "2");
+  EXPECT_EQ(rows[3][0], "3");
+  EXPECT_EQ(log.sync(), std::filesystem::file_size(directory_ + "/eval_log.csv"));
+}
+
+TEST_F(LossLogTest, GoesOnInACopyThatTakesItsPlace) {
+  const std::string path = directory_ + "/eval_log.csv", copy = directory_ + "/copy";
+  EvalLog log(directory_, {"replay"});
+  log.append(report_of_step(1));
+  std::filesystem::copy_file(path, copy);
+  std::ofstream(copy, std::ios::app) << "9,a note\n";
+  std::filesystem::rename(copy, path);
+  log.append(report_of_step(2));
+  const auto rows = rows_of(path);
+  ASSERT_EQ(rows.size(), 5u);
+  EXPECT_EQ(rows[2][0], "1");
+  EXPECT_EQ(rows[3][1], "a note");
+  EXPECT_EQ(rows[4][0], "2");
+}
+
+TEST_F(LossLogTest, ARemovedDirectoryIsAnError) {
+  EvalLog log(directory_, {"replay"});
+  std::filesystem::remove_all(directory_);
+  try {
+    log.append(report_of_step(1));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kIo);
+    EXPECT_NE(std::string(error.what()).find("was removed"), std::string::npos) << error.what();
+  }
+  EXPECT_GT(log.sync(), 0);  // for the checkpoint that the run ends with
+  std::filesystem::create_directories(directory_);
+  log.append(report_of_step(2));
+  EXPECT_EQ(rows_of(directory_ + "/eval_log.csv").size(), 3u);
+}
+
 TEST_F(LossLogTest, UnwritablePlaceIsAnError) {
   try {
     LossLog log(directory_ + "/nowhere", {}, {});
