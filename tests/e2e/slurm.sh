@@ -170,7 +170,8 @@ chain() {
   same_curve "$work/chain"
 }
 
-# Two nodes, of which the one that $bad names has a GPU less than Slurm thinks, a clock that is ahead and a slow disk.
+# Two nodes, of which the one that $bad names has a GPU less than Slurm thinks, a clock that is ahead and a slow disk. A disk
+# counts as slow that is $slow times slower than the other one.
 preflight() { # NAME
   local job tools=$work/$1_tools
   mkdir "$tools"
@@ -183,18 +184,18 @@ preflight() { # NAME
   sed -i '1i #!/bin/bash' "$tools/"*
   chmod +x "$tools/"*
   export bad
-  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=30 sbatch --parsable --output="$work/$1.out" \
+  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=$slow sbatch --parsable --output="$work/$1.out" \
     -w n2,n3 --nodes=2 --gpus-per-node=2 --ntasks-per-node=2 "$work/slurm/preflight.sbatch" "${train[@]}" --output_dir "$work/$1")
   until_true 120 ended "$job"
   cat "$work/$1.out"
 }
 preflight_of_good_nodes() {
-  bad=none preflight good
+  bad=none slow=1000 preflight good # however unevenly a busy machine serves them
   grep -q '^PREFLIGHT ok$' "$work/good.out"
   [ ! -e "$work/good" ]
 }
 preflight_of_bad_nodes() {
-  bad=n3 preflight bad
+  bad=n3 slow=3 preflight bad # 1.6 MB/s: the other one is faster on any machine
   grep -q '^problem: host n3 has 1 GPUs instead of 2$' "$work/bad.out"
   grep -qE '^problem: the clock of host n3 is (99|10[0-9])\.[0-9] s ahead of that of host n2$' "$work/bad.out"
   grep -qE '^problem: host n3: write at [0-9]+ MB/s a rank, host n2 at [0-9]+$' "$work/bad.out"
