@@ -131,6 +131,7 @@ class Damage : public ::testing::Test {
     put(path, good);
   }
   void put(const std::string& path, const std::string& content) {
+    run_.world.sum(int64_t{0});  // everyone has read what was there
     if (run_.world.rank() == 0) write_file(path, content);
     run_.world.sum(int64_t{0});
   }
