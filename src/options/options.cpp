@@ -76,9 +76,13 @@ using Assignments = std::map<std::string, std::vector<std::string>>;
 
 std::string nearest_name(Command command, const std::string& name) {
   std::string nearest = "config";
-  for (const OptionField& field : option_table())
-    if (field.known_to(command) && edit_distance(name, field.name) < edit_distance(name, nearest))
-      nearest = field.name;
+  size_t least = edit_distance(name, nearest);
+  for (const OptionField& field : option_table()) {
+    const size_t distance = field.known_to(command) ? edit_distance(name, field.name) : least;
+    if (distance >= least) continue;
+    least = distance;
+    nearest = field.name;
+  }
   return nearest;
 }
 
