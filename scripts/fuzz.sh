@@ -7,8 +7,10 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build/fuzz}
-# A reader that takes longer or more memory than this for an input of a few kB is a finding.
-limits=(-timeout=5 -rss_limit_mb=512 -malloc_limit_mb=512)
+# A reader that takes more memory, or more seconds of a core, than this for an input of a few kB is a finding. libFuzzer's own clock
+# is that of the wall: what it calls slow may have waited for a core.
+slow=${FUZZ_SLOW_SECONDS:-5}
+limits=(-timeout=60 -report_slow_units="$slow" -rss_limit_mb=512 -malloc_limit_mb=512)
 
 check() {
   local clang=$1 reason
@@ -27,14 +29,31 @@ check() {
 
 stat_of() { sed -n "s/^stat::$2: *//p" "$1" | tail -n 1; }
 
+# The first input in directory $2 that is slow by itself too; the others are forgotten.
+slow_input() {
+  local input spent
+  for input in "$2"/slow-unit-*; do
+    [ -e "$input" ] || continue
+    spent=$({ TIMEFORMAT=%U; time "$build/fuzzers/$1" "$input" >/dev/null 2>&1 </dev/null; } 2>&1)
+    if awk -v spent="$spent" -v most="$slow" 'BEGIN { exit !(spent > most) }'; then
+      echo "$input"
+      return
+    fi
+    rm "$input"
+  done
+}
+
 run_target() {
-  local target=$1 found=$build/findings/$1 corpus=$build/corpus/$1 log=$build/logs/$1.txt code=0 verdict=ok
+  local target=$1 found=$build/findings/$1 corpus=$build/corpus/$1 log=$build/logs/$1.txt code=0 verdict=ok slowest
   mkdir -p "$found" "$corpus" "$build/logs"
   ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=3:detect_leaks=1 "$build/fuzzers/$target" -max_total_time="$seconds" -print_final_stats=1 \
     "${limits[@]}" -artifact_prefix="$found/" "$corpus" "tests/fuzz/corpus/$target" >"$log" 2>&1 </dev/null || code=$?
   if [ "$code" != 0 ]; then
-    verdict=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
+    verdict=$(sed -n 's/.*Test unit written to //p' "$log" | grep -v /slow-unit- | tail -n 1)
     verdict="FINDING ${verdict:-exit code $code} (see $log)"
+  else
+    slowest=$(slow_input "$target" "$found")
+    if [ -n "$slowest" ]; then verdict="FINDING $slowest (slower than $slow s)"; fi
   fi
   printf '%-22s %10s executions %8s/s  %s\n' "$target" "$(stat_of "$log" number_of_executed_units)" \
     "$(stat_of "$log" average_exec_per_sec)" "$verdict"

@@ -39,28 +39,28 @@ bool cut_back(const std::string& path, int64_t bytes) {
 CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
                int64_t keep_bytes)
     : path_(path), head_(version_line + "\n" + header + "\n") {
-  constexpr const char* kFailure = "can't be written";
   if (keep_bytes > 0 && cut_back(path, keep_bytes)) {
     length_ = keep_bytes;
-    fd_ = opened(O_WRONLY, kFailure);
+    fd_ = opened(O_WRONLY);
+    check(fd_ >= 0);
     return;
   }
   if (keep_bytes > 0) warn("{}: the rows up to the checkpoint are gone; a new file begins", path);
   std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
-  fd_ = opened(O_WRONLY | O_CREAT | O_TRUNC, kFailure);
+  fd_ = opened(O_WRONLY | O_CREAT | O_TRUNC);
+  check(fd_ >= 0);
   rows_to_write_.append(head_);
-  if (write_rows()) return;
-  const int reason = errno;
-  ::close(fd_);
-  fail(ExitCode::kIo, "{}: {}: {}", path_, kFailure, std::strerror(reason));
+  check(write_rows());
 }
 
 CsvLog::~CsvLog() { ::close(fd_); }
 
-int CsvLog::opened(int flags, const char* failure) const {
-  const int fd = ::open(path_.c_str(), flags | O_NONBLOCK | O_CLOEXEC, 0666);
-  CHECK(fd >= 0, ExitCode::kIo, "{}: {}: {}", path_, failure, std::strerror(errno));
-  return fd;
+int CsvLog::opened(int flags) const {
+  return ::open(path_.c_str(), flags | O_NONBLOCK | O_CLOEXEC, 0666);
+}
+
+void CsvLog::check(bool written) const {
+  CHECK(written, ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
 }
 
 // What is written to a file that has lost its name fails nowhere and is lost. One that was removed
@@ -72,10 +72,12 @@ void CsvLog::find_again() {
   if (taken && ::fstat(fd_, &mine) == 0 && mine.st_ino == named.st_ino &&
       mine.st_dev == named.st_dev)
     return;
-  const int fd = opened(taken ? O_WRONLY : O_WRONLY | O_CREAT | O_EXCL,
-                        "was removed while the run was writing it, and its directory too");
-  warn("{}: was {} while the run was writing it", path_,
-       taken ? "replaced; the rows go on in the new file" : "removed; a new file begins");
+  const int fd = opened(taken ? O_WRONLY : O_WRONLY | O_CREAT | O_EXCL);
+  CHECK(fd >= 0, ExitCode::kIo,
+        "{}: was removed while the run was writing it, and its directory too: {}", path_,
+        std::strerror(errno));
+  warn("{}: was {} while the run was writing it; {}", path_, taken ? "replaced" : "removed",
+       taken ? "the rows go on in the new file" : "a new file begins");
   ::close(std::exchange(fd_, fd));
   length_ = taken ? named.st_size : 0;
   if (taken) return;
@@ -95,7 +97,7 @@ void CsvLog::end_row() {
   rows_to_write_.append(row_);
   row_.clear();
   find_again();
-  CHECK(write_rows(), ExitCode::kIo, "{}: can't be written: {}", path_, std::strerror(errno));
+  check(write_rows());
 }
 
 // All of them or none. False, with errno: they are kept for the next time.

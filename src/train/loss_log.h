@@ -30,6 +30,9 @@ class CsvLog {
   // Flushes the rows to the disk. Returns the file's length. A row that could not be written, which
   // was an error then, is tried again; if there is still no room, the file ends before it.
   int64_t sync();
+  // Begins the file again if somebody has removed it, as each row does. Error(kIo) if its directory
+  // is gone too.
+  void find_again();
 
  protected:
   template <typename T>
@@ -41,8 +44,8 @@ class CsvLog {
   void end_row();
 
  private:
-  int opened(int flags, const char* failure) const;
-  void find_again();
+  int opened(int flags) const;  // -1 with errno
+  void check(bool written) const;
   bool write_rows();
 
   std::string path_, head_;  // the lines before the first row
@@ -57,6 +60,7 @@ class LossLog : CsvLog {
   LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
           const std::vector<std::string>& dataset_names, int64_t keep_bytes = 0);
   void append(const StepReport& report);
+  using CsvLog::find_again;
   using CsvLog::sync;
 };
 
@@ -65,6 +69,7 @@ class EvalLog : CsvLog {
   EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names,
           int64_t keep_bytes = 0);
   void append(const EvalReport& report);
+  using CsvLog::find_again;
   using CsvLog::sync;
 };
 

@@ -1,5 +1,6 @@
 #include "train/run_checkpoints.h"
 
+#include <filesystem>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,7 @@ RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
       found_(store_.find_newest(check_stored_state)) {
   if (!found_) return;
   published_ = Mark(found_->manifest.state);
+  newest_ = found_->directory;
   status_.set_step(published_.step);
   status_.set_checkpoint(found_->directory);
 }
@@ -125,6 +127,16 @@ void RunCheckpoints::settle_after_error(RunLogs& logs) {
   }
 }
 
+void RunCheckpoints::forget_if_removed() {
+  std::error_code ignored;
+  const double gone =
+      world_.rank() == 0 && published_.step > 0 && !std::filesystem::exists(newest_, ignored);
+  const std::span<const double> of_ranks = world_.all_gather(std::span(&gone, 1));
+  if (of_ranks[0] == 0) return;
+  tried_ = published_ = {};
+  status_.set_checkpoint("none");
+}
+
 SaveSchedule::Wish RunCheckpoints::after_step(int64_t step, SaveSchedule::Met met, RunLogs& logs) {
   using Wish = SaveSchedule::Wish;
   const auto [wish, bits] = schedule_.after_step(step, store_.progress_bits(), met);
@@ -164,6 +176,7 @@ void RunCheckpoints::published(const std::string& directory, RunLogs& logs) {
   const double seconds = since_start_.seconds();
   const char* const again = published_.step == tried_.step ? "renewed " : "";
   published_ = tried_;
+  newest_ = directory;
   status_.set_checkpoint(directory);
   schedule_.saved(seconds);
   logs.line(options_.async_checkpoint

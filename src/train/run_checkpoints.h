@@ -55,6 +55,8 @@ class RunCheckpoints {
   bool failed_to_save(const RunState& state) const {
     return tried_.step == state.step && !have_step(state);
   }
+  // After an error: somebody may have removed the newest checkpoint.
+  void forget_if_removed();
   // From now on saves remove no older checkpoint. Not collective.
   void keep_older_ones() { store_.keep_older_ones(); }
 
@@ -91,6 +93,7 @@ class RunCheckpoints {
   SaveSchedule schedule_;
   std::optional<FoundCheckpoint> found_;
   Mark tried_, published_;      // of the last save, of the newest checkpoint; step 0: none
+  std::string newest_;          // the directory of the latter
   int64_t bad_list_bytes_ = 0;  // of this rank's list, as far as the state goes
   Timer since_start_;           // of the save
   double blocked_seconds_ = 0;  // for which it held up training

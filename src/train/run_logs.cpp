@@ -76,6 +76,10 @@ void RunLogs::draw_curve() const {
   if (writes_) write_loss_curve(options_.output_dir, step_losses_, eval_losses_);
 }
 
+void RunLogs::find_files() const {
+  if (writes_) loss_log_->find_again();
+}
+
 void RunLogs::sync(RunState& state) {
   if (!writes_) return;
   state.loss_log_bytes = loss_log_->sync();

@@ -38,6 +38,8 @@ class RunLogs {
     return eval_losses_.empty() ? std::nullopt : std::optional(eval_losses_.back());
   }
 
+  // Error(kIo) if somebody has removed the output directory.
+  void find_files() const;
   // Flushes the logs to the disk and notes their lengths in the state.
   void sync(RunState& state);
 

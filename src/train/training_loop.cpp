@@ -142,7 +142,13 @@ void TrainingLoop::note_bad_samples() {
   if (!as_before) run_.checkpoints->note_bad_samples(state_, counted);
 }
 
+// An output directory that somebody has removed is not made again unnoticed.
 void TrainingLoop::save() {
+  collectively(run_.world, [&] { run_.logs.find_files(); });
+  save_anyhow();
+}
+
+void TrainingLoop::save_anyhow() {
   const std::optional<LossScaler>& scaler = run_.compute->scaler;
   state_.loss_scaler = scaler ? scaler->state() : LossScalerState{};
   run_.checkpoints->save(state_, run_.compute->engine, run_.logs);
@@ -154,6 +160,7 @@ void TrainingLoop::renew_checkpoint() {
   try {
     save();
   } catch (const CollectiveError& error) {
+    run_.checkpoints->forget_if_removed();
     if (!run_.checkpoints->have_step(state_)) throw;
     warn(
         "the checkpoint of step {} stays as it was before evaluation and export, which the same "
@@ -176,11 +183,12 @@ void TrainingLoop::stop(SaveSchedule::Wish wish) {
 void TrainingLoop::keep_what_is_done(const CollectiveError& error) {
   RunCheckpoints& checkpoints = *run_.checkpoints;
   checkpoints.settle_after_error(run_.logs);
+  checkpoints.forget_if_removed();
   if (checkpoints.have_step(state_) || checkpoints.failed_to_save(state_)) return;
   run_.logs.line(fmt::format("step {} is saved, because an error ends the run", state_.step));
   checkpoints.keep_older_ones();  // this state may be what is wrong
   try {
-    save();
+    save_anyhow();
     checkpoints.settle(run_.logs);
   } catch (const CollectiveError& failed) {
     warn("step {} could not be saved: {}", state_.step, failed.what());

@@ -27,6 +27,7 @@ class TrainingLoop {
   void write_recording();
   void note_bad_samples();
   void save();
+  void save_anyhow();
   void renew_checkpoint();
   void stop(SaveSchedule::Wish wish);
 

@@ -112,25 +112,28 @@ open_files_of_the_process() {
 }
 
 has_rows() { [ -e "$1/loss_log.csv" ] && [ "$(rows "$1/loss_log.csv")" -ge 2 ]; }
-# removed RANKS option...: the output directory goes away in mid-run.
+has_checkpoint() { [ -d "$1/checkpoints/step_00000002" ]; }
+is_removed() { rm -rf "$1" && [ ! -e "$1" ]; }
+# removed RANKS WHEN option...: the output directory goes away in mid-run, once `WHEN DIRECTORY` holds.
 removed() {
-  local out=$work/removed ranks=$1 launched code=0 launch=()
-  shift
-  make_whole
+  local out=$work/removed ranks=$1 when=$2 launched code=0 launch=()
+  shift 2
   rm -rf "$out"
   if [ "$ranks" != 0 ]; then launch=(mpirun -n "$ranks" --oversubscribe); fi
-  (exec timeout -k 5 "$time_limit" "${launch[@]}" "${train[@]}" --output_dir "$out" --inject 'slow@step:ms=700' "$@") >"$output" 2>&1 </dev/null &
+  (exec timeout -k 5 "$time_limit" "${launch[@]}" "${train[@]}" --output_dir "$out" "$@") >"$output" 2>&1 </dev/null &
   launched=$!
-  until_true 60 has_rows "$out"
-  rm -r "$out"
+  until_true 60 "$when" "$out"
+  until_true 5 is_removed "$out"
   wait "$launched" || code=$?
   [ "$code" = 74 ] || { tail -n 30 "$output"; fail "exit code $code"; }
   [ "$(grep -c '^error' "$output")" = 1 ]
-  once 'was removed'
+  once 'was removed while the run was writing it, and its directory too'
+  grep -qE "^EXIT code=74 reason=io step=([0-9]+) checkpoint=$out/checkpoints/step_0*\1\$" "$output" # no step is lost
   kept_is_sound
 }
 directory_removed() {
-  removed 0
+  make_whole
+  removed 0 has_rows --inject 'slow@step:ms=700'
   run 0 0 "${train[@]}" --output_dir "$work/removed" # what was kept goes on
   equal_models "$whole/epoch-2" "$work/removed/epoch-2"
 }
@@ -142,5 +145,6 @@ check Faults.FullDiskOfOptions full_disk_of_options
 check Faults.OpenFiles open_files
 check Faults.OpenFilesOfTheProcess open_files_of_the_process
 check Faults.DirectoryRemoved directory_removed
-check Faults.DirectoryRemovedOnTwoRanks removed 2
+check Faults.DirectoryRemovedAfterASave removed 0 has_checkpoint --inject 'slow@ckpt.retention:ms=1000'
+check Faults.DirectoryRemovedOnTwoRanks removed 2 has_rows --inject 'slow@step:ms=700'
 finish

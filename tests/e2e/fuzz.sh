@@ -38,6 +38,25 @@ an_end_without_a_file() {
   grep -q 'FINDING exit code 127' "$output"
 }
 
+# slow_fuzzer NAME SECONDS: one that reports an input as slow, which takes a core for so long.
+slow_fuzzer() {
+  fuzzer "$1" 0 'stat::number_of_executed_units: 3' 'stat::average_exec_per_sec: 1'
+  mkdir -p "$work/findings/$1"
+  echo "case \"\$1\" in */slow-unit-1) timeout $2 sh -c 'while :; do :; done' ;; *) : >$work/findings/$1/slow-unit-1 ;; esac" >"$work/busy"
+  sed -i "1r $work/busy" "$work/fuzzers/$1"
+}
+# Slow on a machine that does other things is not slow.
+a_slow_reader() {
+  export FUZZ_SLOW_SECONDS=0.3
+  slow_fuzzer waits 0.01
+  fuzz run 1 waits
+  grep -qE '^waits .* ok$' "$output"
+  [ ! -e "$work/findings/waits/slow-unit-1" ]
+  slow_fuzzer works 2
+  if fuzz run 1 works; then fail 'a slow reader is no failure'; fi
+  grep -qE "^works .* FINDING $work/findings/works/slow-unit-1 " "$output"
+}
+
 no_compiler() {
   if fuzz check no-such-clang; then fail 'no failure'; fi
   once 'there is no no-such-clang'
@@ -49,5 +68,6 @@ no_compiler() {
 check Fuzz.SoundTargets sound_targets
 check Fuzz.AFinding a_finding
 check Fuzz.AnEndWithoutAFile an_end_without_a_file
+check Fuzz.ASlowReader a_slow_reader
 check Fuzz.NoCompiler no_compiler
 finish

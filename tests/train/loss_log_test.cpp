@@ -218,9 +218,13 @@ TEST_F(LossLogTest, ARemovedDirectoryIsAnError) {
     EXPECT_NE(std::string(error.what()).find("was removed"), std::string::npos) << error.what();
   }
   EXPECT_GT(log.sync(), 0);  // for the checkpoint that the run ends with
-  std::filesystem::create_directories(directory_);
-  log.append(report_of_step(2));
-  EXPECT_EQ(rows_of(directory_ + "/eval_log.csv").size(), 3u);
+}
+
+TEST_F(LossLogTest, IsLookedForBeforeASave) {
+  EvalLog log(directory_, {"replay"});
+  log.find_again();
+  std::filesystem::remove_all(directory_);
+  EXPECT_THROW(log.find_again(), Error);
 }
 
 TEST_F(LossLogTest, UnwritablePlaceIsAnError) {
