@@ -151,7 +151,7 @@ answers() {
 not_finite() {
   local program
   for program in "$facet" "$on_gpu"; do
-    train "$program" "nan_$(device_of "$program")" --max_steps 1 --inject 'nan@grad:rank=1,step=1'
+    train "$program" "nan_$(device_of "$program")" --max_steps 2 --inject 'nan@grad:rank=1,step=1'
     grep 'first number that is not finite' "$output" >"$work/found_on_$(device_of "$program")"
   done
   grep -q 'rank 1, micro-batch 1 of 1, layer lang_decoder.*: gradient of lang_decoder.*lora_right_weight, element 0 ' "$work/found_on_cuda"
