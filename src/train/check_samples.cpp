@@ -97,7 +97,7 @@ std::vector<Bad> gathered(const std::vector<Bad>& mine, Communicator& world) {
   return all;
 }
 
-// "data set llava, record 17, data/coco/train2017/000.jpg: neither a JPEG nor a PNG file"
+// "data set llava, record 17, data/coco/train2017/000.jpg: neither a JPEG, PNG nor WebP image"
 std::string text_of(const BadRecord& bad) {
   const std::string reason =
       bad.reason.starts_with(bad.file) ? bad.reason : fmt::format("{}: {}", bad.file, bad.reason);

@@ -187,7 +187,7 @@ all_records() {
     refused 65 "$ranks" '3 of 36 records are bad' "${dry[@]}" --data_path "$set" --check_all_samples --output_dir "$work/list"
     once 'bad: data set llava, record 3, '
     once 'bad: data set llava_dial, record 0, '
-    once "bad: data set coco_caption, record 2, $set/coco/2014/COCO_train2014_000000000002.jpg: neither a JPEG nor a PNG file"
+    once "bad: data set coco_caption, record 2, $set/coco/2014/COCO_train2014_000000000002.jpg: neither a JPEG, PNG nor WebP image"
     [ "$(wc -l <"$work/list/bad_records.jsonl")" = 3 ]
     grep -q "\"records\": \[2\], \"file\": \"$set/coco/2014/COCO_train2014_000000000002.jpg\"" "$work/list/bad_records.jsonl"
   done
@@ -212,7 +212,7 @@ output_directory() {
   (
     exec 9>"$out/run.lock"
     flock 9
-    echo 'host elsewhere pid 1 job 3' >&9
+    echo "host $(hostname) pid $BASHPID job none" >&9
     refused 78 0 'is in use by another run' "${dry[@]}" --data_path "$tiny/data" --output_dir "$out"
   )
 }
