@@ -17,8 +17,22 @@ old_source_is_compiled() {
   once "echo \"  c++   $source"
 }
 
+# have_line TEXT TEXT: what make would run has a line with both.
+have_line() { awk -v a="$1" -v b="$2" 'index($0, a) && index($0, b) { found = 1 } END { exit !found }' "$output" || fail "no $1 with $2"; }
+# The program is compiled and linked with all of them; with sanitizers, which look for the same, without _FORTIFY_SOURCE.
+is_hardened() {
+  local flag nowhere=$work/nowhere
+  make -n FACET_CUDA=none BUILD="$nowhere" "$nowhere/facet" >"$output" 2>&1
+  for flag in -fstack-protector-strong -D_GLIBCXX_ASSERTIONS -D_FORTIFY_SOURCE=2; do have_line "-c -o $nowhere/obj/src/main.o" "$flag"; done
+  have_line "-o $nowhere/facet " '-Wl,-z,relro -Wl,-z,now'
+  make -n FACET_CUDA=none BUILD="$nowhere" SANITIZE=-fsanitize=address "$nowhere/facet" >"$output" 2>&1
+  have_line "-c -o $nowhere/obj/src/main.o" -fstack-protector-strong
+  never '-D_FORTIFY_SOURCE=2'
+}
+
 check Build.ANewSourceOlderThanTheLibraryIsCompiled old_source_is_compiled build/facet src/base/added.cpp
 check Build.ANewTestOlderThanItsProgramIsCompiled old_source_is_compiled build/tests/test_base tests/base/added_test.cpp
 check Build.ANewBenchmarkOlderThanItsProgramIsCompiled old_source_is_compiled build/bench/added tests/bench/added.cpp
 check Build.ANewKernelTestOlderThanItsProgramIsCompiled old_source_is_compiled build/emulated/test_kernels tests/kernels/added_test.cpp
+check Build.TheProgramIsHardened is_hardened
 finish
