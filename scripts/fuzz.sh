@@ -74,7 +74,7 @@ case ${1:-} in
   run)
     seconds=${2:?seconds}
     shift 2
-    TMPDIR=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" facet-fuzz-XXXXXX)
+    TMPDIR=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" fuzz-facet-XXXXXX)
     export TMPDIR
     trap 'rm -rf "$TMPDIR"' EXIT
     results=$TMPDIR/results
