@@ -120,6 +120,7 @@ removed() {
   shift 2
   rm -rf "$out"
   if [ "$ranks" != 0 ]; then launch=(mpirun -n "$ranks" --oversubscribe); fi
+  : >"$output"
   (exec timeout -k 5 "$time_limit" "${launch[@]}" "${train[@]}" --output_dir "$out" "$@") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 "$when" "$out"

@@ -92,6 +92,7 @@ no_false_alarm() {
 stuck() {
   out=$work/$1
   local first=$2 second=$3 launched code=0 line=("${train[@]}" --output_dir "$work/$1" --inject stop@compute:rank=2,step=3)
+  : >"$output"
   (exec timeout -k 5 60 mpirun --oversubscribe -n "$first" "${line[@]}" : -n "$second" env FACET_HOSTNAME=node2 "${line[@]}") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 any_stopped
@@ -138,6 +139,7 @@ moved_to_another_host() {
 taken_for_dead() {
   local launched code=0 line=("${train[@]}" --output_dir "$work/taken" --num_train_epochs 100000)
   out=$work/taken
+  : >"$output"
   (exec timeout -k 5 60 mpirun --oversubscribe -n 2 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${line[@]}") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 has_rows
@@ -180,6 +182,7 @@ pulled_cable() {
   local launched code=0 began
   out=$work/cable
   make_hosts
+  : >"$output"
   (exec timeout -k 5 60 "${mpirun_on_hosts[@]}" "${train[@]}" --output_dir "$out" --num_train_epochs 1000 --inject slow@compute:ms=50 \
     --hang_seconds_host 3) >"$output" 2>&1 </dev/null &
   launched=$!

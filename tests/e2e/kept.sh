@@ -127,6 +127,7 @@ printed() { grep -qF -- "$1" "$output"; }
 stops_in() {
   local out=$work/stops_$1 line=$2 not=$3 inject=$4 launched code=0
   make_whole
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --inject "$inject") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 printed "$line"
@@ -143,6 +144,7 @@ stops_in() {
 # Nothing was done yet that could be lost.
 stops_before_the_first_step() {
   local out=$work/first launched code=0
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --inject slow@evaluate:ms=2500) \
     >"$output" 2>&1 </dev/null &
   launched=$!
@@ -158,6 +160,7 @@ stops_before_the_first_step() {
 evaluation_is_made_up_for() {
   local out=$work/made_up interval=(--eval_interval 2) launched code=0
   run 0 2 "${train[@]}" "${interval[@]}" --output_dir "$work/made_up_whole" --max_steps 3
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${interval[@]}" --output_dir "$out" --max_steps 3 \
     --steps_per_print 1 --inject slow@evaluate:ms=2500,step=2) >"$output" 2>&1 </dev/null &
   launched=$!

@@ -69,6 +69,7 @@ cut_twice() {
 signalled() {
   local out=$work/signalled_$1 long=("${recipe[@]}" "${batches[@]}" --num_train_epochs 12 --unfreeze vis_encoder. lang_decoder.) pid code=0
   [ -d "$work/long_whole" ] || run 0 2 "${long[@]}" --output_dir "$work/long_whole"
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${long[@]}" --output_dir "$out") >"$output" 2>&1 </dev/null &
   pid=$!
   until_true 60 has_rows "$out"

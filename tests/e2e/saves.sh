@@ -198,6 +198,7 @@ storm() {
   local out=$work/$1 signal=$2 count=$3 launched code=0 i pid pids inside=0
   shift 3
   make_whole
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --save_interval 3 \
     --inject 'slow@ckpt.write:ms=2000' "$@") >"$output" 2>&1 </dev/null &
   launched=$!
@@ -228,6 +229,7 @@ signal_during_set_up() {
   local out=$work/set_up launched code=0 pids
   mkdir "$out"
   echo 'host elsewhere pid 1 job none boot another run 1' >"$out/run.lock"
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 both_catch_sighup
@@ -251,6 +253,7 @@ both_catch_sighup() {
 signal_to_another_rank_during_set_up() {
   local out=$work/set_up launched code=0 pid
   echo 'host elsewhere pid 1 job none boot another run 1' >"$out/run.lock"
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out") >"$output" 2>&1 </dev/null &
   launched=$!
   until_true 60 both_catch_sighup
@@ -271,6 +274,7 @@ killed() {
   local out=$work/$1 pid code=0
   shift
   make_whole
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" --save_interval 3 \
     --inject 'slow@ckpt.write:ms=2000' "$@") >"$output" 2>&1 </dev/null &
   pid=$!

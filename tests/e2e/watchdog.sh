@@ -158,6 +158,7 @@ slow_is_no_hang() {
 # All of the job is stopped for longer than the limits, as a suspended job or a laptop's lid does.
 a_pause_is_no_hang() {
   local out=$work/pause pid code=0
+  : >"$output"
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --data_path "$data_path" --output_dir "$out" --max_steps 30 --hang_seconds_data 3 \
     --hang_seconds_compute 3 --inject slow@compute:ms=100) >"$output" 2>&1 </dev/null &
   pid=$!
