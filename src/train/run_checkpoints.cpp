@@ -102,7 +102,7 @@ void RunCheckpoints::save(RunState& state, Engine& engine, RunLogs& logs) {
   gather_list_lengths(state);
   collectively(world_, [&] { logs.sync(state); });
   const std::vector<StoredParam> params = stored_params(engine.groups());
-  if (options_.async_checkpoint)
+  if (beside_training_)
     store_.start_save(state, params, engine.owned_state(),
                       engine.owned_state_is_copied() ? RangesStay::kUntilWritten : RangesStay::kNo);
   else
@@ -179,7 +179,7 @@ void RunCheckpoints::published(const std::string& directory, RunLogs& logs) {
   newest_ = directory;
   status_.set_checkpoint(directory);
   schedule_.saved(seconds);
-  logs.line(options_.async_checkpoint
+  logs.line(beside_training_
                 ? fmt::format("{}checkpoint {} in {:.2f} s, {:.3f} s of them without training",
                               again, directory, seconds, blocked_seconds_)
                 : fmt::format("{}checkpoint {} in {:.2f} s", again, directory, seconds));

@@ -57,6 +57,8 @@ class RunCheckpoints {
   }
   // After an error: somebody may have removed the newest checkpoint.
   void forget_if_removed();
+  // From now on saves are not made beside training: there is none any more. Not collective.
+  void save_plainly() { beside_training_ = false; }
   // From now on saves remove no older checkpoint. Not collective.
   void keep_older_ones() { store_.keep_older_ones(); }
 
@@ -97,7 +99,8 @@ class RunCheckpoints {
   int64_t bad_list_bytes_ = 0;  // of this rank's list, as far as the state goes
   Timer since_start_;           // of the save
   double blocked_seconds_ = 0;  // for which it held up training
-  bool put_off_ = false;        // another save, until the one in flight is over
+  bool beside_training_ = options_.async_checkpoint;
+  bool put_off_ = false;  // another save, until the one in flight is over
 };
 
 }  // namespace facet

@@ -184,9 +184,12 @@ void TrainingLoop::keep_what_is_done(const CollectiveError& error) {
   RunCheckpoints& checkpoints = *run_.checkpoints;
   checkpoints.settle_after_error(run_.logs);
   checkpoints.forget_if_removed();
-  if (checkpoints.have_step(state_) || checkpoints.failed_to_save(state_)) return;
+  const bool lacked_thread = error.code() == ExitCode::kSystem;  // as a plain save needs none
+  if (checkpoints.have_step(state_)) return;
+  if (checkpoints.failed_to_save(state_) && !lacked_thread) return;
   run_.logs.line(fmt::format("step {} is saved, because an error ends the run", state_.step));
   checkpoints.keep_older_ones();  // this state may be what is wrong
+  checkpoints.save_plainly();
   try {
     save_anyhow();
     checkpoints.settle(run_.logs);

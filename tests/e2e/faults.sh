@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the system refuses a run: room on the disk under each file that it writes, open files, its output directory, which somebody removes.
-# One message, the right exit code, nothing lost, no hang.
+# What the system refuses a run: room on the disk under each file that it writes, open files, threads, its output directory, which
+# somebody removes. One message, the right exit code, nothing lost, no hang.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 
@@ -8,10 +8,10 @@ export_files=(lang_decoder/{config.json,model.safetensors,tokenizer.model,tokeni
   vis_encoder/{config.json,model.safetensors,preprocessor_config.json} projection.safetensors)
 run_files=(run.lock options.cfg loss_log.csv eval_log.csv state.h5 manifest.json "${export_files[@]}")
 
-failing=$work/failing_files.so
-"${CXX:-mpicxx}" -std=c++20 -O1 -shared -fPIC -o "$failing" tests/e2e/failing_files.cpp -ldl || exit 1
-full_disk_for() { echo env "LD_PRELOAD=$failing" "FULL_DISK_FOR=$1"; }
-no_handles_for() { echo env "LD_PRELOAD=$failing" "NO_HANDLES_FOR=$1"; }
+refusing=$work/refusing_system.so
+"${CXX:-mpicxx}" -std=c++20 -O1 -shared -fPIC -o "$refusing" tests/e2e/refusing_system.cpp -ldl || exit 1
+full_disk_for() { echo env "LD_PRELOAD=$refusing" "FULL_DISK_FOR=$1"; }
+no_handles_for() { echo env "LD_PRELOAD=$refusing" "NO_HANDLES_FOR=$1"; }
 
 options=(--dataset_names llava --per_device_train_batch_size 8 --num_train_epochs 2 --seed 7)
 train=("$facet" train "${model[@]}" --data_path "$tiny/data" "${options[@]}")
@@ -111,6 +111,29 @@ open_files_of_the_process() {
   done
 }
 
+# However many threads may start, an end: MPI's own below what it needs. Of a checkpoint that no thread can write beside training, the state
+# is kept all the same.
+threads() {
+  local most code kept=0
+  for most in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    code=0
+    rm -rf "$work/threads"
+    timeout -k 5 "$time_limit" env "LD_PRELOAD=$refusing" "THREADS_AT_MOST=$most" "${train[@]}" --output_dir "$work/threads" --save_interval 1 \
+      --async_checkpoint >"$output" 2>&1 </dev/null || code=$?
+    [ "$code" != 0 ] || break
+    grep -q '^EXIT ' "$output" || continue # MPI could not start
+    [ "$code" = 71 ] || fail "exit code $code with $most threads"
+    [ "$(grep -c '^error' "$output")" = 1 ]
+    grep -q '^error: .*raise ulimit -u' "$output"
+    if ! grep -q 'a thread for writing the checkpoint' "$output"; then continue; fi
+    grep -qE "^EXIT code=71 reason=system step=([0-9]+) checkpoint=$work/threads/checkpoints/step_0*\1\$" "$output"
+    kept_is_sound
+    kept=$((kept + 1))
+  done
+  [ "$code" = 0 ] || fail "exit code $code with $most threads"
+  [ "$kept" -ge 1 ]
+}
+
 has_rows() { [ -e "$1/loss_log.csv" ] && [ "$(rows "$1/loss_log.csv")" -ge 2 ]; }
 has_checkpoint() { [ -d "$1/checkpoints/step_00000002" ]; }
 is_removed() { rm -rf "$1" && [ ! -e "$1" ]; }
@@ -145,6 +168,7 @@ check Faults.FullDiskForPictures full_disk_for_pictures
 check Faults.FullDiskOfOptions full_disk_of_options
 check Faults.OpenFiles open_files
 check Faults.OpenFilesOfTheProcess open_files_of_the_process
+check Faults.Threads threads
 check Faults.DirectoryRemoved directory_removed
 check Faults.DirectoryRemovedAfterASave removed 0 has_checkpoint --inject 'slow@ckpt.retention:ms=1000'
 check Faults.DirectoryRemovedOnTwoRanks removed 2 has_rows --inject 'slow@step:ms=700'

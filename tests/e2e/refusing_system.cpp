@@ -1,11 +1,13 @@
-// For LD_PRELOAD: files that fail as they do on a full disk or in a process that has too many open.
+// For LD_PRELOAD: a system that refuses what it would refuse on a full disk or at a limit.
 //
 //   FULL_DISK_FOR=TEXT    what is written to a file whose path contains TEXT fails with ENOSPC
 //   NO_HANDLES_FOR=TEXT   opening it fails with EMFILE
+//   THREADS_AT_MOST=N     of more threads, MPI's included, none starts
 //
-// All else is untouched, and so is what a program of others opens.
+// All else is untouched.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -120,5 +122,15 @@ PWRITE(pwrite64)
   }
 FALLOCATE(posix_fallocate)
 FALLOCATE(posix_fallocate64)
+
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*),
+                   void* argument) noexcept {
+  static const char* const most = std::getenv("THREADS_AT_MOST");
+  static std::atomic<int> started = 0;
+  if (most != nullptr && started.fetch_add(1) >= std::atoi(most)) return EAGAIN;
+  static const auto real =
+      next<int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>("pthread_create");
+  return real(thread, attributes, run, argument);
+}
 
 }  // extern "C"
