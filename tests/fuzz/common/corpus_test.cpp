@@ -35,7 +35,8 @@ TEST_P(Corpus, IsRefusedOrRead) {
   const Target target = choose_target(GetParam());
   ASSERT_NE(target, nullptr) << "tests/fuzz/" << GetParam() << ".cpp does not include target.h";
   EXPECT_EQ(target(nullptr, 0), 0);
-  int64_t files = 0;
+  int64_t files = 0, read = 0;
+  std::string refusals;
   for (const fs::directory_entry& entry :
        fs::directory_iterator("tests/fuzz/corpus/" + GetParam())) {
     std::fprintf(stderr, "%s\n", entry.path().c_str());
@@ -43,9 +44,12 @@ TEST_P(Corpus, IsRefusedOrRead) {
     const std::string bytes = fixture(entry.path().string());
     EXPECT_EQ(target(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()), 0);
     ++files;
+    read += last_refusal().empty();
+    refusals += "\n" + entry.path().string() + ": " + last_refusal();
   }
   alarm(0);
   EXPECT_GE(files, 2) << "a seed that is read and one that is refused";
+  EXPECT_GE(read, 1) << "no seed is read any more, so that the fuzzer gets no further:" << refusals;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Corpus, testing::ValuesIn(target_names()),

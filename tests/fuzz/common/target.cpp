@@ -39,7 +39,8 @@ std::map<std::string, Target>& targets() {
   return table;
 }
 
-std::string chosen;  // the target whose files scratch() holds
+std::string chosen;   // the target whose files scratch() holds
+std::string refusal;  // of the last reader
 
 }  // namespace
 
@@ -47,11 +48,15 @@ int may_refuse(const std::function<void()>& reader) {
   scratch();
   try {
     reader();
+    refusal.clear();
   } catch (const Error& error) {
     require(error.code() != ExitCode::kInternal, error.what());
+    refusal = error.what();
   }
   return 0;
 }
+
+const std::string& last_refusal() { return refusal; }
 
 void require(bool condition, const std::string& message) {
   if (condition) return;

@@ -33,6 +33,8 @@ inline std::string_view text_of(const uint8_t* data, size_t size) {
 
 // Runs `reader` on bytes that it may refuse. Returns what LLVMFuzzerTestOneInput must: 0.
 int may_refuse(const std::function<void()>& reader);
+// Why the last may_refuse() to end was refused; "" if its reader read all.
+const std::string& last_refusal();
 
 // Ends the process with this message unless the condition holds: for what must be true of
 // everything that a reader accepts.
