@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -15,8 +16,14 @@ namespace facet {
 class ComputeDevice {
  public:
   enum class Takes : uint8_t { kFp32, kEveryType };
-  ComputeDevice(std::shared_ptr<Backend> backend, Takes takes)
-      : backend_(std::move(backend)), takes_(takes) {}
+  // peak_flops: operations a second that it can do at most, 0 if that is not known. `wait`: until
+  // all it was asked for is done; empty where each operator returns when it is.
+  ComputeDevice(std::shared_ptr<Backend> backend, Takes takes, double peak_flops = 0,
+                std::function<void()> wait = {})
+      : backend_(std::move(backend)),
+        takes_(takes),
+        peak_flops_(peak_flops),
+        wait_(std::move(wait)) {}
 
   // Scratch of HalfStorage, as measured; 0: the layers compute in fp32.
   void allocate_panels(int64_t bytes) {
@@ -34,9 +41,14 @@ class ComputeDevice {
   // Where parameters, activations and the optimizer's state are.
   MemoryResource& memory() { return backend_->memory(); }
 
+  double peak_flops() const { return peak_flops_; }
+  const std::function<void()>& wait() const { return wait_; }
+
  private:
   std::shared_ptr<Backend> backend_;
   Takes takes_;
+  double peak_flops_;
+  std::function<void()> wait_;
   std::unique_ptr<HalfStorage> half_;
 };
 

@@ -15,6 +15,11 @@ namespace facet {
 namespace {
 
 constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
+constexpr const char* kStepStyle = "stroke=\"#9ecae1\" stroke-width=\"1\"";
+constexpr const char* kMeanStyle = "stroke=\"#08519c\" stroke-width=\"2\"";
+constexpr const char* kEvalStyle = "stroke=\"#d94801\" stroke-width=\"1.5\"";
+constexpr const char* kMeanColor = "#08519c";
+constexpr const char* kEvalColor = "#d94801";
 constexpr size_t kMostPoints = 2000;
 constexpr double kMostSteps = 1e15;
 constexpr double kMostSmoothing = 50;  // steps the running mean looks back over, in long runs
@@ -132,6 +137,30 @@ void add_axes(std::string& svg, const Axes& axes) {
       (kTop + bottom) / 2);
 }
 
+void add_dot(std::string& svg, double x, double y, const char* color) {
+  svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y, color);
+}
+
+void add_dots(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
+              const char* color) {
+  for (const CurvePoint& point : points)
+    add_dot(svg, axes.x(point.step), axes.y(point.loss), color);
+}
+
+// A short line as it is drawn, and what it is.
+void add_key(std::string& svg, double x, const char* style, const char* words) {
+  svg += fmt::format("<line x1=\"{}\" y1=\"20\" x2=\"{}\" y2=\"20\" {}/>\n", x, x + 28, style);
+  svg += fmt::format("<text x=\"{}\" y=\"24\">{}</text>\n", x + 36, words);
+}
+
+void add_legend(std::string& svg, bool evaluated) {
+  add_key(svg, kLeft, kMeanStyle, "training loss, running mean");
+  add_key(svg, kLeft + 250, kStepStyle, "each step");
+  if (!evaluated) return;
+  add_key(svg, kLeft + 390, kEvalStyle, "evaluation loss");
+  add_dot(svg, kLeft + 404, 20, kEvalColor);
+}
+
 }  // namespace
 
 std::string loss_curve_svg(const std::vector<CurvePoint>& train,
@@ -145,16 +174,11 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
       "fill=\"white\"/>\n",
       kWidth, kHeight);
   add_axes(svg, axes);
-  add_polyline(svg, axes, steps, "stroke=\"#9ecae1\" stroke-width=\"1\"");
-  add_polyline(svg, axes, running_mean(steps), "stroke=\"#08519c\" stroke-width=\"2\"");
-  for (const CurvePoint& point : evaluations)
-    svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"#d94801\"/>\n",
-                       axes.x(point.step), axes.y(point.loss));
-  svg += fmt::format(
-      "<text x=\"{}\" y=\"24\"><tspan fill=\"#08519c\">training loss, running mean</tspan>  <tspan "
-      "fill=\"#6baed6\" dx=\"16\">each step</tspan>  <tspan fill=\"#d94801\" "
-      "dx=\"16\">evaluation</tspan></text>\n",
-      kLeft);
+  add_polyline(svg, axes, steps, kStepStyle);
+  add_polyline(svg, axes, running_mean(steps), kMeanStyle);
+  add_polyline(svg, axes, evaluations, kEvalStyle);
+  for (const CurvePoint& point : evaluations) add_dot(svg, axes.x(point.step), axes.y(point.loss));
+  add_legend(svg, !evaluations.empty());
   return svg + "</svg>\n";
 }
 
