@@ -64,7 +64,21 @@ Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>
   return {first, std::max(last, first + 1), low - margin, high + margin};
 }
 
-// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis.
+// About six round numbers from first to last, 1, 2 or 5 times a power of ten apart, which is at
+// least `least`.
+std::vector<double> round_numbers(double first, double last, double least) {
+  const double wanted = (last - first) / 6;
+  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, least))));
+  for (const double factor : {2.0, 2.5, 2.0})
+    if (distance < wanted) distance *= factor;
+  std::vector<double> numbers;
+  for (double number = std::ceil(first / distance) * distance; number <= last; number += distance)
+    numbers.push_back(number);
+  return numbers;
+}
+
+// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis. A short one has any round
+// numbers.
 std::vector<double> loss_ticks(const Axes& axes) {
   std::vector<double> ticks;
   for (int power = static_cast<int>(std::floor(axes.low)); power <= axes.high; ++power)
@@ -72,20 +86,13 @@ std::vector<double> loss_ticks(const Axes& axes) {
       const double value = digit * std::pow(10.0, power);
       if (std::log10(value) >= axes.low && std::log10(value) <= axes.high) ticks.push_back(value);
     }
-  return ticks;
+  constexpr size_t kFewest = 3;
+  if (ticks.size() >= kFewest) return ticks;
+  return round_numbers(std::pow(10.0, axes.low), std::pow(10.0, axes.high), 0);
 }
 
-// About six whole steps, 1, 2 or 5 times a power of ten apart.
 std::vector<double> step_ticks(const Axes& axes) {
-  const double wanted = (axes.last_step - axes.first_step) / 6;
-  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, 1.0))));
-  for (const double factor : {2.0, 2.5, 2.0})
-    if (distance < wanted) distance *= factor;
-  std::vector<double> ticks;
-  for (double step = std::ceil(axes.first_step / distance) * distance; step <= axes.last_step;
-       step += distance)
-    ticks.push_back(step);
-  return ticks;
+  return round_numbers(axes.first_step, axes.last_step, 1);
 }
 
 void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
@@ -177,7 +184,8 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
   add_polyline(svg, axes, steps, kStepStyle);
   add_polyline(svg, axes, running_mean(steps), kMeanStyle);
   add_polyline(svg, axes, evaluations, kEvalStyle);
-  for (const CurvePoint& point : evaluations) add_dot(svg, axes.x(point.step), axes.y(point.loss));
+  if (steps.size() == 1) add_dots(svg, axes, steps, kMeanColor);  // a line of one point is not seen
+  add_dots(svg, axes, evaluations, kEvalColor);
   add_legend(svg, !evaluations.empty());
   return svg + "</svg>\n";
 }

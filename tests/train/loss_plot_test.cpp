@@ -45,7 +45,10 @@ TEST(LossPlot, TheEvaluationIsALineOfItsOwn) {
   EXPECT_EQ(count(with, "evaluation loss"), 1u);
   EXPECT_EQ(count(with, "stroke=\"#d94801\""), 2u);  // the line and its key
   EXPECT_EQ(count(loss_curve_svg(train, {}), "evaluation"), 0u);
-  // A line of one point is not seen.
+  // Without a line there is a point, and beside it at least two losses to read it by.
+  const std::string single = loss_curve_svg({{1, 6.9}}, {});
+  EXPECT_EQ(count(single, "<circle"), 1u);
+  EXPECT_GE(count(single, "text-anchor=\"end\""), 2u);
   EXPECT_EQ(count(loss_curve_svg({{1, 4}}, {{1, 4}}), "<circle"), 3u);
 }
 
