@@ -15,7 +15,8 @@ value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 # One run of every kind of parameter: LoRA that is fused at export, the vit projection, MMCA.
 kind=(--vis_proj vit --enable_mmca_attention)
 one_run() {
-  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3
+  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3 \
+    --peak_tflops 0.5
   once "EXIT code=0 reason=done step=16 checkpoint=$work/run/checkpoints/step_00000016"
   once "exported $work/run/epoch-1"
   once "exported $work/run/epoch-2"
@@ -101,7 +102,8 @@ loss_log() {
   column "$log" time | sort -c
   awk -F, 'NR == 2 { for (i = 1; i <= NF; ++i) at[$i] = i }
     NR > 2 { sum = 0; split("data forward backward reduce optimizer", phases, " "); for (p in phases) sum += $at[phases[p] "_seconds"]
-      d = sum / $at["seconds"] - 1; if (!(d * d < 1e-12)) { print "seconds", sum, $at["seconds"]; bad = 1 } }
+      d = sum / $at["seconds"] - 1; if (!(d * d < 1e-12)) { print "seconds", sum, $at["seconds"]; bad = 1 }
+      d = $at["model_flops"] / $at["seconds"] / (2 * 0.5e12) / $at["mfu"] - 1; if (!(d * d < 1e-12)) { print "mfu", $at["mfu"]; bad = 1 } }
     END { exit bad }' "$log"
   grep -q "^the arenas of a rank held $(last "$log" memory_bytes) bytes at most" "$work/one_run.txt"
   [ "$(head -n 1 "$work/run/eval_log.csv")" = '# facet eval log v2' ]
