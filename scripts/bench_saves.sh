@@ -25,7 +25,7 @@ report() { # OUT PATTERN: the pattern matches the seconds without training in a 
   step=$(awk -F, '/^step,/ { for (i = 1; i <= NF; ++i) if ($i == "seconds") at = i } /^[0-9]/ { print $at }' "$1/loss_log.csv" | sort -g |
     awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
   bytes=$(stat -c %s "$1"/checkpoints/step_*/state.h5 | head -n 1)
-  sed -nE "s#^checkpoint .*/step_0*([0-9]+) in $2.*#\1 \3#p" "$work/log" |
+  sed -nE "s#^[-0-9: ]*checkpoint .*/step_0*([0-9]+) in $2.*#\1 \3#p" "$work/log" |
     awk -v step="$step" -v interval="$interval" -v bytes="$bytes" -v kind="$3" '
       $1 % interval == 0 { sum += $2; ++count; if ($2 > most) most = $2 }
       END {

@@ -48,6 +48,7 @@ echo "the loss curve: $run/loss_curve.svg"
 read -r exact total < <(score "$demo/captions.csv")
 read -r blind _ < <(score "$demo/captions_blind.csv")
 awk -F, -v exact="$exact" -v blind="$blind" -v total="$total" '
-  /^[0-9]/ { if (first == "") first = $5; last = $5 }
+  /^step,/ { for (i = 1; i <= NF; ++i) if ($i == "loss") at = i }
+  /^[0-9]/ { if (first == "") first = $at; last = $at }
   END { printf "demo: eval loss %.4g -> %.4g, captions exact %d of %d, blind %d of %d\n", first, last, exact, total, blind, total }
 ' "$run/eval_log.csv"

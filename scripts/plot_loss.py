@@ -18,7 +18,15 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter, ScalarFormatter  # noqa: E402
 
 DASHES = [":", "-.", (0, (5, 1)), (0, (1, 3))]
-VERSIONS = {"loss": "# facet loss log v1", "eval": "# facet eval log v1"}
+VERSIONS = ("v2", "v1")
+
+
+def number(cell):
+    """NaN for what is absent or no number, as the time of day."""
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def read_log(path, kind):
@@ -29,11 +37,12 @@ def read_log(path, kind):
             rows = list(csv.reader(file))
     except OSError as error:
         sys.exit(f"{path}: {error.strerror}")
-    if version != VERSIONS[kind]:
-        sys.exit(f"{path}: begins with '{version}', expected '{VERSIONS[kind]}'")
+    known = [f"# facet {kind} log {v}" for v in VERSIONS]
+    if version not in known:
+        sys.exit(f"{path}: begins with '{version}', expected '{known[0]}'")
     names = rows[0]
     complete = [row for row in rows[1:] if len(row) == len(names)]
-    return {name: [float(row[i]) for row in complete] for i, name in enumerate(names)}
+    return {name: [number(row[i]) for row in complete] for i, name in enumerate(names)}
 
 
 def color_of(index):
@@ -63,7 +72,7 @@ def running_mean(values, window):
 
 
 def only_labelled(run, name):
-    """A data set's loss, NaN at steps where it had no labelled token."""
+    """A data set's loss, NaN at steps where it had no labelled token (version 1 has 0 there)."""
     counts = run.steps["labelled_tokens_" + name[len("loss_") :]]
     return [v if n > 0 else math.nan for v, n in zip(run.steps[name], counts)]
 

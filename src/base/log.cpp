@@ -4,20 +4,25 @@
 #include <cstdio>
 
 #include "base/printable.h"
+#include "base/time_text.h"
 
 namespace facet {
 namespace {
 int log_rank = 0;
+LineStamps line_stamps = LineStamps::kNone;
 
 void print(std::FILE* file, const std::string& line) {
   if (log_rank != 0) return;
-  const std::string shown = printable_message(line) + '\n';
+  const bool stamped = line_stamps == LineStamps::kTimeOfDay;
+  const std::string stamp = stamped ? local_text(std::chrono::system_clock::now()) + ' ' : "";
+  const std::string shown = stamp + printable_message(line) + '\n';
   std::fwrite(shown.data(), 1, shown.size(), file);
   std::fflush(file);
 }
 }  // namespace
 
 void set_log_rank(int rank) { log_rank = rank; }
+void set_line_stamps(LineStamps stamps) { line_stamps = stamps; }
 void log_line(const std::string& line) { print(stdout, line); }
 void log_lines(std::string_view lines) {
   while (!lines.empty()) {

@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,11 @@ namespace facet {
 
 // Called once, when MPI is initialised. Until then every process counts as rank 0.
 void set_log_rank(int rank);
+
+// What each line begins with: nothing, as at the start, or the local time of day, "2026-11-29
+// 11:07:12 ", in a log that is read afterwards. Lines of a message after its first have nothing.
+enum class LineStamps : uint8_t { kNone, kTimeOfDay };
+void set_line_stamps(LineStamps stamps);
 
 // Prints to stdout on rank 0 only.
 void log_line(const std::string& line);

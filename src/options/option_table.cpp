@@ -381,8 +381,12 @@ void add_output_fields(std::vector<OptionField>& t) {
       "ckpt.latest, ckpt.retention, ckpt.removal; the environment variable FACET_INJECT adds "
       "more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
-                     "print the time spent in each section of a step every --steps_per_print "
-                     "steps"));
+                     "print what forward, backward, reduction, optimizer and the rest of a step "
+                     "took every --steps_per_print steps; a GPU is waited for at the end of each"));
+  t.push_back(output("peak_tflops", &O::peak_tflops, kMayChange,
+                     "what a rank's processor can do at most, in TFLOP/s, for the column mfu of "
+                     "the log; 0: with a GPU worked out from its properties, else mfu stays empty")
+                  .in(0, 1e6));
   t.push_back(output("straggler_interval", &O::straggler_interval, kMayChange,
                      "name the slowest rank and its section every N steps; 0: never")
                   .in(0, 1LL << 40));

@@ -122,6 +122,7 @@ struct Options {
   double max_hours = 0;
   std::string inject;  // see job/fault_injection.h
   bool wall_clock_breakdown = false;
+  double peak_tflops = 0;  // of a rank; 0: what its GPU says, if it has one
   int64_t straggler_interval = 200;
   double hang_seconds_load = 1800;
   double hang_seconds_data = 600;

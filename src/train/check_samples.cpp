@@ -30,7 +30,7 @@ class CheckConsole {
                                 static_cast<double>(std::max<int64_t>(checked, 1));
     const std::string text = fmt::format("{} of {} checked, {} bad, {} left", checked, total_, bad,
                                          clock_text(seconds_left));
-    if (bar_.on_terminal()) return bar_.show(share_text(checked, total_) + "  " + text);
+    if (bar_.on_terminal()) return bar_.show(checked, total_, text);
     constexpr double kSecondsBetweenLines = 5;
     if (since_line_.seconds() < kSecondsBetweenLines) return;
     log_line(text);

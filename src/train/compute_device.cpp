@@ -2,18 +2,30 @@
 
 #include "kernels/cpu/backend.h"
 #include "train/cuda/gpu.h"
+#include "train/model_setup.h"
 #include "train/threads.h"
 
 namespace facet {
 
+namespace {
+
+ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
+  Backend& backend = *gpu.backend;
+  return {std::move(gpu.backend),
+          ComputeDevice::Takes::kEveryType,
+          {.threads = threads,
+           .gpu = std::move(gpu.name),
+           .peak_flops = peak_flops_of_gpu(compute_dtype(options)),
+           .wait = [&backend] { wait_for_gpu(backend); }}};
+}
+
+}  // namespace
+
 ComputeDevice open_compute_device(const Options& options, Communicator& world,
                                   const std::string& host) {
   const int threads = choose_threads(world, host, options.threads);
-  if (options.on_gpu()) {
-    OpenGpu gpu = open_gpu(options, world, host);
-    return {std::move(gpu.backend), ComputeDevice::Takes::kEveryType, threads, std::move(gpu.name)};
-  }
-  return {std::make_shared<CpuBackend>(threads), ComputeDevice::Takes::kFp32, threads};
+  if (options.on_gpu()) return on_gpu(options, open_gpu(options, world, host), threads);
+  return {std::make_shared<CpuBackend>(threads), ComputeDevice::Takes::kFp32, {.threads = threads}};
 }
 
 }  // namespace facet

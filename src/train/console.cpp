@@ -18,8 +18,8 @@ std::string list_text(const std::vector<double>& values) {
 }  // namespace
 
 std::string bar_text(int64_t step, int64_t total_steps, double loss, double seconds_left) {
-  return fmt::format("{}  step {} of {}  loss {:.4f}  {} left", share_text(step, total_steps), step,
-                     total_steps, loss, clock_text(seconds_left));
+  return fmt::format("step {} of {}  loss {:.4f}  {} left", step, total_steps, loss,
+                     clock_text(seconds_left));
 }
 
 std::string StepLine::text() const {
@@ -32,9 +32,9 @@ std::string StepLine::text() const {
       clock_text(seconds_left), total_steps);
 }
 
-Console::Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2)
-    : total_steps_(total_steps), steps_per_print_(steps_per_print) {
-  next_.total_steps = total_steps;
+Console::Console(const WorkPlan& plan, int64_t steps_per_print, double beta1, double beta2)
+    : plan_(plan), steps_per_print_(steps_per_print) {
+  next_.total_steps = plan.total_steps;
   next_.beta1 = beta1;
   next_.beta2 = beta2;
 }
@@ -45,26 +45,22 @@ void Console::line(const std::string& text) {
 }
 
 void Console::show(const StepReport& report) {
-  ++steps_;
-  seconds_ += report.seconds;
-  ++recent_steps_;
+  times_.add(Work::kStep, report.seconds);
   recent_tokens_ += report.tokens;
   recent_seconds_ += report.seconds;
   next_.skipped += report.skipped;
-  next_.seconds_left =
-      seconds_ / static_cast<double>(steps_) * static_cast<double>(total_steps_ - report.step);
-  if (report.step % steps_per_print_ == 0 || report.step == total_steps_) {
+  next_.seconds_left = seconds_left(plan_, report.step, times_);
+  if (report.step % steps_per_print_ == 0 || report.step == plan_.total_steps) {
     next_.step = report.step;
     next_.learning_rates = report.learning_rates;
     next_.loss = report.loss;
     next_.tokens_per_second = static_cast<double>(recent_tokens_) / recent_seconds_;
     line(next_.text());
-    recent_steps_ = 0;
     recent_tokens_ = 0;
     recent_seconds_ = 0;
   }
-  if (bar_.on_terminal())
-    bar_.show(bar_text(report.step, total_steps_, report.loss, next_.seconds_left));
+  bar_.show(report.step, plan_.total_steps,
+            bar_text(report.step, plan_.total_steps, report.loss, next_.seconds_left));
 }
 
 }  // namespace facet

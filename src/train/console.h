@@ -8,6 +8,7 @@
 
 #include "train/progress_bar.h"
 #include "train/step_report.h"
+#include "train/time_left.h"
 
 namespace facet {
 
@@ -21,26 +22,27 @@ struct StepLine {
   std::string text() const;
 };
 
-// The text of the bar: "[#####.....]  50 %  step 5 of 10  loss 2.31  0:00:12 left".
+// Beside the bar: "step 5 of 10  loss 2.3100  0:00:12 left".
 std::string bar_text(int64_t step, int64_t total_steps, double loss, double seconds_left);
 
 class Console {
  public:
-  Console(int64_t total_steps, int64_t steps_per_print, double beta1, double beta2);
+  Console(const WorkPlan& plan, int64_t steps_per_print, double beta1, double beta2);
   // Steps skipped before the run was resumed.
   void count_skipped(int64_t steps) { next_.skipped += steps; }
   void show(const StepReport& report);
+  // Training was held up by other work than a step, for the time left.
+  void took(Work work, double seconds) { times_.add(work, seconds); }
   // Any other line between two steps; the bar is cleared for it.
   void line(const std::string& text);
 
  private:
-  int64_t total_steps_, steps_per_print_;
+  WorkPlan plan_;
+  int64_t steps_per_print_;
   StepLine next_;
   ProgressBar bar_;
-  int64_t steps_ = 0;         // shown so far
-  double seconds_ = 0;        // of these steps
-  int64_t recent_steps_ = 0;  // since the last line
-  int64_t recent_tokens_ = 0;
+  WorkTimes times_;
+  int64_t recent_tokens_ = 0;  // since the last line
   double recent_seconds_ = 0;
 };
 

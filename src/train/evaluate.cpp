@@ -79,6 +79,7 @@ EvalReport evaluate(ModelSetup& setup, Context& context, Communicator& world, Ba
   }
   report.loss = LossOfDataset{loss_sum, report.labelled_tokens}.mean();
   report.seconds = timer.seconds();
+  report.end = std::chrono::system_clock::now();
   return report;
 }
 

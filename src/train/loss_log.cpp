@@ -4,10 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
 #include <utility>
 
 #include "base/check.h"
@@ -16,12 +20,6 @@
 namespace facet {
 
 namespace {
-
-std::string prefixed(const char* prefix, const std::vector<std::string>& names) {
-  std::string columns;
-  for (const std::string& name : names) columns += fmt::format(",{}{}", prefix, name);
-  return columns;
-}
 
 // False when the file is shorter than that.
 bool cut_back(const std::string& path, int64_t bytes) {
@@ -34,12 +32,51 @@ bool cut_back(const std::string& path, int64_t bytes) {
   return true;
 }
 
+// The first two lines, within the first `bytes` of the file.
+std::optional<LogHead> head_of(const std::string& path, int64_t bytes) {
+  std::ifstream file(path);
+  LogHead head;
+  std::getline(file, head.version_line);
+  std::getline(file, head.header);
+  const auto length = static_cast<int64_t>(head.text().size());
+  if (!file || file.eof() || length > bytes) return std::nullopt;
+  return head;
+}
+
+std::vector<std::string> names_in(const std::string& header) {
+  std::vector<std::string> names;
+  std::istringstream stream(header);
+  for (std::string name; std::getline(stream, name, ',');) names.push_back(name);
+  return names;
+}
+
+// In the order of the header.
+template <typename Report>
+LogColumns<Report> columns_of(const std::string& path, const LogHead& head,
+                              const LogColumns<Report>& columns) {
+  LogColumns<Report> chosen;
+  for (const std::string& name : names_in(head.header)) {
+    const auto known = std::find_if(columns.begin(), columns.end(),
+                                    [&](const auto& column) { return column.name == name; });
+    CHECK(known != columns.end(), ExitCode::kBadData,
+          "{}: has a column '{}', which this run has nothing for (it has {}); where the file was "
+          "edited, undo that; moved away, it begins anew",
+          path, name, header_of(columns));
+    chosen.push_back(*known);
+  }
+  return chosen;
+}
+
+constexpr const char* kVersionAtFirst = " v1";
+constexpr const char* kVersion = " v2";
+
 }  // namespace
 
-CsvLog::CsvLog(const std::string& path, const std::string& version_line, const std::string& header,
-               int64_t keep_bytes)
-    : path_(path), head_(version_line + "\n" + header + "\n") {
-  if (keep_bytes > 0 && cut_back(path, keep_bytes)) {
+CsvLog::CsvLog(const std::string& path, const LogHead& head, int64_t keep_bytes)
+    : path_(path), head_(head) {
+  const std::optional<LogHead> found = keep_bytes > 0 ? head_of(path, keep_bytes) : std::nullopt;
+  if (found && cut_back(path, keep_bytes)) {
+    head_ = *found;
     length_ = keep_bytes;
     fd_ = opened(O_WRONLY);
     check(fd_ >= 0);
@@ -49,7 +86,7 @@ CsvLog::CsvLog(const std::string& path, const std::string& version_line, const s
   std::rename(path.c_str(), (path + ".previous").c_str());  // fails where there is none
   fd_ = opened(O_WRONLY | O_CREAT | O_TRUNC);
   check(fd_ >= 0);
-  rows_to_write_.append(head_);
+  rows_to_write_.append(head_.text());
   check(write_rows());
 }
 
@@ -83,7 +120,7 @@ void CsvLog::find_again() {
   if (taken) return;
   const std::string rows(rows_to_write_.data(), rows_to_write_.size());
   rows_to_write_.clear();
-  rows_to_write_.append(head_ + rows);
+  rows_to_write_.append(head_.text() + rows);
 }
 
 int64_t CsvLog::sync() {
@@ -93,9 +130,7 @@ int64_t CsvLog::sync() {
 }
 
 void CsvLog::end_row() {
-  row_.push_back('\n');
-  rows_to_write_.append(row_);
-  row_.clear();
+  row_.end(rows_to_write_);
   find_again();
   check(write_rows());
 }
@@ -123,51 +158,39 @@ bool CsvLog::write_rows() {
   return true;
 }
 
-LossLog::LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
-                 const std::vector<std::string>& dataset_names, int64_t keep_bytes)
-    : CsvLog(output_dir + "/loss_log.csv", "# facet loss log v1",
-             "step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,"
-             "loss_scale,skipped" +
-                 prefixed("lr_", group_names) + ",seconds" + prefixed("loss_", dataset_names) +
-                 prefixed("labelled_tokens_", dataset_names),
-             keep_bytes) {}
+template <typename Report>
+ReportLog<Report>::ReportLog(const std::string& path, const std::string& kind,
+                             LogColumns<Report> columns, int64_t keep_bytes)
+    : CsvLog(path, {fmt::format("# facet {} log{}", kind, kVersion), header_of(columns)},
+             keep_bytes) {
+  const std::string name = fmt::format("# facet {} log", kind);
+  const std::string& found = head().version_line;
+  const bool at_first = found == name + kVersionAtFirst;
+  CHECK(at_first || found == name + kVersion, ExitCode::kBadData,
+        "{}: begins with '{}', not with '{}{}'; moved away, it begins anew", path, found, name,
+        kVersion);
+  if (at_first) row().write_absent_as("0");
+  columns_ = columns_of(path, head(), columns);
+}
 
-void LossLog::append(const StepReport& r) {
-  put(r.step);
-  put(r.epoch);
-  put(r.micro_batches);
-  put(r.samples);
-  put(r.tokens);
-  put(r.labelled_tokens);
-  put(r.loss);
-  put(r.grad_norm);
-  put(r.clip_factor);
-  put(r.loss_scale);
-  put(r.skipped ? 1 : 0);
-  for (const double rate : r.learning_rates) put(rate);
-  put(r.seconds);
-  for (const LossOfDataset& d : r.datasets) put(d.mean());
-  for (const LossOfDataset& d : r.datasets) put(d.labelled_tokens);
+template <typename Report>
+void ReportLog<Report>::append(const Report& report) {
+  for (const LogColumn<Report>& column : columns_) column.put(row(), report);
   end_row();
 }
+
+template class ReportLog<StepReport>;
+template class ReportLog<EvalReport>;
+
+LossLog::LossLog(const std::string& output_dir, const std::vector<std::string>& group_names,
+                 const std::vector<std::string>& dataset_names, int64_t keep_bytes,
+                 const LogOrigin& origin)
+    : ReportLog(output_dir + "/loss_log.csv", "loss",
+                loss_columns(group_names, dataset_names, origin), keep_bytes) {}
 
 EvalLog::EvalLog(const std::string& output_dir, const std::vector<std::string>& dataset_names,
-                 int64_t keep_bytes)
-    : CsvLog(output_dir + "/eval_log.csv", "# facet eval log v1",
-             "step,epoch,samples,labelled_tokens,loss,seconds" + prefixed("loss_", dataset_names) +
-                 prefixed("labelled_tokens_", dataset_names),
-             keep_bytes) {}
-
-void EvalLog::append(const EvalReport& r) {
-  put(r.step);
-  put(r.epoch);
-  put(r.samples);
-  put(r.labelled_tokens);
-  put(r.loss);
-  put(r.seconds);
-  for (const LossOfDataset& d : r.datasets) put(d.mean());
-  for (const LossOfDataset& d : r.datasets) put(d.labelled_tokens);
-  end_row();
-}
+                 int64_t keep_bytes, const LogOrigin& origin)
+    : ReportLog(output_dir + "/eval_log.csv", "eval", eval_columns(dataset_names, origin),
+                keep_bytes) {}
 
 }  // namespace facet

@@ -15,6 +15,11 @@ namespace facet {
 namespace {
 
 constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
+constexpr const char* kStepStyle = "stroke=\"#9ecae1\" stroke-width=\"1\"";
+constexpr const char* kMeanStyle = "stroke=\"#08519c\" stroke-width=\"2\"";
+constexpr const char* kEvalStyle = "stroke=\"#d94801\" stroke-width=\"1.5\"";
+constexpr const char* kMeanColor = "#08519c";
+constexpr const char* kEvalColor = "#d94801";
 constexpr size_t kMostPoints = 2000;
 constexpr double kMostSteps = 1e15;
 constexpr double kMostSmoothing = 50;  // steps the running mean looks back over, in long runs
@@ -59,7 +64,21 @@ Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>
   return {first, std::max(last, first + 1), low - margin, high + margin};
 }
 
-// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis.
+// About six round numbers from first to last, 1, 2 or 5 times a power of ten apart, which is at
+// least `least`.
+std::vector<double> round_numbers(double first, double last, double least) {
+  const double wanted = (last - first) / 6;
+  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, least))));
+  for (const double factor : {2.0, 2.5, 2.0})
+    if (distance < wanted) distance *= factor;
+  std::vector<double> numbers;
+  for (double number = std::ceil(first / distance) * distance; number <= last; number += distance)
+    numbers.push_back(number);
+  return numbers;
+}
+
+// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis. A short one has any round
+// numbers.
 std::vector<double> loss_ticks(const Axes& axes) {
   std::vector<double> ticks;
   for (int power = static_cast<int>(std::floor(axes.low)); power <= axes.high; ++power)
@@ -67,20 +86,13 @@ std::vector<double> loss_ticks(const Axes& axes) {
       const double value = digit * std::pow(10.0, power);
       if (std::log10(value) >= axes.low && std::log10(value) <= axes.high) ticks.push_back(value);
     }
-  return ticks;
+  constexpr size_t kFewest = 3;
+  if (ticks.size() >= kFewest) return ticks;
+  return round_numbers(std::pow(10.0, axes.low), std::pow(10.0, axes.high), 0);
 }
 
-// About six whole steps, 1, 2 or 5 times a power of ten apart.
 std::vector<double> step_ticks(const Axes& axes) {
-  const double wanted = (axes.last_step - axes.first_step) / 6;
-  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, 1.0))));
-  for (const double factor : {2.0, 2.5, 2.0})
-    if (distance < wanted) distance *= factor;
-  std::vector<double> ticks;
-  for (double step = std::ceil(axes.first_step / distance) * distance; step <= axes.last_step;
-       step += distance)
-    ticks.push_back(step);
-  return ticks;
+  return round_numbers(axes.first_step, axes.last_step, 1);
 }
 
 void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
@@ -132,6 +144,30 @@ void add_axes(std::string& svg, const Axes& axes) {
       (kTop + bottom) / 2);
 }
 
+void add_dot(std::string& svg, double x, double y, const char* color) {
+  svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", x, y, color);
+}
+
+void add_dots(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
+              const char* color) {
+  for (const CurvePoint& point : points)
+    add_dot(svg, axes.x(point.step), axes.y(point.loss), color);
+}
+
+// A short line as it is drawn, and what it is.
+void add_key(std::string& svg, double x, const char* style, const char* words) {
+  svg += fmt::format("<line x1=\"{}\" y1=\"20\" x2=\"{}\" y2=\"20\" {}/>\n", x, x + 28, style);
+  svg += fmt::format("<text x=\"{}\" y=\"24\">{}</text>\n", x + 36, words);
+}
+
+void add_legend(std::string& svg, bool evaluated) {
+  add_key(svg, kLeft, kMeanStyle, "training loss, running mean");
+  add_key(svg, kLeft + 250, kStepStyle, "each step");
+  if (!evaluated) return;
+  add_key(svg, kLeft + 390, kEvalStyle, "evaluation loss");
+  add_dot(svg, kLeft + 404, 20, kEvalColor);
+}
+
 }  // namespace
 
 std::string loss_curve_svg(const std::vector<CurvePoint>& train,
@@ -145,16 +181,12 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
       "fill=\"white\"/>\n",
       kWidth, kHeight);
   add_axes(svg, axes);
-  add_polyline(svg, axes, steps, "stroke=\"#9ecae1\" stroke-width=\"1\"");
-  add_polyline(svg, axes, running_mean(steps), "stroke=\"#08519c\" stroke-width=\"2\"");
-  for (const CurvePoint& point : evaluations)
-    svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"#d94801\"/>\n",
-                       axes.x(point.step), axes.y(point.loss));
-  svg += fmt::format(
-      "<text x=\"{}\" y=\"24\"><tspan fill=\"#08519c\">training loss, running mean</tspan>  <tspan "
-      "fill=\"#6baed6\" dx=\"16\">each step</tspan>  <tspan fill=\"#d94801\" "
-      "dx=\"16\">evaluation</tspan></text>\n",
-      kLeft);
+  add_polyline(svg, axes, steps, kStepStyle);
+  add_polyline(svg, axes, running_mean(steps), kMeanStyle);
+  add_polyline(svg, axes, evaluations, kEvalStyle);
+  if (steps.size() == 1) add_dots(svg, axes, steps, kMeanColor);  // a line of one point is not seen
+  add_dots(svg, axes, evaluations, kEvalColor);
+  add_legend(svg, !evaluations.empty());
   return svg + "</svg>\n";
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/log.h"
+#include "base/timer.h"
 #include "train/run_results.h"
 
 namespace facet {
@@ -34,8 +35,10 @@ std::string why_useless(Run& run) {
 void export_epoch(Run& run) {
   const std::string name = fmt::format("epoch-{}", run.state.epoch + 1);
   const std::string why = why_useless(run);
-  if (why.empty()) return export_to(run, name);
-  warn("{} is not exported: {}", name, why);
+  if (!why.empty()) return warn("{} is not exported: {}", name, why);
+  const Timer timer;
+  export_to(run, name);
+  run.logs.took(Work::kExport, timer.seconds());
 }
 
 void check_outcome(Run& run) {

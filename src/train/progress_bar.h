@@ -10,8 +10,12 @@ namespace facet {
 // 3723 -> "1:02:03"
 std::string clock_text(double seconds);
 
-// "[###############...............]  50 %"
-std::string share_text(int64_t done, int64_t total);
+// "[###############...............]  50 %  TEXT" in no more than `columns` columns: the bar
+// shrinks, then the text is cut, which "..." at its end shows.
+std::string bar_line(int64_t done, int64_t total, const std::string& text, int64_t columns);
+
+// Whether a person sees what this process prints, also where a launcher stands in between.
+bool shows_on_terminal();
 
 class ProgressBar {
  public:
@@ -21,7 +25,7 @@ class ProgressBar {
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   bool on_terminal() const { return terminal_; }
-  void show(const std::string& text);
+  void show(int64_t done, int64_t total, const std::string& text);
   // Before any other line.
   void clear();
 

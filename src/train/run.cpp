@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <set>
+#include <span>
 
 #include "base/log.h"
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
 #include "job/stop_signals.h"
+#include "train/progress_bar.h"
 #include "train/resume.h"
 #include "train/run_history.h"
 #include "train/run_report.h"
@@ -39,6 +41,7 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
+  if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
   return open_compute_device(options, world, host);
 }
 
@@ -132,6 +135,36 @@ RunState begin_or_continue(Run& run) {
   return state;
 }
 
+WorkPlan work_plan(const Options& options, const RunInputs& inputs) {
+  return {.total_steps = inputs.plan.total_steps,
+          .steps_per_epoch = inputs.plan.steps_per_epoch,
+          .evaluates = inputs.data->source->num_evaluation_micro_batches() > 0,
+          .eval_interval = options.eval_interval,
+          .save_interval = options.save_interval,
+          .save_minutes = options.save_minutes};
+}
+
+// Operations a second that all ranks can do at most; 0 where that is not known of each. Collective.
+double peak_of_all_ranks(const Run& run) {
+  constexpr double kTera = 1e12;
+  const double given = run.options.peak_tflops * kTera;
+  const double mine = given > 0 ? given : run.device.facts().peak_flops;
+  double sum = 0;
+  for (const double each : run.world.all_gather(std::span(&mine, 1))) {
+    if (each <= 0) return 0;
+    sum += each;
+  }
+  return sum;
+}
+
+LogSubject subject_of_logs(const Run& run, const std::string& host) {
+  return {.host = host,
+          .group_names = names_of(run.compute->engine.groups()),
+          .dataset_names = run.inputs->data->names,
+          .plan = work_plan(run.options, *run.inputs),
+          .origin = {.start = run.record->start(), .peak_flops = peak_of_all_ranks(run)}};
+}
+
 }  // namespace
 
 Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
@@ -154,8 +187,9 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
   end_job_on_error(session, status, [&] {
+    const LogSubject subject = subject_of_logs(*this, session.host());
     collectively(world, [&] {
-      logs.open(state, session.host(), names_of(compute->engine.groups()), inputs->data->names);
+      logs.open(state, subject);
       begin_record(*this);
     });
     report_setup(*this);

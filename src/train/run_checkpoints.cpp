@@ -94,6 +94,7 @@ void RunCheckpoints::note_bad_samples(RunState& state, const BadSampleBudget* ba
 
 void RunCheckpoints::save(RunState& state, Engine& engine, RunLogs& logs) {
   const InSection section(Section::kSave);
+  const Timer timer;
   settle(logs);
   put_off_ = false;
   tried_ = Mark(state);
@@ -110,6 +111,7 @@ void RunCheckpoints::save(RunState& state, Engine& engine, RunLogs& logs) {
   blocked_seconds_ = since_start_.seconds();
   schedule_.count_from_here();
   schedule_.held_up();
+  logs.took(Work::kSave, timer.seconds());
 }
 
 void RunCheckpoints::settle(RunLogs& logs) {

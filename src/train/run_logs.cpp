@@ -7,21 +7,20 @@
 
 namespace facet {
 
-void RunLogs::open(const RunState& state, const std::string& host,
-                   const std::vector<std::string>& group_names,
-                   const std::vector<std::string>& dataset_names) {
+void RunLogs::open(const RunState& state, const LogSubject& subject) {
   if (!writes_) return;
   const std::string& out = options_.output_dir;
   write_file(out + "/options.cfg", options_text());
-  dataset_names_ = dataset_names;
-  loss_log_ = std::make_unique<LossLog>(out, group_names, dataset_names, state.loss_log_bytes);
-  eval_log_ = std::make_unique<EvalLog>(out, dataset_names, state.eval_log_bytes);
+  dataset_names_ = subject.dataset_names;
+  loss_log_ = std::make_unique<LossLog>(out, subject.group_names, dataset_names_,
+                                        state.loss_log_bytes, subject.origin);
+  eval_log_ = std::make_unique<EvalLog>(out, dataset_names_, state.eval_log_bytes, subject.origin);
   if (options_.enable_tensorboard)
-    tensorboard_ = std::make_unique<TensorBoard>(options_, state, host, dataset_names);
+    tensorboard_ = std::make_unique<TensorBoard>(options_, state, subject.host, dataset_names_);
   step_losses_ = read_curve(out + "/loss_log.csv");
   eval_losses_ = read_curve(out + "/eval_log.csv");
   step_losses_.reserve(static_cast<size_t>(state.total_steps));
-  console_ = std::make_unique<Console>(state.total_steps, options_.steps_per_print,
+  console_ = std::make_unique<Console>(subject.plan, options_.steps_per_print,
                                        options_.adam_betas[0], options_.adam_betas[1]);
   console_->count_skipped(state.skipped_steps);
 }
@@ -73,6 +72,10 @@ void RunLogs::append(const EvalReport& report) {
                              report.seconds));
   if (const std::string bad = bad_samples_text(dataset_names_, report.bad_samples); !bad.empty())
     console_->line(fmt::format("eval: bad samples left out: {}", bad));
+}
+
+void RunLogs::took(Work work, double seconds) {
+  if (writes_) console_->took(work, seconds);
 }
 
 void RunLogs::draw_curve() const {

@@ -17,6 +17,14 @@
 
 namespace facet {
 
+// What the logs of this start of a run are about.
+struct LogSubject {
+  std::string host;
+  std::vector<std::string> group_names, dataset_names;
+  WorkPlan plan;
+  LogOrigin origin;
+};
+
 class RunLogs {
  public:
   // `planted`: faults that options.cfg tells of.
@@ -24,13 +32,13 @@ class RunLogs {
       : options_(options), planted_(planted), writes_(rank == 0) {}
 
   // Begins the logs of a new run, or continues those of a run that is at `state`.
-  void open(const RunState& state, const std::string& host,
-            const std::vector<std::string>& group_names,
-            const std::vector<std::string>& dataset_names);
+  void open(const RunState& state, const LogSubject& subject);
 
   void line(const std::string& text);
   void append(const StepReport& report);
   void append(const EvalReport& report);
+  // Training was held up by other work than a step.
+  void took(Work work, double seconds);
   void draw_curve() const;
 
   // Of the whole run; nothing on other ranks than 0.

@@ -52,6 +52,7 @@ void evaluate_now(Run& run) {
   const DataSetup& data = *run.inputs->data;
   const bool known = state.last_evaluation == state.step;
   if (known || data.source->num_evaluation_micro_batches() == 0) return;
+  const Timer timer;
   const EvalReport report = evaluate_all(run);
   collectively(run.world, [&] { check_bad_fraction(run.options, data, report); });
   const bool best = is_best(state, report);
@@ -63,6 +64,7 @@ void evaluate_now(Run& run) {
   }
   state.last_evaluation = state.step;
   run.checkpoints->note_bad_samples(state, run.inputs->bad_samples.get());
+  run.logs.took(Work::kEvaluation, timer.seconds());
   if (!report.non_finite.empty())
     warn("the loss of the evaluation after step {} is {}; first number that is not finite: {}",
          report.step, report.loss, report.non_finite);

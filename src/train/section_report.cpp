@@ -78,12 +78,18 @@ std::string first_step_text(const SectionTimes& times) {
   return text + fmt::format(" collectives {:.2f}", collectives_of(times));
 }
 
-std::string breakdown_text(const SectionTimes& times, int64_t steps) {
+std::string breakdown_text(const PhaseTimes& phases, const SectionTimes& times, int64_t steps) {
+  constexpr std::array kPhaseNames = {"data", "forward", "backward", "reduce", "step"};
+  static_assert(kPhaseNames.size() == kNumStepPhases);
   std::string text = fmt::format("time (ms) of a step, mean of {}:", steps);
   const double scale = 1e3 / static_cast<double>(steps);
-  for (const Section section : kWork)
-    text += fmt::format(" {} {:.2f},", name_of(section), scale * times.of(section));
-  return text + fmt::format(" collectives {:.2f}", scale * collectives_of(times));
+  for (size_t i = 0; i < kNumStepPhases; ++i)
+    text += fmt::format(" {} {:.2f},", kPhaseNames[i],
+                        scale * phases.seconds(static_cast<StepPhase>(i)));
+  for (const Section section : {Section::kSave, Section::kLog})
+    text += fmt::format(" {} {:.2f},", name_of(section),
+                        scale * (times.of(section) + times.collectives_of(section)));
+  return text + fmt::format(" of which in collectives {:.2f}", scale * collectives_of(times));
 }
 
 SectionReport::SectionReport(const Options& options, Communicator& world, const std::string& host)
@@ -93,18 +99,24 @@ SectionReport::SectionReport(const Options& options, Communicator& world, const 
       at_straggler_(section_times()),
       at_breakdown_(at_straggler_) {}
 
-std::vector<std::string> SectionReport::after_step(int64_t step) {
+std::vector<std::string> SectionReport::after_step(const StepReport& report) {
   std::vector<std::string> lines;
+  phases_ += report.phases;
   if (++steps_ == 1) lines.push_back(first_step_text(section_times()));
-  if (options_.wall_clock_breakdown && step % options_.steps_per_print == 0) {
-    const SectionTimes now = section_times();
-    lines.push_back(breakdown_text(now - at_breakdown_, steps_ - steps_at_breakdown_));
-    at_breakdown_ = now;
-    steps_at_breakdown_ = steps_;
-  }
-  if (options_.straggler_interval > 0 && step % options_.straggler_interval == 0)
+  if (options_.wall_clock_breakdown && report.step % options_.steps_per_print == 0)
+    lines.push_back(break_down());
+  if (options_.straggler_interval > 0 && report.step % options_.straggler_interval == 0)
     lines.push_back(find_straggler());
   return lines;
+}
+
+std::string SectionReport::break_down() {
+  const SectionTimes now = section_times();
+  std::string text = breakdown_text(phases_, now - at_breakdown_, steps_ - steps_at_breakdown_);
+  phases_ = {};
+  at_breakdown_ = now;
+  steps_at_breakdown_ = steps_;
+  return text;
 }
 
 std::string SectionReport::find_straggler() {

@@ -72,6 +72,7 @@ StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevic
             .scaler = scaler ? &*scaler : nullptr,
             .engine = engine,
             .schedule = inputs.schedule,
-            .faults = faults}) {}
+            .faults = faults,
+            .wait_for_device = options.wall_clock_breakdown ? device.facts().wait : nullptr}) {}
 
 }  // namespace facet

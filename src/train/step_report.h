@@ -1,4 +1,5 @@
-// The results of one training step and of one evaluation, the same on every rank.
+// The results of one training step and of one evaluation, the same on every rank but for what the
+// clocks say.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,8 @@
 
 #include "base/check.h"
 #include "base/micro_batch.h"
+#include "base/time_text.h"
+#include "train/step_phases.h"
 
 namespace facet {
 
@@ -46,6 +49,12 @@ struct StepReport {
   std::string first_bad_parameter;     // of a skipped step
   std::vector<double> learning_rates;  // of each group, as used in this step
   double seconds = 0;
+  PhaseTimes phases;         // of this rank; together they are `seconds`
+  WallTime end;              // of the step
+  int64_t memory_bytes = 0;  // that the arenas held at most so far, of the rank with most
+  // Floating-point operations of all ranks in forward and backward: matrix products and attention,
+  // those computed again too.
+  int64_t model_flops = 0;
   std::vector<LossOfDataset> datasets;
 };
 
@@ -56,6 +65,7 @@ struct EvalReport {
   int64_t labelled_tokens = 0;
   double loss = 0;  // per labelled token
   double seconds = 0;
+  WallTime end;
   std::vector<LossOfDataset> datasets;
   std::vector<int64_t> bad_samples;  // left out, by data set
   std::string non_finite;            // where the first number is that is not finite; "" for none

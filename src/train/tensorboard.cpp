@@ -34,6 +34,7 @@ TensorBoard::TensorBoard(const Options& options, const RunState& state, const st
                          const std::vector<std::string>& dataset_names)
     : dataset_names_(dataset_names),
       scales_(options.precision == "fp16"),
+      breakdown_(options.wall_clock_breakdown),
       samples_(state.samples_seen),
       evaluated_samples_(state.step > 0 ? last_evaluation(directory_of(options), samples_) : -1),
       file_(directory_of(options), host) {
@@ -42,18 +43,33 @@ TensorBoard::TensorBoard(const Options& options, const RunState& state, const st
 
 void TensorBoard::append(const StepReport& report) {
   samples_ += report.samples;
-  const auto add = [&](const std::string& tag, double value) {
-    scalars_.push_back({tag, static_cast<float>(value)});
-  };
   add_losses("Train/Samples/train_loss", report.loss, report.datasets);
   add("Train/Samples/lr", report.learning_rates.front());
   if (scales_) add("Train/Samples/loss_scale", report.loss_scale);
   add("Train/gradient_norm", report.grad_norm);
   add("Train/clip_factor", report.clip_factor);
   add("Train/tokens", static_cast<double>(report.tokens));
-  if (report.seconds > 0)
+  add("Train/memory_bytes", static_cast<double>(report.memory_bytes));
+  if (report.seconds > 0) {
     add("Train/tokens_per_second", static_cast<double>(report.tokens) / report.seconds);
+    add("Train/model_flops_per_second", static_cast<double>(report.model_flops) / report.seconds);
+  }
+  if (breakdown_) add_phases(report.phases);
   write();
+}
+
+// DeepSpeed's `backward` is the pass with the reduction in it.
+void TensorBoard::add_phases(const PhaseTimes& phases) {
+  const auto milliseconds = [&](const char* name, double seconds) {
+    add(fmt::format("Train/Samples/elapsed_time_ms_{}", name), 1e3 * seconds);
+  };
+  const double backward = phases.seconds(StepPhase::kBackward);
+  const double reduce = phases.seconds(StepPhase::kReduce);
+  milliseconds("forward", phases.seconds(StepPhase::kForward));
+  milliseconds("backward", backward + reduce);
+  milliseconds("backward_inner", backward);
+  milliseconds("backward_allreduce", reduce);
+  milliseconds("step", phases.seconds(StepPhase::kOptimizer));
 }
 
 void TensorBoard::append(const EvalReport& report) {
@@ -66,11 +82,10 @@ void TensorBoard::append(const EvalReport& report) {
 // The loss, and that of each data set that had labelled tokens.
 void TensorBoard::add_losses(const std::string& tag, double loss,
                              const std::vector<LossOfDataset>& datasets) {
-  scalars_.push_back({tag, static_cast<float>(loss)});
+  add(tag, loss);
   for (size_t d = 0; d < datasets.size(); ++d)
     if (datasets[d].labelled_tokens > 0)
-      scalars_.push_back(
-          {fmt::format("{}/{}", tag, dataset_names_[d]), static_cast<float>(datasets[d].mean())});
+      add(fmt::format("{}/{}", tag, dataset_names_[d]), datasets[d].mean());
 }
 
 void TensorBoard::write() {

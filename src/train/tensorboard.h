@@ -26,12 +26,17 @@ class TensorBoard {
   void sync() { file_.sync(); }
 
  private:
+  void add(const std::string& tag, double value) {
+    scalars_.push_back({tag, static_cast<float>(value)});
+  }
+  void add_phases(const PhaseTimes& phases);
   void add_losses(const std::string& prefix, double loss,
                   const std::vector<LossOfDataset>& datasets);
   void write();
 
   const std::vector<std::string> dataset_names_;
-  const bool scales_;  // the loss, for fp16
+  const bool scales_;     // the loss, for fp16
+  const bool breakdown_;  // of the time of a step, with --wall_clock_breakdown
   int64_t samples_;
   int64_t evaluated_samples_;  // of the last evaluation that a file has
   EventFile file_;

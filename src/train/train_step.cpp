@@ -5,54 +5,84 @@
 #include <cmath>
 
 #include "base/progress.h"
-#include "base/timer.h"
 #include "comm/mpi_session.h"
 #include "train/non_finite_search.h"
 
 namespace facet {
 
+namespace {
+
+int64_t operations_of(const OpCounts& counts) {
+  return counts.matmul_flops + counts.attention_flops;
+}
+
+}  // namespace
+
 const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
-  const Timer timer;
+  clock_.begin();
   InSection section(Section::kData);
+  fetch(epoch, step);
+
+  section.change_to(Section::kCompute);
+  compute_all();
+  clock_.change_to(StepPhase::kReduce);
+  const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
+  agree_on_results();
+
+  section.change_to(Section::kUpdate);
+  clock_.change_to(StepPhase::kOptimizer);
+  report_.skipped = !apply(verdict);
+  report_.grad_norm = verdict.norm;
+  report_.clip_factor = verdict.clip_factor;
+  report_.first_bad_parameter = verdict.first_bad_parameter;
+  report_.phases = clock_.end();
+  report_.seconds = report_.phases.total();
+  report_.end = std::chrono::system_clock::now();
+  return report_;
+}
+
+TrainStep::TrainStep(const StepParts& parts)
+    : parts_(parts),
+      clock_(parts.wait_for_device),
+      phase_hooks_(parts.engine.table(), parts.context.hooks, parts.context.ops, clock_) {
+  report_.learning_rates.resize(parts_.engine.groups().size());
+  report_.datasets.resize(static_cast<size_t>(parts_.num_datasets));
+  bad_.resize(static_cast<size_t>(parts_.num_datasets));
+}
+
+void TrainStep::fetch(int64_t epoch, int64_t step) {
   collectively(parts_.world, [&] {
     inject("data");
     batches_ = parts_.source.fetch_step(epoch, step);
   });
   agree_on_counts(batches_, epoch);
+}
 
-  section.change_to(Section::kCompute);
+// Forward and backward of this rank's micro-batches.
+void TrainStep::compute_all() {
   report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
+  const int64_t operations_before = operations_of(parts_.context.ops.counts());
   for (const MicroBatch& batch : batches_) {
+    clock_.change_to(StepPhase::kForward);
     const double weight = loss_weight(batch);
-    compute(batch, weight, parts_.context.hooks, sums_);
+    compute(batch, weight, phase_hooks_, sums_);
     add_loss(batch, weight);
   }
+  report_.model_flops = operations_of(parts_.context.ops.counts()) - operations_before;
   inject("compute");
-  const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
-  agree_on_loss();
+}
 
-  section.change_to(Section::kUpdate);
-  // The rate depends on the optimizer steps taken: a skipped step leaves it unchanged.
+// False if the step is skipped. The rate depends on the optimizer steps taken: a skipped step
+// leaves it unchanged.
+bool TrainStep::apply(const GradientVerdict& verdict) {
   const double lr_factor = parts_.schedule.factor(parts_.engine.optimizer_steps());
   const bool good = verdict.finite && std::isfinite(report_.loss);
   if (good) parts_.engine.step(verdict, lr_factor);
   follow_scale(good);
-
-  report_.grad_norm = verdict.norm;
-  report_.clip_factor = verdict.clip_factor;
-  report_.skipped = !good;
-  report_.first_bad_parameter = verdict.first_bad_parameter;
   for (size_t g = 0; g < parts_.engine.groups().size(); ++g)
     report_.learning_rates[g] = parts_.engine.groups()[g].learning_rate * lr_factor;
-  report_.seconds = timer.seconds();
-  return report_;
-}
-
-TrainStep::TrainStep(const StepParts& parts) : parts_(parts) {
-  report_.learning_rates.resize(parts_.engine.groups().size());
-  report_.datasets.resize(static_cast<size_t>(parts_.num_datasets));
-  bad_.resize(static_cast<size_t>(parts_.num_datasets));
+  return good;
 }
 
 // Adjusts the scale for the next step; this one's gradients were divided by the scale they were
@@ -170,18 +200,21 @@ void TrainStep::add_loss(const MicroBatch& batch, double weight) {
   }
 }
 
-void TrainStep::agree_on_loss() {
-  flat_.assign({report_.loss});
+void TrainStep::agree_on_results() {
+  flat_.assign({report_.loss, static_cast<double>(report_.model_flops)});
+  const size_t header = flat_.size();
   for (const LossOfDataset& dataset : report_.datasets) {
     flat_.push_back(dataset.loss_sum);
     flat_.push_back(static_cast<double>(dataset.labelled_tokens));
   }
   parts_.world.all_reduce_sum(flat_);
   report_.loss = flat_[0];
+  report_.model_flops = static_cast<int64_t>(flat_[1]);
   for (size_t d = 0; d < report_.datasets.size(); ++d) {
-    report_.datasets[d].loss_sum = flat_[1 + 2 * d];
-    report_.datasets[d].labelled_tokens = static_cast<int64_t>(flat_[2 + 2 * d]);
+    report_.datasets[d].loss_sum = flat_[header + 2 * d];
+    report_.datasets[d].labelled_tokens = static_cast<int64_t>(flat_[header + 2 * d + 1]);
   }
+  report_.memory_bytes = parts_.world.max(Arena::most_held());
 }
 
 }  // namespace facet

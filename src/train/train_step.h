@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "model/vlm.h"
 #include "optim/loss_scaler.h"
 #include "optim/lr_schedule.h"
+#include "train/phase_hooks.h"
 #include "train/step_report.h"
 #include "zero/engine.h"
 
@@ -43,11 +45,15 @@ struct StepParts {
   const LrSchedule& schedule;
 
   const FaultInjection& faults;  // at the moments "data" and "compute"
+
+  std::function<void()> wait_for_device = {};  // at the end of each phase, see PhaseClock
 };
 
 class TrainStep {
  public:
   explicit TrainStep(const StepParts& parts);
+  TrainStep(const TrainStep&) = delete;
+  TrainStep& operator=(const TrainStep&) = delete;
 
   // Takes step `step` (from 0) of epoch `epoch` (from 0). Data that can't be used is a
   // CollectiveError before anything is computed. The report is valid until the next call.
@@ -59,15 +65,20 @@ class TrainStep {
 
  private:
   void inject(const char* moment) const;
+  void fetch(int64_t epoch, int64_t step);
+  void compute_all();
+  bool apply(const GradientVerdict& verdict);
   std::string bad_parameter_of_all(LossSums& sums);
   void compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums);
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
   double loss_weight(const MicroBatch& batch) const;
   void add_loss(const MicroBatch& batch, double weight);
-  void agree_on_loss();
+  void agree_on_results();
   void follow_scale(bool good);
 
   StepParts parts_;
+  PhaseClock clock_;
+  PhaseHooks phase_hooks_;
   StepReport report_;
   std::span<const MicroBatch> batches_;  // of the last step
   LossSums sums_;                        // of the micro-batch just computed

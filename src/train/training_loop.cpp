@@ -87,7 +87,7 @@ void TrainingLoop::finish_step(const StepReport& report) {
     run_.faults.at("log", run_.world.rank(), report.step);
     run_.logs.append(report);
   });
-  for (const std::string& line : run_.sections.after_step(report.step)) run_.logs.line(line);
+  for (const std::string& line : run_.sections.after_step(report)) run_.logs.line(line);
   write_recording();
   if (report.skipped) explain_skipped_step(run_, report);
   if (evaluation_due()) evaluate_now(run_);

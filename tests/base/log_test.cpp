@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <regex>
+
 namespace facet {
 namespace {
 
@@ -26,6 +28,20 @@ TEST(Log, LinesAreLogLines) {
   log_lines("");
   log_lines("a\n\nb");
   EXPECT_EQ(GetCapturedStdout(), "seed = 1\noutput_dir = caf\\xe9\na\n\nb\n");
+}
+
+// A message is one line of the log, or begins with one.
+TEST(Log, LinesCanBeginWithTheTimeOfDay) {
+  set_line_stamps(LineStamps::kTimeOfDay);
+  CaptureStdout();
+  log_line("memory\n  values 1");
+  CaptureStderr();
+  warn("b");
+  set_line_stamps(LineStamps::kNone);
+  const std::string time = "20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} ";
+  const std::string out = GetCapturedStdout(), err = GetCapturedStderr();
+  EXPECT_TRUE(std::regex_match(out, std::regex(time + "memory\n  values 1\n"))) << out;
+  EXPECT_TRUE(std::regex_match(err, std::regex(time + "warning: b\n"))) << err;
 }
 
 }  // namespace

@@ -196,7 +196,7 @@ best_is_kept() {
   make_whole
   run 0 2 "${train[@]}" --output_dir "$work/best" --keep_best
   local step
-  step=$(awk -F, '/^[0-9]/ && (best == "" || $5 < best) { best = $5; step = $1 } END { print step }' "$work/best/eval_log.csv")
+  step=$(paste -d ' ' <(column "$work/best/eval_log.csv" loss) <(column "$work/best/eval_log.csv" step) | sort -g | sed -n '1s/.* //p')
   run 0 0 "$facet" inspect "$work/best"
   grep -qE "^best_step +$step\$" "$output"
   [ -s "$work/best/best/projection.safetensors" ]

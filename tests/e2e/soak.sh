@@ -55,7 +55,7 @@ launch() {
   (FACET_INJECT=$faults exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" --output_dir "$out" "$@") >"$output" 2>&1 </dev/null &
   launched=$!
 }
-has_stepped() { grep -q '^step=' "$output" || ! kill -0 "$launched" 2>/dev/null; }
+has_stepped() { grep -qE '^[-0-9: ]*step=' "$output" || ! kill -0 "$launched" 2>/dev/null; }
 
 # kill_once DIRECTORY POINT option...: 1 if the run came to its end instead.
 kill_once() {

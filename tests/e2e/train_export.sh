@@ -15,19 +15,25 @@ value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 # One run of every kind of parameter: LoRA that is fused at export, the vit projection, MMCA.
 kind=(--vis_proj vit --enable_mmca_attention)
 one_run() {
-  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3
+  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3 \
+    --peak_tflops 0.5
   once "EXIT code=0 reason=done step=16 checkpoint=$work/run/checkpoints/step_00000016"
   once "exported $work/run/epoch-1"
   once "exported $work/run/epoch-2"
   grep -q '^trained: [1-9][0-9]* elements, frozen: [1-9]' "$output"
   grep -q '^step=3, skipped=0, lr=\[.*\], mom=\[.*\], loss=' "$output"
   [ "$(grep -c '^eval: step=' "$output")" = 3 ]
+  # The log of a job says when; what other programs read stays as it is.
+  [ "$(grep -cE "^$(date +%Y)-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} step=3, " "$printed")" = 1 ]
+  grep -q '^max_seq_len = ' "$printed"
+  grep -q '^EXIT ' "$printed"
   local file
   for file in lang_decoder/{config.json,model.safetensors,tokenizer.model} vis_encoder/{config.json,model.safetensors,preprocessor_config.json} \
     projection.safetensors; do
     [ -s "$work/run/epoch-2/$file" ]
   done
   [ -z "$(find "$work/run" -name '*partial*')" ]
+  cp "$output" "$work/one_run.txt"
 }
 
 last() { column "$@" | tail -n 1; }
@@ -78,8 +84,8 @@ learns() {
 
 loss_log() {
   local log=$work/run/loss_log.csv
-  [ "$(head -n 1 "$log")" = '# facet loss log v1' ]
-  sed -n 2p "$log" | grep -qE '^step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,loss_scale,skipped(,lr_[a-z_]+)+,seconds,loss_llava,loss_llava_dial,loss_coco_caption,labelled_tokens_llava,labelled_tokens_llava_dial,labelled_tokens_coco_caption$'
+  [ "$(head -n 1 "$log")" = '# facet loss log v2' ]
+  sed -n 2p "$log" | grep -qE '^step,epoch,start,time,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,loss_scale,skipped(,lr_[a-z_]+)+,seconds,data_seconds,forward_seconds,backward_seconds,reduce_seconds,optimizer_seconds,memory_bytes,model_flops,mfu,loss_llava,loss_llava_dial,loss_coco_caption,labelled_tokens_llava,labelled_tokens_llava_dial,labelled_tokens_coco_caption$'
   [ "$(column "$log" step | tr '\n' ' ')" = "$(seq -s ' ' 16) " ]
   [ "$(column "$log" epoch | sort -n | uniq -c | tr -s ' \n' ' ')" = ' 8 1 8 2 ' ]
   # The rate of every step by the formula of the cosine schedule, in full precision.
@@ -92,7 +98,15 @@ loss_log() {
       d = sum / n / $at["loss"] - 1; if (!(d * d < 1e-12)) { print "loss", sum / n, $at["loss"]; bad = 1 }
       norm = $at["grad_norm"] + 1e-6; c = $at["clip_factor"] * (norm > 1 ? norm : 1) - 1; if (!(c * c < 1e-18)) { print "clip", NR; bad = 1 } }
     END { exit bad || NR != 18 }' "$log"
-  [ "$(head -n 1 "$work/run/eval_log.csv")" = '# facet eval log v1' ]
+  # The clock goes on, the phases make up the step, the memory is what the end of the run says.
+  column "$log" time | sort -c
+  awk -F, 'NR == 2 { for (i = 1; i <= NF; ++i) at[$i] = i }
+    NR > 2 { sum = 0; split("data forward backward reduce optimizer", phases, " "); for (p in phases) sum += $at[phases[p] "_seconds"]
+      d = sum / $at["seconds"] - 1; if (!(d * d < 1e-12)) { print "seconds", sum, $at["seconds"]; bad = 1 }
+      d = $at["model_flops"] / $at["seconds"] / (2 * 0.5e12) / $at["mfu"] - 1; if (!(d * d < 1e-12)) { print "mfu", $at["mfu"]; bad = 1 } }
+    END { exit bad }' "$log"
+  grep -q "^the arenas of a rank held $(last "$log" memory_bytes) bytes at most" "$work/one_run.txt"
+  [ "$(head -n 1 "$work/run/eval_log.csv")" = '# facet eval log v2' ]
   [ "$(column "$work/run/eval_log.csv" step | tr '\n' ' ')" = '0 8 16 ' ]
   [ "$(column "$work/run/eval_log.csv" epoch | tr '\n' ' ')" = '0 1 2 ' ]
 }

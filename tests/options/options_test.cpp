@@ -272,7 +272,7 @@ TEST(Options, NamesAreFrozen) {
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
       "save_interval "
       "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
-      "wall_clock_breakdown straggler_interval enable_tensorboard tensorboard_path "
+      "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "

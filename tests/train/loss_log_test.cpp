@@ -6,10 +6,13 @@
 
 #include <cmath>
 #include <csignal>
-#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
+
+#include "io/file.h"
 
 namespace facet {
 namespace {
@@ -36,7 +39,8 @@ class LossLogTest : public ::testing::Test {
   std::string directory_;
 };
 
-TEST_F(LossLogTest, ExactValuesComeBack) {
+// A step with two groups and two data sets, the second without a labelled token.
+StepReport some_step() {
   StepReport report;
   report.step = 7;
   report.epoch = 2;
@@ -50,39 +54,111 @@ TEST_F(LossLogTest, ExactValuesComeBack) {
   report.skipped = true;
   report.learning_rates = {1e-3 / 7, 5e-324};
   report.seconds = 0.125;
+  report.phases.nanoseconds = {1, 20, 300, 4000, 50000};
+  report.end = WallTime(std::chrono::milliseconds(1'795'950'432'123));
+  report.memory_bytes = int64_t{1} << 40;
+  report.model_flops = 1'000'000'000'000'000'001;
   report.datasets = {{2.5, 4}, {0, 0}};
+  return report;
+}
+
+using Cells = std::vector<std::pair<std::string, std::string>>;
+
+Cells cells_of(const std::vector<std::string>& header, const std::vector<std::string>& row) {
+  Cells cells;
+  for (size_t i = 0; i < std::max(header.size(), row.size()); ++i)
+    cells.emplace_back(i < header.size() ? header[i] : "-", i < row.size() ? row[i] : "-");
+  return cells;
+}
+
+TEST_F(LossLogTest, ExactValuesComeBack) {
   {
-    LossLog log(directory_, {"decay", "no_decay"}, {"llava", "coco_caption"});
-    log.append(report);
+    LossLog log(directory_, {"decay", "no_decay"}, {"llava", "coco_caption"}, 0, {3, 1e20});
+    log.append(some_step());
   }
   const auto rows = rows_of(directory_ + "/loss_log.csv");
   ASSERT_EQ(rows.size(), 3u);
-  EXPECT_EQ(rows[0][0], "# facet loss log v1");
-  const std::vector<std::string> header = {"step",
-                                           "epoch",
-                                           "micro_batches",
-                                           "samples",
-                                           "tokens",
-                                           "labelled_tokens",
-                                           "loss",
-                                           "grad_norm",
-                                           "clip_factor",
-                                           "loss_scale",
-                                           "skipped",
-                                           "lr_decay",
-                                           "lr_no_decay",
-                                           "seconds",
-                                           "loss_llava",
-                                           "loss_coco_caption",
-                                           "labelled_tokens_llava",
-                                           "labelled_tokens_coco_caption"};
-  EXPECT_EQ(rows[1], header);
-  ASSERT_EQ(rows[2].size(), header.size());
-  const double expected[] = {
-      7, 2, 3,        11,     4097,  97,    0.1 + 0.2, 1.0 / 3, std::nextafter(1.0, 0.0),
-      1, 1, 1e-3 / 7, 5e-324, 0.125, 0.625, 0,         4,       0};
-  for (size_t i = 0; i < header.size(); ++i)
-    EXPECT_EQ(std::strtod(rows[2][i].c_str(), nullptr), expected[i]) << header[i];
+  EXPECT_EQ(rows[0][0], "# facet loss log v2");
+  EXPECT_EQ(cells_of(rows[1], rows[2]), (Cells{{"step", "7"},
+                                               {"epoch", "2"},
+                                               {"start", "3"},
+                                               {"time", "2026-11-29T11:07:12.123Z"},
+                                               {"micro_batches", "3"},
+                                               {"samples", "11"},
+                                               {"tokens", "4097"},
+                                               {"labelled_tokens", "97"},
+                                               {"loss", "0.30000000000000004"},
+                                               {"grad_norm", "0.3333333333333333"},
+                                               {"clip_factor", "0.9999999999999999"},
+                                               {"loss_scale", "1"},
+                                               {"skipped", "1"},
+                                               {"lr_decay", "0.00014285714285714287"},
+                                               {"lr_no_decay", "5e-324"},
+                                               {"seconds", "0.125"},
+                                               {"data_seconds", "1e-09"},
+                                               {"forward_seconds", "2e-08"},
+                                               {"backward_seconds", "3e-07"},
+                                               {"reduce_seconds", "4e-06"},
+                                               {"optimizer_seconds", "5e-05"},
+                                               {"memory_bytes", "1099511627776"},
+                                               {"model_flops", "1000000000000000001"},
+                                               {"mfu", "0.08"},
+                                               {"loss_llava", "0.625"},
+                                               {"loss_coco_caption", ""},
+                                               {"labelled_tokens_llava", "4"},
+                                               {"labelled_tokens_coco_caption", "0"}}));
+}
+
+TEST_F(LossLogTest, WithoutAPeakThereIsNoShareOfIt) {
+  LossLog log(directory_, {"decay", "no_decay"}, {"llava", "coco_caption"});
+  log.append(some_step());
+  const auto rows = rows_of(directory_ + "/loss_log.csv");
+  EXPECT_EQ(cells_of(rows[1], rows[2])[23], (Cells::value_type{"mfu", ""}));
+}
+
+// Its readers know neither other columns nor an empty one.
+TEST_F(LossLogTest, ALogOfVersion1StaysOne) {
+  const std::string path = directory_ + "/loss_log.csv";
+  const std::string begun =
+      "# facet loss log v1\n"
+      "step,epoch,micro_batches,samples,tokens,labelled_tokens,loss,grad_norm,clip_factor,"
+      "loss_scale,skipped,lr_decay,lr_no_decay,seconds,loss_llava,loss_coco_caption,"
+      "labelled_tokens_llava,labelled_tokens_coco_caption\n"
+      "6,2,3,11,4097,97,0.5,0.25,1,1,0,0.001,0.001,0.5,0.625,0,4,0\n";
+  std::ofstream(path) << begun << "7,2,3,1";
+  LossLog log(directory_, {"decay", "no_decay"}, {"llava", "coco_caption"},
+              static_cast<int64_t>(begun.size()), {2, 1e20});
+  log.append(some_step());
+  const std::string row =
+      "7,2,3,11,4097,97,0.30000000000000004,0.3333333333333333,0.9999999999999999,1,1,"
+      "0.00014285714285714287,5e-324,0.125,0.625,0,4,0\n";
+  EXPECT_EQ(read_file(path, 4096), begun + row);
+  std::filesystem::remove(path);
+  log.append(some_step());  // begun again, as the same
+  EXPECT_EQ(read_file(path, 4096), begun.substr(0, begun.rfind('\n', begun.size() - 2) + 1) + row);
+}
+
+TEST_F(LossLogTest, AColumnThatNobodyKnowsIsAnError) {
+  const std::string path = directory_ + "/eval_log.csv";
+  for (const auto& [head, named] : {std::pair{"# facet eval log v2\nstep,remarks\n", "'remarks'"},
+                                    std::pair{"# facet loss log v2\nstep,loss\n", "begins with"},
+                                    std::pair{"# facet eval log v3\nstep,loss\n", "begins with"}}) {
+    std::ofstream(path) << head;
+    try {
+      EvalLog log(directory_, {"replay"}, static_cast<int64_t>(std::strlen(head)));
+      ADD_FAILURE() << "no error for " << head;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadData);
+      EXPECT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST_F(LossLogTest, IsBegunAnewWhereItHasNoHead) {
+  std::ofstream(directory_ + "/eval_log.csv") << "# facet eval log v2\nstep,loss";
+  EvalLog log(directory_, {"replay"}, 25);
+  EXPECT_GT(rows_of(directory_ + "/eval_log.csv")[1].size(), 5u);
 }
 
 TEST_F(LossLogTest, EarlierLogIsKept) {
@@ -95,7 +171,8 @@ TEST_F(LossLogTest, EarlierLogIsKept) {
   const auto rows = rows_of(directory_ + "/eval_log.csv");
   ASSERT_EQ(rows.size(), 3u);
   EXPECT_EQ(rows[2].size(), rows[1].size());
-  EXPECT_EQ(rows[2][6], "1.5");
+  EXPECT_EQ(rows[1][8], "loss_replay");
+  EXPECT_EQ(rows[2][8], "1.5");
 }
 
 // A limit on the size of files plays the full disk.
@@ -186,7 +263,7 @@ TEST_F(LossLogTest, IsBegunAnewWhereSomebodyRemovesIt) {
   log.append(report_of_step(3));
   const auto rows = rows_of(directory_ + "/eval_log.csv");
   ASSERT_EQ(rows.size(), 4u);
-  EXPECT_EQ(rows[0][0], "# facet eval log v1");
+  EXPECT_EQ(rows[0][0], "# facet eval log v2");
   EXPECT_EQ(rows[2][0], "2");
   EXPECT_EQ(rows[3][0], "3");
   EXPECT_EQ(log.sync(), std::filesystem::file_size(directory_ + "/eval_log.csv"));

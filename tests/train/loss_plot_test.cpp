@@ -20,8 +20,8 @@ TEST(LossPlot, DrawsEveryStepAndEveryEvaluationInsideTheFrame) {
   std::vector<CurvePoint> train;
   for (int i = 0; i < 100; ++i) train.push_back({static_cast<double>(i), 5.0 / (i + 1)});
   const std::string svg = loss_curve_svg(train, {{0, 5}, {99, 0.06}});
-  EXPECT_EQ(count(svg, "<circle"), 2u);
-  EXPECT_EQ(count(svg, "<polyline"), 2u);
+  EXPECT_EQ(count(svg, "<circle"), 2u + 1);  // and one in the legend
+  EXPECT_EQ(count(svg, "<polyline"), 3u);
   const size_t begin = svg.find("points=\"") + 8;
   std::istringstream points(svg.substr(begin, svg.find('"', begin) - begin));
   std::string pair;
@@ -37,6 +37,19 @@ TEST(LossPlot, DrawsEveryStepAndEveryEvaluationInsideTheFrame) {
     last_x = x;
   }
   EXPECT_EQ(n, 100);
+}
+
+TEST(LossPlot, TheEvaluationIsALineOfItsOwn) {
+  const std::vector<CurvePoint> train = {{1, 4}, {2, 3}, {3, 2}};
+  const std::string with = loss_curve_svg(train, {{0, 4}, {3, 2}});
+  EXPECT_EQ(count(with, "evaluation loss"), 1u);
+  EXPECT_EQ(count(with, "stroke=\"#d94801\""), 2u);  // the line and its key
+  EXPECT_EQ(count(loss_curve_svg(train, {}), "evaluation"), 0u);
+  // Without a line there is a point, and beside it at least two losses to read it by.
+  const std::string single = loss_curve_svg({{1, 6.9}}, {});
+  EXPECT_EQ(count(single, "<circle"), 1u);
+  EXPECT_GE(count(single, "text-anchor=\"end\""), 2u);
+  EXPECT_EQ(count(loss_curve_svg({{1, 4}}, {{1, 4}}), "<circle"), 3u);
 }
 
 TEST(LossPlot, NothingAndNonsenseGiveAnEmptyPicture) {

@@ -49,9 +49,13 @@ TEST(SectionReport, Lines) {
   EXPECT_EQ(first_step_text(t),
             "the first step ended 3.62 s after the start: start 0.50, load 1.25, evaluate 0.00, "
             "data 0.25, compute 1.50, update 0.00, collectives 0.12");
-  EXPECT_EQ(breakdown_text(t, 10),
-            "time (ms) of a step, mean of 10: data 25.00, compute 150.00, update 0.00, save 0.00, "
-            "log 0.00, collectives 12.50");
+  PhaseTimes phases;
+  phases.nanoseconds = {250'000'000, 500'000'000, 1'000'000'000, 125'000'000, 2'000'000};
+  t.own[static_cast<size_t>(Section::kSave)] = 0.5;
+  t.collectives[static_cast<size_t>(Section::kSave)] = 0.25;
+  EXPECT_EQ(breakdown_text(phases, t, 10),
+            "time (ms) of a step, mean of 10: data 25.00, forward 50.00, backward 100.00, reduce "
+            "12.50, step 0.20, save 75.00, log 0.00, of which in collectives 37.50");
 }
 
 }  // namespace

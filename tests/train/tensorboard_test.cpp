@@ -19,6 +19,9 @@ StepReport step_report(double loss, int64_t samples) {
   report.loss_scale = 256;
   report.learning_rates = {1e-3, 1e-5};
   report.seconds = 2;
+  report.memory_bytes = 4096;
+  report.model_flops = 6000;
+  report.phases.nanoseconds = {1'000'000, 2'000'000, 4'000'000, 8'000'000, 16'000'000};
   report.datasets = {{6.0, 4}, {0.0, 0}};
   return report;
 }
@@ -73,8 +76,26 @@ TEST_F(TensorBoardTest, TagsAndSteps) {
   EXPECT_EQ(shown("Train/Samples/loss_scale"), (Points{{3, 256}, {7, 256}}));
   EXPECT_EQ(shown("Train/gradient_norm").begin()->second, 0.5F);
   EXPECT_EQ(shown("Train/tokens_per_second").begin()->second, 300);
+  EXPECT_EQ(shown("Train/memory_bytes").begin()->second, 4096);
+  EXPECT_EQ(shown("Train/model_flops_per_second").begin()->second, 3000);
   EXPECT_EQ(shown("Eval/loss"), (Points{{0, 4}, {7, 2}}));
   EXPECT_EQ(shown("Eval/loss/llava_dial"), (Points{{0, 1}, {7, 1}}));
+}
+
+// DeepSpeed's `backward` holds the reduction.
+TEST_F(TensorBoardTest, PhasesWithTheBreakdownOnly) {
+  const auto phase = [&](const std::string& name) {
+    return shown("Train/Samples/elapsed_time_ms_" + name);
+  };
+  open().append(step_report(1.5, 3));
+  EXPECT_TRUE(phase("forward").empty());
+  options_.wall_clock_breakdown = true;
+  open().append(step_report(1.5, 3));
+  EXPECT_EQ(phase("forward"), (Points{{3, 2}}));
+  EXPECT_EQ(phase("backward"), (Points{{3, 12}}));
+  EXPECT_EQ(phase("backward_inner"), (Points{{3, 4}}));
+  EXPECT_EQ(phase("backward_allreduce"), (Points{{3, 8}}));
+  EXPECT_EQ(phase("step"), (Points{{3, 16}}));
 }
 
 // Steps after the checkpoint are taken again.

@@ -11,6 +11,7 @@
 #include "comm/mpi_session.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
+#include "train/measured_pass.h"
 #include "train/poisoning_hooks.h"
 
 namespace facet {
@@ -145,6 +146,32 @@ TEST(TrainStep, GlobalAverageDoesNotSeeTheCutIntoMicroBatches) {
   StepRig fresh;
   const LossSums sums = fresh.measured(both_samples());
   EXPECT_NEAR(a.loss, sums.total_loss() / 7, 1e-6);
+}
+
+// On micro-batches of the shape that it counts, a step takes the operations that `plan` names.
+TEST(TrainStep, OperationsAreThoseOfThePlan) {
+  const BatchShape shape{2, 9, 1};  // an image is 5 tokens
+  MicroBatch batch;
+  for (int b = 0; b < 2; ++b)
+    add_sample(batch, language_rig::small_config(), {kImage, 1, 7, 3, 12}, 1, "planned");
+  StepRig rig;
+  rig.source.steps = {{batch, batch}, {long_sample()}};
+  const OpCounts counts = count_operations(rig.model, shape, DType::kF32);
+  EXPECT_EQ(rig.step->run(0, 0).model_flops,
+            2 * rig.world.size() * (counts.matmul_flops + counts.attention_flops));
+  EXPECT_LT(rig.step->run(0, 1).model_flops, counts.matmul_flops * rig.world.size());
+}
+
+TEST(TrainStep, PhasesAddUpToTheStep) {
+  StepRig rig;
+  rig.source.steps = {{long_sample(), short_sample()}};
+  const auto before = std::chrono::system_clock::now();
+  const StepReport& report = rig.step->run(0, 0);
+  EXPECT_EQ(report.phases.total(), report.seconds);
+  for (size_t i = 0; i < kNumStepPhases; ++i) EXPECT_GT(report.phases.nanoseconds[i], 0) << i;
+  EXPECT_GE(report.end, before);
+  EXPECT_LE(report.end, std::chrono::system_clock::now());
+  EXPECT_EQ(report.memory_bytes, Arena::most_held());
 }
 
 TEST(TrainStep, MicroBatchAverageIsTheMeanOfMeans) {

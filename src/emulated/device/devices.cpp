@@ -32,6 +32,11 @@ cudaError_t cudaSetDevice(int) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrClockRate ? 1'000'000 : 1;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"emulation on the CPU, without cuDNN", facet::emulated::device_range().bytes, 8,
                  0};

@@ -15,6 +15,10 @@ struct cudaDeviceProp {
   int major, minor;
 };
 
+enum cudaDeviceAttr { cudaDevAttrClockRate = 13, cudaDevAttrMultiProcessorCount = 16 };
+
 cudaError_t cudaGetDeviceCount(int* devices);
 cudaError_t cudaSetDevice(int device);
+// Of one multiprocessor at 1 GHz.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);

@@ -11,6 +11,7 @@
 #include "device/cuda/architectures.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/backend.h"
+#include "train/peak_flops.h"
 
 namespace facet {
 namespace {
@@ -69,6 +70,20 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
   return {std::shared_ptr<Backend>(backend.release(), close),
           fmt::format("{} {}", gpu.number, gpu.is.name)};
 }
+
+double peak_flops_of_gpu(DType dtype) {
+  int gpu = 0, multiprocessors = 0, kilohertz = 0;
+  cudaDeviceProp properties{};
+  const bool told = cudaGetDevice(&gpu) == cudaSuccess &&
+                    cudaGetDeviceProperties(&properties, gpu) == cudaSuccess &&
+                    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, gpu) ==
+                        cudaSuccess &&
+                    cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, gpu) == cudaSuccess;
+  if (!told) return 0;
+  return peak_flops({properties.major, properties.minor, multiprocessors, 1e3 * kilohertz}, dtype);
+}
+
+void wait_for_gpu(Backend& backend) { static_cast<CudaBackend&>(backend).synchronize(); }
 
 std::string gpu_version_text() { return kCudaArchitectures; }
 

@@ -19,6 +19,13 @@ struct OpenGpu {
 // is none.
 OpenGpu open_gpu(const Options& options, Communicator& world, const std::string& host);
 
+// Operations a second that the GPU chosen last can do at most, on operands of that type; 0:
+// unknown.
+double peak_flops_of_gpu(DType dtype);
+
+// Waits until what was asked of a backend that open_gpu() made is done.
+void wait_for_gpu(Backend& backend);
+
 // For --version: the CUDA libraries that this program was built with.
 std::string gpu_version_text();
 

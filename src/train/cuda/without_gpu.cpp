@@ -10,6 +10,10 @@ OpenGpu open_gpu(const Options&, Communicator&, const std::string&) {
                         "(12.0 or newer) is on the PATH, or give --device cpu");
 }
 
+double peak_flops_of_gpu(DType) { return 0; }
+
+void wait_for_gpu(Backend&) {}
+
 std::string gpu_version_text() { return "none: built without nvcc"; }
 
 }  // namespace facet
