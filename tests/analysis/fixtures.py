@@ -40,7 +40,7 @@ def text_of(row, name, version):
     value = row[name]
     if value is None:
         return "0" if version == 1 else ""
-    return repr(value).removesuffix(".0")
+    return str(value).removesuffix(".0")
 
 
 def write_log(path, kind, version, rows, sets=SETS, end="\n"):
