@@ -60,16 +60,11 @@ install_packages() {
 may_install() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 have_test_packages() {
-  { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null || return 1
-  local python
-  for python in "${PYTHON:-}" python3 /usr/bin/python3; do
-    if [ -n "$python" ] && "$python" -c 'import pandas, matplotlib' 2>/dev/null; then return; fi
-  done
-  return 1
+  command -v slurmctld && command -v slurmd && command -v sbatch && "$(dirname "$0")/find_python.sh" pandas matplotlib
 }
 
 install_test_packages() {
-  have_test_packages && return
+  have_test_packages >/dev/null && return
   echo "packages needed for all tests: ${test_packages[*]}"
   if may_install; then install_packages "${test_packages[@]}" || echo "they cannot be installed: tests that need them are skipped"; fi
 }

@@ -12,13 +12,14 @@ from typing import Callable
 from cli import require
 from runs import Run, total_until
 
-np, pd = require("numpy"), require("pandas")
+np, pd, ticker = require("numpy"), require("pandas"), require("matplotlib.ticker")
 
 # Told apart by most colour-blind people (after Okabe and Ito, without yellow and black), in every pattern.
 COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a4b1e"]
 DASHES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (7, 1.5, 1.2, 1.5))]
 MUTED = "0.4"
 FEW = 3  # runs, up to which each step is shown faintly and each run has its own numbers
+LOG_FROM = 4  # ratio of the largest to the smallest number from which a logarithmic axis is better
 MAX_POINTS = 2000  # of a curve; more are not seen and make large files
 
 
@@ -29,13 +30,18 @@ class Look:
     width: float = 1.6
     layer: int = 3
 
+    @property
+    def line(self):
+        """As matplotlib's arguments of a line."""
+        return {"color": self.color, "linestyle": self.dashes, "linewidth": self.width, "zorder": self.layer}
 
-def look(index):
-    """The look of the run of that number: 28 differ."""
-    return Look(COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)])
+
+def look(index, runs):
+    """The look of the run of that number, of so many: 28 differ."""
+    return Look(COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)], 1.6 if runs <= FEW else 1.2)
 
 
-REFERENCE = Look("black", width=2.8, layer=4)
+REFERENCE = Look("black", width=2.6, layer=4)
 
 
 @dataclass
@@ -54,12 +60,12 @@ class Curve:
 
 @dataclass
 class Style:
-    """smooth: steps that are averaged; mean: "ema" or "window"; many: more than a FEW runs."""
+    """smooth: steps that are averaged; mean: "ema" or "window"; many: more than a FEW runs; y: "auto", "log" or "linear"."""
 
     smooth: int
     mean: str
     many: bool
-    log: bool
+    y: str = "auto"
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Panel:
     title: str
     values: Callable = None
     smooth: bool = True
-    log: bool = False
+    ratios: bool = False  # what counts are ratios: a logarithmic axis suits it
     counts: bool = False  # whole numbers, which jump
     facts: tuple = ()
 
@@ -99,17 +105,31 @@ def thinned(x, y):
 def draw(panel, axes, curves, style):
     """Draws a panel. Returns whether any run has what it shows."""
     drawn = (_draw_evaluations if panel.values is None else _draw_steps)(panel, axes, curves, style)
-    axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
-    if drawn:
-        axes.set_title(numbers(panel.facts, curves), loc="right", fontsize=7.5, color=MUTED, parse_math=False)
-        if panel.log:
-            axes.set_yscale("log")
-        if panel.counts:
-            axes.yaxis.get_major_locator().set_params(integer=True)
-    else:
+    if not drawn:
         axes.text(0.5, 0.5, "not in the logs of these runs", transform=axes.transAxes, ha="center", va="center", color=MUTED)
         axes.set_yticks([])
+    is_log = drawn and panel.ratios and _choose_scale(axes, style)
+    if drawn and panel.counts:
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    words = numbers(panel.facts, curves) if drawn else ""
+    axes.annotate(words, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontsize=7.5, color=MUTED, parse_math=False)
+    title = panel.title + (" (logarithmic axis)" if is_log else "")
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + 10 * len(words.splitlines()), parse_math=False)
     return drawn
+
+
+def _choose_scale(axes, style):
+    """A logarithmic y axis if asked for, or, by default, where the numbers are positive and far apart. Returns whether it is."""
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    ratio = drawn.max() / drawn.min() if drawn.min() > 0 else 0
+    if style.y == "linear" or (style.y == "auto" and ratio < LOG_FROM):
+        return False
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if ratio < 100 else (1,)))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    return True
 
 
 def _draw_steps(panel, axes, curves, style):
@@ -122,14 +142,8 @@ def _draw_steps(panel, axes, curves, style):
         if panel.smooth and style.smooth > 1 and not style.many:
             axes.plot(*thinned(curve.x, values.to_numpy(float)), color=curve.look.color, linewidth=0.7, alpha=0.25)
         line = smoothed(values, style) if panel.smooth else values
-        axes.plot(
-            *thinned(curve.x, line.to_numpy(float)),
-            color=curve.look.color,
-            linestyle=curve.look.dashes,
-            linewidth=curve.look.width,
-            zorder=curve.look.layer,
-            drawstyle="steps-post" if panel.counts else "default",
-        )
+        shape = "steps-post" if panel.counts else "default"
+        axes.plot(*thinned(curve.x, line.to_numpy(float)), drawstyle=shape, **curve.look.line)
     return drawn
 
 
@@ -139,16 +153,8 @@ def _draw_evaluations(panel, axes, curves, style):
         if len(curve.evaluation_x) == 0:
             continue
         drawn = True
-        axes.plot(
-            curve.evaluation_x,
-            curve.run.evaluations.rows["loss"],
-            color=curve.look.color,
-            linestyle=curve.look.dashes,
-            linewidth=curve.look.width,
-            zorder=curve.look.layer,
-            marker="o",
-            markersize=3 if style.many else 4.5,
-        )
+        loss = curve.run.evaluations.rows["loss"].to_numpy(float)
+        axes.plot(curve.evaluation_x, loss, marker="o", markersize=2.5 if style.many else 4.5, **curve.look.line)
     return drawn
 
 
@@ -185,23 +191,24 @@ def mark_restarts(axes, curves, panel, style):
 def numbers(facts, curves):
     """Facts of the runs in words: of a few runs each one's, of many the least and the most.
 
-    facts: functions of a curve; each returns a number and it in words, or None where the run has none."""
+    facts: functions of a curve; each returns a number, what it is, and it in words, or None where the run has none."""
     if len(curves) <= FEW:
-        texts = [", ".join(text for _, text in filter(None, (fact(curve) for fact in facts))) for curve in curves]
+        texts = [", ".join(f"{what} {text}" for _, what, text in filter(None, (fact(curve) for fact in facts))) for curve in curves]
         return "\n".join(f"{curve.run.name}: {text}" if len(curves) > 1 else text for curve, text in zip(curves, texts) if text)
     return "\n".join(filter(None, (_span(fact, curves) for fact in facts)))
 
 
 def _span(fact, curves):
     known = sorted(((*fact(curve), curve.run.name) for curve in curves if fact(curve)), key=lambda known: known[0])
-    if not known or known[0][1] == known[-1][1]:
-        return f"{known[0][1]} in all" if known else ""
-    return f"{known[0][1]} ({known[0][2]}) to {known[-1][1]} ({known[-1][2]})"
+    if not known:
+        return ""
+    (_, what, least, first), (_, _, most, last) = known[0], known[-1]
+    return f"{what} {least} in all runs" if least == most else f"{what} {least} ({first}) to {most} ({last})"
 
 
 def last_loss(curve):
     loss = curve.rows["loss"].iloc[-1]
-    return loss, f"last {loss:.4g}"
+    return loss, "last", f"{loss:.4g}"
 
 
 def lowest_evaluation(curve):
@@ -209,31 +216,31 @@ def lowest_evaluation(curve):
     if rows is None or not rows["loss"].notna().any():
         return None
     best = rows["loss"].idxmin()
-    return rows["loss"][best], f"lowest {rows['loss'][best]:.4g} at step {rows['step'][best]}"
+    return rows["loss"][best], "lowest", f"{rows['loss'][best]:.4g} at step {rows['step'][best]}"
 
 
 def clipped_share(curve):
     share = ((curve.rows["clip_factor"] < 1) & (curve.rows["skipped"] == 0)).mean()
-    return share, f"clipped in {share:.0%} of steps"
+    return share, "clipped in", f"{share:.0%} of steps"
 
 
 def largest_norm(curve):
     norm = curve.rows["grad_norm"].where(np.isfinite(curve.rows["grad_norm"]))
     if not norm.notna().any():
         return None
-    return norm.max(), f"largest {norm.max():.3g} at step {curve.rows['step'][norm.idxmax()]}"
+    return norm.max(), "largest", f"{norm.max():.3g} at step {curve.rows['step'][norm.idxmax()]}"
 
 
 def skipped_steps(curve):
     count = int(curve.rows["skipped"].sum())
-    return count / len(curve.rows), f"{count} of {len(curve.rows)} steps"
+    return count / len(curve.rows), "skipped", f"{count} of {len(curve.rows)} steps"
 
 
 def median_of(values):
     def fact(curve):
         found = values(curve.rows)
         median = math.nan if found is None else found.median()
-        return None if math.isnan(median) else (median, f"median {median:.4g}")
+        return None if math.isnan(median) else (median, "median", f"{median:.4g}")
 
     return fact
 
@@ -263,15 +270,15 @@ def _rate_panels(curves):
     ]
 
 
-def panels_of(names, curves, style):
+def panels_of(names, curves):
     """The panels that are asked for, in that order; `datasets` is one for each data set that any run has."""
     sets = dict.fromkeys(name for curve in curves for name in curve.run.steps.sets)
     made = {
-        "loss": [Panel("training loss, per labelled token", _column("loss"), log=style.log, facts=(last_loss,))],
-        "datasets": [Panel(f"training loss on {name}", _column(f"loss_{name}"), log=style.log) for name in sets],
-        "evaluation": [Panel("evaluation loss, per labelled token", log=style.log, facts=(lowest_evaluation,))],
+        "loss": [Panel("training loss, per labelled token", _column("loss"), ratios=True, facts=(last_loss,))],
+        "datasets": [Panel(f"training loss on {name}", _column(f"loss_{name}"), ratios=True) for name in sets],
+        "evaluation": [Panel("evaluation loss, per labelled token", ratios=True, facts=(lowest_evaluation,))],
         "rate": _rate_panels(curves),
-        "norm": [Panel("gradient norm, before clipping", _column("grad_norm"), log=True, facts=(clipped_share, largest_norm))],
+        "norm": [Panel("gradient norm, before clipping", _column("grad_norm"), ratios=True, facts=(clipped_share, largest_norm))],
         "skipped": [
             Panel("skipped steps, in all", lambda rows: rows["skipped"].cumsum(), smooth=False, counts=True, facts=(skipped_steps,))
         ],

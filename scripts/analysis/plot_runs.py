@@ -55,7 +55,7 @@ def parse_arguments():
     )
     parser.add_argument("--x", choices=list(X_LABELS), default="step", help="x axis (default step)")
     parser.add_argument(
-        "--smooth", type=cli.positive, metavar="N", help="average N steps, 1: none (default: a 50th of the longest run)"
+        "--smooth", type=cli.positive, metavar="N", help="average N steps, 1: none (default: a 30th of the longest run)"
     )
     parser.add_argument(
         "--smoothing",
@@ -64,7 +64,12 @@ def parse_arguments():
         help="exponential moving average with the span N, or the mean of the last N (default ema)",
     )
     parser.add_argument("--reference", metavar="RUN", help="a run that is drawn in thick black")
-    parser.add_argument("--log", action="store_true", help="logarithmic axes for losses")
+    parser.add_argument(
+        "--y",
+        choices=["auto", "log", "linear"],
+        default="auto",
+        help="axes of losses and norms (default auto: logarithmic where the numbers are far apart)",
+    )
     arguments = parser.parse_args()
     if not arguments.runs and not arguments.reference:
         parser.error("no run is given")
@@ -87,11 +92,10 @@ def panel_names(text):
 
 def read_curves(arguments):
     """The runs with their looks, the reference first; a reference that is also among the runs is there once."""
-    same = lambda a, b: os.path.realpath(a) == os.path.realpath(b)  # noqa: E731
-    paths = [path for path in arguments.runs if not (arguments.reference and same(path, arguments.reference))]
-    looks = [look(i) for i in range(len(paths))]
-    if arguments.reference:
-        paths, looks = [arguments.reference, *paths], [REFERENCE, *looks]
+    reference = [arguments.reference] if arguments.reference else []
+    others = [path for path in arguments.runs if os.path.realpath(path) not in map(os.path.realpath, reference)]
+    paths = reference + others
+    looks = [REFERENCE] * len(reference) + [look(i, len(paths)) for i in range(len(others))]
     found = read_runs(paths)
     for run in found:
         run.name = printable(run.name)
@@ -100,7 +104,7 @@ def read_curves(arguments):
 
 def style_of(arguments, curves):
     longest = max(len(curve.rows) for curve in curves)
-    return Style(arguments.smooth or max(1, longest // 50), arguments.smoothing, len(curves) > FEW, arguments.log)
+    return Style(arguments.smooth or max(1, longest // 30), arguments.smoothing, len(curves) > FEW, arguments.y)
 
 
 def chosen_panels(arguments, curves):
@@ -113,11 +117,9 @@ def chosen_panels(arguments, curves):
 
 def make_axes(count):
     """A figure with that many panels, in one column up to three, else in two."""
-    columns = 1 if count <= 3 else 2
+    columns, width = (1, 8.5) if count <= 3 else (2, 12)
     lines = math.ceil(count / columns)
-    figure, grid = plt.subplots(
-        lines, columns, figsize=((8.5, 6)[columns - 1] * columns, 2.7 * lines + 0.4), squeeze=False, layout="constrained"
-    )
+    figure, grid = plt.subplots(lines, columns, figsize=(width, 2.7 * lines + 0.4), squeeze=False, layout="constrained")
     axes = list(grid.flat)
     for unused in axes[count:]:
         unused.remove()
@@ -132,17 +134,13 @@ def dress(axes, kind, is_lowest):
     axes.xaxis.set_major_locator(ticker.MaxNLocator(8, steps=[1, 2, 5, 10], integer=kind == "step"))
     if kind == "tokens":
         axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if is_lowest:
         axes.set_xlabel(X_LABELS[kind])
 
 
 def add_legend(figure, curves, style, any_restart):
     """Outside, to the right of all panels. (A name may begin with _ or hold $, so it becomes a text after the legend is made.)"""
-    lines = [Line2D([], [], color=c.look.color, linestyle=c.look.dashes, linewidth=c.look.width) for c in curves]
+    lines = [Line2D([], [], **curve.look.line) for curve in curves]
     names = [c.run.name + (" (reference)" if c.look is REFERENCE else "") for c in curves]
     if style.smooth > 1 and not style.many:
         lines.append(Line2D([], [], color=MUTED, linewidth=0.7, alpha=0.6))
@@ -177,12 +175,15 @@ def smoothing_in_words(style):
 def draw_all(arguments, curves):
     """The picture as a figure."""
     style = style_of(arguments, curves)
-    panels = panels_of(chosen_panels(arguments, curves), curves, style)
+    panels = panels_of(chosen_panels(arguments, curves), curves)
+    if not panels:
+        raise Failure(cli.BAD_INPUT, f"{curves[0].run.steps.path}: has no columns for {', '.join(arguments.panels)}")
     figure, all_axes, columns = make_axes(len(panels))
     for panel, axes in zip(panels, all_axes):
         draw(panel, axes, curves, style)
         dress(axes, arguments.x, all_axes.index(axes) >= len(panels) - columns)
-    add_legend(figure, curves, style, mark_restarts(all_axes[0], curves, panels[0], style))
+    marked = next((i for i, panel in enumerate(panels) if panel.values), 0)
+    add_legend(figure, curves, style, mark_restarts(all_axes[marked], curves, panels[marked], style))
     return figure
 
 

@@ -304,9 +304,28 @@ def read_record(directory):
             path, f"is no '{RECORD_FORMAT}': its format is {record.get('format') if isinstance(record, dict) else 'missing'!r}"
         )
     starts = record.get("starts")
-    if not isinstance(starts, list) or not starts or not all(isinstance(start, dict) for start in starts):
-        raise bad(path, "has no list of starts")
+    if not isinstance(starts, list) or not starts or not all(map(_is_start, starts)):
+        raise bad(path, "has no list of starts with numbers and options")
     return record
+
+
+def _is_start(start):
+    if not isinstance(start, dict) or not isinstance(start.get("start"), int):
+        return False
+    changes = start.get("options_changed", {})
+    return all(isinstance(options, dict) for options in (start.get("options", {}), changes)) and all(
+        isinstance(change, list) and len(change) == 2 for change in changes.values()
+    )
+
+
+def options_by_start(record):
+    """The options of each start, by its number: those of the first, and what each later one has changed."""
+    options, found = {}, {}
+    for start in record["starts"]:
+        changes = {name: new for name, (_, new) in start.get("options_changed", {}).items()}
+        options = {**options, **start.get("options", {}), **changes}
+        found[start["start"]] = options
+    return found
 
 
 def total_until(log, column, steps):

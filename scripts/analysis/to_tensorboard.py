@@ -19,11 +19,9 @@ import os
 import socket
 
 import cli
-from cli import Failure, Parser, require
+from cli import Failure, Parser
 from event_file import first_event, record, scalars_event
-from runs import read_record, read_runs, total_until
-
-pd = require("pandas")
+from runs import options_by_start, read_record, read_runs, total_until
 
 
 def parse_arguments():
@@ -43,13 +41,20 @@ def times_of(run):
     return list(end - later)
 
 
-def has_loss_scale(run):
-    """Whether the run was in fp16: run.json says it, otherwise a scale that is not 1."""
-    starts = (read_record(run.directory) or {}).get("starts", [{}])
-    options = starts[0].get("options")
-    if isinstance(options, dict) and "precision" in options:
-        return options["precision"] == "fp16"
-    return bool((run.steps.rows["loss_scale"] != 1).any())
+class Options:
+    """What a run's steps are shown with, by run.json; without it a loss scale that is not 1 says that a run was in fp16."""
+
+    def __init__(self, run):
+        record = read_record(run.directory) if "start" in run.steps.rows else None
+        self.by_start = options_by_start(record) if record else {}
+        self.scales = bool((run.steps.rows["loss_scale"] != 1).any())
+
+    def has_scale(self, row):
+        options = self.by_start.get(row.get("start"), {})
+        return options["precision"] == "fp16" if "precision" in options else self.scales
+
+    def has_phases(self, row):
+        return self.by_start.get(row.get("start"), {}).get("wall_clock_breakdown") == "true"
 
 
 def losses(tag, row, sets):
@@ -60,26 +65,41 @@ def losses(tag, row, sets):
             yield f"{tag}/{name}", row[f"loss_{name}"]
 
 
-def step_scalars(run, row, with_scale):
+def phases(row):
+    """Milliseconds by DeepSpeed's names; its `backward` is the pass with the reduction in it."""
+    backward, reduce = row["backward_seconds"], row["reduce_seconds"]
+    names = {"forward": row["forward_seconds"], "backward": backward + reduce, "backward_inner": backward}
+    names.update({"backward_allreduce": reduce, "step": row["optimizer_seconds"]})
+    for name, seconds in names.items():
+        yield f"Train/Samples/elapsed_time_ms_{name}", 1e3 * seconds
+
+
+def step_scalars(run, row, options):
     yield from losses("Train/Samples/train_loss", row, run.steps.sets)
     if run.steps.rates:
         yield "Train/Samples/lr", row[run.steps.rates[0]]
-    if with_scale:
+    if options.has_scale(row):
         yield "Train/Samples/loss_scale", row["loss_scale"]
     yield "Train/gradient_norm", row["grad_norm"]
     yield "Train/clip_factor", row["clip_factor"]
     yield "Train/tokens", row["tokens"]
+    memory, flops = row.get("memory_bytes", math.nan), row.get("model_flops", math.nan)  # of v2
+    if not math.isnan(memory):
+        yield "Train/memory_bytes", memory
     if row["seconds"] > 0:
         yield "Train/tokens_per_second", row["tokens"] / row["seconds"]
+    if row["seconds"] > 0 and not math.isnan(flops):
+        yield "Train/model_flops_per_second", flops / row["seconds"]
+    if options.has_phases(row):
+        yield from phases(row)
 
 
 def step_events(run):
     """(samples, 0, time, scalars) of each step."""
-    rows = run.steps.rows
-    with_scale = has_loss_scale(run)
+    rows, options = run.steps.rows, Options(run)
     samples = total_until(run.steps, "samples", rows["step"])
     for n, time, row in zip(samples, times_of(run), rows.to_dict("records")):
-        yield int(n), 0, time, list(step_scalars(run, row, with_scale))
+        yield int(n), 0, time, list(step_scalars(run, row, options))
 
 
 def evaluation_events(run, begin, steps):

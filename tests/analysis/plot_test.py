@@ -8,6 +8,7 @@ import fixtures
 import numpy as np
 import panels
 import plot_runs
+import runs
 from support import ScriptTest
 
 
@@ -24,6 +25,10 @@ class PlotTest(ScriptTest):
 
     def panel(self, figure, title):
         return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
+
+    def words(self, figure, title):
+        """The numbers under a panel's title."""
+        return self.panel(figure, title).texts[0].get_text()
 
     def legend(self, figure):
         return [text.get_text() for text in figure.legends[0].get_texts()]
@@ -85,7 +90,7 @@ class PlotTest(ScriptTest):
         self.assertEqual([axes.get_title(loc="left")[:5] for axes in figure.axes], ["MFU: ", "train"])
         fixtures.write_run(self.at("old"), steps=12, version=1)
         axes = self.panel(self.figure(self.at("old"), "--panels", "mfu"), "MFU")
-        self.assertEqual([text.get_text() for text in axes.texts], ["not in the logs of these runs"])
+        self.assertEqual([text.get_text() for text in axes.texts if text.get_text()], ["not in the logs of these runs"])
         os.remove(self.at("run", "eval_log.csv"))
         self.assertEqual(len(self.figure(self.at("run")).axes), 3)
 
@@ -95,14 +100,14 @@ class PlotTest(ScriptTest):
         share = sum(row["clip_factor"] < 1 and not row["skipped"] for row in rows) / 40
         top = max((row for row in rows if not row["skipped"]), key=lambda row: row["grad_norm"])
         self.assertEqual(
-            self.panel(figure, "gradient norm").get_title(loc="right"),
+            self.words(figure, "gradient norm"),
             f"clipped in {share:.0%} of steps, largest {top['grad_norm']:.3g} at step {top['step']}",
         )
-        self.assertEqual(self.panel(figure, "skipped").get_title(loc="right"), "2 of 40 steps")
+        self.assertEqual(self.words(figure, "skipped"), "skipped 2 of 40 steps")
         for i in range(4):
             fixtures.write_run(self.at(f"r{i}"), steps=40, seed=i, skip=range(1, i + 1))
         figure = self.figure(*[self.at(f"r{i}") for i in range(4)], "--panels", "skipped")
-        self.assertEqual(figure.axes[0].get_title(loc="right"), "0 of 40 steps (r0) to 3 of 40 steps (r3)")
+        self.assertEqual(self.words(figure, "skipped"), "skipped 0 of 40 steps (r0) to 3 of 40 steps (r3)")
 
     def test_parameter_groups_with_rates_of_their_own(self):
         rows = fixtures.write_run(self.at("run"), steps=5)
@@ -110,6 +115,15 @@ class PlotTest(ScriptTest):
         fixtures.write_log(self.at("run", "loss_log.csv"), "loss", 2, [{**row, "lr_no_decay": 1e-5} for row in rows])
         figure = self.figure(self.at("run"), "--panels", "rate")
         self.assertEqual([axes.get_title(loc="left") for axes in figure.axes], ["learning rate: decay", "learning rate: no_decay"])
+
+    def test_logarithmic_axes_where_numbers_are_far_apart(self):
+        rows = fixtures.write_run(self.at("run"), steps=40)
+        scales = {
+            y: self.panel(self.figure(self.at("run"), "--y", y), "training loss").get_yscale() for y in ("auto", "log", "linear")
+        }
+        self.assertEqual(scales, {"auto": "log", "log": "log", "linear": "linear"})
+        fixtures.write_log(self.at("run", "loss_log.csv"), "loss", 2, [{**row, "loss": 2 + row["loss"]} for row in rows])
+        self.assertEqual(self.panel(self.figure(self.at("run")), "training loss").get_yscale(), "linear")
 
     def test_a_reference(self):
         for name in ("a", "b"):
@@ -171,4 +185,10 @@ class PlotTest(ScriptTest):
             with self.subTest(text):
                 self.refuse(code, text, "plot_runs", self.at("run"), *arguments)
         self.refuse(64, "no run is given", "plot_runs")
+        fixtures.write_run(self.at("no_sets"), steps=4)
+        log = runs.read_log(self.at("no_sets", "loss_log.csv")).rows
+        names = [name for name in log if not name.startswith(("loss_l", "loss_c", "labelled_tokens_"))]
+        lines = [",".join(map(str, row)) for row in log[names].assign(time=fixtures.time_text(0)).to_numpy()]
+        self.write("no_sets/loss_log.csv", "\n".join(["# facet loss log v2", ",".join(names), *lines, ""]))
+        self.refuse(65, "has no columns for datasets", "plot_runs", self.at("no_sets"), "--panels", "datasets")
         self.refuse(65, "is empty", "plot_runs", self.at("run"), self.write("log.csv", ""))

@@ -194,6 +194,9 @@ class BadLogTest(LogTest):
             (json.dumps({**good, "format": "v9"}), "its format is 'v9'"),
             (json.dumps({**good, "starts": []}), "has no list of starts"),
             (json.dumps({**good, "starts": [1]}), "has no list of starts"),
+            (json.dumps({**good, "starts": [{"start": "1"}]}), "has no list of starts"),
+            (json.dumps({**good, "starts": [{"start": 1, "options": 7}]}), "has no list of starts"),
+            (json.dumps({**good, "starts": [{"start": 1, "options_changed": {"threads": "2"}}]}), "has no list of starts"),
             (b"\xff", "is no JSON"),
         ]:
             with self.subTest(text):

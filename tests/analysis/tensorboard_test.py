@@ -38,6 +38,8 @@ class TensorBoardTest(ScriptTest):
             "Train/clip_factor": row["clip_factor"],
             "Train/tokens": row["tokens"],
             "Train/tokens_per_second": row["tokens"] / row["seconds"],
+            "Train/memory_bytes": row["memory_bytes"],
+            "Train/model_flops_per_second": row["model_flops"] / row["seconds"],
         }
         for name in fixtures.SETS:
             if row[f"labelled_tokens_{name}"]:
@@ -64,12 +66,23 @@ class TensorBoardTest(ScriptTest):
         self.assertEqual(events[-1][0], 2e9)
         self.assertAlmostEqual(events[-2][0], 2e9 - rows[-1]["seconds"], places=5)
 
-    def test_the_loss_scale_is_there_with_fp16(self):
-        for precision, expected in [("fp16", 4), ("bf16", 0)]:
-            fixtures.write_run(self.at(precision), steps=4)
-            fixtures.write_record(self.at(precision), fixtures.record(1, precision=precision))
-            scales = [p for p in event_reader.points(self.convert(precision)) if p[1] == "Train/Samples/loss_scale"]
-            self.assertEqual(len(scales), expected)
+    def steps_with(self, path, tag):
+        return [step // 32 for step, name, _ in event_reader.points(path) if name == tag]
+
+    def test_options_that_change_between_starts(self):
+        fixtures.write_run(self.at("run"), steps=4, kill_after=(2, 2))
+        record = fixtures.record(2, precision="fp16", wall_clock_breakdown="false")
+        record["starts"][1]["options_changed"] = {"precision": ["fp16", "bf16"], "wall_clock_breakdown": ["false", "true"]}
+        fixtures.write_record(self.at("run"), record)
+        path = self.convert()
+        self.assertEqual(self.steps_with(path, "Train/Samples/loss_scale"), [1, 2])
+        for name in ("forward", "backward", "backward_inner", "backward_allreduce", "step"):
+            self.assertEqual(self.steps_with(path, f"Train/Samples/elapsed_time_ms_{name}"), [3, 4])
+
+    def test_the_loss_scale_of_a_run_without_a_record(self):
+        rows = fixtures.write_run(self.at("run"), version=1, steps=3)
+        fixtures.write_log(self.at("run", "loss_log.csv"), "loss", 1, [{**row, "loss_scale": row["step"]} for row in rows])
+        self.assertEqual(self.steps_with(self.convert(), "Train/Samples/loss_scale"), [1, 2, 3])
 
     def test_numbers_beyond_fp32(self):
         rows = fixtures.write_run(self.at("run"), steps=3, skip=(2,))
