@@ -81,13 +81,13 @@ class Panel:
 
 
 def smoothed(values, style):
-    """Mean of the last `smooth` steps, or an exponential one as long. What is not finite is left out of it."""
-    finite = values.where(np.isfinite(values))
-    if style.smooth == 1:
-        return finite
-    if style.mean == "window":
-        return finite.rolling(style.smooth, min_periods=1).mean()
-    return finite.ewm(span=style.smooth, ignore_na=True).mean()
+    """Mean of the last `smooth` steps, or an exponential one as long. What is not finite is left out, and stays without a mean."""
+    known = values[np.isfinite(values)]
+    if style.smooth > 1 and style.mean == "window":
+        known = known.rolling(style.smooth, min_periods=1).mean()
+    elif style.smooth > 1:
+        known = known.ewm(span=style.smooth).mean()
+    return known.reindex(values.index)
 
 
 def thinned(x, y):

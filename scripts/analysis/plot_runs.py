@@ -119,7 +119,8 @@ def make_axes(count):
     """A figure with that many panels, in one column up to three, else in two."""
     columns, width = (1, 8.5) if count <= 3 else (2, 12)
     lines = math.ceil(count / columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(width, 2.7 * lines + 0.4), squeeze=False, layout="constrained")
+    size = (width, 2.7 * lines + 0.4)
+    figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
     axes = list(grid.flat)
     for unused in axes[count:]:
         unused.remove()
@@ -131,6 +132,7 @@ def dress(axes, kind, is_lowest):
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
+    axes.tick_params(labelbottom=True)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(8, steps=[1, 2, 5, 10], integer=kind == "step"))
     if kind == "tokens":
         axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))

@@ -144,13 +144,8 @@ def _opened(path):
         if found.st_size > MAX_BYTES:
             raise bad(path, f"is no log of a run: it has more than {MAX_BYTES >> 30} GiB")
         return open(path, "rb")
-    except (OSError, ValueError) as error:
-        raise Failure(MISSING_INPUT, f"{path}: {reason_of(error)}") from error
-
-
-def reason_of(error):
-    """Why a file cannot be opened; a path with a NUL in it is a ValueError."""
-    return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        raise Failure(MISSING_INPUT, f"{path}: {error.strerror}") from error
 
 
 def _version(path, line, kind):
@@ -173,7 +168,7 @@ def _lines(path, file):
     except UnicodeDecodeError as error:
         raise bad(path, f"is no log: byte {error.start} after its first line is not UTF-8") from error
     except OSError as error:
-        raise Failure(MISSING_INPUT, f"{path}: {reason_of(error)}") from error
+        raise Failure(MISSING_INPUT, f"{path}: {error.strerror}") from error
     lines = text.replace("\r\n", "\n").split("\n")
     damaged = next((i for i, line in enumerate(lines[:-1]) if "\0" in line), None)
     if damaged is not None:

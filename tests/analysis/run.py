@@ -2,11 +2,13 @@
 
 import fnmatch
 import os
+import signal
 import sys
 import time
 import traceback
 import unittest
 
+TIME_LIMIT = 60  # seconds of a test; one that needs more hangs
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../../scripts/analysis"), HERE]
 
@@ -17,9 +19,11 @@ class Result(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.began = time.monotonic()
+        signal.alarm(TIME_LIMIT)
         print(f"[ RUN      ] {name_of(test)}", flush=True)
 
     def stopTest(self, test):
+        signal.alarm(0)
         took = int(1000 * (time.monotonic() - self.began))
         failed = any(test is failed for failed, _ in self.failures + self.errors)
         print(f"[{'  FAILED  ' if failed else '       OK '}] {name_of(test)} ({took} ms)", flush=True)
@@ -56,7 +60,12 @@ def tests_in(suite):
         yield from tests_in(test) if isinstance(test, unittest.TestSuite) else [test]
 
 
+def give_up(*_):
+    raise AssertionError(f"the test has not ended within {TIME_LIMIT} s")
+
+
 def main():
+    signal.signal(signal.SIGALRM, give_up)
     found = tests_in(unittest.defaultTestLoader.discover(HERE, pattern="*_test.py"))
     chosen = unittest.TestSuite(test for test in found if fnmatch.fnmatchcase(name_of(test), os.environ.get("ONLY", "*")))
     result = Result()
