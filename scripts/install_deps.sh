@@ -20,9 +20,10 @@ packages=(
   hdf5-tools                             # h5diff and h5dump, for the tests that compare checkpoints
 )
 
-# Services, which no build needs. The tests start them by themselves, with a configuration of their own.
+# What no build needs. The tests start the services by themselves, with a configuration of their own.
 test_packages=(
-  slurm-wlm munge # the job scripts under a real Slurm
+  slurm-wlm munge                    # the job scripts under a real Slurm
+  python3-pandas python3-matplotlib  # scripts/analysis, which reads and draws the logs of runs
 )
 
 # Is everything installed already? Ask the compiler, not the package manager: modules and manual installs count.
@@ -58,8 +59,12 @@ install_packages() {
 
 may_install() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
+have_test_packages() {
+  command -v slurmctld && command -v slurmd && command -v sbatch && "$(dirname "$0")/find_python.sh" pandas matplotlib
+}
+
 install_test_packages() {
-  { command -v slurmctld && command -v slurmd && command -v sbatch; } >/dev/null && return
+  have_test_packages >/dev/null && return
   echo "packages needed for all tests: ${test_packages[*]}"
   if may_install; then install_packages "${test_packages[@]}" || echo "they cannot be installed: tests that need them are skipped"; fi
 }
@@ -95,6 +100,8 @@ This is not Debian or Ubuntu, so nothing is installed. facet needs, with develop
   a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
   Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, fmt, xxHash, libjpeg-turbo, libwebp, zlib,
   GoogleTest, clang-format, h5diff and h5dump (tests only)
+  Python 3.9 or newer with pandas and matplotlib, only to draw and compare runs with scripts/analysis:
+    module load python, or python3 -m venv ~/analysis && ~/analysis/bin/pip install pandas matplotlib
 On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost
 and put paths that the compiler does not find by itself into config.mk, for example:
   CXXFLAGS    = -I/apps/onednn/include

@@ -2,8 +2,8 @@
 # Runs the tests that are built and sums them up: passed, failed, skipped, the ten slowest, and what each room took to build and
 # to run. usage: run_tests.sh quick|all
 #
-# Every test program and every tests/e2e/*.sh prints GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)". A test
-# may skip itself only for a reason that is in tests/skip_reasons.txt.
+# Every test program, every tests/e2e/*.sh and tests/analysis/run.sh print GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)".
+# A test may skip itself only for a reason that is in tests/skip_reasons.txt.
 #
 # Jobs run side by side as far as there are cores: a job says how many it keeps busy.
 set -uo pipefail
@@ -111,6 +111,7 @@ one 1 scripts layers scripts/check_layers.sh
 one 1 scripts gates scripts/check_gates.sh
 one 1 scripts format scripts/check_format.sh
 one 1 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
+job 1 analysis unit bash tests/analysis/run.sh
 # What runs by itself on one core comes first and fills what the others leave.
 if [ "$mode" = all ]; then
   job 1 kernels sanitized scripts/kernel_coverage.sh

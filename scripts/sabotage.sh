@@ -11,7 +11,7 @@
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
 #         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks; fuzz: build/sanitized/tests/test_fuzz,
 #         whose tests are All/Corpus.IsRefusedOrRead/TARGET) and a --gtest_filter, or
-#         a script under tests/e2e and a pattern of its cases, or a script under scripts
+#         a script under tests/e2e, or tests/analysis/run.sh, and a pattern of its cases, or a script under scripts
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
@@ -72,7 +72,17 @@ run_test() {
 
 # As far as can be told without running it: is there an end-to-end case of that name?
 names_a_case() {
-  case $1 in tests/e2e/*) grep -qF -- "${2%%\**}" "$1" ;; esac
+  case $1 in
+    tests/e2e/*) grep -qF -- "${2%%\**}" "$1" ;;
+    tests/analysis/*) names_a_python_test "${2%%\**}" ;;
+  esac
+}
+
+# "Suite.AFact", or its beginning, is test_a_fact of class SuiteTest.
+names_a_python_test() {
+  local method
+  method=$(sed 's/\([A-Z]\)/_\l\1/g' <<<"${1#*.}")
+  grep -qE "^class ${1%%.*}Test\\(" tests/analysis/*_test.py && grep -qF "def test$method" tests/analysis/*_test.py
 }
 
 red=0
