@@ -182,7 +182,7 @@ void check_paths(Command command, const Options& options) {
   namespace fs = std::filesystem;
   std::string missing;
   for (const OptionField& field : option_table()) {
-    if (!field.known_to(command) || field.path == OptionField::Path::kNone) continue;
+    if (!field.known_to(command) || !field.must_exist) continue;
     const bool no_data = command == Command::kPlan ||
                          (!options.replay.empty() && std::string(field.name) != "replay");
     const bool unused = no_data && field.group == OptionGroup::kData;

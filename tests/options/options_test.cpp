@@ -227,17 +227,6 @@ TEST(Options, ResolvedConfigurationReadsBack) {
   std::remove(path.c_str());
 }
 
-TEST(Options, HelpListsOnlyWhatWorks) {
-  const std::string help = help_text(Command::kTrain);
-  for (const char* there :
-       {"--learning_rate X", "default 0.001", "--only_optimize_lora\n", "Optimizer",
-        "--config FILE", "[one of fp32, bf16, fp16; default fp32]"})
-    EXPECT_NE(help.find(there), std::string::npos) << there;
-  for (const char* hidden : {"ocr_vqa", "--local_rank", "--top_k"})
-    EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
-  EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
-}
-
 TEST(Options, GenerationChecksItsDraws) {
   const std::string bare =
       "--lm_model_name_or_path lm --vision_model_name_or_path clip --input q.json --output a.csv ";
