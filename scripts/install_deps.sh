@@ -23,7 +23,7 @@ packages=(
 # Services, which no build needs. The tests start them by themselves, with a configuration of their own.
 test_packages=(
   slurm-wlm munge # the job scripts under a real Slurm
-  tcl             # the modulefile
+  tcl groff-base  # the modulefile and the manual page of an installation
 )
 
 # Is everything installed already? Ask the compiler, not the package manager: modules and manual installs count.
@@ -60,7 +60,7 @@ install_packages() {
 may_install() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 install_test_packages() {
-  { command -v slurmctld && command -v slurmd && command -v sbatch && command -v tclsh; } >/dev/null && return
+  { command -v slurmctld && command -v slurmd && command -v sbatch && command -v tclsh && command -v groff; } >/dev/null && return
   echo "packages needed for all tests: ${test_packages[*]}"
   if may_install; then install_packages "${test_packages[@]}" || echo "they cannot be installed: tests that need them are skipped"; fi
 }

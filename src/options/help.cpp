@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <sstream>
 
@@ -52,17 +53,29 @@ std::string commands_with(const OptionField& field) {
   return names;
 }
 
-std::string nearest_command(const std::string& word) {
+// A command, or one of the words that stand for none; dashes before it do not count.
+std::string nearest_first_word(const std::string& word) {
+  const auto bare = [](const std::string& name) {
+    return name.substr(std::min(name.find_first_not_of('-'), name.size()));
+  };
+  std::vector<std::string> known = {"--help", "--version", "--man", "--completion"};
+  for (const CommandSummary& command : command_summaries()) known.emplace_back(command.name);
   std::string nearest;
-  size_t least = word.size();  // a word of which every letter is another one
-  for (const CommandSummary& command : command_summaries()) {
-    if (!word.empty() && std::string_view(command.name).starts_with(word)) return command.name;
-    const size_t distance = edit_distance(word, command.name);
-    if (distance >= least || distance > 3) continue;
+  size_t least = std::min(bare(word).size(), size_t{4});  // else every letter is another one
+  for (const std::string& name : known) {
+    const bool begun = bare(word).size() > 1 && bare(name).starts_with(bare(word));
+    const size_t distance = begun ? 0 : edit_distance(bare(word), bare(name));
+    if (distance >= least) continue;
     least = distance;
-    nearest = command.name;
+    nearest = name;
   }
   return nearest;
+}
+
+// A run without an output directory would leave nothing; a dry run and a plan may be without.
+bool is_needed(Command command, const OptionField& field) {
+  return field.required_by_command(command) ||
+         (command == Command::kTrain && &field == find_option("output_dir"));
 }
 
 }  // namespace
@@ -127,7 +140,7 @@ std::string notes_of(const OptionField& field) {
 }
 
 std::string help_text(Command command) {
-  const auto needed = [&](const OptionField& f) { return f.required_by_command(command); };
+  const auto needed = [&](const OptionField& f) { return is_needed(command, f); };
   std::string text =
       fmt::format("usage: {}facet {} --name value ...\n",
                   command == Command::kPlan ? "" : "[mpirun -n N] ", name_of(command));
@@ -155,7 +168,7 @@ std::string no_command_text(const std::string& word) {
         fmt::format("the command is missing: facet COMMAND --{} ..., with one of {}", name,
                     field == nullptr ? "train, evaluate, generate, plan" : commands_with(*field));
   } else {
-    const std::string nearest = nearest_command(word);
+    const std::string nearest = nearest_first_word(word);
     text = fmt::format("there is no command '{:.100}'{}", printable(word),
                        nearest.empty() ? "" : fmt::format("; did you mean facet {}?", nearest));
   }

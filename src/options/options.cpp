@@ -80,6 +80,7 @@ using Assignments = std::map<std::string, std::vector<std::string>>;
 std::string nearest_name(Command command, const std::string& name) {
   std::string nearest = "config";
   size_t least = edit_distance(name, nearest);
+  if (edit_distance(name, "help") < least) least = edit_distance(name, nearest = "help");
   for (const OptionField& field : option_table()) {
     const size_t distance = field.known_to(command) ? edit_distance(name, field.name) : least;
     if (distance >= least) continue;

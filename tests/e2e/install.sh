@@ -62,7 +62,9 @@ own_libraries_come_first() {
 # Libraries where config.mk has them, outside the system: by default where the linker has found them.
 outside_libraries() {
   local nowhere=$work/nowhere
-  link() { make -n FACET_CUDA=none BUILD="$nowhere" "$@" "$nowhere/facet" 2>&1 | grep -F -- "-o $nowhere/facet " >"$output"; }
+  unset RPATH
+  # Without the config.mk of this site.
+  link() { grep -v config.mk Makefile | make -f - -n FACET_CUDA=none BUILD="$nowhere" "$@" "$nowhere/facet" 2>&1 | grep -F -- "-o $nowhere/facet " >"$output"; }
   link LDFLAGS=-L/apps/onednn/lib HDF5_LIBS='-L/usr/lib/hdf5 -L/apps/hdf5/lib -lhdf5'
   once '-Wl,-rpath,/apps/onednn/lib -Wl,-rpath,/apps/hdf5/lib '
   never 'rpath,/usr/lib'
@@ -191,12 +193,12 @@ manual() {
   # The exit codes that it lists are those of the documentation.
   diff <(sed -n '/^\.SH EXIT/,/^\.PP/ s/^\\fB\([0-9]*\)\\fR/\1/p' "$work/facet.1" | sort -n | grep -vx 1) \
     <(sed -n '/^## Exit codes/,/^## Hangs/ s/^| \([0-9]*\) |.*/\1/p' docs/running.md | sort -n)
-  if command -v groff >/dev/null; then
-    groff -man -ww -b -Tascii "$work/facet.1" 2>&1 >"$work/page" | tee "$output"
-    [ ! -s "$output" ] || fail 'groff warns'
-    sed 's/.\x08//g; s/\x1b\[[0-9;]*m//g' "$work/page" >"$work/plain"
-    grep -q -- '--lm_model_name_or_path DIR' "$work/plain"
-  fi
+}
+typeset_manual() {
+  "$facet" --man | groff -man -ww -Tascii 2>&1 >"$work/page" | tee "$output"
+  [ ! -s "$output" ] || fail 'groff warns'
+  sed 's/.\x08//g; s/\x1b\[[0-9;]*m//g' "$work/page" >"$work/plain"
+  grep -q -- '--lm_model_name_or_path DIR' "$work/plain"
 }
 
 # The command lines that --help shows a newcomer are run as they stand there.
@@ -251,12 +253,17 @@ check Install.OwnLibrariesComeFirst own_libraries_come_first
 check Install.LibrariesOutsideTheSystemAreFound outside_libraries
 check Install.AnEditedSiteFileIsKept site_settings_are_kept
 check Install.UninstallLeavesNothing nothing_is_left
-if command -v tclsh >/dev/null; then
-  check Install.TheModulefileFindsItsInstallation modulefile
-else
-  echo 'facet-skip: no tclsh (package tcl)'
-  echo '[  SKIPPED ] Install.TheModulefileFindsItsInstallation (0 ms)'
-fi
+# with TOOL PACKAGE Suite.Name function: where the tool is missing, the case is skipped.
+with() {
+  if command -v "$1" >/dev/null; then
+    check "${@:3}"
+  else
+    echo "facet-skip: no $1 (package $2)"
+    echo "[  SKIPPED ] $3 (0 ms)"
+  fi
+}
+with tclsh tcl Install.TheModulefileFindsItsInstallation modulefile
+with groff groff-base Install.TheManualPageIsTypesetWithoutWarnings typeset_manual
 check Install.CompletionOfWords completion
 check Install.CompletionIsTheHelp completion_is_the_help
 check Install.ManualPage manual

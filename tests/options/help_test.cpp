@@ -60,6 +60,8 @@ TEST(Help, OfACommandHasEachOptionOnceAndTheNeededFirst) {
     }
     EXPECT_LT(help.find("\nUsually given\n"), help.find("\nModel\n")) << name_of(command);
   }
+  const std::string train = help_text(Command::kTrain);  // what a run cannot be without
+  EXPECT_LT(train.find("\n  --output_dir DIR"), train.find("\nUsually given\n"));
 }
 
 TEST(Help, ListsOnlyWhatWorks) {
@@ -89,6 +91,9 @@ TEST(Help, AFirstWordThatIsNoCommand) {
   says("--dry_run", "the command is missing: facet COMMAND --dry_run ..., with one of train, plan");
   says("--top_k=3", "facet COMMAND --top_k ..., with one of generate");
   says("--config", "with one of train, evaluate, generate, plan");
+  says("--trian", "did you mean facet train?");
+  says("--verison", "did you mean facet --version?");
+  says("version", "did you mean facet --version?");
   says("a\nb", "'a\\nb'");
   for (const char* word : {"", "x", "zzzzz", "--", "--nothing", "/bin/ls"})
     EXPECT_EQ(no_command_text(word).find("did you mean"), std::string::npos) << word;

@@ -98,6 +98,10 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
   EXPECT_FALSE(f.says("stray word '3'")) << f.text;
 }
 
+TEST(Options, AMistypedHelpIsRecognized) {
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--hlep").says("did you mean --help?"));
+}
+
 TEST(Options, NumbersAreCheckedToTheLastLetter) {
   for (const char* bad : {"--seed 12x", "--seed -1", "--learning_rate nan", "--learning_rate 1e-3f",
                           "--seed 1.5", "--seed 99999999999999999999", "--data_train_split_ratio 0",
