@@ -41,8 +41,11 @@ TEST(Help, FitsATerminalAndNamesEveryCommand) {
   EXPECT_LE(lines_of(installed).size(), 40u);
   expect_narrow(installed);
   expect_narrow(usage_text("build/facet", "build/make_tiny"));
-  for (const CommandSummary& command : command_summaries())
-    EXPECT_EQ(count_of(std::string("\n  ") + command.name + " ", installed), 1) << command.name;
+  const auto expect_named = [&](const std::string& command) {
+    EXPECT_EQ(count_of("\n  " + command + " ", installed), 1) << command;
+  };
+  for (const Command command : all_commands()) expect_named(name_of(command));
+  expect_named("inspect");
   EXPECT_NE(usage_text("build/facet", "build/make_tiny").find("mpirun -n 2 build/facet train"),
             std::string::npos);
 }
