@@ -16,16 +16,18 @@ none_contains() { # TEXT DIRECTORY
   fi
 }
 
+python_files() { find "$1" -name '*.py' 2>/dev/null | wc -l; }
 staged() {
-  local path
+  local path version
+  version=$("$facet" --version | awk 'NR == 1 { print $2 }')
   into /apps/facet "$work/stage"
   for path in bin/facet bin/facet-make-tiny share/man/man1/facet.1 share/bash-completion/completions/facet \
     share/facet/slurm/{site.env,train.sbatch,job.sh,chain.sh} share/facet/scripts/{plot_loss,check_checkpoint}.py \
-    share/doc/facet/README.md share/doc/facet/docs/running.md share/modulefiles/facet/"$("$facet" --version | sed -n '1s/facet //p')"; do
+    share/doc/facet/README.md share/doc/facet/docs/running.md "share/modulefiles/facet/$version"; do
     [ -s "$work/stage/apps/facet/$path" ] || fail "$path is missing"
   done
   [ -x "$work/stage/apps/facet/share/facet/slurm/chain.sh" ]
-  [ "$(find scripts/analysis -name '*.py' 2>/dev/null | wc -l)" = "$(find "$work/stage/apps/facet/share/facet/scripts/analysis" -name '*.py' 2>/dev/null | wc -l)" ]
+  [ "$(python_files scripts/analysis)" = "$(python_files "$work/stage/apps/facet/share/facet/scripts/analysis")" ]
   [ -z "$(find "$work/stage" ! -type d ! -perm -444 -o -type d ! -perm -555)" ] || fail 'others cannot read it'
   none_contains "$work" "$work/stage"
 }
@@ -64,7 +66,10 @@ outside_libraries() {
   local nowhere=$work/nowhere
   unset RPATH
   # Without the config.mk of this site.
-  link() { grep -v config.mk Makefile | make -f - -n FACET_CUDA=none BUILD="$nowhere" "$@" "$nowhere/facet" 2>&1 | grep -F -- "-o $nowhere/facet " >"$output"; }
+  link() {
+    grep -v config.mk Makefile | make -f - -n FACET_CUDA=none BUILD="$nowhere" "$@" "$nowhere/facet" 2>&1 |
+      grep -F -- "-o $nowhere/facet " >"$output"
+  }
   link LDFLAGS=-L/apps/onednn/lib HDF5_LIBS='-L/usr/lib/hdf5 -L/apps/hdf5/lib -lhdf5'
   once '-Wl,-rpath,/apps/onednn/lib -Wl,-rpath,/apps/hdf5/lib '
   never 'rpath,/usr/lib'
@@ -143,7 +148,8 @@ complete_words() {
   # shellcheck disable=SC2016
   "$facet" --completion >"$work/completion"
   # shellcheck disable=SC2016
-  bash -c 'set -u; . "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _facet facet "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+  bash -c 'set -u; . "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+    _facet facet "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
     printf "%s\n" "${COMPREPLY[@]}"' - "$work/completion" "$@" >"$output" 2>&1
 }
 offered() { # WORDS_OFFERED WORD...
@@ -206,9 +212,10 @@ first_steps() {
   into "$work/first"
   mkdir "$work/new"
   cd "$work/new"
-  PATH=$work/first/bin:$PATH facet | sed -n '/^First steps/,/^  facet COMMAND/p' | sed '1d; $d' >"$work/steps"
+  PATH=$work/first/bin:$PATH
+  facet | sed -n '/^First steps/,/^  facet COMMAND/p' | sed '1d; $d' >"$work/steps"
   [ "$(grep -c facet "$work/steps")" -ge 4 ]
-  PATH=$work/first/bin:$PATH timeout 300 bash -e "$work/steps" >"$output" 2>&1 || { tail -n 30 "$output"; fail 'a first step fails'; }
+  timeout 300 bash -e "$work/steps" >"$output" 2>&1 || { tail -n 30 "$output"; fail 'a first step fails'; }
   [ "$(wc -l <answers.csv)" -gt 2 ]
   "$facet" --help | grep -qF "mpirun -n 2 $facet train"
   "$facet" | grep -qF "$BUILD/make_tiny --output"
@@ -242,7 +249,8 @@ recipes() {
     grep -qE "^  *$part /" packaging/apptainer/facet.def || fail "the container is built without $part"
   done
   scripts/install_deps.sh list | grep -E '^lib|^zlib' | grep -v gtest | while read -r package; do
-    grep -qE "^    depends_on\(.*# $package\$" packaging/spack/packages/facet/package.py || fail "Spack's recipe does not have $package"
+    grep -qE "^    depends_on\(.*# $package\$" packaging/spack/packages/facet/package.py ||
+      fail "Spack's recipe does not have $package"
   done
 }
 

@@ -4,9 +4,9 @@
     spack dev-build facet@main          # builds the tree as it is, in the current directory
     spack install facet@main +cuda      # builds what is committed on its branch main
 
-Checked: the recipe is valid Python, and names a package for each library of scripts/install_deps.sh (tests/e2e/install.sh); by hand,
-what it hands to make, with stand-ins for Spack's own names. No Spack has run it: versions and variants of other packages
-are written after their documentation.
+Checked: it names a package for each library of scripts/install_deps.sh (tests/e2e/install.sh); by hand, with stand-ins for
+Spack's own names, that it is valid and what it hands to make. No Spack has run it: names and variants of other packages
+are those that Spack's own recipes have.
 """
 
 import os
