@@ -78,7 +78,8 @@ TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps install uninstall demo check quick tiny bench soak sabotage format tests lint clean check-sanitized-build check-h5py
+.PHONY: all help deps install uninstall demo check quick tiny bench soak sabotage format tests lint clean
+.PHONY: check-sanitized-build check-h5py
 
 all: $(BUILD)/facet ## build the program
 
