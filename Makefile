@@ -7,6 +7,7 @@ CXX      := mpicxx
 endif
 MPIRUN   ?= mpirun
 PYTHON   ?= python3
+PREFIX   ?= /usr/local
 BUILD    ?= build
 JOBS     ?= $(shell nproc)
 OPT      ?= -O2
@@ -33,10 +34,17 @@ HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
 LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
 
+# Debug information has paths from the root of the tree: none of the machine that the program was built on.
 CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror $(HARDENING) -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
-                -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) \
+                -Isrc -I. $(HDF5_CFLAGS) $(SANITIZE) -fdebug-prefix-map=$(CURDIR)=. \
                 $(CXXFLAGS) -MMD -MP
-LDFLAGS_ALL  := $(OPENMP) $(HARDENING_LINK) $(SANITIZE) $(LDFLAGS)
+# Where programs look for shared libraries, after LD_LIBRARY_PATH and before the system's directories: RPATH, by default where the
+# linker has found libraries outside the system. RPATH= leaves them to modules. What is installed looks into the directory
+# lib/facet of its installation first, wherever that is.
+comma        := ,
+RPATH        ?= $(filter-out /usr/lib% /lib%,$(patsubst -L%,%,$(filter -L/%,$(LDFLAGS) $(LIBS) $(CUDA_LIBS))))
+OWN_RPATH    := -Wl,--enable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib/facet'
+LDFLAGS_ALL   = $(OPENMP) $(HARDENING_LINK) $(SANITIZE) $(addprefix -Wl$(comma)-rpath$(comma),$(RPATH)) $(LDFLAGS)
 # The time of a test is in what it tests: at -O1 they compile in two thirds of the time and run as fast.
 TEST_OPT     ?= -O1
 TEST_FLAGS    = $(patsubst -O2,$(TEST_OPT),$(CXXFLAGS_ALL))
@@ -70,12 +78,19 @@ TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps demo check quick tiny bench soak sabotage format tests lint clean check-sanitized-build check-h5py
+.PHONY: all help deps install uninstall demo check quick tiny bench soak sabotage format tests lint clean
+.PHONY: check-sanitized-build check-h5py
 
 all: $(BUILD)/facet ## build the program
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile kernels/*.mk tests/fuzz/fuzz.mk
+
+install: all $(BUILD)/make_tiny ## install into PREFIX=/usr/local; DESTDIR= goes before it. Needs no root where PREFIX is your own
+	@BUILD='$(BUILD)' PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh install
+
+uninstall: ## remove from PREFIX what was installed; an edited site.env stays
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh uninstall
 
 deps: ## install missing packages of the distribution (FACET_INSTALL=0: only list them)
 	@scripts/install_deps.sh
@@ -140,11 +155,11 @@ clean: ## remove build products
 
 $(BUILD)/facet: $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o $(LIBRARY)
 	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(GPU_LIBS)
+	@$(CXX) $(OWN_RPATH) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(GPU_LIBS)
 
 $(BUILD)/make_tiny: $(BUILD)/obj/data/make_tiny.o $(TINY_OBJECTS) $(LIBRARY)
 	@echo "  link  $@"
-	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lsentencepiece_train
+	@$(CXX) $(OWN_RPATH) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lsentencepiece_train
 
 # The data tests read what make_tiny draws.
 $(BUILD)/tests/test_data: $(TINY_OBJECTS)
@@ -214,6 +229,12 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.cpp
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+
+# The programs are linked again when the flags of that change.
+$(BUILD)/facet $(BUILD)/make_tiny: $(BUILD)/link_flags
+$(BUILD)/link_flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(strip $(LDFLAGS_ALL) $(LIBS))' | cmp -s - $@ || echo '$(strip $(LDFLAGS_ALL) $(LIBS))' > $@
 
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)

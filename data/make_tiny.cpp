@@ -1,7 +1,9 @@
 // make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,lm,data}, a vision encoder and a
-// language model with small random weights and drawn scenes to train them on.
+// language model with small random weights and drawn scenes to train them on, and DIR/train.cfg,
+// with which `facet train --config` does that.
 #include <charconv>
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "base/check.h"
@@ -9,6 +11,7 @@
 #include "base/log.h"
 #include "data/tiny/annotations.h"
 #include "data/tiny/models.h"
+#include "io/file.h"
 
 namespace facet::tiny {
 namespace {
@@ -49,12 +52,26 @@ Arguments parse_arguments(int argc, char** argv) {
   return arguments;
 }
 
+// Paths from the root, so that it can be used from any directory.
+void write_configuration(const std::string& directory) {
+  const std::string root = std::filesystem::absolute(directory).lexically_normal().string();
+  write_file(directory + "/train.cfg",
+             fmt::format("# facet train --config: trains the tiny models on the drawn scenes\n"
+                         "lm_model_name_or_path = {0}/lm\nvision_model_name_or_path = {0}/clip\n"
+                         "data_path = {0}/data\ndataset_names = llava llava_dial coco_caption\n"
+                         "unfreeze = vis_encoder. lang_decoder.\nmax_seq_len = 512\n"
+                         "per_device_train_batch_size = 8\nlearning_rate = 1e-3\n"
+                         "num_warmup_steps = 0.05\nnum_train_epochs = 1\n",
+                         root));
+}
+
 void run(const Arguments& arguments) {
   const auto seed = static_cast<uint64_t>(arguments.seed);
   const auto sentences = write_data(arguments.output + "/data", arguments.scenes, seed);
   write_clip(arguments.output + "/clip", seed);
   write_lm(arguments.output + "/lm", sentences, seed);
-  log("{}: clip, lm and data with {} scenes", arguments.output, arguments.scenes);
+  write_configuration(arguments.output);
+  log("{}: clip, lm, train.cfg and data with {} scenes", arguments.output, arguments.scenes);
 }
 
 }  // namespace

@@ -14,7 +14,6 @@ NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wex
              $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
 
 empty :=
-comma := ,
 # Objects for other architectures are kept in other directories.
 NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECTURES)))
 
@@ -29,7 +28,7 @@ CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/li
 HAVE_NCCL := $(filter nccl,$(FOUND_CUDA))
 # The compiler searches /usr by default; naming it changes the order of the system headers.
 CUDA_FLAGS := $(if $(filter-out /usr,$(CUDA_HOME)),-isystem $(CUDA_HOME)/include) $(if $(HAVE_NCCL),-DFACET_NCCL)
-CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB) -Wl$(comma)-rpath$(comma)$(CUDA_LIB)) \
+CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB)) \
               -lcudart -lcublasLt $(if $(HAVE_NCCL),-lnccl)
 
 PRODUCT_CUDA_SOURCES := $(if $(HAVE_NCCL),$(CUDA_CPP_SOURCES),$(filter-out src/comm/cuda/nccl_transport.cpp,$(CUDA_CPP_SOURCES)))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs missing build dependencies from the distribution's packages: only as root on Debian or Ubuntu, after
 # printing the list. FACET_INSTALL=0 only prints. Elsewhere it says what to install or which modules to load.
-# usage: install_deps.sh [tests]    tests: also what some tests need and skip themselves without
+# usage: install_deps.sh [tests|list]    tests: also what some tests need and skip themselves without; list: only name the packages
 set -euo pipefail
 
 packages=(
@@ -24,6 +24,7 @@ packages=(
 test_packages=(
   slurm-wlm munge                    # the job scripts under a real Slurm
   python3-pandas python3-matplotlib  # scripts/analysis, which reads and draws the logs of runs
+  tcl groff-base                     # the modulefile and the manual page of an installation
 )
 
 # Is everything installed already? Ask the compiler, not the package manager: modules and manual installs count.
@@ -60,7 +61,8 @@ install_packages() {
 may_install() { [ "${FACET_INSTALL:-1}" != 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 have_test_packages() {
-  command -v slurmctld && command -v slurmd && command -v sbatch && "$(dirname "$0")/find_python.sh" pandas matplotlib
+  command -v slurmctld && command -v slurmd && command -v sbatch && command -v tclsh && command -v groff &&
+    "$(dirname "$0")/find_python.sh" pandas matplotlib
 }
 
 install_test_packages() {
@@ -69,6 +71,10 @@ install_test_packages() {
   if may_install; then install_packages "${test_packages[@]}" || echo "they cannot be installed: tests that need them are skipped"; fi
 }
 
+if [ "${1:-}" = list ]; then
+  printf '%s\n' "${packages[@]}"
+  exit
+fi
 if [ "${1:-}" = tests ]; then install_test_packages; fi
 have_all && exit 0
 

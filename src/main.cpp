@@ -3,18 +3,19 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/end_report.h"
 #include "base/log.h"
-#include "base/printable.h"
 #include "chat/generate.h"
 #include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
 #include "job/stop_signals.h"
+#include "options/help.h"
 #include "options/options.h"
 #include "train/commands.h"
 #include "train/inspect.h"
@@ -61,6 +62,43 @@ int plan_alone(const std::vector<std::string>& words) {
   return 0;
 }
 
+// The usage, with the two programs of an example called as this one was: by a path, where make_tiny
+// lies beside it or is installed as facet-make-tiny, or by name.
+std::string usage_as_called(const std::string& called) {
+  const std::string directory = called.substr(0, called.rfind('/') + 1);
+  std::error_code error;
+  const bool built = !directory.empty() && std::filesystem::exists(directory + "make_tiny", error);
+  return usage_text(called, directory + (built ? "make_tiny" : "facet-make-tiny"));
+}
+
+// -h is --help, and so is nothing at all; "help train" and "--help train" are "train --help".
+std::vector<std::string> spelled_out(std::vector<std::string> words) {
+  std::replace(words.begin(), words.end(), std::string("-h"), std::string("--help"));
+  if (words.empty()) words = {"--help"};
+  if (words[0] == "help") words[0] = "--help";
+  if (words.size() > 1 && words[0] == "--help") std::swap(words[0], words[1]);
+  return words;
+}
+
+// What the program says before it reads any option, and its exit code; nothing where a command is
+// to run.
+std::optional<int> answer(const std::string& called, const std::vector<std::string>& words) {
+  const auto say = [](const std::string& text) { return fmt::print("{}", text), 0; };
+  const std::string& name = words[0];
+  if (name == "--help") return say(usage_as_called(called));
+  if (name == "--version") return say(version_text() + "\n");
+  if (name == "--completion") return say(bash_completion());
+  if (name == "--man") return say(manual_page(version_text().substr(0, version_text().find('\n'))));
+  if (name == "inspect") return inspect_command({words.begin() + 1, words.end()});
+  const std::optional<Command> command = command_from_name(name);
+  if (!command) {
+    print_end_report("error: " + no_command_text(name), "");
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  const bool help = std::find(words.begin(), words.end(), "--help") != words.end();
+  return help ? std::optional(say(help_text(*command))) : std::nullopt;
+}
+
 // The last line of every training run, for scripts.
 std::string last_line(Command command, ExitCode code, const RunStatus& status) {
   return command == Command::kTrain ? status.exit_line(code) : "";
@@ -79,17 +117,8 @@ void end_together(MpiSession& session, const std::string& error, const std::stri
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // exceeding a file size limit then fails the write instead
   std::vector<std::string> words(argv + 1, argv + argc);
-  const std::string name = words.empty() ? "--help" : words[0];
-  const std::optional<Command> command = command_from_name(name);
-  const bool help = std::find(words.begin(), words.end(), "--help") != words.end();
-  if (name == "inspect") return inspect_command({words.begin() + 1, words.end()});
-  if (name == "--version") return fmt::print("{}\n", version_text()), 0;
-  if (!command) {
-    if (name == "--help") return fmt::print("{}", usage_text()), 0;
-    fmt::print(stderr, "error: there is no command {}\n{}", printable(name), usage_text());
-    return static_cast<int>(ExitCode::kUsage);
-  }
-  if (help) return fmt::print("{}", help_text(*command)), 0;
+  if (const std::optional<int> code = answer(argv[0], spelled_out(words))) return *code;
+  const std::optional<Command> command = command_from_name(words[0]);
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
 

@@ -95,7 +95,8 @@ void check_training(const Options& o, Findings& found) {
 }
 
 void check_output(const Options& o, Findings& found) {
-  found.unless(!o.output_dir.empty() || o.dry_run, "--output_dir is missing");
+  found.unless(!o.output_dir.empty() || o.dry_run,
+               "--output_dir is missing: directory for logs, checkpoints and models");
   found.unless(!o.check_all_samples || o.dry_run,
                "--check_all_samples belongs to --dry_run; add it, or leave this out");
   found.unless(!o.check_all_samples || o.replay.empty(),
@@ -182,7 +183,7 @@ void check_paths(Command command, const Options& options) {
   namespace fs = std::filesystem;
   std::string missing;
   for (const OptionField& field : option_table()) {
-    if (!field.known_to(command) || field.path == OptionField::Path::kNone) continue;
+    if (!field.known_to(command) || !field.must_exist) continue;
     const bool no_data = command == Command::kPlan ||
                          (!options.replay.empty() && std::string(field.name) != "replay");
     const bool unused = no_data && field.group == OptionGroup::kData;

@@ -60,18 +60,33 @@ OptionField OptionField::ignored() const {
   return f;
 }
 OptionField OptionField::merged() const {
-  OptionField f = *this;
+  OptionField f = new_file();
   f.state = State::kMerged;
   return f;
 }
 OptionField OptionField::directory() const {
+  OptionField f = new_directory();
+  f.must_exist = true;
+  return f;
+}
+OptionField OptionField::file() const {
+  OptionField f = new_file();
+  f.must_exist = true;
+  return f;
+}
+OptionField OptionField::new_directory() const {
   OptionField f = *this;
   f.path = Path::kDirectory;
   return f;
 }
-OptionField OptionField::file() const {
+OptionField OptionField::new_file() const {
   OptionField f = *this;
   f.path = Path::kFile;
+  return f;
+}
+OptionField OptionField::usually_given() const {
+  OptionField f = *this;
+  f.usual = true;
   return f;
 }
 

@@ -52,7 +52,8 @@ void add_model_fields(std::vector<OptionField>& t) {
   t.push_back(model("max_seq_len", &O::max_seq_len, kMustMatch,
                     "longest sample in tokens, image tokens included; longer ones lose whole "
                     "rounds from the end")
-                  .in(2, 1 << 24));
+                  .in(2, 1 << 24)
+                  .usually_given());
   t.push_back(model("image_size", &O::image_size, kMustMatch,
                     "side of an image in pixels; 0: as in the vision model's files")
                   .in(0, 1 << 14));
@@ -111,10 +112,12 @@ void add_data_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kData, "te", on_resume, help);
   };
   t.push_back(data("data_path", &O::data_path, kMayChange, "directory that holds all data sets")
-                  .directory());
+                  .directory()
+                  .usually_given());
   t.push_back(data("dataset_names", &O::dataset_names, kMustMatch, "the data sets")
                   .one_of(all_dataset_names())
-                  .only_built(built_dataset_names()));
+                  .only_built(built_dataset_names())
+                  .usually_given());
   t.push_back(data("dataset_samples", &O::dataset_samples, kMustMatch,
                    "number of samples of each, or all; a single value applies to every data set"));
   t.push_back(data("dataset_concatenate_samples", &O::dataset_concatenate_samples, kMustMatch,
@@ -156,7 +159,8 @@ void add_data_fields(std::vector<OptionField>& t) {
                     "record the micro-batches of the first N steps in OUT/batches.h5")
                   .in(0, 1 << 20));
   t.push_back(field("data_debug_path", &O::data_debug_path, Group::kData, "t", kMayChange,
-                    "write the first ten training samples as text and images to this directory"));
+                    "write the first ten training samples as text and images to this directory")
+                  .new_directory());
 }
 
 // How the samples of a step are divided among ranks and micro-batches may change: the size of the
@@ -168,13 +172,15 @@ void add_step_fields(std::vector<OptionField>& t) {
   };
   t.push_back(step("num_train_epochs", &O::num_train_epochs, kMayChange,  // but only grow
                    "passes over the training samples")
-                  .in(1, 1 << 20));
+                  .in(1, 1 << 20)
+                  .usually_given());
   t.push_back(step("max_steps", &O::max_steps, kMayChange,
                    "end after this many steps; 0: at the end of the last epoch")
                   .in(0, 1LL << 40));
   t.push_back(step("per_device_train_batch_size", &O::per_device_train_batch_size, kMayChange,
                    "samples per micro-batch on each rank")
-                  .in(1, 1 << 16));
+                  .in(1, 1 << 16)
+                  .usually_given());
   t.push_back(field("per_device_eval_batch_size", &O::per_device_eval_batch_size, Group::kSteps,
                     "te", kMayChange, "the same for evaluation")
                   .in(1, 1 << 16));
@@ -203,7 +209,8 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kOptimizer, "t", on_resume, help);
   };
   t.push_back(optim("learning_rate", &O::learning_rate, kMustMatch, "peak learning rate of AdamW")
-                  .in(0, 1e3));
+                  .in(0, 1e3)
+                  .usually_given());
   t.push_back(optim("learning_rate_pretraining_components",
                     &O::learning_rate_pretraining_components, kMustMatch,
                     "learning rate of parameters with embed in their names; 0: the same as "
@@ -253,7 +260,8 @@ void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("zero_stage", &O::zero_stage, Group::kRanks, "t", kMayChange,
                     "what is partitioned over the ranks: 0 nothing, 1 optimizer state, 2 gradients "
                     "too, 3 parameters too, including frozen ones")
-                  .in(0, 3));
+                  .in(0, 3)
+                  .usually_given());
   t.push_back(field("reduce_every_micro_batch", &O::reduce_every_micro_batch, Group::kRanks, "t",
                     kMayChange,
                     "sum gradients over the ranks after every micro-batch at stages 0 and 1 too, "
@@ -261,14 +269,16 @@ void add_rank_fields(std::vector<OptionField>& t) {
   t.push_back(field("precision", &O::precision, Group::kRanks, "teg", kMayChange,
                     "type of parameters and activations; sums, master weights, moments and "
                     "gradients of parameters are fp32 in all three")
-                  .one_of({"fp32", "bf16", "fp16"}));
+                  .one_of({"fp32", "bf16", "fp16"})
+                  .usually_given());
   t.push_back(field("gradient_checkpointing", &O::gradient_checkpointing, Group::kRanks, "t",
                     kMayChange,
                     "recompute each block's activations in the backward pass: less memory, more "
                     "time"));
   t.push_back(field("device", &O::device, Group::kRanks, "teg", kMayChange,
                     "cpu, or cuda: one GPU per rank, assigned round-robin on each host")
-                  .one_of({"cpu", "cuda"}));
+                  .one_of({"cpu", "cuda"})
+                  .usually_given());
   t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "teg", kMayChange,
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
                     "no two ranks share a GPU")
@@ -333,7 +343,9 @@ void add_output_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kOutput, "t", on_resume, help);
   };
   t.push_back(output("output_dir", &O::output_dir, kMayChange,
-                     "directory for logs, checkpoints and models; used by one run at a time"));
+                     "directory for logs, checkpoints and models; used by one run at a time")
+                  .new_directory()
+                  .usually_given());
   t.push_back(
       output("steps_per_print", &O::steps_per_print, kMayChange, "print a line every N steps")
           .in(1, 1LL << 40));
@@ -394,7 +406,8 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "write event files for TensorBoard"));
   t.push_back(output("tensorboard_path", &O::tensorboard_path, kMayChange,
                      "directory of the event files, in which --tensorboard_job_name is made; "
-                     "without it --output_dir"));
+                     "without it --output_dir")
+                  .new_directory());
   t.push_back(output("tensorboard_job_name", &O::tensorboard_job_name, kMayChange,
                      "directory below --tensorboard_path that holds this run's event files"));
 }
@@ -429,8 +442,9 @@ void add_generate_fields(std::vector<OptionField>& t) {
                        "blanks; the questions of a test are the rounds of one conversation")
                   .required("g")
                   .file());
-  t.push_back(
-      generate("output", &O::output, "CSV: test_name,image_path,question,answer").required("g"));
+  t.push_back(generate("output", &O::output, "CSV: test_name,image_path,question,answer")
+                  .required("g")
+                  .new_file());
   t.push_back(
       generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens").in(1, 1 << 24));
   t.push_back(generate("temperature", &O::temperature,

@@ -49,21 +49,31 @@ struct OptionField {
   std::vector<std::string> choices = {};  // empty: any value
   std::vector<std::string> built = {};    // the choices that work; empty: all of them
   enum class State : uint8_t { kBuilt, kIgnored, kMerged } state = State::kBuilt;
-  enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;  // must exist
+  enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;
+  bool must_exist = false;  // what the path names
+  bool usual = false;       // most runs give it: --help has it at the top
 
   OptionField required(const char* letters) const;
   OptionField in(double lowest, double highest) const;  // both ends included, of each value
   OptionField one_of(std::vector<std::string> words) const;
   OptionField only_built(std::vector<std::string> words) const;
   OptionField ignored() const;  // accepted for old launch scripts
-  OptionField merged() const;   // a file whose content sets other options
-  OptionField directory() const;
+  OptionField merged()
+      const;  // a file whose content sets other options; whoever reads it checks it
+  OptionField directory() const;  // must be there
   OptionField file() const;
+  OptionField new_directory() const;  // need not
+  OptionField new_file() const;
+  OptionField usually_given() const;
 
   bool known_to(Command command) const;
   bool required_by_command(Command command) const;
   bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
   bool is_list() const;
+  // Those that --help names: all but the ones that do nothing.
+  bool is_shown_to(Command command) const { return known_to(command) && state != State::kIgnored; }
+  // The choices that work; empty: any value.
+  const std::vector<std::string>& shown_choices() const { return built.empty() ? choices : built; }
 };
 
 const std::vector<OptionField>& option_table();

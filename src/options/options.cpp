@@ -80,6 +80,7 @@ using Assignments = std::map<std::string, std::vector<std::string>>;
 std::string nearest_name(Command command, const std::string& name) {
   std::string nearest = "config";
   size_t least = edit_distance(name, nearest);
+  if (edit_distance(name, "help") < least) least = edit_distance(name, nearest = "help");
   for (const OptionField& field : option_table()) {
     const size_t distance = field.known_to(command) ? edit_distance(name, field.name) : least;
     if (distance >= least) continue;
@@ -264,22 +265,6 @@ void take_from_hub_cache(std::string& model, std::vector<std::string>& notes) {
   model = found->directory;
 }
 
-// One option of --help: name and kind of value, then the help text with choices and default.
-std::string help_entry(const OptionField& field) {
-  std::string kind;
-  if (!field.is_flag()) kind = field.is_list() ? " X ..." : " X";
-  std::string notes;
-  const std::vector<std::string>& choices = field.built.empty() ? field.choices : field.built;
-  for (const std::string& choice : choices) notes += (notes.empty() ? "one of " : ", ") + choice;
-  std::string standard;
-  for (const std::string& word : option_words(field, Options{}))
-    standard += (standard.empty() ? "" : " ") + word;
-  if (!field.is_flag() && !standard.empty())
-    notes += fmt::format("{}default {}", notes.empty() ? "" : "; ", standard);
-  return fmt::format("  --{}{}\n      {}{}\n", field.name, kind, field.help,
-                     notes.empty() ? "" : fmt::format(" [{}]", notes));
-}
-
 }  // namespace
 
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks) {
@@ -316,34 +301,6 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
     take_from_hub_cache(*model, parsed.notes);
   return parsed;
-}
-
-std::string usage_text() {
-  return "usage: [mpirun -n N] facet COMMAND --name value ...\n\n"
-         "  train      train on images and conversations; --dry_run only checks and plans\n"
-         "  evaluate   loss of a model over the evaluation split\n"
-         "  generate   answers to the questions of a file\n"
-         "  plan       what a training run would take: memory, traffic, operations\n"
-         "  inspect    what a checkpoint holds, verified; or how two of them differ\n\n"
-         "facet COMMAND --help lists the options of a command; facet --version names the "
-         "libraries\n";
-}
-
-std::string help_text(Command command) {
-  std::string text = fmt::format(
-      "usage: facet {} --name value ...\n\n  --config FILE\n      lines name = value; the command "
-      "line beats them, and of several files the last one\n  --help\n      this list\n",
-      name_of(command));
-  for (int g = 0; g < kOptionGroups; ++g) {
-    std::string entries;
-    for (const OptionField& field : option_table())
-      if (field.group == static_cast<OptionGroup>(g) && field.known_to(command) &&
-          (field.state == OptionField::State::kBuilt || field.state == OptionField::State::kMerged))
-        entries += help_entry(field);
-    if (!entries.empty())
-      text += fmt::format("\n{}\n{}", title_of(static_cast<OptionGroup>(g)), entries);
-  }
-  return text;
 }
 
 std::string resolved_options(Command command, const Options& options) {

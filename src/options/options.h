@@ -1,6 +1,7 @@
 // The command line. Options holds every choice of a run with its default. The table of fields in
 // option_table.cpp gives each one its name, type, range, choices, group and help text; the parser,
-// --help, the checks, the printed configuration and --config FILE all follow from it.
+// --help, the manual page, completion (options/help.h), the checks, the printed configuration and
+// --config FILE all follow from it.
 #pragma once
 
 #include <cstdint>
@@ -169,12 +170,6 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
 // Directories and files that the options name must exist: one Error(kMissingInput) lists those that
 // do not.
 void check_paths(Command command, const Options& options);
-
-// facet --help: the subcommands.
-std::string usage_text();
-
-// --help of one subcommand: its options by group, without those that do nothing.
-std::string help_text(Command command);
 
 // All choices as lines "name = value", which --config reads back. Values from --deepspeed_config
 // are in the lines of the options they set; the file itself is named in a comment only, so that a

@@ -31,8 +31,8 @@ unknown_option() { refused_everywhere 64 'unknown option --learnin_rate; did you
 
 unknown_command() {
   run 64 0 "$facet" trian
-  once 'there is no command trian'
-  once 'usage: '
+  once "there is no command 'trian'; did you mean facet train?"
+  once 'facet --help lists the commands'
 }
 
 wrong_type() {
