@@ -86,6 +86,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"evaluate", "loss of a model over the evaluation split"},
       {"generate", "answers to the questions of a file"},
       {"plan", "what a training run would take: memory, traffic, operations"},
+      {"bandwidth", "how fast all-reduces between the ranks are, and which host is slow"},
       {"inspect", "what a checkpoint holds, verified; or how two of them differ"}};
   return kSummaries;
 }

@@ -97,6 +97,8 @@ void check_training(const Options& o, Findings& found) {
 void check_output(const Options& o, Findings& found) {
   found.unless(!o.output_dir.empty() || o.dry_run,
                "--output_dir is missing: directory for logs, checkpoints and models");
+  found.unless(o.replay_step == 0 || !o.dry_run,
+               "--replay_step computes, and --dry_run does not; leave one out");
   found.unless(!o.check_all_samples || o.dry_run,
                "--check_all_samples belongs to --dry_run; add it, or leave this out");
   found.unless(!o.check_all_samples || o.replay.empty(),
@@ -169,7 +171,7 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
 
 std::vector<std::string> contradictions(Command command, const Options& options) {
   Findings found;
-  if (command != Command::kGenerate) check_data(options, found);
+  if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
   if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)

@@ -13,7 +13,7 @@
 
 namespace facet {
 
-enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan };
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan, kBandwidth };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
 std::vector<Command> all_commands();
@@ -137,6 +137,7 @@ struct Options {
   std::string tensorboard_job_name = "tb_logging";
   bool dry_run = false;
   bool check_all_samples = false;
+  int64_t replay_step = 0;  // 0: none
 
   // Generate
   std::string input;   // JSON {test: [[question, "path path"?], ...]}
@@ -151,6 +152,11 @@ struct Options {
   double memory = 0;  // GiB of a rank
   int64_t average_text_tokens = 0;
   int64_t average_images = 0;
+  std::string measured;  // output directory of a run whose speed counts
+
+  // Bandwidth
+  std::vector<double> all_reduce_mib = {1, 8, 64};
+  int64_t repeats = 5;
 
   bool visualchat() const { return compat == "visualchat"; }
 };

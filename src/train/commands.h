@@ -14,7 +14,13 @@ void train(MpiSession& session, const Options& options, RunStatus& status);
 // facet train --dry_run: the same set-up without weights and without a step; prints the plan.
 void dry_run(MpiSession& session, const Options& options);
 
+// facet train --replay_step: a step of a run once more (train/replay_step.h).
+void replay_step(MpiSession& session, const Options& options, RunStatus& status);
+
 // facet evaluate: the loss over the evaluation split.
 void evaluate_command(MpiSession& session, const Options& options);
+
+// facet bandwidth: how fast all-reduces between the ranks are.
+void bandwidth_command(MpiSession& session, const Options& options);
 
 }  // namespace facet

@@ -263,6 +263,7 @@ TEST(Options, NamesAreFrozen) {
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
+      "replay_step "
       "save_interval "
       "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
@@ -270,7 +271,8 @@ TEST(Options, NamesAreFrozen) {
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output max_new_tokens temperature top_k top_p "
-      "ranks memory average_text_tokens average_images";
+      "ranks memory average_text_tokens average_images measured all_reduce_mib "
+      "repeats";
   std::string names;
   for (const std::string& name : option_names()) names += (names.empty() ? "" : " ") + name;
   EXPECT_EQ(names, expected);

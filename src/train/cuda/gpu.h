@@ -26,6 +26,10 @@ double peak_flops_of_gpu(DType dtype);
 // Waits until what was asked of a backend that open_gpu() made is done.
 void wait_for_gpu(Backend& backend);
 
+// Gives another communicator, of some of those ranks, such a transport as well. Returns its name.
+// Collective over `part`, which must not outlive the GPU.
+std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu);
+
 // For --version: the CUDA libraries that this program was built with.
 std::string gpu_version_text();
 

@@ -13,6 +13,9 @@ OpenGpu open_gpu(const Options&, Communicator&, const std::string&) {
 double peak_flops_of_gpu(DType) { return 0; }
 
 void wait_for_gpu(Backend&) {}
+std::string connect_gpu(const Options&, Communicator&, Backend&) {
+  fail(ExitCode::kInternal, "there is no GPU to connect");
+}
 
 std::string gpu_version_text() { return "none: built without nvcc"; }
 
