@@ -1,5 +1,6 @@
 // make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,lm,data}, a vision encoder and a
 // language model with small random weights and drawn scenes to train them on.
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <string>
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "data/tiny/annotations.h"
 #include "data/tiny/models.h"
+#include "data/tiny/other_sets.h"
 
 namespace facet::tiny {
 namespace {
@@ -52,6 +54,9 @@ Arguments parse_arguments(int argc, char** argv) {
 void run(const Arguments& arguments) {
   const auto seed = static_cast<uint64_t>(arguments.seed);
   const auto sentences = write_data(arguments.output + "/data", arguments.scenes, seed);
+  const int64_t records =
+      std::min(std::max(arguments.scenes / 40, int64_t{3}), arguments.scenes / 8);
+  write_other_sets(arguments.output + "/data", records, seed);
   write_clip(arguments.output + "/clip", seed);
   write_lm(arguments.output + "/lm", sentences, seed);
   log("{}: clip, lm and data with {} scenes", arguments.output, arguments.scenes);

@@ -255,8 +255,8 @@ std::string help_entry(const OptionField& field) {
   std::string kind;
   if (!field.is_flag()) kind = field.is_list() ? " X ..." : " X";
   std::string notes;
-  const std::vector<std::string>& choices = field.built.empty() ? field.choices : field.built;
-  for (const std::string& choice : choices) notes += (notes.empty() ? "one of " : ", ") + choice;
+  for (const std::string& choice : field.choices)
+    notes += (notes.empty() ? "one of " : ", ") + choice;
   std::string standard;
   for (const std::string& word : option_words(field, Options{}))
     standard += (standard.empty() ? "" : " ") + word;
@@ -288,8 +288,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   mistakes.wrong.add_all(contradictions(command, options));
   parsed.notes = merge.notes;
   std::vector<std::string> not_built = merge.unbuilt;
-  for (std::string& choice : not_built_choices(command, options))
-    not_built.push_back(std::move(choice));
+  for (std::string& choice : not_built_choices(options)) not_built.push_back(std::move(choice));
   for (std::string& note : choices_without_effect(command, options))
     parsed.notes.push_back(std::move(note));
   if (command == Command::kPlan) {

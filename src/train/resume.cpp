@@ -83,6 +83,12 @@ std::string file_fingerprint(const std::string& path) {
   return hasher.digest();
 }
 
+// Whether why_phrases_file matters.
+bool asks_for_reasons(const Options& options) {
+  const std::vector<std::string>& names = options.dataset_names;
+  return std::find(names.begin(), names.end(), "aokvqa") != names.end();
+}
+
 // Everything that makes a sample: annotations and draws, texts around them, the tokenizer.
 std::string data_fingerprint(const Options& options, const DataSetup& data) {
   if (data.table == nullptr) return file_fingerprint(options.replay);
@@ -90,6 +96,9 @@ std::string data_fingerprint(const Options& options, const DataSetup& data) {
   parts += load_system_text(options.system_prompt_file);
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
+  if (asks_for_reasons(options))
+    for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
+      parts += "\n" + phrase;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
   parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
