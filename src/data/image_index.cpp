@@ -63,8 +63,7 @@ void mark_duplicates(std::vector<Image>& images, const std::string& path) {
 }
 
 std::string build(const InputFile& json) {
-  log("{}: reading its {:.1f} GiB once, for an index of its images", json.path(),
-      static_cast<double>(json.bytes()) / double{1 << 30});
+  log("{}: {} bytes are read once, for an index of the images in it", json.path(), json.bytes());
   std::vector<Image> images = scan(json);
   mark_duplicates(images, json.path());
   std::string entries, ids;
