@@ -191,12 +191,13 @@ $(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filt
 $(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
 
 # The texts of data/prompts as string constants, so that the program needs no file at run time.
-$(BUILD)/prompt_texts.cpp: data/prompts/system.txt data/prompts/caption_questions.txt
+$(BUILD)/prompt_texts.cpp: data/prompts/system.txt data/prompts/caption_questions.txt data/prompts/why_phrases.txt
 	@mkdir -p $(@D)
 	@{ echo '#include "data/prompt_texts.h"'; \
 	   printf 'const std::string_view facet::kDefaultSystemText = R"text('; cat data/prompts/system.txt; echo ')text";'; \
 	   printf 'const std::string_view facet::kDefaultCaptionQuestions = R"text('; \
-	   cat data/prompts/caption_questions.txt; echo ')text";'; } > $@
+	   cat data/prompts/caption_questions.txt; echo ')text";'; \
+	   printf 'const std::string_view facet::kDefaultWhyPhrases = R"text('; cat data/prompts/why_phrases.txt; echo ')text";'; } > $@
 
 $(BUILD)/obj/prompt_texts.o: $(BUILD)/prompt_texts.cpp
 	@mkdir -p $(@D)

@@ -1,6 +1,7 @@
 // make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,lm,data}, a vision encoder and a
 // language model with small random weights and drawn scenes to train them on, and DIR/train.cfg,
 // with which `facet train --config` does that.
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "base/log.h"
 #include "data/tiny/annotations.h"
 #include "data/tiny/models.h"
+#include "data/tiny/other_sets.h"
 #include "io/file.h"
 
 namespace facet::tiny {
@@ -68,6 +70,9 @@ void write_configuration(const std::string& directory) {
 void run(const Arguments& arguments) {
   const auto seed = static_cast<uint64_t>(arguments.seed);
   const auto sentences = write_data(arguments.output + "/data", arguments.scenes, seed);
+  const int64_t records =
+      std::min(std::max(arguments.scenes / 40, int64_t{3}), arguments.scenes / 8);
+  write_other_sets(arguments.output + "/data", records, seed);
   write_clip(arguments.output + "/clip", seed);
   write_lm(arguments.output + "/lm", sentences, seed);
   write_configuration(arguments.output);

@@ -10,7 +10,6 @@
 #include "base/check.h"
 
 namespace facet::tiny {
-namespace {
 
 std::string encode_jpeg(const RgbImage& image) {
   jpeg_compress_struct jpeg{};
@@ -39,8 +38,6 @@ std::string encode_jpeg(const RgbImage& image) {
   std::free(buffer);
   return file;
 }
-
-}  // namespace
 
 void write_image(const std::string& path, const RgbImage& image) {
   // Thousands of small files that can be drawn again: not flushed to the disk one by one.

@@ -7,7 +7,10 @@
 
 namespace facet::tiny {
 
-// By the ending of the path: .png (exact) or .jpg (quality 92, full colour resolution).
+// Quality 92, full colour resolution.
+std::string encode_jpeg(const RgbImage& image);
+
+// By the ending of the path: .png (exact) or .jpg.
 void write_image(const std::string& path, const RgbImage& image);
 
 }  // namespace facet::tiny

@@ -48,4 +48,25 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+void append_utf8(std::string& out, uint32_t code) {
+  const auto continued = [&](int shift) {
+    out += static_cast<char>(0x80 | ((code >> shift) & 0x3F));
+  };
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+  } else if (code < 0x800) {
+    out += static_cast<char>(0xC0 | code >> 6);
+    continued(0);
+  } else if (code < 0x10000) {
+    out += static_cast<char>(0xE0 | code >> 12);
+    continued(6);
+    continued(0);
+  } else {
+    out += static_cast<char>(0xF0 | code >> 18);
+    continued(12);
+    continued(6);
+    continued(0);
+  }
+}
+
 }  // namespace facet

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace facet {
@@ -15,6 +16,10 @@ struct Utf8Character {
 Utf8Character utf8_character(std::string_view text);
 // That length.
 size_t utf8_length(std::string_view text);
+
+// Appends the character with this code; half a surrogate pair becomes three bytes that are no
+// UTF-8.
+void append_utf8(std::string& out, uint32_t code);
 
 // Whether the text is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).
 bool is_utf8(std::string_view text);

@@ -8,7 +8,7 @@ void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) cons
   std::vector<Round> rounds;
   for (const RawRound& round : sample.rounds)
     rounds.push_back({round.question, round.answer, static_cast<int64_t>(round.images.size())});
-  TokenizedSample tokenized = prompt_.tokenize(rounds);
+  TokenizedSample tokenized = prompt_.tokenize(rounds, sample.image_numbers);
   out.token_ids = std::move(tokenized.token_ids);
   out.labels = std::move(tokenized.labels);
   out.num_images = static_cast<int32_t>(tokenized.num_images);
@@ -17,8 +17,8 @@ void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) cons
   out.pixels.resize(static_cast<size_t>(tokenized.num_images * image_floats));
   float* pixels_3RR = out.pixels.data();
   for (int64_t i = 0; i < tokenized.num_rounds; ++i)
-    for (const std::string& path : sample.rounds[static_cast<size_t>(i)].images) {
-      preprocessor_(load_image(path, max_image_pixels_), pixels_3RR);
+    for (const ImageRef& image : sample.rounds[static_cast<size_t>(i)].images) {
+      preprocessor_(load_image(image, max_image_pixels_), pixels_3RR);
       pixels_3RR += image_floats;
     }
   ASSERT(pixels_3RR == out.pixels.data() + out.pixels.size(), "the kept rounds show {} images",

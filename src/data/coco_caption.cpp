@@ -21,9 +21,9 @@ class CocoCaption : public JsonDataset {
       captions.reject("expected an array of at least one sentence");
     const auto chosen = static_cast<int64_t>(draws.below(static_cast<uint64_t>(captions.size())));
     RawRound round;
-    round.question = draw_question(questions_, draws);
+    round.question = draw_text(questions_, draws);
     round.answer = captions.at(chosen).at("raw").as_string();
-    round.images.push_back(image_path(record.at("filename").as_string()));
+    round.images.push_back(image(record.at("filename").as_string()));
     return {{std::move(round)}};
   }
 

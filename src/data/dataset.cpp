@@ -12,13 +12,32 @@ namespace {
 struct Format {
   std::string name;
   std::unique_ptr<Dataset> (*open)(const DatasetSources& sources);
+  void (*index)(const DatasetSources& sources) = nullptr;  // see index_images()
 };
+
+// A set of MIMIC-IT with its images in one file.
+template <const char* set>
+Format otter_format() {
+  return {fmt::format("otter_mimicit_{}", set),
+          [](const DatasetSources& sources) { return open_otter_json_images(set, sources); },
+          [](const DatasetSources& sources) { index_otter_images(set, sources); }};
+}
+constexpr char kSd[] = "sd", kSn[] = "sn", kTvc[] = "tvc", kVst[] = "vst";
 
 const std::vector<Format>& formats() {
   static const std::vector<Format> table = {{"llava", open_llava},
                                             {"llava_dial", open_llava_dial},
                                             {"coco_caption", open_coco_caption},
-                                            {"minigpt4", open_minigpt4}};
+                                            {"minigpt4", open_minigpt4},
+                                            {"aokvqa", open_aokvqa},
+                                            {"ocr_vqa", open_ocr_vqa},
+                                            {"otter_mimicit_cgd", open_otter_cgd},
+                                            otter_format<kSd>(),
+                                            otter_format<kSn>(),
+                                            otter_format<kTvc>(),
+                                            otter_format<kVst>(),
+                                            {"llava_otter_blend", open_llava_otter_blend},
+                                            {"sparkles_dialogue", open_sparkles_dialogue}};
   return table;
 }
 
@@ -30,7 +49,7 @@ int64_t RawSample::num_images() const {
   return n;
 }
 
-const std::vector<std::string>& built_dataset_names() {
+const std::vector<std::string>& dataset_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
     for (const Format& format : formats()) list.push_back(format.name);
@@ -39,27 +58,21 @@ const std::vector<std::string>& built_dataset_names() {
   return names;
 }
 
-const std::vector<std::string>& unbuilt_dataset_names() {
-  static const std::vector<std::string> names = {
-      "aokvqa",           "ocr_vqa",           "otter_mimicit_cgd", "otter_mimicit_sd",
-      "otter_mimicit_sn", "otter_mimicit_tvc", "otter_mimicit_vst", "llava_otter_blend",
-      "sparkles_dialogue"};
-  return names;
-}
-
 std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources) {
   for (const Format& format : formats())
     if (format.name == name) return format.open(sources);
-  for (const std::string& known : unbuilt_dataset_names())
-    CHECK(known != name, ExitCode::kConfig, "data set {} is not supported yet; supported are: {}",
-          name, fmt::join(built_dataset_names(), ", "));
-  fail(ExitCode::kUsage, "there is no data set {}; supported are: {}", name,
-       fmt::join(built_dataset_names(), ", "));
+  fail(ExitCode::kUsage, "there is no data set {}; there are: {}", name,
+       fmt::join(dataset_names(), ", "));
 }
 
-const std::string& draw_question(const std::vector<std::string>& questions, RandomStream& draws) {
-  ASSERT(!questions.empty(), "no questions to draw from");
-  return questions[draws.below(questions.size())];
+void index_images(const std::string& name, const DatasetSources& sources) {
+  for (const Format& format : formats())
+    if (format.name == name && format.index != nullptr) format.index(sources);
+}
+
+const std::string& draw_text(const std::vector<std::string>& texts, RandomStream& draws) {
+  ASSERT(!texts.empty(), "no texts to draw from");
+  return texts[draws.below(texts.size())];
 }
 
 int64_t count_image_places(std::string_view text) {

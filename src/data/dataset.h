@@ -8,19 +8,22 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "data/image_source.h"
+#include "data/prompt_style.h"
 
 namespace facet {
 
-// A question with its answer. `images` are the image files of this round, in order.
+// A question with its answer. `images` are those of this round, in order.
 struct RawRound {
   std::string question;  // without image placeholders and line breaks
   std::string answer;
-  std::vector<std::string> images;
+  std::vector<ImageRef> images;
 };
 
 // A conversation about images, not yet tokenised. A round without images is text only.
 struct RawSample {
   std::vector<RawRound> rounds;
+  ImageNumbers image_numbers = ImageNumbers::kAfterEncoding;  // a matter of the data set
 
   int64_t num_images() const;
 };
@@ -46,26 +49,26 @@ class Dataset {
   std::string name_;
 };
 
-// Values for --dataset_names: those that open_dataset() opens, and those that are known but not
-// supported yet.
-const std::vector<std::string>& built_dataset_names();
-const std::vector<std::string>& unbuilt_dataset_names();
-
-// What a record may name as its image. Only the words of the path are looked at: a link inside may
-// lead anywhere, as links on clusters do.
-enum class OutsideImages : uint8_t {
-  kRefused,  // no absolute path, no ".."
-  kAllowed,
-};
+// Values for --dataset_names.
+const std::vector<std::string>& dataset_names();
 
 struct DatasetSources {
-  std::string data_path;                       // --data_path
-  std::vector<std::string> caption_questions;  // questions for captions; see prompt_texts.h
+  std::string data_path;                            // --data_path
+  std::vector<std::string> caption_questions = {};  // questions for captions; see prompt_texts.h
   OutsideImages outside_images = OutsideImages::kRefused;  // --allow_outside_images
+  std::vector<std::string> why_phrases = {};               // see prompt_texts.h
+  int64_t max_images = INT32_MAX;                          // --max_num_image_per_sample
+  PromptStyle style = PromptStyle::kCorrect;
+  std::string index_directory = {};  // of the indexes of image files that hold many; "": none
 };
 
 // Opens the annotation files below data_path. A missing file or directory, an annotation file of
 // another structure and a data set without records are errors that say which files belong where.
 std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources);
+
+// For a data set whose images lie in one large file: makes sure that index_directory has that
+// file's index. For one process, before the others open the data set; without it each reads the
+// whole file.
+void index_images(const std::string& name, const DatasetSources& sources);
 
 }  // namespace facet

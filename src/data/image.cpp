@@ -8,9 +8,6 @@
 namespace facet {
 namespace {
 
-// A bound for what is read into memory; no sensible image file is larger.
-constexpr int64_t kMaxImageFileBytes = int64_t{1} << 30;
-
 bool is_picture(ContentKind kind) {
   switch (kind) {
     case ContentKind::kGif:
@@ -53,8 +50,10 @@ RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t m
   }
 }
 
+std::string read_image_file(const std::string& path) { return read_file(path, kMaxImageFileBytes); }
+
 RgbImage load_image(const std::string& path, int64_t max_pixels) {
-  return decode_image(read_file(path, kMaxImageFileBytes), path, max_pixels);
+  return decode_image(read_image_file(path), path, max_pixels);
 }
 
 }  // namespace facet

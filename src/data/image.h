@@ -28,7 +28,13 @@ constexpr int64_t kDefaultMaxImagePixels = 178'956'970;
 // and before anything is decompressed or allocated.
 RgbImage decode_image(std::string_view bytes, const std::string& name, int64_t max_pixels);
 
-// The same from a file; an unreadable file is ExitCode::kMissingInput.
+// A bound for what is read into memory; no sensible image file is larger.
+constexpr int64_t kMaxImageFileBytes = int64_t{1} << 30;
+
+// The bytes of an image file; an unreadable file is ExitCode::kMissingInput.
+std::string read_image_file(const std::string& path);
+
+// Both in one call.
 RgbImage load_image(const std::string& path, int64_t max_pixels);
 
 // Encodes exactly these pixels as a PNG file.

@@ -28,7 +28,7 @@ class Llava : public JsonDataset {
     if (image.empty() ? places > 0 : places > 1)
       turns.reject(
           fmt::format("{} image placeholders for {} images", places, image.empty() ? 0 : 1));
-    if (!image.empty()) round.images.push_back(image_path(image));
+    if (!image.empty()) round.images.push_back(this->image(image));
     round.question = clean_question(question);
     round.answer = answer;
     return {{std::move(round)}};

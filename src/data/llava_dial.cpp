@@ -27,7 +27,7 @@ class LlavaDial : public JsonDataset {
       round.question = clean_question(question);
       round.answer = answer;
       const int64_t here = count_image_places(question);
-      if (here > 0 && !image.empty()) round.images.push_back(image_path(image));
+      if (here > 0 && !image.empty()) round.images.push_back(this->image(image));
       places += here;
     }
     if (turns.size() % 2 == 1) turn_text(turns, turns.size() - 1);  // left out, but a question

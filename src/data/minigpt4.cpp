@@ -17,9 +17,9 @@ class MiniGpt4 : public JsonDataset {
  private:
   RawSample parse(const JsonValue& record, RandomStream& draws) const override {
     RawRound round;
-    round.question = draw_question(questions_, draws);
+    round.question = draw_text(questions_, draws);
     round.answer = record.at("caption").as_string();
-    round.images.push_back(image_path(record.at("image_id").as_string()) + ".jpg");
+    round.images.push_back(image(std::string(record.at("image_id").as_string()) + ".jpg"));
     return {{std::move(round)}};
   }
 

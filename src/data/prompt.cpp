@@ -13,12 +13,6 @@ namespace {
 
 std::string numbered_header(int64_t image) { return fmt::format("### Image {}:", image); }
 
-// --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
-// which is one added token, and that token is then replaced by the numbered header.
-bool numbers_after_encoding(PromptStyle style, int64_t num_images) {
-  return style == PromptStyle::kVisualChat && num_images == 1;
-}
-
 void number_header(const Tokenizer& tokenizer, int64_t image, std::vector<int32_t>& ids) {
   const auto header = std::find(ids.begin(), ids.end(), tokenizer.image_header_id());
   ASSERT(header != ids.end(), "a round with an image has no image header");
@@ -51,16 +45,23 @@ PromptBuilder::PromptBuilder(const Tokenizer& tokenizer, PromptConfig config)
         "--system_prompt_file: the text must not hold {}", kImageText);
 }
 
+// --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
+// which is one added token, and that token is then replaced by the numbered header.
+bool PromptBuilder::numbers_after_encoding(int64_t num_images, ImageNumbers numbers) const {
+  return config_.style == PromptStyle::kVisualChat && num_images == 1 &&
+         numbers == ImageNumbers::kAfterEncoding;
+}
+
 bool PromptBuilder::opens_with_bos(int64_t round) const {
   return round == 0 || config_.style == PromptStyle::kVisualChat;
 }
 
 std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_images, int64_t round,
-                                       int64_t images_before) const {
+                                       int64_t images_before, ImageNumbers numbers) const {
   std::string text = round == 0 ? config_.system_text : std::string();
   for (int64_t i = 1; i <= num_images; ++i) {
-    text += numbers_after_encoding(config_.style, num_images) ? std::string(kImageHeaderText)
-                                                              : numbered_header(images_before + i);
+    text += numbers_after_encoding(num_images, numbers) ? std::string(kImageHeaderText)
+                                                        : numbered_header(images_before + i);
     text += fmt::format("\n{}\n", kImageText);
   }
   if (num_images > 0) text += '\n';
@@ -75,19 +76,20 @@ std::vector<int32_t> PromptBuilder::encode_prompt(std::string_view text, int64_t
 }
 
 std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int64_t num_images,
-                                                 int64_t round, int64_t images_before) const {
+                                                 int64_t round, int64_t images_before,
+                                                 ImageNumbers numbers) const {
   check_text(question, "question");
   std::vector<int32_t> ids =
-      encode_prompt(prompt_text(question, num_images, round, images_before), round);
-  if (numbers_after_encoding(config_.style, num_images))
+      encode_prompt(prompt_text(question, num_images, round, images_before, numbers), round);
+  if (numbers_after_encoding(num_images, numbers))
     number_header(tokenizer_, images_before + 1, ids);
   return ids;
 }
 
 TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
-                                              int64_t images_before) const {
+                                              int64_t images_before, ImageNumbers numbers) const {
   const std::vector<int32_t> prompt =
-      round_prompt(round.question, round.num_images, index, images_before);
+      round_prompt(round.question, round.num_images, index, images_before, numbers);
   TokenizedSample result;
   size_t prompt_length = prompt.size();
   if (config_.style == PromptStyle::kCorrect) {
@@ -99,11 +101,12 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
     // Prompt and answer are encoded as one text, so that a token may span both; labels begin where
     // the prompt encoded alone would end.
     const std::string text =
-        prompt_text(round.question, round.num_images, index, images_before).append(round.answer);
+        prompt_text(round.question, round.num_images, index, images_before, numbers)
+            .append(round.answer);
     result.token_ids = encode_prompt(text, index);
     if (result.token_ids.back() != tokenizer_.eos_id())
       result.token_ids.push_back(tokenizer_.eos_id());
-    if (numbers_after_encoding(config_.style, round.num_images))
+    if (numbers_after_encoding(round.num_images, numbers))
       number_header(tokenizer_, images_before + 1, result.token_ids);
     prompt_length = std::min(prompt_length, result.token_ids.size());
   }
@@ -125,7 +128,7 @@ int64_t PromptBuilder::length_with_images(const TokenizedSample& sample,
          (sample.num_images + next.num_images) * (config_.image_tokens - 1);
 }
 
-TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds) const {
+TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds, ImageNumbers numbers) const {
   CHECK(!rounds.empty(), ExitCode::kBadData, "the sample has no question");
   TokenizedSample sample;
   for (const Round& round : rounds) {
@@ -137,7 +140,8 @@ TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds) const {
             round.question.size() + round.answer.size(), config_.max_seq_len);
       break;
     }
-    const TokenizedSample next = tokenize_round(round, sample.num_rounds, sample.num_images);
+    const TokenizedSample next =
+        tokenize_round(round, sample.num_rounds, sample.num_images, numbers);
     if (const int64_t length = length_with_images(sample, next); length > config_.max_seq_len) {
       CHECK(sample.num_rounds > 0, ExitCode::kBadData,
             "the first round has {} tokens with its images, more than --max_seq_len {}", length,

@@ -40,7 +40,8 @@ class PromptBuilder {
   // Rounds that exceed max_seq_len are dropped from the end with their images. A bad sample (no
   // round, empty answer, text that isn't UTF-8, `<image>` inside a text, first round too long) is
   // Error(ExitCode::kBadData).
-  TokenizedSample tokenize(std::span<const Round> rounds) const;
+  TokenizedSample tokenize(std::span<const Round> rounds,
+                           ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
 
   // Whether a round with this question or answer surely has more than max_seq_len tokens; quick for
   // a text of any length.
@@ -50,13 +51,16 @@ class PromptBuilder {
   // is the number of images in earlier rounds. A conversation is prompt(0), answer ids, EOS,
   // prompt(1), ...
   std::vector<int32_t> round_prompt(std::string_view question, int64_t num_images, int64_t round,
-                                    int64_t images_before) const;
+                                    int64_t images_before,
+                                    ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
 
  private:
   int64_t length_with_images(const TokenizedSample& sample, const TokenizedSample& next) const;
-  TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before) const;
+  TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before,
+                                 ImageNumbers numbers) const;
   std::string prompt_text(std::string_view question, int64_t num_images, int64_t round,
-                          int64_t images_before) const;
+                          int64_t images_before, ImageNumbers numbers) const;
+  bool numbers_after_encoding(int64_t num_images, ImageNumbers numbers) const;
   std::vector<int32_t> encode_prompt(std::string_view text, int64_t round) const;
   bool opens_with_bos(int64_t round) const;
 

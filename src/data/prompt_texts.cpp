@@ -22,6 +22,19 @@ std::string load_text(const std::string& path, std::string_view built_in) {
   return text;
 }
 
+std::vector<std::string> load_lines(const std::string& path, std::string_view built_in) {
+  const std::string text = load_text(path, built_in);
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = trim_right(std::string_view(text).substr(begin, end - begin));
+    if (!line.empty()) lines.emplace_back(line);
+    begin = end + 1;
+  }
+  CHECK(!lines.empty(), ExitCode::kBadData, "{}: the file has no line with a text", path);
+  return lines;
+}
+
 }  // namespace
 
 std::string load_system_text(const std::string& path) {
@@ -31,16 +44,11 @@ std::string load_system_text(const std::string& path) {
 }
 
 std::vector<std::string> load_caption_questions(const std::string& path) {
-  const std::string text = load_text(path, kDefaultCaptionQuestions);
-  std::vector<std::string> questions;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = trim_right(std::string_view(text).substr(begin, end - begin));
-    if (!line.empty()) questions.emplace_back(line);
-    begin = end + 1;
-  }
-  CHECK(!questions.empty(), ExitCode::kBadData, "{}: no question in the file", path);
-  return questions;
+  return load_lines(path, kDefaultCaptionQuestions);
+}
+
+std::vector<std::string> load_why_phrases(const std::string& path) {
+  return load_lines(path, kDefaultWhyPhrases);
 }
 
 }  // namespace facet

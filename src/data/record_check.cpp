@@ -14,8 +14,8 @@ namespace {
 std::string file_at_fault(const RawSample& sample, const std::string& reason,
                           const std::string& otherwise) {
   for (const RawRound& round : sample.rounds)
-    for (const std::string& image : round.images)
-      if (reason.starts_with(image)) return image;
+    for (const ImageRef& image : round.images)
+      if (reason.starts_with(image.name())) return image.name();
   return otherwise;
 }
 

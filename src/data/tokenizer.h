@@ -13,12 +13,10 @@
 #include <vector>
 
 #include "data/added_tokens.h"
+#include "data/prompt_style.h"
 #include "data/tokenizer_files.h"
 
 namespace facet {
-
-// Whose prompts and token ids are reproduced (--compat).
-enum class PromptStyle : uint8_t { kCorrect, kVisualChat };
 
 // Whether the files beside tokenizer.model name a token for padding.
 bool names_pad_token(const std::string& directory);

@@ -1,6 +1,7 @@
 #include "io/input_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,7 +52,8 @@ InputFile::InputFile(InputFile&& other) noexcept
     : path_(std::move(other.path_)),
       unreadable_(other.unreadable_),
       fd_(std::exchange(other.fd_, -1)),
-      bytes_(other.bytes_) {}
+      bytes_(other.bytes_),
+      modified_(other.modified_) {}
 
 InputFile::~InputFile() {
   if (fd_ >= 0) ::close(fd_);
@@ -73,6 +75,7 @@ void InputFile::open() {
   CHECK(::fstat(fd_, &info) == 0, unreadable_, "{}: {}", path_, std::strerror(errno));
   check_regular(path_, info);
   bytes_ = info.st_size;
+  modified_ = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
 }
 
 void InputFile::read_at(int64_t offset, void* data, int64_t bytes) const {
@@ -100,6 +103,21 @@ void InputFile::hash_into(Hasher& hasher, int64_t offset, int64_t bytes) const {
     read_at(offset + done, piece.data(), count);
     hasher.update(piece.data(), count);
   }
+}
+
+MappedFile::MappedFile(const InputFile& file) {
+  if (file.bytes() == 0) return;  // cannot be mapped
+  const auto bytes = static_cast<size_t>(file.bytes());
+  void* const begin = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.fd_, 0);
+  CHECK(begin != MAP_FAILED, ExitCode::kIo, "{}: cannot be mapped: {}", file.path(),
+        std::strerror(errno));
+  bytes_ = {static_cast<const char*>(begin), bytes};
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<char*>(bytes_.data()), bytes_.size());
 }
 
 void InputFile::drop_from_cache() const { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/check.h"
 #include "io/hash.h"
@@ -21,7 +22,8 @@ class InputFile {
   InputFile& operator=(InputFile&&) = delete;
 
   const std::string& path() const { return path_; }
-  int64_t bytes() const { return bytes_; }  // when it was opened
+  int64_t bytes() const { return bytes_; }        // when it was opened
+  int64_t modified() const { return modified_; }  // then; ns since 1970
   // A file that ends before is kBadData; a read error has the constructor's `unreadable`.
   void read_at(int64_t offset, void* data, int64_t bytes) const;
   // Feeds a range of the file to the hasher.
@@ -31,12 +33,30 @@ class InputFile {
   void drop_from_cache() const;
 
  private:
+  friend class MappedFile;
   void open();
 
   std::string path_;
   ExitCode unreadable_;
   int fd_ = -1;
   int64_t bytes_ = 0;
+  int64_t modified_ = 0;
+};
+
+// A file as memory that all processes of a host share. For files that nobody shortens: reading
+// beyond a new end would kill the process.
+class MappedFile {
+ public:
+  // kIo if the system refuses.
+  explicit MappedFile(const InputFile& file);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&&) = delete;
+
+  std::string_view bytes() const { return bytes_; }
+
+ private:
+  std::string_view bytes_;
 };
 
 }  // namespace facet

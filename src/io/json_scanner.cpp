@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "base/utf8.h"
+
 namespace facet::detail {
 
 namespace {
@@ -16,27 +18,6 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 bool ends_plain_text(char c) {
   return c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20;
-}
-
-void append_utf8(std::string& out, uint32_t code) {
-  const auto continued = [&](int shift) {
-    out += static_cast<char>(0x80 | ((code >> shift) & 0x3F));
-  };
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xC0 | code >> 6);
-    continued(0);
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xE0 | code >> 12);
-    continued(6);
-    continued(0);
-  } else {
-    out += static_cast<char>(0xF0 | code >> 18);
-    continued(12);
-    continued(6);
-    continued(0);
-  }
 }
 
 // Digits with fraction or exponent, or an integer beyond 64 bits.

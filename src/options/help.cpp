@@ -133,7 +133,7 @@ std::string placeholder_of(const OptionField& field) {
 
 std::string notes_of(const OptionField& field) {
   std::string notes;
-  for (const std::string& choice : field.shown_choices())
+  for (const std::string& choice : field.choices)
     notes += (notes.empty() ? "one of " : ", ") + choice;
   const std::string standard = fmt::format("{}", fmt::join(option_words(field, Options{}), " "));
   if (field.is_flag() || standard.empty()) return notes;

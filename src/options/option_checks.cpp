@@ -139,16 +139,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
 
 }  // namespace
 
-std::vector<std::string> not_built_choices(Command command, const Options& options) {
+std::vector<std::string> not_built_choices(const Options& options) {
   std::vector<std::string> choices;
-  for (const OptionField& field : option_table()) {
-    if (!field.known_to(command)) continue;
-    const std::vector<std::string> words = option_words(field, options);
-    for (const std::string& word : words)
-      if (!field.built.empty() &&
-          std::find(field.built.begin(), field.built.end(), word) == field.built.end())
-        choices.push_back(fmt::format("--{} {}", field.name, word));
-  }
   if (options.on_gpu())
     for (const std::string& choice : offload_choices(options))
       choices.push_back(choice + " (with --device cuda; --zero_stage 3 saves memory too)");

@@ -50,11 +50,6 @@ OptionField OptionField::one_of(std::vector<std::string> words) const {
   f.choices = std::move(words);
   return f;
 }
-OptionField OptionField::only_built(std::vector<std::string> words) const {
-  OptionField f = *this;
-  f.built = std::move(words);
-  return f;
-}
 OptionField OptionField::ignored() const {
   OptionField f = *this;
   f.state = State::kIgnored;

@@ -100,12 +100,6 @@ void add_trained_fields(std::vector<OptionField>& t) {
                       "--unfreeze"));
 }
 
-std::vector<std::string> all_dataset_names() {
-  std::vector<std::string> names = built_dataset_names();
-  names.insert(names.end(), unbuilt_dataset_names().begin(), unbuilt_dataset_names().end());
-  return names;
-}
-
 void add_data_fields(std::vector<OptionField>& t) {
   const auto data = [&](const char* name, OptionMember member, OnResume on_resume,
                         const char* help) {
@@ -115,8 +109,7 @@ void add_data_fields(std::vector<OptionField>& t) {
                   .directory()
                   .usually_given());
   t.push_back(data("dataset_names", &O::dataset_names, kMustMatch, "the data sets")
-                  .one_of(all_dataset_names())
-                  .only_built(built_dataset_names())
+                  .one_of(dataset_names())
                   .usually_given());
   t.push_back(data("dataset_samples", &O::dataset_samples, kMustMatch,
                    "number of samples of each, or all; a single value applies to every data set"));
@@ -128,13 +121,17 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "fraction of the samples used for training; the rest is for evaluation")
                   .in(0, 1));
   t.push_back(data("max_num_image_per_sample", &O::max_num_image_per_sample, kMustMatch,
-                   "a sample with more images is a bad sample: see --bad_samples")
+                   "a sample with more images is a bad sample: see --bad_samples; the otter, blend "
+                   "and sparkles sets leave such conversations out")
                   .in(0, 1 << 16));
   t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg", kMayChange,
                     "text that opens every conversation, instead of the one in data/prompts/")
                   .file());
   t.push_back(data("caption_questions_file", &O::caption_questions_file, kMayChange,
                    "questions to ask about captioned images, one per line")
+                  .file());
+  t.push_back(data("why_phrases_file", &O::why_phrases_file, kMayChange,
+                   "phrases that ask for the reasons of an answer (aokvqa), one per line")
                   .file());
   t.push_back(data("bad_samples", &O::bad_samples, kMustMatch,
                    "a sample that cannot be used, e.g. an unreadable image or an empty answer: "

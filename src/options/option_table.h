@@ -48,7 +48,6 @@ struct OptionField {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};  // empty: any value
-  std::vector<std::string> built = {};    // the choices that work; empty: all of them
   enum class State : uint8_t { kBuilt, kIgnored, kMerged } state = State::kBuilt;
   enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;
   bool must_exist = false;  // what the path names
@@ -57,7 +56,6 @@ struct OptionField {
   OptionField required(const char* letters) const;
   OptionField in(double lowest, double highest) const;  // both ends included, of each value
   OptionField one_of(std::vector<std::string> words) const;
-  OptionField only_built(std::vector<std::string> words) const;
   OptionField ignored() const;  // accepted for old launch scripts
   OptionField merged()
       const;  // a file whose content sets other options; whoever reads it checks it
@@ -73,8 +71,6 @@ struct OptionField {
   bool is_list() const;
   // Those that --help names: all but the ones that do nothing.
   bool is_shown_to(Command command) const { return known_to(command) && state != State::kIgnored; }
-  // The choices that work; empty: any value.
-  const std::vector<std::string>& shown_choices() const { return built.empty() ? choices : built; }
 };
 
 const std::vector<OptionField>& option_table();
@@ -88,7 +84,7 @@ std::string set_option(const OptionField& field, const std::vector<std::string>&
                        Options& options);
 
 // Choices that are understood but not supported yet, e.g. "--dataset_names ocr_vqa".
-std::vector<std::string> not_built_choices(Command command, const Options& options);
+std::vector<std::string> not_built_choices(const Options& options);
 
 // Choices that change nothing in this program or this build, one line each.
 std::vector<std::string> choices_without_effect(Command command, const Options& options);

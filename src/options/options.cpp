@@ -287,8 +287,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   mistakes.wrong.add_all(contradictions(command, options));
   parsed.notes = merge.notes;
   std::vector<std::string> not_built = merge.unbuilt;
-  for (std::string& choice : not_built_choices(command, options))
-    not_built.push_back(std::move(choice));
+  for (std::string& choice : not_built_choices(options)) not_built.push_back(std::move(choice));
   for (std::string& note : choices_without_effect(command, options))
     parsed.notes.push_back(std::move(note));
   if (command == Command::kPlan) {

@@ -56,6 +56,7 @@ struct Options {
   int64_t max_num_image_per_sample = 8;
   std::string system_prompt_file;
   std::string caption_questions_file;
+  std::string why_phrases_file;
   std::string bad_samples = "error";  // error, skip
   double max_bad_fraction = 0.01;
   int64_t max_image_pixels = kDefaultMaxImagePixels;

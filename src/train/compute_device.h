@@ -14,11 +14,11 @@
 namespace facet {
 
 struct DeviceFacts {
-  int threads = 1;             // that compute on the host
-  std::string gpu;             // "0 NVIDIA H200"; "" on the CPU
-  double peak_flops = 0;       // operations a second that it can do at most; 0: not known
-  std::function<void()> wait;  // until all it was asked for is done; empty where each operator
-                               // returns when it is
+  int threads = 1;               // that compute on the host
+  std::string gpu{};             // "0 NVIDIA H200"; "" on the CPU
+  double peak_flops = 0;         // operations a second that it can do at most; 0: not known
+  std::function<void()> wait{};  // until all it was asked for is done; empty where each operator
+                                 // returns when it is
 };
 
 class ComputeDevice {

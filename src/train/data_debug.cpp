@@ -19,8 +19,8 @@ std::string rounds_text(const RawSample& sample) {
   for (size_t r = 0; r < sample.rounds.size(); ++r) {
     const RawRound& round = sample.rounds[r];
     text += fmt::format("round {}\n", r + 1);
-    for (const std::string& image : round.images)
-      text += fmt::format("  image {}\n", printable(image));
+    for (const ImageRef& image : round.images)
+      text += fmt::format("  image {}\n", printable(image.name()));
     text += fmt::format("  question {}\n  answer {}\n", printable(round.question),
                         printable(round.answer));
   }
@@ -42,9 +42,9 @@ void write_images(const std::string& prefix, const DebugSources& sources, const 
                   int64_t count) {
   int64_t written = 0;
   for (const RawRound& round : sample.rounds)
-    for (const std::string& path : round.images) {
+    for (const ImageRef& source : round.images) {
       if (written == count) return;
-      const RgbImage image = load_image(path, sources.max_image_pixels);
+      const RgbImage image = load_image(source, sources.max_image_pixels);
       write_file(fmt::format("{}-image-{}.png", prefix, ++written),
                  encode_png(sources.preprocessor.resize_and_crop(image)));
     }

@@ -45,6 +45,23 @@ LoaderOptions loader_options(const Options& options, const Communicator& world) 
   return loader;
 }
 
+PromptStyle prompt_style(const Options& options) {
+  return options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect;
+}
+
+DatasetSources dataset_sources(const Options& options) {
+  DatasetSources sources;
+  sources.data_path = options.data_path;
+  sources.caption_questions = load_caption_questions(options.caption_questions_file);
+  sources.outside_images =
+      options.allow_outside_images ? OutsideImages::kAllowed : OutsideImages::kRefused;
+  sources.why_phrases = load_why_phrases(options.why_phrases_file);
+  sources.max_images = options.max_num_image_per_sample;
+  sources.style = prompt_style(options);
+  if (!options.output_dir.empty()) sources.index_directory = options.output_dir + "/image_index";
+  return sources;
+}
+
 void open_replay(const Options& options, const ModelSetup& model, const Communicator& world,
                  DataSetup& data) {
   auto replay = std::make_unique<Replay>(options.replay, world.rank(), world.size());
@@ -61,11 +78,17 @@ void open_replay(const Options& options, const ModelSetup& model, const Communic
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
                                                    const ModelSetup& model) {
   PromptConfig config;
-  config.style = options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect;
+  config.style = prompt_style(options);
   config.system_text = load_system_text(options.system_prompt_file);
   config.image_tokens = model.config.image_tokens();
   config.max_seq_len = options.max_seq_len;
   return std::make_unique<PromptBuilder>(*model.tokenizer, config);
+}
+
+void index_images(const Options& options, const Communicator& world) {
+  if (world.rank() != 0 || !options.replay.empty()) return;
+  for (const std::string& name : options.dataset_names)
+    index_images(name, dataset_sources(options));
 }
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
@@ -76,9 +99,7 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
     return data;
   }
   data->names = options.dataset_names;
-  const DatasetSources sources{
-      options.data_path, load_caption_questions(options.caption_questions_file),
-      options.allow_outside_images ? OutsideImages::kAllowed : OutsideImages::kRefused};
+  const DatasetSources sources = dataset_sources(options);
   for (const std::string& name : options.dataset_names)
     data->datasets.push_back(open_dataset(name, sources));
   data->table = std::make_unique<SampleTable>(data->datasets, requests_of(options),

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <iterator>
 #include <sstream>
+#include <string_view>
 
 #include "base/check.h"
 #include "comm/mpi_session.h"
@@ -64,6 +65,12 @@ std::string file_fingerprint(const std::string& path) {
   return hasher.digest();
 }
 
+// Whether why_phrases_file matters.
+bool asks_for_reasons(const Options& options) {
+  const std::vector<std::string>& names = options.dataset_names;
+  return std::find(names.begin(), names.end(), "aokvqa") != names.end();
+}
+
 // Everything that makes a sample: annotations and draws, texts around them, the tokenizer.
 std::string data_fingerprint(const Options& options, const DataSetup& data) {
   if (data.table == nullptr) return file_fingerprint(options.replay);
@@ -71,6 +78,9 @@ std::string data_fingerprint(const Options& options, const DataSetup& data) {
   parts += load_system_text(options.system_prompt_file);
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
+  if (asks_for_reasons(options))
+    for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
+      parts += "\n" + phrase;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
   parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
@@ -140,24 +150,22 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
 }
 
 std::string changes_of_numbers(const RunState& stored, const RunState& now) {
-  constexpr std::array<const char*, 9> kNames = {"precision",
-                                                 "per_device_train_batch_size",
-                                                 "gradient_accumulation_steps",
-                                                 "zero_stage",
-                                                 "reduce_every_micro_batch",
-                                                 "communication_data_type",
-                                                 "device",
-                                                 "num_train_epochs",
-                                                 "max_steps"};
-  const OptionTexts before = parse_lines(stored.options), after = parse_lines(now.options);
+  constexpr std::array<std::string_view, 9> kNames = {"precision",
+                                                      "per_device_train_batch_size",
+                                                      "gradient_accumulation_steps",
+                                                      "zero_stage",
+                                                      "reduce_every_micro_batch",
+                                                      "communication_data_type",
+                                                      "device",
+                                                      "num_train_epochs",
+                                                      "max_steps"};
   std::string changes;
   if (stored.ranks != now.ranks)
     changes += fmt::format("\n  {} ranks then, {} now", stored.ranks, now.ranks);
-  for (const char* name : kNames) {
-    const auto then = before.find(name);
-    if (then != before.end() && then->second != after.at(name))
-      changes += fmt::format("\n  --{} was '{}', is '{}'", name, then->second, after.at(name));
-  }
+  for (const OptionChange& change :
+       option_changes(option_texts(stored.options), option_texts(now.options)))
+    if (std::find(kNames.begin(), kNames.end(), change.name) != kNames.end())
+      changes += fmt::format("\n  --{} was '{}', is '{}'", change.name, change.before, change.now);
   return changes;
 }
 

@@ -11,7 +11,7 @@ namespace {
 std::string images_of(const RawSample& sample) {
   std::string images;
   for (const RawRound& round : sample.rounds)
-    for (const std::string& image : round.images) images += " " + printable(image);
+    for (const ImageRef& image : round.images) images += " " + printable(image.name());
   return images.empty() ? "" : ", images" + images;
 }
 

@@ -49,11 +49,10 @@ class ChatSampleBuilderTest : public testing::Test {
     return PromptBuilder(tokenizer_,
                          {PromptStyle::kCorrect, "System.\n\n", kImageTokens, max_seq_len});
   }
-  std::string image(const std::string& file) const {
-    return (root_ / "coco/train2017" / file).string();
-  }
+  ImageRef image(const std::string& file) const { return images_.at(file); }
 
   fs::path root_;
+  ImageFiles images_{(root_ / "coco/train2017").string(), OutsideImages::kRefused};
   Tokenizer tokenizer_{kGoldenDir, PromptStyle::kCorrect};
   ClipPreprocessor preprocessor_{ClipPreprocessConfig{}, kSize};
 };

@@ -27,7 +27,7 @@ class FakeDataset : public Dataset {
     round.question = name() + " " + std::to_string(record);
     round.answer = record == empty_answer ? "" : std::to_string(draws.below(1000));
     for (int64_t i = 0; i < images_; ++i)
-      round.images.push_back(record == unreadable_image ? "unreadable" : round.question);
+      round.images.push_back({nullptr, record == unreadable_image ? "unreadable" : round.question});
     return {{round}};
   }
 
@@ -52,8 +52,8 @@ class FakeBuilder : public SampleBuilder {
     for (const RawRound& round : sample.rounds) {
       const int record = std::stoi(round.question.substr(round.question.rfind(' ')));
       if (record == internal_error) throw std::logic_error("a bug");
-      for (const std::string& image : round.images) {
-        CHECK(image != "unreadable", ExitCode::kBadData, "not an image");
+      for (const ImageRef& image : round.images) {
+        CHECK(image.key != "unreadable", ExitCode::kBadData, "not an image");
         out.token_ids.push_back(kImage);
         out.pixels.insert(out.pixels.end(), 3, static_cast<float>(record));
       }

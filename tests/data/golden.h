@@ -1,4 +1,5 @@
-// Golden files of this room; scripts/make_golden_data.py and make_golden_images.py make them.
+// Golden files of this room; scripts/make_golden_data.py, make_golden_sets.py and
+// make_golden_images.py make them.
 #pragma once
 
 #include <zlib.h>

@@ -11,6 +11,7 @@
 #include "data/prompt_texts.h"
 #include "data/tiny/annotations.h"
 #include "data/tiny/models.h"
+#include "data/tiny/other_sets.h"
 #include "data/tiny/scenes.h"
 #include "data/tokenizer.h"
 #include "io/file.h"
@@ -21,6 +22,7 @@ namespace facet::tiny {
 namespace {
 
 constexpr int64_t kScenes = 400;
+constexpr int64_t kOtherRecords = 3;
 
 struct Written {
   std::string directory;
@@ -33,6 +35,7 @@ const Written& written() {
     w.directory = testing::TempDir() + "facet_tiny_" + std::to_string(getpid());
     std::filesystem::remove_all(w.directory);
     w.sentences = write_data(w.directory + "/data", kScenes, 3);
+    write_other_sets(w.directory + "/data", kOtherRecords, 3);
     write_clip(w.directory + "/clip", 3);
     write_lm(w.directory + "/lm", w.sentences, 3);
     return w;
@@ -142,8 +145,8 @@ TEST(Tiny, OurReadersTakeTheFiles) {
       const RawSample sample = dataset->read(record, draws);
       ++(sample.num_images() > 0 ? with_image : without_image);
       for (const RawRound& round : sample.rounds)
-        for (const std::string& path : round.images) {
-          const RgbImage image = load_image(path, kDefaultMaxImagePixels);
+        for (const ImageRef& source : round.images) {
+          const RgbImage image = load_image(source, kDefaultMaxImagePixels);
           EXPECT_EQ(image.width, kImageSide);
           EXPECT_EQ(image.height, kImageSide);
         }
@@ -151,6 +154,25 @@ TEST(Tiny, OurReadersTakeTheFiles) {
   }
   EXPECT_EQ(with_image, kScenes);
   EXPECT_GE(without_image, 10);
+}
+
+TEST(Tiny, EveryOtherSetIsThereAndReadable) {
+  DatasetSources sources = {written().directory + "/data", load_caption_questions("")};
+  sources.why_phrases = load_why_phrases("");
+  const std::set<std::string> large = {"llava", "llava_dial", "coco_caption"};
+  for (const std::string& name : dataset_names()) {
+    if (large.contains(name)) continue;
+    const std::unique_ptr<Dataset> dataset = open_dataset(name, sources);
+    EXPECT_EQ(dataset->num_records(), name == "sparkles_dialogue" ? 6 : kOtherRecords) << name;
+    for (int64_t record = 0; record < dataset->num_records(); ++record) {
+      RandomStream draws(1, "test", static_cast<uint64_t>(record));
+      const RawSample sample = dataset->read(record, draws);
+      EXPECT_EQ(sample.num_images(), dataset->multi_image() ? 2 : 1);
+      for (const RawRound& round : sample.rounds)
+        for (const ImageRef& image : round.images)
+          EXPECT_EQ(load_image(image, kDefaultMaxImagePixels).width, kImageSide);
+    }
+  }
 }
 
 TEST(Tiny, ModelDirectoriesAreComplete) {

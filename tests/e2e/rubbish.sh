@@ -83,9 +83,10 @@ names_of_the_outside() {
 }
 
 not_built_yet() {
-  refused 78 0 'not supported yet' "$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava aokvqa ocr_vqa --output_dir "$work/out"
-  once '--dataset_names aokvqa'
-  once '--dataset_names ocr_vqa'
+  refused 78 0 'not supported yet' "$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava --device cuda --offload_optimizer cpu \
+    --offload_param cpu --zero_stage 3 --output_dir "$work/out"
+  once '--offload_optimizer cpu (with'
+  once '--offload_param cpu (with'
 }
 
 reference_line=(--lm_model_name_or_path Llama-2-7b-hf --vision_model_name_or_path clip-vit-large-patch14 --vis_proj perceiver

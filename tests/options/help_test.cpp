@@ -74,9 +74,9 @@ TEST(Help, ListsOnlyWhatWorks) {
         "--config FILE", "--output_dir DIR ", "[one of fp32, bf16, fp16; default fp32]"})
     EXPECT_NE(flat(help).find(there), std::string::npos) << there;
   EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
-  for (const char* hidden : {"ocr_vqa", "--local_rank", "--top_k"})
+  for (const char* hidden : {"--local_rank", "--top_k"})
     EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
-  for (const char* hidden : {"ocr_vqa", "local_rank"}) {
+  for (const char* hidden : {"local_rank"}) {
     EXPECT_EQ(bash_completion().find(hidden), std::string::npos) << hidden;
     EXPECT_EQ(manual_page("facet 1").find(hidden), std::string::npos) << hidden;
   }

@@ -84,7 +84,7 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
                                "--vision_model_name_or_path clip --lerning_rate 3 --vis_proj mlp "
                                "--max_seq_len long --num_train_epochs 0 --seed 1 --seed 2 "
                                "--adam_betas 0.9 --output_dir --only_optimize_lora --unfreeze x. "
-                               "--input q.json --precision bf8 --dataset_names ocr_vqa");
+                               "--input q.json --precision bf8 --dataset_names ocr_vq");
   EXPECT_EQ(f.code, ExitCode::kUsage);
   for (const char* part :
        {"unknown option --lerning_rate; did you mean --learning_rate?",
@@ -93,7 +93,9 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
         "--seed is given twice: '1' and '2'", "--adam_betas takes two values, not 1",
         "--output_dir: needs a value", "--only_optimize_lora freezes what --unfreeze would train",
         "--lm_model_name_or_path is missing", "--input is not an option of facet train",
-        "--precision: 'bf8' is none of fp32, bf16, fp16", "--dataset_names ocr_vqa"})
+        "--precision: 'bf8' is none of fp32, bf16, fp16",
+        "--dataset_names: 'ocr_vq' is none of llava, llava_dial, coco_caption, minigpt4, aokvqa, "
+        "ocr_vqa, otter_mimicit_cgd"})
     EXPECT_TRUE(f.says(part)) << part << "\nnot in\n" << f.text;
   EXPECT_FALSE(f.says("stray word '3'")) << f.text;
 }
@@ -251,7 +253,8 @@ TEST(Options, NamesAreFrozen) {
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path dataset_names dataset_samples "
       "dataset_concatenate_samples data_train_split_ratio max_num_image_per_sample "
-      "system_prompt_file caption_questions_file bad_samples max_bad_fraction max_image_pixels "
+      "system_prompt_file caption_questions_file why_phrases_file bad_samples max_bad_fraction "
+      "max_image_pixels "
       "allow_outside_images "
       "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
       "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "

@@ -20,11 +20,11 @@ class TwoRounds : public Dataset {
   int64_t num_records() const override { return 1; }
   uint64_t fingerprint() const override { return 1; }
   RawSample read(int64_t, RandomStream&) const override {
-    return {
-        {{"How many?", answer_, {}}, {"And here?", "one", {"tests/golden/data/images/420.jpg"}}}};
+    return {{{"How many?", answer_, {}}, {"And here?", "one", {images_.at("420.jpg")}}}};
   }
 
  private:
+  ImageFiles images_{"tests/golden/data/images", OutsideImages::kRefused};
   std::string answer_;
 };
 

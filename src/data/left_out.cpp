@@ -1,0 +1,18 @@
+#include "data/left_out.h"
+
+#include "base/log.h"
+
+namespace facet {
+
+void LeftOut::add(const std::string& reason, const std::string& example) {
+  Reason& of_reason = reasons_[reason];
+  if (of_reason.count++ == 0) of_reason.example = example;
+}
+
+void LeftOut::tell(const std::string& dataset, int64_t kept) const {
+  for (const auto& [text, reason] : reasons_)
+    log("data set {}: {} conversations are used, {} are left out ({}), the first is {}", dataset,
+        kept, reason.count, text, reason.example);
+}
+
+}  // namespace facet

@@ -1,0 +1,183 @@
+// sparkles_dialogue: Sparkles{CC,VG} with [{"dialogue": [{"role": "user", "content": text,
+// "images":
+// [{"image_id": id}, ...]}, {"role": "assistant", "content": text}, ...]}, ...] and ID.jpg as the
+// images. The texts speak of an image as IMAGE#ID; each access draws one style of naming images
+// (data/image_names.h) for the whole conversation.
+//
+// Left out: conversations with an odd number of turns, with other roles or order of them, of which
+// an image is missing, and with more images than --max_num_image_per_sample.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <unordered_set>
+
+#include "base/check.h"
+#include "data/annotation_files.h"
+#include "data/bad_samples.h"
+#include "data/formats.h"
+#include "data/image_names.h"
+#include "data/left_out.h"
+
+namespace facet {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kImageMark = "<Img><ImageHere></Img>";
+
+// Numbers too are ids.
+std::string id_of(const JsonValue& image) {
+  const JsonValue id = image.at("image_id");
+  return id.is_integer() ? std::to_string(id.as_int()) : std::string(id.as_string());
+}
+
+JsonValue turns_of_dialogue(const JsonValue& record) {
+  const JsonValue turns = record.at("dialogue");
+  if (!turns.is_array()) turns.reject("expected an array of turns");
+  return turns;
+}
+
+std::vector<std::string> images_of_turn(const JsonValue& turn) {
+  std::vector<std::string> ids;
+  const std::optional<JsonValue> images = turn.find("images");
+  if (!images || images->is_null()) return ids;
+  if (!images->is_array()) images->reject("expected an array of images");
+  for (const JsonValue image : *images) ids.push_back(id_of(image));
+  return ids;
+}
+
+bool roles_alternate(const JsonValue& turns) {
+  for (int64_t t = 0; t < turns.size(); ++t)
+    if (turns.at(t).at("role").as_string() != (t % 2 == 0 ? "user" : "assistant")) return false;
+  return true;
+}
+
+std::string without_marks(std::string_view text) {
+  std::string clean;
+  for (size_t at = text.find(kImageMark); at != text.npos; at = text.find(kImageMark)) {
+    clean += text.substr(0, at);
+    text.remove_prefix(at + kImageMark.size());
+  }
+  return clean.append(text);
+}
+
+// What is in a directory, read once: asking for each file by itself is slow where it is shared.
+class ImagesThere {
+ public:
+  explicit ImagesThere(const std::string& directory) {
+    for (const auto& entry : fs::directory_iterator(directory))
+      paths_.insert(directory + "/" + entry.path().filename().string());
+  }
+  // Not among them: it may lie in a directory below, or be missing.
+  bool contains(const ImageRef& image) const {
+    return paths_.contains(image.key) || fs::exists(image.key);
+  }
+
+ private:
+  std::unordered_set<std::string> paths_;
+};
+
+class SparklesDialogue : public Dataset {
+ public:
+  explicit SparklesDialogue(const DatasetSources& sources)
+      : Dataset("sparkles_dialogue"),
+        style_(sources.style),
+        files_(name(), sources,
+               {{"SparklesDialogueCC/annotations/SparklesDialogueCC.json",
+                 "SparklesDialogueVG/annotations/SparklesDialogueVG.json"},
+                {"SparklesDialogueCC/images", "SparklesDialogueVG/images"},
+                {}}),
+        images_{{data_file(sources, "SparklesDialogueCC/images"), sources.outside_images},
+                {data_file(sources, "SparklesDialogueVG/images"), sources.outside_images}} {
+    LeftOut left_out;
+    for (const int file : {0, 1}) add_file(file, sources, left_out);
+    left_out.tell(name(), num_records());
+    check_record_count(name(), num_records());
+  }
+
+  bool multi_image() const override { return true; }
+  int64_t num_records() const override { return static_cast<int64_t>(records_.size()); }
+  std::string file_of(int64_t record) const override { return files_.path(place(record).file); }
+  uint64_t fingerprint() const override { return files_.fingerprint(); }
+
+  RawSample read(int64_t record, RandomStream& draws) const override {
+    const auto naming = static_cast<ImageNaming>(draws.below(kNumImageNamings));
+    const JsonValue turns =
+        turns_of_dialogue(files_.root(place(record).file).at(place(record).index));
+    RawSample sample{{}, ImageNumbers::kInText};
+    std::vector<std::string> shown;
+    for (int64_t t = 0; t + 1 < turns.size(); t += 2) {
+      const JsonValue user = turns.at(t), assistant = turns.at(t + 1);
+      if (!images_of_turn(assistant).empty()) assistant.reject("an answer with images");
+      RawRound& round = sample.rounds.emplace_back();
+      for (const std::string& id : images_of_turn(user)) {
+        round.images.push_back(image(place(record).file, id));
+        shown.push_back(id);
+      }
+      const auto text = [&](std::string_view from) {
+        return capitalise_sentences(name_images(from, shown, naming, style_), style_);
+      };
+      round.question = text(clean_question(without_marks(user.at("content").as_string())));
+      round.answer = text(assistant.at("content").as_string());
+    }
+    return sample;
+  }
+
+ private:
+  struct Place {
+    int32_t file = 0, index = 0;
+  };
+
+  const Place& place(int64_t record) const { return records_[static_cast<size_t>(record)]; }
+  ImageRef image(int file, const std::string& id) const { return images_[file].at(id + ".jpg"); }
+
+  void add_file(int file, const DatasetSources& sources, LeftOut& left_out) {
+    const JsonValue records = files_.root(file);
+    if (!records.is_array()) records.reject("expected an array of records");
+    const ImagesThere there(
+        data_file(sources, file == 0 ? "SparklesDialogueCC/images" : "SparklesDialogueVG/images"));
+    for (int64_t i = 0; i < records.size(); ++i) {
+      const std::string reason = why_not(file, records.at(i), there, sources.max_images);
+      if (reason.empty()) {
+        records_.push_back({file, static_cast<int32_t>(i)});
+      } else {
+        left_out.add(reason, records.at(i).where());
+      }
+    }
+  }
+
+  // A malformed record counts, and is bad when it is read.
+  std::string why_not(int file, const JsonValue& record, const ImagesThere& there,
+                      int64_t max_images) const {
+    try {
+      const JsonValue turns = turns_of_dialogue(record);
+      if (turns.size() % 2 != 0) return "an odd number of turns";
+      if (!roles_alternate(turns)) return "roles are not user and assistant by turns";
+      int64_t images = 0;
+      for (const JsonValue turn : turns)
+        for (const std::string& id : images_of_turn(turn)) {
+          ++images;
+          if (!there.contains(image(file, id))) return "an image is missing";
+        }
+      if (images > max_images)
+        return fmt::format("more images than --max_num_image_per_sample {}", max_images);
+    } catch (const Error& error) {
+      if (!means_bad_sample(error)) throw;
+    }
+    return "";
+  }
+
+  PromptStyle style_;
+  AnnotationFiles files_;
+  ImageFiles images_[2];
+  std::vector<Place> records_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_sparkles_dialogue(const DatasetSources& sources) {
+  return std::make_unique<SparklesDialogue>(sources);
+}
+
+}  // namespace facet
