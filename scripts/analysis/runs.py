@@ -121,7 +121,7 @@ def distinct_names(directories):
 
 def read_log(path, kind=None, may_be_empty=False):
     """A log. `kind` is what it has to be, if that is known. A log of evaluations may have no rows yet."""
-    with _opened(path) as file:
+    with open_regular(path) as file:
         kind, version = _version(path, file.readline(200), kind)
         lines, cut = _lines(path, file)
     required = REQUIRED[kind] + REQUIRED_SINCE_V2 * (version > 1)
@@ -136,7 +136,8 @@ def read_log(path, kind=None, may_be_empty=False):
     return log
 
 
-def _opened(path):
+def open_regular(path):
+    """The file for reading, as bytes. Failure(66) if it is not there, cannot be read, or is no regular file; 65 if it is huge."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait
@@ -290,7 +291,7 @@ def read_record(directory):
     if not os.path.lexists(path):
         return None
     try:
-        with _opened(path) as file:
+        with open_regular(path) as file:
             record = json.loads(file.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise bad(path, f"is no JSON: {error}") from error

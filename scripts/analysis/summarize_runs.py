@@ -28,7 +28,7 @@ import time
 
 import cli
 from cli import Failure, Parser, note, printable
-from runs import LOSS_LOG, read_record, read_run
+from runs import LOSS_LOG, open_regular, read_record, read_run
 
 # Each column with how a number in it is shown in markdown.
 COLUMNS = {
@@ -86,10 +86,25 @@ def end_of(record, directory):
 
 
 def is_held(directory):
+    """Whether run.lock shows a sign of life and, if it was made since this machine was booted, its process is there."""
+    path = os.path.join(directory, "run.lock")
     try:
-        return time.time() - os.stat(os.path.join(directory, "run.lock")).st_mtime < LOCK_SECONDS
-    except OSError:
+        with open_regular(path) as file:
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+            words = file.read(4096).decode("utf-8", "replace").split()
+    except Failure:
         return False
+    holder = dict(zip(words[::2], words[1::2]))  # "host n1 pid 4711 job none boot ... run ..."
+    return age < LOCK_SECONDS and (holder.get("boot") != boot_id() or os.path.exists(f"/proc/{holder.get('pid')}"))
+
+
+def boot_id():
+    """Changes with every boot of a machine; None where there is no such thing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return None
 
 
 def mean_mfu(rows):
@@ -113,6 +128,8 @@ def evaluations_of(run):
 def summary(path, name):
     """The row of a run, by COLUMNS."""
     run = read_run(path)
+    for text in run.notes:
+        note(text)
     rows = run.steps.rows
     seconds = rows["seconds"].sum()
     end, restarts = end_of(read_record(path), path)

@@ -4,9 +4,11 @@ import csv
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 
 import fixtures
+import summarize_runs
 from support import ScriptTest
 
 
@@ -23,6 +25,7 @@ class SummarizeTest(ScriptTest):
         rows = fixtures.write_run(self.at("run"), steps=30, kill_after=(12, 10), eval_interval=50)
         kept = [row for row in rows if row["start"] == 2 or row["step"] <= 10]
         code, out, err = self.call("summarize_runs", self.directory, "--format", "csv")
+        self.assertIn("2 rows of steps that were done again later are left out", err)
         row = next(csv.DictReader(io.StringIO(out)))
         seconds = sum(r["seconds"] for r in kept)
         self.assertEqual((row["steps"], row["restarts"], row["end"]), ("30", "1", "done (0)"))
@@ -42,21 +45,21 @@ class SummarizeTest(ScriptTest):
         self.assertEqual([row[name] for name in ("best", "best_step", "last", "last_step")], ["1.25", "10", "nan", "30"])
 
     def test_why_runs_ended(self):
-        for name, reason in [("done", "done"), ("killed", None), ("alive", None), ("silent", None)]:
+        for name, reason in [("done", "done"), ("killed", None), ("alive", None), ("silent", None), ("dead", None)]:
             fixtures.write_run(self.at(name), reason=reason)
         fixtures.write_record(self.at("done"), fixtures.record(3, "saved", 85))
         fixtures.write_run(self.at("old"), version=1)
-        self.write("alive/run.lock", "")
-        os.utime(self.write("silent/run.lock", ""), (1e9, 1e9))
+        ended = subprocess.Popen("true")
+        ended.wait()
+        lock = f"host n1 pid %d job none boot {summarize_runs.boot_id()} run 1"
+        self.write("alive/run.lock", lock % os.getpid())
+        self.write("dead/run.lock", lock % ended.pid)
+        os.utime(self.write("silent/run.lock", "host n2 pid 1 job 7 boot x run 1"), (1e9, 1e9))
         table = self.table()
-        self.assertEqual(
-            {name: row["end"] for name, row in table.items()},
-            {"done": "saved (85)", "killed": "killed", "alive": "running", "silent": "killed", "old": "-"},
-        )
-        self.assertEqual(
-            {name: row["restarts"] for name, row in table.items()},
-            {"done": "2", "killed": "0", "alive": "0", "silent": "0", "old": ""},
-        )
+        ends = {"done": "saved (85)", "killed": "killed", "alive": "running", "silent": "killed", "dead": "killed", "old": "-"}
+        self.assertEqual({name: row["end"] for name, row in table.items()}, ends)
+        restarts = {"done": "2", "killed": "0", "alive": "0", "silent": "0", "dead": "0", "old": ""}
+        self.assertEqual({name: row["restarts"] for name, row in table.items()}, restarts)
 
     def test_runs_at_any_depth_and_links(self):
         fixtures.write_run(self.at("b/c/run"))
