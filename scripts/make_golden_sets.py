@@ -132,7 +132,11 @@ def write_sparkles():
         {"dialogue": [say("user", "odd", "12")]},
         {"dialogue": [say("user", "lost", "99"), say("assistant", "x")]},
         {"dialogue": [say("assistant", "turned"), say("user", "round")]}])
+    put("SparklesDialogueVG/images/1.jpg", jpeg(60))
     put("SparklesDialogueVG/annotations/SparklesDialogueVG.json", [
+        {"dialogue": [say("user", "is IMAGE#15 like IMAGE#1? IMAGE#9", 1, 15),
+                      say("assistant", "no.\nIMAGE#1 IS Red.\u00a0IMAGE#15 too.\n\nend")]},
+        {"dialogue": [say("user", "IMAGE#17 twice", 17, "17"), say("assistant", "_a?! b. \u043d\u0415")]},
         {"dialogue": [say("user", "what is in IMAGE#15?", 15), say("assistant", "IMAGE#15 has one.")]}])
 
 

@@ -113,7 +113,8 @@ ImageIndex::ImageIndex(const InputFile& json, const std::string& directory) {
 
 bool ImageIndex::map(const InputFile& json, const std::string& directory) {
   const std::string path = path_of(json, directory);
-  if (directory.empty() || !fs::is_regular_file(path)) return false;
+  std::error_code ignored;
+  if (directory.empty() || !fs::is_regular_file(path, ignored)) return false;
   mapped_.emplace(InputFile(path));
   if (!is_index_of(json, mapped_->bytes())) mapped_.reset();
   return mapped_.has_value();

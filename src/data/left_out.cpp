@@ -15,4 +15,9 @@ void LeftOut::tell(const std::string& dataset, int64_t kept) const {
         kept, reason.count, text, reason.example);
 }
 
+std::string why_not_so_many(int64_t images, int64_t max_images) {
+  if (images <= max_images) return "";
+  return fmt::format("more images than --max_num_image_per_sample {}", max_images);
+}
+
 }  // namespace facet

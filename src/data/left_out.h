@@ -21,4 +21,7 @@ class LeftOut {
   std::map<std::string, Reason> reasons_;
 };
 
+// The reason for a conversation with so many images; "" if they are not more.
+std::string why_not_so_many(int64_t images, int64_t max_images);
+
 }  // namespace facet

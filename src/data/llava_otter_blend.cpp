@@ -13,6 +13,7 @@
 #include "data/bad_samples.h"
 #include "data/draws.h"
 #include "data/formats.h"
+#include "data/left_out.h"
 #include "data/mimic_it.h"
 #include "data/turns.h"
 

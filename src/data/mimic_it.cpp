@@ -23,11 +23,6 @@ void if_well_formed(const Action& action) {
 
 }  // namespace
 
-std::string why_not_so_many(int64_t images, int64_t max_images) {
-  if (images <= max_images) return "";
-  return fmt::format("more images than --max_num_image_per_sample {}", max_images);
-}
-
 JsonValue ids_of(const JsonValue& record, std::string_view key) {
   const JsonValue ids = record.at(key);
   if (!ids.is_array()) ids.reject("expected an array of ids");

@@ -39,9 +39,6 @@ class MimicItConversations {
   std::vector<int64_t> begin_{0};  // (conversations + 1) in members_
 };
 
-// "" unless these are more.
-std::string why_not_so_many(int64_t images, int64_t max_images);
-
 // An array of ids.
 JsonValue ids_of(const JsonValue& record, std::string_view key);
 

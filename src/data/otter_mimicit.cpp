@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 
 #include <cctype>
+#include <filesystem>
 
 #include "base/check.h"
 #include "data/annotation_files.h"
 #include "data/draws.h"
 #include "data/formats.h"
 #include "data/json_images.h"
+#include "data/left_out.h"
 #include "data/mimic_it.h"
 
 namespace facet {
@@ -125,8 +127,11 @@ std::unique_ptr<Dataset> open_otter_json_images(std::string_view set,
 }
 
 void index_otter_images(std::string_view set, const DatasetSources& sources) {
-  ImageIndex::keep(InputFile(data_file(sources, file_of_set(set, ".json"))),
-                   sources.index_directory);
+  const std::string path = data_file(sources, file_of_set(set, ".json"));
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    return;  // whoever opens the data set says what is missing
+  ImageIndex::keep(InputFile(path), sources.index_directory);
 }
 
 }  // namespace facet

@@ -66,45 +66,58 @@ std::string without_marks(std::string_view text) {
 class ImagesThere {
  public:
   explicit ImagesThere(const std::string& directory) {
-    for (const auto& entry : fs::directory_iterator(directory))
-      paths_.insert(directory + "/" + entry.path().filename().string());
+    std::error_code error;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
+         entry.increment(error))
+      paths_.insert(directory + "/" + entry->path().filename().string());
+    CHECK(!error, ExitCode::kMissingInput, "{}: cannot be listed: {}", directory, error.message());
   }
   // Not among them: it may lie in a directory below, or be missing.
   bool contains(const ImageRef& image) const {
-    return paths_.contains(image.key) || fs::exists(image.key);
+    std::error_code ignored;  // such as a name that is too long
+    return paths_.contains(image.key) || fs::exists(image.key, ignored);
   }
 
  private:
   std::unordered_set<std::string> paths_;
 };
 
+// The two parts of the set: "CC" has SparklesDialogueCC/.
+constexpr const char* kParts[] = {"CC", "VG"};
+
+std::string images_of_part(const char* part) {
+  return fmt::format("SparklesDialogue{}/images", part);
+}
+
+AnnotationLayout layout() {
+  AnnotationLayout layout;
+  for (const char* part : kParts) {
+    layout.files.push_back(
+        fmt::format("SparklesDialogue{}/annotations/SparklesDialogue{}.json", part, part));
+    layout.image_directories.push_back(images_of_part(part));
+  }
+  return layout;
+}
+
 class SparklesDialogue : public Dataset {
  public:
   explicit SparklesDialogue(const DatasetSources& sources)
-      : Dataset("sparkles_dialogue"),
-        style_(sources.style),
-        files_(name(), sources,
-               {{"SparklesDialogueCC/annotations/SparklesDialogueCC.json",
-                 "SparklesDialogueVG/annotations/SparklesDialogueVG.json"},
-                {"SparklesDialogueCC/images", "SparklesDialogueVG/images"},
-                {}}),
-        images_{{data_file(sources, "SparklesDialogueCC/images"), sources.outside_images},
-                {data_file(sources, "SparklesDialogueVG/images"), sources.outside_images}} {
+      : Dataset("sparkles_dialogue"), style_(sources.style), files_(name(), sources, layout()) {
     LeftOut left_out;
-    for (const int file : {0, 1}) add_file(file, sources, left_out);
+    for (const char* part : kParts) add_part(part, sources, left_out);
     left_out.tell(name(), num_records());
     check_record_count(name(), num_records());
   }
 
   bool multi_image() const override { return true; }
   int64_t num_records() const override { return static_cast<int64_t>(records_.size()); }
-  std::string file_of(int64_t record) const override { return files_.path(place(record).file); }
+  std::string file_of(int64_t record) const override { return files_.path(place(record).part); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
 
   RawSample read(int64_t record, RandomStream& draws) const override {
     const auto naming = static_cast<ImageNaming>(draws.below(kNumImageNamings));
-    const JsonValue turns =
-        turns_of_dialogue(files_.root(place(record).file).at(place(record).index));
+    const auto& [part, index] = place(record);
+    const JsonValue turns = turns_of_dialogue(files_.root(part).at(index));
     RawSample sample{{}, ImageNumbers::kInText};
     std::vector<std::string> shown;
     for (int64_t t = 0; t + 1 < turns.size(); t += 2) {
@@ -112,35 +125,41 @@ class SparklesDialogue : public Dataset {
       if (!images_of_turn(assistant).empty()) assistant.reject("an answer with images");
       RawRound& round = sample.rounds.emplace_back();
       for (const std::string& id : images_of_turn(user)) {
-        round.images.push_back(image(place(record).file, id));
+        round.images.push_back(image(part, id));
         shown.push_back(id);
       }
-      const auto text = [&](std::string_view from) {
-        return capitalise_sentences(name_images(from, shown, naming, style_), style_);
-      };
-      round.question = text(clean_question(without_marks(user.at("content").as_string())));
-      round.answer = text(assistant.at("content").as_string());
+      const std::string question = clean_question(without_marks(user.at("content").as_string()));
+      round.question = text_of(question, shown, naming);
+      round.answer = text_of(assistant.at("content").as_string(), shown, naming);
     }
     return sample;
   }
 
  private:
   struct Place {
-    int32_t file = 0, index = 0;
+    int32_t part = 0, index = 0;
   };
 
   const Place& place(int64_t record) const { return records_[static_cast<size_t>(record)]; }
-  ImageRef image(int file, const std::string& id) const { return images_[file].at(id + ".jpg"); }
+  ImageRef image(int32_t part, const std::string& id) const {
+    return images_[static_cast<size_t>(part)].at(id + ".jpg");
+  }
+  std::string text_of(std::string_view text, const std::vector<std::string>& shown,
+                      ImageNaming naming) const {
+    return capitalise_sentences(name_images(text, shown, naming, style_), style_);
+  }
 
-  void add_file(int file, const DatasetSources& sources, LeftOut& left_out) {
-    const JsonValue records = files_.root(file);
+  void add_part(const char* name, const DatasetSources& sources, LeftOut& left_out) {
+    const auto part = static_cast<int32_t>(images_.size());
+    const std::string directory = data_file(sources, images_of_part(name));
+    images_.emplace_back(directory, sources.outside_images);
+    const ImagesThere there(directory);
+    const JsonValue records = files_.root(part);
     if (!records.is_array()) records.reject("expected an array of records");
-    const ImagesThere there(
-        data_file(sources, file == 0 ? "SparklesDialogueCC/images" : "SparklesDialogueVG/images"));
     for (int64_t i = 0; i < records.size(); ++i) {
-      const std::string reason = why_not(file, records.at(i), there, sources.max_images);
+      const std::string reason = why_not(part, records.at(i), there, sources.max_images);
       if (reason.empty()) {
-        records_.push_back({file, static_cast<int32_t>(i)});
+        records_.push_back({part, static_cast<int32_t>(i)});
       } else {
         left_out.add(reason, records.at(i).where());
       }
@@ -148,7 +167,7 @@ class SparklesDialogue : public Dataset {
   }
 
   // A malformed record counts, and is bad when it is read.
-  std::string why_not(int file, const JsonValue& record, const ImagesThere& there,
+  std::string why_not(int32_t part, const JsonValue& record, const ImagesThere& there,
                       int64_t max_images) const {
     try {
       const JsonValue turns = turns_of_dialogue(record);
@@ -158,19 +177,18 @@ class SparklesDialogue : public Dataset {
       for (const JsonValue turn : turns)
         for (const std::string& id : images_of_turn(turn)) {
           ++images;
-          if (!there.contains(image(file, id))) return "an image is missing";
+          if (!there.contains(image(part, id))) return "an image is missing";
         }
-      if (images > max_images)
-        return fmt::format("more images than --max_num_image_per_sample {}", max_images);
+      return why_not_so_many(images, max_images);
     } catch (const Error& error) {
       if (!means_bad_sample(error)) throw;
+      return "";
     }
-    return "";
   }
 
   PromptStyle style_;
   AnnotationFiles files_;
-  ImageFiles images_[2];
+  std::vector<ImageFiles> images_;  // of each part; not moved once a sample refers to them
   std::vector<Place> records_;
 };
 

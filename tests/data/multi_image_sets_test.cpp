@@ -303,12 +303,14 @@ TEST_F(Sparkles, WhatIsLeftOut) {
   const auto dataset = sparkles(fmt::format(
       "{}",
       fmt::join(
-          std::vector<std::string>{dialogue({ask}), dialogue({ask, reply, ask}),
-                                   dialogue({reply, ask}), dialogue({ask, ask}),
-                                   dialogue({turn("human", "q"), reply}),
-                                   dialogue({turn("user", "q", R"([{"image_id":"99"}])"), reply}),
-                                   dialogue({turn("user", "q", kBoth), reply, ask, reply}),
-                                   dialogue({turn("user", "good"), reply})},
+          std::vector<std::string>{
+              dialogue({ask}), dialogue({ask, reply, ask}), dialogue({reply, ask}),
+              dialogue({ask, ask}), dialogue({turn("human", "q"), reply}),
+              dialogue({turn("user", "q", R"([{"image_id":"99"}])"), reply}),
+              dialogue({turn("user", "q", kBoth), reply, ask, reply}),
+              dialogue(
+                  {turn("user", "q", "[{\"image_id\":\"" + std::string(300, '9') + "\"}]"), reply}),
+              dialogue({turn("user", "good"), reply})},
           ",")));
   ASSERT_EQ(dataset->num_records(), 1);
   EXPECT_EQ(read(*dataset, 0).rounds[0].question, "Good");

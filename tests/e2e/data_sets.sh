@@ -19,6 +19,8 @@ all_in_one_run() {
   once 'continuing from'
   never 'for an index'
   same_columns "$work/whole/loss_log.csv" "$work/cut/loss_log.csv" step samples tokens labelled_tokens loss grad_norm
+  echo 'Is it so?' >"$work/phrases"
+  refused 78 2 'is of another run' "${train[@]}" "${sets[@]}" --output_dir "$work/cut" --why_phrases_file "$work/phrases"
 }
 
 as_the_original() {
