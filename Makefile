@@ -138,7 +138,7 @@ lint: ## layering, gates and formatting
 clean: ## remove build products
 	@rm -rf $(BUILD)
 
-$(BUILD)/facet: $(BUILD)/obj/src/main.o $(LIBRARY)
+$(BUILD)/facet: $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(GPU_LIBS)
 
@@ -184,6 +184,17 @@ $(BUILD)/prompt_texts.cpp: data/prompts/system.txt data/prompts/caption_question
 	   cat data/prompts/caption_questions.txt; echo ')text";'; } > $@
 
 $(BUILD)/obj/prompt_texts.o: $(BUILD)/prompt_texts.cpp
+	@mkdir -p $(@D)
+	@echo "  c++   $<"
+	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+
+# The commit. Linked before the library, which has git_unknown.o in its place: nothing else is made again for another commit.
+$(BUILD)/git_version.cpp: FORCE
+	@mkdir -p $(@D)
+	@{ echo '#include "train/git_version.h"'; echo "const char* facet::git_version() { return \"$$(scripts/git_version.sh)\"; }"; } > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/obj/git_version.o: $(BUILD)/git_version.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  c++   $<"
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<

@@ -79,7 +79,7 @@ mutate: kernel-tests ## mutate the CUDA kernels in MUTANTS places (or all) and c
 
 # The program on the emulation, for tests.
 EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp,$(CUDA_CPP_SOURCES)))
-$(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES)) $(BUILD)/obj/src/main.o $(LIBRARY)
+$(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES)) $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 

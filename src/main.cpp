@@ -29,6 +29,7 @@ namespace {
 void run(MpiSession& session, Watchdog& watchdog, Command command,
          const std::vector<std::string>& words, RunStatus& status) {
   begin_section(Section::kLoad);
+  log_line(program_name());
   ParsedOptions parsed;
   collectively(session.world(),
                [&] { parsed = parse_options(command, words, session.world().size()); });

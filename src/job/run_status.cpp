@@ -12,6 +12,16 @@ void RunStatus::set_checkpoint(const std::string& checkpoint) {
   checkpoint_ = checkpoint;
 }
 
+int64_t RunStatus::step() const {
+  const std::lock_guard lock(mutex_);
+  return step_;
+}
+
+std::string RunStatus::checkpoint() const {
+  const std::lock_guard lock(mutex_);
+  return checkpoint_;
+}
+
 std::string RunStatus::exit_line(ExitCode code) const {
   const std::lock_guard lock(mutex_);
   return fmt::format("EXIT code={} reason={} step={} checkpoint={}", static_cast<int>(code),

@@ -17,6 +17,9 @@ class RunStatus {
   void set_step(int64_t step);                         // the last step taken
   void set_checkpoint(const std::string& checkpoint);  // the newest checkpoint
 
+  int64_t step() const;
+  std::string checkpoint() const;  // "none" for none
+
   // kSaved: stopped on request, to be resumed.
   void set_code(ExitCode code) { code_ = code; }
   ExitCode code() const { return code_; }

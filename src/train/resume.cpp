@@ -1,9 +1,7 @@
 #include "train/resume.h"
 
-#include <algorithm>
 #include <charconv>
 #include <iterator>
-#include <map>
 #include <sstream>
 
 #include "base/check.h"
@@ -12,42 +10,23 @@
 #include "data/tokenizer_files.h"
 #include "io/input_file.h"
 #include "options/option_table.h"
+#include "train/option_texts.h"
 
 namespace facet {
 
 namespace {
-
-using OptionTexts = std::map<std::string, std::string>;
-
-// The lines "name = value" of resolved_options().
-OptionTexts parse_lines(const std::string& text) {
-  OptionTexts options;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) {
-    const size_t equals = line.find(" =");
-    if (line.starts_with('#') || equals == std::string::npos) continue;
-    options[line.substr(0, equals)] = line.substr(std::min(line.size(), equals + 3));
-  }
-  return options;
-}
 
 bool may_change(const std::string& name) {
   const OptionField* option = find_option(name);
   return option != nullptr && option->on_resume == OnResume::kMayChange;
 }
 
-// An option that the stored run did not have yet counts as its default, which changed nothing.
-std::string option_differences(const std::string& stored_text, const std::string& now_text) {
-  const OptionTexts stored = parse_lines(stored_text), now = parse_lines(now_text);
-  const OptionTexts defaults = parse_lines(resolved_options(Command::kTrain, Options{}));
+std::string option_differences(const std::string& stored, const std::string& now) {
   std::string differences;
-  for (const auto& [name, value] : now) {
-    if (may_change(name)) continue;
-    const auto found = stored.find(name);
-    const std::string& before = found != stored.end() ? found->second : defaults.at(name);
-    if (before != value)
-      differences += fmt::format("\n  --{} was '{}', is '{}'", name, before, value);
-  }
+  for (const OptionChange& change : option_changes(option_texts(stored), option_texts(now)))
+    if (!may_change(change.name))
+      differences +=
+          fmt::format("\n  --{} was '{}', is '{}'", change.name, change.before, change.now);
   return differences;
 }
 
@@ -60,7 +39,7 @@ std::string value_of(const OptionTexts& options, const std::string& name,
 }
 
 int64_t epochs_of(const std::string& text, const std::string& checkpoint) {
-  const std::string word = value_of(parse_lines(text), "num_train_epochs", checkpoint);
+  const std::string word = value_of(option_texts(text), "num_train_epochs", checkpoint);
   int64_t epochs = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), epochs);
   CHECK(error == std::errc() && end == word.data() + word.size() && epochs >= 1, ExitCode::kBadData,
@@ -131,7 +110,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
         "{}: step {} cannot be step {} of epoch {} after {} of the optimizer", checkpoint,
         stored.step, stored.next_step, stored.epoch + 1, stored.optimizer_steps);
   static_cast<void>(epochs_of(stored.options, checkpoint));
-  const size_t datasets = counted_datasets(parse_lines(stored.options), checkpoint);
+  const size_t datasets = counted_datasets(option_texts(stored.options), checkpoint);
   CHECK(
       stored.bad_samples_in_epoch.size() == datasets && stored.bad_samples_total.size() == datasets,
       ExitCode::kBadData, "{}: {} and {} counts of bad samples for {} data sets", checkpoint,

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "job/stop_signals.h"
 #include "train/resume.h"
+#include "train/run_history.h"
 #include "train/run_report.h"
 
 namespace facet {
@@ -38,8 +39,6 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   collectively(world, [&] { check_paths(Command::kTrain, options); });
-  log_line("resolved options:");
-  log_lines(resolved_options(Command::kTrain, options));
   return open_compute_device(options, world, host);
 }
 
@@ -75,6 +74,13 @@ std::vector<std::string> names_of(const std::vector<ParamGroup>& groups) {
   std::vector<std::string> names;
   for (const ParamGroup& group : groups) names.push_back(group.name);
   return names;
+}
+
+std::vector<RankBinding> tell_binding(Communicator& world, const std::string& host,
+                                      const ComputeDevice& device) {
+  std::vector<RankBinding> binding = gather_binding(world, host, device);
+  log_lines(binding_text(binding));
+  return binding;
 }
 
 // The functions below take a run of which the members before the one they make are there.
@@ -137,10 +143,12 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       logs(options, planted, world.rank()),
       sections(options, world, session.host()),
       device(check_paths_and_open_device(options, world, session.host())),
+      binding(tell_binding(world, session.host(), device)),
       lock(made_collectively(world, [&] { return take_output_directory(options, world, status); })),
       checkpoints(end_job_on_error(
           session, status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
+      record(open_record(*this)),
       inputs(made_collectively(world, [&] { return open_inputs(*this); })),
       costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
@@ -148,6 +156,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
   end_job_on_error(session, status, [&] {
     collectively(world, [&] {
       logs.open(state, session.host(), names_of(compute->engine.groups()), inputs->data->names);
+      begin_record(*this);
     });
     report_setup(*this);
   });

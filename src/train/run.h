@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "checkpoint/run_state.h"
 #include "comm/mpi_session.h"
@@ -12,11 +13,13 @@
 #include "job/run_lock.h"
 #include "job/run_status.h"
 #include "options/options.h"
+#include "train/binding.h"
 #include "train/compute_device.h"
 #include "train/local_error.h"
 #include "train/run_checkpoints.h"
 #include "train/run_inputs.h"
 #include "train/run_logs.h"
+#include "train/run_record.h"
 #include "train/section_report.h"
 #include "train/step_engine.h"
 
@@ -43,8 +46,10 @@ struct Run {
   RunLogs logs;
   SectionReport sections;
   ComputeDevice device;
-  const std::unique_ptr<RunLock> lock;  // of the output directory; on rank 0 only
+  const std::vector<RankBinding> binding;  // of all ranks
+  const std::unique_ptr<RunLock> lock;     // of the output directory; on rank 0 only
   std::unique_ptr<RunCheckpoints> checkpoints;
+  const std::unique_ptr<RunRecord> record;  // with the number of this start
   const std::unique_ptr<RunInputs> inputs;
   const RunCosts costs;  // of the rank that needs most
   const std::unique_ptr<StepEngine> compute;

@@ -3,6 +3,7 @@
 #include "base/printable.h"
 #include "io/file.h"
 #include "train/run_setup.h"
+#include "train/version.h"
 
 namespace facet {
 
@@ -40,11 +41,13 @@ std::string skip_text(const StepReport& report) {
 
 }  // namespace
 
-// What --config reads, and a comment on planted faults, which no option may bring back unasked.
+// What --config reads, and comments: who wrote it, and planted faults, which no option may bring
+// back unasked.
 std::string RunLogs::options_text() const {
-  const std::string text = resolved_options(Command::kTrain, options_);
-  return planted_.empty() ? text
-                          : text + fmt::format("# planted faults: {}\n", printable(planted_));
+  std::string text = fmt::format("# of {}\n", program_name());
+  text += resolved_options(Command::kTrain, options_);
+  if (!planted_.empty()) text += fmt::format("# planted faults: {}\n", printable(planted_));
+  return text;
 }
 
 void RunLogs::line(const std::string& text) {

@@ -82,8 +82,8 @@ HangLimits hang_limits(const Options& options) {
 }
 
 void tidy_output_directory(const std::string& output_dir) {
-  constexpr std::array<std::string_view, 4> kOwnNames = {"epoch-#/", "best/", "options.cfg",
-                                                         "loss_curve.svg"};
+  constexpr std::array<std::string_view, 5> kOwnNames = {"epoch-#/", "best/", "options.cfg",
+                                                         "run.json", "loss_curve.svg"};
   tidy_directory(output_dir, kOwnNames);
 }
 

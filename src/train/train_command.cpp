@@ -1,6 +1,7 @@
 #include "base/progress.h"
 #include "train/commands.h"
 #include "train/run.h"
+#include "train/run_history.h"
 #include "train/training_loop.h"
 
 namespace facet {
@@ -19,11 +20,29 @@ void run_to_the_end(Run& run) {
   }
 }
 
+// However `body` ends on this rank, run.json says so.
+template <typename Body>
+void recorded(const Run& run, const Body& body) {
+  try {
+    body();
+  } catch (const CollectiveError& error) {
+    end_record(run, error.code(), KnownTo::kAllRanks);
+    throw;
+  } catch (const Error& error) {
+    end_record(run, error.code(), KnownTo::kThisRank);
+    throw;
+  } catch (const std::exception&) {
+    end_record(run, ExitCode::kInternal, KnownTo::kThisRank);
+    throw;
+  }
+  end_record(run, run.status.code(), KnownTo::kAllRanks);
+}
+
 }  // namespace
 
 void train(MpiSession& session, const Options& options, RunStatus& status) {
   Run run(session, options, status);
-  end_job_on_error(session, status, [&] { run_to_the_end(run); });
+  end_job_on_error(session, status, [&] { recorded(run, [&] { run_to_the_end(run); }); });
 }
 
 }  // namespace facet

@@ -6,23 +6,47 @@
 #include <dnnl.hpp>
 
 #include "train/cuda/gpu.h"
+#include "train/git_version.h"
 
 namespace facet {
 
-std::string version_text() {
+namespace {
+
+constexpr const char* kVersion = "0.1";
+
+std::string mpi_version() {
   char library[MPI_MAX_LIBRARY_VERSION_STRING];
   int length = 0;
   MPI_Get_library_version(library, &length);
-  std::string mpi(library, static_cast<size_t>(length));
-  mpi = mpi.substr(0, mpi.find_first_of(",\n"));
+  const std::string mpi(library, static_cast<size_t>(length));
+  return mpi.substr(0, mpi.find_first_of(",\n"));
+}
+
+std::string hdf5_version() {
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
+std::string onednn_version() {
   const dnnl_version_t* dnnl = dnnl_version();
+  return fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch);
+}
+
+}  // namespace
+
+ProgramVersion program_version() {
+  return {kVersion,       git_version(),    mpi_version(),
+          hdf5_version(), onednn_version(), gpu_version_text()};
+}
+
+std::string program_name() { return fmt::format("facet {} (git {})", kVersion, git_version()); }
+
+std::string version_text() {
+  const ProgramVersion is = program_version();
   return fmt::format(
-      "facet 0.1\n  compiler  g++ {}\n  MPI       {}\n  HDF5      {}.{}.{}\n"
-      "  oneDNN    {}.{}.{}\n  CUDA      {}",
-      __VERSION__, mpi, major, minor, release, dnnl->major, dnnl->minor, dnnl->patch,
-      gpu_version_text());
+      "{}\n  compiler  g++ {}\n  MPI       {}\n  HDF5      {}\n  oneDNN    {}\n  CUDA      {}",
+      program_name(), __VERSION__, is.mpi, is.hdf5, is.onednn, is.cuda);
 }
 
 }  // namespace facet

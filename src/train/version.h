@@ -1,10 +1,22 @@
-// --version: the program, the compiler and the libraries it runs with.
+// The program, the compiler and the libraries it runs with.
 #pragma once
 
 #include <string>
 
 namespace facet {
 
+struct ProgramVersion {
+  std::string version;  // of facet
+  std::string git;      // train/git_version.h
+  std::string mpi, hdf5, onednn;
+  std::string cuda;  // what it was built for; says so where it was built without
+};
+ProgramVersion program_version();
+
+// "facet 0.1 (git 8762aea1b2c3)"
+std::string program_name();
+
+// For --version: a line for each.
 std::string version_text();
 
 }  // namespace facet

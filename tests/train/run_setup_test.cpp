@@ -23,8 +23,9 @@ TEST(RunSetup, TheEngineReducesAsTheOptionsSay) {
 TEST(RunSetup, TidiesWhatRunsMakeAndNothingElse) {
   const TemporaryDirectory out;
   out.put("epoch-1.replaced-4711/file", "whole");
-  for (const char* name : {"epoch-2.partial-7/file", "best.partial-7/file", "options.cfg.partial-7",
-                           "loss_curve.svg.partial-7", "thesis.partial-2", "a.replaced-3"})
+  for (const char* name :
+       {"epoch-2.partial-7/file", "best.partial-7/file", "options.cfg.partial-7",
+        "run.json.partial-7", "loss_curve.svg.partial-7", "thesis.partial-2", "a.replaced-3"})
     out.put(name, "half");
   tidy_output_directory(out.path());
   EXPECT_TRUE(std::filesystem::exists(out / "epoch-1/file"));

@@ -23,23 +23,26 @@ int place_on_host(Communicator& world, const std::string& host) {
   return static_cast<int>(std::count(hosts.begin(), hosts.begin() + world.rank(), host));
 }
 
-// Makes it the current GPU of the calling thread. Returns what it is.
-std::string choose_gpu(int place_on_host) {
+struct ChosenGpu {
+  int number = 0;
+  cudaDeviceProp is{};
+};
+
+// Makes it the current GPU of the calling thread.
+ChosenGpu choose_gpu(int place_on_host) {
   int gpus = 0;
   const cudaError_t error = cudaGetDeviceCount(&gpus);
   CHECK(error == cudaSuccess && gpus > 0, ExitCode::kConfig,
         "--device cuda: no GPU can be used here ({}); does `nvidia-smi` show one, and does the job "
         "ask for GPUs (Slurm: --gpus-per-node)?",
         error == cudaSuccess ? "the driver shows none" : cudaGetErrorString(error));
-  const int gpu = place_on_host % gpus;
-  check_cuda(cudaSetDevice(gpu), "the GPU cannot be opened");
-  cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, gpu), "the GPU says nothing about itself");
-  CHECK(properties.major >= kOldestMajor, ExitCode::kConfig,
-        "--device cuda: GPU {} is a {} of compute capability {}.{}; {}.0 or newer is needed", gpu,
-        properties.name, properties.major, properties.minor, kOldestMajor);
-  return fmt::format("{}, compute capability {}.{}", properties.name, properties.major,
-                     properties.minor);
+  ChosenGpu gpu{.number = place_on_host % gpus};
+  check_cuda(cudaSetDevice(gpu.number), "the GPU cannot be opened");
+  check_cuda(cudaGetDeviceProperties(&gpu.is, gpu.number), "the GPU says nothing about itself");
+  CHECK(gpu.is.major >= kOldestMajor, ExitCode::kConfig,
+        "--device cuda: GPU {} is a {} of compute capability {}.{}; {}.0 or newer is needed",
+        gpu.number, gpu.is.name, gpu.is.major, gpu.is.minor, kOldestMajor);
+  return gpu;
 }
 
 DeviceCollectives collectives_of(const Options& options) {
@@ -49,21 +52,22 @@ DeviceCollectives collectives_of(const Options& options) {
 
 }  // namespace
 
-std::shared_ptr<Backend> open_gpu(const Options& options, Communicator& world,
-                                  const std::string& host) {
+OpenGpu open_gpu(const Options& options, Communicator& world, const std::string& host) {
   const int place = place_on_host(world, host);
-  std::string name;
+  ChosenGpu gpu;
   std::unique_ptr<CudaBackend> backend;
   collectively(world, [&] {
-    name = choose_gpu(place);
+    gpu = choose_gpu(place);
     backend = std::make_unique<CudaBackend>();
   });
-  log("GPU of rank 0: {}", name);
+  log("GPU of rank 0: {}, compute capability {}.{}", gpu.is.name, gpu.is.major, gpu.is.minor);
   world.use(make_device_transport(world, backend->stream(), collectives_of(options)));
-  return {backend.release(), [&world](Backend* computes) {
-            world.use(nullptr);
-            delete computes;
-          }};
+  const auto close = [&world](Backend* computes) {
+    world.use(nullptr);
+    delete computes;
+  };
+  return {std::shared_ptr<Backend>(backend.release(), close),
+          fmt::format("{} {}", gpu.number, gpu.is.name)};
 }
 
 std::string gpu_version_text() { return kCudaArchitectures; }

@@ -4,7 +4,7 @@
 
 namespace facet {
 
-std::shared_ptr<Backend> open_gpu(const Options&, Communicator&, const std::string&) {
+OpenGpu open_gpu(const Options&, Communicator&, const std::string&) {
   throw CollectiveError(ExitCode::kConfig,
                         "--device cuda: this program was built without CUDA; build it where nvcc "
                         "(12.0 or newer) is on the PATH, or give --device cpu");
