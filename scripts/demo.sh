@@ -15,6 +15,8 @@ rm -rf "$demo"
 mkdir -p "$demo"
 "$build/make_tiny" --output "$demo/tiny" --seed "$seed"
 
+# Open MPI would bind each of two ranks to one core.
+export OMPI_MCA_hwloc_base_binding_policy=none
 epochs=8
 "${MPIRUN:-mpirun}" -n 2 --oversubscribe "$build/facet" train \
   --lm_model_name_or_path "$demo/tiny/lm" --vision_model_name_or_path "$demo/tiny/clip" \

@@ -273,9 +273,11 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
                     "no two ranks share a GPU")
                   .one_of({"auto", "nccl", "mpi"}));
-  t.push_back(field("threads", &O::threads, Group::kRanks, "teg", kMayChange,
-                    "compute threads of each rank; 0: its share of the visible cores")
-                  .in(0, 4096));
+  t.push_back(
+      field("threads", &O::threads, Group::kRanks, "teg", kMayChange,
+            "compute threads of each rank; 0: its share of the cores it is bound to, at most "
+            "SLURM_CPUS_PER_TASK and OMP_NUM_THREADS")
+          .in(0, 4096));
   t.push_back(field("local_rank", &O::local_rank, Group::kRanks, "t", kMayChange,
                     "accepted for old launch scripts, and ignored")
                   .ignored());

@@ -115,6 +115,8 @@ RunRecord::RunRecord(const std::string& output_dir, Earlier earlier)
     warn("{}; it is kept as run.json.previous, and a new record of the run begins", error.what());
     is_aside_ = true;
     earlier_.reset();
+    start_ = 1;
+    last_options_.clear();
   }
 }
 
@@ -125,7 +127,9 @@ void RunRecord::read() {
   earlier_ = read_record(path_);
   const std::vector<JsonValue> starts = starts_of(earlier_);
   last_options_ = options_of_last(starts);
-  if (!starts.empty()) start_ = number_of(starts.back()) + 1;
+  if (starts.empty()) return;
+  start_ = number_of(starts.back()) + 1;
+  if (start_ > kMostStarts) starts.back().reject("no start can follow");
 }
 
 bool RunRecord::keep_aside() const {

@@ -26,6 +26,7 @@ make_runs() {
   [ ! -d "$work/gpu" ] || return 0
   train "$on_gpu" gpu --max_steps 2
   once 'GPU of rank 0: '
+  grep -q '"gpu": "[0-9]* .' "$work/gpu/run.json"
   train "$facet" cpu --max_steps 2
 }
 

@@ -53,11 +53,11 @@ full_disk_of_ranks() {
   done
 }
 
-# What people look at, and what the next run makes again, is no reason to end one.
+# What people look at, and what the next run makes again or can do without, is no reason to end one.
 full_disk_for_pictures() {
   local file
   make_whole
-  for file in loss_curve.svg checkpoints/latest; do
+  for file in loss_curve.svg checkpoints/latest run.json; do
     # shellcheck disable=SC2046
     run 0 0 $(full_disk_for "/$file") "${train[@]}" --output_dir "$work/pictures"
     grep -q "^warning: .*/$file: .*No space left on device" "$output"

@@ -202,6 +202,44 @@ best_is_kept() {
   [ -s "$work/best/best/projection.safetensors" ]
 }
 
+# in_record TEXT: run.json holds it, white space aside.
+in_record() { [[ $(tr -d ' \n' <"$work/recorded/run.json") == *$1* ]] || fail "run.json has no $1: $(cat "$work/recorded/run.json")"; }
+records_its_starts() {
+  local out=$work/recorded code=0 git
+  local again=("${recipe[@]}" --max_steps 4 --num_train_epochs 1 --eval_interval 9 --save_interval 2 --output_dir "$out")
+  git=$("$facet" --version | sed -n 's/^facet .* (git \(.*\))$/\1/p')
+  timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${again[@]}" --inject kill@step:rank=1,step=3 >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" != 0 ]
+  until_true 10 gone "$out"
+  once 'resolved options:'
+  once "(git $git)"
+  in_record '{"format":"facetrunrecordv1","starts":[{"start":1,"time":"20'
+  in_record "\"git\":\"$git\""
+  in_record '"ranks":2,"hosts":["'
+  in_record '"threads":1,"numa":"'
+  in_record '"seed":"7"'
+  [ "$(grep -c '"end":' "$out/run.json")" = 0 ] # it was killed
+  run 85 2 "${again[@]}" --zero_stage 2 --max_hours 1e-9
+  once 'start 2 of this run; options that changed since start 1:'
+  once 'zero_stage: 0 -> 2'
+  once 'inject: kill@step:rank=1,step=3 -> (none)'
+  never 'resolved options:'
+  never 'seed: '
+  in_record '"resumed_from":{"step":2,"checkpoint":"checkpoints/step_00000002"},"options_changed":{'
+  in_record '"zero_stage":["0","2"]'
+  in_record '"code":85,"reason":"saved","step":3,"checkpoint":"checkpoints/step_00000003"}}]}'
+  [ "$(grep -c '"start":' "$out/run.json")" = 2 ]
+  grep -qx "# of facet .* (git $git)" "$out/options.cfg"
+  # A record that is damaged keeps no run from going on.
+  truncate -s -9 "$out/run.json"
+  run 0 2 "${again[@]}" --zero_stage 1
+  once 'it is kept as run.json.previous'
+  once "start 1 of this run; options that changed since $out/checkpoints/step_00000003:"
+  once 'zero_stage: 2 -> 1'
+  in_record '"code":0,"reason":"done","step":4,"checkpoint":"checkpoints/step_00000004"}}]}'
+}
+
+check Resume.RecordsItsStarts records_its_starts
 check Resume.BetweenSaves between_saves
 check Resume.BeforeAnySave before_any_save
 check Resume.InTheShortWindow in_the_short_window

@@ -9,18 +9,112 @@
 namespace facet {
 namespace {
 
+// On a host, bound to a list of cores.
+RankCores on(const char* host, const char* cores) {
+  return {.host = host, .bound = parse_core_list(cores)};
+}
+
 TEST(Threads, CoresAreSharedByTheRanksBoundToThem) {
   // Two ranks on all four cores of one host, one rank alone on another host of the same size.
-  const std::vector<std::string> shared = {"a 1111", "a 1111", "b 1111"};
+  const std::vector<RankCores> shared = {on("a", "0-3"), on("a", "0-3"), on("b", "0-3")};
   EXPECT_EQ(share_of_cores(shared, 0), 2);
   EXPECT_EQ(share_of_cores(shared, 1), 2);
   EXPECT_EQ(share_of_cores(shared, 2), 4);
   // Each rank bound to its own cores; then overlapping.
-  EXPECT_EQ(share_of_cores({"a 1100", "a 0011"}, 1), 2);
-  EXPECT_EQ(share_of_cores({"a 1110", "a 0010"}, 0), 2.5);
-  EXPECT_EQ(share_of_cores({"a 1110", "a 0010"}, 1), 0.5);
-  // A host whose name begins like another's is another host.
-  EXPECT_EQ(share_of_cores({"a1 11", "a11 11"}, 0), 2);
+  EXPECT_EQ(share_of_cores({on("a", "0-1"), on("a", "2-3")}, 1), 2);
+  EXPECT_EQ(share_of_cores({on("a", "0-2"), on("a", "2")}, 0), 2.5);
+  EXPECT_EQ(share_of_cores({on("a", "0-2"), on("a", "2")}, 1), 0.5);
+}
+
+// Bound to one core of a host that has `usable` of them.
+RankCores bound(const char* host, const char* core, int64_t usable) {
+  RankCores rank = on(host, core);
+  rank.usable = usable;
+  rank.one_core = true;
+  return rank;
+}
+
+TEST(Threads, ARankBoundToOneCoreOfManyIsToldOf) {
+  EXPECT_EQ(bound_to_one_core({bound("n1", "5", 64)}),
+            "rank 0 (host n1) is bound to one core (5) although its host has 64 for 1 rank: give "
+            "mpirun --bind-to none or --map-by slot:PE=64, srun --cpus-per-task=64");
+  // One rank on each of two hosts; two on one host.
+  EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "5", 64), bound("n2", "5", 64)}),
+                       "; 1 more ranks likewise"));
+  EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "0", 8), bound("n1", "1", 8)}),
+                       "8 for 2 ranks: give mpirun --bind-to none or --map-by slot:PE=4, "));
+  // Both hardware threads of a core.
+  EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "3,67", 128)}), "PE=128"));
+}
+
+TEST(Threads, ARankBoundAsItShouldBeIsNot) {
+  EXPECT_EQ(bound_to_one_core({bound("n1", "0", 1)}), "");
+  EXPECT_EQ(bound_to_one_core({bound("n1", "0", 2), bound("n1", "1", 2)}), "");
+  EXPECT_EQ(bound_to_one_core({bound("n1", "3,67", 2)}), "");
+  RankCores free = bound("n1", "0-63", 64);
+  free.one_core = false;
+  EXPECT_EQ(bound_to_one_core({free}), "");
+  RankCores asked_for_one = bound("n1", "5", 64);
+  asked_for_one.most_threads = 1;
+  EXPECT_EQ(bound_to_one_core({asked_for_one}), "");
+}
+
+// The two variables while it lives; nullptr: not set.
+class Variables {
+ public:
+  Variables(const char* slurm, const char* openmp) {
+    set("SLURM_CPUS_PER_TASK", slurm);
+    set("OMP_NUM_THREADS", openmp);
+  }
+  ~Variables() {
+    set("SLURM_CPUS_PER_TASK", nullptr);
+    set("OMP_NUM_THREADS", nullptr);
+  }
+  Variables(const Variables&) = delete;
+  Variables& operator=(const Variables&) = delete;
+
+ private:
+  static void set(const char* name, const char* value) {
+    if (value != nullptr) ::setenv(name, value, 1);
+    if (value == nullptr) ::unsetenv(name);
+  }
+};
+
+TEST(Threads, TheSurroundingsAllowTheSmallerNumber) {
+  const auto allowed = [](const char* slurm, const char* openmp) {
+    const Variables set(slurm, openmp);
+    const AllowedThreads is = AllowedThreads::of_this_process();
+    EXPECT_EQ(is.ignored, "");
+    return fmt::format("{} {}", is.most == AllowedThreads::kNoLimit ? 0 : is.most, is.by);
+  };
+  EXPECT_EQ(allowed(nullptr, nullptr), "0 ");
+  EXPECT_EQ(allowed("8", nullptr), "8 SLURM_CPUS_PER_TASK");
+  EXPECT_EQ(allowed("8", "4"), "4 OMP_NUM_THREADS");
+  EXPECT_EQ(allowed("8", "16"), "8 SLURM_CPUS_PER_TASK");
+  EXPECT_EQ(allowed(nullptr, " 6 , 2"), "6 OMP_NUM_THREADS");
+}
+
+TEST(Threads, VariablesThatAreNoNumberAreIgnoredAndToldOf) {
+  for (const char* wrong : {"", "0", "-4", "abc", "4x", "4.5", "99999999999999999999", "4 2"}) {
+    const Variables set("8", wrong);
+    const AllowedThreads is = AllowedThreads::of_this_process();
+    EXPECT_EQ(is.most, 8);
+    EXPECT_EQ(is.ignored, fmt::format("OMP_NUM_THREADS='{}'", wrong));
+  }
+}
+
+// What the variables say, unless --threads is given.
+TEST(Threads, TheVariablesCountWithoutTheOption) {
+  Communicator world(MPI_COMM_SELF);
+  const Variables set("x\n", "1");
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(choose_threads(world, "host", 0), 1);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "warning: no number of threads, and ignored: SLURM_CPUS_PER_TASK='x\\n'; set a whole "
+            "number from 1 on, or --threads\n");
+  EXPECT_EQ(choose_threads(world, "host", 2), 2);
+  EXPECT_TRUE(mentions(testing::internal::GetCapturedStdout(), "1 rank, 2 compute threads each\n"));
 }
 
 // OpenMP would end the process.
