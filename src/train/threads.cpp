@@ -132,7 +132,7 @@ std::string bound_to_one_core(const std::vector<RankCores>& ranks) {
         r, rank.host, core_list(rank.bound), rank.usable, on_host[rank.host],
         on_host[rank.host] == 1 ? "" : "s", room, room);
   }
-  return more <= 0 ? text : fmt::format("{}; {} more ranks likewise", text, more);
+  return more <= 0 ? text : fmt::format("{}; {} more of the ranks likewise", text, more);
 }
 
 namespace {

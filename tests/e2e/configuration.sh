@@ -45,6 +45,29 @@ plan_is_the_run() {
   grep -q 'a rank needs .* and has 1.02 MiB' "$output"
 }
 
+# threads_of command...: how many it makes a rank start.
+threads_of() {
+  run 0 0 "$@" "$facet" train --dry_run "${model[@]:0:4}" "${data[@]}"
+  sed -n 's/^1 rank, \([0-9]*\) compute thread.*/\1/p' "$output"
+}
+threads_of_a_rank() {
+  local core cores
+  unset OMP_NUM_THREADS OMP_PROC_BIND OMP_PLACES
+  cores=$(nproc)
+  core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+  [ "$(threads_of env)" = "$cores" ]
+  never 'is bound to one core'
+  [ "$(threads_of env OMP_PROC_BIND=true)" = "$cores" ] # which binds the thread that asks
+  [ "$(threads_of env OMP_NUM_THREADS=1)" = 1 ]
+  once '1 rank, 1 compute thread each, as OMP_NUM_THREADS says'
+  [ "$(threads_of env SLURM_CPUS_PER_TASK=none)" = "$cores" ]
+  once "warning: no number of threads, and ignored: SLURM_CPUS_PER_TASK='none'"
+  [ "$cores" -gt 1 ] || return 0
+  [ "$(threads_of taskset -c "$core")" = 1 ]
+  once "is bound to one core ($core) although its host has "
+}
+
+check Configuration.ThreadsOfARank threads_of_a_rank
 check Configuration.DeepSpeedFile deepspeed_file
 check Configuration.BatchArithmetic batch_arithmetic
 check Configuration.PlanIsTheRun plan_is_the_run

@@ -39,8 +39,9 @@ TEST(Threads, ARankBoundToOneCoreOfManyIsToldOf) {
             "rank 0 (host n1) is bound to one core (5) although its host has 64 for 1 rank: give "
             "mpirun --bind-to none or --map-by slot:PE=64, srun --cpus-per-task=64");
   // One rank on each of two hosts; two on one host.
-  EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "5", 64), bound("n2", "5", 64)}),
-                       "; 1 more ranks likewise"));
+  EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "1", 2), bound("n2", "1", 2)}),
+                       "2 for 1 rank: give mpirun --bind-to none or --map-by slot:PE=2, srun "
+                       "--cpus-per-task=2; 1 more of the ranks likewise"));
   EXPECT_TRUE(mentions(bound_to_one_core({bound("n1", "0", 8), bound("n1", "1", 8)}),
                        "8 for 2 ranks: give mpirun --bind-to none or --map-by slot:PE=4, "));
   // Both hardware threads of a core.
