@@ -58,8 +58,8 @@ std::vector<RankBinding> gather_binding(Communicator& world, const std::string& 
   const std::vector<std::string> hosts = world.all_gather(host),
                                  lists = world.all_gather(core_list(cores)),
                                  nodes = world.all_gather(numa_nodes_of(cores)),
-                                 gpus = world.all_gather(device.gpu());
-  const double threads = device.threads();
+                                 gpus = world.all_gather(device.facts().gpu);
+  const double threads = device.facts().threads;
   const std::span<const double> of_all = world.all_gather(std::span(&threads, 1));
   std::vector<RankBinding> ranks;
   for (size_t r = 0; r < hosts.size(); ++r)

@@ -11,9 +11,9 @@ ComputeDevice open_compute_device(const Options& options, Communicator& world,
   const int threads = choose_threads(world, host, options.threads);
   if (options.on_gpu()) {
     OpenGpu gpu = open_gpu(options, world, host);
-    return {std::move(gpu.backend), ComputeDevice::Takes::kEveryType, threads, std::move(gpu.name)};
+    return {std::move(gpu.backend), ComputeDevice::Takes::kEveryType, {threads, gpu.name}};
   }
-  return {std::make_shared<CpuBackend>(threads), ComputeDevice::Takes::kFp32, threads};
+  return {std::make_shared<CpuBackend>(threads), ComputeDevice::Takes::kFp32, {threads, ""}};
 }
 
 }  // namespace facet

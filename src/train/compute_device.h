@@ -12,12 +12,16 @@
 
 namespace facet {
 
+struct DeviceFacts {
+  int threads = 1;  // that compute on the host
+  std::string gpu;  // "0 NVIDIA H200"; "" on the CPU
+};
+
 class ComputeDevice {
  public:
   enum class Takes : uint8_t { kFp32, kEveryType };
-  ComputeDevice(std::shared_ptr<Backend> backend, Takes takes, int threads = 1,
-                std::string gpu = "")
-      : backend_(std::move(backend)), takes_(takes), threads_(threads), gpu_(std::move(gpu)) {}
+  ComputeDevice(std::shared_ptr<Backend> backend, Takes takes, DeviceFacts facts = {})
+      : backend_(std::move(backend)), takes_(takes), facts_(std::move(facts)) {}
 
   // Scratch of HalfStorage, as measured; 0: the layers compute in fp32.
   void allocate_panels(int64_t bytes) {
@@ -35,14 +39,12 @@ class ComputeDevice {
   // Where parameters, activations and the optimizer's state are.
   MemoryResource& memory() { return backend_->memory(); }
 
-  int threads() const { return threads_; }         // that compute on the host
-  const std::string& gpu() const { return gpu_; }  // "0 NVIDIA H200"; "" on the CPU
+  const DeviceFacts& facts() const { return facts_; }
 
  private:
   std::shared_ptr<Backend> backend_;
   Takes takes_;
-  int threads_;
-  std::string gpu_;
+  DeviceFacts facts_;
   std::unique_ptr<HalfStorage> half_;
 };
 

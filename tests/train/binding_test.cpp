@@ -80,7 +80,7 @@ TEST(BindingTest, AThousandRanksAreAScreen) {
 
 TEST(BindingTest, OfThisProcess) {
   Communicator world(MPI_COMM_SELF);
-  const ComputeDevice device(nullptr, ComputeDevice::Takes::kFp32, 3, "1 a GPU");
+  const ComputeDevice device(nullptr, ComputeDevice::Takes::kFp32, {3, "1 a GPU"});
   const std::vector<RankBinding> ranks = gather_binding(world, "here", device);
   ASSERT_EQ(ranks.size(), 1U);
   EXPECT_EQ(ranks[0].host, "here");
