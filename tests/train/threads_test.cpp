@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/environment.h"
 #include "tests/failing_threads.h"
 #include "tests/io/temporary_directory.h"
 
@@ -60,30 +61,20 @@ TEST(Threads, ARankBoundAsItShouldBeIsNot) {
   EXPECT_EQ(bound_to_one_core({asked_for_one}), "");
 }
 
-// The two variables while it lives; nullptr: not set.
-class Variables {
- public:
-  Variables(const char* slurm, const char* openmp) {
-    set("SLURM_CPUS_PER_TASK", slurm);
-    set("OMP_NUM_THREADS", openmp);
-  }
-  ~Variables() {
-    set("SLURM_CPUS_PER_TASK", nullptr);
-    set("OMP_NUM_THREADS", nullptr);
-  }
-  Variables(const Variables&) = delete;
-  Variables& operator=(const Variables&) = delete;
-
- private:
-  static void set(const char* name, const char* value) {
-    if (value != nullptr) ::setenv(name, value, 1);
-    if (value == nullptr) ::unsetenv(name);
-  }
-};
+// nullptr: not set.
+void set_variables(Environment& environment, const char* slurm, const char* openmp) {
+  const auto set = [&](const char* name, const char* value) {
+    if (value != nullptr) environment.set(name, value);
+    if (value == nullptr) environment.remove(name);
+  };
+  set("SLURM_CPUS_PER_TASK", slurm);
+  set("OMP_NUM_THREADS", openmp);
+}
 
 TEST(Threads, TheSurroundingsAllowTheSmallerNumber) {
   const auto allowed = [](const char* slurm, const char* openmp) {
-    const Variables set(slurm, openmp);
+    Environment environment;
+    set_variables(environment, slurm, openmp);
     const AllowedThreads is = AllowedThreads::of_this_process();
     EXPECT_EQ(is.ignored, "");
     return fmt::format("{} {}", is.most == AllowedThreads::kNoLimit ? 0 : is.most, is.by);
@@ -97,7 +88,8 @@ TEST(Threads, TheSurroundingsAllowTheSmallerNumber) {
 
 TEST(Threads, VariablesThatAreNoNumberAreIgnoredAndToldOf) {
   for (const char* wrong : {"", "0", "-4", "abc", "4x", "4.5", "99999999999999999999", "4 2"}) {
-    const Variables set("8", wrong);
+    Environment environment;
+    set_variables(environment, "8", wrong);
     const AllowedThreads is = AllowedThreads::of_this_process();
     EXPECT_EQ(is.most, 8);
     EXPECT_EQ(is.ignored, fmt::format("OMP_NUM_THREADS='{}'", wrong));
@@ -107,7 +99,8 @@ TEST(Threads, VariablesThatAreNoNumberAreIgnoredAndToldOf) {
 // What the variables say, unless --threads is given.
 TEST(Threads, TheVariablesCountWithoutTheOption) {
   Communicator world(MPI_COMM_SELF);
-  const Variables set("x\n", "1");
+  Environment environment;
+  set_variables(environment, "x\n", "1");
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   EXPECT_EQ(choose_threads(world, "host", 0), 1);
