@@ -54,7 +54,7 @@ class Options:
         return options["precision"] == "fp16" if "precision" in options else self.scales
 
     def has_phases(self, row):
-        return self.by_start.get(row.get("start"), {}).get("wall_clock_breakdown") == "true"
+        return "reduce_seconds" in row and self.by_start.get(row.get("start"), {}).get("wall_clock_breakdown") == "true"
 
 
 def losses(tag, row, sets):
