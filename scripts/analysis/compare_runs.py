@@ -57,6 +57,9 @@ def tolerance(text):
 
 def log_pairs(a, b):
     """The pairs of logs that are compared: of two runs the steps, and the evaluations where both have a log of them."""
+    for path in (a, b):
+        if not os.path.exists(path):
+            raise Failure(cli.MISSING_INPUT, f"{path}: No such file or directory")
     if os.path.isdir(a) != os.path.isdir(b):
         raise Failure(cli.USAGE, f"{a} and {b}: give two directories or two logs")
     if os.path.isdir(a):
@@ -134,7 +137,7 @@ def missing_steps(a, b):
 
 def first_difference(a, b, columns, relative):
     """Lines about the first step at which a column differs: the values there, and how many steps differ in all."""
-    left, right = (log.rows.set_index("step") for log in (a, b))
+    left, right = (log.rows.set_index("step", drop=False) for log in (a, b))
     common = left.index.intersection(right.index)
     left, right = left.loc[common], right.loc[common]
     different = {name: differs(left[name], right[name], relative) for name in columns}

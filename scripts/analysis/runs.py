@@ -63,12 +63,15 @@ class Log:
 
 @dataclass
 class Run:
-    """A run: its steps, its evaluations (None if there is no log of them), the directory with run.json and what belongs to it."""
+    """A run: its steps, its evaluations (None if there is no log of them), where run.json is if there is one.
 
+    place: the run's directory, or its log if that has another name than loss_log.csv; name: the end of that."""
+
+    place: str
     name: str
-    directory: str
     steps: Log
     evaluations: Log | None
+    record_path: str | None
 
     @property
     def notes(self):
@@ -81,40 +84,45 @@ def bad(path, what):
 
 
 def read_run(path):
-    """A run by its output directory, or by its loss_log.csv: an eval_log.csv in the same directory belongs to it."""
+    """A run by its output directory, or by its log: beside loss_log.csv.previous, eval_log.csv.previous belongs to it."""
     log_path = os.path.join(path, LOSS_LOG) if os.path.isdir(path) else path
     if os.path.isdir(path) and not os.path.lexists(log_path):
         raise Failure(MISSING_INPUT, f"{path}: no {LOSS_LOG} in it; give the --output_dir of a run, or a log")
     steps = read_log(log_path)
     if steps.kind != "loss":
         raise bad(log_path, f"is a log of evaluations; give the {LOSS_LOG} of the run, or its directory")
-    directory = os.path.dirname(os.path.abspath(log_path))
-    evaluations = os.path.join(os.path.dirname(log_path), EVAL_LOG)
+    place = os.path.abspath(log_path)
+    directory, name = os.path.split(place)
+    evaluations = record = None
+    if name.startswith(LOSS_LOG):
+        evaluations, record = (os.path.join(os.path.dirname(log_path), kin + name[len(LOSS_LOG) :]) for kin in (EVAL_LOG, RECORD))
+    has_evaluations = evaluations and os.path.lexists(evaluations)
     return Run(
+        place=directory if name == LOSS_LOG else place,
         name=os.path.basename(directory),
-        directory=directory,
         steps=steps,
-        evaluations=read_log(evaluations, "eval", may_be_empty=True) if os.path.lexists(evaluations) else None,
+        evaluations=read_log(evaluations, "eval", may_be_empty=True) if has_evaluations else None,
+        record_path=record,
     )
 
 
 def read_runs(paths):
     """Several runs, with names that tell them apart, and their notes on stderr."""
     found = [read_run(path) for path in paths]
-    for run, name in zip(found, distinct_names([run.directory for run in found])):
+    for run, name in zip(found, distinct_names([run.place for run in found])):
         run.name = name
         for text in run.notes:
             note(text)
     return found
 
 
-def distinct_names(directories):
+def distinct_names(places):
     """The shortest ends of the paths by which those that differ can be told apart."""
-    parts = [directory.strip(os.sep).split(os.sep) for directory in directories]
+    parts = [place.strip(os.sep).split(os.sep) for place in places]
     deepest = max(map(len, parts), default=1)
     for depth in range(1, deepest + 1):
         names = ["/".join(p[-depth:]) for p in parts]
-        if len(set(names)) == len(set(directories)):
+        if len(set(names)) == len(set(places)):
             break
     return names
 
@@ -285,10 +293,9 @@ def _last_of_each_step(log, frame):
     return frame.sort_values("step", kind="stable", ignore_index=True)
 
 
-def read_record(directory):
-    """run.json of a run's directory, a dictionary with `starts`, a list of dictionaries; None if there is none."""
-    path = os.path.join(directory, RECORD)
-    if not os.path.lexists(path):
+def read_record(path):
+    """A run.json: a dictionary with `starts`, a list of dictionaries; None if there is none."""
+    if path is None or not os.path.lexists(path):
         return None
     try:
         with open_regular(path) as file:

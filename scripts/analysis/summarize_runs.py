@@ -132,7 +132,7 @@ def summary(path, name):
         note(text)
     rows = run.steps.rows
     seconds = rows["seconds"].sum()
-    end, restarts = end_of(read_record(path), path)
+    end, restarts = end_of(read_record(run.record_path), path)
     if restarts is None and "start" in rows:
         restarts = rows["start"].nunique() - 1
     return [

@@ -45,7 +45,7 @@ class Options:
     """What a run's steps are shown with, by run.json; without it a loss scale that is not 1 says that a run was in fp16."""
 
     def __init__(self, run):
-        record = read_record(run.directory) if "start" in run.steps.rows else None
+        record = read_record(run.record_path) if "start" in run.steps.rows else None
         self.by_start = options_by_start(record) if record else {}
         self.scales = bool((run.steps.rows["loss_scale"] != 1).any())
 
@@ -54,7 +54,7 @@ class Options:
         return options["precision"] == "fp16" if "precision" in options else self.scales
 
     def has_phases(self, row):
-        return self.by_start.get(row.get("start"), {}).get("wall_clock_breakdown") == "true"
+        return "reduce_seconds" in row and self.by_start.get(row.get("start"), {}).get("wall_clock_breakdown") == "true"
 
 
 def losses(tag, row, sets):

@@ -55,6 +55,7 @@ class CompareTest(ScriptTest):
     def test_a_tolerance_is_relative(self):
         self.change(5, loss=self.rows[4]["loss"] * 1.001)
         self.equal("--tolerance", "2e-3")
+        self.equal("--columns", "step", "tokens")
         self.differ("--tolerance", "5e-4")
 
     def test_what_is_not_finite(self):
@@ -102,6 +103,7 @@ class CompareTest(ScriptTest):
         log, other = self.at("a", "loss_log.csv"), self.at("a", "eval_log.csv")
         self.refuse(65, "of another kind", "compare_runs", log, other)
         self.refuse(66, "No such file", "compare_runs", log, self.at("none"))
+        self.refuse(66, "No such file", "compare_runs", self.at("a"), self.at("none"))
         self.refuse(65, "is empty", "compare_runs", log, self.write("empty.csv", ""))
         self.refuse(64, "give two directories or two logs", "compare_runs", self.at("a"), log)
         self.refuse(64, "no log has a column lss", "compare_runs", *self.paths, "--columns", "lss")

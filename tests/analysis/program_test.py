@@ -16,7 +16,8 @@ BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
 class ProgramTest(ScriptTest):
     @classmethod
     def setUpClass(cls):
-        cls.environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "FACET_"))}
+        cls.environment = {**surroundings, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
     def run_program(self, *command):
         done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)

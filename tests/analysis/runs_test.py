@@ -55,6 +55,18 @@ class ReadLogTest(LogTest):
         # As awk computes it of the 4 steps with labelled tokens; of all 12 it would be 2.49.
         self.assertAlmostEqual(run.steps.rows["loss_llava_dial"].mean(), 7.47000204523404, places=12)
 
+    def test_logs_that_were_kept_aside(self):
+        fixtures.write_run(self.at("run"), steps=30)
+        fixtures.write_run(self.at("old"), steps=20)
+        for name in ("loss_log.csv", "eval_log.csv", "run.json"):
+            os.replace(self.at("old", name), self.at("run", name + ".previous"))
+        new, old = runs.read_runs([self.at("run"), self.at("run", "loss_log.csv.previous")])
+        self.assertEqual([new.evaluations.rows["step"].max(), old.evaluations.rows["step"].max()], [30, 20])
+        self.assertEqual([new.name, old.name], ["run", "loss_log.csv.previous"])
+        self.assertEqual(old.record_path, self.at("run", "run.json.previous"))
+        os.replace(self.at("run", "loss_log.csv"), self.at("run", "copy.csv"))
+        self.assertIsNone(runs.read_run(self.at("run", "copy.csv")).evaluations)
+
     def test_names_tell_runs_apart(self):
         self.assertEqual(runs.distinct_names(["/a/x/run", "/a/y/run"]), ["x/run", "y/run"])
         self.assertEqual(runs.distinct_names(["/a/x", "/a/y"]), ["x", "y"])
@@ -186,7 +198,7 @@ class BadLogTest(LogTest):
         self.assertTrue(self.read_lines(blank("mfu", "loss_llava")).rows["mfu"].isna().all())
 
     def test_records_that_are_wrong(self):
-        self.assertIsNone(runs.read_record(self.directory))
+        self.assertIsNone(runs.read_record(self.at("run.json")))
         good = fixtures.record(2)
         for content, text in [
             ("{", "is no JSON"),
@@ -202,7 +214,7 @@ class BadLogTest(LogTest):
         ]:
             with self.subTest(text):
                 self.write("run.json", content)
-                self.assert_fails(65, text, runs.read_record, self.directory)
+                self.assert_fails(65, text, runs.read_record, self.at("run.json"))
 
     def test_a_log_of_evaluations_is_no_run(self):
         fixtures.write_run(self.at("run"))
