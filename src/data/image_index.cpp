@@ -103,7 +103,7 @@ bool is_index_of(const InputFile& json, std::string_view bytes) {
 }  // namespace
 
 ImageIndex::ImageIndex(const InputFile& json, const std::string& directory) {
-  if (!map(json, directory)) built_ = build(json);
+  if (!map(json, directory) && !map(json, directory_of(json.path()))) built_ = build(json);
   const std::string_view bytes = mapped_ ? mapped_->bytes() : std::string_view(built_);
   Header header;
   std::memcpy(&header, bytes.data(), sizeof header);

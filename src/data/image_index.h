@@ -27,10 +27,12 @@ class ImageIndex {
     int64_t bytes = 0;
   };
 
-  // The index of `json` in the directory, if it is there and made from the file as it is now; else
-  // a new one in memory. Error(kBadData) if the file is not one JSON object.
+  // The index of `json` in the directory or else beside the file, if it is there and made from the
+  // file as it is now; else a new one in memory. Error(kBadData) if the file is not one JSON
+  // object.
   ImageIndex(const InputFile& json, const std::string& directory);
-  // Makes sure that the directory has it. kIo if it cannot be written.
+  // Writes it into the directory unless it is there or beside the file. kIo if it cannot be
+  // written.
   static void keep(const InputFile& json, const std::string& directory);
 
   std::optional<Entry> find(std::string_view id) const;

@@ -1,5 +1,6 @@
 #include "data/left_out.h"
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace facet {
@@ -10,6 +11,11 @@ void LeftOut::add(const std::string& reason, const std::string& example) {
 }
 
 void LeftOut::tell(const std::string& dataset, int64_t kept) const {
+  std::string all;
+  for (const auto& [text, reason] : reasons_)
+    all += fmt::format("\n  {}: {}, the first is {}", text, reason.count, reason.example);
+  CHECK(kept > 0 || all.empty(), ExitCode::kBadData,
+        "data set {}: all its conversations are left out:{}", dataset, all);
   for (const auto& [text, reason] : reasons_)
     log("data set {}: {} conversations are used, {} are left out ({}), the first is {}", dataset,
         kept, reason.count, text, reason.example);

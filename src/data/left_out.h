@@ -11,6 +11,7 @@ class LeftOut {
  public:
   // `example`: where the first one of this reason lies.
   void add(const std::string& reason, const std::string& example);
+  // If nothing is kept this is Error(kBadData).
   void tell(const std::string& dataset, int64_t kept) const;
 
  private:

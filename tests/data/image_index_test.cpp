@@ -47,6 +47,16 @@ TEST_F(ImageIndexTest, IsMadeOnceAndThenMapped) {
   }
 }
 
+TEST_F(ImageIndexTest, BesideTheFileItServesAllRuns) {
+  json(R"({"a":"Zg=="})");
+  keep();
+  fs::rename(index_file(), directory_ / "SD.json.index");
+  EXPECT_TRUE(is_mapped());
+  EXPECT_TRUE(ImageIndex(InputFile(directory_ / "SD.json"), "").is_mapped());
+  keep();
+  EXPECT_FALSE(fs::exists(index_file()));
+}
+
 TEST_F(ImageIndexTest, OfAnotherFileOrDamagedIsNotUsed) {
   json(R"({"a":"Zg=="})");
   keep();

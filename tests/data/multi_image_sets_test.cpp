@@ -97,7 +97,8 @@ TEST_F(MultiImageSets, ConversationsWithTooManyImagesAreLeftOut) {
                              cgd(record("1", {cgd_id(1), cgd_id(2)}), 1);
                            },
                            ExitCode::kBadData),
-                       "no records"));
+                       "all its conversations are left out:\n  more images than "
+                       "--max_num_image_per_sample 1: 1, the first is 1"));
 }
 
 TEST_F(MultiImageSets, ABadRecordOfMimicItIsOneBadSample) {
@@ -156,6 +157,26 @@ TEST_F(MultiImageSets, TheIdsOfImagesBelongToTheFingerprint) {
   };
   EXPECT_EQ(fingerprint(R"({"A":"Zg=="})"), fingerprint(R"({ "A" : "Zm8=" })"));
   EXPECT_NE(fingerprint(R"({"A":"Zg=="})"), fingerprint(R"({"A":"Zg==","B":"Zg=="})"));
+}
+
+TEST_F(MultiImageSets, TheIndexOfTheImagesIsMadeBeforehand) {
+  const std::string images = R"({"A":"Zg=="})";
+  write("MIMIC-IT/SN.json", images);
+  write("MIMIC-IT/SN_instructions.json", R"({"data":{)" + record("1", {"A"}) + "}}");
+  DatasetSources with = sources();
+  with.index_directory = (root_ / "index").string();
+  for (const char* name : {"llava", "otter_mimicit_cgd", "otter_mimicit_vst"})
+    index_images(name, with);
+  EXPECT_FALSE(fs::exists(root_ / "index")) << "no such images, or not there";
+  index_images("otter_mimicit_sn", with);
+  EXPECT_TRUE(fs::exists(root_ / "index/SN.json.index"));
+  // Of the same size and time: only who reads the whole file again notices.
+  const auto time = fs::last_write_time(root_ / "MIMIC-IT/SN.json");
+  write("MIMIC-IT/SN.json", std::string(images.size(), ' '));
+  fs::last_write_time(root_ / "MIMIC-IT/SN.json", time);
+  EXPECT_EQ(open_dataset("otter_mimicit_sn", with)->num_records(), 1);
+  EXPECT_TRUE(contains(message_of([&] { open("otter_mimicit_sn"); }, ExitCode::kBadData),
+                       "expected an object"));
 }
 
 TEST_F(MultiImageSets, MissingFilesOfImagesAreNamed) {
