@@ -129,7 +129,7 @@ SANITIZED_MAKE = $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/sanitized
 check-sanitized-build:
 	@$(SANITIZED_MAKE) TEST_ROOMS="$(SANITIZED_ROOMS) fuzz" tests
 
-tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data} for first experiments
+tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data,train.cfg} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
 bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
@@ -232,10 +232,11 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.cpp
 	@$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
 
 # The programs are linked again when the flags of that change.
+LINK_FLAGS = $(strip $(subst ',,$(OWN_RPATH)) $(LDFLAGS_ALL) $(LIBS))
 $(BUILD)/facet $(BUILD)/make_tiny: $(BUILD)/link_flags
 $(BUILD)/link_flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(strip $(LDFLAGS_ALL) $(LIBS))' | cmp -s - $@ || echo '$(strip $(LDFLAGS_ALL) $(LIBS))' > $@
+	@echo '$(LINK_FLAGS)' | cmp -s - $@ || echo '$(LINK_FLAGS)' > $@
 
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)

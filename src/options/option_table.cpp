@@ -448,8 +448,9 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("output", &O::output, "CSV: test_name,image_path,question,answer")
                   .required("g")
                   .new_file());
-  t.push_back(
-      generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens").in(1, 1 << 24));
+  t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
+                  .in(1, 1 << 24)
+                  .usually_given());
   t.push_back(generate("temperature", &O::temperature,
                        "0: always the most likely token; above 0: sample, more evenly the higher "
                        "it is")
@@ -465,10 +466,11 @@ void add_plan_fields(std::vector<OptionField>& t) {
   const auto plan = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kPlan, "p", kNotOfTraining, help);
   };
-  t.push_back(plan("ranks", &O::ranks, "ranks of the planned run").in(1, 1 << 20));
+  t.push_back(plan("ranks", &O::ranks, "ranks of the planned run").in(1, 1 << 20).usually_given());
   t.push_back(plan("memory", &O::memory,
                    "GiB available to a rank; a run that needs more is an error; 0: no limit")
-                  .in(0, 1e9));
+                  .in(0, 1e9)
+                  .usually_given());
   t.push_back(plan("average_text_tokens", &O::average_text_tokens,
                    "count operations on samples of this many text tokens; 0: on the longest "
                    "samples")

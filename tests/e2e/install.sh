@@ -50,6 +50,8 @@ moved() {
   # shellcheck disable=SC2016
   run 0 0 bash -c '. "$1/site.env"; [ "$FACET_SLURM" = "$1" ]; "$FACET" --version' - "$work/second place/share/facet/slurm"
   once 'facet '
+  run 66 0 env -u FACET_SLURM SLURM_SUBMIT_DIR=/nowhere bash "$work/second place/share/facet/slurm/train.sbatch" --output_dir out
+  once 'or source site.env, before sbatch'
 }
 
 # What readelf calls RUNPATH, so that LD_LIBRARY_PATH comes first.
