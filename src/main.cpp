@@ -37,6 +37,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
+  if (command == Command::kBandwidth) return bandwidth_command(session, options);
   if (!options.dry_run) return train(session, options, status);
   set_meaning_of_stop_signals(OnSignal::kEndNow);
   dry_run(session, options);

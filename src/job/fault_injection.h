@@ -19,7 +19,7 @@
 // checkpoint, in this order: ckpt.begin (its file is there, nothing written), ckpt.write (half of
 // this rank's state written), ckpt.written (all of it), ckpt.rename (before it gets its name),
 // ckpt.latest (named), ckpt.retention (`latest` names it), ckpt.removal (an older one renamed,
-// about to be removed).
+// about to be removed). Of `facet bandwidth`: bandwidth (before an all-reduce, within its time).
 #pragma once
 
 #include <cstdint>

@@ -168,7 +168,7 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
 
 std::vector<std::string> contradictions(Command command, const Options& options) {
   Findings found;
-  if (command != Command::kGenerate) check_data(options, found);
+  if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
   if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)

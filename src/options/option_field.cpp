@@ -10,11 +10,12 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 4> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 5> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
     {Command::kPlan, "plan"},
+    {Command::kBandwidth, "bandwidth"},
 }};
 
 // A plan takes all options of training.
@@ -28,8 +29,8 @@ bool contains(const char* letters, Command command) {
 
 const char* title_of(OptionGroup group) {
   static constexpr std::array<const char*, kOptionGroups> kTitles = {
-      "Model",  "What is trained", "Data", "Steps", "Optimizer", "Ranks and precision",
-      "Output", "Generation",      "Plan"};
+      "Model",  "What is trained", "Data", "Steps",    "Optimizer", "Ranks and precision",
+      "Output", "Generation",      "Plan", "Bandwidth"};
   return kTitles[static_cast<size_t>(group)];
 }
 

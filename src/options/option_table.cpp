@@ -266,14 +266,14 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     kMayChange,
                     "recompute each block's activations in the backward pass: less memory, more "
                     "time"));
-  t.push_back(field("device", &O::device, Group::kRanks, "teg", kMayChange,
+  t.push_back(field("device", &O::device, Group::kRanks, "tegb", kMayChange,
                     "cpu, or cuda: one GPU per rank, assigned round-robin on each host")
                   .one_of({"cpu", "cuda"}));
-  t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "teg", kMayChange,
+  t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "tegb", kMayChange,
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
                     "no two ranks share a GPU")
                   .one_of({"auto", "nccl", "mpi"}));
-  t.push_back(field("threads", &O::threads, Group::kRanks, "teg", kMayChange,
+  t.push_back(field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
                     "compute threads of each rank; 0: its share of the visible cores")
                   .in(0, 4096));
   t.push_back(field("local_rank", &O::local_rank, Group::kRanks, "t", kMayChange,
@@ -398,19 +398,19 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
                          const char* help) {
     t.push_back(field(name, member, Group::kOutput, commands, kMayChange, help).in(0, 1e9));
   };
-  limit("hang_seconds_load", &O::hang_seconds_load, "teg",
+  limit("hang_seconds_load", &O::hang_seconds_load, "tegb",
         "end the job with exit code 86 and one report when a rank makes no progress for this long "
         "during set-up; 0: never");
   limit("hang_seconds_data", &O::hang_seconds_data, "t", "the same while it waits for a sample");
-  limit("hang_seconds_compute", &O::hang_seconds_compute, "tg",
+  limit("hang_seconds_compute", &O::hang_seconds_compute, "tgb",
         "in forward, backward, reduction and optimizer; every block of the model is progress");
   limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "te",
         "in an evaluation, including its data");
   limit("hang_seconds_save", &O::hang_seconds_save, "tg",
         "in checkpoints, exports, logs and answers");
-  limit("hang_seconds_collective", &O::hang_seconds_collective, "teg",
+  limit("hang_seconds_collective", &O::hang_seconds_collective, "tegb",
         "while all ranks of a host wait for other hosts, whose own watchdogs report nothing");
-  limit("hang_seconds_host", &O::hang_seconds_host, "teg",
+  limit("hang_seconds_host", &O::hang_seconds_host, "tegb",
         "end the job likewise when nothing is heard of another host for this long; 0: never");
 }
 
@@ -455,6 +455,19 @@ void add_plan_fields(std::vector<OptionField>& t) {
                   .in(0, 1 << 16));
 }
 
+void add_bandwidth_fields(std::vector<OptionField>& t) {
+  const auto bandwidth = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kBandwidth, "b", kNotOfTraining, help);
+  };
+  t.push_back(bandwidth("all_reduce_mib", &O::all_reduce_mib,
+                        "sizes of the all-reduces, in MiB on each rank; a rank takes a little more "
+                        "than three times the largest as memory")
+                  .in(1.0 / 1024, 4096));
+  t.push_back(bandwidth("repeats", &O::repeats,
+                        "measure each so often, after one that does not count; the median is taken")
+                  .in(1, 1 << 20));
+}
+
 std::vector<OptionField> make_table() {
   std::vector<OptionField> table;
   add_model_fields(table);
@@ -469,6 +482,7 @@ std::vector<OptionField> make_table() {
   add_watchdog_fields(table);
   add_generate_fields(table);
   add_plan_fields(table);
+  add_bandwidth_fields(table);
   return table;
 }
 

@@ -19,9 +19,10 @@ enum class OptionGroup : uint8_t {
   kRanks,
   kOutput,
   kGenerate,
-  kPlan
+  kPlan,
+  kBandwidth
 };
-constexpr int kOptionGroups = 9;
+constexpr int kOptionGroups = 10;
 const char* title_of(OptionGroup group);
 
 // Whether a run that is resumed may give another value than the one it began with.

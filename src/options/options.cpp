@@ -324,6 +324,7 @@ std::string usage_text() {
          "  evaluate   loss of a model over the evaluation split\n"
          "  generate   answers to the questions of a file\n"
          "  plan       what a training run would take: memory, traffic, operations\n"
+         "  bandwidth  how fast all-reduces between the ranks are, and which host is slow\n"
          "  inspect    what a checkpoint holds, verified; or how two of them differ\n\n"
          "facet COMMAND --help lists the options of a command; facet --version names the "
          "libraries\n";

@@ -12,7 +12,7 @@
 
 namespace facet {
 
-enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan };
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan, kBandwidth };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
 std::vector<Command> all_commands();
@@ -149,6 +149,10 @@ struct Options {
   double memory = 0;  // GiB of a rank
   int64_t average_text_tokens = 0;
   int64_t average_images = 0;
+
+  // Bandwidth
+  std::vector<double> all_reduce_mib = {1, 8, 64};
+  int64_t repeats = 5;
 
   bool visualchat() const { return compat == "visualchat"; }
 };

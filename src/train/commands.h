@@ -17,4 +17,7 @@ void dry_run(MpiSession& session, const Options& options);
 // facet evaluate: the loss over the evaluation split.
 void evaluate_command(MpiSession& session, const Options& options);
 
+// facet bandwidth: how fast all-reduces between the ranks are.
+void bandwidth_command(MpiSession& session, const Options& options);
+
 }  // namespace facet

@@ -13,4 +13,8 @@ ComputeDevice open_compute_device(const Options& options, Communicator& world,
   return {std::make_shared<CpuBackend>(threads), ComputeDevice::Takes::kFp32};
 }
 
+std::string connect(const Options& options, Communicator& part, ComputeDevice& device) {
+  return options.on_gpu() ? connect_gpu(options, part, device.plain()) : "mpi";
+}
+
 }  // namespace facet

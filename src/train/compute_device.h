@@ -46,4 +46,8 @@ class ComputeDevice {
 ComputeDevice open_compute_device(const Options& options, Communicator& world,
                                   const std::string& host);
 
+// Lets another communicator, of some of those ranks, send tensors of the device, for no longer than
+// the device lives. Returns by what: "mpi", "nccl", "mpi-staged". Collective over `part`.
+std::string connect(const Options& options, Communicator& part, ComputeDevice& device);
+
 }  // namespace facet

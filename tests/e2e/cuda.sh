@@ -118,6 +118,12 @@ exported() {
     --enable_mmca_attention
 }
 
+# All-reduces of tensors on GPUs; ranks that share one can't use NCCL.
+bandwidth() {
+  run 0 2 "$on_gpu" bandwidth --device cuda --threads 1 --all_reduce_mib 0.01 --repeats 1
+  grep -qE '^BANDWIDTH by=(nccl|mpi-staged) of=all ranks=2 bytes=10488 ' "$output"
+}
+
 evaluates() {
   local program loss=()
   make_runs
@@ -187,6 +193,7 @@ check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
 check Cuda.Evaluates evaluates
 check Cuda.Answers answers
+check Cuda.Bandwidth bandwidth
 check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
 check Cuda.WithoutAGpu without_a_gpu

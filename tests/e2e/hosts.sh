@@ -200,6 +200,18 @@ pulled_cable() {
 }
 has_rows() { [ -e "$out/loss_log.csv" ] && [ "$(wc -l <"$out/loss_log.csv")" -gt 4 ]; }
 
+# Three hosts of a rank each: all meet, and those that are not slow are fast with each other.
+slow_host_in_bandwidth() {
+  local line=("$facet" bandwidth --threads 1 --all_reduce_mib 0.01 0.1 --repeats 1)
+  timeout -k 5 100 mpirun --oversubscribe -n 1 "${line[@]}" : -n 1 env FACET_HOSTNAME=node2 "${line[@]}" : \
+    -n 1 env FACET_HOSTNAME=node3 FACET_INJECT='slow@bandwidth:ms=700' "${line[@]}" >"$output" 2>&1 </dev/null
+  says '^BANDWIDTH by=mpi of=all ranks=3 bytes=10488 seconds=[^ ]+ algbw=[^ ]+ busbw=[^ ]+$'
+  says '^BANDWIDTH by=mpi of=all ranks=3 bytes=104856 '
+  says "^BANDWIDTH by=mpi of=pair host=$host other=node2 ranks=2 bytes=104856 "
+  says "^BANDWIDTH by=mpi of=pair host=node2 other=$host ranks=2 "
+  says '^BANDWIDTH by=mpi of=pair host=node3 other=[^ ]+ ranks=2 bytes=104856 seconds=(0[.][7-9]|[1-9])'
+}
+
 if [ "${1:-}" = pulled_cable ]; then # in namespaces of its own, which go with it
   check Hosts.APulledCable pulled_cable
   finish
@@ -214,6 +226,7 @@ check Hosts.NoFalseAlarm no_false_alarm
 check Hosts.SigtermWhereARankIsStopped stuck rank 3 1
 check Hosts.SigtermWhereAHostIsSilent stuck host 2 1
 check Hosts.ARunThatWasTakenForDead taken_for_dead
+check Hosts.ASlowHostInBandwidth slow_host_in_bandwidth
 if unshare --mount --uts --ipc --net ip link add bridge type bridge 2>/dev/null; then
   check Hosts.ARunMovesToAnother moved_to_another_host
   unshare --mount --net bash "$0" pulled_cable || failed_cases=$((failed_cases + 1))

@@ -209,6 +209,46 @@ chains() {
   called 'scancel <11><10>'
 }
 
+# Two transports on three hosts: one host is slow in one of them, once; n1 is only half as fast as the best.
+preflight_network() {
+  cat >"$work/rates" <<'RATES'
+all-reduce by $by, GB/s
+BANDWIDTH by=$by of=all ranks=6 bytes=8 seconds=1 algbw=0.01 busbw=0.01
+BANDWIDTH by=$by of=host host=n1 ranks=2 bytes=8 seconds=1 algbw=4 busbw=4
+BANDWIDTH by=$by of=pair host=n1 other=n2 ranks=4 bytes=8 seconds=1 algbw=2 busbw=2
+BANDWIDTH by=$by of=host host=n2 ranks=2 bytes=8 seconds=1 algbw=8 busbw=8
+BANDWIDTH by=$by of=pair host=n2 other=n1 ranks=4 bytes=8 seconds=1 algbw=2 busbw=2
+BANDWIDTH by=$by of=host host=n3 ranks=2 bytes=8 seconds=1 algbw=8 busbw=$rate
+BANDWIDTH by=$by of=pair host=n3 other=n1 ranks=4 bytes=8 seconds=1 algbw=2 busbw=$rate
+RATES
+  # shellcheck disable=SC2016
+  local tools='srun) case "$*" in
+    *bandwidth*cuda*) sed "s/[$]by/nccl/; s/[$]rate/0.5/" "$work/rates" ;;
+    *bandwidth*) sed "s/[$]by/mpi/; s/[$]rate/1.9/" "$work/rates" ;;
+  esac ;;'
+  export work
+  fresh
+  life 1 "$tools" preflight.sbatch --output_dir "$out" --device cuda --device_collectives nccl
+  called '<bandwidth><--device><cuda><--device_collectives><nccl>'
+  grep -q '^all-reduce by nccl, GB/s$' "$work/job.out"
+  grep -q '^problem: host n3: all-reduce by mpi at 1.9 GB/s among its ranks, host n2 at 8$' "$work/job.out"
+  grep -q '^problem: host n3: all-reduce by nccl at 0.5 GB/s among its ranks, host n2 at 8$' "$work/job.out"
+  grep -q '^PREFLIGHT 2 problems$' "$work/job.out"
+  slurm+=(FACET_PREFLIGHT_SLOW=5)
+  fresh
+  life 0 "$tools" preflight.sbatch --output_dir "$out"
+  grep -q '^PREFLIGHT ok$' "$work/job.out"
+  if grep 'by nccl' "$work/job.out"; then fail 'there is no GPU'; fi
+}
+preflight_without_the_program() {
+  fresh
+  life 1 'srun) case "$*" in *facet*) echo "error while loading shared libraries"; exit 127 ;; esac ;;' \
+    preflight.sbatch --output_dir "$out"
+  grep -q '^error while loading shared libraries' "$work/job.out"
+  grep -qF 'problem: the network could not be measured (facet bandwidth ended with 127): see above' "$work/job.out"
+  grep -q '^problem: the program does not start' "$work/job.out"
+}
+
 check JobScripts.FinalEnds final_ends
 check JobScripts.SavedEnds saved_ends
 check JobScripts.Failures failures
@@ -223,4 +263,6 @@ check JobScripts.Layouts layouts
 check JobScripts.OutputDirectories output_directories
 check JobScripts.Sweep sweep
 check JobScripts.Chains chains
+check JobScripts.PreflightNetwork preflight_network
+check JobScripts.PreflightWithoutTheProgram preflight_without_the_program
 finish

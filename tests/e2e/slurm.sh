@@ -184,23 +184,26 @@ preflight() { # NAME
   sed -i '1i #!/bin/bash' "$tools/"*
   chmod +x "$tools/"*
   export bad
-  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=$slow sbatch --parsable --output="$work/$1.out" \
+  job=$(PATH=$tools:$PATH FACET_PREFLIGHT_MB=16 FACET_PREFLIGHT_SLOW=$slow FACET_INJECT=$network \
+    FACET_PREFLIGHT_BANDWIDTH='--all_reduce_mib 0.25 --repeats 1' sbatch --parsable --output="$work/$1.out" \
     -w n2,n3 --nodes=2 --gpus-per-node=2 --ntasks-per-node=2 "$work/slurm/preflight.sbatch" "${train[@]}" --output_dir "$work/$1")
   until_true 120 ended "$job"
   cat "$work/$1.out"
 }
 preflight_of_good_nodes() {
-  bad=none slow=1000 preflight good # however unevenly a busy machine serves them
+  bad=none slow=1000 network='' preflight good # however unevenly a busy machine serves them
   grep -q '^PREFLIGHT ok$' "$work/good.out"
+  grep -q '^all-reduce by mpi, GB/s' "$work/good.out"
   [ ! -e "$work/good" ]
 }
 preflight_of_bad_nodes() {
-  bad=n3 slow=3 preflight bad # 1.6 MB/s: the other one is faster on any machine
+  bad=n3 slow=3 network='slow@bandwidth:rank=3,ms=2000' preflight bad # 1.6 MB/s: the other one is faster on any machine
   grep -q '^problem: host n3 has 1 GPUs instead of 2$' "$work/bad.out"
   grep -qE '^problem: the clock of host n3 is (99|10[0-9])\.[0-9] s ahead of that of host n2$' "$work/bad.out"
   grep -qE '^problem: host n3: write at [0-9]+ MB/s a rank, host n2 at [0-9]+$' "$work/bad.out"
   grep -qE '^problem: host n3: read at [0-9]+ MB/s a rank, host n2 at [0-9]+$' "$work/bad.out"
-  grep -q '^PREFLIGHT 4 problems$' "$work/bad.out"
+  grep -qE '^problem: host n3: all-reduce by mpi at [^ ]+ GB/s among its ranks, host n2 at [^ ]+$' "$work/bad.out"
+  grep -q '^PREFLIGHT 5 problems$' "$work/bad.out"
 }
 
 # lost NAME LOST_NODE NODES_THEN: the job runs on, elsewhere.

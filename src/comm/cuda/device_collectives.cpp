@@ -48,32 +48,40 @@ std::string shared_gpu(const std::vector<std::string>& gpus) {
   return "";
 }
 
-std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
-                                                       DeviceCollectives choice) {
+ChosenCollectives choose_device_collectives(Communicator& world, DeviceCollectives wish) {
   const std::string shared = shared_gpu(world.all_gather(my_gpu()));
   std::string obstacle;  // why NCCL cannot be used
   if (!kNcclBuiltIn)
     obstacle = "the program was built without NCCL";
   else if (!shared.empty())
     obstacle = shared;
-  // Every rank comes to the same decision.
-  if (choice == DeviceCollectives::kNccl && !obstacle.empty())
+  if (wish == DeviceCollectives::kNccl && !obstacle.empty())
     throw CollectiveError(
         ExitCode::kConfig,
         fmt::format("--device_collectives nccl: {}; leave the option out or give each rank a GPU",
                     obstacle));
-  const bool nccl = choice == DeviceCollectives::kNccl ||
-                    (choice == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
-  if (nccl) {
-    log("collectives of tensors on the GPUs: NCCL, one GPU per rank");
-    return make_nccl(world, compute);
-  }
-  const bool asked = choice == DeviceCollectives::kMpi;
-  log("collectives of tensors on the GPUs: MPI, staged through host memory, {}",
-      asked               ? "as asked for"
-      : !obstacle.empty() ? obstacle
-                          : "there is one rank");
+  const bool nccl = wish == DeviceCollectives::kNccl ||
+                    (wish == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
+  if (nccl) return {true, "NCCL, one GPU per rank"};
+  const bool asked = wish == DeviceCollectives::kMpi;
+  return {false, fmt::format("MPI, staged through host memory, {}", asked ? "as asked for"
+                                                                    : !obstacle.empty()
+                                                                        ? obstacle
+                                                                        : "there is one rank")};
+}
+
+std::unique_ptr<DeviceTransport> make_device_transport(const Communicator& world,
+                                                       const Stream& compute,
+                                                       const ChosenCollectives& chosen) {
+  if (chosen.nccl) return make_nccl(world, compute);
   return std::make_unique<StagedTransport>(world.handle(), compute);
+}
+
+std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
+                                                       DeviceCollectives wish) {
+  const ChosenCollectives chosen = choose_device_collectives(world, wish);
+  log("collectives of tensors on the GPUs: {}", chosen.text);
+  return make_device_transport(world, compute, chosen);
 }
 
 }  // namespace facet

@@ -18,10 +18,21 @@ enum class DeviceCollectives : uint8_t {
   kMpi,
 };
 
-// Collective; logs what was chosen and why. Throws Error(kConfig) if NCCL was asked for and cannot
-// be used. The stream must outlive the transport.
+struct ChosenCollectives {
+  bool nccl = false;  // else MPI
+  std::string text;   // which, and why
+};
+// The same on all ranks. Collective; throws CollectiveError(kConfig) if NCCL was asked for and
+// cannot be used.
+ChosenCollectives choose_device_collectives(Communicator& world, DeviceCollectives wish);
+// Collective. The stream must outlive the transport.
+std::unique_ptr<DeviceTransport> make_device_transport(const Communicator& world,
+                                                       const Stream& compute,
+                                                       const ChosenCollectives& chosen);
+
+// Both; logs what was chosen.
 std::unique_ptr<DeviceTransport> make_device_transport(Communicator& world, const Stream& compute,
-                                                       DeviceCollectives choice);
+                                                       DeviceCollectives wish);
 
 // gpus: per rank, a name that is unique to its GPU in the job. Returns "ranks 0 and 2 share the GPU
 // NAME", or an empty string.

@@ -66,6 +66,13 @@ std::shared_ptr<Backend> open_gpu(const Options& options, Communicator& world,
           }};
 }
 
+std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu) {
+  const Stream& stream = dynamic_cast<CudaBackend&>(gpu).stream();
+  const ChosenCollectives chosen = choose_device_collectives(part, collectives_of(options));
+  part.use(make_device_transport(part, stream, chosen));
+  return chosen.nccl ? "nccl" : "mpi-staged";
+}
+
 std::string gpu_version_text() { return kCudaArchitectures; }
 
 }  // namespace facet

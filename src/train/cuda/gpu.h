@@ -16,6 +16,10 @@ namespace facet {
 std::shared_ptr<Backend> open_gpu(const Options& options, Communicator& world,
                                   const std::string& host);
 
+// Gives another communicator, of some of those ranks, such a transport as well. Returns its name.
+// Collective over `part`, which must not outlive the GPU.
+std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu);
+
 // For --version: the CUDA libraries that this program was built with.
 std::string gpu_version_text();
 

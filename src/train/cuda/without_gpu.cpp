@@ -10,6 +10,10 @@ std::shared_ptr<Backend> open_gpu(const Options&, Communicator&, const std::stri
                         "(12.0 or newer) is on the PATH, or give --device cpu");
 }
 
+std::string connect_gpu(const Options&, Communicator&, Backend&) {
+  fail(ExitCode::kInternal, "there is no GPU to connect");
+}
+
 std::string gpu_version_text() { return "none: built without nvcc"; }
 
 }  // namespace facet
