@@ -453,6 +453,10 @@ void add_plan_fields(std::vector<OptionField>& t) {
   t.push_back(plan("average_images", &O::average_images,
                    "images per sample, together with --average_text_tokens")
                   .in(0, 1 << 16));
+  t.push_back(plan("measured", &O::measured,
+                   "output directory of an earlier run on such ranks: seconds a step and tokens a "
+                   "second are planned from the speed in its loss_log.csv")
+                  .directory());
 }
 
 void add_bandwidth_fields(std::vector<OptionField>& t) {

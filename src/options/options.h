@@ -149,6 +149,7 @@ struct Options {
   double memory = 0;  // GiB of a rank
   int64_t average_text_tokens = 0;
   int64_t average_images = 0;
+  std::string measured;  // output directory of a run whose speed counts
 
   // Bandwidth
   std::vector<double> all_reduce_mib = {1, 8, 64};

@@ -16,17 +16,16 @@
 
 namespace facet {
 
-namespace {
-
 namespace fs = std::filesystem;
 
-// The path itself, or the nearest directory above it that is there.
 std::string nearest_existing(const std::string& path) {
   std::error_code error;
   fs::path place = fs::absolute(path, error);
   while (!fs::exists(place, error) && place.has_relative_path()) place = place.parent_path();
   return place.string();
 }
+
+namespace {
 
 // By making a directory with a file in it, and removing both.
 void prove_writable(const std::string& directory) {

@@ -2,6 +2,8 @@
 // begin there.
 #pragma once
 
+#include <string>
+
 #include "comm/communicator.h"
 #include "options/options.h"
 #include "train/data_setup.h"
@@ -16,5 +18,8 @@ namespace facet {
 // model's table must have been laid out.
 void prove_output_directory(const Options& options, ModelSetup& model, const DataSetup& data,
                             Communicator& world);
+
+// The path itself, or the nearest directory above it that is there.
+std::string nearest_existing(const std::string& path);
 
 }  // namespace facet

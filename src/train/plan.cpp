@@ -57,9 +57,36 @@ RunPlan plan_run(const Options& options) {
   plan.costs = plan_costs(options, *model, nullptr, ranks);
   plan.operations = plan_operations(options, *model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
+  plan.disk = plan_disk(
+      options, plan.checkpoint_bytes,
+      estimated_export_bytes(model->table, model->config, export_sources(options, *model)));
+  if (!options.measured.empty()) plan.speed = measured_speed(options);
   add_notes(options, *model, plan);
   return plan;
 }
+
+int64_t RunPlan::tokens(const Options& options) const {
+  return operations.counted.samples * operations.counted.length *
+         options.gradient_accumulation_steps * options.ranks;
+}
+
+double RunPlan::seconds() const {
+  return static_cast<double>(operations.flops) / speed->flops_per_second;
+}
+
+namespace {
+
+std::string speed_text(const RunPlan& plan, const Options& options) {
+  if (!plan.speed) return "";
+  const auto tokens = static_cast<double>(plan.tokens(options));
+  return fmt::format(
+      "\n{}\nat that speed a step takes {:.4g} s ({:.4g} TFLOP / {:.4g} TFLOP/s): {:.4g} tokens/s "
+      "on all ranks, {} tokens a step",
+      plan.speed->text, plan.seconds(), static_cast<double>(plan.operations.flops) * 1e-12,
+      plan.speed->flops_per_second * 1e-12, tokens / plan.seconds(), grouped(plan.tokens(options)));
+}
+
+}  // namespace
 
 std::string plan_text(const RunPlan& plan, const Options& options) {
   std::string text;
@@ -85,7 +112,10 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
       options.average_text_tokens > 0 ? "the average given" : "the most expensive possible");
   text += fmt::format("a checkpoint: {} (masters and moments of what is trained)",
                       bytes_text(plan.checkpoint_bytes));
-  return text;
+  text += "\n" + plan.disk.text();
+  if (const std::string free = free_disk_text(options, plan.disk); !free.empty())
+    text += "\n" + free;
+  return text + speed_text(plan, options);
 }
 
 void plan_command(const Options& options) {

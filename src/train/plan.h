@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "options/options.h"
+#include "train/disk_plan.h"
+#include "train/measured_speed.h"
 #include "train/run_costs.h"
 
 namespace facet {
@@ -20,7 +23,14 @@ struct RunPlan {
   RunCosts costs;                // of a rank
   StepOperations operations;     // of a rank
   int64_t checkpoint_bytes = 0;  // of the whole run: masters and moments
+  DiskPlan disk;
+  std::optional<MeasuredSpeed> speed;  // with --measured
   std::vector<std::string> notes;
+
+  // Of a full step of all ranks.
+  int64_t tokens(const Options& options) const;
+  // Of a step at the speed that was measured.
+  double seconds() const;
 };
 
 RunPlan plan_run(const Options& options);

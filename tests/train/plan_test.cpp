@@ -168,6 +168,95 @@ TEST_F(PlanTest, OperationsOfATextAreThoseOfTheDecoder) {
   EXPECT_EQ(image.operations.counted.images, 2);
 }
 
+TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
+  const Options run = options(
+      "--max_seq_len 300 --keep_last 3 --num_train_epochs 2 --keep_best --max_steps 1000 "
+      "--output_dir " +
+      directory_.path() + "/not/there");
+  const DiskPlan disk = plan_run(run).disk;
+  EXPECT_EQ(disk.checkpoints, 4);  // one is written before another goes
+  EXPECT_EQ(disk.checkpoint, 12 * kTrained);
+  EXPECT_EQ(disk.exports, 3);
+  const double weights = 4.0 * (32 * (4.0 * 4096 * 4096 + 3.0 * 4096 * 11008) + 2 * 32002.0 * 4096 +
+                                kPerceiver + 303e6);  // LoRA is fused, CLIP has 303 million
+  EXPECT_NEAR(static_cast<double>(disk.export_) / weights, 1, 0.03);
+  EXPECT_EQ(disk.total(), 4 * disk.checkpoint + 3 * disk.export_ + 1000 * disk.log_of_step);
+  EXPECT_NE(free_disk_text(run, disk).find("free at " + directory_.path() + ": "),
+            std::string::npos);
+  DiskPlan huge = disk;
+  huge.exports = 1 << 20;
+  EXPECT_NE(free_disk_text(run, huge).find("TOO LITTLE"), std::string::npos);
+}
+
+// A run that was measured: 8 samples of 320 tokens a step on a rank.
+class MeasuredPlanTest : public PlanTest {
+ protected:
+  static constexpr const char* kAverage =
+      "--max_seq_len 400 --average_text_tokens 64 --average_images 1 ";
+  void SetUp() override {
+    PlanTest::SetUp();
+    make_directories(run_);
+    write_file(run_ + "/options.cfg",
+               resolved_options(Command::kTrain, options("--max_seq_len 400")));
+  }
+  void write_log(const std::string& columns, const std::string& cells,
+                 const std::string& last = "") {
+    std::string log = "# facet loss log\nstep,micro_batches,samples,tokens," + columns + "\n";
+    log += "1,4,8,2560,100" + cells + "\n";  // the first step takes its time, and does not count
+    for (const char* step : {"2", "3"}) log += fmt::format("{},4,8,2560,2{}\n", step, cells);
+    write_file(run_ + "/loss_log.csv", log + last);
+  }
+  RunPlan plan(const std::string& line) { return plan_run(options(line + " --measured " + run_)); }
+  std::string error_of(ExitCode code) {
+    try {
+      plan(kAverage);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+      return error.what();
+    }
+    ADD_FAILURE() << "no error";
+    return "";
+  }
+
+  const std::string run_ = directory_.path() + "/run";
+};
+
+TEST_F(MeasuredPlanTest, TheSameRunTakesTheSameTime) {
+  write_log("seconds", "", "4,4,8,25");  // it was killed then
+  const RunPlan same = plan(kAverage);
+  EXPECT_NEAR(same.seconds(), 2, 1e-9);
+  EXPECT_NE(same.speed->text.find("measured: 2 steps"), std::string::npos) << same.speed->text;
+  EXPECT_EQ(same.speed->text.find("note:"), std::string::npos);
+  const RunPlan twice = plan(std::string(kAverage) + "--per_device_train_batch_size 4 --ranks 8");
+  EXPECT_NEAR(twice.seconds(), 4, 0.01);
+  EXPECT_EQ(twice.tokens(options("--per_device_train_batch_size 4 --ranks 8")), 4 * 4 * 8 * 320);
+  EXPECT_NE(plan("--max_seq_len 400").speed->text.find("had 320 tokens"), std::string::npos);
+  const RunPlan other = plan(std::string(kAverage) + "--precision bf16");
+  EXPECT_NE(other.speed->text.find("note: this plan has"), std::string::npos);
+  EXPECT_NE(plan_text(same, options(kAverage)).find("a step takes 2 s"), std::string::npos);
+}
+
+TEST_F(MeasuredPlanTest, OperationsInTheLogAreTaken) {
+  write_log("seconds,model_flops,start", ",3000000000000,1", "4,4,8,2560,90,3000000000000,2\n");
+  const RunPlan known = plan(kAverage);
+  EXPECT_DOUBLE_EQ(known.speed->flops_per_second, 1.5e12);
+  EXPECT_NE(known.speed->text.find("model_flops"), std::string::npos);
+}
+
+TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
+  EXPECT_NE(error_of(ExitCode::kMissingInput).find("loss_log.csv"), std::string::npos);
+  write_file(run_ + "/loss_log.csv", "step,micro_batches,samples,tokens,seconds\n1,4,8,2560,2\n");
+  EXPECT_NE(error_of(ExitCode::kBadData).find("no steps to measure"), std::string::npos);
+  write_log("second", "");
+  EXPECT_NE(error_of(ExitCode::kBadData).find("no column is called seconds"), std::string::npos);
+  write_log("seconds,model_flops", ",nan");
+  EXPECT_NE(error_of(ExitCode::kBadData).find("model_flops is 'nan'"), std::string::npos);
+  write_log("seconds", "", "4,4\n");
+  EXPECT_NE(error_of(ExitCode::kBadData).find("2 cells instead of the 5"), std::string::npos);
+  make_directories(run_ + "/none");
+  EXPECT_THROW(plan_run(options(std::string(kAverage) + "--measured " + run_ + "/none")), Error);
+}
+
 TEST_F(PlanTest, WhatDoesNotFitIsRefused) {
   plan_command(options("--max_seq_len 300 --memory 1000"));
   try {
