@@ -38,9 +38,11 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
-  if (!options.dry_run) return train(session, options, status);
-  set_meaning_of_stop_signals(OnSignal::kEndNow);
-  dry_run(session, options);
+  if (options.dry_run || options.replay_step > 0)
+    set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
+  if (options.dry_run) return dry_run(session, options);
+  if (options.replay_step > 0) return replay_step(session, options, status);
+  train(session, options, status);
 }
 
 ExitCode code_of(const std::exception& error) {

@@ -98,23 +98,46 @@ void CheckpointStore::give_up() {
 }
 
 std::optional<FoundCheckpoint> CheckpointStore::find_newest(const StateCheck& check) {
-  std::string steps_text;
+  std::vector<int64_t> candidates = steps();
+  std::reverse(candidates.begin(), candidates.end());
+  std::optional<FoundCheckpoint> found = first_that_verifies(candidates, check);
+  if (found || candidates.empty()) return found;
+  throw CollectiveError(ExitCode::kBadData,
+                        fmt::format("{}: none of the {} checkpoints can be used; remove the "
+                                    "directory to start from scratch",
+                                    directory_.path(), candidates.size()));
+}
+
+std::optional<FoundCheckpoint> CheckpointStore::find_newest_up_to(int64_t step,
+                                                                  const StateCheck& check) {
+  std::vector<int64_t> candidates = steps();
+  std::erase_if(candidates, [&](int64_t each) { return each > step; });
+  std::reverse(candidates.begin(), candidates.end());
+  return first_that_verifies(candidates, check);
+}
+
+std::vector<int64_t> CheckpointStore::steps() {
+  std::string text;
   collectively(world_, [&] {
     if (world_.rank() != 0) return;
     directory_.remove_leftovers();
-    for (const int64_t step : published_steps(directory_.path()))
-      steps_text += fmt::format("{} ", step);
+    for (const int64_t step : published_steps(directory_.path())) text += fmt::format("{} ", step);
   });
-  world_.broadcast(steps_text, 0);
-  std::istringstream stream(steps_text);
+  world_.broadcast(text, 0);
+  std::istringstream stream(text);
   std::vector<int64_t> steps;
   for (int64_t step = 0; stream >> step;) steps.push_back(step);
-  for (size_t i = steps.size(); i-- > 0;) {
-    FoundCheckpoint found{directory_.of_step(steps[i]), {}};
+  return steps;
+}
+
+std::optional<FoundCheckpoint> CheckpointStore::first_that_verifies(
+    const std::vector<int64_t>& newest_first, const StateCheck& check) {
+  for (const int64_t step : newest_first) {
+    FoundCheckpoint found{directory_.of_step(step), {}};
     try {
       collectively(world_, [&] {
         found.manifest = read_manifest(found.directory);
-        CHECK(found.manifest.state.step == steps[i], ExitCode::kBadData,
+        CHECK(found.manifest.state.step == step, ExitCode::kBadData,
               "{}: holds step {}: directories were swapped", found.directory,
               found.manifest.state.step);
         if (check) check(found.manifest.state, found.directory);
@@ -126,14 +149,10 @@ std::optional<FoundCheckpoint> CheckpointStore::find_newest(const StateCheck& ch
       // A read error does not mean that the checkpoint is damaged.
       if (error.code() != ExitCode::kBadData && error.code() != ExitCode::kMissingInput) throw;
       warn("checkpoint {} is not used: {}", found.directory, error.what());
-      directory_.reject(steps[i]);
+      directory_.reject(step);
     }
   }
-  if (steps.empty()) return std::nullopt;
-  throw CollectiveError(ExitCode::kBadData,
-                        fmt::format("{}: none of the {} checkpoints can be used; remove the "
-                                    "directory to start from scratch",
-                                    directory_.path(), steps.size()));
+  return std::nullopt;
 }
 
 void CheckpointStore::load(const FoundCheckpoint& found, std::span<const StoredParam> params,

@@ -46,6 +46,13 @@ class CheckpointStore {
   // Nothing if there are no checkpoints; an error if there are some and none verifies, or if one
   // cannot be read. Also cleans up after saves that were killed.
   std::optional<FoundCheckpoint> find_newest(const StateCheck& check = {});
+  // The same among those of at most that many steps; nothing, after the warnings, if none of them
+  // verifies.
+  std::optional<FoundCheckpoint> find_newest_up_to(int64_t step, const StateCheck& check = {});
+  // The steps of the published checkpoints, ascending, verified or not; cleans up as well.
+  std::vector<int64_t> steps();
+  // Of one of them, without a look at its arrays. Not collective.
+  Manifest manifest_of(int64_t step) const { return read_manifest(directory_.of_step(step)); }
 
   // Fills the ranges this rank owns. The parameters must be those of the checkpoint, with equal
   // shapes: Error(kConfig) lists the differences.
@@ -84,6 +91,8 @@ class CheckpointStore {
     Manifest manifest;
   };
 
+  std::optional<FoundCheckpoint> first_that_verifies(const std::vector<int64_t>& newest_first,
+                                                     const StateCheck& check);
   Unpublished create(const RunState& state, std::span<const StoredParam> params);
   std::vector<WrittenRange> write(const Unpublished& checkpoint,
                                   std::span<const StateRange> ranges);

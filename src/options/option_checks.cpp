@@ -96,6 +96,8 @@ void check_training(const Options& o, Findings& found) {
 
 void check_output(const Options& o, Findings& found) {
   found.unless(!o.output_dir.empty() || o.dry_run, "--output_dir is missing");
+  found.unless(o.replay_step == 0 || !o.dry_run,
+               "--replay_step computes, and --dry_run does not; leave one out");
   found.unless(!o.check_all_samples || o.dry_run,
                "--check_all_samples belongs to --dry_run; add it, or leave this out");
   found.unless(!o.check_all_samples || o.replay.empty(),

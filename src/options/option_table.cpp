@@ -343,6 +343,12 @@ void add_output_fields(std::vector<OptionField>& t) {
       output("check_all_samples", &O::check_all_samples, kMayChange,
              "with --dry_run: decode and build every record of the data sets, on all ranks, "
              "and list all bad ones; exit code 65 if there are any"));
+  t.push_back(output("replay_step", &O::replay_step, kMayChange,
+                     "repeat this step of the run in --output_dir, from its newest checkpoint "
+                     "before it, tell all about it and compare it with the log; the run is left as "
+                     "it is. With --dump_batches its micro-batches go to OUT/step_N.batches.h5; 0: "
+                     "train")
+                  .in(0, 1LL << 40));
   t.push_back(output("save_interval", &O::save_interval, kMayChange,
                      "save a checkpoint every N steps, besides the one at the end of each epoch; "
                      "0: that one only; the same command resumes from the newest")

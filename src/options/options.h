@@ -135,6 +135,7 @@ struct Options {
   std::string tensorboard_job_name = "tb_logging";
   bool dry_run = false;
   bool check_all_samples = false;
+  int64_t replay_step = 0;  // 0: none
 
   // Generate
   std::string input;   // JSON {test: [[question, "path path"?], ...]}

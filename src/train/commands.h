@@ -14,6 +14,9 @@ void train(MpiSession& session, const Options& options, RunStatus& status);
 // facet train --dry_run: the same set-up without weights and without a step; prints the plan.
 void dry_run(MpiSession& session, const Options& options);
 
+// facet train --replay_step: a step of a run once more (train/replay_step.h).
+void replay_step(MpiSession& session, const Options& options, RunStatus& status);
+
 // facet evaluate: the loss over the evaluation split.
 void evaluate_command(MpiSession& session, const Options& options);
 

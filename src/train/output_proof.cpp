@@ -10,6 +10,7 @@
 #include "comm/mpi_session.h"
 #include "io/file.h"
 #include "job/run_lock.h"
+#include "train/restored_run.h"
 #include "train/resume.h"
 #include "train/run_costs.h"
 #include "train/run_setup.h"
@@ -73,10 +74,7 @@ void prove_room(const Options& options, const ModelSetup& model, const std::stri
 }
 
 int64_t checkpoint_bytes(const Options& options, ModelSetup& model) {
-  std::vector<StoredParam> stored;
-  for (const ParamGroup& group : make_groups(options, model.table))
-    for (const Param* param : group.params) stored.push_back({param, group.name});
-  return estimated_bytes(arrays_of(stored));
+  return estimated_bytes(arrays_of(stored_params(make_groups(options, model.table))));
 }
 
 // The ranks that a run with these options needs for steps as large as the checkpoint's; 0: none do.

@@ -1,6 +1,7 @@
 #include "train/resume.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <iterator>
 #include <map>
@@ -156,6 +157,28 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
   CHECK(differences.empty(), ExitCode::kConfig,
         "{} is of another run; repeat its options, or choose another --output_dir:{}", checkpoint,
         differences);
+}
+
+std::string changes_of_numbers(const RunState& stored, const RunState& now) {
+  constexpr std::array<const char*, 9> kNames = {"precision",
+                                                 "per_device_train_batch_size",
+                                                 "gradient_accumulation_steps",
+                                                 "zero_stage",
+                                                 "reduce_every_micro_batch",
+                                                 "communication_data_type",
+                                                 "device",
+                                                 "num_train_epochs",
+                                                 "max_steps"};
+  const OptionTexts before = parse_lines(stored.options), after = parse_lines(now.options);
+  std::string changes;
+  if (stored.ranks != now.ranks)
+    changes += fmt::format("\n  {} ranks then, {} now", stored.ranks, now.ranks);
+  for (const char* name : kNames) {
+    const auto then = before.find(name);
+    if (then != before.end() && then->second != after.at(name))
+      changes += fmt::format("\n  --{} was '{}', is '{}'", name, then->second, after.at(name));
+  }
+  return changes;
 }
 
 }  // namespace facet

@@ -22,4 +22,8 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint);
 // Throws one Error(kConfig) that lists every difference in what is computed.
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint);
 
+// What differs although it may, and changes numbers: how they are rounded (ranks, batch split,
+// precision, stage, ...) or the learning rates (length); a line each, empty if nothing does.
+std::string changes_of_numbers(const RunState& stored, const RunState& now);
+
 }  // namespace facet

@@ -8,6 +8,7 @@
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
 #include "job/stop_signals.h"
+#include "train/restored_run.h"
 #include "train/resume.h"
 #include "train/run_report.h"
 
@@ -105,13 +106,7 @@ std::unique_ptr<StepEngine> open_compute(Run& run) {
 // Takes everything that the checkpoint holds: the place in the run, weights, moments, counts.
 void continue_from_checkpoint(Run& run, RunState& state) {
   run.checkpoints->restore(state, run.compute->engine, run.inputs->bad_samples.get());
-  std::optional<LossScaler>& scaler = run.compute->scaler;
-  if (!scaler) return;
-  if (state.loss_scaler.scale > 0)
-    scaler->restore(state.loss_scaler);
-  else
-    warn("the checkpoint was not trained in fp16 and has no loss scale: it starts at {}",
-         scaler->scale());
+  restore_scaler(state, run.compute->scaler);
 }
 
 RunState begin_or_continue(Run& run) {

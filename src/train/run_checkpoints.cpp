@@ -8,20 +8,10 @@
 #include "base/progress.h"
 #include "base/timer.h"
 #include "comm/mpi_session.h"
+#include "train/restored_run.h"
 #include "train/resume.h"
 
 namespace facet {
-
-namespace {
-
-std::vector<StoredParam> stored_params(const std::vector<ParamGroup>& groups) {
-  std::vector<StoredParam> stored;
-  for (const ParamGroup& group : groups)
-    for (const Param* param : group.params) stored.push_back({param, group.name});
-  return stored;
-}
-
-}  // namespace
 
 RunCheckpoints::RunCheckpoints(const Options& options, Communicator& world,
                                const FaultInjection& injection, RunStatus& status)
@@ -53,22 +43,7 @@ void RunCheckpoints::begin(Engine& engine) {
 }
 
 void RunCheckpoints::restore(RunState& state, Engine& engine, BadSampleBudget* bad_samples) {
-  const RunState now = state;
-  state = found_->manifest.state;
-  state.ranks = now.ranks;
-  state.total_steps = now.total_steps;
-  state.options = now.options;
-  log("continuing from {}: step {}, epoch {}, step {} of it", found_->directory, state.step,
-      state.epoch + 1, state.next_step);
-  if (found_->manifest.state.total_steps != now.total_steps)
-    warn("the run had {} steps, now {}: the rates from here on follow the new number",
-         found_->manifest.state.total_steps, now.total_steps);
-  store_.load(*found_, stored_params(engine.groups()), engine.owned_state());
-  engine.publish_state();
-  engine.set_optimizer_steps(state.optimizer_steps);
-  if (bad_samples != nullptr)
-    bad_samples->restore(state.bad_samples_epoch, state.bad_samples_in_epoch,
-                         state.bad_samples_total);
+  restore_run(store_, *found_, state, engine, bad_samples);
   collectively(world_, [&] { cut_back_bad_lists(state); });
   note_bad_samples(state, bad_samples);
   schedule_.held_up();

@@ -270,6 +270,7 @@ TEST(Options, NamesAreFrozen) {
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
+      "replay_step "
       "save_interval "
       "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown straggler_interval enable_tensorboard tensorboard_path "
