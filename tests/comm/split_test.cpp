@@ -23,5 +23,13 @@ TEST(Split, PartsHaveTheirRanksInOrder) {
   EXPECT_EQ(part->sum(int64_t{rank}), sum);
 }
 
+TEST(Split, OnePartIsAllRanksInOrder) {
+  Communicator world(MPI_COMM_WORLD);
+  const std::unique_ptr<Communicator> part = split(world, 5);
+  ASSERT_NE(part, nullptr);
+  EXPECT_EQ(part->size(), world.size());
+  EXPECT_EQ(part->rank(), world.rank());
+}
+
 }  // namespace
 }  // namespace facet
