@@ -31,6 +31,9 @@ std::string no_command_text(const std::string& word);
 
 // facet --man: the manual page, in man(7)'s macros.
 std::string manual_page(const std::string& version);
+// A line of text as it is to be read there, whatever it begins with and however many dashes and
+// backslashes it holds.
+std::string man_literal(const std::string& text);
 
 // facet --completion: a file for bash to source.
 std::string bash_completion();

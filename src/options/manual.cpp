@@ -16,9 +16,10 @@ struct Described {
   const char* text;
 };
 
-constexpr std::array<Described, 9> kFiles = {{
+constexpr std::array<Described, 10> kFiles = {{
     {"OUT/loss_log.csv, OUT/eval_log.csv", "a row for each step, for each evaluation"},
     {"OUT/loss_curve.svg", "the same as a picture"},
+    {"OUT/run.json", "every start of the run: when, where, with what, and how it ended"},
     {"OUT/options.cfg", "every option of the run, as --config reads it"},
     {"OUT/checkpoints/step_N/", "from which the same command continues"},
     {"OUT/epoch-N/, OUT/best/", "exported models, which Transformers reads too"},
@@ -45,24 +46,8 @@ constexpr std::array<std::pair<ExitCode, const char*>, 12> kExitCodes = {{
     {ExitCode::kDeadRank, "a rank died"},
 }};
 
-// Text as it is: a line of it may begin with a dot or hold a backslash.
-std::string literal(const std::string& text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '\\') {
-      escaped += "\\e";
-    } else if (c == '-') {
-      escaped += "\\-";
-    } else {
-      escaped += c;
-    }
-  }
-  const bool request = !text.empty() && (text[0] == '.' || text[0] == '\'');
-  return (request ? "\\&" : "") + escaped;
-}
-
 std::string item(const std::string& tag, const std::string& text) {
-  return fmt::format(".TP\n\\fB{}\\fR\n{}\n", literal(tag), literal(text));
+  return fmt::format(".TP\n\\fB{}\\fR\n{}\n", man_literal(tag), man_literal(text));
 }
 
 std::string commands_of(const OptionField& field) {
@@ -75,10 +60,10 @@ std::string commands_of(const OptionField& field) {
 
 std::string option_item(const OptionField& field) {
   const std::string place = placeholder_of(field), notes = notes_of(field);
-  const std::string value = place.empty() ? "" : " \\fI" + literal(place) + "\\fR";
-  return fmt::format(".TP\n\\fB{}\\fR{}\n{}\n", literal("--" + std::string(field.name)), value,
-                     literal(fmt::format("{} [{}{}{}]", field.help, notes,
-                                         notes.empty() ? "" : "; ", commands_of(field))));
+  const std::string value = place.empty() ? "" : " \\fI" + man_literal(place) + "\\fR";
+  return fmt::format(".TP\n\\fB{}\\fR{}\n{}\n", man_literal("--" + std::string(field.name)), value,
+                     man_literal(fmt::format("{} [{}{}{}]", field.help, notes,
+                                             notes.empty() ? "" : "; ", commands_of(field))));
 }
 
 std::string options_section() {
@@ -116,11 +101,26 @@ std::string lists() {
   for (const Described& file : kFiles) text += item(file.name, file.text);
   text += ".SH EXAMPLES\nA first run, with a tiny example:\n.PP\n.nf\n";
   for (const std::string& line : first_steps("facet", "facet-make-tiny"))
-    text += literal(line) + "\n";
+    text += man_literal(line) + "\n";
   return text + ".fi\n";
 }
 
 }  // namespace
+
+std::string man_literal(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '\\') {
+      escaped += "\\e";
+    } else if (c == '-') {
+      escaped += "\\-";
+    } else {
+      escaped += c;
+    }
+  }
+  const bool request = !text.empty() && (text[0] == '.' || text[0] == '\'');
+  return (request ? "\\&" : "") + escaped;
+}
 
 std::string manual_page(const std::string& version) {
   return fmt::format(
@@ -132,7 +132,7 @@ std::string manual_page(const std::string& version) {
              ".SH DESCRIPTION\nTrains a CLIP vision encoder, a projection and a LLaMA decoder from "
              "Hugging Face model\ndirectories, one process a rank, started by mpirun or srun; "
              "without either as one rank.\nThe same command again continues a run that was cut.\n",
-             literal(version)) +
+             man_literal(version)) +
          commands_section() + options_section() + lists();
 }
 
