@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "job/fault_injection.h"
+#include "options/hub_cache.h"
 #include "options/option_table.h"
 
 namespace facet {
@@ -182,9 +183,12 @@ void check_paths(Command command, const Options& options) {
     std::error_code error;
     const bool directory = field.path == OptionField::Path::kDirectory;
     if (directory ? fs::is_directory(path, error) : fs::is_regular_file(path, error)) continue;
+    const bool there = fs::exists(path, error);
     missing += fmt::format("\n  --{} {}: {} {}", field.name, path,
-                           fs::exists(path, error) ? "not a regular" : "no such",
-                           directory ? "directory" : "file");
+                           there ? "not a regular" : "no such", directory ? "directory" : "file");
+    if (field.group == OptionGroup::kModel && directory && !there)
+      if (const std::optional<HubLookup> hub = look_up_in_hub_cache(path))
+        missing += "; " + hub->failure;
   }
   CHECK(missing.empty(), ExitCode::kMissingInput, "what the command line names is not there:{}",
         missing);

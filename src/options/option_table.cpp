@@ -28,13 +28,15 @@ void add_model_fields(std::vector<OptionField>& t) {
                          const char* help) {
     return field(name, member, Group::kModel, "teg", on_resume, help);
   };
-  t.push_back(model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
-                    "directory of the language model: config.json, tokenizer.model, safetensors")
-                  .required("teg")
-                  .directory());
+  t.push_back(
+      model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
+            "directory of the language model: config.json, tokenizer.model, safetensors; or "
+            "its name on the Hugging Face hub, if it is in the local cache")
+          .required("teg")
+          .directory());
   t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
                     "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors (those of a whole CLIPModel will do)")
+                    "safetensors (those of a whole CLIPModel will do); or its name on the hub")
                   .required("teg")
                   .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,

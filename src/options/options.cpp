@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <boost/program_options.hpp>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <set>
@@ -11,8 +12,10 @@
 
 #include "base/check.h"
 #include "base/edit_distance.h"
+#include "base/printable.h"
 #include "io/file.h"
 #include "options/deepspeed_config.h"
+#include "options/hub_cache.h"
 #include "options/option_table.h"
 
 namespace facet {
@@ -250,6 +253,17 @@ void report(Command command, const Mistakes& mistakes) {
   throw Error(mistakes.unreadable == 0 ? ExitCode::kConfig : ExitCode::kUsage, text);
 }
 
+// A name of the hub becomes the directory of its snapshot. One that is not found stays, and
+// check_paths() says why.
+void take_from_hub_cache(std::string& model, std::vector<std::string>& notes) {
+  std::error_code ignored;
+  if (std::filesystem::exists(model, ignored)) return;
+  const std::optional<HubLookup> found = look_up_in_hub_cache(model);
+  if (!found || found->directory.empty()) return;
+  notes.push_back(fmt::format("{}: {}", model, printable(found->directory)));
+  model = found->directory;
+}
+
 // One option of --help: name and kind of value, then the help text with choices and default.
 std::string help_entry(const OptionField& field) {
   std::string kind;
@@ -298,6 +312,8 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
     mistakes.not_built.add_all(not_built);
   }
   report(command, mistakes);
+  for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
+    take_from_hub_cache(*model, parsed.notes);
   return parsed;
 }
 

@@ -21,7 +21,8 @@ std::vector<Command> all_commands();
 // empty path means "none".
 struct Options {
   // Model
-  std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights
+  std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights;
+                                          // a name of the hub has become its snapshot's
   std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
   std::string vis_proj = "baseline";      // baseline, vit, perceiver
   std::string projection;                 // exported projection and lang_embed to start from

@@ -1,0 +1,116 @@
+// Names of the Hugging Face hub become directories of its local cache.
+#include "options/hub_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/check.h"
+#include "options/options.h"
+#include "tests/environment.h"
+
+namespace facet {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kCommit(40, 'a');
+
+class HubCacheTest : public ::testing::Test {
+ protected:
+  HubCacheTest() {
+    for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"})
+      environment_.remove(name);
+    environment_.set("HOME", home_);
+    fs::remove_all(home_);
+    fs::create_directories(home_);
+  }
+  ~HubCacheTest() override { fs::remove_all(home_); }
+
+  // A model with one snapshot, whose refs/main holds `ref`. Returns the snapshot's directory.
+  static std::string add(const std::string& cache, const std::string& model,
+                         const std::string& ref = kCommit) {
+    const std::string root = cache + "/models--" + model;
+    fs::create_directories(root + "/refs");
+    fs::create_directories(root + "/snapshots/" + kCommit);
+    std::ofstream(root + "/refs/main") << ref;
+    return root + "/snapshots/" + kCommit;
+  }
+  static std::string failure(const std::string& name) {
+    const auto found = look_up_in_hub_cache(name);
+    return found ? found->failure : "no name";
+  }
+  static std::string directory(const std::string& name) {
+    const auto found = look_up_in_hub_cache(name);
+    return found ? found->directory : "no name";
+  }
+
+  const std::string home_ = ::testing::TempDir() + "hub_cache_home";
+  Environment environment_;
+};
+
+TEST_F(HubCacheTest, NamesAreFoundInTheCacheThatTheEnvironmentNames) {
+  environment_.set("XDG_CACHE_HOME", home_ + "/xdg");
+  const std::string xdg = add(home_ + "/xdg/huggingface/hub", "meta-llama--Llama-2-7b-hf");
+  EXPECT_EQ(directory("meta-llama/Llama-2-7b-hf"), xdg);
+  environment_.set("HF_HOME", home_ + "/hf");
+  EXPECT_EQ(directory("meta-llama/Llama-2-7b-hf"), "");
+  const std::string hf = add(home_ + "/hf/hub", "meta-llama--Llama-2-7b-hf", kCommit + "\n");
+  EXPECT_EQ(directory("meta-llama/Llama-2-7b-hf"), hf);
+  environment_.set("HF_HUB_CACHE", "~/own");
+  const std::string own = add(home_ + "/own", "gpt2");
+  EXPECT_EQ(directory("gpt2"), own);
+}
+
+TEST_F(HubCacheTest, WithoutVariablesItLiesInTheHomeDirectory) {
+  const std::string snapshot = add(home_ + "/.cache/huggingface/hub", "openai--clip");
+  EXPECT_EQ(directory("openai/clip"), snapshot);
+}
+
+TEST_F(HubCacheTest, WhatIsMissingIsSaidWithTheCommandThatFetchesIt) {
+  const std::string hub = home_ + "/.cache/huggingface/hub";
+  EXPECT_NE(failure("a/b").find(hub + " has no models--a--b"), std::string::npos) << failure("a/b");
+  EXPECT_NE(failure("a/b").find("huggingface-cli download a/b"), std::string::npos);
+  add(hub, "a--b", std::string(40, 'b'));
+  EXPECT_NE(failure("a/b").find("named by refs/main, but it is not there"), std::string::npos);
+  for (const std::string& foreign : {std::string("../../../../etc"), std::string(), "x\n" + kCommit,
+                                     kCommit.substr(1), std::string(1000, 'a')}) {
+    add(hub, "a--b", foreign);
+    EXPECT_EQ(directory("a/b"), "") << foreign;
+    EXPECT_NE(failure("a/b"), "") << foreign;
+  }
+}
+
+TEST_F(HubCacheTest, PathsAreNoNames) {
+  for (const char* path : {"/models/a", "./a", "../a", "a/b/c", "a//b", "a/", "", "~/a", "a/..",
+                           "a b", "a/.hidden", "a\nb"})
+    EXPECT_FALSE(look_up_in_hub_cache(path)) << path;
+  EXPECT_FALSE(look_up_in_hub_cache(std::string(97, 'a')));
+}
+
+// A directory goes before a name.
+TEST_F(HubCacheTest, OptionsTakeTheSnapshot) {
+  const std::string hub = home_ + "/.cache/huggingface/hub";
+  const std::string lm = add(hub, "o--lm");
+  const ParsedOptions parsed = parse_options(
+      Command::kPlan, {"--lm_model_name_or_path", "o/lm", "--vision_model_name_or_path", home_}, 1);
+  EXPECT_EQ(parsed.options.lm_model_name_or_path, lm);
+  EXPECT_EQ(parsed.options.vision_model_name_or_path, home_);
+  ASSERT_FALSE(parsed.notes.empty());
+  EXPECT_EQ(parsed.notes.back(), "o/lm: " + lm);
+
+  Options missing = parsed.options;
+  missing.lm_model_name_or_path = "o/other";
+  try {
+    check_paths(Command::kPlan, missing);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kMissingInput);
+    EXPECT_NE(std::string(error.what()).find("huggingface-cli download o/other"), std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace facet
