@@ -5,8 +5,11 @@
 
 #include <cctype>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "data/annotation_files.h"
 #include "data/draws.h"
 #include "data/formats.h"
@@ -79,13 +82,13 @@ class OtterJsonImages : public OtterMimicIt {
  public:
   OtterJsonImages(std::string_view set, const DatasetSources& sources)
       : OtterMimicIt(fmt::format("otter_mimicit_{}", set)),
-        style_(sources.style),
         files_(name(), sources,
                {{file_of_set(set, "_instructions.json")}, {}, {file_of_set(set, ".json")}}),
         images_(data_file(sources, file_of_set(set, ".json")), sources.index_directory),
         conversations_(name(), files_.root(0), [&](const JsonValue& record) {
           return why_not(record, sources.max_images);
         }) {
+    tell_of_lost_images(data_file(sources, file_of_set(set, ".json")));
     check_record_count(name(), num_records());
   }
 
@@ -95,12 +98,11 @@ class OtterJsonImages : public OtterMimicIt {
  private:
   const MimicItConversations& conversations() const override { return conversations_; }
 
-  // --compat visualchat leaves out images that the file lacks; else they make the sample bad.
+  // Without those that the file lacks.
   std::vector<ImageRef> images_of(const JsonValue& head) const override {
     std::vector<ImageRef> images;
     for (const JsonValue id : ids_of(head, "image_ids"))
-      if (style_ == PromptStyle::kCorrect || images_.contains(id.as_string()))
-        images.push_back(images_.at(id.as_string()));
+      if (images_.contains(id.as_string())) images.push_back(images_.at(id.as_string()));
     return images;
   }
 
@@ -109,7 +111,31 @@ class OtterJsonImages : public OtterMimicIt {
     return images == 0 ? "no image" : why_not_so_many(images, max_images);
   }
 
-  PromptStyle style_;
+  // Of malformed heads reading them tells.
+  void tell_of_lost_images(const std::string& file) const {
+    int64_t lost = 0;
+    std::string first;
+    for (int64_t record = 0; record < num_records(); ++record) {
+      const std::vector<std::string> missing = lost_images_of(conversations_.head(record));
+      if (lost == 0 && !missing.empty()) first = missing[0];
+      lost += static_cast<int64_t>(missing.size());
+    }
+    if (lost > 0)
+      log("data set {}: {} images of its conversations are not in {} and are left out, the first "
+          "is {}",
+          name(), lost, file, first);
+  }
+  std::vector<std::string> lost_images_of(const JsonValue& head) const {
+    std::vector<std::string> lost;
+    try {
+      for (const JsonValue id : ids_of(head, "image_ids"))
+        if (!images_.contains(id.as_string())) lost.emplace_back(id.as_string());
+    } catch (const Error&) {
+      lost.clear();
+    }
+    return lost;
+  }
+
   AnnotationFiles files_;
   JsonImages images_;
   MimicItConversations conversations_;

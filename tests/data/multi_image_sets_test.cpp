@@ -129,24 +129,24 @@ TEST_F(MultiImageSets, ABadRecordOfMimicItIsOneBadSample) {
                        "expected an object of records"));
 }
 
-TEST_F(MultiImageSets, ImagesThatTheirFileLacksAreBadOrAsInTheOriginalLeftOut) {
+TEST_F(MultiImageSets, ImagesThatTheirFileLacksAreLeftOutAndTold) {
   const std::string records = record("1", {"A", "lost"}) + "," + record("2", {"lost"}, {"3"}) +
                               "," + record("3", {"B"}) + "," + record("4", {}) + "," +
                               record("5", {"A", "B", "C"}) + "," + record("6", {"A", "B", "lost"});
-  const auto correct = sd(records, PromptStyle::kCorrect);
-  ASSERT_EQ(correct->num_records(), 2);  // 4 to 6: none, and more than two
-  const std::vector<ImageRef> images = read(*correct, 0).rounds[0].images;
-  EXPECT_EQ(images[0].source->read(images[0].key), "f");
-  EXPECT_TRUE(contains(message_of([&] { load_image(images[1], 100); }, ExitCode::kMissingInput),
-                       "MIMIC-IT/SD.json: image lost: not in the file"));
-  EXPECT_EQ(questions(read(*correct, 1)), "q2 q3");
-
-  const auto compat = sd(records, PromptStyle::kVisualChat);
-  ASSERT_EQ(compat->num_records(), 3);
-  EXPECT_EQ(names(read(*compat, 0).rounds[0].images),
-            std::vector<std::string>{(root_ / "MIMIC-IT/SD.json: image A").string()});
-  EXPECT_EQ(questions(read(*compat, 1)), "q3");
-  EXPECT_EQ(questions(read(*compat, 2)), "q6");
+  for (const PromptStyle style : {PromptStyle::kCorrect, PromptStyle::kVisualChat}) {
+    testing::internal::CaptureStdout();
+    const auto dataset = sd(records, style);
+    const std::string told = testing::internal::GetCapturedStdout();
+    EXPECT_TRUE(contains(told, "otter_mimicit_sd: 2 images of its conversations are not in " +
+                                   (root_ / "MIMIC-IT/SD.json").string() +
+                                   " and are left out, the first is lost"))
+        << told;
+    ASSERT_EQ(dataset->num_records(), 3);  // 2, 4 and 5: none, and more than two
+    EXPECT_EQ(names(read(*dataset, 0).rounds[0].images),
+              std::vector<std::string>{(root_ / "MIMIC-IT/SD.json: image A").string()});
+    EXPECT_EQ(questions(read(*dataset, 1)), "q3");
+    EXPECT_EQ(questions(read(*dataset, 2)), "q6");
+  }
 }
 
 TEST_F(MultiImageSets, TheIdsOfImagesBelongToTheFingerprint) {

@@ -33,17 +33,16 @@ every_record_is_good() {
   [ ! -e "$work/none" ]
 }
 
-# An id that the file of images lacks: one error with data set, record and id; with skip it is left out.
-lost_image() {
+# What is not base64: one error with data set, record and id; with skip it is left out.
+bad_image() {
   rm -rf "$work/data"
   cp -r "$tiny/data" "$work/data"
-  sed -i 's/"TVC_IMG_000002"/"TVC_IMG_lost"/' "$work/data/MIMIC-IT/TVC.json"
-  local sets=(--data_path "$work/data" --dataset_names "${mimic_it[@]}" --data_train_split_ratio 1 --output_dir "$work/lost")
-  refused 66 2 "data set otter_mimicit_tvc, record 1: $work/data/MIMIC-IT/TVC.json: image TVC_IMG_000002: not in the file" \
-    "${train[@]}" "${sets[@]}"
-  rm -rf "$work/lost"
+  sed -i 's/"TVC_IMG_000002": "./"TVC_IMG_000002": "!/' "$work/data/MIMIC-IT/TVC.json"
+  local sets=(--data_path "$work/data" --dataset_names "${mimic_it[@]}" --data_train_split_ratio 1 --output_dir "$work/bad_image")
+  refused 65 2 "data set otter_mimicit_tvc, record 1: $work/data/MIMIC-IT/TVC.json: image TVC_IMG_000002: " "${train[@]}" "${sets[@]}"
+  rm -rf "$work/bad_image"
   run 0 2 "${train[@]}" "${sets[@]}" --bad_samples skip --max_bad_fraction 0.1
-  cat "$work"/lost/bad_samples.rank-*.jsonl >"$work/bad"
+  cat "$work"/bad_image/bad_samples.rank-*.jsonl >"$work/bad"
   [ "$(wc -l <"$work/bad")" = 1 ]
   grep -q '"dataset": "otter_mimicit_tvc", "records": \[1\]' "$work/bad"
 }
@@ -51,6 +50,6 @@ lost_image() {
 check DataSets.AllInOneRun all_in_one_run
 check DataSets.AsTheOriginal as_the_original
 check DataSets.EveryRecordIsGood every_record_is_good
-check DataSets.LostImage lost_image
+check DataSets.BadImage bad_image
 
 finish

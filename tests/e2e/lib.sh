@@ -20,6 +20,20 @@ printed=$work/printed.txt # stdout and stderr of the last `run`
 output=$work/output.txt # the same without the time of day that lines of a training run begin with
 failed_cases=0
 
+# The launch line of the original, word for word.
+reference_line=(--lm_model_name_or_path Llama-2-7b-hf --vision_model_name_or_path clip-vit-large-patch14 --vis_proj perceiver
+  --learning_rate 1e-3 --learning_rate_pretraining_components 1e-5 --weight_decay 0.01 --num_train_epochs 6
+  --per_device_train_batch_size 2 --gradient_accumulation_steps 4 --num_warmup_steps 0.03 --lr_scheduler_type cosine --lang_lora_dim 16
+  --lang_lora_module_name model.layers. --only_optimize_lora --dataset_names llava coco_caption --dataset_samples all all
+  --output_dir ./output/ --zero_stage 2 --precision bf16 --enable_tensorboard)
+# reference_directory NAME: where it can be started, with models of those names
+reference_directory() {
+  mkdir "$1"
+  ln -s "$tiny/lm" "$1/Llama-2-7b-hf"
+  ln -s "$tiny/clip" "$1/clip-vit-large-patch14"
+  ln -s "$tiny/data" "$1/data"
+}
+
 fail() {
   echo "FAILED: $*"
   exit 1

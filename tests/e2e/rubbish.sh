@@ -89,24 +89,6 @@ not_built_yet() {
   once '--offload_param cpu (with'
 }
 
-reference_line=(--lm_model_name_or_path Llama-2-7b-hf --vision_model_name_or_path clip-vit-large-patch14 --vis_proj perceiver
-  --learning_rate 1e-3 --learning_rate_pretraining_components 1e-5 --weight_decay 0.01 --num_train_epochs 6
-  --per_device_train_batch_size 2 --gradient_accumulation_steps 4 --num_warmup_steps 0.03 --lr_scheduler_type cosine --lang_lora_dim 16
-  --lang_lora_module_name model.layers. --only_optimize_lora --dataset_names llava coco_caption --dataset_samples all all
-  --output_dir ./output/)
-
-# The launch line of the original trains as it is, on models of the same names.
-reference_launch_line() {
-  mkdir "$work/launch"
-  cd "$work/launch"
-  ln -s "$tiny/lm" Llama-2-7b-hf
-  ln -s "$tiny/clip" clip-vit-large-patch14
-  ln -s "$tiny/data" data
-  run 0 2 "$facet" train "${reference_line[@]}" --zero_stage 2 --precision bf16 --enable_tensorboard --threads 1 --max_steps 2 --num_workers 0
-  ls output/tb_logging/events.out.tfevents.* >/dev/null
-  [ "$(rows output/loss_log.csv)" = 2 ]
-}
-
 missing_paths() {
   refused_everywhere 66 "$work/no_lm" "$facet" train --lm_model_name_or_path "$work/no_lm" --vision_model_name_or_path "$work/no_clip" \
     --data_path "$work/no_data" --output_dir "$work/out"
@@ -287,7 +269,6 @@ check Rubbish.SeveralMistakesInOneReport several_mistakes
 check Rubbish.MistakesInConfigFile mistakes_in_config_file
 check Rubbish.NamesOfTheOutsideBeginNoLine names_of_the_outside
 check Rubbish.NotBuiltYetInOneReport not_built_yet
-check Rubbish.ReferenceLaunchLine reference_launch_line
 check Rubbish.MissingPaths missing_paths
 check Rubbish.ConfigContradictsTensors config_contradicts_tensors
 check Rubbish.BadConfigJson bad_config_json

@@ -9,6 +9,7 @@ declare -A cases=([Slurm.NormalEndOneRankAGpu]=normal_end [Slurm.Usr1]=usr1 [Slu
   [Slurm.KilledRank]=killed_rank [Slurm.TimeLimitOfAnArray]=time_limit_of_an_array
   [Slurm.TwoJobsOnOneDirectory]=two_jobs_on_one_directory [Slurm.CancelledForGood]=cancelled_for_good [Slurm.Chain]=chain
   [Slurm.PreflightOfGoodNodes]=preflight_of_good_nodes [Slurm.PreflightOfBadNodes]=preflight_of_bad_nodes
+  [Slurm.ReferenceLine]=reference_line
   [Slurm.HeadNodeLost]=head_node_lost [Slurm.OtherNodeLost]=other_node_lost)
 if ! can_make_a_cluster; then
   for name in "${!cases[@]}"; do
@@ -72,6 +73,17 @@ normal_end() {
   same_curve "$work/normal"
   grep -q -- ' on n4: --nodes=1 --ntasks=2 --ntasks-per-node=2 --cpus-per-task=8; checkpoint: none$' "$work/normal.out"
   grep -q '^EXIT code=0 ' "$work/normal.out"
+}
+
+# The launch line of the original as it is, on eight ranks of four nodes.
+reference_line() {
+  local job
+  reference_directory "$work/launch"
+  cd "$work/launch"
+  job=$(sbatch --parsable --output="$work/reference.out" --nodes=4 --ntasks-per-node=2 "$work/slurm/train.sbatch" "${reference_line[@]}")
+  ends_as "$job" COMPLETED
+  grep -q '^EXIT code=0 ' "$work/reference.out"
+  ls output/tb_logging/events.out.tfevents.* output/epoch-6 >/dev/null
 }
 
 # signalled NAME SIGNAL: to the ranks, as sbatch --signal does
@@ -250,5 +262,6 @@ together() { # NAME...
 run 0 2 "$facet" train "${train[@]}" --output_dir "$work/whole"
 together Slurm.{NormalEndOneRankAGpu,Usr1,Term,Preemption,KilledRank,TimeLimitOfAnArray,TwoJobsOnOneDirectory} \
   Slurm.{CancelledForGood,Chain,PreflightOfGoodNodes,PreflightOfBadNodes}
+together Slurm.ReferenceLine
 together Slurm.{HeadNodeLost,OtherNodeLost}
 finish

@@ -220,6 +220,15 @@ terminated_job() {
   until_true 10 no_ranks
 }
 
+# As it stands in the original's script; with Slurm tests/e2e/slurm.sh starts it.
+reference_launch_line() {
+  reference_directory "$work/launch"
+  cd "$work/launch"
+  run 0 2 "$facet" train "${reference_line[@]}" --threads 1 --max_steps 2 --num_workers 0
+  ls output/tb_logging/events.out.tfevents.* >/dev/null
+  [ "$(rows output/loss_log.csv)" = 2 ]
+}
+
 check Run.TrainEvaluateExport one_run
 check Run.LossLog loss_log
 check Run.LossCurve loss_curve
@@ -234,4 +243,5 @@ check Run.SecondRunIsRefusedStaleLockTakenOver second_run_is_refused
 check Run.KilledRankEndsTheJob killed_rank
 check Run.TerminatedRankEndsTheJob terminated_rank
 check Run.TerminatedJobEnds terminated_job
+check Run.ReferenceLaunchLine reference_launch_line
 finish
