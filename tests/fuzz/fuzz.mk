@@ -7,7 +7,7 @@
 
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.cpp,%,$(wildcard tests/fuzz/*.cpp))
 # Of rooms that neither build has as a whole.
-FUZZ_OTHER_SOURCES := src/train/loss_log.cpp src/train/log_columns.cpp src/train/step_phases.cpp src/train/loss_plot.cpp src/chat/generate_io.cpp
+FUZZ_OTHER_SOURCES := $(patsubst %,src/train/%.cpp,loss_log log_columns step_phases loss_plot) src/chat/generate_io.cpp
 
 # ---- the test program: all targets in one, each under a name of its own
 FUZZ_TEST_SOURCES := $(wildcard tests/fuzz/common/*.cpp) $(FUZZ_OTHER_SOURCES)
