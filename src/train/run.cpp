@@ -39,10 +39,10 @@ auto made_collectively(Communicator& world, const Make& make) {
 
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
+  if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   log_line("resolved options:");
   log_lines(resolved_options(Command::kTrain, options));
-  if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
   return open_compute_device(options, world, host);
 }
 
