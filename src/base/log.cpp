@@ -11,10 +11,13 @@ namespace {
 int log_rank = 0;
 LineStamps line_stamps = LineStamps::kNone;
 
-void print(std::FILE* file, const std::string& line) {
-  if (log_rank != 0) return;
+std::string stamp() {
   const bool stamped = line_stamps == LineStamps::kTimeOfDay;
-  const std::string stamp = stamped ? local_text(std::chrono::system_clock::now()) + ' ' : "";
+  return stamped ? local_text(std::chrono::system_clock::now()) + ' ' : "";
+}
+
+void print(std::FILE* file, const std::string& stamp, const std::string& line) {
+  if (log_rank != 0) return;
   const std::string shown = stamp + printable_message(line) + '\n';
   std::fwrite(shown.data(), 1, shown.size(), file);
   std::fflush(file);
@@ -23,14 +26,14 @@ void print(std::FILE* file, const std::string& line) {
 
 void set_log_rank(int rank) { log_rank = rank; }
 void set_line_stamps(LineStamps stamps) { line_stamps = stamps; }
-void log_line(const std::string& line) { print(stdout, line); }
+void log_line(const std::string& line) { print(stdout, stamp(), line); }
 void log_lines(std::string_view lines) {
   while (!lines.empty()) {
     const size_t end = std::min(lines.find('\n'), lines.size());
-    log_line(std::string(lines.substr(0, end)));
+    print(stdout, "", std::string(lines.substr(0, end)));
     lines.remove_prefix(std::min(end + 1, lines.size()));
   }
 }
-void warn_line(const std::string& line) { print(stderr, "warning: " + line); }
+void warn_line(const std::string& line) { print(stderr, stamp(), "warning: " + line); }
 
 }  // namespace facet

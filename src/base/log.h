@@ -20,7 +20,8 @@ void set_line_stamps(LineStamps stamps);
 
 // Prints to stdout on rank 0 only.
 void log_line(const std::string& line);
-// A text of the program's own that has several lines, each a line of the log. Nothing of the
+// A text of the program's own that has several lines, each a line of the log, and is read as a
+// whole: options that a file can take over, a table. No line of it has a stamp. Nothing of the
 // outside world in it may hold a newline.
 void log_lines(std::string_view lines);
 // Prints to stderr on rank 0 only, with the prefix "warning: ".

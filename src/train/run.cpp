@@ -41,6 +41,7 @@ auto made_collectively(Communicator& world, const Make& make) {
 
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
+  if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
   collectively(world, [&] { check_paths(Command::kTrain, options); });
   return open_compute_device(options, world, host);
 }
@@ -164,13 +165,6 @@ LogSubject subject_of_logs(const Run& run, const std::string& host) {
           .origin = {.start = run.record->start(), .peak_flops = peak_of_all_ranks(run)}};
 }
 
-// The options are read by scripts; the lines after them say when they were printed.
-std::unique_ptr<RunRecord> tell_options_and_begin_stamps(const Run& run) {
-  std::unique_ptr<RunRecord> record = open_record(run);
-  if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
-  return record;
-}
-
 }  // namespace
 
 Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
@@ -187,7 +181,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       checkpoints(end_job_on_error(
           session, status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
-      record(tell_options_and_begin_stamps(*this)),
+      record(open_record(*this)),
       inputs(index_images_and_open_inputs(*this)),
       costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),

@@ -35,12 +35,15 @@ TEST(Log, LinesCanBeginWithTheTimeOfDay) {
   set_line_stamps(LineStamps::kTimeOfDay);
   CaptureStdout();
   log_line("memory\n  values 1");
+  log_lines("seed = 1\nthreads = 2\n");  // to be read as a whole
   CaptureStderr();
   warn("b");
   set_line_stamps(LineStamps::kNone);
   const std::string time = "20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} ";
   const std::string out = GetCapturedStdout(), err = GetCapturedStderr();
-  EXPECT_TRUE(std::regex_match(out, std::regex(time + "memory\n  values 1\n"))) << out;
+  EXPECT_TRUE(
+      std::regex_match(out, std::regex(time + "memory\n  values 1\nseed = 1\nthreads = 2\n")))
+      << out;
   EXPECT_TRUE(std::regex_match(err, std::regex(time + "warning: b\n"))) << err;
 }
 
