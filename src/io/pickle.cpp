@@ -264,7 +264,7 @@ bool PickleMachine::call() {
   }
   push(make(Kind::kCall));
   stack_.back()->text = function->text;
-  stack_.back()->items = arguments->items;
+  stack_.back()->items = {arguments};
   return true;
 }
 

@@ -24,7 +24,7 @@ struct PickleValue {
     kList,
     kDict,        // also a collections.OrderedDict; items: key, value, key, value, ...
     kGlobal,      // text: "module.name"
-    kCall,        // text: the function; items: its arguments
+    kCall,        // text: the function; items: the tuple of its arguments
     kPersistent,  // items: the one value that names an object outside
   };
   Kind kind = Kind::kNone;

@@ -47,7 +47,8 @@ bool exists(const std::string& path) {
 }
 
 bool has_weights_name(std::string_view name) {
-  return name.ends_with(".safetensors") || name.ends_with(".gguf") || is_torch_name(name);
+  return name.ends_with(".safetensors") || name.ends_with(".gguf") ||
+         name.starts_with("pytorch_model");
 }
 
 std::unique_ptr<TensorFile> open_torch_or_safetensors(const std::string& path, bool torch) {

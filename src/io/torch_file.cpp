@@ -16,7 +16,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr int64_t kMaxContentBytes = int64_t{1} << 28;
+constexpr int64_t kMaxContentBytes = int64_t{1} << 26;
+constexpr size_t kMaxDimensions = 64;
 constexpr std::string_view kPickleEnd = "/data.pkl";
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
@@ -113,9 +114,13 @@ class Tensors {
   const std::map<std::string, ZipEntry>& entries_;
 };
 
-bool is_call_of(const PickleValue& value, std::string_view function, size_t least, size_t most) {
-  return value.kind == Kind::kCall && value.text == function && value.items.size() >= least &&
-         value.items.size() <= most;
+// The arguments of a call of this function with so many; nullptr if the value is none.
+const std::vector<const PickleValue*>* arguments_of(const PickleValue& value,
+                                                    std::string_view function, size_t least,
+                                                    size_t most) {
+  if (value.kind != Kind::kCall || value.text != function) return nullptr;
+  const auto& arguments = value.items[0]->items;
+  return arguments.size() >= least && arguments.size() <= most ? &arguments : nullptr;
 }
 
 Tensors::Storage Tensors::storage(const std::string& name, const PickleValue& value) const {
@@ -142,7 +147,8 @@ Tensors::Storage Tensors::storage(const std::string& name, const PickleValue& va
 
 std::vector<int64_t> Tensors::sizes(const std::string& name, const PickleValue& value) const {
   std::vector<int64_t> numbers;
-  if (value.kind != Kind::kTuple) refuse(name, "a shape that is no tuple");
+  if (value.kind != Kind::kTuple || value.items.size() > kMaxDimensions)
+    refuse(name, fmt::format("a shape that is no tuple of up to {} sizes", kMaxDimensions));
   for (const PickleValue* item : value.items) {
     if (item->kind != Kind::kInt || item->integer < 0) refuse(name, "a shape or stride is no size");
     numbers.push_back(item->integer);
@@ -163,19 +169,21 @@ std::optional<int64_t> span_of(const std::vector<int64_t>& shape,
 
 std::pair<StoredTensor, std::string> Tensors::read(const std::string& name,
                                                    const PickleValue& value) const {
-  if (is_call_of(value, kRebuildParameter, 3, 3) && value.items[0]->text != kRebuildParameter)
-    return read(name, *value.items[0]);
-  CHECK(is_call_of(value, kRebuildTensor, 6, 7), ExitCode::kBadData,
+  const auto* parameter = arguments_of(value, kRebuildParameter, 3, 3);
+  const PickleValue& call = parameter != nullptr ? *parameter->front() : value;
+  const auto* found = arguments_of(call, kRebuildTensor, 6, 7);
+  CHECK(found != nullptr, ExitCode::kBadData,
         "{}: {} is {}, not a tensor; only a dictionary of tensors is read. Save the part that is "
         "one on its own in Python: torch.save(part, file)",
         path_, name, name_of(value.kind));
-  const Storage in = storage(name, *value.items[0]);
+  const auto& arguments = *found;
+  const Storage in = storage(name, *arguments[0]);
   StoredTensor tensor{.name = name, .type = std::string(in.type->type), .shape = {}};
-  tensor.shape = sizes(name, *value.items[2]);
-  tensor.strides = sizes(name, *value.items[3]);
+  tensor.shape = sizes(name, *arguments[2]);
+  tensor.strides = sizes(name, *arguments[3]);
   if (tensor.strides.size() != tensor.shape.size())
     refuse(name, "shape and strides differ in length");
-  const PickleValue& offset = *value.items[1];
+  const PickleValue& offset = *arguments[1];
   const auto elements = checked_product(tensor.shape);
   const auto span = span_of(tensor.shape, tensor.strides);
   const int64_t first = offset.kind == Kind::kInt ? offset.integer : -1;

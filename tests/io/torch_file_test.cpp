@@ -85,6 +85,21 @@ TEST(TorchFile, ReadsZip64) {
   EXPECT_EQ(all_of(file, "a"), (std::vector<float>{1.5f, -2.f}));
 }
 
+// PyTorch writes 0 where it was told not to compute them.
+TEST(TorchFile, ACrc32OfZeroIsNone) {
+  TemporaryDirectory directory;
+  ZipContent data_pkl{
+      "m/data.pkl",
+      pickle::dictionary(pickle::text("a") + pickle::tensor(pickle::storage("0", 1), 0, {1}, {1}))};
+  ZipContent data{"m/data/0", bytes_of(1.5f)};
+  for (ZipContent* entry : {&data_pkl, &data})
+    entry->crc_change = static_cast<uint32_t>(
+        crc32(0, reinterpret_cast<const unsigned char*>(entry->content.data()),
+              static_cast<uInt>(entry->content.size())));
+  const TorchFile file(directory.put("m.bin", zip_of({data_pkl, data})));
+  EXPECT_EQ(all_of(file, "a"), (std::vector<float>{1.5f}));
+}
+
 TEST(TorchFile, WhatPyTorchWritesThatIsNoDictionaryOfTensorsIsRefusedByName) {
   for (const auto& [file, what] : std::initializer_list<std::pair<const char*, const char*>>{
            {"before_1_6.bin", "PyTorch before 1.6"},
@@ -188,6 +203,7 @@ TEST(TorchFile, AbusedTensorsAreRefused) {
       {view(0, {-2}, {1}), "no size"},
       {view(0, {2}, {-1}), "no size"},
       {view(0, {2}, {1, 1}), "differ in length"},
+      {view(0, std::vector<int64_t>(65, 1), std::vector<int64_t>(65, 1)), "no tuple of up to 64"},
       {with(tensor(storage("0", 3), 0, {2}, {1})), "has 8 bytes, not 3 elements of F32"},
       {with(tensor(storage("0", kHuge), 0, {2}, {1})), "has 8 bytes"},
       {with(tensor(storage("0", -1), 0, {2}, {1})), "has 8 bytes"},
