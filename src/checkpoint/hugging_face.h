@@ -37,7 +37,9 @@ LlamaConfig read_llama_config(const std::string& directory);
 struct PretrainedSources {
   std::string lm_directory;
   std::string vision_directory;
-  // projection.safetensors of an export. Empty: the one next to lm_directory
+  // projection.safetensors of an export, or a file with other parts of the model too under their
+  // prefixes (DeepSpeed-VisualChat's epoch-N/pytorch_model.bin): these are read from it, and the
+  // directories need no weights for them. Empty: the one next to lm_directory
   // (lm_directory/../projection.safetensors) if it exists, else projection and lang_embed are newly
   // initialised.
   std::string projection_file;
@@ -46,6 +48,7 @@ struct PretrainedSources {
 // What load_pretrained did, for one line of the log each.
 struct LoadReport {
   std::string projection_file;     // the file that was read, empty if none
+  std::string read_from;           // the files of the decoder and of the vision encoder
   int64_t added_token_rows = 0;    // rows of the embeddings that were in no file
   std::vector<std::string> drawn;  // names of the randomly initialised parameters
   std::vector<std::string>

@@ -2,7 +2,7 @@
 
 #include "checkpoint/hugging_face.h"
 #include "io/json.h"
-#include "io/safetensors.h"
+#include "io/tensor_directory.h"
 
 namespace facet {
 

@@ -85,6 +85,9 @@ std::string why_missing(const std::vector<std::string>& missing,
   if (there.contains("tok_embeddings.weight"))
     return "the files have the names of the original format (consolidated.00.pth): give the "
            "converted repository (for Llama its name ends in -hf)";
+  if (there.contains("lang_embed.weight") && any_holds(there, "lang_decoder."))
+    return "the files hold a whole model of DeepSpeed-VisualChat: give that file as --projection, "
+           "and here the directory of the model that it was trained from";
   return other_prefix(missing, there);
 }
 

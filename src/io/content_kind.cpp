@@ -172,6 +172,7 @@ std::string remedy(ContentKind kind) {
     case ContentKind::kTar: return "unpack it";
     case ContentKind::kUtf16: return "convert it to UTF-8: iconv -f UTF-16 -t UTF-8";
     case ContentKind::kTorchZip:
+      return "if it holds the weights of a model, it is looked for as pytorch_model.bin";
     case ContentKind::kPickle:
       return "if it holds a model, convert it in Python: save_pretrained(directory, "
              "safe_serialization=True)";

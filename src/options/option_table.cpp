@@ -30,13 +30,14 @@ void add_model_fields(std::vector<OptionField>& t) {
   };
   t.push_back(
       model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
-            "directory of the language model: config.json, tokenizer.model, safetensors; or "
-            "its name on the Hugging Face hub, if it is in the local cache")
+            "directory of the language model: config.json, tokenizer.model, safetensors or "
+            "pytorch_model.bin; or its name on the Hugging Face hub, if it is in the local cache")
           .required("teg")
           .directory());
   t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
                     "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors (those of a whole CLIPModel will do); or its name on the hub")
+                    "safetensors or pytorch_model.bin (those of a whole CLIPModel will do); or its "
+                    "name on the hub")
                   .required("teg")
                   .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
@@ -44,8 +45,9 @@ void add_model_fields(std::vector<OptionField>& t) {
                   .one_of({"baseline", "vit", "perceiver"}));
   t.push_back(
       model("projection", &O::projection, kMayChange,
-            "exported file with projection and lang_embed to start from; by default the one "
-            "next to the language model's directory, if there is one")
+            "exported file with projection and lang_embed to start from, by default the one next "
+            "to the language model's directory, if there is one; or a whole model's "
+            "pytorch_model.bin of DeepSpeed-VisualChat")
           .file());
   t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention, kMustMatch,
                     "multi-modal causal attention: text attends to images and to text separately"));

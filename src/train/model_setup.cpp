@@ -136,6 +136,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
                        compute_dtype(options));
   Values values(setup.table, world, ops, 0, {});
   const LoadReport report = load_weights(options, setup, values.filler());
+  log_line(report.read_from);
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));

@@ -12,6 +12,7 @@ LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engin
       loaded.projection_file.empty()
           ? "projection and lang_embed start fresh"
           : fmt::format("projection and lang_embed from {}", loaded.projection_file);
+  log_line(loaded.read_from);
   log_line(fmt::format("{}; {} rows of added tokens, {} parameters drawn", source,
                        loaded.added_token_rows, loaded.drawn.size()));
   for (const auto& lines : {loaded.differing_choices, loaded.unused})

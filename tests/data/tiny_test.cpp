@@ -17,6 +17,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "io/tensor_directory.h"
 
 namespace facet::tiny {
 namespace {

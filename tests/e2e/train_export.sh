@@ -9,6 +9,10 @@ exported() { # options that name an export instead of the tiny models
   echo "--lm_model_name_or_path $1/lang_decoder --vision_model_name_or_path $1/vis_encoder --threads 1"
 }
 
+# Weights as torch.save() writes them, without Python.
+to_torch=$work/to_torch
+"${CXX:-mpicxx}" -std=c++20 -I. -o "$to_torch" tests/e2e/to_torch.cpp -lz || exit 1
+
 # value TEXT: what follows the last "TEXT=" in the last run's output.
 value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 
@@ -66,6 +70,42 @@ export_of_another_kind() {
   # shellcheck disable=SC2046
   refused 78 0 'missing: projection.query ' "$facet" train $(exported "$work/run/epoch-2") "${data[@]}" --vis_proj perceiver --max_steps 4 \
     --output_dir "$work/other"
+}
+
+# Models as PyTorch pickles train as the same models as safetensors do, at the stage that cuts every parameter up.
+pytorch_files() {
+  local part
+  cp -r "$tiny/clip" "$tiny/lm" "$work"
+  for part in clip lm; do
+    "$to_torch" "$work/$part/pytorch_model.bin" "" "$work/$part/model.safetensors"
+    rm "$work/$part/model.safetensors"
+  done
+  local options=(--max_steps 2 --zero_stage 3 --lang_lora_dim 4)
+  run 0 2 "${train[@]}" "${options[@]}" --output_dir "$work/from_safetensors"
+  once "lang_decoder from $tiny/lm/model.safetensors; vis_encoder from $tiny/clip/model.safetensors"
+  run 0 2 "$facet" train --lm_model_name_or_path "$work/lm" --vision_model_name_or_path "$work/clip" --threads 1 "${data[@]}" \
+    --learning_rate 2e-3 "${options[@]}" --output_dir "$work/from_torch"
+  once "lang_decoder from $work/lm/pytorch_model.bin; vis_encoder from $work/clip/pytorch_model.bin"
+  same_columns "$work/from_safetensors/loss_log.csv" "$work/from_torch/loss_log.csv" step loss grad_norm
+  equal_models "$work/from_safetensors/epoch-1" "$work/from_torch/epoch-1"
+  [ "$(frozen_hash "$work/from_safetensors")" = "$(frozen_hash "$work/from_torch")" ]
+}
+frozen_hash() { grep -ho '"frozen_hash": *"[^"]*"' "$1"/checkpoints/step_*/manifest.json | head -n 1 | grep .; }
+
+# One file with all four parts, as DeepSpeed-VisualChat saves a trained model; the directories keep their configuration only.
+whole_model_in_one_file() {
+  local export=$work/run/epoch-2 bare=$work/bare loss
+  mkdir "$bare"
+  cp -r "$tiny/clip" "$tiny/lm" "$bare"
+  rm "$bare"/*/model.safetensors
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" evaluate $(exported "$export") "${data[@]}" "${kind[@]}"
+  loss=$(value loss)
+  "$to_torch" "$work/whole.bin" lang_decoder. "$export/lang_decoder/model.safetensors" \
+    vis_encoder. "$export/vis_encoder/model.safetensors" "" "$export/projection.safetensors"
+  run 0 2 "$facet" evaluate --lm_model_name_or_path "$bare/lm" --vision_model_name_or_path "$bare/clip" --threads 1 \
+    --projection "$work/whole.bin" "${data[@]}" "${kind[@]}"
+  close_values "$loss" "$(value loss)" 1e-6
 }
 
 frozen_stays() {
@@ -235,6 +275,8 @@ check Run.LossCurve loss_curve
 check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
+check Run.PyTorchFiles pytorch_files
+check Run.WholeModelInOneFile whole_model_in_one_file
 check Run.FrozenStays frozen_stays
 check Run.Learns learns
 check Run.DryRun dry_run

@@ -3,6 +3,7 @@
 
 #include "common/target.h"
 #include "io/safetensors.h"
+#include "io/tensor_directory.h"
 
 namespace facet {
 namespace {

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "io/file.h"
+#include "io/tensor_directory.h"
 #include "temporary_directory.h"
 
 namespace facet {
@@ -187,8 +188,8 @@ TEST(TensorDirectory, SaysWhatLiesThereInstead) {
   for (const auto& [file, what] : std::initializer_list<std::pair<const char*, const char*>>{
            {"adapter_model.safetensors", "an adapter (PEFT)"},
            {"adapter_model.bin", "an adapter (PEFT)"},
-           {"pytorch_model.bin", "PyTorch pickles"},
-           {"pytorch_model-00001-of-00002.bin", "PyTorch pickles"},
+           {"pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json; fetch"},
+           {"pytorch_model_fsdp.bin", "no name that is looked for"},
            {"consolidated.00.pth", "original format"},
            {"model-00001-of-00002.safetensors", "index.json; fetch"},
            {"weights.safetensors", "no name that is looked for"},
@@ -330,7 +331,7 @@ TEST(TensorDirectory, SaysWhatIsMissing) {
   const auto error = [&] { return error_of([&] { TensorDirectory tensors(directory.path()); }); };
   EXPECT_TRUE(mentions(error(), "neither model.safetensors nor"));
   directory.put("pytorch_model.bin", "x");
-  EXPECT_TRUE(mentions(error(), "save_pretrained"));
+  EXPECT_TRUE(mentions(error(), "pytorch_model.bin: no zip file, as torch.save() writes"));
   EXPECT_TRUE(mentions(error_of([&] { TensorDirectory tensors(directory / "none"); }),
                        "no such directory"));
 }

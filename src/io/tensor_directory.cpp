@@ -1,0 +1,200 @@
+#include "io/tensor_directory.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/check.h"
+#include "io/content_kind.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/torch_file.h"
+
+namespace facet {
+
+namespace {
+
+constexpr int64_t kMaxIndexBytes = 100'000'000;
+constexpr std::string_view kIndexEnd = ".index.json";
+// What is looked for, in this order.
+constexpr const char* kModelFiles[] = {"model.safetensors", "model.safetensors.index.json",
+                                       "pytorch_model.bin", "pytorch_model.bin.index.json"};
+
+struct OtherWeights {
+  std::string_view file;  // the begin of its name
+  std::string_view what;
+};
+constexpr std::string_view kMergeAdapter =
+    "these are the weights of an adapter (PEFT), not of a model; merge it into its base model in "
+    "Python: PeftModel.from_pretrained(base, directory).merge_and_unload().save_pretrained(out)";
+constexpr std::string_view kConvertOriginal =
+    "the original format of the model's makers; give the converted repository (for Llama its name "
+    "ends in -hf)";
+constexpr std::string_view kOtherName = "no name that is looked for";
+constexpr OtherWeights kOtherWeights[] = {
+    {"adapter_model.", kMergeAdapter},
+    {"consolidated", kConvertOriginal},
+    {"tf_model", "weights of TensorFlow; convert them in Python"},
+    {"flax_model", "weights of Flax; convert them in Python"},
+};
+constexpr OtherWeights kShards[] = {
+    {"model-0", "a shard without its model.safetensors.index.json; fetch that file too"},
+    {"pytorch_model-0", "a shard without its pytorch_model.bin.index.json; fetch that file too"},
+};
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+bool has_weights_name(std::string_view name) {
+  return name.ends_with(".safetensors") || name.ends_with(".gguf") ||
+         name.starts_with("pytorch_model");
+}
+
+std::unique_ptr<TensorFile> open_torch_or_safetensors(const std::string& path, bool torch) {
+  if (torch) return std::make_unique<TorchFile>(path);
+  return std::make_unique<SafetensorsFile>(path);
+}
+
+// By what it holds, else by its name.
+std::unique_ptr<TensorFile> open_by_content(const std::string& path) {
+  const InputFile file(path);
+  std::string beginning(static_cast<size_t>(std::min(file.bytes(), kContentKindBytes)), '\0');
+  file.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
+  switch (content_kind(beginning)) {
+    case ContentKind::kSafetensors: return open_torch_or_safetensors(path, false);
+    case ContentKind::kTorchZip:
+    case ContentKind::kZip:
+    case ContentKind::kPickle: return open_torch_or_safetensors(path, true);
+    default: return open_torch_or_safetensors(path, is_torch_name(path));
+  }
+}
+
+}  // namespace
+
+std::string what_lies_there_instead(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, ignored))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  const auto find = [&](auto&& kinds) -> std::string {
+    for (const OtherWeights& other : kinds)
+      for (const std::string& name : names)
+        if (name.starts_with(other.file)) return fmt::format("; it holds {}: {}", name, other.what);
+    return "";
+  };
+  if (const std::string other = find(kOtherWeights); !other.empty()) return other;
+  if (TensorDirectory::is_there(directory)) return "";
+  if (const std::string shard = find(kShards); !shard.empty()) return shard;
+  for (const std::string& name : names)
+    if (has_weights_name(name)) return fmt::format("; it holds {}: {}", name, kOtherName);
+  return "";
+}
+
+TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(directory)) {
+  std::error_code ignored;
+  CHECK(std::filesystem::is_directory(directory_, ignored), ExitCode::kMissingInput,
+        "{}: no such directory; a model is given as a local directory", directory_);
+  const auto* name =
+      std::find_if(std::begin(kModelFiles), std::end(kModelFiles),
+                   [&](const char* file) { return exists(directory_ + "/" + file); });
+  CHECK(name != std::end(kModelFiles), ExitCode::kMissingInput,
+        "{}: neither model.safetensors nor pytorch_model.bin nor one of them with .index.json{}",
+        directory_, what_lies_there_instead(directory_));
+  source_ = directory_ + "/" + *name;
+  if (source_.ends_with(kIndexEnd))
+    open_index();
+  else
+    add_file(open_torch_or_safetensors(source_, is_torch_name(source_)));
+}
+
+bool TensorDirectory::is_there(const std::string& directory) {
+  return std::any_of(std::begin(kModelFiles), std::end(kModelFiles),
+                     [&](const char* name) { return exists(directory + "/" + name); });
+}
+
+std::string TensorDirectory::not_read() const {
+  bool read = false;
+  for (const char* name : kModelFiles) {
+    const std::string path = directory_ + "/" + name;
+    if (read && exists(path)) return path;
+    read = read || path == source_;
+  }
+  return "";
+}
+
+TensorDirectory TensorDirectory::of_file(const std::string& path) {
+  TensorDirectory result;
+  result.directory_ = result.source_ = path;
+  result.add_file(open_by_content(path));
+  return result;
+}
+
+void TensorDirectory::add_file(std::unique_ptr<TensorFile> file) {
+  for (const auto& [name, tensor] : file->tensors()) owner_.emplace(name, file.get());
+  files_.push_back(std::move(file));
+}
+
+void TensorDirectory::open_index() {
+  const bool torch = is_torch_name(source_.substr(0, source_.size() - kIndexEnd.size()));
+  const JsonDocument index = JsonDocument::read(source_, ExitCode::kBadData, kMaxIndexBytes);
+  const JsonValue weight_map = index.root().at("weight_map");
+  std::map<std::string, const TensorFile*, std::less<>> opened;
+  for (int64_t i = 0; i < weight_map.size(); ++i) {
+    const auto [name, entry] = weight_map.member(i);
+    const std::string file_name(entry.as_string());
+    if (file_name.find('/') != std::string::npos)
+      entry.reject("a shard must be in the same directory as the index");
+    auto found = opened.find(file_name);
+    if (found == opened.end()) {
+      files_.push_back(open_torch_or_safetensors(directory_ + "/" + file_name, torch));
+      found = opened.emplace(file_name, files_.back().get()).first;
+    }
+    if (found->second->find(name) == nullptr)
+      entry.reject(
+          "the shard does not hold this tensor; the index and the shards do not belong "
+          "together");
+    owner_.emplace(name, found->second);
+  }
+  for (const auto& file : files_)
+    for (const auto& [name, tensor] : file->tensors()) {
+      const auto found = owner_.find(name);
+      CHECK(found != owner_.end() && found->second == file.get(), ExitCode::kBadData,
+            "{}: does not name {} of {}; the index and the shards do not belong together", source_,
+            name, file->path());
+    }
+}
+
+const TensorFile& TensorDirectory::file_of(std::string_view name) const {
+  const auto found = owner_.find(name);
+  CHECK(found != owner_.end(), ExitCode::kBadData, "{}: there is no tensor {}", directory_, name);
+  return *found->second;
+}
+
+std::vector<std::string> TensorDirectory::names() const {
+  std::vector<std::string> all;
+  for (const auto& [name, file] : owner_) all.push_back(name);
+  return all;
+}
+
+const StoredTensor* TensorDirectory::find(std::string_view name) const {
+  const auto found = owner_.find(name);
+  return found == owner_.end() ? nullptr : found->second->find(name);
+}
+
+const std::string& TensorDirectory::path_of(std::string_view name) const {
+  return file_of(name).path();
+}
+
+void TensorDirectory::read_f32(std::string_view name, int64_t begin, int64_t count,
+                               float* out) const {
+  file_of(name).read_f32(name, begin, count, out);
+}
+
+const std::map<std::string, std::string>& TensorDirectory::metadata() const {
+  static const std::map<std::string, std::string> none;
+  return files_.empty() ? none : files_.front()->metadata();
+}
+
+}  // namespace facet

@@ -1,0 +1,80 @@
+// A tiny model, the directories that it is loaded from, and its LoRA.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/hugging_face.h"
+#include "tests/checkpoint/tiny_directories.h"
+
+namespace facet {
+
+struct Model {
+  VlmConfig config;
+  ParamTable table;
+  std::unique_ptr<VisionLanguageModel> model;
+
+  explicit Model(VlmConfig with) : config(std::move(with)) {
+    model = std::make_unique<VisionLanguageModel>(config, table);
+    table.allocate(1);
+    for (Param& param : table.params()) {
+      float* value = param.value.f32();
+      std::fill_n(value, param.numel(), std::nanf(""));
+    }
+  }
+  void randomize(uint64_t seed) {
+    for (Param& param : table.params()) fill_randomly(param, seed);
+  }
+  std::vector<float> values(const char* name) { return values_of(*table.find(name)); }
+};
+
+// Source directories as a user has them, and a configuration read from them.
+struct Sources {
+  TemporaryDirectory directory;
+  VlmConfig config;
+
+  explicit Sources(const std::string& llama = kTinyLlama) {
+    directory.put("models/lm/config.json", llama);
+    directory.put("clip/config.json", kTinyClip);
+    directory.put("clip/preprocessor_config.json", "{\"size\": 8}");
+    directory.put("models/lm/tokenizer.model", "pieces");
+    config.lm = read_llama_config(directory / "models/lm");
+    write_tensors(directory / "clip/model.safetensors", {});
+    config.vision = read_clip_config(directory / "clip");
+    config.image_size = config.vision.image_size;
+    Model original(config);
+    original.randomize(3);
+    decoder = tensors_under(original.table, "lang_decoder.");
+    vision = tensors_under(original.table, "vis_encoder.");
+    write();
+  }
+  void write() const {
+    write_tensors(directory / "models/lm/model.safetensors", decoder);
+    write_tensors(directory / "clip/model.safetensors", vision);
+  }
+  PretrainedSources pretrained() const { return {directory / "models/lm", directory / "clip", ""}; }
+  ExportSources exported() const {
+    return {directory / "models/lm",
+            directory / "clip",
+            directory / "models/lm/tokenizer.model",
+            {{"### Image:", 11}, {"<image>", 12}}};
+  }
+  std::string load_error() const {
+    return error_of([&] {
+      Model model(config);
+      load_pretrained(model.table, config, pretrained(), 1);
+    });
+  }
+
+  Tensors decoder, vision;
+};
+
+inline VlmConfig with_lora(VlmConfig config) {
+  config.lang_lora = {.rank = 3, .alpha = 2, .module_name = "model.layers.", .compat_init = false};
+  config.vis_lora = {.rank = 2, .alpha = 1, .module_name = "encoder.layers.", .compat_init = false};
+  return config;
+}
+
+}  // namespace facet
