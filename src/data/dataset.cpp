@@ -12,7 +12,7 @@ namespace {
 struct Format {
   std::string name;
   std::unique_ptr<Dataset> (*open)(const DatasetSources& sources);
-  void (*index)(const DatasetSources& sources) = nullptr;  // see index_images()
+  void (*index)(const DatasetSources& sources) = nullptr;  // see index_files()
 };
 
 // A set of MIMIC-IT with its images in one file.
@@ -23,6 +23,18 @@ Format otter_format() {
           [](const DatasetSources& sources) { index_otter_images(set, sources); }};
 }
 constexpr char kSd[] = "sd", kSn[] = "sn", kTvc[] = "tvc", kVst[] = "vst";
+
+// A kind of a user's own files.
+struct OwnFormat {
+  std::string kind;
+  std::unique_ptr<Dataset> (*open)(const DatasetChoice& choice, const DatasetSources& sources);
+  void (*index)(const DatasetChoice& choice, const DatasetSources& sources);
+};
+
+const std::vector<OwnFormat>& own_formats() {
+  static const std::vector<OwnFormat> table = {{"json", open_own_json, index_own_json}};
+  return table;
+}
 
 const std::vector<Format>& formats() {
   static const std::vector<Format> table = {{"llava", open_llava},
@@ -58,16 +70,33 @@ const std::vector<std::string>& dataset_names() {
   return names;
 }
 
-std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources) {
+const std::vector<std::string>& own_dataset_kinds() {
+  static const std::vector<std::string> kinds = [] {
+    std::vector<std::string> list;
+    for (const OwnFormat& format : own_formats()) list.push_back(format.kind);
+    return list;
+  }();
+  return kinds;
+}
+
+std::unique_ptr<Dataset> open_dataset(const DatasetChoice& choice, const DatasetSources& sources) {
+  for (const OwnFormat& format : own_formats())
+    if (format.kind == choice.type) return format.open(choice, sources);
   for (const Format& format : formats())
-    if (format.name == name) return format.open(sources);
-  fail(ExitCode::kUsage, "there is no data set {}; there are: {}", name,
+    if (format.name == choice.type) return format.open(sources);
+  fail(ExitCode::kUsage, "there is no data set {}; there are: {}", choice.type,
        fmt::join(dataset_names(), ", "));
 }
 
-void index_images(const std::string& name, const DatasetSources& sources) {
+std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources) {
+  return open_dataset(DatasetChoice{name, name}, sources);
+}
+
+void index_files(const DatasetChoice& choice, const DatasetSources& sources) {
+  for (const OwnFormat& format : own_formats())
+    if (format.kind == choice.type) format.index(choice, sources);
   for (const Format& format : formats())
-    if (format.name == name && format.index != nullptr) format.index(sources);
+    if (format.name == choice.type && format.index != nullptr) format.index(sources);
 }
 
 const std::string& draw_text(const std::vector<std::string>& texts, RandomStream& draws) {

@@ -142,6 +142,7 @@ RawSample SampleTable::read(Split split, int64_t sample, int64_t epoch) const {
   for (const int32_t record : records_of(split, sample)) {
     RawSample one = dataset.read(record, draws);
     whole.image_numbers = one.image_numbers;
+    if (whole.rounds.empty()) whole.system_text = std::move(one.system_text);
     std::move(one.rounds.begin(), one.rounds.end(), std::back_inserter(whole.rounds));
   }
   return whole;

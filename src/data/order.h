@@ -36,8 +36,8 @@ class SampleTable {
   int32_t dataset_of(Split split, int64_t sample) const;
   std::span<const int32_t> records_of(Split split, int64_t sample) const;
 
-  // The records of a sample, concatenated. Draws depend only on (seed, epoch, sample). Throws
-  // Error(kBadData) if a record is malformed.
+  // The records of a sample, concatenated, with the system text of the first. Draws depend only on
+  // (seed, epoch, sample). Throws Error(kBadData) if a record is malformed.
   RawSample read(Split split, int64_t sample, int64_t epoch) const;
 
   // XXH3 over the annotation files, the grouping, the shuffle and the split: equal fingerprints

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "data/dataset_choice.h"
 #include "job/fault_injection.h"
 #include "options/hub_cache.h"
 #include "options/option_table.h"
@@ -26,6 +27,11 @@ class Findings {
   std::vector<std::string> list_;
 };
 
+bool needs_data_path(const Options& o) {
+  return std::any_of(o.dataset_names.begin(), o.dataset_names.end(),
+                     [](const std::string& word) { return own_kind_of(word).empty(); });
+}
+
 bool is_all_or_count(const std::string& word) {
   int64_t count = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
@@ -36,6 +42,9 @@ void check_data(const Options& o, Findings& found) {
   const size_t sets = o.dataset_names.size();
   found.unless(std::set<std::string>(o.dataset_names.begin(), o.dataset_names.end()).size() == sets,
                "--dataset_names names a data set twice");
+  for (const std::string& word : o.dataset_names)  // options.cfg separates values by blanks
+    found.unless(word.find_first_of(" \t") == word.npos,
+                 fmt::format("--dataset_names '{}': the path must have no blanks in it", word));
   found.unless(
       o.dataset_samples.size() == 1 || o.dataset_samples.size() == sets,
       fmt::format("--dataset_samples has {} values for {} data sets; give one, or one each",
@@ -180,7 +189,8 @@ void check_paths(Command command, const Options& options) {
     if (!field.known_to(command) || !field.must_exist) continue;
     const bool no_data = command == Command::kPlan ||
                          (!options.replay.empty() && std::string(field.name) != "replay");
-    const bool unused = no_data && field.group == OptionGroup::kData;
+    const bool unused = (no_data && field.group == OptionGroup::kData) ||
+                        (std::string(field.name) == "data_path" && !needs_data_path(options));
     const std::string path = option_words(field, options)[0];
     if (unused || path.empty()) continue;
     std::error_code error;

@@ -108,8 +108,14 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(data("data_path", &O::data_path, kMayChange, "directory that holds all data sets")
                   .directory()
                   .usually_given());
-  t.push_back(data("dataset_names", &O::dataset_names, kMustMatch, "the data sets")
+  t.push_back(data("image_root", &O::image_root, kMayChange,
+                   "directory of the images of own data (json:PATH); without it they lie beside "
+                   "PATH")
+                  .directory());
+  t.push_back(data("dataset_names", &O::dataset_names, kMustMatch,
+                   "the data sets; of own data json:PATH, JSON lines or an array")
                   .one_of(dataset_names())
+                  .or_kinds(own_dataset_kinds())
                   .usually_given());
   t.push_back(data("dataset_samples", &O::dataset_samples, kMustMatch,
                    "number of samples of each, or all; a single value applies to every data set"));

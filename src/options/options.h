@@ -48,6 +48,7 @@ struct Options {
   // Data
   std::string data_path = "./data/";
   std::string data_debug_path;
+  std::string image_root;
   std::vector<std::string> dataset_names = {"minigpt4"};
   std::vector<std::string> dataset_samples = {
       "all"};  // "all" or a number; one applies to all names

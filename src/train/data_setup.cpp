@@ -59,6 +59,7 @@ DatasetSources dataset_sources(const Options& options) {
   sources.max_images = options.max_num_image_per_sample;
   sources.style = prompt_style(options);
   if (!options.output_dir.empty()) sources.index_directory = options.output_dir + "/image_index";
+  sources.image_root = options.image_root;
   return sources;
 }
 
@@ -85,10 +86,10 @@ std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
   return std::make_unique<PromptBuilder>(*model.tokenizer, config);
 }
 
-void index_images(const Options& options, const Communicator& world) {
+void index_files(const Options& options, const Communicator& world) {
   if (world.rank() != 0 || !options.replay.empty()) return;
-  for (const std::string& name : options.dataset_names)
-    index_images(name, dataset_sources(options));
+  for (const DatasetChoice& choice : choose_datasets(options.dataset_names))
+    index_files(choice, dataset_sources(options));
 }
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
@@ -98,10 +99,11 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
     open_replay(options, model, world, *data);
     return data;
   }
-  data->names = options.dataset_names;
   const DatasetSources sources = dataset_sources(options);
-  for (const std::string& name : options.dataset_names)
-    data->datasets.push_back(open_dataset(name, sources));
+  for (const DatasetChoice& choice : choose_datasets(options.dataset_names)) {
+    data->names.push_back(choice.name);
+    data->datasets.push_back(open_dataset(choice, sources));
+  }
   data->table = std::make_unique<SampleTable>(data->datasets, requests_of(options),
                                               options.data_train_split_ratio,
                                               static_cast<uint64_t>(options.seed));

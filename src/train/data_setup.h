@@ -27,9 +27,9 @@ struct DataSetup {
 // The same prompt for training and generation.
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const ModelSetup& model);
 
-// Rank 0 writes the indexes of large files of images into the output directory, where open_data()
-// then finds them on every rank. Under collectively(), once the directory is this run's.
-void index_images(const Options& options, const Communicator& world);
+// Rank 0 writes the indexes of large files into the output directory, where open_data() then finds
+// them on every rank. Under collectively(), once the directory is this run's.
+void index_files(const Options& options, const Communicator& world);
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
                                      const Communicator& world);

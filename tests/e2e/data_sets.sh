@@ -48,9 +48,29 @@ lost_image() {
   grep -q '"dataset": "otter_mimicit_tvc", "records": \[1\]' "$work/bad"
 }
 
+# Own records beside a published set, killed and started again: the same numbers, the index is made once, and a changed file is named.
+own_records() {
+  cp "$tiny/data/llava/conversation_58k.json" "$work/mine.json"
+  local sets=(--data_path "$tiny/data" --image_root "$tiny/data/coco/train2017" --dataset_names llava "json:$work/mine.json" --save_interval 2
+    --max_steps 4) code=0
+  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/own"
+  once 'mine.json: '
+  head -2 "$work/own/loss_log.csv" | grep -q ',loss_llava,loss_mine,'
+  timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut" --inject kill@step:rank=1,step=3 \
+    >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" != 0 ]
+  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut"
+  once 'continuing from'
+  never 'for an index'
+  same_columns "$work/own/loss_log.csv" "$work/own_cut/loss_log.csv" step samples tokens labelled_tokens
+  echo >>"$work/mine.json"
+  refused 78 2 'these data sets have changed: mine' "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut"
+}
+
 check DataSets.AllInOneRun all_in_one_run
 check DataSets.AsTheOriginal as_the_original
 check DataSets.EveryRecordIsGood every_record_is_good
 check DataSets.LostImage lost_image
+check DataSets.OwnRecords own_records
 
 finish
