@@ -56,7 +56,7 @@ put_scripts() {
   local scripts
   strip=1
   mapfile -t scripts < <(find scripts/analysis -name '*.py' 2>/dev/null)
-  put_all share/facet/scripts scripts/plot_loss.py scripts/check_checkpoint.py scripts/check_export.py \
+  put_all share/facet/scripts scripts/check_checkpoint.py scripts/check_export.py \
     scripts/compare_checkpoints.sh "${scripts[@]}"
 }
 put_documentation() {

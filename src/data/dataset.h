@@ -41,7 +41,8 @@ class Dataset {
   // Whether a record has several images; such records are never concatenated.
   virtual bool multi_image() const { return false; }
   // Makes a sample of the record: a pure function of the record and the stream's draws;
-  // thread-safe. A malformed record throws Error(kBadData).
+  // thread-safe. A malformed record throws Error(kBadData). The sample's images lie in sources of
+  // this data set, which must outlive it.
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
   // The annotation file that holds the record, for messages; empty: it has none.
   virtual std::string file_of(int64_t) const { return ""; }

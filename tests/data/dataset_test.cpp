@@ -56,7 +56,8 @@ TEST_F(DatasetTest, LlavaDialShowsTheImageAtItsPlaceholder) {
         R"([{"image":"7.jpg",)" +
             turns({"Hello", "Hi", R"(<image>\nWhat?)", "A cat", "Sure?", "Yes", "unanswered"}) +
             "}]");
-  const RawSample sample = read(*open("llava_dial"), 0);
+  const auto dataset = open("llava_dial");
+  const RawSample sample = read(*dataset, 0);
   ASSERT_EQ(sample.rounds.size(), 3u);
   EXPECT_TRUE(sample.rounds[0].images.empty());
   EXPECT_EQ(names(sample.rounds[1].images),
@@ -153,7 +154,8 @@ TEST_F(DatasetTest, CocoCaptionDrawsCaptionAndQuestion) {
 TEST_F(DatasetTest, MiniGpt4ReadsCaptions) {
   write("cc_sbu_align/filter_cap.json",
         R"({"annotations":[{"image_id":"12","caption":"A boat."}]})");
-  const RawRound round = read(*open("minigpt4"), 0).rounds.at(0);
+  const auto dataset = open("minigpt4");
+  const RawRound round = read(*dataset, 0).rounds.at(0);
   EXPECT_EQ(round.answer, "A boat.");
   EXPECT_EQ(names(round.images), std::vector<std::string>{root_ / "cc_sbu_align/image/12.jpg"});
   const std::vector<std::string> questions = sources().caption_questions;

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 # 36 samples, 6 or 12 a step; the last step of an epoch is short where the batch does not divide them. LoRA starts at zero and MMCA needs
 # images and text, so both are trained for some steps.
 train=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --seed 7)
-counts=(step epoch samples tokens labelled_tokens model_flops labelled_tokens_llava labelled_tokens_llava_dial labelled_tokens_coco_caption)
+counts=(step epoch samples tokens labelled_tokens labelled_tokens_llava labelled_tokens_llava_dial labelled_tokens_coco_caption)
 bits=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm clip_factor loss_scale skipped loss_llava loss_llava_dial loss_coco_caption)
 
 # train_into NAME RANKS B K option...: one run with B samples a micro-batch and K micro-batches a step.
@@ -42,6 +42,8 @@ rank_counts() {
   [ "$(column "$work/one/loss_log.csv" samples | sort -u | tr '\n' ' ')" = '3 6 ' ]
   train_into two 2 3 1 "${options[@]}"
   train_into three 3 2 1 "${options[@]}"
+  # (A perceiver's queries are projected once a pass, so there the number of passes counts.)
+  same_columns "$work/one/loss_log.csv" "$work/three/loss_log.csv" model_flops
   same_batches_and_losses one two
   same_batches_and_losses one three
 }
