@@ -79,13 +79,44 @@ const std::vector<std::string>& own_dataset_kinds() {
   return kinds;
 }
 
-std::unique_ptr<Dataset> open_dataset(const DatasetChoice& choice, const DatasetSources& sources) {
+namespace {
+
+// A data set whose samples have a system text, where they have none of their own.
+class WithSystemText : public Dataset {
+ public:
+  WithSystemText(std::unique_ptr<Dataset> dataset, std::string system_text)
+      : Dataset(dataset->name()), dataset_(std::move(dataset)), text_(std::move(system_text)) {}
+
+  int64_t num_records() const override { return dataset_->num_records(); }
+  bool multi_image() const override { return dataset_->multi_image(); }
+  RawSample read(int64_t record, RandomStream& draws) const override {
+    RawSample sample = dataset_->read(record, draws);
+    if (!sample.system_text) sample.system_text = text_;
+    return sample;
+  }
+  std::string file_of(int64_t record) const override { return dataset_->file_of(record); }
+  uint64_t fingerprint() const override { return dataset_->fingerprint() ^ hash_name(text_); }
+
+ private:
+  std::unique_ptr<Dataset> dataset_;
+  std::string text_;
+};
+
+std::unique_ptr<Dataset> open_files(const DatasetChoice& choice, const DatasetSources& sources) {
   for (const OwnFormat& format : own_formats())
     if (format.kind == choice.type) return format.open(choice, sources);
   for (const Format& format : formats())
     if (format.name == choice.type) return format.open(sources);
   fail(ExitCode::kUsage, "there is no data set {}; there are: {}", choice.type,
        fmt::join(dataset_names(), ", "));
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_dataset(const DatasetChoice& choice, const DatasetSources& sources) {
+  std::unique_ptr<Dataset> dataset = open_files(choice, sources);
+  if (!choice.system_text) return dataset;
+  return std::make_unique<WithSystemText>(std::move(dataset), *choice.system_text);
 }
 
 std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources) {

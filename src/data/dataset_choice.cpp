@@ -14,10 +14,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
+bool is_safe(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+}
+
 std::string safe_name(const std::string& path) {
   std::string name = fs::path(path).stem().string();
   for (char& c : name)
-    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.') c = '_';
+    if (!is_safe(c)) c = '_';
   return name.empty() ? "own" : name;
 }
 
@@ -45,7 +49,6 @@ std::string_view own_kind_of(std::string_view word) {
 
 std::vector<DatasetChoice> choose_datasets(const std::vector<std::string>& words) {
   std::vector<DatasetChoice> choices;
-  std::set<std::string> taken(dataset_names().begin(), dataset_names().end()), paths;
   for (const std::string& word : words) {
     const std::string kind(own_kind_of(word));
     if (kind.empty()) {
@@ -54,13 +57,33 @@ std::vector<DatasetChoice> choose_datasets(const std::vector<std::string>& words
     }
     const std::string path = word.substr(kind.size() + 1);
     CHECK(!path.empty(), ExitCode::kUsage, "--dataset_names {}: a path belongs behind it", word);
-    CHECK(paths.insert(true_path(path)).second, ExitCode::kConfig,
-          "--dataset_names has the file {} twice: evaluation samples would be trained on", path);
-    const std::string name = unique_name(safe_name(path), taken);
-    taken.insert(name);
-    choices.push_back({name, kind, {path}});
+    choices.push_back({"", kind, {path}});
   }
+  name_datasets(choices, "--dataset_names");
   return choices;
+}
+
+void name_datasets(std::vector<DatasetChoice>& choices, const std::string& source) {
+  std::set<std::string> given, paths, taken(dataset_names().begin(), dataset_names().end());
+  for (const DatasetChoice& choice : choices) {
+    CHECK(std::all_of(choice.name.begin(), choice.name.end(), is_safe), ExitCode::kConfig,
+          "{}: the name {} has other characters than letters, digits, '_', '-' and '.'", source,
+          choice.name);
+    const bool is_new =
+        choice.type == choice.name || choice.name.empty() || !taken.contains(choice.name);
+    CHECK(is_new && (choice.name.empty() || given.insert(choice.name).second), ExitCode::kConfig,
+          "{}: the name {} is given twice, or to own files although a published data set has it",
+          source, choice.name);
+    for (const std::string& path : choice.paths)
+      CHECK(paths.insert(true_path(path)).second, ExitCode::kConfig,
+            "{} has the file {} twice: evaluation samples would be trained on", source, path);
+  }
+  taken.merge(given);
+  for (DatasetChoice& choice : choices)
+    if (choice.name.empty()) {
+      choice.name = unique_name(safe_name(choice.paths[0]), taken);
+      taken.insert(choice.name);
+    }
 }
 
 }  // namespace facet

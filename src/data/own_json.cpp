@@ -24,7 +24,7 @@ class OwnJson : public Dataset {
   OwnJson(const DatasetChoice& choice, const DatasetSources& sources) : Dataset(choice.name) {
     for (size_t i = 0; i < choice.paths.size(); ++i) {
       const std::string& path = choice.paths[i];
-      const std::string& root = sources.image_root;
+      const std::string& root = choice.image_root.empty() ? sources.image_root : choice.image_root;
       files_.emplace_back(path, root.empty() ? directory_of(path) : root, sources,
                           index_name(name(), i));
       first_record_.push_back(num_records() + files_.back().index.size());

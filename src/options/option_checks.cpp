@@ -28,6 +28,7 @@ class Findings {
 };
 
 bool needs_data_path(const Options& o) {
+  if (!o.data_config.empty()) return false;
   return std::any_of(o.dataset_names.begin(), o.dataset_names.end(),
                      [](const std::string& word) { return own_kind_of(word).empty(); });
 }
@@ -54,6 +55,16 @@ void check_data(const Options& o, Findings& found) {
       fmt::format("--dataset_concatenate_samples has {} values for {} data sets; give one, or one "
                   "each",
                   o.dataset_concatenate_samples.size(), sets));
+  found.unless(o.dataset_weights.empty() || o.dataset_weights.size() == sets,
+               fmt::format("--dataset_weights has {} values for {} data sets; give one each",
+                           o.dataset_weights.size(), sets));
+  const Options standard;
+  found.unless(o.data_config.empty() ||
+                   (o.dataset_names == standard.dataset_names &&
+                    o.dataset_samples == standard.dataset_samples && o.dataset_weights.empty() &&
+                    o.dataset_concatenate_samples == standard.dataset_concatenate_samples),
+               "--data_config says what --dataset_names, --dataset_samples, --dataset_weights and "
+               "--dataset_concatenate_samples say; leave them out");
   for (const std::string& word : o.dataset_samples)
     found.unless(is_all_or_count(word),
                  fmt::format("--dataset_samples: '{}' is neither all nor a count above 0", word));

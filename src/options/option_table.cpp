@@ -123,6 +123,14 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "join 1 to k single-image samples into one; a single k applies to every data "
                    "set")
                   .in(1, 1024));
+  t.push_back(data("dataset_weights", &O::dataset_weights, kMustMatch,
+                   "share of each data set in an epoch, whatever its size; only the ratios count; "
+                   "without it every sample is used once an epoch")
+                  .in(1e-6, 1e6));
+  t.push_back(data("data_config", &O::data_config, kMayChange,
+                   "JSON file with the data sets, their samples, weights, files and system texts, "
+                   "instead of --dataset_names and the options that go with it")
+                  .file());
   t.push_back(data("data_train_split_ratio", &O::data_train_split_ratio, kMustMatch,
                    "fraction of the samples used for training; the rest is for evaluation")
                   .in(0, 1));

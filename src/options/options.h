@@ -53,6 +53,8 @@ struct Options {
   std::vector<std::string> dataset_samples = {
       "all"};  // "all" or a number; one applies to all names
   std::vector<int64_t> dataset_concatenate_samples = {1};
+  std::vector<double> dataset_weights;  // none: by size
+  std::string data_config;              // a file with all of these
   double data_train_split_ratio = 0.9;
   int64_t max_num_image_per_sample = 8;
   std::string system_prompt_file;

@@ -16,13 +16,17 @@
 namespace facet {
 
 struct DataSetup {
-  std::vector<std::string> names;  // of the data sets; replay_0 .. for a recorded file
+  std::vector<std::string> names;      // of the data sets; replay_0 .. for a recorded file
+  std::vector<DatasetChoice> choices;  // empty in a replay
   std::vector<std::unique_ptr<Dataset>> datasets;
   std::unique_ptr<SampleTable> table;  // nullptr in a replay
   std::unique_ptr<PromptBuilder> prompt;
   std::unique_ptr<SampleBuilder> builder;
   std::unique_ptr<BatchSource> source;
 };
+
+// From --dataset_names and the options that go with it, or from --data_config.
+std::vector<DatasetChoice> chosen_datasets(const Options& options);
 
 // The same prompt for training and generation.
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const ModelSetup& model);

@@ -55,8 +55,11 @@ std::vector<std::string> words_of(const std::string& text) {
   return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
 }
 
-// Recorded micro-batches have no bad samples to count.
-size_t counted_datasets(const OptionTexts& options, const std::string& checkpoint) {
+// Recorded micro-batches have no bad samples to count. The fingerprint is one word and one for each
+// data set; older ones are one word alone.
+size_t counted_datasets(const RunState& stored, const std::string& checkpoint) {
+  const OptionTexts options = option_texts(stored.options);
+  if (const size_t words = words_of(stored.data_fingerprint).size(); words > 1) return words - 1;
   if (!value_of(options, "replay", checkpoint).empty()) return 0;
   return words_of(value_of(options, "dataset_names", checkpoint)).size();
 }
@@ -69,9 +72,9 @@ std::string file_fingerprint(const std::string& path) {
 }
 
 // Whether why_phrases_file matters.
-bool asks_for_reasons(const Options& options) {
-  const std::vector<std::string>& names = options.dataset_names;
-  return std::find(names.begin(), names.end(), "aokvqa") != names.end();
+bool asks_for_reasons(const DataSetup& data) {
+  return std::any_of(data.choices.begin(), data.choices.end(),
+                     [](const DatasetChoice& choice) { return choice.type == "aokvqa"; });
 }
 
 // Everything that makes a sample: annotations and draws, texts around them, the tokenizer.
@@ -80,7 +83,7 @@ std::string hash_of_data(const Options& options, const DataSetup& data) {
   parts += load_system_text(options.system_prompt_file);
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
-  if (asks_for_reasons(options))
+  if (asks_for_reasons(data))
     for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
       parts += "\n" + phrase;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
@@ -144,7 +147,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
         "{}: step {} cannot be step {} of epoch {} after {} of the optimizer", checkpoint,
         stored.step, stored.next_step, stored.epoch + 1, stored.optimizer_steps);
   static_cast<void>(epochs_of(stored.options, checkpoint));
-  const size_t datasets = counted_datasets(option_texts(stored.options), checkpoint);
+  const size_t datasets = counted_datasets(stored, checkpoint);
   CHECK(
       stored.bad_samples_in_epoch.size() == datasets && stored.bad_samples_total.size() == datasets,
       ExitCode::kBadData, "{}: {} and {} counts of bad samples for {} data sets", checkpoint,
