@@ -32,7 +32,8 @@ struct OwnFormat {
 };
 
 const std::vector<OwnFormat>& own_formats() {
-  static const std::vector<OwnFormat> table = {{"json", open_own_json, index_own_json}};
+  static const std::vector<OwnFormat> table = {{"json", open_own_json, index_own_json},
+                                               {"tar", open_own_tar, index_own_tar}};
   return table;
 }
 

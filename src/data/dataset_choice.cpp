@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "data/brace_expansion.h"
 #include "data/dataset.h"
 
 namespace facet {
@@ -19,7 +20,8 @@ bool is_safe(char c) {
 }
 
 std::string safe_name(const std::string& path) {
-  std::string name = fs::path(path).stem().string();
+  std::string name = fs::path(without_braces(path)).stem().string();
+  while (name.ends_with('-') || name.ends_with('_')) name.pop_back();
   for (char& c : name)
     if (!is_safe(c)) c = '_';
   return name.empty() ? "own" : name;
@@ -36,6 +38,20 @@ std::string true_path(const std::string& path) {
   std::error_code ignored;
   const fs::path found = fs::weakly_canonical(path, ignored);
   return found.empty() ? path : found.string();
+}
+
+void expand_paths(std::vector<DatasetChoice>& choices, const std::string& source) {
+  std::set<std::string> there;
+  for (DatasetChoice& choice : choices) {
+    std::vector<std::string> files;
+    for (const std::string& path : choice.paths)
+      for (std::string& file : choice.type == "tar" ? expand_braces(path) : std::vector{path})
+        files.push_back(std::move(file));
+    for (const std::string& file : files)
+      CHECK(there.insert(true_path(file)).second, ExitCode::kConfig,
+            "{} has the file {} twice: evaluation samples would be trained on", source, file);
+    choice.paths = std::move(files);
+  }
 }
 
 }  // namespace
@@ -64,7 +80,7 @@ std::vector<DatasetChoice> choose_datasets(const std::vector<std::string>& words
 }
 
 void name_datasets(std::vector<DatasetChoice>& choices, const std::string& source) {
-  std::set<std::string> given, paths, taken(dataset_names().begin(), dataset_names().end());
+  std::set<std::string> given, taken(dataset_names().begin(), dataset_names().end());
   for (const DatasetChoice& choice : choices) {
     CHECK(std::all_of(choice.name.begin(), choice.name.end(), is_safe), ExitCode::kConfig,
           "{}: the name {} has other characters than letters, digits, '_', '-' and '.'", source,
@@ -74,9 +90,6 @@ void name_datasets(std::vector<DatasetChoice>& choices, const std::string& sourc
     CHECK(is_new && (choice.name.empty() || given.insert(choice.name).second), ExitCode::kConfig,
           "{}: the name {} is given twice, or to own files although a published data set has it",
           source, choice.name);
-    for (const std::string& path : choice.paths)
-      CHECK(paths.insert(true_path(path)).second, ExitCode::kConfig,
-            "{} has the file {} twice: evaluation samples would be trained on", source, path);
   }
   taken.merge(given);
   for (DatasetChoice& choice : choices)
@@ -84,6 +97,7 @@ void name_datasets(std::vector<DatasetChoice>& choices, const std::string& sourc
       choice.name = unique_name(safe_name(choice.paths[0]), taken);
       taken.insert(choice.name);
     }
+  expand_paths(choices, source);
 }
 
 }  // namespace facet

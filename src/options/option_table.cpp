@@ -112,11 +112,13 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "directory of the images of own data (json:PATH); without it they lie beside "
                    "PATH")
                   .directory());
-  t.push_back(data("dataset_names", &O::dataset_names, kMustMatch,
-                   "the data sets; of own data json:PATH, JSON lines or an array")
-                  .one_of(dataset_names())
-                  .or_kinds(own_dataset_kinds())
-                  .usually_given());
+  t.push_back(
+      data("dataset_names", &O::dataset_names, kMustMatch,
+           "the data sets; of own data json:PATH, JSON lines or an array, and tar:PATH, tar "
+           "shards such as tar:'s-{000..127}.tar'")
+          .one_of(dataset_names())
+          .or_kinds(own_dataset_kinds())
+          .usually_given());
   t.push_back(data("dataset_samples", &O::dataset_samples, kMustMatch,
                    "number of samples of each, or all; a single value applies to every data set"));
   t.push_back(data("dataset_concatenate_samples", &O::dataset_concatenate_samples, kMustMatch,

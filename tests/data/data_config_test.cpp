@@ -43,7 +43,7 @@ TEST_F(DataConfig, WhatIsWrongIsNamedWithItsPlace) {
            {"[]", "expected a list of data sets"},
            {"[7]", "[0]: expected an object"},
            {R"([{"type":"llava","wieght":2}])", "wieght is none of type, name"},
-           {R"([{"type":"lava"}])", "[0].type: lava is none of json"},
+           {R"([{"type":"lava"}])", "[0].type: lava is none of json, tar"},
            {R"([{}])", "type"},
            {R"([{"type":"llava","name":"mine"}])", "name is for own files"},
            {R"([{"type":"json"}])", "paths"},
