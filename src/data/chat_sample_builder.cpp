@@ -8,7 +8,7 @@ void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) cons
   std::vector<Round> rounds;
   for (const RawRound& round : sample.rounds)
     rounds.push_back({round.question, round.answer, static_cast<int64_t>(round.images.size())});
-  TokenizedSample tokenized = prompt_.tokenize(rounds, sample.image_numbers);
+  TokenizedSample tokenized = prompt_.tokenize(rounds, sample.image_numbers, sample.system_text);
   out.token_ids = std::move(tokenized.token_ids);
   out.labels = std::move(tokenized.labels);
   out.num_images = static_cast<int32_t>(tokenized.num_images);

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/rng.h"
+#include "data/dataset_choice.h"
 #include "data/image_source.h"
 #include "data/prompt_style.h"
 
@@ -24,6 +26,7 @@ struct RawRound {
 struct RawSample {
   std::vector<RawRound> rounds;
   ImageNumbers image_numbers = ImageNumbers::kAfterEncoding;  // a matter of the data set
+  std::optional<std::string> system_text = {};                // instead of the run's
 
   int64_t num_images() const;
 };
@@ -50,8 +53,9 @@ class Dataset {
   std::string name_;
 };
 
-// Values for --dataset_names.
+// Values for --dataset_names: published data sets, and kinds of own files, as json in json:PATH.
 const std::vector<std::string>& dataset_names();
+const std::vector<std::string>& own_dataset_kinds();
 
 struct DatasetSources {
   std::string data_path;                            // --data_path
@@ -60,16 +64,17 @@ struct DatasetSources {
   std::vector<std::string> why_phrases = {};               // see prompt_texts.h
   int64_t max_images = INT32_MAX;                          // --max_num_image_per_sample
   PromptStyle style = PromptStyle::kCorrect;
-  std::string index_directory = {};  // of the indexes of image files that hold many; "": none
+  std::string index_directory = {};  // of the indexes of large files; "": none
+  std::string image_root = {};       // --image_root; "": images lie beside own files
 };
 
 // Opens the annotation files below data_path. A missing file or directory, an annotation file of
 // another structure and a data set without records are errors that say which files belong where.
+std::unique_ptr<Dataset> open_dataset(const DatasetChoice& choice, const DatasetSources& sources);
 std::unique_ptr<Dataset> open_dataset(const std::string& name, const DatasetSources& sources);
 
-// For a data set whose images lie in one large file: makes sure that index_directory has that
-// file's index. For one process, before the others open the data set; without it each reads the
-// whole file.
-void index_images(const std::string& name, const DatasetSources& sources);
+// For a data set of large files: makes sure that index_directory has their index. For one process,
+// before the others open the data set; without it each reads the whole files.
+void index_files(const DatasetChoice& choice, const DatasetSources& sources);
 
 }  // namespace facet

@@ -22,6 +22,10 @@ std::unique_ptr<Dataset> open_otter_json_images(std::string_view set,
                                                 const DatasetSources& sources);
 std::unique_ptr<Dataset> open_llava_otter_blend(const DatasetSources& sources);
 std::unique_ptr<Dataset> open_sparkles_dialogue(const DatasetSources& sources);
+std::unique_ptr<Dataset> open_own_json(const DatasetChoice& choice, const DatasetSources& sources);
+void index_own_json(const DatasetChoice& choice, const DatasetSources& sources);
+std::unique_ptr<Dataset> open_own_tar(const DatasetChoice& choice, const DatasetSources& sources);
+void index_own_tar(const DatasetChoice& choice, const DatasetSources& sources);
 void index_otter_images(std::string_view set, const DatasetSources& sources);
 
 // The image placeholder in the texts of the annotation files.

@@ -3,13 +3,11 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "io/file.h"
 #include "io/json_member_scanner.h"
 
 namespace facet {
@@ -18,13 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Header {
-  char magic[24] = "facet image index v1\n";
-  int64_t json_bytes = 0, json_modified = 0;
-  uint64_t images = 0, id_bytes = 0;
-  uint64_t hash = 0;  // XXH3 of all that follows
-};
-static_assert(sizeof(Header) == 64 && sizeof(ImageIndex::Entry) == 32);
+static_assert(sizeof(ImageIndex::Entry) == 32);
 
 struct Image {
   std::string id;
@@ -62,8 +54,7 @@ void mark_duplicates(std::vector<Image>& images, const std::string& path) {
          twice, example);
 }
 
-std::string build(const InputFile& json) {
-  log("{}: {} bytes are read once, for an index of the images in it", json.path(), json.bytes());
+IndexBody build(const InputFile& json) {
   std::vector<Image> images = scan(json);
   mark_duplicates(images, json.path());
   std::string entries, ids;
@@ -73,62 +64,29 @@ std::string build(const InputFile& json) {
     ids += image.id;
     entries.append(reinterpret_cast<const char*>(&image.entry), sizeof image.entry);
   }
-  const std::string body = entries + ids;
-  Header header;
-  header.json_bytes = json.bytes();
-  header.json_modified = json.modified();
-  header.images = images.size();
-  header.id_bytes = ids.size();
-  header.hash = XXH3_64bits(body.data(), body.size());
-  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + body;
+  return {images.size(), entries + ids};
 }
 
-std::string path_of(const InputFile& json, const std::string& directory) {
-  return directory + "/" + fs::path(json.path()).filename().string() + ".index";
-}
-
-// Whether these bytes are the whole index of this file.
-bool is_index_of(const InputFile& json, std::string_view bytes) {
-  Header header, expected;
-  if (bytes.size() < sizeof header) return false;
-  std::memcpy(&header, bytes.data(), sizeof header);
-  const std::string_view body = bytes.substr(sizeof header);
-  return std::memcmp(header.magic, expected.magic, sizeof header.magic) == 0 &&
-         header.json_bytes == json.bytes() && header.json_modified == json.modified() &&
-         header.images <= body.size() / sizeof(ImageIndex::Entry) &&
-         header.id_bytes == body.size() - header.images * sizeof(ImageIndex::Entry) &&
-         header.hash == XXH3_64bits(body.data(), body.size());
+IndexSubject subject_of(const InputFile& json, const std::string& directory) {
+  return {"facet image index v1\n",
+          sizeof(ImageIndex::Entry),
+          json.path(),
+          json.bytes(),
+          json.modified(),
+          directory,
+          fs::path(json.path()).filename().string() + ".index",
+          json.path() + ".index"};
 }
 
 }  // namespace
 
-ImageIndex::ImageIndex(const InputFile& json, const std::string& directory) {
-  if (!map(json, directory) && !map(json, directory_of(json.path()))) built_ = build(json);
-  const std::string_view bytes = mapped_ ? mapped_->bytes() : std::string_view(built_);
-  Header header;
-  std::memcpy(&header, bytes.data(), sizeof header);
-  entries_ = {reinterpret_cast<const Entry*>(bytes.data() + sizeof header), header.images};
-  ids_ = bytes.substr(sizeof header + header.images * sizeof(Entry));
-}
-
-bool ImageIndex::map(const InputFile& json, const std::string& directory) {
-  const std::string path = path_of(json, directory);
-  std::error_code ignored;
-  if (directory.empty() || !fs::is_regular_file(path, ignored)) return false;
-  mapped_.emplace(InputFile(path));
-  if (!is_index_of(json, mapped_->bytes())) mapped_.reset();
-  return mapped_.has_value();
-}
+ImageIndex::ImageIndex(const InputFile& json, const std::string& directory)
+    : kept_(subject_of(json, directory), [&] { return build(json); }),
+      entries_(static_cast<const Entry*>(kept_.entries()), kept_.num_entries()),
+      ids_(kept_.rest()) {}
 
 void ImageIndex::keep(const InputFile& json, const std::string& directory) {
-  const ImageIndex index(json, directory);
-  if (index.is_mapped()) return;
-  make_directories(directory);
-  const std::string path = path_of(json, directory);
-  const std::string name = fs::path(path).filename().string();
-  const std::string_view own[] = {name};
-  tidy_directory(directory, own);
-  write_file(path, index.built_);
+  KeptIndex::keep(subject_of(json, directory), [&] { return build(json); });
 }
 
 std::string_view ImageIndex::id_of(const Entry& entry) const {

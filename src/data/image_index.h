@@ -1,8 +1,6 @@
-// Where each image lies in a JSON file of many, {id: base64 text, ...}: made once by reading the
-// whole file, then kept as a file of its own, which all processes of a host map and share.
-//
-// The file: a header (size and time of the JSON file, number of images, hashes), one entry of 32
-// bytes for each image in the order of the ids, then the ids one after the other.
+// Where each image lies in a JSON file of many, {id: base64 text, ...}: a kept index
+// (data/kept_index.h) with one entry of 32 bytes for each image in the order of the ids, then the
+// ids one after the other.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "data/kept_index.h"
 #include "io/input_file.h"
 
 namespace facet {
@@ -37,17 +36,15 @@ class ImageIndex {
 
   std::optional<Entry> find(std::string_view id) const;
   int64_t size() const { return static_cast<int64_t>(entries_.size()); }
-  bool is_mapped() const { return mapped_.has_value(); }
+  bool is_mapped() const { return kept_.is_mapped(); }
   // Of all ids.
   uint64_t hash_of_ids() const;
 
  private:
-  bool map(const InputFile& json, const std::string& directory);
   std::string_view id_of(const Entry& entry) const;
 
-  std::optional<MappedFile> mapped_;
-  std::string built_;               // without a file: its content
-  std::span<const Entry> entries_;  // in one of the two
+  KeptIndex kept_;
+  std::span<const Entry> entries_;  // in it
   std::string_view ids_;
 };
 

@@ -68,10 +68,10 @@ class Loader::Impl {
   const LoaderOptions options_;
   const BatchPlan training_, evaluation_;
   BadSampleList bad_list_;
-  std::vector<int64_t> bad_;          // of the last fetch, by data set
-  std::vector<MicroBatch> batches_;   // of the last fetch
-  std::vector<int64_t> permutation_;  // of the training split in the current epoch
-  int64_t permutation_epoch_ = -1;
+  std::vector<int64_t> bad_;         // of the last fetch, by data set
+  std::vector<MicroBatch> batches_;  // of the last fetch
+  std::vector<int64_t> order_;       // of the training split in the current epoch
+  int64_t order_epoch_ = -1;
   std::optional<Place> next_;  // nothing: no pass is running
   Prefetcher prefetcher_;      // last member: its threads use the others
 };
@@ -106,14 +106,14 @@ void Loader::Impl::prepare(const SampleRequest& request, PreparedSample& out) co
 }
 
 int64_t Loader::Impl::sample_at(Split split, int64_t position) const {
-  return split == Split::kTraining ? permutation_[static_cast<size_t>(position)] : position;
+  return split == Split::kTraining ? order_[static_cast<size_t>(position)] : position;
 }
 
 void Loader::Impl::start_pass(const Place& from) {
-  prefetcher_.restart(nullptr);  // no thread reads the permutation while it changes
-  if (from.split == Split::kTraining && permutation_epoch_ != from.epoch) {
-    permutation_ = epoch_permutation(training_.num_samples, table_.seed(), from.epoch);
-    permutation_epoch_ = from.epoch;
+  prefetcher_.restart(nullptr);  // no thread reads the order while it changes
+  if (from.split == Split::kTraining && order_epoch_ != from.epoch) {
+    order_ = table_.epoch_order(from.epoch);
+    order_epoch_ = from.epoch;
   }
   const BatchPlan& plan = this->plan(from.split);
   prefetcher_.restart(

@@ -98,7 +98,23 @@ SampleTable::SampleTable(const std::vector<std::unique_ptr<Dataset>>& datasets,
   num_training_ = static_cast<int64_t>(static_cast<double>(n) * train_split_ratio);
   CHECK(num_training_ > 0, ExitCode::kConfig,
         "--data_train_split_ratio {} of {} samples leaves none to train on", train_split_ratio, n);
+  sort_by_weight(requests);
   fingerprint_ = compute_fingerprint();
+}
+
+void SampleTable::sort_by_weight(const std::vector<DatasetRequest>& requests) {
+  if (requests[0].weight == 0) return;
+  for (size_t d = 0; d < requests.size(); ++d) {
+    ASSERT(requests[d].weight > 0, "a weight of {}", requests[d].weight);
+    weighted_.push_back({datasets_[d]->name(), requests[d].weight, {}});
+  }
+  for (int64_t sample = 0; sample < num_training_; ++sample)
+    weighted_[static_cast<size_t>(dataset_of(Split::kTraining, sample))].samples.push_back(sample);
+}
+
+std::vector<int64_t> SampleTable::epoch_order(int64_t epoch) const {
+  return weighted_.empty() ? epoch_permutation(num_training_, seed_, epoch)
+                           : weighted_epoch(weighted_, seed_, epoch);
 }
 
 void SampleTable::add_groups(int32_t index, const DatasetRequest& request) {
@@ -142,6 +158,7 @@ RawSample SampleTable::read(Split split, int64_t sample, int64_t epoch) const {
   for (const int32_t record : records_of(split, sample)) {
     RawSample one = dataset.read(record, draws);
     whole.image_numbers = one.image_numbers;
+    if (whole.rounds.empty()) whole.system_text = std::move(one.system_text);
     std::move(one.rounds.begin(), one.rounds.end(), std::back_inserter(whole.rounds));
   }
   return whole;
@@ -159,6 +176,8 @@ uint64_t SampleTable::compute_fingerprint() const {
   hash_vector(state.get(), group_begin_);
   hash_vector(state.get(), shuffled_);
   XXH3_64bits_update(state.get(), &num_training_, sizeof num_training_);
+  for (const WeightedSet& set : weighted_)
+    XXH3_64bits_update(state.get(), &set.weight, sizeof set.weight);
   return XXH3_64bits_digest(state.get());
 }
 

@@ -3,7 +3,7 @@
 //
 //   records --group--> groups --draw--> the chosen groups --blend, one shuffle--> samples
 //   samples = training split (the first int(n * ratio)) then evaluation split
-//   each epoch: one permutation of the training split, cut into global batches
+//   each epoch: one permutation (or weighted draw) of the training split, cut into global batches
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/weighted_order.h"
 
 namespace facet {
 
@@ -20,6 +21,7 @@ struct DatasetRequest {
   static constexpr int64_t kAllSamples = -1;
   int64_t samples = kAllSamples;  // --dataset_samples: groups to draw
   int64_t concatenate = 1;  // --dataset_concatenate_samples: a group has 1..concatenate records
+  double weight = 0;        // --dataset_weights; 0: blended by size, as all others then
 };
 
 enum class Split : uint8_t { kTraining, kEvaluation };
@@ -36,9 +38,13 @@ class SampleTable {
   int32_t dataset_of(Split split, int64_t sample) const;
   std::span<const int32_t> records_of(Split split, int64_t sample) const;
 
-  // The records of a sample, concatenated. Draws depend only on (seed, epoch, sample). Throws
-  // Error(kBadData) if a record is malformed.
+  // The records of a sample, concatenated, with the system text of the first. Draws depend only on
+  // (seed, epoch, sample). Throws Error(kBadData) if a record is malformed.
   RawSample read(Split split, int64_t sample, int64_t epoch) const;
+
+  // The order of the training split in an epoch: a permutation, or a blend by weight in which
+  // samples may be missing or occur again (data/weighted_order.h).
+  std::vector<int64_t> epoch_order(int64_t epoch) const;
 
   // XXH3 over the annotation files, the grouping, the shuffle and the split: equal fingerprints
   // mean that a sample index means the same sample.
@@ -48,6 +54,7 @@ class SampleTable {
  private:
   void add_groups(int32_t index, const DatasetRequest& request);
   size_t group_of(Split split, int64_t sample) const;
+  void sort_by_weight(const std::vector<DatasetRequest>& requests);
   uint64_t compute_fingerprint() const;
 
   std::vector<const Dataset*> datasets_;
@@ -56,11 +63,12 @@ class SampleTable {
   std::vector<int32_t> group_dataset_;   // (G)
   std::vector<int64_t> shuffled_;        // (n) group of each sample; the training split comes first
   int64_t num_training_ = 0;
+  std::vector<WeightedSet> weighted_;  // empty: blended by size
   uint64_t seed_;
   uint64_t fingerprint_ = 0;
 };
 
-// The order of the training split in an epoch.
+// The order without weights.
 std::vector<int64_t> epoch_permutation(int64_t num_samples, uint64_t seed, int64_t epoch);
 
 // How an epoch's positions are distributed over steps, micro-batches and ranks. Step s takes

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/micro_batch.h"
 #include "base/utf8.h"
+#include "data/prompt_texts.h"
 
 namespace facet {
 namespace {
@@ -56,12 +57,13 @@ bool PromptBuilder::opens_with_bos(int64_t round) const {
   return round == 0 || config_.style == PromptStyle::kVisualChat;
 }
 
-std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_images, int64_t round,
-                                       int64_t images_before, ImageNumbers numbers) const {
-  std::string text = round == 0 ? config_.system_text : std::string();
+std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_images,
+                                       const Surroundings& around) const {
+  std::string text(around.round == 0 ? around.system_text : std::string_view());
   for (int64_t i = 1; i <= num_images; ++i) {
-    text += numbers_after_encoding(num_images, numbers) ? std::string(kImageHeaderText)
-                                                        : numbered_header(images_before + i);
+    text += numbers_after_encoding(num_images, around.numbers)
+                ? std::string(kImageHeaderText)
+                : numbered_header(around.images_before + i);
     text += fmt::format("\n{}\n", kImageText);
   }
   if (num_images > 0) text += '\n';
@@ -78,18 +80,21 @@ std::vector<int32_t> PromptBuilder::encode_prompt(std::string_view text, int64_t
 std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int64_t num_images,
                                                  int64_t round, int64_t images_before,
                                                  ImageNumbers numbers) const {
+  return prompt_ids(question, num_images, {round, images_before, numbers, config_.system_text});
+}
+
+std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_t num_images,
+                                               const Surroundings& around) const {
   check_text(question, "question");
-  std::vector<int32_t> ids =
-      encode_prompt(prompt_text(question, num_images, round, images_before, numbers), round);
-  if (numbers_after_encoding(num_images, numbers))
-    number_header(tokenizer_, images_before + 1, ids);
+  std::vector<int32_t> ids = encode_prompt(prompt_text(question, num_images, around), around.round);
+  if (numbers_after_encoding(num_images, around.numbers))
+    number_header(tokenizer_, around.images_before + 1, ids);
   return ids;
 }
 
-TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
-                                              int64_t images_before, ImageNumbers numbers) const {
-  const std::vector<int32_t> prompt =
-      round_prompt(round.question, round.num_images, index, images_before, numbers);
+TokenizedSample PromptBuilder::tokenize_round(const Round& round,
+                                              const Surroundings& around) const {
+  const std::vector<int32_t> prompt = prompt_ids(round.question, round.num_images, around);
   TokenizedSample result;
   size_t prompt_length = prompt.size();
   if (config_.style == PromptStyle::kCorrect) {
@@ -101,13 +106,12 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round, int64_t index,
     // Prompt and answer are encoded as one text, so that a token may span both; labels begin where
     // the prompt encoded alone would end.
     const std::string text =
-        prompt_text(round.question, round.num_images, index, images_before, numbers)
-            .append(round.answer);
-    result.token_ids = encode_prompt(text, index);
+        prompt_text(round.question, round.num_images, around).append(round.answer);
+    result.token_ids = encode_prompt(text, around.round);
     if (result.token_ids.back() != tokenizer_.eos_id())
       result.token_ids.push_back(tokenizer_.eos_id());
-    if (numbers_after_encoding(round.num_images, numbers))
-      number_header(tokenizer_, images_before + 1, result.token_ids);
+    if (numbers_after_encoding(round.num_images, around.numbers))
+      number_header(tokenizer_, around.images_before + 1, result.token_ids);
     prompt_length = std::min(prompt_length, result.token_ids.size());
   }
   result.labels = result.token_ids;
@@ -128,8 +132,18 @@ int64_t PromptBuilder::length_with_images(const TokenizedSample& sample,
          (sample.num_images + next.num_images) * (config_.image_tokens - 1);
 }
 
-TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds, ImageNumbers numbers) const {
+std::string PromptBuilder::own_system_text(std::string_view text) const {
+  check_text(text, "system text");
+  CHECK(!surely_too_long(text), ExitCode::kBadData,
+        "the system text has {} bytes, which are more tokens than --max_seq_len {}", text.size(),
+        config_.max_seq_len);
+  return system_text_of(text);
+}
+
+TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds, ImageNumbers numbers,
+                                        const std::optional<std::string>& system_text) const {
   CHECK(!rounds.empty(), ExitCode::kBadData, "the sample has no question");
+  const std::string opening = system_text ? own_system_text(*system_text) : config_.system_text;
   TokenizedSample sample;
   for (const Round& round : rounds) {
     check_round(round);
@@ -141,7 +155,7 @@ TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds, ImageNumb
       break;
     }
     const TokenizedSample next =
-        tokenize_round(round, sample.num_rounds, sample.num_images, numbers);
+        tokenize_round(round, {sample.num_rounds, sample.num_images, numbers, opening});
     if (const int64_t length = length_with_images(sample, next); length > config_.max_seq_len) {
       CHECK(sample.num_rounds > 0, ExitCode::kBadData,
             "the first round has {} tokens with its images, more than --max_seq_len {}", length,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,8 +41,10 @@ class PromptBuilder {
   // Rounds that exceed max_seq_len are dropped from the end with their images. A bad sample (no
   // round, empty answer, text that isn't UTF-8, `<image>` inside a text, first round too long) is
   // Error(ExitCode::kBadData).
+  // `system_text`: of this sample, instead of the configured one.
   TokenizedSample tokenize(std::span<const Round> rounds,
-                           ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
+                           ImageNumbers numbers = ImageNumbers::kAfterEncoding,
+                           const std::optional<std::string>& system_text = {}) const;
 
   // Whether a round with this question or answer surely has more than max_seq_len tokens; quick for
   // a text of any length.
@@ -55,11 +58,20 @@ class PromptBuilder {
                                     ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
 
  private:
+  // What of a round's prompt depends on the sample around it.
+  struct Surroundings {
+    int64_t round = 0, images_before = 0;
+    ImageNumbers numbers = ImageNumbers::kAfterEncoding;
+    std::string_view system_text;
+  };
+
   int64_t length_with_images(const TokenizedSample& sample, const TokenizedSample& next) const;
-  TokenizedSample tokenize_round(const Round& round, int64_t index, int64_t images_before,
-                                 ImageNumbers numbers) const;
-  std::string prompt_text(std::string_view question, int64_t num_images, int64_t round,
-                          int64_t images_before, ImageNumbers numbers) const;
+  TokenizedSample tokenize_round(const Round& round, const Surroundings& around) const;
+  std::vector<int32_t> prompt_ids(std::string_view question, int64_t num_images,
+                                  const Surroundings& around) const;
+  std::string prompt_text(std::string_view question, int64_t num_images,
+                          const Surroundings& around) const;
+  std::string own_system_text(std::string_view text) const;
   bool numbers_after_encoding(int64_t num_images, ImageNumbers numbers) const;
   std::vector<int32_t> encode_prompt(std::string_view text, int64_t round) const;
   bool opens_with_bos(int64_t round) const;

@@ -37,10 +37,13 @@ std::vector<std::string> load_lines(const std::string& path, std::string_view bu
 
 }  // namespace
 
-std::string load_system_text(const std::string& path) {
-  const std::string text = load_text(path, kDefaultSystemText);
+std::string system_text_of(std::string_view text) {
   const std::string_view sentence = trim_right(text);
   return sentence.empty() ? std::string() : std::string(sentence) + "\n\n";
+}
+
+std::string load_system_text(const std::string& path) {
+  return system_text_of(load_text(path, kDefaultSystemText));
 }
 
 std::vector<std::string> load_caption_questions(const std::string& path) {

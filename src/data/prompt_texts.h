@@ -13,6 +13,9 @@ extern const std::string_view kDefaultSystemText;
 extern const std::string_view kDefaultCaptionQuestions;
 extern const std::string_view kDefaultWhyPhrases;
 
+// A system text without blanks at its end, terminated by one empty line as the prompt needs it.
+std::string system_text_of(std::string_view text);
+
 // The system text, terminated by one empty line as the prompt needs it: built in if the path is
 // empty, else from the file given with --system_prompt_file.
 std::string load_system_text(const std::string& path);

@@ -68,6 +68,7 @@ complete -F _facet facet
 // Of small ranges of whole numbers too, such as 0 1 2 3.
 std::vector<std::string> choices_of(const OptionField& field) {
   std::vector<std::string> choices = field.choices;
+  for (const std::string& kind : field.kinds) choices.push_back(kind + ":");
   const bool whole = std::holds_alternative<int64_t Options::*>(field.member);
   if (whole && field.high - field.low < 10)
     for (double value = field.low; value <= field.high; ++value)

@@ -135,6 +135,7 @@ std::string notes_of(const OptionField& field) {
   std::string notes;
   for (const std::string& choice : field.choices)
     notes += (notes.empty() ? "one of " : ", ") + choice;
+  for (const std::string& kind : field.kinds) notes += fmt::format(", {}:PATH", kind);
   const std::string standard = fmt::format("{}", fmt::join(option_words(field, Options{}), " "));
   if (field.is_flag() || standard.empty()) return notes;
   return fmt::format("{}{}default {}", notes, notes.empty() ? "" : "; ", standard);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "data/dataset_choice.h"
 #include "job/fault_injection.h"
 #include "options/hub_cache.h"
 #include "options/option_table.h"
@@ -26,6 +27,12 @@ class Findings {
   std::vector<std::string> list_;
 };
 
+bool needs_data_path(const Options& o) {
+  if (!o.data_config.empty()) return false;
+  return std::any_of(o.dataset_names.begin(), o.dataset_names.end(),
+                     [](const std::string& word) { return own_kind_of(word).empty(); });
+}
+
 bool is_all_or_count(const std::string& word) {
   int64_t count = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
@@ -36,6 +43,9 @@ void check_data(const Options& o, Findings& found) {
   const size_t sets = o.dataset_names.size();
   found.unless(std::set<std::string>(o.dataset_names.begin(), o.dataset_names.end()).size() == sets,
                "--dataset_names names a data set twice");
+  for (const std::string& word : o.dataset_names)  // options.cfg separates values by blanks
+    found.unless(word.find_first_of(" \t") == word.npos,
+                 fmt::format("--dataset_names '{}': the path must have no blanks in it", word));
   found.unless(
       o.dataset_samples.size() == 1 || o.dataset_samples.size() == sets,
       fmt::format("--dataset_samples has {} values for {} data sets; give one, or one each",
@@ -45,6 +55,16 @@ void check_data(const Options& o, Findings& found) {
       fmt::format("--dataset_concatenate_samples has {} values for {} data sets; give one, or one "
                   "each",
                   o.dataset_concatenate_samples.size(), sets));
+  found.unless(o.dataset_weights.empty() || o.dataset_weights.size() == sets,
+               fmt::format("--dataset_weights has {} values for {} data sets; give one each",
+                           o.dataset_weights.size(), sets));
+  const Options standard;
+  found.unless(o.data_config.empty() ||
+                   (o.dataset_names == standard.dataset_names &&
+                    o.dataset_samples == standard.dataset_samples && o.dataset_weights.empty() &&
+                    o.dataset_concatenate_samples == standard.dataset_concatenate_samples),
+               "--data_config says what --dataset_names, --dataset_samples, --dataset_weights and "
+               "--dataset_concatenate_samples say; leave them out");
   for (const std::string& word : o.dataset_samples)
     found.unless(is_all_or_count(word),
                  fmt::format("--dataset_samples: '{}' is neither all nor a count above 0", word));
@@ -180,7 +200,8 @@ void check_paths(Command command, const Options& options) {
     if (!field.known_to(command) || !field.must_exist) continue;
     const bool no_data = command == Command::kPlan ||
                          (!options.replay.empty() && std::string(field.name) != "replay");
-    const bool unused = no_data && field.group == OptionGroup::kData;
+    const bool unused = (no_data && field.group == OptionGroup::kData) ||
+                        (std::string(field.name) == "data_path" && !needs_data_path(options));
     const std::string path = option_words(field, options)[0];
     if (unused || path.empty()) continue;
     std::error_code error;

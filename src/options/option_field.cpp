@@ -50,6 +50,11 @@ OptionField OptionField::one_of(std::vector<std::string> words) const {
   f.choices = std::move(words);
   return f;
 }
+OptionField OptionField::or_kinds(std::vector<std::string> words) const {
+  OptionField f = *this;
+  f.kinds = std::move(words);
+  return f;
+}
 OptionField OptionField::ignored() const {
   OptionField f = *this;
   f.state = State::kIgnored;

@@ -110,15 +110,31 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(data("data_path", &O::data_path, kMayChange, "directory that holds all data sets")
                   .directory()
                   .usually_given());
-  t.push_back(data("dataset_names", &O::dataset_names, kMustMatch, "the data sets")
-                  .one_of(dataset_names())
-                  .usually_given());
+  t.push_back(data("image_root", &O::image_root, kMayChange,
+                   "directory of the images of own data (json:PATH); without it they lie beside "
+                   "PATH")
+                  .directory());
+  t.push_back(
+      data("dataset_names", &O::dataset_names, kMustMatch,
+           "the data sets; of own data json:PATH, JSON lines or an array, and tar:PATH, tar "
+           "shards such as tar:'s-{000..127}.tar'")
+          .one_of(dataset_names())
+          .or_kinds(own_dataset_kinds())
+          .usually_given());
   t.push_back(data("dataset_samples", &O::dataset_samples, kMustMatch,
                    "number of samples of each, or all; a single value applies to every data set"));
   t.push_back(data("dataset_concatenate_samples", &O::dataset_concatenate_samples, kMustMatch,
                    "join 1 to k single-image samples into one; a single k applies to every data "
                    "set")
                   .in(1, 1024));
+  t.push_back(data("dataset_weights", &O::dataset_weights, kMustMatch,
+                   "share of each data set in an epoch, whatever its size; only the ratios count; "
+                   "without it every sample is used once an epoch")
+                  .in(1e-6, 1e6));
+  t.push_back(data("data_config", &O::data_config, kMayChange,
+                   "JSON file with the data sets, their samples, weights, files and system texts, "
+                   "instead of --dataset_names and the options that go with it")
+                  .file());
   t.push_back(data("data_train_split_ratio", &O::data_train_split_ratio, kMustMatch,
                    "fraction of the samples used for training; the rest is for evaluation")
                   .in(0, 1));

@@ -48,6 +48,7 @@ struct OptionField {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};  // empty: any value
+  std::vector<std::string> kinds = {};    // KIND: with anything behind the colon is allowed too
   enum class State : uint8_t { kBuilt, kIgnored, kMerged } state = State::kBuilt;
   enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;
   bool must_exist = false;  // what the path names
@@ -56,6 +57,7 @@ struct OptionField {
   OptionField required(const char* letters) const;
   OptionField in(double lowest, double highest) const;  // both ends included, of each value
   OptionField one_of(std::vector<std::string> words) const;
+  OptionField or_kinds(std::vector<std::string> words) const;
   OptionField ignored() const;  // accepted for old launch scripts
   OptionField merged()
       const;  // a file whose content sets other options; whoever reads it checks it

@@ -55,8 +55,11 @@ std::string check_value(const OptionField& field, const std::string& value) {
   if (field.choices.empty()) return "";
   for (const std::string& choice : field.choices)
     if (choice == value) return "";
+  for (const std::string& kind : field.kinds)
+    if (value.starts_with(kind + ":")) return "";
   std::string list;
   for (const std::string& choice : field.choices) list += (list.empty() ? "" : ", ") + choice;
+  for (const std::string& kind : field.kinds) list += fmt::format(", {}:PATH", kind);
   return fmt::format("'{}' is none of {}", value, list);
 }
 

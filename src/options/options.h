@@ -48,10 +48,13 @@ struct Options {
   // Data
   std::string data_path = "./data/";
   std::string data_debug_path;
+  std::string image_root;
   std::vector<std::string> dataset_names = {"minigpt4"};
   std::vector<std::string> dataset_samples = {
       "all"};  // "all" or a number; one applies to all names
   std::vector<int64_t> dataset_concatenate_samples = {1};
+  std::vector<double> dataset_weights;  // none: by size
+  std::string data_config;              // a file with all of these
   double data_train_split_ratio = 0.9;
   int64_t max_num_image_per_sample = 8;
   std::string system_prompt_file;

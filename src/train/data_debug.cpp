@@ -74,7 +74,7 @@ void write_sample(const std::string& prefix, const DebugSources& sources, int64_
 void write_debug_samples(const std::string& directory, const DebugSources& sources, int64_t count) {
   make_directories(directory);
   const int64_t samples = sources.table.num_samples(Split::kTraining);
-  const std::vector<int64_t> order = epoch_permutation(samples, sources.table.seed(), 0);
+  const std::vector<int64_t> order = sources.table.epoch_order(0);
   for (int64_t k = 0; k < std::min(count, samples); ++k)
     write_sample(fmt::format("{}/sample-{}", directory, k + 1), sources,
                  order[static_cast<size_t>(k)]);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "data/chat_sample_builder.h"
+#include "data/data_config.h"
 #include "data/loader.h"
 #include "data/prompt_texts.h"
 #include "data/replay.h"
@@ -17,15 +18,10 @@ const T& value_for(const std::vector<T>& values, size_t dataset) {
   return values[values.size() == 1 ? 0 : dataset];
 }
 
-std::vector<DatasetRequest> requests_of(const Options& options) {
+std::vector<DatasetRequest> requests_of(const std::vector<DatasetChoice>& choices) {
   std::vector<DatasetRequest> requests;
-  for (size_t d = 0; d < options.dataset_names.size(); ++d) {
-    DatasetRequest request;
-    const std::string& samples = value_for(options.dataset_samples, d);
-    if (samples != "all") request.samples = std::stoll(samples);
-    request.concatenate = value_for(options.dataset_concatenate_samples, d);
-    requests.push_back(request);
-  }
+  for (const DatasetChoice& choice : choices)
+    requests.push_back({choice.samples, choice.concatenate, choice.weight});
   return requests;
 }
 
@@ -59,6 +55,7 @@ DatasetSources dataset_sources(const Options& options) {
   sources.max_images = options.max_num_image_per_sample;
   sources.style = prompt_style(options);
   if (!options.output_dir.empty()) sources.index_directory = options.output_dir + "/image_index";
+  sources.image_root = options.image_root;
   return sources;
 }
 
@@ -75,6 +72,18 @@ void open_replay(const Options& options, const ModelSetup& model, const Communic
 
 }  // namespace
 
+std::vector<DatasetChoice> chosen_datasets(const Options& options) {
+  if (!options.data_config.empty()) return read_data_config(options.data_config);
+  std::vector<DatasetChoice> choices = choose_datasets(options.dataset_names);
+  for (size_t d = 0; d < choices.size(); ++d) {
+    const std::string& samples = value_for(options.dataset_samples, d);
+    if (samples != "all") choices[d].samples = std::stoll(samples);
+    choices[d].concatenate = value_for(options.dataset_concatenate_samples, d);
+    if (!options.dataset_weights.empty()) choices[d].weight = options.dataset_weights[d];
+  }
+  return choices;
+}
+
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
                                                    const ModelSetup& model) {
   PromptConfig config;
@@ -85,10 +94,10 @@ std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
   return std::make_unique<PromptBuilder>(*model.tokenizer, config);
 }
 
-void index_images(const Options& options, const Communicator& world) {
+void index_files(const Options& options, const Communicator& world) {
   if (world.rank() != 0 || !options.replay.empty()) return;
-  for (const std::string& name : options.dataset_names)
-    index_images(name, dataset_sources(options));
+  for (const DatasetChoice& choice : chosen_datasets(options))
+    index_files(choice, dataset_sources(options));
 }
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
@@ -98,11 +107,13 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
     open_replay(options, model, world, *data);
     return data;
   }
-  data->names = options.dataset_names;
   const DatasetSources sources = dataset_sources(options);
-  for (const std::string& name : options.dataset_names)
-    data->datasets.push_back(open_dataset(name, sources));
-  data->table = std::make_unique<SampleTable>(data->datasets, requests_of(options),
+  data->choices = chosen_datasets(options);
+  for (const DatasetChoice& choice : data->choices) {
+    data->names.push_back(choice.name);
+    data->datasets.push_back(open_dataset(choice, sources));
+  }
+  data->table = std::make_unique<SampleTable>(data->datasets, requests_of(data->choices),
                                               options.data_train_split_ratio,
                                               static_cast<uint64_t>(options.seed));
   data->prompt = make_prompt_builder(options, model);

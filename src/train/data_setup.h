@@ -16,7 +16,8 @@
 namespace facet {
 
 struct DataSetup {
-  std::vector<std::string> names;  // of the data sets; replay_0 .. for a recorded file
+  std::vector<std::string> names;      // of the data sets; replay_0 .. for a recorded file
+  std::vector<DatasetChoice> choices;  // empty in a replay
   std::vector<std::unique_ptr<Dataset>> datasets;
   std::unique_ptr<SampleTable> table;  // nullptr in a replay
   std::unique_ptr<PromptBuilder> prompt;
@@ -24,12 +25,15 @@ struct DataSetup {
   std::unique_ptr<BatchSource> source;
 };
 
+// From --dataset_names and the options that go with it, or from --data_config.
+std::vector<DatasetChoice> chosen_datasets(const Options& options);
+
 // The same prompt for training and generation.
 std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const ModelSetup& model);
 
-// Rank 0 writes the indexes of large files of images into the output directory, where open_data()
-// then finds them on every rank. Under collectively(), once the directory is this run's.
-void index_images(const Options& options, const Communicator& world);
+// Rank 0 writes the indexes of large files into the output directory, where open_data() then finds
+// them on every rank. Under collectively(), once the directory is this run's.
+void index_files(const Options& options, const Communicator& world);
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
                                      const Communicator& world);

@@ -4,6 +4,7 @@
 
 #include "base/checked_math.h"
 #include "io/file.h"
+#include "train/data_setup.h"
 #include "train/output_proof.h"
 #include "train/run_costs.h"
 
@@ -19,7 +20,7 @@ DiskPlan plan_disk(const Options& options, int64_t checkpoint_bytes, int64_t exp
   plan.exports = options.num_train_epochs + int64_t{options.keep_best};
   plan.log_of_step =
       kColumnBytes *
-      (kColumns + kColumnsOfDataset * static_cast<int64_t>(options.dataset_names.size()));
+      (kColumns + kColumnsOfDataset * static_cast<int64_t>(chosen_datasets(options).size()));
   plan.steps = options.max_steps;
   return plan;
 }

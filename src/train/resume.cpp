@@ -50,12 +50,18 @@ int64_t epochs_of(const std::string& text, const std::string& checkpoint) {
   return epochs;
 }
 
-// Recorded micro-batches have no bad samples to count.
-size_t counted_datasets(const OptionTexts& options, const std::string& checkpoint) {
+std::vector<std::string> words_of(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
+}
+
+// Recorded micro-batches have no bad samples to count. The fingerprint is one word and one for each
+// data set; older ones are one word alone.
+size_t counted_datasets(const RunState& stored, const std::string& checkpoint) {
+  const OptionTexts options = option_texts(stored.options);
+  if (const size_t words = words_of(stored.data_fingerprint).size(); words > 1) return words - 1;
   if (!value_of(options, "replay", checkpoint).empty()) return 0;
-  std::istringstream names(value_of(options, "dataset_names", checkpoint));
-  return static_cast<size_t>(std::distance(std::istream_iterator<std::string>(names),
-                                           std::istream_iterator<std::string>()));
+  return words_of(value_of(options, "dataset_names", checkpoint)).size();
 }
 
 std::string file_fingerprint(const std::string& path) {
@@ -66,24 +72,43 @@ std::string file_fingerprint(const std::string& path) {
 }
 
 // Whether why_phrases_file matters.
-bool asks_for_reasons(const Options& options) {
-  const std::vector<std::string>& names = options.dataset_names;
-  return std::find(names.begin(), names.end(), "aokvqa") != names.end();
+bool asks_for_reasons(const DataSetup& data) {
+  return std::any_of(data.choices.begin(), data.choices.end(),
+                     [](const DatasetChoice& choice) { return choice.type == "aokvqa"; });
 }
 
 // Everything that makes a sample: annotations and draws, texts around them, the tokenizer.
-std::string data_fingerprint(const Options& options, const DataSetup& data) {
-  if (data.table == nullptr) return file_fingerprint(options.replay);
+std::string hash_of_data(const Options& options, const DataSetup& data) {
   std::string parts = fmt::format("{:016x}\n", data.table->fingerprint());
   parts += load_system_text(options.system_prompt_file);
   for (const std::string& question : load_caption_questions(options.caption_questions_file))
     parts += "\n" + question;
-  if (asks_for_reasons(options))
+  if (asks_for_reasons(data))
     for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
       parts += "\n" + phrase;
   parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
   parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
+}
+
+// One hash that decides, and NAME=HASH of the files of every data set, to say which have changed.
+std::string data_fingerprint(const Options& options, const DataSetup& data) {
+  if (data.table == nullptr) return file_fingerprint(options.replay);
+  std::string words = hash_of_data(options, data);
+  for (size_t d = 0; d < data.names.size(); ++d)
+    words += fmt::format(" {}={:016x}", data.names[d], data.datasets[d]->fingerprint());
+  return words;
+}
+
+// What differs between two fingerprints; those of older checkpoints are the hash alone.
+std::string data_differences(const std::string& stored, const std::string& now) {
+  const std::vector<std::string> before = words_of(stored), after = words_of(now);
+  if (!before.empty() && !after.empty() && before[0] == after[0]) return "";
+  std::string names;
+  for (size_t i = 1; i < std::min(before.size(), after.size()); ++i)
+    if (before[i] != after[i]) names += " " + after[i].substr(0, after[i].find('='));
+  if (!names.empty()) return "\n  the files of these data sets have changed:" + names;
+  return "\n  the data differ: annotations, choice of samples, prompt texts or tokenizer";
 }
 
 }  // namespace
@@ -122,7 +147,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
         "{}: step {} cannot be step {} of epoch {} after {} of the optimizer", checkpoint,
         stored.step, stored.next_step, stored.epoch + 1, stored.optimizer_steps);
   static_cast<void>(epochs_of(stored.options, checkpoint));
-  const size_t datasets = counted_datasets(option_texts(stored.options), checkpoint);
+  const size_t datasets = counted_datasets(stored, checkpoint);
   CHECK(
       stored.bad_samples_in_epoch.size() == datasets && stored.bad_samples_total.size() == datasets,
       ExitCode::kBadData, "{}: {} and {} counts of bad samples for {} data sets", checkpoint,
@@ -131,8 +156,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
 
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint) {
   std::string differences = option_differences(stored.options, now.options);
-  if (stored.data_fingerprint != now.data_fingerprint)
-    differences += "\n  the data differ: annotations, choice of samples, prompt texts or tokenizer";
+  differences += data_differences(stored.data_fingerprint, now.data_fingerprint);
   if (stored.frozen_hash != now.frozen_hash) differences += "\n  the frozen weights differ";
   if (stored.global_batch != now.global_batch)
     differences += fmt::format(

@@ -95,8 +95,8 @@ std::unique_ptr<RunInputs> open_inputs(const Run& run) {
                                      is_new ? RunBegin::kNew : RunBegin::kContinued);
 }
 
-std::unique_ptr<RunInputs> index_images_and_open_inputs(const Run& run) {
-  collectively(run.world, [&] { index_images(run.options, run.world); });
+std::unique_ptr<RunInputs> index_files_and_open_inputs(const Run& run) {
+  collectively(run.world, [&] { index_files(run.options, run.world); });
   return made_collectively(run.world, [&] { return open_inputs(run); });
 }
 
@@ -182,7 +182,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
           session, status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       record(open_record(*this)),
-      inputs(index_images_and_open_inputs(*this)),
+      inputs(index_files_and_open_inputs(*this)),
       costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {

@@ -166,9 +166,9 @@ TEST_F(MultiImageSets, TheIndexOfTheImagesIsMadeBeforehand) {
   DatasetSources with = sources();
   with.index_directory = (root_ / "index").string();
   for (const char* name : {"llava", "otter_mimicit_cgd", "otter_mimicit_vst"})
-    index_images(name, with);
+    index_files({name, name}, with);
   EXPECT_FALSE(fs::exists(root_ / "index")) << "no such images, or not there";
-  index_images("otter_mimicit_sn", with);
+  index_files({"otter_mimicit_sn", "otter_mimicit_sn"}, with);
   EXPECT_TRUE(fs::exists(root_ / "index/SN.json.index"));
   // Of the same size and time: only who reads the whole file again notices.
   const auto time = fs::last_write_time(root_ / "MIMIC-IT/SN.json");

@@ -47,9 +47,48 @@ bad_image() {
   grep -q '"dataset": "otter_mimicit_tvc", "records": \[1\]' "$work/bad"
 }
 
+# Own records beside a published set, killed and started again: the same numbers, the index is made once, and a changed file is named.
+own_records() {
+  cp "$tiny/data/llava/conversation_58k.json" "$work/mine.json"
+  local sets=(--data_path "$tiny/data" --image_root "$tiny/data/coco/train2017" --dataset_names llava "json:$work/mine.json" --save_interval 2
+    --max_steps 4) code=0
+  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/own"
+  once 'mine.json: '
+  head -2 "$work/own/loss_log.csv" | grep -q ',loss_llava,loss_mine,'
+  timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut" --inject kill@step:rank=1,step=3 \
+    >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" != 0 ]
+  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut"
+  once 'continuing from'
+  never 'for an index'
+  same_columns "$work/own/loss_log.csv" "$work/own_cut/loss_log.csv" step samples tokens labelled_tokens
+  echo >>"$work/mine.json"
+  refused 78 2 'these data sets have changed: mine' "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut"
+}
+
+# A mixture in one file, by shares: one and two ranks, and a continued run, take the same samples.
+mixture() {
+  cp "$tiny/data/llava/conversation_58k.json" "$work/mine.json"
+  echo '[{"type": "llava", "weight": 1, "samples": 10}, {"type": "json", "name": "own", "paths": "mine.json", "weight": 3,
+    "image_root": "tiny/data/coco/train2017", "system": "Be brief."}]' >"$work/mix.json"
+  local sets=(--data_path "$tiny/data" --data_config "$work/mix.json" --save_interval 1 --max_steps 4) code=0
+  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/mix"
+  head -2 "$work/mix/loss_log.csv" | grep -q ',loss_llava,loss_own,'
+  timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${sets[@]}" --output_dir "$work/mix_cut" --inject kill@step:rank=1,step=3 \
+    >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" != 0 ]
+  run 0 1 "$facet" train "${model[@]}" --seed 5 --num_train_epochs 1 --per_device_train_batch_size 4 "${sets[@]}" --output_dir "$work/mix_cut"
+  once 'continuing from'
+  same_columns "$work/mix/loss_log.csv" "$work/mix_cut/loss_log.csv" step samples tokens labelled_tokens labelled_tokens_own
+  sed -i 's/"weight": 3/"weight": 2/' "$work/mix.json"
+  refused 78 2 'the data differ' "${train[@]}" "${sets[@]}" --output_dir "$work/mix"
+}
+
 check DataSets.AllInOneRun all_in_one_run
 check DataSets.AsTheOriginal as_the_original
 check DataSets.EveryRecordIsGood every_record_is_good
 check DataSets.BadImage bad_image
+check DataSets.OwnRecords own_records
+check DataSets.Mixture mixture
 
 finish

@@ -105,11 +105,12 @@ TEST(Options, AMistypedHelpIsRecognized) {
 }
 
 TEST(Options, NumbersAreCheckedToTheLastLetter) {
-  for (const char* bad : {"--seed 12x", "--seed -1", "--learning_rate nan", "--learning_rate 1e-3f",
-                          "--seed 1.5", "--seed 99999999999999999999", "--data_train_split_ratio 0",
-                          "--top_k", "--threads", "stray", "--seed=", "--num_warmup_steps 10.5",
-                          "--adam_betas 0.9 1", "--dataset_samples some", "--dataset_samples 1 2 3",
-                          "--dataset_names llava llava", "--only_optimize_lora"})
+  for (const char* bad :
+       {"--seed 12x", "--seed -1", "--learning_rate nan", "--learning_rate 1e-3f", "--seed 1.5",
+        "--seed 99999999999999999999", "--data_train_split_ratio 0", "--top_k", "--threads",
+        "stray", "--seed=", "--num_warmup_steps 10.5", "--adam_betas 0.9 1",
+        "--dataset_samples some", "--dataset_samples 1 2 3", "--dataset_names llava llava",
+        "--dataset_names jsn:a", "--only_optimize_lora"})
     EXPECT_NE(failure_of(Command::kTrain, kBare + bad).code, ExitCode::kOk) << bad;
   EXPECT_EQ(parse(kBare + "--vision_feature_layer -2").vision_feature_layer, -2);
   EXPECT_EQ(parse(kBare + "--num_warmup_steps=0.03").num_warmup_steps, 0.03);
@@ -251,8 +252,9 @@ TEST(Options, NamesAreFrozen) {
       "lm_model_name_or_path vision_model_name_or_path vis_proj projection enable_mmca_attention "
       "max_seq_len image_size vision_feature_layer drop_class_token compat lang_lora_dim "
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
-      "only_optimize_lora unfreeze freeze data_path dataset_names dataset_samples "
-      "dataset_concatenate_samples data_train_split_ratio max_num_image_per_sample "
+      "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
+      "dataset_concatenate_samples dataset_weights data_config data_train_split_ratio "
+      "max_num_image_per_sample "
       "system_prompt_file caption_questions_file why_phrases_file bad_samples max_bad_fraction "
       "max_image_pixels "
       "allow_outside_images "

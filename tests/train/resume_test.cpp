@@ -83,6 +83,18 @@ TEST(Resume, DataWeightsAndStepSizeMayNot) {
   EXPECT_TRUE(mentions(error, "a step had 12 samples, now 8"));
 }
 
+TEST(Resume, ChangedFilesAreNamedByTheirDataSet) {
+  RunState stored = run_with({}), now = stored;
+  stored.data_fingerprint = "0123 llava=1 own=2";
+  now.data_fingerprint = "4567 llava=1 own=3";
+  EXPECT_TRUE(mentions(error_of([&] { check_same_run(stored, now, "c"); }),
+                       "these data sets have changed: own"));
+  now.data_fingerprint = "4567 llava=1 own=2";
+  EXPECT_TRUE(mentions(error_of([&] { check_same_run(stored, now, "c"); }), "choice of samples"));
+  stored.data_fingerprint = "4567";  // of an older program
+  EXPECT_EQ(error_of([&] { check_same_run(stored, now, "c"); }), "");
+}
+
 // A checkpoint from before an option existed counts as having its default.
 TEST(Resume, NewOptionsCountAsTheirDefaults) {
   RunState stored = run_with({});
