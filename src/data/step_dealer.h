@@ -59,8 +59,8 @@ class StepDealer {
   const SampleBuilder& builder_;
   const DealerOptions options_;
   std::map<Place, SampleLists> dealt_;
-  std::vector<int64_t> permutation_;  // of the training split in the epoch that is measured
-  int64_t permutation_epoch_ = -1;
+  std::vector<int64_t> order_;  // of the training split in the epoch that is measured
+  int64_t order_epoch_ = -1;
   std::optional<Place> next_;  // that the prefetcher measures; nothing: no pass is running
   Prefetcher measured_;        // last member: its threads use the others
 };
