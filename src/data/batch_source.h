@@ -14,6 +14,9 @@ class BatchSource {
   virtual ~BatchSource() = default;
 
   virtual int64_t steps_per_epoch() const = 0;
+  // Collective, before fetch_step of the same step: a source whose micro-batches depend on what
+  // other ranks have read exchanges it here. Errors are thrown on all ranks.
+  virtual void agree_on_step(int64_t /*epoch*/, int64_t /*step*/) {}
   // This rank's micro-batches of a step; the same number on every rank, possibly without samples.
   // The span is valid until the next fetch. Failures throw here, before any collective.
   virtual std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) = 0;

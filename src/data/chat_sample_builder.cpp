@@ -4,7 +4,8 @@
 
 namespace facet {
 
-void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) const {
+// Fills token ids and labels; returns how many rounds were kept.
+int64_t ChatSampleBuilder::tokenize(const RawSample& sample, PreparedSample& out) const {
   std::vector<Round> rounds;
   for (const RawRound& round : sample.rounds)
     rounds.push_back({round.question, round.answer, static_cast<int64_t>(round.images.size())});
@@ -12,11 +13,21 @@ void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) cons
   out.token_ids = std::move(tokenized.token_ids);
   out.labels = std::move(tokenized.labels);
   out.num_images = static_cast<int32_t>(tokenized.num_images);
+  return tokenized.num_rounds;
+}
+
+void ChatSampleBuilder::build_text(const RawSample& sample, PreparedSample& out) const {
+  tokenize(sample, out);
+  out.pixels.clear();
+}
+
+void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) const {
+  const int64_t num_rounds = tokenize(sample, out);
   const int64_t size = preprocessor_.image_size();
   const int64_t image_floats = 3 * size * size;
-  out.pixels.resize(static_cast<size_t>(tokenized.num_images * image_floats));
+  out.pixels.resize(static_cast<size_t>(out.num_images * image_floats));
   float* pixels_3RR = out.pixels.data();
-  for (int64_t i = 0; i < tokenized.num_rounds; ++i)
+  for (int64_t i = 0; i < num_rounds; ++i)
     for (const ImageRef& image : sample.rounds[static_cast<size_t>(i)].images) {
       preprocessor_(load_image(image, max_image_pixels_), pixels_3RR);
       pixels_3RR += image_floats;

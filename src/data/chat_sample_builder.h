@@ -21,10 +21,13 @@ class ChatSampleBuilder : public SampleBuilder {
         max_image_pixels_(max_image_pixels) {}
 
   void build(const RawSample& sample, PreparedSample& out) const override;
+  void build_text(const RawSample& sample, PreparedSample& out) const override;
   int32_t image_token_id() const override { return tokenizer_.image_id(); }
   int32_t image_size() const override { return static_cast<int32_t>(preprocessor_.image_size()); }
 
  private:
+  int64_t tokenize(const RawSample& sample, PreparedSample& out) const;
+
   const Tokenizer& tokenizer_;
   const PromptBuilder& prompt_;
   const ClipPreprocessor& preprocessor_;

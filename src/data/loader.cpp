@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "base/check.h"
@@ -49,6 +50,9 @@ class Loader::Impl {
  public:
   Impl(const SampleTable& table, const SampleBuilder& builder, const LoaderOptions& options);
 
+  void agree_on(int64_t epoch, int64_t step) {
+    if (dealer_) dealer_->agree_on(epoch, step);
+  }
   std::span<const MicroBatch> fetch(Split split, int64_t epoch, int64_t step);
   const BatchPlan& plan(Split split) const {
     return split == Split::kTraining ? training_ : evaluation_;
@@ -57,10 +61,15 @@ class Loader::Impl {
 
  private:
   BatchPlan plan_of(Split split, int64_t per_device, int64_t accumulation) const;
+  std::optional<StepDealer> make_dealer() const;
   void prepare(const SampleRequest& request, PreparedSample& out) const;
+  bool is_dealt(Split split) const { return dealer_ && split == Split::kTraining; }
+  int64_t micro_batches_of(const Place& place) const;
+  std::span<const int64_t> samples_of(const Place& place) const;
   void start_pass(const Place& from);
+  Prefetcher::Sequence all_from(const Place& from) const;
+  void append_dealt(const Place& place);
   void fill(const Place& place, MicroBatch& batch);
-  int64_t sample_at(Split split, int64_t position) const;
   void report_bad(const SampleRequest& request, const Error& error);
 
   const SampleTable& table_;
@@ -68,9 +77,12 @@ class Loader::Impl {
   const LoaderOptions options_;
   const BatchPlan training_, evaluation_;
   BadSampleList bad_list_;
-  std::vector<int64_t> bad_;          // of the last fetch, by data set
-  std::vector<MicroBatch> batches_;   // of the last fetch
-  std::vector<int64_t> permutation_;  // of the training split in the current epoch
+  std::vector<int64_t> bad_;               // of the last fetch, by data set
+  std::vector<MicroBatch> batches_;        // of the last fetch
+  std::optional<StepDealer> dealer_;       // of the training split
+  int64_t dealt_steps_ = 0;                // of the epoch, that the prefetcher knows
+  std::vector<int64_t> permutation_;       // of the training split in the current epoch
+  std::vector<int64_t> evaluation_order_;  // 0, 1, 2 ..
   int64_t permutation_epoch_ = -1;
   std::optional<Place> next_;  // nothing: no pass is running
   Prefetcher prefetcher_;      // last member: its threads use the others
@@ -86,10 +98,14 @@ Loader::Impl::Impl(const SampleTable& table, const SampleBuilder& builder,
       evaluation_(plan_of(Split::kEvaluation, options.per_device_eval_batch_size, 1)),
       bad_list_(options.bad_samples_path),
       bad_(static_cast<size_t>(table.num_datasets())),
+      dealer_(make_dealer()),
+      evaluation_order_(static_cast<size_t>(evaluation_.num_samples)),
       prefetcher_(
           [this](const SampleRequest& request, PreparedSample& out) { prepare(request, out); },
           options.num_workers,
-          std::max(training_.per_device * training_.accumulation, evaluation_.per_device * 2)) {}
+          std::max(training_.per_device * training_.accumulation, evaluation_.per_device * 2)) {
+  std::iota(evaluation_order_.begin(), evaluation_order_.end(), 0);
+}
 
 BatchPlan Loader::Impl::plan_of(Split split, int64_t per_device, int64_t accumulation) const {
   CHECK(per_device >= 1 && accumulation >= 1, ExitCode::kUsage,
@@ -100,45 +116,90 @@ BatchPlan Loader::Impl::plan_of(Split split, int64_t per_device, int64_t accumul
   return {table_.num_samples(split), per_device, options_.ranks, accumulation};
 }
 
+std::optional<StepDealer> Loader::Impl::make_dealer() const {
+  if (options_.tokens_per_micro_batch == 0) return std::nullopt;
+  return std::optional<StepDealer>(
+      std::in_place, table_, builder_,
+      DealerOptions{.rank = options_.rank,
+                    .ranks = options_.ranks,
+                    .global_batch = training_.global_batch(),
+                    .rows = options_.tokens_per_micro_batch,
+                    .max_num_image_per_sample = options_.max_num_image_per_sample,
+                    .num_workers = options_.num_workers,
+                    .work = options_.work,
+                    .exchange = options_.exchange});
+}
+
 void Loader::Impl::prepare(const SampleRequest& request, PreparedSample& out) const {
   build_checked(builder_, table_.read(request.split, request.sample, request.epoch),
                 options_.max_num_image_per_sample, out);
 }
 
-int64_t Loader::Impl::sample_at(Split split, int64_t position) const {
-  return split == Split::kTraining ? permutation_[static_cast<size_t>(position)] : position;
+int64_t Loader::Impl::micro_batches_of(const Place& place) const {
+  if (is_dealt(place.split))
+    return static_cast<int64_t>(dealer_->samples_of(place.epoch, place.step).size());
+  return plan(place.split).micro_batches_of(place.step);
+}
+
+// The samples of a micro-batch of this rank.
+std::span<const int64_t> Loader::Impl::samples_of(const Place& place) const {
+  if (is_dealt(place.split))
+    return dealer_->samples_of(place.epoch, place.step)[static_cast<size_t>(place.micro_batch)];
+  const auto [begin, end] =
+      plan(place.split).positions(place.step, place.micro_batch, options_.rank);
+  const auto& order = place.split == Split::kTraining ? permutation_ : evaluation_order_;
+  return std::span(order).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
 void Loader::Impl::start_pass(const Place& from) {
   prefetcher_.restart(nullptr);  // no thread reads the permutation while it changes
+  dealt_steps_ = from.step;
+  if (is_dealt(from.split)) return;
   if (from.split == Split::kTraining && permutation_epoch_ != from.epoch) {
     permutation_ = epoch_permutation(training_.num_samples, table_.seed(), from.epoch);
     permutation_epoch_ = from.epoch;
   }
-  const BatchPlan& plan = this->plan(from.split);
-  prefetcher_.restart(
-      [this, &plan, at = from, taken = int64_t{0}]() mutable -> std::optional<SampleRequest> {
-        while (at.step < plan.num_steps()) {
-          const auto [begin, end] = plan.positions(at.step, at.micro_batch, options_.rank);
-          if (begin + taken < end)
-            return SampleRequest{at.split, at.epoch, sample_at(at.split, begin + taken++)};
-          taken = 0;
-          if (++at.micro_batch == plan.micro_batches_of(at.step)) {
-            at.micro_batch = 0;
-            ++at.step;
-          }
-        }
-        return std::nullopt;
-      });
+  prefetcher_.restart(all_from(from));
+}
+
+Prefetcher::Sequence Loader::Impl::all_from(const Place& from) const {
+  return [this, &plan = plan(from.split), at = from,
+          taken = size_t{0}]() mutable -> std::optional<SampleRequest> {
+    while (at.step < plan.num_steps()) {
+      const std::span<const int64_t> samples = samples_of(at);
+      if (taken < samples.size()) return SampleRequest{at.split, at.epoch, samples[taken++]};
+      taken = 0;
+      if (++at.micro_batch == plan.micro_batches_of(at.step)) {
+        at.micro_batch = 0;
+        ++at.step;
+      }
+    }
+    return std::nullopt;
+  };
+}
+
+// The ranks have agreed on this step and the next: the threads read on into that one.
+void Loader::Impl::append_dealt(const Place& place) {
+  const int64_t end = std::min(place.step + 2, training_.num_steps());
+  for (; dealt_steps_ < end; ++dealt_steps_) {
+    std::vector<int64_t> samples;
+    for (const auto& list : dealer_->samples_of(place.epoch, dealt_steps_))
+      samples.insert(samples.end(), list.begin(), list.end());
+    prefetcher_.append([epoch = place.epoch, samples = std::move(samples),
+                        taken = size_t{0}]() mutable -> std::optional<SampleRequest> {
+      if (taken == samples.size()) return std::nullopt;
+      return SampleRequest{Split::kTraining, epoch, samples[taken++]};
+    });
+  }
 }
 
 std::span<const MicroBatch> Loader::Impl::fetch(Split split, int64_t epoch, int64_t step) {
-  const BatchPlan& plan = this->plan(split);
-  const int64_t count = plan.micro_batches_of(step);
+  Place place{split, epoch, step, 0};
+  const int64_t count = micro_batches_of(place);
   if (static_cast<int64_t>(batches_.size()) < count) batches_.resize(static_cast<size_t>(count));
   std::fill(bad_.begin(), bad_.end(), 0);
-  Place place{split, epoch, step, 0};
   if (next_ != place) start_pass(place);
+  if (is_dealt(split)) append_dealt(place);
   next_.reset();  // remains so if a sample throws: the next fetch then starts over
   for (; place.micro_batch < count; ++place.micro_batch)
     fill(place, batches_[static_cast<size_t>(place.micro_batch)]);
@@ -150,10 +211,8 @@ void Loader::Impl::fill(const Place& place, MicroBatch& batch) {
   clear(batch);
   batch.image_token_id = builder_.image_token_id();
   batch.image_size = builder_.image_size();
-  const auto [begin, end] =
-      plan(place.split).positions(place.step, place.micro_batch, options_.rank);
-  for (int64_t position = begin; position < end; ++position) {
-    const SampleRequest expected{place.split, place.epoch, sample_at(place.split, position)};
+  for (const int64_t sample : samples_of(place)) {
+    const SampleRequest expected{place.split, place.epoch, sample};
     note_samples({&expected.sample, 1});
     const Prefetcher::Slot& slot = prefetcher_.next();
     ASSERT(slot.request == expected, "sample {} came instead of {}", slot.request.sample,
@@ -192,6 +251,8 @@ Loader::Loader(const SampleTable& table, const SampleBuilder& builder, const Loa
 Loader::~Loader() = default;
 
 int64_t Loader::steps_per_epoch() const { return impl_->plan(Split::kTraining).num_steps(); }
+
+void Loader::agree_on_step(int64_t epoch, int64_t step) { impl_->agree_on(epoch, step); }
 
 std::span<const MicroBatch> Loader::fetch_step(int64_t epoch, int64_t step) {
   return impl_->fetch(Split::kTraining, epoch, step);

@@ -12,6 +12,7 @@
 #include "data/batch_source.h"
 #include "data/order.h"
 #include "data/sample_builder.h"
+#include "data/step_dealer.h"
 
 namespace facet {
 
@@ -21,6 +22,11 @@ struct LoaderOptions {
   int64_t per_device_train_batch_size = 1;
   int64_t per_device_eval_batch_size = 1;
   int64_t accumulation = 1;
+  // Micro-batches of so many rows instead of per_device_train_batch_size samples; 0: not so. Then
+  // the two members after it are needed, as in DealerOptions.
+  int64_t tokens_per_micro_batch = 0;
+  const WorkModel* work = nullptr;
+  ExchangeOfRanks exchange = {};
   int64_t num_workers = 1;  // 0: samples are prepared inside the fetch
   int64_t max_num_image_per_sample = 8;
   BadSamplePolicy bad_samples = BadSamplePolicy::kError;
@@ -34,6 +40,7 @@ class Loader : public BatchSource {
   ~Loader() override;
 
   int64_t steps_per_epoch() const override;
+  void agree_on_step(int64_t epoch, int64_t step) override;
   std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) override;
   int64_t num_evaluation_micro_batches() const override;
   const MicroBatch& fetch_evaluation(int64_t micro_batch) override;

@@ -31,11 +31,17 @@ void Prefetcher::stop_workers() {
 
 void Prefetcher::restart(Sequence sequence) {
   std::unique_lock lock(mutex_);
-  sequence_ = nullptr;
+  sequences_.clear();
   ready_.wait(lock, [this] { return busy_ == 0; });
-  sequence_ = std::move(sequence);
+  if (sequence) sequences_.push_back(std::move(sequence));
   issued_ = consumed_ = 0;
   holding_ = false;
+  room_.notify_all();
+}
+
+void Prefetcher::append(Sequence sequence) {
+  const std::lock_guard lock(mutex_);
+  sequences_.push_back(std::move(sequence));
   room_.notify_all();
 }
 
@@ -50,16 +56,19 @@ const Prefetcher::Slot& Prefetcher::next() {
     return slot;
   }
   room_.notify_all();
-  ready_.wait(lock, [&] { return issued_ > consumed_ ? slot.ready : sequence_ == nullptr; });
+  ready_.wait(lock, [&] { return issued_ > consumed_ ? slot.ready : sequences_.empty(); });
   ASSERT(issued_ > consumed_, "a sample past the end of the sequence was requested");
   return slot;
 }
 
 Prefetcher::Slot* Prefetcher::take_request() {
-  if (!sequence_ || issued_ == consumed_ + static_cast<int64_t>(slots_.size())) return nullptr;
-  const std::optional<SampleRequest> request = sequence_();
+  if (issued_ == consumed_ + static_cast<int64_t>(slots_.size())) return nullptr;
+  std::optional<SampleRequest> request;
+  while (!request && !sequences_.empty()) {
+    request = sequences_.front()();
+    if (!request) sequences_.pop_front();
+  }
   if (!request) {
-    sequence_ = nullptr;
     ready_.notify_all();
     return nullptr;
   }

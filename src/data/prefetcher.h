@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -45,6 +46,8 @@ class Prefetcher {
 
   // Drops prepared samples and begins another sequence.
   void restart(Sequence sequence);
+  // Goes on with this sequence after those before it.
+  void append(Sequence sequence);
   // The next sample of the sequence, valid until the next call. Calling it past the end is a bug.
   const Slot& next();
 
@@ -56,12 +59,12 @@ class Prefetcher {
   void fill(Slot& slot) const;
 
   Prepare prepare_;
-  Sequence sequence_;
-  std::vector<Slot> slots_;  // a ring: request i of a sequence uses slot i % capacity
-  int64_t issued_ = 0;       // requests taken by workers
-  int64_t consumed_ = 0;     // requests the caller is done with
-  int64_t busy_ = 0;         // workers inside fill()
-  bool holding_ = false;     // the caller is still reading slot consumed_
+  std::deque<Sequence> sequences_;  // not yet at their end
+  std::vector<Slot> slots_;         // a ring: request i uses slot i % capacity
+  int64_t issued_ = 0;              // requests taken by workers
+  int64_t consumed_ = 0;            // requests the caller is done with
+  int64_t busy_ = 0;                // workers inside fill()
+  bool holding_ = false;            // the caller is still reading slot consumed_
   bool stop_ = false;
   std::mutex mutex_;
   std::condition_variable room_;   // for workers

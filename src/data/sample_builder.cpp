@@ -7,23 +7,41 @@
 
 namespace facet {
 
-void build_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
-                   PreparedSample& out) {
+namespace {
+
+void check_raw(const RawSample& sample, int64_t max_images) {
   CHECK(!sample.rounds.empty(), ExitCode::kBadData, "no question and answer");
   for (size_t i = 0; i < sample.rounds.size(); ++i)
     CHECK(sample.rounds[i].answer.find_first_not_of(" \t\r\n") != std::string::npos,
           ExitCode::kBadData, "the answer of round {} is empty", i + 1);
   CHECK(sample.num_images() <= max_images, ExitCode::kBadData,
         "{} images are more than --max_num_image_per_sample {}", sample.num_images(), max_images);
-  builder.build(sample, out);
-  const auto places =
-      std::count(out.token_ids.begin(), out.token_ids.end(), builder.image_token_id());
-  CHECK(places == out.num_images, ExitCode::kBadData, "{} image placeholders for {} images", places,
-        out.num_images);
+}
+
+void check_built(const PreparedSample& built, int32_t image_token_id) {
+  const auto places = std::count(built.token_ids.begin(), built.token_ids.end(), image_token_id);
+  CHECK(places == built.num_images, ExitCode::kBadData, "{} image placeholders for {} images",
+        places, built.num_images);
   // A sample's first token has no predecessor and is never predicted.
-  CHECK(std::any_of(out.labels.begin() + !out.labels.empty(), out.labels.end(),
+  CHECK(std::any_of(built.labels.begin() + !built.labels.empty(), built.labels.end(),
                     [](int32_t label) { return label != kIgnoredLabel; }),
         ExitCode::kBadData, "no token to learn from");
+}
+
+}  // namespace
+
+void build_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
+                   PreparedSample& out) {
+  check_raw(sample, max_images);
+  builder.build(sample, out);
+  check_built(out, builder.image_token_id());
+}
+
+void build_text_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
+                        PreparedSample& out) {
+  check_raw(sample, max_images);
+  builder.build_text(sample, out);
+  check_built(out, builder.image_token_id());
 }
 
 }  // namespace facet

@@ -24,6 +24,8 @@ class SampleBuilder {
   // the sample is bad: unreadable image, invalid text, too long. Rounds that do not fit are dropped
   // with their images.
   virtual void build(const RawSample& sample, PreparedSample& out) const = 0;
+  // The same without looking at an image: no pixels.
+  virtual void build_text(const RawSample& sample, PreparedSample& out) const = 0;
   virtual int32_t image_token_id() const = 0;
   virtual int32_t image_size() const = 0;  // R
 };
@@ -32,5 +34,8 @@ class SampleBuilder {
 // max_images images, as many image placeholders as images, at least one token to learn from.
 void build_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
                    PreparedSample& out);
+// build_text() with the same checks.
+void build_text_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
+                        PreparedSample& out);
 
 }  // namespace facet

@@ -73,6 +73,14 @@ void check_training(const Options& o, Findings& found) {
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
   found.unless(
+      o.replay.empty() || o.tokens_per_micro_batch == 0,
+      "--tokens_per_micro_batch makes micro-batches, and those of --replay are made; leave "
+      "one out");
+  found.unless(o.tokens_per_micro_batch == 0 || (o.loss_average == "global" && !o.visualchat()),
+               "--tokens_per_micro_batch fills micro-batches with unlike numbers of samples, which "
+               "a mean of micro-batch means would weigh unlike; take --loss_average global without "
+               "--compat visualchat, or leave it out");
+  found.unless(
       o.replay.empty() || o.data_debug_path.empty(),
       "--data_debug_path shows samples of data sets, and --replay has none; leave one out");
   found.unless(o.num_warmup_steps <= 1 || o.num_warmup_steps == std::floor(o.num_warmup_steps),

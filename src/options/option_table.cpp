@@ -184,6 +184,13 @@ void add_step_fields(std::vector<OptionField>& t) {
   t.push_back(step("gradient_accumulation_steps", &O::gradient_accumulation_steps, kMayChange,
                    "micro-batches per step on each rank")
                   .in(1, 1 << 16));
+  t.push_back(
+      step("tokens_per_micro_batch", &O::tokens_per_micro_batch, kMayChange,
+           "fill micro-batches with samples up to so many tokens, those of images included, "
+           "and deal a step's samples to the ranks by their operations; "
+           "--per_device_train_batch_size x ranks x --gradient_accumulation_steps is still "
+           "the number of samples of a step; 0: micro-batches by samples")
+          .in(0, 1 << 24));
   t.push_back(step("loss_average", &O::loss_average, kMustMatch,
                    "global: mean over all labelled tokens of the step; micro_batch: mean of each "
                    "micro-batch, then the mean of these (always so with --compat visualchat)")

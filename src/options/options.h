@@ -70,6 +70,7 @@ struct Options {
   int64_t max_steps = 0;
   int64_t per_device_train_batch_size = 2;
   int64_t per_device_eval_batch_size = 2;
+  int64_t tokens_per_micro_batch = 0;  // 0: micro-batches have a number of samples
   int64_t gradient_accumulation_steps = 1;
   std::string loss_average = "global";  // global, micro_batch
   int64_t seed = 1234;
@@ -99,6 +100,11 @@ struct Options {
   bool gradient_checkpointing = false;
   std::string device = "cpu";               // cpu, cuda
   std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
+  bool by_tokens() const { return tokens_per_micro_batch > 0; }
+  // Samples of a step divided by the ranks.
+  int64_t samples_of_rank() const {
+    return per_device_train_batch_size * gradient_accumulation_steps;
+  }
   bool on_gpu() const { return device == "cuda"; }
   int64_t threads = 0;      // of each rank
   int64_t local_rank = -1;  // accepted for old launch scripts, and ignored

@@ -1,6 +1,7 @@
 #include "train/data_setup.h"
 
 #include "base/check.h"
+#include "comm/mpi_session.h"
 #include "data/chat_sample_builder.h"
 #include "data/loader.h"
 #include "data/prompt_texts.h"
@@ -36,6 +37,7 @@ LoaderOptions loader_options(const Options& options, const Communicator& world) 
   loader.per_device_train_batch_size = options.per_device_train_batch_size;
   loader.per_device_eval_batch_size = options.per_device_eval_batch_size;
   loader.accumulation = options.gradient_accumulation_steps;
+  loader.tokens_per_micro_batch = options.tokens_per_micro_batch;
   loader.num_workers = options.num_workers;
   loader.max_num_image_per_sample = options.max_num_image_per_sample;
   loader.bad_samples =
@@ -43,6 +45,15 @@ LoaderOptions loader_options(const Options& options, const Communicator& world) 
   if (!options.output_dir.empty())
     loader.bad_samples_path = BadSampleList::path_for(options.output_dir, world.rank());
   return loader;
+}
+
+ExchangeOfRanks exchange_over(Communicator& world) {
+  return [&world](const std::function<std::vector<double>()>& measure) {
+    std::vector<double> mine;
+    collectively(world, [&] { mine = measure(); });
+    const std::span<const double> all = world.all_gather(mine);
+    return std::vector<double>(all.begin(), all.end());
+  };
 }
 
 PromptStyle prompt_style(const Options& options) {
@@ -92,7 +103,7 @@ void index_images(const Options& options, const Communicator& world) {
 }
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
-                                     const Communicator& world) {
+                                     Communicator& world) {
   auto data = std::make_unique<DataSetup>();
   if (!options.replay.empty()) {
     open_replay(options, model, world, *data);
@@ -111,8 +122,10 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
   if (FaultInjection faults = FaultInjection::of_run(options.inject); faults.strikes("data.read"))
     data->builder = std::make_unique<StrickenSampleBuilder>(std::move(data->builder),
                                                             std::move(faults), world.rank());
-  data->source =
-      std::make_unique<Loader>(*data->table, *data->builder, loader_options(options, world));
+  LoaderOptions loader = loader_options(options, world);
+  loader.work = &data->work;
+  loader.exchange = exchange_over(world);
+  data->source = std::make_unique<Loader>(*data->table, *data->builder, loader);
   return data;
 }
 

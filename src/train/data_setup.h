@@ -10,6 +10,7 @@
 #include "data/order.h"
 #include "data/prompt.h"
 #include "data/sample_builder.h"
+#include "data/sample_work.h"
 #include "options/options.h"
 #include "train/model_setup.h"
 
@@ -21,6 +22,7 @@ struct DataSetup {
   std::unique_ptr<SampleTable> table;  // nullptr in a replay
   std::unique_ptr<PromptBuilder> prompt;
   std::unique_ptr<SampleBuilder> builder;
+  WorkModel work;  // with --tokens_per_micro_batch, from lay_out_and_plan() on
   std::unique_ptr<BatchSource> source;
 };
 
@@ -32,6 +34,6 @@ std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options, const
 void index_images(const Options& options, const Communicator& world);
 
 std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& model,
-                                     const Communicator& world);
+                                     Communicator& world);
 
 }  // namespace facet

@@ -7,6 +7,7 @@
 
 #include "base/micro_batch.h"
 #include "data/batch_source.h"
+#include "data/sample_work.h"
 #include "model/vlm.h"
 #include "nn/context.h"
 #include "ops/ops.h"
@@ -19,7 +20,12 @@ struct BatchLimits {
   int64_t samples = 0;      // B
   int64_t max_seq_len = 0;  // L of each, image tokens included
   int64_t max_images = 0;   // of each
+  // By tokens: any number of samples, up to so many rows together; 0: it is their number that is
+  // limited.
+  int64_t rows = 0;
 };
+// How many samples of that length a micro-batch of training has.
+int64_t samples_of_length(const Options& options, int64_t length);
 BatchLimits train_limits(const Options& options);
 BatchLimits eval_limits(const Options& options);
 
@@ -54,7 +60,10 @@ struct BatchShape {
   int64_t images = 0;   // of each
 };
 // The operations of one forward and backward pass, in the type that the parameters have.
+OpCounts count_operations(VisionLanguageModel& model, const MicroBatch& batch, DType dtype);
 OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape, DType dtype);
+// The operations of a sample by its shape. Constant parts of a pass are left out.
+WorkModel work_model(VisionLanguageModel& model, DType dtype);
 // The shape within the limits that takes the most operations.
 BatchShape most_expensive_shape(VisionLanguageModel& model, const BatchLimits& limits, DType dtype);
 

@@ -28,10 +28,13 @@ bool begins_a_start(const LogTable& log, size_t row) {
   return log.has("start") && log.text(row, "start") != log.text(row - 1, "start");
 }
 
-void add_row(const LogTable& log, size_t row, int64_t batch_size, Totals& totals) {
+void add_row(const LogTable& log, size_t row, const Options& options, Totals& totals) {
   const double samples = log.number(row, "samples");
   const double micro_batches = log.number(row, "micro_batches");
-  const double of_rank = micro_batches * static_cast<double>(batch_size);
+  const double of_rank =
+      options.by_tokens()
+          ? static_cast<double>(options.samples_of_rank())
+          : micro_batches * static_cast<double>(options.per_device_train_batch_size);
   CHECK(of_rank > 0, ExitCode::kBadData, "{}: row {}: no micro-batches", log.path(), row + 1);
   ++totals.steps;
   totals.ranks = std::max(totals.ranks, static_cast<int64_t>(std::ceil(samples / of_rank)));
@@ -42,10 +45,10 @@ void add_row(const LogTable& log, size_t row, int64_t batch_size, Totals& totals
   if (log.has("model_flops")) totals.model_flops += log.number(row, "model_flops");
 }
 
-Totals totals_of(const LogTable& log, int64_t batch_size) {
+Totals totals_of(const LogTable& log, const Options& options) {
   Totals totals;
   for (size_t row = 0; row < log.rows(); ++row)
-    if (!begins_a_start(log, row)) add_row(log, row, batch_size, totals);
+    if (!begins_a_start(log, row)) add_row(log, row, options, totals);
   CHECK(totals.seconds > 0 && totals.samples > 0, ExitCode::kBadData,
         "{}: has no steps to measure; the first of each start does not count, so it takes two",
         log.path());
@@ -77,8 +80,7 @@ Counted count_for_average_sample(const Options& options, const Options& plan,
   const Options average = with_average_sample(options, plan, totals, model->config.image_tokens());
   const StepOperations full = plan_operations(average, *model);
   const double of_sample =
-      static_cast<double>(full.flops) / static_cast<double>(options.gradient_accumulation_steps *
-                                                            options.per_device_train_batch_size);
+      static_cast<double>(full.flops) / static_cast<double>(options.samples_of_rank());
   return {of_sample * totals.samples / static_cast<double>(totals.ranks),
           fmt::format("counted by plan for its average sample: {} tokens, {} images",
                       full.counted.length, full.counted.images)};
@@ -106,7 +108,7 @@ MeasuredSpeed measured_speed(const Options& plan) {
         "--measured {}: is no output directory of a run, as it has no options.cfg", run);
   const Options options = parse_options(Command::kPlan, {"--config", config}, 1).options;
   const LogTable log(run + "/loss_log.csv");
-  const Totals totals = totals_of(log, options.per_device_train_batch_size);
+  const Totals totals = totals_of(log, options);
   const Counted counted = count(log, options, plan, totals);
   const auto steps = static_cast<double>(totals.steps);
   MeasuredSpeed speed;

@@ -79,7 +79,7 @@ int64_t checkpoint_bytes(const Options& options, ModelSetup& model) {
 
 // The ranks that a run with these options needs for steps as large as the checkpoint's; 0: none do.
 int64_t ranks_needed(const Options& options, int64_t global_batch) {
-  const int64_t of_rank = options.per_device_train_batch_size * options.gradient_accumulation_steps;
+  const int64_t of_rank = options.samples_of_rank();
   return global_batch % of_rank == 0 ? global_batch / of_rank : 0;
 }
 

@@ -66,8 +66,7 @@ RunPlan plan_run(const Options& options) {
 }
 
 int64_t RunPlan::tokens(const Options& options) const {
-  return operations.counted.samples * operations.counted.length *
-         options.gradient_accumulation_steps * options.ranks;
+  return operations.counted.length * options.samples_of_rank() * options.ranks;
 }
 
 double RunPlan::seconds() const {
@@ -95,13 +94,9 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
       "trained: {} elements (LoRA {}, lang_embed {}, projection {}, others {}); frozen: {}\n",
       grouped(plan.trained()), grouped(plan.lora), grouped(plan.lang_embed),
       grouped(plan.projection), grouped(plan.other), grouped(plan.frozen));
-  text += fmt::format(
-      "{} ranks, ZeRO stage {}, {}; a step has {} samples ({} a micro-batch x {} ranks x {} "
-      "micro-batches)\n{}\n",
-      options.ranks, options.zero_stage, options.precision,
-      options.per_device_train_batch_size * options.ranks * options.gradient_accumulation_steps,
-      options.per_device_train_batch_size, options.ranks, options.gradient_accumulation_steps,
-      plan.costs.memory.text());
+  text += fmt::format("{} ranks, ZeRO stage {}, {}; {}\n{}\n", options.ranks, options.zero_stage,
+                      options.precision, samples_of_step_text(options, options.ranks),
+                      plan.costs.memory.text());
   text += fmt::format("a rank sends in a full step at most: {} elements\n",
                       grouped(plan.costs.elements_per_step));
   text += fmt::format(

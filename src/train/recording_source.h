@@ -15,6 +15,7 @@ class RecordingSource : public BatchSource {
   RecordingSource(BatchSource& source, int64_t steps, std::string path, Communicator& world);
 
   int64_t steps_per_epoch() const override { return source_.steps_per_epoch(); }
+  void agree_on_step(int64_t epoch, int64_t step) override { source_.agree_on_step(epoch, step); }
   std::span<const MicroBatch> fetch_step(int64_t epoch, int64_t step) override;
   int64_t num_evaluation_micro_batches() const override {
     return source_.num_evaluation_micro_batches();

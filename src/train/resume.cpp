@@ -93,8 +93,7 @@ RunState identify_run(const Options& options, const DataSetup& data, const std::
   RunState run;
   run.rng_seed = options.seed;
   run.ranks = world.size();
-  run.global_batch =
-      options.per_device_train_batch_size * world.size() * options.gradient_accumulation_steps;
+  run.global_batch = options.samples_of_rank() * world.size();
   run.total_steps = total_steps;
   run.options = resolved_options(Command::kTrain, options);
   run.frozen_hash = frozen_hash;
@@ -150,15 +149,16 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
 }
 
 std::string changes_of_numbers(const RunState& stored, const RunState& now) {
-  constexpr std::array<std::string_view, 9> kNames = {"precision",
-                                                      "per_device_train_batch_size",
-                                                      "gradient_accumulation_steps",
-                                                      "zero_stage",
-                                                      "reduce_every_micro_batch",
-                                                      "communication_data_type",
-                                                      "device",
-                                                      "num_train_epochs",
-                                                      "max_steps"};
+  constexpr std::array<std::string_view, 10> kNames = {"precision",
+                                                       "per_device_train_batch_size",
+                                                       "gradient_accumulation_steps",
+                                                       "tokens_per_micro_batch",
+                                                       "zero_stage",
+                                                       "reduce_every_micro_batch",
+                                                       "communication_data_type",
+                                                       "device",
+                                                       "num_train_epochs",
+                                                       "max_steps"};
   std::string changes;
   if (stored.ranks != now.ranks)
     changes += fmt::format("\n  {} ranks then, {} now", stored.ranks, now.ranks);

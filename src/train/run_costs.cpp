@@ -83,7 +83,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   if (options.async_checkpoint || options.on_gpu())
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   costs.elements_per_step =
-      planned_elements(model.table, ranks, engine, options.gradient_accumulation_steps,
+      planned_elements(model.table, ranks, engine, micro_batches_of_step(options),
                        training.gathers_per_micro_batch());
   return costs;
 }
@@ -103,21 +103,29 @@ std::string traffic_text(const Options& options, const RunCosts& costs) {
                      options.zero_stage, costs.elements_per_step);
 }
 
+int64_t micro_batches_of_step(const Options& options) {
+  if (!options.by_tokens()) return options.gradient_accumulation_steps;
+  const int64_t samples = samples_of_length(options, options.max_seq_len);
+  return (options.samples_of_rank() + samples - 1) / samples;
+}
+
 StepOperations plan_operations(const Options& options, ModelSetup& setup) {
   VisionLanguageModel& model = *setup.model;
   const DType dtype = setup.table.dtype();
   StepOperations plan;
-  const BatchLimits limits = train_limits(options);
   if (options.average_text_tokens > 0) {
     const int64_t images = options.average_images;
-    plan.counted = {limits.samples,
-                    options.average_text_tokens + images * model.config().image_tokens(), images};
+    const int64_t length = options.average_text_tokens + images * model.config().image_tokens();
+    plan.counted = {samples_of_length(options, length), length, images};
   } else {
-    plan.counted = most_expensive_shape(model, limits, dtype);
+    plan.counted = most_expensive_shape(model, train_limits(options), dtype);
   }
   const OpCounts counts = count_operations(model, plan.counted, dtype);
   for (const int64_t flops : {counts.matmul_flops, counts.attention_flops})
-    add_saturated(plan.flops, {flops, options.gradient_accumulation_steps});
+    if (options.by_tokens())
+      add_saturated(plan.flops, {flops / plan.counted.samples, options.samples_of_rank()});
+    else
+      add_saturated(plan.flops, {flops, options.gradient_accumulation_steps});
   return plan;
 }
 

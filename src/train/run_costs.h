@@ -54,6 +54,8 @@ struct StepOperations {
   BatchShape counted;  // every micro-batch is taken to be like this
   int64_t flops = 0;
 };
+// Micro-batches of a rank in a full step; by tokens: if all samples are as long as they may be.
+int64_t micro_batches_of_step(const Options& options);
 // Counted on the average samples that the options name, else on the most expensive they allow.
 StepOperations plan_operations(const Options& options, ModelSetup& setup);
 

@@ -14,7 +14,7 @@ std::unique_ptr<ModelSetup> declare_trained_model(const Options& options) {
 }
 
 std::unique_ptr<DataSetup> open_checked_data(const Options& options, const ModelSetup& model,
-                                             const Communicator& world) {
+                                             Communicator& world) {
   std::unique_ptr<DataSetup> data = open_data(options, model, world);
   check_data_sets(options, *data);
   if (world.rank() == 0) write_debug_samples(options, model, *data);

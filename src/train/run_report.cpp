@@ -12,7 +12,7 @@ void report_setup(const Run& run) {
 }
 
 void report_traffic(const Run& run, const StepReport& report, int64_t sent) {
-  const bool full = report.micro_batches == run.options.gradient_accumulation_steps;
+  const bool full = report.micro_batches == micro_batches_of_step(run.options);
   if (!full || report.skipped) return;
   log("step {}: a rank sent {} elements at most; planned: {}", report.step, run.world.max(sent),
       run.costs.elements_per_step);

@@ -31,13 +31,19 @@ StepPlan plan_steps(const Options& options, const BatchSource& source) {
   return plan;
 }
 
+std::string samples_of_step_text(const Options& options, int64_t ranks) {
+  const int64_t samples = options.samples_of_rank() * ranks;
+  if (options.by_tokens())
+    return fmt::format("a step has {} samples (dealt to {} ranks, in micro-batches of {} tokens)",
+                       samples, ranks, options.tokens_per_micro_batch);
+  return fmt::format("a step has {} samples ({} a micro-batch x {} ranks x {} micro-batches)",
+                     samples, options.per_device_train_batch_size, ranks,
+                     options.gradient_accumulation_steps);
+}
+
 std::string StepPlan::text(const Options& options, int ranks) const {
-  return fmt::format(
-      "{} steps, {} of them warm-up; {} a pass over the data; a step has {} samples ({} a "
-      "micro-batch x {} ranks x {} micro-batches)",
-      total_steps, warmup_steps, steps_per_epoch,
-      options.per_device_train_batch_size * ranks * options.gradient_accumulation_steps,
-      options.per_device_train_batch_size, ranks, options.gradient_accumulation_steps);
+  return fmt::format("{} steps, {} of them warm-up; {} a pass over the data; {}", total_steps,
+                     warmup_steps, steps_per_epoch, samples_of_step_text(options, ranks));
 }
 
 LrSchedule make_schedule(const Options& options, const StepPlan& plan) {

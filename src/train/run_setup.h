@@ -15,6 +15,9 @@
 
 namespace facet {
 
+// "a step has 16 samples (2 a micro-batch x 2 ranks x 4 micro-batches)"
+std::string samples_of_step_text(const Options& options, int64_t ranks);
+
 // How many steps a run has.
 struct StepPlan {
   int64_t steps_per_epoch = 0;

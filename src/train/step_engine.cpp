@@ -48,6 +48,8 @@ RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResou
   ParamTable& table = inputs.model->table;
   table.place_in(memory);
   Engine::lay_out(table, ranks, engine_options(options));
+  if (options.by_tokens())
+    inputs.data->work = work_model(*inputs.model->model, compute_dtype(options));
   return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks);
 }
 

@@ -20,6 +20,9 @@ class StrickenSampleBuilder : public SampleBuilder {
     faults_.at("data.read", rank_, ++read_);
     builder_->build(sample, out);
   }
+  void build_text(const RawSample& sample, PreparedSample& out) const override {
+    builder_->build_text(sample, out);
+  }
   int32_t image_token_id() const override { return builder_->image_token_id(); }
   int32_t image_size() const override { return builder_->image_size(); }
 

@@ -51,6 +51,7 @@ TrainStep::TrainStep(const StepParts& parts)
 }
 
 void TrainStep::fetch(int64_t epoch, int64_t step) {
+  parts_.source.agree_on_step(epoch, step);
   collectively(parts_.world, [&] {
     inject("data");
     batches_ = parts_.source.fetch_step(epoch, step);
@@ -160,7 +161,7 @@ void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epo
     tokens += batch.num_tokens() + batch.num_images() * tokens_beside_place;
     const int64_t labels = batch.num_labelled();
     labelled += labels;
-    unlabelled_batches += labels == 0;
+    unlabelled_batches += labels == 0 && batch.num_samples() > 0;
   }
   flat_.assign({static_cast<double>(samples), static_cast<double>(tokens),
                 static_cast<double>(labelled), static_cast<double>(unlabelled_batches)});

@@ -63,6 +63,13 @@ class FakeBuilder : public SampleBuilder {
       out.labels.push_back(record == unlabelled ? -100 : out.token_ids.back());
     }
   }
+  void build_text(const RawSample& sample, PreparedSample& out) const override {
+    RawSample readable = sample;
+    for (RawRound& round : readable.rounds)
+      for (ImageRef& image : round.images) image.key = round.question;
+    FakeBuilder::build(readable, out);
+    out.pixels.clear();
+  }
   int32_t image_token_id() const override { return kImage; }
   int32_t image_size() const override { return 1; }
 

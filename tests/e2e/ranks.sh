@@ -65,6 +65,24 @@ rank_counts_perceiver() {
   same_batches_and_losses perceiver_1 perceiver_3
 }
 
+# Packed by tokens and dealt by length: the same steps, also where a run is cut; rank 0 of three has other samples than without.
+by_tokens() {
+  local options=(--num_train_epochs 1 --unfreeze vis_encoder. lang_decoder. --data_train_split_ratio 0.92 --lr_scheduler_type constant)
+  local three=("${options[@]}" --tokens_per_micro_batch 256 --zero_stage 3) name
+  train_into by_samples 1 6 1 "${options[@]}"
+  train_into tokens_1 1 3 2 "${options[@]}" --tokens_per_micro_batch 256
+  train_into tokens_3 3 2 1 "${three[@]}"
+  for name in tokens_1 tokens_3; do
+    same_batches_and_losses by_samples "$name"
+    close_columns "$work/by_samples/loss_log.csv" "$work/$name/loss_log.csv" grad_norm 1e-4
+  done
+  [ "$(column "$work/tokens_1/loss_log.csv" micro_batches | sort -u | tail -n 1)" -ge 2 ]
+  train_into tokens_cut 3 2 1 "${three[@]}" --max_steps 3
+  run 0 3 "${train[@]}" --output_dir "$work/tokens_cut" --per_device_train_batch_size 2 "${three[@]}"
+  same_columns "$work/tokens_3/loss_log.csv" "$work/tokens_cut/loss_log.csv" "${bits[@]}"
+  equal_models "$work/tokens_3/epoch-1" "$work/tokens_cut/epoch-1"
+}
+
 equal_runs() {
   train_into again_1 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder.
   train_into again_2 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder.
@@ -120,6 +138,7 @@ replay_on_other_ranks() {
 check Ranks.SameBatchesAndLosses rank_counts
 check Ranks.SameBatchesAndLossesWithAccumulation accumulation
 check Ranks.SameBatchesAndLossesPerceiverLoraMmca rank_counts_perceiver
+check Ranks.MicroBatchesByTokens by_tokens
 check Ranks.EqualRunsEqualBits equal_runs
 check Ranks.EqualThreadedRunsEqualBits equal_threaded_runs
 check Ranks.SeedDecides other_seed

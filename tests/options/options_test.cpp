@@ -55,6 +55,17 @@ TEST(Options, DefaultsAreTheOriginals) {
   EXPECT_EQ(o.precision, "fp32");
 }
 
+TEST(Options, MicroBatchesByTokensWeighEveryTokenAlikeAndAreNotRecorded) {
+  const std::string line = kBare + "--tokens_per_micro_batch 512 ";
+  EXPECT_TRUE(parse(line).by_tokens());
+  EXPECT_FALSE(parse(kBare).by_tokens());
+  for (const char* also : {"--loss_average micro_batch", "--compat visualchat", "--replay file"}) {
+    const Failure f = failure_of(Command::kTrain, line + also);
+    EXPECT_EQ(f.code, ExitCode::kConfig) << also;
+    EXPECT_TRUE(f.says("--tokens_per_micro_batch")) << f.text;
+  }
+}
+
 TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   const Failure f = failure_of(
       Command::kTrain,
@@ -258,7 +269,7 @@ TEST(Options, NamesAreFrozen) {
       "allow_outside_images "
       "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
       "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
-      "loss_average seed eval_interval max_bad_steps learning_rate "
+      "tokens_per_micro_batch loss_average seed eval_interval max_bad_steps learning_rate "
       "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "

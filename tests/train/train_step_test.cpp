@@ -162,6 +162,30 @@ TEST(TrainStep, OperationsAreThoseOfThePlan) {
   EXPECT_LT(rig.step->run(0, 1).model_flops, counts.matmul_flops * rig.world.size());
 }
 
+// What samples are dealt by: each adds to a micro-batch what the model counts for it.
+TEST(TrainStep, AWorkModelCountsWhatThePassCounts) {
+  for (const bool mmca : {false, true})
+    for (const char* projection : {"baseline", "vit"}) {
+      VlmConfig config = language_rig::small_config();
+      config.mmca = mmca;
+      config.projection =
+          projection == std::string("vit") ? ProjectionKind::kVit : ProjectionKind::kBaseline;
+      language_rig::Rig rig(config, "default");
+      const WorkModel work = work_model(rig.model, DType::kF32);
+      const auto counted = [&](const MicroBatch& batch) {
+        const OpCounts counts = count_operations(rig.model, batch, DType::kF32);
+        return counts.matmul_flops + counts.attention_flops;
+      };
+      const std::vector<int32_t> ids = {1, 7, kImage, 3, 12, kImage, 5, 9, 9, 2};
+      MicroBatch with, without;
+      add_sample(without, config, {kImage, 8, 31, 17, 2}, 2, "first");
+      with = without;
+      add_sample(with, config, ids, 7, "two");
+      const PreparedSample added{ids, {with.labels.end() - 10, with.labels.end()}, {}, 2};
+      EXPECT_EQ(work.operations(work.shape(added, kImage)), counted(with) - counted(without));
+    }
+}
+
 TEST(TrainStep, PhasesAddUpToTheStep) {
   StepRig rig;
   rig.source.steps = {{long_sample(), short_sample()}};
