@@ -72,7 +72,7 @@ LIBRARY  := $(BUILD)/libfacet.a
 TINY_OBJECTS := $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard data/tiny/*.cpp))
 
 # One test program a room: tests/ROOM/*.cpp -> build/tests/test_ROOM.
-TEST_ROOMS    ?= $(filter-out bench kernels fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
+TEST_ROOMS    ?= $(filter-out bench e2e kernels fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cpp)))))
 TEST_PROGRAMS := $(TEST_ROOMS:%=$(BUILD)/tests/test_%)
 TEST_OBJECTS   = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(wildcard tests/$(1)/*.cpp))
 BENCHMARKS    := $(patsubst tests/bench/%.cpp,$(BUILD)/bench/%,$(wildcard tests/bench/*.cpp))
