@@ -148,6 +148,35 @@ class ToTarTest(ScriptTest):
         self.refuse(65, "no Parquet or Arrow file", self.write("bad.arrow", b"nothing at all"))
         self.refuse(64, "belong together", path, "--question", "words")
 
+    def test_a_file_that_is_damaged_behind_its_schema(self):
+        """Nothing is written then, and nothing of the shards begun stays."""
+        for name in ("d.parquet", "d.arrow"):
+            with self.subTest(name):
+                path = self.table(name, image=[PNG + bytes(5000)] * 40, text=["x"] * 40)
+                with open(path, "rb") as file:
+                    content = bytearray(file.read())
+                if name.endswith(".arrow"):
+                    del content[len(content) // 2 :]
+                else:
+                    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+                self.refuse(65, "is damaged", self.write(name, bytes(content)))
+                self.assertEqual(os.listdir(self.at("out")), [])
+
+    def test_a_text_that_is_no_unicode(self):
+        texts = pyarrow.array([b"fine", b"\xff\xfe"]).cast(pyarrow.binary()).view(pyarrow.string())
+        self.refuse(65, "is damaged", self.table("u.parquet", image=[PNG] * 2, text=texts))
+        chat = '[{"from": "human", "value": "\\ud800"}, {"from": "gpt", "value": "a"}]'
+        self.refuse(65, "a text that is no Unicode", self.table("v.parquet", image=[PNG], conversations=[chat]))
+
+    def test_columns_as_in_the_wild(self):
+        """A system turn without text, an open last question, a second image, turns without any."""
+        turn = lambda role, content: {"role": role, "content": content}
+        chats = [[turn("system", ""), turn("user", "q<image>"), turn("assistant", "a"), turn("user", "and?")], None, [turn("user", "q")]]
+        found = self.members(self.table("w.parquet", images=[[PNG], [PNG], [PNG, PNG]], messages=chats))
+        self.assertEqual(self.turns(found["000000000.json"]), [("user", "q<image>"), ("assistant", "a"), ("user", "and?")])
+        self.assertIn("2 of 3 rows left out: 1 with turns that are not", self.said)
+        self.assertIn("1 with more than one image", self.said)
+
     def test_without_pyarrow(self):
         with mock.patch.dict(sys.modules, {"pyarrow.ipc": None}):
             self.refuse(69, "pip install pyarrow", self.at("any"))
