@@ -314,6 +314,8 @@ def convert(options):
     pyarrow = load_pyarrow()
     files = [file for path in options.inputs for file in files_of(path, options.split)]
     columns_of = {file: choose_columns(options, open_table(file, pyarrow)) for file in files}
+    if len(columns_of) < len(files):
+        raise Stop(64, "an input is named twice")
     if not columns_of:
         raise Stop(65, f"{options.inputs[0]}: the split has no files")
     shards = Shards(options.prefix, options.samples_per_shard)

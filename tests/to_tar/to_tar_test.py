@@ -146,6 +146,8 @@ class ToTarTest(ScriptTest):
         self.refuse(65, "no column foto; the columns are pixels, words", path, "--image", "foto")
         self.refuse(65, "no Parquet or Arrow file", self.write("bad.parquet", b"PAR1 nothing"))
         self.refuse(65, "no Parquet or Arrow file", self.write("bad.arrow", b"nothing at all"))
+        good = self.table("y.parquet", image=[PNG], text=["a"])
+        self.refuse(64, "named twice", good, good)
         self.refuse(64, "belong together", path, "--question", "words")
 
     def test_a_file_that_is_damaged_behind_its_schema(self):
@@ -171,7 +173,8 @@ class ToTarTest(ScriptTest):
     def test_columns_as_in_the_wild(self):
         """A system turn without text, an open last question, a second image, turns without any."""
         turn = lambda role, content: {"role": role, "content": content}
-        chats = [[turn("system", ""), turn("user", "q<image>"), turn("assistant", "a"), turn("user", "and?")], None, [turn("user", "q")]]
+        whole = [turn("system", ""), turn("user", "q<image>"), turn("assistant", "a"), turn("user", "and?")]
+        chats = [whole, None, whole]
         found = self.members(self.table("w.parquet", images=[[PNG], [PNG], [PNG, PNG]], messages=chats))
         self.assertEqual(self.turns(found["000000000.json"]), [("user", "q<image>"), ("assistant", "a"), ("user", "and?")])
         self.assertIn("2 of 3 rows left out: 1 with turns that are not", self.said)
