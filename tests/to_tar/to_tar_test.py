@@ -200,4 +200,4 @@ class ToTarTest(ScriptTest):
         models = ["--lm_model_name_or_path", f"{tiny}/lm", "--vision_model_name_or_path", f"{tiny}/clip"]
         shards = "tar:" + self.at("out/s-{000000..000001}.tar")
         run = ["--dataset_names", shards, "--threads", "1", "--output_dir", self.at("run"), "--dry_run", "--check_all_samples"]
-        self.run_program(facet, "train", *models, "--data_path", f"{tiny}/data", *run)
+        self.assertIn("all good: 6 records", self.run_program(facet, "train", *models, "--data_path", f"{tiny}/data", *run))
