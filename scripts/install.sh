@@ -57,7 +57,7 @@ put_scripts() {
   strip=1
   mapfile -t scripts < <(find scripts/analysis -name '*.py' 2>/dev/null)
   put_all share/facet/scripts scripts/check_checkpoint.py scripts/check_export.py \
-    scripts/compare_checkpoints.sh "${scripts[@]}"
+    scripts/compare_checkpoints.sh scripts/to_tar.py scripts/arrow_tables.py "${scripts[@]}"
 }
 put_documentation() {
   local pages

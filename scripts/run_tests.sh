@@ -112,6 +112,7 @@ one 1 scripts gates scripts/check_gates.sh
 one 1 scripts format scripts/check_format.sh
 one 1 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
 job 1 analysis unit bash tests/analysis/run.sh
+job 1 to_tar unit bash tests/to_tar/run.sh
 # What runs by itself on one core comes first and fills what the others leave.
 if [ "$mode" = all ]; then
   job 1 kernels sanitized scripts/kernel_coverage.sh

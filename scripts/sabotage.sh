@@ -11,7 +11,7 @@
 #   test: NAME of build/tests/test_NAME (kernels, kernels_sanitized, kernels_race: of build/emulated; device_comm:
 #         build/emulated/test_comm; curves, curves_2: build/emulated/test_curves on 1 and 2 ranks; fuzz: build/sanitized/tests/test_fuzz,
 #         whose tests are All/Corpus.IsRefusedOrRead/TARGET) and a --gtest_filter, or
-#         a script under tests/e2e, or tests/analysis/run.sh, and a pattern of its cases, or a script under scripts
+#         a script under tests/e2e, tests/analysis/run.sh or tests/to_tar/run.sh, and a pattern of its cases, or a script under scripts
 set -uo pipefail
 cd "$(dirname "$0")/.."
 only=${1:-}
@@ -74,7 +74,7 @@ run_test() {
 names_a_case() {
   case $1 in
     tests/e2e/*) grep -qF -- "${2%%\**}" "$1" ;;
-    tests/analysis/*) names_a_python_test "${2%%\**}" ;;
+    tests/analysis/* | tests/to_tar/*) names_a_python_test "${2%%\**}" ;;
   esac
 }
 
@@ -82,7 +82,7 @@ names_a_case() {
 names_a_python_test() {
   local method
   method=$(sed 's/\([A-Z]\)/_\l\1/g' <<<"${1#*.}")
-  grep -qE "^class ${1%%.*}Test\\(" tests/analysis/*_test.py && grep -qF "def test$method" tests/analysis/*_test.py
+  grep -qE "^class ${1%%.*}Test\\(" tests/{analysis,to_tar}/*_test.py && grep -qF "def test$method" tests/{analysis,to_tar}/*_test.py
 }
 
 red=0

@@ -1,4 +1,4 @@
-"""Runs the *_test.py files of this directory and prints GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)"."""
+"""Runs the *_test.py files of a directory (default: this one) and prints GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)"."""
 
 import fnmatch
 import os
@@ -10,7 +10,7 @@ import unittest
 
 TIME_LIMIT = 60  # seconds of a test; one that needs more hangs
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "../../scripts/analysis"), HERE]
+sys.path[:0] = [os.path.join(HERE, "../../scripts/analysis"), os.path.join(HERE, "../../scripts"), HERE]
 
 
 class Result(unittest.TestResult):
@@ -66,7 +66,7 @@ def give_up(*_):
 
 def main():
     signal.signal(signal.SIGALRM, give_up)
-    found = tests_in(unittest.defaultTestLoader.discover(HERE, pattern="*_test.py"))
+    found = tests_in(unittest.defaultTestLoader.discover(sys.argv[1] if sys.argv[1:] else HERE, pattern="*_test.py"))
     chosen = unittest.TestSuite(test for test in found if fnmatch.fnmatchcase(name_of(test), os.environ.get("ONLY", "*")))
     result = Result()
     chosen.run(result)

@@ -22,7 +22,8 @@ staged() {
   version=$("$facet" --version | awk 'NR == 1 { print $2 }')
   into /apps/facet "$work/stage"
   for path in bin/facet bin/facet-make-tiny share/man/man1/facet.1 share/bash-completion/completions/facet \
-    share/facet/slurm/{site.env,train.sbatch,job.sh,chain.sh} share/facet/scripts/{analysis/plot_runs,check_checkpoint}.py \
+    share/facet/slurm/{site.env,train.sbatch,job.sh,chain.sh} \
+    share/facet/scripts/{analysis/plot_runs,check_checkpoint,to_tar,arrow_tables}.py \
     share/doc/facet/README.md share/doc/facet/docs/running.md "share/modulefiles/facet/$version"; do
     [ -s "$work/stage/apps/facet/$path" ] || fail "$path is missing"
   done
