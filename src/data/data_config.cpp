@@ -1,5 +1,7 @@
 #include "data/data_config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>

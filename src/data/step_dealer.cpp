@@ -55,10 +55,10 @@ void StepDealer::prepare(const SampleRequest& request, PreparedSample& out) cons
 // This rank's part of a step are its samples rank, rank + ranks, rank + 2 ranks ...
 void StepDealer::start_pass(const Place& from) {
   measured_.restart(nullptr);  // no thread reads the order while it changes
-  const auto [epoch, first_step] = from;
+  const int64_t epoch = from.first;
   if (order_epoch_ != epoch) order_ = table_.epoch_order(epoch);
   order_epoch_ = epoch;
-  measured_.restart([this, epoch, step = first_step,
+  measured_.restart([this, epoch, step = from.second,
                      at = options_.rank]() mutable -> std::optional<SampleRequest> {
     for (; step < num_steps(); ++step, at = options_.rank) {
       if (at >= samples_in(step)) continue;

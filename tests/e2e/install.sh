@@ -171,7 +171,7 @@ completion() {
   offered 'cpu cuda' facet train --device =
   offered '0 1 2 3' facet plan --zero_stage ''
   offered 'minigpt4' facet train --dataset_names coco_caption mini
-  offered '--data_path --data_train_split_ratio' facet evaluate --dataset_names coco_caption --data_
+  offered '--data_config --data_path --data_train_split_ratio' facet evaluate --dataset_names coco_caption --data_
   offered 'true' facet train --dry_run t
   offered '--precision' facet train --config a --dry_run --prec
   offered '' facet train --precision bf16 --prec
