@@ -47,7 +47,8 @@ TEST_F(OwnJson, TheTwoFormsOfConversationsAreRead) {
   DatasetSources with = sources();
   with.outside_images = OutsideImages::kAllowed;
   with.image_root = "/images";
-  const RawSample second = read(*open_own("own.jsonl", with), 1);
+  const auto anywhere = open_own("own.jsonl", with);
+  const RawSample second = read(*anywhere, 1);
   ASSERT_EQ(second.rounds.size(), 2U);
   EXPECT_EQ(second.system_text, "Be brief.");
   EXPECT_EQ(names(second.rounds[0].images), std::vector<std::string>{"/images/a.jpg"});
