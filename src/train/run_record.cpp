@@ -1,13 +1,14 @@
 #include "train/run_record.h"
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <filesystem>
 #include <vector>
 
 #include "base/log.h"
+#include "base/time_text.h"
 #include "io/file.h"
 
 namespace facet {
@@ -84,7 +85,7 @@ std::string record_text(const std::vector<JsonValue>& starts,
 
 void write_end(JsonWriter& writer, const RunEnd& end) {
   writer.key("end").begin_object();
-  writer.key("time").value(utc_now());
+  writer.key("time").value(utc_text(std::chrono::system_clock::now()));
   writer.key("code").value(int64_t{static_cast<int>(end.code)});
   writer.key("reason").value(name_of(end.code));
   writer.key("step").value(end.step);
@@ -177,15 +178,6 @@ void RunRecord::end(const RunEnd& end) const {
 
 std::string as_recorded(const std::string& text) {
   return std::string(JsonDocument::parse(json_string(text), "an option").root().as_string());
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
 }
 
 }  // namespace facet

@@ -60,7 +60,4 @@ class RunRecord {
 // The text as it is read back: bytes that are not UTF-8 change.
 std::string as_recorded(const std::string& text);
 
-// "2026-11-29T11:07:12Z"
-std::string utc_now();
-
 }  // namespace facet

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <string_view>
 
+#include "base/time_text.h"
 #include "train/run_record.h"
 
 namespace facet {
@@ -101,7 +103,7 @@ void write_changes(JsonWriter& writer, const std::vector<OptionChange>& changes)
 }  // namespace
 
 void write_members(JsonWriter& writer, const RunStart& start) {
-  writer.key("time").value(utc_now());
+  writer.key("time").value(utc_text(std::chrono::system_clock::now()));
   writer.key("ranks").value(static_cast<int64_t>(start.binding.size()));
   write_hosts(writer.key("hosts"), start.binding);
   if (start.slurm.known()) write_slurm(writer.key("slurm"), start.slurm);

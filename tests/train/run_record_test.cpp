@@ -71,7 +71,7 @@ TEST(RunRecordTest, StartsAreCountedAndEnds) {
   EXPECT_EQ(end.at("reason").as_string(), "saved");
   EXPECT_EQ(end.at("step").as_int(), 60);
   EXPECT_EQ(end.at("checkpoint").as_string(), "checkpoints/step_00000060");
-  EXPECT_EQ(end.at("time").as_string().size(), 20U);
+  EXPECT_EQ(end.at("time").as_string().size(), 24U);
 }
 
 TEST(RunRecordTest, KnowsTheOptionsOfTheLastStart) {
