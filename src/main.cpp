@@ -40,6 +40,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
+  if (command == Command::kDataStats) return data_stats(session, options);
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
   if (options.dry_run) return dry_run(session, options);

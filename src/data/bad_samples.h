@@ -55,6 +55,12 @@ struct BadRecord {
   std::string json() const;  // one line, without its end
 };
 
+// One of many records or samples that are looked at.
+struct BadItem {
+  int64_t item = 0;  // its number, the same on any number of ranks
+  BadRecord record;
+};
+
 // --max_bad_fraction: the largest allowed fraction of bad samples in an epoch's training samples.
 // Charged with sums over all ranks, so that every rank fails at the same step, which does not
 // depend on the number of ranks.

@@ -4,8 +4,8 @@
 
 namespace facet {
 
-// Fills token ids and labels; returns how many rounds were kept.
-int64_t ChatSampleBuilder::tokenize(const RawSample& sample, PreparedSample& out) const {
+// Fills all but the pixels.
+void ChatSampleBuilder::tokenize(const RawSample& sample, PreparedSample& out) const {
   std::vector<Round> rounds;
   for (const RawRound& round : sample.rounds)
     rounds.push_back({round.question, round.answer, static_cast<int64_t>(round.images.size())});
@@ -13,7 +13,7 @@ int64_t ChatSampleBuilder::tokenize(const RawSample& sample, PreparedSample& out
   out.token_ids = std::move(tokenized.token_ids);
   out.labels = std::move(tokenized.labels);
   out.num_images = static_cast<int32_t>(tokenized.num_images);
-  return tokenized.num_rounds;
+  out.num_rounds = tokenized.num_rounds;
 }
 
 void ChatSampleBuilder::build_text(const RawSample& sample, PreparedSample& out) const {
@@ -22,12 +22,12 @@ void ChatSampleBuilder::build_text(const RawSample& sample, PreparedSample& out)
 }
 
 void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) const {
-  const int64_t num_rounds = tokenize(sample, out);
+  tokenize(sample, out);
   const int64_t size = preprocessor_.image_size();
   const int64_t image_floats = 3 * size * size;
   out.pixels.resize(static_cast<size_t>(out.num_images * image_floats));
   float* pixels_3RR = out.pixels.data();
-  for (int64_t i = 0; i < num_rounds; ++i)
+  for (int64_t i = 0; i < out.num_rounds; ++i)
     for (const ImageRef& image : sample.rounds[static_cast<size_t>(i)].images) {
       preprocessor_(load_image(image, max_image_pixels_), pixels_3RR);
       pixels_3RR += image_floats;

@@ -26,7 +26,7 @@ class ChatSampleBuilder : public SampleBuilder {
   int32_t image_size() const override { return static_cast<int32_t>(preprocessor_.image_size()); }
 
  private:
-  int64_t tokenize(const RawSample& sample, PreparedSample& out) const;
+  void tokenize(const RawSample& sample, PreparedSample& out) const;
 
   const Tokenizer& tokenizer_;
   const PromptBuilder& prompt_;

@@ -1,10 +1,9 @@
 #include "data/record_check.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
-#include "base/progress.h"
-#include "base/timer.h"
 
 namespace facet {
 
@@ -21,46 +20,45 @@ std::string file_at_fault(const RawSample& sample, const std::string& reason,
 
 }  // namespace
 
+BadRecord bad_record(const Dataset& dataset, std::span<const int32_t> records,
+                     const RawSample& sample, const Error& error) {
+  return {dataset.name(),
+          {records.begin(), records.end()},
+          file_at_fault(sample, error.what(), dataset.file_of(records[0])),
+          error.what()};
+}
+
 RecordCheck::RecordCheck(const SampleTable& table, const SampleBuilder& builder, int64_t max_images,
                          int64_t rank, int64_t ranks)
-    : table_(table), builder_(builder), max_images_(max_images), rank_(rank), ranks_(ranks) {
+    : table_(table),
+      builder_(builder),
+      max_images_(max_images),
+      first_record_(first_records(table)),
+      joined_(joined_samples(table)),
+      walk_(num_items(), rank, ranks) {}
+
+std::vector<int64_t> RecordCheck::first_records(const SampleTable& table) {
+  std::vector<int64_t> first = {0};
   for (int64_t d = 0; d < table.num_datasets(); ++d)
-    first_record_.push_back(num_records() + table.dataset(d).num_records());
+    first.push_back(first.back() + table.dataset(d).num_records());
+  return first;
+}
+
+std::vector<RecordCheck::Joined> RecordCheck::joined_samples(const SampleTable& table) {
+  std::vector<Joined> joined;
   for (const Split split : {Split::kTraining, Split::kEvaluation})
     for (int64_t sample = 0; sample < table.num_samples(split); ++sample)
-      if (table.records_of(split, sample).size() > 1) joined_.push_back({split, sample});
+      if (table.records_of(split, sample).size() > 1) joined.push_back({split, sample});
+  return joined;
 }
 
 void RecordCheck::go_on(double seconds) {
-  const Timer timer;
-  const int64_t mine = (num_items() - rank_ + ranks_ - 1) / ranks_;
-#pragma omp parallel
-  {
-    PreparedSample scratch;
-    bool more = true;
-    while (more && timer.seconds() < seconds) {
-      const int64_t i = next_++;
-      more = i < mine;
-      if (more) check(rank_ + i * ranks_, scratch);
-      note_progress();
-    }
-  }
-  next_ = std::min(next_.load(), mine);
-  if (failure_) std::rethrow_exception(failure_);
-}
-
-// No error may leave a thread.
-void RecordCheck::check(int64_t item, PreparedSample& scratch) {
-  try {
+  walk_.go_on(seconds, [this](int64_t item, PreparedSample& scratch) {
     if (item < num_records())
       check_record(item, scratch);
     else
       check_joined(item);
-    ++checked_;
-  } catch (...) {
-    const std::lock_guard lock(mutex_);
-    failure_ = std::current_exception();
-  }
+  });
 }
 
 void RecordCheck::check_record(int64_t item, PreparedSample& scratch) {
@@ -75,10 +73,7 @@ void RecordCheck::check_record(int64_t item, PreparedSample& scratch) {
     build_checked(builder_, sample, max_images_, scratch);
   } catch (const Error& error) {
     if (!means_bad_sample(error)) throw;
-    note_bad(item, {dataset.name(),
-                    {record},
-                    file_at_fault(sample, error.what(), dataset.file_of(record)),
-                    error.what()});
+    note_bad(item, bad_record(dataset, std::array{static_cast<int32_t>(record)}, sample, error));
   }
 }
 

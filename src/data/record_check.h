@@ -4,19 +4,24 @@
 // at too, without decoding them again.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <exception>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "data/bad_samples.h"
+#include "data/item_walk.h"
 #include "data/order.h"
 #include "data/sample_builder.h"
 
 namespace facet {
 
-// This rank's share: of all items, records first, every ranks-th.
+// These records of the data set, and which of their files the error is about: the image that it
+// names, or else the annotation file.
+BadRecord bad_record(const Dataset& dataset, std::span<const int32_t> records,
+                     const RawSample& sample, const Error& error);
+
+// This rank's share of all items, records first.
 class RecordCheck {
  public:
   // Table and builder must outlive it.
@@ -30,13 +35,8 @@ class RecordCheck {
   // Checks more of this rank's items for about that long, on all threads. Errors that are not a
   // record's own fault are thrown.
   void go_on(double seconds);
-  int64_t checked() const { return checked_; }
-
-  struct Bad {
-    int64_t item = 0;  // the same on any number of ranks
-    BadRecord record;
-  };
-  const std::vector<Bad>& bad() const { return bad_; }
+  int64_t checked() const { return walk_.done(); }
+  const std::vector<BadItem>& bad() const { return bad_; }
 
  private:
   struct Joined {
@@ -44,20 +44,20 @@ class RecordCheck {
     int64_t sample;
   };
 
-  void check(int64_t item, PreparedSample& scratch);
+  static std::vector<int64_t> first_records(const SampleTable& table);
+  static std::vector<Joined> joined_samples(const SampleTable& table);
   void check_record(int64_t item, PreparedSample& scratch);
   void check_joined(int64_t item);
   void note_bad(int64_t item, BadRecord bad);
 
   const SampleTable& table_;
   const SampleBuilder& builder_;
-  int64_t max_images_, rank_, ranks_;
-  std::vector<int64_t> first_record_{0};  // (data sets + 1)
-  std::vector<Joined> joined_;            // samples of more than one record
-  std::atomic<int64_t> next_{0}, checked_{0};
+  int64_t max_images_;
+  std::vector<int64_t> first_record_;  // (data sets + 1)
+  std::vector<Joined> joined_;         // samples of more than one record
+  ItemWalk walk_;
   std::mutex mutex_;  // of what follows
-  std::vector<Bad> bad_;
-  std::exception_ptr failure_;
+  std::vector<BadItem> bad_;
 };
 
 }  // namespace facet

@@ -11,9 +11,9 @@ namespace {
 
 void check_raw(const RawSample& sample, int64_t max_images) {
   CHECK(!sample.rounds.empty(), ExitCode::kBadData, "no question and answer");
-  for (size_t i = 0; i < sample.rounds.size(); ++i)
-    CHECK(sample.rounds[i].answer.find_first_not_of(" \t\r\n") != std::string::npos,
-          ExitCode::kBadData, "the answer of round {} is empty", i + 1);
+  const size_t empty = first_empty_answer(sample);
+  CHECK(empty == sample.rounds.size(), ExitCode::kBadData, "the answer of round {} is empty",
+        empty + 1);
   CHECK(sample.num_images() <= max_images, ExitCode::kBadData,
         "{} images are more than --max_num_image_per_sample {}", sample.num_images(), max_images);
 }
@@ -29,6 +29,14 @@ void check_built(const PreparedSample& built, int32_t image_token_id) {
 }
 
 }  // namespace
+
+size_t first_empty_answer(const RawSample& sample) {
+  const auto found =
+      std::find_if(sample.rounds.begin(), sample.rounds.end(), [](const RawRound& round) {
+        return round.answer.find_first_not_of(" \t\r\n") == std::string::npos;
+      });
+  return static_cast<size_t>(found - sample.rounds.begin());
+}
 
 void build_checked(const SampleBuilder& builder, const RawSample& sample, int64_t max_images,
                    PreparedSample& out) {

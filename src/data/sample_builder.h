@@ -14,6 +14,7 @@ struct PreparedSample {
   std::vector<int32_t> labels;     // (T)
   std::vector<float> pixels;       // (I,3,R,R)
   int32_t num_images = 0;
+  int64_t num_rounds = 0;  // that fit: the first ones of the sample
 };
 
 class SampleBuilder {
@@ -29,6 +30,9 @@ class SampleBuilder {
   virtual int32_t image_token_id() const = 0;
   virtual int32_t image_size() const = 0;  // R
 };
+
+// The first round whose answer is empty or blank; the number of rounds if there is none.
+size_t first_empty_answer(const RawSample& sample);
 
 // build() with the checks common to all builders: at least one round, no empty answer, at most
 // max_images images, as many image placeholders as images, at least one token to learn from.

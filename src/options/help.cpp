@@ -86,6 +86,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"evaluate", "loss of a model over the evaluation split"},
       {"generate", "answers to the questions of a file"},
       {"plan", "what a training run would take: memory, traffic, operations"},
+      {"data-stats", "lengths of the samples, and what training would cut or leave out"},
       {"bandwidth", "how fast all-reduces between the ranks are, and which host is slow"},
       {"inspect", "what a checkpoint holds, verified; or how two of them differ"}};
   return kSummaries;
@@ -166,9 +167,9 @@ std::string no_command_text(const std::string& word) {
   std::string text;
   const std::string name = word.substr(0, 2) == "--" ? word.substr(2, word.find('=') - 2) : "";
   if (const OptionField* field = find_option(name); field != nullptr || name == "config") {
-    text =
-        fmt::format("the command is missing: facet COMMAND --{} ..., with one of {}", name,
-                    field == nullptr ? "train, evaluate, generate, plan" : commands_with(*field));
+    text = fmt::format(
+        "the command is missing: facet COMMAND --{} ..., with one of {}", name,
+        field == nullptr ? "train, evaluate, generate, plan, data-stats" : commands_with(*field));
   } else {
     const std::string nearest = nearest_first_word(word);
     text = fmt::format("there is no command '{:.100}'{}", printable(word),

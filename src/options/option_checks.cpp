@@ -192,11 +192,15 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
 std::vector<std::string> contradictions(Command command, const Options& options) {
   Findings found;
   if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
-  if (command == Command::kTrain || command == Command::kPlan) check_training(options, found);
+  if (command == Command::kTrain || command == Command::kPlan || command == Command::kDataStats)
+    check_training(options, found);
   if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)
     found.unless(options.average_images == 0 || options.average_text_tokens > 0,
                  "--average_images says little without --average_text_tokens");
+  if (command == Command::kDataStats)
+    found.unless(options.replay.empty(),
+                 "data-stats reads data sets, and --replay has none; leave it out");
   if (command == Command::kGenerate) check_generation(options, found);
   return found.take();
 }

@@ -10,18 +10,20 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 5> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 6> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
     {Command::kPlan, "plan"},
+    {Command::kDataStats, "data-stats"},
     {Command::kBandwidth, "bandwidth"},
 }};
 
-// A plan takes all options of training.
+// A plan and data-stats take all options of training.
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
-  if (command == Command::kPlan && list.find('t') != list.npos) return true;
+  const bool as_training = command == Command::kPlan || command == Command::kDataStats;
+  if (as_training && list.find('t') != list.npos) return true;
   return list.find(name_of(command)[0]) != list.npos;
 }
 
@@ -29,8 +31,8 @@ bool contains(const char* letters, Command command) {
 
 const char* title_of(OptionGroup group) {
   static constexpr std::array<const char*, kOptionGroups> kTitles = {
-      "Model",  "What is trained", "Data", "Steps",    "Optimizer", "Ranks and precision",
-      "Output", "Generation",      "Plan", "Bandwidth"};
+      "Model",  "What is trained", "Data", "Steps",      "Optimizer", "Ranks and precision",
+      "Output", "Generation",      "Plan", "Data-stats", "Bandwidth"};
   return kTitles[static_cast<size_t>(group)];
 }
 

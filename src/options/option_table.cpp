@@ -491,7 +491,10 @@ void add_plan_fields(std::vector<OptionField>& t) {
   const auto plan = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kPlan, "p", kNotOfTraining, help);
   };
-  t.push_back(plan("ranks", &O::ranks, "ranks of the planned run").in(1, 1 << 20).usually_given());
+  t.push_back(field("ranks", &O::ranks, Group::kPlan, "pd", kNotOfTraining,
+                    "ranks of the planned run; data-stats takes those it runs on by default")
+                  .in(1, 1 << 20)
+                  .usually_given());
   t.push_back(plan("memory", &O::memory,
                    "GiB available to a rank; a run that needs more is an error; 0: no limit")
                   .in(0, 1e9)
@@ -507,6 +510,13 @@ void add_plan_fields(std::vector<OptionField>& t) {
                    "output directory of an earlier run on such ranks: seconds a step and tokens a "
                    "second are planned from the speed in its loss_log.csv")
                   .directory());
+}
+
+void add_data_stats_fields(std::vector<OptionField>& t) {
+  t.push_back(field("stats_svg", &O::stats_svg, Group::kDataStats, "d", kNotOfTraining,
+                    "SVG file for the histogram of lengths; by default data_lengths.svg in "
+                    "--output_dir, if that is given")
+                  .new_file());
 }
 
 void add_bandwidth_fields(std::vector<OptionField>& t) {
@@ -536,6 +546,7 @@ std::vector<OptionField> make_table() {
   add_watchdog_fields(table);
   add_generate_fields(table);
   add_plan_fields(table);
+  add_data_stats_fields(table);
   add_bandwidth_fields(table);
   return table;
 }

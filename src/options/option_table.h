@@ -20,9 +20,10 @@ enum class OptionGroup : uint8_t {
   kOutput,
   kGenerate,
   kPlan,
+  kDataStats,
   kBandwidth
 };
-constexpr int kOptionGroups = 10;
+constexpr int kOptionGroups = 11;
 const char* title_of(OptionGroup group);
 
 // Whether a run that is resumed may give another value than the one it began with.
@@ -40,7 +41,7 @@ struct OptionField {
   const char* name;
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
-  const char* commands;  // first letters of the subcommands that know it; t stands for plan too
+  const char* commands;  // first letters of the subcommands that know it; t stands for plan and data-stats too
   OnResume on_resume;
   const char* help;
 

@@ -254,6 +254,10 @@ void report(Command command, const Mistakes& mistakes) {
   throw Error(mistakes.unreadable == 0 ? ExitCode::kConfig : ExitCode::kUsage, text);
 }
 
+bool plans_other_ranks(Command command) {
+  return command == Command::kPlan || command == Command::kDataStats;
+}
+
 // A name of the hub becomes the directory of its snapshot. One that is not found stays, and
 // check_paths() says why.
 void take_from_hub_cache(std::string& model, std::vector<std::string>& notes) {
@@ -271,6 +275,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   Mistakes mistakes;
   ParsedOptions parsed;
   Options& options = parsed.options;
+  if (command == Command::kDataStats) options.ranks = ranks;
   Assignments line = read_command_line(command, words, mistakes);
   if (const auto config = line.extract("config"); !config.empty()) {
     if (config.mapped().empty()) mistakes.usage("--config takes a file");
@@ -281,7 +286,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   DeepSpeedMerge merge;
   if (!options.deepspeed_config.empty())
     merge = merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
-                                   command == Command::kPlan ? options.ranks : ranks, options);
+                                   plans_other_ranks(command) ? options.ranks : ranks, options);
   check_required(command, options, mistakes);
   mistakes.wrong.add_all(merge.mistakes);
   mistakes.wrong.add_all(contradictions(command, options));

@@ -13,7 +13,7 @@
 
 namespace facet {
 
-enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan, kBandwidth };
+enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan, kDataStats, kBandwidth };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
 std::vector<Command> all_commands();
@@ -158,11 +158,14 @@ struct Options {
   double top_p = 1;
 
   // Plan
-  int64_t ranks = 1;
+  int64_t ranks = 1;  // of data-stats: those it runs on, unless given
   double memory = 0;  // GiB of a rank
   int64_t average_text_tokens = 0;
   int64_t average_images = 0;
   std::string measured;  // output directory of a run whose speed counts
+
+  // Data-stats
+  std::string stats_svg;  // "": in output_dir
 
   // Bandwidth
   std::vector<double> all_reduce_mib = {1, 8, 64};
@@ -179,7 +182,7 @@ struct ParsedOptions {
 // Reads the words after the subcommand, and the files of --config and --deepspeed_config where they
 // name one: defaults < --config < --deepspeed_config < command line. train_batch_size is divided by
 // `ranks`; a plan has its own --ranks, and notes what this version does not have yet instead of
-// refusing it. All mistakes go into ONE Error: kUsage for words that can't be read, kConfig for
+// refusing it; data-stats takes `ranks` for --ranks unless that is given. All mistakes go into ONE Error: kUsage for words that can't be read, kConfig for
 // choices that contradict each other or that this version does not have yet.
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 

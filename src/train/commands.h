@@ -20,6 +20,10 @@ void replay_step(MpiSession& session, const Options& options, RunStatus& status)
 // facet evaluate: the loss over the evaluation split.
 void evaluate_command(MpiSession& session, const Options& options);
 
+// facet data-stats: lengths of the samples, what training would cut or leave out. Needs no weights
+// and no image.
+void data_stats(MpiSession& session, const Options& options);
+
 // facet bandwidth: how fast all-reduces between the ranks are.
 void bandwidth_command(MpiSession& session, const Options& options);
 

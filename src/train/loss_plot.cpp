@@ -10,11 +10,12 @@
 #include <sstream>
 
 #include "io/file.h"
+#include "train/svg_plot.h"
 
 namespace facet {
 namespace {
 
-constexpr double kWidth = 900, kHeight = 480, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
+constexpr PlotFrame kFrame;
 constexpr const char* kStepStyle = "stroke=\"#9ecae1\" stroke-width=\"1\"";
 constexpr const char* kMeanStyle = "stroke=\"#08519c\" stroke-width=\"2\"";
 constexpr const char* kEvalStyle = "stroke=\"#d94801\" stroke-width=\"1.5\"";
@@ -31,10 +32,10 @@ struct Axes {
   double low = 0, high = 0;  // log10 of the loss
 
   double x(double step) const {
-    return kLeft + (step - first_step) / (last_step - first_step) * (kWidth - kLeft - kRight);
+    return kFrame.left + (step - first_step) / (last_step - first_step) * kFrame.plot_width();
   }
   double y(double loss) const {
-    return kTop + (high - std::log10(loss)) / (high - low) * (kHeight - kTop - kBottom);
+    return kFrame.top + (high - std::log10(loss)) / (high - low) * kFrame.plot_height();
   }
 };
 
@@ -64,44 +65,13 @@ Axes axes_of(const std::vector<CurvePoint>& train, const std::vector<CurvePoint>
   return {first, std::max(last, first + 1), low - margin, high + margin};
 }
 
-// About six round numbers from first to last, 1, 2 or 5 times a power of ten apart, which is at
-// least `least`.
-std::vector<double> round_numbers(double first, double last, double least) {
-  const double wanted = (last - first) / 6;
-  double distance = std::pow(10.0, std::floor(std::log10(std::max(wanted, least))));
-  for (const double factor : {2.0, 2.5, 2.0})
-    if (distance < wanted) distance *= factor;
-  std::vector<double> numbers;
-  for (double number = std::ceil(first / distance) * distance; number <= last; number += distance)
-    numbers.push_back(number);
-  return numbers;
-}
-
-// 1, 2, 5, 10, 20, ... within the axis, for labels of a logarithmic axis. A short one has any round
-// numbers.
-std::vector<double> loss_ticks(const Axes& axes) {
-  std::vector<double> ticks;
-  for (int power = static_cast<int>(std::floor(axes.low)); power <= axes.high; ++power)
-    for (const double digit : {1.0, 2.0, 5.0}) {
-      const double value = digit * std::pow(10.0, power);
-      if (std::log10(value) >= axes.low && std::log10(value) <= axes.high) ticks.push_back(value);
-    }
-  constexpr size_t kFewest = 3;
-  if (ticks.size() >= kFewest) return ticks;
-  return round_numbers(std::pow(10.0, axes.low), std::pow(10.0, axes.high), 0);
-}
-
-std::vector<double> step_ticks(const Axes& axes) {
-  return round_numbers(axes.first_step, axes.last_step, 1);
-}
-
-void add_polyline(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
-                  const char* style) {
+void add_curve(std::string& svg, const Axes& axes, const std::vector<CurvePoint>& points,
+               const char* style) {
   const size_t stride = points.size() / kMostPoints + 1;
-  svg += fmt::format("<polyline fill=\"none\" {} points=\"", style);
+  std::vector<PlotPoint> drawn;
   for (size_t i = 0; i < points.size(); i += stride)
-    svg += fmt::format("{:.1f},{:.1f} ", axes.x(points[i].step), axes.y(points[i].loss));
-  svg += "\"/>\n";
+    drawn.push_back({axes.x(points[i].step), axes.y(points[i].loss)});
+  add_polyline(svg, drawn, style);
 }
 
 // The mean of the logarithm, like the axis: a mean of the losses themselves would lag a steep fall.
@@ -118,30 +88,11 @@ std::vector<CurvePoint> running_mean(const std::vector<CurvePoint>& points) {
 }
 
 void add_axes(std::string& svg, const Axes& axes) {
-  const double right = kWidth - kRight, bottom = kHeight - kBottom;
-  for (const double value : loss_ticks(axes)) {
-    const double y = axes.y(value);
-    svg += fmt::format("<line x1=\"{}\" y1=\"{:.1f}\" x2=\"{}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>\n",
-                       kLeft, y, right, y);
-    svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:g}</text>\n", kLeft - 8,
-                       y + 4, value);
-  }
-  for (const double step : step_ticks(axes)) {
-    const double x = axes.x(step);
-    svg += fmt::format("<line x1=\"{:.1f}\" y1=\"{}\" x2=\"{:.1f}\" y2=\"{}\" stroke=\"#eee\"/>\n",
-                       x, kTop, x, bottom);
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:g}</text>\n", x,
-                       bottom + 18, step);
-  }
-  svg += fmt::format(
-      "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#888\"/>\n", kLeft,
-      kTop, right - kLeft, bottom - kTop);
-  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>\n",
-                     (kLeft + right) / 2, kHeight - 10);
-  svg += fmt::format(
-      "<text x=\"18\" y=\"{0}\" text-anchor=\"middle\" transform=\"rotate(-90 18 "
-      "{0})\">loss</text>\n",
-      (kTop + bottom) / 2);
+  for (const double loss : logarithmic_numbers(axes.low, axes.high, 0))
+    add_y_tick(svg, kFrame, axes.y(loss), loss);
+  for (const double step : round_numbers(axes.first_step, axes.last_step, 1))
+    add_x_tick(svg, kFrame, axes.x(step), step);
+  add_edge(svg, kFrame, "step", "loss");
 }
 
 void add_dot(std::string& svg, double x, double y, const char* color) {
@@ -154,18 +105,12 @@ void add_dots(std::string& svg, const Axes& axes, const std::vector<CurvePoint>&
     add_dot(svg, axes.x(point.step), axes.y(point.loss), color);
 }
 
-// A short line as it is drawn, and what it is.
-void add_key(std::string& svg, double x, const char* style, const char* words) {
-  svg += fmt::format("<line x1=\"{}\" y1=\"20\" x2=\"{}\" y2=\"20\" {}/>\n", x, x + 28, style);
-  svg += fmt::format("<text x=\"{}\" y=\"24\">{}</text>\n", x + 36, words);
-}
-
 void add_legend(std::string& svg, bool evaluated) {
-  add_key(svg, kLeft, kMeanStyle, "training loss, running mean");
-  add_key(svg, kLeft + 250, kStepStyle, "each step");
+  add_key(svg, {kFrame.left, 20}, kMeanStyle, "training loss, running mean");
+  add_key(svg, {kFrame.left + 250, 20}, kStepStyle, "each step");
   if (!evaluated) return;
-  add_key(svg, kLeft + 390, kEvalStyle, "evaluation loss");
-  add_dot(svg, kLeft + 404, 20, kEvalColor);
+  add_key(svg, {kFrame.left + 390, 20}, kEvalStyle, "evaluation loss");
+  add_dot(svg, kFrame.left + 404, 20, kEvalColor);
 }
 
 }  // namespace
@@ -174,20 +119,15 @@ std::string loss_curve_svg(const std::vector<CurvePoint>& train,
                            const std::vector<CurvePoint>& eval) {
   const std::vector<CurvePoint> steps = drawable_points(train), evaluations = drawable_points(eval);
   const Axes axes = axes_of(steps, evaluations);
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
-      "{1}\" "
-      "font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"{0}\" height=\"{1}\" "
-      "fill=\"white\"/>\n",
-      kWidth, kHeight);
+  std::string svg = svg_head(kFrame);
   add_axes(svg, axes);
-  add_polyline(svg, axes, steps, kStepStyle);
-  add_polyline(svg, axes, running_mean(steps), kMeanStyle);
-  add_polyline(svg, axes, evaluations, kEvalStyle);
+  add_curve(svg, axes, steps, kStepStyle);
+  add_curve(svg, axes, running_mean(steps), kMeanStyle);
+  add_curve(svg, axes, evaluations, kEvalStyle);
   if (steps.size() == 1) add_dots(svg, axes, steps, kMeanColor);  // a line of one point is not seen
   add_dots(svg, axes, evaluations, kEvalColor);
   add_legend(svg, !evaluations.empty());
-  return svg + "</svg>\n";
+  return svg + kSvgEnd;
 }
 
 std::vector<CurvePoint> read_curve(const std::string& log_path) {

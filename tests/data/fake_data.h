@@ -49,6 +49,7 @@ class FakeBuilder : public SampleBuilder {
     out.labels.clear();
     out.pixels.clear();
     out.num_images = static_cast<int32_t>(sample.num_images());
+    out.num_rounds = std::ssize(sample.rounds);
     for (const RawRound& round : sample.rounds) {
       const int record = std::stoi(round.question.substr(round.question.rfind(' ')));
       if (record == internal_error) throw std::logic_error("a bug");

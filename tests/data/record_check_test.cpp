@@ -20,8 +20,8 @@ struct Rig {
   FakeDataset& first() { return dynamic_cast<FakeDataset&>(*datasets[0]); }
 
   // What all ranks find, in the order of the items.
-  std::vector<RecordCheck::Bad> bad(int64_t ranks) const {
-    std::vector<RecordCheck::Bad> all;
+  std::vector<BadItem> bad(int64_t ranks) const {
+    std::vector<BadItem> all;
     int64_t checked = 0;
     for (int64_t rank = 0; rank < ranks; ++rank) {
       RecordCheck check(table, builder, kMaxImages, rank, ranks);

@@ -287,7 +287,7 @@ TEST(Options, NamesAreFrozen) {
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output max_new_tokens temperature top_k top_p "
-      "ranks memory average_text_tokens average_images measured all_reduce_mib "
+      "ranks memory average_text_tokens average_images measured stats_svg all_reduce_mib "
       "repeats";
   std::string names;
   for (const std::string& name : option_names()) names += (names.empty() ? "" : " ") + name;
