@@ -75,8 +75,8 @@ DataStatsReport report_of(const Options& options, const Subject& subject) {
 std::string epoch_text(const Options& options, const SampleTable& table) {
   const BatchPlan plan{table.num_samples(Split::kTraining), options.per_device_train_batch_size,
                        options.ranks, options.gradient_accumulation_steps};
-  return fmt::format("an epoch takes {} samples in {} steps on {} ranks; {}; {} are for evaluation",
-                     plan.num_samples, plan.num_steps(), options.ranks,
+  return fmt::format("an epoch takes {} samples in {} steps; {}; {} samples are for evaluation",
+                     plan.num_samples, plan.num_steps(),
                      samples_of_step_text(options, options.ranks),
                      table.num_samples(Split::kEvaluation));
 }

@@ -130,7 +130,7 @@ void add_sentences_of(const DataStatsReport& report, const DataStatsReport::Set&
     sentences.push_back(fmt::format(
         "data set {}: {} of the samples that are cut have more than {} tokens or a malformed round "
         "after the cut: no --max_seq_len keeps them whole",
-        set.name, counts.endless, SampleStatistics::kMaxLength));
+        set.name, counts.endless, std::max(SampleStatistics::kMaxLength, report.max_seq_len)));
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace facet {
 
 namespace {
 
-constexpr int kBins = 40;
+constexpr int kMostBins = 40;
 constexpr double kNarrowestBin = 1.01;  // upper edge / lower edge
 constexpr double kLegendLine = 20;      // pixels
 constexpr std::array kColors = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
@@ -40,9 +40,9 @@ Bins bins_of(const Distribution& lengths) {
   if (lengths.weights.empty()) return {};
   const double first = static_cast<double>(lengths.weights.begin()->first) - 0.5;
   const double last = static_cast<double>(lengths.weights.rbegin()->first) + 0.5;
-  Bins bins{first, std::max(std::pow(last / first, 1.0 / kBins), kNarrowestBin), 0};
-  while (bins.edge(bins.count) < last) ++bins.count;
-  return bins;
+  const double narrowest = std::log(last / first) / std::log(kNarrowestBin);
+  const int count = static_cast<int>(std::clamp(narrowest, 1.0, double{kMostBins}));
+  return {first, std::pow(last / first, 1.0 / count), count};
 }
 
 std::vector<double> shares_in(const Bins& bins, const Distribution& lengths) {

@@ -84,11 +84,39 @@ mixture() {
   refused 78 2 'the data differ' "${train[@]}" "${sets[@]}" --output_dir "$work/mix"
 }
 
+# What data-stats counts is what training builds, one bad record included; two ranks count the same.
+statistics() {
+  local set=$work/counted ranks lengths
+  cp -r "$tiny/data" "$set"
+  sed -i '0,/"caption": "[^"]*"/s//"caption": ""/' "$set/cc_sbu_align/filter_cap.json"
+  local sets=("${model[@]}" --data_path "$set" --dataset_names llava_dial minigpt4 --data_train_split_ratio 1)
+  run 0 0 "$facet" train "${sets[@]}" --dry_run --data_debug_path "$work/counted_debug"
+  # 7 and 3 records; 37 tokens instead of the placeholder of each image
+  lengths=$(sed -n 's/^\([0-9]*\) tokens, .*, \([0-9]*\) images$/\1 \2/p' "$work"/counted_debug/sample-*.txt |
+    awk '{ print $1 + 36 * $2 }' | sort -n)
+  [ "$(wc -l <<<"$lengths")" = 9 ]
+  for ranks in 0 2; do
+    run 0 "$ranks" "$facet" data-stats "${sets[@]}" --ranks 2 --max_seq_len 100 --stats_svg "$work/lengths-$ranks.svg"
+    grep -E '^(bad|data set|llava_dial|minigpt4|mixture|[0-9.]+ %|an epoch)' "$output" >"$work/counted-$ranks"
+  done
+  cmp "$work/counted-0" "$work/counted-2"
+  cmp "$work/lengths-0.svg" "$work/lengths-2.svg"
+  once "bad: data set minigpt4, record 0, $set/cc_sbu_align/filter_cap.json: the answer of round 1 is empty"
+  once 'data set minigpt4: 1 of 3 samples are left out: 1 with an empty answer'
+  read -r _ records samples least median _ _ most _ < <(grep '^mixture ' "$output")
+  [ "$records $samples" = '10 10' ]
+  [ "$least $median $most" = "$(sed -n '1p;5p;9p' <<<"$lengths" | paste -sd' ')" ]
+  once 'an epoch takes 10 samples in 3 steps; a step has 4 samples (2 a micro-batch x 2 ranks x 1 micro-batches); 0 samples are for evaluation'
+  grep -q '>--max_seq_len 100<' "$work/lengths-0.svg"
+  refused 78 0 'data-stats reads data sets' "$facet" data-stats "${sets[@]}" --replay "$set/cc_sbu_align/filter_cap.json"
+}
+
 check DataSets.AllInOneRun all_in_one_run
 check DataSets.AsTheOriginal as_the_original
 check DataSets.EveryRecordIsGood every_record_is_good
 check DataSets.BadImage bad_image
 check DataSets.OwnRecords own_records
 check DataSets.Mixture mixture
+check DataSets.Statistics statistics
 
 finish
