@@ -60,6 +60,7 @@ DataStatsReport report_of(const Options& options, const Subject& subject) {
   report.image_tokens = subject.image_tokens;
   report.max_seq_len = options.max_seq_len;
   report.skips_bad = options.bad_samples == "skip";
+  report.max_bad_fraction = options.max_bad_fraction;
   for (int64_t d = 0; d < table.num_datasets(); ++d)
     report.sets.push_back(
         {.name = table.dataset(d).name(), .records = table.dataset(d).num_records()});

@@ -133,6 +133,26 @@ void add_sentences_of(const DataStatsReport& report, const DataStatsReport::Set&
         set.name, counts.endless, std::max(SampleStatistics::kMaxLength, report.max_seq_len)));
 }
 
+// Whether a run gets over what it leaves out; "" if it does.
+std::string end_sentence(const DataStatsReport& report) {
+  double left_out = 0, all = 0;
+  for (const DataStatsReport::Set& set : report.sets) {
+    left_out += report.weight_of(set) * static_cast<double>(set.statistics.left_out());
+    all += report.weight_of(set) * static_cast<double>(set.statistics.samples());
+  }
+  if (left_out == 0) return "";
+  const std::string too_many =
+      left_out > report.max_bad_fraction * all
+          ? fmt::format("{} of the samples are more than --max_bad_fraction {}",
+                        percent_text(left_out / all), report.max_bad_fraction)
+          : "";
+  if (report.skips_bad)
+    return too_many.empty() ? "" : "a run would end in its first epoch: " + too_many;
+  return "a run would end at the first sample that is left out" +
+         (too_many.empty() ? "; with --bad_samples skip it goes on"
+                           : ", and later with --bad_samples skip: " + too_many);
+}
+
 }  // namespace
 
 void Distribution::add(const Counts& counts, int64_t above_them, double weight) {
@@ -192,15 +212,8 @@ std::string data_stats_table(const DataStatsReport& report) {
 
 std::vector<std::string> data_stats_sentences(const DataStatsReport& report) {
   std::vector<std::string> sentences = {fit_sentence(report)};
-  int64_t left_out = 0;
-  for (const DataStatsReport::Set& set : report.sets) {
-    left_out += set.statistics.left_out();
-    add_sentences_of(report, set, sentences);
-  }
-  if (left_out > 0 && !report.skips_bad)
-    sentences.emplace_back(
-        "a run ends at the first sample that it would have to leave out: repair them, or give "
-        "--bad_samples skip");
+  for (const DataStatsReport::Set& set : report.sets) add_sentences_of(report, set, sentences);
+  if (const std::string end = end_sentence(report); !end.empty()) sentences.push_back(end);
   return sentences;
 }
 

@@ -26,6 +26,7 @@ struct DataStatsReport {
   int64_t image_tokens = 1;
   int64_t max_seq_len = 0;
   bool skips_bad = false;  // --bad_samples skip
+  double max_bad_fraction = 0.01;
 
   // How often a sample counts among those of all sets.
   double weight_of(const Set& set) const { return weighted ? set.seen() : 1; }

@@ -162,7 +162,7 @@ offered() { # WORDS_OFFERED WORD...
   diff <(sort "$output" | grep .) <(tr ' ' '\n' <<<"$expected" | sort | grep .) || fail "not '$expected' after $*"
 }
 completion() {
-  offered 'train evaluate generate plan bandwidth inspect --help --version --man --completion' facet ''
+  offered 'train evaluate generate plan data-stats bandwidth inspect --help --version --man --completion' facet ''
   offered 'plan' facet p
   offered '--top_k --top_p' facet generate --top
   offered '' facet train --top
@@ -191,7 +191,7 @@ completion() {
 # Each option of each command's --help is offered, and no other.
 completion_is_the_help() {
   local command
-  for command in train evaluate generate plan; do
+  for command in train evaluate generate plan data-stats; do
     complete_words facet "$command" --
     diff <(sort "$output") <({ "$facet" "$command" --help | grep -oE '^  --[a-z0-9_]+' | xargs -n 1 && echo --help; } | sort)
   done

@@ -93,7 +93,7 @@ TEST(Help, AFirstWordThatIsNoCommand) {
   says("Plan", "did you mean facet plan?");
   says("--dry_run", "the command is missing: facet COMMAND --dry_run ..., with one of train, plan");
   says("--top_k=3", "facet COMMAND --top_k ..., with one of generate");
-  says("--config", "with one of train, evaluate, generate, plan");
+  says("--config", "with one of train, evaluate, generate, plan, data-stats");
   says("--trian", "did you mean facet train?");
   says("--verison", "did you mean facet --version?");
   says("version", "did you mean facet --version?");

@@ -66,6 +66,21 @@ TEST(Options, MicroBatchesByTokensWeighEveryTokenAlikeAndAreNotRecorded) {
   }
 }
 
+TEST(Options, DataStatsTakesTheLineOfARunAndTheRanksOfTheJob) {
+  const std::string line = kBare + "--learning_rate 1 --dry_run --local_rank 0 ";
+  const auto ranks_of = [](const std::string& words) {
+    return parse_options(Command::kDataStats, words_of(words), 4).options.ranks;
+  };
+  EXPECT_EQ(ranks_of(line), 4);
+  EXPECT_EQ(ranks_of(line + "--ranks 64"), 64);
+  EXPECT_TRUE(failure_of(Command::kDataStats, line + "--replay file").says("reads data sets"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "--stats_svg file").says("of facet data-stats"));
+  EXPECT_EQ(
+      failure_of(Command::kDataStats, "--lm_model_name_or_path lm --vision_model_name_or_path clip")
+          .code,
+      ExitCode::kOk);  // without --output_dir
+}
+
 TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   const Failure f = failure_of(
       Command::kTrain,

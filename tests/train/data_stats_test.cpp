@@ -99,7 +99,13 @@ TEST(DataStats, SaysWhatIsLeftOutAndWhy) {
             "data set a: 10 of 100 samples are left out: 4 whose first round alone exceeds "
             "--max_seq_len 100, 3 with more images than --max_num_image_per_sample, 2 with an "
             "empty answer, 1 malformed or without anything to learn from");
-  EXPECT_NE(sentences[2].find("--bad_samples skip"), std::string::npos);
+  EXPECT_EQ(sentences[2],
+            "a run would end at the first sample that is left out, and later with --bad_samples "
+            "skip: 6.67 % of the samples are more than --max_bad_fraction 0.01");
+  report.max_bad_fraction = 0.07;
+  EXPECT_EQ(data_stats_sentences(report)[2],
+            "a run would end at the first sample that is left out; with --bad_samples skip it goes "
+            "on");
   report.skips_bad = true;
   EXPECT_EQ(data_stats_sentences(report).size(), 2u);
   report.sets[0].statistics = {};
