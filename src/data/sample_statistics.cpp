@@ -26,15 +26,19 @@ Place place_of(const SampleTable& table, int64_t number) {
   return {Split::kEvaluation, number - training};
 }
 
+// In the order of data sets and first records.
 std::vector<int64_t> by_records(const SampleTable& table) {
-  std::vector<int64_t> numbers(static_cast<size_t>(table.num_samples(Split::kTraining) +
-                                                   table.num_samples(Split::kEvaluation)));
-  std::iota(numbers.begin(), numbers.end(), int64_t{0});
-  const auto key = [&](int64_t number) {
+  const int64_t samples =
+      table.num_samples(Split::kTraining) + table.num_samples(Split::kEvaluation);
+  std::vector<std::pair<int64_t, int64_t>> keyed;
+  for (int64_t number = 0; number < samples; ++number) {
     const auto [split, sample] = place_of(table, number);
-    return std::pair(table.dataset_of(split, sample), table.records_of(split, sample)[0]);
-  };
-  std::sort(numbers.begin(), numbers.end(), [&](int64_t a, int64_t b) { return key(a) < key(b); });
+    const int64_t set = table.dataset_of(split, sample);
+    keyed.emplace_back(set << 32 | table.records_of(split, sample)[0], number);
+  }
+  std::sort(keyed.begin(), keyed.end());
+  std::vector<int64_t> numbers;
+  for (const auto& [key, number] : keyed) numbers.push_back(number);
   return numbers;
 }
 

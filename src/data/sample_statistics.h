@@ -109,7 +109,7 @@ class SampleStatistics {
   StatisticsOptions options_;
   std::vector<int64_t> samples_;  // by their records; evaluation samples count on from the others
   ItemWalk walk_;
-  mutable std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // of what follows
   std::vector<SetStatistics> sets_;
   std::vector<std::map<int64_t, BadRecord>> bad_;  // of each set, by item
 };

@@ -182,8 +182,9 @@ struct ParsedOptions {
 // Reads the words after the subcommand, and the files of --config and --deepspeed_config where they
 // name one: defaults < --config < --deepspeed_config < command line. train_batch_size is divided by
 // `ranks`; a plan has its own --ranks, and notes what this version does not have yet instead of
-// refusing it; data-stats takes `ranks` for --ranks unless that is given. All mistakes go into ONE Error: kUsage for words that can't be read, kConfig for
-// choices that contradict each other or that this version does not have yet.
+// refusing it; data-stats takes `ranks` for --ranks unless that is given. All mistakes go into ONE
+// Error: kUsage for words that can't be read, kConfig for choices that contradict each other or
+// that this version does not have yet.
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks);
 
 // Directories and files that the options name must exist: one Error(kMissingInput) lists those that

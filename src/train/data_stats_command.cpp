@@ -1,5 +1,7 @@
 // facet data-stats: how long the samples of the data sets are, and what training would cut or leave
 // out.
+#include <algorithm>
+#include <map>
 #include <optional>
 
 #include "base/log.h"

@@ -25,12 +25,9 @@ std::string aligned(const std::vector<Row>& rows) {
   return text;
 }
 
-std::string number_text(const std::optional<int64_t>& number) {
-  return number ? fmt::format("{}", *number) : "-";
-}
-
 std::string quantile_text(const Distribution& numbers, double share) {
-  return number_text(quantile(numbers.weights, numbers.above, share));
+  const std::optional<int64_t> number = quantile(numbers.weights, numbers.above, share);
+  return number ? fmt::format("{}", *number) : "-";
 }
 
 std::string least_text(const Distribution& numbers) {
@@ -53,7 +50,6 @@ struct Totals {
     rows += weight * static_cast<double>(set.statistics.rows);
     labels += weight * static_cast<double>(set.statistics.labels);
   }
-  int64_t of(Fate fate) const { return fates[static_cast<size_t>(fate)]; }
 };
 
 Row row_of(const Totals& totals, const std::string& seen) {
@@ -69,7 +65,7 @@ Row row_of(const Totals& totals, const std::string& seen) {
   for (const double share : {0.5, 0.95, 0.99, 1.0})
     row.push_back(quantile_text(totals.lengths, share));
   row.push_back(images);
-  row.push_back(totals.rows > 0 ? percent_text(totals.labels / totals.rows) : "-");
+  row.push_back(totals.rows > 0 ? fmt::format("{:.1f} %", 100 * totals.labels / totals.rows) : "-");
   row.push_back(fmt::format("{}", counts.of(Fate::kCut)));
   row.push_back(fmt::format("{}", counts.left_out()));
   if (!seen.empty()) row.push_back(seen);
@@ -82,7 +78,7 @@ Totals totals_of(const DataStatsReport& report) {
   return all;
 }
 
-// "2 too long, 1 with an empty answer"
+// "2 with more images than --max_num_image_per_sample, 1 with an empty answer"
 std::string reasons_text(const SetStatistics& set, int64_t max_seq_len) {
   const std::pair<Fate, std::string> kinds[] = {
       {Fate::kTooLong,
@@ -111,8 +107,7 @@ std::string fit_sentence(const DataStatsReport& report) {
     return fmt::format("every sample fits into --max_seq_len {}; {}, {}", report.max_seq_len,
                        of_most, of_all);
   return fmt::format(
-      "{} of the samples exceed --max_seq_len {} and lose rounds or are left out; "
-      "{}, {}",
+      "{} of the samples exceed --max_seq_len {} and lose rounds or are left out; {}, {}",
       percent_text(beyond), report.max_seq_len, of_most, of_all);
 }
 

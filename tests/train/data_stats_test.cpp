@@ -53,11 +53,11 @@ using Words = std::vector<std::string>;
 TEST(DataStats, TheTableHasARowForEachSetAndTheMixture) {
   const std::string table = data_stats_table(two_sets());
   EXPECT_EQ(row_of(table, "a"), (Words{"a", "300", "100", "10", "10", "10", "10", "200", "0",
-                                       "1.00", "2", "25", "%", "1", "0"}));
+                                       "1.00", "2", "25.0", "%", "1", "0"}));
   EXPECT_EQ(row_of(table, "b"), (Words{"b", "50", "50", "40", "64", "87", "89", "89", "1", "1.00",
-                                       "1", "25", "%", "0", "0"}));
+                                       "1", "25.0", "%", "0", "0"}));
   EXPECT_EQ(row_of(table, "mixture"), (Words{"mixture", "350", "150", "10", "10", "83", "89", "200",
-                                             "0", "1.00", "2", "25", "%", "1", "0"}));
+                                             "0", "1.00", "2", "25.0", "%", "1", "0"}));
   EXPECT_NE(table.find("its images (7 each)"), std::string::npos);
   DataStatsReport single = two_sets();
   single.sets.pop_back();
