@@ -16,7 +16,7 @@ class RankThreads {
   explicit RankThreads(int64_t count) : parts_(static_cast<size_t>(count)), all_here_(count) {}
 
   ExchangeOfRanks exchange_of(int64_t rank) {
-    return [this, rank](const std::function<std::vector<double>()>& measure) {
+    return [this, rank](size_t, const std::function<std::vector<double>()>& measure) {
       parts_[static_cast<size_t>(rank)] = measure();
       all_here_.arrive_and_wait();
       std::vector<double> all;
