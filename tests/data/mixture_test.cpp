@@ -201,6 +201,7 @@ TEST_F(Mixture, ARunThatBeginsAtAnyStepHasWhatOneThatComesThereHas) {
 }
 
 TEST_F(Mixture, EverySetTellsWhichFilesItStandsOn) {
+  int64_t indexed = 0;  // four files of base64 images and a shard
   for (const auto& dataset : datasets_) {
     const std::vector<SourceFile> files = dataset->files();
     EXPECT_FALSE(files.empty()) << dataset->name();
@@ -208,6 +209,7 @@ TEST_F(Mixture, EverySetTellsWhichFilesItStandsOn) {
       EXPECT_EQ(file.bytes, static_cast<int64_t>(std::filesystem::file_size(file.path)));
       EXPECT_EQ(file.modified, InputFile(file.path).modified());
       EXPECT_NE(file.hash, 0U) << file.path;
+      indexed += file.hashed == SourceFile::Hashed::kIndex;
     }
     EXPECT_TRUE(
         dataset->file_of(0).empty() ||
@@ -215,6 +217,7 @@ TEST_F(Mixture, EverySetTellsWhichFilesItStandsOn) {
                     [&](const SourceFile& file) { return file.path == dataset->file_of(0); }))
         << dataset->name();
   }
+  EXPECT_EQ(indexed, 5);
 }
 
 }  // namespace
