@@ -4,7 +4,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <iterator>
 #include <sstream>
 
 #include "data/prompt_texts.h"
@@ -16,14 +15,9 @@ namespace facet {
 
 namespace {
 
-// Files of a data set beyond this are told by its name alone: the fingerprint is an attribute of
-// the checkpoint, which may have 64 KiB.
-constexpr size_t kMostFiles = 500;
-
-std::vector<std::string> words_of(const std::string& text) {
-  std::istringstream stream(text);
-  return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
-}
+// The fingerprint is an attribute of the checkpoint, which may have 64 KiB. A data set whose files
+// would lead beyond this is told by its name alone.
+constexpr size_t kMostBytes = 32 << 10;
 
 std::string file_fingerprint(const std::string& path) {
   const InputFile file(path);
@@ -59,6 +53,10 @@ std::string text_of(const SourceFile& file) {
   return fmt::format("{}-{:08x}", hash, XXH3_64bits(stamp, sizeof stamp) & UINT32_MAX);
 }
 
+std::string deciding_hash(const std::string& fingerprint) {
+  return fingerprint.substr(0, fingerprint.find(' '));
+}
+
 // A data set in a fingerprint.
 struct StoredDataset {
   std::string name, hash;
@@ -76,13 +74,9 @@ StoredDataset stored_dataset(const std::string& word) {
 
 std::vector<StoredDataset> stored_datasets(const std::string& fingerprint) {
   std::vector<StoredDataset> datasets;
-  const std::vector<std::string> words = words_of(fingerprint);
-  for (size_t i = 1; i < words.size(); ++i) datasets.push_back(stored_dataset(words[i]));
+  std::istringstream stream(fingerprint.substr(deciding_hash(fingerprint).size()));
+  for (std::string word; stream >> word;) datasets.push_back(stored_dataset(word));
   return datasets;
-}
-
-std::string deciding_hash(const std::string& fingerprint) {
-  return fingerprint.substr(0, fingerprint.find(' '));
 }
 
 // Of a FILE.
@@ -153,11 +147,11 @@ DataIdentity identify_data(const Options& options, const DataSetup& data) {
     identity.fingerprint +=
         fmt::format(" {}={:016x}", data.names[d], data.datasets[d]->fingerprint());
     const std::vector<SourceFile> files = data.datasets[d]->files();
-    if (files.size() > kMostFiles) continue;
-    for (const SourceFile& file : files) {
-      identity.fingerprint += "," + text_of(file);
-      identity.files.push_back(file.path);
-    }
+    std::string texts;
+    for (const SourceFile& file : files) texts += "," + text_of(file);
+    if (identity.fingerprint.size() + texts.size() > kMostBytes) continue;
+    identity.fingerprint += texts;
+    for (const SourceFile& file : files) identity.files.push_back(file.path);
   }
   return identity;
 }

@@ -27,8 +27,8 @@ void restore_run(CheckpointStore& store, const FoundCheckpoint& found, RunState&
          found.manifest.state.total_steps, now.total_steps);
   for (const std::string& path : touched_files(found.manifest.state, now))
     warn(
-        "{}: its size or time has changed since the checkpoint. What lies where in it has not, "
-        "but images in it may differ",
+        "{}: its size or time has changed since the checkpoint. What lies where in it has not; "
+        "whether its content has is not known",
         path);
   store.load(found, stored_params(engine.groups()), engine.owned_state());
   engine.publish_state();
