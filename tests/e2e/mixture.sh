@@ -35,7 +35,7 @@ train_into() {
   [ -d "$work/$name" ] || run 0 "$ranks" "${recipe[@]}" "$@" --per_device_train_batch_size $((12 / ranks)) --output_dir "$work/$name"
 }
 
-# Stopped after every step and started again for the next; at an epoch's end also before its export and evaluation.
+# Stopped after every step and started again for the next; at an epoch's end also before its export.
 resumes_at_every_step() { # NAME option...
   local name=$1 step again
   shift
