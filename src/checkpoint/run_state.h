@@ -46,9 +46,10 @@ struct RunState {
   int64_t ranks = 1;
   int64_t global_batch = 0;  // samples of a full step
   int64_t total_steps = 0;
-  std::string data_fingerprint;
-  std::string frozen_hash;  // of the names and bytes of all frozen parameters
-  std::string options;      // lines of "name = value"
+  std::string data_fingerprint;         // train/data_identity.h
+  std::vector<std::string> data_files;  // paths, for messages; not stored
+  std::string frozen_hash;              // of the names and bytes of all frozen parameters
+  std::string options;                  // lines of "name = value"
 };
 
 // Calls visit("name", field) for every field, in the order of the files.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "io/file.h"
+#include "io/input_file.h"
 
 namespace facet {
 
@@ -43,8 +44,9 @@ AnnotationFiles::AnnotationFiles(const std::string& dataset, const DatasetSource
 }
 
 void AnnotationFiles::add(const std::string& path) {
+  const InputFile file(path);
   const std::string text = read_file(path, JsonDocument::kMaxDataBytes);
-  paths_.push_back(path);
+  files_.push_back({path, file.bytes(), file.modified(), XXH3_64bits(text.data(), text.size())});
   fingerprint_ = XXH3_64bits_withSeed(text.data(), text.size(), fingerprint_);
   documents_.push_back(JsonDocument::parse_any_bytes(text, path));
   // A record whose duplicate key is used is bad; of the others nobody would hear.

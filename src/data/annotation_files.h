@@ -26,14 +26,15 @@ class AnnotationFiles {
 
   int64_t size() const { return static_cast<int64_t>(documents_.size()); }
   JsonValue root(int64_t file) const { return documents_[static_cast<size_t>(file)].root(); }
-  const std::string& path(int64_t file) const { return paths_[static_cast<size_t>(file)]; }
+  const std::string& path(int64_t file) const { return files_[static_cast<size_t>(file)].path; }
+  const std::vector<SourceFile>& files() const { return files_; }
   // XXH3 of the files' bytes.
   uint64_t fingerprint() const { return fingerprint_; }
 
  private:
   void add(const std::string& path);
 
-  std::vector<std::string> paths_;
+  std::vector<SourceFile> files_;
   std::vector<JsonDocument> documents_;
   uint64_t fingerprint_ = 0;
 };

@@ -97,6 +97,7 @@ class WithSystemText : public Dataset {
   }
   std::string file_of(int64_t record) const override { return dataset_->file_of(record); }
   uint64_t fingerprint() const override { return dataset_->fingerprint() ^ hash_name(text_); }
+  std::vector<SourceFile> files() const override { return dataset_->files(); }
 
  private:
   std::unique_ptr<Dataset> dataset_;

@@ -31,6 +31,19 @@ struct RawSample {
   int64_t num_images() const;
 };
 
+// A file that a data set stands on, as it was found.
+struct SourceFile {
+  enum class Hashed : uint8_t {
+    kBytes,  // all of them
+    kIndex,  // what lies where in it, by which name; the rest may change unnoticed
+  };
+
+  std::string path;
+  int64_t bytes = 0, modified = 0;  // modified: ns since 1970
+  uint64_t hash = 0;                // XXH3
+  Hashed hashed = Hashed::kBytes;
+};
+
 class Dataset {
  public:
   explicit Dataset(std::string name) : name_(std::move(name)) {}
@@ -46,8 +59,10 @@ class Dataset {
   virtual RawSample read(int64_t record, RandomStream& draws) const = 0;
   // The annotation file that holds the record, for messages; empty: it has none.
   virtual std::string file_of(int64_t) const { return ""; }
-  // XXH3 of the annotation files' bytes.
+  // XXH3 of the annotation files' bytes, and of what lies where in files of many images.
   virtual uint64_t fingerprint() const = 0;
+  // All files but those that hold one image each, to tell which of them has changed.
+  virtual std::vector<SourceFile> files() const { return {}; }
 
  private:
   std::string name_;

@@ -27,6 +27,7 @@ class JsonDataset : public Dataset {
   RawSample read(int64_t record, RandomStream& draws) const override;
   std::string file_of(int64_t record) const override { return files_.path(number_of_file(record)); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
+  std::vector<SourceFile> files() const override { return files_.files(); }
 
  protected:
   virtual RawSample parse(const JsonValue& record, RandomStream& draws) const = 0;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "data/dataset.h"
 #include "data/image_index.h"
 #include "data/image_source.h"
 #include "io/input_file.h"
@@ -18,6 +19,10 @@ class JsonImages : public ImageSource {
   bool contains(std::string_view id) const { return index_.find(id).has_value(); }
   ImageRef at(std::string_view id) const { return {this, std::string(id)}; }
   uint64_t fingerprint() const { return index_.hash_of_ids(); }
+  SourceFile file() const {
+    return {file_.path(), file_.bytes(), file_.modified(), fingerprint(),
+            SourceFile::Hashed::kIndex};
+  }
 
   std::string name_of(const std::string& id) const override;
   std::string read(const std::string& id) const override;

@@ -48,16 +48,32 @@ std::string build(const IndexSubject& subject, const KeptIndex::Make& make) {
   return std::string(reinterpret_cast<const char*>(&header), sizeof header) + body.bytes;
 }
 
-// Whether these bytes are the whole index of these files.
-bool is_index_of(const IndexSubject& subject, std::string_view bytes) {
+// Whether these bytes, whole or not, are an index of these files as they are now.
+bool is_of_these_files(const IndexSubject& subject, std::string_view bytes) {
   if (bytes.size() < sizeof(Header)) return false;
   const Header header = header_of(bytes), expected = expected_header(subject);
-  const std::string_view body = bytes.substr(sizeof header);
   return std::memcmp(header.magic, expected.magic, sizeof header.magic) == 0 &&
-         header.bytes == subject.bytes && header.modified == subject.modified &&
-         header.entries <= body.size() / subject.entry_bytes &&
+         header.bytes == subject.bytes && header.modified == subject.modified;
+}
+
+bool is_index_of(const IndexSubject& subject, std::string_view bytes) {
+  if (!is_of_these_files(subject, bytes)) return false;
+  const Header header = header_of(bytes);
+  const std::string_view body = bytes.substr(sizeof header);
+  return header.entries <= body.size() / subject.entry_bytes &&
          header.rest_bytes == body.size() - header.entries * subject.entry_bytes &&
          header.hash == XXH3_64bits(body.data(), body.size());
+}
+
+// Of one that cannot be used and is made again.
+void warn_of_bad_index(const IndexSubject& subject, const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return;
+  if (is_of_these_files(subject, MappedFile(InputFile(path)).bytes()))
+    warn("{}: its index {} is damaged; it is made again", subject.path, path);
+  else
+    warn("{}: the file has changed since {} was made (size or time), which is made again",
+         subject.path, path);
 }
 
 std::string path_in_directory(const IndexSubject& subject) {
@@ -85,10 +101,7 @@ void KeptIndex::keep(const IndexSubject& subject, const Make& make) {
   if (index.is_mapped()) return;
   make_directories(subject.directory);
   const std::string path = path_in_directory(subject);
-  std::error_code ignored;
-  if (fs::exists(path, ignored))
-    warn("{}: the file has changed since {} was made (size or time), which is made again",
-         subject.path, path);
+  warn_of_bad_index(subject, path);
   const std::string_view own[] = {subject.name};
   tidy_directory(subject.directory, own);
   write_file(path, index.built_);

@@ -97,6 +97,7 @@ class LlavaOtterBlend : public Dataset {
   int64_t num_records() const override { return conversations_.size(); }
   std::string file_of(int64_t) const override { return files_.path(kLlavaFiles); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
+  std::vector<SourceFile> files() const override { return files_.files(); }
 
   RawSample read(int64_t record, RandomStream& draws) const override {
     RawSample sample{{}, ImageNumbers::kInText};

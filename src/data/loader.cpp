@@ -62,6 +62,7 @@ class Loader::Impl {
  private:
   BatchPlan plan_of(Split split, int64_t per_device, int64_t accumulation) const;
   std::optional<StepDealer> make_dealer() const;
+  int64_t samples_ahead() const;
   void prepare(const SampleRequest& request, PreparedSample& out) const;
   bool is_dealt(Split split) const { return dealer_ && split == Split::kTraining; }
   int64_t micro_batches_of(const Place& place) const;
@@ -102,8 +103,7 @@ Loader::Impl::Impl(const SampleTable& table, const SampleBuilder& builder,
       evaluation_order_(static_cast<size_t>(evaluation_.num_samples)),
       prefetcher_(
           [this](const SampleRequest& request, PreparedSample& out) { prepare(request, out); },
-          options.num_workers,
-          std::max(training_.per_device * training_.accumulation, evaluation_.per_device * 2)) {
+          options.num_workers, samples_ahead()) {
   std::iota(evaluation_order_.begin(), evaluation_order_.end(), 0);
 }
 
@@ -128,6 +128,13 @@ std::optional<StepDealer> Loader::Impl::make_dealer() const {
                     .num_workers = options_.num_workers,
                     .work = options_.work,
                     .exchange = options_.exchange});
+}
+
+// A step of this rank; by tokens it may have more samples than others, where theirs are long.
+int64_t Loader::Impl::samples_ahead() const {
+  const int64_t of_step = training_.per_device * training_.accumulation;
+  return std::max(dealer_ ? std::min(2 * of_step, training_.global_batch()) : of_step,
+                  evaluation_.per_device * 2);
 }
 
 void Loader::Impl::prepare(const SampleRequest& request, PreparedSample& out) const {

@@ -43,6 +43,7 @@ class OcrVqa : public Dataset {
   int64_t num_records() const override { return records_.size(); }
   std::string file_of(int64_t) const override { return files_.path(0); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
+  std::vector<SourceFile> files() const override { return files_.files(); }
 
   RawSample read(int64_t record, RandomStream& draws) const override {
     const JsonValue value = records_.at(record);

@@ -56,6 +56,7 @@ class OtterCgd : public OtterMimicIt {
 
   std::string file_of(int64_t) const override { return files_.path(0); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
+  std::vector<SourceFile> files() const override { return files_.files(); }
 
  private:
   const MimicItConversations& conversations() const override { return conversations_; }
@@ -94,6 +95,11 @@ class OtterJsonImages : public OtterMimicIt {
 
   std::string file_of(int64_t) const override { return files_.path(0); }
   uint64_t fingerprint() const override { return files_.fingerprint() ^ images_.fingerprint(); }
+  std::vector<SourceFile> files() const override {
+    std::vector<SourceFile> files = files_.files();
+    files.push_back(images_.file());
+    return files;
+  }
 
  private:
   const MimicItConversations& conversations() const override { return conversations_; }

@@ -49,6 +49,13 @@ class OwnJson : public Dataset {
     for (const File& file : files_) hash = hash * 31 + file.index.hash_of_file();
     return hash;
   }
+  std::vector<SourceFile> files() const override {
+    std::vector<SourceFile> files;
+    for (const File& file : files_)
+      files.push_back(
+          {file.file.path(), file.file.bytes(), file.file.modified(), file.index.hash_of_file()});
+    return files;
+  }
 
  private:
   struct File {

@@ -23,6 +23,16 @@ class TarShards : public ImageSource {
       : shards_(shards), index_(shards, directory, name) {}
 
   const TarIndex& index() const { return index_; }
+  std::vector<SourceFile> files() const {
+    const std::vector<uint64_t> hashes = index_.hashes_of_shards(shards_.size());
+    std::vector<SourceFile> files;
+    for (size_t s = 0; s < shards_.size(); ++s) {
+      const InputFile shard(shards_[s]);
+      files.push_back(
+          {shard.path(), shard.bytes(), shard.modified(), hashes[s], SourceFile::Hashed::kIndex});
+    }
+    return files;
+  }
   const std::string& shard_of(int64_t sample) const { return shards_[index_.at(sample).shard]; }
   // "SHARD: KEY".
   std::string name_of(int64_t sample) const {
@@ -73,6 +83,7 @@ class OwnTar : public Dataset {
   int64_t num_records() const override { return shards_.index().size(); }
   std::string file_of(int64_t record) const override { return shards_.shard_of(record); }
   uint64_t fingerprint() const override { return shards_.index().hash(); }
+  std::vector<SourceFile> files() const override { return shards_.files(); }
 
   RawSample read(int64_t record, RandomStream& draws) const override {
     const TarIndex::Entry& entry = shards_.index().at(record);

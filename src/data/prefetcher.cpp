@@ -6,7 +6,7 @@
 namespace facet {
 
 Prefetcher::Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity)
-    : prepare_(std::move(prepare)), slots_(static_cast<size_t>(capacity)) {
+    : prepare_(std::move(prepare)), slots_(static_cast<size_t>(capacity) + 1) {
   workers_.reserve(static_cast<size_t>(num_workers));
   try {
     for (int64_t i = 0; i < num_workers; ++i)

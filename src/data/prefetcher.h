@@ -37,8 +37,8 @@ class Prefetcher {
     bool ready = false;
   };
 
-  // At most `capacity` samples are prepared or being prepared at any time. With 0 workers next()
-  // does the work itself. Error(kSystem) if a thread can't start.
+  // At most `capacity` samples are prepared or being prepared beside the one that next() gave. With
+  // 0 workers next() does the work itself. Error(kSystem) if a thread can't start.
   Prefetcher(Prepare prepare, int64_t num_workers, int64_t capacity);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
@@ -60,7 +60,7 @@ class Prefetcher {
 
   Prepare prepare_;
   std::deque<Sequence> sequences_;  // not yet at their end
-  std::vector<Slot> slots_;         // a ring: request i uses slot i % capacity
+  std::vector<Slot> slots_;         // a ring: request i uses slot i % slots
   int64_t issued_ = 0;              // requests taken by workers
   int64_t consumed_ = 0;            // requests the caller is done with
   int64_t busy_ = 0;                // workers inside fill()

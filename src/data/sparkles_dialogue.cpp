@@ -113,6 +113,7 @@ class SparklesDialogue : public Dataset {
   int64_t num_records() const override { return static_cast<int64_t>(records_.size()); }
   std::string file_of(int64_t record) const override { return files_.path(place(record).part); }
   uint64_t fingerprint() const override { return files_.fingerprint(); }
+  std::vector<SourceFile> files() const override { return files_.files(); }
 
   RawSample read(int64_t record, RandomStream& draws) const override {
     const auto naming = static_cast<ImageNaming>(draws.below(kNumImageNamings));

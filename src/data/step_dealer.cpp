@@ -47,6 +47,11 @@ int64_t StepDealer::samples_in(int64_t step) const {
                   table_.num_samples(Split::kTraining) - step * options_.global_batch);
 }
 
+// That each rank exchanges.
+size_t StepDealer::numbers_of(const Place& place) const {
+  return static_cast<size_t>(2 * ceil_div(samples_in(place.second), options_.ranks));
+}
+
 void StepDealer::prepare(const SampleRequest& request, PreparedSample& out) const {
   build_text_checked(builder_, table_.read(request.split, request.sample, request.epoch),
                      options_.max_num_image_per_sample, out);
@@ -81,7 +86,7 @@ std::vector<double> StepDealer::measure(const Place& place) {
     costs.push_back(static_cast<double>(cost.rows));
     costs.push_back(static_cast<double>(cost.work));
   }
-  costs.resize(static_cast<size_t>(2 * ceil_div(samples, options_.ranks)));
+  costs.resize(numbers_of(place));
   next_ = Place{place.first, place.second + 1};
   return costs;
 }
@@ -99,9 +104,10 @@ SampleCost StepDealer::cost_of(const Prefetcher::Slot& slot) const {
 }
 
 SampleLists StepDealer::deal(const Place& place) {
-  const std::vector<double> gathered = options_.exchange([&] { return measure(place); });
+  const std::vector<double> gathered =
+      options_.exchange(numbers_of(place), [&] { return measure(place); });
   const int64_t samples = samples_in(place.second), ranks = options_.ranks;
-  ASSERT(static_cast<int64_t>(gathered.size()) == 2 * ranks * ceil_div(samples, ranks),
+  ASSERT(gathered.size() == numbers_of(place) * static_cast<size_t>(ranks),
          "{} lengths for {} samples", gathered.size(), samples);
   std::vector<SampleCost> costs;
   for (int64_t i = 0; i < samples; ++i) {

@@ -18,10 +18,10 @@
 
 namespace facet {
 
-// Calls `measure` on every rank and returns what it gave on all of them, in rank order: as many
-// numbers on each. Collective; if it throws on one rank, it throws on all.
-using ExchangeOfRanks =
-    std::function<std::vector<double>(const std::function<std::vector<double>()>& measure)>;
+// Calls `measure` on every rank and returns what it gave on all of them, in rank order: `count`
+// numbers on each, none of them NaN. Collective; if it throws on one rank, it throws on all.
+using ExchangeOfRanks = std::function<std::vector<double>(
+    size_t count, const std::function<std::vector<double>()>& measure)>;
 
 struct DealerOptions {
   int64_t rank = 0;
@@ -49,6 +49,7 @@ class StepDealer {
 
   int64_t num_steps() const;
   int64_t samples_in(int64_t step) const;
+  size_t numbers_of(const Place& place) const;
   void prepare(const SampleRequest& request, PreparedSample& out) const;
   void start_pass(const Place& from);
   std::vector<double> measure(const Place& place);

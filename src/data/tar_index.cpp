@@ -140,4 +140,17 @@ uint64_t TarIndex::hash() const {
                               XXH3_64bits(entries_.data(), entries_.size_bytes()));
 }
 
+std::vector<uint64_t> TarIndex::hashes_of_shards(size_t shards) const {
+  std::vector<uint64_t> hashes(shards);
+  for (Entry entry : entries_) {
+    ASSERT(entry.shard < shards, "an index with entries out of range");
+    const std::string_view key = key_of(entry);
+    uint64_t& hash = hashes[entry.shard];
+    entry.key_begin = 0;
+    hash = XXH3_64bits_withSeed(&entry, sizeof entry, hash);
+    hash = XXH3_64bits_withSeed(key.data(), key.size(), hash);
+  }
+  return hashes;
+}
+
 }  // namespace facet

@@ -43,6 +43,8 @@ class TarIndex {
   std::string_view key_of(const Entry& entry) const;
   // XXH3 of entries and keys.
   uint64_t hash() const;
+  // (shards) the same of each shard's own, wherever their keys lie in the index.
+  std::vector<uint64_t> hashes_of_shards(size_t shards) const;
 
  private:
   KeptIndex kept_;

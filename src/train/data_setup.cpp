@@ -1,5 +1,9 @@
 #include "train/data_setup.h"
 
+#include <algorithm>
+#include <cmath>
+#include <exception>
+
 #include "base/check.h"
 #include "comm/mpi_session.h"
 #include "data/chat_sample_builder.h"
@@ -43,12 +47,23 @@ LoaderOptions loader_options(const Options& options, const Communicator& world) 
   return loader;
 }
 
+// One collective a step: a rank that fails sends what is no number, and only then all meet again.
 ExchangeOfRanks exchange_over(Communicator& world) {
-  return [&world](const std::function<std::vector<double>()>& measure) {
-    std::vector<double> mine;
-    collectively(world, [&] { mine = measure(); });
-    const std::span<const double> all = world.all_gather(mine);
-    return std::vector<double>(all.begin(), all.end());
+  return [&world](size_t count, const std::function<std::vector<double>()>& measure) {
+    std::vector<double> mine(count, NAN);
+    std::exception_ptr failure;
+    try {
+      mine = measure();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    const std::span<const double> gathered = world.all_gather(mine);
+    std::vector<double> all(gathered.begin(), gathered.end());
+    if (std::any_of(all.begin(), all.end(), [](double number) { return std::isnan(number); }))
+      collectively(world, [&] {
+        if (failure) std::rethrow_exception(failure);
+      });
+    return all;
   };
 }
 

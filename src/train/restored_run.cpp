@@ -1,6 +1,7 @@
 #include "train/restored_run.h"
 
 #include "base/log.h"
+#include "train/data_identity.h"
 
 namespace facet {
 
@@ -18,11 +19,17 @@ void restore_run(CheckpointStore& store, const FoundCheckpoint& found, RunState&
   state.ranks = now.ranks;
   state.total_steps = now.total_steps;
   state.options = now.options;
+  state.data_fingerprint = now.data_fingerprint;  // the same data, as their files are now
   log("continuing from {}: step {}, epoch {}, step {} of it", found.directory, state.step,
       state.epoch + 1, state.next_step);
   if (found.manifest.state.total_steps != now.total_steps)
     warn("the run had {} steps, now {}: the rates from here on follow the new number",
          found.manifest.state.total_steps, now.total_steps);
+  for (const std::string& path : touched_files(found.manifest.state, now))
+    warn(
+        "{}: its size or time has changed since the checkpoint. What lies where in it has not; "
+        "whether its content has is not known",
+        path);
   store.load(found, stored_params(engine.groups()), engine.owned_state());
   engine.publish_state();
   engine.set_optimizer_steps(state.optimizer_steps);

@@ -9,10 +9,8 @@
 
 #include "base/check.h"
 #include "comm/mpi_session.h"
-#include "data/prompt_texts.h"
-#include "data/tokenizer_files.h"
-#include "io/input_file.h"
 #include "options/option_table.h"
+#include "train/data_identity.h"
 #include "train/option_texts.h"
 
 namespace facet {
@@ -55,60 +53,28 @@ std::vector<std::string> words_of(const std::string& text) {
   return {std::istream_iterator<std::string>(stream), std::istream_iterator<std::string>()};
 }
 
-// Recorded micro-batches have no bad samples to count. The fingerprint is one word and one for each
-// data set; older ones are one word alone.
+// Recorded micro-batches have no bad samples to count. Older fingerprints name no data sets.
 size_t counted_datasets(const RunState& stored, const std::string& checkpoint) {
   const OptionTexts options = option_texts(stored.options);
-  if (const size_t words = words_of(stored.data_fingerprint).size(); words > 1) return words - 1;
+  if (const size_t named = datasets_named_in(stored.data_fingerprint); named > 0) return named;
   if (!value_of(options, "replay", checkpoint).empty()) return 0;
   return words_of(value_of(options, "dataset_names", checkpoint)).size();
 }
 
-std::string file_fingerprint(const std::string& path) {
-  const InputFile file(path);
-  Hasher hasher;
-  file.hash_into(hasher, 0, file.bytes());
-  return hasher.digest();
-}
-
-// Whether why_phrases_file matters.
-bool asks_for_reasons(const DataSetup& data) {
-  return std::any_of(data.choices.begin(), data.choices.end(),
-                     [](const DatasetChoice& choice) { return choice.type == "aokvqa"; });
-}
-
-// Everything that makes a sample: annotations and draws, texts around them, the tokenizer.
-std::string hash_of_data(const Options& options, const DataSetup& data) {
-  std::string parts = fmt::format("{:016x}\n", data.table->fingerprint());
-  parts += load_system_text(options.system_prompt_file);
-  for (const std::string& question : load_caption_questions(options.caption_questions_file))
-    parts += "\n" + question;
-  if (asks_for_reasons(data))
-    for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
-      parts += "\n" + phrase;
-  parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
-  parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
-  return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
-}
-
-// One hash that decides, and NAME=HASH of the files of every data set, to say which have changed.
-std::string data_fingerprint(const Options& options, const DataSetup& data) {
-  if (data.table == nullptr) return file_fingerprint(options.replay);
-  std::string words = hash_of_data(options, data);
-  for (size_t d = 0; d < data.names.size(); ++d)
-    words += fmt::format(" {}={:016x}", data.names[d], data.datasets[d]->fingerprint());
-  return words;
-}
-
-// What differs between two fingerprints; those of older checkpoints are the hash alone.
-std::string data_differences(const std::string& stored, const std::string& now) {
-  const std::vector<std::string> before = words_of(stored), after = words_of(now);
-  if (!before.empty() && !after.empty() && before[0] == after[0]) return "";
-  std::string names;
-  for (size_t i = 1; i < std::min(before.size(), after.size()); ++i)
-    if (before[i] != after[i]) names += " " + after[i].substr(0, after[i].find('='));
-  if (!names.empty()) return "\n  the files of these data sets have changed:" + names;
-  return "\n  the data differ: annotations, choice of samples, prompt texts or tokenizer";
+// Rank 0 looks at the files; a path has no NUL byte.
+void identify_data_on_all(const Options& options, const DataSetup& data, Communicator& world,
+                          RunState& run) {
+  DataIdentity identity;
+  std::string files;
+  collectively(world, [&] {
+    if (world.rank() == 0) identity = identify_data(options, data);
+  });
+  for (const std::string& file : identity.files) files += file + '\0';
+  world.broadcast(identity.fingerprint, 0);
+  world.broadcast(files, 0);
+  run.data_fingerprint = identity.fingerprint;
+  std::istringstream stream(files);
+  for (std::string file; std::getline(stream, file, '\0');) run.data_files.push_back(file);
 }
 
 }  // namespace
@@ -122,10 +88,7 @@ RunState identify_run(const Options& options, const DataSetup& data, const std::
   run.total_steps = total_steps;
   run.options = resolved_options(Command::kTrain, options);
   run.frozen_hash = frozen_hash;
-  collectively(world, [&] {
-    if (world.rank() == 0) run.data_fingerprint = data_fingerprint(options, data);
-  });
-  world.broadcast(run.data_fingerprint, 0);
+  identify_data_on_all(options, data, world, run);
   return run;
 }
 
@@ -155,7 +118,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
 
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint) {
   std::string differences = option_differences(stored.options, now.options);
-  differences += data_differences(stored.data_fingerprint, now.data_fingerprint);
+  differences += data_differences(stored, now);
   if (stored.frozen_hash != now.frozen_hash) differences += "\n  the frozen weights differ";
   if (stored.global_batch != now.global_batch)
     differences += fmt::format(

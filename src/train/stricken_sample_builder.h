@@ -21,6 +21,7 @@ class StrickenSampleBuilder : public SampleBuilder {
     builder_->build(sample, out);
   }
   void build_text(const RawSample& sample, PreparedSample& out) const override {
+    faults_.at("data.read", rank_, ++read_);
     builder_->build_text(sample, out);
   }
   int32_t image_token_id() const override { return builder_->image_token_id(); }

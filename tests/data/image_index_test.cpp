@@ -83,6 +83,22 @@ TEST_F(ImageIndexTest, OfAnotherFileOrDamagedIsNotUsed) {
   EXPECT_TRUE(is_mapped());
 }
 
+TEST_F(ImageIndexTest, WhyItIsMadeAgainIsTold) {
+  const auto told = [&] {
+    testing::internal::CaptureStderr();
+    keep();
+    return testing::internal::GetCapturedStderr();
+  };
+  json(R"({"a":"Zg=="})");
+  EXPECT_EQ(told(), "");
+  const std::string good = read_file(index_file(), 1 << 20);
+  directory_.put("index/SD.json.index", good.substr(0, good.size() - 1));
+  EXPECT_TRUE(mentions(told(), "SD.json: its index " + index_file() + " is damaged"));
+  json(R"({"a": "Zg=="})");
+  EXPECT_TRUE(
+      mentions(told(), "SD.json: the file has changed since " + index_file() + " was made"));
+}
+
 TEST_F(ImageIndexTest, FindsEveryIdOfMany) {
   std::string text = "{";
   for (int i = 0; i < 1000; ++i)

@@ -181,6 +181,21 @@ TEST_F(OwnJson, TheIndexIsKeptSharedAndMadeAgainWhenTheFileChanges) {
   EXPECT_NE(open_dataset(choice, with)->fingerprint(), fingerprint);
 }
 
+TEST_F(OwnJson, AChangedFileIsTold) {
+  const std::string text = R"({"messages":[]})";
+  write("a.jsonl", text);
+  write("b.jsonl", text);
+  const DatasetChoice two{"own", "json", {path("a.jsonl"), path("b.jsonl")}};
+  const std::vector<SourceFile> before = open_dataset(two, sources())->files();
+  write("b.jsonl", text + " ");
+  const std::vector<SourceFile> after = open_dataset(two, sources())->files();
+  ASSERT_EQ(after.size(), 2U);
+  EXPECT_EQ(after[0].hash, before[0].hash);
+  EXPECT_EQ(after[1].path, path("b.jsonl"));
+  EXPECT_NE(after[1].hash, before[1].hash);
+  EXPECT_EQ(after[1].hashed, SourceFile::Hashed::kBytes);
+}
+
 TEST_F(OwnJson, NamesAreSafeAndUnique) {
   std::vector<std::string> names;
   for (const DatasetChoice& choice :

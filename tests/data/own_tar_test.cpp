@@ -97,6 +97,22 @@ TEST_F(OwnTar, TheIndexBelongsToAllShards) {
   EXPECT_NE(fingerprint, open_dataset(choice(), with)->fingerprint());
 }
 
+// Each shard has a hash of its own, so that the one that changed can be named.
+TEST_F(OwnTar, AChangedShardIsTold) {
+  shard(0, tar_member("1.json", kTextOnly));
+  shard(1, tar_member("2.json", kTextOnly));
+  const std::vector<SourceFile> before = open_dataset(choice(), sources())->files();
+  shard(0, tar_member("another.json", kTextOnly));
+  const std::vector<SourceFile> after = open_dataset(choice(), sources())->files();
+  ASSERT_EQ(after.size(), 2U);
+  EXPECT_EQ(after[0].path, path("s-00.tar"));
+  EXPECT_EQ(after[0].hashed, SourceFile::Hashed::kIndex);
+  EXPECT_NE(after[0].hash, before[0].hash);
+  EXPECT_EQ(after[1].hash, before[1].hash);
+  shard(1, tar_member("7.json", kTextOnly));
+  EXPECT_NE(open_dataset(choice(), sources())->files()[1].hash, before[1].hash) << "another key";
+}
+
 TEST(BraceExpansion, RangesAndListsAsInBash) {
   using Texts = std::vector<std::string>;
   EXPECT_EQ(expand_braces("a"), Texts{"a"});

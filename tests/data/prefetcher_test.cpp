@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "tests/failing_threads.h"
 #include "tests/io/temporary_directory.h"
 
@@ -25,6 +29,24 @@ TEST(Prefetcher, AThreadThatCannotStartIsAnErrorAndNoHang) {
   });
   EXPECT_EQ(works.next().request, SampleRequest{});
   ::alarm(0);
+}
+
+// A micro-batch of one sample, too, must find the next one ready.
+TEST(Prefetcher, PreparesItsCapacityBesideTheSampleThatIsHeld) {
+  for (const int64_t capacity : {1, 3}) {
+    std::atomic<int64_t> prepared{0};
+    Prefetcher ahead([&](const SampleRequest&, PreparedSample&) { ++prepared; }, 2, capacity);
+    ahead.restart([sample = int64_t{0}]() mutable {
+      return std::optional(SampleRequest{Split::kTraining, 0, sample++});
+    });
+    ahead.next();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (prepared < capacity + 1 && std::chrono::steady_clock::now() < end)
+      std::this_thread::yield();
+    EXPECT_EQ(prepared, capacity + 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(prepared, capacity + 1) << "no more";
+  }
 }
 
 }  // namespace

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <set>
 #include <thread>
 
 #include "data/loader.h"
 #include "fake_data.h"
+#include "rank_threads.h"
 
 namespace facet {
 namespace {
@@ -27,34 +27,13 @@ WorkModel work_model() {
   return work;
 }
 
-// What the ranks of a test exchange their lengths through.
-class Ranks {
- public:
-  explicit Ranks(int64_t count) : parts_(static_cast<size_t>(count)), all_here_(count) {}
-
-  ExchangeOfRanks of(int64_t rank) {
-    return [this, rank](const std::function<std::vector<double>()>& measure) {
-      parts_[static_cast<size_t>(rank)] = measure();
-      all_here_.arrive_and_wait();
-      std::vector<double> all;
-      for (const auto& part : parts_) all.insert(all.end(), part.begin(), part.end());
-      all_here_.arrive_and_wait();
-      return all;
-    };
-  }
-
- private:
-  std::vector<std::vector<double>> parts_;
-  std::barrier<> all_here_;
-};
-
 class StepDealerTest : public testing::Test {
  protected:
   // [rank] the micro-batches that `use` fetched of the loader of that rank, with 12 samples a step.
   using Fetched = std::vector<std::vector<MicroBatch>>;
   Fetched on_ranks(int64_t count, const std::function<void(Loader&, std::vector<MicroBatch>&)>& use,
                    int64_t workers = 2) {
-    Ranks ranks(count);
+    RankThreads ranks(count);
     Fetched fetched(static_cast<size_t>(count));
     std::vector<std::jthread> threads;
     for (int64_t rank = 0; rank < count; ++rank)
@@ -67,7 +46,7 @@ class StepDealerTest : public testing::Test {
         o.bad_samples = BadSamplePolicy::kSkip;
         o.tokens_per_micro_batch = 40;
         o.work = &work_;
-        o.exchange = ranks.of(rank);
+        o.exchange = ranks.exchange_of(rank);
         Loader loader(table_, builder_, o);
         use(loader, fetched[static_cast<size_t>(rank)]);
       });

@@ -66,22 +66,20 @@ own_records() {
   refused 78 2 'these data sets have changed: mine' "${train[@]}" "${sets[@]}" --output_dir "$work/own_cut"
 }
 
-# A mixture in one file, by shares: one and two ranks, and a continued run, take the same samples.
-mixture() {
-  cp "$tiny/data/llava/conversation_58k.json" "$work/mine.json"
-  echo '[{"type": "llava", "weight": 1, "samples": 10}, {"type": "json", "name": "own", "paths": "mine.json", "weight": 3,
-    "image_root": "tiny/data/coco/train2017", "system": "Be brief."}]' >"$work/mix.json"
-  local sets=(--data_path "$tiny/data" --data_config "$work/mix.json" --save_interval 1 --max_steps 4) code=0
-  run 0 2 "${train[@]}" "${sets[@]}" --output_dir "$work/mix"
-  head -2 "$work/mix/loss_log.csv" | grep -q ',loss_llava,loss_own,'
-  timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${train[@]}" "${sets[@]}" --output_dir "$work/mix_cut" --inject kill@step:rank=1,step=3 \
-    >"$output" 2>&1 </dev/null || code=$?
-  [ "$code" != 0 ]
-  run 0 1 "$facet" train "${model[@]}" --seed 5 --num_train_epochs 1 --per_device_train_batch_size 4 "${sets[@]}" --output_dir "$work/mix_cut"
-  once 'continuing from'
-  same_columns "$work/mix/loss_log.csv" "$work/mix_cut/loss_log.csv" step samples tokens labelled_tokens labelled_tokens_own
-  sed -i 's/"weight": 3/"weight": 2/' "$work/mix.json"
-  refused 78 2 'the data differ' "${train[@]}" "${sets[@]}" --output_dir "$work/mix"
+# Shards and the same records as JSON lines: the same numbers, to the bit. A shard that is not there, or cut off, is named.
+tar_shards() {
+  local own=$work/shards
+  own_samples "$own"
+  local sets=(--caption_questions_file "$own/questions.txt" --image_root "$tiny/data/coco/2014")
+  run 0 2 "${train[@]}" "${sets[@]}" --dataset_names "tar:$own/own-{0..2}.tar" --output_dir "$own/tar"
+  run 0 2 "${train[@]}" "${sets[@]}" --dataset_names "json:$own/own.jsonl" --output_dir "$own/json"
+  same_columns "$own/tar/loss_log.csv" "$own/json/loss_log.csv" step samples tokens labelled_tokens loss loss_own grad_norm
+  same_columns "$own/tar/eval_log.csv" "$own/json/eval_log.csv" step samples loss
+  equal_models "$own/tar/epoch-1" "$own/json/epoch-1"
+  truncate -s 3000 "$own/own-2.tar"
+  refused 65 2 "$own/own-2.tar: not a sound tar archive" "${train[@]}" "${sets[@]}" --dataset_names "tar:$own/own-{0..2}.tar" --output_dir "$own/cut"
+  rm "$own/own-1.tar"
+  refused 66 2 "$own/own-1.tar" "${train[@]}" "${sets[@]}" --dataset_names "tar:$own/own-{0..2}.tar" --output_dir "$own/gone"
 }
 
 # What data-stats counts is what training builds, one bad record included; two ranks count the same.
@@ -116,7 +114,7 @@ check DataSets.AsTheOriginal as_the_original
 check DataSets.EveryRecordIsGood every_record_is_good
 check DataSets.BadImage bad_image
 check DataSets.OwnRecords own_records
-check DataSets.Mixture mixture
 check DataSets.Statistics statistics
+check DataSets.TarShards tar_shards
 
 finish

@@ -34,6 +34,26 @@ reference_directory() {
   ln -s "$tiny/data" "$1/data"
 }
 
+# own_samples DIRECTORY: the twelve pictures of coco/2014 with a text each, as own.jsonl and, every third as a caption, as own-{0..2}.tar.
+own_samples() {
+  local directory=$1 number=0 image key turns
+  mkdir -p "$directory/members"
+  for image in "$tiny"/data/coco/2014/*; do
+    key=$(printf '%03d' "$number")
+    turns="[{\"from\": \"human\", \"value\": \"Which number?\\n<image>\"}, {\"from\": \"gpt\", \"value\": \"picture $number\"}]"
+    cp "$image" "$directory/members/$key.${image##*.}"
+    if ((number % 3 == 0)); then echo "picture $number" >"$directory/members/$key.txt"
+    else echo "{\"conversations\": $turns}" >"$directory/members/$key.json"; fi
+    echo "{\"image\": \"${image##*/}\", \"conversations\": $turns}" >>"$directory/own.jsonl"
+    number=$((number + 1))
+  done
+  echo 'Which number?' >"$directory/questions.txt" # of captions
+  for number in 0 1 2; do
+    (cd "$directory/members" && printf '%s\n' * | sed -n "$((8 * number + 1)),$((8 * number + 8))p" |
+      tar --format=ustar -cf "../own-$number.tar" -T -)
+  done
+}
+
 fail() {
   echo "FAILED: $*"
   exit 1

@@ -85,6 +85,22 @@ by_tokens() {
   equal_models "$work/tokens_3/epoch-1" "$work/tokens_cut/epoch-1"
 }
 
+# The gradient of the first step, by its first moment, whose norm is 0.1 after clipping: elements differ by rounding, at most 3e-9 in trials.
+by_tokens_gradient() {
+  local options=(--max_steps 1 --unfreeze vis_encoder. lang_decoder.) most
+  train_into gradient_1 1 12 1 "${options[@]}"
+  train_into gradient_3 3 4 1 "${options[@]}" --tokens_per_micro_batch 256
+  run 1 0 "$facet" inspect "$work/gradient_1" "$work/gradient_3" # they differ
+  most=$(sed -nE 's#.*/exp_avg: .* by at most ([^ ]+) .*#\1#p' "$output" | sort -g | tail -n 1)
+  awk -v most="$most" 'BEGIN { exit !(most > 0 && most < 1e-8) }' || fail "first moments differ by $most"
+}
+
+# A rank that fails while it measures lengths ends all, with its message; 30 samples are tried before.
+by_tokens_failing() {
+  refused 74 2 'rank 1 ' "${train[@]}" --tokens_per_micro_batch 256 --output_dir "$work/failing" --inject fail@data.read:rank=1,step=32
+  grep -qE '^EXIT code=74 reason=io step=0 ' "$output"
+}
+
 equal_runs() {
   train_into again_1 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder.
   train_into again_2 2 3 1 --max_steps 4 --unfreeze vis_encoder. lang_decoder.
@@ -141,6 +157,8 @@ check Ranks.SameBatchesAndLosses rank_counts
 check Ranks.SameBatchesAndLossesWithAccumulation accumulation
 check Ranks.SameBatchesAndLossesPerceiverLoraMmca rank_counts_perceiver
 check Ranks.MicroBatchesByTokens by_tokens
+check Ranks.GradientByTokens by_tokens_gradient
+check Ranks.FailureByTokens by_tokens_failing
 check Ranks.EqualRunsEqualBits equal_runs
 check Ranks.EqualThreadedRunsEqualBits equal_threaded_runs
 check Ranks.SeedDecides other_seed
