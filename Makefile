@@ -187,6 +187,8 @@ $(LIBRARY): $(OBJECTS)
 # Numeric loops are compiled for speed, without assuming away NaN or infinity. Without the last
 # two flags sqrt and selections could not be vectorised (errno, floating-point traps).
 $(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3) -fno-math-errno -fno-trapping-math
+# The vectors of this one stay in registers only where loops over them are unrolled.
+$(BUILD)/obj/src/data/resize_passes.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3)
 # Pixels must have the same bits as with Pillow and numpy, which round every operation.
 $(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
 
