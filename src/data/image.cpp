@@ -64,9 +64,9 @@ void RowBand::set_columns(int64_t left, int64_t right) {
 }
 
 uint8_t* RowBand::next_row() {
-  if (rows_ == kRows) flush();
+  if (rows_ == capacity_) flush();
   const int64_t row_bytes = 3 * (right_ - left_);
-  if (band_.empty()) band_.resize(static_cast<size_t>(kRows * row_bytes));
+  if (band_.empty()) band_.resize(static_cast<size_t>(capacity_ * row_bytes));
   return &band_[static_cast<size_t>(row_bytes * rows_++)];
 }
 

@@ -40,8 +40,14 @@ class RowSink {
 // Hands a sink what it wants of a decoded image.
 void send_rows(const RgbImage& image, RowSink& sink);
 
-// Pillow's own bound against decompression bombs: 2 * (1024^3 / 4 / 3).
-constexpr int64_t kDefaultMaxImagePixels = 178'956'970;
+// Above this Pillow warns of a decompression bomb: 1024^3 / 4 / 3, a quarter of a gigabyte of RGB.
+constexpr int64_t kDefaultMaxImagePixels = 89'478'485;
+
+// Memory that decoding and resizing one image of at most so many pixels takes, beside the file's
+// bytes. The most has a progressive JPEG of four colours, of which libjpeg keeps all coefficients.
+constexpr int64_t max_decoding_bytes(int64_t max_pixels) {
+  return 8 * max_pixels + (int64_t{64} << 20);
+}
 
 // `name` is for error messages. width * height is compared with max_pixels after the header is read
 // and before anything is decompressed or allocated.

@@ -1,6 +1,12 @@
 // The decoders of decode_image().
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "data/image.h"
 
 namespace facet {
@@ -19,20 +25,23 @@ void check_pixel_limit(int64_t width, int64_t height, int64_t max_pixels, const 
 class RowBand {
  public:
   RowBand(int64_t width, int64_t height, RowSink& sink)
-      : wanted_(sink.begin(width, height)), sink_(sink), right_(width) {}
+      : wanted_(sink.begin(width, height)),
+        sink_(sink),
+        right_(width),
+        capacity_(std::min(height, kMostRows)) {}
 
   const Region& wanted() const { return wanted_; }
   // Rows begin with this column of the image and end before the other; by default they are whole.
   // Before the first row.
   void set_columns(int64_t left, int64_t right);
 
-  // Where to put the next row, (columns, 3). It still holds the row kRows before.
+  // Where to put the next row, (columns, 3). What is there means nothing.
   uint8_t* next_row();
   // After the last row.
   void finish() { flush(); }
 
  private:
-  static constexpr int64_t kRows = 16;
+  static constexpr int64_t kMostRows = 16;
 
   void flush();
 
@@ -40,6 +49,7 @@ class RowBand {
   RowSink& sink_;
   int64_t left_ = 0;
   int64_t right_;
+  int64_t capacity_;   // rows
   int64_t first_ = 0;  // the image's row that is the band's first
   int64_t rows_ = 0;   // in the band
   std::vector<uint8_t> band_;

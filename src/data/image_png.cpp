@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdlib>
 #include <iterator>
-#include <limits>
 #include <optional>
 
 #include "base/check.h"
@@ -16,6 +15,9 @@
 
 namespace facet {
 namespace {
+
+// Some rows are held at a time. JPEG and WebP have shorter ones by themselves.
+constexpr int64_t kMaxRowPixels = int64_t{1} << 18;
 
 // The pixels of a pass: every dx-th of every dy-th row.
 struct Pass {
@@ -126,8 +128,9 @@ class PngPixels {
       : header_(header), name_(name), sink_(sink), colors_(color_table(header)) {
     bits_ = header.bit_depth * channels_of(header.color);
     pixel_ = (bits_ + 7) / 8;
-    CHECK(bits_ * header.box.width / 8 < std::numeric_limits<int>::max() - 16, ExitCode::kBadData,
-          "{}: rows of {} pixels are too long", name, header.box.width);
+    CHECK(header.width <= kMaxRowPixels && header.box.width <= kMaxRowPixels, ExitCode::kBadData,
+          "{}: rows of {} pixels are too long; up to {} are read", name,
+          std::max(header.width, header.box.width), kMaxRowPixels);
     row_.resize(static_cast<size_t>(pixel_ + row_bytes(header.box.width)));
     above_.resize(row_.size());
     if (header.interlaced) passes_ = kAdam7, passes_left_ = std::size(kAdam7);

@@ -1,5 +1,8 @@
-// A picture of any format, decoded, resized and cropped.
+// A picture of any format, decoded, resized and cropped: as a whole, and by rows.
 #include "data/image.h"
+
+#include <vector>
+
 #include "common/target.h"
 #include "data/clip_preprocess.h"
 
@@ -13,6 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                   "a picture above the limit");
     fuzz::require(static_cast<int64_t>(image.pixels.size()) == 3 * image.width * image.height,
                   "pixels are missing");
-    fuzz::require(preprocessor.resize_and_crop(image).pixels.size() == 3 * 16 * 16, "wrong size");
+    std::vector<float> whole(3 * 16 * 16), by_rows(3 * 16 * 16);
+    preprocessor(image, whole.data());
+    ClipPixels sink(preprocessor, by_rows.data());
+    decode_image(fuzz::text_of(data, size), "input", kMaxPixels, sink);
+    fuzz::require(whole == by_rows, "the pixels are others when they come by rows");
   });
 }
