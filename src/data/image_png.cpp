@@ -128,9 +128,9 @@ class PngPixels {
       : header_(header), name_(name), sink_(sink), colors_(color_table(header)) {
     bits_ = header.bit_depth * channels_of(header.color);
     pixel_ = (bits_ + 7) / 8;
-    CHECK(header.width <= kMaxRowPixels && header.box.width <= kMaxRowPixels, ExitCode::kBadData,
-          "{}: rows of {} pixels are too long; up to {} are read", name,
-          std::max(header.width, header.box.width), kMaxRowPixels);
+    CHECK(header.width <= kMaxRowPixels, ExitCode::kBadData,
+          "{}: rows of {} pixels are too long; up to {} are read", name, header.width,
+          kMaxRowPixels);
     row_.resize(static_cast<size_t>(pixel_ + row_bytes(header.box.width)));
     above_.resize(row_.size());
     if (header.interlaced) passes_ = kAdam7, passes_left_ = std::size(kAdam7);

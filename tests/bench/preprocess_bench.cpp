@@ -84,7 +84,7 @@ class Scene {
 
   // Octaves of noise down to details of two pixels, each weaker than the one before.
   float detail(float x, float y, int64_t height) const {
-    float sum = 0, strength = 24;
+    float sum = 0, strength = 34;
     for (float cells = 4; cells * 2 < static_cast<float>(height); cells *= 2, strength *= 0.87f)
       sum += strength * brightness_.at(x * cells + cells, y * cells);
     return sum;
@@ -96,7 +96,7 @@ class Scene {
       if (std::hypot(each.x * 1.33f - x, each.y - y) < each.radius) shape = &each;
     const float light = detail(x, y, height) * (shape ? shape->texture : 0.6f);
     const float tint = 14 * color_.at(x * 5, y * 5);
-    const float grain = 3 * (unit() + unit() + unit() - 1.5f);
+    const float grain = 5 * (unit() + unit() + unit() - 1.5f);
     for (int c = 0; c < 3; ++c) {
       const float base = shape ? shape->color[c] : 120 + 30 * static_cast<float>(c) - 60 * y;
       const float value = base + light + grain + tint * static_cast<float>(1 - c);
