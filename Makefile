@@ -132,7 +132,7 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data,train.cfg} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it
+bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 

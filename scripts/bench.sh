@@ -39,7 +39,7 @@ images=$(mktemp -d)
 trap 'rm -rf "$log" "$images"' EXIT
 with_pillow=0
 if reference=$(scripts/find_python.sh PIL transformers numpy); then with_pillow=1; fi
-# Both on one core, and each second of one between two of the other: what else the machine does then weighs on both.
+# By turns on one core, so that what else the machine does weighs on both alike.
 core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
 "$build/bench/preprocess_bench" "$images" 0 >/dev/null # draws the files
 : >"$log"

@@ -32,8 +32,8 @@ class RowSink {
   virtual ~RowSink() = default;
   // Once, before the rows. Returns the part of the image that is wanted, at least a pixel.
   virtual Region begin(int64_t width, int64_t height) = 0;
-  // The next `count` rows of that part, from above to below, (part's width, 3) each; the next one
-  // begins `stride` bytes after it.
+  // The next `count` rows of that part, from above to below, (part's width, 3) each. They begin
+  // `stride` bytes apart.
   virtual void add(const uint8_t* rows, int64_t stride, int64_t count) = 0;
 };
 
