@@ -132,7 +132,7 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data,train.cfg} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); time that saves take from it; gain of --tokens_per_micro_batch
+bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it; gain of --tokens_per_micro_batch
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 	@BUILD=$(BUILD) scripts/bench_tokens.sh
@@ -188,6 +188,8 @@ $(LIBRARY): $(OBJECTS)
 # Numeric loops are compiled for speed, without assuming away NaN or infinity. Without the last
 # two flags sqrt and selections could not be vectorised (errno, floating-point traps).
 $(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3) -fno-math-errno -fno-trapping-math
+# The vectors of this one stay in registers only where loops over them are unrolled.
+$(BUILD)/obj/src/data/resize_passes.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3)
 # Pixels must have the same bits as with Pillow and numpy, which round every operation.
 $(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
 

@@ -29,7 +29,8 @@ void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) cons
   float* pixels_3RR = out.pixels.data();
   for (int64_t i = 0; i < out.num_rounds; ++i)
     for (const ImageRef& image : sample.rounds[static_cast<size_t>(i)].images) {
-      preprocessor_(load_image(image, max_image_pixels_), pixels_3RR);
+      ClipPixels pixels(preprocessor_, pixels_3RR);
+      load_image(image, max_image_pixels_, pixels);
       pixels_3RR += image_floats;
     }
   ASSERT(pixels_3RR == out.pixels.data() + out.pixels.size(), "the kept rounds show {} images",

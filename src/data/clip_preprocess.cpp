@@ -108,38 +108,69 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
   }
 }
 
-RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
+ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,
+                                                    int64_t image_height) const {
   const int64_t crop = config_.crop_size;
-  int64_t width = image.width, height = image.height;
+  int64_t width = image_width, height = image_height;
   if (config_.do_resize) {
     const int64_t size = config_.shortest_edge;
     const int64_t shorter = std::min(width, height), longer = std::max(width, height);
     const int64_t new_longer =
         static_cast<int64_t>(static_cast<double>(size * longer) / static_cast<double>(shorter));
-    height = width <= height ? new_longer : size;
-    width = image.width <= image.height ? size : new_longer;
+    height = image_width <= image_height ? new_longer : size;
+    width = image_width <= image_height ? size : new_longer;
   }
   // Crop pixel (x, y) shows resized pixel (x + left, y + top); outside the image it stays zero.
   const auto floor_half = [](int64_t n) { return n >> 1; };
   const int64_t left = floor_half(width - crop), top = floor_half(height - crop);
   const Region region{std::max<int64_t>(left, 0), std::max<int64_t>(top, 0), std::min(width, crop),
                       std::min(height, crop)};
+  return {width, height, region, region.x - left, region.y - top};
+}
+
+RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
+  const int64_t crop = config_.crop_size;
+  const auto [width, height, region, left, top] = place(image.width, image.height);
   RgbImage inner = resize_bicubic(image, width, height, region);
   if (region.width == crop && region.height == crop) return inner;
   RgbImage result{crop, crop, {}};
   result.pixels.resize(static_cast<size_t>(3 * crop * crop));
   for (int64_t y = 0; y < region.height; ++y)
     std::copy_n(inner.pixels.begin() + 3 * region.width * y, 3 * region.width,
-                result.pixels.begin() + 3 * ((region.y - top + y) * crop + region.x - left));
+                result.pixels.begin() + 3 * ((top + y) * crop + left));
   return result;
 }
 
 void ClipPreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
-  const RgbImage cropped = resize_and_crop(image);
-  const size_t plane = static_cast<size_t>(config_.crop_size * config_.crop_size);
-  for (size_t i = 0; i < plane; ++i)
+  ClipPixels pixels(*this, pixels_3RR);
+  send_rows(image, pixels);
+}
+
+Region ClipPixels::begin(int64_t width, int64_t height) {
+  const auto [new_width, new_height, region, left, top] = preprocessor_.place(width, height);
+  const int64_t crop = preprocessor_.image_size();
+  if (region.width < crop || region.height < crop)
     for (size_t c = 0; c < 3; ++c)
-      pixels_3RR[c * plane + i] = value_of_byte_[c][cropped.pixels[3 * i + c]];
+      std::fill_n(pixels_3RR_ + static_cast<int64_t>(c) * crop * crop, crop * crop,
+                  preprocessor_.value_of_byte_[c][0]);
+  next_pixel_ = top * crop + left;
+  resizer_.emplace(new_width, new_height, region,
+                   [this, crop, count = region.width](const uint8_t* rgb) {
+                     put(next_pixel_, rgb, count);
+                     next_pixel_ += crop;
+                   });
+  return resizer_->begin(width, height);
+}
+
+void ClipPixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {
+  const int64_t plane = preprocessor_.image_size() * preprocessor_.image_size();
+  const auto& [red, green, blue] = preprocessor_.value_of_byte_;
+  float* out = pixels_3RR_ + pixel;
+  for (int64_t i = 0; i < count; ++i, rgb += 3) {
+    out[i] = red[rgb[0]];
+    out[plane + i] = green[rgb[1]];
+    out[2 * plane + i] = blue[rgb[2]];
+  }
 }
 
 }  // namespace facet

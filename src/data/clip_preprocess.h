@@ -4,9 +4,11 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "data/image.h"
+#include "data/resize.h"
 
 namespace facet {
 
@@ -46,8 +48,41 @@ class ClipPreprocessor {
   void operator()(const RgbImage& image, float* pixels_3RR) const;
 
  private:
+  friend class ClipPixels;
+  // Where an image comes to lie: its size after resizing, and which region of that is at (left,
+  // top) of the crop.
+  struct Placement {
+    int64_t width, height;
+    Region region;
+    int64_t left, top;
+  };
+  Placement place(int64_t width, int64_t height) const;
+
   ClipPreprocessConfig config_;
   std::array<std::array<float, 256>, 3> value_of_byte_;  // the result for every possible byte
+};
+
+// Makes pixels_3RR of an image while it is decoded. They are complete after the last row.
+class ClipPixels : public RowSink {
+ public:
+  // The preprocessor must outlive it.
+  ClipPixels(const ClipPreprocessor& preprocessor, float* pixels_3RR)
+      : preprocessor_(preprocessor), pixels_3RR_(pixels_3RR) {}
+  ClipPixels(const ClipPixels&) = delete;
+  ClipPixels& operator=(const ClipPixels&) = delete;
+
+  Region begin(int64_t width, int64_t height) override;
+  void add(const uint8_t* rows, int64_t stride, int64_t count) override {
+    resizer_->add(rows, stride, count);
+  }
+
+ private:
+  void put(int64_t pixel, const uint8_t* rgb, int64_t count);
+
+  const ClipPreprocessor& preprocessor_;
+  float* pixels_3RR_;
+  std::optional<BicubicResizer> resizer_;
+  int64_t next_pixel_ = 0;  // of the crop
 };
 
 }  // namespace facet

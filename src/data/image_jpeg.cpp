@@ -81,8 +81,8 @@ class JpegReader {
     return found == JPEG_HEADER_OK;
   }
 
-  // out: (height, width, 3); cmyk_row: (width, 4) scratch, used if the image is_cmyk().
-  bool read_pixels(uint8_t* out, uint8_t* cmyk_row) {
+  // Only the columns [left, right), or a few more, need be decoded; left() and right() are what is.
+  bool start(int64_t left, int64_t right) {
     if (setjmp(jump_)) return false;
     jpeg_.out_color_space = is_cmyk() ? JCS_CMYK : JCS_RGB;
     if (!jpeg_start_decompress(&jpeg_)) return false;
@@ -90,19 +90,27 @@ class JpegReader {
       std::snprintf(message_, sizeof message_, "scans of a progressive image are missing");
       return false;
     }
-    const size_t row_bytes = size_t{3} * jpeg_.output_width;
-    while (jpeg_.output_scanline < jpeg_.output_height) {
-      uint8_t* rgb_row = out + row_bytes * jpeg_.output_scanline;
-      JSAMPROW row = is_cmyk() ? cmyk_row : rgb_row;
-      if (jpeg_read_scanlines(&jpeg_, &row, 1) != 1) return false;
-      if (is_cmyk()) cmyk_to_rgb(cmyk_row, jpeg_.output_width, rgb_row);
-    }
+    crop(left, right);
+    return true;
+  }
+
+  // The next row: (right() - left(), 3), or 4 values a pixel if it is_cmyk().
+  bool read_row(uint8_t* samples) {
+    if (setjmp(jump_)) return false;
+    return jpeg_read_scanlines(&jpeg_, &samples, 1) == 1;
+  }
+
+  // After the last row.
+  bool finish() {
+    if (setjmp(jump_)) return false;
     jpeg_finish_decompress(&jpeg_);  // the end marker may be missing
     return true;
   }
 
   int64_t width() const { return jpeg_.image_width; }
   int64_t height() const { return jpeg_.image_height; }
+  int64_t left() const { return left_; }
+  int64_t right() const { return left_ + jpeg_.output_width; }
   bool is_cmyk() const { return jpeg_.num_components == 4; }
   const char* message() const { return message_; }
 
@@ -111,6 +119,23 @@ class JpegReader {
     auto* self = static_cast<JpegReader*>(info->client_data);
     (*info->err->format_message)(info, self->message_);
     std::longjmp(self->jump_, 1);
+  }
+
+  // Chroma is blended between neighbours: the columns beside what is wanted count too. All of the
+  // file is read nevertheless, and only the transforms beyond are left out; the pixels and what is
+  // refused stay the same. Versions of libjpeg that can't do this decode all columns.
+  void crop(int64_t left, int64_t right) {
+#if defined(LIBJPEG_TURBO_VERSION_NUMBER) && LIBJPEG_TURBO_VERSION_NUMBER >= 2001000
+    constexpr int64_t kBlended = 4;
+    const int64_t end = std::min<int64_t>(right + kBlended, jpeg_.output_width);
+    auto first = static_cast<JDIMENSION>(std::max<int64_t>(left - kBlended, 0));
+    auto columns = static_cast<JDIMENSION>(end - first);
+    if (columns == jpeg_.output_width) return;
+    jpeg_crop_scanline(&jpeg_, &first, &columns);
+    left_ = first;
+#else
+    static_cast<void>(left), static_cast<void>(right);
+#endif
   }
 
   // Where scans are missing, libjpeg guesses the low frequencies from the blocks around, each
@@ -133,23 +158,34 @@ class JpegReader {
   std::jmp_buf jump_;
   char message_[JMSG_LENGTH_MAX] = "the file is truncated";
   bool created_ = false;
+  int64_t left_ = 0;  // the first column that is decoded
 };
 
 }  // namespace
 
-RgbImage decode_jpeg(std::string_view bytes, const std::string& name, int64_t max_pixels) {
+void decode_jpeg(std::string_view bytes, const std::string& name, int64_t max_pixels,
+                 RowSink& sink) {
   const JpegFrame frame = read_jpeg_markers(bytes, name);
   check_pixel_limit(frame.width, frame.height, max_pixels, name);
   JpegReader reader(bytes);
-  CHECK(reader.read_header(), ExitCode::kBadData, "{}: damaged JPEG: {}", name, reader.message());
+  const auto check = [&](bool done) {
+    CHECK(done, ExitCode::kBadData, "{}: damaged JPEG: {}", name, reader.message());
+  };
+  check(reader.read_header());
   CHECK(reader.width() == frame.width && reader.height() == frame.height, ExitCode::kBadData,
         "{}: damaged JPEG: frame headers of different sizes", name);
-  RgbImage image{frame.width, frame.height, {}};
-  image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
-  std::vector<uint8_t> cmyk_row(reader.is_cmyk() ? static_cast<size_t>(4 * image.width) : 0);
-  CHECK(reader.read_pixels(image.pixels.data(), cmyk_row.data()), ExitCode::kBadData,
-        "{}: damaged JPEG: {}", name, reader.message());
-  return image;
+  RowBand band(frame.width, frame.height, sink);
+  check(reader.start(band.wanted().x, band.wanted().x + band.wanted().width));
+  band.set_columns(reader.left(), reader.right());
+  const int64_t columns = reader.right() - reader.left();
+  std::vector<uint8_t> inks(reader.is_cmyk() ? static_cast<size_t>(4 * columns) : 0);
+  for (int64_t y = 0; y < frame.height; ++y) {
+    uint8_t* row = band.next_row();
+    check(reader.read_row(reader.is_cmyk() ? inks.data() : row));
+    if (reader.is_cmyk()) cmyk_to_rgb(inks.data(), columns, row);
+  }
+  check(reader.finish());
+  band.finish();
 }
 
 }  // namespace facet

@@ -7,7 +7,7 @@
 #include <array>
 #include <cstdlib>
 #include <iterator>
-#include <limits>
+#include <optional>
 
 #include "base/check.h"
 #include "data/image_codecs.h"
@@ -15,6 +15,9 @@
 
 namespace facet {
 namespace {
+
+// Some rows are held at a time. JPEG and WebP have shorter ones by themselves.
+constexpr int64_t kMaxRowPixels = int64_t{1} << 18;
 
 // The pixels of a pass: every dx-th of every dy-th row.
 struct Pass {
@@ -121,24 +124,35 @@ void put_gray_16(const uint8_t* samples, const ColorTable& colors, RgbRow out) {
 
 class PngPixels {
  public:
-  // `image` has its size. Pixels that the data do not reach have the value 0.
-  PngPixels(const PngHeader& header, const std::string& name, RgbImage& image)
-      : header_(header), name_(name), image_(image), colors_(color_table(header)) {
+  PngPixels(const PngHeader& header, const std::string& name, RowSink& sink)
+      : header_(header), name_(name), sink_(sink), colors_(color_table(header)) {
     bits_ = header.bit_depth * channels_of(header.color);
     pixel_ = (bits_ + 7) / 8;
-    CHECK(bits_ * header.box.width / 8 < std::numeric_limits<int>::max() - 16, ExitCode::kBadData,
-          "{}: rows of {} pixels are too long", name, header.box.width);
+    CHECK(header.width <= kMaxRowPixels, ExitCode::kBadData,
+          "{}: rows of {} pixels are too long; up to {} are read", name, header.width,
+          kMaxRowPixels);
     row_.resize(static_cast<size_t>(pixel_ + row_bytes(header.box.width)));
     above_.resize(row_.size());
     if (header.interlaced) passes_ = kAdam7, passes_left_ = std::size(kAdam7);
     begin_pass();
-    if (header.color == PngColor::kPalette)
-      for (size_t i = 0; i < image.pixels.size(); i += 3) put_color(colors_[0], &image.pixels[i]);
+    // Pixels that the data do not reach have the value 0.
+    if (header.color == PngColor::kPalette) background_ = colors_[0];
+    if (comes_by_rows())
+      band_.emplace(header.width, header.height, sink);
+    else
+      make_canvas();
     CHECK(inflateInit(&stream_) == Z_OK, ExitCode::kBadData, "{}: zlib: no memory", name);
   }
   ~PngPixels() { inflateEnd(&stream_); }
   PngPixels(const PngPixels&) = delete;
   PngPixels& operator=(const PngPixels&) = delete;
+
+  // When there are no more data: the rows that were not reached, or all of a canvas.
+  void finish() {
+    if (!band_) return send_rows(canvas_, sink_);
+    for (; y_ < header_.height; ++y_) fill({band_->next_row(), 3, header_.width});
+    band_->finish();
+  }
 
   // Takes more compressed data. True when the image is complete or its stream has ended.
   bool add(std::string_view data) {
@@ -158,6 +172,22 @@ class PngPixels {
  private:
   int64_t row_bytes(int64_t pixels) const { return (bits_ * pixels + 7) / 8; }
 
+  bool comes_by_rows() const {
+    return !header_.interlaced && header_.box.width == header_.width &&
+           header_.box.height == header_.height;
+  }
+
+  void make_canvas() {
+    canvas_ = {header_.width, header_.height, {}};
+    canvas_.pixels.resize(static_cast<size_t>(3 * header_.width * header_.height));
+    fill({canvas_.pixels.data(), 3, header_.width * header_.height});
+  }
+
+  void fill(RgbRow out) const {
+    for (int64_t i = 0; i < out.pixels; ++i, out.first += out.step)
+      put_color(background_, out.first);
+  }
+
   int inflate_row() {
     stream_.next_out = row_.data() + pixel_ - 1 + filled_;
     stream_.avail_out = static_cast<uInt>(1 + length_ - filled_);
@@ -174,11 +204,16 @@ class PngPixels {
     samples[-1] = 0;
     CHECK(unfilter(filter, samples, above_.data() + pixel_, length_, pixel_), ExitCode::kBadData,
           "{}: damaged PNG: there is no filter {}", name_, filter);
+    put_row(samples, {place_of_row(), 3 * passes_->dx, columns_});
+  }
+
+  uint8_t* place_of_row() {
+    if (band_) return band_->next_row();
     // Pillow puts an interlaced frame at the corner of the image.
     const int64_t left = header_.interlaced ? 0 : header_.box.left;
     const int64_t top = header_.interlaced ? 0 : header_.box.top;
-    const int64_t first = (top + y_) * image_.width + left + passes_->x;
-    put_row(samples, {image_.pixels.data() + 3 * first, 3 * passes_->dx, columns_});
+    return &canvas_
+                .pixels[static_cast<size_t>(3 * ((top + y_) * canvas_.width + left + passes_->x))];
   }
 
   void put_row(const uint8_t* samples, RgbRow out) const {
@@ -212,10 +247,13 @@ class PngPixels {
 
   const PngHeader& header_;
   const std::string& name_;
-  RgbImage& image_;
+  RowSink& sink_;
   ColorTable colors_;
-  int64_t bits_ = 0;   // of a pixel
-  int64_t pixel_ = 0;  // the same in bytes, at least 1
+  std::array<uint8_t, 3> background_{};
+  std::optional<RowBand> band_;  // rows from above to below, or
+  RgbImage canvas_;              // the whole image
+  int64_t bits_ = 0;             // of a pixel
+  int64_t pixel_ = 0;            // the same in bytes, at least 1
   z_stream stream_{};
   // `pixel_` bytes, of which the last holds the filter's number and then 0, and the samples.
   std::vector<uint8_t> row_;
@@ -230,19 +268,18 @@ class PngPixels {
 
 }  // namespace
 
-RgbImage decode_png(std::string_view bytes, const std::string& name, int64_t max_pixels) {
+void decode_png(std::string_view bytes, const std::string& name, int64_t max_pixels,
+                RowSink& sink) {
   PngChunks chunks(bytes, name);
   const PngHeader header = chunks.read_header();
   check_pixel_limit(header.width, header.height, max_pixels, name);
   CHECK(header.palette.size() / 3 <= 256, ExitCode::kBadData,
         "{}: damaged PNG: a palette of {} colours", name, header.palette.size() / 3);
-  RgbImage image{header.width, header.height, {}};
-  image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
-  PngPixels pixels(header, name, image);
+  PngPixels pixels(header, name, sink);
   while (!pixels.add(chunks.next_data())) {
   }
   chunks.read_rest();
-  return image;
+  pixels.finish();
 }
 
 }  // namespace facet

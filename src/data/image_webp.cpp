@@ -53,7 +53,8 @@ class WebPFrame {
 
 }  // namespace
 
-RgbImage decode_webp(std::string_view bytes, const std::string& name, int64_t max_pixels) {
+void decode_webp(std::string_view bytes, const std::string& name, int64_t max_pixels,
+                 RowSink& sink) {
   const WebPFrame frame(bytes);
   CHECK(frame.found(), ExitCode::kBadData, "{}: damaged or truncated WebP", name);
   RgbImage image{frame.canvas_width(), frame.canvas_height(), {}};
@@ -61,7 +62,7 @@ RgbImage decode_webp(std::string_view bytes, const std::string& name, int64_t ma
   image.pixels.resize(static_cast<size_t>(3 * image.width * image.height));
   CHECK(frame.decode(image.pixels.data(), image.pixels.size()), ExitCode::kBadData,
         "{}: damaged WebP", name);
-  return image;
+  send_rows(image, sink);
 }
 
 }  // namespace facet

@@ -158,9 +158,12 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(data("max_bad_fraction", &O::max_bad_fraction, kMayChange,
                    "with --bad_samples skip: end the run when more than this fraction is bad")
                   .in(0, 1));
-  t.push_back(field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
-                    "an image with more pixels is a bad sample and is not decoded")
-                  .in(1, 1LL << 40));
+  t.push_back(
+      field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
+            "an image with more pixels is a bad sample and is not decoded; above the default "
+            "Pillow warns of a decompression bomb. Decoding takes a worker up to 8 bytes "
+            "of memory a pixel")
+          .in(1, 1LL << 40));
   t.push_back(data("allow_outside_images", &O::allow_outside_images, kMayChange,
                    "records may name images outside their set's directory, by absolute paths or "
                    "..; else such a sample is bad"));

@@ -118,11 +118,12 @@ void plan_command(const Options& options) {
   const RunPlan plan = plan_run(options);
   log_lines(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
-  const int64_t needed =
-      options.on_gpu() ? plan.costs.memory.on_device() : plan.costs.memory.total();
+  const MemoryPlan& memory = plan.costs.memory;
+  const int64_t needed = options.on_gpu() ? memory.on_device() : memory.total() + memory.decoding;
   CHECK(limit == 0 || static_cast<double>(needed) <= limit, ExitCode::kConfig,
         "a rank needs {} and has {} (--memory {}); more ranks at a higher --zero_stage, a smaller "
-        "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less",
+        "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less, "
+        "on the host also fewer --num_workers or --max_image_pixels",
         bytes_text(needed), bytes_text(static_cast<int64_t>(limit)), options.memory);
 }
 

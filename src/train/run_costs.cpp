@@ -6,6 +6,7 @@
 
 #include "base/checked_math.h"
 #include "checkpoint/background_write.h"
+#include "data/image.h"
 #include "train/run_setup.h"
 #include "zero/zero_plan.h"
 
@@ -27,6 +28,10 @@ std::string MemoryPlan::text() const {
   if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
   if (space == Space::kDevice) line("on the GPU", on_device());
+  if (decoding > 0) {
+    line("decoding", decoding);
+    lines += " more of the host's, at most: all workers with an image of --max_image_pixels";
+  }
   return lines;
 }
 
@@ -50,6 +55,12 @@ int64_t gathered_in_any_order(const Options& options, const EngineOptions& engin
     bytes = std::max(bytes, hooks.gathered_bytes());
   }
   return bytes;
+}
+
+// Without workers the step decodes for itself.
+int64_t decoding_bytes(const Options& options) {
+  if (!options.replay.empty()) return 0;
+  return std::max<int64_t>(options.num_workers, 1) * max_decoding_bytes(options.max_image_pixels);
 }
 
 }  // namespace
@@ -82,6 +93,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   costs.memory.buckets = training.bucket_bytes();
   if (options.async_checkpoint || options.on_gpu())
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
+  costs.memory.decoding = decoding_bytes(options);
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, micro_batches_of_step(options),
                        training.gathers_per_micro_batch());

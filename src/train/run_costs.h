@@ -25,6 +25,7 @@ struct MemoryPlan {
   int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
   int64_t snapshot = 0;        // the copy of the state that is written
   Space space = Space::kHost;  // of all but the last two, which are on the host
+  int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
     return values + gradients + optimizer + gathered + buckets + activations + panels + window +

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -90,6 +91,51 @@ TEST(Image, CutAndFlippedFilesAreReadOrRefusedAsByPillow) {
   EXPECT_GE(compared, 360);
 }
 
+// Keeps the part that it wants.
+class Part : public RowSink {
+ public:
+  explicit Part(const Region& region) : region_(region) {}
+  Region begin(int64_t, int64_t) override { return region_; }
+  void add(const uint8_t* rows, int64_t stride, int64_t count) override {
+    for (int64_t y = 0; y < count; ++y, rows += stride)
+      pixels.insert(pixels.end(), rows, rows + 3 * region_.width);
+  }
+  std::vector<uint8_t> pixels;
+
+ private:
+  Region region_;
+};
+
+std::vector<uint8_t> part_of(const RgbImage& image, const Region& region) {
+  Part part(region);
+  send_rows(image, part);
+  return part.pixels;
+}
+
+// Decoders leave out work for columns that are not wanted; chroma is blended across their edge.
+TEST(Image, APartIsTheSameAsInTheWholeImage) {
+  RandomStream draws(13, "parts");
+  const auto below = [&](int64_t bound) {
+    return static_cast<int64_t>(draws.below(static_cast<uint64_t>(bound)));
+  };
+  for (const std::string& file :
+       {kImages + "420.jpg", kImages + "422.jpg", kImages + "444.jpg", kImages + "gray.jpg",
+        kImages + "cmyk.jpg", kImages + "progressive.jpg", kDecoding + "restarts.jpg",
+        kImages + "rgb.png", kImages + "rgb_interlaced.png", kDecoding + "animated_corner.png",
+        kDecoding + "stream_short_palette.png", kDecoding + "lossy.webp"}) {
+    const std::string bytes = read_file(file, 1 << 20);
+    const RgbImage image = decode_image(bytes, file, kDefaultMaxImagePixels);
+    for (int trial = 0; trial < 60; ++trial) {
+      const int64_t x = below(image.width), y = below(image.height);
+      const Region region{x, y, 1 + below(image.width - x), 1 + below(image.height - y)};
+      Part part(region);
+      decode_image(bytes, file, kDefaultMaxImagePixels, part);
+      ASSERT_EQ(part.pixels, part_of(image, region))
+          << file << ": " << region.width << " x " << region.height << " at " << x << "," << y;
+    }
+  }
+}
+
 TEST(Image, LimitIsCheckedOnTheHeader) {
   for (const std::string& file :
        {kImages + "rgb.png", kImages + "420.jpg", kDecoding + "lossy.webp"}) {
@@ -101,13 +147,68 @@ TEST(Image, LimitIsCheckedOnTheHeader) {
   }
 }
 
+// Wants one pixel of an image that is let in.
+class OnePixel : public RowSink {
+ public:
+  Region begin(int64_t, int64_t) override {
+    is_let_in = true;
+    return {0, 0, 1, 1};
+  }
+  void add(const uint8_t*, int64_t, int64_t) override {}
+  bool is_let_in = false;
+};
+
+std::string big_endian(int64_t value, int bytes) {
+  std::string text;
+  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
+    text += static_cast<char>(value >> shift);
+  return text;
+}
+
+std::string jpeg_of_side(int64_t side) {
+  std::string jpeg = read_file(kImages + "444.jpg", 1 << 20);
+  const std::string sides = big_endian(side, 2) + big_endian(side, 2);
+  return jpeg.replace(jpeg.find("\xFF\xC0") + 5, 4, sides);
+}
+
+std::string png_of_side(int64_t width, int64_t height) {
+  std::string png = read_file(kImages + "rgb.png", 1 << 20);
+  png.replace(16, 8, big_endian(width, 4) + big_endian(height, 4));
+  const auto crc = crc32_z(0, reinterpret_cast<const Bytef*>(&png[12]), 17);
+  return png.replace(29, 4, big_endian(static_cast<int64_t>(crc), 4));
+}
+
+std::string webp_of_side(int64_t side) {
+  std::string webp = read_file(kDecoding + "animated_corner.webp", 1 << 20);
+  for (const size_t at : {24, 27})  // the canvas
+    for (size_t i = 0; i < 3; ++i) webp[at + i] = static_cast<char>((side - 1) >> 8 * i);
+  return webp;
+}
+
+// 9459 x 9459 is just below it, 9460 x 9460 above.
+TEST(Image, DefaultLimitIsWherePillowWarns) {
+  for (const std::string& bytes : {jpeg_of_side(9460), png_of_side(9460, 9460), webp_of_side(9460)})
+    EXPECT_EQ(message_of(bytes),
+              "some/file: 9460 x 9460 pixels are more than --max_image_pixels 89478485");
+  for (const std::string& bytes : {jpeg_of_side(9459), png_of_side(9459, 9459)}) {
+    OnePixel sink;
+    try {
+      decode_image(bytes, "test", kDefaultMaxImagePixels, sink);
+    } catch (const Error&) {  // there are fewer pixels than the header says
+    }
+    EXPECT_TRUE(sink.is_let_in);
+  }
+}
+
+TEST(Image, RowsOfPngsAreBounded) {
+  EXPECT_EQ(message_of(png_of_side(262'145, 3)),
+            "some/file: rows of 262145 pixels are too long; up to 262144 are read");
+}
+
 // A header that promises 60,000 x 60,000 pixels must fail before 10 GB are asked for.
 TEST(Image, AbsurdHeadersAreRefused) {
-  std::string jpeg = read_file(kImages + "444.jpg", 1 << 20);
-  const size_t frame = jpeg.find("\xFF\xC0");
-  ASSERT_NE(frame, std::string::npos);
-  for (size_t i = 5; i < 9; ++i) jpeg[frame + i] = '\xEA';
-  EXPECT_TRUE(contains(message_of(jpeg), "60138 x 60138 pixels are more than --max_image_pixels"));
+  EXPECT_TRUE(contains(message_of(jpeg_of_side(60'138)),
+                       "60138 x 60138 pixels are more than --max_image_pixels"));
   std::string webp = read_file(kDecoding + "animated_corner.webp", 1 << 20);
   for (size_t i = 24; i < 30; ++i) webp[i] = '\x7F';  // the canvas
   EXPECT_NE(message_of(webp), "");

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "base/rng.h"
 #include "golden.h"
 #include "io/json.h"
 
@@ -41,6 +44,75 @@ TEST(Resize, ARegionIsTheSameAsACropOfTheWhole) {
       for (int64_t x = 0; x < 3 * part.width; ++x)
         ASSERT_EQ(part.pixels[static_cast<size_t>(3 * part.width * y + x)],
                   whole.pixels[static_cast<size_t>(3 * width * (y + region.y) + 3 * region.x + x)]);
+  }
+}
+
+// Sides of a pixel, of a few, and of many beside one; noise, and edges that go beyond the range of
+// a byte.
+class RandomResize {
+ public:
+  explicit RandomResize(uint64_t seed) : draws_(seed, "resize") {
+    image = {side(), side(), {}};
+    const bool has_edges = draws_.below(2) == 1;
+    for (int64_t i = 0; i < 3 * image.width * image.height; ++i)
+      image.pixels.push_back(
+          static_cast<uint8_t>(has_edges ? 255 * draws_.below(2) : draws_.below(256)));
+    width = side();
+    height = side();
+    region.x = below(width);
+    region.y = below(height);
+    region.width = 1 + below(width - region.x);
+    region.height = 1 + below(height - region.y);
+  }
+  int64_t below(int64_t bound) {
+    return static_cast<int64_t>(draws_.below(static_cast<uint64_t>(bound)));
+  }
+
+  RgbImage image;
+  int64_t width = 0, height = 0;
+  Region region;
+
+ private:
+  int64_t side() {
+    constexpr int64_t kBounds[] = {1, 2, 9, 70, 400};
+    return 1 + below(kBounds[below(5)]);
+  }
+  RandomStream draws_;
+};
+
+TEST(Resize, VectorsGiveTheBytesOfTheScalarForm) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    const RandomResize drawn(seed);
+    const auto resize = [&](ResizeCode code) {
+      return resize_bicubic(drawn.image, drawn.width, drawn.height, drawn.region, code).pixels;
+    };
+    ASSERT_EQ(resize(ResizeCode::kFastest), resize(ResizeCode::kScalar))
+        << drawn.image.width << " x " << drawn.image.height << " to " << drawn.width << " x "
+        << drawn.height;
+  }
+}
+
+// As decoders hand them over: a few at a time, with other columns between them.
+TEST(Resize, RowsMayComeInAnyPortions) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    RandomResize drawn(seed);
+    const RgbImage& image = drawn.image;
+    std::vector<uint8_t> pixels;
+    BicubicResizer resizer(drawn.width, drawn.height, drawn.region, [&](const uint8_t* row) {
+      pixels.insert(pixels.end(), row, row + 3 * drawn.region.width);
+    });
+    const Region part = resizer.begin(image.width, image.height);
+    for (int64_t y = 0, count; y < part.height; y += count) {
+      count = std::min(1 + drawn.below(9), part.height - y);
+      const int64_t first = 3 * ((part.y + y) * image.width + part.x);
+      const std::vector<uint8_t> portion(
+          image.pixels.begin() + first,
+          image.pixels.begin() + first + 3 * ((count - 1) * image.width + part.width));
+      resizer.add(portion.data(), 3 * image.width, count);
+    }
+    ASSERT_EQ(
+        pixels,
+        resize_bicubic(image, drawn.width, drawn.height, drawn.region, ResizeCode::kScalar).pixels);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "data/image.h"
 #include "io/file.h"
 #include "tests/io/temporary_directory.h"
 
@@ -255,6 +256,22 @@ TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
   EXPECT_NE(error_of(ExitCode::kBadData).find("2 cells instead of the 5"), std::string::npos);
   make_directories(run_ + "/none");
   EXPECT_THROW(plan_run(options(std::string(kAverage) + "--measured " + run_ + "/none")), Error);
+}
+
+// Each worker may have the largest image at the same time; without workers the step decodes one.
+TEST_F(PlanTest, DecodingIsCounted) {
+  const auto bytes = [&](const std::string& line) {
+    return plan_run(options("--max_seq_len 300 " + line)).costs.memory.decoding;
+  };
+  EXPECT_EQ(bytes(""), 2 * max_decoding_bytes(89'478'485));
+  EXPECT_EQ(bytes("--num_workers 5 --max_image_pixels 1000000"), 5 * max_decoding_bytes(1'000'000));
+  EXPECT_EQ(bytes("--num_workers 0"), max_decoding_bytes(89'478'485));
+  const Options several = options("--max_seq_len 300 --num_workers 5");
+  EXPECT_NE(plan_text(plan_run(several), several).find("decoding          3.65 GiB more"),
+            std::string::npos);
+  EXPECT_THROW(
+      plan_command(options("--max_seq_len 300 --memory 1000 --max_image_pixels 100000000000")),
+      Error);
 }
 
 TEST_F(PlanTest, WhatDoesNotFitIsRefused) {
