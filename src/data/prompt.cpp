@@ -73,7 +73,8 @@ std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_im
 
 std::vector<int32_t> PromptBuilder::encode_prompt(std::string_view text, int64_t round) const {
   std::vector<int32_t> ids = tokenizer_.encode(text);
-  if (opens_with_bos(round)) ids.insert(ids.begin(), tokenizer_.bos_id());
+  const std::optional<int32_t> bos = tokenizer_.bos_id();
+  if (bos && opens_with_bos(round)) ids.insert(ids.begin(), *bos);
   return ids;
 }
 

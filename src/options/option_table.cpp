@@ -30,8 +30,9 @@ void add_model_fields(std::vector<OptionField>& t) {
   };
   t.push_back(
       model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
-            "directory of the language model: config.json, tokenizer.model, safetensors or "
-            "pytorch_model.bin; or its name on the Hugging Face hub, if it is in the local cache")
+            "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
+            "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
+            "the local cache")
           .required("teg")
           .directory());
   t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
