@@ -35,6 +35,10 @@ ClipVisionConfig read_clip_config(const std::string& directory);
 // config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
 
+// Token ids that end an answer: eos_token_id, a number or a list, of generation_config.json, or of
+// config.json where that has none. kConfig.
+std::vector<int32_t> read_end_tokens(const std::string& directory);
+
 struct PretrainedSources {
   std::string lm_directory;
   std::string vision_directory;

@@ -155,6 +155,15 @@ int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->bos_id; }
 std::string Tokenizer::file() const { return impl_->directory + "/" + impl_->file; }
 int32_t Tokenizer::eos_id() const { return impl_->eos_id; }
+std::optional<int32_t> Tokenizer::added_token(std::string_view text) const {
+  const AddedToken* token = impl_->added.find(text);
+  return token == nullptr ? std::nullopt : std::optional(token->id);
+}
+std::string Tokenizer::text_of_added(int32_t id) const {
+  for (const AddedToken& token : split_tokens())
+    if (token.id == id) return token.text;
+  fail(ExitCode::kInternal, "no added token has id {}", id);
+}
 int32_t Tokenizer::image_header_id() const { return impl_->image_header_id; }
 int32_t Tokenizer::image_id() const { return impl_->image_id; }
 std::vector<AddedToken> Tokenizer::split_tokens() const { return impl_->added.all(); }

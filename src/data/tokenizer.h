@@ -56,6 +56,9 @@ class Tokenizer {
   std::optional<int32_t> bos_id() const;  // nothing: a text begins without
   int32_t eos_id() const;
   int32_t pad_id() const { return eos_id(); }
+  // The id of a token that is found in a text before the model sees it; its text.
+  std::optional<int32_t> added_token(std::string_view text) const;
+  std::string text_of_added(int32_t id) const;
   int32_t image_header_id() const;  // `### Image:`
   int32_t image_id() const;         // `<image>`
 

@@ -58,6 +58,7 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
         options.lm_model_name_or_path,
         options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
+    setup->end_tokens = read_end_tokens(options.lm_model_name_or_path);
   } else if (options.replay.empty()) {
     config.lm.vocab_size += 2;  // "### Image:", "<image>"
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))

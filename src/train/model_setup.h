@@ -17,6 +17,7 @@ struct ModelSetup {
   // nullptr for a model without a tokenizer, which will do when recorded micro-batches are
   // replayed (V is then the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<int32_t> end_tokens;  // that the files name; each ends an answer in generation
   std::unique_ptr<ClipPreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
   std::unique_ptr<VisionLanguageModel> model;
