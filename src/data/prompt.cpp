@@ -161,7 +161,8 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round,
     result.token_ids = round_ids(round, around);
   }
   result.labels = result.token_ids;
-  std::fill_n(result.labels.begin(), std::min(prompt.size(), result.labels.size()), kIgnoredLabel);
+  const size_t prompt_length = std::min(prompt.size(), result.labels.size());
+  std::fill_n(result.labels.begin(), prompt_length, kIgnoredLabel);
   result.num_images = round.num_images;
   return result;
 }
