@@ -306,6 +306,8 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
   write_decoder_config(sources.lm_directory, decoder + "/config.json", config.lm.vocab_size);
   write_safetensors(decoder + "/model.safetensors", decoder_tensors(params, config));
   write_tokenizer(decoder, sources);
+  copy_if_there(sources.lm_directory + "/generation_config.json",
+                decoder + "/generation_config.json");
   write_vision_config(sources.vision_directory, vision + "/config.json");
   write_safetensors(vision + "/model.safetensors",
                     fused_part(params, kVisionPrefix, config.vis_lora));

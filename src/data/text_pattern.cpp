@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cctype>
 
 #include "base/check.h"

@@ -430,6 +430,7 @@ TEST(ExportModel, TokenizerJsonGetsTheTokensOfTheRun) {
   std::filesystem::remove(lm + "/tokenizer.model");
   for (const char* file : {"/tokenizer.json", "/tokenizer_config.json"})
     std::filesystem::copy(std::string("tests/golden/data/tokenizers/llama3") + file, lm + file);
+  write_file(lm + "/generation_config.json", "{\"eos_token_id\": 9}");
   const Tokenizer trained(lm, PromptStyle::kCorrect);
   ExportSources exported = sources.exported();
   exported.tokenizer_file = trained.file();
@@ -438,6 +439,7 @@ TEST(ExportModel, TokenizerJsonGetsTheTokensOfTheRun) {
   exported.token_roles = trained.token_roles();
   export_model(sources.directory / "e", model.table, model.config, exported);
   const Tokenizer again(sources.directory / "e/lang_decoder", PromptStyle::kCorrect);
+  EXPECT_EQ(read_end_tokens(sources.directory / "e/lang_decoder"), std::vector<int32_t>{9});
   EXPECT_EQ(again.base_vocab_size(), trained.vocab_size());
   EXPECT_EQ(again.vocab_size(), trained.vocab_size());
   EXPECT_EQ(again.image_id(), trained.image_id());

@@ -213,8 +213,7 @@ TEST(TokenizerJson, WhatIsNotKnownIsRefusedWithItsPlace) {
   refused("llama2", R"("start":1)", R"("start":2)", "decoder.decoders[3]: only start 1");
   refused("llama2", R"("<0x0A>":)", R"("<0x0a>":)",
           "model.byte_fallback: the vocabulary has no token <0x0A>");
-  refused("llama2", R"("t h")", R"("t h x")",
-          ": expected two tokens with a space");
+  refused("llama2", R"("t h")", R"("t h x")", ": expected two tokens with a space");
   refused("llama3", R"(["t","h"])", R"(["t","h","x"])", "model.merges[");
   refused("llama3", R"(["t","h"])", R"(["th","th"])", "the vocabulary has no token thth");
   refused("llama3", R"("!":0)", R"("!":1)", "token ! has id 1 too");
