@@ -13,7 +13,7 @@ std::unique_ptr<TokenModel> open_model(const std::string& directory, const Token
   if (file == kSentencePieceFile) return open_sentencepiece(directory, files.marks);
   if (file == kTokenizerJsonFile) return open_tokenizer_json(directory);
   const bool has_parts = std::filesystem::exists(directory + "/vocab.json");
-  fail(ExitCode::kMissingInput, "{}: there is neither a {} nor a {}{}", directory,
+  fail(ExitCode::kMissingInput, "{}/{}: there is no such file, nor a {}{}", directory,
        kSentencePieceFile, kTokenizerJsonFile,
        has_parts ? "; vocab.json and merges.txt alone are not read: save the tokenizer with "
                    "Transformers, which writes tokenizer.json"

@@ -177,8 +177,8 @@ TEST(Tokenizer, WrongDirectoriesAreRefused) {
   refused(R"({"": 500})", "a token without text");
   const std::string parts = model_directory("parts", "");
   std::filesystem::rename(parts + "/tokenizer.model", parts + "/vocab.json");
-  EXPECT_NE(message_of(parts).find("neither a tokenizer.model nor a tokenizer.json; vocab.json and "
-                                   "merges.txt alone are not read"),
+  EXPECT_NE(message_of(parts).find("tokenizer.model: there is no such file, nor a tokenizer.json; "
+                                   "vocab.json and merges.txt alone are not read"),
             std::string::npos);
   const std::string rubbish = model_directory("rubbish", "");
   write_file(rubbish + "/tokenizer.model", "no model");
