@@ -10,7 +10,8 @@ packages=(
   libhdf5-openmpi-dev                    # HDF5, parallel build
   libboost-program-options-dev           # command line
   libdnnl-dev                            # oneDNN: matrix products on the CPU
-  libsentencepiece-dev                   # tokenizer
+  libsentencepiece-dev                   # tokenizer.model
+  libpcre2-dev libutf8proc-dev           # tokenizer.json: patterns, Unicode normalization
   libfmt-dev libxxhash-dev
   libjpeg-dev libwebp-dev zlib1g-dev     # images
   libgtest-dev                           # tests
@@ -46,6 +47,9 @@ have_all() {
 #include <sentencepiece_processor.h>
 #include <stdio.h>
 #include <jpeglib.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <utf8proc.h>
 #include <webp/demux.h>
 #include <xxhash.h>
 #include <zlib.h>
@@ -104,8 +108,8 @@ fi
 cat >&2 <<'TEXT'
 This is not Debian or Ubuntu, so nothing is installed. facet needs, with development files:
   a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
-  Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, fmt, xxHash, libjpeg-turbo, libwebp, zlib,
-  GoogleTest, clang-format, h5diff and h5dump (tests only)
+  Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, PCRE2 10.40 or newer,
+  utf8proc, fmt, xxHash, libjpeg-turbo, libwebp, zlib, GoogleTest, clang-format, h5diff and h5dump (tests only)
   Python 3.9 or newer with pandas and matplotlib, only to draw and compare runs with scripts/analysis:
     module load python, or python3 -m venv ~/analysis && ~/analysis/bin/pip install pandas matplotlib
 On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost

@@ -61,6 +61,12 @@ int64_t Conversation::capacity(const GenerationTest& test) const {
   return std::min(positions, limits_.max_seq_len);
 }
 
+bool Conversation::ends_answer(int32_t token) const {
+  const std::vector<int32_t>& ends = model_.end_tokens;
+  return token == prompt_.end_id() || token == model_.tokenizer->eos_id() ||
+         std::find(ends.begin(), ends.end(), token) != ends.end();
+}
+
 std::string Conversation::text_of(const std::vector<int32_t>& ids) const {
   const std::string text = model_.tokenizer->decode(ids);
   const size_t begin = text.find_first_not_of(" \t\r\n");
@@ -86,7 +92,7 @@ void Conversation::run_largest_pieces(Context& context, const GenerationTest& te
 std::vector<std::string> Conversation::answers(Context& context, const GenerationTest& test,
                                                const ChooseToken& choose) {
   const int64_t most = capacity(test);
-  const int32_t eos = model_.tokenizer->eos_id();
+  const int32_t end = prompt_.end_id();
   VisionLanguageModel::Decoding decoding(*model_.model, context, most);
   std::vector<std::string> answers;
   std::vector<int32_t> unsaid;  // generated, but not yet in the cache
@@ -99,14 +105,14 @@ std::vector<std::string> Conversation::answers(Context& context, const Generatio
     unsaid.clear();
     while (unsaid.empty()) {
       const int32_t token = choose(static_cast<int64_t>(round), *logits);
-      if (token == eos) {
-        unsaid = {eos};
+      if (ends_answer(token)) {
+        unsaid = {end};
         break;
       }
       answer.push_back(token);
       if (static_cast<int64_t>(answer.size()) == limits_.max_new_tokens ||
           decoding.length() == most)
-        unsaid = {token, eos};
+        unsaid = {token, end};
       else
         logits = &decoding.append_token(token);
     }

@@ -43,6 +43,7 @@ class Conversation {
   MicroBatch piece(const GenerationTest& test, size_t round, std::vector<int32_t> head,
                    Pixels pixels) const;
   int64_t capacity(const GenerationTest& test) const;
+  bool ends_answer(int32_t token) const;
   std::string text_of(const std::vector<int32_t>& ids) const;
 
   ModelSetup& model_;

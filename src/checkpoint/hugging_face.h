@@ -4,6 +4,7 @@
 // An export is
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
 //                       added_tokens.json      -> LlamaForCausalLM, LlamaTokenizer
+//                       or, in place of tokenizer.model, tokenizer.json -> AutoTokenizer
 //   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
 //   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
 //                                              the choices that no shape shows (model_choices.h)
@@ -33,6 +34,10 @@ namespace facet {
 ClipVisionConfig read_clip_config(const std::string& directory);
 // config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
+
+// Token ids that end an answer: eos_token_id, a number or a list, of generation_config.json, or of
+// config.json where that has none. kConfig.
+std::vector<int32_t> read_end_tokens(const std::string& directory);
 
 struct PretrainedSources {
   std::string lm_directory;
@@ -73,7 +78,9 @@ LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
 struct ExportSources {
   std::string lm_directory;      // its config.json is exported with new vocab_size and torch_dtype
   std::string vision_directory;  // its config.json and preprocessor_config.json are exported
-  std::string tokenizer_model;   // path of the tokenizer.model, copied; empty: no tokenizer files
+  // Path of the tokenizer.model, copied, or the tokenizer.json, copied with all added tokens.
+  // Empty: no tokenizer files.
+  std::string tokenizer_file = {};
   // Tokens of its vocabulary at which text is split; from tokenizer_pieces on the model lacks them.
   std::vector<AddedToken> added_tokens = {};
   int64_t tokenizer_pieces = 0;

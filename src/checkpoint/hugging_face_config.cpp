@@ -53,6 +53,12 @@ double positive_real(const JsonValue& config, std::string_view key, double fallb
   return number;
 }
 
+int32_t token_id(const JsonValue& value) {
+  const int64_t id = value.as_int();
+  if (id < 0 || id >= kMaxTokens) value.reject(fmt::format("{} is no token id", id));
+  return static_cast<int32_t>(id);
+}
+
 void refuse_quantized(const JsonValue& root) {
   if (const auto value = root.find("quantization_config"); value && !value->is_null())
     value->reject("quantised weights are not supported; give the directory of the original model");
@@ -212,6 +218,21 @@ LlamaConfig read_llama_config(const std::string& directory) {
                             config.num_key_value_heads, config.num_attention_heads));
   read_rope(root, config);
   return config;
+}
+
+std::vector<int32_t> read_end_tokens(const std::string& directory) {
+  for (const char* file : {"/generation_config.json", "/config.json"}) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(directory + file, ignored)) continue;
+    const JsonDocument document = JsonDocument::read_config(directory + file);
+    const std::optional<JsonValue> value = document.root().find("eos_token_id");
+    if (!value || value->is_null()) continue;
+    if (!value->is_array()) return {token_id(*value)};
+    std::vector<int32_t> ids;
+    for (const JsonValue id : *value) ids.push_back(token_id(id));
+    return ids;
+  }
+  return {};
 }
 
 }  // namespace facet

@@ -184,16 +184,20 @@ void write_added_tokens(const std::string& path, const ExportSources& sources) {
   write_file(path, writer.take());
 }
 
+void write_members_of_token(JsonWriter& writer, const AddedToken& token) {
+  writer.key("content").value(token.text);
+  writer.key("lstrip").value(token.lstrip);
+  writer.key("normalized").value(token.normalized);
+  writer.key("rstrip").value(token.rstrip);
+  writer.key("single_word").value(token.single_word);
+  writer.key("special").value(token.special);
+}
+
 void write_added_tokens_decoder(JsonWriter& writer, const ExportSources& sources) {
   writer.key("added_tokens_decoder").begin_object();
   for (const AddedToken& token : sources.added_tokens) {
     writer.key(fmt::format("{}", token.id)).begin_object();
-    writer.key("content").value(token.text);
-    writer.key("lstrip").value(token.lstrip);
-    writer.key("normalized").value(token.normalized);
-    writer.key("rstrip").value(token.rstrip);
-    writer.key("single_word").value(token.single_word);
-    writer.key("special").value(token.special);
+    write_members_of_token(writer, token);
     writer.end_object();
   }
   writer.end_object();
@@ -215,7 +219,7 @@ void write_token_roles(JsonWriter& writer, const ExportSources& sources) {
 }
 
 // With this Transformers' LlamaTokenizer gives the ids that the model was trained with.
-void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
+void write_llama_tokenizer_config(const std::string& path, const ExportSources& sources) {
   JsonWriter writer;
   writer.begin_object();
   writer.key("tokenizer_class").value("LlamaTokenizer");
@@ -230,14 +234,67 @@ void write_tokenizer_config(const std::string& path, const ExportSources& source
   write_file(path, writer.take());
 }
 
+// The source's file with the added tokens of this run as its own.
+void write_tokenizer_json(const std::string& path, const ExportSources& sources) {
+  const JsonDocument source =
+      JsonDocument::read(sources.tokenizer_file, ExitCode::kConfig, kMaxSmallFile);
+  JsonWriter writer;
+  writer.begin_object();
+  for (int64_t i = 0; i < source.root().size(); ++i) {
+    const auto [key, value] = source.root().member_as_written(i);
+    if (key != "added_tokens") writer.key(key).value(value);
+  }
+  writer.key("added_tokens").begin_array();
+  for (const AddedToken& token : sources.added_tokens) {
+    writer.begin_object();
+    writer.key("id").value(int64_t{token.id});
+    write_members_of_token(writer, token);
+    writer.end_object();
+  }
+  writer.end_array();
+  writer.end_object();
+  write_file(path, writer.take());
+}
+
+// Members of tokenizer_config.json that an export writes itself.
+bool is_about_tokens(const ExportSources& sources, std::string_view key) {
+  const auto names = [&](const auto& role) { return role.first == key; };
+  return key == "added_tokens_decoder" || key == "extra_special_tokens" ||
+         std::any_of(sources.token_roles.begin(), sources.token_roles.end(), names);
+}
+
+void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
+  const std::string source = sources.lm_directory + "/tokenizer_config.json";
+  JsonWriter writer;
+  writer.begin_object();
+  if (std::error_code ignored; std::filesystem::exists(source, ignored)) {
+    const JsonDocument document = JsonDocument::read_config(source);
+    for (int64_t i = 0; i < document.root().size(); ++i) {
+      const auto [key, value] = document.root().member_as_written(i);
+      if (!is_about_tokens(sources, key)) writer.key(key).value(value);
+    }
+  } else {
+    writer.key("tokenizer_class").value("PreTrainedTokenizerFast");
+  }
+  write_token_roles(writer, sources);
+  write_added_tokens_decoder(writer, sources);
+  writer.end_object();
+  write_file(path, writer.take());
+}
+
 void write_tokenizer(const std::string& directory, const ExportSources& sources) {
-  if (sources.tokenizer_model.empty()) return;
-  CHECK(copy_if_there(sources.tokenizer_model, directory + "/tokenizer.model"),
-        ExitCode::kMissingInput,
+  if (sources.tokenizer_file.empty()) return;
+  CHECK(std::filesystem::exists(sources.tokenizer_file), ExitCode::kMissingInput,
         "{}: the tokenizer no longer exists; it was read from there at the start",
-        sources.tokenizer_model);
+        sources.tokenizer_file);
+  if (sources.tokenizer_file.ends_with(".json")) {
+    write_tokenizer_json(directory + "/tokenizer.json", sources);
+    write_tokenizer_config(directory + "/tokenizer_config.json", sources);
+    return;
+  }
+  copy_if_there(sources.tokenizer_file, directory + "/tokenizer.model");
   write_added_tokens(directory + "/added_tokens.json", sources);
-  write_tokenizer_config(directory + "/tokenizer_config.json", sources);
+  write_llama_tokenizer_config(directory + "/tokenizer_config.json", sources);
 }
 
 void write_parts(const std::string& directory, const ParamMap& params, const VlmConfig& config,
@@ -249,6 +306,8 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
   write_decoder_config(sources.lm_directory, decoder + "/config.json", config.lm.vocab_size);
   write_safetensors(decoder + "/model.safetensors", decoder_tensors(params, config));
   write_tokenizer(decoder, sources);
+  copy_if_there(sources.lm_directory + "/generation_config.json",
+                decoder + "/generation_config.json");
   write_vision_config(sources.vision_directory, vision + "/config.json");
   write_safetensors(vision + "/model.safetensors",
                     fused_part(params, kVisionPrefix, config.vis_lora));
@@ -272,7 +331,7 @@ int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
   constexpr int64_t kOtherFiles = 1 << 16, kHeaderOfTensor = 1 << 8;
   const OpenUnit no_values = nothing_to_open;
   const ParamMap params = map_of(table, no_values);
-  int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_model) +
+  int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_file) +
                   bytes_of_file(sources.lm_directory + "/config.json") +
                   bytes_of_file(sources.vision_directory + "/config.json");
   for (const std::vector<TensorToWrite>& part :

@@ -62,6 +62,12 @@ void apply_flags(std::vector<AddedTokens::Part>& parts) {
 
 }  // namespace
 
+std::string_view without_outer_spaces(std::string_view text) {
+  while (const size_t bytes = space_at_begin(text)) text.remove_prefix(bytes);
+  while (const size_t bytes = space_at_end(text)) text.remove_suffix(bytes);
+  return text;
+}
+
 void AddedTokens::add(AddedToken token) {
   ASSERT(!token.text.empty() && find(token.text) == nullptr, "token '{}'", token.text);
   tokens_.push_back(std::make_unique<AddedToken>(std::move(token)));

@@ -22,6 +22,9 @@ struct AddedToken {
   bool special = true;
 };
 
+// What Python's str.strip() leaves of a text in UTF-8.
+std::string_view without_outer_spaces(std::string_view text);
+
 class AddedTokens {
  public:
   void add(AddedToken token);  // of a new text

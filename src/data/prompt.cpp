@@ -44,6 +44,13 @@ PromptBuilder::PromptBuilder(const Tokenizer& tokenizer, PromptConfig config)
          config_.image_tokens, config_.max_seq_len);
   CHECK(config_.system_text.find(kImageText) == std::string::npos, ExitCode::kConfig,
         "--system_prompt_file: the text must not hold {}", kImageText);
+  end_id_ = tokenizer.eos_id();
+  if (config_.chat_template == "original") return;
+  ASSERT(config_.style == PromptStyle::kCorrect, "--chat_template {}", config_.chat_template);
+  template_ = &find_chat_template(config_.chat_template, tokenizer);
+  if (!template_->end_of_answer.empty()) end_id_ = *tokenizer.added_token(template_->end_of_answer);
+  end_text_ = tokenizer.text_of_added(end_id_);
+  if (tokenizer.bos_id()) begin_text_ = tokenizer.text_of_added(*tokenizer.bos_id());
 }
 
 // --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
@@ -71,9 +78,36 @@ std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_im
   return text;
 }
 
+// The round up to its answer.
+std::string PromptBuilder::template_text(std::string_view question, int64_t num_images,
+                                         const Surroundings& around) const {
+  const std::string_view system_text = without_outer_spaces(around.system_text);
+  std::string system;
+  if (around.round == 0 && !system_text.empty())
+    system = fmt::format("{}{}{}", template_->before_system, system_text, template_->after_system);
+  std::string text = around.round == 0 ? begin_text_ : end_text_;
+  if (around.round > 0) text += template_->after_answer;
+  if (!template_->system_in_question) text += system;
+  text += template_->before_question;
+  if (template_->system_in_question) text += system;
+  std::string content;
+  for (int64_t i = 0; i < num_images; ++i) content += fmt::format("{}\n", kImageText);
+  content += question;
+  text += template_->trims ? without_outer_spaces(content) : content;
+  return text += template_->after_question;
+}
+
+// The ids without that of the last answer's end, which only shows that this is no begin.
+std::vector<int32_t> PromptBuilder::encode_template(std::string_view text, int64_t round) const {
+  std::vector<int32_t> ids = tokenizer_.encode(text);
+  if (round > 0 && !ids.empty() && ids[0] == end_id_) ids.erase(ids.begin());
+  return ids;
+}
+
 std::vector<int32_t> PromptBuilder::encode_prompt(std::string_view text, int64_t round) const {
   std::vector<int32_t> ids = tokenizer_.encode(text);
-  if (opens_with_bos(round)) ids.insert(ids.begin(), tokenizer_.bos_id());
+  const std::optional<int32_t> bos = tokenizer_.bos_id();
+  if (bos && opens_with_bos(round)) ids.insert(ids.begin(), *bos);
   return ids;
 }
 
@@ -86,8 +120,30 @@ std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int6
 std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_t num_images,
                                                const Surroundings& around) const {
   check_text(question, "question");
+  if (template_ != nullptr)
+    return encode_template(template_text(question, num_images, around), around.round);
   std::vector<int32_t> ids = encode_prompt(prompt_text(question, num_images, around), around.round);
   if (numbers_after_encoding(num_images, around.numbers))
+    number_header(tokenizer_, around.images_before + 1, ids);
+  return ids;
+}
+
+// Prompt and answer encoded as one text, so that a token may span both, as compat and Transformers'
+// apply_chat_template() do. Labels begin where the prompt encoded alone would end.
+std::vector<int32_t> PromptBuilder::round_ids(const Round& round,
+                                              const Surroundings& around) const {
+  if (template_ != nullptr) {
+    const std::string_view answer =
+        template_->trims ? without_outer_spaces(round.answer) : round.answer;
+    return encode_template(
+        fmt::format("{}{}{}{}", template_text(round.question, round.num_images, around),
+                    template_->before_answer, answer, end_text_),
+        around.round);
+  }
+  std::vector<int32_t> ids = encode_prompt(
+      prompt_text(round.question, round.num_images, around).append(round.answer), around.round);
+  if (ids.back() != tokenizer_.eos_id()) ids.push_back(tokenizer_.eos_id());
+  if (numbers_after_encoding(round.num_images, around.numbers))
     number_header(tokenizer_, around.images_before + 1, ids);
   return ids;
 }
@@ -96,25 +152,16 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round,
                                               const Surroundings& around) const {
   const std::vector<int32_t> prompt = prompt_ids(round.question, round.num_images, around);
   TokenizedSample result;
-  size_t prompt_length = prompt.size();
-  if (config_.style == PromptStyle::kCorrect) {
+  if (template_ == nullptr && config_.style == PromptStyle::kCorrect) {
     const std::vector<int32_t> answer = tokenizer_.encode(round.answer);
     result.token_ids = prompt;
     result.token_ids.insert(result.token_ids.end(), answer.begin(), answer.end());
     result.token_ids.push_back(tokenizer_.eos_id());
   } else {
-    // Prompt and answer are encoded as one text, so that a token may span both; labels begin where
-    // the prompt encoded alone would end.
-    const std::string text =
-        prompt_text(round.question, round.num_images, around).append(round.answer);
-    result.token_ids = encode_prompt(text, around.round);
-    if (result.token_ids.back() != tokenizer_.eos_id())
-      result.token_ids.push_back(tokenizer_.eos_id());
-    if (numbers_after_encoding(round.num_images, around.numbers))
-      number_header(tokenizer_, around.images_before + 1, result.token_ids);
-    prompt_length = std::min(prompt_length, result.token_ids.size());
+    result.token_ids = round_ids(round, around);
   }
   result.labels = result.token_ids;
+  const size_t prompt_length = std::min(prompt.size(), result.labels.size());
   std::fill_n(result.labels.begin(), prompt_length, kIgnoredLabel);
   result.num_images = round.num_images;
   return result;

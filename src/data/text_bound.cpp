@@ -48,6 +48,17 @@ TextBound::TextBound(const Pieces& pieces, size_t longest_special) : longest_(lo
   if (joins_blanks(pieces)) remain_[' '] = false;
 }
 
+TextBound::TextBound(const TokenLengths& lengths)
+    : longest_(lengths.longest), keeps_all_(lengths.keep_all) {
+  // No white space has a byte from 0xE4 on.
+  const auto is_no_space = [](size_t byte) { return (byte > 0x20 && byte < 0x7f) || byte >= 0xE4; };
+  if (keeps_all_)
+    for (size_t byte = 0; byte < remain_.size(); ++byte)
+      remain_[byte] = !lengths.take_spaces || is_no_space(byte);
+  for (const char known : lengths.known_characters)
+    remain_[static_cast<unsigned char>(known)] = true;
+}
+
 bool TextBound::exceeds(std::string_view text, int64_t tokens) const {
   int64_t room = 0;  // bytes that so many tokens can stand for
   if (__builtin_mul_overflow(tokens, static_cast<int64_t>(longest_), &room)) return false;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace sentencepiece {
@@ -22,6 +23,15 @@ class TextBound {
   TextBound() = default;
   // longest_special: bytes of the longest token outside the pieces.
   TextBound(const sentencepiece::SentencePieceProcessor& pieces, size_t longest_special);
+
+  // The same of tokenizers of other kinds.
+  struct TokenLengths {
+    size_t longest = 1;            // bytes of a text that one token can stand for, blanks aside
+    bool keep_all = false;         // no byte is left out, and none is part of an unknown token
+    bool take_spaces = false;      // white space may belong to the token beside it
+    std::string known_characters;  // unless keep_all: printable ASCII that has tokens
+  };
+  explicit TextBound(const TokenLengths& lengths);
 
   // True only if the text has more tokens than that; almost always when it has 100 times as many.
   // Reads no more of the text than it needs to.

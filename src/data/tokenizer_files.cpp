@@ -63,7 +63,8 @@ class Reader {
       : config_(read_if_there(directory, "tokenizer_config.json")),
         map_(read_if_there(directory, "special_tokens_map.json")),
         added_(read_if_there(directory, "added_tokens.json")),
-        fast_(read_if_there(directory, "tokenizer.json")) {}
+        fast_(read_if_there(directory, "tokenizer.json")),
+        has_model_(std::filesystem::exists(directory + "/tokenizer.model")) {}
 
   TokenizerFiles read() {
     const std::optional<JsonValue> decoder = in_config("added_tokens_decoder");
@@ -73,6 +74,11 @@ class Reader {
     } else {
       if (added_) read_added_tokens(added_->root());
       if (fast_) read_added_tokens_of_fast(fast_->root());
+    }
+    // The tokenizers library leaves out what it knows already.
+    if (fast_ && !has_model_) {
+      read_added_tokens_of_fast(fast_->root());
+      files_.adds_begin = read_adds_begin();
     }
     for (const char* role : kRoles) read_role(role);
     read_further_tokens();
@@ -101,9 +107,11 @@ class Reader {
   void read_role(const std::string& role);
   void read_further_tokens();
   SpaceMarks read_marks() const;
+  std::optional<bool> read_adds_begin() const;
   std::optional<SpaceMarks> marks_of_fast(const JsonValue& fast) const;
 
   std::optional<JsonDocument> config_, map_, added_, fast_;
+  bool has_model_;
   std::map<int32_t, TokenizerFiles::Placed> by_id_;
   TokenizerFiles files_;
 };
@@ -161,6 +169,11 @@ SpaceMarks Reader::read_marks() const {
   return prefix && !prefix->as_bool() ? SpaceMarks::kNone : SpaceMarks::kFirstPiece;
 }
 
+std::optional<bool> Reader::read_adds_begin() const {
+  const auto value = in_config("add_bos_token");
+  return value ? std::optional(value->as_bool()) : std::nullopt;
+}
+
 std::optional<SpaceMarks> Reader::marks_of_fast(const JsonValue& fast) const {
   if (const auto splitter = find_value(fast, "pre_tokenizer");
       splitter && splitter->get_string("type", "") == "Metaspace") {
@@ -190,6 +203,7 @@ std::string TokenizerFiles::identity() const {
                         token.rstrip, token.single_word, token.special);
   for (const auto& [role, token] : named) text += fmt::format("{} {}\n", role, token.text);
   if (marks != SpaceMarks::kEveryPiece) text += fmt::format("marks {}\n", static_cast<int>(marks));
+  if (adds_begin) text += fmt::format("begin {:d}\n", *adds_begin);
   return text;
 }
 

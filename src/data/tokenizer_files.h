@@ -1,6 +1,6 @@
-// What the JSON files beside tokenizer.model say: tokenizer_config.json, special_tokens_map.json,
-// added_tokens.json and tokenizer.json, as Transformers' LlamaTokenizer.from_pretrained() reads
-// them. All are optional. kConfig.
+// What the JSON files of a model directory say about tokens: tokenizer_config.json,
+// special_tokens_map.json, added_tokens.json and tokenizer.json, as Transformers'
+// LlamaTokenizer.from_pretrained() reads them. Beside tokenizer.model all are optional. kConfig.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ enum class SpaceMarks : uint8_t {
 };
 
 struct TokenizerFiles {
-  // Tokens with their ids, in order of id; also of ids that tokenizer.model has. From
+  // Tokens with their ids, in order of id; also of ids that the model has. From
   // added_tokens_decoder if tokenizer_config.json has it, else from added_tokens.json and then
-  // tokenizer.json.
+  // tokenizer.json. Without tokenizer.model those of tokenizer.json go before the others'.
   struct Placed {
     AddedToken token;
     std::string place;  // where it stands, for messages
@@ -36,7 +36,8 @@ struct TokenizerFiles {
     AddedToken token;
   };
   std::vector<Named> named;
-  SpaceMarks marks = SpaceMarks::kEveryPiece;
+  SpaceMarks marks = SpaceMarks::kEveryPiece;  // of tokenizer.model
+  std::optional<bool> adds_begin;              // add_bos_token; nothing: the model's own rule
 
   std::optional<std::string> text_of(std::string_view role) const;  // of its first token
   std::string identity() const;  // all that decides about ids, as text; "" if there are no files

@@ -191,6 +191,11 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
 
 std::vector<std::string> contradictions(Command command, const Options& options) {
   Findings found;
+  found.unless(
+      options.chat_template == "original" || !options.visualchat(),
+      "--chat_template " + options.chat_template +
+          " is not the form of DeepSpeed-VisualChat; leave out --compat visualchat or take "
+          "--chat_template original");
   if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || command == Command::kPlan || command == Command::kDataStats)
     check_training(options, found);

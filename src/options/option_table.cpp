@@ -1,5 +1,6 @@
 #include "options/option_table.h"
 
+#include "data/chat_template.h"
 #include "data/dataset.h"
 #include "optim/lr_schedule.h"
 
@@ -30,8 +31,9 @@ void add_model_fields(std::vector<OptionField>& t) {
   };
   t.push_back(
       model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
-            "directory of the language model: config.json, tokenizer.model, safetensors or "
-            "pytorch_model.bin; or its name on the Hugging Face hub, if it is in the local cache")
+            "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
+            "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
+            "the local cache")
           .required("teg")
           .directory());
   t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
@@ -145,6 +147,10 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg", kMayChange,
                     "text that opens every conversation, instead of the one in data/prompts/")
                   .file());
+  t.push_back(field("chat_template", &O::chat_template, Group::kData, "teg", kMustMatch,
+                    "the form of a conversation: this program's own, or that of a chat model to go "
+                    "on from; its tokenizer must have the form's tokens")
+                  .one_of(chat_template_names()));
   t.push_back(data("caption_questions_file", &O::caption_questions_file, kMayChange,
                    "questions to ask about captioned images, one per line")
                   .file());

@@ -58,6 +58,7 @@ struct Options {
   double data_train_split_ratio = 0.9;
   int64_t max_num_image_per_sample = 8;
   std::string system_prompt_file;
+  std::string chat_template = "original";  // chat_template.h
   std::string caption_questions_file;
   std::string why_phrases_file;
   std::string bad_samples = "error";  // error, skip

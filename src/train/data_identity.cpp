@@ -7,7 +7,7 @@
 #include <sstream>
 
 #include "data/prompt_texts.h"
-#include "data/tokenizer_files.h"
+#include "data/tokenizer.h"
 #include "io/input_file.h"
 #include "train/option_texts.h"
 
@@ -41,7 +41,8 @@ std::string hash_of_data(const Options& options, const DataSetup& data) {
   if (asks_for_reasons(data))
     for (const std::string& phrase : load_why_phrases(options.why_phrases_file))
       parts += "\n" + phrase;
-  parts += file_fingerprint(options.lm_model_name_or_path + "/tokenizer.model");
+  parts += file_fingerprint(options.lm_model_name_or_path + "/" +
+                            tokenizer_file(options.lm_model_name_or_path));
   parts += read_tokenizer_files(options.lm_model_name_or_path).identity();
   return hash_of(parts.data(), static_cast<int64_t>(parts.size()));
 }

@@ -14,10 +14,6 @@ namespace facet {
 
 namespace {
 
-std::string tokenizer_file(const Options& options) {
-  return options.lm_model_name_or_path + "/tokenizer.model";
-}
-
 // V: the model's own rows, or more when the tokenizer has added tokens.
 int64_t vocabulary_size(int64_t rows_in_model, const Tokenizer& tokenizer) {
   CHECK(tokenizer.num_pieces() <= rows_in_model, ExitCode::kConfig,
@@ -55,13 +51,14 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.lm = read_llama_config(options.lm_model_name_or_path);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
-  const bool there = std::filesystem::exists(tokenizer_file(options));
+  const bool there = !tokenizer_file(options.lm_model_name_or_path).empty();
   const bool needed = options.replay.empty() && missing == MissingTokenizer::kError;
   if (there || needed) {
     setup->tokenizer = std::make_unique<Tokenizer>(
         options.lm_model_name_or_path,
         options.visualchat() ? PromptStyle::kVisualChat : PromptStyle::kCorrect);
     config.lm.vocab_size = vocabulary_size(config.lm.vocab_size, *setup->tokenizer);
+    setup->end_tokens = read_end_tokens(options.lm_model_name_or_path);
   } else if (options.replay.empty()) {
     config.lm.vocab_size += 2;  // "### Image:", "<image>"
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
@@ -148,7 +145,7 @@ ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   sources.lm_directory = options.lm_model_name_or_path;
   sources.vision_directory = options.vision_model_name_or_path;
   if (setup.tokenizer != nullptr) {
-    sources.tokenizer_model = tokenizer_file(options);
+    sources.tokenizer_file = setup.tokenizer->file();
     sources.added_tokens = setup.tokenizer->split_tokens();
     sources.tokenizer_pieces = setup.tokenizer->num_pieces();
     sources.token_roles = setup.tokenizer->token_roles();

@@ -14,15 +14,16 @@ namespace facet {
 
 struct ModelSetup {
   VlmConfig config;
-  // nullptr for a model without tokenizer.model, which will do when recorded micro-batches are
+  // nullptr for a model without a tokenizer, which will do when recorded micro-batches are
   // replayed (V is then the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<int32_t> end_tokens;  // that the files name; each ends an answer in generation
   std::unique_ptr<ClipPreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
   std::unique_ptr<VisionLanguageModel> model;
 };
 
-// What to do about a model directory without tokenizer.model, with which no text can be read.
+// What to do about a model directory without a tokenizer, with which no text can be read.
 // kAssume takes V to be the model's own rows plus the tokens that this program adds.
 enum class MissingTokenizer : uint8_t { kError, kAssume };
 

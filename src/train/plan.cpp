@@ -28,7 +28,7 @@ void count_elements(const ParamTable& table, RunPlan& plan) {
 void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
   if (model.tokenizer == nullptr)
     plan.notes.push_back(fmt::format(
-        "{} has no tokenizer.model: V = {} is the model's vocab_size and the tokens added here",
+        "{} has no tokenizer: V = {} is the model's vocab_size and the tokens added here",
         options.lm_model_name_or_path, model.config.lm.vocab_size));
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");

@@ -89,5 +89,25 @@ TEST(Conversation, AnAnswerEndsAtItsLimit) {
   EXPECT_EQ(answers[0], rig.setup->tokenizer->decode(std::vector<int32_t>(4, 5)));
 }
 
+// Those of the files, and the tokenizer's.
+TEST(Conversation, AnAnswerEndsAtEachEndToken) {
+  ConversationRig rig({.max_new_tokens = 4, .max_seq_len = 4096, .max_image_pixels = 1 << 24});
+  NullBackend ops;
+  Arena arena("answers");
+  Context context{ops, arena, rig.hooks};
+  rig.setup->end_tokens = {6, 7};
+  const std::vector<int32_t> end_of_round = {rig.setup->tokenizer->eos_id(), 7, 8};
+  int64_t said = 0;
+  const auto choose = [&](int64_t round, const std::vector<float>&) {
+    return said++ % 2 == 0 ? 5 : end_of_round[static_cast<size_t>(round)];
+  };
+  const auto answers = rig.conversation.answers(context, pictures_later(), choose);
+  ASSERT_EQ(answers.size(), 3u);
+  const std::string one = rig.setup->tokenizer->decode(std::vector<int32_t>{5});
+  EXPECT_EQ(answers[0], one);
+  EXPECT_EQ(answers[1], one);
+  EXPECT_NE(answers[2], one);
+}
+
 }  // namespace
 }  // namespace facet

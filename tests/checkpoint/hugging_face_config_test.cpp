@@ -42,6 +42,20 @@ TEST(LlamaConfigFile, ADirectoryWithoutOneSaysWhatItHolds) {
   }
 }
 
+TEST(LlamaConfigFile, EndTokensOfGenerationGoFirst) {
+  TemporaryDirectory directory;
+  const auto ends = [&] { return read_end_tokens(directory.path()); };
+  EXPECT_EQ(ends(), std::vector<int32_t>{});
+  directory.put("config.json", kTinyLlama);
+  EXPECT_EQ(ends(), std::vector<int32_t>{2});
+  directory.put("generation_config.json", R"({"eos_token_id": null})");
+  EXPECT_EQ(ends(), std::vector<int32_t>{2});
+  directory.put("generation_config.json", R"({"eos_token_id": [9, 10]})");
+  EXPECT_EQ(ends(), (std::vector<int32_t>{9, 10}));
+  directory.put("generation_config.json", R"({"eos_token_id": [9, -1]})");
+  EXPECT_TRUE(mentions(error_of(ends), "eos_token_id[1]: -1 is no token id"));
+}
+
 TEST(LlamaConfigFile, FieldsAndDefaults) {
   const LlamaConfig config = llama_of(kTinyLlama);
   EXPECT_EQ(config.hidden_size, 16);

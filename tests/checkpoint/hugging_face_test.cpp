@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <memory>
 
+#include "data/tokenizer.h"
 #include "io/json.h"
 #include "kernels/cpu/backend.h"
 #include "tests/checkpoint/tiny_model.h"
@@ -417,6 +419,34 @@ TEST(ExportModel, TheTokenizerKeepsItsTokensRolesAndMarks) {
   const JsonDocument again = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
   EXPECT_TRUE(again.root().at("legacy").as_bool());
   EXPECT_FALSE(again.root().find("add_prefix_space").has_value());
+}
+
+// What was exported reads as the tokenizer of the run.
+TEST(ExportModel, TokenizerJsonGetsTheTokensOfTheRun) {
+  Sources sources;
+  Model model(sources.config);
+  model.randomize(8);
+  const std::string lm = sources.directory / "models/lm";
+  std::filesystem::remove(lm + "/tokenizer.model");
+  for (const char* file : {"/tokenizer.json", "/tokenizer_config.json"})
+    std::filesystem::copy(std::string("tests/golden/data/tokenizers/llama3") + file, lm + file);
+  write_file(lm + "/generation_config.json", "{\"eos_token_id\": 9}");
+  const Tokenizer trained(lm, PromptStyle::kCorrect);
+  ExportSources exported = sources.exported();
+  exported.tokenizer_file = trained.file();
+  exported.added_tokens = trained.split_tokens();
+  exported.tokenizer_pieces = trained.num_pieces();
+  exported.token_roles = trained.token_roles();
+  export_model(sources.directory / "e", model.table, model.config, exported);
+  const Tokenizer again(sources.directory / "e/lang_decoder", PromptStyle::kCorrect);
+  EXPECT_EQ(read_end_tokens(sources.directory / "e/lang_decoder"), std::vector<int32_t>{9});
+  EXPECT_EQ(again.base_vocab_size(), trained.vocab_size());
+  EXPECT_EQ(again.vocab_size(), trained.vocab_size());
+  EXPECT_EQ(again.image_id(), trained.image_id());
+  EXPECT_EQ(again.bos_id(), trained.bos_id());
+  EXPECT_EQ(again.eos_id(), trained.eos_id());
+  const std::string text = "<image> It's <both> the <word> caf\u00e9 12345<|eot_id|>";
+  EXPECT_EQ(again.encode(text), trained.encode(text));
 }
 
 TEST(ExportModel, AnUnwritablePlaceIsOneError) {

@@ -175,9 +175,11 @@ TEST(Tokenizer, WrongDirectoriesAreRefused) {
   refused(R"({"<pad>": 4294967296})", "4294967296 is no id");
   refused(R"({"le": 500})", "it is token");
   refused(R"({"": 500})", "a token without text");
-  const std::string fast_only = model_directory("fast", "");
-  std::filesystem::rename(fast_only + "/tokenizer.model", fast_only + "/tokenizer.json");
-  EXPECT_NE(message_of(fast_only).find("not supported yet"), std::string::npos);
+  const std::string parts = model_directory("parts", "");
+  std::filesystem::rename(parts + "/tokenizer.model", parts + "/vocab.json");
+  EXPECT_NE(message_of(parts).find("tokenizer.model: there is no such file, nor a tokenizer.json; "
+                                   "vocab.json and merges.txt alone are not read"),
+            std::string::npos);
   const std::string rubbish = model_directory("rubbish", "");
   write_file(rubbish + "/tokenizer.model", "no model");
   EXPECT_NE(message_of(rubbish).find("not a SentencePiece model"), std::string::npos);

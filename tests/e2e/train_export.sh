@@ -72,6 +72,25 @@ export_of_another_kind() {
     --output_dir "$work/other"
 }
 
+# A chat model with a tokenizer.json: trained in its own form, exported with that tokenizer, and used as it was trained.
+chat_model() {
+  local lm=$work/chat_lm form=(--chat_template llama3)
+  cp -r "$tiny/lm" "$lm"
+  rm "$lm/tokenizer.model"
+  cp tests/golden/data/tokenizers/llama3/*.json "$lm"
+  local chat=("$facet" train --lm_model_name_or_path "$lm" --vision_model_name_or_path "$tiny/clip" --threads 1 "${data[@]}" --max_steps 2)
+  refused 78 2 "$lm/tokenizer.json has no token <|im_start|>, <|im_end|>" "${chat[@]}" --chat_template chatml --output_dir "$work/chat"
+  refused 78 0 'is not the form of DeepSpeed-VisualChat' "${chat[@]}" "${form[@]}" --compat visualchat --output_dir "$work/chat"
+  run 0 2 "${chat[@]}" "${form[@]}" --output_dir "$work/chat"
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" evaluate $(exported "$work/chat/epoch-1") "${data[@]}" "${form[@]}"
+  close_values "$(last "$work/chat/eval_log.csv" loss)" "$(value loss)" 1e-5
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" generate $(exported "$work/chat/epoch-1") "${form[@]}" --input "$tiny/data/eval/held_out.json" \
+    --output "$work/chat.csv" --max_new_tokens 3
+  grep -q '^test_name,' "$work/chat.csv"
+}
+
 # Models as PyTorch pickles train as the same models as safetensors do, at the stage that cuts every parameter up.
 pytorch_files() {
   local part
@@ -275,6 +294,7 @@ check Run.LossCurve loss_curve
 check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
+check Run.ChatModel chat_model
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file
 check Run.FrozenStays frozen_stays

@@ -18,8 +18,9 @@ const Tokenizer& tokenizer() {
   return of_llama;
 }
 
-void tokenize(PromptStyle style, const std::string& question, const std::string& answer) {
-  const PromptBuilder prompt(tokenizer(), {style, "system\n\n", 4, kMaxSeqLen});
+void tokenize(PromptStyle style, const std::string& form, const std::string& question,
+              const std::string& answer) {
+  const PromptBuilder prompt(tokenizer(), {style, "system\n\n", 4, kMaxSeqLen, form});
   const std::vector<Round> rounds = {{question, answer, 1}, {answer, question, 0}};
   const TokenizedSample sample = prompt.tokenize(rounds);
   fuzz::require(sample.token_ids.size() == sample.labels.size(), "a label for each token");
@@ -40,6 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string question = text.substr(0, end),
                     answer = text.substr(std::min(end + 1, text.size()));
   for (const PromptStyle style : {PromptStyle::kCorrect, PromptStyle::kVisualChat})
-    fuzz::may_refuse([&] { tokenize(style, question, answer); });
+    fuzz::may_refuse([&] { tokenize(style, "original", question, answer); });
+  fuzz::may_refuse([&] { tokenize(PromptStyle::kCorrect, "vicuna", question, answer); });
   return fuzz::may_refuse([&] { tokenizer().decode(tokenizer().encode(text)); });
 }

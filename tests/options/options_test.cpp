@@ -81,6 +81,15 @@ TEST(Options, DataStatsTakesTheLineOfARunAndTheRanksOfTheJob) {
       ExitCode::kOk);  // without --output_dir
 }
 
+TEST(Options, CompatHasItsOwnFormOfAConversation) {
+  EXPECT_EQ(parse(kBare).chat_template, "original");
+  EXPECT_EQ(parse(kBare + "--chat_template chatml").chat_template, "chatml");
+  const Failure f =
+      failure_of(Command::kTrain, kBare + "--chat_template chatml --compat visualchat");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_TRUE(f.says("--chat_template chatml")) << f.text;
+}
+
 TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   const Failure f = failure_of(
       Command::kTrain,
@@ -281,7 +290,8 @@ TEST(Options, NamesAreFrozen) {
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
       "dataset_concatenate_samples dataset_weights data_config data_train_split_ratio "
       "max_num_image_per_sample "
-      "system_prompt_file caption_questions_file why_phrases_file bad_samples max_bad_fraction "
+      "system_prompt_file chat_template caption_questions_file why_phrases_file bad_samples "
+      "max_bad_fraction "
       "max_image_pixels "
       "allow_outside_images "
       "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "

@@ -39,6 +39,8 @@ class Facet(MakefilePackage):
     depends_on("boost +program_options")  # libboost-program-options-dev
     depends_on("onednn@2.6:")  # libdnnl-dev
     depends_on("sentencepiece")  # libsentencepiece-dev
+    depends_on("pcre2@10.40: +unicode")  # libpcre2-dev
+    depends_on("utf8proc")  # libutf8proc-dev
     depends_on("fmt")  # libfmt-dev
     depends_on("xxhash")  # libxxhash-dev
     depends_on("libjpeg-turbo")  # libjpeg-dev

@@ -1,0 +1,93 @@
+#include "data/added_token_matcher.h"
+
+#include <algorithm>
+
+#include "base/utf8.h"
+#include "data/text_pattern.h"
+
+namespace facet {
+
+namespace {
+
+bool begins_with_word(std::string_view text) {
+  static const TextPattern word("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]");
+  return word.matches_begin(text);
+}
+
+bool begins_with_space(std::string_view text) {
+  static const TextPattern space("\\s");
+  return space.matches_begin(text);
+}
+
+// The bytes of the text's last character.
+size_t last_length(std::string_view text) {
+  size_t length = 1;
+  while (length < text.size() && (static_cast<unsigned char>(text[text.size() - length]) >> 6) == 2)
+    ++length;
+  return length;
+}
+
+bool ends_with_word(std::string_view text) {
+  return !text.empty() && begins_with_word(text.substr(text.size() - last_length(text)));
+}
+
+size_t spaces_at_end(std::string_view text) {
+  size_t bytes = 0;
+  while (!text.empty()) {
+    const size_t length = last_length(text);
+    if (!begins_with_space(text.substr(text.size() - length))) break;
+    text.remove_suffix(length);
+    bytes += length;
+  }
+  return bytes;
+}
+
+size_t spaces_at_begin(std::string_view text) {
+  size_t bytes = 0;
+  while (begins_with_space(text.substr(bytes))) bytes += utf8_length(text.substr(bytes));
+  return bytes;
+}
+
+}  // namespace
+
+void AddedTokenMatcher::add(std::string spelling, const AddedToken& token) {
+  if (spelling.empty()) return;
+  by_first_byte_[static_cast<unsigned char>(spelling[0])].push_back({std::move(spelling), &token});
+}
+
+const AddedTokenMatcher::Spelt* AddedTokenMatcher::longest_at(std::string_view text) const {
+  const Spelt* longest = nullptr;
+  for (const Spelt& spelt : by_first_byte_[static_cast<unsigned char>(text[0])])
+    if (text.starts_with(spelt.spelling) &&
+        (longest == nullptr || spelt.spelling.size() > longest->spelling.size()))
+      longest = &spelt;
+  return longest;
+}
+
+std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
+  std::vector<Part> parts;
+  size_t taken = 0;  // bytes that are in parts
+  for (size_t at = 0; at < text.size();) {
+    const Spelt* spelt = longest_at(text.substr(at));
+    if (spelt == nullptr) {
+      ++at;
+      continue;
+    }
+    const AddedToken& token = *spelt->token;
+    size_t begin = at, end = at + spelt->spelling.size();
+    at = end;
+    if (token.single_word &&
+        (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end))))
+      continue;
+    if (token.lstrip) begin -= spaces_at_end(text.substr(0, begin));
+    if (token.rstrip) end += spaces_at_begin(text.substr(end));
+    begin = std::max(begin, taken);
+    if (begin > taken) parts.push_back({text.substr(taken, begin - taken), nullptr});
+    parts.push_back({text.substr(begin, std::max(begin, end) - begin), &token});
+    taken = std::max(taken, end);
+  }
+  if (taken < text.size()) parts.push_back({text.substr(taken), nullptr});
+  return parts;
+}
+
+}  // namespace facet
