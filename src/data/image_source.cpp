@@ -29,15 +29,19 @@ ImageRef ImageFiles::at(std::string_view file) const {
   return {this, path.is_absolute() ? path.string() : directory_ + "/" + path.string()};
 }
 
-RgbImage load_image(const ImageRef& image, int64_t max_pixels) {
+RgbImage decode_image(const ImageRef& image, std::string_view bytes, int64_t max_pixels) {
   const std::string name = image.name();
-  RgbImage decoded = decode_image(image.source->read(image.key), name, max_pixels);
+  RgbImage decoded = decode_image(bytes, name, max_pixels);
   const int64_t smallest = image.source->min_side();
   CHECK(std::min(decoded.width, decoded.height) >= smallest, ExitCode::kBadData,
         "{}: {} x {} pixels; this data set has such images where the true one is lost, and none "
         "below {} pixels a side is used",
         name, decoded.width, decoded.height, smallest);
   return decoded;
+}
+
+RgbImage load_image(const ImageRef& image, int64_t max_pixels) {
+  return decode_image(image, image.source->read(image.key), max_pixels);
 }
 
 }  // namespace facet

@@ -32,7 +32,9 @@ struct ImageRef {
   std::string name() const { return source == nullptr ? key : source->name_of(key); }
 };
 
-// load_image() of it; smaller than its source allows: kBadData.
+// decode_image() of the bytes that its source has read; smaller than that allows: kBadData.
+RgbImage decode_image(const ImageRef& image, std::string_view bytes, int64_t max_pixels);
+// Both in one call.
 RgbImage load_image(const ImageRef& image, int64_t max_pixels);
 
 // What a record may name as its image. Only the words of the path are looked at: a link inside may

@@ -32,6 +32,10 @@ class VisionLanguageModel {
 
   const VlmConfig& config() const;
 
+  // From now on the sink, which outlives what is computed, is told the features of images that have
+  // keys (ClipVision::see); nullptr: none is.
+  void tell_features_to(FeatureSink* sink);
+
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still
   // called.

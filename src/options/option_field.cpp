@@ -10,18 +10,23 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 5> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 6> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
     {Command::kPlan, "plan"},
     {Command::kBandwidth, "bandwidth"},
+    {Command::kCacheFeatures, "cache-features"},
 }};
 
-// A plan takes all options of training.
+// What takes the command line of a run, to say or do something before it.
+bool takes_options_of_training(Command command) {
+  return command == Command::kPlan || command == Command::kCacheFeatures;
+}
+
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
-  if (command == Command::kPlan && list.find('t') != list.npos) return true;
+  if (takes_options_of_training(command) && list.find('t') != list.npos) return true;
   return list.find(name_of(command)[0]) != list.npos;
 }
 

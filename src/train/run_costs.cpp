@@ -6,6 +6,7 @@
 
 #include "base/checked_math.h"
 #include "checkpoint/background_write.h"
+#include "train/feature_cache_setup.h"
 #include "train/run_setup.h"
 #include "zero/zero_plan.h"
 
@@ -31,6 +32,11 @@ std::string MemoryPlan::text() const {
 }
 
 namespace {
+
+BatchLimits with_features(BatchLimits limits, const Options& options, const ModelSetup& model) {
+  limits.gives_features = !options.feature_cache.empty() && !trains_vision(model.table);
+  return limits;
+}
 
 // Buffers for gathered units grow when a unit finds none that is large enough, and what is
 // prefetched depends on the pass before: so how large they are in the end depends on the order of
@@ -70,9 +76,12 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   const PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
-          : larger_of(measure_training(*model.model, train_limits(options), train_pass),
-                      measure_evaluation(*model.model, eval_limits(options),
-                                         {resident, engine.compute_dtype}));
+          : larger_of(
+                measure_training(*model.model, with_features(train_limits(options), options, model),
+                                 train_pass),
+                measure_evaluation(*model.model,
+                                   with_features(eval_limits(options), options, model),
+                                   {resident, engine.compute_dtype}));
   costs.memory.activations = passes.activations;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
   costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
