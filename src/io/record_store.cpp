@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int64_t kEntryBytes = 64;
+constexpr int64_t kEntryBytes = RecordStore::kEntryBytes;
 constexpr char kMagic[32] = "facet records 1\n";
 constexpr size_t kOpenFiles = 64;                   // of others' data, at most
 constexpr int64_t kLookAgain = int64_t{256} << 20;  // bytes added between looks at the limit

@@ -43,6 +43,8 @@ struct RecordRoom {
 
 class RecordStore {
  public:
+  static constexpr int64_t kEntryBytes = 64;  // that a record takes beside its own
+
   // The directory exists. `host` becomes part of the names of this process's files.
   RecordStore(std::string directory, std::string host, RecordRoom room = {});
   ~RecordStore();

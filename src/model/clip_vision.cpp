@@ -134,20 +134,28 @@ Tensor ClipVision::see(Context& ctx, const MicroBatch& batch, int64_t images, Ke
                        FeatureSink* sink) {
   const ImageFeatures& features = batch.features;
   const int64_t given = images > 0 ? features.num_given() : 0;
+  const bool rests = work_ == VisionWork::kAtRest;
   ASSERT(given == 0 || !needs_backward(), "features are given to an encoder that is trained");
-  const Tensor all =
-      given > 0 ? ctx.activation({images * tokens_out(), config_.hidden_size}) : Tensor();
-  const Arena::Mark mark = ctx.arena.mark();
-  const Tensor pixels = ctx.arena.tensor({images - given, 3, image_size_, image_size_});
-  if (images > given) ctx.ops.copy_from_host(pixels, batch.pixels.data());
-  const Tensor computed = forward(ctx, pixels, keep);
+  ASSERT(!rests || given == images, "the encoder rests, and {} of {} images are given", given,
+         images);
   if (sink != nullptr) sink->given(given);
-  if (sink != nullptr && !features.keys.empty() && images > given)
-    tell(ctx, features, computed, *sink);
-  if (given == 0) return computed;
+  if (given == 0 && !rests) return see_pixels(ctx, batch, images, keep, sink);
+  const Tensor all = ctx.activation({images * tokens_out(), config_.hidden_size});
+  ArenaScope scope(ctx.arena);
+  const Tensor computed = rests ? Tensor() : see_pixels(ctx, batch, images - given, keep, sink);
   join(ctx, features, computed, all);
-  ctx.arena.release(mark);
   return all;
+}
+
+// Features of the images that have pixels.
+Tensor ClipVision::see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                              FeatureSink* sink) {
+  const Tensor pixels = ctx.arena.tensor({images, 3, image_size_, image_size_});
+  if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
+  const Tensor computed = forward(ctx, pixels, keep);
+  if (sink != nullptr && images > 0 && !batch.features.keys.empty())
+    tell(ctx, batch.features, computed, *sink);
+  return computed;
 }
 
 void ClipVision::tell(Context& ctx, const ImageFeatures& features, const Tensor& computed,

@@ -14,6 +14,11 @@
 
 namespace facet {
 
+// Whether passes go through the encoder's units. At rest not even the hooks of its forward are
+// called, so that partitioned parameters are not gathered: for micro-batches all of whose images
+// are given.
+enum class VisionWork : uint8_t { kCalled, kAtRest };
+
 class ClipVision {
  public:
   ClipVision(ParamTable& table, const VlmConfig& config);
@@ -35,6 +40,7 @@ class ClipVision {
   // are given are taken over, and forward runs on the others. What it computes is told to the sink,
   // if there is one and the images have keys.
   Tensor see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep, FeatureSink* sink);
+  void set_work(VisionWork work) { work_ = work; }
 
  private:
   int64_t tokens() const { return 1 + patches_; }  // per image inside the encoder
@@ -42,6 +48,8 @@ class ClipVision {
   // The rows of the images [begin, begin + group_) in a matrix of all images'.
   Tensor group_of(const Tensor& rows, int64_t begin) const;
   Tensor pixels_of_group(int64_t begin) const;
+  Tensor see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                    FeatureSink* sink);
   void tell(Context& ctx, const ImageFeatures& features, const Tensor& computed, FeatureSink& sink);
   void join(Context& ctx, const ImageFeatures& features, const Tensor& computed, const Tensor& all);
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
@@ -77,6 +85,8 @@ class ClipVision {
   LayerNorm pre_norm_;
   std::vector<VisionBlock> blocks_;
   std::vector<int> block_units_;
+
+  VisionWork work_ = VisionWork::kCalled;
 
   // Of the current forward.
   int64_t images_ = 0;

@@ -150,6 +150,8 @@ VisionLanguageModel::~VisionLanguageModel() = default;
 
 const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
+void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
+
 void VisionLanguageModel::tell_features_to(FeatureSink* sink) { impl_->feature_sink = sink; }
 
 void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,

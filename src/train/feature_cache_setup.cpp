@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 
+#include "base/checked_math.h"
 #include "base/log.h"
+#include "train/data_setup.h"
 #include "train/run_costs.h"
 #include "train/version.h"
 
@@ -48,6 +50,19 @@ int64_t limit_bytes(const Options& options) {
   return static_cast<int64_t>(options.feature_cache_gib * (int64_t{1} << 30));
 }
 
+// Of the samples that the options count, if each has --average_images; 0: not known. Images that
+// occur again are kept once.
+int64_t known_images(const Options& options) {
+  int64_t samples = 0;
+  for (const DatasetChoice& choice : chosen_datasets(options)) {
+    if (choice.samples < 0) return 0;
+    samples += choice.samples;
+  }
+  int64_t images = 0;
+  add_saturated(images, {samples, options.average_images});
+  return images;
+}
+
 // An equal share of what is free for each rank, so that together they keep to the limit.
 RecordRoom room_of_rank(const Options& options, Communicator& world) {
   RecordRoom room;
@@ -78,6 +93,24 @@ bool trains_vision(const ParamTable& table) {
 
 int64_t feature_bytes(const Options& options, const VlmConfig& config) {
   return config.vision_tokens() * config.vision.hidden_size * size_of(compute_dtype(options));
+}
+
+bool keeps_features(const Options& options, const ModelSetup& model) {
+  return !options.feature_cache.empty() && !trains_vision(model.table);
+}
+
+std::string feature_plan_text(const Options& options, const ModelSetup& model) {
+  if (!keeps_features(options, model)) return "";
+  const int64_t bytes = feature_bytes(options, model.config) + RecordStore::kEntryBytes;
+  std::string text = fmt::format("--feature_cache takes {} an image", bytes_text(bytes));
+  if (const int64_t images = known_images(options); images > 0) {
+    int64_t together = 0;
+    add_saturated(together, {bytes, images});
+    text += fmt::format(", {} for {} images", bytes_text(together), images);
+  }
+  if (options.feature_cache_gib > 0)
+    text += fmt::format(", at most {} (--feature_cache_gib)", bytes_text(limit_bytes(options)));
+  return text;
 }
 
 std::unique_ptr<FeatureCache> make_feature_cache(const Options& options, const ModelSetup& model) {

@@ -19,6 +19,9 @@ inline constexpr const char* kVisionUnits = "vis_encoder.";
 // is trained.
 std::unique_ptr<FeatureCache> make_feature_cache(const Options& options, const ModelSetup& model);
 bool trains_vision(const ParamTable& table);
+bool keeps_features(const Options& options, const ModelSetup& model);
+// What they would take on the disk, a line; "" where none are kept.
+std::string feature_plan_text(const Options& options, const ModelSetup& model);
 // Of an image, as the run computes them.
 int64_t feature_bytes(const Options& options, const VlmConfig& config);
 

@@ -38,15 +38,15 @@ MicroBatch made_batch(const VlmConfig& config, const std::vector<MadeSample>& sa
   return batch;
 }
 
-// What takes most of all that a cache of features may give: all but the first image are computed,
-// and then join it.
-void give_first_image(const VlmConfig& config, DType dtype, MicroBatch& batch) {
-  batch.features.is_given.assign(static_cast<size_t>(batch.num_images()), 0);
-  batch.features.is_given[0] = 1;
-  batch.features.values.resize(
-      static_cast<size_t>(config.vision_tokens() * config.vision.hidden_size * size_of(dtype)));
-  batch.pixels.resize(batch.pixels.size() -
-                      static_cast<size_t>(3 * config.image_size * config.image_size));
+// The features of the first images are given.
+void give_images(const VlmConfig& config, DType dtype, int64_t count, MicroBatch& batch) {
+  std::vector<uint8_t>& is_given = batch.features.is_given;
+  is_given.assign(static_cast<size_t>(batch.num_images()), 0);
+  std::fill_n(is_given.begin(), count, uint8_t{1});
+  batch.features.values.resize(static_cast<size_t>(count * config.vision_tokens() *
+                                                   config.vision.hidden_size * size_of(dtype)));
+  batch.pixels.resize(static_cast<size_t>((batch.num_images() - count) * 3 * config.image_size *
+                                          config.image_size));
 }
 
 // As many as leave room for one text token.
@@ -92,9 +92,11 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
     const auto look = [&] {
       largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
     };
+    using Given = BatchLimits::Given;
+    if (limits.given == Given::kAll) give_images(config, pass.dtype, batch.num_images(), batch);
     look();
-    if (!limits.gives_features || batch.num_images() == 0) continue;
-    give_first_image(config, pass.dtype, batch);
+    if (limits.given != Given::kSome || batch.num_images() == 0) continue;
+    give_images(config, pass.dtype, 1, batch);  // takes most: the others are computed and join it
     look();
   }
   // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.

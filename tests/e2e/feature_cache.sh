@@ -44,6 +44,83 @@ equal_bits() {
   [ "$saved" -gt 0 ] && [ "$saved" = $(($(operations "$out" 2) - $(operations "$out.full" 2))) ]
 }
 
+# Ranks with all features beside ranks with none: at stage 3 they gather the same. What is damaged is noticed, made again and found then.
+damage() {
+  local out=$work/damage line files
+  line=("${train[@]}" --zero_stage 3 --stage3_param_persistence_threshold 0)
+  rm -rf "$cache"
+  run 0 2 "${line[@]}" --vision_image_by_image --output_dir "$out"
+  run 0 2 "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache"
+  once 'FEATURES images=24 hits=0 computed=24'
+  files=("$cache"/*/*.data)
+  printf 'x' | dd of="${files[0]}" bs=1 seek=20000 conv=notrunc status=none
+  rm "${files[1]}"
+  run 0 2 "${line[@]}" --feature_cache "$cache" --output_dir "$out.cache"
+  grep -q 'the record at byte 18944 is damaged; it is made again' "$output"
+  grep -q ' found damaged' "$output"
+  [ "$(grep -c ' images given, 0 computed' "$output")" = 1 ] || fail 'images of the second epoch are computed'
+  same_run "$out" "$out.cache"
+}
+
+# With all images given the ranks send less than without a cache: the vision encoder is not gathered.
+at_rest() {
+  local line sent planned
+  line=("${train[@]}" --zero_stage 3 --stage3_param_persistence_threshold 0 --max_steps 1 --feature_cache "$cache")
+  rm -rf "$cache"
+  run 0 2 "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache"
+  run 0 2 "${line[@]}" --output_dir "$work/at_rest"
+  read -r sent planned < <(sed -n -E 's/.*a rank sent ([0-9]+) elements at most; planned: ([0-9]+).*/\1 \2/p' "$output")
+  [ "$sent" -gt 0 ] && [ "$sent" -lt "$planned" ] || fail "sent $sent elements, planned $planned"
+}
+
+# Killed in the first epoch, then the same command; and a step of that run, repeated without the cache, has the numbers of the log.
+killed() {
+  local out=$work/killed
+  rm -rf "$cache"
+  run 0 1 "${train[@]}" --vision_image_by_image --output_dir "$out"
+  run 137 1 "${train[@]}" --feature_cache "$cache" --output_dir "$out.cache" --save_interval 2 --inject 'kill@compute:rank=0,step=4'
+  run 0 1 "${train[@]}" --feature_cache "$cache" --output_dir "$out.cache"
+  grep -qE 'feature cache: [1-9][0-9]* images given, [1-9][0-9]* computed' "$output"
+  same_run "$out" "$out.cache"
+  run 0 1 "${train[@]}" --feature_cache "$cache" --output_dir "$out.cache" --replay_step 8
+  once 'REPLAY step=8 equal=yes'
+}
+
+# A signal, then the same command.
+interrupted() {
+  local fill=("$facet" cache-features "${model[@]}" "${data[@]}" --num_workers 1 --feature_cache "$cache") computed
+  rm -rf "$cache"
+  run 85 0 timeout --preserve-status -s TERM 3 "${fill[@]}" --inject 'slow@data.read:ms=200'
+  once 'stopping for a signal'
+  computed=$(sed -n -E 's/^FEATURES images=[0-9]+ hits=0 computed=([0-9]+) bytes=[0-9]+ complete=no/\1/p' "$output")
+  [ "$computed" -gt 0 ] && [ "$computed" -lt 24 ] || fail "$computed images are computed"
+  run 0 0 "${fill[@]}"
+  once "FEATURES images=24 hits=$computed computed=$((24 - computed)) "
+  once ' complete=yes'
+}
+
+# A trained encoder is told, and a directory that cannot be used; a full one ends storing and nothing else.
+refusals() {
+  local short=("${train[@]}" --max_steps 1 --output_dir "$work/short") limit=100000
+  rm -rf "$cache"
+  run 0 1 "${short[@]}" --feature_cache "$cache" --unfreeze vis_encoder.
+  once 'warning: --feature_cache is left out: the vision encoder is trained'
+  [ ! -e "$cache" ]
+  refused 78 0 'the vision encoder is trained' "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache" --unfreeze vis_encoder.
+  rm -rf "$work/short"
+  refused 74 2 'give a directory that can be written, or leave it out' "${short[@]}" --feature_cache "$tiny/lm/config.json"
+  rm -rf "$work/short"
+  run 0 2 "${short[@]}" --feature_cache "$cache" --feature_cache_gib "$(awk "BEGIN { print $limit / 2^30 }")"
+  grep -q "$cache is full: nothing more is stored there" "$output"
+  [ "$(cat "$cache"/*/* | wc -c)" -gt $((limit / 2)) ] && [ "$(cat "$cache"/*/* | wc -c)" -le "$limit" ]
+}
+
 check FeatureCache.EqualBits equal_bits 1
-check FeatureCache.EqualBitsOnTwoRanks equal_bits 2 --precision bf16 --zero_stage 3 --stage3_param_persistence_threshold 0 --vis_proj perceiver
+check FeatureCache.EqualBitsOnTwoRanks equal_bits 2 --precision bf16 --zero_stage 3 --stage3_param_persistence_threshold 0 --vis_proj perceiver \
+  --tokens_per_micro_batch 600 --max_seq_len 600
+check FeatureCache.DamageIsMended damage
+check FeatureCache.AtRestNothingIsGathered at_rest
+check FeatureCache.KilledAndContinued killed
+check FeatureCache.FillingIsInterrupted interrupted
+check FeatureCache.RefusedAndFull refusals
 finish
