@@ -40,7 +40,8 @@ struct OptionField {
   const char* name;
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
-  const char* commands;  // first letters of the subcommands that know it; t stands for plan too
+  const char*
+      commands;  // first letters of the subcommands that know it; t: plan, cache-features too
   OnResume on_resume;
   const char* help;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include "base/checked_math.h"
 #include "base/log.h"
@@ -75,6 +76,23 @@ RecordRoom room_of_rank(const Options& options, Communicator& world) {
   return room;
 }
 
+// One who fills a cache for a run and does not start both alike would else wonder.
+void warn_of_others_only(const Options& options, const RecordStore& store) {
+  if (store.records() > 0) return;
+  int64_t directories = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(options.feature_cache, error), end;
+       !error && at != end; at.increment(error)) {
+    std::error_code ignored;
+    directories += std::filesystem::exists(at->path() / "identity.txt", ignored);
+  }
+  if (directories > 1)
+    warn(
+        "{} holds features that were made in other ways ({}), and none in this run's: the files "
+        "identity.txt say in which; the number of threads of a rank counts too",
+        options.feature_cache, directories - 1);
+}
+
 // Words of any rank; log and warnings are rank 0's.
 void warn_of_words(Communicator& world, RecordStore& store) {
   const std::string mine = fmt::format("{}", fmt::join(store.take_words(), "\n  "));
@@ -141,6 +159,7 @@ void open_feature_cache(const Options& options, MpiSession& session, const Featu
   cache.open(std::make_unique<RecordStore>(directory, session.host(), room));
   log("feature cache {}: features of {} images, {} each", directory, cache.store()->records(),
       bytes_text(cache.image_bytes()));
+  if (world.rank() == 0) warn_of_others_only(options, *cache.store());
   warn_of_words(world, *cache.store());
 }
 

@@ -33,6 +33,8 @@ void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
         options.lm_model_name_or_path, model.config.lm.vocab_size));
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
+  if (!options.feature_cache.empty() && trains_vision(model.table))
+    plan.notes.push_back("--feature_cache will be left out: the vision encoder is trained");
 }
 
 // "39,976,960"

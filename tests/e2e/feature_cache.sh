@@ -106,11 +106,15 @@ refusals() {
   run 0 1 "${short[@]}" --feature_cache "$cache" --unfreeze vis_encoder.
   once 'warning: --feature_cache is left out: the vision encoder is trained'
   [ ! -e "$cache" ]
+  refused 78 0 '--feature_cache is missing: the directory to fill' "$facet" cache-features "${model[@]}" "${data[@]}"
+  refused 78 0 'leaves out their pixels' "${short[@]}" --feature_cache "$cache" --dump_batches 2
   refused 78 0 'the vision encoder is trained' "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache" --unfreeze vis_encoder.
   rm -rf "$work/short"
   refused 74 2 'give a directory that can be written, or leave it out' "${short[@]}" --feature_cache "$tiny/lm/config.json"
   rm -rf "$work/short"
+  mkdir -p "$cache/other" && touch "$cache/other/identity.txt"
   run 0 2 "${short[@]}" --feature_cache "$cache" --feature_cache_gib "$(awk "BEGIN { print $limit / 2^30 }")"
+  once "$cache holds features that were made in other ways (1), and none in this run's"
   grep -q "$cache is full: nothing more is stored there" "$output"
   [ "$(cat "$cache"/*/* | wc -c)" -gt $((limit / 2)) ] && [ "$(cat "$cache"/*/* | wc -c)" -le "$limit" ]
 }
