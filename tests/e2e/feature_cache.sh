@@ -70,7 +70,7 @@ at_rest() {
   run 0 2 "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache"
   run 0 2 "${line[@]}" --output_dir "$work/at_rest"
   read -r sent planned < <(sed -n -E 's/.*a rank sent ([0-9]+) elements at most; planned: ([0-9]+).*/\1 \2/p' "$output")
-  [ "$sent" -gt 0 ] && [ "$sent" -lt "$planned" ] || fail "sent $sent elements, planned $planned"
+  if [ "$sent" = 0 ] || [ "$sent" -ge "$planned" ]; then fail "sent $sent elements, planned $planned"; fi
 }
 
 # Killed in the first epoch, then the same command; and a step of that run, repeated without the cache, has the numbers of the log.
@@ -93,7 +93,7 @@ interrupted() {
   run 85 0 timeout --preserve-status -s TERM 3 "${fill[@]}" --inject 'slow@data.read:ms=200'
   once 'stopping for a signal'
   computed=$(sed -n -E 's/^FEATURES images=[0-9]+ hits=0 computed=([0-9]+) bytes=[0-9]+ complete=no/\1/p' "$output")
-  [ "$computed" -gt 0 ] && [ "$computed" -lt 24 ] || fail "$computed images are computed"
+  if [ "$computed" = 0 ] || [ "$computed" -ge 24 ]; then fail "$computed images are computed"; fi
   run 0 0 "${fill[@]}"
   once "FEATURES images=24 hits=$computed computed=$((24 - computed)) "
   once ' complete=yes'
