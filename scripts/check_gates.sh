@@ -20,7 +20,7 @@ outside() {
 
 opens='[io]?fstream\b|\b[pf]open\(|\bfreopen\(|\bshm_open\(|\bH5Fopen\(|(^|[^\w>:])::open(at)?\(|= open\('
 # The gate itself and files that this program writes; parallel HDF5; shared memory, /proc and /sys; own logs; the lock
-outside "$opens" 'src/io/(input_file|file|shared_file|hdf5_file|event_file)\.cpp|src/checkpoint/collective_write\.cpp|src/comm/progress_board\.cpp|src/train/(progress_bar|loss_log|loss_plot|cores)\.cpp|src/job/(lock_file|lock_holder)\.cpp' \
+outside "$opens" 'src/io/(input_file|file|shared_file|hdf5_file|event_file|record_store)\.cpp|src/checkpoint/collective_write\.cpp|src/comm/progress_board\.cpp|src/train/(progress_bar|loss_log|loss_plot|cores)\.cpp|src/job/(lock_file|lock_holder)\.cpp' \
   'files are opened by InputFile (src/io/input_file.h)'
 
 # What starts a thread stands in the call of start_thread(), in its line or one of the two before.

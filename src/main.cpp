@@ -41,6 +41,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (command == Command::kGenerate) return generate(session, options);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
   if (command == Command::kDataStats) return data_stats(session, options);
+  if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
   if (options.dry_run) return dry_run(session, options);
@@ -126,7 +127,8 @@ int main(int argc, char** argv) {
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
 
-  catch_stop_signals(*command == Command::kTrain ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
+  const bool goes_on = *command == Command::kTrain || *command == Command::kCacheFeatures;
+  catch_stop_signals(goes_on ? OnSignal::kSaveAndStop : OnSignal::kEndNow);
   MpiSession session(argc, argv);
   if (std::getenv("FACET_HOSTNAME") != nullptr)
     warn("FACET_HOSTNAME is set: it, and not the system, names this host");

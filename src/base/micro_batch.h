@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/image_features.h"
+
 namespace facet {
 
 constexpr int32_t kIgnoredLabel = -100;
@@ -18,7 +20,10 @@ struct MicroBatch {
   std::vector<int32_t> sample_begin = {
       0};  // (B+1) sample b owns tokens [sample_begin[b], sample_begin[b+1])
   std::vector<int32_t> images_per_sample;  // (B) equals the number of image places of the sample
-  std::vector<float> pixels;  // (I,3,R,R) normalised, images in the order of their places
+  // (I,3,R,R) normalised, images in the order of their places; without those whose features are
+  // given.
+  std::vector<float> pixels;
+  ImageFeatures features;
   std::vector<int32_t> dataset_of_sample;  // (B) index into --dataset_names, for the log
   std::vector<int64_t> sample_ids;         // (B) global index in the training (or evaluation) split
   int32_t image_token_id = -1;

@@ -19,22 +19,31 @@ void ChatSampleBuilder::tokenize(const RawSample& sample, PreparedSample& out) c
 void ChatSampleBuilder::build_text(const RawSample& sample, PreparedSample& out) const {
   tokenize(sample, out);
   out.pixels.clear();
+  out.features.clear();
 }
 
 void ChatSampleBuilder::build(const RawSample& sample, PreparedSample& out) const {
   tokenize(sample, out);
-  const int64_t size = preprocessor_.image_size();
-  const int64_t image_floats = 3 * size * size;
-  out.pixels.resize(static_cast<size_t>(out.num_images * image_floats));
-  float* pixels_3RR = out.pixels.data();
+  out.pixels.clear();
+  out.features.clear();
+  int64_t images = 0;
   for (int64_t i = 0; i < out.num_rounds; ++i)
     for (const ImageRef& image : sample.rounds[static_cast<size_t>(i)].images) {
-      ClipPixels pixels(preprocessor_, pixels_3RR);
-      load_image(image, max_image_pixels_, pixels);
-      pixels_3RR += image_floats;
+      add_image(image, out);
+      ++images;
     }
-  ASSERT(pixels_3RR == out.pixels.data() + out.pixels.size(), "the kept rounds show {} images",
+  ASSERT(images == out.num_images, "the kept rounds show {} images, not {}", images,
          out.num_images);
+}
+
+void ChatSampleBuilder::add_image(const ImageRef& image, PreparedSample& out) const {
+  const std::string file = image.source->read(image.key);
+  if (cache_ != nullptr && cache_->look_up(image, file, out.features)) return;
+  const size_t before = out.pixels.size();
+  const int64_t size = preprocessor_.image_size();
+  out.pixels.resize(before + static_cast<size_t>(3 * size * size));
+  ClipPixels pixels(preprocessor_, out.pixels.data() + before);
+  decode_image(image, file, max_image_pixels_, pixels);
 }
 
 }  // namespace facet

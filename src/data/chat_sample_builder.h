@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "data/clip_preprocess.h"
+#include "data/feature_cache.h"
 #include "data/prompt.h"
 #include "data/sample_builder.h"
 #include "data/tokenizer.h"
@@ -12,13 +13,16 @@ namespace facet {
 
 class ChatSampleBuilder : public SampleBuilder {
  public:
-  // All three must outlive the builder.
+  // All of them must outlive the builder. With a cache of features (nullptr: none), images found
+  // there have no pixels.
   ChatSampleBuilder(const Tokenizer& tokenizer, const PromptBuilder& prompt,
-                    const ClipPreprocessor& preprocessor, int64_t max_image_pixels)
+                    const ClipPreprocessor& preprocessor, int64_t max_image_pixels,
+                    const FeatureCache* cache = nullptr)
       : tokenizer_(tokenizer),
         prompt_(prompt),
         preprocessor_(preprocessor),
-        max_image_pixels_(max_image_pixels) {}
+        max_image_pixels_(max_image_pixels),
+        cache_(cache) {}
 
   void build(const RawSample& sample, PreparedSample& out) const override;
   void build_text(const RawSample& sample, PreparedSample& out) const override;
@@ -27,11 +31,13 @@ class ChatSampleBuilder : public SampleBuilder {
 
  private:
   void tokenize(const RawSample& sample, PreparedSample& out) const;
+  void add_image(const ImageRef& image, PreparedSample& out) const;
 
   const Tokenizer& tokenizer_;
   const PromptBuilder& prompt_;
   const ClipPreprocessor& preprocessor_;
   int64_t max_image_pixels_;
+  const FeatureCache* cache_;
 };
 
 }  // namespace facet

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/half.h"
 #include "data/resize.h"
+#include "io/hash.h"
 #include "io/json.h"
 
 namespace facet {
@@ -106,6 +107,13 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
       value_of_byte_[c][static_cast<size_t>(byte)] = value;
     }
   }
+}
+
+std::string ClipPreprocessor::text() const {
+  const std::string values = hash_of(value_of_byte_.data(), sizeof value_of_byte_);
+  return fmt::format("{}centre crop of {}, values of bytes {}",
+                     config_.do_resize ? fmt::format("short side {}, ", config_.shortest_edge) : "",
+                     config_.crop_size, values);
 }
 
 ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,

@@ -40,6 +40,9 @@ class ClipPreprocessor {
 
   int64_t image_size() const { return config_.crop_size; }  // R
 
+  // All that pixels depend on, in words.
+  std::string text() const;
+
   // Resized and cropped, still 8 bits: (R, R, 3), padded with zeros if the image is smaller than
   // the crop.
   RgbImage resize_and_crop(const RgbImage& image) const;

@@ -64,10 +64,10 @@ RgbImage load_image(const ImageRef& image, int64_t max_pixels) {
   return decoded;
 }
 
-void load_image(const ImageRef& image, int64_t max_pixels, RowSink& sink) {
+void decode_image(const ImageRef& image, std::string_view file, int64_t max_pixels, RowSink& sink) {
   const std::string name = image.name();
   LargeEnough checked(image, name, sink);
-  decode_image(image.source->read(image.key), name, max_pixels, checked);
+  decode_image(file, name, max_pixels, checked);
 }
 
 }  // namespace facet

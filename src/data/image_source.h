@@ -34,7 +34,8 @@ struct ImageRef {
 
 // load_image() of it; smaller than its source allows: kBadData.
 RgbImage load_image(const ImageRef& image, int64_t max_pixels);
-void load_image(const ImageRef& image, int64_t max_pixels, RowSink& sink);
+// The same, row by row, of the bytes that its source has read.
+void decode_image(const ImageRef& image, std::string_view file, int64_t max_pixels, RowSink& sink);
 
 // What a record may name as its image. Only the words of the path are looked at: a link inside may
 // lead anywhere, as links on clusters do.

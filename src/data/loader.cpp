@@ -20,6 +20,7 @@ void clear(MicroBatch& batch) {
   batch.sample_begin.assign(1, 0);
   batch.images_per_sample.clear();
   batch.pixels.clear();
+  batch.features.clear();
   batch.dataset_of_sample.clear();
   batch.sample_ids.clear();
 }
@@ -31,6 +32,9 @@ void append(const PreparedSample& sample, int32_t dataset, int64_t id, MicroBatc
   add(batch.token_ids, sample.token_ids);
   add(batch.labels, sample.labels);
   add(batch.pixels, sample.pixels);
+  add(batch.features.keys, sample.features.keys);
+  add(batch.features.is_given, sample.features.is_given);
+  add(batch.features.values, sample.features.values);
   batch.sample_begin.push_back(static_cast<int32_t>(batch.token_ids.size()));
   batch.images_per_sample.push_back(sample.num_images);
   batch.dataset_of_sample.push_back(dataset);

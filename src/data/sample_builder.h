@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/image_features.h"
 #include "data/dataset.h"
 
 namespace facet {
@@ -12,9 +13,10 @@ namespace facet {
 struct PreparedSample {
   std::vector<int32_t> token_ids;  // (T) the image token at an image's place
   std::vector<int32_t> labels;     // (T)
-  std::vector<float> pixels;       // (I,3,R,R)
+  std::vector<float> pixels;       // (I,3,R,R) without the images whose features are given
   int32_t num_images = 0;
   int64_t num_rounds = 0;  // that fit: the first ones of the sample
+  ImageFeatures features = {};
 };
 
 class SampleBuilder {

@@ -47,9 +47,11 @@ bool any_trained(const ParamUnit& unit) {
 
 ClipVision::ClipVision(ParamTable& table, const VlmConfig& config)
     : config_(config.vision),
+      image_size_(config.image_size),
       patches_(patches_of(config)),
       with_class_token_(config.vision_tokens() > patches_),
       recompute_(config.recompute),
+      image_by_image_(config.vision_image_by_image),
       num_used_(used_blocks(config)),
       table_(table),
       embeddings_unit_(table.begin_unit("vis_encoder.embeddings")),
@@ -102,8 +104,9 @@ bool ClipVision::needs_backward() const { return lowest_trained() < num_used_; }
 Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
   pixels_ = pixels;
   images_ = pixels.size(0);
-  make_full_plan(plan_, images_, tokens(), tokens());
   const int64_t lowest = keep == Keep::kForBackward ? lowest_trained() : num_used_;
+  group_ = image_by_image_ && !needs_backward() ? std::min<int64_t>(images_, 1) : images_;
+  make_full_plan(plan_, group_, tokens(), tokens());
   const int64_t rows = images_ * tokens(), width = config_.hidden_size;
   const Tensor features = ctx.activation({with_class_token_ ? rows : images_ * patches_, width});
   const Arena::Mark mark = ctx.arena.mark();
@@ -116,6 +119,76 @@ Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
     ctx.ops.copy(features.row_block(i * patches_, patches_), without_class_token(x, i));
   if (lowest == num_used_) ctx.arena.release(mark);
   return features;
+}
+
+Tensor ClipVision::group_of(const Tensor& rows, int64_t begin) const {
+  return rows.row_block(begin * tokens(), group_ * tokens());
+}
+
+Tensor ClipVision::pixels_of_group(int64_t begin) const {
+  const int64_t rows = 3 * image_size_;  // of an image
+  return pixels_.row_block(begin * rows, group_ * rows).view({group_, 3, image_size_, image_size_});
+}
+
+Tensor ClipVision::see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                       FeatureSink* sink) {
+  const ImageFeatures& features = batch.features;
+  const int64_t given = images > 0 ? features.num_given() : 0;
+  const bool rests = work_ == VisionWork::kAtRest;
+  ASSERT(given == 0 || !needs_backward(), "features are given to an encoder that is trained");
+  ASSERT(!rests || given == images, "the encoder rests, and {} of {} images are given", given,
+         images);
+  if (sink != nullptr) sink->given(given);
+  if (given == 0 && !rests) return see_pixels(ctx, batch, images, keep, sink);
+  const Tensor all = ctx.activation({images * tokens_out(), config_.hidden_size});
+  ArenaScope scope(ctx.arena);
+  const Tensor computed = rests ? Tensor() : see_pixels(ctx, batch, images - given, keep, sink);
+  join(ctx, features, computed, all);
+  return all;
+}
+
+// Features of the images that have pixels.
+Tensor ClipVision::see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                              FeatureSink* sink) {
+  const Tensor pixels = ctx.arena.tensor({images, 3, image_size_, image_size_});
+  if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
+  const Tensor computed = forward(ctx, pixels, keep);
+  if (sink != nullptr && images > 0 && !batch.features.keys.empty())
+    tell(ctx, batch.features, computed, *sink);
+  return computed;
+}
+
+void ClipVision::tell(Context& ctx, const ImageFeatures& features, const Tensor& computed,
+                      FeatureSink& sink) {
+  int64_t row = 0;
+  for (size_t i = 0; i < features.keys.size(); ++i) {
+    if (features.gives(static_cast<int64_t>(i))) continue;
+    const Tensor of_image = computed.row_block(row, tokens_out());
+    told_.resize(static_cast<size_t>(of_image.bytes()));
+    ctx.ops.copy_to_host(told_.data(), of_image);
+    sink.computed(features.keys[i], told_);
+    row += tokens_out();
+  }
+}
+
+// all (I*tokens,C) = the features given and those computed, each at its image's place.
+void ClipVision::join(Context& ctx, const ImageFeatures& features, const Tensor& computed,
+                      const Tensor& all) {
+  int64_t row = 0;
+  const std::byte* next = features.values.data();
+  for (int64_t i = 0; i < all.rows() / tokens_out(); ++i) {
+    const Tensor of_image = all.row_block(i * tokens_out(), tokens_out());
+    if (features.gives(i)) {
+      ASSERT(next + of_image.bytes() <= features.values.data() + features.values.size(),
+             "{} bytes of features, image {} needs {} more", features.values.size(), i,
+             of_image.bytes());
+      ctx.ops.copy_from_host(of_image, next);
+      next += of_image.bytes();
+    } else {
+      ctx.ops.copy(of_image, computed.row_block(row, tokens_out()));
+      row += tokens_out();
+    }
+  }
 }
 
 Tensor ClipVision::without_class_token(const Tensor& rows, int64_t image) const {
@@ -154,7 +227,8 @@ void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
 void ClipVision::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep) {
   const size_t n = static_cast<size_t>(block);
   ctx.hooks.before(block_units_[n], Phase::kForward);
-  if (images_ > 0) blocks_[n].forward(ctx, y, x, plan_, block_saved_[n], keep);
+  for (int64_t i = 0; i < images_; i += group_)
+    blocks_[n].forward(ctx, group_of(y, i), group_of(x, i), plan_, block_saved_[n], keep);
   if (images_ > 0) ctx.hooks.wrote(block_units_[n], Phase::kForward, y);
   ctx.hooks.after(block_units_[n], Phase::kForward);
 }
@@ -164,13 +238,14 @@ void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
   ctx.hooks.before(embeddings_unit_, Phase::kForward);
   if (images_ > 0) {
     embedded_ = ctx.activation({x.rows(), x.cols()});
-    {
+    for (int64_t i = 0; i < images_; i += group_) {
       ArenaScope scope(ctx.arena);
-      const Tensor patches = ctx.activation({images_ * patches_, patch_embedding_->value.cols()});
-      const Tensor projected = ctx.activation({images_ * patches_, config_.hidden_size});
-      ctx.ops.patch_rows_forward(patches, pixels_, config_.patch_size);
+      const Tensor patches = ctx.activation({group_ * patches_, patch_embedding_->value.cols()});
+      const Tensor projected = ctx.activation({group_ * patches_, config_.hidden_size});
+      ctx.ops.patch_rows_forward(patches, pixels_of_group(i), config_.patch_size);
       ctx.ops.linear_forward(projected, patches, patch_embedding_->value, Tensor(), Tensor());
-      ctx.ops.vision_embed_forward(embedded_, projected, class_embedding_->value, positions(ctx));
+      ctx.ops.vision_embed_forward(group_of(embedded_, i), projected, class_embedding_->value,
+                                   positions(ctx));
     }
     pre_norm_.forward(ctx, x, embedded_, &pre_norm_saved_);
     ctx.hooks.wrote(embeddings_unit_, Phase::kForward, x);

@@ -7,11 +7,17 @@
 
 #include <vector>
 
+#include "base/micro_batch.h"
 #include "model/config.h"
 #include "model/vision_block.h"
 #include "nn/context.h"
 
 namespace facet {
+
+// Whether passes go through the encoder's units. At rest not even the hooks of its forward are
+// called, so that partitioned parameters are not gathered: for micro-batches all of whose images
+// are given.
+enum class VisionWork : uint8_t { kCalled, kAtRest };
 
 class ClipVision {
  public:
@@ -30,8 +36,22 @@ class ClipVision {
   // Instead of backward if the micro-batch has no gradient: the same hooks, no arithmetic.
   void skip_backward(Context& ctx);
 
+  // The same features of a micro-batch's images (I of them, or 0 to leave them all out): those that
+  // are given are taken over, and forward runs on the others. What it computes is told to the sink,
+  // if there is one and the images have keys.
+  Tensor see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep, FeatureSink* sink);
+  void set_work(VisionWork work) { work_ = work; }
+
  private:
   int64_t tokens() const { return 1 + patches_; }  // per image inside the encoder
+  int64_t tokens_out() const { return patches_ + (with_class_token_ ? 1 : 0); }  // of a feature
+  // The rows of the images [begin, begin + group_) in a matrix of all images'.
+  Tensor group_of(const Tensor& rows, int64_t begin) const;
+  Tensor pixels_of_group(int64_t begin) const;
+  Tensor see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                    FeatureSink* sink);
+  void tell(Context& ctx, const ImageFeatures& features, const Tensor& computed, FeatureSink& sink);
+  void join(Context& ctx, const ImageFeatures& features, const Tensor& computed, const Tensor& all);
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
   // The lowest trained block, -1 if the embeddings are trained; the number of used blocks if
   // nothing is trained.
@@ -50,9 +70,11 @@ class ClipVision {
   void position_backward(Context& ctx, Tensor dposition);
 
   ClipVisionConfig config_;
-  int64_t patches_;  // P for this image size
+  int64_t image_size_;  // R
+  int64_t patches_;     // P for this image size
   bool with_class_token_;
   bool recompute_;
+  bool image_by_image_;
   int64_t num_used_;  // blocks up to the feature; those above are only declared for export
 
   ParamTable& table_;
@@ -64,14 +86,19 @@ class ClipVision {
   std::vector<VisionBlock> blocks_;
   std::vector<int> block_units_;
 
+  VisionWork work_ = VisionWork::kCalled;
+
   // Of the current forward.
-  AttentionPlan plan_;
   int64_t images_ = 0;
+  int64_t group_ = 0;                 // images that an operator works on at a time: all, or 1
+  AttentionPlan plan_;                // of a group
   Tensor pixels_;                     // (I,3,R,R)
   Tensor embedded_;                   // (I*(1+P),C) before pre_layrnorm
   LayerNorm::Saved pre_norm_saved_;   // of embedded_
   std::vector<Tensor> block_inputs_;  // (I*(1+P),C) each
   std::vector<VisionBlock::Saved> block_saved_;
+
+  std::vector<std::byte> told_;  // features of an image in host memory
 };
 
 }  // namespace facet

@@ -89,7 +89,8 @@ const std::vector<float>& VisionLanguageModel::Decoding::append(const MicroBatch
   Tensor image_tokens;
   if (piece.num_images() > 0)
     image_tokens = model.projection->forward(
-        ctx, model.see(ctx, piece, piece.num_images(), Keep::kNothing), Keep::kNothing);
+        ctx, model.vision.see(ctx, piece, piece.num_images(), Keep::kNothing, nullptr),
+        Keep::kNothing);
   return state_->append_rows(image_tokens);
 }
 

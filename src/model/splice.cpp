@@ -16,10 +16,11 @@ void check_pixels(const MicroBatch& batch, const VlmConfig& config) {
   CHECK(batch.image_size == config.image_size, ExitCode::kBadData,
         "the micro-batch has images of {} pixels a side, the model takes {}", batch.image_size,
         config.image_size);
-  const int64_t pixels = images * 3 * config.image_size * config.image_size;
+  const int64_t without_features = images - batch.features.num_given();
+  const int64_t pixels = without_features * 3 * config.image_size * config.image_size;
   CHECK(static_cast<int64_t>(batch.pixels.size()) == pixels, ExitCode::kBadData,
-        "the micro-batch has {} pixel values, {} images need {}", batch.pixels.size(), images,
-        pixels);
+        "the micro-batch has {} pixel values, {} images need {}", batch.pixels.size(),
+        without_features, pixels);
 }
 
 // Writes the rows of one sample.

@@ -101,13 +101,6 @@ void VisionLanguageModel::Impl::lay_out_nothing() {
   host.sin.clear();
 }
 
-Tensor VisionLanguageModel::Impl::see(Context& ctx, const MicroBatch& batch, int64_t images,
-                                      Keep keep) {
-  const Tensor pixels = ctx.arena.tensor({images, 3, config.image_size, config.image_size});
-  if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
-  return vision.forward(ctx, pixels, keep);
-}
-
 Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
   const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
   ctx.hooks.before(embed_unit, Phase::kForward);
@@ -134,7 +127,7 @@ LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
 
 Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch) {
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
-  const Tensor features = see(ctx, batch, images, Keep::kNothing);
+  const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
   const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
   return decoder.forward(ctx, x, rows(ctx), Keep::kNothing, InputGradient::kNotNeeded);
@@ -157,6 +150,10 @@ VisionLanguageModel::~VisionLanguageModel() = default;
 
 const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
+void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
+
+void VisionLanguageModel::tell_features_to(FeatureSink* sink) { impl_->feature_sink = sink; }
+
 void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
                                            float gradient_scale, LossSums& sums) {
   Impl& model = *impl_;
@@ -169,7 +166,8 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
     return backward ? Keep::kForBackward : Keep::kNothing;
   };
   const bool backward = model.tokens_need_gradient();
-  const Tensor features = model.see(ctx, batch, images, keep_for(model.vision.needs_backward()));
+  const Tensor features = model.vision.see(
+      ctx, batch, images, keep_for(model.vision.needs_backward()), model.feature_sink);
   const Tensor tokens = model.projection->forward(ctx, features, keep_for(backward));
   const Tensor dtokens = backward ? ctx.activation({tokens.rows(), tokens.cols()}) : Tensor();
   model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
@@ -263,7 +261,8 @@ void VisionLanguageModel::image_features(Context& ctx, const MicroBatch& batch,
     ctx.ops.copy(result, x);
     ctx.ops.copy_to_host(values.data(), result);
   };
-  const Tensor seen = model.see(ctx, batch, batch.num_images(), Keep::kNothing);
+  const Tensor seen =
+      model.vision.see(ctx, batch, batch.num_images(), Keep::kNothing, model.feature_sink);
   download(features, seen);
   download(projected, model.projection->forward(ctx, seen, Keep::kNothing));
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/micro_batch.h"
+#include "model/clip_vision.h"
 #include "model/config.h"
 #include "nn/context.h"
 #include "nn/param_table.h"
@@ -31,6 +32,12 @@ class VisionLanguageModel {
   ~VisionLanguageModel();
 
   const VlmConfig& config() const;
+
+  // For the passes that follow. At rest, no image of a micro-batch may lack its features.
+  void set_vision(VisionWork work);
+  // From now on the sink, which outlives what is computed, is told the features of images that have
+  // keys (ClipVision::see); nullptr: none is.
+  void tell_features_to(FeatureSink* sink);
 
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still

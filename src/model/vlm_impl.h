@@ -35,8 +35,6 @@ struct VisionLanguageModel::Impl {
   void lay_out_nothing();
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
 
-  // Features (I*tokens,C) of the batch's images.
-  Tensor see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep);
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
@@ -67,6 +65,7 @@ struct VisionLanguageModel::Impl {
   Param* lang_embed;  // (V,D)
   LlamaDecoder decoder;
   RopeTable rope;
+  FeatureSink* feature_sink = nullptr;
 
   OnHost host;
 };

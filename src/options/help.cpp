@@ -82,12 +82,13 @@ bool is_needed(Command command, const OptionField& field) {
 
 const std::vector<CommandSummary>& command_summaries() {
   static const std::vector<CommandSummary> kSummaries = {
-      {"train", "train on images and conversations; --dry_run only checks and plans"},
+      {"train", "train on images and conversations; --dry_run checks and plans"},
       {"evaluate", "loss of a model over the evaluation split"},
       {"generate", "answers to the questions of a file"},
       {"plan", "what a training run would take: memory, traffic, operations"},
       {"data-stats", "lengths of the samples, and what training would cut or leave out"},
-      {"bandwidth", "how fast all-reduces between the ranks are, and which host is slow"},
+      {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
+      {"cache-features", "fill the --feature_cache of a run before it starts"},
       {"inspect", "what a checkpoint holds, verified; or how two of them differ"}};
   return kSummaries;
 }
@@ -108,7 +109,7 @@ std::string usage_text(const std::string& facet, const std::string& make_tiny) {
       "usage: [mpirun -n N] {} COMMAND --name value ...\n\n",
       facet);
   for (const CommandSummary& command : command_summaries())
-    text += fmt::format("  {:<10} {}\n", command.name, command.text);
+    text += fmt::format("  {:<14} {}\n", command.name, command.text);
   text += "\nFirst steps, with a tiny example; models and data of your own go the same way:\n\n";
   for (const std::string& line : first_steps(facet, make_tiny)) text += "  " + line + '\n';
   return text +

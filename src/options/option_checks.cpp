@@ -93,6 +93,10 @@ void check_training(const Options& o, Findings& found) {
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
   found.unless(
+      o.feature_cache.empty() || (o.replay.empty() && (o.dump_batches == 0 || o.replay_step > 0)),
+      "--feature_cache finds images by their files and leaves out their pixels, which "
+      "--replay and --dump_batches are about; leave one out");
+  found.unless(
       o.replay.empty() || o.tokens_per_micro_batch == 0,
       "--tokens_per_micro_batch makes micro-batches, and those of --replay are made; leave "
       "one out");
@@ -160,6 +164,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
+  if (o.feature_cache.empty() && name == "feature_cache_gib")
+    return "it belongs to --feature_cache";
   if (o.zero_stage >= 2 && name == "reduce_every_micro_batch")
     return "--zero_stage 2 and 3 do so anyway";
   return "";
@@ -197,8 +203,11 @@ std::vector<std::string> contradictions(Command command, const Options& options)
           " is not the form of DeepSpeed-VisualChat; leave out --compat visualchat or take "
           "--chat_template original");
   if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
-  if (command == Command::kTrain || command == Command::kPlan || command == Command::kDataStats)
+  if (command == Command::kTrain || takes_options_of_training(command))
     check_training(options, found);
+  if (command == Command::kCacheFeatures)
+    found.unless(!options.feature_cache.empty(),
+                 "--feature_cache is missing: the directory to fill");
   if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)
     found.unless(options.average_images == 0 || options.average_text_tokens > 0,

@@ -10,24 +10,28 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 6> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 7> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
     {Command::kPlan, "plan"},
     {Command::kDataStats, "data-stats"},
     {Command::kBandwidth, "bandwidth"},
+    {Command::kCacheFeatures, "cache-features"},
 }};
 
-// A plan and data-stats take all options of training.
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
-  const bool as_training = command == Command::kPlan || command == Command::kDataStats;
-  if (as_training && list.find('t') != list.npos) return true;
+  if (takes_options_of_training(command) && list.find('t') != list.npos) return true;
   return list.find(name_of(command)[0]) != list.npos;
 }
 
 }  // namespace
+
+bool takes_options_of_training(Command command) {
+  return command == Command::kPlan || command == Command::kDataStats ||
+         command == Command::kCacheFeatures;
+}
 
 const char* title_of(OptionGroup group) {
   static constexpr std::array<const char*, kOptionGroups> kTitles = {

@@ -67,6 +67,11 @@ void add_model_fields(std::vector<OptionField>& t) {
                   .in(-1000, -1));
   t.push_back(model("drop_class_token", &O::drop_class_token, kMustMatch,
                     "leave the vision encoder's class token out of the image tokens"));
+  t.push_back(field("vision_image_by_image", &O::vision_image_by_image, Group::kModel, "t",
+                    kMayChange,
+                    "compute each image's features for itself, so that their last bits do not "
+                    "depend on what else is in the micro-batch; --feature_cache does so anyway; a "
+                    "vision encoder that is trained never does"));
   t.push_back(model("compat", &O::compat, kMustMatch,
                     "visualchat: the arithmetic of DeepSpeed-VisualChat where this program "
                     "differs on purpose (attention, image order, loss average, decay, prompts)")
@@ -176,6 +181,15 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(data("num_workers", &O::num_workers, kMayChange,
                    "host threads of each rank that read and decode ahead; 0: none")
                   .in(0, 256));
+  t.push_back(field("feature_cache", &O::feature_cache, Group::kData, "t", kMayChange,
+                    "directory in which the features that the frozen vision encoder computes are "
+                    "kept, for later epochs and other runs, several at a time; cache-features "
+                    "fills it beforehand")
+                  .new_directory());
+  t.push_back(field("feature_cache_gib", &O::feature_cache_gib, Group::kData, "t", kMayChange,
+                    "once --feature_cache holds this many GiB nothing more is added, and other "
+                    "images are computed each time; 0: until the disk is full")
+                  .in(0, 1LL << 40));
   t.push_back(field("replay", &O::replay, Group::kData, "t", kMayChange,
                     "train on the micro-batches recorded in this HDF5 file, in their order")
                   .file());

@@ -37,12 +37,15 @@ using OptionMember = std::variant<bool Options::*, int64_t Options::*, double Op
                                   std::string Options::*, std::vector<std::string> Options::*,
                                   std::vector<int64_t> Options::*, std::vector<double> Options::*>;
 
+// What takes the command line of a run, to say or do something before it.
+bool takes_options_of_training(Command command);
+
 struct OptionField {
   const char* name;
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
-  const char* commands;  // first letters of the subcommands that know it; t stands for plan and
-                         // data-stats too
+  const char* commands;  // first letters of the subcommands that know it; t stands for plan,
+                         // data-stats and cache-features too
   OnResume on_resume;
   const char* help;
 

@@ -13,7 +13,15 @@
 
 namespace facet {
 
-enum class Command : uint8_t { kTrain, kEvaluate, kGenerate, kPlan, kDataStats, kBandwidth };
+enum class Command : uint8_t {
+  kTrain,
+  kEvaluate,
+  kGenerate,
+  kPlan,
+  kDataStats,
+  kBandwidth,
+  kCacheFeatures
+};
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
 std::vector<Command> all_commands();
@@ -32,6 +40,7 @@ struct Options {
   int64_t image_size = 0;
   int64_t vision_feature_layer = -1;
   bool drop_class_token = false;
+  bool vision_image_by_image = false;
   std::string compat = "off";  // off, visualchat
 
   // What is trained
@@ -66,8 +75,10 @@ struct Options {
   int64_t max_image_pixels = kDefaultMaxImagePixels;
   bool allow_outside_images = false;  // absolute paths and ".." in annotations
   int64_t num_workers = 2;
-  std::string replay;        // HDF5 file of recorded micro-batches instead of the data sets
-  int64_t dump_batches = 0;  // write that many steps as such a file
+  std::string feature_cache;     // directory of vision features; "": none are kept
+  double feature_cache_gib = 0;  // that it may hold; 0: as much as the disk
+  std::string replay;            // HDF5 file of recorded micro-batches instead of the data sets
+  int64_t dump_batches = 0;      // write that many steps as such a file
 
   // Steps
   int64_t num_train_epochs = 6;

@@ -27,4 +27,7 @@ void data_stats(MpiSession& session, const Options& options);
 // facet bandwidth: how fast all-reduces between the ranks are.
 void bandwidth_command(MpiSession& session, const Options& options);
 
+// facet cache-features: fills --feature_cache before a run.
+void cache_features_command(MpiSession& session, const Options& options, RunStatus& status);
+
 }  // namespace facet

@@ -11,6 +11,7 @@
 #include "data/loader.h"
 #include "data/prompt_texts.h"
 #include "data/replay.h"
+#include "train/feature_cache_setup.h"
 #include "train/stricken_sample_builder.h"
 
 namespace facet {
@@ -144,8 +145,10 @@ std::unique_ptr<DataSetup> open_data(const Options& options, const ModelSetup& m
                                               options.data_train_split_ratio,
                                               static_cast<uint64_t>(options.seed));
   data->prompt = make_prompt_builder(options, model);
-  data->builder = std::make_unique<ChatSampleBuilder>(
-      *model.tokenizer, *data->prompt, *model.preprocessor, options.max_image_pixels);
+  data->features = make_feature_cache(options, model);
+  data->builder =
+      std::make_unique<ChatSampleBuilder>(*model.tokenizer, *data->prompt, *model.preprocessor,
+                                          options.max_image_pixels, data->features.get());
   if (FaultInjection faults = FaultInjection::of_run(options.inject); faults.strikes("data.read"))
     data->builder = std::make_unique<StrickenSampleBuilder>(std::move(data->builder),
                                                             std::move(faults), world.rank());

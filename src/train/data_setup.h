@@ -7,6 +7,7 @@
 
 #include "comm/communicator.h"
 #include "data/batch_source.h"
+#include "data/feature_cache.h"
 #include "data/order.h"
 #include "data/prompt.h"
 #include "data/sample_builder.h"
@@ -22,6 +23,7 @@ struct DataSetup {
   std::vector<std::unique_ptr<Dataset>> datasets;
   std::unique_ptr<SampleTable> table;  // nullptr in a replay
   std::unique_ptr<PromptBuilder> prompt;
+  std::unique_ptr<FeatureCache> features;  // nullptr: none are kept
   std::unique_ptr<SampleBuilder> builder;
   WorkModel work;  // with --tokens_per_micro_batch, from lay_out_and_plan() on
   std::unique_ptr<BatchSource> source;

@@ -3,6 +3,7 @@
 #include "data/probe.h"
 #include "train/check_samples.h"
 #include "train/commands.h"
+#include "train/feature_cache_setup.h"
 #include "train/output_proof.h"
 #include "train/run_costs.h"
 #include "train/run_setup.h"
@@ -33,6 +34,8 @@ void print_plan(const Options& options, int ranks, ModelSetup& model, const Data
   log_line(groups_text(make_groups(options, model.table), model.table));
   log_line(costs.memory.text());
   log_line(traffic_text(options, costs));
+  if (const std::string features = feature_plan_text(options, model); !features.empty())
+    log_line(features);
   log_line(plan_steps(options, *data.source).text(options, ranks));
 }
 

@@ -38,6 +38,17 @@ MicroBatch made_batch(const VlmConfig& config, const std::vector<MadeSample>& sa
   return batch;
 }
 
+// The features of the first images are given.
+void give_images(const VlmConfig& config, DType dtype, int64_t count, MicroBatch& batch) {
+  std::vector<uint8_t>& is_given = batch.features.is_given;
+  is_given.assign(static_cast<size_t>(batch.num_images()), 0);
+  std::fill_n(is_given.begin(), count, uint8_t{1});
+  batch.features.values.resize(static_cast<size_t>(count * config.vision_tokens() *
+                                                   config.vision.hidden_size * size_of(dtype)));
+  batch.pixels.resize(static_cast<size_t>((batch.num_images() - count) * 3 * config.image_size *
+                                          config.image_size));
+}
+
 // As many as leave room for one text token.
 int64_t most_images(const VlmConfig& config, const BatchLimits& limits) {
   const int64_t fitting = std::max<int64_t>(0, (limits.max_seq_len - 1) / config.image_tokens());
@@ -77,8 +88,16 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
                         const std::function<void(Context&, const MicroBatch&)>& work) {
   PassMemory largest;
   for (const auto& samples : {only_text(limits), most_images_of_all(config, limits)}) {
-    const MicroBatch batch = made_batch(config, samples);
-    largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
+    MicroBatch batch = made_batch(config, samples);
+    const auto look = [&] {
+      largest = larger_of(largest, measure(pass, [&](Context& context) { work(context, batch); }));
+    };
+    using Given = BatchLimits::Given;
+    if (limits.given == Given::kAll) give_images(config, pass.dtype, batch.num_images(), batch);
+    look();
+    if (limits.given != Given::kSome || batch.num_images() == 0) continue;
+    give_images(config, pass.dtype, 1, batch);  // takes most: the others are computed and join it
+    look();
   }
   // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.
   largest.activations += largest.activations / 64 + (1 << 20);

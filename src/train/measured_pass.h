@@ -23,6 +23,8 @@ struct BatchLimits {
   // By tokens: any number of samples, up to so many rows together; 0: it is their number that is
   // limited.
   int64_t rows = 0;
+  // Whether a cache may give the features of images; kAll: the vision encoder is at rest.
+  enum class Given : uint8_t { kNone, kSome, kAll } given = Given::kNone;
 };
 // How many samples of that length a micro-batch of training has.
 int64_t samples_of_length(const Options& options, int64_t length);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "train/feature_cache_setup.h"
 #include "train/model_setup.h"
 #include "train/run_setup.h"
 
@@ -32,6 +33,8 @@ void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
         options.lm_model_name_or_path, model.config.lm.vocab_size));
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
+  if (!options.feature_cache.empty() && trains_vision(model.table))
+    plan.notes.push_back("--feature_cache will be left out: the vision encoder is trained");
 }
 
 // "39,976,960"
@@ -60,6 +63,7 @@ RunPlan plan_run(const Options& options) {
   plan.disk = plan_disk(
       options, plan.checkpoint_bytes,
       estimated_export_bytes(model->table, model->config, export_sources(options, *model)));
+  plan.features = feature_plan_text(options, *model);
   if (!options.measured.empty()) plan.speed = measured_speed(options);
   add_notes(options, *model, plan);
   return plan;
@@ -108,6 +112,7 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
   text += fmt::format("a checkpoint: {} (masters and moments of what is trained)",
                       bytes_text(plan.checkpoint_bytes));
   text += "\n" + plan.disk.text();
+  if (!plan.features.empty()) text += "\n" + plan.features;
   if (const std::string free = free_disk_text(options, plan.disk); !free.empty())
     text += "\n" + free;
   return text + speed_text(plan, options);

@@ -24,6 +24,7 @@ struct RunPlan {
   StepOperations operations;     // of a rank
   int64_t checkpoint_bytes = 0;  // of the whole run: masters and moments
   DiskPlan disk;
+  std::string features;                // that --feature_cache would hold; "" without
   std::optional<MeasuredSpeed> speed;  // with --measured
   std::vector<std::string> notes;
 

@@ -22,6 +22,8 @@ Options writing_nothing(Options options) {
   options.output_dir.clear();  // lists of bad samples
   options.data_debug_path.clear();
   options.dump_batches = 0;
+  options.vision_image_by_image |= !options.feature_cache.empty();  // all images are computed
+  options.feature_cache.clear();
   return options;
 }
 

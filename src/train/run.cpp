@@ -123,7 +123,8 @@ void continue_from_checkpoint(Run& run, RunState& state) {
   restore_scaler(state, run.compute->scaler);
 }
 
-RunState begin_or_continue(Run& run) {
+RunState begin_or_continue(Run& run, MpiSession& session) {
+  begin_feature_cache(run.options, session, run.device, *run.inputs, run.compute->engine);
   const std::string hash = frozen_hash(run.compute->engine);
   RunState state =
       identify_run(run.options, *run.inputs->data, hash, run.inputs->plan.total_steps, run.world);
@@ -185,7 +186,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
       inputs(index_files_and_open_inputs(*this)),
       costs(plan_costs_of_all_ranks(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
-      state(end_job_on_error(session, status, [&] { return begin_or_continue(*this); })) {
+      state(end_job_on_error(session, status, [&] { return begin_or_continue(*this, session); })) {
   end_job_on_error(session, status, [&] {
     const LogSubject subject = subject_of_logs(*this, session.host());
     collectively(world, [&] {

@@ -53,8 +53,9 @@ struct Run {
   const std::unique_ptr<RunInputs> inputs;
   const RunCosts costs;  // of the rank that needs most
   const std::unique_ptr<StepEngine> compute;
-  RunState state;          // how far the run has come
-  LocalError local_error;  // that this rank met since the last step
+  RunState state;                 // how far the run has come
+  LocalError local_error;         // that this rank met since the last step
+  FeatureCounts features_told{};  // as of the last report
 };
 
 }  // namespace facet

@@ -7,6 +7,7 @@
 #include "base/checked_math.h"
 #include "checkpoint/background_write.h"
 #include "data/image.h"
+#include "train/feature_cache_setup.h"
 #include "train/run_setup.h"
 #include "zero/zero_plan.h"
 
@@ -37,23 +38,44 @@ std::string MemoryPlan::text() const {
 
 namespace {
 
+BatchLimits with_features(BatchLimits limits, const Options& options, const ModelSetup& model) {
+  if (keeps_features(options, model)) limits.given = BatchLimits::Given::kSome;
+  return limits;
+}
+
+void measure_training_at_rest(const Options& options, ModelSetup& model, const MeasuredPass& pass) {
+  BatchLimits limits = train_limits(options);
+  limits.given = BatchLimits::Given::kAll;
+  model.model->set_vision(VisionWork::kAtRest);
+  measure_training(*model.model, limits, pass);
+  model.model->set_vision(VisionWork::kCalled);
+}
+
 // Buffers for gathered units grow when a unit finds none that is large enough, and what is
 // prefetched depends on the pass before: so how large they are in the end depends on the order of
-// the passes. A new run evaluates first, a continued one trains first.
+// the passes. A new run evaluates first, a continued one trains first. With a cache of features the
+// vision encoder rests in some passes, from the first on or later.
 int64_t gathered_in_any_order(const Options& options, const EngineOptions& engine,
                               ModelSetup& model, int ranks) {
   int64_t bytes = 0;
-  for (const bool evaluates_first : {true, false}) {
-    MeasuringHooks hooks(model.table, ranks, engine);
-    const MeasuredPass pass{hooks, engine.compute_dtype};
-    const auto evaluate = [&] { measure_evaluation(*model.model, eval_limits(options), pass); };
-    if (evaluates_first) evaluate();
-    for (int turn = 0; turn < 2; ++turn) {
-      measure_training(*model.model, train_limits(options), pass);
-      evaluate();
+  for (const bool evaluates_first : {true, false})
+    for (const bool rests_first : {true, false}) {
+      if (rests_first && !keeps_features(options, model)) continue;
+      MeasuringHooks hooks(model.table, ranks, engine);
+      const MeasuredPass pass{hooks, engine.compute_dtype};
+      const auto evaluate = [&] { measure_evaluation(*model.model, eval_limits(options), pass); };
+      const auto rest = [&] {
+        if (keeps_features(options, model)) measure_training_at_rest(options, model, pass);
+      };
+      if (evaluates_first) evaluate();
+      if (rests_first) rest();
+      for (int turn = 0; turn < 2; ++turn) {
+        measure_training(*model.model, train_limits(options), pass);
+        evaluate();
+        rest();
+      }
+      bytes = std::max(bytes, hooks.gathered_bytes());
     }
-    bytes = std::max(bytes, hooks.gathered_bytes());
-  }
   return bytes;
 }
 
@@ -81,9 +103,12 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   const PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
-          : larger_of(measure_training(*model.model, train_limits(options), train_pass),
-                      measure_evaluation(*model.model, eval_limits(options),
-                                         {resident, engine.compute_dtype}));
+          : larger_of(
+                measure_training(*model.model, with_features(train_limits(options), options, model),
+                                 train_pass),
+                measure_evaluation(*model.model,
+                                   with_features(eval_limits(options), options, model),
+                                   {resident, engine.compute_dtype}));
   costs.memory.activations = passes.activations;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
   costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;

@@ -1,6 +1,7 @@
 #include "train/run_report.h"
 
 #include "base/log.h"
+#include "train/feature_cache_setup.h"
 
 namespace facet {
 
@@ -21,6 +22,23 @@ void report_traffic(const Run& run, const StepReport& report, int64_t sent) {
 void report_memory(const Run& run) {
   log("the arenas of a rank held {} bytes at most; planned: {}", run.world.max(Arena::most_held()),
       run.costs.memory.total());
+}
+
+void share_features(Run& run) {
+  FeatureCache* const cache = run.inputs->data->features.get();
+  if (cache != nullptr) share_features(run.world, *cache);
+}
+
+void report_features(Run& run) {
+  FeatureCache* const cache = run.inputs->data->features.get();
+  if (cache == nullptr) return;
+  const FeatureCounts now = counts_of_all_ranks(run.world, *cache), before = run.features_told;
+  run.features_told = now;
+  const int64_t damaged = now.damaged - before.damaged;
+  run.logs.line(fmt::format("feature cache: {} images given, {} computed, {} stored{}",
+                            now.given - before.given, now.computed - before.computed,
+                            bytes_text(now.stored - before.stored),
+                            damaged > 0 ? fmt::format(", {} found damaged", damaged) : ""));
 }
 
 void report_left_out(Run& run) {

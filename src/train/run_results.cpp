@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "base/timer.h"
 #include "train/evaluate.h"
+#include "train/run_report.h"
 #include "train/stop_request.h"
 
 namespace facet {
@@ -53,6 +54,7 @@ void evaluate_now(Run& run) {
   const bool known = state.last_evaluation == state.step;
   if (known || data.source->num_evaluation_micro_batches() == 0) return;
   const Timer timer;
+  share_features(run);
   const EvalReport report = evaluate_all(run);
   collectively(run.world, [&] { check_bad_fraction(run.options, data, report); });
   const bool best = is_best(state, report);

@@ -1,6 +1,7 @@
 #include "train/step_engine.h"
 
 #include "base/log.h"
+#include "train/feature_cache_setup.h"
 
 namespace facet {
 
@@ -77,5 +78,14 @@ StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevic
             .schedule = inputs.schedule,
             .faults = faults,
             .wait_for_device = options.wall_clock_breakdown ? device.facts().wait : nullptr}) {}
+
+void begin_feature_cache(const Options& options, MpiSession& session, const ComputeDevice& device,
+                         const RunInputs& inputs, Engine& engine) {
+  FeatureCache* const cache = inputs.data->features.get();
+  if (cache == nullptr) return;
+  open_feature_cache(options, session, {*inputs.model, device, engine.frozen_hash(kVisionUnits)},
+                     *cache);
+  inputs.model->model->tell_features_to(cache);
+}
 
 }  // namespace facet

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "comm/communicator.h"
+#include "comm/mpi_session.h"
 #include "device/arena.h"
 #include "job/fault_injection.h"
 #include "optim/loss_scaler.h"
@@ -38,5 +39,9 @@ struct StepEngine {
   std::optional<LossScaler> scaler;      // with fp16
   TrainStep step;
 };
+
+// The cache of the inputs, if there is one, serves this engine's model from here on. Collective.
+void begin_feature_cache(const Options& options, MpiSession& session, const ComputeDevice& device,
+                         const RunInputs& inputs, Engine& engine);
 
 }  // namespace facet

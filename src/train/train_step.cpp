@@ -104,8 +104,10 @@ void TrainStep::inject(const char* moment) const {
 void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
   note_samples(batch.sample_ids);
   Context context{parts_.context.ops, parts_.context.arena, hooks, parts_.context.dtype};
+  parts_.model.set_vision(vision_);
   parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
                                 sums);
+  parts_.model.set_vision(VisionWork::kCalled);  // evaluations do not agree on it
 }
 
 // One micro-batch at a time, so that what it finds can be reported with its samples; gradients go
@@ -155,16 +157,19 @@ std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
 // The totals of the step over all ranks, in one exchange. Doubles hold counts exactly.
 void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch) {
   const int64_t tokens_beside_place = parts_.model.config().image_tokens() - 1;
-  int64_t samples = 0, tokens = 0, labelled = 0, unlabelled_batches = 0;
+  int64_t samples = 0, tokens = 0, labelled = 0, unlabelled_batches = 0, images = 0, given = 0;
   for (const MicroBatch& batch : batches) {
     samples += batch.num_samples();
     tokens += batch.num_tokens() + batch.num_images() * tokens_beside_place;
     const int64_t labels = batch.num_labelled();
     labelled += labels;
     unlabelled_batches += labels == 0 && batch.num_samples() > 0;
+    images += batch.num_images();
+    given += batch.features.num_given();
   }
   flat_.assign({static_cast<double>(samples), static_cast<double>(tokens),
-                static_cast<double>(labelled), static_cast<double>(unlabelled_batches)});
+                static_cast<double>(labelled), static_cast<double>(unlabelled_batches),
+                static_cast<double>(images), static_cast<double>(given)});
   const size_t header = flat_.size();
   flat_.resize(header + bad_.size(), 0.0);
   const std::span<const int64_t> bad = parts_.source.bad_samples_of_last_fetch();
@@ -176,6 +181,8 @@ void TrainStep::agree_on_counts(std::span<const MicroBatch> batches, int64_t epo
   report_.tokens = static_cast<int64_t>(flat_[1]);
   report_.labelled_tokens = static_cast<int64_t>(flat_[2]);
   report_.unlabelled_micro_batches = static_cast<int64_t>(flat_[3]);
+  const bool all_given = flat_[5] > 0 && flat_[5] == flat_[4];
+  vision_ = all_given ? VisionWork::kAtRest : VisionWork::kCalled;
   report_.loss = 0;
   for (LossOfDataset& dataset : report_.datasets) dataset = {};
   for (size_t d = 0; d < bad_.size(); ++d) bad_[d] = static_cast<int64_t>(flat_[header + d]);

@@ -80,10 +80,11 @@ class TrainStep {
   PhaseClock clock_;
   PhaseHooks phase_hooks_;
   StepReport report_;
-  std::span<const MicroBatch> batches_;  // of the last step
-  LossSums sums_;                        // of the micro-batch just computed
-  std::vector<double> flat_;             // what the ranks sum in one exchange
-  std::vector<int64_t> bad_;             // of this step on all ranks, by data set
+  std::span<const MicroBatch> batches_;      // of the last step
+  LossSums sums_;                            // of the micro-batch just computed
+  std::vector<double> flat_;                 // what the ranks sum in one exchange
+  VisionWork vision_ = VisionWork::kCalled;  // in this step, on all ranks
+  std::vector<int64_t> bad_;                 // of this step on all ranks, by data set
 };
 
 }  // namespace facet

@@ -59,6 +59,7 @@ bool TrainingLoop::evaluation_due() const {
 // From where the epoch stands to its end, or to the run's.
 void TrainingLoop::train_epoch() {
   using Wish = SaveSchedule::Wish;
+  share_features(run_);
   while (!epoch_over()) {
     finish_step(take_step());
     const Wish wish = run_.checkpoints->after_step(state_.step, run_.met(), run_.logs);
@@ -103,6 +104,7 @@ void TrainingLoop::close_epoch() {
         fmt::format("epoch {}: loss={:.6g} over {} labelled tokens", state_.epoch + 1,
                     state_.epoch_loss_sum / static_cast<double>(state_.epoch_labelled_tokens),
                     state_.epoch_labelled_tokens));
+  report_features(run_);
   if (run_.options.eval_interval == 0 || finished()) evaluate_now(run_);
   draw_curve();
   export_epoch(run_);

@@ -87,8 +87,10 @@ class Engine : public UnitHooks {
     values_.read_on_rank_0(work, together);
   }
   // Collective: hash of the frozen parameters' names, shapes and values as they were filled; the
-  // same at any stage and in any precision.
-  uint64_t frozen_hash() { return values_.frozen_hash(); }
+  // same at any stage and in any precision. Of the units whose names begin so.
+  uint64_t frozen_hash(std::string_view unit_prefix = "") {
+    return values_.frozen_hash(unit_prefix);
+  }
 
   // This rank's part of every trained parameter, in the table's order. Together the ranks own each
   // element exactly once, in the same slices at every stage. The pointers are valid as long as the

@@ -147,9 +147,10 @@ void Values::hash_frozen(int number, const Tensor& frozen) {
   frozen_hashes_[static_cast<size_t>(number)] = sum;
 }
 
-uint64_t Values::frozen_hash() {
+uint64_t Values::frozen_hash(std::string_view unit_prefix) {
   uint64_t sum = 0;
-  for (const uint64_t of_unit : frozen_hashes_) sum += of_unit;
+  for (size_t u = 0; u < frozen_hashes_.size(); ++u)
+    if (table_.units()[u].name.starts_with(unit_prefix)) sum += frozen_hashes_[u];
   return static_cast<uint64_t>(world_.sum(static_cast<int64_t>(sum)));
 }
 

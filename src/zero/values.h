@@ -40,7 +40,7 @@ class Values {
   using Work = std::function<void(const OpenUnit&, const Meet&)>;
   void read_on_rank_0(const Work& work, const Meet& together);
   // Collective: hash of the frozen values as they were filled, before any rounding.
-  uint64_t frozen_hash();
+  uint64_t frozen_hash(std::string_view unit_prefix = "");
 
   // Ranges of the unit's trained buffer: this rank's slice, and what this rank's optimizer updates
   // (its slice; at stage 0 the whole buffer).

@@ -72,6 +72,34 @@ Datasets ChatSampleBuilderTest::open(
   return datasets;
 }
 
+// What is found is not decoded: here the features are of a file that could not be.
+TEST_F(ChatSampleBuilderTest, ImagesWhoseFeaturesAreKeptAreNotDecoded) {
+  constexpr int64_t kBytes = 3;
+  FeatureCache cache(kBytes, 1 << 20);
+  const PromptBuilder prompt = this->prompt();
+  const ChatSampleBuilder builder(tokenizer_, prompt, preprocessor_, 1 << 20, &cache);
+  cache.open(
+      std::make_unique<RecordStore>(FeatureCache::make_directory(root_ / "features", ""), "here"));
+  ImageFeatures looked_up;
+  cache.look_up(image("rubbish.jpg"), read(root_ / "coco/train2017/rubbish.jpg"), looked_up);
+  const std::vector<std::byte> kept(kBytes, std::byte{5});
+  cache.computed(looked_up.keys[0], kept);
+
+  const RawSample raw = {{{"What?", "A cat.", {image("1.jpg"), image("rubbish.jpg")}}}};
+  PreparedSample sample;
+  EXPECT_THROW(builder.build(raw, sample), Error);  // not shared yet
+  cache.store()->refresh();
+  builder.build(raw, sample);
+  EXPECT_EQ(sample.num_images, 2);
+  EXPECT_EQ(sample.features.is_given, (std::vector<uint8_t>{0, 1}));
+  EXPECT_EQ(sample.features.values, kept);
+  PreparedSample plain;
+  ChatSampleBuilder(tokenizer_, prompt, preprocessor_, 1 << 20)
+      .build({{{"What?", "A cat.", {image("1.jpg")}}}}, plain);
+  EXPECT_EQ(sample.pixels, plain.pixels);
+  EXPECT_TRUE(plain.features.keys.empty());
+}
+
 TEST_F(ChatSampleBuilderTest, TokensAndPixelsAreThoseOfPromptAndPreprocessor) {
   const PromptBuilder prompt = this->prompt();
   const ChatSampleBuilder builder(tokenizer_, prompt, preprocessor_, 1 << 20);

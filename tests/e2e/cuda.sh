@@ -176,6 +176,16 @@ hangs_by_name() {
   grep -qE '^  rank 0: waiting in collective [0-9]+ \(reduce_scatter\), compute of step 1$' "$output" || fail "$(grep -A 4 hang: "$output")"
 }
 
+# Features go to the disk and come back: the same bits without the vision encoder.
+keeps_features() {
+  run 0 2 "$on_gpu" cache-features "${recipe[@]:1}" --precision "$precision" --device cuda --feature_cache "$work/features"
+  once 'FEATURES images=5 hits=0 computed=5 '
+  train "$on_gpu" by_image --vision_image_by_image --max_steps 1
+  train "$on_gpu" kept --feature_cache "$work/features" --max_steps 1
+  grep -q 'feature cache: [1-9][0-9]* images given, 0 computed' "$output"
+  same_columns "$work/by_image/loss_log.csv" "$work/kept/loss_log.csv" step loss grad_norm
+}
+
 without_a_gpu() {
   local text='this program was built without CUDA'
   if grep -q 'no GPU can be used here' "$facet"; then text='no GPU can be used here'; fi
@@ -197,5 +207,6 @@ check Cuda.Answers answers
 check Cuda.Bandwidth bandwidth
 check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
+check Cuda.KeepsFeatures keeps_features
 check Cuda.WithoutAGpu without_a_gpu
 finish

@@ -118,6 +118,108 @@ TEST(ClipVision, EarlierFeatureLayerAndNoClassToken) {
   expect_all_gradients(rig, 2);
 }
 
+// Where products are such that a row's last bits depend on how many others there are: 5 rows of 32
+// by 96, from 4 images on, with AVX-512; almost any with AVX2.
+VlmConfig config_of_five_tokens() {
+  VlmConfig config = small_config();
+  config.vision.hidden_size = 32;
+  config.vision.intermediate_size = 96;
+  config.vision.image_size = config.image_size = 6;
+  config.vision_image_by_image = true;
+  return config;
+}
+
+// Pixels of the images of `all` that are named.
+MicroBatch images_of(const Rig& rig, const Mat& all, const std::vector<int64_t>& named) {
+  MicroBatch batch;
+  for (const int64_t image : named)
+    for (int64_t i = 0; i < all.cols; ++i)
+      batch.pixels.push_back(static_cast<float>(all.a[static_cast<size_t>(image * all.cols + i)]));
+  batch.image_size = static_cast<int32_t>(rig.config.image_size);
+  batch.images_per_sample = {static_cast<int32_t>(named.size())};
+  return batch;
+}
+
+std::vector<float> seen(Rig& rig, const MicroBatch& batch, FeatureSink* sink = nullptr) {
+  ArenaScope scope(rig.arena);
+  return vision_rig::floats_of(
+      rig.vision.see(rig.ctx, batch, batch.num_images(), Keep::kForBackward, sink));
+}
+
+TEST(ClipVision, ImageByImageFeaturesDoNotDependOnTheOthers) {
+  Rig rig(config_of_five_tokens(), "");
+  const Mat pixels = rig.pixels(6);
+  const std::vector<float> together = seen(rig, images_of(rig, pixels, {0, 1, 2, 3, 4, 5}));
+  std::vector<float> alone;
+  for (int64_t image = 0; image < 6; ++image) {
+    const std::vector<float> one = seen(rig, images_of(rig, pixels, {image}));
+    alone.insert(alone.end(), one.begin(), one.end());
+  }
+  EXPECT_EQ(together, alone);
+  EXPECT_LE(vision_rig::relative_error(
+                together, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+            2e-6);
+}
+
+struct RecordingSink final : FeatureSink {
+  void given(int64_t images) override { num_given += images; }
+  void computed(const ImageKey& key, std::span<const std::byte> features) override {
+    keys.push_back(key);
+    values.insert(values.end(), features.begin(), features.end());
+  }
+  int64_t num_given = 0;
+  std::vector<ImageKey> keys;
+  std::vector<std::byte> values;
+};
+
+TEST(ClipVision, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
+  for (const bool drop_class_token : {false, true}) {
+    VlmConfig config = config_of_five_tokens();
+    config.drop_class_token = drop_class_token;
+    Rig rig(config, "");
+    const Mat pixels = rig.pixels(4);
+    const auto operations = [&](const MicroBatch& batch, std::vector<float>& features,
+                                RecordingSink& sink) {
+      const OpCounts before = rig.ops.counts();
+      features = seen(rig, batch, &sink);
+      return rig.ops.counts().matmul_flops - before.matmul_flops +
+             rig.ops.counts().attention_flops - before.attention_flops;
+    };
+    MicroBatch all = images_of(rig, pixels, {0, 1, 2, 3});
+    all.features.keys = {{1, 0}, {2, 0}, {3, 0}, {4, 0}};
+    all.features.is_given = {0, 0, 0, 0};
+    std::vector<float> expected, features;
+    RecordingSink first, second, third;
+    const int64_t of_all = operations(all, expected, first);
+    EXPECT_EQ(first.keys, all.features.keys);
+    const size_t bytes = first.values.size() / 4;
+    const auto values_of = [&](size_t image) {
+      return std::span(first.values).subspan(image * bytes, bytes);
+    };
+
+    MicroBatch some = images_of(rig, pixels, {0, 2});
+    some.images_per_sample = {4};
+    some.features = {all.features.keys, {0, 1, 0, 1}, {}};
+    for (const size_t image : {1, 3})
+      for (const std::byte b : values_of(image)) some.features.values.push_back(b);
+    rig.hooks.events.clear();
+    EXPECT_EQ(operations(some, features, second), of_all / 2);
+    const std::vector<std::string> events = rig.hooks.events;
+    EXPECT_EQ(features, expected);
+    EXPECT_EQ(second.num_given, 2);
+    EXPECT_EQ(second.keys, (std::vector<ImageKey>{{1, 0}, {3, 0}}));
+
+    MicroBatch none = images_of(rig, pixels, {});
+    none.images_per_sample = {4};
+    none.features = {all.features.keys, {1, 1, 1, 1}, first.values};
+    rig.hooks.events.clear();
+    EXPECT_EQ(operations(none, features, third), 0);
+    EXPECT_EQ(features, expected);
+    EXPECT_EQ(rig.hooks.events, events);  // every rank asks for the same units
+    EXPECT_TRUE(third.keys.empty());
+  }
+}
+
 TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
   std::vector<float> features[2], gradients[2];
   int64_t peak[2];

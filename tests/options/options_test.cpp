@@ -285,7 +285,8 @@ TEST(Options, GenerationChecksItsDraws) {
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
       "lm_model_name_or_path vision_model_name_or_path vis_proj projection enable_mmca_attention "
-      "max_seq_len image_size vision_feature_layer drop_class_token compat lang_lora_dim "
+      "max_seq_len image_size vision_feature_layer drop_class_token "
+      "vision_image_by_image compat lang_lora_dim "
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
       "dataset_concatenate_samples dataset_weights data_config data_train_split_ratio "
@@ -294,7 +295,8 @@ TEST(Options, NamesAreFrozen) {
       "max_bad_fraction "
       "max_image_pixels "
       "allow_outside_images "
-      "num_workers replay dump_batches data_debug_path num_train_epochs max_steps "
+      "num_workers feature_cache feature_cache_gib replay dump_batches data_debug_path "
+      "num_train_epochs max_steps "
       "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
       "tokens_per_micro_batch loss_average seed eval_interval max_bad_steps learning_rate "
       "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "

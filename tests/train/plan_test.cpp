@@ -58,6 +58,20 @@ class PlanTest : public ::testing::Test {
   TemporaryDirectory directory_;
 };
 
+// 256 tokens of 1024 values in 2 bytes, and an entry of 64 bytes.
+TEST_F(PlanTest, FeaturesThatAreKeptTakeTheirBytesOfDisk) {
+  const std::string cached = "--precision bf16 --feature_cache " + directory_.path() + "/cache ";
+  EXPECT_EQ(plan_run(options(cached)).features, "--feature_cache takes 512.06 KiB an image");
+  const std::string counted =
+      cached + "--dataset_samples 1000 --average_text_tokens 100 --average_images 2 ";
+  EXPECT_EQ(plan_run(options(counted)).features,
+            "--feature_cache takes 512.06 KiB an image, 1000.12 MiB for 2000 images");
+  EXPECT_EQ(plan_run(options(cached + "--feature_cache_gib 3")).features,
+            "--feature_cache takes 512.06 KiB an image, at most 3.00 GiB (--feature_cache_gib)");
+  EXPECT_EQ(plan_run(options("--precision bf16 ")).features, "");
+  EXPECT_EQ(plan_run(options(cached + "--vis_lora_dim 4 ")).features, "");
+}
+
 TEST_F(PlanTest, ReferenceRunTrainsWhatItIsKnownToTrain) {
   const RunPlan plan = plan_run(options("--zero_stage 2 --precision bf16 --ranks 8"));
   EXPECT_EQ(plan.lora, kLora);
