@@ -46,6 +46,10 @@ no_test() {
   checked 1 NO_TESTS=1 STEPS=curves
   once '0 of 1 steps passed'
 }
+no_time_left() {
+  checked 1 LIMIT=0
+  once '0 of 6 steps passed'
+}
 a_finding() {
   checked 1 BAD=racecheck
   once '  ========= a finding'
@@ -70,6 +74,7 @@ without_a_gpu() {
 check GpuCheck.AllStepsPass all_pass
 check GpuCheck.ARedTestIsNamed a_red_test
 check GpuCheck.NoTestIsNoSuccess no_test
+check GpuCheck.WithoutTimeNothingPasses no_time_left
 check GpuCheck.AFindingOfATool a_finding
 check GpuCheck.AToolThatSeesNothingIsNotBelieved a_blind_tool
 check GpuCheck.AMissingProgramIsNamed a_missing_program

@@ -1,0 +1,43 @@
+#include "tests/bench/gpu/rates.h"
+
+#include "tests/bench/gpu/random_values.h"
+
+namespace facet::bench {
+namespace {
+
+double measure_copy(Bench& bench, const RandomValues& random) {
+  const int64_t elements = bench.scale == Scale::kTiny ? 1 << 12 : int64_t{1} << 31;
+  Arena arena("copied", 2 * elements * 2 + 128, bench.ops.memory());
+  const Tensor from = arena.tensor({elements}, DType::kBF16),
+               to = arena.tensor({elements}, DType::kBF16);
+  random.fill(from);
+  const double ms = milliseconds_of(bench.clock, bench.limits, [&] { bench.ops.copy(to, from); });
+  return static_cast<double>(2 * from.bytes()) / (ms * 1e-3);
+}
+
+double measure_product(Bench& bench, const RandomValues& random) {
+  const int64_t n = bench.scale == Scale::kTiny ? 64 : 8192;
+  Arena arena("product", 3 * n * n * 2 + 192, bench.ops.memory());
+  const Tensor x = arena.tensor({n, n}, DType::kBF16), weight = arena.tensor({n, n}, DType::kBF16),
+               y = arena.tensor({n, n}, DType::kBF16);
+  random.fill(x.view({n * n}));
+  random.fill(weight.view({n * n}));
+  const double ms = milliseconds_of(bench.clock, bench.limits, [&] {
+    bench.ops.linear_forward(y, x, weight, Tensor(), Tensor());
+  });
+  return 2.0 * static_cast<double>(n * n) * static_cast<double>(n) / (ms * 1e-3);
+}
+
+}  // namespace
+
+Rates measure_rates(Bench& bench) {
+  const RandomValues random(bench.ops, 1);
+  Rates rates;
+  rates.copy = measure_copy(bench, random);
+  bench.report.row("card", {{"what", "copy, GB/s read and written"}, {"rate", rates.copy * 1e-9}});
+  rates.product = measure_product(bench, random);
+  bench.report.row("card", {{"what", "bf16 product, TFLOP/s"}, {"rate", rates.product * 1e-12}});
+  return rates;
+}
+
+}  // namespace facet::bench
