@@ -16,7 +16,7 @@ shift
 [ $# -gt 0 ] || stop "no program is named"
 [ ! -e "$top" ] || [ -e "$top/bundle_launch.sh" ] || stop "$top is there and no bundle: remove it, or choose another"
 rm -rf "$top"
-mkdir -p "$top"/{programs,lib,openmpi/lib,openmpi/share,scripts,tests/e2e,tests/golden,build/gpu}
+mkdir -p "$top"/{programs,lib,openmpi/lib,openmpi/share,scripts,tests/golden,build/gpu}
 
 # ---- the programs, and every library that they name
 
@@ -60,7 +60,6 @@ find "$top/programs" "$top/lib" "$top/openmpi" -type f \( -name '*.so*' -o -path
 # ---- scripts and data
 
 cp scripts/gpu_check.sh scripts/gpu_run_all.sh scripts/bench_torch_gpu.py "$top/scripts/"
-cp tests/e2e/lib.sh tests/e2e/cuda.sh "$top/tests/e2e/"
 cp tests/golden/curves.safetensors "$top/tests/golden/"
 if [ -x "$top/programs/make_tiny" ]; then "$top/build/make_tiny" --output "$top/tiny" --scenes 24 --seed 1 >/dev/null; fi
 

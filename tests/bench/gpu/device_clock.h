@@ -43,9 +43,10 @@ struct Limits {
   double seconds = 0.4;  // after which no further repetition begins
 };
 // For a device whose times mean nothing: one call, after one to warm up.
-constexpr Limits kOnce = {1, 1, 0, 0};
+constexpr Limits kOnce = {.repetitions = 1, .most_calls = 1, .calls_milliseconds = 0, .seconds = 0};
 
-// Milliseconds of a call: the median of the repetitions, after two calls to warm up.
+// Milliseconds of a call: the median of the repetitions, after two calls to warm up; of a call that
+// takes all the seconds by itself, the second one's.
 double milliseconds_of(DeviceClock& clock, const Limits& limits, const std::function<void()>& call);
 
 double median(std::vector<double> values);

@@ -8,7 +8,7 @@ namespace {
 
 struct Length {
   int warm_up = 3, most_steps = 12, by_phase = 3;
-  double seconds = 25;  // after which no further step begins
+  double seconds = 25;  // after which no further step begins, nor one to warm up
 };
 constexpr Length kShort = {1, 1, 1, 0};
 
@@ -17,20 +17,22 @@ std::string name_of(Mode mode) { return mode == Mode::kMmca ? "step, MMCA" : "st
 // Steps as in training: the host does not wait for the GPU between them. A row each, and one for
 // the median.
 void time_steps(Bench& bench, TrainStep& step, const std::string& section, const Length& length) {
-  int64_t n = 0;
-  for (; n < length.warm_up; ++n) step.run(0, n);
-  wait_for_gpu(bench.ops);
   const Timer all;
   const StepReport* report = nullptr;
   std::vector<double> milliseconds;
-  do {
+  const auto take = [&](const std::string& name) {
     const double begin = all.seconds();
-    report = &step.run(0, n);
+    report = &step.run(0, static_cast<int64_t>(milliseconds.size()));
     milliseconds.push_back((all.seconds() - begin) * 1e3);
-    bench.report.row(
-        section + ", one by one",
-        {{"step", std::to_string(n)}, {"ms", milliseconds.back()}, {"loss", report->loss}});
-  } while (++n < length.warm_up + length.most_steps && all.seconds() < length.seconds);
+    bench.report.row(section + ", one by one",
+                     {{"step", name}, {"ms", milliseconds.back()}, {"loss", report->loss}});
+  };
+  for (int n = 0; n < length.warm_up && all.seconds() < length.seconds; ++n) take("to warm up");
+  wait_for_gpu(bench.ops);
+  milliseconds.clear();
+  do take(std::to_string(milliseconds.size() + 1));
+  while (static_cast<int>(milliseconds.size()) < length.most_steps &&
+         all.seconds() < length.seconds);
 
   const double seconds = median(milliseconds) * 1e-3,
                flops = static_cast<double>(report->model_flops);
