@@ -88,7 +88,7 @@ END
   cat >build/gpu/gpu_bench <<'END'
 #!/usr/bin/env bash
 echo "measures ${*: -1}"
-if [ "${*: -1}" = "${SLOW:-none}" ]; then sleep 60; fi
+if [ "${*: -1}" = "${SLOW:-none}" ]; then sleep 20; fi
 END
   printf '#!/usr/bin/env bash\necho "tests: $STEPS"\n' >scripts/gpu_check.sh
   echo 'print("torch")' >scripts/bench_torch_gpu.py

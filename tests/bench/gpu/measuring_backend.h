@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-#include "tests/bench/gpu/rates.h"
+#include "tests/bench/gpu/sections.h"
 
 namespace facet::bench {
 

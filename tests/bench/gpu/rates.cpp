@@ -1,6 +1,6 @@
-#include "tests/bench/gpu/rates.h"
-
+// The rates of the card.
 #include "tests/bench/gpu/random_values.h"
+#include "tests/bench/gpu/sections.h"
 
 namespace facet::bench {
 namespace {

@@ -24,9 +24,8 @@ void make_tiny(VlmConfig& config) {
   config.lm.vocab_size = 64;
 }
 
-// Of a sample: its images come first, as in training, each after a few words.
 struct SampleShape {
-  int64_t samples = 0, length = 0, images = 0;  // length: image tokens included
+  int64_t samples = 0, length = 0, images = 0;  // the last two of each; image tokens included
 };
 
 SampleShape shape_of(Scale scale) {
@@ -34,7 +33,7 @@ SampleShape shape_of(Scale scale) {
   return {2, 4096, 8};
 }
 
-// What `values` is to hold: weights are random numbers, norms begin as none.
+// The start of a parameter: random numbers, but weights of norms are 1 and biases 0.
 void fill(Tensor values, const Param& param, const RandomValues& random, Backend& ops) {
   if (param.role == ParamRole::kNormWeight) return ops.fill(values, 1);
   if (param.role == ParamRole::kBias) return ops.fill(values, 0);
@@ -76,7 +75,8 @@ VlmConfig reference_config(Scale scale, Mode mode, int64_t layers) {
   return config;
 }
 
-// The last 30 % of a sample's text carry labels.
+// The images come at the beginning of a sample, with a few words before each; the last 30 % of its
+// text carry labels.
 MicroBatch reference_batch(const VlmConfig& config, Scale scale) {
   const SampleShape shape = shape_of(scale);
   const int64_t text = shape.length - shape.images * config.image_tokens();
@@ -108,7 +108,7 @@ MicroBatch reference_batch(const VlmConfig& config, Scale scale) {
 
 ReferenceRun::ReferenceRun(Communicator& world, Backend& ops, const VlmConfig& config,
                            const MicroBatch& batch)
-    : world_(world), model_(config, table_), source_(batch), ops_(ops) {
+    : world_(world), ops_(ops), model_(config, table_), source_(batch) {
   options_.zero_stage = 2;
   options_.compute_dtype = kDType;
   table_.place_in(ops.memory());
@@ -122,14 +122,14 @@ ReferenceRun::ReferenceRun(Communicator& world, Backend& ops, const VlmConfig& c
     model_.forward_backward(ctx, batch, 1, sums);
   });
   engine_.emplace(table_, make_param_groups(table_, rates), world, ops, options_);
-  make_weights(ops);
+  make_weights();
   arena_.emplace("activations", memory.activations, ops.memory());
 }
 
-void ReferenceRun::make_weights(Backend& ops) {
-  const RandomValues random(ops, 0.035f);  // a standard deviation of 0.02
+void ReferenceRun::make_weights() {
+  const RandomValues random(ops_, 0.035f);  // a standard deviation of 0.02
   for (const Param& param : table_.params())
-    if (!param.trained) fill(param.value, param, random, ops);
+    if (!param.trained) fill(param.value, param, random, ops_);
   for (const StateRange& range : engine_->owned_state())
     fill({range.value, static_cast<size_t>(range.count)}, *range.param, random);
   engine_->publish_state();

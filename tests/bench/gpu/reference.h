@@ -4,6 +4,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <span>
+#include <utility>
 
 #include "comm/communicator.h"
 #include "tests/bench/gpu/sections.h"
@@ -23,7 +26,6 @@ class OneBatch final : public BatchSource {
   int64_t num_evaluation_micro_batches() const override { return 0; }
   const MicroBatch& fetch_evaluation(int64_t) override { return batch_; }
   std::span<const int64_t> bad_samples_of_last_fetch() const override { return {}; }
-  const MicroBatch& batch() const { return batch_; }
 
  private:
   MicroBatch batch_;
@@ -37,9 +39,10 @@ class ReferenceRun {
   TrainStep steps(const std::function<void()>& wait_for_device = {});
 
  private:
-  void make_weights(Backend& ops);
+  void make_weights();
 
   Communicator& world_;
+  Backend& ops_;
   ParamTable table_;
   VisionLanguageModel model_;
   EngineOptions options_;
@@ -48,7 +51,6 @@ class ReferenceRun {
   FaultInjection no_faults_;
   std::optional<Engine> engine_;
   std::optional<Arena> arena_;
-  Backend& ops_;
 };
 
 }  // namespace facet::bench
