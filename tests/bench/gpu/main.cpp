@@ -84,9 +84,11 @@ void run(MpiSession& session, const Arguments& arguments) {
   Options options;
   options.device = "cuda";
   const OpenGpu gpu = open_gpu(options, session.world(), session.host());
-  DeviceClock clock(static_cast<CudaBackend&>(*gpu.backend).stream());
+  const Stream& stream = static_cast<CudaBackend&>(*gpu.backend).stream();
+  DeviceClock clock(stream);
   Report report(arguments.json);
-  Bench bench{*gpu.backend, clock, report, arguments.scale, on_a_gpu() ? Limits() : kOnce, {}};
+  Bench bench{
+      *gpu.backend, stream, clock, report, arguments.scale, on_a_gpu() ? Limits() : kOnce, {}};
   if (!on_a_gpu()) fmt::print("the GPU is emulated: times and rates mean nothing\n");
   report.row("run", {{"gpu", gpu.name},
                      {"times_mean_something", on_a_gpu() ? "yes" : "no"},

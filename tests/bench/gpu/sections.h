@@ -19,6 +19,7 @@ struct Rates {
 // What sections work with.
 struct Bench {
   Backend& ops;
+  const Stream& stream;  // that the operators run on
   DeviceClock& clock;
   Report& report;
   Scale scale = Scale::kReference;
