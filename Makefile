@@ -105,7 +105,7 @@ QUICK_MAKE = $(MAKE) --no-print-directory -j$(JOBS) CUDA_ARCHITECTURES="sm_80 co
 check: ## all tests; ends with passed, failed, skipped, the ten slowest and what each room took
 	@scripts/install_deps.sh tests
 	@rm -f $(BUILD)/times.log $(BUILD)/sanitized/times.log
-	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny kernel-tests $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves nvcc-check
+	@$(QUICK_MAKE) all tests $(BUILD)/make_tiny kernel-tests $(BUILD)/emulated/facet $(BUILD)/emulated/test_curves $(BUILD)/emulated/gpu_bench nvcc-check
 	@$(QUICK_MAKE) check-sanitized-build
 	@BUILD=$(BUILD) scripts/run_tests.sh all
 

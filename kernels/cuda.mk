@@ -19,6 +19,7 @@ NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECT
 
 KERNEL_SOURCES := $(wildcard kernels/cuda/*.cu)
 # C++ that includes CUDA's or NCCL's headers, or their emulation (kernels/emulated.mk).
+GPU_BENCH_SOURCES := $(filter-out %/device_clock_gpu.cpp %/device_clock_emulated.cpp,$(wildcard tests/bench/gpu/*.cpp))
 CUDA_CPP_SOURCES := $(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp) src/train/cuda/gpu.cpp
 
 ifeq ($(firstword $(FOUND_CUDA)),yes)
@@ -70,6 +71,32 @@ $(GPU_TESTS): $(LIBRARY) $(BUILD)/cuda_choice
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(CUDA_LIBS) -lgtest
 
+
+# ---- a bundle for a machine that has a GPU's driver and CUDA's libraries alone: the programs are one rank each and need no NCCL
+WITHOUT_NCCL := $(NVCC_BUILD)/without_nccl/src/comm/cuda/device_collectives.o
+$(WITHOUT_NCCL): src/comm/cuda/device_collectives.cpp
+	@mkdir -p $(@D)
+	@echo "  c++   $< (cuda, without NCCL)"
+	@$(CXX) $(CXXFLAGS_ALL) $(filter-out -DFACET_NCCL,$(CUDA_FLAGS)) -c -o $@ $<
+
+without_nccl = $(filter-out %/device_collectives.o %/nccl_transport.o,$(1)) $(WITHOUT_NCCL)
+BUNDLED := $(patsubst %,$(BUILD)/gpu/bundled/%,facet gpu_bench test_kernels test_curves)
+$(BUILD)/gpu/bundled/facet: $(call without_nccl,$(CUDA_OBJECTS)) $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o
+$(BUILD)/gpu/bundled/gpu_bench: $(call without_nccl,$(CUDA_OBJECTS)) $(BUILD)/obj/git_version.o \
+  $(patsubst %.cpp,$(NVCC_BUILD)/%.o,$(GPU_BENCH_SOURCES) tests/bench/gpu/device_clock_gpu.cpp)
+$(BUILD)/gpu/bundled/test_%: BUNDLED_LIBS = -lgtest
+$(BUILD)/gpu/bundled/test_kernels: $(call gpu_objects,$(KERNEL_SOURCES) $(filter src/device/% kernels/%,$(CUDA_CPP_SOURCES)) $(GPU_KERNEL_TESTS))
+$(BUILD)/gpu/bundled/test_curves: $(call without_nccl,$(filter-out %/train/cuda/gpu.o,$(CUDA_OBJECTS))) \
+  $(call gpu_objects,tests/golden/cuda/curve_test.cpp) $(addprefix $(BUILD)/obj/tests/,golden/curve_rig.o golden/golden_file.o test_main.o)
+$(BUNDLED): $(LIBRARY) $(BUILD)/cuda_choice
+	@mkdir -p $(@D)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) $(filter-out -lnccl,$(CUDA_LIBS)) $(BUNDLED_LIBS)
+
+gpu-bundle: $(BUNDLED) $(BUILD)/make_tiny ## build/facet-gpu.tar.gz: program, GPU tests and benchmark for a machine with a GPU's driver and CUDA alone
+	@scripts/gpu_bundle.sh $(BUILD)/facet-gpu facet=$(BUILD)/gpu/bundled/facet make_tiny=$(BUILD)/make_tiny \
+	  $(foreach program,gpu_bench test_kernels test_curves,gpu/$(program)=$(BUILD)/gpu/bundled/$(program))
+
 nvcc-check: $(CUDA_OBJECTS) $(NVCC_TEST_OBJECTS) $(GPU_TESTS) ## compile the kernels, and the tests that run on a GPU, by nvcc
 gpu-tests: $(GPU_TESTS) ## build the tests that run on a GPU, for CUDA_ARCHITECTURES (sm_90: Hopper)
 gpu-check: gpu-tests cuda $(BUILD)/make_tiny ## run them on a GPU, and compute-sanitizer over them; logs in LOGS (build/gpu/logs)
@@ -82,7 +109,7 @@ cuda:
 	@echo "--device cuda cannot be built: $(wordlist 2,99,$(FOUND_CUDA))" >&2; exit 1
 nvcc-check:
 	@echo "the kernels were compiled by $(CXX) only: $(wordlist 2,99,$(FOUND_CUDA))"
-gpu-tests gpu-check:
+gpu-tests gpu-check gpu-bundle:
 	@echo "the tests on a GPU cannot be built: $(wordlist 2,99,$(FOUND_CUDA))" >&2; exit 1
 
 endif
@@ -93,6 +120,6 @@ $(BUILD)/cuda_choice: FORCE
 	@mkdir -p $(@D)
 	@echo "$(strip $(CUDA_CHOICE))" | cmp -s - $@ || { echo "  CUDA: $(strip $(CUDA_CHOICE))"; echo "$(strip $(CUDA_CHOICE))" > $@; }
 
-.PHONY: nvcc-check cuda gpu-tests gpu-check FORCE
+.PHONY: nvcc-check cuda gpu-tests gpu-check gpu-bundle FORCE
 
 -include $(shell find $(BUILD)/nvcc -name '*.d' 2>/dev/null)

@@ -90,6 +90,12 @@ $(BUILD)/emulated/test_curves: $(CURVE_TEST_OBJECTS) $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lgtest
 
+# The benchmark of the GPU, with tiny sizes, for tests.
+$(BUILD)/emulated/gpu_bench: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES) $(GPU_BENCH_SOURCES) tests/bench/gpu/device_clock_emulated.cpp) \
+                             $(BUILD)/obj/git_version.o $(LIBRARY)
+	@echo "  link  $@"
+	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
+
 .PHONY: kernel-tests check-kernels check-kernels-full mutate
 
 -include $(shell find $(BUILD)/emulated -name '*.d' 2>/dev/null)

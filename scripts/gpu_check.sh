@@ -2,7 +2,8 @@
 # On a machine with a GPU: the kernels' tests, the training curves, the program, and the tests under compute-sanitizer's tools; prints a table
 # of steps. usage: gpu_check.sh DIRECTORY
 #
-# DIRECTORY gets one STEP.txt of each step's output. STEPS="kernels curves": only these steps, for time-limited sessions.
+# DIRECTORY gets one STEP.txt of each step's output. All together take LIMIT=560 seconds at most: steps come by what they are worth, and one
+# that gets no time any more has not passed. STEPS="kernels curves": only these.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 logs=${1:?usage: gpu_check.sh DIRECTORY}
@@ -15,7 +16,7 @@ tests=$BUILD/gpu/test_kernels
 wanted() { case " ${STEPS:-$1} " in *" $1 "*) ;; *) return 1 ;; esac; }
 needed=("$tests")
 if wanted curves; then needed+=("$BUILD/gpu/test_curves"); fi
-if wanted program; then needed+=("$BUILD/facet" "$BUILD/make_tiny"); fi
+if wanted program && [ ! -e bundle_launch.sh ]; then needed+=("$BUILD/facet" "$BUILD/make_tiny"); fi
 for program in "${needed[@]}"; do
   [ -x "$program" ] || { echo "$program is missing: make gpu-tests cuda $BUILD/make_tiny" >&2; exit 1; }
 done
@@ -29,17 +30,20 @@ grep '^GPU ' "$logs/gpu.txt"
 
 # ---- the steps; the output of each goes to $log
 
-# Every size, type and mode. Most of the time is spent computing the expected values on one core.
+# Most of the time is spent computing the expected values on one core.
 kernels() {
   local shards=$(($(nproc) < 8 ? $(nproc) : 8)) i failed=0 pids=()
   for ((i = 0; i < shards; ++i)); do
-    FACET_WHOLE_MATRIX=1 GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout -k 5 "$1" "$tests" >"$log.$i" 2>&1 &
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout -k 5 "$1" "$tests" >"$log.$i" 2>&1 &
     pids+=($!)
   done
   for i in "${!pids[@]}"; do wait "${pids[i]}" || failed=$?; done
   for ((i = 0; i < shards; ++i)); do cat "$log.$i" && rm "$log.$i"; done
   return "$failed"
 }
+
+# The same in every size, type and mode.
+matrix() { FACET_WHOLE_MATRIX=1 kernels "$1"; }
 
 curves() { timeout -k 5 "$1" "$BUILD/gpu/test_curves" --gtest_filter='-*TwoRanks*'; }
 
@@ -59,18 +63,22 @@ readonly found=9 # the exit status where a tool reports something
 tool() {
   local name=$1 limit=$2
   shift 2
-  FACET_COMPUTE_SANITIZER=1 timeout -k 5 "$limit" "$sanitizer" --tool "$name" --error-exitcode "$found" --kernel-name kns=facet "$tests" "$@"
+  FACET_COMPUTE_SANITIZER=1 timeout -k 5 "$limit" "$sanitizer" --tool "$name" --error-exitcode "$found" --kernel-name kns=facet --target-processes all \
+    "$tests" "$@"
 }
 
 # First a kernel with a bug that the tool must report, then the tests of our kernels (linear layers run cuBLASLt's).
 sanitize() {
-  local name=$1 limit=$2 code=0
+  local name=$1 limit=$2 code=0 began=$SECONDS
   [ -n "$sanitizer" ] || { echo "compute-sanitizer is not installed"; return 1; }
-  tool "$name" 60 --gtest_also_run_disabled_tests --gtest_filter="DISABLED_PlantedFor.$name" >"$logs/$name.planted.txt" 2>&1 || code=$?
+  tool "$name" "$limit" --gtest_also_run_disabled_tests --gtest_filter="DISABLED_PlantedFor.$name" >"$logs/$name.planted.txt" 2>&1 || code=$?
   [ "$code" = "$found" ] || { echo "$name ended with $code for a kernel with a bug, not with $found"; return 1; }
+  limit=$((limit - SECONDS + began))
+  [ "$limit" -gt 0 ] || return 124
   tool "$name" "$limit" --gtest_filter='-LinearProducts.*:*LinearParity*'
 }
 
+readonly all=${LIMIT:-560}
 printf '%-10s %-8s %s\n' step verdict seconds
 failed=0 ran=0
 # step NAME SECONDS function argument...: one line of the table.
@@ -79,7 +87,8 @@ step() {
   shift 2
   wanted "$name" || return
   log=$logs/$name.txt
-  "$@" "$limit" >"$log" 2>&1 || code=$?
+  if [ "$limit" -gt $((all - SECONDS)) ]; then limit=$((all - SECONDS)); fi
+  if [ "$limit" -le 0 ]; then code=124; else "$@" "$limit" >"$log" 2>&1 || code=$?; fi
   # A program that ran no test proves nothing.
   if [ "$code" != 0 ] || ! grep -q '^\[       OK \]' "$log"; then verdict=FAILED; fi
   if [ "$code" = 124 ] || [ "$code" = 137 ]; then verdict="TOO LONG"; fi
@@ -90,9 +99,16 @@ step() {
   grep -E '^\[  FAILED  \].*ms\)$|^=========|is not installed|for a kernel with a bug' "$log" | sed 's/^/  /' | head -n 10
 }
 
-step kernels 420 kernels
-step curves 120 curves
-step program 300 program
-for name in memcheck racecheck initcheck synccheck; do step "$name" 300 sanitize "$name"; done
+step kernels 150 kernels
+step curves 60 curves
+step memcheck 120 sanitize memcheck
+step racecheck 120 sanitize racecheck
+if wanted program && [ -e bundle_launch.sh ]; then
+  echo 'program    not run: it takes 2 ranks, and programs of a bundle are one each'
+else
+  step program 150 program
+fi
+for name in synccheck initcheck; do step "$name" 60 sanitize "$name"; done
+step matrix 420 matrix
 echo "$((ran - failed)) of $ran steps passed; their output is in $logs"
 [ "$failed" = 0 ] && [ "$ran" -gt 0 ]

@@ -49,7 +49,7 @@ run_test() {
     scripts/*.sh) (cd "$copy" && timeout 120 bash "$name" >test.log 2>&1) ;;
     *.sh)
       local programs=(all build/make_tiny)
-      case $name in */cuda.sh) programs+=(build/emulated/facet) ;; esac
+      case $name in */cuda.sh) programs+=(build/emulated/facet) ;; */gpu_bench.sh) programs+=(build/emulated/gpu_bench) ;; esac
       make -C "$copy" -j"$(nproc)" "${programs[@]}" >"$copy/make.log" 2>&1 || return 99
       (cd "$copy" && ONLY=$filter BUILD=build timeout 600 bash "$name" >test.log 2>&1)
       local code=$?

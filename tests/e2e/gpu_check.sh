@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The verdicts of scripts/gpu_check.sh, with stubs in the place of the programs and of compute-sanitizer.
+# The verdicts of scripts/gpu_check.sh and scripts/gpu_run_all.sh, with stubs in the place of the programs and of compute-sanitizer.
 # quick
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
@@ -46,6 +46,10 @@ no_test() {
   checked 1 NO_TESTS=1 STEPS=curves
   once '0 of 1 steps passed'
 }
+no_time_left() {
+  checked 1 LIMIT=0
+  once '0 of 6 steps passed'
+}
 a_finding() {
   checked 1 BAD=racecheck
   once '  ========= a finding'
@@ -67,11 +71,63 @@ without_a_gpu() {
   never step
 }
 
+# A bundle whose programs are stubs: `facet` writes losses, those of SLOW take too long.
+make_stub_bundle() {
+  [ ! -d "$work/all" ] || return 0
+  mkdir -p "$work/all/scripts" "$work/all/build/gpu"
+  cp scripts/gpu_run_all.sh "$work/all/scripts/"
+  cd "$work/all"
+  touch bundle_launch.sh
+  cat >build/facet <<'END'
+#!/usr/bin/env bash
+while [ $# -gt 0 ]; do case $1 in --device) device=$2 ;; --output_dir) out=$2 ;; esac; shift; done
+last=0.5
+if [ "$device" = cuda ]; then last=${LAST:-0.50001}; fi
+printf '# a run\nstep,epoch,loss\n1,1,2\n2,1,1.5\n3,1,1\n4,1,%s\n' "$last" >"$out/loss_log.csv"
+END
+  cat >build/gpu/gpu_bench <<'END'
+#!/usr/bin/env bash
+echo "measures ${*: -1}"
+if [ "${*: -1}" = "${SLOW:-none}" ]; then sleep 20; fi
+END
+  printf '#!/usr/bin/env bash\necho "tests: $STEPS"\n' >scripts/gpu_check.sh
+  echo 'print("torch")' >scripts/bench_torch_gpu.py
+  chmod +x build/facet build/gpu/gpu_bench scripts/gpu_check.sh
+}
+run_all() {
+  local code=$1
+  shift
+  make_stub_bundle
+  run "$code" 0 env "$@" "$work/all/scripts/gpu_run_all.sh" "$work/all/logs"
+}
+everything_runs() {
+  run_all 0 LIMIT=100
+  once 'loss on the CPU 0.5 and on the GPU 0.50001'
+  once 'measures step_mmca'
+  once 'tests: kernels curves'
+  once '0 steps failed'
+}
+other_losses() {
+  run_all 1 LIMIT=100 LAST=0.5001
+  once '1 steps failed'
+}
+a_slow_step() {
+  run_all 1 LIMIT=3 SLOW=operators
+  once 'measures step_mmca'
+  once 'measures operators'
+  never 'measures attention'
+  once '6 steps failed or got no time'
+}
+
 check GpuCheck.AllStepsPass all_pass
 check GpuCheck.ARedTestIsNamed a_red_test
 check GpuCheck.NoTestIsNoSuccess no_test
+check GpuCheck.WithoutTimeNothingPasses no_time_left
 check GpuCheck.AFindingOfATool a_finding
 check GpuCheck.AToolThatSeesNothingIsNotBelieved a_blind_tool
 check GpuCheck.AMissingProgramIsNamed a_missing_program
 check GpuCheck.WithoutAGpuNothingRuns without_a_gpu
+check GpuRunAll.EveryStepRuns everything_runs
+check GpuRunAll.OtherLossesThanTheCpus other_losses
+check GpuRunAll.WhatASlowStepLeavesNoTimeFor a_slow_step
 finish
