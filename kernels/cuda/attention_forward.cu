@@ -110,9 +110,8 @@ bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       gpu::launch(stream,
-                  {.grid = dim3(static_cast<unsigned>(lists.num_query_tiles),
-                                static_cast<unsigned>(shape.heads)),
-                   .block = mma::kThreads,
+                  {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+                   .block = mma::kTeamThreads,
                    .shared_bytes = mma::ForwardTiles<kWidth, T>::bytes()},
                   mma::forward_kernel<kWidth, T>, y, x, lists, shape);
     });
