@@ -16,7 +16,7 @@ constexpr int kTeamWarps = 4, kTeamThreads = kTeamWarps * gpu::kWarpSize;
 constexpr int kFragments = 2;  // of 16 rows, per warp
 constexpr int kWarpRows = kFragments * 16;
 static_assert(kTeamWarps * kWarpRows == kTileRows);
-constexpr int kStep = 64;  // rows of the other side
+constexpr int kStep = kStepRows;
 
 constexpr float kLog2OfE = 1.4426950408889634f;
 

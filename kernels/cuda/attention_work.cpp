@@ -157,12 +157,14 @@ class TileWriter {
   std::vector<int32_t> order_;
 };
 
+int64_t steps_of(int32_t count) { return (count + kStepRows - 1) / kStepRows; }
+
 // The longest first, so that the last blocks to run are short.
 void sort_by_cost(Tiles& tiles) {
   const auto cost = [&](const AttentionTile& tile) {
     int64_t sum = 0;
     for (int32_t r = 0; r < tile.num_ranges; ++r)
-      sum += tiles.ranges[static_cast<size_t>(tile.range_begin + r)].count;
+      sum += steps_of(tiles.ranges[static_cast<size_t>(tile.range_begin + r)].count);
     return sum;
   };
   std::sort(tiles.tiles.begin(), tiles.tiles.end(), [&](const auto& a, const auto& b) {

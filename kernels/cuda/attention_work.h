@@ -15,6 +15,7 @@
 namespace facet::cuda {
 
 constexpr int kTileRows = 128;  // of q, or of k and v
+constexpr int kStepRows = 64;   // of the other side, that a tile is multiplied with at a time
 
 // Head widths with tensor-core kernels, for 16-bit types; the others use plain kernels.
 constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
