@@ -5,7 +5,7 @@
 //
 // Three launches: delta (attention_delta.h), dq by query rows, dk and dv by key rows, so that every
 // output is written by one block, in a fixed order. In bf16 and fp16 with a supported head width
-// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 64 rows and head.
+// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 128 rows and head.
 // Otherwise the plain kernels below: one block per row and head.
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"

@@ -15,12 +15,12 @@ namespace facet::cuda::mma {
 
 constexpr int kTeams = 2, kBackwardThreads = kTeams * kTeamThreads;
 
-// ---- dq: each team takes every other 64 keys; in the end the sums of the second are added to
+// ---- dq: the teams take turns with the keys; in the end the sums of the second are added to
 // those of the first
 
-// Keys whose q.k are live at a time: at the largest width registers are too few for a whole step.
+// Keys of a team's step: at the largest width registers are too few for more.
 template <int kWidth>
-constexpr int kScoreKeys = kWidth == 128 ? kStep / 2 : kStep;
+constexpr int kDqKeys = kWidth == 128 ? 32 : kStep;
 
 template <int kWidth, typename T>
 class DqTiles {
@@ -30,35 +30,36 @@ class DqTiles {
         dout(q + kTileRows * kStride<kWidth>),
         lse(arrays.take<float>(kTileRows)),
         delta(arrays.take<float>(kTileRows)),
-        numbers(arrays.take<int32_t>(kTeams * kStep) + team_of_thread() * kStep),
-        k(arrays.take<T>(kTeams * kStep * kStride<kWidth>) +
-          team_of_thread() * kStep * kStride<kWidth>),
-        v(arrays.take<T>(kTeams * kStep * kStride<kWidth>) +
-          team_of_thread() * kStep * kStride<kWidth>) {}
+        k_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize),
+        v_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize) {}
   static constexpr size_t bytes() {
-    return (2 * kTileRows + 2 * kTeams * kStep) * kStride<kWidth> * sizeof(T) +
-           2 * kTileRows * sizeof(float) + kTeams * kStep * sizeof(int32_t);
+    return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize) * sizeof(T) +
+           2 * kTileRows * sizeof(float);
   }
   T *q, *dout;
   float *lse, *delta;  // of the rows in a range, lse to base 2; rows outside it weigh nothing
-  int32_t* numbers;    // of the rows of the team's next step
-  T *k, *v;            // the team's own
+  // The team's own.
+  GPU_DEVICE T* k(int stage) const { return k_ + stage * kStageSize; }
+  GPU_DEVICE T* v(int stage) const { return v_ + stage * kStageSize; }
+
+ private:
+  static constexpr int kTeamSize = kDqKeys<kWidth> * kStride<kWidth>;
+  static constexpr int kStageSize = kTeams * kTeamSize;
+  T *k_, *v_;
 };
 
-// dP becomes dS = P (dP - delta) in the columns from `column`, with products q.k in `scores`.
+// dP becomes dS = P (dP - delta), with products q.k in `scores`.
 template <int kKeys>
-GPU_DEVICE void multiply_by_weights(Fragments<kStep>& dp, int column,
-                                    const Fragments<kKeys>& scores, const float* lse_of_row,
-                                    const float* delta_of_row, float factor) {
+GPU_DEVICE void multiply_by_weights(Fragments<kKeys>& dp, const Fragments<kKeys>& scores,
+                                    const float* lse_of_row, const float* delta_of_row,
+                                    float factor) {
   for_rows([&](int m, int h, int row) {
     const float lse = lse_of_row[row], delta = delta_of_row[row];
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i) {
-        float& element = dp[m][column / 8 + n][i];
-        element = gpu::fast_exp2(scores[m][n][i] * factor - lse) * (element - delta);
-      }
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        dp[m][n][i] = gpu::fast_exp2(scores[m][n][i] * factor - lse) * (dp[m][n][i] - delta);
   });
 }
 
@@ -94,7 +95,7 @@ template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
               AttentionShape shape) {
-  constexpr int kKeys = kScoreKeys<kWidth>;
+  constexpr int kKeys = kDqKeys<kWidth>, kBlockKeys = kTeams * kKeys;
   GPU_SHARED(BlockPlace, place, );
   find_place(place, lists, lists.query_tiles, shape.heads);
   const AttentionTile& tile = place.tile;
@@ -114,70 +115,58 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 
   Fragments<kWidth> dq;
   clear(dq);
+  int stage = 0;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const int32_t* list = keys_of(lists, range);
     const WarpBounds bounds(bounds_of(lists, range));
-    const int most = bounds.most();
-    const int own = thread_of_team();
-    const bool present = bounds_of(lists, range)[own] != 0;
-    const int64_t own_at =
-        shape.statistic(range.slot, head, present ? rows_of(lists, tile)[own] : 0);
-    if (team == 0)
-      tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
-    else
-      tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
-    RowNumbers<kWidth, kStep> step_rows;
-    step_rows.load(list, team * kStep, range.count);
-    values.fetch(tiles.v, step_rows);
-    gpu::cp_async_commit();
-    keys.fetch(tiles.k, step_rows);
-    gpu::cp_async_commit();
-
-    const auto fetch_step = [&](const HeadRows<T>& from, T* to) {
-      RowNumbers<kWidth, kStep> numbers;
-      numbers.load(tiles.numbers, 0, kStep);
-      from.fetch(to, numbers);
+    const int most = bounds.most(), first_of_team = team * kKeys;
+    RowNumbers<kWidth, kKeys> step_rows;
+    const auto fetch = [&](int to) {
+      keys.fetch(tiles.k(to), step_rows);
+      values.fetch(tiles.v(to), step_rows);
+      gpu::cp_async_commit();
     };
+    __syncthreads();  // the statistics of the last range have been read
+    {
+      const int own = thread_of_team();
+      const bool present = bounds_of(lists, range)[own] != 0;
+      const int64_t own_at =
+          shape.statistic(range.slot, head, present ? rows_of(lists, tile)[own] : 0);
+      if (team == 0)
+        tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
+      else
+        tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
+    }
+    step_rows.load(list, first_of_team, range.count);
+    fetch(stage);
+    step_rows.load(list, kBlockKeys + first_of_team, range.count);
+
     const auto step = [&](auto is_boundary, int block_first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
-      const int first = block_first + team * kStep;
-      const bool is_last = block_first + kTeams * kStep >= range.count;
-      const bool is_active = !kBoundary || first < most;
-      const int next = min(first + kTeams * kStep + own % kStep, range.count - 1);
-      const int32_t next_number = is_last ? 0 : list[next];
-      gpu::cp_async_wait<1>();
-      __syncthreads();  // the values are there
-      Fragments<kStep> ds;
-      if (is_active) {
-        clear(ds);
-        add_products<kWidth, kStep>(ds, dout_of_warp, tiles.v);
-      }
-      if (own < kStep) tiles.numbers[own] = next_number;
+      const int first = block_first + first_of_team;
       gpu::cp_async_wait<0>();
-      __syncthreads();  // the keys are there, the values have been read
-      if (!is_last) fetch_step(values, tiles.v);
-      gpu::cp_async_commit();
-      if (is_active) {
-#pragma unroll
-        for (int n = 0; n < kStep; n += kKeys) {
-          Fragments<kKeys> scores;
-          clear(scores);
-          if (!kBoundary || !range_of(lists, tile, r).is_mean)
-            add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k + n * kStride<kWidth>);
-          if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first + n);
-          multiply_by_weights<kKeys>(ds, n, scores, tiles.lse, tiles.delta, factor);
-        }
-        add_weighted<kWidth, kStep>(dq, ds, tiles.k);
+      __syncthreads();  // the stage is there, the other one has been read
+      if (block_first + kBlockKeys < range.count) {
+        fetch(stage ^ 1);
+        step_rows.load(list, first + 2 * kBlockKeys, range.count);
       }
-      __syncthreads();  // the keys have been read
-      if (!is_last) fetch_step(keys, tiles.k);
-      gpu::cp_async_commit();
+      if (!kBoundary || first < most) {
+        Fragments<kKeys> ds, scores;
+        clear(ds);
+        clear(scores);
+        add_products<kWidth, kKeys>(ds, dout_of_warp, tiles.v(stage));
+        if (!kBoundary || !range_of(lists, tile, r).is_mean)
+          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage));
+        if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first);
+        multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, factor);
+        add_weighted<kWidth, kKeys>(dq, ds, tiles.k(stage));
+      }
+      stage ^= 1;
     };
     int first = 0;
-    for (; first + kTeams * kStep <= range.full; first += kTeams * kStep)
-      step(std::false_type(), first);
-    for (; first < range.count; first += kTeams * kStep) step(std::true_type(), first);
+    for (; first + kBlockKeys <= range.full; first += kBlockKeys) step(std::false_type(), first);
+    for (; first < range.count; first += kBlockKeys) step(std::true_type(), first);
   }
   gpu::cp_async_wait<0>();  // if the tile has no ranges
   join_teams<kWidth>(dq, reinterpret_cast<float*>(tiles.q), shape.scale);
@@ -363,7 +352,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
         }
         const int last = min(kStep, range.count - first) - 1;
         const int32_t* visible = visible_of(lists, range) + first;
-        const bool is_active = least < (kBoundary ? visible[last] : kNeverSeen);
+        const bool is_active = !kBoundary || least < visible[last];
         Fragments<kStep> weights;  // P of the first team, dS of the second
         if (is_active) {
           clear(weights);

@@ -4,7 +4,7 @@
 // one) and lse (slots,H,Nq), in mean parts the logarithm of the number of keys.
 //
 // In bf16 and fp16 with a supported head width the tensor-core kernel runs
-// (attention_forward_mma.h): one block per tile of 64 query rows and query head. Otherwise the
+// (attention_forward_mma.h): one block per tile of 128 query rows and query head. Otherwise the
 // plain kernel below: one block per query row and head.
 #include "kernels/cuda/attention_forward_mma.h"
 #include "kernels/cuda/attention_plain.h"

@@ -1,7 +1,7 @@
 // Shared by the tensor-core attention kernels. A block keeps a tile of 128 rows and streams steps
 // of 64 rows of the other side through shared memory. Each warp multiplies 32 rows of its tile, two
 // fragments of 16, with every fragment that it loads of the other side: one ldmatrix feeds four
-// products. Four warps, a team, have a row of the tile each once; backward runs two teams a block.
+// products. Four warps, a team, cover the tile once; a block of backward has two teams.
 //
 // Steps of which every row sees everything run in a loop of their own, without predicates. Scores
 // are kept as q.k; their scale and the base of the exponential are one factor of fast_exp2.

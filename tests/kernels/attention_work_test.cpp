@@ -120,7 +120,7 @@ TEST(AttentionWork, BlocksEndTogether) {
     const auto* queries = section<AttentionTile>(lists, lists.query_tiles);
     const auto* keys = section<AttentionTile>(lists, lists.key_tiles);
     forward += stretch(lists, queries, lists.num_query_tiles, kStepRows, 2 * kMultiprocessors);
-    dq += stretch(lists, queries, lists.num_query_tiles, 2 * kStepRows, kMultiprocessors);
+    dq += stretch(lists, queries, lists.num_query_tiles, kStepRows, kMultiprocessors);
     dkv += stretch(lists, keys, lists.num_key_tiles, kStepRows, kMultiprocessors);
   });
   EXPECT_LE(forward / kBatches, 1.02);
