@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
       const int own = thread_of_team();
       const bool present = bounds_of(lists, range)[own] != 0;
       const int64_t own_at =
-          shape.statistic(range.slot, head, present ? rows_of(lists, tile)[own] : 0);
+          shape.statistic(range.slot, place.head, present ? rows_of(lists, tile)[own] : 0);
       if (team == 0)
         tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
       else
