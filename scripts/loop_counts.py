@@ -3,8 +3,8 @@
 
 usage: loop_counts.py NVDISASM BOUNDS CUBIN...
 
-The main loop of a kernel is, of the loops with the most tensor-core products (HMMA), the one with the fewest instructions: a
-loop is what lies between a backward branch and its target. Reads of shared memory for products are LDSM. BOUNDS holds a line
+A loop is what lies between a backward branch and its target. The main loop of a kernel is, of the innermost loops with
+tensor-core products (HMMA), one with the most of them, and of those the one with the fewest instructions. Reads of shared memory for products are LDSM. BOUNDS holds a line
 a kernel: name | LDSM per HMMA at most | instructions per HMMA at most. Fails if a kernel exceeds them, has no such loop or
 stands not in BOUNDS.
 """
@@ -30,8 +30,9 @@ class Code:
                 yield self.labels[target.group(1)], i
 
     def main_loop(self):
-        loops = [loop for loop in self.loops() if self.count(loop, "HMMA") > 0]
-        return min(loops, key=lambda loop: (-self.count(loop, "HMMA"), loop[1] - loop[0]), default=None)
+        loops = {loop for loop in self.loops() if self.count(loop, "HMMA") > 0}
+        innermost = [a for a in loops if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+        return min(innermost, key=lambda loop: (-self.count(loop, "HMMA"), loop[1] - loop[0]), default=None)
 
 
 def functions_of(nvdisasm, cubin):

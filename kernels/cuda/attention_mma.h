@@ -67,8 +67,8 @@ struct RowNumbers {
 template <typename T>
 class HeadRows {
  public:
-  template <typename Rows>
-  GPU_DEVICE HeadRows(const Rows& from_D, int64_t at)
+  template <typename From>
+  GPU_DEVICE HeadRows(const From& from_D, int64_t at)
       : first_(reinterpret_cast<const char*>(from_D.data + at)),
         stride_bytes_(static_cast<int>(from_D.stride * int64_t{sizeof(T)})) {}
 
