@@ -13,8 +13,21 @@ $(NVCC_BUILD)/report/%.txt: %.cu
 kernel-report: $(if $(NVCC),$(KERNEL_REPORTS)) ## registers, shared memory and spills of every kernel (needs nvcc)
 	@$(if $(NVCC),scripts/kernel_report.sh $(KERNEL_REPORTS),echo "nvcc is not installed: no registers to report")
 
+# ---- make kernel-loops: what the main loops of attention issue, from the machine code for the first sm_ of CUDA_ARCHITECTURES
+NVDISASM ?= $(firstword $(shell command -v nvdisasm 2>/dev/null) $(wildcard $(dir $(NVCC))nvdisasm))
+LOOP_ARCHITECTURE := $(firstword $(filter sm_%,$(CUDA_ARCHITECTURES)))
+LOOP_CUBINS := $(patsubst %,$(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/attention_%.cubin,forward backward)
+
+$(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/%.cubin: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc  $< ($(LOOP_ARCHITECTURE))"
+	@$(NVCC) $(filter-out -gencode arch=%,$(NVCC_FLAGS)) -arch=$(LOOP_ARCHITECTURE) -MMD -MP -MT $@ -cubin -o $@ $<
+
+kernel-loops: $(if $(NVDISASM),$(LOOP_CUBINS)) ## reads of shared memory and instructions a product in attention's main loops (needs nvcc, nvdisasm)
+	@$(if $(NVDISASM),$(PYTHON) scripts/loop_counts.py $(NVDISASM) kernels/cuda/loops.txt $(LOOP_CUBINS),echo "nvdisasm is not installed: no loops to count")
+
 # ---- make kernel-coverage: gcov's counters are in the kernels of the sanitized program
 kernel-coverage: $(BUILD)/emulated/test_kernels_sanitized ## how many lines of the CUDA kernels their tests execute, and which they don't
 	@BUILD=$(BUILD) scripts/kernel_coverage.sh
 
-.PHONY: kernel-report kernel-coverage
+.PHONY: kernel-report kernel-loops kernel-coverage

@@ -41,7 +41,8 @@ ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025
 TESTS = {
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
-    "attention_work": ATTENTION,
+    "attention_work": ["AttentionWork*", *ATTENTION],
+    "fragments": ATTENTION,
     "adamw": ["*AdamWParity*:GradientStatistics*"],
     "cross_entropy": ["*LossParity.CrossEntropy*_7x*", "*LossParity.CrossEntropy*"],
     "splice": ["*LossParity.Splice*_7x*", "*LossParity.Splice*:*SpliceOfManyRows*"],

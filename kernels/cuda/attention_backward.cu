@@ -5,7 +5,7 @@
 //
 // Three launches: delta (attention_delta.h), dq by query rows, dk and dv by key rows, so that every
 // output is written by one block, in a fixed order. In bf16 and fp16 with a supported head width
-// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 64 rows and head.
+// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 128 rows and head.
 // Otherwise the plain kernels below: one block per row and head.
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
@@ -163,17 +163,17 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
   if constexpr (sizeof(T) == 2)
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      const auto launch_shape = [](int32_t tiles, int32_t heads) {
-        return gpu::LaunchShape{
-            .grid = dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)),
-            .block = mma::kThreads,
-            .shared_bytes = mma::BackwardTiles<kWidth, T>::bytes()};
-      };
       if (lists.num_query_tiles > 0)
-        gpu::launch(stream, launch_shape(lists.num_query_tiles, shape.heads),
+        gpu::launch(stream,
+                    {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+                     .block = mma::kBackwardThreads,
+                     .shared_bytes = mma::DqTiles<kWidth, T>::bytes()},
                     mma::dq_kernel<kWidth, T>, dx.dq_NqD, x, saved, lists, shape);
       if (lists.num_key_tiles > 0)
-        gpu::launch(stream, launch_shape(lists.num_key_tiles, shape.kv_heads),
+        gpu::launch(stream,
+                    {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
+                     .block = mma::kBackwardThreads,
+                     .shared_bytes = mma::DkvTiles<kWidth, T>::bytes()},
                     mma::dkv_kernel<kWidth, T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
     });
   else

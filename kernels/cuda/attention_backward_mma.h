@@ -1,7 +1,11 @@
 // Backward attention on tensor cores, in bf16 and fp16 with fp32 sums (formulas in
-// attention_backward.cu). One kernel keeps a tile of query rows and computes dq (Nq,H*E), one block
-// per tile and query head; the other keeps a tile of key rows and computes dk and dv (Nk,G*E), one
-// block per tile and key/value head. All outputs are overwritten. Both recompute P from lse.
+// attention_backward.cu), by blocks of two teams. One kernel keeps a tile of query rows and
+// computes dq (Nq,H*E), one block per tile and query head; the other keeps a tile of key rows and
+// computes dk and dv (Nk,G*E), one block per tile and key/value head. All outputs are overwritten.
+//
+// Both kernels compute q.k and dout.v: seven products for the five that are needed. One kernel for
+// all would add up dq over blocks, and their order, or a buffer of fp32 sums for every tile of
+// keys, is the price of having the same bits every time.
 #pragma once
 
 #include "kernels/cuda/attention_delta.h"
@@ -9,163 +13,401 @@
 
 namespace facet::cuda::mma {
 
+constexpr int kTeams = 2, kBackwardThreads = kTeams * kTeamThreads;
+
+// ---- dq: the teams take turns with the keys; in the end the sums of the second are added to
+// those of the first
+
+// Keys of a team's step: at the largest width registers are too few for more.
+template <int kWidth>
+constexpr int kDqKeys = kWidth == 128 ? 32 : kStep;
+
 template <int kWidth, typename T>
-using BackwardTiles = SharedTiles<kWidth, 2, kStageRows, T>;
+class DqTiles {
+ public:
+  GPU_DEVICE explicit DqTiles(gpu::SharedArrays& arrays)
+      : q(arrays.take<T>(2 * kTileRows * kStride<kWidth>)),
+        dout(q + kTileRows * kStride<kWidth>),
+        lse(arrays.take<float>(kTileRows)),
+        delta(arrays.take<float>(kTileRows)),
+        k_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize),
+        v_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize) {}
+  static constexpr size_t bytes() {
+    return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize) * sizeof(T) +
+           2 * kTileRows * sizeof(float);
+  }
+  T *q, *dout;
+  float *lse, *delta;  // of the rows in a range, lse to base 2; rows outside it weigh nothing
+  // The team's own.
+  GPU_DEVICE T* k(int stage) const { return k_ + stage * kStageSize; }
+  GPU_DEVICE T* v(int stage) const { return v_ + stage * kStageSize; }
 
-// The statistics of the query in a pair; it sees `visible` keys, 0 if the query is absent.
-struct QueryOfPair {
-  float lse, delta;
-  int visible;
+ private:
+  static constexpr int kTeamSize = kDqKeys<kWidth> * kStride<kWidth>;
+  static constexpr int kStageSize = kTeams * kTeamSize;
+  T *k_, *v_;
 };
 
-// P of a pair with product q.k, and P (dP - delta); both 0 if the query does not see the key.
-struct PairGradient {
-  float p, ds;
-};
-GPU_DEVICE PairGradient pair_gradient(float product, float dp, const QueryOfPair& query,
-                                      int position, float scale) {
-  if (position >= query.visible) return {0, 0};
-  const float p = __expf(product * scale - query.lse);
-  return {p, p * (dp - query.delta)};
+// dP becomes dS = P (dP - delta), with products q.k in `scores`.
+template <int kKeys>
+GPU_DEVICE void multiply_by_weights(Fragments<kKeys>& dp, const Fragments<kKeys>& scores,
+                                    const float* lse_of_row, const float* delta_of_row,
+                                    float factor) {
+  for_rows([&](int m, int h, int row) {
+    const float lse = lse_of_row[row], delta = delta_of_row[row];
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        dp[m][n][i] = gpu::fast_exp2(scores[m][n][i] * factor - lse) * (dp[m][n][i] - delta);
+  });
+}
+
+// Adds the second team's sums to those of the first, through shared memory that nobody reads any
+// more, and scales them.
+template <int kWidth>
+GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared, float scale) {
+  using Four = gpu::Pack<float>;
+  const auto place = [&](int m, int n) {
+    return shared + ((m * (kWidth / 8) + n) * kTeamThreads + thread_of_team()) * Four::kSize;
+  };
+  const auto for_packs = [&](const auto& body) {
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+      for (int n = 0; n < kWidth / 8; ++n) body(sums[m][n], place(m, n));
+  };
+  __syncthreads();
+  if (team_of_thread() == 1)
+    for_packs([](const float(&c)[4], float* to) {
+      gpu::store_pack(to, Four{{c[0], c[1], c[2], c[3]}});
+    });
+  __syncthreads();
+  if (team_of_thread() == 0)
+    for_packs([&](float(&c)[4], const float* from) {
+      const Four other = gpu::load_pack(from);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c[i] = (c[i] + other.v[i]) * scale;
+    });
 }
 
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
+__global__ void __launch_bounds__(kBackwardThreads, 1)
     dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
               AttentionShape shape) {
-  constexpr int kKeys = kStageRows;
-  const AttentionTile tile = query_tile(lists, blockIdx.x);
-  const int head = static_cast<int>(blockIdx.y);
-  const int64_t at = int64_t{head} * kWidth, kv_at = int64_t{head / shape.group()} * kWidth;
+  constexpr int kKeys = kDqKeys<kWidth>, kBlockKeys = kTeams * kKeys;
+  GPU_SHARED(BlockPlace, place, );
+  find_place(place, lists, lists.query_tiles, shape.heads);
+  const AttentionTile& tile = place.tile;
+  const int head = head_of_block(shape.heads);
+  const int64_t at = int64_t{head} * kWidth;
+  const int64_t kv_at = int64_t{head / shape.group()} * kWidth;
+  const int team = team_of_thread();
   gpu::SharedArrays arrays;
-  const BackwardTiles<kWidth, T> tiles(arrays);
-  const int32_t* tile_rows = rows_of(lists, tile);
-  fetch_rows<kWidth, kTileRows>(tiles.own(0), x.q_NqD, at, tile_rows, tile.num_rows);
-  fetch_rows<kWidth, kTileRows>(tiles.own(1), saved.dout_NqD, at, tile_rows, tile.num_rows);
-  gpu::cp_async_commit();
+  const DqTiles<kWidth, T> tiles(arrays);
+  fetch_tile<kWidth>(team == 0 ? tiles.q : tiles.dout,
+                     team == 0 ? HeadRows<T>(x.q_NqD, at) : HeadRows<T>(saved.dout_NqD, at),
+                     rows_of(lists, tile), tile.num_rows);
+  const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
+  const T* dout_of_warp = tiles.dout + row_of_warp() * kStride<kWidth>;
+  const HeadRows<T> keys(x.k_NkD, kv_at), values(x.v_NkD, kv_at);
+  const float factor = shape.scale * kLog2OfE;
 
-  const TwoRows rows(tile_rows, tile.num_rows);
-  float dq[kWidth / 8][4];
+  Fragments<kWidth> dq;
   clear(dq);
+  int stage = 0;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
-    const int32_t *keys = keys_of(lists, range), *bounds = bounds_of(lists, range);
-    QueryOfPair query[2] = {};
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      query[h].visible = bounds[row_of_half(h)];
-      if (query[h].visible == 0) continue;
-      const int64_t place = shape.statistic(range.slot, head, rows.row[h]);
-      query[h].lse = saved.lse_SHN[place];
-      query[h].delta = saved.delta_SHN[place];
-    }
-    const auto fetch = [&](int stage, int first) {
-      const int count = range.count - first;
-      fetch_rows<kWidth, kKeys>(tiles.first(stage), x.k_NkD, kv_at, keys + first, count);
-      fetch_rows<kWidth, kKeys>(tiles.second(stage), x.v_NkD, kv_at, keys + first, count);
+    const int32_t* list = keys_of(lists, range);
+    const WarpBounds bounds(bounds_of(lists, range));
+    const int most = bounds.most(), first_of_team = team * kKeys;
+    RowNumbers<kWidth, kKeys> step_rows;
+    const auto fetch = [&](int to) {
+      keys.fetch(tiles.k(to), step_rows);
+      values.fetch(tiles.v(to), step_rows);
+      gpu::cp_async_commit();
     };
-    for_stages<kKeys>(range.count, fetch, [&](int stage, int first) {
-      float ds[kKeys / 8][4], dp[kKeys / 8][4];
-      clear(ds);
-      clear(dp);
-      if (!range.is_mean)
-        add_products<kWidth, kKeys>(ds, tiles.rows_of_warp(0), tiles.first(stage));
-      add_products<kWidth, kKeys>(dp, tiles.rows_of_warp(1), tiles.second(stage));
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          ds[n][i] =
-              pair_gradient(ds[n][i], dp[n][i], query[i / 2], first + column_of(n, i), shape.scale)
-                  .ds;
-      add_weighted<kWidth, kKeys>(dq, ds, tiles.first(stage));
-    });
+    __syncthreads();  // the statistics of the last range have been read
+    {
+      const int own = thread_of_team();
+      const bool present = bounds_of(lists, range)[own] != 0;
+      const int64_t own_at =
+          shape.statistic(range.slot, place.head, present ? rows_of(lists, tile)[own] : 0);
+      if (team == 0)
+        tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
+      else
+        tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
+    }
+    step_rows.load(list, first_of_team, range.count);
+    fetch(stage);
+    step_rows.load(list, kBlockKeys + first_of_team, range.count);
+
+    const auto step = [&](auto is_boundary, int block_first) {
+      constexpr bool kBoundary = decltype(is_boundary)::value;
+      const int first = block_first + first_of_team;
+      gpu::cp_async_wait<0>();
+      __syncthreads();  // the stage is there, the other one has been read
+      if (block_first + kBlockKeys < range.count) {
+        fetch(stage ^ 1);
+        step_rows.load(list, first + 2 * kBlockKeys, range.count);
+      }
+      if (!kBoundary || first < most) {
+        Fragments<kKeys> ds, scores;
+        clear(ds);
+        clear(scores);
+        add_products<kWidth, kKeys>(ds, dout_of_warp, tiles.v(stage));
+        if (!kBoundary || !range_of(lists, tile, r).is_mean)
+          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage));
+        if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first);
+        multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, factor);
+        add_weighted<kWidth, kKeys>(dq, ds, tiles.k(stage));
+      }
+      stage ^= 1;
+    };
+    int first = 0;
+    for (; first + kBlockKeys <= range.full; first += kBlockKeys) step(std::false_type(), first);
+    for (; first < range.count; first += kBlockKeys) step(std::true_type(), first);
   }
-  multiply(dq, shape.scale);
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-    if (rows.row[h] >= 0) store_row<kWidth>(dq_NqD.row(rows.row[h]) + at, dq, h);
   gpu::cp_async_wait<0>();  // if the tile has no ranges
+  join_teams<kWidth>(dq, reinterpret_cast<float*>(tiles.q), shape.scale);
+  if (team == 1) return;
+  for_rows([&](int m, int h, int i) {
+    if (i < tile.num_rows)
+      store_row(dq_NqD.row(rows_of(lists, tile)[i]) + int64_t{place.head} * kWidth, dq[m], h);
+  });
 }
 
-// Scores are transposed here: rows are keys, columns queries, so that P and dS can be used as left
-// operands as they are.
-template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
-    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
-               AttentionLists lists, AttentionShape shape) {
-  constexpr int kQueries = kStageRows;
-  const AttentionTile tile = key_tile(lists, blockIdx.x);
-  const int kv_head = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
-  const int64_t kv_at = int64_t{kv_head} * kWidth;
-  GPU_SHARED(QueryOfPair, query_of, [kQueries]);
-  gpu::SharedArrays arrays;
-  const BackwardTiles<kWidth, T> tiles(arrays);
-  const int32_t* tile_rows = rows_of(lists, tile);
-  fetch_rows<kWidth, kTileRows>(tiles.own(0), x.k_NkD, kv_at, tile_rows, tile.num_rows);
-  fetch_rows<kWidth, kTileRows>(tiles.own(1), x.v_NkD, kv_at, tile_rows, tile.num_rows);
-  gpu::cp_async_commit();
+// ---- dk and dv: two warps, one of each team, share 32 keys. The first computes P and dv, the
+// second dP, and dk from the first's P. Scores are transposed here, rows are keys: so P and dS are
+// left operands as they are.
 
-  float dk[kWidth / 8][4], dv[kWidth / 8][4];
-  clear(dk);
-  clear(dv);
-  for (int head = kv_head * shape.group(); head < (kv_head + 1) * shape.group(); ++head) {
-    const int64_t at = int64_t{head} * kWidth;
-    const TwoRows own(tile_rows, tile.num_rows);
+template <int kWidth, typename T>
+class DkvTiles {
+ public:
+  GPU_DEVICE explicit DkvTiles(gpu::SharedArrays& arrays)
+      : k(arrays.take<T>(kTileRows * kStride<kWidth>)),
+        v(arrays.take<T>(kTileRows * kStride<kWidth>)),
+        q_(arrays.take<T>(2 * kStageSize)),
+        dout_(arrays.take<T>(2 * kStageSize)),
+        lse_(arrays.take<float>(2 * kStep)),
+        delta_(arrays.take<float>(2 * kStep)),
+        numbers_(arrays.take<int32_t>(2 * kStep)),
+        weights(arrays.take<gpu::f16>(kTileRows * kStep)) {}
+  static constexpr size_t bytes() {
+    return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize + kTileRows * kStep) * sizeof(T) +
+           4 * kStep * sizeof(float) + 2 * kStep * sizeof(int32_t);
+  }
+  GPU_DEVICE T* q(int stage) const { return q_ + stage * kStageSize; }
+  GPU_DEVICE T* dout(int stage) const { return dout_ + stage * kStageSize; }
+  GPU_DEVICE float* lse(int stage) const { return lse_ + stage * kStep; }
+  GPU_DEVICE float* delta(int stage) const { return delta_ + stage * kStep; }
+  GPU_DEVICE int32_t* numbers(int stage) const { return numbers_ + stage * kStep; }
+  T *k, *v;
+
+ private:
+  static constexpr int kStageSize = kStep * kStride<kWidth>;
+  T *q_, *dout_;
+  float *lse_, *delta_;  // of a step's queries, lse to base 2; queries after the last weigh nothing
+  int32_t* numbers_;     // of their rows
+
+ public:
+  gpu::f16* weights;  // P, as the threads hold it
+};
+
+// Hands the P of a thread to the thread with the same elements in the other team. fp16 holds
+// weights to 11 bits, more than what dS is rounded to in bf16.
+class WeightExchange {
+ public:
+  GPU_DEVICE explicit WeightExchange(gpu::f16* weights) : weights_(weights) {}
+
+  GPU_DEVICE void put(const Fragments<kStep>& p) const {
+    for_packs([&](int m, int n, gpu::f16* place) {
+      Eight eight;
 #pragma unroll
-    for (int h = 0; h < 2; ++h)
-      if (own.row[h] >= 0 && is_self_row(lists, shape, own.row[h]))
-        add_row<kWidth>(dv, h, saved.dout_NqD.row(own.row[h]) + at);
-    for (int r = 0; r < tile.num_ranges; ++r) {
-      const AttentionRange range = range_of(lists, tile, r);
-      const int32_t *queries = queries_of(lists, range), *visible = visible_of(lists, range);
-      const int32_t* bounds = bounds_of(lists, range);
-      const auto fetch = [&](int stage, int first) {
-        const int count = range.count - first;
-        fetch_rows<kWidth, kQueries>(tiles.first(stage), x.q_NqD, at, queries + first, count);
-        fetch_rows<kWidth, kQueries>(tiles.second(stage), saved.dout_NqD, at, queries + first,
-                                     count);
-      };
-      for_stages<kQueries>(range.count, fetch, [&](int stage, int first) {
-        if (thread < kQueries) {
-          QueryOfPair query{};
-          if (first + thread < range.count) {
-            const int64_t place = shape.statistic(range.slot, head, queries[first + thread]);
-            query = {saved.lse_SHN[place], saved.delta_SHN[place], visible[first + thread]};
-          }
-          query_of[thread] = query;
-        }
-        const int position[2] = {bounds[row_of_half(0)], bounds[row_of_half(1)]};
-        float p[kQueries / 8][4], ds[kQueries / 8][4];
-        clear(p);
-        clear(ds);
-        if (!range.is_mean)
-          add_products<kWidth, kQueries>(p, tiles.rows_of_warp(0), tiles.first(stage));
-        add_products<kWidth, kQueries>(ds, tiles.rows_of_warp(1), tiles.second(stage));
-        __syncthreads();  // query_of is written
+      for (int i = 0; i < 8; ++i) eight.v[i] = gpu::from_float<gpu::f16>(p[m][n + i / 4][i % 4]);
+      gpu::store_pack(place, eight);
+    });
+  }
+  // ds = P ds.
+  GPU_DEVICE void multiply(Fragments<kStep>& ds) const {
+    for_packs([&](int m, int n, const gpu::f16* place) {
+      const Eight eight = gpu::load_pack(place);
 #pragma unroll
-        for (int n = 0; n < kQueries / 8; ++n)
+      for (int i = 0; i < 8; ++i) ds[m][n + i / 4][i % 4] *= gpu::to_float(eight.v[i]);
+    });
+  }
+
+ private:
+  using Eight = gpu::Pack<gpu::f16>;
+  template <typename Body>
+  GPU_DEVICE void for_packs(const Body& body) const {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const PairGradient pair = pair_gradient(p[n][i], ds[n][i], query_of[column_of(n, i)],
-                                                    position[i / 2], shape.scale);
-            p[n][i] = pair.p;
-            ds[n][i] = pair.ds;
-          }
-        add_weighted<kWidth, kQueries>(dv, p, tiles.second(stage));
-        add_weighted<kWidth, kQueries>(dk, ds, tiles.first(stage));
+    for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+      for (int n = 0; n < kStep / 8; n += 2)
+        body(m, n,
+             weights_ +
+                 ((m * (kStep / 8) + n) / 2 * kTeamThreads + thread_of_team()) * Eight::kSize);
+  }
+  gpu::f16* weights_;
+};
+
+// Hides the queries that do not see a key; visible[0] is of the step's first query, visible[last]
+// of the last.
+GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const WarpBounds& bounds,
+                                     const int32_t* visible, int last) {
+  int position[kFragments][2];
+  for_rows([&](int m, int h, int) { position[m][h] = bounds.of(m, h); });
+#pragma unroll
+  for (int n = 0; n < kStep / 8; ++n)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int seen = visible[min(n * 8 + j + first_column(), last)];
+      for_rows([&](int m, int h, int) {
+        if (position[m][h] >= seen) scores[m][n][2 * h + j] = -INFINITY;
       });
     }
-  }
-  multiply(dk, shape.scale);
-  const TwoRows rows(tile_rows, tile.num_rows);
+}
+
+// Calls body(n, j, value) for the two values of the thread's columns of every column tile n.
+template <typename Body>
+GPU_DEVICE void for_columns(const float* values, const Body& body) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (rows.row[h] < 0) continue;
-    store_row<kWidth>(dk_NkD.row(rows.row[h]) + kv_at, dk, h);
-    store_row<kWidth>(dv_NkD.row(rows.row[h]) + kv_at, dv, h);
+  for (int n = 0; n < kStep / 8; ++n)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) body(n, j, values[n * 8 + first_column() + j]);
+}
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
+               AttentionLists lists, AttentionShape shape) {
+  GPU_SHARED(BlockPlace, place, );
+  find_place(place, lists, lists.key_tiles, shape.kv_heads);
+  const AttentionTile& tile = place.tile;
+  const int kv_head = head_of_block(shape.kv_heads);
+  const int64_t kv_at = int64_t{kv_head} * kWidth;
+  const bool is_first_team = team_of_thread() == 0;
+  gpu::SharedArrays arrays;
+  const DkvTiles<kWidth, T> tiles(arrays);
+  fetch_tile<kWidth>(is_first_team ? tiles.k : tiles.v,
+                     is_first_team ? HeadRows<T>(x.k_NkD, kv_at) : HeadRows<T>(x.v_NkD, kv_at),
+                     rows_of(lists, tile), tile.num_rows);
+  const T* own_rows = (is_first_team ? tiles.k : tiles.v) + row_of_warp() * kStride<kWidth>;
+  const WeightExchange exchange(tiles.weights);
+  const float factor = shape.scale * kLog2OfE;
+
+  Fragments<kWidth> sums;  // dv of the first team, dk of the second
+  clear(sums);
+  int stage = 0;
+  for (int h = 0; h < shape.group(); ++h) {
+    const int head = kv_head * shape.group() + h;
+    const HeadRows<T> q(x.q_NqD, int64_t{head} * kWidth);
+    const HeadRows<T> dout(saved.dout_NqD, int64_t{head} * kWidth);
+    for (int r = 0; r < tile.num_ranges; ++r) {
+      const AttentionRange range = range_of(lists, tile, r);
+      const int32_t* queries = queries_of(lists, range);
+      const WarpBounds bounds(bounds_of(lists, range));
+      const int least = bounds.least(), own = thread_of_team();
+      const int64_t statistics_at = shape.statistic(range.slot, head, 0);
+      // q and lse of a step by the first team, dout and delta by the second.
+      const auto fetch = [&](int to, const RowNumbers<kWidth, kStep>& rows) {
+        if (is_first_team)
+          q.fetch(tiles.q(to), rows);
+        else
+          dout.fetch(tiles.dout(to), rows);
+        gpu::cp_async_commit();
+      };
+      const auto statistic_of = [&](bool present, int32_t row) {
+        if (is_first_team)
+          return present ? saved.lse_SHN[statistics_at + row] * kLog2OfE : INFINITY;
+        return present ? saved.delta_SHN[statistics_at + row] : 0.0f;
+      };
+      const auto store_statistic = [&](int to, float value) {
+        if (own < kStep) (is_first_team ? tiles.lse(to) : tiles.delta(to))[own] = value;
+      };
+      const auto number_of = [&](int i) { return queries[min(i, range.count - 1)]; };
+      const auto store_number = [&](int to, int32_t number) {
+        if (is_first_team && own < kStep) tiles.numbers(to)[own] = number;
+      };
+      RowNumbers<kWidth, kStep> rows;
+      rows.load(queries, 0, range.count);
+      fetch(stage, rows);
+      store_statistic(stage, statistic_of(own < range.count, number_of(own)));
+      store_number(stage ^ 1, number_of(own + kStep));
+
+      const auto step = [&](auto is_boundary, int first) {
+        constexpr bool kBoundary = decltype(is_boundary)::value;
+        gpu::cp_async_wait<0>();
+        __syncthreads();  // the stage is there, the other one and P have been read
+        const bool is_last = first + kStep >= range.count;
+        float next_statistic = 0;
+        int32_t number_after_next = 0;
+        if (!is_last) {
+          rows.load(tiles.numbers(stage ^ 1), 0, kStep);
+          fetch(stage ^ 1, rows);
+          next_statistic = statistic_of(first + kStep + own < range.count,
+                                        tiles.numbers(stage ^ 1)[own % kStep]);
+          number_after_next = number_of(first + 2 * kStep + own);
+        }
+        const int last = min(kStep, range.count - first) - 1;
+        const int32_t* visible = visible_of(lists, range) + first;
+        const bool is_active = !kBoundary || least < visible[last];
+        Fragments<kStep> weights;  // P of the first team, dS of the second
+        if (is_active) {
+          clear(weights);
+          if (is_first_team) {
+            if (!kBoundary || !range_of(lists, tile, r).is_mean)
+              add_products<kWidth, kStep>(weights, own_rows, tiles.q(stage));
+            if (kBoundary) hide_earlier_queries(weights, bounds, visible, last);
+            for_columns(tiles.lse(stage), [&](int n, int j, float lse) {
+#pragma unroll
+              for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int i = j; i < 4; i += 2)
+                  weights[m][n][i] = gpu::fast_exp2(weights[m][n][i] * factor - lse);
+            });
+            exchange.put(weights);
+          } else {
+            add_products<kWidth, kStep>(weights, own_rows, tiles.dout(stage));
+            for_columns(tiles.delta(stage), [&](int n, int j, float delta) {
+#pragma unroll
+              for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+                for (int i = j; i < 4; i += 2) weights[m][n][i] -= delta;
+            });
+          }
+        }
+        store_statistic(stage ^ 1, next_statistic);
+        store_number(stage, number_after_next);
+        __syncthreads();  // P is there
+        if (is_active) {
+          if (is_first_team) {
+            add_weighted<kWidth, kStep>(sums, weights, tiles.dout(stage));
+          } else {
+            exchange.multiply(weights);
+            add_weighted<kWidth, kStep>(sums, weights, tiles.q(stage));
+          }
+        }
+        stage ^= 1;
+      };
+      int first = 0;
+      for (; first < range.count - range.full; first += kStep) step(std::true_type(), first);
+      for (; first < range.count; first += kStep) step(std::false_type(), first);
+    }
   }
   gpu::cp_async_wait<0>();  // if the tile has no ranges
+  for_rows([&](int m, int h, int i) {
+    if (i >= tile.num_rows) return;
+    const int64_t row = rows_of(lists, tile)[i];
+    if (!is_first_team)
+      multiply_row(sums[m], h, shape.scale);
+    else if (is_self_row(lists, shape, row))
+      for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
+        add_row<T>(sums[m], h, saved.dout_NqD.row(row) + int64_t{head} * kWidth);
+    store_row((is_first_team ? dv_NkD.row(row) : dk_NkD.row(row)) + int64_t{place.head} * kWidth,
+              sums[m], h);
+  });
 }
 
 }  // namespace facet::cuda::mma

@@ -4,7 +4,7 @@
 // one) and lse (slots,H,Nq), in mean parts the logarithm of the number of keys.
 //
 // In bf16 and fp16 with a supported head width the tensor-core kernel runs
-// (attention_forward_mma.h): one block per tile of 64 query rows and query head. Otherwise the
+// (attention_forward_mma.h): one block per tile of 128 query rows and query head. Otherwise the
 // plain kernel below: one block per query row and head.
 #include "kernels/cuda/attention_forward_mma.h"
 #include "kernels/cuda/attention_plain.h"
@@ -110,9 +110,8 @@ bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       gpu::launch(stream,
-                  {.grid = dim3(static_cast<unsigned>(lists.num_query_tiles),
-                                static_cast<unsigned>(shape.heads)),
-                   .block = mma::kThreads,
+                  {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+                   .block = mma::kTeamThreads,
                    .shared_bytes = mma::ForwardTiles<kWidth, T>::bytes()},
                   mma::forward_kernel<kWidth, T>, y, x, lists, shape);
     });

@@ -1,16 +1,29 @@
 // Forward attention on tensor cores, in bf16 and fp16 with fp32 sums (formulas in
-// attention_forward.cu): one block per tile of query rows and query head, streaming keys and
-// values. Overwrites out, out_image (Nq,H*E) and lse (slots,H,Nq).
+// attention_forward.cu): one block of one team per tile of query rows and query head, streaming
+// keys and values. Overwrites out, out_image (Nq,H*E) and lse (slots,H,Nq).
+//
+// One sum is live at a time. Ranges of image keys come first; what they give to a row waits in
+// device memory, rounded in out_image and the rest of it in out, until the row's text part is
+// added.
 #pragma once
 
 #include "kernels/cuda/attention_mma.h"
 
 namespace facet::cuda::mma {
 
-// The running softmax of the thread's two rows, the same in the four lanes of a row.
-struct TwoSoftmax {
-  float max[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};
+constexpr int kForwardBlocks = 2;  // an sm_80 multiprocessor, which bounds the registers a thread
+
+// The running softmax of the thread's four rows: the largest q.k, the same in the four lanes of a
+// row, and the lane's own sum of weights.
+struct RunningSoftmax {
+  float max[kFragments][2], sum[kFragments][2];
+
+  GPU_DEVICE RunningSoftmax() {
+    for_rows([&](int m, int h, int) {
+      max[m][h] = -INFINITY;
+      sum[m][h] = 0;
+    });
+  }
 };
 
 GPU_DEVICE float max_of_row(float x) {
@@ -22,126 +35,190 @@ GPU_DEVICE float sum_of_row(float x) {
   return x + __shfl_xor_sync(gpu::kFullWarp, x, 2);
 }
 
-// Turns products q.k into weights exp(score - max); rescales the earlier sums to the new maximum.
-template <int kWidth, int kKeys>
-GPU_DEVICE void softmax_step(TwoSoftmax& softmax, float (&scores)[kKeys / 8][4],
-                             float (&sums)[kWidth / 8][4], const int (&visible)[2], float scale) {
+// Turns products q.k into weights 2^(factor (q.k - max)); rescales the earlier sums to the new
+// maximum. kBoundary: some rows see no key yet, and hidden products are -inf.
+template <bool kBoundary, int kWidth>
+GPU_DEVICE void softmax_step(RunningSoftmax& softmax, Fragments<kStep>& scores,
+                             Fragments<kWidth>& sums, float factor) {
+  for_rows([&](int m, int h, int) {
+    float max = softmax.max[m][h];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float max = softmax.max[h];
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i) {
-        scores[n][i] = column_of(n, i) < visible[h] ? scores[n][i] * scale : -INFINITY;
-        max = fmaxf(max, scores[n][i]);
-      }
+    for (int n = 0; n < kStep / 8; ++n)
+      max = fmaxf(max, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
     max = max_of_row(max);
     // For a row without visible keys so far any finite number will do.
-    const float base = max == -INFINITY ? 0.0f : max;
-    const float factor = __expf(softmax.max[h] - base);
-    float sum = 0;
+    const float base = kBoundary && max == -INFINITY ? 0.0f : max * factor;
+    const float rescale = gpu::fast_exp2(softmax.max[m][h] * factor - base);
+    float sum = softmax.sum[m][h] * rescale;
 #pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
+    for (int n = 0; n < kStep / 8; ++n)
 #pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i) sum += scores[n][i] = __expf(scores[n][i] - base);
-    softmax.sum[h] = softmax.sum[h] * factor + sum_of_row(sum);
-    softmax.max[h] = max;
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      sums[n][2 * h] *= factor;
-      sums[n][2 * h + 1] *= factor;
-    }
-  }
-}
-
-// Finishes a part: normalises the sums (0 in rows outside the part) and stores lse.
-template <int kWidth>
-GPU_DEVICE void finish_part(float (&sums)[kWidth / 8][4], const TwoSoftmax& softmax,
-                            const TwoRows& rows, float* lse_SHN, const AttentionShape& shape,
-                            int slot, int head) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const float sum = softmax.sum[h], factor = sum == 0 ? 0.0f : 1.0f / sum;
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      sums[n][2 * h] *= factor;
-      sums[n][2 * h + 1] *= factor;
-    }
-    if (sum != 0 && rows.row[h] >= 0 && lane_of_thread() % 4 == 0)
-      lse_SHN[shape.statistic(slot, head, rows.row[h])] = softmax.max[h] + logf(sum);
-  }
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        sum += scores[m][n][i] = gpu::fast_exp2(scores[m][n][i] * factor - base);
+    softmax.sum[m][h] = sum;
+    softmax.max[m][h] = max;
+    multiply_row(sums[m], h, rescale);
+  });
 }
 
 template <int kWidth, typename T>
-using ForwardTiles = SharedTiles<kWidth, 1, kStageRows, T>;
+class ForwardTiles {
+ public:
+  GPU_DEVICE explicit ForwardTiles(gpu::SharedArrays& arrays)
+      : q(arrays.take<T>(kTileRows * kStride<kWidth>)),
+        k(arrays.take<T>(kStep * kStride<kWidth>)),
+        v(arrays.take<T>(kStep * kStride<kWidth>)) {}
+  static constexpr size_t bytes() { return (kTileRows + 2 * kStep) * kStride<kWidth> * sizeof(T); }
+  T *q, *k, *v;
+};
 
+// Where the results of a block go.
 template <int kWidth, typename T>
-__global__ void __launch_bounds__(kThreads, kBlocks<kWidth>)
-    forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
-                   AttentionShape shape) {
-  constexpr int kKeys = kStageRows;
-  const AttentionTile tile = query_tile(lists, blockIdx.x);
-  const int head = static_cast<int>(blockIdx.y);
-  const int64_t at = int64_t{head} * kWidth, kv_at = int64_t{head / shape.group()} * kWidth;
-  gpu::SharedArrays arrays;
-  const ForwardTiles<kWidth, T> tiles(arrays);
-  fetch_rows<kWidth, kTileRows>(tiles.own(0), x.q_NqD, at, rows_of(lists, tile), tile.num_rows);
-  gpu::cp_async_commit();
+class ForwardRows {
+ public:
+  GPU_DEVICE ForwardRows(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
+                         const AttentionLists& lists, const AttentionShape& shape,
+                         const BlockPlace& place)
+      : y_(y), x_(x), lists_(lists), shape_(shape), place_(place) {}
 
-  const auto rows_of_thread = [&] { return TwoRows(rows_of(lists, tile), tile.num_rows); };
-  float out[kWidth / 8][4], sums[kWidth / 8][4];
-  clear(out);
-  clear(sums);
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int row = rows_of_thread().row[h];
-    const int self = row < 0 ? -1 : self_row(lists, row);
-    if (self >= 0) add_row<kWidth>(out, h, x.v_NkD.row(self) + kv_at);
-  }
-
-  bool has_image_part[2] = {false, false};
-  for (int r = 0; r < tile.num_ranges; ++r) {
-    const AttentionRange range = range_of(lists, tile, r);
-    const int32_t *keys = keys_of(lists, range), *bounds = bounds_of(lists, range);
-    TwoSoftmax softmax;
-    clear(sums);
-    const auto fetch = [&](int stage, int first) {
-      const int count = range.count - first;
-      fetch_rows<kWidth, kKeys>(tiles.first(stage), x.k_NkD, kv_at, keys + first, count);
-      fetch_rows<kWidth, kKeys>(tiles.second(stage), x.v_NkD, kv_at, keys + first, count);
-    };
-    for_stages<kKeys>(range.count, fetch, [&](int stage, int first) {
-      float scores[kKeys / 8][4];
-      clear(scores);
-      if (!range.is_mean)
-        add_products<kWidth, kKeys>(scores, tiles.rows_of_warp(0), tiles.first(stage));
-      const int visible[2] = {bounds[row_of_half(0)] - first, bounds[row_of_half(1)] - first};
-      softmax_step<kWidth, kKeys>(softmax, scores, sums, visible, shape.scale);
-      add_weighted<kWidth, kKeys>(sums, scores, tiles.second(stage));
+  // Ends a range: normalises the sums of the rows in it and stores them with their lse.
+  GPU_DEVICE void end_range(Fragments<kWidth>& sums, const RunningSoftmax& softmax,
+                            const WarpBounds& bounds, int r) {
+    const AttentionRange range = range_of(lists_, place_.tile, r);
+    for_rows([&](int m, int h, int i) {
+      const float sum = sum_of_row(softmax.sum[m][h]);
+      if (bounds.of(m, h) == 0) return;
+      const int64_t row = rows_of(lists_, place_.tile)[i];
+      if (lane_of_thread() % 4 == 0)
+        y_.lse_SHN[shape_.statistic(range.slot, place_.head, row)] =
+            softmax.max[m][h] * shape_.scale + logf(sum);
+      multiply_row(sums[m], h, 1 / sum);
+      if (range.slot == 1)
+        store_image_part(sums[m], h, row);
+      else
+        store(sums[m], h, i, row);
     });
-    const TwoRows rows = rows_of_thread();
-    finish_part<kWidth>(sums, softmax, rows, y.lse_SHN, shape, range.slot, head);
+  }
+  // The rows without a text part.
+  GPU_DEVICE void end_rows(Fragments<kWidth>& sums) {
+    for_rows([&](int m, int h, int i) {
+      if (i >= place_.tile.num_rows || has_part(0, i)) return;
+      clear_row(sums[m], h);
+      store(sums[m], h, i, rows_of(lists_, place_.tile)[i]);
+    });
+  }
+
+ private:
+  // Whether row i of the tile has a part of that slot.
+  GPU_DEVICE bool has_part(int slot, int i) const {
+    for (int r = 0; r < place_.tile.num_ranges; ++r) {
+      const AttentionRange range = range_of(lists_, place_.tile, r);
+      if (range.slot == slot && bounds_of(lists_, range)[i] != 0) return true;
+    }
+    return false;
+  }
+  GPU_DEVICE T* out(int64_t row) const {
+    return y_.out_NqD.row(row) + int64_t{place_.head} * kWidth;
+  }
+  GPU_DEVICE T* out_image(int64_t row) const {
+    return y_.out_image_NqD.row(row) + int64_t{place_.head} * kWidth;
+  }
+
+  GPU_DEVICE void store_image_part(float (&part)[kWidth / 8][4], int h, int64_t row) const {
+    store_row(out_image(row), part, h);
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) out[n][i] += sums[n][i];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if (range.slot == 0 || rows.row[h] < 0 || bounds[row_of_half(h)] == 0) continue;
-      has_image_part[h] = true;
-      store_row<kWidth>(y.out_image_NqD.row(rows.row[h]) + at, sums, h);
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        part[n][i] -= gpu::to_float(gpu::from_float<T>(part[n][i]));
+    store_row(out(row), part, h);
+  }
+  // out = the part + the image part + the row's own v. The thread reads what it wrote itself.
+  GPU_DEVICE void store(float (&part)[kWidth / 8][4], int h, int i, int64_t row) const {
+    if (has_part(1, i)) {
+      add_row<T>(part, h, out_image(row));
+      add_row<T>(part, h, out(row));
+    } else if (lists_.num_slots == 2) {
+      store_zeros(out_image(row));
     }
+    const int self = self_row(lists_, row);
+    if (self >= 0)
+      add_row<T>(part, h, x_.v_NkD.row(self) + int64_t{place_.head / shape_.group()} * kWidth);
+    store_row(out(row), part, h);
   }
-  clear(sums);
-  const TwoRows rows = rows_of_thread();
+  GPU_DEVICE static void store_zeros(T* row_E) {
+    T* to = row_E + first_column();
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (rows.row[h] < 0) continue;
-    store_row<kWidth>(y.out_NqD.row(rows.row[h]) + at, out, h);
-    if (lists.num_slots == 2 && !has_image_part[h])
-      store_row<kWidth>(y.out_image_NqD.row(rows.row[h]) + at, sums, h);
+    for (int n = 0; n < kWidth / 8; ++n) gpu::store_pair(to + n * 8, 0);
   }
+
+  const AttentionOutputs<T>& y_;
+  const AttentionInputs<T>& x_;
+  const AttentionLists& lists_;
+  const AttentionShape& shape_;
+  const BlockPlace& place_;
+};
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
+    forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
+                   AttentionShape shape) {
+  GPU_SHARED(BlockPlace, place, );
+  find_place(place, lists, lists.query_tiles, shape.heads);
+  const AttentionTile& tile = place.tile;
+  const int head = head_of_block(shape.heads);
+  const int64_t at = int64_t{head} * kWidth;
+  const int64_t kv_at = int64_t{head / shape.group()} * kWidth;
+  gpu::SharedArrays arrays;
+  const ForwardTiles<kWidth, T> tiles(arrays);
+  fetch_tile<kWidth>(tiles.q, HeadRows<T>(x.q_NqD, at), rows_of(lists, tile), tile.num_rows);
+  const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
+  const HeadRows<T> keys(x.k_NkD, kv_at), values(x.v_NkD, kv_at);
+  const float factor = shape.scale * kLog2OfE;
+
+  ForwardRows<kWidth, T> rows(y, x, lists, shape, place);
+  Fragments<kWidth> sums;
+  for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
+    const AttentionRange range = range_of(lists, tile, r);
+    const int32_t* list = keys_of(lists, range);
+    const WarpBounds bounds(bounds_of(lists, range));
+    const int most = bounds.most();
+    RunningSoftmax softmax;
+    clear(sums);
+    RowNumbers<kWidth, kStep> step_rows;
+    step_rows.load(list, 0, range.count);
+    keys.fetch(tiles.k, step_rows);
+    gpu::cp_async_commit();
+
+    const auto step = [&](auto is_boundary, int first) {
+      constexpr bool kBoundary = decltype(is_boundary)::value;
+      gpu::cp_async_wait<0>();
+      __syncthreads();  // the keys are there, the values of the step before have been read
+      values.fetch(tiles.v, step_rows);
+      gpu::cp_async_commit();
+      const bool is_last = first + kStep >= range.count;
+      if (!is_last) step_rows.load(list, first + kStep, range.count);
+      Fragments<kStep> scores;
+      if (first < most) {
+        clear(scores);
+        if (!kBoundary || !range_of(lists, tile, r).is_mean)
+          add_products<kWidth, kStep>(scores, q_of_warp, tiles.k);
+        if (kBoundary) hide_later_keys<kStep>(scores, bounds, first);
+        softmax_step<kBoundary, kWidth>(softmax, scores, sums, factor);
+      }
+      gpu::cp_async_wait<0>();
+      __syncthreads();  // the values are there, the keys have been read
+      if (!is_last) keys.fetch(tiles.k, step_rows);
+      gpu::cp_async_commit();
+      if (first < most) add_weighted<kWidth, kStep>(sums, scores, tiles.v);
+    };
+    int first = 0;
+    for (; first + kStep <= range.full; first += kStep) step(std::false_type(), first);
+    for (; first < range.count; first += kStep) step(std::true_type(), first);
+    rows.end_range(sums, softmax, bounds, r);
+  }
+  if (tile.num_ranges == 0) clear(sums);
+  rows.end_rows(sums);
   gpu::cp_async_wait<0>();  // if the tile has no ranges
 }
 

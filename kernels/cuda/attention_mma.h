@@ -1,210 +1,267 @@
-// Shared by the tensor-core attention kernels. A block of four warps keeps a tile of 64 rows, 16
-// per warp, and streams tiles of the other side through two stages of shared memory: the next tile
-// is copied while the current one is multiplied.
+// Shared by the tensor-core attention kernels. A block keeps a tile of 128 rows and streams steps
+// of 64 rows of the other side through shared memory. Each warp multiplies 32 rows of its tile, two
+// fragments of 16, with every fragment that it loads of the other side: one ldmatrix feeds four
+// products. Four warps, a team, cover the tile once; a block of backward has two teams.
 //
-// Fragments of mma.m16n8k16, with lane = 4 g + t: A (16,16) holds rows g and g + 8, columns 2t,
-// 2t+1 and those + 8; B (16,8) holds column g, rows 2t, 2t+1 and those + 8; C (16,8) holds rows g
-// and g + 8, columns 2t, 2t+1. So two neighbouring C fragments form an A fragment.
+// Steps of which every row sees everything run in a loop of their own, without predicates. Scores
+// are kept as q.k; their scale and the base of the exponential are one factor of fast_exp2.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
+#include "kernels/cuda/fragments.h"
 
 namespace facet::cuda::mma {
 
-constexpr int kThreads = 128;
-constexpr int kWarpRows = 16;
-static_assert(kThreads / gpu::kWarpSize * kWarpRows == kTileRows);
-constexpr int kStageRows = 32;  // of the other side, per stage
+constexpr int kTeamWarps = 4, kTeamThreads = kTeamWarps * gpu::kWarpSize;
+constexpr int kFragments = 2;  // of 16 rows, per warp
+constexpr int kWarpRows = kFragments * 16;
+static_assert(kTeamWarps * kWarpRows == kTileRows);
+constexpr int kStep = kStepRows;
 
-// Resident blocks per sm_80 multiprocessor, which bounds the registers per thread.
-template <int kWidth>
-constexpr int kBlocks = kWidth == 64 ? 3 : 2;
+constexpr float kLog2OfE = 1.4426950408889634f;
 
-// Row stride of shared tiles: padded by 16 bytes, so that the eight rows of an ldmatrix are in
-// different banks.
-template <int kWidth>
-constexpr int kStride = kWidth + 8;
+template <int kColumns>
+using Fragments = float[kFragments][kColumns / 8][4];
 
-GPU_DEVICE int lane_of_thread() { return static_cast<int>(threadIdx.x) % gpu::kWarpSize; }
-GPU_DEVICE int warp_of_thread() { return static_cast<int>(threadIdx.x) / gpu::kWarpSize; }
+GPU_DEVICE int thread_of_team() { return static_cast<int>(threadIdx.x % unsigned{kTeamThreads}); }
+GPU_DEVICE int team_of_thread() { return static_cast<int>(threadIdx.x / unsigned{kTeamThreads}); }
+// The warp's first row in the tile.
+GPU_DEVICE int row_of_warp() { return thread_of_team() / gpu::kWarpSize * kWarpRows; }
 
-// The row of the tile that holds the thread's C elements 2h and 2h + 1.
-GPU_DEVICE int row_of_half(int h) {
-  return warp_of_thread() * kWarpRows + lane_of_thread() / 4 + 8 * h;
+// The row of the tile that holds C elements 2h and 2h + 1 of the thread's fragment m.
+GPU_DEVICE int row_of(int m, int h) {
+  return row_of_warp() + m * 16 + lane_of_thread() / 4 + 8 * h;
 }
-// The column of C element i of column tile n.
-GPU_DEVICE int column_of(int n, int i) { return n * 8 + lane_of_thread() % 4 * 2 + i % 2; }
+// The column of the thread's first element of a C; element i of column tile n is at 8 n + i % 2
+// from it. (Whole columns would each take a register through the loops.)
+GPU_DEVICE int first_column() { return lane_of_thread() % 4 * 2; }
 
-// Starts copying kRows rows of one head, from_D + at of row index[r], to a shared tile; rows from
-// `count` on become 0.
-template <int kWidth, int kRows, typename T>
-GPU_DEVICE void fetch_rows(T* tile, const Rows<const T>& from_D, int64_t at, const int32_t* index,
-                           int count) {
-  constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kWidth / kPack;
-#pragma unroll 2
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
-    const int r = i / kPacks, c = i % kPacks * kPack;
-    const bool present = r < count;
-    gpu::cp_async_16(tile + r * kStride<kWidth> + c, from_D.row(index[present ? r : 0]) + at + c,
-                     present ? 16 : 0);
-  }
-}
+// How a team copies kRows rows of a head to shared memory: kLanes neighbours share a row, so that
+// a thread needs few row numbers and a warp reads whole sectors.
+template <int kWidth, int kRows>
+struct TeamCopy {
+  static constexpr int kPack = 8, kPacks = kWidth / kPack;
+  static constexpr int kLanes = kWidth % 64 == 0 ? 8 : 2;
+  static constexpr int kRowsAtOnce = kTeamThreads / kLanes;
+  static constexpr int kCount = kRows / kRowsAtOnce;  // rows of a thread
+  static_assert(kPacks % kLanes == 0 && kRows % kRowsAtOnce == 0);
 
-// Loads A (16,16) from a row-major tile, given its first element.
-template <int kWidth, typename T>
-GPU_DEVICE void load_a(uint32_t (&a)[4], const T* tile) {
-  const int lane = lane_of_thread();
-  gpu::ldmatrix_x4(a, tile + lane % 16 * kStride<kWidth> + lane / 16 * 8);
-}
-
-// Load two neighbouring B (16,8) each.
-struct TwoB {
-  uint32_t b[2][2];
+  GPU_DEVICE static int row(int i) { return thread_of_team() / kLanes + i * kRowsAtOnce; }
+  GPU_DEVICE static int column() { return thread_of_team() % kLanes * kPack; }
 };
-// Row n of the tile is column n of B: 16 columns, 16 values of k.
-template <int kWidth, typename T>
-GPU_DEVICE TwoB load_b_of_columns(const T* tile) {
-  const int lane = lane_of_thread();
-  uint32_t r[4];
-  gpu::ldmatrix_x4(r, tile + (lane / 16 * 8 + lane % 8) * kStride<kWidth> + lane / 8 % 2 * 8);
-  return {{{r[0], r[1]}, {r[2], r[3]}}};
-}
-// Row k of the tile is row k of B.
-template <int kWidth, typename T>
-GPU_DEVICE TwoB load_b_of_rows(const T* tile) {
-  const int lane = lane_of_thread();
-  uint32_t r[4];
-  gpu::ldmatrix_x4_transposed(r, tile + lane % 16 * kStride<kWidth> + lane / 16 * 8);
-  return {{{r[0], r[1]}, {r[2], r[3]}}};
-}
 
-// c (16, kColumns) += a b', with the warp's 16 rows a and kColumns rows b of kWidth values.
-template <int kWidth, int kColumns, typename T>
-GPU_DEVICE void add_products(float (&c)[kColumns / 8][4], const T* a_rows, const T* b_rows) {
+// The rows that a thread copies of a step. Steps that reach beyond the end of the list repeat its
+// last row, whose weight is 0 there.
+template <int kWidth, int kRows>
+struct RowNumbers {
+  using Copy = TeamCopy<kWidth, kRows>;
+  int32_t row[Copy::kCount];
+
+  GPU_DEVICE void load(const int32_t* list, int first, int count) {
 #pragma unroll
-  for (int k = 0; k < kWidth; k += 16) {
-    uint32_t a[4];
-    load_a<kWidth>(a, a_rows + k);
-#pragma unroll
-    for (int n = 0; n < kColumns; n += 16) {
-      const TwoB two = load_b_of_columns<kWidth>(b_rows + n * kStride<kWidth> + k);
-      gpu::mma_m16n8k16<T>(c[n / 8], a, two.b[0], c[n / 8]);
-      gpu::mma_m16n8k16<T>(c[n / 8 + 1], a, two.b[1], c[n / 8 + 1]);
-    }
+    for (int i = 0; i < Copy::kCount; ++i) row[i] = list[min(first + Copy::row(i), count - 1)];
   }
-}
+};
 
-// sum (16, kWidth) += weights (16, kK), rounded to T, times kK rows.
-template <int kWidth, int kK, typename T>
-GPU_DEVICE void add_weighted(float (&sum)[kWidth / 8][4], const float (&weights)[kK / 8][4],
-                             const T* rows) {
-#pragma unroll
-  for (int k = 0; k < kK; k += 16) {
-    const auto& low = weights[k / 8];
-    const auto& high = weights[k / 8 + 1];
-    const uint32_t a[4] = {gpu::pair_of<T>(low[0], low[1]), gpu::pair_of<T>(low[2], low[3]),
-                           gpu::pair_of<T>(high[0], high[1]), gpu::pair_of<T>(high[2], high[3])};
-#pragma unroll
-    for (int n = 0; n < kWidth; n += 16) {
-      const TwoB two = load_b_of_rows<kWidth>(rows + k * kStride<kWidth> + n);
-      gpu::mma_m16n8k16<T>(sum[n / 8], a, two.b[0], sum[n / 8]);
-      gpu::mma_m16n8k16<T>(sum[n / 8 + 1], a, two.b[1], sum[n / 8 + 1]);
-    }
-  }
-}
-
-template <int kTiles>
-GPU_DEVICE void clear(float (&c)[kTiles][4]) {
-#pragma unroll
-  for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) c[n][i] = 0;
-}
-
-// Rounds and stores the thread's elements of half h of a C into one row of E values.
-template <int kWidth, typename T>
-GPU_DEVICE void store_row(T* row_E, const float (&c)[kWidth / 8][4], int h) {
-#pragma unroll
-  for (int n = 0; n < kWidth / 8; ++n)
-    gpu::store_pair(row_E + column_of(n, 0), gpu::pair_of<T>(c[n][2 * h], c[n][2 * h + 1]));
-}
-
-// Calls body(stage, first) for every step of the other side's `count` rows, after fetch(stage,
-// first) has copied them into the stage and all threads can read them; a stage is overwritten only
-// when all threads are done with it.
-template <int kStep, typename Fetch, typename Body>
-GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
-  fetch(0, 0);
-  gpu::cp_async_commit();
-  for (int first = 0, stage = 0; first < count; first += kStep, stage ^= 1) {
-    if (first + kStep < count) {
-      fetch(stage ^ 1, first + kStep);
-      gpu::cp_async_commit();
-      gpu::cp_async_wait<1>();
-    } else {
-      gpu::cp_async_wait<0>();
-    }
-    __syncthreads();
-    body(stage, first);
-    __syncthreads();
-  }
-}
-
-// Shared memory of a block: tiles of its own rows, and two stages of two tiles of the other side.
-template <int kWidth, int kOwnTiles, int kStep, typename T>
-class SharedTiles {
+// One head of a matrix in device memory, seen by a thread that copies its rows.
+template <typename T>
+class HeadRows {
  public:
-  GPU_DEVICE explicit SharedTiles(gpu::SharedArrays& arrays)
-      : own_(arrays.take<T>(kOwnTiles * kOwnSize)),
-        first_(arrays.take<T>(2 * kStageSize)),
-        second_(arrays.take<T>(2 * kStageSize)) {}
-  GPU_DEVICE T* own(int tile) const { return own_ + tile * kOwnSize; }
-  // The warp's 16 rows of a tile of the block.
-  GPU_DEVICE const T* rows_of_warp(int tile) const {
-    return own(tile) + warp_of_thread() * kWarpRows * kStride<kWidth>;
-  }
-  GPU_DEVICE T* first(int stage) const { return first_ + stage * kStageSize; }
-  GPU_DEVICE T* second(int stage) const { return second_ + stage * kStageSize; }
-  static constexpr size_t bytes() {
-    return static_cast<size_t>(kOwnTiles * kOwnSize + 4 * kStageSize) * sizeof(T);
+  template <typename From>
+  GPU_DEVICE HeadRows(const From& from_D, int64_t at)
+      : first_(reinterpret_cast<const char*>(from_D.data + at)),
+        stride_bytes_(static_cast<int>(from_D.stride * int64_t{sizeof(T)})) {}
+
+  template <int kWidth, int kRows>
+  GPU_DEVICE void fetch(T* tile, const RowNumbers<kWidth, kRows>& rows) const {
+    using Copy = TeamCopy<kWidth, kRows>;
+    T* to = tile + Copy::row(0) * kStride<kWidth> + Copy::column();
+    const char* from = first_ + Copy::column() * int{sizeof(T)};
+#pragma unroll
+    for (int i = 0; i < Copy::kCount; ++i) {
+      const char* row = from + int64_t{rows.row[i]} * stride_bytes_;
+#pragma unroll
+      for (int c = 0; c < kWidth; c += Copy::kLanes * Copy::kPack)
+        gpu::cp_async_16(to + i * Copy::kRowsAtOnce * kStride<kWidth> + c,
+                         row + c * int{sizeof(T)});
+    }
   }
 
  private:
-  static constexpr int kOwnSize = kTileRows * kStride<kWidth>;
-  static constexpr int kStageSize = kStep * kStride<kWidth>;
-  T *own_, *first_, *second_;
+  const char* first_;
+  int stride_bytes_;
 };
 
-// The thread's two rows of the tile, -1 for absent ones. Looked up where needed: keeping them and
-// their addresses through the loops costs registers and makes the kernels spill.
-struct TwoRows {
-  int row[2];
-
-  GPU_DEVICE TwoRows(const int32_t* rows, int count) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) row[h] = row_of_half(h) < count ? rows[row_of_half(h)] : -1;
-  }
-};
-
-// c += the thread's elements of one row of E values, as half h of a C.
+// A team copies a tile of its block.
 template <int kWidth, typename T>
-GPU_DEVICE void add_row(float (&c)[kWidth / 8][4], int h, const T* row_E) {
+GPU_DEVICE void fetch_tile(T* to, const HeadRows<T>& from, const int32_t* list, int count) {
+  RowNumbers<kWidth, kTileRows> rows;
+  rows.load(list, 0, count);
+  from.fetch(to, rows);
+  gpu::cp_async_commit();
+}
+
+// c (32, 16 columns from n) += a b of both fragments.
+template <typename T, int kTiles>
+GPU_DEVICE void add_two(float (&c)[kFragments][kTiles][4], int n,
+                        const uint32_t (&a)[kFragments][4], const TwoB& two) {
 #pragma unroll
-  for (int n = 0; n < kWidth / 8; ++n) {
-    const uint32_t pair = gpu::load_pair(row_E + column_of(n, 0));
-    T two[2];
-    memcpy(static_cast<void*>(two), &pair, sizeof pair);
-    c[n][2 * h] += gpu::to_float(two[0]);
-    c[n][2 * h + 1] += gpu::to_float(two[1]);
+  for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+    for (int j = 0; j < 2; ++j)
+      gpu::mma_m16n8k16<T>(c[m][n / 8 + j], a[m], two.b[j], c[m][n / 8 + j]);
+}
+
+// c (32, kColumns) += a b', with the warp's 32 rows a and kColumns rows b of kWidth values.
+template <int kWidth, int kColumns, typename T>
+GPU_DEVICE void add_products(Fragments<kColumns>& c, const T* a_rows, const T* b_rows) {
+#pragma unroll
+  for (int k = 0; k < kWidth; k += 16) {
+    uint32_t a[kFragments][4];
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m)
+      load_a<kWidth>(a[m], a_rows + m * 16 * kStride<kWidth> + k);
+#pragma unroll
+    for (int n = 0; n < kColumns; n += 16)
+      add_two<T>(c, n, a, load_b_of_columns<kWidth>(b_rows + n * kStride<kWidth> + k));
+  }
+}
+
+// sum (32, kWidth) += weights (32, kK), rounded to T, times kK rows.
+template <int kWidth, int kK, typename T>
+GPU_DEVICE void add_weighted(Fragments<kWidth>& sum, const Fragments<kK>& weights, const T* rows) {
+#pragma unroll
+  for (int k = 0; k < kK; k += 16) {
+    uint32_t a[kFragments][4];
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const auto& c = weights[m][k / 8 + i / 2];
+        a[m][i] = gpu::pair_of<T>(c[i % 2 * 2], c[i % 2 * 2 + 1]);
+      }
+#pragma unroll
+    for (int n = 0; n < kWidth; n += 16)
+      add_two<T>(sum, n, a, load_b_of_rows<kWidth>(rows + k * kStride<kWidth> + n));
   }
 }
 
 template <int kTiles>
-GPU_DEVICE void multiply(float (&c)[kTiles][4], float factor) {
+GPU_DEVICE void clear(float (&c)[kFragments][kTiles][4]) {
+#pragma unroll
+  for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c[m][n][i] = 0;
+}
+
+// Calls body(m, h, row of the tile) for the four rows of the thread.
+template <typename Body>
+GPU_DEVICE void for_rows(const Body& body) {
+#pragma unroll
+  for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) body(m, h, row_of(m, h));
+}
+
+template <int kTiles>
+GPU_DEVICE void multiply_row(float (&c)[kTiles][4], int h, float factor) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+    c[n][2 * h] *= factor;
+    c[n][2 * h + 1] *= factor;
+  }
+}
+
+template <int kTiles>
+GPU_DEVICE void clear_row(float (&c)[kTiles][4], int h) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) c[n][2 * h] = c[n][2 * h + 1] = 0;
+}
+
+// Rounds and stores the thread's elements of half h of a C into one row of E values.
+template <typename T, int kTiles>
+GPU_DEVICE void store_row(T* row_E, const float (&c)[kTiles][4], int h) {
+  T* to = row_E + first_column();
 #pragma unroll
   for (int n = 0; n < kTiles; ++n)
+    gpu::store_pair(to + n * 8, gpu::pair_of<T>(c[n][2 * h], c[n][2 * h + 1]));
+}
+
+struct TwoFloats {
+  float v[2];
+};
+template <typename T>
+GPU_DEVICE TwoFloats floats_of(uint32_t pair) {
+  T two[2];
+  memcpy(static_cast<void*>(two), &pair, sizeof pair);
+  return {{gpu::to_float(two[0]), gpu::to_float(two[1])}};
+}
+
+// c += the thread's elements of one row of E values, as half h of a C.
+template <typename T, int kTiles>
+GPU_DEVICE void add_row(float (&c)[kTiles][4], int h, const T* row_E) {
+  const T* from = row_E + first_column();
 #pragma unroll
-    for (int i = 0; i < 4; ++i) c[n][i] *= factor;
+  for (int n = 0; n < kTiles; ++n) {
+    const TwoFloats two = floats_of<T>(gpu::load_pair(from + n * 8));
+    c[n][2 * h] += two.v[0];
+    c[n][2 * h + 1] += two.v[1];
+  }
+}
+
+// The bounds of the warp's rows in a range, one in each lane.
+class WarpBounds {
+ public:
+  GPU_DEVICE explicit WarpBounds(const int32_t* bounds)
+      : bound_(bounds[row_of_warp() + lane_of_thread()]) {}
+  GPU_DEVICE int most() const { return __reduce_max_sync(gpu::kFullWarp, bound_); }
+  GPU_DEVICE int least() const { return __reduce_min_sync(gpu::kFullWarp, bound_); }
+  // Of the thread's row; by all lanes.
+  GPU_DEVICE int of(int m, int h) const {
+    return __shfl_sync(gpu::kFullWarp, bound_, m * 16 + h * 8 + lane_of_thread() / 4);
+  }
+
+ private:
+  int bound_;
+};
+
+// Hides the keys that a row does not see; `first` is the number of the first key.
+template <int kKeys>
+GPU_DEVICE void hide_later_keys(Fragments<kKeys>& scores, const WarpBounds& bounds, int first) {
+  for_rows([&](int m, int h, int) {
+    const int visible = bounds.of(m, h) - first - first_column();
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        if (n * 8 + i % 2 >= visible) scores[m][n][i] = -INFINITY;
+  });
+}
+
+// The tile and head of a block. Heads run fastest: blocks that run at the same time are of the same
+// length, and those of one group share keys and values. It lies in shared memory for use after the
+// loops of the kernels, in which every register counts.
+struct BlockPlace {
+  AttentionTile tile;
+  int head;
+};
+// The same head, as a number that the whole block has in one register.
+GPU_DEVICE int head_of_block(int heads) {
+  return static_cast<int>(blockIdx.x % static_cast<unsigned>(heads));
+}
+GPU_DEVICE void find_place(BlockPlace& place, const AttentionLists& lists, int32_t tiles,
+                           int heads) {
+  if (threadIdx.x == 0) {
+    const unsigned tile = blockIdx.x / static_cast<unsigned>(heads);
+    place.tile = reinterpret_cast<const AttentionTile*>(lists.data + tiles)[tile];
+    place.head = head_of_block(heads);
+  }
+  __syncthreads();
+}
+inline dim3 grid_of(int32_t tiles, int32_t heads) {
+  return {static_cast<unsigned>(tiles) * static_cast<unsigned>(heads)};
 }
 
 template <size_t kIndex>

@@ -106,7 +106,7 @@ class TileWriter {
                      int64_t first, int64_t count) const {
     AttentionRange range = new_range(tiles, part);
     range.begin = to_int(part.key_begin);
-    int32_t most = 0;
+    int32_t most = 0, least = kNeverSeen;
     Bounds bounds{};
     for (int64_t i = 0; i < count; ++i) {
       const int32_t query = position(p, first + i);
@@ -115,22 +115,24 @@ class TileWriter {
                                : plan.visible_keys[static_cast<size_t>(part.query_begin + query)];
       bounds[static_cast<size_t>(i)] = visible;
       most = std::max(most, visible);
+      if (visible > 0) least = std::min(least, visible);
     }
     range.count = most;
+    range.full = range.is_mean ? 0 : std::min(least, most);
     keep(tiles, range, bounds);
   }
 
   void add_query_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part, size_t p,
                        int64_t first, int64_t count) const {
     AttentionRange range = new_range(tiles, part);
-    int32_t least = kNeverSeen;
+    int32_t most = 0, least = kNeverSeen;
     Bounds bounds;
     bounds.fill(kNeverSeen);
     for (int64_t i = 0; i < count; ++i) {
       const int32_t key = position(p, first + i);
-      if (key == kNoPosition) continue;
-      bounds[static_cast<size_t>(i)] = key;
-      least = std::min(least, key);
+      if (key != kNoPosition) bounds[static_cast<size_t>(i)] = key;
+      least = std::min(least, bounds[static_cast<size_t>(i)]);
+      most = std::max(most, bounds[static_cast<size_t>(i)]);
     }
     // Prefixes are non-decreasing: the queries that see the tile's first key are the last ones.
     const auto begin = plan.visible_keys.begin() + part.query_begin;
@@ -138,6 +140,7 @@ class TileWriter {
     const auto seeing = std::upper_bound(begin, end, least);
     range.begin = to_int(seeing - plan.visible_keys.begin());
     range.count = to_int(end - seeing);
+    range.full = range.is_mean ? 0 : to_int(end - std::upper_bound(begin, end, most));
     keep(tiles, range, bounds);
   }
 
@@ -154,12 +157,14 @@ class TileWriter {
   std::vector<int32_t> order_;
 };
 
+int64_t steps_of(int32_t count) { return (count + kStepRows - 1) / kStepRows; }
+
 // The longest first, so that the last blocks to run are short.
 void sort_by_cost(Tiles& tiles) {
   const auto cost = [&](const AttentionTile& tile) {
     int64_t sum = 0;
     for (int32_t r = 0; r < tile.num_ranges; ++r)
-      sum += tiles.ranges[static_cast<size_t>(tile.range_begin + r)].count;
+      sum += steps_of(tiles.ranges[static_cast<size_t>(tile.range_begin + r)].count);
     return sum;
   };
   std::sort(tiles.tiles.begin(), tiles.tiles.end(), [&](const auto& a, const auto& b) {

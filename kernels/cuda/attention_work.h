@@ -14,7 +14,8 @@
 
 namespace facet::cuda {
 
-constexpr int kTileRows = 64;  // of q, or of k and v
+constexpr int kTileRows = 128;  // of q, or of k and v
+constexpr int kStepRows = 64;   // of the other side, that a tile is multiplied with at a time
 
 // Head widths with tensor-core kernels, for 16-bit types; the others use plain kernels.
 constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
@@ -30,6 +31,8 @@ struct AttentionTile {
 // them sees the tile's row i if its number of visible keys exceeds bounds[bound_begin + i].
 struct AttentionRange {
   int32_t begin, count;
+  int32_t full;  // how many pairs of the list with every row are visible: the first `full` keys, or
+                 // the last `full` queries; 0 for a mean
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
   int32_t is_mean;  // the scores are taken as 0

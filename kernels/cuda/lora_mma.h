@@ -10,13 +10,52 @@
 // like an infinity: the loss scale is too large.
 #pragma once
 
-#include "kernels/cuda/attention_mma.h"
+#include "kernels/cuda/fragments.h"
+#include "kernels/cuda/rows.h"
 
 namespace facet::cuda::lora {
 
-using mma::kStride, mma::kThreads, mma::TwoB, mma::warp_of_thread, mma::lane_of_thread;
+using mma::kStride, mma::TwoB, mma::lane_of_thread;
 
-constexpr int kWarps = kThreads / gpu::kWarpSize;
+constexpr int kThreads = 128, kWarps = kThreads / gpu::kWarpSize;
+constexpr int kWarpRows = 16;
+
+GPU_DEVICE int warp_of_thread() { return static_cast<int>(threadIdx.x) / gpu::kWarpSize; }
+// The row of the tile that holds the thread's C elements 2h and 2h + 1.
+GPU_DEVICE int row_of_half(int h) {
+  return warp_of_thread() * kWarpRows + lane_of_thread() / 4 + 8 * h;
+}
+// The column of C element i of column tile n.
+GPU_DEVICE int column_of(int n, int i) { return n * 8 + lane_of_thread() % 4 * 2 + i % 2; }
+
+template <int kTiles>
+GPU_DEVICE void clear(float (&c)[kTiles][4]) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) c[n][i] = 0;
+}
+
+// Calls body(stage, first) for every step of the other side's `count` rows, after fetch(stage,
+// first) has copied them into the stage and all threads can read them; a stage is overwritten only
+// when all threads are done with it.
+template <int kStep, typename Fetch, typename Body>
+GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
+  fetch(0, 0);
+  gpu::cp_async_commit();
+  for (int first = 0, stage = 0; first < count; first += kStep, stage ^= 1) {
+    if (first + kStep < count) {
+      fetch(stage ^ 1, first + kStep);
+      gpu::cp_async_commit();
+      gpu::cp_async_wait<1>();
+    } else {
+      gpu::cp_async_wait<0>();
+    }
+    __syncthreads();
+    body(stage, first);
+    __syncthreads();
+  }
+}
 
 // The first element of a block of a matrix, and the matrix's size.
 struct Corner {
@@ -103,7 +142,7 @@ GPU_DEVICE void add_two(T* to, float first, float second) {
 
 // ---- narrow: out (N,r) = alpha wide (N,W) factor
 
-constexpr int kNarrowRows = kWarps * mma::kWarpRows, kNarrowDepth = 64;
+constexpr int kNarrowRows = kWarps * kWarpRows, kNarrowDepth = 64;
 
 template <int kRank>
 constexpr int kFactorTile =
@@ -127,8 +166,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first_row = int64_t{blockIdx.x} * kNarrowRows;
   const int first_rank = static_cast<int>(blockIdx.y) * kRank;
   float sum[kRank / 8][4];
-  mma::clear(sum);
-  mma::for_stages<kNarrowDepth>(
+  clear(sum);
+  for_stages<kNarrowDepth>(
       width,
       [&](int stage, int w) {
         fetch<kNarrowRows, kNarrowDepth>(wide_tiles + stage * kWideTile, wide_NW, {first_row, w},
@@ -140,8 +179,8 @@ __global__ void __launch_bounds__(kThreads)
           fetch<kRank, kNarrowDepth>(tile, factor, {first_rank, w}, {rank, width});
       },
       [&](int stage, int) {
-        const T* rows_of_warp = wide_tiles + stage * kWideTile +
-                                warp_of_thread() * mma::kWarpRows * kStride<kNarrowDepth>;
+        const T* rows_of_warp =
+            wide_tiles + stage * kWideTile + warp_of_thread() * kWarpRows * kStride<kNarrowDepth>;
         const T* tile = factor_tiles + stage * kFactorTile<kRank>;
 #pragma unroll
         for (int k = 0; k < kNarrowDepth; k += 16) {
@@ -155,11 +194,11 @@ __global__ void __launch_bounds__(kThreads)
       });
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int64_t row = first_row + mma::row_of_half(h);
+    const int64_t row = first_row + row_of_half(h);
     if (row >= rows) continue;
 #pragma unroll
     for (int n = 0; n < kRank / 8; ++n) {
-      const int col = first_rank + mma::column_of(n, 0);
+      const int col = first_rank + column_of(n, 0);
       if (col < rank)
         put_two(out_Nr.row(row) + col, alpha * sum[n][2 * h], alpha * sum[n][2 * h + 1]);
     }
@@ -168,7 +207,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // ---- expand: out (N,W) += alpha narrow (N,r) factor
 
-constexpr int kExpandRows = kWarps * mma::kWarpRows, kExpandCols = 64;
+constexpr int kExpandRows = kWarps * kWarpRows, kExpandCols = 64;
 
 template <int kRank>
 constexpr int kExpandFactorTile =
@@ -190,7 +229,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first_row = int64_t{blockIdx.x} * kExpandRows;
   const int first_col = static_cast<int>(blockIdx.y) * kExpandCols;
   float sum[kExpandCols / 8][4];
-  mma::clear(sum);
+  clear(sum);
   for (int first_rank = 0; first_rank < rank; first_rank += kRank) {
     fetch_parts<kExpandRows, kRank>(narrow_parts, narrow_Nr, {first_row, first_rank}, {rows, rank});
     if constexpr (kByRank)
@@ -200,7 +239,7 @@ __global__ void __launch_bounds__(kThreads)
     gpu::cp_async_commit();
     gpu::cp_async_wait<0>();
     __syncthreads();
-    const T* rows_of_warp = narrow_parts + warp_of_thread() * mma::kWarpRows * kStride<kRank>;
+    const T* rows_of_warp = narrow_parts + warp_of_thread() * kWarpRows * kStride<kRank>;
 #pragma unroll
     for (int k = 0; k < kRank; k += 16) {
 #pragma unroll
@@ -217,11 +256,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int64_t row = first_row + mma::row_of_half(h);
+    const int64_t row = first_row + row_of_half(h);
     if (row >= rows) continue;
 #pragma unroll
     for (int n = 0; n < kExpandCols / 8; ++n) {
-      const int col = first_col + mma::column_of(n, 0);
+      const int col = first_col + column_of(n, 0);
       if (col >= width) continue;
       add_two(out_NW.row(row) + col, alpha * sum[n][2 * h], alpha * sum[n][2 * h + 1]);
     }
@@ -261,7 +300,7 @@ GPU_DEVICE void add_warps(float* total, const float (&sum)[kRank / 16][kGradient
         for (int n = 0; n < kGradientCols / 8; ++n)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            float& to = total[(m * 16 + g + i / 2 * 8) * kGradientCols + mma::column_of(n, i)];
+            float& to = total[(m * 16 + g + i / 2 * 8) * kGradientCols + column_of(n, i)];
             to = warp == 0 ? sum[m][n][i] : to + sum[m][n][i];
           }
     }
@@ -285,7 +324,7 @@ __global__ void __launch_bounds__(kThreads)
   const int first_col = static_cast<int>(blockIdx.x) * kGradientCols;
   const int first_rank = static_cast<int>(blockIdx.y) * kRank;
   float sum[kRank / 16][kGradientCols / 8][4] = {};
-  mma::for_stages<kGradientRows>(
+  for_stages<kGradientRows>(
       rows,
       [&](int stage, int n) {
         fetch<kGradientRows, kGradientCols>(wide_tiles + stage * kWideTile, wide_NW, {n, first_col},

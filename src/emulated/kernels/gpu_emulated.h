@@ -121,6 +121,8 @@ void cp_async_wait() {
   emulated::wait_async_copies(kPending);
 }
 
+inline float fast_exp2(float x) { return std::exp2(x); }
+
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* row, FACET_HERE) {
   emulated::load_matrices(r, 4, emulated::Transposed::kNo, row, where);
 }

@@ -1,0 +1,132 @@
+// The work lists of attention: what is said of whole steps, and how evenly blocks fill a GPU.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <queue>
+#include <random>
+
+#include "kernels/cuda/attention_work.h"
+
+namespace facet::cuda {
+namespace {
+
+constexpr int kBatches = 100;
+constexpr int64_t kHeads = 32;
+
+// Batches of two to four conversations of 2048 to 4096 tokens with up to eight images in them.
+AttentionPlan drawn_plan(std::mt19937& random, MmcaRule rule) {
+  const auto draw = [&](int least, int most) {
+    return std::uniform_int_distribution<int>(least, most)(random);
+  };
+  std::vector<int32_t> begins = {0};
+  std::vector<TokenKind> kinds;
+  for (int samples = draw(2, 4); samples > 0; --samples) {
+    const size_t end = kinds.size() + static_cast<size_t>(draw(2048, 4096));
+    for (int images = draw(0, 8); images > 0; --images) {
+      kinds.insert(kinds.end(), static_cast<size_t>(draw(1, 200)), TokenKind::kText);
+      kinds.insert(kinds.end(), 256, TokenKind::kImage);
+    }
+    kinds.resize(std::max(kinds.size(), end), TokenKind::kText);
+    begins.push_back(static_cast<int32_t>(kinds.size()));
+  }
+  AttentionPlan plan;
+  make_mmca_plan(plan, begins, kinds, rule);
+  return plan;
+}
+
+template <typename T>
+const T* section(const AttentionLists& lists, int32_t offset) {
+  return reinterpret_cast<const T*>(lists.data + offset);
+}
+const int32_t* bounds_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.bounds + range.bound_begin;
+}
+
+// Calls body for the lists of every batch.
+template <typename Body>
+void for_batches(int batches, const Body& body) {
+  std::mt19937 random(7);
+  for (int batch = 0; batch < batches; ++batch) {
+    const MmcaRule rule = batch % 2 == 0 ? MmcaRule::kPublished : MmcaRule::kVisualChat;
+    const AttentionPlan plan = drawn_plan(random, rule);
+    const AttentionWork work(plan);
+    body(work.lists(work.words().data()));
+  }
+}
+
+template <typename Body>
+void for_ranges(const AttentionLists& lists, const AttentionTile& tile, const Body& body) {
+  const auto* ranges = section<AttentionRange>(lists, lists.ranges) + tile.range_begin;
+  std::for_each(ranges, ranges + tile.num_ranges, body);
+}
+
+TEST(AttentionWork, EveryRowOfThePartSeesTheFullKeysAndOneNoMore) {
+  for_batches(4, [](const AttentionLists& lists) {
+    for (int32_t t = 0; t < lists.num_query_tiles; ++t)
+      for_ranges(lists, section<AttentionTile>(lists, lists.query_tiles)[t],
+                 [&](const AttentionRange& range) {
+                   int32_t least = range.count;
+                   for (int i = 0; i < kTileRows; ++i)
+                     if (const int32_t bound = bounds_of(lists, range)[i]; bound > 0)
+                       least = std::min(least, bound);
+                   EXPECT_EQ(range.full, range.is_mean ? 0 : least);
+                 });
+  });
+}
+
+TEST(AttentionWork, TheFullQueriesSeeEveryRowOfTheTileAndTheOneBeforeThemDoesNot) {
+  for_batches(4, [](const AttentionLists& lists) {
+    for (int32_t t = 0; t < lists.num_key_tiles; ++t) {
+      const AttentionTile tile = section<AttentionTile>(lists, lists.key_tiles)[t];
+      for_ranges(lists, tile, [&](const AttentionRange& range) {
+        const int32_t* bounds = bounds_of(lists, range);
+        const int32_t most = *std::max_element(bounds, bounds + tile.num_rows);
+        const int32_t* visible = lists.data + lists.visible_keys + range.begin;
+        int32_t full = 0;
+        while (full < range.count && visible[range.count - 1 - full] > most) ++full;
+        EXPECT_EQ(range.full, range.is_mean ? 0 : full);
+      });
+    }
+  });
+}
+
+// How much longer than ideal the blocks take on an H200, each going to the place that is free
+// first. A block takes its steps and what two steps take for its own tile.
+double stretch(const AttentionLists& lists, const AttentionTile* tiles, int32_t num_tiles, int step,
+               int places) {
+  std::priority_queue<int64_t, std::vector<int64_t>, std::greater<>> free_at;
+  for (int i = 0; i < places; ++i) free_at.push(0);
+  int64_t sum = 0, longest = 0, end = 0;
+  for (int64_t block = 0; block < num_tiles * kHeads; ++block) {
+    int64_t time = 2;
+    for_ranges(lists, tiles[block / kHeads],
+               [&](const AttentionRange& range) { time += (range.count + step - 1) / step; });
+    const int64_t done = free_at.top() + time;
+    free_at.pop();
+    free_at.push(done);
+    sum += time;
+    longest = std::max(longest, time);
+    end = std::max(end, done);
+  }
+  return static_cast<double>(end) /
+         std::max(static_cast<double>(sum) / places, static_cast<double>(longest));
+}
+
+TEST(AttentionWork, BlocksEndTogether) {
+  constexpr int kMultiprocessors = 132;
+  double forward = 0, dq = 0, dkv = 0;
+  for_batches(kBatches, [&](const AttentionLists& lists) {
+    const auto* queries = section<AttentionTile>(lists, lists.query_tiles);
+    const auto* keys = section<AttentionTile>(lists, lists.key_tiles);
+    forward += stretch(lists, queries, lists.num_query_tiles, kStepRows, 2 * kMultiprocessors);
+    dq += stretch(lists, queries, lists.num_query_tiles, kStepRows, kMultiprocessors);
+    dkv += stretch(lists, keys, lists.num_key_tiles, kStepRows, kMultiprocessors);
+  });
+  EXPECT_LE(forward / kBatches, 1.02);
+  EXPECT_LE(dq / kBatches, 1.02);
+  EXPECT_LE(dkv / kBatches, 1.02);
+}
+
+}  // namespace
+}  // namespace facet::cuda
