@@ -63,7 +63,7 @@ struct VlmConfig {
   bool mmca = false;                           // --enable_mmca_attention
   bool compat_visualchat = false;              // --compat visualchat
   bool recompute = false;                      // --gradient_checkpointing
-  bool vision_image_by_image = false;          // --vision_image_by_image
+  bool vision_image_by_image = false;          // a frozen encoder's product has one image's rows
   LoraConfig lang_lora;                        // inside lang_decoder
   LoraConfig vis_lora;                         // inside vis_encoder
   int64_t max_labelled_rows_per_chunk = 1024;  // rows that head and loss process at a time

@@ -86,7 +86,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"evaluate", "loss of a model over the evaluation split"},
       {"generate", "answers to the questions of a file"},
       {"plan", "what a training run would take: memory, traffic, operations"},
-      {"data-stats", "lengths of the samples, and what training would cut or leave out"},
+      {"data-stats", "lengths of the samples, and what training would cut or omit"},
       {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
       {"cache-features", "fill the --feature_cache of a run before it starts"},
       {"inspect", "what a checkpoint holds, verified; or how two of them differ"}};

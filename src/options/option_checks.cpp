@@ -162,6 +162,7 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
   if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
   if (o.feature_cache.empty() && name == "feature_cache_gib")

@@ -69,9 +69,9 @@ void add_model_fields(std::vector<OptionField>& t) {
                     "leave the vision encoder's class token out of the image tokens"));
   t.push_back(field("vision_image_by_image", &O::vision_image_by_image, Group::kModel, "t",
                     kMayChange,
-                    "compute each image's features for itself, so that their last bits do not "
-                    "depend on what else is in the micro-batch; --feature_cache does so anyway; a "
-                    "vision encoder that is trained never does"));
+                    "with --device cuda: compute each image's features for itself, so that their "
+                    "last bits do not depend on what else is in the micro-batch; --device cpu and "
+                    "--feature_cache do so anyway, a vision encoder that is trained never does"));
   t.push_back(model("compat", &O::compat, kMustMatch,
                     "visualchat: the arithmetic of DeepSpeed-VisualChat where this program "
                     "differs on purpose (attention, image order, loss average, decay, prompts)")

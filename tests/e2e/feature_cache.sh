@@ -27,7 +27,7 @@ equal_bits() {
   local ranks=$1 out=$work/equal held planned saved
   shift
   rm -rf "$cache" "$out"*
-  run 0 "$ranks" "${train[@]}" "$@" --vision_image_by_image --output_dir "$out"
+  run 0 "$ranks" "${train[@]}" "$@" --output_dir "$out"
   run 0 "$ranks" "${train[@]}" "$@" --feature_cache "$cache" --output_dir "$out.first"
   grep -F 'feature cache: ' "$output"
   [ "$(grep -c ' images given, 0 computed' "$output")" = 1 ] || fail 'images of the second epoch are computed'
@@ -49,7 +49,7 @@ damage() {
   local out=$work/damage line files
   line=("${train[@]}" --zero_stage 3 --stage3_param_persistence_threshold 0)
   rm -rf "$cache"
-  run 0 2 "${line[@]}" --vision_image_by_image --output_dir "$out"
+  run 0 2 "${line[@]}" --output_dir "$out"
   run 0 2 "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache"
   once 'FEATURES images=24 hits=0 computed=24'
   files=("$cache"/*/*.data)
@@ -77,7 +77,7 @@ at_rest() {
 killed() {
   local out=$work/killed
   rm -rf "$cache"
-  run 0 1 "${train[@]}" --vision_image_by_image --output_dir "$out"
+  run 0 1 "${train[@]}" --output_dir "$out"
   run 137 1 "${train[@]}" --feature_cache "$cache" --output_dir "$out.cache" --save_interval 2 --inject 'kill@compute:rank=0,step=4'
   run 0 1 "${train[@]}" --feature_cache "$cache" --output_dir "$out.cache"
   grep -qE 'feature cache: [1-9][0-9]* images given, [1-9][0-9]* computed' "$output"
