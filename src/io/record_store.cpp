@@ -57,20 +57,30 @@ struct RecordStore::Writer {
   Writer(const std::string& directory, const std::string& host) {
     constexpr int kAttempts = 1000;  // a process of that number was here before
     const std::string first = fmt::format("{}/records-{}-{}", directory, host, ::getpid());
-    for (int attempt = 0; attempt < kAttempts && data < 0; ++attempt) {
+    for (int attempt = 0; attempt < kAttempts && index < 0; ++attempt) {
       stem = attempt == 0 ? first : fmt::format("{}-{}", first, attempt);
-      data = create(stem + ".data");
-      if (data < 0 && errno != EEXIST) break;
+      if (!create_both() && errno != EEXIST) break;
     }
-    if (data < 0) fail_errno(stem + ".data", "cannot be created");
-    index = create(stem + ".index");
-    if (index < 0) fail_errno(stem + ".index", "cannot be created");
+    if (index < 0) fail_errno(stem + ".{data,index}", "cannot be created");
     append(index, stem + ".index", header().data(), kEntryBytes);
   }
   ~Writer() { close(); }
 
   static int create(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+  }
+
+  // Both files or none; false with errno.
+  bool create_both() {
+    data = create(stem + ".data");
+    if (data < 0) return false;
+    index = create(stem + ".index");
+    if (index >= 0) return true;
+    const int reason = errno;
+    ::close(std::exchange(data, -1));
+    ::unlink((stem + ".data").c_str());
+    errno = reason;
+    return false;
   }
 
   [[noreturn]] void fail_errno(const std::string& path, const char* what) {
@@ -209,15 +219,19 @@ void RecordStore::refresh() {
 // those that others follow are damaged.
 void RecordStore::read_index(uint32_t number) {
   File& file = files_[number];
+  if (file.is_foreign) return;
   const InputFile input(file.stem + ".index", ExitCode::kIo);
   if (file.index_end == 0) {
     if (input.bytes() < kEntryBytes) return;
     std::string begin(static_cast<size_t>(kEntryBytes), '\0');
     input.read_at(0, begin.data(), kEntryBytes);
+    file.is_foreign = begin != header();
+    CHECK(!file.is_foreign, ExitCode::kBadData, "{}: not an index of records", input.path());
     file.index_end = kEntryBytes;
-    CHECK(begin == header(), ExitCode::kBadData, "{}: not an index of records", input.path());
   }
   const int64_t end = input.bytes() / kEntryBytes * kEntryBytes;
+  // NFS may show a file that stays open as long as it was before.
+  if (end > file.index_end) file.data.reset();
   std::vector<Entry> entries;
   int64_t pending = 0;
   for (int64_t at = file.index_end; at < end;

@@ -64,6 +64,7 @@ class RecordStore {
   // Appends the record unless it is known or this process has added it already. Once something
   // cannot be written (a full disk, the room), nothing more is added, with a word. From one thread.
   void add(const RecordKey& key, std::span<const std::byte> data);
+  bool adds() const { return adds_; }  // or has said that it no longer does
   // Flushes what was added to the disk.
   void sync();
 
@@ -83,8 +84,9 @@ class RecordStore {
     std::array<uint64_t, 2> hash{};
   };
   struct File {
-    std::string stem;       // path without .data and .index
-    int64_t index_end = 0;  // bytes of the index that were read
+    std::string stem;         // path without .data and .index
+    int64_t index_end = 0;    // bytes of the index that were read
+    bool is_foreign = false;  // no index of this kind: left alone
     std::shared_ptr<const InputFile> data{};
   };
   struct KeyHash {

@@ -209,6 +209,10 @@ std::vector<std::string> contradictions(Command command, const Options& options)
   if (command == Command::kCacheFeatures)
     found.unless(!options.feature_cache.empty(),
                  "--feature_cache is missing: the directory to fill");
+  if (command == Command::kCacheFeatures)
+    found.unless(!options.dry_run,
+                 "cache-features computes, and --dry_run does not; leave it out, or ask facet plan "
+                 "what the features take");
   if (command == Command::kTrain) check_output(options, found);
   if (command == Command::kPlan)
     found.unless(options.average_images == 0 || options.average_text_tokens > 0,

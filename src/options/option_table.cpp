@@ -189,7 +189,7 @@ void add_data_fields(std::vector<OptionField>& t) {
   t.push_back(field("feature_cache_gib", &O::feature_cache_gib, Group::kData, "t", kMayChange,
                     "once --feature_cache holds this many GiB nothing more is added, and other "
                     "images are computed each time; 0: until the disk is full")
-                  .in(0, 1LL << 40));
+                  .in(0, 1LL << 32));
   t.push_back(field("replay", &O::replay, Group::kData, "t", kMayChange,
                     "train on the micro-batches recorded in this HDF5 file, in their order")
                   .file());

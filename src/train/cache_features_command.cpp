@@ -109,11 +109,13 @@ class Filling {
   int64_t done() const { return done_; }  // samples
   int64_t total() const { return static_cast<int64_t>(requests_.size()); }
   int64_t bad() const { return bad_; }
+  bool can_go_on() const { return done_ < total() && data_.features->store()->adds(); }
+  bool is_complete() const { return done_ == total() && data_.features->store()->adds(); }
 
-  // For about so long, or to the end.
+  // For about so long, or as far as it can.
   void go_on(double seconds) {
     const Timer timer;
-    for (; done_ < total() && timer.seconds() < seconds; ++done_) take(prefetcher_.next());
+    for (; can_go_on() && timer.seconds() < seconds; ++done_) take(prefetcher_.next());
   }
 
  private:
@@ -160,16 +162,16 @@ class Filling {
   Prefetcher prefetcher_;  // last member: its threads use the others
 };
 
-// To the end, or until a signal comes. Returns whether all is done.
+// Until all is done or no rank can store more. False if a signal came before.
 bool fill(Filling& filling, Communicator& world, FeatureCache& cache) {
   constexpr double kSecondsOfRound = 1;
   ProgressBar bar;
   const Timer timer;
   const int64_t total = world.sum(filling.total());
-  for (int64_t done = 0; done < total;) {
+  while (world.max(int64_t{filling.can_go_on()}) != 0) {
     if (world.max(int64_t{stop_signal() != nullptr}) != 0) return false;
     collectively(world, [&] { filling.go_on(kSecondsOfRound); });
-    done = world.sum(filling.done());
+    const int64_t done = world.sum(filling.done());
     const FeatureCounts counts = counts_of_all_ranks(world, cache);
     if (world.rank() == 0)
       bar.show(
@@ -206,11 +208,12 @@ void cache_features_command(MpiSession& session, const Options& given, RunStatus
   const InSection section(Section::kData);
   std::optional<Filling> filling;
   collectively(world, [&] { filling.emplace(options, *data, world, *vision); });
-  const bool complete = fill(*filling, world, cache);
+  const bool undisturbed = fill(*filling, world, cache);
   share_features(world, cache);
+  const bool complete = world.sum(int64_t{filling->is_complete()}) == world.size();
   const FeatureCounts counts = counts_of_all_ranks(world, cache);
   if (const int64_t bad = world.sum(filling->bad()); bad > 0) warn("bad samples left out: {}", bad);
-  if (!complete) {
+  if (!undisturbed) {
     status.set_code(ExitCode::kSaved);
     log("stopping for a signal; the same command goes on from here");
   }

@@ -17,19 +17,20 @@ namespace facet {
 namespace {
 
 // All of it in words, for the file beside the features. What the arithmetic depends on to the last
-// bit is part of it: the program, the instructions that oneDNN chooses, the threads among which it
-// divides a product.
+// bit is part of it: the program and what it was compiled for, the instructions that oneDNN
+// chooses, the threads among which it divides a product.
 std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   const VlmConfig& config = origin.model.config;
   const ClipVisionConfig& vision = config.vision;
   const LoraConfig& lora = config.vis_lora;
   const DeviceFacts& facts = origin.device.facts();
   const std::string processor =
-      facts.gpu.empty() ? fmt::format("CPU, instruction set {} of oneDNN {}, {} threads",
-                                      static_cast<int>(dnnl_get_effective_cpu_isa()),
-                                      program_version().onednn, facts.threads)
-                        : fmt::format("GPU {}, {}", facts.gpu.substr(facts.gpu.find(' ') + 1),
-                                      program_version().cuda);
+      facts.gpu.empty()
+          ? fmt::format("CPU, {}, instruction set {} of oneDNN {}, threads: {}", compiler_text(),
+                        static_cast<int>(dnnl_get_effective_cpu_isa()), program_version().onednn,
+                        facts.threads)
+          : fmt::format("GPU {}, {}", facts.gpu.substr(facts.gpu.find(' ') + 1),
+                        program_version().cuda);
   std::string text = fmt::format("vision features by {}\n", program_name());
   text += fmt::format("weights: {:016x}\n", origin.weights);
   text += fmt::format(

@@ -42,11 +42,25 @@ ProgramVersion program_version() {
 
 std::string program_name() { return fmt::format("facet {} (git {})", kVersion, git_version()); }
 
+std::string compiler_text() {
+  std::string text = "g++ " __VERSION__;
+#ifdef __AVX512F__
+  text += ", AVX-512";
+#endif
+#ifdef __AVX2__
+  text += ", AVX2";
+#endif
+#ifdef __FMA__
+  text += ", FMA";
+#endif
+  return text;
+}
+
 std::string version_text() {
   const ProgramVersion is = program_version();
   return fmt::format(
-      "{}\n  compiler  g++ {}\n  MPI       {}\n  HDF5      {}\n  oneDNN    {}\n  CUDA      {}",
-      program_name(), __VERSION__, is.mpi, is.hdf5, is.onednn, is.cuda);
+      "{}\n  compiler  {}\n  MPI       {}\n  HDF5      {}\n  oneDNN    {}\n  CUDA      {}",
+      program_name(), compiler_text(), is.mpi, is.hdf5, is.onednn, is.cuda);
 }
 
 }  // namespace facet

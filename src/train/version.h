@@ -16,6 +16,9 @@ ProgramVersion program_version();
 // "facet 0.1 (git 8762aea1b2c3)"
 std::string program_name();
 
+// "g++ 12.2.0, AVX2, FMA": on these too the last bits of what the host computes depend.
+std::string compiler_text();
+
 // For --version: a line for each.
 std::string version_text();
 

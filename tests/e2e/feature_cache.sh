@@ -109,7 +109,10 @@ refusals() {
   refused 78 0 '--feature_cache is missing: the directory to fill' "$facet" cache-features "${model[@]}" "${data[@]}"
   refused 78 0 'leaves out their pixels' "${short[@]}" --feature_cache "$cache" --dump_batches 2
   refused 78 0 'the vision encoder is trained' "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache" --unfreeze vis_encoder.
-  rm -rf "$work/short"
+  refused 78 0 'cache-features computes, and --dry_run does not' "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache" --dry_run
+  run 0 2 "$facet" cache-features "${model[@]}" "${data[@]}" --feature_cache "$cache" --feature_cache_gib 1e-9
+  once 'FEATURES images=2 hits=0 computed=2 bytes=0 complete=no'
+  rm -rf "$work/short" "$cache"
   refused 74 2 'give a directory that can be written, or leave it out' "${short[@]}" --feature_cache "$tiny/lm/config.json"
   rm -rf "$work/short"
   mkdir -p "$cache/other" && touch "$cache/other/identity.txt"

@@ -146,6 +146,20 @@ TEST_F(RecordStoreTest, EveryDamagedByteIsNoticed) {
       mentions(fmt::format("{}", fmt::join(store->take_words(), " ")), "not an index of records"));
 }
 
+TEST_F(RecordStoreTest, AnIndexOfAnotherKindIsToldOnceAndLeftAlone) {
+  fill("there", 0, 2);
+  const std::string index = file("there", ".index");
+  std::string other = read(index);
+  ASSERT_EQ(other.substr(0, 16), "facet records 1\n");
+  other[14] = '2';
+  write(index, other);
+  const auto store = open();
+  store->refresh();
+  EXPECT_EQ(store->records(), 0);
+  EXPECT_EQ(store->damaged(), 1);
+  EXPECT_EQ(store->take_words().size(), 1);
+}
+
 // An entry that comes to sight in two pieces is read when it is whole.
 TEST_F(RecordStoreTest, AnEntryOnItsWayIsWaitedFor) {
   fill("there", 0, 2);
@@ -209,9 +223,12 @@ TEST_F(RecordStoreTest, OnlyOwnNewFilesAreWritten) {
   const std::string name = fmt::format("{}/records-here-{}", directory_.path(), ::getpid());
   fs::create_symlink(victim, name + ".data");
   fill("here", 0, 1);
+  const std::string lone = directory_.put(fs::path(name + "-2.index").filename().string(), "left");
   fill("here", 1, 2);
   EXPECT_EQ(read(victim), "mine");
-  EXPECT_TRUE(fs::exists(name + "-1.index") && fs::exists(name + "-2.index"));
+  EXPECT_EQ(read(lone), "left");
+  EXPECT_TRUE(fs::exists(name + "-1.index") && fs::exists(name + "-3.index"));
+  EXPECT_FALSE(fs::exists(name + "-2.data"));
   const auto store = open("late");
   EXPECT_TRUE(holds(*store, 0) && holds(*store, 1));
 }
