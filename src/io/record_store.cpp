@@ -226,7 +226,8 @@ void RecordStore::read_index(uint32_t number) {
     std::string begin(static_cast<size_t>(kEntryBytes), '\0');
     input.read_at(0, begin.data(), kEntryBytes);
     file.is_foreign = begin != header();
-    CHECK(!file.is_foreign, ExitCode::kBadData, "{}: not an index of records", input.path());
+    CHECK(!file.is_foreign, ExitCode::kBadData,
+          "{}: not an index of records; remove it when no run uses it", input.path());
     file.index_end = kEntryBytes;
   }
   const int64_t end = input.bytes() / kEntryBytes * kEntryBytes;
