@@ -283,6 +283,24 @@ TEST(TokenizerJson, AddedTokensOfAllFilesAreThere) {
   EXPECT_EQ(more.encode(" <both> "), std::vector<int32_t>{both});
 }
 
+TEST(TokenizerJson, ManyAddedTokensTakeNoLongerThanTheirNumber) {
+  Changed qwen("qwen2");
+  const int64_t first = Tokenizer(qwen.directory, PromptStyle::kCorrect).base_vocab_size();
+  constexpr int64_t kCount = 100'000;
+  std::string more;
+  for (int64_t i = 0; i < kCount; ++i)
+    more += fmt::format(R"({{"id":{},"content":"<{}>"}},)", first + i, i);
+  qwen.replace(R"("added_tokens":[)", R"("added_tokens":[)" + more);
+  const auto begin = std::chrono::steady_clock::now();
+  const Tokenizer tokenizer(qwen.directory, PromptStyle::kCorrect);
+  std::string text;
+  for (int i = 0; i < 10'000; ++i) text += "<";
+  EXPECT_GT(tokenizer.encode(text).size(), 0u);
+  EXPECT_EQ(tokenizer.encode("<99999>"), std::vector<int32_t>{static_cast<int32_t>(first + 99999)});
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(seconds.count(), 5);  // a search in all of them for each takes longer
+}
+
 TEST(TokenizerJson, TokenizerModelGoesFirst) {
   Changed llama("llama2");
   EXPECT_EQ(tokenizer_file(llama.directory), "tokenizer.json");
