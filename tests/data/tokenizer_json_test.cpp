@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 
 #include "base/check.h"
@@ -132,15 +132,17 @@ TEST_P(TokenizerJsonKinds, IdsAndTextsAreThoseOfTheLibrary) {
   }
 }
 
+// Of this process: others on the machine do not count.
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
 // A text without a space is one word.
 TEST_P(TokenizerJsonKinds, LongWordsTakeNoLongerThanTheirLength) {
   for (const std::string part : {"a", "photograph", "\u6f22", " ", "1", "e\u0301"}) {
     std::string text;
     while (text.size() < 300'000) text += part;
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = cpu_seconds();
     EXPECT_FALSE(tokenizer.encode(text).empty());
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(seconds.count(), 5) << part;  // a quadratic loop takes minutes
+    EXPECT_LT(cpu_seconds() - begin, 5) << part;  // a quadratic loop takes minutes
   }
 }
 
@@ -291,14 +293,13 @@ TEST(TokenizerJson, ManyAddedTokensTakeNoLongerThanTheirNumber) {
   for (int64_t i = 0; i < kCount; ++i)
     more += fmt::format(R"({{"id":{},"content":"<{}>"}},)", first + i, i);
   qwen.replace(R"("added_tokens":[)", R"("added_tokens":[)" + more);
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = cpu_seconds();
   const Tokenizer tokenizer(qwen.directory, PromptStyle::kCorrect);
   std::string text;
   for (int i = 0; i < 10'000; ++i) text += "<";
   EXPECT_GT(tokenizer.encode(text).size(), 0u);
   EXPECT_EQ(tokenizer.encode("<99999>"), std::vector<int32_t>{static_cast<int32_t>(first + 99999)});
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  EXPECT_LT(seconds.count(), 5);  // a search in all of them for each takes longer
+  EXPECT_LT(cpu_seconds() - begin, 3);  // a search in all of them for each takes longer
 }
 
 TEST(TokenizerJson, TokenizerModelGoesFirst) {

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <utf8proc.h>
 
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <random>
 
@@ -38,11 +38,11 @@ TEST(UnicodeComposition, AnyNumberOfMarksTakesNoLongerThanItsLength) {
   std::string text = "a";
   for (const uint32_t mark : {0x301u, 0x323u})
     for (int i = 0; i < 100'000; ++i) append_utf8(text, mark);
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();
   const std::string result = composed(text);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   EXPECT_TRUE(result.starts_with("\u1EA1\u0323"));
-  EXPECT_LT(seconds.count(), 5);  // exchanging neighbours takes minutes
+  EXPECT_LT(seconds, 5);  // exchanging neighbours takes minutes
 }
 
 }  // namespace
