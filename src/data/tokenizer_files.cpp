@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/utf8.h"
 #include "io/json.h"
 
 namespace facet {
@@ -29,12 +30,17 @@ std::optional<JsonValue> find_value(const JsonValue& object, std::string_view ke
   return value && !value->is_null() ? value : std::nullopt;
 }
 
+void check_token_text(std::string_view text, const JsonValue& place) {
+  if (text.empty()) place.reject("a token without text");
+  if (!is_utf8(text)) place.reject("the token's text is not valid UTF-8");
+}
+
 // A token is a text, or an object with the text as `content`.
 AddedToken read_token(const JsonValue& value) {
   AddedToken token;
   token.special = false;
   token.text = value.is_string() ? value.as_string() : value.at("content").as_string();
-  if (token.text.empty()) value.reject("a token without text");
+  check_token_text(token.text, value);
   if (value.is_string()) return token;
   token.lstrip = value.get_bool("lstrip", false);
   token.rstrip = value.get_bool("rstrip", false);
@@ -129,7 +135,7 @@ void Reader::read_added_tokens(const JsonValue& added) {
   const std::string where = added.where();
   for (int64_t i = 0; i < added.size(); ++i) {
     const auto [text, id] = added.member(i);
-    if (text.empty()) id.reject("a token without text");
+    check_token_text(text, id);
     AddedToken token;
     token.text = text;
     token.special = false;

@@ -25,7 +25,7 @@ Codes decomposed(std::string_view text) {
   codes.reserve(text.size());
   while (!text.empty()) {
     const auto [code, length] = utf8_character(text);
-    CHECK(length > 0, ExitCode::kBadData, "text cannot be normalized: it is not valid UTF-8");
+    ASSERT(length > 0, "a text that is no UTF-8");
     std::array<utf8proc_int32_t, 16> parts{};  // no character has more than four
     const utf8proc_ssize_t count = utf8proc_decompose_char(
         static_cast<utf8proc_int32_t>(code), parts.data(), std::ssize(parts), kOptions, nullptr);

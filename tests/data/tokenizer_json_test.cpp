@@ -240,6 +240,8 @@ TEST(TokenizerJson, WhatIsNotKnownIsRefusedWithItsPlace) {
           "pre_tokenizer: type Whitespace is not supported here");
   refused("mistral", R"("prepend_scheme":"first")", R"("prepend_scheme":"last")",
           "pre_tokenizer.prepend_scheme: only always, first and never");
+  refused("qwen2", R"("added_tokens":[)", R"("added_tokens":[{"id":9,"content":"\ud83d"},)",
+          "added_tokens[0]: the token's text is not valid UTF-8");
   refused("qwen2", R"({"type":"NFC"})", R"({"type":"Lowercase"})", "normalizer: type Lowercase");
 }
 
@@ -307,6 +309,22 @@ TEST(TokenizerJson, TokenizerModelGoesFirst) {
   EXPECT_EQ(tokenizer_file(llama.directory), "tokenizer.json");
   std::filesystem::copy(kGoldenDir + "/tokenizer.model", llama.directory);
   EXPECT_EQ(tokenizer_file(llama.directory), "tokenizer.model");
+}
+
+// Backtracking is bounded: the text is bad, and nothing hangs.
+TEST(TokenizerJson, APatternThatTakesTooLongIsAnError) {
+  Changed llama("llama3");
+  llama.replace(R"("Regex":")", R"("Regex":"(?:[a-z]+ ?)+(?=9)|)");
+  const Tokenizer tokenizer(llama.directory, PromptStyle::kCorrect);
+  try {
+    tokenizer.encode(std::string(100, 'a'));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kBadData);
+    EXPECT_NE(std::string(error.what()).find("of 100 bytes into words: match limit exceeded"),
+              std::string::npos)
+        << error.what();
+  }
 }
 
 TEST(TokenizerJson, TextThatIsNoUtf8IsRefused) {
