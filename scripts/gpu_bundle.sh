@@ -17,6 +17,7 @@ shift
 [ ! -e "$top" ] || [ -e "$top/bundle_launch.sh" ] || stop "$top is there and no bundle: remove it, or choose another"
 rm -rf "$top"
 mkdir -p "$top"/{programs,lib,openmpi/lib,openmpi/share,scripts,tests/golden,build/gpu}
+install -m 755 scripts/bundle_launch.sh "$top/bundle_launch.sh" # first: a bundle that broke off is told by it
 
 # ---- the programs, and every library that they name
 
@@ -27,7 +28,6 @@ for pair in "$@"; do
   mkdir -p "$(dirname "$top/build/$name")"
   ln -sf "$(sed 's|[^/]*/|../|g; s|[^/]*$||' <<<"build/$name")bundle_launch.sh" "$top/build/$name"
 done
-install -m 755 scripts/bundle_launch.sh "$top/bundle_launch.sh"
 
 # Plugins of Open MPI are loaded by name. Those of networks, launchers and other jobs' processes are of no use to one rank alone.
 plugins=$(ompi_info --path pkglibdir 2>/dev/null | sed -n 's/^ *Pkglibdir: *//p')

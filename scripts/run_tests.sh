@@ -38,7 +38,8 @@ add() {
 # Runs job $1; its result lines go into a file of its own. A crash, or a non-zero exit without a failed line, is a failure.
 run_job() {
   local name=${names[$1]} log=$logs/$1 code=0 ms
-  { time eval "timeout 1500 ${commands[$1]}" >"$log.out" 2>&1; } 2>"$log.time" || code=$?
+  mkdir "$log.tmp" # the same test of another build may run beside it
+  { time TEST_TMPDIR=$log.tmp eval "timeout 1500 ${commands[$1]}" >"$log.out" 2>&1; } 2>"$log.time" || code=$?
   ms=$(awk '{ printf "%d", $1 * 1000 }' "$log.time")
   echo "${name%%/*} $(cat "$log.time")" >>"$logs/times"
   if [ "${kinds[$1]}" = verdict ]; then

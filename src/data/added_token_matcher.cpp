@@ -50,31 +50,21 @@ size_t spaces_at_begin(std::string_view text) {
 
 }  // namespace
 
-void AddedTokenMatcher::add(std::string spelling, const AddedToken& token) {
-  if (spelling.empty()) return;
-  by_first_byte_[static_cast<unsigned char>(spelling[0])].push_back({std::move(spelling), &token});
-}
-
-const AddedTokenMatcher::Spelt* AddedTokenMatcher::longest_at(std::string_view text) const {
-  const Spelt* longest = nullptr;
-  for (const Spelt& spelt : by_first_byte_[static_cast<unsigned char>(text[0])])
-    if (text.starts_with(spelt.spelling) &&
-        (longest == nullptr || spelt.spelling.size() > longest->spelling.size()))
-      longest = &spelt;
-  return longest;
+void AddedTokenMatcher::add(std::string_view spelling, const AddedToken& token) {
+  if (!spelling.empty()) by_spelling_.add(spelling, token);
 }
 
 std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
   std::vector<Part> parts;
   size_t taken = 0;  // bytes that are in parts
   for (size_t at = 0; at < text.size();) {
-    const Spelt* spelt = longest_at(text.substr(at));
-    if (spelt == nullptr) {
+    const auto [bytes, found] = by_spelling_.longest_at(text.substr(at));
+    if (found == nullptr) {
       ++at;
       continue;
     }
-    const AddedToken& token = *spelt->token;
-    size_t begin = at, end = at + spelt->spelling.size();
+    const AddedToken& token = *found;
+    size_t begin = at, end = at + bytes;
     at = end;
     if (token.single_word &&
         (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end))))

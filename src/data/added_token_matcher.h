@@ -3,19 +3,18 @@
 // that lstrip and rstrip ask for.
 #pragma once
 
-#include <array>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "data/added_tokens.h"
+#include "data/text_table.h"
 
 namespace facet {
 
 class AddedTokenMatcher {
  public:
   // `spelling`: how the token stands in the texts; the token must outlive the matcher.
-  void add(std::string spelling, const AddedToken& token);
+  void add(std::string_view spelling, const AddedToken& token);
 
   struct Part {
     std::string_view text;              // between tokens, not empty; or the token's
@@ -24,13 +23,7 @@ class AddedTokenMatcher {
   std::vector<Part> split(std::string_view text) const;
 
  private:
-  struct Spelt {
-    std::string spelling;
-    const AddedToken* token = nullptr;
-  };
-  const Spelt* longest_at(std::string_view text) const;  // that the text begins with
-
-  std::array<std::vector<Spelt>, 256> by_first_byte_;
+  TextTable<const AddedToken> by_spelling_;
 };
 
 }  // namespace facet

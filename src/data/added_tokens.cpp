@@ -71,21 +71,13 @@ std::string_view without_outer_spaces(std::string_view text) {
 void AddedTokens::add(AddedToken token) {
   ASSERT(!token.text.empty() && find(token.text) == nullptr, "token '{}'", token.text);
   tokens_.push_back(std::make_unique<AddedToken>(std::move(token)));
-  AddedToken* added = tokens_.back().get();
-  by_first_byte_[static_cast<uint8_t>(added->text[0])].push_back(added);
-  ids_.insert(added->id);
+  AddedToken& added = *tokens_.back();
+  by_text_.add(added.text, added);
+  ids_.insert(added.id);
 }
 
 void AddedTokens::make_special(std::string_view text) {
-  for (const auto& token : tokens_)
-    if (token->text == text) token->special = true;
-}
-
-const AddedToken* AddedTokens::find(std::string_view text) const {
-  if (text.empty()) return nullptr;
-  for (const AddedToken* token : by_first_byte_[static_cast<uint8_t>(text[0])])
-    if (token->text == text) return token;
-  return nullptr;
+  if (AddedToken* token = by_text_.find(text)) token->special = true;
 }
 
 size_t AddedTokens::longest() const {
@@ -101,14 +93,6 @@ std::vector<AddedToken> AddedTokens::all() const {
   return list;
 }
 
-const AddedToken* AddedTokens::longest_at(std::string_view text) const {
-  const AddedToken* longest = nullptr;
-  for (const AddedToken* token : by_first_byte_[static_cast<uint8_t>(text[0])])
-    if (text.starts_with(token->text) && (!longest || token->text.size() > longest->text.size()))
-      longest = token;
-  return longest;
-}
-
 std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text) const {
   std::vector<Part> parts;
   size_t begin = 0;
@@ -116,7 +100,7 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text) const {
     if (end > begin) parts.push_back({std::string(text.substr(begin, end - begin)), nullptr});
   };
   for (size_t at = 0; at < text.size();) {
-    const AddedToken* token = longest_at(text.substr(at));
+    const AddedToken* token = by_text_.longest_at(text.substr(at)).value;
     if (token == nullptr) {
       ++at;
       continue;

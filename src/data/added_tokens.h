@@ -2,13 +2,14 @@
 // model would make of their letters.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
+
+#include "data/text_table.h"
 
 namespace facet {
 
@@ -29,7 +30,9 @@ class AddedTokens {
  public:
   void add(AddedToken token);  // of a new text
   void make_special(std::string_view text);
-  const AddedToken* find(std::string_view text) const;  // nullptr: none
+  const AddedToken* find(std::string_view text) const {  // nullptr: none
+    return by_text_.find(text);
+  }
   bool has_id(int32_t id) const { return ids_.contains(id); }
   std::vector<AddedToken> all() const;  // in order of id
   size_t longest() const;               // bytes of the longest text
@@ -42,10 +45,8 @@ class AddedTokens {
   std::vector<Part> split(std::string_view text) const;
 
  private:
-  const AddedToken* longest_at(std::string_view text) const;  // that the text begins with
-
   std::vector<std::unique_ptr<AddedToken>> tokens_;
-  std::array<std::vector<AddedToken*>, 256> by_first_byte_;
+  TextTable<AddedToken> by_text_;
   std::unordered_set<int32_t> ids_;
 };
 

@@ -1,5 +1,3 @@
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <cstdlib>
 
@@ -9,6 +7,7 @@
 #include "data/byte_level.h"
 #include "data/token_model.h"
 #include "data/tokenizer_json.h"
+#include "data/unicode_composition.h"
 
 namespace facet {
 
@@ -16,18 +15,6 @@ namespace {
 
 constexpr std::string_view kMark = "\u2581";
 constexpr std::string_view kReplacement = "\uFFFD";
-
-std::string composed(std::string_view text) {
-  utf8proc_uint8_t* result = nullptr;
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-  const utf8proc_ssize_t bytes =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &result, options);
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
-  CHECK(bytes >= 0, ExitCode::kBadData, "a text of {} bytes cannot be normalized: {}", text.size(),
-        utf8proc_errmsg(bytes));
-  return {reinterpret_cast<const char*>(result), static_cast<size_t>(bytes)};
-}
 
 std::string replaced(std::string_view text, std::string_view what, std::string_view by) {
   std::string result;

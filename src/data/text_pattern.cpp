@@ -151,7 +151,8 @@ struct TextPattern::Code {
     const int found = pcre2_match(compiled.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
                                   text.size(), from, options | PCRE2_NO_UTF_CHECK, match, nullptr);
     if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
-    CHECK(found >= 0, ExitCode::kBadData, "a text of {} bytes cannot be tokenized: {}", text.size(),
+    CHECK(found >= 0, ExitCode::kBadData,
+          "the pattern of tokenizer.json cannot cut a text of {} bytes into words: {}", text.size(),
           message_of(found));
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(match);
     return std::pair(ends[0], ends[1]);

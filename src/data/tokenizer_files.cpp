@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "base/utf8.h"
 #include "io/json.h"
 
 namespace facet {
@@ -29,12 +30,17 @@ std::optional<JsonValue> find_value(const JsonValue& object, std::string_view ke
   return value && !value->is_null() ? value : std::nullopt;
 }
 
+void check_token_text(std::string_view text, const JsonValue& place) {
+  if (text.empty()) place.reject("a token without text");
+  if (!is_utf8(text)) place.reject("the token's text is not valid UTF-8");
+}
+
 // A token is a text, or an object with the text as `content`.
 AddedToken read_token(const JsonValue& value) {
   AddedToken token;
   token.special = false;
   token.text = value.is_string() ? value.as_string() : value.at("content").as_string();
-  if (token.text.empty()) value.reject("a token without text");
+  check_token_text(token.text, value);
   if (value.is_string()) return token;
   token.lstrip = value.get_bool("lstrip", false);
   token.rstrip = value.get_bool("rstrip", false);
@@ -97,9 +103,10 @@ class Reader {
     return mapped ? mapped : in_config(key);
   }
 
-  void place(AddedToken token, int32_t id, const JsonValue& at) {
+  // `where`: made of the list's own place. JsonValue::where() would search it for each token.
+  void place(AddedToken token, int32_t id, std::string where) {
     token.id = id;
-    by_id_[id] = {std::move(token), at.where()};
+    by_id_[id] = {std::move(token), std::move(where)};
   }
   void read_decoder(const JsonValue& decoder);
   void read_added_tokens(const JsonValue& added);
@@ -117,29 +124,35 @@ class Reader {
 };
 
 void Reader::read_decoder(const JsonValue& decoder) {
+  const std::string where = decoder.where();
   for (int64_t i = 0; i < decoder.size(); ++i) {
     const auto [key, entry] = decoder.member(i);
-    place(read_token(entry), id_of_key(key, entry), entry);
+    place(read_token(entry), id_of_key(key, entry), fmt::format("{}.{}", where, key));
   }
 }
 
 void Reader::read_added_tokens(const JsonValue& added) {
+  const std::string where = added.where();
   for (int64_t i = 0; i < added.size(); ++i) {
     const auto [text, id] = added.member(i);
-    if (text.empty()) id.reject("a token without text");
+    check_token_text(text, id);
     AddedToken token;
     token.text = text;
     token.special = false;
     token.normalized = true;
-    place(std::move(token), checked_id(id, id.as_int()), id);
+    place(std::move(token), checked_id(id, id.as_int()), fmt::format("{}: {}", where, text));
   }
 }
 
 void Reader::read_added_tokens_of_fast(const JsonValue& fast) {
   const std::optional<JsonValue> list = find_value(fast, "added_tokens");
   if (!list) return;
-  for (const JsonValue entry : *list)
-    place(read_token(entry), checked_id(entry, entry.at("id").as_int()), entry);
+  const std::string where = list->where();
+  for (int64_t i = 0; i < list->size(); ++i) {
+    const JsonValue entry = list->at(i);
+    place(read_token(entry), checked_id(entry, entry.at("id").as_int()),
+          fmt::format("{}[{}]", where, i));
+  }
 }
 
 void Reader::read_role(const std::string& role) {

@@ -79,6 +79,13 @@ finds_cuda() {
   run 0 0 env PYTHONPATH="$work/site-packages" "$program" --version
   run 0 0 env LD_LIBRARY_PATH="$work/elsewhere" "$program" --version
 }
+broken_off() {
+  local time
+  for time in first second; do
+    ! scripts/gpu_bundle.sh "$work/broken" facet="$work/none" >"$output" 2>&1 || fail "the $time one is made of nothing"
+    once "error: $work/none is not there: run make gpu-bundle"
+  done
+}
 too_large() {
   ! MOST_MB=1 scripts/gpu_bundle.sh "$work/large" true="$(type -P true)" >"$output" 2>&1
   once 'error: it is larger than 1 MB'
@@ -87,5 +94,6 @@ too_large() {
 check GpuBundle.RunsWithoutTheBuildersPackages runs_elsewhere
 check GpuBundle.NamesTheLibraryOfCudaThatIsMissing names_what_it_lacks
 check GpuBundle.FindsTheLibrariesOfCuda finds_cuda
+check GpuBundle.OneThatBrokeOffIsMadeAgain broken_off
 check GpuBundle.TooLargeIsAnError too_large
 finish
