@@ -112,7 +112,7 @@ other_losses() {
   once '1 steps failed'
 }
 a_slow_step() {
-  run_all 1 LIMIT=3 SLOW=operators
+  run_all 1 LIMIT=6 SLOW=operators
   once 'measures step_mmca'
   once 'measures operators'
   never 'measures attention'
