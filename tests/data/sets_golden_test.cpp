@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "base/check.h"
 #include "data/chat_sample_builder.h"
@@ -82,7 +83,7 @@ TEST(SetsGolden, SamplesAreThoseOfTheOriginal) {
   const int64_t max_images = golden.root().at("max_images").as_int();
   Style correct(PromptStyle::kCorrect, side, max_images);
   Style compat(PromptStyle::kVisualChat, side, max_images);
-  std::map<std::string, int> compared;
+  std::map<std::string, std::set<const Style*>> compared;
   for (const JsonValue set : golden.root().at("sets"))
     EXPECT_EQ(compat.dataset(std::string(set.at("name").as_string())).num_records(),
               set.at("records").as_int())
@@ -103,9 +104,10 @@ TEST(SetsGolden, SamplesAreThoseOfTheOriginal) {
     EXPECT_EQ(sample.token_ids, ids_of(record.at("ids")));
     EXPECT_EQ(sample.labels, ids_of(record.at("labels")));
     EXPECT_EQ(crc_of(sample.pixels), record.at("pixels").as_int());
-    ++compared[name];
+    compared[name].insert(&style);
   }
   EXPECT_EQ(compared.size(), 9u);
+  for (const auto& [name, styles] : compared) EXPECT_EQ(styles.size(), 2u) << name;
 }
 
 }  // namespace
