@@ -21,21 +21,26 @@ constexpr int kStepRows = 64;   // of the other side, that a tile is multiplied 
 constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
 
 // Rows of one side that a block keeps, and the ranges of the other side that they interact with.
+// Tile and ranges are contiguous rows of their matrices.
 struct AttentionTile {
-  int32_t row_begin, num_rows;      // rows[row_begin, + num_rows)
+  int32_t row_begin, num_rows;      // rows of q and out, or of k and v
   int32_t range_begin, num_ranges;  // in order of their slots
 };
 
-// One part of the plan, as seen by a tile. For a query tile: `count` keys of a key list, of which
-// the tile's row i sees the first bounds[bound_begin + i]. For a key tile: `count` queries; one of
-// them sees the tile's row i if its number of visible keys exceeds bounds[bound_begin + i].
+// One part of the plan, as seen by a tile; of a part whose keys lie in several ranges, one of these
+// for a query tile. For a query tile: rows [begin, + count) of k and v, of which the tile's row i
+// sees the first bounds[bound_begin + i]. For a key tile: rows [begin, + count) of q and out; query
+// j of them sees the tile's row i if visible_keys[visible_begin + j] exceeds bounds[bound_begin +
+// i].
 struct AttentionRange {
   int32_t begin, count;
-  int32_t full;  // how many pairs of the list with every row are visible: the first `full` keys, or
-                 // the last `full` queries; 0 for a mean
+  int32_t full;  // how many of them every row of the tile that is in the part is visible with: the
+                 // first `full` keys, or the last `full` queries; 0 for a mean
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;  // the scores are taken as 0
+  int32_t is_mean;    // the scores are taken as 0
+  int32_t continues;  // of a query tile: the same softmax goes on from the range before this one
+  int32_t visible_begin;  // of a key tile
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
@@ -44,9 +49,9 @@ struct AttentionLists {
   const int32_t* data = nullptr;
   int32_t num_slots = 1;
   int32_t num_query_tiles = 0, num_key_tiles = 0;
-  int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
-  int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
-  int32_t self_rows = 0;  // one per row of q: the row of v that is added to it, or -1
+  int32_t query_tiles = 0, key_tiles = 0, ranges = 0, bounds = 0;
+  int32_t visible_keys = 0;  // as in the plan
+  int32_t self_rows = 0;     // one per row of q: the row of v that is added to it, or -1
 };
 
 class AttentionWork {

@@ -33,7 +33,8 @@ struct VisionLanguageModel::Impl {
   void start(const MicroBatch& batch, LossSums& sums);
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
-  void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
+  void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
+                 const std::vector<int32_t>& positions);
 
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);

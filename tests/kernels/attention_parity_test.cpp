@@ -8,9 +8,10 @@ namespace {
 
 using op_test::AttentionOracle;
 using op_test::begins_of;
-using op_test::kinds_of;
 using op_test::Masks;
 using op_test::masks_of;
+using op_test::Order;
+using op_test::plan_of;
 using op_test::Rule;
 using op_test::Samples;
 using op_test::Sizes;
@@ -33,6 +34,7 @@ struct AttentionCase {
   Samples samples;
   int64_t heads, kv_heads, width;
   int64_t gap = 0;
+  Order order = Order::kByPosition;
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
@@ -40,24 +42,6 @@ void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
 std::string name_of_attention(const testing::TestParamInfo<AttentionCase>& info) {
   const AttentionCase& c = info.param;
   return fmt::format("{}_{}_H{}_G{}_E{}", c.name, name_of(c.dtype), c.heads, c.kv_heads, c.width);
-}
-
-AttentionPlan plan_of(const Samples& samples, Rule rule) {
-  AttentionPlan plan;
-  const auto length = static_cast<int64_t>(samples.front().size());
-  switch (rule) {
-    case Rule::kCausal: make_causal_plan(plan, begins_of(samples)); break;
-    case Rule::kFull:
-      make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
-      break;
-    case Rule::kPublished:
-      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kPublished);
-      break;
-    case Rule::kVisualChat:
-      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kVisualChat);
-      break;
-  }
-  return plan;
 }
 
 double norm_of_difference(const Values& a, const Values& b) {
@@ -154,9 +138,9 @@ TEST_P(AttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
   const int64_t rows = begins_of(c.samples).back();
   const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule);
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order);
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  expect_parity(x, sizes, masks_of(c.samples, c.rule), c.dtype);
+  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.order), c.dtype);
   constexpr int64_t kFewRows = 20;
   if (rows > kFewRows) return;
   std::vector<Values> first;
@@ -250,7 +234,7 @@ const Mode kModes[] = {
 void add_modes(std::vector<AttentionCase>& cases, DType dtype, int length, int64_t width) {
   for (const Mode& mode : kModes)
     cases.push_back({fmt::format("{}{}", mode.name, length), dtype, mode.rule, mode.samples(length),
-                     mode.heads, mode.kv_heads, width});
+                     mode.heads, mode.kv_heads, width, 0, Order::kByKind});
 }
 
 // Few rows, all ways for samples to be: with several images, without one, with nothing else; rows
@@ -264,13 +248,16 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
                                                 {"visual_chat", Rule::kVisualChat}};
   for (const auto& [name, rule] : rules) {
     const auto add = [&, name = name, rule = rule](const char* what, const Samples& samples,
-                                                   int64_t width) {
-      cases.push_back({fmt::format("{}_{}", name, what), dtype, rule, samples, 2, 1, width});
+                                                   int64_t width,
+                                                   Order order = Order::kByPosition) {
+      cases.push_back(
+          {fmt::format("{}_{}", name, what), dtype, rule, samples, 2, 1, width, 0, order});
     };
     for (const int64_t width : {16, 64, 80, 128})
       if (!every_access_is_watched() || width == 16 || width == 64) add("mixed", mixed, width);
     if (!every_access_is_watched() || rule == Rule::kVisualChat) add("tiles", tiles, 64);
     if (rule == Rule::kCausal) continue;
+    add("sorted", tiles, 64, Order::kByKind);
     for (const int64_t width : {16, 64}) {
       add("no_image", {tokens({5}), tokens({1})}, width);
       add("no_text", {tokens({0, 5}), tokens({0, 1})}, width);

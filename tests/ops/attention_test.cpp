@@ -11,20 +11,6 @@ namespace {
 std::string text(int64_t n) { return std::string(static_cast<size_t>(n), 't'); }
 std::string image(int64_t n) { return std::string(static_cast<size_t>(n), 'i'); }
 
-AttentionPlan plan_of(const Samples& samples, Rule rule) {
-  AttentionPlan plan;
-  if (rule == Rule::kCausal) {
-    make_causal_plan(plan, begins_of(samples));
-  } else if (rule == Rule::kFull) {
-    const int64_t length = static_cast<int64_t>(samples.front().size());
-    make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
-  } else {
-    make_mmca_plan(plan, begins_of(samples), kinds_of(samples),
-                   rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
-  }
-  return plan;
-}
-
 // The operator on column blocks of one packed matrix q|k|v, outputs NaN before.
 class Attention {
  public:
@@ -131,15 +117,16 @@ void expect_right(const Sizes& sizes, const AttentionPlan& plan, const std::vect
   expect_gradient(attention.dv(), expected.dv, naive.dv, expected.dv_size);
 }
 
-void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads,
-                  int64_t width) {
+void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads, int64_t width,
+                  Order order = Order::kByPosition) {
   const int64_t rows = begins_of(samples).back();
-  SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", " + std::to_string(rows) +
+  SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", order " +
+               std::to_string(static_cast<int>(order)) + ", " + std::to_string(rows) +
                " rows, first sample " + samples.front().substr(0, 40) + ", H " +
                std::to_string(heads) + ", G " + std::to_string(kv_heads) + ", E " +
                std::to_string(width));
-  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule),
-               masks_of(samples, rule));
+  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, order),
+               masks_of(samples, rule, order));
 }
 
 const Samples kPatterns = {
@@ -223,18 +210,22 @@ TEST(Attention, FullWithFewerQueriesThanKeys) {
 
 TEST(Attention, MmcaOfEveryPattern) {
   for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
-    for (const std::string& pattern : kPatterns) expect_right(Samples{pattern}, rule, 2, 2, 64);
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      for (const std::string& pattern : kPatterns)
+        expect_right(Samples{pattern}, rule, 2, 2, 64, order);
 }
 
 TEST(Attention, MmcaOfPackedSamples) {
-  expect_right(kPatterns, Rule::kPublished, 2, 1, 16);
-  expect_right(kPatterns, Rule::kVisualChat, 2, 1, 16);
+  for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      expect_right(kPatterns, rule, 2, 1, 16, order);
 }
 
 TEST(Attention, MmcaOverSeveralTilesOfKeys) {
   const Samples samples = {text(150) + image(290) + text(200), image(270) + text(3)};
-  expect_right(samples, Rule::kPublished, 1, 1, 16);
-  expect_right(samples, Rule::kVisualChat, 1, 1, 16);
+  for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      expect_right(samples, rule, 1, 1, 16, order);
 }
 
 // The largest score is 100 above the others: without the maximum taken off, exp overflows.
