@@ -27,19 +27,19 @@ struct AttentionTile {
   int32_t range_begin, num_ranges;  // in order of their slots
 };
 
-// One part of the plan, as seen by a tile; of a part whose keys lie in several ranges, one of these
-// for a query tile. For a query tile: rows [begin, + count) of k and v, of which the tile's row i
-// sees the first bounds[bound_begin + i]. For a key tile: rows [begin, + count) of q and out; query
-// j of them sees the tile's row i if visible_keys[visible_begin + j] exceeds bounds[bound_begin +
-// i].
+// One part of the plan, as seen by a tile. For a query tile: rows [begin, + count) of k and v, of
+// which the tile's row i sees the first bounds[bound_begin + i]; a part whose keys lie in several
+// ranges of rows has one of these for each. For a key tile: rows [begin, + count) of q and out; the
+// j-th of them sees the tile's row i if visible_keys[visible_begin + j] exceeds bounds[bound_begin
+// + i].
 struct AttentionRange {
   int32_t begin, count;
-  int32_t full;  // how many of them every row of the tile that is in the part is visible with: the
-                 // first `full` keys, or the last `full` queries; 0 for a mean
+  int32_t full;  // how many are visible with every row: the first `full` keys (rows that are not in
+                 // the part aside), or the last `full` queries; 0 for a mean
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;    // the scores are taken as 0
-  int32_t continues;  // of a query tile: the same softmax goes on from the range before this one
+  int32_t is_mean;        // the scores are taken as 0
+  int32_t continues;      // of a query tile: goes on with the softmax of the range before it
   int32_t visible_begin;  // of a key tile
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
