@@ -101,6 +101,8 @@ TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
   config.lm.rope_scaling.factor = 2;
   config.lm.max_position_embeddings = 11;
   expect_cache_equals_recomputing(config, kWithImages);
+  config.mmca = true;
+  expect_cache_equals_recomputing(config, kWithImages);
 }
 
 TEST(Decoding, ATokenIsOneQueryRowPerBlock) {
