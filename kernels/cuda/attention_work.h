@@ -32,11 +32,11 @@ struct AttentionRange {
                  // the last `full` queries; 0 for a mean
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;  // the scores are taken as 0
+  int16_t is_mean;  // the scores are taken as 0
   // Windows hide some of these pairs. Then `full` is 0. For a query tile: kTileRows numbers follow
   // the bounds; row i does not see the first of its keys, so many. For a key tile: hidden_keys says
   // of each query from which of the tile's keys on it sees them.
-  int32_t is_window;
+  int16_t is_window;
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
@@ -44,11 +44,12 @@ constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 struct AttentionLists {
   const int32_t* data = nullptr;
   int32_t num_slots = 1;
-  int32_t has_windows = 0;
   int32_t num_query_tiles = 0, num_key_tiles = 0;
   int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
-  int32_t key_rows = 0, query_rows = 0, visible_keys = 0, hidden_keys = 0;  // as in the plan
-  int32_t self_rows = 0;  // one per row of q: the row of v that is added to it, or -1
+  int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
+  int32_t self_rows = 0;    // one per row of q: the row of v that is added to it, or -1
+  int32_t hidden_keys = 0;  // as in the plan
+  int32_t has_windows = 0;  // whether any range is_window or begins behind a part's first key
 };
 
 class AttentionWork {

@@ -96,8 +96,6 @@ void check_heads(const JsonValue& config, int64_t width, int64_t heads) {
 RopeScaling read_rope_scaling(const JsonValue& rope) {
   const auto rope_type = rope.find("rope_type");
   const auto old_type = rope.find("type");
-  if (rope.get_double("partial_rotary_factor", 1) != 1)
-    rope.at("partial_rotary_factor").reject("heads that are rotated in part are not supported");
   if (rope_type && old_type && rope_type->as_string() != old_type->as_string())
     rope.reject(fmt::format("rope_type {} and type {} contradict each other; remove one",
                             rope_type->as_string(), old_type->as_string()));
@@ -129,10 +127,17 @@ RopeScaling read_rope_scaling(const JsonValue& rope) {
   return scaling;
 }
 
+void refuse_partial_rotation(const JsonValue& config) {
+  if (config.get_double("partial_rotary_factor", 1) != 1)
+    config.at("partial_rotary_factor").reject("heads that are rotated in part are not supported");
+}
+
 // rope_theta and rope_scaling, or rope_parameters, which holds both in newer files.
 void read_rope(const JsonValue& root, LlamaConfig& config) {
+  refuse_partial_rotation(root);
   config.rope_theta = positive_real(root, "rope_theta", 10000, kMaxRope);
   if (const auto both = root.find("rope_parameters"); both && !both->is_null()) {
+    refuse_partial_rotation(*both);
     config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta, kMaxRope);
     if (both->find("rope_type") || both->find("type"))
       config.rope_scaling = read_rope_scaling(*both);

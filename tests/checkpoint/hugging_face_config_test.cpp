@@ -187,9 +187,8 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", "\"quantization_config\": {}"), "quantised"));
   const auto scaling = [&](const char* text) { return changed("\"rope_scaling\": null", text); };
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "yarn", "factor": 2})"), "yarn"));
-  EXPECT_TRUE(mentions(
-      scaling(R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5})"),
-      "partial_rotary_factor: heads that are rotated in part"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_parameters": {"partial_rotary_factor": 0.5})"),
+                       "partial_rotary_factor: heads that are rotated in part"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear"})"), "\"factor\" is missing"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear", "factor": 0.5})"),
                        "rope_scaling.factor: 0.5 is below 1"));
