@@ -180,16 +180,14 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 
 constexpr const char* kHelp =
     "usage: facet inspect MODEL\n"
-    "         a language model's family, what its config.json says, what is missing; exit code 66 "
-    "when\n"
-    "         anything is\n"
+    "         a language model's family and configuration; exit code 66 when a file of it is "
+    "missing\n"
     "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
-    "A MODEL is a directory with config.json; a CHECKPOINT is OUT/checkpoints/step_N, or OUT for "
-    "its\n"
-    "newest one.\n";
+    "A MODEL is a directory with config.json.\n"
+    "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
 }  // namespace
 
