@@ -77,59 +77,109 @@ class TileWriter {
     return range;
   }
 
-  // Rows [first, + count) of q with the keys of a part: one range for each range of the keys, as
-  // far as one of the rows sees it.
-  static void add_key_ranges(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part,
-                             int64_t first, int64_t count) {
-    Bounds visible{};  // of all keys of the part
-    int32_t most = 0, least = kNeverSeen;
+  // What the rows of a query tile see of a part's keys: each those from its `hidden` up to its
+  // `visible` ones; rows that are not in the part none.
+  struct Seen {
+    Bounds visible{}, hidden{};
+    int32_t most = 0, least = kNeverSeen, most_hidden = 0, least_hidden = kNeverSeen;
+  };
+  static Seen seen_by(const AttentionPlan& plan, const AttentionPart& part, int64_t first,
+                      int64_t count) {
+    Seen seen;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t query = first + i - part.queries.first;
       if (query < 0 || query >= part.queries.count) continue;
-      const int32_t seen = plan.visible_keys[static_cast<size_t>(part.visible_begin + query)];
-      visible[static_cast<size_t>(i)] = seen;
-      most = std::max(most, seen);
-      least = std::min(least, seen);
+      const auto at = static_cast<size_t>(part.visible_begin + query);
+      const int32_t visible = plan.visible_keys[at];
+      const int32_t hidden = plan.hidden_keys.empty() ? 0 : plan.hidden_keys[at];
+      seen.visible[static_cast<size_t>(i)] = visible;
+      seen.hidden[static_cast<size_t>(i)] = hidden;
+      seen.most = std::max(seen.most, visible);
+      seen.least = std::min(seen.least, visible);
+      seen.most_hidden = std::max(seen.most_hidden, hidden);
+      seen.least_hidden = std::min(seen.least_hidden, hidden);
     }
+    return seen;
+  }
+
+  // Rows [first, + count) of q with the keys of a part: one range for each range of the keys, from
+  // the first key on that one of the rows sees and as far as one of them does.
+  static void add_key_ranges(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part,
+                             int64_t first, int64_t count) {
+    const Seen seen = seen_by(plan, part, first, count);
     auto keys = plan.key_ranges.begin() + part.key_begin;
-    for (int32_t before = 0; before < most; before += keys->count, ++keys) {
+    for (int32_t before = 0; before < seen.most; before += keys->count, ++keys) {
+      const int32_t skipped = std::max(0, seen.least_hidden - before);
+      const int32_t left = keys->count - skipped;
+      if (left <= 0) continue;
+      const auto within = [&](int32_t n) { return std::clamp(n - before - skipped, 0, left); };
       AttentionRange range = new_range(tiles, part);
-      const auto within = [&](int32_t seen) { return std::clamp(seen - before, 0, keys->count); };
-      range.begin = keys->first;
-      range.count = within(most);
-      range.full = range.is_mean ? 0 : within(least);
-      range.continues = before > 0;
+      range.begin = keys->first + skipped;
+      range.count = within(seen.most);
+      range.is_window = within(seen.most_hidden) > 0;
+      if (!range.is_mean && !range.is_window) range.full = within(seen.least);
+      range.continues = before > seen.least_hidden;
       tiles.ranges.push_back(range);
-      for (const int32_t seen : visible) tiles.bounds.push_back(within(seen));
+      for (const int32_t n : seen.visible) tiles.bounds.push_back(within(n));
+      if (!range.is_window) continue;
+      for (const int32_t n : seen.hidden) tiles.bounds.push_back(within(n));
     }
   }
 
-  // Rows [first, + count) of k with the queries of a part that see one of them.
-  static void add_query_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part,
-                              int64_t first, int64_t count) {
-    Bounds places;  // in the part's list of keys
-    places.fill(kNeverSeen);
+  // Where the rows of a key tile are in a part's list of keys; kNeverSeen for rows not in it.
+  struct Places {
+    Bounds of_row;
+    int32_t least = kNeverSeen, most = kNeverSeen;
+    int32_t last = -1;  // of the rows in the list
+  };
+  static Places places_of(const AttentionPlan& plan, const AttentionPart& part, int64_t first,
+                          int64_t count) {
+    Places places;
+    places.of_row.fill(kNeverSeen);
     auto keys = plan.key_ranges.begin() + part.key_begin;
     for (int64_t before = 0; before < part.num_keys; before += keys->count, ++keys) {
       const int64_t begin = std::max<int64_t>(first, keys->first);
       const int64_t end =
           std::min<int64_t>({first + count, keys->end(), keys->first + part.num_keys - before});
-      for (int64_t row = begin; row < end; ++row)
-        places[static_cast<size_t>(row - first)] = to_int(before + row - keys->first);
+      for (int64_t row = begin; row < end; ++row) {
+        const int32_t place = to_int(before + row - keys->first);
+        places.of_row[static_cast<size_t>(row - first)] = place;
+        places.last = std::max(places.last, place);
+      }
     }
-    const auto [least, most] = std::minmax_element(places.begin(), places.begin() + count);
-    // Prefixes are non-decreasing: the queries that see the tile's first key are the last ones.
+    const auto [least, most] =
+        std::minmax_element(places.of_row.begin(), places.of_row.begin() + count);
+    places.least = *least;
+    places.most = *most;
+    return places;
+  }
+
+  // Rows [first, + count) of k with the queries of a part that see one of them. Prefixes are
+  // non-decreasing: those are the last queries, from the first on that sees the tile's first key,
+  // but for those whose window begins behind the tile's last key.
+  static void add_query_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part,
+                              int64_t first, int64_t count) {
+    const Places places = places_of(plan, part, first, count);
     const auto visible = plan.visible_keys.begin() + part.visible_begin;
-    const auto end = visible + part.queries.count;
-    const auto seeing = std::upper_bound(visible, end, *least);
+    auto end = visible + part.queries.count;
+    int32_t most_hidden = 0;
+    if (!plan.hidden_keys.empty()) {
+      const auto hidden = plan.hidden_keys.begin() + part.visible_begin;
+      const auto behind = std::upper_bound(hidden, hidden + part.queries.count, places.last);
+      end = visible + (behind - hidden);
+      if (behind != hidden) most_hidden = behind[-1];
+    }
+    const auto seeing = std::upper_bound(visible, end, places.least);
     if (seeing == end) return;
     AttentionRange range = new_range(tiles, part);
     range.begin = to_int(part.queries.first + (seeing - visible));
     range.count = to_int(end - seeing);
-    range.full = range.is_mean ? 0 : to_int(end - std::upper_bound(visible, end, *most));
+    range.is_window = most_hidden > places.least;
+    if (!range.is_mean && !range.is_window)
+      range.full = to_int(end - std::upper_bound(visible, end, places.most));
     range.visible_begin = to_int(seeing - plan.visible_keys.begin());
     tiles.ranges.push_back(range);
-    tiles.bounds.insert(tiles.bounds.end(), places.begin(), places.end());
+    tiles.bounds.insert(tiles.bounds.end(), places.of_row.begin(), places.of_row.end());
   }
 
   std::vector<const AttentionPart*> parts_;
@@ -212,6 +262,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   append_side(all, keys);
 
   lists_.num_slots = plan.num_slots;
+  lists_.has_windows = !plan.hidden_keys.empty();
   lists_.num_query_tiles = to_int(static_cast<int64_t>(queries.tiles.size()));
   lists_.num_key_tiles = to_int(static_cast<int64_t>(keys.tiles.size()));
   lists_.query_tiles = append(words_, all.tiles);
@@ -220,6 +271,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.ranges = append(words_, all.ranges);
   lists_.bounds = append(words_, all.bounds);
   lists_.visible_keys = append(words_, plan.visible_keys);
+  lists_.hidden_keys = append(words_, plan.hidden_keys);
   lists_.self_rows = append_self_rows(words_, plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());

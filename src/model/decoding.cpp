@@ -74,7 +74,7 @@ int64_t VisionLanguageModel::Decoding::State::row_of_last_position() const {
 void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
   sample_begin.assign({0, static_cast<int32_t>(length())});
   model.make_plan(sample_begin, kinds, positions);
-  keep_last_queries(model.host.plan, begin);
+  model.keep_last_rows(begin);
   model.host.cos.clear();
   model.host.sin.clear();
   model.rope.append_rows(model.host.cos, model.host.sin,

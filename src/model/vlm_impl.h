@@ -22,6 +22,7 @@ struct VisionLanguageModel::Impl {
   struct OnHost {
     SplicedBatch spliced;
     AttentionPlan plan;
+    AttentionPlan window_plan;    // without samples where the window hides nothing
     std::vector<float> cos, sin;  // (N,E/2)
     std::vector<float> row_loss;  // (R)
   };
@@ -35,6 +36,8 @@ struct VisionLanguageModel::Impl {
   void lay_out_nothing();
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
                  const std::vector<int32_t>& positions);
+  // Of the one sample in the plans, as keep_last_queries().
+  void keep_last_rows(int64_t first);
 
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);

@@ -1,7 +1,6 @@
 #include "ops/attention_plan.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 
 #include "base/check.h"
@@ -33,11 +32,13 @@ class PartWriter {
     ++part_.queries.count;
     plan_.visible_keys.push_back(to_int(visible));
   }
-  // Keeps the part if it has queries.
+  // Keeps the part if it has queries. The next query begins another one of the same keys.
   void close() {
     if (part_.queries.count == 0) return;
     part_.num_keys = plan_.visible_keys.back();
     plan_.parts.push_back(part_);
+    part_.queries = {};
+    part_.visible_begin = static_cast<int64_t>(plan_.visible_keys.size());
   }
 
  private:
@@ -163,6 +164,49 @@ class MmcaWriter {
   int64_t text_, images_, text_again_;  // places in plan.key_ranges
 };
 
+// Counts the keys of a part that lie before a position. Asked for positions in increasing order.
+class EarlierKeys {
+ public:
+  EarlierKeys(const AttentionPlan& plan, const AttentionPart& part,
+              const std::vector<int32_t>& positions)
+      : range_(plan.key_ranges.begin() + part.key_begin), positions_(positions) {}
+  // Of the first `visible` keys.
+  int64_t count_before(int64_t position, int64_t visible) {
+    for (; count_ < visible; ++count_, ++in_range_) {
+      for (; in_range_ == range_->count; ++range_) in_range_ = 0;
+      if (positions_[static_cast<size_t>(range_->first + in_range_)] >= position) break;
+    }
+    return count_;
+  }
+
+ private:
+  std::vector<RowRange>::const_iterator range_;
+  const std::vector<int32_t>& positions_;
+  int32_t in_range_ = 0;
+  int64_t count_ = 0;
+};
+
+// The part as far as windows leave it keys: its runs of queries that keep some.
+void add_within_window(AttentionPlan& limited, const AttentionPlan& plan, const AttentionPart& part,
+                       const std::vector<int32_t>& positions, int64_t window) {
+  ASSERT(part.kind == AttentionPart::Kind::kSoftmax, "a window over keys whose mean is taken");
+  EarlierKeys earlier(plan, part, positions);
+  PartWriter run(limited, part.kind, part.slot, part.key_begin);
+  for (int32_t i = 0; i < part.queries.count; ++i) {
+    const int32_t row = part.queries.first + i;
+    const int64_t visible = plan.visible_keys[static_cast<size_t>(part.visible_begin + i)];
+    const int64_t window_begin = positions[static_cast<size_t>(row)] - window + 1;
+    const int64_t hidden = earlier.count_before(window_begin, visible);
+    if (hidden == visible) {
+      run.close();
+      continue;
+    }
+    run.query(row, visible);
+    limited.hidden_keys.push_back(to_int(hidden));
+  }
+  run.close();
+}
+
 }  // namespace
 
 void AttentionPlan::clear() {
@@ -170,6 +214,7 @@ void AttentionPlan::clear() {
   parts.clear();
   key_ranges.clear();
   visible_keys.clear();
+  hidden_keys.clear();
   self_rows.clear();
   num_slots = 1;
   version = next_version();
@@ -219,6 +264,22 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
   }
 }
 
+void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
+                     const std::vector<int32_t>& positions, int64_t window) {
+  limited.clear();
+  limited.key_ranges = plan.key_ranges;
+  limited.self_rows = plan.self_rows;
+  limited.num_slots = plan.num_slots;
+  limited.samples = plan.samples;
+  for (AttentionSample& sample : limited.samples) {
+    const int64_t begin = sample.part_begin, end = begin + sample.num_parts;
+    sample.part_begin = static_cast<int64_t>(limited.parts.size());
+    for (int64_t p = begin; p < end; ++p)
+      add_within_window(limited, plan, plan.parts[static_cast<size_t>(p)], positions, window);
+    sample.num_parts = static_cast<int64_t>(limited.parts.size()) - sample.part_begin;
+  }
+}
+
 void keep_last_queries(AttentionPlan& plan, int64_t first) {
   ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
          plan.samples.size());
@@ -231,13 +292,16 @@ void keep_last_queries(AttentionPlan& plan, int64_t first) {
   size_t kept = 0;
   for (AttentionPart& part : plan.parts) {
     const int32_t n = dropped(part.queries.first, part.queries.count);
-    auto visible = static_cast<size_t>(part.visible_begin + n);
+    auto query = static_cast<size_t>(part.visible_begin + n);
     part.visible_begin = static_cast<int64_t>(kept);
     part.queries = rows_of(part.queries.first + n - first, part.queries.count - n);
-    for (int32_t i = 0; i < part.queries.count; ++i)
-      plan.visible_keys[kept++] = plan.visible_keys[visible++];
+    for (int32_t i = 0; i < part.queries.count; ++i, ++query, ++kept) {
+      plan.visible_keys[kept] = plan.visible_keys[query];
+      if (!plan.hidden_keys.empty()) plan.hidden_keys[kept] = plan.hidden_keys[query];
+    }
   }
   plan.visible_keys.resize(kept);
+  if (!plan.hidden_keys.empty()) plan.hidden_keys.resize(kept);
   std::erase_if(plan.parts, [](const AttentionPart& part) { return part.queries.count == 0; });
   sample.num_parts = static_cast<int64_t>(plan.parts.size());
   for (SelfRows& rows : plan.self_rows) {

@@ -3,9 +3,9 @@
 // (MMCA) differ only in their plans.
 //
 // Every key has one class, so MMCA is a sum of ordinary attentions over disjoint lists of keys in
-// which a query sees a prefix of the list. Lists are ranges of rows: one range where a sample's
-// rows are sorted by class (model/splice.h), several in a cache that has grown piece by piece. No
-// mask is ever built; memory is linear in the number of tokens.
+// which a query sees a prefix of the list, or the end of one if it has a window. Lists are ranges
+// of rows: one range where a sample's rows are sorted by class (model/splice.h), several in a cache
+// that has grown piece by piece. No mask is ever built; memory is linear in the number of tokens.
 #pragma once
 
 #include <cstdint>
@@ -64,8 +64,12 @@ struct AttentionPlan {
   std::vector<AttentionPart> parts;
   std::vector<RowRange> key_ranges;   // of each sample in turn; parts share them
   std::vector<int32_t> visible_keys;  // >= 1, non-decreasing within a part
-  std::vector<SelfRows> self_rows;    // in increasing order of rows
-  int num_slots = 1;  // 2: the op also writes the image part of the output separately
+  // Beside visible_keys, or empty where there is no window: how many keys at the front of a query's
+  // prefix lie before its window and are not seen; fewer than visible, non-decreasing within a
+  // part.
+  std::vector<int32_t> hidden_keys;
+  std::vector<SelfRows> self_rows;  // in increasing order of rows
+  int num_slots = 1;                // 2: the op also writes the image part of the output separately
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -92,6 +96,12 @@ void make_causal_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_be
 void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
                     const std::vector<TokenKind>& kinds, const std::vector<int32_t>& positions,
                     MmcaRule rule);
+// A sliding window: of the keys that a query has in a plan made by the two functions above, it
+// keeps those at the positions j > i - window, i being its own, whatever their kind. A query that
+// keeps no key of a part is taken out of it, which may cut the part in two. `positions`: of each
+// row in its sample, as above. Not for plans with means (MmcaRule::kVisualChat).
+void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
+                     const std::vector<int32_t>& positions, int64_t window);
 // Decoding with a key/value cache: reduces the plan of one sample of rows 0..L-1 to its last rows.
 // q and out then hold only rows first..L-1, counted from 0; k and v hold all of them. For forward
 // attention.

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "io/input_file.h"
+#include "train/inspect_model.h"
 
 namespace facet {
 
@@ -178,10 +179,14 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 }
 
 constexpr const char* kHelp =
-    "usage: facet inspect CHECKPOINT\n"
+    "usage: facet inspect MODEL\n"
+    "         a language model's family and configuration; exit code 66 when a file of it is "
+    "missing\n"
+    "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
+    "A MODEL is a directory with config.json.\n"
     "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
 }  // namespace
@@ -190,9 +195,11 @@ int inspect_command(const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), "--help") != words.end())
     return fmt::print("{}", kHelp), 0;
   try {
-    if (words.size() == 1) return describe(words[0]);
+    if (words.size() == 1)
+      return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
-    fail(ExitCode::kUsage, "facet inspect takes one checkpoint or two; see facet inspect --help");
+    fail(ExitCode::kUsage,
+         "facet inspect takes a model, or one checkpoint or two; see facet inspect --help");
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());

@@ -8,6 +8,7 @@ namespace {
 
 using op_test::AttentionOracle;
 using op_test::begins_of;
+using op_test::kNoWindow;
 using op_test::Masks;
 using op_test::masks_of;
 using op_test::Order;
@@ -35,6 +36,7 @@ struct AttentionCase {
   int64_t heads, kv_heads, width;
   int64_t gap = 0;
   Order order = Order::kByPosition;
+  int64_t window = kNoWindow;
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
@@ -71,30 +73,37 @@ class AttentionOperands {
         dk(stream_, "dk", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
         dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
 
-  void run_kernels() {
+  void run_forward_kernels() {
     for (ParityMatrix* output : outputs()) output->upload();
-    const cuda::AttentionLists lists = work_.lists(device_work_.data());
-    const cuda::Operand image = two_slots() ? out_image.device() : cuda::Operand{};
-    cuda::attention_forward(out.device(), lse.device_f32(), image, q.device(), k.device(),
-                            v.device(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+    cuda::attention_forward(out.device(), lse.device_f32(), image(), q.device(), k.device(),
+                            v.device(), lists(), s_.heads, s_.kv_heads, s_.scale(), stream_);
+  }
+  void run_kernels() {
+    run_forward_kernels();
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
-                             k.device(), v.device(), out.device(), image, lse.device_f32(),
-                             delta.device_f32(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+                             k.device(), v.device(), out.device(), image(), lse.device_f32(),
+                             delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(),
+                             stream_);
+  }
+  void run_forward_cpu(Backend& cpu) {
+    cpu.attention_forward(out.host(), host_lse(), host_image(), q.host(), k.host(), v.host(), plan_,
+                          s_.heads, s_.kv_heads, s_.scale());
   }
   void run_cpu(Backend& cpu) {
-    const Tensor image = two_slots() ? out_image.host() : Tensor();
-    const Tensor host_lse = lse.host().view({plan_.num_slots, s_.heads, s_.num_queries});
-    cpu.attention_forward(out.host(), host_lse, image, q.host(), k.host(), v.host(), plan_,
-                          s_.heads, s_.kv_heads, s_.scale());
+    run_forward_cpu(cpu);
     cpu.attention_backward(dq.host(), dk.host(), dv.host(), dout.host(), q.host(), k.host(),
-                           v.host(), out.host(), image, host_lse, plan_, s_.heads, s_.kv_heads,
-                           s_.scale());
+                           v.host(), out.host(), host_image(), host_lse(), plan_, s_.heads,
+                           s_.kv_heads, s_.scale());
   }
   bool two_slots() const { return plan_.num_slots == 2; }
   std::vector<ParityMatrix*> outputs() { return {&out, &out_image, &lse, &delta, &dq, &dk, &dv}; }
 
  private:
   int64_t statistics() const { return plan_.num_slots * s_.heads * s_.num_queries; }
+  cuda::AttentionLists lists() { return work_.lists(device_work_.data()); }
+  cuda::Operand image() { return two_slots() ? out_image.device() : cuda::Operand{}; }
+  Tensor host_image() { return two_slots() ? out_image.host() : Tensor(); }
+  Tensor host_lse() { return lse.host().view({plan_.num_slots, s_.heads, s_.num_queries}); }
 
   TestStream stream_;
   Sizes s_;
@@ -116,6 +125,10 @@ void expect_near(ParityMatrix& output, const Values& exact, const Values& size, 
   EXPECT_LE(norm_of_difference(gpu, cpu), bound);
 }
 
+double ulp_of(DType dtype) {
+  return dtype == DType::kF32 ? 2e-7 : dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+}
+
 void expect_parity(AttentionOperands& x, const Sizes& sizes, const std::vector<Masks>& masks,
                    DType dtype) {
   CpuBackend fp32(1);
@@ -124,7 +137,7 @@ void expect_parity(AttentionOperands& x, const Sizes& sizes, const std::vector<M
   x.run_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
   const auto exact = AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
                          .run(x.dout.start());
-  const double ulp = dtype == DType::kF32 ? 2e-7 : dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+  const double ulp = ulp_of(dtype);
   expect_near(x.out, exact.out, exact.out, 2, ulp);
   if (x.two_slots()) expect_near(x.out_image, exact.out_image, exact.out_image, 2, ulp);
   expect_near(x.dq, exact.dq, exact.dq_size, 3, ulp);
@@ -138,9 +151,9 @@ TEST_P(AttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
   const int64_t rows = begins_of(c.samples).back();
   const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order);
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.order), c.dtype);
+  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.order, c.window), c.dtype);
   constexpr int64_t kFewRows = 20;
   if (rows > kFewRows) return;
   std::vector<Values> first;
@@ -169,6 +182,31 @@ TEST(CrossAttentionParity, FewerAndMoreQueriesThanKeys) {
       SCOPED_TRACE(fmt::format("{} queries, {} keys, {}", queries, keys, name_of(dtype)));
       AttentionOperands x(sizes, plan, dtype, 0);
       expect_parity(x, sizes, masks, dtype);
+    }
+}
+
+// A cache whose rows lie as they came: the keys of a class are in several ranges, and what a window
+// hides ends in any of them.
+TEST(AttentionParityOfACache, TheLastRowsKeepTheirWindows) {
+  const Samples samples = {tokens({40, 70, 60, 17, 40})};
+  constexpr int64_t kRows = 227, kFirst = 95;
+  for (const int64_t window : {30, 150})
+    for (const auto& [dtype, width] : {std::pair(DType::kF32, 16), {DType::kBF16, 64}}) {
+      SCOPED_TRACE(fmt::format("window {}, {}", window, name_of(dtype)));
+      AttentionPlan plan = plan_of(samples, Rule::kPublished, Order::kByPosition, window);
+      keep_last_queries(plan, kFirst);
+      std::vector<Masks> masks = masks_of(samples, Rule::kPublished, Order::kByPosition, window);
+      for (Masks& mask : masks) mask.erase(mask.begin(), mask.begin() + kFirst * kRows);
+      const Sizes sizes{kRows - kFirst, kRows, 2, 1, width};
+      AttentionOperands x(sizes, plan, dtype, 0);
+      CpuBackend fp32(1);
+      HalfStorage half(fp32, int64_t{1} << 26);
+      x.run_forward_kernels();
+      x.run_forward_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
+      const auto exact =
+          AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
+              .run(x.dout.start());
+      expect_near(x.out, exact.out, exact.out, 2, ulp_of(dtype));
     }
 }
 
@@ -265,10 +303,30 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
   }
 }
 
+// Windows of less than a step, and of more than a tile.
+void add_windows(std::vector<AttentionCase>& cases, DType dtype) {
+  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({9})};
+  const Samples tiles = {tokens({60, 70, 200, 17, 40}), tokens({66})};
+  const std::tuple<const char*, Rule, Order> lists[] = {
+      {"window_causal", Rule::kCausal, Order::kByPosition},
+      {"window_published", Rule::kPublished, Order::kByPosition},
+      {"window_sorted", Rule::kPublished, Order::kByKind}};
+  for (const auto& [name, rule, order] : lists) {
+    for (const int64_t width : {16, 64, 128})
+      if (!every_access_is_watched() || width < 128)
+        cases.push_back({name, dtype, rule, mixed, 2, 1, width, 0, order, 3});
+    if (every_access_is_watched() && dtype != DType::kBF16) continue;
+    for (const int64_t window : {30, 150})
+      cases.push_back({fmt::format("{}{}", name, window), dtype, rule, tiles, 2, 1,
+                       dtype == DType::kF32 ? 16 : 64, 0, order, window});
+  }
+}
+
 std::vector<AttentionCase> attention_cases() {
   std::vector<AttentionCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     add_samples(cases, dtype);
+    add_windows(cases, dtype);
     for (const int length : {1, 7, 97, 257})
       if (!every_access_is_watched() || length <= 7)
         for (const int64_t width : {64, 128})

@@ -92,6 +92,18 @@ TEST(AttentionWork, TheFullQueriesSeeEveryRowOfTheTileAndTheOneBeforeThemDoesNot
   });
 }
 
+TEST(AttentionWork, AWindowBoundsWhatATileReads) {
+  constexpr int64_t kWindow = 100;
+  const op_test::Samples samples = {std::string(1000, 't')};
+  const AttentionWork work(
+      op_test::plan_of(samples, op_test::Rule::kCausal, op_test::Order::kByPosition, kWindow));
+  const AttentionLists lists = work.lists(work.words().data());
+  for (int32_t t = 0; t < lists.num_query_tiles + lists.num_key_tiles; ++t)
+    for_ranges(
+        lists, section<AttentionTile>(lists, lists.query_tiles)[t],
+        [&](const AttentionRange& range) { EXPECT_LE(range.count, kTileRows + kWindow - 1); });
+}
+
 // How much longer than ideal the blocks take on an H200, each going to the place that is free
 // first. A block takes its steps and what two steps take for its own tile.
 double stretch(const AttentionLists& lists, const AttentionTile* tiles, int32_t num_tiles, int step,

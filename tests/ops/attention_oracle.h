@@ -48,32 +48,38 @@ inline std::vector<int32_t> rows_of(const Samples& samples, Order order) {
   return rows;
 }
 
-inline AttentionPlan plan_of(const Samples& samples, Rule rule, Order order = Order::kByPosition) {
+constexpr int64_t kNoWindow = INT64_MAX;
+
+inline AttentionPlan plan_of(const Samples& samples, Rule rule, Order order = Order::kByPosition,
+                             int64_t window = kNoWindow) {
+  const std::vector<int32_t> begins = begins_of(samples), rows = rows_of(samples, order);
+  std::vector<TokenKind> kinds(rows.size());
+  std::vector<int32_t> positions(rows.size());
+  for (size_t b = 0; b < samples.size(); ++b)
+    for (size_t i = 0; i < samples[b].size(); ++i) {
+      const auto row = static_cast<size_t>(rows[static_cast<size_t>(begins[b]) + i]);
+      kinds[row] = samples[b][i] == 'i' ? TokenKind::kImage : TokenKind::kText;
+      positions[row] = static_cast<int32_t>(i);
+    }
   AttentionPlan plan;
   const auto length = static_cast<int64_t>(samples.front().size());
-  if (rule == Rule::kCausal) {
-    make_causal_plan(plan, begins_of(samples));
-  } else if (rule == Rule::kFull) {
+  if (rule == Rule::kCausal)
+    make_causal_plan(plan, begins);
+  else if (rule == Rule::kFull)
     make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
-  } else {
-    const std::vector<int32_t> begins = begins_of(samples), rows = rows_of(samples, order);
-    std::vector<TokenKind> kinds(rows.size());
-    std::vector<int32_t> positions(rows.size());
-    for (size_t b = 0; b < samples.size(); ++b)
-      for (size_t i = 0; i < samples[b].size(); ++i) {
-        const auto row = static_cast<size_t>(rows[static_cast<size_t>(begins[b]) + i]);
-        kinds[row] = samples[b][i] == 'i' ? TokenKind::kImage : TokenKind::kText;
-        positions[row] = static_cast<int32_t>(i);
-      }
+  else
     make_mmca_plan(plan, begins, kinds, positions,
                    rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
-  }
-  return plan;
+  if (window == kNoWindow) return plan;
+  AttentionPlan limited;
+  limit_to_window(limited, plan, positions, window);
+  return limited;
 }
 
-// Text keys (or all keys where the rule has one class), then image keys.
+// Text keys (or all keys where the rule has one class), then image keys. A window hides the keys
+// that are `window` positions or more before the query.
 inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
-                                   Order order = Order::kByPosition) {
+                                   Order order = Order::kByPosition, int64_t window = kNoWindow) {
   const std::vector<int32_t> rows = rows_of(samples, order);
   const int64_t n = begins_of(samples).back();
   const bool mmca = rule == Rule::kPublished || rule == Rule::kVisualChat;
@@ -87,6 +93,7 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
         const auto entry = static_cast<size_t>(rows[static_cast<size_t>(begin + i)] * n +
                                                rows[static_cast<size_t>(begin + j)]);
         const int later = j > i && rule != Rule::kFull;
+        if (i - j >= window) continue;
         if (!mmca) {
           masks[0][entry] = later ? 2 : 0;
           continue;

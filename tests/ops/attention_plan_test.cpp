@@ -45,8 +45,14 @@ Expanded expand(const AttentionPlan& plan) {
         if (i > 0) {
           EXPECT_GE(visible, plan.visible_keys[query - 1]);
         }
-        Seen seen{part.kind, std::set<int64_t>(keys.begin(), keys.begin() + visible)};
-        EXPECT_EQ(static_cast<int64_t>(seen.keys.size()), visible) << "a key twice";
+        int64_t hidden = 0;
+        if (!plan.hidden_keys.empty()) {
+          hidden = plan.hidden_keys.at(query);
+          EXPECT_GE(hidden, i > 0 ? plan.hidden_keys[query - 1] : 0);
+          EXPECT_LT(hidden, visible);
+        }
+        Seen seen{part.kind, std::set<int64_t>(keys.begin() + hidden, keys.begin() + visible)};
+        EXPECT_EQ(static_cast<int64_t>(seen.keys.size()), visible - hidden) << "a key twice";
         EXPECT_GE(*seen.keys.begin(), sample.key_row_begin);
         EXPECT_LT(*seen.keys.rbegin(), sample.key_row_begin + sample.num_key_rows);
         add(part.queries.first + i, part.slot, seen);
@@ -62,8 +68,9 @@ Expanded expand(const AttentionPlan& plan) {
 }
 
 // The same from dense masks.
-Expanded expand(const Samples& samples, Rule rule, Order order = Order::kByPosition) {
-  const std::vector<Masks> masks = masks_of(samples, rule, order);
+Expanded expand(const Samples& samples, Rule rule, Order order = Order::kByPosition,
+                int64_t window = kNoWindow) {
+  const std::vector<Masks> masks = masks_of(samples, rule, order, window);
   const int64_t n = begins_of(samples).back();
   Expanded expanded;
   for (size_t slot = 0; slot < masks.size(); ++slot) {
@@ -131,6 +138,43 @@ TEST(AttentionPlan, SamplesListTheirOwnSelfRows) {
   EXPECT_EQ(plan.samples[2].num_self, 1);
 }
 
+TEST(AttentionPlan, AWindowHidesWhatLiesBeforeItWhateverItsKind) {
+  for (const int64_t window : {1, 2, 3, 5, 100}) {
+    EXPECT_EQ(expand(plan_of(kSamples, Rule::kCausal, Order::kByPosition, window)),
+              expand(kSamples, Rule::kCausal, Order::kByPosition, window))
+        << window;
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      EXPECT_EQ(expand(plan_of(kSamples, Rule::kPublished, order, window)),
+                expand(kSamples, Rule::kPublished, order, window))
+          << window << ", order " << static_cast<int>(order);
+  }
+}
+
+// Between two images, where the first has left the window, text rows have no image part.
+TEST(AttentionPlan, AWindowCutsAPartWhereItsQueriesKeepNoKey) {
+  const AttentionPlan plan =
+      plan_of({"ttiittttit"}, Rule::kPublished, Order::kByKind, /*window=*/3);
+  std::vector<RowRange> queries;
+  for (const AttentionPart& part : plan.parts)
+    if (part.slot == 1) queries.push_back(part.queries);
+  // Positions 4 and 5 see the first two images, 9 the third.
+  EXPECT_EQ(queries, (std::vector<RowRange>{{2, 2}, {6, 1}}));
+}
+
+TEST(AttentionPlan, TheLastQueriesKeepTheirWindows) {
+  const std::string sample = "ttiitittt";
+  for (const Order order : {Order::kByPosition, Order::kByKind})
+    for (int64_t first = 0; first < 9; ++first) {
+      AttentionPlan plan = plan_of({sample}, Rule::kPublished, order, 3);
+      keep_last_queries(plan, first);
+      Expanded expected;
+      for (const auto& [place, seen] : expand(Samples{sample}, Rule::kPublished, order, 3))
+        if (place.first >= first)
+          expected.emplace(std::pair(place.first - first, place.second), seen);
+      EXPECT_EQ(expand(plan), expected) << first << ", order " << static_cast<int>(order);
+    }
+}
+
 TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
   for (const std::string& sample : Samples{"ttiitit", "iit", "ttt", "t", "ti"}) {
     const auto rows = static_cast<int64_t>(sample.size());
@@ -180,6 +224,8 @@ TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
   expect_new(plan);
   keep_last_queries(plan, 2);
   expect_new(plan);
+  limit_to_window(other, plan, {0, 1, 2, 3}, 2);
+  expect_new(other);
   make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, {0, 1}, MmcaRule::kPublished);
   expect_new(plan);
   plan.clear();

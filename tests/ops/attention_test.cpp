@@ -118,15 +118,15 @@ void expect_right(const Sizes& sizes, const AttentionPlan& plan, const std::vect
 }
 
 void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads, int64_t width,
-                  Order order = Order::kByPosition) {
+                  Order order = Order::kByPosition, int64_t window = kNoWindow) {
   const int64_t rows = begins_of(samples).back();
   SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", order " +
                std::to_string(static_cast<int>(order)) + ", " + std::to_string(rows) +
                " rows, first sample " + samples.front().substr(0, 40) + ", H " +
                std::to_string(heads) + ", G " + std::to_string(kv_heads) + ", E " +
                std::to_string(width));
-  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, order),
-               masks_of(samples, rule, order));
+  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, order, window),
+               masks_of(samples, rule, order, window));
 }
 
 const Samples kPatterns = {
@@ -228,6 +228,19 @@ TEST(Attention, MmcaOverSeveralTilesOfKeys) {
       expect_right(samples, rule, 1, 1, 16, order);
 }
 
+// Windows that begin within a tile of keys and tiles before them; with 300, blocks of queries of
+// which the last see nothing of their first tile.
+TEST(Attention, AWindowOverSeveralTilesOfKeys) {
+  const Samples samples = {text(150) + image(290) + text(300), text(40)};
+  for (const int64_t window : {1, 30, 300})
+    for (const auto& [rule, order] : {std::pair(Rule::kCausal, Order::kByPosition),
+                                      std::pair(Rule::kPublished, Order::kByPosition),
+                                      std::pair(Rule::kPublished, Order::kByKind)}) {
+      SCOPED_TRACE("window " + std::to_string(window));
+      expect_right(samples, rule, 2, 1, 16, order, window);
+    }
+}
+
 // The largest score is 100 above the others: without the maximum taken off, exp overflows.
 TEST(Attention, LargeScoresStayExact) {
   const Samples samples = {text(300)};
@@ -293,6 +306,15 @@ TEST(Attention, CountsVisiblePairs) {
   EXPECT_EQ(attention.counts().attention_query_rows, 7);
 }
 
+TEST(Attention, CountsThePairsOfAWindow) {
+  const Sizes sizes{7, 7, 4, 2, 8};
+  const Inputs in(sizes);
+  const AttentionPlan plan = plan_of({text(7)}, Rule::kCausal, Order::kByPosition, 3);
+  Attention attention(sizes, plan, in.q, in.k, in.v);
+  attention.forward();
+  EXPECT_EQ(attention.counts().attention_flops, 4 * 8 * 4 * (1 + 2 + 3 + 3 + 3 + 3 + 3));
+}
+
 TEST(Attention, NotANumberIsNotSwallowed) {
   const Sizes sizes{97, 97, 1, 1, 64};
   Inputs in(sizes);
@@ -309,17 +331,22 @@ TEST(Attention, NotANumberIsNotSwallowed) {
 // New rows against the cache equal the last rows of the whole sequence.
 TEST(Attention, DecodingGivesTheLastRows) {
   const Samples all = {text(9) + image(17) + text(30), image(270) + text(9), text(300), text(1)};
+  const std::pair<Rule, int64_t> kinds[] = {{Rule::kCausal, kNoWindow},
+                                            {Rule::kPublished, kNoWindow},
+                                            {Rule::kVisualChat, kNoWindow},
+                                            {Rule::kCausal, 20},
+                                            {Rule::kPublished, 270}};
   for (const std::string& sample : all) {
-    for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
+    for (const auto& [rule, window] : kinds) {
       const int64_t rows = static_cast<int64_t>(sample.size());
       const Sizes sizes{rows, rows, 4, 2, 80};
       const Inputs in(sizes);
-      AttentionPlan plan = plan_of({sample}, rule);
+      AttentionPlan plan = plan_of({sample}, rule, Order::kByPosition, window);
       Attention whole(sizes, plan, in.q, in.k, in.v);
       whole.forward();
       const Values out = whole.out();
       for (const int64_t first : {rows - 1, rows / 3}) {
-        plan = plan_of({sample}, rule);
+        plan = plan_of({sample}, rule, Order::kByPosition, window);
         keep_last_queries(plan, first);
         const int64_t skipped = first * 4 * 80;
         Attention decode({rows - first, rows, 4, 2, 80}, plan,
