@@ -125,12 +125,15 @@ LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
   return {upload(ctx, host.spliced.target_rows), upload(ctx, host.spliced.target_labels)};
 }
 
-Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch) {
+Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch,
+                                                Tensor asked) {
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
   const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
   const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
-  return decoder.forward(ctx, x, rows(ctx), Keep::kNothing, InputGradient::kNotNeeded);
+  DecoderRows decoder_rows = rows(ctx);
+  decoder_rows.asked = asked;
+  return decoder.forward(ctx, x, decoder_rows, Keep::kNothing, InputGradient::kNotNeeded);
 }
 
 void VisionLanguageModel::Impl::add_up(Context& ctx, Tensor row_loss, LossSums& sums) {
@@ -187,17 +190,19 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
   ArenaScope scope(ctx.arena);
   const InputGradient input_gradient = decoder_input_gradient();
   const Tensor source = upload(ctx, host.spliced.source);
-  const DecoderRows decoder_rows = rows(ctx);
+  const LossTargets asked = targets(ctx);
+  DecoderRows decoder_rows = rows(ctx);
+  decoder_rows.asked = asked.rows;
   const Tensor x = embed(ctx, tokens, source);
   const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
 
   const bool active = host.spliced.targets() > 0;
+  const bool below = active && decoder.blocks_need_backward(input_gradient);
   const Tensor row_loss = ctx.arena.tensor({host.spliced.targets()});
-  const Tensor dx = active && decoder.blocks_need_backward(input_gradient)
-                        ? ctx.activation({hidden.rows(), hidden.cols()})
-                        : Tensor();
-  decoder.loss_and_gradient(ctx, row_loss, dx, hidden, targets(ctx), gradient_scale);
-  decoder.backward(ctx, dx, decoder_rows);
+  const Tensor dx = below ? ctx.activation({x.rows(), x.cols()}) : Tensor();
+  const Tensor dhidden = below ? ctx.activation({hidden.rows(), hidden.cols()}) : Tensor();
+  decoder.loss_and_gradient(ctx, row_loss, dhidden, hidden, asked.labels, gradient_scale);
+  decoder.backward(ctx, dx, dhidden, decoder_rows);
   embed_backward(ctx, dtokens, dx, source);
   add_up(ctx, row_loss, sums);
 }
@@ -230,9 +235,10 @@ void VisionLanguageModel::evaluate(Context& ctx, const MicroBatch& batch, LossSu
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
   model.start(batch, sums);
-  const Tensor hidden = model.hidden_states(ctx, batch);
+  const LossTargets asked = model.targets(ctx);
+  const Tensor hidden = model.hidden_states(ctx, batch, asked.rows);
   const Tensor row_loss = ctx.arena.tensor({model.host.spliced.targets()});
-  model.decoder.loss(ctx, row_loss, hidden, model.targets(ctx));
+  model.decoder.loss(ctx, row_loss, hidden, asked.labels);
   model.add_up(ctx, row_loss, sums);
 }
 
@@ -241,7 +247,7 @@ void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
   model.lay_out(batch);
-  const Tensor hidden = model.hidden_states(ctx, batch);
+  const Tensor hidden = model.hidden_states(ctx, batch, Tensor());
   const Tensor result = ctx.arena.tensor({hidden.rows(), model.config.lm.vocab_size});
   model.decoder.logits(ctx, result, hidden);
   logits.resize(static_cast<size_t>(result.numel()));

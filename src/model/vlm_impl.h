@@ -44,8 +44,8 @@ struct VisionLanguageModel::Impl {
                      LossSums& sums);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
-  // Hidden states (N,D) of the whole batch; nothing is kept.
-  Tensor hidden_states(Context& ctx, const MicroBatch& batch);
+  // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.
+  Tensor hidden_states(Context& ctx, const MicroBatch& batch, Tensor asked);
   void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
 
   // Whether the gradient of the image tokens, or of the decoder's input, is needed.

@@ -142,7 +142,8 @@ TEST(VlmTraining, RecomputeGivesEqualBitsInAtMostHalfTheArena) {
 
 // ---- labelled rows
 
-TEST(VlmTraining, TheHeadRunsOnLabelledRowsOnly) {
+// What follows attention in the last block, and the head.
+TEST(VlmTraining, TheEndRunsOnLabelledRowsOnly) {
   const VlmConfig config = small_config();
   Rig rig(config);
   const auto flops = [&](size_t prompt) {
@@ -152,8 +153,11 @@ TEST(VlmTraining, TheHeadRunsOnLabelledRowsOnly) {
     rig.train(batch);
     return rig.ops.counts().matmul_flops - before;
   };
-  // Forward, gradient of the rows, gradient of the head: three products a row.
-  EXPECT_EQ(flops(2) - flops(7), 5 * 3 * 2 * config.lm.hidden_size * config.lm.vocab_size);
+  // Forward, gradient of the rows, gradient of the weight: three products a row.
+  const LlamaConfig& lm = config.lm;
+  const int64_t out = lm.num_attention_heads * lm.head_dim * lm.hidden_size;
+  const int64_t mlp = 3 * lm.intermediate_size * lm.hidden_size;
+  EXPECT_EQ(flops(2) - flops(7), 5 * 3 * 2 * (out + mlp + lm.hidden_size * lm.vocab_size));
 }
 
 TEST(VlmTraining, LogitsExistOneChunkAtATime) {
