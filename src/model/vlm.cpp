@@ -173,8 +173,10 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
       ctx, batch, images, keep_for(model.vision.needs_backward()), model.feature_sink);
   const Tensor tokens = model.projection->forward(ctx, features, keep_for(backward));
   const Tensor dtokens = backward ? ctx.activation({tokens.rows(), tokens.cols()}) : Tensor();
-  model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
+  const Tensor row_loss = ctx.arena.tensor({spliced.targets()});
+  model.train_decoder(ctx, tokens, dtokens, row_loss, gradient_scale);
   model.train_vision(ctx, features, dtokens);
+  model.add_up(ctx, row_loss, sums);  // at last: this waits for a device
 }
 
 void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
@@ -186,7 +188,7 @@ void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
 }
 
 void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tensor dtokens,
-                                              float gradient_scale, LossSums& sums) {
+                                              Tensor row_loss, float gradient_scale) {
   ArenaScope scope(ctx.arena);
   const InputGradient input_gradient = decoder_input_gradient();
   const Tensor source = upload(ctx, host.spliced.source);
@@ -198,13 +200,11 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
 
   const bool active = host.spliced.targets() > 0;
   const bool below = active && decoder.blocks_need_backward(input_gradient);
-  const Tensor row_loss = ctx.arena.tensor({host.spliced.targets()});
   const Tensor dx = below ? ctx.activation({x.rows(), x.cols()}) : Tensor();
   const Tensor dhidden = below ? ctx.activation({hidden.rows(), hidden.cols()}) : Tensor();
   decoder.loss_and_gradient(ctx, row_loss, dhidden, hidden, asked.labels, gradient_scale);
   decoder.backward(ctx, dx, dhidden, decoder_rows);
   embed_backward(ctx, dtokens, dx, source);
-  add_up(ctx, row_loss, sums);
 }
 
 void VisionLanguageModel::Impl::embed_backward(Context& ctx, Tensor dtokens, Tensor dx,

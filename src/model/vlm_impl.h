@@ -39,9 +39,9 @@ struct VisionLanguageModel::Impl {
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
   LossTargets targets(Context& ctx);
-  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none.
-  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, float gradient_scale,
-                     LossSums& sums);
+  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none, row_loss (R).
+  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, Tensor row_loss,
+                     float gradient_scale);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
   // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.

@@ -326,7 +326,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                   .usually_given());
   t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "tegb", kMayChange,
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
-                    "no two ranks share a GPU")
+                    "no two ranks share a GPU, none for one rank")
                   .one_of({"auto", "nccl", "mpi"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
