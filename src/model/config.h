@@ -60,9 +60,11 @@ struct VlmConfig {
   int64_t image_size = 0;  // R of the pixels; differs from vision.image_size with --image_size
   int64_t vision_feature_layer = -1;  // -1: last block's output, -2: the one before (LLaVA), ...
   bool drop_class_token = false;
-  bool mmca = false;                           // --enable_mmca_attention
-  bool compat_visualchat = false;              // --compat visualchat
-  bool recompute = false;                      // --gradient_checkpointing
+  bool mmca = false;               // --enable_mmca_attention
+  bool compat_visualchat = false;  // --compat visualchat
+  bool recompute = false;          // --gradient_checkpointing
+  // The decoder's norms and MLP activations are computed twice and not kept for backward.
+  bool rebuild = false;
   bool vision_image_by_image = false;          // a frozen encoder's product has one image's rows
   LoraConfig lang_lora;                        // inside lang_decoder
   LoraConfig vis_lora;                         // inside vis_encoder

@@ -11,6 +11,7 @@ const std::string kRoot = "lang_decoder.";
 LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
     : config_(config.lm),
       recompute_(config.recompute),
+      rebuild_(config.rebuild && !config.recompute),
       rows_per_chunk_(config.max_labelled_rows_per_chunk) {
   const std::vector<int64_t> vocabulary = {config_.vocab_size, config_.hidden_size};
   const auto add_embedding = [&] {
@@ -52,6 +53,9 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
                              InputGradient input_gradient) {
   input_gradient_ = input_gradient;
   first_kept_ = keep == Keep::kForBackward ? lowest_block(input_gradient) : blocks_.size();
+  const bool shared = rebuild_ && x.rows() > 0 && first_kept_ < blocks_.size();
+  normed_ = shared ? ctx.activation({x.rows(), config_.hidden_size}) : Tensor();
+  activated_ = shared ? ctx.activation({x.rows(), config_.intermediate_size}) : Tensor();
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ctx.hooks.before(block_units_[i], Phase::kForward);
     block_inputs_[i] = x;

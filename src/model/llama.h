@@ -31,9 +31,9 @@ class LlamaDecoder {
   size_t num_blocks() const { return blocks_.size(); }
 
   // Hidden states (R,D) before the final norm of the rows asked for, from spliced rows x (N,D),
-  // which may be overwritten. N may be 0: then only the hooks are called. With Keep::kForBackward everything down to the
-  // lowest block that backward reaches is kept in the arena; input_gradient says whether backward
-  // continues below the blocks.
+  // which may be overwritten. N may be 0: then only the hooks are called. With Keep::kForBackward
+  // everything down to the lowest block that backward reaches is kept in the arena; input_gradient
+  // says whether backward continues below the blocks.
   Tensor forward(Context& ctx, Tensor x, const DecoderRows& rows, Keep keep,
                  InputGradient input_gradient);
   // Loss (R) of each label from hidden states (R,D). R may be 0.
@@ -67,14 +67,18 @@ class LlamaDecoder {
   // Every block but the last computes all rows: the next one's keys and values need them.
   DecoderRows rows_of(size_t block, const DecoderRows& rows) const {
     const bool is_last = block + 1 == blocks_.size();
-    return {rows.plan, rows.cos, rows.sin, is_last ? rows.asked : Tensor()};
+    DecoderRows mine = {rows.plan, rows.cos, rows.sin, is_last ? rows.asked : Tensor()};
+    if (block < first_kept_) return mine;
+    mine.normed = normed_;
+    mine.activated = activated_;
+    return mine;
   }
   void backward_block(Context& ctx, size_t block, Tensor dx, Tensor dy, const DecoderRows& rows);
   Chunk run_chunk(Context& ctx, Tensor hidden) const;
   void chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const;
 
   LlamaConfig config_;
-  bool recompute_;
+  bool recompute_, rebuild_;
   int64_t rows_per_chunk_;
   std::vector<LlamaBlock> blocks_;
   std::vector<int> block_units_;
@@ -86,6 +90,7 @@ class LlamaDecoder {
   // Of the current forward.
   size_t first_kept_ = 0;  // blocks from here on have kept something
   InputGradient input_gradient_ = InputGradient::kNotNeeded;
+  Tensor normed_, activated_;         // (N,D), (N,F) shared by the blocks that rebuild them
   std::vector<Tensor> block_inputs_;  // (N,D) each
   std::vector<LlamaBlock::Saved> saved_;
 };

@@ -36,7 +36,7 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, const std::st
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                          Keep keep) const {
   const int64_t n = x.rows();
-  saved.normed1 = ctx.activation({n, width_});
+  saved.normed1 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
   saved.qkv = ctx.activation({n, qkv_.outputs()});
   qkv_.forward(ctx, saved.qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
@@ -67,11 +67,11 @@ void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& row
     x = saved.middle;
   }
   out_.forward(ctx, saved.middle, saved.attended_asked, x, kept(saved.out_saved, keep));
-  saved.normed2 = ctx.activation({n, width_});
+  saved.normed2 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
   saved.gate_up = ctx.activation({n, 2 * mlp_width_});
   gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
-  saved.activated = ctx.activation({n, mlp_width_});
+  saved.activated = rebuilt_or_kept(ctx, rows.activated, n, mlp_width_);
   ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
 }
 
@@ -98,16 +98,22 @@ void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Save
   down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
 }
 
-void LlamaBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
+// Of a layer that trains nothing the input is not read again, and so not rebuilt.
+void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
+                              const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  const int64_t n = dx.rows();
+  const int64_t n = dy.rows();
   const Tensor dactivated = ctx.activation({n, mlp_width_});
-  down_.backward(ctx, dactivated, dx, saved.activated, saved.down_saved);
+  if (rows.activated.defined() && down_.any_trained())
+    ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
+  down_.backward(ctx, dactivated, dy, saved.activated, saved.down_saved);
   const Tensor dgate_up = ctx.activation({n, 2 * mlp_width_});
   ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
   const Tensor dnormed = ctx.activation({n, width_});
+  if (rows.normed.defined() && gate_up_.any_trained())
+    norm2_.rebuild(ctx, saved.normed2, saved.middle, saved.norm2);
   gate_up_.backward(ctx, dnormed, dgate_up, saved.normed2, saved.gate_up_saved);
-  norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
+  norm2_.backward(ctx, dy, dnormed, saved.middle, saved.norm2, dy);
 }
 
 void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
@@ -129,12 +135,14 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const 
 
 void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
                           const Saved& saved, InputGradient input_gradient) const {
-  mlp_backward(ctx, dy, saved);
+  mlp_backward(ctx, dy, rows, saved);
   ArenaScope scope(ctx.arena);
   const Tensor dqkv = ctx.activation({dx.rows(), qkv_.outputs()});
   attention_backward(ctx, dqkv, dy, rows, saved);
   const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
   const Tensor dnormed = through_norm ? ctx.activation({dx.rows(), width_}) : Tensor();
+  if (rows.normed.defined() && qkv_.any_trained())
+    norm1_.rebuild(ctx, saved.normed1, x, saved.norm1);
   qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
   if (through_norm && rows.asked.defined()) ctx.ops.gather_rows_backward(dx, dy, rows.asked);
   if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);

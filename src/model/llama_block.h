@@ -18,6 +18,9 @@ struct DecoderRows {
   Tensor cos, sin;
   // (R) int32, distinct: the rows that the last block computes an output for. Undefined: all.
   Tensor asked = {};
+  // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
+  // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
+  Tensor normed = {}, activated = {};
 };
 
 enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
@@ -30,7 +33,7 @@ class LlamaBlock {
 
   // What backward needs besides the block's input.
   struct Saved {
-    Tensor normed1;  // (N,D)
+    Tensor normed1;  // (N,D); like normed2 and activated perhaps the memory that blocks share
     RmsNorm::Saved norm1;
     Tensor qkv;  // (N,(H+2G)E), q and k rotated
     PackedLinear::Saved qkv_saved;
@@ -51,8 +54,8 @@ class LlamaBlock {
   // With rows.asked, keys and values are still those of all rows, and so are the queries; what
   // follows attention is computed for the rows asked for.
   //
-  // x (N,D), y (R,D). `saved` is kept in the arena; null: y may be x, if all rows are asked for, and
-  // all scratch is released.
+  // x (N,D), y (R,D). `saved` is kept in the arena; null: y may be x, if all rows are asked for,
+  // and all scratch is released.
   void forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows, Saved* saved) const;
   // Recomputes `saved` from the block's input.
   void recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const;
@@ -78,7 +81,11 @@ class LlamaBlock {
   // From attention's output to the input of `down`.
   void finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                         Keep keep) const;
-  void mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const;
+  // (n,columns) of the memory that blocks share, or of the block's own.
+  static Tensor rebuilt_or_kept(Context& ctx, const Tensor& shared, int64_t n, int64_t columns) {
+    return shared.defined() ? shared.row_block(0, n) : ctx.activation({n, columns});
+  }
+  void mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows, const Saved& saved) const;
   // dy (R,D): the gradient of `middle`.
   void attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
                           const Saved& saved) const;
