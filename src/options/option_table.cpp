@@ -362,8 +362,9 @@ void add_zero_fields(std::vector<OptionField>& t) {
   t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size, kMayChange,
                    "gradients are summed over the ranks in buckets of this many elements, at "
                    "least a few dozen per rank; any size gives the same bits and takes twice its "
-                   "bytes on each rank")
-                  .in(1, 1 << 30));
+                   "bytes on each rank; 0: 2000000, with --device cuda 16000000 and "
+                   "--overlap_comm")
+                  .in(0, 1 << 30));
   t.push_back(zero("overlap_comm", &O::overlap_comm, kMayChange,
                    "send a bucket while the backward pass fills the next one, which takes the "
                    "memory of a second bucket; the same bits"));
