@@ -103,12 +103,15 @@ void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
                               const Saved& saved) const {
   ArenaScope scope(ctx.arena);
   const int64_t n = dy.rows();
-  const Tensor dactivated = ctx.activation({n, mlp_width_});
-  if (rows.activated.defined() && down_.any_trained())
-    ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
-  down_.backward(ctx, dactivated, dy, saved.activated, saved.down_saved);
   const Tensor dgate_up = ctx.activation({n, 2 * mlp_width_});
-  ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+  {
+    ArenaScope inner(ctx.arena);
+    const Tensor dactivated = ctx.activation({n, mlp_width_});
+    if (rows.activated.defined() && down_.any_trained())
+      ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
+    down_.backward(ctx, dactivated, dy, saved.activated, saved.down_saved);
+    ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+  }
   const Tensor dnormed = ctx.activation({n, width_});
   if (rows.normed.defined() && gate_up_.any_trained())
     norm2_.rebuild(ctx, saved.normed2, saved.middle, saved.norm2);
