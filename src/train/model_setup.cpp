@@ -75,7 +75,6 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.mmca = options.enable_mmca_attention;
   config.compat_visualchat = options.visualchat();
   config.recompute = options.gradient_checkpointing;
-  config.rebuild = options.on_gpu();
   config.vision_image_by_image =
       !options.on_gpu() || options.vision_image_by_image || !options.feature_cache.empty();
   config.lang_lora = lora_config(options.lang_lora_dim, options.lang_lora_alpha,

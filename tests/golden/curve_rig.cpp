@@ -54,7 +54,6 @@ void fill_by_hash(ParamTable& table, const OpenUnit& open) {
 VlmConfig config_for(const JsonValue& description, const CurveChoices& choices) {
   VlmConfig config = config_of(description);
   config.recompute = choices.recompute == CurveChoices::Recompute::kYes;
-  config.rebuild = true;  // as on GPUs
   return config;
 }
 

@@ -146,6 +146,7 @@ TEST(VlmTraining, RebuildingGivesEqualBitsInLessMemory) {
     config.lm.num_hidden_layers = 8;
     if (trained == "default") config.lang_lora = language_rig::lora("model.layers.");
     const MicroBatch batch = mixed_batch(config);
+    config.rebuild = false;
     Rig plain(config, trained);
     config.rebuild = true;
     Rig saving(config, trained);

@@ -69,7 +69,6 @@ VlmConfig reference_config(Scale scale, Mode mode, int64_t layers) {
   config.lm.rms_norm_eps = 1e-5f;
   config.projection = ProjectionKind::kPerceiver;
   config.mmca = mode == Mode::kMmca;
-  config.rebuild = true;  // as the program does on GPUs
   config.lang_lora = {.rank = 16, .module_name = "model.layers."};
   if (scale == Scale::kTiny) make_tiny(config);
   if (layers > 0) config.lm.num_hidden_layers = layers;
