@@ -8,12 +8,14 @@
 #pragma once
 
 #include <set>
+#include <vector>
 
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/workspace.h"
 #include "kernels/cuda/attention_lists_cache.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/linear.h"
 #include "ops/ops.h"
 
@@ -52,7 +54,10 @@ class CudaBackend final : public Backend {
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{stream_, ring_};
   Workspace attention_delta_{stream_};
-  Workspace reduction_{stream_};                  // of sum() and gradient_statistics()
+  Workspace reduction_{stream_};         // of sum() and gradient_statistics()
+  Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
+  std::vector<cuda::GradientVector> gradients_;
+  std::vector<cuda::GradientPart> gradient_results_;
   std::set<int64_t> plain_widths_, plain_ranks_;  // that were warned of
 };
 

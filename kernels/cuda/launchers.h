@@ -120,9 +120,17 @@ struct GradientPart {
   double sum_squares;
   int64_t first_non_finite;  // -1: all are finite
 };
-constexpr int kGradientParts = 256;
-// The result and the workspace of kGradientParts are in device memory.
-void gradient_statistics(GradientPart* result, GradientPart* parts, const float* grad_n, int64_t n,
-                         cudaStream_t stream);
+// A gradient, and which parts of the workspace are its.
+struct GradientVector {
+  const float* grad_n;
+  int64_t n;
+  int first_part, num_parts;
+};
+// The vector after `parts` of others.
+GradientVector gradient_vector(const float* grad_n, int64_t n, int parts);
+// Of `count` vectors with `parts` parts together; vectors, their results (count) and the workspace
+// (parts) are in device memory.
+void gradient_statistics(GradientPart* results, GradientPart* workspace,
+                         const GradientVector* vectors, int count, int parts, cudaStream_t stream);
 
 }  // namespace facet::cuda

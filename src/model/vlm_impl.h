@@ -39,13 +39,13 @@ struct VisionLanguageModel::Impl {
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
   LossTargets targets(Context& ctx);
-  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none.
-  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, float gradient_scale,
-                     LossSums& sums);
+  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none, row_loss (R).
+  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, Tensor row_loss,
+                     float gradient_scale);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
-  // Hidden states (N,D) of the whole batch; nothing is kept.
-  Tensor hidden_states(Context& ctx, const MicroBatch& batch);
+  // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.
+  Tensor hidden_states(Context& ctx, const MicroBatch& batch, Tensor asked);
   void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
 
   // Whether the gradient of the image tokens, or of the decoder's input, is needed.

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "device/memory_resource.h"
 #include "device/tensor.h"
@@ -189,7 +190,14 @@ class Backend {
   // -= lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
   void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
                   const AdamWStep& step);
-  GradientStatistics gradient_statistics(Tensor grad);
+  // statistics[i] of the dense fp32 vector grads[i]: of all in one operator, because the host waits
+  // for the device to bring them.
+  void gradient_statistics(std::span<GradientStatistics> statistics, std::span<const Tensor> grads);
+  GradientStatistics gradient_statistics(Tensor grad) {
+    GradientStatistics statistics;
+    gradient_statistics({&statistics, 1}, {&grad, 1});
+    return statistics;
+  }
 
  protected:
   // One for each operator above. Operands have been checked.

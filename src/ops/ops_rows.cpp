@@ -256,12 +256,17 @@ void Backend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor
   do_adamw_step(param, exp_avg, exp_avg_sq, copy, grad, step);
 }
 
-GradientStatistics Backend::gradient_statistics(Tensor grad) {
+void Backend::gradient_statistics(std::span<GradientStatistics> statistics,
+                                  std::span<const Tensor> grads) {
   const OperatorChecks check(__func__);
-  check.given({grad});
-  check.fp32_vector("grad", grad, grad.numel());
+  ASSERT(statistics.size() == grads.size(), "{}: {} statistics of {} gradients", __func__,
+         statistics.size(), grads.size());
+  for (const Tensor& grad : grads) {
+    check.given({grad});
+    check.fp32_vector("grad", grad, grad.numel());
+  }
   count_call();
-  return do_gradient_statistics(grad);
+  do_gradient_statistics(statistics, grads);
 }
 
 }  // namespace facet

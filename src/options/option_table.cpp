@@ -326,7 +326,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                   .usually_given());
   t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "tegb", kMayChange,
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
-                    "no two ranks share a GPU")
+                    "no two ranks share a GPU, none for one rank")
                   .one_of({"auto", "nccl", "mpi"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
@@ -362,8 +362,9 @@ void add_zero_fields(std::vector<OptionField>& t) {
   t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size, kMayChange,
                    "gradients are summed over the ranks in buckets of this many elements, at "
                    "least a few dozen per rank; any size gives the same bits and takes twice its "
-                   "bytes on each rank")
-                  .in(1, 1 << 30));
+                   "bytes on each rank; 0: 2000000, with --device cuda 16000000 and "
+                   "--overlap_comm")
+                  .in(0, 1 << 30));
   t.push_back(zero("overlap_comm", &O::overlap_comm, kMayChange,
                    "send a bucket while the backward pass fills the next one, which takes the "
                    "memory of a second bucket; the same bits"));

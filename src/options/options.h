@@ -127,7 +127,7 @@ struct Options {
   int64_t stage3_param_persistence_threshold = 10'000;  // elements, as the next three
   int64_t stage3_max_live_parameters = 30'000'000;
   int64_t stage3_prefetch_bucket_size = 0;
-  int64_t reduce_bucket_size = 2'000'000;
+  int64_t reduce_bucket_size = 0;  // 0: by device (engine_options)
   bool overlap_comm = false;
   std::string communication_data_type = "fp32";  // fp32, bf16, fp16
   std::string offload_optimizer = "none";        // none, cpu

@@ -273,6 +273,18 @@ TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
 }
 
 // Each worker may have the largest image at the same time; without workers the step decodes one.
+// 2 samples of 4096 tokens on one GPU, with everything that is on it.
+TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
+  const RunPlan plan = plan_run(
+      options("--precision bf16 --zero_stage 2 --ranks 1 --enable_mmca_attention --device cuda "
+              "--max_seq_len 4096 --per_device_train_batch_size 2 --max_num_image_per_sample 8"));
+  const MemoryPlan& memory = plan.costs.memory;
+  EXPECT_EQ(memory.on_device() - (memory.total() - memory.window - memory.snapshot),
+            gpu_runtime_bytes(1));
+  EXPECT_LT(gpu_runtime_bytes(1), gpu_runtime_bytes(2));
+  EXPECT_LE(memory.on_device(), int64_t{45} << 30) << memory.text();
+}
+
 TEST_F(PlanTest, DecodingIsCounted) {
   const auto bytes = [&](const std::string& line) {
     return plan_run(options("--max_seq_len 300 " + line)).costs.memory.decoding;

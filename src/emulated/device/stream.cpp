@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <exception>
+#include <string_view>
 #include <thread>
 
 #include "base/check.h"
@@ -189,6 +190,8 @@ class Engine {
   RandomStream random_{1, "streams"};
 };
 
+HostCalls the_host_calls;
+
 Engine& engine() {
   static Engine* const the_engine = new Engine;
   return *the_engine;
@@ -229,7 +232,11 @@ void destroy_stream(Stream* stream, Site where) {
   std::erase_if(e.streams, [=](const auto& s) { return s.get() == stream; });
 }
 
+const HostCalls& host_calls() { return the_host_calls; }
+
 void enqueue(Stream* stream, const char* name, Site where, std::function<void()> work) {
+  const std::string_view what = name;
+  the_host_calls.launches += what == "launched" || what == "multiplied";
   engine().append(stream, name, where).work = std::move(work);
   engine().host_goes_on();
 }
@@ -274,12 +281,14 @@ void wait_event(Stream* stream, Event* event, Site where) {
 void synchronize_stream(Stream* stream, Site where) {
   Engine& e = engine();
   e.require(stream, where);
+  the_host_calls.waits += !stream->queue.empty();
   e.run_until_empty(*stream);
   e.host.join(stream->before);
 }
 
 void synchronize_event(Event* event, Site where) {
   if (!event->latest) violation(where, "synchronises with an event that was never recorded");
+  the_host_calls.waits += !event->latest->done;
   engine().run_until(*event->latest);
   engine().host.join(event->latest->before);
 }

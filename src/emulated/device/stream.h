@@ -90,6 +90,13 @@ void destroy_event(Event* event, Site where);
 void record_event(Event* event, Stream* stream, Site where);
 void wait_event(Stream* stream, Event* event, Site where);
 
+// What the host has asked of the device since the process began: kernels and matrix products, and
+// synchronisations that found work to wait for.
+struct HostCalls {
+  int64_t launches = 0, waits = 0;
+};
+const HostCalls& host_calls();
+
 void synchronize_stream(Stream* stream, Site where);
 void synchronize_event(Event* event, Site where);
 // Does not wait; a caller that sees it done may rely on that order.

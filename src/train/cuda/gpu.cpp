@@ -89,7 +89,8 @@ std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu
   const Stream& stream = dynamic_cast<CudaBackend&>(gpu).stream();
   const ChosenCollectives chosen = choose_device_collectives(part, collectives_of(options));
   part.use(make_device_transport(part, stream, chosen));
-  return chosen.nccl ? "nccl" : "mpi-staged";
+  using Way = ChosenCollectives::Way;
+  return chosen.way == Way::kNccl ? "nccl" : chosen.way == Way::kMpi ? "mpi-staged" : "none";
 }
 
 std::string gpu_version_text() { return kCudaArchitectures; }

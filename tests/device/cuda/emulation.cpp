@@ -30,6 +30,11 @@ void free_array(void* array, size_t) {
     cudaFree(array);
 }
 
+HostCalls host_calls() {
+  const emulated::HostCalls& calls = emulated::host_calls();
+  return {calls.launches, calls.waits};
+}
+
 void set_thread_order(int order) {
   const auto kind = order == 0   ? ThreadOrder::kForward
                     : order == 1 ? ThreadOrder::kReverse
