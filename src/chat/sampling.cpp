@@ -8,10 +8,24 @@
 
 namespace facet {
 
-int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
-  for (const float logit : logits)
+std::span<const float> Sampler::penalised(std::span<const float> logits,
+                                          std::span<const int32_t> said) {
+  if (options_.repetition_penalty == 1) return logits;
+  const auto penalty = static_cast<float>(options_.repetition_penalty);
+  penalised_.assign(logits.begin(), logits.end());
+  for (const int32_t id : said) {
+    const float logit = logits[static_cast<size_t>(id)];
+    penalised_[static_cast<size_t>(id)] = logit > 0 ? logit / penalty : logit * penalty;
+  }
+  return penalised_;
+}
+
+int32_t Sampler::pick(std::span<const float> of_model, std::span<const int32_t> said,
+                      RandomStream& draws) {
+  for (const float logit : of_model)
     CHECK(!std::isnan(logit), ExitCode::kNumericStop,
           "the model's logits are not numbers; were its weights trained to a non-finite loss?");
+  const std::span<const float> logits = penalised(of_model, said);
   if (options_.temperature == 0)
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 
@@ -48,6 +62,13 @@ int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
     if (left < 0) return candidates_[i];
   }
   return candidates_[count - 1];
+}
+
+double log_probability(std::span<const float> logits, int32_t token) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - highest);
+  return logits[static_cast<size_t>(token)] - highest - std::log(sum);
 }
 
 }  // namespace facet

@@ -14,6 +14,7 @@ struct VisionLanguageModel::Decoding::State {
   // Appends the `tokens` new rows of host.spliced to the cache.
   const std::vector<float>& append_rows(Tensor image_tokens);
   void run_blocks(Tensor x, int64_t begin);
+  Tensor run_again();
   int64_t length() const { return static_cast<int64_t>(kinds.size()); }
 
   Impl& model;
@@ -49,9 +50,7 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
   // If the angles of all positions have changed, the cached rows are stale.
   if (model.rope.stretches(length())) {
-    x = ctx.activation({length(), x.cols()});
-    ctx.ops.copy(x, inputs.row_block(0, length()));
-    run_blocks(x, 0);
+    x = run_again();
   } else {
     run_blocks(x, begin);
   }
@@ -59,6 +58,15 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
   model.decoder.logits(ctx, result, x.row_block(x.rows() - 1, 1));
   ctx.ops.copy_to_host(logits.data(), result);
   return logits;
+}
+
+// All rows from their inputs, by the angles that belong to the present length. Returns what the
+// blocks make of them.
+Tensor VisionLanguageModel::Decoding::State::run_again() {
+  const Tensor x = ctx.activation({length(), inputs.cols()});
+  ctx.ops.copy(x, inputs.row_block(0, length()));
+  run_blocks(x, 0);
+  return x;
 }
 
 void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
@@ -77,6 +85,16 @@ VisionLanguageModel::Decoding::Decoding(VisionLanguageModel& model, Context& ctx
 VisionLanguageModel::Decoding::~Decoding() = default;
 
 int64_t VisionLanguageModel::Decoding::length() const { return state_->length(); }
+
+void VisionLanguageModel::Decoding::rewind(int64_t length) {
+  State& state = *state_;
+  ASSERT(length >= 0 && length <= state.length(), "a conversation of {} tokens has no first {}",
+         state.length(), length);
+  const bool stale = state.model.rope.stretches(state.length());
+  state.kinds.resize(static_cast<size_t>(length));
+  ArenaScope scope(state.ctx.arena);
+  if (stale && length > 0) state.run_again();
+}
 
 const std::vector<float>& VisionLanguageModel::Decoding::append(const MicroBatch& piece) {
   ASSERT(piece.num_samples() == 1 && piece.num_tokens() > 0,

@@ -143,6 +143,19 @@ void check_generation(const Options& o, Findings& found) {
                "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
                "drawn");
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
+  found.unless(o.temperature > 0 || o.num_answers == 1,
+               "--num_answers above 1 needs draws to differ by; without --temperature above 0 "
+               "nothing is drawn");
+  const bool lines = o.output.ends_with(".jsonl");
+  found.unless(lines || !o.logprobs, "--logprobs has no column in CSV: name --output *.jsonl");
+  found.unless(!lines || o.csv == "facet", "--csv is a form of CSV, and --output names JSON Lines");
+  found.unless(std::none_of(o.stop_strings.begin(), o.stop_strings.end(),
+                            [](const std::string& text) { return text.empty(); }),
+               "--stop_strings: an empty text would end every answer before it begins");
+  found.unless(!o.score || (o.temperature == 0 && o.repetition_penalty == 1 && !o.logprobs &&
+                            o.stop_strings.empty()),
+               "--score draws no token: it takes no --temperature, --repetition_penalty, "
+               "--stop_strings, --logprobs");
 }
 
 // "--offload_param cpu": of the two options those that ask for something.

@@ -491,12 +491,20 @@ void add_generate_fields(std::vector<OptionField>& t) {
   };
   t.push_back(generate("input", &O::input,
                        "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
-                       "blanks; the questions of a test are the rounds of one conversation")
+                       "blanks, or a list of paths; the questions of a test are the rounds of one "
+                       "conversation")
                   .required("g")
                   .file());
-  t.push_back(generate("output", &O::output, "CSV: test_name,image_path,question,answer")
+  t.push_back(generate("output", &O::output,
+                       "CSV: test_name,image_path,question,answer; named *.jsonl: JSON Lines with "
+                       "tokens, seconds and the reason for each answer's end too. A call that was "
+                       "killed goes on where it was when it is given again")
                   .required("g")
                   .new_file());
+  t.push_back(generate("csv", &O::csv,
+                       "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
+                       "end in CR LF and questions without an image stand in image_path too")
+                  .one_of({"facet", "original"}));
   t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());
@@ -509,6 +517,21 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("top_p", &O::top_p,
                        "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
+  t.push_back(generate("repetition_penalty", &O::repetition_penalty,
+                       "positive logits of tokens that stand in the conversation are divided by "
+                       "it, negative ones multiplied; 1: none")
+                  .in(0.01, 100));
+  t.push_back(generate("stop_strings", &O::stop_strings,
+                       "an answer ends before the first of these texts, besides at the end tokens "
+                       "of the model's files"));
+  t.push_back(
+      generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
+          .in(1, 1 << 20));
+  t.push_back(generate("logprobs", &O::logprobs,
+                       "the log-probability of each token of an answer, in JSON Lines"));
+  t.push_back(generate("score", &O::score,
+                       "answers nothing, but says of given answers, a list behind the images of "
+                       "each question, how likely each is; the likeliest is the answer"));
 }
 
 void add_plan_fields(std::vector<OptionField>& t) {

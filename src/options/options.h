@@ -162,12 +162,18 @@ struct Options {
   int64_t replay_step = 0;  // 0: none
 
   // Generate
-  std::string input;   // JSON {test: [[question, "path path"?], ...]}
-  std::string output;  // CSV test_name,image_path,question,answer
+  std::string input;   // JSON {test: [[question, images?, choices?], ...]}
+  std::string output;  // CSV or JSON Lines
+  std::string csv = "facet";
   int64_t max_new_tokens = 128;
   double temperature = 0;  // 0: the most likely token
   int64_t top_k = 0;
   double top_p = 1;
+  double repetition_penalty = 1;
+  std::vector<std::string> stop_strings;
+  int64_t num_answers = 1;
+  bool logprobs = false;
+  bool score = false;
 
   // Plan
   int64_t ranks = 1;  // of data-stats: those it runs on, unless given
