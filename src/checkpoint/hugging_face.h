@@ -31,7 +31,7 @@ namespace facet {
 
 // config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput;
 // contradictory or unsupported settings: kConfig.
-ClipVisionConfig read_clip_config(const std::string& directory);
+VisionConfig read_vision_config(const std::string& directory);
 // config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
 

@@ -152,7 +152,7 @@ void check_llama_kind(const JsonValue& root) {
 
 }  // namespace
 
-ClipVisionConfig read_clip_config(const std::string& directory) {
+VisionConfig read_vision_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
   const JsonValue root = document.root();
   const JsonValue type = root.at("model_type");
@@ -166,7 +166,7 @@ ClipVisionConfig read_clip_config(const std::string& directory) {
   const JsonValue vision = whole_model ? root.at("vision_config") : root;
 
   // Keys that are missing have Transformers' defaults, which it omits when saving.
-  ClipVisionConfig config;
+  VisionConfig config;
   config.hidden_size = size_or(vision, "hidden_size", 768, kMaxWidth);
   config.intermediate_size = size_or(vision, "intermediate_size", 3072, kMaxInner);
   config.num_hidden_layers = size_or(vision, "num_hidden_layers", 12, kMaxLayers);

@@ -12,7 +12,7 @@
 namespace facet {
 
 // CLIP vision transformer; names as in Hugging Face's CLIPVisionConfig.
-struct ClipVisionConfig {
+struct VisionConfig {
   int64_t hidden_size = 0;        // C
   int64_t intermediate_size = 0;  // F
   int64_t num_hidden_layers = 0;
@@ -54,7 +54,7 @@ enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };
 constexpr int64_t kPerceiverQueries = 256;  // S of the perceiver, for any image size
 
 struct VlmConfig {
-  ClipVisionConfig vision;
+  VisionConfig vision;
   LlamaConfig lm;
   ProjectionKind projection = ProjectionKind::kBaseline;
   int64_t image_size = 0;  // R of the pixels; differs from vision.image_size with --image_size

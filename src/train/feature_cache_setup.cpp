@@ -21,7 +21,7 @@ namespace {
 // chooses, the threads among which it divides a product.
 std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   const VlmConfig& config = origin.model.config;
-  const ClipVisionConfig& vision = config.vision;
+  const VisionConfig& vision = config.vision;
   const LoraConfig& lora = config.vis_lora;
   const DeviceFacts& facts = origin.device.facts();
   const std::string processor =

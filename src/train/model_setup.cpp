@@ -47,7 +47,7 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
-  config.vision = read_clip_config(options.vision_model_name_or_path);
+  config.vision = read_vision_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
@@ -64,8 +64,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
       ++config.lm.vocab_size;  // "<PAD>"
   }
-  setup->preprocessor = std::make_unique<ClipPreprocessor>(
-      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
+  setup->preprocessor = std::make_unique<ImagePreprocessor>(
+      read_image_preprocess_config(options.vision_model_name_or_path), options.image_size,
       options.visualchat() ? PixelRounding::kFp16 : PixelRounding::kNone);
 
   config.projection = projection_kind(options.vis_proj);

@@ -296,7 +296,7 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
 
     VlmConfig config = sources.config;
     config.lm = read_llama_config(out + "/lang_decoder");
-    config.vision = read_clip_config(out + "/vis_encoder");
+    config.vision = read_vision_config(out + "/vis_encoder");
     EXPECT_EQ(config.lm.vocab_size, kFileRows + 2);
     EXPECT_EQ(config.lm.rope_theta, 5000);
     Model again(config);

@@ -42,7 +42,7 @@ struct Sources {
     directory.put("models/lm/tokenizer.model", "pieces");
     config.lm = read_llama_config(directory / "models/lm");
     write_tensors(directory / "clip/model.safetensors", {});
-    config.vision = read_clip_config(directory / "clip");
+    config.vision = read_vision_config(directory / "clip");
     config.image_size = config.vision.image_size;
     Model original(config);
     original.randomize(3);

@@ -11,7 +11,7 @@
 namespace facet::golden {
 namespace {
 
-void read_vision(const JsonValue& json, ClipVisionConfig& vision) {
+void read_vision(const JsonValue& json, VisionConfig& vision) {
   vision.hidden_size = json.at("hidden_size").as_int();
   vision.intermediate_size = json.at("intermediate_size").as_int();
   vision.num_hidden_layers = json.at("num_hidden_layers").as_int();

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/backend.h"
-#include "model/clip_vision.h"
 #include "model/projection.h"
+#include "model/vision_encoder.h"
 #include "tests/golden/golden_file.h"
 #include "tests/golden/hash_weights.h"
 
@@ -32,7 +32,7 @@ TEST(GoldenVision, ClipMatchesTransformers) {
   for (const std::string& name : file.cases_with("clip_")) {
     const VlmConfig config = config_of(file.description(name));
     ParamTable table;
-    ClipVision clip(table, config);
+    VisionEncoder clip(table, config);
     set_parameters(table, gradient_names(file.description(name)));
     Machine machine;
     const int64_t size = config.image_size;

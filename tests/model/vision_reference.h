@@ -105,9 +105,8 @@ inline double activate(double x, Activation activation) {
                                               : x * 0.5 * std::erfc(-x / std::sqrt(2.0));
 }
 
-inline Mat vision_block(const Params& params, const std::string& name,
-                        const ClipVisionConfig& config, double lora_alpha, const Mat& x,
-                        int64_t images) {
+inline Mat vision_block(const Params& params, const std::string& name, const VisionConfig& config,
+                        double lora_alpha, const Mat& x, int64_t images) {
   const double eps = config.layer_norm_eps;
   const auto project = [&](const char* part, const Mat& in) {
     return linear(params, name + part, in, lora_alpha);
@@ -158,8 +157,8 @@ inline Mat rows_of(const Mat& x, int64_t begin, int64_t count) {
 }
 
 // pixels (I, 3*R*R) -> features (I*vision_tokens, C).
-inline Mat clip_vision(const Params& params, const VlmConfig& config, const Mat& pixels) {
-  const ClipVisionConfig& vision = config.vision;
+inline Mat encode(const Params& params, const VlmConfig& config, const Mat& pixels) {
+  const VisionConfig& vision = config.vision;
   const std::string root = "vis_encoder.vision_model.";
   const int64_t p = vision.patch_size, r = config.image_size, grid = r / p,
                 width = vision.hidden_size;

@@ -19,9 +19,9 @@ namespace facet {
 // are given.
 enum class VisionWork : uint8_t { kCalled, kAtRest };
 
-class ClipVision {
+class VisionEncoder {
  public:
-  ClipVision(ParamTable& table, const VlmConfig& config);
+  VisionEncoder(ParamTable& table, const VlmConfig& config);
 
   // Something is trained here: the projection must compute its input gradient.
   bool needs_backward() const;
@@ -69,7 +69,7 @@ class ClipVision {
   void embeddings_backward(Context& ctx, Tensor dx);
   void position_backward(Context& ctx, Tensor dposition);
 
-  ClipVisionConfig config_;
+  VisionConfig config_;
   int64_t image_size_;  // R
   int64_t patches_;     // P for this image size
   bool with_class_token_;

@@ -1,4 +1,4 @@
-#include "model/clip_vision.h"
+#include "model/vision_encoder.h"
 
 #include <gtest/gtest.h>
 
@@ -65,7 +65,7 @@ struct Rig {
 
   VlmConfig config;
   ParamTable table;
-  ClipVision vision;
+  VisionEncoder vision;
   vision_rig::RecordingHooks hooks;
   Arena arena;
   CpuBackend ops{2};
@@ -76,17 +76,16 @@ struct Rig {
 void expect_all_gradients(Rig& rig, int64_t images) {
   const Mat pixels = rig.pixels(images), weights = rig.weights(images);
   const std::vector<float> features = rig.run(pixels, weights);
-  EXPECT_LE(vision_rig::relative_error(
-                features, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+  EXPECT_LE(vision_rig::relative_error(features,
+                                       vision_reference::encode(rig.params, rig.config, pixels).a),
             2e-6);
   const auto functional = [&] {
-    return vision_rig::dot(vision_reference::clip_vision(rig.params, rig.config, pixels).a,
-                           weights.a);
+    return vision_rig::dot(vision_reference::encode(rig.params, rig.config, pixels).a, weights.a);
   };
   vision_rig::expect_gradients(vision_rig::trained_gradients(rig.table, rig.params), 3, functional);
 }
 
-TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {
+TEST(VisionEncoder, FeaturesAndEveryGradientMatchFp64) {
   for (const Activation activation : {Activation::kQuickGelu, Activation::kGelu}) {
     VlmConfig config = small_config();
     config.vision.hidden_act = activation;
@@ -96,7 +95,7 @@ TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {
   }
 }
 
-TEST(ClipVision, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
+TEST(VisionEncoder, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
   for (const int64_t image_size : {6, 15}) {
     VlmConfig config = small_config();
     config.image_size = image_size;
@@ -105,7 +104,7 @@ TEST(ClipVision, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
   }
 }
 
-TEST(ClipVision, EarlierFeatureLayerAndNoClassToken) {
+TEST(VisionEncoder, EarlierFeatureLayerAndNoClassToken) {
   VlmConfig config = small_config();
   config.vision_feature_layer = -2;
   config.drop_class_token = true;
@@ -146,7 +145,7 @@ std::vector<float> seen(Rig& rig, const MicroBatch& batch, FeatureSink* sink = n
       rig.vision.see(rig.ctx, batch, batch.num_images(), Keep::kForBackward, sink));
 }
 
-TEST(ClipVision, ImageByImageFeaturesDoNotDependOnTheOthers) {
+TEST(VisionEncoder, ImageByImageFeaturesDoNotDependOnTheOthers) {
   Rig rig(config_of_five_tokens(), "");
   const Mat pixels = rig.pixels(6);
   const std::vector<float> together = seen(rig, images_of(rig, pixels, {0, 1, 2, 3, 4, 5}));
@@ -156,8 +155,8 @@ TEST(ClipVision, ImageByImageFeaturesDoNotDependOnTheOthers) {
     alone.insert(alone.end(), one.begin(), one.end());
   }
   EXPECT_EQ(together, alone);
-  EXPECT_LE(vision_rig::relative_error(
-                together, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+  EXPECT_LE(vision_rig::relative_error(together,
+                                       vision_reference::encode(rig.params, rig.config, pixels).a),
             2e-6);
 }
 
@@ -172,7 +171,7 @@ struct RecordingSink final : FeatureSink {
   std::vector<std::byte> values;
 };
 
-TEST(ClipVision, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
+TEST(VisionEncoder, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
   for (const bool drop_class_token : {false, true}) {
     VlmConfig config = config_of_five_tokens();
     config.drop_class_token = drop_class_token;
@@ -220,7 +219,7 @@ TEST(ClipVision, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
   }
 }
 
-TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
+TEST(VisionEncoder, RecomputeGivesTheSameBitsAndHalvesTheArena) {
   std::vector<float> features[2], gradients[2];
   int64_t peak[2];
   for (const int64_t recompute : {0, 1}) {
@@ -241,7 +240,7 @@ TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
 }
 
 // The LoRA matrices of the lowest block would be missed if frozen inputs cut the backward pass off.
-TEST(ClipVision, LoraGradientsUnderRecomputeMatchFp64) {
+TEST(VisionEncoder, LoraGradientsUnderRecomputeMatchFp64) {
   VlmConfig config = small_config();
   config.recompute = true;
   config.vis_lora = lora_on_blocks();
@@ -250,7 +249,7 @@ TEST(ClipVision, LoraGradientsUnderRecomputeMatchFp64) {
   expect_all_gradients(rig, 2);
 }
 
-TEST(ClipVision, FrozenKeepsNothingAndOnlyAnnounces) {
+TEST(VisionEncoder, FrozenKeepsNothingAndOnlyAnnounces) {
   Rig rig(small_config(), "");
   ASSERT_FALSE(rig.vision.needs_backward());
   const Mat pixels = rig.pixels(2);
@@ -266,7 +265,7 @@ TEST(ClipVision, FrozenKeepsNothingAndOnlyAnnounces) {
                                       "ready vis_encoder.embeddings"}));
 }
 
-TEST(ClipVision, HooksFrameEachUnitFromTheLowestTrainedOne) {
+TEST(VisionEncoder, HooksFrameEachUnitFromTheLowestTrainedOne) {
   VlmConfig config = small_config();
   config.vision.num_hidden_layers = 2;
   config.recompute = true;
@@ -294,10 +293,10 @@ TEST(ClipVision, HooksFrameEachUnitFromTheLowestTrainedOne) {
   EXPECT_EQ(rig.hooks.events, backward);
 }
 
-TEST(ClipVision, SizesThatDoNotFitAreRefused) {
+TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   const auto build = [](const VlmConfig& config) {
     ParamTable table;
-    ClipVision vision(table, config);
+    VisionEncoder vision(table, config);
   };
   VlmConfig uneven = small_config();
   uneven.image_size = 10;

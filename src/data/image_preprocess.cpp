@@ -1,5 +1,5 @@
 // Compiled without contraction of a * b + c (see the Makefile): every operation rounds as in numpy.
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 
 #include <algorithm>
 
@@ -66,10 +66,10 @@ JsonValue settings_of(const JsonValue& root) {
 
 }  // namespace
 
-ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
+ImagePreprocessConfig read_image_preprocess_config(const std::string& directory) {
   const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
   const JsonValue root = settings_of(document.root());
-  ClipPreprocessConfig config;
+  ImagePreprocessConfig config;
   config.do_resize = root.get_bool("do_resize", true);
   config.do_rescale = root.get_bool("do_rescale", true);
   config.do_normalize = root.get_bool("do_normalize", true);
@@ -91,8 +91,8 @@ ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
   return config;
 }
 
-ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size,
-                                   PixelRounding rounding)
+ImagePreprocessor::ImagePreprocessor(const ImagePreprocessConfig& config, int64_t image_size,
+                                     PixelRounding rounding)
     : config_(config) {
   if (image_size > 0) config_.shortest_edge = config_.crop_size = image_size;
   for (size_t c = 0; c < 3; ++c) {
@@ -109,15 +109,15 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
   }
 }
 
-std::string ClipPreprocessor::text() const {
+std::string ImagePreprocessor::text() const {
   const std::string values = hash_of(value_of_byte_.data(), sizeof value_of_byte_);
   return fmt::format("{}centre crop of {}, values of bytes {}",
                      config_.do_resize ? fmt::format("short side {}, ", config_.shortest_edge) : "",
                      config_.crop_size, values);
 }
 
-ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,
-                                                    int64_t image_height) const {
+ImagePreprocessor::Placement ImagePreprocessor::place(int64_t image_width,
+                                                      int64_t image_height) const {
   const int64_t crop = config_.crop_size;
   int64_t width = image_width, height = image_height;
   if (config_.do_resize) {
@@ -136,7 +136,7 @@ ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,
   return {width, height, region, region.x - left, region.y - top};
 }
 
-RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
+RgbImage ImagePreprocessor::resize_and_crop(const RgbImage& image) const {
   const int64_t crop = config_.crop_size;
   const auto [width, height, region, left, top] = place(image.width, image.height);
   RgbImage inner = resize_bicubic(image, width, height, region);
@@ -149,12 +149,12 @@ RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
   return result;
 }
 
-void ClipPreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
-  ClipPixels pixels(*this, pixels_3RR);
+void ImagePreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
+  ImagePixels pixels(*this, pixels_3RR);
   send_rows(image, pixels);
 }
 
-Region ClipPixels::begin(int64_t width, int64_t height) {
+Region ImagePixels::begin(int64_t width, int64_t height) {
   const auto [new_width, new_height, region, left, top] = preprocessor_.place(width, height);
   const int64_t crop = preprocessor_.image_size();
   if (region.width < crop || region.height < crop)
@@ -170,7 +170,7 @@ Region ClipPixels::begin(int64_t width, int64_t height) {
   return resizer_->begin(width, height);
 }
 
-void ClipPixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {
+void ImagePixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {
   const int64_t plane = preprocessor_.image_size() * preprocessor_.image_size();
   const auto& [red, green, blue] = preprocessor_.value_of_byte_;
   float* out = pixels_3RR_ + pixel;

@@ -1,4 +1,4 @@
-#include "model/clip_vision.h"
+#include "model/vision_encoder.h"
 
 #include <algorithm>
 #include <string>
@@ -23,7 +23,7 @@ int64_t used_blocks(const VlmConfig& config) {
 }
 
 int64_t patches_of(const VlmConfig& config) {
-  const ClipVisionConfig& vision = config.vision;
+  const VisionConfig& vision = config.vision;
   CHECK(vision.patch_size > 0 && config.image_size > 0 &&
             config.image_size % vision.patch_size == 0 &&
             vision.image_size % vision.patch_size == 0,
@@ -45,7 +45,7 @@ bool any_trained(const ParamUnit& unit) {
 
 }  // namespace
 
-ClipVision::ClipVision(ParamTable& table, const VlmConfig& config)
+VisionEncoder::VisionEncoder(ParamTable& table, const VlmConfig& config)
     : config_(config.vision),
       image_size_(config.image_size),
       patches_(patches_of(config)),
@@ -76,7 +76,7 @@ ClipVision::ClipVision(ParamTable& table, const VlmConfig& config)
   declare_blocks(table, config.vis_lora);
 }
 
-void ClipVision::declare_blocks(ParamTable& table, const LoraConfig& lora) {
+void VisionEncoder::declare_blocks(ParamTable& table, const LoraConfig& lora) {
   for (int64_t n = 0; n < config_.num_hidden_layers; ++n) {
     block_units_.push_back(table.begin_unit("vis_encoder.layers." + std::to_string(n)));
     blocks_.emplace_back(table, kRoot, "vision_model.encoder.layers." + std::to_string(n) + ".",
@@ -89,7 +89,7 @@ void ClipVision::declare_blocks(ParamTable& table, const LoraConfig& lora) {
   block_saved_.resize(blocks_.size());
 }
 
-int64_t ClipVision::lowest_trained() const {
+int64_t VisionEncoder::lowest_trained() const {
   const auto trained = [&](int unit) {
     return any_trained(table_.units()[static_cast<size_t>(unit)]);
   };
@@ -99,9 +99,9 @@ int64_t ClipVision::lowest_trained() const {
   return num_used_;
 }
 
-bool ClipVision::needs_backward() const { return lowest_trained() < num_used_; }
+bool VisionEncoder::needs_backward() const { return lowest_trained() < num_used_; }
 
-Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
+Tensor VisionEncoder::forward(Context& ctx, Tensor pixels, Keep keep) {
   pixels_ = pixels;
   images_ = pixels.size(0);
   const int64_t lowest = keep == Keep::kForBackward ? lowest_trained() : num_used_;
@@ -121,17 +121,17 @@ Tensor ClipVision::forward(Context& ctx, Tensor pixels, Keep keep) {
   return features;
 }
 
-Tensor ClipVision::group_of(const Tensor& rows, int64_t begin) const {
+Tensor VisionEncoder::group_of(const Tensor& rows, int64_t begin) const {
   return rows.row_block(begin * tokens(), group_ * tokens());
 }
 
-Tensor ClipVision::pixels_of_group(int64_t begin) const {
+Tensor VisionEncoder::pixels_of_group(int64_t begin) const {
   const int64_t rows = 3 * image_size_;  // of an image
   return pixels_.row_block(begin * rows, group_ * rows).view({group_, 3, image_size_, image_size_});
 }
 
-Tensor ClipVision::see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
-                       FeatureSink* sink) {
+Tensor VisionEncoder::see(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                          FeatureSink* sink) {
   const ImageFeatures& features = batch.features;
   const int64_t given = images > 0 ? features.num_given() : 0;
   const bool rests = work_ == VisionWork::kAtRest;
@@ -148,8 +148,8 @@ Tensor ClipVision::see(Context& ctx, const MicroBatch& batch, int64_t images, Ke
 }
 
 // Features of the images that have pixels.
-Tensor ClipVision::see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
-                              FeatureSink* sink) {
+Tensor VisionEncoder::see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
+                                 FeatureSink* sink) {
   const Tensor pixels = ctx.arena.tensor({images, 3, image_size_, image_size_});
   if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
   const Tensor computed = forward(ctx, pixels, keep);
@@ -158,8 +158,8 @@ Tensor ClipVision::see_pixels(Context& ctx, const MicroBatch& batch, int64_t ima
   return computed;
 }
 
-void ClipVision::tell(Context& ctx, const ImageFeatures& features, const Tensor& computed,
-                      FeatureSink& sink) {
+void VisionEncoder::tell(Context& ctx, const ImageFeatures& features, const Tensor& computed,
+                         FeatureSink& sink) {
   int64_t row = 0;
   for (size_t i = 0; i < features.keys.size(); ++i) {
     if (features.gives(static_cast<int64_t>(i))) continue;
@@ -172,8 +172,8 @@ void ClipVision::tell(Context& ctx, const ImageFeatures& features, const Tensor&
 }
 
 // all (I*tokens,C) = the features given and those computed, each at its image's place.
-void ClipVision::join(Context& ctx, const ImageFeatures& features, const Tensor& computed,
-                      const Tensor& all) {
+void VisionEncoder::join(Context& ctx, const ImageFeatures& features, const Tensor& computed,
+                         const Tensor& all) {
   int64_t row = 0;
   const std::byte* next = features.values.data();
   for (int64_t i = 0; i < all.rows() / tokens_out(); ++i) {
@@ -191,12 +191,12 @@ void ClipVision::join(Context& ctx, const ImageFeatures& features, const Tensor&
   }
 }
 
-Tensor ClipVision::without_class_token(const Tensor& rows, int64_t image) const {
+Tensor VisionEncoder::without_class_token(const Tensor& rows, int64_t image) const {
   return rows.row_block(image * tokens() + 1, patches_);
 }
 
 // x = the input of block `end`; nothing else is kept in the arena.
-void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
+void VisionEncoder::run_below(Context& ctx, int64_t end, Tensor x) {
   ArenaScope scope(ctx.arena);
   const Tensor other = ctx.activation({x.rows(), x.cols()});
   Tensor from = end % 2 == 0 ? x : other;
@@ -210,7 +210,7 @@ void ClipVision::run_below(Context& ctx, int64_t end, Tensor x) {
 
 // result = the feature; from block `lowest` on (-1: with the embeddings) keeps what backward needs,
 // with recompute only the blocks' inputs.
-void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
+void VisionEncoder::run_kept(Context& ctx, int64_t lowest, Tensor result) {
   Tensor x = ctx.activation({result.rows(), result.cols()});
   if (lowest < 0)
     run_embeddings(ctx, x, Keep::kForBackward);
@@ -224,7 +224,7 @@ void ClipVision::run_kept(Context& ctx, int64_t lowest, Tensor result) {
   }
 }
 
-void ClipVision::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep) {
+void VisionEncoder::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep) {
   const size_t n = static_cast<size_t>(block);
   ctx.hooks.before(block_units_[n], Phase::kForward);
   for (int64_t i = 0; i < images_; i += group_)
@@ -233,7 +233,7 @@ void ClipVision::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep
   ctx.hooks.after(block_units_[n], Phase::kForward);
 }
 
-void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
+void VisionEncoder::run_embeddings(Context& ctx, Tensor x, Keep keep) {
   const Arena::Mark mark = ctx.arena.mark();
   ctx.hooks.before(embeddings_unit_, Phase::kForward);
   if (images_ > 0) {
@@ -254,7 +254,7 @@ void ClipVision::run_embeddings(Context& ctx, Tensor x, Keep keep) {
   if (keep == Keep::kNothing) ctx.arena.release(mark);
 }
 
-Tensor ClipVision::positions(Context& ctx) const {
+Tensor VisionEncoder::positions(Context& ctx) const {
   const Tensor stored = position_embedding_->value;
   if (stored.rows() == tokens()) return stored;
   const Tensor resized = ctx.activation({tokens(), stored.cols()});
@@ -264,7 +264,7 @@ Tensor ClipVision::positions(Context& ctx) const {
   return resized;
 }
 
-void ClipVision::backward(Context& ctx, Tensor dfeatures) {
+void VisionEncoder::backward(Context& ctx, Tensor dfeatures) {
   if (images_ == 0 || !needs_backward()) return walk_backward(ctx, Tensor());
   if (with_class_token_) return walk_backward(ctx, dfeatures);
   ArenaScope scope(ctx.arena);
@@ -275,10 +275,10 @@ void ClipVision::backward(Context& ctx, Tensor dfeatures) {
   walk_backward(ctx, dx);
 }
 
-void ClipVision::skip_backward(Context& ctx) { walk_backward(ctx, Tensor()); }
+void VisionEncoder::skip_backward(Context& ctx) { walk_backward(ctx, Tensor()); }
 
 // dx: the gradient of the feature, including the class token; undefined: only calls the hooks.
-void ClipVision::walk_backward(Context& ctx, Tensor dx) {
+void VisionEncoder::walk_backward(Context& ctx, Tensor dx) {
   const int64_t lowest = lowest_trained();
   for (int64_t n = config_.num_hidden_layers - 1; n >= 0; --n) {
     if (n < num_used_ && n >= lowest) block_backward(ctx, n, dx);
@@ -292,7 +292,7 @@ void ClipVision::walk_backward(Context& ctx, Tensor dx) {
   ctx.hooks.gradients_ready(embeddings_unit_);
 }
 
-void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
+void VisionEncoder::block_backward(Context& ctx, int64_t block, Tensor dx) {
   ArenaScope scope(ctx.arena);
   const size_t n = static_cast<size_t>(block);
   ctx.hooks.before(block_units_[n], Phase::kBackward);
@@ -309,7 +309,7 @@ void ClipVision::block_backward(Context& ctx, int64_t block, Tensor dx) {
   ctx.hooks.after(block_units_[n], Phase::kBackward);
 }
 
-void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
+void VisionEncoder::embeddings_backward(Context& ctx, Tensor dx) {
   ArenaScope scope(ctx.arena);
   const Tensor dembedded = ctx.activation({dx.rows(), dx.cols()});
   pre_norm_.backward(ctx, dembedded, dx, embedded_, pre_norm_saved_, Tensor());
@@ -329,7 +329,7 @@ void ClipVision::embeddings_backward(Context& ctx, Tensor dx) {
 }
 
 // From the resized positions (1+P,C) back to the stored grid; the class position is never resized.
-void ClipVision::position_backward(Context& ctx, Tensor dposition) {
+void VisionEncoder::position_backward(Context& ctx, Tensor dposition) {
   const Tensor grad = position_embedding_->grad;
   ctx.ops.add_accumulate(grad.row_block(0, 1), dposition.row_block(0, 1));
   ctx.ops.resize_positions_backward_accumulate(grad.row_block(1, grad.rows() - 1),

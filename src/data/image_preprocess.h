@@ -13,7 +13,7 @@
 namespace facet {
 
 // The settings of preprocessor_config.json, with CLIPImageProcessor's defaults.
-struct ClipPreprocessConfig {
+struct ImagePreprocessConfig {
   bool do_resize = true;
   bool do_rescale = true;
   bool do_normalize = true;
@@ -27,16 +27,16 @@ struct ClipPreprocessConfig {
 // Reads DIRECTORY/preprocessor_config.json, also where the settings lie under image_processor.
 // Unsupported settings (another filter, a crop that is not square, no crop) are errors, and so is a
 // file with none of the settings.
-ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
+ImagePreprocessConfig read_image_preprocess_config(const std::string& directory);
 
 // The type that finished pixels are rounded to; fp16 for --compat visualchat.
 enum class PixelRounding : uint8_t { kNone, kFp16 };
 
-class ClipPreprocessor {
+class ImagePreprocessor {
  public:
   // image_size > 0 (--image_size) replaces both the short side and the crop.
-  explicit ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size = 0,
-                            PixelRounding rounding = PixelRounding::kNone);
+  explicit ImagePreprocessor(const ImagePreprocessConfig& config, int64_t image_size = 0,
+                             PixelRounding rounding = PixelRounding::kNone);
 
   int64_t image_size() const { return config_.crop_size; }  // R
 
@@ -51,7 +51,7 @@ class ClipPreprocessor {
   void operator()(const RgbImage& image, float* pixels_3RR) const;
 
  private:
-  friend class ClipPixels;
+  friend class ImagePixels;
   // Where an image comes to lie: its size after resizing, and which region of that is at (left,
   // top) of the crop.
   struct Placement {
@@ -61,18 +61,18 @@ class ClipPreprocessor {
   };
   Placement place(int64_t width, int64_t height) const;
 
-  ClipPreprocessConfig config_;
+  ImagePreprocessConfig config_;
   std::array<std::array<float, 256>, 3> value_of_byte_;  // the result for every possible byte
 };
 
 // Makes pixels_3RR of an image while it is decoded. They are complete after the last row.
-class ClipPixels : public RowSink {
+class ImagePixels : public RowSink {
  public:
   // The preprocessor must outlive it.
-  ClipPixels(const ClipPreprocessor& preprocessor, float* pixels_3RR)
+  ImagePixels(const ImagePreprocessor& preprocessor, float* pixels_3RR)
       : preprocessor_(preprocessor), pixels_3RR_(pixels_3RR) {}
-  ClipPixels(const ClipPixels&) = delete;
-  ClipPixels& operator=(const ClipPixels&) = delete;
+  ImagePixels(const ImagePixels&) = delete;
+  ImagePixels& operator=(const ImagePixels&) = delete;
 
   Region begin(int64_t width, int64_t height) override;
   void add(const uint8_t* rows, int64_t stride, int64_t count) override {
@@ -82,7 +82,7 @@ class ClipPixels : public RowSink {
  private:
   void put(int64_t pixel, const uint8_t* rgb, int64_t count);
 
-  const ClipPreprocessor& preprocessor_;
+  const ImagePreprocessor& preprocessor_;
   float* pixels_3RR_;
   std::optional<BicubicResizer> resizer_;
   int64_t next_pixel_ = 0;  // of the crop
