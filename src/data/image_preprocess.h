@@ -1,5 +1,5 @@
-// From a decoded image to the pixels for a CLIP vision encoder: the steps of Transformers'
-// CLIPImageProcessor (the slow, Pillow-based one), bit for bit.
+// From a decoded image to the pixels for a vision encoder: the steps of Transformers'
+// CLIPImageProcessor and SiglipImageProcessor (the slow, Pillow-based ones), bit for bit.
 #pragma once
 
 #include <array>
@@ -12,21 +12,25 @@
 
 namespace facet {
 
+// What an image's size becomes before the centre is cut out.
+enum class ResizeTo : uint8_t { kShortestEdge, kSquare };
+
 // The settings of preprocessor_config.json, with CLIPImageProcessor's defaults.
 struct ImagePreprocessConfig {
   bool do_resize = true;
   bool do_rescale = true;
   bool do_normalize = true;
-  int64_t shortest_edge = 224;  // the short side after resizing
-  int64_t crop_size = 224;      // R: height and width of the centre crop
+  ResizeTo resize_to = ResizeTo::kShortestEdge;
+  int64_t size = 224;       // the short side, or each side, after resizing
+  int64_t crop_size = 224;  // R: height and width of the centre crop
   double rescale_factor = 1.0 / 255.0;
   std::array<double, 3> image_mean = {0.48145466, 0.4578275, 0.40821073};
   std::array<double, 3> image_std = {0.26862954, 0.26130258, 0.27577711};
 };
 
 // Reads DIRECTORY/preprocessor_config.json, also where the settings lie under image_processor.
-// Unsupported settings (another filter, a crop that is not square, no crop) are errors, and so is a
-// file with none of the settings.
+// Unsupported settings (another class of image processor, another filter, what is not square, no
+// crop) are errors, and so is a file with none of the settings.
 ImagePreprocessConfig read_image_preprocess_config(const std::string& directory);
 
 // The type that finished pixels are rounded to; fp16 for --compat visualchat.
@@ -34,7 +38,7 @@ enum class PixelRounding : uint8_t { kNone, kFp16 };
 
 class ImagePreprocessor {
  public:
-  // image_size > 0 (--image_size) replaces both the short side and the crop.
+  // image_size > 0 (--image_size) replaces both the size and the crop.
   explicit ImagePreprocessor(const ImagePreprocessConfig& config, int64_t image_size = 0,
                              PixelRounding rounding = PixelRounding::kNone);
 

@@ -184,12 +184,30 @@ TEST(VisionConfigFile, AVisionModelAndAWholeModel) {
   EXPECT_EQ(whole.layer_norm_eps, 1e-5f);
 }
 
+TEST(VisionConfigFile, SiglipAloneAndInAWholeModel) {
+  const VisionConfig config = clip_of(R"({"model_type": "siglip_vision_model", "hidden_size": 1152,
+      "num_attention_heads": 16, "image_size": 384, "patch_size": 14})");
+  EXPECT_EQ(config.family, VisionFamily::kSiglip);
+  EXPECT_EQ(config.hidden_act, Activation::kGeluTanh);
+  EXPECT_EQ(config.layer_norm_eps, 1e-6f);
+  EXPECT_EQ(config.grid(), 27);
+  const VisionConfig whole = clip_of(R"({"model_type": "siglip", "text_config": {"hidden_size": 7},
+      "vision_config": {"model_type": "siglip_vision_model", "hidden_act": "gelu"}})");
+  EXPECT_EQ(whole.family, VisionFamily::kSiglip);
+  EXPECT_EQ(whole.hidden_act, Activation::kGelu);
+  EXPECT_EQ(whole.grid(), 14);
+  EXPECT_TRUE(mentions(clip_error(R"({"model_type": "siglip_vision_model", "image_size": 15})"),
+                       "image_size 15 is below patch_size 16"));
+}
+
 TEST(VisionConfigFile, ContradictionsNameFileKeyAndValue) {
   const auto changed = [](const char* from, const char* to) {
     return clip_error(replaced(kTinyClip, from, to));
   };
-  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "78: "));
-  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "siglip is not supported"));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"), "78: "));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"),
+                       "siglip2 is not supported; vision encoders that are: CLIP (clip or "
+                       "clip_vision_model), SigLIP (siglip or siglip_vision_model)"));
   EXPECT_TRUE(mentions(changed("\"patch_size\": 4", "\"patch_size\": 3"),
                        "image_size 8 is no multiple of patch_size 3"));
   EXPECT_TRUE(mentions(changed("\"num_attention_heads\": 2", "\"num_attention_heads\": 5"),

@@ -322,6 +322,29 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
+// A whole SiglipModel goes in, a SiglipVisionModel without the pooling head comes out.
+TEST(ExportModel, SiglipIsExportedWithoutItsHead) {
+  Sources sources(kTinyLlama, kTinySiglip);
+  for (const char* name : {"vision_model.head.probe", "vision_model.head.mlp.fc1.weight",
+                           "text_model.head.weight", "logit_scale", "logit_bias"})
+    sources.vision[name] = {{2}, {1, 2}};
+  sources.write();
+  Model model(sources.config);
+  EXPECT_TRUE(load_pretrained(model.table, model.config, sources.pretrained(), 1).unused.empty());
+  const std::string out = sources.directory / "out";
+  export_model(out, model.table, model.config, sources.exported());
+  const JsonDocument config = JsonDocument::read_config(out + "/vis_encoder/config.json");
+  EXPECT_EQ(config.root().at("architectures").at(0).as_string(), "SiglipVisionModel");
+  EXPECT_EQ(config.root().at("model_type").as_string(), "siglip_vision_model");
+  EXPECT_FALSE(config.root().at("vision_use_head").as_bool());
+  EXPECT_EQ(config.root().at("torch_dtype").as_string(), "float32");
+  const Tensors written = read_tensors(out + "/vis_encoder/model.safetensors");
+  EXPECT_TRUE(written.contains("vision_model.embeddings.patch_embedding.bias"));
+  for (const auto& [name, tensor] : written) EXPECT_EQ(tensor, sources.vision.at(name)) << name;
+  EXPECT_EQ(written.size() + 5, sources.vision.size());
+  EXPECT_EQ(read_vision_config(out + "/vis_encoder").family, VisionFamily::kSiglip);
+}
+
 TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   Sources sources;
   sources.config.mmca = true;

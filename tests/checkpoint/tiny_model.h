@@ -35,9 +35,10 @@ struct Sources {
   TemporaryDirectory directory;
   VlmConfig config;
 
-  explicit Sources(const std::string& llama = kTinyLlama) {
+  explicit Sources(const std::string& llama = kTinyLlama,
+                   const std::string& vision_config = kTinyClip) {
     directory.put("models/lm/config.json", llama);
-    directory.put("clip/config.json", kTinyClip);
+    directory.put("clip/config.json", vision_config);
     directory.put("clip/preprocessor_config.json", "{\"size\": 8}");
     directory.put("models/lm/tokenizer.model", "pieces");
     config.lm = read_llama_config(directory / "models/lm");

@@ -32,7 +32,7 @@ TEST(ImagePreprocess, CropsAndValuesAreThoseOfTransformers) {
     const RgbImage image = load_image(file, kDefaultMaxImagePixels);
     for (const JsonValue crop : record.at("crops")) {
       ImagePreprocessConfig config;
-      config.shortest_edge = crop.at("size").as_int();
+      config.size = crop.at("size").as_int();
       config.crop_size = crop.at("crop").as_int();
       const ImagePreprocessor preprocess(config);
       EXPECT_EQ(crc_of(preprocess.resize_and_crop(image).pixels), crop.at("bytes").as_int());
@@ -47,17 +47,57 @@ TEST(ImagePreprocess, CropsAndValuesAreThoseOfTransformers) {
   EXPECT_GE(compared, 170);
 }
 
+TEST(ImagePreprocess, SquaresAreThoseOfTransformers) {
+  const JsonDocument golden = JsonDocument::read(kGoldenDir + "/images.json");
+  int64_t compared = 0;
+  for (const JsonValue record : golden.root().at("images")) {
+    if (record.get_bool("refused", false)) continue;
+    SCOPED_TRACE(std::string(record.at("file").as_string()));
+    const RgbImage image =
+        load_image(std::string(record.at("file").as_string()), kDefaultMaxImagePixels);
+    for (const JsonValue square : record.at("squares")) {
+      const int64_t side = square.at("size").as_int();
+      const ImagePreprocessor preprocess(parse(fmt::format(
+          R"({{"image_processor_type": "SiglipImageProcessor", "size": {{"height": {0}, "width": {0}}}}})",
+          side)));
+      EXPECT_EQ(crc_of(preprocess.resize_and_crop(image).pixels), square.at("bytes").as_int());
+      std::vector<float> pixels(static_cast<size_t>(3 * side * side));
+      preprocess(image, pixels.data());
+      EXPECT_EQ(crc_of(pixels), square.at("values").as_int());
+      ++compared;
+    }
+  }
+  EXPECT_GE(compared, 68);
+}
+
+TEST(ImagePreprocess, TheClassOfTheProcessorDecides) {
+  const ImagePreprocessConfig siglip =
+      parse(R"({"image_processor_type": "SiglipImageProcessorFast", "crop_size": 7})");
+  EXPECT_EQ(siglip.resize_to, ResizeTo::kSquare);
+  EXPECT_EQ(siglip.size, 224);
+  EXPECT_EQ(siglip.crop_size, 224);
+  EXPECT_EQ(siglip.image_mean[2], 0.5);
+  EXPECT_EQ(siglip.image_std[0], 0.5);
+  EXPECT_NE(ImagePreprocessor(siglip).text(), ImagePreprocessor({}).text());
+  EXPECT_EQ(ImagePreprocessor(siglip, 300).image_size(), 300);
+  EXPECT_EQ(parse(R"({"feature_extractor_type": "CLIPFeatureExtractor", "size": 30})").resize_to,
+            ResizeTo::kShortestEdge);
+  EXPECT_TRUE(mentions(
+      error_of([] { parse(R"({"image_processor_type": "ViTImageProcessor", "size": 30})"); }),
+      "ViTImageProcessor is not supported; CLIPImageProcessor and"));
+}
+
 TEST(ImagePreprocess, ReadsBothFormsOfSizes) {
   const ImagePreprocessConfig old_form =
       parse(R"({"size": 30, "crop_size": 20, "image_mean": [0.5, 0.25, 0.125], "image_std": 0.5})");
-  EXPECT_EQ(old_form.shortest_edge, 30);
+  EXPECT_EQ(old_form.size, 30);
   EXPECT_EQ(old_form.crop_size, 20);
   EXPECT_EQ(old_form.image_mean[1], 0.25);
   EXPECT_EQ(old_form.image_std[2], 0.5);
   const ImagePreprocessConfig new_form =
       parse(R"({"size": {"shortest_edge": 30}, "crop_size": {"height": 20, "width": 20},
                 "resample": 3, "do_normalize": false})");
-  EXPECT_EQ(new_form.shortest_edge, 30);
+  EXPECT_EQ(new_form.size, 30);
   EXPECT_EQ(new_form.crop_size, 20);
   EXPECT_FALSE(new_form.do_normalize);
 }
@@ -65,7 +105,7 @@ TEST(ImagePreprocess, ReadsBothFormsOfSizes) {
 // fp16 values as numpy.float16 gives them.
 TEST(ImagePreprocess, PixelsOfTheOriginalAreRoundedToFp16) {
   ImagePreprocessConfig config;
-  config.shortest_edge = config.crop_size = 1;
+  config.size = config.crop_size = 1;
   config.rescale_factor = 1;
   config.image_std = {3, 3, 3};
   config.image_mean = {0, 4, 255};
@@ -86,6 +126,8 @@ TEST(ImagePreprocess, OtherArithmeticIsRefused) {
        {R"({"resample": 2})", R"({"do_center_crop": false})",
         R"({"size": {"height": 3, "width": 4}})", R"({"crop_size": {"height": 3, "width": 4}})",
         R"({"size": 0})", R"({"crop_size": -1})", R"({"image_std": [1, 0, 1]})",
+        R"({"image_processor_type": "SiglipImageProcessor", "size": {"shortest_edge": 3}})",
+        R"({"image_processor_type": "SiglipImageProcessor", "do_resize": false})",
         R"({"image_mean": [1, 2]})", R"({"size": "big"})", "[]", "{"}) {
     SCOPED_TRACE(json);
     EXPECT_THROW(parse(json), Error);
@@ -96,7 +138,7 @@ TEST(ImagePreprocess, SettingsMayLieUnderImageProcessor) {
   const ImagePreprocessConfig config = parse(
       R"({"image_processor": {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 40},
           "image_mean": [0.86, 0.5, 0.25]}, "processor_class": "LlavaProcessor", "size": 7})");
-  EXPECT_EQ(config.shortest_edge, 48);
+  EXPECT_EQ(config.size, 48);
   EXPECT_EQ(config.crop_size, 40);
   EXPECT_EQ(config.image_mean[0], 0.86);
 }

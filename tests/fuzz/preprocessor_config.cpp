@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::put("preprocessor_config.json", fuzz::text_of(data, size));
     const ImagePreprocessConfig config = read_image_preprocess_config(fuzz::scratch());
     const ImagePreprocessor preprocessor(config);
-    if (config.crop_size > kLargest || config.shortest_edge > kLargest) return;
+    if (config.crop_size > kLargest || config.size > kLargest) return;
     const RgbImage image{5, 3, std::vector<uint8_t>(5 * 3 * 3, 200)};
     std::vector<float> pixels(static_cast<size_t>(3 * config.crop_size * config.crop_size));
     preprocessor(image, pixels.data());

@@ -23,6 +23,15 @@ VlmConfig small_config() {
   return config;
 }
 
+// Images of 11 pixels leave a margin of 2.
+VlmConfig small_siglip() {
+  VlmConfig config = small_config();
+  config.vision.family = VisionFamily::kSiglip;
+  config.vision.hidden_act = Activation::kGeluTanh;
+  config.vision.image_size = config.image_size = 11;
+  return config;
+}
+
 LoraConfig lora_on_blocks() {
   LoraConfig lora;
   lora.rank = 3;
@@ -93,6 +102,34 @@ TEST(VisionEncoder, FeaturesAndEveryGradientMatchFp64) {
     Rig rig(config, "vis_encoder.");
     expect_all_gradients(rig, 3);
   }
+}
+
+TEST(VisionEncoder, SiglipsFeaturesAndEveryGradientMatchFp64) {
+  VlmConfig config = small_siglip();
+  config.vis_lora = lora_on_blocks();
+  Rig rig(config, "vis_encoder.");
+  EXPECT_EQ(config.vision_tokens(), 9);
+  EXPECT_EQ(rig.table.find("vis_encoder.vision_model.embeddings.class_embedding"), nullptr);
+  EXPECT_EQ(rig.table.find("vis_encoder.vision_model.pre_layrnorm.weight"), nullptr);
+  EXPECT_TRUE(rig.table.find("vis_encoder.vision_model.post_layernorm.weight")->trained);
+  expect_all_gradients(rig, 3);
+}
+
+TEST(VisionEncoder, SiglipsPositionsAreResizedWithTheirGradient) {
+  for (const int64_t image_size : {6, 16}) {
+    VlmConfig config = small_siglip();
+    config.image_size = image_size;
+    Rig rig(config, "vis_encoder.vision_model.embeddings.");
+    expect_all_gradients(rig, 2);
+  }
+}
+
+TEST(VisionEncoder, SiglipsEarlierFeatureLayersAreNotNormed) {
+  VlmConfig config = small_siglip();
+  config.vision_feature_layer = -2;
+  Rig rig(config, "vis_encoder.");
+  EXPECT_FALSE(rig.table.find("vis_encoder.vision_model.post_layernorm.weight")->trained);
+  expect_all_gradients(rig, 2);
 }
 
 TEST(VisionEncoder, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
@@ -241,12 +278,13 @@ TEST(VisionEncoder, RecomputeGivesTheSameBitsAndHalvesTheArena) {
 
 // The LoRA matrices of the lowest block would be missed if frozen inputs cut the backward pass off.
 TEST(VisionEncoder, LoraGradientsUnderRecomputeMatchFp64) {
-  VlmConfig config = small_config();
-  config.recompute = true;
-  config.vis_lora = lora_on_blocks();
-  Rig rig(config, "");
-  ASSERT_TRUE(rig.vision.needs_backward());
-  expect_all_gradients(rig, 2);
+  for (VlmConfig config : {small_config(), small_siglip()}) {
+    config.recompute = true;
+    config.vis_lora = lora_on_blocks();
+    Rig rig(config, "");
+    ASSERT_TRUE(rig.vision.needs_backward());
+    expect_all_gradients(rig, 2);
+  }
 }
 
 TEST(VisionEncoder, FrozenKeepsNothingAndOnlyAnnounces) {
@@ -293,6 +331,29 @@ TEST(VisionEncoder, HooksFrameEachUnitFromTheLowestTrainedOne) {
   EXPECT_EQ(rig.hooks.events, backward);
 }
 
+TEST(VisionEncoder, TheNormBehindTheBlocksIsAUnitOfItsOwn) {
+  VlmConfig config = small_siglip();
+  config.vision.num_hidden_layers = 1;
+  config.recompute = true;
+  Rig rig(config, "vis_encoder.vision_model.post_layernorm.bias");
+  const std::vector<std::string> events = {"before forward vis_encoder.embeddings",
+                                           "after forward vis_encoder.embeddings",
+                                           "before forward vis_encoder.layers.0",
+                                           "after forward vis_encoder.layers.0",
+                                           "before forward vis_encoder.post_layernorm",
+                                           "after forward vis_encoder.post_layernorm",
+                                           "before backward vis_encoder.post_layernorm",
+                                           "after backward vis_encoder.post_layernorm",
+                                           "ready vis_encoder.post_layernorm",
+                                           "ready vis_encoder.layers.0",
+                                           "ready vis_encoder.embeddings"};
+  for (const int64_t images : {1, 0}) {
+    rig.hooks.events.clear();
+    rig.run(rig.pixels(images), rig.weights(images));
+    EXPECT_EQ(rig.hooks.events, events) << images;
+  }
+}
+
 TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   const auto build = [](const VlmConfig& config) {
     ParamTable table;
@@ -300,6 +361,10 @@ TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   };
   VlmConfig uneven = small_config();
   uneven.image_size = 10;
+  EXPECT_THROW(build(uneven), Error);
+  uneven.vision.family = VisionFamily::kSiglip;
+  EXPECT_NO_THROW(build(uneven));
+  uneven.image_size = 2;
   EXPECT_THROW(build(uneven), Error);
   VlmConfig deep = small_config();
   deep.vision_feature_layer = -5;
