@@ -49,8 +49,7 @@ void CudaBackend::do_gelu_forward(Tensor y, Tensor x, Activation activation) {
     case Activation::kQuickGelu:
       return cuda::quick_gelu_forward(on_device(y), on_device(x), stream_);
     case Activation::kGelu: return cuda::gelu_forward(on_device(y), on_device(x), stream_);
-    case Activation::kGeluTanh:
-      return cuda::gelu_tanh_forward(on_device(y), on_device(x), stream_);
+    case Activation::kGeluTanh: return cuda::gelu_tanh_forward(on_device(y), on_device(x), stream_);
   }
 }
 

@@ -33,7 +33,7 @@
 
 namespace facet {
 
-// x*sigmoid(1.702x); x*Phi(x) with erf; the latter by x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+// x*sigmoid(1.702x); x*Phi(x) with erf; x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715x^3))).
 enum class Activation : uint8_t { kQuickGelu, kGelu, kGeluTanh };
 
 // One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.

@@ -89,7 +89,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"data-stats", "lengths of the samples, and what training would cut or omit"},
       {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
       {"cache-features", "fill the --feature_cache of a run before it starts"},
-      {"inspect", "what a vision encoder or a checkpoint holds; or how two checkpoints differ"}};
+      {"inspect", "what an encoder or a checkpoint holds; how two differ"}};
   return kSummaries;
 }
 
