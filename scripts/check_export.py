@@ -5,12 +5,13 @@ usage: scripts/check_export.py OUT/epoch-N
 
 Needs torch, transformers, safetensors and sentencepiece. By hand only, no part of `make check`.
 """
+import json
 import os
 import sys
 
 import torch
 from safetensors.torch import load_file
-from transformers import CLIPVisionModel, LlamaForCausalLM, LlamaTokenizer
+from transformers import CLIPVisionModel, LlamaForCausalLM, LlamaTokenizer, SiglipVisionModel
 
 
 def load_strictly(kind, directory):
@@ -19,6 +20,13 @@ def load_strictly(kind, directory):
         if info[complaint]:
             sys.exit(f"{directory}: {complaint}: {list(info[complaint])[:10]}")
     return model.eval()
+
+
+def load_vision(directory):
+    with open(os.path.join(directory, "config.json"), encoding="utf-8") as config:
+        architecture = json.load(config)["architectures"][0]
+    kinds = {kind.__name__: kind for kind in (CLIPVisionModel, SiglipVisionModel)}
+    return load_strictly(kinds[architecture], directory)
 
 
 def check_tokenizer(directory, rows):
@@ -34,7 +42,7 @@ def check_tokenizer(directory, rows):
 
 def main(directory):
     decoder = load_strictly(LlamaForCausalLM, os.path.join(directory, "lang_decoder"))
-    vision = load_strictly(CLIPVisionModel, os.path.join(directory, "vis_encoder"))
+    vision = load_vision(os.path.join(directory, "vis_encoder"))
     extra = load_file(os.path.join(directory, "projection.safetensors"))
     lang_embed = extra["lang_embed.weight"]
     embed = decoder.model.embed_tokens.weight

@@ -9,6 +9,8 @@ namespace facet::tiny {
 
 // DIRECTORY/{config.json,preprocessor_config.json,model.safetensors}: a CLIPVisionModel.
 void write_clip(const std::string& directory, uint64_t seed);
+// The same of a SiglipVisionModel, of whose pooling head there is one tensor.
+void write_siglip(const std::string& directory, uint64_t seed);
 
 // DIRECTORY/{config.json,model.safetensors,tokenizer.model}: a LlamaForCausalLM with a
 // SentencePiece tokenizer trained on the sentences.

@@ -38,6 +38,8 @@ void quick_gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void quick_gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 void gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
+void gelu_tanh_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
+void gelu_tanh_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 
 // ---- rotary embedding, in place; cos, sin (N,E/2) fp32
 void rope_forward(Operand x_ND, Operand cos_NE, Operand sin_NE, int64_t heads, cudaStream_t stream);

@@ -56,8 +56,8 @@ MicroBatch Conversation::piece(const GenerationTest& test, size_t round, std::ve
   piece.pixels.resize(static_cast<size_t>(num_images * 3 * size * size));
   if (pixels == Pixels::kFromFiles)
     for (size_t i = 0; i < images.size(); ++i) {
-      ClipPixels sink(*model_.preprocessor,
-                      piece.pixels.data() + static_cast<int64_t>(i) * 3 * size * size);
+      ImagePixels sink(*model_.preprocessor,
+                       piece.pixels.data() + static_cast<int64_t>(i) * 3 * size * size);
       load_image(images[i], rules_.max_image_pixels, sink);
     }
   return piece;

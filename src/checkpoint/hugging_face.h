@@ -5,7 +5,8 @@
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
 //                       added_tokens.json      -> LlamaForCausalLM, LlamaTokenizer
 //                       or, in place of tokenizer.model, tokenizer.json -> AutoTokenizer
-//   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
+//   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json
+//                       -> CLIPVisionModel, or the class of another family (vision_family.h)
 //   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
 //                                              the choices that no shape shows (model_choices.h)
 // LoRA is merged into the exported weights (W + alpha/r (R L)'); the values in the ParamTable do
@@ -29,9 +30,9 @@
 
 namespace facet {
 
-// config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput;
-// contradictory or unsupported settings: kConfig.
-ClipVisionConfig read_clip_config(const std::string& directory);
+// config.json of a vision encoder of any family (vision_family.h) or of a whole model with one.
+// Missing files: kMissingInput; contradictory or unsupported settings: kConfig.
+VisionConfig read_vision_config(const std::string& directory);
 // config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
 

@@ -134,7 +134,8 @@ std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
 struct Changes {
   std::string architecture;
   std::string model_type;
-  int64_t vocab_size = 0;  // 0: has none
+  int64_t vocab_size = 0;           // 0: has none
+  const char* false_key = nullptr;  // a key that becomes false
 };
 
 void write_config(const JsonValue& source, const std::string& path, const Changes& changes) {
@@ -146,10 +147,12 @@ void write_config(const JsonValue& source, const std::string& path, const Change
   writer.key("model_type").value(changes.model_type);
   if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
   writer.key("torch_dtype").value("float32");
+  if (changes.false_key != nullptr) writer.key(changes.false_key).value(false);
   for (int64_t i = 0; i < source.size(); ++i) {
     const auto [key, value] = source.member_as_written(i);
     const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
-                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
+                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0) ||
+                          (changes.false_key != nullptr && key == changes.false_key);
     if (!replaced) writer.key(key).value(value);
   }
   writer.end_object();
@@ -162,10 +165,12 @@ void write_decoder_config(const std::string& source_directory, const std::string
   write_config(source.root(), path, {"LlamaForCausalLM", "llama", vocab_size});
 }
 
-void write_vision_config(const std::string& source_directory, const std::string& path) {
+void write_vision_config(const std::string& source_directory, const std::string& path,
+                         const VisionTraits& traits) {
   const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   const std::optional<JsonValue> nested = source.root().find("vision_config");
-  write_config(nested ? *nested : source.root(), path, {"CLIPVisionModel", "clip_vision_model", 0});
+  write_config(nested ? *nested : source.root(), path,
+               {traits.architecture, traits.own_type, 0, traits.head_key});
 }
 
 bool copy_if_there(const std::string& from, const std::string& to) {
@@ -308,7 +313,7 @@ void write_parts(const std::string& directory, const ParamMap& params, const Vlm
   write_tokenizer(decoder, sources);
   copy_if_there(sources.lm_directory + "/generation_config.json",
                 decoder + "/generation_config.json");
-  write_vision_config(sources.vision_directory, vision + "/config.json");
+  write_vision_config(sources.vision_directory, vision + "/config.json", config.vision.traits());
   write_safetensors(vision + "/model.safetensors",
                     fused_part(params, kVisionPrefix, config.vis_lora));
   copy_if_there(sources.vision_directory + "/preprocessor_config.json",

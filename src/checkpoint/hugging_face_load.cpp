@@ -70,11 +70,12 @@ std::string projection_beside(const std::string& lm_directory) {
   return std::filesystem::exists(path, error) ? path : "";
 }
 
-// What a whole CLIPModel's files hold beside the vision encoder, and what older files hold.
+// What a whole model's files hold beside the vision encoder, its pooling head, and what older files
+// hold.
 bool is_known_beside_vision(std::string_view name) {
   return name.starts_with("text_model.") || name == "text_projection.weight" ||
-         name == "visual_projection.weight" || name == "logit_scale" ||
-         name.ends_with("embeddings.position_ids");
+         name == "visual_projection.weight" || name == "logit_scale" || name == "logit_bias" ||
+         name.starts_with("vision_model.head.") || name.ends_with("embeddings.position_ids");
 }
 
 bool is_known_beside_decoder(std::string_view name, bool tied) {

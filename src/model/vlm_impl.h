@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "model/clip_vision.h"
 #include "model/llama.h"
 #include "model/projection.h"
 #include "model/rope.h"
 #include "model/splice.h"
+#include "model/vision_encoder.h"
 #include "model/vlm.h"
 
 namespace facet {
@@ -59,7 +59,7 @@ struct VisionLanguageModel::Impl {
 
   VlmConfig config;
   // Units are declared in the order of these members.
-  ClipVision vision;
+  VisionEncoder vision;
   std::unique_ptr<Projection> projection;
   int embed_unit;
   Param* lang_embed;  // (V,D)

@@ -34,7 +34,8 @@
 
 namespace facet {
 
-enum class Activation : uint8_t { kQuickGelu, kGelu };  // x*sigmoid(1.702x); x*Phi(x) with erf
+// x*sigmoid(1.702x); x*Phi(x) with erf; x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715x^3))).
+enum class Activation : uint8_t { kQuickGelu, kGelu, kGeluTanh };
 
 // One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.
 struct AdamWStep {

@@ -36,12 +36,13 @@ void add_model_fields(std::vector<OptionField>& t) {
             "the local cache")
           .required("teg")
           .directory());
-  t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
-                    "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors or pytorch_model.bin (those of a whole CLIPModel will do); or its "
-                    "name on the hub")
-                  .required("teg")
-                  .directory());
+  t.push_back(
+      model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
+            "directory of the vision encoder: config.json, preprocessor_config.json, "
+            "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or its encoder "
+            "alone; or its name on the hub")
+          .required("teg")
+          .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
                   .one_of({"baseline", "vit", "perceiver"}));
@@ -66,7 +67,7 @@ void add_model_fields(std::vector<OptionField>& t) {
                     "before it")
                   .in(-1000, -1));
   t.push_back(model("drop_class_token", &O::drop_class_token, kMustMatch,
-                    "leave the vision encoder's class token out of the image tokens"));
+                    "leave CLIP's class token out of the image tokens"));
   t.push_back(field("vision_image_by_image", &O::vision_image_by_image, Group::kModel, "t",
                     kMayChange,
                     "with --device cuda: compute each image's features for itself, so that their "

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "io/input_file.h"
+#include "train/inspect_vision.h"
 
 namespace facet {
 
@@ -178,7 +179,10 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 }
 
 constexpr const char* kHelp =
-    "usage: facet inspect CHECKPOINT\n"
+    "usage: facet inspect ENCODER\n"
+    "         of a directory with a vision encoder its family and sizes, and which tensors are\n"
+    "         missing; exit code 66 when any is\n"
+    "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
@@ -190,9 +194,12 @@ int inspect_command(const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), "--help") != words.end())
     return fmt::print("{}", kHelp), 0;
   try {
+    if (words.size() == 1 && is_vision_directory(words[0])) return inspect_vision(words[0]);
     if (words.size() == 1) return describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
-    fail(ExitCode::kUsage, "facet inspect takes one checkpoint or two; see facet inspect --help");
+    fail(
+        ExitCode::kUsage,
+        "facet inspect takes a vision encoder, or one checkpoint or two; see facet inspect --help");
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());

@@ -1,3 +1,4 @@
+// facet inspect ENCODER: a vision encoder's family and sizes (inspect_vision.h).
 // facet inspect CHECKPOINT: what it holds, and whether every byte is as it was written.
 // facet inspect CHECKPOINT CHECKPOINT: which of its arrays differ, and by how much.
 #pragma once

@@ -35,6 +35,15 @@ LoraConfig lora_config(int64_t rank, double alpha, const std::string& module_nam
   return {rank, static_cast<float>(alpha), module_name, visualchat};
 }
 
+void check_vision(const VlmConfig& config) {
+  const VisionTraits& traits = config.vision.traits();
+  CHECK(traits.margin || config.image_size % config.vision.patch_size == 0, ExitCode::kConfig,
+        "images of {} pixels a side can't be cut into patches of {}; give another --image_size",
+        config.image_size, config.vision.patch_size);
+  CHECK(traits.class_token || !config.drop_class_token, ExitCode::kConfig,
+        "--drop_class_token: the {} vision encoder has no class token; leave it out", traits.name);
+}
+
 // Is there a LoRA matrix below this prefix?
 bool has_lora(const ParamTable& table, const std::string& prefix) {
   return std::any_of(table.params().begin(), table.params().end(), [&](const Param& param) {
@@ -47,7 +56,7 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
-  config.vision = read_clip_config(options.vision_model_name_or_path);
+  config.vision = read_vision_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
@@ -64,8 +73,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
       ++config.lm.vocab_size;  // "<PAD>"
   }
-  setup->preprocessor = std::make_unique<ClipPreprocessor>(
-      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
+  setup->preprocessor = std::make_unique<ImagePreprocessor>(
+      read_image_preprocess_config(options.vision_model_name_or_path), options.image_size,
       options.visualchat() ? PixelRounding::kFp16 : PixelRounding::kNone);
 
   config.projection = projection_kind(options.vis_proj);
@@ -81,9 +90,7 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
                                  options.lang_lora_module_name, options.visualchat());
   config.vis_lora = lora_config(options.vis_lora_dim, options.vis_lora_alpha,
                                 options.vis_lora_module_name, options.visualchat());
-  CHECK(config.image_size % config.vision.patch_size == 0, ExitCode::kConfig,
-        "images of {} pixels a side can't be cut into patches of {}; give another --image_size",
-        config.image_size, config.vision.patch_size);
+  check_vision(config);
   setup->model = std::make_unique<VisionLanguageModel>(config, setup->table);
   return setup;
 }

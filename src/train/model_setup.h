@@ -5,7 +5,7 @@
 
 #include "checkpoint/hugging_face.h"
 #include "comm/communicator.h"
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 #include "data/tokenizer.h"
 #include "model/vlm.h"
 #include "options/options.h"
@@ -18,7 +18,7 @@ struct ModelSetup {
   // replayed (V is then the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<int32_t> end_tokens;  // that the files name; each ends an answer in generation
-  std::unique_ptr<ClipPreprocessor> preprocessor;
+  std::unique_ptr<ImagePreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
   std::unique_ptr<VisionLanguageModel> model;
 };

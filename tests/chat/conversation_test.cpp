@@ -24,7 +24,7 @@ std::unique_ptr<ModelSetup> small_model() {
   setup->config.vision.intermediate_size = 4000;  // pictures cost more than text
   setup->config.lm.vocab_size = setup->tokenizer->vocab_size();
   setup->preprocessor =
-      std::make_unique<ClipPreprocessor>(ClipPreprocessConfig{}, setup->config.image_size);
+      std::make_unique<ImagePreprocessor>(ImagePreprocessConfig{}, setup->config.image_size);
   setup->model = std::make_unique<VisionLanguageModel>(setup->config, setup->table);
   setup->table.allocate(partition_padding(1));
   for (Param& param : setup->table.params()) {

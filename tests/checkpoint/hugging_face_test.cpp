@@ -296,7 +296,7 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
 
     VlmConfig config = sources.config;
     config.lm = read_llama_config(out + "/lang_decoder");
-    config.vision = read_clip_config(out + "/vis_encoder");
+    config.vision = read_vision_config(out + "/vis_encoder");
     EXPECT_EQ(config.lm.vocab_size, kFileRows + 2);
     EXPECT_EQ(config.lm.rope_theta, 5000);
     Model again(config);
@@ -320,6 +320,29 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   }
   const auto entries = std::filesystem::directory_iterator(sources.directory / "out");
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
+}
+
+// A whole SiglipModel goes in, a SiglipVisionModel without the pooling head comes out.
+TEST(ExportModel, SiglipIsExportedWithoutItsHead) {
+  Sources sources(kTinyLlama, kTinySiglip);
+  for (const char* name : {"vision_model.head.probe", "vision_model.head.mlp.fc1.weight",
+                           "text_model.head.weight", "logit_scale", "logit_bias"})
+    sources.vision[name] = {{2}, {1, 2}};
+  sources.write();
+  Model model(sources.config);
+  EXPECT_TRUE(load_pretrained(model.table, model.config, sources.pretrained(), 1).unused.empty());
+  const std::string out = sources.directory / "out";
+  export_model(out, model.table, model.config, sources.exported());
+  const JsonDocument config = JsonDocument::read_config(out + "/vis_encoder/config.json");
+  EXPECT_EQ(config.root().at("architectures").at(0).as_string(), "SiglipVisionModel");
+  EXPECT_EQ(config.root().at("model_type").as_string(), "siglip_vision_model");
+  EXPECT_FALSE(config.root().at("vision_use_head").as_bool());
+  EXPECT_EQ(config.root().at("torch_dtype").as_string(), "float32");
+  const Tensors written = read_tensors(out + "/vis_encoder/model.safetensors");
+  EXPECT_TRUE(written.contains("vision_model.embeddings.patch_embedding.bias"));
+  for (const auto& [name, tensor] : written) EXPECT_EQ(tensor, sources.vision.at(name)) << name;
+  EXPECT_EQ(written.size() + 5, sources.vision.size());
+  EXPECT_EQ(read_vision_config(out + "/vis_encoder").family, VisionFamily::kSiglip);
 }
 
 TEST(ExportModel, RecordsWhatItWasTrainedWith) {

@@ -35,14 +35,15 @@ struct Sources {
   TemporaryDirectory directory;
   VlmConfig config;
 
-  explicit Sources(const std::string& llama = kTinyLlama) {
+  explicit Sources(const std::string& llama = kTinyLlama,
+                   const std::string& vision_config = kTinyClip) {
     directory.put("models/lm/config.json", llama);
-    directory.put("clip/config.json", kTinyClip);
+    directory.put("clip/config.json", vision_config);
     directory.put("clip/preprocessor_config.json", "{\"size\": 8}");
     directory.put("models/lm/tokenizer.model", "pieces");
     config.lm = read_llama_config(directory / "models/lm");
     write_tensors(directory / "clip/model.safetensors", {});
-    config.vision = read_clip_config(directory / "clip");
+    config.vision = read_vision_config(directory / "clip");
     config.image_size = config.vision.image_size;
     Model original(config);
     original.randomize(3);

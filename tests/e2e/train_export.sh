@@ -91,6 +91,37 @@ chat_model() {
   grep -q '^test_name,' "$work/chat.csv"
 }
 
+# SigLIP's encoder: trained in pieces with its last norm, exported, and used as it was trained; frozen, its features may be kept.
+siglip() {
+  local encoder=(--lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/siglip" --threads 1 "${data[@]}")
+  local out=$work/siglip kind=(--vis_proj vit)
+  refused 78 0 'the SigLIP vision encoder has no class token' "$facet" train "${encoder[@]}" --drop_class_token --output_dir "$out"
+  run 0 2 "$facet" train "${encoder[@]}" "${kind[@]}" --vis_lora_dim 4 --unfreeze vis_encoder.vision_model.post_layernorm. --zero_stage 3 \
+    --stage3_param_persistence_threshold 0 --learning_rate 2e-3 --max_steps 4 --output_dir "$out"
+  cmp "$tiny/siglip/preprocessor_config.json" "$out/epoch-1/vis_encoder/preprocessor_config.json"
+  run 0 0 "$facet" inspect "$out/epoch-1/vis_encoder"
+  grep -qx 'family      SigLIP (SiglipVisionModel)' "$output"
+  grep -qx 'tokens      36 patches of 8 pixels, of images of 52' "$output"
+  grep -q '^weights     complete in ' "$output"
+  mkdir "$out.bare"
+  cp "$tiny/siglip/config.json" "$out.bare"
+  run 66 0 "$facet" inspect "$out.bare"
+  grep -qx 'missing     preprocessor_config.json' "$output"
+  grep -q '^missing     weights: none are there' "$output"
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" evaluate $(exported "$out/epoch-1") "${data[@]}" "${kind[@]}"
+  close_values "$(last "$out/eval_log.csv" loss)" "$(value loss)" 1e-5
+  # shellcheck disable=SC2046
+  run 0 2 "$facet" train $(exported "$out/epoch-1") "${data[@]}" "${kind[@]}" --max_steps 1 --output_dir "$out.second"
+  close_values "$(last "$out/eval_log.csv" loss)" "$(column "$out.second/eval_log.csv" loss | head -n 1)" 1e-5
+  kind=(--vis_proj perceiver --max_steps 2 --seed 7)
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --output_dir "$out.computed"
+  run 0 0 "$facet" cache-features "${encoder[@]}" --feature_cache "$out.cache"
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --feature_cache "$out.cache" --output_dir "$out.kept"
+  grep -q ' images given, 0 computed' "$output"
+  same_columns "$out.computed/loss_log.csv" "$out.kept/loss_log.csv" step loss grad_norm
+}
+
 # Models as PyTorch pickles train as the same models as safetensors do, at the stage that cuts every parameter up.
 pytorch_files() {
   local part
@@ -295,6 +326,7 @@ check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
+check Run.Siglip siglip
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file
 check Run.FrozenStays frozen_stays

@@ -297,6 +297,9 @@ std::vector<AttentionCase> attention_cases() {
     // Rows that are not 16-byte aligned, and a width that is not a multiple of a pack.
     cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
     cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
+    // Of SigLIP so400m and Qwen-VL: the plain kernels.
+    for (const int64_t width : {72, 104})
+      cases.push_back({"full", dtype, Rule::kFull, {tokens({17})}, 1, 1, width});
   }
   if (every_access_is_watched()) {
     add_modes(cases, DType::kBF16, 257, 64);
