@@ -55,7 +55,7 @@ cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHIT
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
 
 # ---- the tests on a GPU: those of the emulation (kernels/emulated.mk), except those that need the emulation
-ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch tensor_core_use)
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs product_choices stream switch tensor_core_use)
 GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
   $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
 gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))

@@ -33,6 +33,8 @@ class CudaBackend final : public Backend {
   const Stream& stream() const { return stream_; }
   // Waits until every op so far is done.
   void synchronize() { stream_.synchronize(); }
+  // Which of cuBLASLt's algorithms it computes by.
+  cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
   int64_t attention_uploads() const { return attention_lists_.uploads(); }
 

@@ -161,7 +161,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
     return "only --precision fp16 scales the loss";
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
-  if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (!o.on_gpu() && (name == "device_collectives" || name == "product_algorithms"))
+    return "it belongs to --device cuda";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
