@@ -334,6 +334,11 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "then keeps its choices in its checkpoints: it has equal bits when it goes on, "
                     "not when it begins anew")
                   .one_of({"first", "timed"}));
+  t.push_back(field("attention", &O::attention, Group::kRanks, "t", kMayChange,
+                    "what computes attention on a GPU: facet's own kernels, or cuDNN's, which take "
+                    "bf16 and fp16, no --enable_mmca_attention, and as many heads of keys as of "
+                    "queries")
+                  .one_of({"facet", "cudnn"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "

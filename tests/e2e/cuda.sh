@@ -212,6 +212,11 @@ without_a_gpu() {
   done
 }
 
+without_cudnn() {
+  refused 78 2 'this program was built without cuDNN' "$on_gpu" train "${model[@]}" "${data[@]}" --max_steps 1 --output_dir "$work/none" \
+    --precision bf16 --device cuda --attention cudnn
+}
+
 check Cuda.TrainsAsTheCpu trains_as_the_cpu
 check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
@@ -227,4 +232,5 @@ check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
 check Cuda.KeepsFeatures keeps_features
 check Cuda.WithoutAGpu without_a_gpu
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.WithoutCudnn without_cudnn
 finish
