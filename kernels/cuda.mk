@@ -20,13 +20,19 @@ NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECT
 KERNEL_SOURCES := $(wildcard kernels/cuda/*.cu)
 # C++ that includes CUDA's or NCCL's headers, or their emulation (kernels/emulated.mk).
 GPU_BENCH_SOURCES := $(filter-out %/device_clock_gpu.cpp %/device_clock_emulated.cpp,$(wildcard tests/bench/gpu/*.cpp))
-CUDA_CPP_SOURCES := $(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp) src/train/cuda/gpu.cpp
+# Those that include cuDNN's are compiled where it is installed; without_cudnn.cpp takes their place elsewhere.
+CUDNN_SOURCES := $(wildcard kernels/cuda/cudnn_*.cpp)
+CUDA_CPP_SOURCES := $(filter-out $(CUDNN_SOURCES),$(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp)) src/train/cuda/gpu.cpp
 
 ifeq ($(firstword $(FOUND_CUDA)),yes)
 
 CUDA_HOME := $(word 2,$(FOUND_CUDA))
 CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib $(CUDA_HOME)/lib))
 HAVE_NCCL := $(filter nccl,$(FOUND_CUDA))
+HAVE_CUDNN := $(filter cudnn,$(FOUND_CUDA))
+ifneq ($(HAVE_CUDNN),)
+CUDA_CPP_SOURCES := $(filter-out kernels/cuda/without_cudnn.cpp,$(CUDA_CPP_SOURCES)) $(CUDNN_SOURCES)
+endif
 # The compiler searches /usr by default; naming it changes the order of the system headers.
 CUDA_FLAGS := $(if $(filter-out /usr,$(CUDA_HOME)),-isystem $(CUDA_HOME)/include) $(if $(HAVE_NCCL),-DFACET_NCCL)
 CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB)) \
@@ -52,11 +58,11 @@ $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
 cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHITECTURES
 
-CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
+CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL) $(HAVE_CUDNN)
 
 # ---- the tests on a GPU: those of the emulation (kernels/emulated.mk), except those that need the emulation
-ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch tensor_core_use)
-GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt cudnn_refusal device_memory linear_refusal planted_bugs product_choices stream switch tensor_core_use)
+GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) $(if $(HAVE_CUDNN),$(wildcard tests/kernels/gpu/cudnn_*.cpp)) tests/device/cuda/planted_for_test.cpp \
   $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
 gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))
 

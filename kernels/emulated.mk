@@ -3,7 +3,7 @@
 # Included by the Makefile.
 
 EMULATED_SOURCES := $(wildcard src/emulated/device/*.cpp src/device/cuda/*.cpp src/emulated/kernels/*.cpp) $(wildcard kernels/cuda/*.cu) \
-  $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
+  $(filter-out kernels/cuda/launch_error.cpp kernels/cuda/cudnn_%,$(wildcard kernels/cuda/*.cpp))
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) tests/device/cuda/emulation.cpp $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := src/emulated/kernels/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.
@@ -78,7 +78,7 @@ mutate: kernel-tests ## mutate the CUDA kernels in MUTANTS places (or all) and c
 	  BUILD=$(BUILD) MUTANTS=$(MUTANTS) ONLY=$(ONLY) $(PYTHON) scripts/mutate.py
 
 # The program on the emulation, for tests.
-EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp,$(CUDA_CPP_SOURCES)))
+EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp kernels/cuda/cudnn_%,$(CUDA_CPP_SOURCES)))
 $(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES)) $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)

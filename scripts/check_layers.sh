@@ -13,7 +13,7 @@ BEGIN {
   level["data/tiny"] = level["data"]  # the maker of the tiny example: sees src/data and what is below it
 
   # The files that may enter src/emulated from outside: each is CUDA, or the emulation in its place.
-  shim["src/device/cuda_runtime.h"]; shim["src/device/cublaslt.h"]; shim["src/comm/nccl.h"]; shim["kernels/gpu.h"]
+  shim["src/device/cuda_runtime.h"]; shim["src/device/cublaslt.h"]; shim["src/device/cudnn.h"]; shim["src/comm/nccl.h"]; shim["kernels/gpu.h"]
   # The files that choose a backend, and what they may enter of it.
   factory["src/train/compute_device.cpp", "train/cuda/gpu.h"]
   factory["src/train/version.cpp", "train/cuda/gpu.h"]

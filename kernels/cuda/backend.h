@@ -7,6 +7,7 @@
 // backend_attention.cpp, backend_rows.cpp, backend_optimizer.cpp: one family each.
 #pragma once
 
+#include <memory>
 #include <set>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/workspace.h"
+#include "kernels/cuda/attention_library.h"
 #include "kernels/cuda/attention_lists_cache.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/linear.h"
@@ -35,6 +37,10 @@ class CudaBackend final : public Backend {
   const Stream& stream() const { return stream_; }
   // Waits until every op so far is done.
   void synchronize() { stream_.synchronize(); }
+  // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
+  void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
+  // Which of cuBLASLt's algorithms it computes by.
+  cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
   int64_t attention_uploads() const { return attention_lists_.uploads(); }
 
@@ -53,6 +59,7 @@ class CudaBackend final : public Backend {
   PinnedRing ring_;
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{stream_, ring_};
+  std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   Workspace attention_delta_{stream_};
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host

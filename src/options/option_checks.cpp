@@ -82,6 +82,14 @@ std::string error_in_injection(const std::string& text) {
 void check_training(const Options& o, Findings& found) {
   const std::string injection = error_in_injection(o.inject);
   found.unless(injection.empty(), injection);
+  const bool by_cudnn = o.attention == "cudnn";
+  found.unless(!by_cudnn || o.on_gpu(),
+               "--attention cudnn computes on a GPU: give --device cuda, or leave it out");
+  found.unless(!by_cudnn || o.precision != "fp32",
+               "--attention cudnn computes in bf16 and fp16: give --precision, or leave it out");
+  found.unless(!by_cudnn || !o.enable_mmca_attention,
+               "--attention cudnn cannot attend to images and text apart, as "
+               "--enable_mmca_attention does; leave one out");
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {
@@ -174,7 +182,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
     return "only --precision fp16 scales the loss";
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
-  if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (!o.on_gpu() && (name == "device_collectives" || name == "product_algorithms"))
+    return "it belongs to --device cuda";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";

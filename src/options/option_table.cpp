@@ -329,6 +329,17 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
                     "no two ranks share a GPU, none for one rank")
                   .one_of({"auto", "nccl", "mpi"}));
+  t.push_back(field("product_algorithms", &O::product_algorithms, Group::kRanks, "t", kMayChange,
+                    "which of cuBLASLt's algorithms computes a matrix product: the first that it "
+                    "proposes, or, timed, the fastest of up to eight, timed at the start. The run "
+                    "then keeps its choices in its checkpoints: it has equal bits when it goes on, "
+                    "not when it begins anew")
+                  .one_of({"first", "timed"}));
+  t.push_back(field("attention", &O::attention, Group::kRanks, "t", kMayChange,
+                    "what computes attention on a GPU: facet's own kernels, or cuDNN's, which take "
+                    "bf16 and fp16, no --enable_mmca_attention, and as many heads of keys as of "
+                    "queries")
+                  .one_of({"facet", "cudnn"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "

@@ -113,8 +113,10 @@ struct Options {
   // DeepSpeed-VisualChat's default is fp16; fp32 is fastest on a CPU.
   std::string precision = "fp32";
   bool gradient_checkpointing = false;
-  std::string device = "cpu";               // cpu, cuda
-  std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
+  std::string device = "cpu";                // cpu, cuda
+  std::string device_collectives = "auto";   // with a GPU: auto, nccl, mpi
+  std::string product_algorithms = "first";  // with a GPU, of cuBLASLt's: first, timed
+  std::string attention = "facet";           // with a GPU: facet, cudnn
   bool by_tokens() const { return tokens_per_micro_batch > 0; }
   // Samples of a step divided by the ranks.
   int64_t samples_of_rank() const {

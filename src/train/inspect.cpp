@@ -70,6 +70,8 @@ void print_state(const RunState& state) {
     else
       log("{:<26}{}", name, field_text(value));
   });
+  const std::string& chosen = state.product_choices;
+  log("{:<26}{}", "product_choices", std::count(chosen.begin(), chosen.end(), '\n'));
 }
 
 void print_array(const StoredArray& array) {

@@ -33,6 +33,7 @@ class Engine {
   uint32_t next_number = 1;
   Clock host;
   const Operation* running = nullptr;
+  double milliseconds = 0;  // the device's clock
 
   void set_policy(StreamPolicy policy) {
     run_everything();
@@ -166,7 +167,9 @@ class Engine {
     stream.queue.pop_front();
     if (operation.joint) run(operation, [&] { operation.joint->end(); });
     if (operation.work) run(operation, operation.work);
-    if (operation.recorded) operation.recorded->done = true;
+    if (!operation.recorded) return;
+    operation.recorded->done = true;
+    operation.recorded->milliseconds = milliseconds;
   }
 
   template <typename Work>
@@ -254,7 +257,7 @@ std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Sit
   return record;
 }
 
-Event* create_event() { return new Event; }
+Event* create_event(Timing timing) { return new Event{timing == Timing::kYes, nullptr}; }
 
 void destroy_event(Event* event, Site where) {
   if (!event) violation(where, "no event to destroy");
@@ -292,6 +295,17 @@ void synchronize_event(Event* event, Site where) {
   engine().run_until(*event->latest);
   engine().host.join(event->latest->before);
 }
+
+double milliseconds_between(const Event* begin, const Event* end, Site where) {
+  for (const Event* event : {begin, end}) {
+    if (!event->timed) violation(where, "the time of an event that was created without");
+    if (!event->latest || !event->latest->done)
+      violation(where, "the time of an event that has not come yet");
+  }
+  return end->latest->milliseconds - begin->latest->milliseconds;
+}
+
+void pass_time(double milliseconds) { engine().milliseconds += milliseconds; }
 
 bool event_is_over(Event* event, Site where) {
   if (!event->latest) violation(where, "asks for an event that was never recorded");
