@@ -1,6 +1,6 @@
-// make_tiny --output DIR [--seed N] [--scenes N]: writes DIR/{clip,siglip,lm,data}, two vision
-// encoders and a language model with small random weights and drawn scenes to train them on, and
-// DIR/train.cfg, with which `facet train --config` does that.
+// make_tiny --output DIR [--seed N] [--scenes N] [--decoder llama2|llama3|mistral|qwen2]: writes
+// DIR/{clip,siglip,lm,data}, two vision encoders and a language model with small random weights and
+// drawn scenes to train them on, and DIR/train.cfg, with which `facet train --config` does that.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -22,6 +22,7 @@ struct Arguments {
   std::string output;
   int64_t seed = 1;
   int64_t scenes = 4000;
+  Decoder decoder = Decoder::kLlama2;
 };
 
 int64_t parse_number(const char* name, const char* text) {
@@ -34,7 +35,9 @@ int64_t parse_number(const char* name, const char* text) {
 }
 
 Arguments parse_arguments(int argc, char** argv) {
-  constexpr const char* usage = "usage: make_tiny --output DIR [--seed N] [--scenes N]";
+  constexpr const char* usage =
+      "usage: make_tiny --output DIR [--seed N] [--scenes N] "
+      "[--decoder llama2|llama3|mistral|qwen2]";
   Arguments arguments;
   for (int i = 1; i < argc; i += 2) {
     const std::string name = argv[i];
@@ -43,6 +46,8 @@ Arguments parse_arguments(int argc, char** argv) {
       arguments.output = argv[i + 1];
     } else if (name == "--seed") {
       arguments.seed = parse_number("--seed", argv[i + 1]);
+    } else if (name == "--decoder") {
+      arguments.decoder = decoder_named(argv[i + 1]);
     } else if (name == "--scenes") {
       arguments.scenes = parse_number("--scenes", argv[i + 1]);
     } else {
@@ -75,7 +80,7 @@ void run(const Arguments& arguments) {
   write_other_sets(arguments.output + "/data", records, seed);
   write_clip(arguments.output + "/clip", seed);
   write_siglip(arguments.output + "/siglip", seed);
-  write_lm(arguments.output + "/lm", sentences, seed);
+  write_lm(arguments.output + "/lm", sentences, seed, arguments.decoder);
   write_configuration(arguments.output);
   log("{}: clip, siglip, lm, train.cfg and data with {} scenes", arguments.output,
       arguments.scenes);

@@ -11,7 +11,7 @@ import sys
 
 import torch
 from safetensors.torch import load_file
-from transformers import CLIPVisionModel, LlamaForCausalLM, LlamaTokenizer, SiglipVisionModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, SiglipVisionModel
 
 
 def load_strictly(kind, directory):
@@ -30,18 +30,22 @@ def load_vision(directory):
 
 
 def check_tokenizer(directory, rows):
-    tokenizer = LlamaTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
     header, image = tokenizer.convert_tokens_to_ids(["### Image:", "<image>"])
     if len({header, image, tokenizer.unk_token_id}) != 3 or max(header, image) >= rows:
         sys.exit(f"{directory}: ### Image: is {header}, <image> is {image}, {rows} rows")
     ids = tokenizer("### Image: <image>\n\nwhat is it?").input_ids
-    if ids.count(header) != 1 or ids.count(image) != 1 or ids[0] != tokenizer.bos_token_id:
+    begins_right = tokenizer.bos_token_id in (None, ids[0])
+    if ids.count(header) != 1 or ids.count(image) != 1 or not begins_right:
         sys.exit(f"{directory}: the added tokens are not split out of a text: {ids}")
     return f"### Image: = {header}, <image> = {image}"
 
 
 def main(directory):
-    decoder = load_strictly(LlamaForCausalLM, os.path.join(directory, "lang_decoder"))
+    decoder = load_strictly(AutoModelForCausalLM, os.path.join(directory, "lang_decoder"))
+    [architecture] = AutoConfig.from_pretrained(os.path.join(directory, "lang_decoder")).architectures
+    if type(decoder).__name__ != architecture:
+        sys.exit(f"lang_decoder is a {type(decoder).__name__}, config.json says {architecture}")
     vision = load_vision(os.path.join(directory, "vis_encoder"))
     extra = load_file(os.path.join(directory, "projection.safetensors"))
     lang_embed = extra["lang_embed.weight"]
@@ -57,7 +61,7 @@ def main(directory):
     if not (torch.isfinite(logits).all() and torch.isfinite(features).all()):
         sys.exit("the loaded models give non-finite values")
     tokens = check_tokenizer(os.path.join(directory, "lang_decoder"), embed.shape[0])
-    print(f"{directory}: decoder {tuple(logits.shape)}, vision {tuple(features.shape)}, "
+    print(f"{directory}: {architecture} {tuple(logits.shape)}, vision {tuple(features.shape)}, "
           f"{len(extra)} tensors beside them, {tokens}; logits norm {logits.norm():.7g}")
 
 

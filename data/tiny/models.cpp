@@ -29,6 +29,7 @@ constexpr int64_t kVisionLayers = 3;
 constexpr int64_t kVisionFeedForward = 512;
 constexpr int64_t kLmLayers = 3;
 constexpr int64_t kLmFeedForward = 352;
+constexpr int64_t kWindow = 24;
 constexpr int64_t kMaxVocabulary = 768;
 
 // The tensors of one model. A standard deviation of 1/sqrt(inputs) keeps activations at the size of
@@ -175,17 +176,55 @@ void write_siglip_processor(const std::string& directory) {
   write_file(directory + "/preprocessor_config.json", json.take());
 }
 
-void write_lm_config(const std::string& directory, int64_t vocab_size) {
+bool is_tied(Decoder decoder) { return decoder == Decoder::kLlama3 || decoder == Decoder::kQwen2; }
+
+void write_end_tokens(JsonWriter& json, Decoder decoder) {
+  json.key("eos_token_id");
+  if (decoder != Decoder::kLlama3) {
+    json.value(int64_t{2});
+    return;
+  }
+  json.begin_array();
+  for (const int64_t id : {2, 3}) json.value(id);
+  json.end_array();
+}
+
+// The keys that only this kind of decoder has.
+void write_own_keys(JsonWriter& json, Decoder decoder) {
+  switch (decoder) {
+    case Decoder::kLlama2: json.key("attention_bias").value(false); break;
+    case Decoder::kLlama3:
+      json.key("rope_scaling").begin_object();
+      json.key("rope_type").value("llama3");
+      write_fields(json, {{"factor", 8},
+                          {"low_freq_factor", 1},
+                          {"high_freq_factor", 4},
+                          {"original_max_position_embeddings", 32}});
+      json.end_object();
+      break;
+    case Decoder::kMistral: write_fields(json, {{"sliding_window", kWindow}}); break;
+    case Decoder::kQwen2:
+      json.key("use_sliding_window").value(true);
+      write_fields(json, {{"sliding_window", kWindow}, {"max_window_layers", 1}});
+      break;
+  }
+}
+
+void write_lm_config(const std::string& directory, int64_t vocab_size, Decoder decoder) {
+  const auto [architecture, model_type] =
+      decoder == Decoder::kMistral ? std::pair{"MistralForCausalLM", "mistral"}
+      : decoder == Decoder::kQwen2 ? std::pair{"Qwen2ForCausalLM", "qwen2"}
+                                   : std::pair{"LlamaForCausalLM", "llama"};
   JsonWriter json;
   json.begin_object();
   json.key("architectures").begin_array();
-  json.value("LlamaForCausalLM");
+  json.value(architecture);
   json.end_array();
-  json.key("model_type").value("llama");
+  json.key("model_type").value(model_type);
   json.key("hidden_act").value("silu");
   json.key("torch_dtype").value("float32");
-  json.key("tie_word_embeddings").value(false);
-  json.key("attention_bias").value(false);
+  json.key("tie_word_embeddings").value(is_tied(decoder));
+  write_own_keys(json, decoder);
   write_fields(json, {{"vocab_size", static_cast<double>(vocab_size)},
                       {"hidden_size", kWidth},
                       {"intermediate_size", kLmFeedForward},
@@ -196,8 +235,8 @@ void write_lm_config(const std::string& directory, int64_t vocab_size) {
                       {"rms_norm_eps", 1e-6},
                       {"initializer_range", 0.02},
                       {"rope_theta", 10000},
-                      {"bos_token_id", 1},
-                      {"eos_token_id", 2}});
+                      {"bos_token_id", 1}});
+  write_end_tokens(json, decoder);
   json.end_object();
   write_file(directory + "/config.json", json.take());
 }
@@ -296,21 +335,35 @@ void write_siglip(const std::string& directory, uint64_t seed) {
   weights.write(directory);
 }
 
+Decoder decoder_named(const std::string& name) {
+  for (const auto& [known, decoder] : {std::pair{"llama2", Decoder::kLlama2},
+                                       {"llama3", Decoder::kLlama3},
+                                       {"mistral", Decoder::kMistral},
+                                       {"qwen2", Decoder::kQwen2}})
+    if (name == known) return decoder;
+  fail(ExitCode::kUsage, "--decoder {}: expected llama2, llama3, mistral or qwen2", name);
+}
+
 void write_lm(const std::string& directory, const std::vector<std::string>& sentences,
-              uint64_t seed) {
+              uint64_t seed, Decoder decoder) {
   make_directories(directory);
   const int64_t vocab_size = train_tokenizer(directory + "/tokenizer.model", sentences);
-  write_lm_config(directory, vocab_size);
+  write_lm_config(directory, vocab_size, decoder);
   constexpr int64_t head_width = kWidth / kHeads;
   Weights weights(seed);
   // As large as the image tokens, which leave the projection's LayerNorm with a size of one.
   weights.normal("model.embed_tokens.weight", {vocab_size, kWidth}, 1);
-  weights.matrix("lm_head", vocab_size, kWidth);
+  if (!is_tied(decoder)) weights.matrix("lm_head", vocab_size, kWidth);
   weights.constant("model.norm.weight", kWidth, 1);
   for (int64_t layer = 0; layer < kLmLayers; ++layer) {
     const std::string block = fmt::format("model.layers.{}.", layer);
     weights.constant(block + "input_layernorm.weight", kWidth, 1);
     weights.constant(block + "post_attention_layernorm.weight", kWidth, 1);
+    for (const auto& [name, width] : {std::pair{"q", kWidth},
+                                      {"k", kKeyValueHeads * head_width},
+                                      {"v", kKeyValueHeads * head_width}})
+      if (decoder == Decoder::kQwen2)
+        weights.normal(fmt::format("{}self_attn.{}_proj.bias", block, name), {width}, 0.3);
     weights.matrix(block + "self_attn.q_proj", kWidth, kWidth);
     weights.matrix(block + "self_attn.k_proj", kKeyValueHeads * head_width, kWidth);
     weights.matrix(block + "self_attn.v_proj", kKeyValueHeads * head_width, kWidth);

@@ -128,7 +128,7 @@ class Backward {
     RowStatistics statistics[kQueryBlock];
     for (int64_t i = 0; i < block.count; ++i)
       statistics[i] = row_statistics(sample, part, kv_head, head, block.rows[i], block.visible[i]);
-    for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile)
+    for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile)
       run_tile(part, block, Tile(block, begin), statistics, scratch);
     for (int64_t i = 0; i < block.count; ++i)
       add_scaled(dq_.row(block.rows[i], head), scratch.dqueries + i * padded(width), width, 1);
@@ -145,8 +145,8 @@ class Backward {
     if (part.kind == Kind::kSoftmax)
       multiply_by_tile(scratch.scores, scratch.queries, scratch.keys_transposed, tile, rows, width);
     multiply_by_tile(scratch.dscores, scratch.dout, scratch.values_transposed, tile, rows, width);
-    softmax_gradient(scratch.scores, scratch.dscores, rows, tile.keys, tile.visible, shape_.scale,
-                     statistics);
+    softmax_gradient(scratch.scores, scratch.dscores, rows, tile.keys, tile.visible, tile.hidden,
+                     shape_.scale, statistics);
     add_to_keys(scratch.dvalues, scratch.scores, scratch.dout, tile, first_query, rows, width);
     add_to_keys(scratch.dkeys, scratch.dscores, scratch.queries, tile, first_query, rows, width);
     add_weighted_rows(scratch.dqueries, scratch.dscores, scratch.keys, tile, rows, width);

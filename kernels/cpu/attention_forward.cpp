@@ -49,8 +49,8 @@ struct Softmax {
   // Turns scores into weights; rescales the earlier sums (rows, E) to the new maximum.
   void step(float* scores, float* sums, const Tile& tile, int64_t rows, int64_t width,
             float scale) {
-    softmax_step(scores, rows, tile.keys, tile.visible, scale, max, sum, factor);
-    if (tile.begin == 0) return;
+    softmax_step(scores, rows, tile.keys, tile.visible, tile.hidden, scale, max, sum, factor);
+    if (tile.is_first) return;
     for (int64_t i = 0; i < rows; ++i)
       if (factor[i] != 1)
         for (int64_t c = 0; c < width; ++c) sums[i * width + c] *= factor[i];
@@ -129,7 +129,7 @@ class Forward {
     const int64_t width = shape_.width;
     gather(scratch.queries, q_.rows(head, block.rows, block.count));
     Softmax softmax(block.count);
-    for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile) {
+    for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile(block, begin);
       multiply_by_tile(scratch.scores, scratch.queries, scratch.keys_transposed, tile, block.count,
                        width);
@@ -145,15 +145,15 @@ class Forward {
     const int64_t width = shape_.width, stride = padded(width);
     std::fill_n(scratch.sums, block.count * stride, 0.0f);
     Softmax softmax(block.count);
-    for (int64_t begin = 0; begin < block.num_keys(); begin += kKeyTile) {
+    for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile(block, begin);
       for (int64_t i = 0; i < block.count; ++i)
-        for (int64_t j = 0; j < tile.visible[i]; ++j)
+        for (int64_t j = tile.hidden[i]; j < tile.visible[i]; ++j)
           scratch.scores[i * kScoreStride + j] =
               dot(q_.row(block.rows[i], head), keys[begin + j], width);
       softmax.step(scratch.scores, scratch.sums, tile, block.count, stride, shape_.scale);
       for (int64_t i = 0; i < block.count; ++i)
-        for (int64_t j = 0; j < tile.visible[i]; ++j)
+        for (int64_t j = tile.hidden[i]; j < tile.visible[i]; ++j)
           add_scaled(scratch.sums + i * stride, values[begin + j], width,
                      scratch.scores[i * kScoreStride + j]);
     }

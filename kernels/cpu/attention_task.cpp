@@ -55,7 +55,7 @@ void add_weighted_rows(float* sums, const float* weights, const float* rows, con
   product.columns = width;
   product.k = tile.keys;
   product.k_end = tile.visible;
-  product.mode = tile.begin == 0 ? Product::Mode::kSet : Product::Mode::kAdd;
+  product.mode = tile.is_first ? Product::Mode::kSet : Product::Mode::kAdd;
   multiply(product);
 }
 

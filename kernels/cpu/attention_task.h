@@ -58,28 +58,44 @@ int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
 // The sizes of an operator.
 Shape shape_of(const Tensor& q, int64_t heads, int64_t kv_heads, float scale);
 
-// Queries [first, first + count) of a part; their rows and the prefixes they see.
+// Queries [first, first + count) of a part; their rows, and the prefixes they see but for what
+// their window hides at the front.
 struct QueryBlock {
   QueryBlock(const AttentionPlan& plan, const AttentionPart& part, int64_t first, int64_t count)
       : rows(plan.query_rows.data() + part.query_begin + first),
         visible(plan.visible_keys.data() + part.query_begin + first),
+        hidden(plan.hidden_keys.empty() ? nullptr
+                                        : plan.hidden_keys.data() + part.query_begin + first),
         count(count) {}
   const int32_t* rows;
   const int32_t* visible;
+  const int32_t* hidden;  // null: no window
   int64_t count;
 
+  // The first key of the first tile of which any of them sees a key.
+  int64_t first_tile() const { return hidden == nullptr ? 0 : hidden[0] / kKeyTile * kKeyTile; }
   int64_t num_keys() const { return visible[count - 1]; }  // that any of them sees
 };
 
 // The part of a block's prefixes that lies in one tile of keys.
 struct Tile {
   Tile(const QueryBlock& block, int64_t begin)
-      : begin(begin), keys(std::min(kKeyTile, block.num_keys() - begin)) {
-    for (int64_t i = 0; i < block.count; ++i)
-      visible[i] = static_cast<int32_t>(std::clamp<int64_t>(block.visible[i] - begin, 0, keys));
+      : begin(begin),
+        keys(std::min(kKeyTile, block.num_keys() - begin)),
+        is_first(begin == block.first_tile()) {
+    for (int64_t i = 0; i < block.count; ++i) {
+      visible[i] = within(block.visible[i]);
+      hidden[i] = block.hidden == nullptr ? 0 : within(block.hidden[i]);
+    }
   }
   int64_t begin, keys;
-  int32_t visible[kQueryBlock];
+  bool is_first;
+  int32_t visible[kQueryBlock], hidden[kQueryBlock];
+
+ private:
+  int32_t within(int32_t key) const {
+    return static_cast<int32_t>(std::clamp<int64_t>(key - begin, 0, keys));
+  }
 };
 
 // scores (block, kScoreStride) = rows (block, E) times the tile's keys or values (E, keys),

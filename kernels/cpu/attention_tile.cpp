@@ -175,12 +175,14 @@ FACET_INLINE float largest(const float* row, int64_t n) {
 
 template <typename V>
 FACET_INLINE void softmax_all(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
-                              float scale, float* max, float* sum, float* factor) {
+                              const int32_t* hidden, float scale, float* max, float* sum,
+                              float* factor) {
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scores + r * kScoreStride;
     const int64_t n = visible[r];
     factor[r] = 1;
-    if (n > 0) {
+    if (hidden[r] < n) {
+      std::fill_n(row, hidden[r], -std::numeric_limits<float>::infinity());
       for (int64_t j = n; j < padded(n); j += kWidth<V>)
         at<V>(row + j) = V{} - std::numeric_limits<float>::infinity();
       const float new_max = std::max(max[r], scale * largest<V>(row, padded(n)));
@@ -195,13 +197,14 @@ FACET_INLINE void softmax_all(float* scores, int64_t rows, int64_t keys, const i
       sum[r] = sum[r] * factor[r] + reduce(total, [](float a, float b) { return a + b; });
       max[r] = new_max;
     }
+    std::fill_n(row, hidden[r], 0.0f);
     clear_rest<V>(row, r, rows, keys, visible);
   }
 }
 
 template <typename V>
 FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int64_t keys,
-                               const int32_t* visible, float scale,
+                               const int32_t* visible, const int32_t* hidden, float scale,
                                const RowStatistics* statistics) {
   for (int64_t r = 0; r < rows; ++r) {
     float* p = scores + r * kScoreStride;
@@ -219,6 +222,8 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
     }
     for (int64_t j = 0; j < n; j += kWidth<V>)
       at<V>(dp + j) = scale * at<V>(p + j) * (at<V>(dp + j) - s.delta);
+    std::fill_n(p, hidden[r], 0.0f);
+    std::fill_n(dp, hidden[r], 0.0f);
     clear_rest<V>(p, r, rows, keys, visible);
     clear_rest<V>(dp, r, rows, keys, visible);
   }
@@ -235,13 +240,14 @@ const bool kHasAvx512 = [] {
 }();
 FACET_AVX512 void multiply_avx512(const Product& p) { multiply_all<Vector16>(p); }
 FACET_AVX512 void softmax_avx512(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
-                                 float scale, float* max, float* sum, float* factor) {
-  softmax_all<Vector16>(scores, rows, keys, visible, scale, max, sum, factor);
+                                 const int32_t* hidden, float scale, float* max, float* sum,
+                                 float* factor) {
+  softmax_all<Vector16>(scores, rows, keys, visible, hidden, scale, max, sum, factor);
 }
 FACET_AVX512 void gradient_avx512(float* scores, float* dscores, int64_t rows, int64_t keys,
-                                  const int32_t* visible, float scale,
+                                  const int32_t* visible, const int32_t* hidden, float scale,
                                   const RowStatistics* statistics) {
-  gradient_all<Vector16>(scores, dscores, rows, keys, visible, scale, statistics);
+  gradient_all<Vector16>(scores, dscores, rows, keys, visible, hidden, scale, statistics);
 }
 #else
 constexpr bool kHasAvx512 = false;
@@ -281,20 +287,21 @@ void multiply(const Product& product) {
   kHasAvx512 ? multiply_avx512(product) : multiply_all<Vector8>(product);
 }
 
-void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
-                  float* max, float* sum, float* factor) {
+void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
+                  const int32_t* hidden, float scale, float* max, float* sum, float* factor) {
   if (kHasAvx512)
-    softmax_avx512(scores, rows, keys, visible, scale, max, sum, factor);
+    softmax_avx512(scores, rows, keys, visible, hidden, scale, max, sum, factor);
   else
-    softmax_all<Vector8>(scores, rows, keys, visible, scale, max, sum, factor);
+    softmax_all<Vector8>(scores, rows, keys, visible, hidden, scale, max, sum, factor);
 }
 
 void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
-                      const int32_t* visible, float scale, const RowStatistics* statistics) {
+                      const int32_t* visible, const int32_t* hidden, float scale,
+                      const RowStatistics* statistics) {
   if (kHasAvx512)
-    gradient_avx512(scores, dscores, rows, keys, visible, scale, statistics);
+    gradient_avx512(scores, dscores, rows, keys, visible, hidden, scale, statistics);
   else
-    gradient_all<Vector8>(scores, dscores, rows, keys, visible, scale, statistics);
+    gradient_all<Vector8>(scores, dscores, rows, keys, visible, hidden, scale, statistics);
 }
 
 void gather(float* to, const HeadRows& from) {

@@ -51,11 +51,11 @@ struct Product {
 void multiply(const Product& product);
 
 // One step of the softmax of `rows` rows over a tile of `keys` keys: scores (rows, kScoreStride)
-// become exp(scale s - max) where key < visible[row], and 0 after it as far as a product with the
-// same limits reads; max and sum (rows) are over all tiles so far; factor (rows) rescales the sums
-// of earlier tiles.
-void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible, float scale,
-                  float* max, float* sum, float* factor);
+// become exp(scale s - max) where hidden[row] <= key < visible[row], and 0 before it and, as far as
+// a product with the same limits reads, after it; max and sum (rows) are over all tiles so far;
+// factor (rows) rescales the sums of earlier tiles.
+void softmax_step(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
+                  const int32_t* hidden, float scale, float* max, float* sum, float* factor);
 
 // Statistics for the gradient of a row: p = exp(scale s - lse), or p = mean if that is not 0.
 struct RowStatistics {
@@ -63,7 +63,8 @@ struct RowStatistics {
 };
 // scores become p, dscores (dp before) become scale p (dp - delta); padded with 0 as above.
 void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
-                      const int32_t* visible, float scale, const RowStatistics* statistics);
+                      const int32_t* visible, const int32_t* hidden, float scale,
+                      const RowStatistics* statistics);
 
 float dot(const float* a, const float* b, int64_t n);
 void add_scaled(float* y, const float* x, int64_t n, float factor);  // y += factor x

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t* keys = keys_of(lists, range);
     const int64_t place = shape.statistic(range.slot, head, row);
     const QueryStatistics query{saved.lse_SHN[place], saved.delta_SHN[place]};
-    for (int first = 0; first < visible; first += kThreads) {
+    for (int first = plain::hidden_keys(lists, range, i); first < visible; first += kThreads) {
       const int j = first + static_cast<int>(threadIdx.x);
       if (j < visible)
         weights[threadIdx.x] = pair_gradient(q_E, x.k_NkD.row(keys[j]) + kv_at, dout_E,
@@ -119,6 +119,8 @@ __global__ void __launch_bounds__(kThreads)
           pair = pair_gradient(x.q_NqD.row(queries[j]) + at, k_E,
                                saved.dout_NqD.row(queries[j]) + at, v_E, query, range, shape);
         }
+        if (range.is_window && j < range.count && position < hidden_of(lists, range)[j])
+          pair = {0, 0};
         p_Q[threadIdx.x] = pair.p;
         ds_Q[threadIdx.x] = pair.ds;
         __syncthreads();
@@ -164,17 +166,21 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       if (lists.num_query_tiles > 0)
-        gpu::launch(stream,
-                    {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
-                     .block = mma::kBackwardThreads,
-                     .shared_bytes = mma::DqTiles<kWidth, T>::bytes()},
-                    mma::dq_kernel<kWidth, T>, dx.dq_NqD, x, saved, lists, shape);
+        gpu::launch(
+            stream,
+            {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+             .block = mma::kBackwardThreads,
+             .shared_bytes = mma::DqTiles<kWidth, T>::bytes()},
+            lists.has_windows ? mma::dq_window_kernel<kWidth, T> : mma::dq_kernel<kWidth, T>,
+            dx.dq_NqD, x, saved, lists, shape);
       if (lists.num_key_tiles > 0)
-        gpu::launch(stream,
-                    {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
-                     .block = mma::kBackwardThreads,
-                     .shared_bytes = mma::DkvTiles<kWidth, T>::bytes()},
-                    mma::dkv_kernel<kWidth, T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
+        gpu::launch(
+            stream,
+            {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
+             .block = mma::kBackwardThreads,
+             .shared_bytes = mma::DkvTiles<kWidth, T>::bytes()},
+            lists.has_windows ? mma::dkv_window_kernel<kWidth, T> : mma::dkv_kernel<kWidth, T>,
+            dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
     });
   else
     return false;

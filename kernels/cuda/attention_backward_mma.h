@@ -91,10 +91,10 @@ GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared, float scale) 
     });
 }
 
-template <int kWidth, typename T>
-__global__ void __launch_bounds__(kBackwardThreads, 1)
-    dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
-              AttentionShape shape) {
+template <Windows kWindows, int kWidth, typename T>
+GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
+                         const AttentionSaved<T>& saved, const AttentionLists& lists,
+                         const AttentionShape& shape) {
   constexpr int kKeys = kDqKeys<kWidth>, kBlockKeys = kTeams * kKeys;
   GPU_SHARED(BlockPlace, place, );
   find_place(place, lists, lists.query_tiles, shape.heads);
@@ -159,6 +159,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
         if (!kBoundary || !range_of(lists, tile, r).is_mean)
           add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage));
         if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first);
+        if (kBoundary && may_hide(kWindows, lists, tile, r))
+          hide_earlier_keys<kKeys>(scores, hidden_of_rows(lists, range_of(lists, tile, r)), first);
         multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, factor);
         add_weighted<kWidth, kKeys>(dq, ds, tiles.k(stage));
       }
@@ -175,6 +177,19 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     if (i < tile.num_rows)
       store_row(dq_NqD.row(rows_of(lists, tile)[i]) + int64_t{place.head} * kWidth, dq[m], h);
   });
+}
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
+              AttentionShape shape) {
+  dq_block<Windows::kAbsent, kWidth>(dq_NqD, x, saved, lists, shape);
+}
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    dq_window_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
+                     AttentionLists lists, AttentionShape shape) {
+  dq_block<Windows::kPresent, kWidth>(dq_NqD, x, saved, lists, shape);
 }
 
 // ---- dk and dv: two warps, one of each team, share 32 keys. The first computes P and dv, the
@@ -269,6 +284,22 @@ GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const WarpBounds&
     }
 }
 
+// The same for queries whose window begins behind a key: hidden[0] is of the step's first query.
+GPU_DEVICE void hide_later_queries(Fragments<kStep>& scores, const WarpBounds& bounds,
+                                   const int32_t* hidden, int last) {
+  int position[kFragments][2];
+  for_rows([&](int m, int h, int) { position[m][h] = bounds.of(m, h); });
+#pragma unroll
+  for (int n = 0; n < kStep / 8; ++n)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int first_seen = hidden[min(n * 8 + j + first_column(), last)];
+      for_rows([&](int m, int h, int) {
+        if (position[m][h] < first_seen) scores[m][n][2 * h + j] = -INFINITY;
+      });
+    }
+}
+
 // Calls body(n, j, value) for the two values of the thread's columns of every column tile n.
 template <typename Body>
 GPU_DEVICE void for_columns(const float* values, const Body& body) {
@@ -278,10 +309,10 @@ GPU_DEVICE void for_columns(const float* values, const Body& body) {
     for (int j = 0; j < 2; ++j) body(n, j, values[n * 8 + first_column() + j]);
 }
 
-template <int kWidth, typename T>
-__global__ void __launch_bounds__(kBackwardThreads, 1)
-    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
-               AttentionLists lists, AttentionShape shape) {
+template <Windows kWindows, int kWidth, typename T>
+GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const AttentionInputs<T>& x,
+                          const AttentionSaved<T>& saved, const AttentionLists& lists,
+                          const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
   find_place(place, lists, lists.key_tiles, shape.kv_heads);
   const AttentionTile& tile = place.tile;
@@ -360,6 +391,9 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
             if (!kBoundary || !range_of(lists, tile, r).is_mean)
               add_products<kWidth, kStep>(weights, own_rows, tiles.q(stage));
             if (kBoundary) hide_earlier_queries(weights, bounds, visible, last);
+            if (kBoundary && may_hide(kWindows, lists, tile, r))
+              hide_later_queries(weights, bounds,
+                                 hidden_of(lists, range_of(lists, tile, r)) + first, last);
             for_columns(tiles.lse(stage), [&](int n, int j, float lse) {
 #pragma unroll
               for (int m = 0; m < kFragments; ++m)
@@ -408,6 +442,19 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
     store_row((is_first_team ? dv_NkD.row(row) : dk_NkD.row(row)) + int64_t{place.head} * kWidth,
               sums[m], h);
   });
+}
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
+               AttentionLists lists, AttentionShape shape) {
+  dkv_block<Windows::kAbsent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
+}
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 1)
+    dkv_window_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
+                      AttentionLists lists, AttentionShape shape) {
+  dkv_block<Windows::kPresent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
 }
 
 }  // namespace facet::cuda::mma

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t* keys = keys_of(lists, range);
     plain::fill_row(part_E, 0, width);
     RowSoftmax softmax;
-    for (int first = 0; first < visible; first += kThreads) {
+    for (int first = plain::hidden_keys(lists, range, i); first < visible; first += kThreads) {
       const int j = first + static_cast<int>(threadIdx.x);
       float score = 0;
       if (j < visible && !range.is_mean)
@@ -113,7 +113,9 @@ bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
                   {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
                    .block = mma::kTeamThreads,
                    .shared_bytes = mma::ForwardTiles<kWidth, T>::bytes()},
-                  mma::forward_kernel<kWidth, T>, y, x, lists, shape);
+                  lists.has_windows ? mma::forward_window_kernel<kWidth, T>
+                                    : mma::forward_kernel<kWidth, T>,
+                  y, x, lists, shape);
     });
   else
     return false;

@@ -159,10 +159,9 @@ class ForwardRows {
   const BlockPlace& place_;
 };
 
-template <int kWidth, typename T>
-__global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
-    forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
-                   AttentionShape shape) {
+template <Windows kWindows, int kWidth, typename T>
+GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
+                              const AttentionLists& lists, const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
   find_place(place, lists, lists.query_tiles, shape.heads);
   const AttentionTile& tile = place.tile;
@@ -204,6 +203,8 @@ __global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
         if (!kBoundary || !range_of(lists, tile, r).is_mean)
           add_products<kWidth, kStep>(scores, q_of_warp, tiles.k);
         if (kBoundary) hide_later_keys<kStep>(scores, bounds, first);
+        if (kBoundary && may_hide(kWindows, lists, tile, r))
+          hide_earlier_keys<kStep>(scores, hidden_of_rows(lists, range_of(lists, tile, r)), first);
         softmax_step<kBoundary, kWidth>(softmax, scores, sums, factor);
       }
       gpu::cp_async_wait<0>();
@@ -220,6 +221,19 @@ __global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
   if (tile.num_ranges == 0) clear(sums);
   rows.end_rows(sums);
   gpu::cp_async_wait<0>();  // if the tile has no ranges
+}
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
+    forward_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
+                   AttentionShape shape) {
+  forward_block<Windows::kAbsent, kWidth>(y, x, lists, shape);
+}
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
+    forward_window_kernel(AttentionOutputs<T> y, AttentionInputs<T> x, AttentionLists lists,
+                          AttentionShape shape) {
+  forward_block<Windows::kPresent, kWidth>(y, x, lists, shape);
 }
 
 }  // namespace facet::cuda::mma

@@ -48,6 +48,15 @@ GPU_DEVICE const int32_t* visible_of(const AttentionLists& lists, const Attentio
   return lists.data + lists.visible_keys + range.begin;
 }
 
+// In a range with windows: the keys at the front of the list that each query of a key tile's range
+// does not see, and the same for the rows of a query tile.
+GPU_DEVICE const int32_t* hidden_of(const AttentionLists& lists, const AttentionRange& range) {
+  return lists.data + lists.hidden_keys + range.begin;
+}
+GPU_DEVICE const int32_t* hidden_of_rows(const AttentionLists& lists, const AttentionRange& range) {
+  return bounds_of(lists, range) + kTileRows;
+}
+
 // The row of v that is added to this row of out, or -1.
 GPU_DEVICE int self_row(const AttentionLists& lists, int64_t row) {
   return lists.data[lists.self_rows + row];

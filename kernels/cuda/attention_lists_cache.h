@@ -34,7 +34,8 @@ class AttentionListsCache {
   Place& place_of(const AttentionPlan& plan);
 
   PinnedRing& ring_;
-  // A model has three plans: for the vision encoder, the projection and the decoder.
+  // A model has up to four plans: for the vision encoder, the projection and the decoder, whose
+  // layers may be with and without a window.
   std::array<Place, 4> places_;
   int64_t uses_ = 0, uploads_ = 0;
 };

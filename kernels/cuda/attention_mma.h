@@ -240,6 +240,27 @@ GPU_DEVICE void hide_later_keys(Fragments<kKeys>& scores, const WarpBounds& boun
   });
 }
 
+// Kernels for lists with windows are instances of their own: the others pay no register for them.
+enum class Windows : uint8_t { kAbsent, kPresent };
+GPU_DEVICE bool may_hide(Windows windows, const AttentionLists& lists, const AttentionTile& tile,
+                         int range) {
+  return windows == Windows::kPresent && range_of(lists, tile, range).is_window;
+}
+
+// Hides the keys before a row's window; hidden_of_row[i] is of row i of the tile.
+template <int kKeys>
+GPU_DEVICE void hide_earlier_keys(Fragments<kKeys>& scores, const int32_t* hidden_of_row,
+                                  int first) {
+  for_rows([&](int m, int h, int row) {
+    const int hidden = hidden_of_row[row] - first - first_column();
+#pragma unroll
+    for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+      for (int i = 2 * h; i < 2 * h + 2; ++i)
+        if (n * 8 + i % 2 < hidden) scores[m][n][i] = -INFINITY;
+  });
+}
+
 // The tile and head of a block. Heads run fastest: blocks that run at the same time are of the same
 // length, and those of one group share keys and values. It lies in shared memory for use after the
 // loops of the kernels, in which every register counts.

@@ -47,6 +47,11 @@ GPU_DEVICE void add_weighted_rows(float* to_E, float factor, const float* weight
   }
 }
 
+// The keys at the front of the range that row i of a query tile does not see.
+GPU_DEVICE int hidden_keys(const AttentionLists& lists, const AttentionRange& range, int i) {
+  return range.is_window ? hidden_of_rows(lists, range)[i] : 0;
+}
+
 inline dim3 grid_of(int32_t tiles, int64_t heads) {
   return {static_cast<unsigned>(tiles * kTileRows), static_cast<unsigned>(heads)};
 }

@@ -105,42 +105,62 @@ class TileWriter {
   void add_key_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part, size_t p,
                      int64_t first, int64_t count) const {
     AttentionRange range = new_range(tiles, part);
-    range.begin = to_int(part.key_begin);
-    int32_t most = 0, least = kNeverSeen;
-    Bounds bounds{};
+    int32_t most = 0, least = kNeverSeen, most_hidden = 0, least_hidden = kNeverSeen;
+    Bounds bounds{}, hidden{};
     for (int64_t i = 0; i < count; ++i) {
       const int32_t query = position(p, first + i);
-      const int32_t visible =
-          query == kNoPosition ? 0
-                               : plan.visible_keys[static_cast<size_t>(part.query_begin + query)];
-      bounds[static_cast<size_t>(i)] = visible;
+      if (query == kNoPosition) continue;
+      const auto at = static_cast<size_t>(part.query_begin + query);
+      const int32_t visible = bounds[static_cast<size_t>(i)] = plan.visible_keys[at];
       most = std::max(most, visible);
-      if (visible > 0) least = std::min(least, visible);
+      least = std::min(least, visible);
+      const int32_t unseen = plan.hidden_keys.empty() ? 0 : plan.hidden_keys[at];
+      hidden[static_cast<size_t>(i)] = unseen;
+      most_hidden = std::max(most_hidden, unseen);
+      least_hidden = std::min(least_hidden, unseen);
     }
-    range.count = most;
-    range.full = range.is_mean ? 0 : std::min(least, most);
+    if (most == 0) return;
+    // The range begins with the first key that any of the rows sees.
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      if (bounds[i] == 0) continue;
+      bounds[i] -= least_hidden;
+      hidden[i] -= least_hidden;
+    }
+    range.begin = to_int(part.key_begin + least_hidden);
+    range.count = most - least_hidden;
+    range.is_window = most_hidden > least_hidden;
+    range.full = range.is_mean || range.is_window ? 0 : least - least_hidden;
     keep(tiles, range, bounds);
+    if (range.is_window) tiles.bounds.insert(tiles.bounds.end(), hidden.begin(), hidden.end());
   }
 
   void add_query_range(Tiles& tiles, const AttentionPlan& plan, const AttentionPart& part, size_t p,
                        int64_t first, int64_t count) const {
     AttentionRange range = new_range(tiles, part);
-    int32_t most = 0, least = kNeverSeen;
+    int32_t most = 0, least = kNeverSeen, most_in_list = -1;
     Bounds bounds;
     bounds.fill(kNeverSeen);
     for (int64_t i = 0; i < count; ++i) {
       const int32_t key = position(p, first + i);
       if (key != kNoPosition) bounds[static_cast<size_t>(i)] = key;
+      most_in_list = std::max(most_in_list, key);
       least = std::min(least, bounds[static_cast<size_t>(i)]);
       most = std::max(most, bounds[static_cast<size_t>(i)]);
     }
-    // Prefixes are non-decreasing: the queries that see the tile's first key are the last ones.
+    // Prefixes are non-decreasing: the queries that see the tile's first key are the last ones, but
+    // for those whose window begins behind its last key.
     const auto begin = plan.visible_keys.begin() + part.query_begin;
-    const auto end = begin + part.num_queries;
+    auto end = begin + part.num_queries;
+    if (!plan.hidden_keys.empty()) {
+      const auto hidden = plan.hidden_keys.begin() + part.query_begin;
+      end = begin + (std::upper_bound(hidden, hidden + part.num_queries, most_in_list) - hidden);
+      range.is_window = end > begin && hidden[end - begin - 1] > least;
+    }
     const auto seeing = std::upper_bound(begin, end, least);
     range.begin = to_int(seeing - plan.visible_keys.begin());
     range.count = to_int(end - seeing);
-    range.full = range.is_mean ? 0 : to_int(end - std::upper_bound(begin, end, most));
+    range.full =
+        range.is_mean || range.is_window ? 0 : to_int(end - std::upper_bound(begin, end, most));
     keep(tiles, range, bounds);
   }
 
@@ -235,6 +255,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   append_side(all, keys);
 
   lists_.num_slots = plan.num_slots;
+  lists_.has_windows = !plan.hidden_keys.empty();
   lists_.num_query_tiles = to_int(static_cast<int64_t>(queries.tiles.size()));
   lists_.num_key_tiles = to_int(static_cast<int64_t>(keys.tiles.size()));
   lists_.query_tiles = append(words_, all.tiles);
@@ -246,6 +267,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.key_rows = append(words_, plan.key_rows);
   lists_.query_rows = append(words_, plan.query_rows);
   lists_.visible_keys = append(words_, plan.visible_keys);
+  lists_.hidden_keys = append(words_, plan.hidden_keys);
   lists_.self_rows = append_self_rows(words_, plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());

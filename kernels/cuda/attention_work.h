@@ -4,21 +4,18 @@
 // device as one array.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "ops/attention_plan.h"
+#include "ops/attention_widths.h"
 
 namespace facet::cuda {
 
 constexpr int kTileRows = 128;  // of q, or of k and v
 constexpr int kStepRows = 64;   // of the other side, that a tile is multiplied with at a time
-
-// Head widths with tensor-core kernels, for 16-bit types; the others use plain kernels.
-constexpr std::array<int, 3> kTensorCoreWidths = {64, 80, 128};
 
 // Rows of one side that a block keeps, and the ranges of the other side that they interact with.
 struct AttentionTile {
@@ -35,7 +32,11 @@ struct AttentionRange {
                  // the last `full` queries; 0 for a mean
   int32_t bound_begin;  // kTileRows bounds; 0 (queries) or kNeverSeen (keys) for rows not in it
   int32_t slot;
-  int32_t is_mean;  // the scores are taken as 0
+  int16_t is_mean;  // the scores are taken as 0
+  // Windows hide some of these pairs. Then `full` is 0. For a query tile: kTileRows numbers follow
+  // the bounds; row i does not see the first of its keys, so many. For a key tile: hidden_keys says
+  // of each query from which of the tile's keys on it sees them.
+  int16_t is_window;
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
@@ -46,7 +47,9 @@ struct AttentionLists {
   int32_t num_query_tiles = 0, num_key_tiles = 0;
   int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
   int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
-  int32_t self_rows = 0;  // one per row of q: the row of v that is added to it, or -1
+  int32_t self_rows = 0;    // one per row of q: the row of v that is added to it, or -1
+  int32_t hidden_keys = 0;  // as in the plan
+  int32_t has_windows = 0;  // whether any range is_window or begins behind a part's first key
 };
 
 class AttentionWork {

@@ -13,11 +13,10 @@ using cuda::f32_on_device, cuda::on_device;
 
 void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
   const int64_t width = q.cols() / heads;
-  const auto& fast = cuda::kTensorCoreWidths;
-  if (!is_16_bit(q.dtype()) || std::ranges::find(fast, width) != fast.end()) return;
+  if (!is_16_bit(q.dtype()) || has_tensor_core_width(width)) return;
   if (plain_widths_.insert(width).second)
     warn("attention with heads of width {} runs without tensor cores, which take {}: much slower",
-         width, fmt::join(fast, ", "));
+         width, fmt::join(kTensorCoreWidths, ", "));
 }
 
 void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,

@@ -110,6 +110,17 @@ def projection_cases(golden, loaded):
         add_gradients(golden, case, gradients)
 
 
+def text_loss(model, embed, batch):
+    """The sum of a causal language model's loss over a batch of text, and each sample's logits."""
+    total, logits = 0.0, []
+    for ids, labels in zip(batch["token_ids"], batch["labels"]):
+        out = model(inputs_embeds=embed(torch.tensor([ids])), use_cache=False).logits[0]
+        wanted = torch.tensor(labels)[1:]
+        total = total + torch.nn.functional.cross_entropy(out[:-1], wanted, reduction="sum")
+        logits.append(out)
+    return total, logits
+
+
 def llama_cases(golden):
     """Transformers' LlamaForCausalLM on lang_embed's rows; sum of the loss; every gradient."""
     llama3 = {
@@ -140,12 +151,7 @@ def llama_cases(golden):
         set_weights(embed, "lang_embed.")
         llama.double().eval()
         embed.double()
-        total, logits = 0.0, []
-        for ids, labels in zip(batch["token_ids"], batch["labels"]):
-            out = llama(inputs_embeds=embed(torch.tensor([ids])), use_cache=False).logits[0]
-            wanted = torch.tensor(labels)[1:]
-            total = total + torch.nn.functional.cross_entropy(out[:-1], wanted, reduction="sum")
-            logits.append(out)
+        total, logits = text_loss(llama, embed, batch)
         total.backward()
         golden.add(case, "loss_sum", total.reshape(1))
         golden.add(case, "logits", torch.cat(logits))

@@ -24,8 +24,9 @@ def write_safetensors(path, tensors, metadata):
 
 
 class GoldenFile:
-    def __init__(self, made_from):
+    def __init__(self, made_from, made_by="scripts/make_golden.py"):
         self.made_from = made_from
+        self.made_by = made_by
         self.tensors = {}
         self.cases = {}
 
@@ -36,7 +37,7 @@ class GoldenFile:
 
     def save(self, path):
         metadata = {
-            "made_by": "scripts/make_golden.py",
+            "made_by": self.made_by,
             "made_from": self.made_from,
             "versions": f"python {platform.python_version()}, torch {torch.__version__}, "
             f"transformers {transformers.__version__}, numpy {np.__version__}",

@@ -3,7 +3,7 @@
 //
 // An export is
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
-//                       added_tokens.json      -> LlamaForCausalLM, LlamaTokenizer
+//                       added_tokens.json      -> the family's ...ForCausalLM, LlamaTokenizer
 //                       or, in place of tokenizer.model, tokenizer.json -> AutoTokenizer
 //   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json
 //                       -> CLIPVisionModel, or the class of another family (vision_family.h)
@@ -13,7 +13,7 @@
 // not change.
 //
 // Text tokens are embedded with lang_embed, in training and in generation. So the exported
-// decoder's embed_tokens holds the trained lang_embed, and LlamaForCausalLM in Python answers as
+// decoder's embed_tokens holds the trained lang_embed, and the model in Python answers as
 // ours does. With a tied head that would change the head: then embed_tokens stays the decoder's own
 // table, lang_embed is only in projection.safetensors, and Python must embed with it
 // (inputs_embeds).
@@ -33,7 +33,8 @@ namespace facet {
 // config.json of a vision encoder of any family (vision_family.h) or of a whole model with one.
 // Missing files: kMissingInput; contradictory or unsupported settings: kConfig.
 VisionConfig read_vision_config(const std::string& directory);
-// config.json of a LlamaForCausalLM; vocab_size is the file's, without added tokens.
+// config.json of a decoder of one of the families (decoder_family.h); vocab_size is the file's,
+// without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
 
 // Token ids that end an answer: eos_token_id, a number or a list, of generation_config.json, or of

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <filesystem>
 
+#include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
 #include "io/json.h"
 #include "io/tensor_directory.h"
@@ -151,27 +153,99 @@ RopeScaling read_rope_scaling(const JsonValue& rope) {
   return scaling;
 }
 
+void refuse_partial_rotation(const JsonValue& config) {
+  if (config.get_double("partial_rotary_factor", 1) != 1)
+    config.at("partial_rotary_factor").reject("heads that are rotated in part are not supported");
+}
+
 // rope_theta and rope_scaling, or rope_parameters, which holds both in newer files.
 void read_rope(const JsonValue& root, LlamaConfig& config) {
+  refuse_partial_rotation(root);
   config.rope_theta = positive_real(root, "rope_theta", 10000, kMaxRope);
   if (const auto both = root.find("rope_parameters"); both && !both->is_null()) {
+    refuse_partial_rotation(*both);
     config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta, kMaxRope);
-    config.rope_scaling = read_rope_scaling(*both);
+    if (both->find("rope_type") || both->find("type"))
+      config.rope_scaling = read_rope_scaling(*both);
   } else if (const auto scaling = root.find("rope_scaling"); scaling && !scaling->is_null()) {
     config.rope_scaling = read_rope_scaling(*scaling);
   }
 }
 
-void check_llama_kind(const JsonValue& root) {
+// Where the key is missing the family's default; where it is null one for each query head.
+int64_t key_value_heads(const JsonValue& root, const DecoderFamily& family, int64_t heads) {
+  const auto value = root.find("num_key_value_heads");
+  if (value && !value->is_null()) return size_up_to(kMaxHeads, *value);
+  return value || family.num_key_value_heads == 0 ? heads : family.num_key_value_heads;
+}
+
+void read_biases(const JsonValue& root, const DecoderFamily& family, LlamaConfig& config) {
+  config.qkv_bias = family.biases == DecoderFamily::Biases::kQkv;
+  const auto given = [&](const char* key) {
+    if (!root.get_bool(key, false)) return false;
+    if (family.biases != DecoderFamily::Biases::kAsConfigured)
+      root.at(key).reject(fmt::format("models of type {} have no such biases", family.model_type));
+    return true;
+  };
+  if (given("attention_bias")) config.qkv_bias = config.out_bias = true;
+  config.mlp_bias = given("mlp_bias");
+}
+
+// Which layers have the window, by layer_types.
+std::vector<uint8_t> window_layers_of(const JsonValue& types, int64_t layers) {
+  if (types.size() != layers)
+    types.reject(fmt::format("{} entries for {} layers", types.size(), layers));
+  std::vector<uint8_t> has_window;
+  for (const JsonValue type : types) {
+    has_window.push_back(type.as_string() == "sliding_attention");
+    if (!has_window.back() && type.as_string() != "full_attention")
+      type.reject(fmt::format("{} is not supported; full_attention and sliding_attention are",
+                              type.as_string()));
+  }
+  return has_window;
+}
+
+// Transformers: 4096 where sliding_window is missing, none where it is null.
+void read_window(const JsonValue& root, const DecoderFamily& family, LlamaConfig& config) {
+  constexpr int64_t kDefaultWindow = 4096, kDefaultFullLayers = 28;
+  if (family.window == DecoderFamily::Window::kNone) return;
+  const auto window = root.find("sliding_window");
+  const bool by_layer = family.window == DecoderFamily::Window::kUpperLayers;
+  const bool used = !by_layer || root.get_bool("use_sliding_window", false);
+  if (used && !(window && window->is_null()))
+    config.sliding_window = size_or(root, "sliding_window", kDefaultWindow, kMaxPositions);
+  std::vector<uint8_t>& layers = config.window_layers;
+  if (const auto types = root.find("layer_types"); types && !types->is_null()) {
+    layers = window_layers_of(*types, config.num_hidden_layers);
+    const bool any = std::find(layers.begin(), layers.end(), 1) != layers.end();
+    const bool all = std::find(layers.begin(), layers.end(), 0) == layers.end();
+    if (any && config.sliding_window == 0)
+      types->reject(
+          "sliding_attention without a window; set sliding_window (and for qwen2 "
+          "use_sliding_window)");
+    if (!all && config.sliding_window > 0 && !by_layer)
+      types->reject(fmt::format("in a model of type {} every layer has the sliding_window",
+                                family.model_type));
+  } else if (by_layer && config.sliding_window > 0) {
+    const int64_t full = root.get_int("max_window_layers", kDefaultFullLayers);
+    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+      layers.push_back(layer >= full);
+  }
+  if (std::find(layers.begin(), layers.end(), 1) == layers.end() && !layers.empty())
+    config.sliding_window = 0;
+}
+
+const DecoderFamily& family_of(const JsonValue& root) {
   const JsonValue type = root.at("model_type");
-  if (type.as_string() != "llama")
-    type.reject(fmt::format("{} is not supported; give the directory of a LLaMA model (llama)",
-                            type.as_string()));
+  const DecoderFamily* family = find_decoder_family(type.as_string());
+  if (family == nullptr)
+    type.reject(fmt::format("{} is not supported; decoders are read of the types {}",
+                            type.as_string(), decoder_family_names()));
+  return *family;
+}
+
+void check_decoder_kind(const JsonValue& root) {
   refuse_quantized(root);
-  for (const char* key : {"attention_bias", "mlp_bias"})
-    if (root.get_bool(key, false))
-      root.at(key).reject(
-          "decoders with these biases are not supported; give a model without them");
   if (const std::string act = root.get_string("hidden_act", "silu"); act != "silu")
     root.at("hidden_act").reject(fmt::format("{} is not supported; silu is", act));
 }
@@ -209,17 +283,18 @@ VisionConfig read_vision_config(const std::string& directory) {
 LlamaConfig read_llama_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
   const JsonValue root = document.root();
-  check_llama_kind(root);
+  const DecoderFamily& family = family_of(root);
+  check_decoder_kind(root);
 
   LlamaConfig config;
   config.hidden_size = required_size(root, "hidden_size", kMaxWidth);
   config.intermediate_size = required_size(root, "intermediate_size", kMaxInner);
   config.num_hidden_layers = required_size(root, "num_hidden_layers", kMaxLayers);
   config.num_attention_heads = required_size(root, "num_attention_heads", kMaxHeads);
-  config.num_key_value_heads =
-      size_or(root, "num_key_value_heads", config.num_attention_heads, kMaxHeads);
+  config.num_key_value_heads = key_value_heads(root, family, config.num_attention_heads);
   config.vocab_size = required_size(root, "vocab_size", kMaxTokens);
-  config.max_position_embeddings = size_or(root, "max_position_embeddings", 2048, kMaxPositions);
+  config.max_position_embeddings =
+      size_or(root, "max_position_embeddings", family.max_position_embeddings, kMaxPositions);
   config.rms_norm_eps = static_cast<float>(positive_real(root, "rms_norm_eps", 1e-6, 1));
   config.tie_word_embeddings = root.get_bool("tie_word_embeddings", false);
   config.head_dim = size_or(root, "head_dim", 0, kMaxHeads);
@@ -234,10 +309,12 @@ LlamaConfig read_llama_config(const std::string& directory) {
     root.reject(fmt::format("the heads are {} wide; the rotary embedding needs an even width",
                             config.head_dim));
   if (config.num_attention_heads % config.num_key_value_heads != 0)
-    root.at("num_key_value_heads")
-        .reject(fmt::format("{} does not divide num_attention_heads {}; correct one of them",
-                            config.num_key_value_heads, config.num_attention_heads));
+    root.reject(fmt::format(
+        "num_key_value_heads {} does not divide num_attention_heads {}; correct one of them",
+        config.num_key_value_heads, config.num_attention_heads));
   read_rope(root, config);
+  read_biases(root, family, config);
+  read_window(root, family, config);
   return config;
 }
 

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 
+#include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
 #include "checkpoint/model_choices.h"
 #include "io/file.h"
@@ -162,7 +163,10 @@ void write_config(const JsonValue& source, const std::string& path, const Change
 void write_decoder_config(const std::string& source_directory, const std::string& path,
                           int64_t vocab_size) {
   const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
-  write_config(source.root(), path, {"LlamaForCausalLM", "llama", vocab_size});
+  const JsonValue type = source.root().at("model_type");
+  const DecoderFamily* family = find_decoder_family(type.as_string());
+  ASSERT(family != nullptr, "{} was read as a decoder", type.as_string());
+  write_config(source.root(), path, {family->architecture, family->model_type, vocab_size});
 }
 
 void write_vision_config(const std::string& source_directory, const std::string& path,

@@ -36,7 +36,8 @@ struct RopeScaling {
   double original_max_position_embeddings = 8192;    // llama3
 };
 
-// Names as in Hugging Face's LlamaConfig.
+// A decoder of LLaMA's kind; names as in Hugging Face's configurations. What the families differ in
+// is a field whose default is LLaMA's.
 struct LlamaConfig {
   int64_t hidden_size = 0;        // D
   int64_t intermediate_size = 0;  // F
@@ -50,6 +51,16 @@ struct LlamaConfig {
   double rope_theta = 10000;
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;
+  // A row of a layer with a window sees only the last `sliding_window` positions, its own included;
+  // 0: no layer has one.
+  int64_t sliding_window = 0;
+  std::vector<uint8_t> window_layers;  // by layer: whether it has the window; empty: all
+
+  bool has_window(int64_t layer) const {
+    return sliding_window > 0 &&
+           (window_layers.empty() || window_layers[static_cast<size_t>(layer)] != 0);
+  }
 };
 
 enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };

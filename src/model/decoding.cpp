@@ -72,7 +72,7 @@ Tensor VisionLanguageModel::Decoding::State::run_again() {
 void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
   sample_begin.assign({0, static_cast<int32_t>(length())});
   model.make_plan(sample_begin, kinds);
-  keep_last_queries(model.host.plan, begin);
+  model.keep_last_rows(begin);
   model.host.cos.clear();
   model.host.sin.clear();
   model.rope.append_rows(model.host.cos, model.host.sin, begin, length() - begin, length());

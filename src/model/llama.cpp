@@ -25,8 +25,7 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   }
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     block_units_.push_back(table.begin_unit(kRoot + "layers." + std::to_string(i)));
-    blocks_.emplace_back(table, kRoot, "model.layers." + std::to_string(i) + ".", config_,
-                         config.lang_lora);
+    blocks_.emplace_back(table, kRoot, i, config_, config.lang_lora);
   }
   head_unit_ = table.begin_unit(kRoot + "head");
   final_norm_ = std::make_unique<RmsNorm>(table, kRoot + "model.norm", config_.hidden_size,

@@ -8,9 +8,17 @@ namespace {
 PackedLinear::Saved* kept(PackedLinear::Saved& saved, Keep keep) {
   return keep == Keep::kForBackward ? &saved : nullptr;
 }
+
+std::string module(int64_t layer, const char* name) {
+  return "model.layers." + std::to_string(layer) + "." + name;
+}
+
+PackedLinear::Bias bias(bool present) {
+  return present ? PackedLinear::Bias::kPresent : PackedLinear::Bias::kNone;
+}
 }  // namespace
 
-LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, const std::string& path,
+LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer,
                        const LlamaConfig& config, const LoraConfig& lora)
     : heads_(config.num_attention_heads),
       kv_heads_(config.num_key_value_heads),
@@ -18,20 +26,22 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, const std::st
       width_(config.hidden_size),
       mlp_width_(config.intermediate_size),
       scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))),
-      norm1_(table, root + path + "input_layernorm", width_, config.rms_norm_eps),
+      has_window_(config.has_window(layer)),
+      norm1_(table, root + module(layer, "input_layernorm"), width_, config.rms_norm_eps),
       qkv_(table, root,
-           {{path + "self_attn.q_proj", heads_ * head_dim_},
-            {path + "self_attn.k_proj", kv_heads_ * head_dim_},
-            {path + "self_attn.v_proj", kv_heads_ * head_dim_}},
-           width_, PackedLinear::Bias::kNone, lora),
-      out_(table, root, {{path + "self_attn.o_proj", width_}}, heads_ * head_dim_,
-           PackedLinear::Bias::kNone, lora),
-      norm2_(table, root + path + "post_attention_layernorm", width_, config.rms_norm_eps),
+           {{module(layer, "self_attn.q_proj"), heads_ * head_dim_},
+            {module(layer, "self_attn.k_proj"), kv_heads_ * head_dim_},
+            {module(layer, "self_attn.v_proj"), kv_heads_ * head_dim_}},
+           width_, bias(config.qkv_bias), lora),
+      out_(table, root, {{module(layer, "self_attn.o_proj"), width_}}, heads_ * head_dim_,
+           bias(config.out_bias), lora),
+      norm2_(table, root + module(layer, "post_attention_layernorm"), width_, config.rms_norm_eps),
       gate_up_(table, root,
-               {{path + "mlp.gate_proj", mlp_width_}, {path + "mlp.up_proj", mlp_width_}}, width_,
-               PackedLinear::Bias::kNone, lora),
-      down_(table, root, {{path + "mlp.down_proj", width_}}, mlp_width_, PackedLinear::Bias::kNone,
-            lora) {}
+               {{module(layer, "mlp.gate_proj"), mlp_width_},
+                {module(layer, "mlp.up_proj"), mlp_width_}},
+               width_, bias(config.mlp_bias), lora),
+      down_(table, root, {{module(layer, "mlp.down_proj"), width_}}, mlp_width_,
+            bias(config.mlp_bias), lora) {}
 
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                          Keep keep) const {
@@ -47,12 +57,12 @@ void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved&
 void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
                         Saved& saved) const {
   const int64_t n = q.rows();
-  saved.lse = ctx.arena.tensor({rows.plan.num_slots, heads_, n});
+  const AttentionPlan& plan = plan_of(rows);
+  saved.lse = ctx.arena.tensor({plan.num_slots, heads_, n});
   saved.attended = ctx.activation({n, heads_ * head_dim_});
-  saved.attended_image =
-      rows.plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
-  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, rows.plan,
-                            heads_, kv_heads_, scale_);
+  saved.attended_image = plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
+  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, plan, heads_,
+                            kv_heads_, scale_);
 }
 
 void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
@@ -131,7 +141,7 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const 
   }
   ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
                              key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
-                             saved.lse, rows.plan, heads_, kv_heads_, scale_);
+                             saved.lse, plan_of(rows), heads_, kv_heads_, scale_);
   const int64_t rotated = heads_ + kv_heads_;
   ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
 }

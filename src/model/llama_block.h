@@ -12,9 +12,11 @@
 
 namespace facet {
 
-// Shared by all blocks of a pass: the attention plan, and the rotation of each row, (N,E/2).
+// Shared by all blocks of a pass: the attention plan, the one of layers with a window (the same
+// where the window hides nothing), and the rotation of each row, (N,E/2).
 struct DecoderRows {
   const AttentionPlan& plan;
+  const AttentionPlan& window_plan;
   Tensor cos, sin;
   // (R) int32, distinct: the rows that the last block computes an output for. Undefined: all.
   Tensor asked = {};
@@ -27,9 +29,9 @@ enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
 
 class LlamaBlock {
  public:
-  // `path`: "model.layers.N." under `root` "lang_decoder.".
-  LlamaBlock(ParamTable& table, const std::string& root, const std::string& path,
-             const LlamaConfig& config, const LoraConfig& lora);
+  // Declares "model.layers.<layer>." under `root` "lang_decoder.".
+  LlamaBlock(ParamTable& table, const std::string& root, int64_t layer, const LlamaConfig& config,
+             const LoraConfig& lora);
 
   // What backward needs besides the block's input.
   struct Saved {
@@ -89,6 +91,9 @@ class LlamaBlock {
   // dy (R,D): the gradient of `middle`.
   void attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
                           const Saved& saved) const;
+  const AttentionPlan& plan_of(const DecoderRows& rows) const {
+    return has_window_ ? rows.window_plan : rows.plan;
+  }
   Tensor query(const Tensor& qkv) const { return qkv.column_block(0, heads_ * head_dim_); }
   Tensor key(const Tensor& qkv) const {
     return qkv.column_block(heads_ * head_dim_, kv_heads_ * head_dim_);
@@ -99,6 +104,7 @@ class LlamaBlock {
 
   int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
   float scale_;                                              // 1/sqrt(E)
+  bool has_window_;
   // Parameters are declared in the order of these members.
   RmsNorm norm1_;
   PackedLinear qkv_;

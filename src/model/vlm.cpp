@@ -31,13 +31,26 @@ void train_by_default(ParamTable& table) {
     if (param.role == ParamRole::kLora) table.set_trained(param.name, true);
 }
 
-// DeepSpeed-VisualChat pads the samples of a micro-batch to a common length, a multiple of 8; with
-// dynamic rotary scaling that is the length that counts.
-int64_t padded_length(const std::vector<int32_t>& sample_begin) {
+int64_t longest_sample(const std::vector<int32_t>& sample_begin) {
   int64_t longest = 0;
   for (size_t b = 0; b + 1 < sample_begin.size(); ++b)
     longest = std::max<int64_t>(longest, sample_begin[b + 1] - sample_begin[b]);
-  return (longest + 7) / 8 * 8;
+  return longest;
+}
+
+// DeepSpeed-VisualChat pads the samples of a micro-batch to a common length, a multiple of 8; with
+// dynamic rotary scaling that is the length that counts.
+int64_t padded_length(const std::vector<int32_t>& sample_begin) {
+  return (longest_sample(sample_begin) + 7) / 8 * 8;
+}
+
+void check_window(const VlmConfig& config) {
+  CHECK(config.lm.sliding_window == 0 || !config.mmca || !config.compat_visualchat,
+        ExitCode::kConfig,
+        "a decoder with a sliding window of {} has no counterpart in DeepSpeed-VisualChat's "
+        "attention over images: train it without --enable_mmca_attention or without --compat "
+        "visualchat",
+        config.lm.sliding_window);
 }
 
 Param* declare_embedding(ParamTable& table, const LlamaConfig& lm) {
@@ -71,14 +84,27 @@ VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
       rope(config.lm) {
   check_lora(table, config.lang_lora, "lang_decoder.", "lang");
   check_lora(table, config.vis_lora, "vis_encoder.", "vis");
+  check_window(config);
   train_by_default(table);
 }
 
 void VisionLanguageModel::Impl::make_plan(const std::vector<int32_t>& sample_begin,
                                           const std::vector<TokenKind>& kinds) {
-  if (!config.mmca) return make_causal_plan(host.plan, sample_begin);
-  make_mmca_plan(host.plan, sample_begin, kinds,
-                 config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+  if (!config.mmca)
+    make_causal_plan(host.plan, sample_begin);
+  else
+    make_mmca_plan(host.plan, sample_begin, kinds,
+                   config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+  host.window_plan.clear();
+  const int64_t window = config.lm.sliding_window;
+  if (window == 0 || longest_sample(sample_begin) <= window) return;
+  host.window_plan = host.plan;
+  limit_to_window(host.window_plan, window);
+}
+
+void VisionLanguageModel::Impl::keep_last_rows(int64_t first) {
+  for (AttentionPlan* plan : {&host.plan, &host.window_plan})
+    if (!plan->samples.empty()) keep_last_queries(*plan, first);
 }
 
 void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
@@ -97,6 +123,7 @@ void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
 void VisionLanguageModel::Impl::lay_out_nothing() {
   host.spliced.clear();
   host.plan.clear();
+  host.window_plan.clear();
   host.cos.clear();
   host.sin.clear();
 }
@@ -118,7 +145,7 @@ DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {
     ctx.ops.copy_from_host(cos, host.cos.data());
     ctx.ops.copy_from_host(sin, host.sin.data());
   }
-  return {host.plan, cos, sin};
+  return {host.plan, host.window_plan.samples.empty() ? host.plan : host.window_plan, cos, sin};
 }
 
 LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {

@@ -22,6 +22,7 @@ struct VisionLanguageModel::Impl {
   struct OnHost {
     SplicedBatch spliced;
     AttentionPlan plan;
+    AttentionPlan window_plan;    // without samples where the window hides nothing
     std::vector<float> cos, sin;  // (N,E/2)
     std::vector<float> row_loss;  // (R)
   };
@@ -34,6 +35,8 @@ struct VisionLanguageModel::Impl {
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
+  // Of the one sample in the plans, as keep_last_queries().
+  void keep_last_rows(int64_t first);
 
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);

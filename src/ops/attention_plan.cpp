@@ -1,5 +1,6 @@
 #include "ops/attention_plan.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/check.h"
@@ -28,6 +29,7 @@ class PartWriter {
   void query(int64_t row, int64_t visible) {
     plan_.query_rows.push_back(to_row(row));
     plan_.visible_keys.push_back(to_row(visible));
+    if (!plan_.hidden_keys.empty()) plan_.hidden_keys.push_back(0);
   }
   // Keeps the part, or drops its keys again if no query sees them.
   void close() {
@@ -116,6 +118,41 @@ void add_mmca_parts(AttentionPlan& plan, const Tokens& tokens, MmcaRule rule) {
     if (tokens[row] == TokenKind::kImage) plan.self_rows.push_back(to_row(row));
 }
 
+// Keeps the queries for which keep(part, i) returns true, i being an index of plan.query_rows, in
+// their order, and drops parts without one. keep may change what the plan says of query i.
+template <typename Keep>
+void filter_queries(AttentionPlan& plan, const Keep& keep) {
+  plan.version = next_version();
+  size_t kept = 0;
+  for (AttentionSample& sample : plan.samples) {
+    const int64_t last = sample.part_begin + sample.num_parts;
+    for (int64_t p = sample.part_begin; p < last; ++p) {
+      AttentionPart& part = plan.parts[static_cast<size_t>(p)];
+      const auto begin = static_cast<size_t>(part.query_begin);
+      const auto end = begin + static_cast<size_t>(part.num_queries);
+      part.query_begin = static_cast<int64_t>(kept);
+      for (size_t i = begin; i < end; ++i) {
+        if (!keep(part, i)) continue;
+        plan.query_rows[kept] = plan.query_rows[i];
+        plan.visible_keys[kept] = plan.visible_keys[i];
+        if (!plan.hidden_keys.empty()) plan.hidden_keys[kept] = plan.hidden_keys[i];
+        ++kept;
+      }
+      part.num_queries = static_cast<int64_t>(kept) - part.query_begin;
+      if (part.num_queries == 0) --sample.num_parts;
+    }
+  }
+  plan.query_rows.resize(kept);
+  plan.visible_keys.resize(kept);
+  if (!plan.hidden_keys.empty()) plan.hidden_keys.resize(kept);
+  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.num_queries == 0; });
+  int64_t parts = 0;
+  for (AttentionSample& sample : plan.samples) {
+    sample.part_begin = parts;
+    parts += sample.num_parts;
+  }
+}
+
 }  // namespace
 
 void AttentionPlan::clear() {
@@ -124,6 +161,7 @@ void AttentionPlan::clear() {
   key_rows.clear();
   query_rows.clear();
   visible_keys.clear();
+  hidden_keys.clear();
   self_rows.clear();
   num_slots = 1;
   version = next_version();
@@ -173,27 +211,27 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
   }
 }
 
+void limit_to_window(AttentionPlan& plan, int64_t window) {
+  plan.hidden_keys.assign(plan.query_rows.size(), 0);
+  filter_queries(plan, [&](const AttentionPart& part, size_t i) {
+    ASSERT(part.kind == AttentionPart::Kind::kSoftmax, "a window over keys whose mean is taken");
+    const auto keys = plan.key_rows.begin() + part.key_begin;
+    const auto seen = std::upper_bound(keys, keys + plan.visible_keys[i],
+                                       plan.query_rows[i] - static_cast<int32_t>(window));
+    plan.hidden_keys[i] = to_row(seen - keys);
+    return plan.hidden_keys[i] < plan.visible_keys[i];
+  });
+}
+
 void keep_last_queries(AttentionPlan& plan, int64_t first) {
   ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
          plan.samples.size());
-  plan.version = next_version();
   AttentionSample& sample = plan.samples[0];
   sample.num_query_rows -= first;
-  size_t kept_queries = 0;
-  for (AttentionPart& part : plan.parts) {
-    const auto begin = static_cast<size_t>(part.query_begin);
-    const auto end = begin + static_cast<size_t>(part.num_queries);
-    part.query_begin = static_cast<int64_t>(kept_queries);
-    for (size_t i = begin; i < end; ++i) {
-      if (plan.query_rows[i] < first) continue;
-      plan.query_rows[kept_queries] = to_row(plan.query_rows[i] - first);
-      plan.visible_keys[kept_queries++] = plan.visible_keys[i];
-    }
-    part.num_queries = static_cast<int64_t>(kept_queries) - part.query_begin;
-  }
-  plan.query_rows.resize(kept_queries);
-  plan.visible_keys.resize(kept_queries);
-  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.num_queries == 0; });
+  filter_queries(plan, [&](const AttentionPart&, size_t i) {
+    plan.query_rows[i] -= to_row(first);
+    return plan.query_rows[i] >= 0;
+  });
   // A row that adds its own v now has different indices in q and v: use a softmax over this one
   // key.
   for (const int32_t row : plan.self_rows) {

@@ -48,8 +48,11 @@ struct AttentionPlan {
   std::vector<int32_t> query_rows;    // rows of q and out, increasing within a part
   std::vector<int32_t> visible_keys;  // per query_rows entry: length of the visible prefix, >= 1,
                                       // non-decreasing within a part
-  std::vector<int32_t> self_rows;     // rows of q, k, v alike
-  int num_slots = 1;  // 2: the op also writes the image part of the output separately
+  // Per query_rows entry: how many keys at the front of that prefix lie before the query's window
+  // and are not seen; below visible_keys, non-decreasing within a part. Empty: no window anywhere.
+  std::vector<int32_t> hidden_keys;
+  std::vector<int32_t> self_rows;  // rows of q, k, v alike
+  int num_slots = 1;               // 2: the op also writes the image part of the output separately
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -73,6 +76,10 @@ void make_causal_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_be
 // The same with two classes of keys; `kinds` has one entry per row.
 void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
                     const std::vector<TokenKind>& kinds, MmcaRule rule);
+// A sliding window: of the keys that a query row i has in a plan made by the two functions above,
+// it keeps those of the rows j > i - window, whatever their kind. A row that keeps no key of a part
+// is taken out of it. Not for plans with means (MmcaRule::kVisualChat).
+void limit_to_window(AttentionPlan& plan, int64_t window);
 // Decoding with a key/value cache: reduces the plan of one sample of rows 0..L-1 to its last rows.
 // q and out then hold only rows first..L-1, counted from 0; k and v hold all of them.
 void keep_last_queries(AttentionPlan& plan, int64_t first);

@@ -16,6 +16,7 @@ namespace {
 int64_t visible_pairs(const AttentionPlan& plan) {
   int64_t pairs = 0;
   for (const int32_t visible : plan.visible_keys) pairs += visible;
+  for (const int32_t hidden : plan.hidden_keys) pairs -= hidden;
   return pairs;
 }
 

@@ -89,7 +89,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"data-stats", "lengths of the samples, and what training would cut or omit"},
       {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
       {"cache-features", "fill the --feature_cache of a run before it starts"},
-      {"inspect", "what an encoder or a checkpoint holds; how two differ"}};
+      {"inspect", "what a model or a checkpoint holds; how two of them differ"}};
   return kSummaries;
 }
 
@@ -105,7 +105,7 @@ std::vector<std::string> first_steps(const std::string& facet, const std::string
 std::string usage_text(const std::string& facet, const std::string& make_tiny) {
   std::string text = fmt::format(
       "facet trains vision-language chat models: a vision encoder, a projection and a\n"
-      "LLaMA decoder, on one MPI rank or many.\n\n"
+      "language model, on one MPI rank or many.\n\n"
       "usage: [mpirun -n N] {} COMMAND --name value ...\n\n",
       facet);
   for (const CommandSummary& command : command_summaries())

@@ -128,9 +128,9 @@ std::string manual_page(const std::string& version) {
              ".SH NAME\nfacet \\- trains vision\\-language chat models on MPI ranks\n"
              ".SH SYNOPSIS\n[\\fBmpirun \\-n\\fR \\fIN\\fR] \\fBfacet\\fR \\fICOMMAND\\fR "
              "[\\fB\\-\\-name\\fR \\fIvalue\\fR ...]\n"
-             ".br\n\\fBfacet inspect\\fR \\fIENCODER\\fR\n"
+             ".br\n\\fBfacet inspect\\fR \\fIMODEL\\fR\n"
              ".br\n\\fBfacet inspect\\fR \\fICHECKPOINT\\fR [\\fICHECKPOINT\\fR]\n"
-             ".SH DESCRIPTION\nTrains a vision encoder, a projection and a LLaMA decoder from "
+             ".SH DESCRIPTION\nTrains a vision encoder, a projection and a language model from "
              "Hugging Face model\ndirectories, one process a rank, started by mpirun or srun; "
              "without either as one rank.\nThe same command again continues a run that was cut.\n",
              man_literal(version)) +

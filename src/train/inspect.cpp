@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "io/input_file.h"
+#include "train/inspect_model.h"
 #include "train/inspect_vision.h"
 
 namespace facet {
@@ -181,13 +182,14 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 }
 
 constexpr const char* kHelp =
-    "usage: facet inspect ENCODER\n"
-    "         of a directory with a vision encoder its family and sizes, and which tensors are\n"
-    "         missing; exit code 66 when any is\n"
+    "usage: facet inspect MODEL\n"
+    "         of a language model's or a vision encoder's directory its family and configuration,\n"
+    "         and what is missing; exit code 66 when anything is\n"
     "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
+    "A MODEL is a directory with config.json.\n"
     "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
 }  // namespace
@@ -197,11 +199,11 @@ int inspect_command(const std::vector<std::string>& words) {
     return fmt::print("{}", kHelp), 0;
   try {
     if (words.size() == 1 && is_vision_directory(words[0])) return inspect_vision(words[0]);
-    if (words.size() == 1) return describe(words[0]);
+    if (words.size() == 1)
+      return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
-    fail(
-        ExitCode::kUsage,
-        "facet inspect takes a vision encoder, or one checkpoint or two; see facet inspect --help");
+    fail(ExitCode::kUsage,
+         "facet inspect takes a model, or one checkpoint or two; see facet inspect --help");
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());

@@ -79,6 +79,71 @@ TEST(LlamaConfigFile, FieldsAndDefaults) {
       6);
 }
 
+// What each family reads, and what it takes for keys that are missing.
+TEST(DecoderFamilies, FieldsAndDefaults) {
+  const auto of_type = [](const char* type, const char* more) {
+    return llama_of(fmt::format(R"({{"model_type": "{}", "hidden_size": 64, "vocab_size": 7,
+        "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 32{}}})",
+                                type, more));
+  };
+  const LlamaConfig mistral = of_type("mistral", "");
+  EXPECT_EQ(mistral.num_key_value_heads, 8);
+  EXPECT_EQ(mistral.max_position_embeddings, 131072);
+  EXPECT_EQ(mistral.sliding_window, 4096);
+  EXPECT_TRUE(mistral.has_window(0) && mistral.has_window(2));
+  EXPECT_FALSE(mistral.qkv_bias || mistral.out_bias || mistral.mlp_bias);
+  EXPECT_EQ(of_type("mistral", R"(, "sliding_window": null)").sliding_window, 0);
+  EXPECT_EQ(of_type("mistral", R"(, "num_key_value_heads": null)").num_key_value_heads, 32);
+
+  const LlamaConfig qwen2 = of_type("qwen2", R"(, "sliding_window": 9)");
+  EXPECT_EQ(qwen2.num_key_value_heads, 32);
+  EXPECT_EQ(qwen2.max_position_embeddings, 32768);
+  EXPECT_EQ(qwen2.sliding_window, 0) << "without use_sliding_window";
+  EXPECT_TRUE(qwen2.qkv_bias);
+  EXPECT_FALSE(qwen2.out_bias || qwen2.mlp_bias);
+  const auto windows = [&](const char* more) {
+    const LlamaConfig config =
+        of_type("qwen2", fmt::format(R"(, "use_sliding_window": true, {})", more).c_str());
+    std::string layers;
+    for (int64_t layer = 0; layer < 3; ++layer) layers += config.has_window(layer) ? 'w' : '-';
+    return layers;
+  };
+  EXPECT_EQ(windows(R"("max_window_layers": 1)"), "-ww");
+  EXPECT_EQ(windows(R"("max_window_layers": 0)"), "www");
+  EXPECT_EQ(windows(R"("sliding_window": 5)"), "---") << "all below the 28th";
+  EXPECT_EQ(windows(R"("max_window_layers": 0, "layer_types":
+      ["sliding_attention", "full_attention", "sliding_attention"])"),
+            "w-w");
+
+  const LlamaConfig llama = of_type("llama", R"(, "attention_bias": true, "sliding_window": 9)");
+  EXPECT_TRUE(llama.qkv_bias && llama.out_bias);
+  EXPECT_FALSE(llama.mlp_bias);
+  EXPECT_EQ(llama.sliding_window, 0) << "as Transformers: no key of this family";
+  EXPECT_TRUE(of_type("llama", R"(, "mlp_bias": true)").mlp_bias);
+}
+
+TEST(DecoderFamilies, WhatTheyLackIsRefused) {
+  const auto error_with = [](const char* type, const char* more) {
+    return llama_error(replaced(replaced(kTinyLlama, "\"llama\"", fmt::format("\"{}\"", type)),
+                                "\"bos_token_id\": 1", more));
+  };
+  EXPECT_TRUE(mentions(error_with("qwen2", R"("attention_bias": true)"),
+                       "attention_bias: models of type qwen2 have no such biases"));
+  EXPECT_TRUE(
+      mentions(error_with("qwen2", R"("layer_types": ["sliding_attention", "full_attention"])"),
+               "layer_types: sliding_attention without a window"));
+  EXPECT_TRUE(mentions(error_with("qwen2", R"("layer_types": ["full_attention"])"),
+                       "layer_types: 1 entries for 2 layers"));
+  EXPECT_TRUE(
+      mentions(error_with("qwen2", R"("layer_types": ["full_attention", "linear_attention"])"),
+               "layer_types[1]: linear_attention is not supported"));
+  EXPECT_TRUE(
+      mentions(error_with("mistral", R"("layer_types": ["sliding_attention", "full_attention"])"),
+               "layer_types: in a model of type mistral every layer has"));
+  EXPECT_TRUE(
+      mentions(error_with("mistral", R"("sliding_window": 0)"), "sliding_window: 0 is out"));
+}
+
 TEST(LlamaConfigFile, RopeScalingInAllSpellings) {
   const auto with = [](const char* scaling) {
     return llama_of(replaced(kTinyLlama, "\"rope_scaling\": null", scaling));
@@ -97,6 +162,7 @@ TEST(LlamaConfigFile, RopeScalingInAllSpellings) {
   const LlamaConfig newer =
       with(R"("rope_parameters": {"rope_type": "linear", "factor": 2, "rope_theta": 700})");
   EXPECT_EQ(newer.rope_theta, 700);
+  EXPECT_EQ(with(R"("rope_parameters": {"rope_theta": 600})").rope_theta, 600);
   EXPECT_EQ(newer.rope_scaling.factor, 2);
 }
 
@@ -106,8 +172,10 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
   };
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": \"16\""),
                        "config.json: hidden_size: expected an integer, found a string"));
-  EXPECT_TRUE(mentions(changed("\"model_type\": \"llama\"", "\"model_type\": \"mistral\""),
-                       "model_type: mistral is not supported"));
+  EXPECT_TRUE(
+      mentions(changed("\"model_type\": \"llama\"", "\"model_type\": \"mixtral\""),
+               "model_type: mixtral is not supported; decoders are read of the types llama, "
+               "mistral and qwen2"));
   EXPECT_TRUE(mentions(changed("\"silu\"", "\"relu\""), "hidden_act: relu"));
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 18"), "18 is no multiple"));
   EXPECT_TRUE(mentions(changed("value_heads\": 2", "value_heads\": 3"), "3 does not divide"));
@@ -116,12 +184,11 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
       mentions(changed("\"vocab_size\": 11", "\"vocab_sizes\": 11"), "\"vocab_size\" is missing"));
   EXPECT_TRUE(mentions(changed("5000.0", "-1"), "rope_theta: -1"));
   EXPECT_TRUE(mentions(changed("\"hidden_size\": 16", "\"hidden_size\": 12"), "even"));
-  for (const char* key : {"attention_bias", "mlp_bias"})
-    EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", fmt::format("\"{}\": true", key).c_str()),
-                         fmt::format("{}: decoders with these biases are not supported", key)));
   EXPECT_TRUE(mentions(changed("\"bos_token_id\": 1", "\"quantization_config\": {}"), "quantised"));
   const auto scaling = [&](const char* text) { return changed("\"rope_scaling\": null", text); };
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "yarn", "factor": 2})"), "yarn"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_parameters": {"partial_rotary_factor": 0.5})"),
+                       "partial_rotary_factor: heads that are rotated in part"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear"})"), "\"factor\" is missing"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear", "factor": 0.5})"),
                        "rope_scaling.factor: 0.5 is below 1"));

@@ -230,6 +230,12 @@ TEST(LoadPretrained, ATiedHeadIsOneParameter) {
       replaced(kTinyLlama, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
   EXPECT_FALSE(sources.decoder.contains("lm_head.weight"));
   EXPECT_EQ(sources.load_error(), "");
+  VlmConfig larger = sources.config;  // rows of added tokens: alike in the head and in lang_embed
+  larger.lm.vocab_size = kFileRows + 2;
+  Model model(larger);
+  load_pretrained(model.table, larger, sources.pretrained(), 1);
+  EXPECT_EQ(model.values("lang_decoder.model.embed_tokens.weight"),
+            model.values("lang_embed.weight"));
   sources.decoder["lm_head.weight"] = sources.decoder["model.embed_tokens.weight"];
   sources.write();
   EXPECT_EQ(sources.load_error(), "");
@@ -388,6 +394,28 @@ TEST(ExportModel, ATiedHeadKeepsItsOwnTable) {
   EXPECT_EQ(
       read_tensors(sources.directory / "e/projection.safetensors").at("lang_embed.weight").second,
       model.values("lang_embed.weight"));
+}
+
+// Biases and windows go in and out under the family's own names.
+TEST(ExportModel, AQwen2ModelStaysOne) {
+  Sources sources(
+      replaced(replaced(replaced(kTinyLlama, "LlamaForCausalLM", "Qwen2ForCausalLM"), "\"llama\"",
+                        "\"qwen2\""),
+               "\"bos_token_id\": 1",
+               R"("use_sliding_window": true, "sliding_window": 3, "max_window_layers": 1)"));
+  Model model(with_lora(sources.config));
+  load_pretrained(model.table, model.config, sources.pretrained(), 1);
+  const std::string name = "model.layers.1.self_attn.k_proj.bias";
+  EXPECT_EQ(model.values(("lang_decoder." + name).c_str()), sources.decoder.at(name).second);
+  const std::string out = sources.directory / "qwen2";
+  export_model(out, model.table, model.config, sources.exported());
+  const JsonDocument config = JsonDocument::read_config(out + "/lang_decoder/config.json");
+  EXPECT_EQ(config.root().at("model_type").as_string(), "qwen2");
+  EXPECT_EQ((*config.root().at("architectures").begin()).as_string(), "Qwen2ForCausalLM");
+  EXPECT_EQ(config.root().at("sliding_window").as_int(), 3);
+  const Tensors written = read_tensors(out + "/lang_decoder/model.safetensors");
+  EXPECT_EQ(written.at(name), sources.decoder.at(name));
+  EXPECT_FALSE(written.contains("model.layers.1.self_attn.o_proj.bias"));
 }
 
 TEST(ExportModel, ConfigsKeepWhatTheSourceSays) {

@@ -47,8 +47,8 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
 
 // Every gradient of the case, no other one, within `tolerance` of its norm. The error of a gradient
 // is estimated by its products with the hashed vectors, whose mean square is the error's own.
-// The keys' bias has no gradient (softmax does not see it): its rounding noise is held against 0.05
-// of the case's largest norm. Prints the largest error.
+// Without a rotary embedding the keys' bias has no gradient (softmax does not see it): its rounding
+// noise is held against 0.05 of the case's largest norm. Prints the largest error.
 void expect_gradients(const GoldenFile& file, const std::string& name, const Gradients& gradients,
                       double tolerance);
 

@@ -33,6 +33,7 @@ struct AttentionCase {
   Samples samples;
   int64_t heads, kv_heads, width;
   int64_t gap = 0;
+  int64_t window = INT64_MAX;
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
@@ -42,7 +43,7 @@ std::string name_of_attention(const testing::TestParamInfo<AttentionCase>& info)
   return fmt::format("{}_{}_H{}_G{}_E{}", c.name, name_of(c.dtype), c.heads, c.kv_heads, c.width);
 }
 
-AttentionPlan plan_of(const Samples& samples, Rule rule) {
+AttentionPlan plan_of(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
   AttentionPlan plan;
   const auto length = static_cast<int64_t>(samples.front().size());
   switch (rule) {
@@ -57,6 +58,7 @@ AttentionPlan plan_of(const Samples& samples, Rule rule) {
       make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kVisualChat);
       break;
   }
+  if (window != INT64_MAX) limit_to_window(plan, window);
   return plan;
 }
 
@@ -154,9 +156,9 @@ TEST_P(AttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
   const int64_t rows = begins_of(c.samples).back();
   const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule);
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.window);
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  expect_parity(x, sizes, masks_of(c.samples, c.rule), c.dtype);
+  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.window), c.dtype);
   constexpr int64_t kFewRows = 20;
   if (rows > kFewRows) return;
   std::vector<Values> first;
@@ -278,10 +280,27 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
   }
 }
 
+// Windows of less than a step, and of more than a tile.
+void add_windows(std::vector<AttentionCase>& cases, DType dtype) {
+  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({9})};
+  const Samples tiles = {tokens({60, 70, 200, 17, 40}), tokens({66})};
+  for (const Rule rule : {Rule::kCausal, Rule::kPublished}) {
+    const std::string name = rule == Rule::kCausal ? "window_causal" : "window_published";
+    for (const int64_t width : {16, 64, 128})
+      if (!every_access_is_watched() || width < 128)
+        cases.push_back({name, dtype, rule, mixed, 2, 1, width, 0, 3});
+    if (every_access_is_watched() && dtype != DType::kBF16) continue;
+    for (const int64_t window : {30, 150})
+      cases.push_back({fmt::format("{}{}", name, window), dtype, rule, tiles, 2, 1,
+                       dtype == DType::kF32 ? 16 : 64, 0, window});
+  }
+}
+
 std::vector<AttentionCase> attention_cases() {
   std::vector<AttentionCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     add_samples(cases, dtype);
+    add_windows(cases, dtype);
     for (const int length : {1, 7, 97, 257})
       if (!every_access_is_watched() || length <= 7)
         for (const int64_t width : {64, 128})

@@ -123,7 +123,7 @@ TEST(Backend, SaysOnceThatAShapeHasNoKernelOnTensorCores) {
     EXPECT_EQ(second, "") << op;
     EXPECT_EQ(warnings_of(op, DType::kF32, 5).first, "") << op;
   }
-  for (const int width : cuda::kTensorCoreWidths)
+  for (const int width : kTensorCoreWidths)
     EXPECT_EQ(warnings_of("attention_forward", DType::kF16, width).first, "") << width;
 }
 

@@ -55,7 +55,7 @@ class TensorCoresOfAttention : public TensorCores {
 };
 
 TEST_F(TensorCoresOfAttention, MultiplyAtEveryWidthThatTheyTake) {
-  for (const int width : cuda::kTensorCoreWidths)
+  for (const int width : kTensorCoreWidths)
     for (const DType dtype : {DType::kBF16, DType::kF16}) {
       const Products taken = products(width, dtype);
       EXPECT_GT(taken.forward, 0) << width;

@@ -95,6 +95,16 @@ TEST(Decoding, TheCacheEqualsRecomputingWithMmca) {
   expect_cache_equals_recomputing(config, kTextOnly);
 }
 
+TEST(Decoding, TheCacheEqualsRecomputingWithWindows) {
+  VlmConfig config = language_rig::small_config();
+  config.lm.sliding_window = 7;
+  expect_cache_equals_recomputing(config, kWithImages);
+  config.mmca = true;
+  config.lm.window_layers = {1, 0};
+  config.lm.qkv_bias = true;
+  expect_cache_equals_recomputing(config, kWithImages);
+}
+
 TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
   VlmConfig config = language_rig::small_config();
   config.lm.rope_scaling.type = RopeScaling::Type::kDynamic;

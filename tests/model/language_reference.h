@@ -41,7 +41,9 @@ struct DepartureScores {
 inline Mat plain_linear(const Params& params, const std::string& name, const Mat& x,
                         double lora_alpha) {
   const Mat& w = params.at(name + ".weight");
-  Mat y = vision_reference::linear_rows(x, w, 0, w.rows, nullptr);
+  const auto bias = params.find(name + ".bias");
+  Mat y = vision_reference::linear_rows(x, w, 0, w.rows,
+                                        bias == params.end() ? nullptr : &bias->second);
   vision_reference::add_lora(params, name, x, lora_alpha, y);
   return y;
 }
@@ -100,8 +102,9 @@ struct Head {
   }
 };
 
-inline Mat attention(const VlmConfig& config, const Mat& q, const Mat& k, const Mat& v,
-                     const std::vector<TokenKind>& kinds, DepartureScores& departure) {
+inline Mat attention(const VlmConfig& config, int64_t layer, const Mat& q, const Mat& k,
+                     const Mat& v, const std::vector<TokenKind>& kinds,
+                     DepartureScores& departure) {
   const LlamaConfig& lm = config.lm;
   Mat out(q.rows, q.cols);
   const int64_t group = lm.num_attention_heads / lm.num_key_value_heads;
@@ -110,7 +113,9 @@ inline Mat attention(const VlmConfig& config, const Mat& q, const Mat& k, const 
     const Head head{q, k, v, lm.head_dim, h, h / group};
     for (int64_t i = 0; i < q.rows; ++i) {
       std::vector<int64_t> all;
-      for (int64_t j = 0; j <= i; ++j) all.push_back(j);
+      const int64_t window = lm.has_window(layer) ? lm.sliding_window : q.rows;
+      for (int64_t j = 0; j <= i; ++j)
+        if (i - j < window) all.push_back(j);
       if (!config.mmca) {
         head.add_softmax(out, i, all, nullptr);
         continue;
@@ -149,7 +154,7 @@ inline Mat decoder(const Params& params, const VlmConfig& config, Mat x,
     };
     const Mat normed = rms_norm(params, path + "input_layernorm", x, lm.rms_norm_eps);
     const Mat attended =
-        attention(config, rotate(project("self_attn.q_proj", normed), lm.head_dim, frequencies),
+        attention(config, n, rotate(project("self_attn.q_proj", normed), lm.head_dim, frequencies),
                   rotate(project("self_attn.k_proj", normed), lm.head_dim, frequencies),
                   project("self_attn.v_proj", normed), kinds, departure);
     x = vision_reference::add(x, project("self_attn.o_proj", attended));

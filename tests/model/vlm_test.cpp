@@ -27,6 +27,19 @@ const Variant kVariants[] = {
     {"Tied", [](VlmConfig& c) { c.lm.tie_word_embeddings = true; }},
     {"OneKeyHeadPerQueryHead", [](VlmConfig& c) { c.lm.num_key_value_heads = 4; }},
     {"WideHeads", [](VlmConfig& c) { c.lm.head_dim = 14; }},
+    {"QkvBiases", [](VlmConfig& c) { c.lm.qkv_bias = true; }},
+    {"BiasesAndLora",
+     [](VlmConfig& c) {
+       c.lm.qkv_bias = c.lm.out_bias = c.lm.mlp_bias = true;
+       c.lang_lora = language_rig::lora("model.layers.");
+     }},
+    {"Window", [](VlmConfig& c) { c.lm.sliding_window = 5; }},
+    {"WindowOfUpperLayersInMmca",
+     [](VlmConfig& c) {
+       c.mmca = true;
+       c.lm.sliding_window = 6;
+       c.lm.window_layers = {0, 1};
+     }},
     {"Lora",
      [](VlmConfig& c) {
        c.lang_lora = language_rig::lora("model.layers.");

@@ -38,8 +38,9 @@ inline std::vector<int32_t> begins_of(const Samples& samples) {
   return begins;
 }
 
-// Text keys (or all keys where the rule has one class), then image keys.
-inline std::vector<Masks> masks_of(const Samples& samples, Rule rule) {
+// Text keys (or all keys where the rule has one class), then image keys. A window hides the keys
+// that are `window` rows or more before the query.
+inline std::vector<Masks> masks_of(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
   const int64_t n = begins_of(samples).back();
   const bool mmca = rule == Rule::kPublished || rule == Rule::kVisualChat;
   std::vector<Masks> masks(mmca ? 2 : 1, Masks(static_cast<size_t>(n * n), 2));
@@ -51,6 +52,7 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule) {
       for (int64_t j = 0; j < length; ++j) {
         const size_t entry = static_cast<size_t>((begin + i) * n + begin + j);
         const int later = j > i && rule != Rule::kFull;
+        if (i - j >= window) continue;
         if (!mmca) {
           masks[0][entry] = later ? 2 : 0;
           continue;

@@ -38,9 +38,15 @@ Expanded expand(const AttentionPlan& plan) {
           EXPECT_GE(visible, plan.visible_keys[query - 1]);
           EXPECT_GT(row, plan.query_rows[query - 1]);
         }
+        int64_t hidden = 0;
+        if (!plan.hidden_keys.empty()) {
+          hidden = plan.hidden_keys.at(query);
+          EXPECT_GE(hidden, i > 0 ? plan.hidden_keys[query - 1] : 0);
+          EXPECT_LT(hidden, visible);
+        }
         const auto keys = plan.key_rows.begin() + part.key_begin;
-        Seen seen{part.kind, std::set<int64_t>(keys, keys + visible)};
-        EXPECT_EQ(static_cast<int64_t>(seen.keys.size()), visible) << "a key twice";
+        Seen seen{part.kind, std::set<int64_t>(keys + hidden, keys + visible)};
+        EXPECT_EQ(static_cast<int64_t>(seen.keys.size()), visible - hidden) << "a key twice";
         EXPECT_GE(*seen.keys.begin(), sample.key_row_begin);
         EXPECT_LT(*seen.keys.rbegin(), sample.key_row_begin + sample.num_key_rows);
         EXPECT_TRUE(expanded.emplace(std::pair(row, part.slot), seen).second) << "two parts";
@@ -51,8 +57,8 @@ Expanded expand(const AttentionPlan& plan) {
 }
 
 // The same from dense masks; image rows' weight on themselves is listed by self_rows instead.
-Expanded expand(const Samples& samples, Rule rule) {
-  const std::vector<Masks> masks = masks_of(samples, rule);
+Expanded expand(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
+  const std::vector<Masks> masks = masks_of(samples, rule, window);
   const std::vector<TokenKind> kinds = kinds_of(samples);
   const int64_t n = static_cast<int64_t>(kinds.size());
   Expanded expanded;
@@ -116,6 +122,36 @@ TEST(AttentionPlan, SamplesListTheirOwnSelfRows) {
   EXPECT_EQ(plan.samples[2].num_self, 2);
 }
 
+TEST(AttentionPlan, AWindowHidesWhatLiesBeforeItWhateverItsKind) {
+  for (const int64_t window : {1, 2, 3, 5, 100}) {
+    AttentionPlan causal, mmca;
+    make_causal_plan(causal, begins_of(kSamples));
+    limit_to_window(causal, window);
+    EXPECT_EQ(expand(causal), expand(kSamples, Rule::kCausal, window)) << window;
+    make_mmca_plan(mmca, begins_of(kSamples), kinds_of(kSamples), MmcaRule::kPublished);
+    limit_to_window(mmca, window);
+    EXPECT_EQ(expand(mmca), expand(kSamples, Rule::kPublished, window)) << window;
+  }
+}
+
+TEST(AttentionPlan, TheLastQueriesKeepTheirWindows) {
+  const std::string sample = "ttiitittt";
+  for (int64_t first = 0; first < 9; ++first) {
+    AttentionPlan plan;
+    make_mmca_plan(plan, begins_of({sample}), kinds_of({sample}), MmcaRule::kPublished);
+    limit_to_window(plan, 3);
+    keep_last_queries(plan, first);
+    Expanded expected;
+    for (const auto& [place, seen] : expand(Samples{sample}, Rule::kPublished, 3))
+      if (place.first >= first)
+        expected.emplace(std::pair(place.first - first, place.second), seen);
+    for (int64_t row = first; row < 9; ++row)
+      if (sample[static_cast<size_t>(row)] == 'i')
+        expected.emplace(std::pair(row - first, 1), Seen{AttentionPart::Kind::kSoftmax, {row}});
+    EXPECT_EQ(expand(plan), expected) << first;
+  }
+}
+
 TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
   for (const std::string& sample : Samples{"ttiitit", "iit", "ttt", "t", "ti"}) {
     const auto rows = static_cast<int64_t>(sample.size());
@@ -174,6 +210,8 @@ TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
   expect_new(plan);
   keep_last_queries(plan, 2);
   expect_new(plan);
+  limit_to_window(other, 2);
+  expect_new(other);
   make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, MmcaRule::kPublished);
   expect_new(plan);
   plan.clear();

@@ -11,7 +11,9 @@ namespace {
 std::string text(int64_t n) { return std::string(static_cast<size_t>(n), 't'); }
 std::string image(int64_t n) { return std::string(static_cast<size_t>(n), 'i'); }
 
-AttentionPlan plan_of(const Samples& samples, Rule rule) {
+constexpr int64_t kNoWindow = INT64_MAX;
+
+AttentionPlan plan_of(const Samples& samples, Rule rule, int64_t window = kNoWindow) {
   AttentionPlan plan;
   if (rule == Rule::kCausal) {
     make_causal_plan(plan, begins_of(samples));
@@ -22,6 +24,7 @@ AttentionPlan plan_of(const Samples& samples, Rule rule) {
     make_mmca_plan(plan, begins_of(samples), kinds_of(samples),
                    rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
   }
+  if (window != kNoWindow) limit_to_window(plan, window);
   return plan;
 }
 
@@ -131,15 +134,15 @@ void expect_right(const Sizes& sizes, const AttentionPlan& plan, const std::vect
   expect_gradient(attention.dv(), expected.dv, naive.dv, expected.dv_size);
 }
 
-void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads,
-                  int64_t width) {
+void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads, int64_t width,
+                  int64_t window = kNoWindow) {
   const int64_t rows = begins_of(samples).back();
   SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", " + std::to_string(rows) +
                " rows, first sample " + samples.front().substr(0, 40) + ", H " +
                std::to_string(heads) + ", G " + std::to_string(kv_heads) + ", E " +
                std::to_string(width));
-  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule),
-               masks_of(samples, rule));
+  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, window),
+               masks_of(samples, rule, window));
 }
 
 const Samples kPatterns = {
@@ -237,6 +240,17 @@ TEST(Attention, MmcaOverSeveralTilesOfKeys) {
   expect_right(samples, Rule::kVisualChat, 1, 1, 16);
 }
 
+// Windows that begin within a tile of keys and tiles before them; with 300, blocks of queries of
+// which the last see nothing of their first tile.
+TEST(Attention, AWindowOverSeveralTilesOfKeys) {
+  const Samples samples = {text(150) + image(290) + text(300), text(40)};
+  for (const int64_t window : {1, 30, 300})
+    for (const Rule rule : {Rule::kCausal, Rule::kPublished}) {
+      SCOPED_TRACE("window " + std::to_string(window));
+      expect_right(samples, rule, 2, 1, 16, window);
+    }
+}
+
 // The largest score is 100 above the others: without the maximum taken off, exp overflows.
 TEST(Attention, LargeScoresStayExact) {
   const Samples samples = {text(300)};
@@ -302,6 +316,15 @@ TEST(Attention, CountsVisiblePairs) {
   EXPECT_EQ(attention.counts().attention_query_rows, 7);
 }
 
+TEST(Attention, CountsThePairsOfAWindow) {
+  const Sizes sizes{7, 7, 4, 2, 8};
+  const Inputs in(sizes);
+  const AttentionPlan plan = plan_of({text(7)}, Rule::kCausal, 3);
+  Attention attention(sizes, plan, in.q, in.k, in.v);
+  attention.forward();
+  EXPECT_EQ(attention.counts().attention_flops, 4 * 8 * 4 * (1 + 2 + 3 + 3 + 3 + 3 + 3));
+}
+
 TEST(Attention, NotANumberIsNotSwallowed) {
   const Sizes sizes{97, 97, 1, 1, 64};
   Inputs in(sizes);
@@ -318,17 +341,22 @@ TEST(Attention, NotANumberIsNotSwallowed) {
 // New rows against the cache equal the last rows of the whole sequence.
 TEST(Attention, DecodingGivesTheLastRows) {
   const Samples all = {text(9) + image(17) + text(30), image(270) + text(9), text(300), text(1)};
+  const std::pair<Rule, int64_t> kinds[] = {{Rule::kCausal, kNoWindow},
+                                            {Rule::kPublished, kNoWindow},
+                                            {Rule::kVisualChat, kNoWindow},
+                                            {Rule::kCausal, 20},
+                                            {Rule::kPublished, 270}};
   for (const std::string& sample : all) {
-    for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
+    for (const auto& [rule, window] : kinds) {
       const int64_t rows = static_cast<int64_t>(sample.size());
       const Sizes sizes{rows, rows, 4, 2, 80};
       const Inputs in(sizes);
-      AttentionPlan plan = plan_of({sample}, rule);
+      AttentionPlan plan = plan_of({sample}, rule, window);
       Attention whole(sizes, plan, in.q, in.k, in.v);
       whole.forward();
       const Values out = whole.out();
       for (const int64_t first : {rows - 1, rows / 3}) {
-        plan = plan_of({sample}, rule);
+        plan = plan_of({sample}, rule, window);
         keep_last_queries(plan, first);
         const int64_t skipped = first * 4 * 80;
         Attention decode({rows - first, rows, 4, 2, 80}, plan,

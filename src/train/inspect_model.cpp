@@ -1,0 +1,139 @@
+#include "train/inspect_model.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "checkpoint/decoder_family.h"
+#include "checkpoint/hugging_face.h"
+#include "checkpoint/missing_tensors.h"
+#include "data/tokenizer.h"
+#include "io/json.h"
+#include "io/tensor_directory.h"
+#include "model/llama.h"
+#include "ops/attention_widths.h"
+
+namespace facet {
+
+namespace {
+
+void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
+
+std::string family_text(const std::string& directory) {
+  const JsonDocument config = JsonDocument::read_config(directory + "/config.json");
+  const std::string type(config.root().at("model_type").as_string());
+  return fmt::format("{} ({})", type, find_decoder_family(type)->architecture);
+}
+
+std::string heads_text(const LlamaConfig& config) {
+  return fmt::format(
+      "{} of width {} over {} for keys and values; {}", config.num_attention_heads, config.head_dim,
+      config.num_key_value_heads,
+      has_tensor_core_width(config.head_dim)
+          ? "on a GPU's tensor cores in bf16 and fp16"
+          : fmt::format("on a GPU without tensor cores, which take widths {}: much slower",
+                        fmt::join(kTensorCoreWidths, ", ")));
+}
+
+std::string positions_text(const LlamaConfig& config) {
+  const RopeScaling& scaling = config.rope_scaling;
+  const char* name = scaling.type == RopeScaling::Type::kLinear    ? "linear"
+                     : scaling.type == RopeScaling::Type::kDynamic ? "dynamic"
+                     : scaling.type == RopeScaling::Type::kLlama3  ? "llama3"
+                                                                   : nullptr;
+  return fmt::format(
+      "rotary, base {}, {}", config.rope_theta,
+      name == nullptr ? "not scaled" : fmt::format("scaled ({}, factor {})", name, scaling.factor));
+}
+
+std::string window_text(const LlamaConfig& config) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    if (config.has_window(layer)) layers.push_back(layer);
+  if (layers.empty()) return "none: every token attends to all before it";
+  const bool all = static_cast<int64_t>(layers.size()) == config.num_hidden_layers;
+  return fmt::format("{} positions in {}", config.sliding_window,
+                     all ? "every layer" : fmt::format("layers {}", fmt::join(layers, " ")));
+}
+
+std::string biases_text(const LlamaConfig& config) {
+  std::vector<const char*> names;
+  if (config.qkv_bias) names.push_back("q, k, v");
+  if (config.out_bias) names.push_back("o");
+  if (config.mlp_bias) names.push_back("gate, up, down");
+  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+}
+
+void print_configuration(const std::string& directory, const LlamaConfig& config) {
+  say("family", family_text(directory));
+  say("size", fmt::format("{} layers, width {}, {} inside, {} tokens", config.num_hidden_layers,
+                          config.hidden_size, config.intermediate_size, config.vocab_size));
+  say("heads", heads_text(config));
+  say("positions", positions_text(config));
+  say("window", window_text(config));
+  say("biases", biases_text(config));
+  say("head", config.tie_word_embeddings ? "tied to embed_tokens" : "lm_head of its own");
+  const std::vector<int32_t> ends = read_end_tokens(directory);
+  say("end tokens", ends.empty() ? "the tokenizer's own" : fmt::format("{}", fmt::join(ends, " ")));
+}
+
+// What of the decoder is not in the files, or of another shape.
+std::vector<std::string> missing_weights(const std::string& directory, const LlamaConfig& config) {
+  if (!TensorDirectory::is_there(directory))
+    return {"weights: none are there" + what_lies_there_instead(directory)};
+  const TensorDirectory tensors(directory);
+  VlmConfig whole;
+  whole.lm = config;
+  ParamTable table;
+  const LlamaDecoder decoder(table, whole);
+  std::vector<std::string> problems, absent;
+  for (const Param& param : table.params()) {
+    const std::string name = param.name.substr(std::string("lang_decoder.").size());
+    StoredTensor expected;
+    expected.shape = param.shape;
+    const StoredTensor* stored = tensors.find(name);
+    if (stored == nullptr)
+      absent.push_back(name);
+    else if (stored->shape != param.shape)
+      problems.push_back(fmt::format("{} is {}, config.json asks for {}", name,
+                                     stored->shape_string(), expected.shape_string()));
+  }
+  for (const std::string& name : absent) problems.push_back("tensor " + name);
+  if (problems.empty()) say("weights", fmt::format("complete in {}", tensors.source()));
+  if (!absent.empty())
+    if (const std::string why = why_missing(absent, tensors.names(), directory); !why.empty())
+      problems.push_back(why);
+  return problems;
+}
+
+}  // namespace
+
+bool is_model_directory(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(path + "/config.json", ignored);
+}
+
+int inspect_model(const std::string& directory) {
+  constexpr size_t kShown = 10;
+  const LlamaConfig config = read_llama_config(directory);
+  log("language model {}", directory);
+  print_configuration(directory, config);
+  std::vector<std::string> missing;
+  const std::string tokenizer = tokenizer_file(directory);
+  if (tokenizer.empty())
+    missing.emplace_back("tokenizer.model or tokenizer.json");
+  else
+    say("tokenizer", tokenizer);
+  for (std::string& problem : missing_weights(directory, config))
+    missing.push_back(std::move(problem));
+  for (size_t i = 0; i < std::min(kShown, missing.size()); ++i) say("missing", missing[i]);
+  if (missing.size() > kShown) say("", fmt::format("and {} more", missing.size() - kShown));
+  return missing.empty() ? 0 : static_cast<int>(ExitCode::kMissingInput);
+}
+
+}  // namespace facet
