@@ -214,21 +214,30 @@ constexpr size_t kExpandBytes = kExpandTileBytes<kRank, kFactor, T> >
                                     ? kExpandTileBytes<kRank, kFactor, T>
                                     : kExpandRows* kSumStride * sizeof(float);
 
-// Adds the block's sums, which lie in shared memory, to out in packs.
+// Adds the block's sums, which lie in shared memory, to out in packs. A thread loads all of its
+// packs before it stores one, so that they are in flight together.
 template <typename T>
 GPU_DEVICE void add_sums(const Rows<T>& out_NW, const float* sums, Corner at, Extent size) {
-  constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kExpandCols / kPack;
+  constexpr int kPack = gpu::Pack<T>::kSize, kPacksOfRow = kExpandCols / kPack;
+  constexpr int kPacks = kExpandRows * kPacksOfRow / kThreads, kRowStep = kThreads / kPacksOfRow;
+  const int first = static_cast<int>(threadIdx.x) / kPacksOfRow;
+  const int c = static_cast<int>(threadIdx.x) % kPacksOfRow * kPack;
+  if (at.col + c >= size.cols) return;
+  gpu::Pack<T> packs[kPacks];
 #pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kExpandRows * kPacks; i += kThreads) {
-    const int r = i / kPacks, c = i % kPacks * kPack;
-    const int64_t row = at.row + r, col = at.col + c;
-    if (row >= size.rows || col >= size.cols) continue;
-    float v[kPack], sum[kPack];
-    load_floats(v, out_NW.row(row), col, size.cols, RowAccess::kPacked);
+  for (int i = 0; i < kPacks; ++i) {
+    const int64_t row = at.row + first + i * kRowStep;
+    if (row < size.rows) packs[i] = gpu::load_pack(out_NW.row(row) + at.col + c);
+  }
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    const int r = first + i * kRowStep;
+    if (at.row + r >= size.rows) return;
+    float sum[kPack];
     load_floats(sum, sums + r * kSumStride, c, kExpandCols, RowAccess::kPacked);
 #pragma unroll
-    for (int j = 0; j < kPack; ++j) v[j] += sum[j];
-    store_floats(out_NW.row(row), v, col, size.cols, RowAccess::kPacked);
+    for (int j = 0; j < kPack; ++j) sum[j] += gpu::to_float(packs[i].v[j]);
+    store_floats(out_NW.row(at.row + r), sum, at.col + c, size.cols, RowAccess::kPacked);
   }
 }
 
