@@ -13,18 +13,22 @@ $(NVCC_BUILD)/report/%.txt: %.cu
 kernel-report: $(if $(NVCC),$(KERNEL_REPORTS)) ## registers, shared memory and spills of every kernel (needs nvcc)
 	@$(if $(NVCC),scripts/kernel_report.sh $(KERNEL_REPORTS),echo "nvcc is not installed: no registers to report")
 
-# ---- make kernel-loops: what the main loops of attention issue, from the machine code for the first sm_ of CUDA_ARCHITECTURES
+# ---- make kernel-loops: what the main loops of attention issue and how wide the memory-bound kernels' accesses are, from the
+# machine code for the first sm_ of CUDA_ARCHITECTURES
 NVDISASM ?= $(firstword $(shell command -v nvdisasm 2>/dev/null) $(wildcard $(dir $(NVCC))nvdisasm))
 LOOP_ARCHITECTURE := $(firstword $(filter sm_%,$(CUDA_ARCHITECTURES)))
-LOOP_CUBINS := $(patsubst %,$(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/attention_%.cubin,forward backward)
+loop_cubins = $(patsubst %,$(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/%.cubin,$(1))
+LOOP_CUBINS := $(call loop_cubins,attention_forward attention_backward)
+ACCESS_CUBINS := $(call loop_cubins,attention_backward gelu layer_norm rms_norm rope rows splice swiglu vector vision_embed)
 
 $(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/%.cubin: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	@echo "  nvcc  $< ($(LOOP_ARCHITECTURE))"
 	@$(NVCC) $(filter-out -gencode arch=%,$(NVCC_FLAGS)) -arch=$(LOOP_ARCHITECTURE) -MMD -MP -MT $@ -cubin -o $@ $<
 
-kernel-loops: $(if $(NVDISASM),$(LOOP_CUBINS)) ## reads of shared memory and instructions a product in attention's main loops (needs nvcc, nvdisasm)
+kernel-loops: $(if $(NVDISASM),$(sort $(LOOP_CUBINS) $(ACCESS_CUBINS))) ## attention's main loops and the 16-byte accesses of memory-bound kernels (needs nvcc, nvdisasm)
 	@$(if $(NVDISASM),$(PYTHON) scripts/loop_counts.py $(NVDISASM) kernels/cuda/loops.txt $(LOOP_CUBINS),echo "nvdisasm is not installed: no loops to count")
+	@$(if $(NVDISASM),$(PYTHON) scripts/access_counts.py $(NVDISASM) kernels/cuda/accesses.txt $(ACCESS_CUBINS))
 
 # ---- make kernel-coverage: gcov's counters are in the kernels of the sanitized program
 kernel-coverage: $(BUILD)/emulated/test_kernels_sanitized ## how many lines of the CUDA kernels their tests execute, and which they don't

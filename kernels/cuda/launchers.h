@@ -10,8 +10,8 @@
 
 namespace facet::cuda {
 
-// ---- LoRA; linear layers are in linear.h. du, dright and dleft are fp32; dx, dright
-// and dleft may be absent.
+// ---- LoRA; linear layers are in linear.h. dright and dleft are fp32; dx, dright and dleft may be
+// absent. du (fp32) is scratch: on tensor cores each number of it is two of 16 bits.
 void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
                              Operand left_rO, float scale, cudaStream_t stream);
 void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,

@@ -85,8 +85,8 @@ class Backend {
   // dense weights.
   void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                float scale);
-  // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx,
-  // dright and dleft may each be absent.
+  // With du = scale dy L': dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx, dright and
+  // dleft may each be absent. The tensor du (N,r) is scratch.
   void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
                                 Tensor x, Tensor u, Tensor right, Tensor left, float scale);
 

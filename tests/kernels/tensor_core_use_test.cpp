@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
 #include "kernels/cuda/attention_work.h"
 #include "tests/kernels/mirrored.h"
@@ -88,6 +89,37 @@ TEST_F(TensorCoresOfLora, MultiplyWhereRanksAreMultiplesOf8) {
     for (const int64_t rank : {8, 16, 128}) EXPECT_GT(products(rank, dtype), 0) << rank;
   EXPECT_EQ(products(12, DType::kBF16), 0);
   EXPECT_EQ(products(8, DType::kF32), 0);
+}
+
+// Besides the sums, which are read and written in place, kernels fetch each operand by cp.async: a
+// wide matrix once a product, the narrow ones and the factors once for every block that needs them.
+TEST_F(TensorCoresOfLora, EveryProductFetchesItsWideMatrixOnce) {
+  constexpr int64_t kN = 130, kI = 264, kO = 200, kRank = 16, kBytes = 2;
+  const auto blocks = [](int64_t size, int64_t of) { return (size + of - 1) / of; };
+  const auto matrix = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); };
+  const auto sums = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kF32); };
+  const Tensor x = matrix(kN, kI), y = matrix(kN, kO), u = matrix(kN, kRank),
+               right = matrix(kI, kRank), left = matrix(kRank, kO), dx = matrix(kN, kI),
+               dright = sums(kI, kRank), dleft = sums(kRank, kO), du = sums(kN, kRank);
+  const auto bytes_of = [&](const auto& call) {
+    const int64_t before = emulated::async_copied_bytes();
+    call();
+    cuda_.synchronize();
+    return emulated::async_copied_bytes() - before;
+  };
+  const auto narrow = [&](int64_t width) { return kN * width + blocks(kN, 64) * width * kRank; };
+  const auto expand = [&](int64_t width, int64_t halves) {
+    return blocks(width, 128) * kN * kRank * halves + blocks(kN, 64) * width * kRank;
+  };
+  const auto gradient = [&](int64_t width, int64_t halves) {
+    return kN * width + blocks(width, 32) * kN * kRank * halves;
+  };
+  EXPECT_EQ(bytes_of([&] { cuda_.lora_forward_accumulate(y, u, x, right, left, 1); }),
+            kBytes * (narrow(kI) + expand(kO, 1)));
+  EXPECT_EQ(bytes_of([&] {
+              cuda_.lora_backward_accumulate(dx, dright, dleft, du, y, x, u, right, left, 1);
+            }),
+            kBytes * (narrow(kO) + gradient(kO, 1) + gradient(kI, 2) + expand(kI, 2)));
 }
 
 }  // namespace
