@@ -86,6 +86,7 @@ void Generation::open() {
   tests_ = read_generation_tests(options_.input);
   check_images(tests_);
   model_ = declare_model(options_);
+  model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
