@@ -18,6 +18,7 @@
 #include "options/help.h"
 #include "options/options.h"
 #include "train/commands.h"
+#include "train/export_command.h"
 #include "train/inspect.h"
 #include "train/plan.h"
 #include "train/run_setup.h"
@@ -126,6 +127,7 @@ int main(int argc, char** argv) {
   const std::optional<Command> command = command_from_name(words[0]);
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
+  if (*command == Command::kExport) return export_command(words);
 
   const bool goes_on = *command == Command::kTrain || *command == Command::kCacheFeatures;
   catch_stop_signals(goes_on ? OnSignal::kSaveAndStop : OnSignal::kEndNow);

@@ -150,6 +150,7 @@ void Generation::open_model() {
                                  options_.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
   check_images(tests_);
   model_ = declare_model(options_);
+  model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(

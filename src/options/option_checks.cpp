@@ -95,8 +95,9 @@ void check_training(const Options& o, Findings& found) {
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");
-    found.unless(o.lang_lora_dim > 0 || o.vis_lora_dim > 0,
-                 "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0");
+    found.unless(
+        o.lang_lora_dim > 0 || o.vis_lora_dim > 0 || !o.adapter.empty(),
+        "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0, or --adapter");
   }
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
@@ -137,6 +138,9 @@ void check_training(const Options& o, Findings& found) {
 void check_output(const Options& o, Findings& found) {
   found.unless(!o.output_dir.empty() || o.dry_run,
                "--output_dir is missing: directory for logs, checkpoints and models");
+  found.unless(o.export_kind != "none" || !o.keep_best,
+               "--keep_best exports the best model, and --export none exports nothing; leave one "
+               "out");
   found.unless(o.replay_step == 0 || !o.dry_run,
                "--replay_step computes, and --dry_run does not; leave one out");
   found.unless(!o.check_all_samples || o.dry_run,
@@ -225,6 +229,8 @@ std::vector<std::string> contradictions(Command command, const Options& options)
       "--chat_template " + options.chat_template +
           " is not the form of DeepSpeed-VisualChat; leave out --compat visualchat or take "
           "--chat_template original");
+  if (command == Command::kExport)
+    found.unless(options.export_kind != "none", "--export none leaves nothing to do");
   if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || takes_options_of_training(command))
     check_training(options, found);

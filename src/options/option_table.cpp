@@ -30,19 +30,19 @@ void add_model_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kModel, "teg", on_resume, help);
   };
   t.push_back(
-      model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
+      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
             "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
             "the local cache")
           .required("teg")
           .directory());
-  t.push_back(
-      model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
-            "directory of the vision encoder: config.json, preprocessor_config.json, "
-            "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or its encoder "
-            "alone; or its name on the hub")
-          .required("teg")
-          .directory());
+  t.push_back(field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel,
+                    "tegx", kMayChange,
+                    "directory of the vision encoder: config.json, preprocessor_config.json, "
+                    "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or "
+                    "its encoder alone; or its name on the hub")
+                  .required("teg")
+                  .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
                   .one_of({"baseline", "vit", "perceiver"}));
@@ -52,6 +52,12 @@ void add_model_fields(std::vector<OptionField>& t) {
             "to the language model's directory, if there is one; or a whole model's "
             "pytorch_model.bin of DeepSpeed-VisualChat")
           .file());
+  t.push_back(
+      model("adapter", &O::adapter, kMayChange,
+            "directory of an adapter to start from: an export of that kind, or one that PEFT "
+            "wrote; LoRA's rank, alpha and modules are those of the adapter, and a "
+            "projection.safetensors in it is read in place of the one by the language model")
+          .directory());
   t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention, kMustMatch,
                     "multi-modal causal attention: text attends to images and to text separately"));
   t.push_back(model("max_seq_len", &O::max_seq_len, kMustMatch,
@@ -435,6 +441,30 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(output("keep_best", &O::keep_best, kMayChange,
                      "export the model to OUT/best at each evaluation with the lowest loss so "
                      "far"));
+  t.push_back(
+      field(
+          "export", &O::export_kind, Group::kOutput, "tx", kMayChange,
+          "full: a whole model with LoRA merged into it; adapter: only what was trained, in PEFT's "
+          "format; none: nothing; auto: a run leaves an adapter after each epoch and the whole "
+          "model at the end, or with no LoRA or with more of the models trained the whole model "
+          "each time, and facet export makes the whole model")
+          .one_of({"auto", "full", "adapter", "none"})
+          .usually_given());
+  t.push_back(output("export_every", &O::export_every, kMayChange,
+                     "export after every N-th epoch, and at the end")
+                  .in(1, 1 << 20));
+  t.push_back(output("keep_exports", &O::keep_exports, kMayChange,
+                     "keep this many of OUT/epoch-N, the newest; older ones go when a newer one is "
+                     "complete; 0: keep all")
+                  .in(0, 1 << 20));
+  t.push_back(field("export_dtype", &O::export_dtype, Group::kOutput, "tx", kMayChange,
+                    "type of exported tensors; auto: each as in the file that it was read from, "
+                    "frozen ones bit for bit, and fp32 for those that no file had")
+                  .one_of({"auto", "fp32", "bf16", "fp16"}));
+  t.push_back(field("to", &O::to, Group::kOutput, "x", kNotOfTraining,
+                    "directory to export to, which must not be there yet")
+                  .required("x")
+                  .new_directory());
   t.push_back(output("checkpoint_io", &O::checkpoint_io, kMayChange,
                      "posix: each rank writes its own bytes; collective: MPI-IO by all ranks, for "
                      "file systems that need it (takes a parallel HDF5)")

@@ -20,7 +20,8 @@ enum class Command : uint8_t {
   kPlan,
   kDataStats,
   kBandwidth,
-  kCacheFeatures
+  kCacheFeatures,
+  kExport
 };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
@@ -35,6 +36,7 @@ struct Options {
   std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
   std::string vis_proj = "baseline";      // baseline, vit, perceiver
   std::string projection;                 // exported projection and lang_embed to start from
+  std::string adapter;                    // directory of LoRA and what else was trained with it
   bool enable_mmca_attention = false;
   int64_t max_seq_len = 4096;
   int64_t image_size = 0;
@@ -142,6 +144,10 @@ struct Options {
   double save_minutes = 30;
   int64_t keep_last = 2;
   bool keep_best = false;
+  std::string export_kind = "auto";     // auto, full, adapter, none
+  int64_t export_every = 1;             // epochs
+  int64_t keep_exports = 0;             // the newest; 0: all
+  std::string export_dtype = "auto";    // auto, fp32, bf16, fp16
   std::string checkpoint_io = "posix";  // posix, collective
   bool async_checkpoint = false;
   double max_hours = 0;
@@ -176,6 +182,9 @@ struct Options {
   int64_t num_answers = 1;
   bool logprobs = false;
   bool score = false;
+
+  // Export
+  std::string to;  // directory that does not exist yet
 
   // Plan
   int64_t ranks = 1;  // of data-stats: those it runs on, unless given
@@ -215,6 +224,10 @@ void check_paths(Command command, const Options& options);
 // are in the lines of the options they set; the file itself is named in a comment only, so that a
 // stored configuration needs no other file.
 std::string resolved_options(Command command, const Options& options);
+
+// The options of a training run from such lines; `where` is their place, for messages. Names that
+// they lack, as those of an older version do, have their defaults. kUsage, kConfig.
+Options options_of_run(const std::string& resolved, const std::string& where);
 
 // Every option of the program, in the order of the table.
 std::vector<std::string> option_names();

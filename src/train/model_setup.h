@@ -17,6 +17,7 @@ struct ModelSetup {
   // nullptr for a model without a tokenizer, which will do when recorded micro-batches are
   // replayed (V is then the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
+  std::string chat_template;        // of conversations
   std::vector<int32_t> end_tokens;  // that the files name; each ends an answer in generation
   std::unique_ptr<ImagePreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
@@ -35,6 +36,10 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options,
 // parameter, LoRA that matches no linear layer and nothing left to train are errors.
 void choose_trained(const Options& options, ParamTable& table);
 
+// The form of conversations with which a model was trained, where it is an export or an adapter
+// that says so; else --chat_template. Error(kConfig) if that names another one.
+std::string chat_template_as_trained(const Options& options);
+
 // The type that --precision has the layers compute in.
 DType compute_dtype(const Options& options);
 
@@ -50,8 +55,5 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
 
 // What an export takes from the files that were read.
 ExportSources export_sources(const Options& options, const ModelSetup& setup);
-// Writes OUT/epoch-N or another directory, for Hugging Face's libraries and this program to load.
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit = nothing_to_open);
 
 }  // namespace facet

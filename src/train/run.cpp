@@ -142,7 +142,8 @@ WorkPlan work_plan(const Options& options, const RunInputs& inputs) {
           .evaluates = inputs.data->source->num_evaluation_micro_batches() > 0,
           .eval_interval = options.eval_interval,
           .save_interval = options.save_interval,
-          .save_minutes = options.save_minutes};
+          .save_minutes = options.save_minutes,
+          .export_every = options.export_kind == "none" ? 0 : options.export_every};
 }
 
 // Operations a second that all ranks can do at most; 0 where that is not known of each. Collective.

@@ -108,7 +108,7 @@ void TrainingLoop::close_epoch() {
   report_features(run_);
   if (run_.options.eval_interval == 0 || finished()) evaluate_now(run_);
   draw_curve();
-  export_epoch(run_);
+  export_epoch(run_, finished() ? EndOfRun::kYes : EndOfRun::kNo);
   state_.closed_step = state_.step;
   if (epoch_complete()) begin_next_epoch();  // else --max_steps ended the run within it
   renew_checkpoint();

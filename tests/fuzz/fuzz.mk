@@ -21,7 +21,7 @@ $(BUILD)/sanitized/tests/test_fuzz: FORCE
 CLANG ?= clang++
 FUZZ_SOURCES = $(wildcard src/base/*.cpp src/io/*.cpp src/data/*.cpp src/options/*.cpp) $(FUZZ_OTHER_SOURCES) \
   $(patsubst %,src/job/%.cpp,command_output fault_injection lock_file lock_holder run_lock slurm_job slurm_time stop_signals) \
-  $(patsubst %,src/checkpoint/%.cpp,checkpoint_directory hugging_face_config manifest state_file) \
+  $(patsubst %,src/checkpoint/%.cpp,adapter checkpoint_directory hugging_face_config manifest state_file) \
   src/optim/lr_schedule.cpp
 FUZZ_COMPILER = "$(CCACHE) $(CLANG)"
 FUZZ_SANITIZE = -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer

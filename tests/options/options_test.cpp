@@ -295,8 +295,8 @@ TEST(Options, GenerationChecksItsDraws) {
 // Launch scripts are written against these names: taking one away breaks them.
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
-      "lm_model_name_or_path vision_model_name_or_path vis_proj projection enable_mmca_attention "
-      "max_seq_len image_size vision_feature_layer drop_class_token "
+      "lm_model_name_or_path vision_model_name_or_path vis_proj projection adapter "
+      "enable_mmca_attention max_seq_len image_size vision_feature_layer drop_class_token "
       "vision_image_by_image compat lang_lora_dim "
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
@@ -320,7 +320,8 @@ TEST(Options, NamesAreFrozen) {
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
       "replay_step "
       "save_interval "
-      "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
+      "save_minutes keep_last keep_best export export_every keep_exports export_dtype "
+      "to checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
