@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints what ptxas said of every kernel, from files with the output of `nvcc -Xptxas -v`. A kernel that spills must stand in
-# kernels/cuda/spills.txt with the reason. usage: kernel_report.sh FILE...
+# kernels/cuda/spills.txt with the reason; what ptxas says of lost performance (products in a row, registers) fails. usage: kernel_report.sh FILE...
 #
 # A line of spills.txt: architecture, kernel as it is printed here, spilled bytes (stores and loads) at most, reason.
 set -euo pipefail
@@ -23,6 +23,7 @@ cat "$@" | c++filt | sed -E "s/\(anonymous namespace\):://g; s/facet::(cuda::|gp
       seen[arch] = 1
       sub(/\(.*/, "", kernel)
     }
+    /Potential Performance Loss/ { bad[++wrong] = $0 }
     /bytes stack frame/ { stack = $1; stores = $5; loads = $9 }
     /: Used [0-9]+ registers/ {
       match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)
