@@ -15,8 +15,8 @@ NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wex
 code_for = $(foreach a,$(1),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
 NVCC_CODE = $(call code_for,$(CUDA_ARCHITECTURES))
 
-# Files *_hopper.cu use instructions that sm_90a alone has: machine code for Hopper, and for no GPU after it. A build without
-# sm_90 leaves them out.
+# Files *_hopper.cu use instructions that sm_90a alone has: machine code for Hopper, and for no GPU after it. A program without
+# sm_90 leaves them out; nvcc-check compiles them all the same.
 HOPPER := $(filter sm_90,$(CUDA_ARCHITECTURES))
 %_hopper.o: NVCC_CODE = $(call code_for,sm_90a)
 if_hopper = $(if $(HOPPER),$(1),$(filter-out %_hopper.cu %_hopper_test.cpp,$(1)))
@@ -42,7 +42,7 @@ CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB)) \
 
 PRODUCT_CUDA_SOURCES := $(if $(HAVE_NCCL),$(CUDA_CPP_SOURCES),$(filter-out src/comm/cuda/nccl_transport.cpp,$(CUDA_CPP_SOURCES)))
 CUDA_OBJECTS := $(KERNEL_SOURCES:%.cu=$(NVCC_BUILD)/%.o) $(PRODUCT_CUDA_SOURCES:%.cpp=$(NVCC_BUILD)/%.o)
-NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(call if_hopper,$(wildcard tests/kernels/*.cu)))
+NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu kernels/cuda/*_hopper.cu))
 
 $(NVCC_BUILD)/%.o: %.cu
 	@mkdir -p $(@D)

@@ -57,7 +57,8 @@ GPU_DEVICE int swizzled_place(int row, int chunk) {
 // Operand A, or B with Major::kK: 16 columns from one on, a multiple of 16, of a swizzled tile.
 template <typename T>
 GPU_DEVICE uint64_t operand_of_columns(const T* tile, int column) {
-  return matrix_descriptor(tile + column, 1, kTileAlignment);
+  constexpr int kUnused = 16;  // as PTX wants it
+  return matrix_descriptor(tile + column, kUnused, kTileAlignment);
 }
 // Operand B with Major::kN: 16 rows from `row` on, a multiple of 16, of swizzled tiles side by
 // side, `tile_bytes` apart.

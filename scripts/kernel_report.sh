@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints what ptxas said of every kernel, from files with the output of `nvcc -Xptxas -v`. A kernel that spills must stand in
-# kernels/cuda/spills.txt with the reason; what ptxas says of lost performance (products in a row, registers) fails. usage: kernel_report.sh FILE...
+# kernels/cuda/spills.txt with the reason; what ptxas calls a potential loss of performance (products that it runs one by one, an
+# ignored setmaxnreg) is an error. usage: kernel_report.sh FILE...
 #
 # A line of spills.txt: architecture, kernel as it is printed here, spilled bytes (stores and loads) at most, reason.
 set -euo pipefail

@@ -4,17 +4,18 @@
 usage: loop_counts.py NVDISASM BOUNDS CUBIN...
 
 A loop is what lies between a backward branch and its target. The main loop of a kernel is, of the innermost loops with
-tensor-core products (HMMA, and HGMMA of a warpgroup on Hopper), one with the most of them, and of those the one with the
-fewest instructions. With HGMMA it is the loop with the fewest instructions a product: waits that are tried again from the end
-of the code look like loops around it. Reads of shared memory for products are LDSM; HGMMA reads by itself. BOUNDS holds a line a kernel: name |
-LDSM per product at most | instructions per product at most. Fails if a kernel exceeds them, has no such loop or stands not
-in BOUNDS.
+tensor-core products (HMMA), one with the most of them, and of those the one with the fewest instructions. With the products
+of warpgroups (HGMMA) it is the loop with the fewest instructions a product: waits that are tried again from the end of the
+code look like loops around it. Reads of shared memory for products are LDSM; HGMMA reads by itself. BOUNDS holds a line a
+kernel: name | LDSM per product at most | instructions per product at most. Fails if a kernel exceeds them, has no such loop
+or stands not in BOUNDS.
 """
 import re
 import subprocess
 import sys
 
 PRODUCT = "HG?MMA"
+
 
 class Code:
     """The instructions of one function and the labels before them."""

@@ -148,6 +148,7 @@ __global__ void product_kernel(float* y) {
   if (kBug == ProductBug::kStoredTooEarly) {
     __syncthreads();
     b[thread()] = gpu::from_float<bf16>(0.0f);
+    gpu::fence_async_proxy();
   }
   if (kBug == ProductBug::kWrittenBeforeWait) d[0][0] = 0;
   if (kBug == ProductBug::kChangedA) a[0][0] = 0;
