@@ -46,8 +46,9 @@ struct AttentionLists {
   int32_t num_query_tiles = 0, num_key_tiles = 0;
   int32_t query_tiles = 0, key_tiles = 0, ranges = 0, rows = 0, bounds = 0;
   int32_t key_rows = 0, query_rows = 0, visible_keys = 0;  // as in the plan
-  // Where the keys of every range are neighbouring rows of k and v, and so are those of all samples:
-  // one past the last row of a sample. Else 0. Boxes of rows may then be read whatever they contain.
+  // Where the keys of every range are neighbouring rows of k and v, and so are those of all
+  // samples: one past the last row of a sample. Else 0. Boxes of rows may then be read whatever
+  // they contain.
   int32_t neighbouring_rows = 0;
   int32_t self_rows = 0;  // one per row of q: the row of v that is added to it, or -1
 };
