@@ -25,6 +25,9 @@ emulated_objects = $(if $(filter race,$(1)),$(call in_variant,race,$(RACE_CHECK)
 EMULATED_CXX      = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
 EMULATED_TEST_CXX = $(CXX) $(TEST_FLAGS) -DFACET_EMULATED $(emulated_flags_$(1))
 
+# Tensor maps are passed by value, and GCC changed how in 2010.
+CU_WARNINGS := -Wno-unknown-pragmas -Wno-psabi
+
 define emulated_variant
 $(call precompiled_headers,$(BUILD)/emulated/$(1)/obj,$(call EMULATED_CXX,$(1)),$(call EMULATED_TEST_CXX,$(1)))
 
@@ -41,7 +44,7 @@ $(BUILD)/emulated/$(1)/obj/tests/%.o: tests/%.cpp $(call precompiled,$(BUILD)/em
 $(BUILD)/emulated/$(1)/obj/%.o: %.cu
 	@mkdir -p $$(@D)
 	@echo "  c++   $$< ($(1))"
-	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas -x c++ -c -o $$@ $$<
+	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) $(CU_WARNINGS) -x c++ -c -o $$@ $$<
 
 $(BUILD)/emulated/test_kernels$(2): $(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES)) $(LIBRARY)
 	@echo "  link  $$@"
@@ -68,7 +71,7 @@ check-kernels-full: kernel-tests ## the same for every size, type, attention mod
 
 # Mutants are compiled with these commands and linked with these objects.
 define mutate_environment
-COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas' \
+COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) $(CU_WARNINGS)' \
 LINK_$(1)='$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) {objects} $(LIBRARY) $(LIBS) -lgtest' \
 OBJECTS_$(1)='$(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES))'
 endef

@@ -193,6 +193,24 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
+bool are_neighbours(const int32_t* rows, int64_t count) {
+  for (int64_t i = 1; i < count; ++i)
+    if (rows[i] != rows[i - 1] + 1) return false;
+  return true;
+}
+
+// As in AttentionLists.
+int32_t neighbouring_rows(const AttentionPlan& plan) {
+  for (const AttentionPart& part : plan.parts)
+    if (!are_neighbours(plan.key_rows.data() + part.key_begin, part.num_keys)) return 0;
+  int64_t end = plan.samples.empty() ? 0 : plan.samples.front().key_row_begin;
+  for (const AttentionSample& sample : plan.samples) {
+    if (sample.key_row_begin != end) return 0;
+    end += sample.num_key_rows;
+  }
+  return to_int(end);
+}
+
 // One entry per row of q: the row of v that is added to it, or -1.
 int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan) {
   size_t rows = 0;
@@ -269,6 +287,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.visible_keys = append(words_, plan.visible_keys);
   lists_.hidden_keys = append(words_, plan.hidden_keys);
   lists_.self_rows = append_self_rows(words_, plan);
+  lists_.neighbouring_rows = neighbouring_rows(plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());
 }

@@ -50,6 +50,10 @@ struct AttentionLists {
   int32_t self_rows = 0;    // one per row of q: the row of v that is added to it, or -1
   int32_t hidden_keys = 0;  // as in the plan
   int32_t has_windows = 0;  // whether any range is_window or begins behind a part's first key
+  // Where the keys of every range are neighbouring rows of k and v, and so are those of all
+  // samples: one past the last row of a sample. Else 0. Boxes of rows may then be read whatever
+  // they contain.
+  int32_t neighbouring_rows = 0;
 };
 
 class AttentionWork {

@@ -1,5 +1,6 @@
 // The attention kernels against the CPU backend and against dense masks in fp64.
 #include "kernels/cuda/launchers.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/parity.h"
 #include "tests/ops/attention_oracle.h"
 
@@ -90,14 +91,16 @@ class AttentionOperands {
         dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
 
   void run_kernels() {
-    for (ParityMatrix* output : outputs()) output->upload();
-    const cuda::AttentionLists lists = work_.lists(device_work_.data());
-    const cuda::Operand image = two_slots() ? out_image.device() : cuda::Operand{};
-    cuda::attention_forward(out.device(), lse.device_f32(), image, q.device(), k.device(),
-                            v.device(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+    run_forward();
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
-                             k.device(), v.device(), out.device(), image, lse.device_f32(),
-                             delta.device_f32(), lists, s_.heads, s_.kv_heads, s_.scale(), stream_);
+                             k.device(), v.device(), out.device(), image(), lse.device_f32(),
+                             delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(),
+                             stream_);
+  }
+  void run_forward() {
+    for (ParityMatrix* output : outputs()) output->upload();
+    cuda::attention_forward(out.device(), lse.device_f32(), image(), q.device(), k.device(),
+                            v.device(), lists(), s_.heads, s_.kv_heads, s_.scale(), stream_);
   }
   void run_cpu(Backend& cpu) {
     const Tensor image = two_slots() ? out_image.host() : Tensor();
@@ -109,9 +112,17 @@ class AttentionOperands {
                            s_.scale());
   }
   bool two_slots() const { return plan_.num_slots == 2; }
+  // Whether the lists let the kernel for Hopper run, where there is one.
+  bool fits_hopper() const { return work_.lists(nullptr).neighbouring_rows > 0; }
   std::vector<ParityMatrix*> outputs() { return {&out, &out_image, &lse, &delta, &dq, &dk, &dv}; }
 
  private:
+  cuda::AttentionLists lists() const {
+    cuda::AttentionLists lists = work_.lists(device_work_.data());
+    if (!for_hopper) lists.neighbouring_rows = 0;
+    return lists;
+  }
+  cuda::Operand image() { return two_slots() ? out_image.device() : cuda::Operand{}; }
   int64_t statistics() const { return plan_.num_slots * s_.heads * s_.num_queries; }
 
   TestStream stream_;
@@ -121,6 +132,7 @@ class AttentionOperands {
   DeviceBuffer<int32_t> device_work_;
 
  public:
+  bool for_hopper = false;  // else other kernels run on a Hopper, too
   ParityMatrix q, k, v, dout, out, out_image, lse, delta, dq, dk, dv;
 };
 
@@ -328,6 +340,76 @@ std::vector<AttentionCase> attention_cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, AttentionParity, testing::ValuesIn(attention_cases()),
+                         name_of_attention);
+
+// ---- the kernel for Hopper: forward. Backward starts from its outputs and log-sum-exps.
+
+// Statistics of rows without a part are left as they were, NaN: 0 here.
+Values written(Values values) {
+  for (double& value : values)
+    if (std::isnan(value)) value = 0;
+  return values;
+}
+
+class HopperAttentionParity : public testing::TestWithParam<AttentionCase> {
+ protected:
+  void SetUp() override {
+    if (!hopper_.is_here()) GTEST_SKIP() << device_test::kNoHopper;
+  }
+
+ private:
+  const device_test::HopperDevice hopper_;
+};
+
+TEST_P(HopperAttentionParity, ForwardAndBackward) {
+  const AttentionCase& c = GetParam();
+  const int64_t rows = begins_of(c.samples).back();
+  const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.window);
+  AttentionOperands x(sizes, plan, c.dtype, c.gap);
+  ASSERT_TRUE(x.fits_hopper());
+  x.for_hopper = true;
+  const std::vector<Masks> masks = masks_of(c.samples, c.rule, c.window);
+  expect_parity(x, sizes, masks, c.dtype);
+  const Values out = x.out.of_gpu(), lse = written(x.lse.of_gpu());
+  for_thread_orders(1, [&] {
+    x.run_forward();
+    EXPECT_TRUE(same_bits(x.out.of_gpu(), out));
+    EXPECT_TRUE(same_bits(written(x.lse.of_gpu()), lse));
+  });
+  // Its twin adds the same products in steps of other lengths.
+  x.for_hopper = false;
+  x.run_forward();
+  const double ulp = c.dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+  EXPECT_LE(norm_of_difference(x.out.of_gpu(), out), 2 * ulp * norm(out));
+  EXPECT_LE(norm_of_difference(written(x.lse.of_gpu()), lse), 1e-6 * norm(lse));
+}
+
+// Rows of one class are neighbours. Tiles of fewer rows than a warpgroup multiplies, and of more;
+// ranges that end within a step, with it and after it.
+std::vector<AttentionCase> hopper_cases() {
+  std::vector<AttentionCase> cases;
+  const auto add = [&](const char* name, DType dtype, Rule rule, const Samples& samples,
+                       int64_t heads, int64_t gap) {
+    cases.push_back({name, dtype, rule, samples, heads, 1, 128, gap});
+  };
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    add("causal7", dtype, Rule::kCausal, {tokens({7})}, 2, 8);
+    add("published", dtype, Rule::kPublished, {tokens({0, 60, 73}), tokens({5, 3})}, 2, 0);
+  }
+  // Windows are left to the twin.
+  cases.push_back(
+      {"causal_window", DType::kBF16, Rule::kCausal, {tokens({17})}, 1, 1, 128, 0, 3});
+  add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
+  if (every_access_is_watched()) return cases;
+  add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
+  add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
+  add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);
+  add("published_images", DType::kBF16, Rule::kPublished, {tokens({0, 150, 140})}, 1, 0);
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, HopperAttentionParity, testing::ValuesIn(hopper_cases()),
                          name_of_attention);
 
 // Every mode at every length, in every type and width of the tensor-core kernels.

@@ -4,7 +4,9 @@
 #include "device/arena.h"
 #include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
+#include "emulated/kernels/warpgroup.h"
 #include "kernels/cuda/attention_work.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 
@@ -70,6 +72,42 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
     EXPECT_EQ(taken.forward, 0) << width;
     EXPECT_EQ(taken.backward, 0) << width;
   }
+}
+
+// On a Hopper its own kernel takes what it can.
+class HopperOfAttention : public TensorCoresOfAttention {
+ protected:
+  // Whether the products of forward attention are those of warpgroups.
+  bool runs_it(int64_t width, DType dtype, const AttentionPlan& plan) {
+    const ArenaScope scope(arena_);
+    const int64_t rows = plan.samples.back().query_row_begin + plan.samples.back().num_query_rows;
+    const auto matrix = [&] { return zeros({rows, kHeads * width}, dtype); };
+    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), image = matrix();
+    const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
+    const int64_t before = emulated::wgmma_products();
+    const int64_t others = products_of([&] {
+      cuda_.attention_forward(out, lse, plan.num_slots == 2 ? image : Tensor(), q, k, v, plan,
+                              kHeads, kHeads, 1);
+    });
+    EXPECT_EQ(others == 0, emulated::wgmma_products() > before || dtype == DType::kF32);
+    return emulated::wgmma_products() > before;
+  }
+};
+
+TEST_F(HopperOfAttention, MultipliesNeighbouringRowsAtWidth128) {
+  const AttentionPlan causal = op_test::causal_plan(kRows);
+  EXPECT_FALSE(runs_it(128, DType::kBF16, causal)) << "on an older GPU";
+  const device_test::HopperDevice hopper;
+  EXPECT_TRUE(runs_it(128, DType::kBF16, causal));
+  EXPECT_TRUE(runs_it(128, DType::kF16, causal));
+  EXPECT_FALSE(runs_it(64, DType::kBF16, causal));
+  EXPECT_FALSE(runs_it(128, DType::kF32, causal));
+  using enum TokenKind;
+  AttentionPlan plan;
+  make_mmca_plan(plan, {0, 4}, {kText, kText, kImage, kImage}, MmcaRule::kPublished);
+  EXPECT_TRUE(runs_it(128, DType::kBF16, plan));
+  make_mmca_plan(plan, {0, 4}, {kText, kImage, kText, kImage}, MmcaRule::kPublished);
+  EXPECT_FALSE(runs_it(128, DType::kBF16, plan)) << "text rows are no neighbours";
 }
 
 class TensorCoresOfLora : public TensorCores {
