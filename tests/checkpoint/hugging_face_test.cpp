@@ -336,7 +336,7 @@ TEST(ExportModel, SiglipIsExportedWithoutItsHead) {
   Model model(sources.config);
   EXPECT_TRUE(load_pretrained(model.table, model.config, sources.pretrained(), 1).unused.empty());
   const std::string out = sources.directory / "out";
-  export_model(out, model.table, model.config, sources.exported());
+  export_to(out, model, sources.exported());
   const JsonDocument config = JsonDocument::read_config(out + "/vis_encoder/config.json");
   EXPECT_EQ(config.root().at("architectures").at(0).as_string(), "SiglipVisionModel");
   EXPECT_EQ(config.root().at("model_type").as_string(), "siglip_vision_model");
@@ -407,7 +407,7 @@ TEST(ExportModel, AQwen2ModelStaysOne) {
   const std::string name = "model.layers.1.self_attn.k_proj.bias";
   EXPECT_EQ(model.values(("lang_decoder." + name).c_str()), sources.decoder.at(name).second);
   const std::string out = sources.directory / "qwen2";
-  export_model(out, model.table, model.config, sources.exported());
+  export_to(out, model, sources.exported());
   const JsonDocument config = JsonDocument::read_config(out + "/lang_decoder/config.json");
   EXPECT_EQ(config.root().at("model_type").as_string(), "qwen2");
   EXPECT_EQ((*config.root().at("architectures").begin()).as_string(), "Qwen2ForCausalLM");
