@@ -73,7 +73,7 @@ adapter() {
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: LoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
   # Answers that a killed call has left are of this adapter and no other.
-  local answers=("$facet" generate "${model[@]}" "${with[@]}" --enable_mmca_attention --input "$tiny/data/eval/held_out.json" --temperature 1
+  local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1
     --num_answers 1000 --output "$work/answers.csv")
   "${answers[@]}" >"$work/answers.txt" 2>&1 &
   until_true 60 [ -s "$work/answers.csv.unfinished/start-1-rank-0.jsonl" ]
