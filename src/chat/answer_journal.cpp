@@ -1,6 +1,7 @@
 #include "chat/answer_journal.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <utility>
@@ -17,12 +18,16 @@ namespace fs = std::filesystem;
 constexpr int64_t kMaxAboutBytes = int64_t{1} << 20;
 constexpr int64_t kMaxLinesBytes = int64_t{1} << 32;
 
+bool is_line_file(const fs::path& path) {
+  return path.filename().string().starts_with("start-") && path.extension() == ".jsonl";
+}
+
 // The files of lines in the directory, by name.
 std::vector<std::string> line_files(const std::string& directory) {
   std::vector<std::string> files;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
-    if (entry.path().extension() == ".jsonl") files.push_back(entry.path().string());
+    if (is_line_file(entry.path())) files.push_back(entry.path().string());
   CHECK(!error, ExitCode::kIo, "{}: {}", directory, error.message());
   std::sort(files.begin(), files.end());
   return files;
@@ -33,19 +38,25 @@ std::string files_of_next_start(const std::string& directory) {
   int64_t last = 0;
   for (const std::string& file : line_files(directory)) {
     const std::string name = fs::path(file).filename().string();
-    if (name.starts_with("start-")) last = std::max<int64_t>(last, std::atoll(name.c_str() + 6));
+    last = std::max<int64_t>(last, std::atoll(name.c_str() + std::strlen("start-")));
   }
   return fmt::format("{}/start-{}-rank-", directory, last + 1);
 }
 
 }  // namespace
 
-AnswerJournal::AnswerJournal(std::string output, const std::string& identity, Communicator& world)
-    : directory_(std::move(output) + ".unfinished") {
+AnswerJournal::AnswerJournal(const std::string& output, const std::string& identity,
+                             Communicator& world)
+    : directory_(output + ".unfinished") {
   std::string lines, files;
   collectively(world, [&] {
     if (world.rank() != 0) return;
+    std::error_code error;
+    CHECK(!fs::exists(output, error) || fs::is_regular_file(output, error), ExitCode::kConfig,
+          "--output {} is no regular file; name the file that shall be written", output);
     make_directories(directory_);
+    lock_ = std::make_unique<RunLock>(
+        LockRequest{.output_dir = directory_, .another_place = "another --output"});
     lines = whole_lines();
     files = files_of_next_start(directory_);
     claim(identity, !lines.empty());
@@ -73,8 +84,10 @@ void AnswerJournal::claim(const std::string& identity, bool has_answers) const {
 std::string AnswerJournal::whole_lines() const {
   std::string lines;
   for (const std::string& file : line_files(directory_)) {
-    const std::string text = read_file(file, kMaxLinesBytes);
-    lines += text.substr(0, text.rfind('\n') + 1);  // npos + 1 is 0
+    std::string text = read_file(file, kMaxLinesBytes);
+    text.resize(text.rfind('\n') + 1);  // npos + 1 is 0
+    answered_tests_of(text, file);      // what is none is refused by the file's own name
+    lines += text;
   }
   return lines;
 }
@@ -83,9 +96,13 @@ void AnswerJournal::append(const AnsweredTest& answered) const {
   append_to_file(path_, line_of(answered));
 }
 
-void AnswerJournal::remove() const {
+// In this order: a call killed in between leaves no lines that nothing says what they are of.
+void AnswerJournal::remove() {
   std::error_code ignored;  // what is left is overwritten or continued by the next call
-  fs::remove_all(directory_, ignored);
+  for (const std::string& file : line_files(directory_)) fs::remove(file, ignored);
+  fs::remove(directory_ + "/about", ignored);
+  lock_.reset();
+  fs::remove(directory_, ignored);
 }
 
 }  // namespace facet

@@ -10,6 +10,8 @@
 #include "chat/answer_journal.h"
 #include "chat/conversation.h"
 #include "chat/sampling.h"
+#include "checkpoint/adapter.h"
+#include "checkpoint/weight_origins.h"
 #include "io/file.h"
 #include "io/hash.h"
 #include "io/input_file.h"
@@ -31,7 +33,13 @@ PassMemory measure_conversations(Conversation& conversation,
                                  const std::set<size_t>& asked, DType dtype) {
   UnitHooks hooks;
   PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
-    for (const size_t test : asked) conversation.run_largest_pieces(context, tests[test]);
+    for (const size_t test : asked) {
+      try {
+        conversation.run_largest_pieces(context, tests[test]);
+      } catch (const Error& error) {
+        fail(error.code(), "test {}: {}", tests[test].name, error.what());
+      }
+    }
   });
   // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
   memory.activations += memory.activations / 64 + (1 << 20);
@@ -56,14 +64,18 @@ std::vector<std::string> model_files(const PretrainedSources& sources) {
   namespace fs = std::filesystem;
   std::vector<std::string> files;
   std::error_code error;
-  for (const std::string& directory : {sources.lm_directory, sources.vision_directory})
+  std::vector<std::string> directories = {sources.lm_directory, sources.vision_directory};
+  if (!sources.adapter.empty()) {
+    const Adapter adapter = read_adapter(sources.adapter);
+    for (const std::optional<AdapterPart>& part : {adapter.lang, adapter.vision})
+      if (part) directories.push_back(part->directory);
+    if (!adapter.other_file.empty()) files.push_back(adapter.other_file);
+  }
+  for (const std::string& directory : directories)
     for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
       if (entry.is_regular_file(error)) files.push_back(entry.path().string());
+  if (const std::string file = projection_file_of(sources); !file.empty()) files.push_back(file);
   std::sort(files.begin(), files.end());
-  const std::string projection = sources.projection_file.empty()
-                                     ? sources.lm_directory + "/../projection.safetensors"
-                                     : sources.projection_file;
-  if (fs::is_regular_file(projection, error)) files.push_back(projection);
   return files;
 }
 
@@ -93,8 +105,15 @@ class AnswerConsole {
   ProgressBar bar_;
 };
 
-// What answers depend on, a line each: the options, the questions, and the model's files by size
-// and time.
+// "--stop_strings a b" and "a b" are not the same.
+std::string quoted_words(const OptionField& field, const Options& options) {
+  std::vector<std::string> words = option_words(field, options);
+  for (std::string& word : words) word = json_string(word);
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+// What answers depend on, a line each: the options, the questions and the system prompt, and the
+// model's files by size and time.
 std::string identity_of(const Options& options) {
   const std::set<std::string_view> without_effect = {"output", "csv", "config", "threads",
                                                      "device_collectives"};
@@ -102,10 +121,13 @@ std::string identity_of(const Options& options) {
   for (const OptionField& field : option_table())
     if (field.known_to(Command::kGenerate) && !without_effect.contains(field.name) &&
         !std::string_view(field.name).starts_with("hang_"))
-      text += fmt::format("{} = {}\n", field.name, fmt::join(option_words(field, options), " "));
-  const std::string questions = read_file(options.input, JsonDocument::kMaxDataBytes);
-  text += fmt::format("questions {}\n",
-                      hash_of(questions.data(), static_cast<int64_t>(questions.size())));
+      text += fmt::format("{} = {}\n", field.name, quoted_words(field, options));
+  for (const std::string& path : {options.input, options.system_prompt_file}) {
+    if (path.empty()) continue;
+    const std::string content = read_file(path, JsonDocument::kMaxDataBytes);
+    text += fmt::format("content of {}: {}\n", path,
+                        hash_of(content.data(), static_cast<int64_t>(content.size())));
+  }
   for (const std::string& path : model_files(sources_of(options))) {
     const InputFile file(path);
     text += fmt::format("{} of {} bytes, changed {}\n", path, file.bytes(), file.modified());
@@ -162,7 +184,15 @@ void Generation::open_model() {
 // What earlier starts have not finished, in turn to the ranks.
 void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
   std::set<Task> done;
-  for (const AnsweredTest& answered : finished) done.emplace(answered.test, answered.number);
+  for (const AnsweredTest& answered : finished) {
+    CHECK(answered.number >= 0 && answered.number < options_.num_answers &&
+              is_answer_to(tests_, answered),
+          ExitCode::kBadData,
+          "{}.unfinished: test {}, answer {} belongs to no question of --input: a file there has "
+          "been changed; remove the directory to begin anew",
+          options_.output, answered.test, answered.number);
+    done.emplace(answered.test, answered.number);
+  }
   for (int64_t test = 0; test < static_cast<int64_t>(tests_.size()); ++test)
     for (int64_t number = 0; number < options_.num_answers; ++number)
       if (!done.contains({test, number}) && left_++ % world_.size() == world_.rank())
@@ -238,8 +268,10 @@ void Generation::report(const std::vector<AnsweredTest>& answers) const {
       empty += answer.text.empty();
     }
   if (empty > 0)
-    warn("{} of {} answers are empty: the model ended at once, or --max_seq_len {} left no room",
-         empty, rounds, options_.max_seq_len);
+    warn(
+        "{} of {} answers are empty: the model or a stop string ended them at once, or "
+        "--max_seq_len {} left no room",
+        empty, rounds, options_.max_seq_len);
   log("{} answers to {} tests in {}", rounds, tests_.size(), options_.output);
 }
 
@@ -252,7 +284,7 @@ void Generation::run() {
   collectively(world_, [&] {
     if (world_.rank() == 0) identity = identity_of(options_);
   });
-  const AnswerJournal journal(options_.output, identity, world_);
+  AnswerJournal journal(options_.output, identity, world_);
   collectively(world_, [&] {
     deal_out(journal.finished());
     take_memory();

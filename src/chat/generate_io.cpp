@@ -70,6 +70,16 @@ std::vector<GenerationTest> read_generation_tests(const std::string& path, Quest
 
 // ---- answers
 
+bool is_answer_to(const std::vector<GenerationTest>& tests, const AnsweredTest& answered) {
+  if (answered.test < 0 || answered.test >= static_cast<int64_t>(tests.size())) return false;
+  const std::vector<GenerationRound>& rounds = tests[static_cast<size_t>(answered.test)].rounds;
+  return std::equal(rounds.begin(), rounds.end(), answered.rounds.begin(), answered.rounds.end(),
+                    [](const GenerationRound& round, const Answer& answer) {
+                      return answer.choices.empty() ||
+                             answer.choices.size() == round.choices.size();
+                    });
+}
+
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";

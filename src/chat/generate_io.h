@@ -36,6 +36,9 @@ struct AnsweredTest {
   std::vector<Answer> rounds;
 };
 
+// Whether there is such a test, with so many rounds and choices of each.
+bool is_answer_to(const std::vector<GenerationTest>& tests, const AnsweredTest& answered);
+
 // A field by RFC 4180: quoted if it contains a comma, a quote or a line break.
 std::string csv_field(const std::string& text);
 

@@ -7,6 +7,12 @@
 #include "base/check.h"
 
 namespace facet {
+namespace {
+
+constexpr const char* kNotNumbers =
+    "the model's logits are not numbers; were its weights trained to a non-finite loss?";
+
+}  // namespace
 
 std::span<const float> Sampler::penalised(std::span<const float> logits,
                                           std::span<const int32_t> said) {
@@ -22,9 +28,7 @@ std::span<const float> Sampler::penalised(std::span<const float> logits,
 
 int32_t Sampler::pick(std::span<const float> of_model, std::span<const int32_t> said,
                       RandomStream& draws) {
-  for (const float logit : of_model)
-    CHECK(!std::isnan(logit), ExitCode::kNumericStop,
-          "the model's logits are not numbers; were its weights trained to a non-finite loss?");
+  for (const float logit : of_model) CHECK(!std::isnan(logit), ExitCode::kNumericStop, kNotNumbers);
   const std::span<const float> logits = penalised(of_model, said);
   if (options_.temperature == 0)
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -68,7 +72,9 @@ double log_probability(std::span<const float> logits, int32_t token) {
   const double highest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - highest);
-  return logits[static_cast<size_t>(token)] - highest - std::log(sum);
+  const double result = logits[static_cast<size_t>(token)] - highest - std::log(sum);
+  CHECK(std::isfinite(result), ExitCode::kNumericStop, kNotNumbers);
+  return result;
 }
 
 }  // namespace facet

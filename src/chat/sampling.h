@@ -37,6 +37,7 @@ class Sampler {
 };
 
 // ln of the probability of that token: its logit less ln of the sum of exp of all, in double.
+// Error(kNumericStop) if that is no finite number.
 double log_probability(std::span<const float> logits, int32_t token);
 
 }  // namespace facet

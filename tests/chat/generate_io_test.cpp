@@ -107,6 +107,19 @@ TEST(GenerateIo, JsonLinesHaveARecordPerRound) {
       "\n");
 }
 
+TEST(GenerateIo, AnswersBelongToTests) {
+  const std::vector<GenerationTest> tests = {{"t", {{"Q", "", {}, {"a", "b"}}}}};
+  EXPECT_TRUE(is_answer_to(tests, {0, 0, {Answer()}}));
+  AnsweredTest scored{0, 0, {Answer()}};
+  scored.rounds[0].choices.resize(2);
+  EXPECT_TRUE(is_answer_to(tests, scored));
+  scored.rounds[0].choices.resize(3);
+  EXPECT_FALSE(is_answer_to(tests, scored));
+  for (const int64_t test : {-1, 1}) EXPECT_FALSE(is_answer_to(tests, {test, 0, {Answer()}}));
+  EXPECT_FALSE(is_answer_to(tests, {0, 0, {}}));
+  EXPECT_FALSE(is_answer_to(tests, {0, 0, {Answer(), Answer()}}));
+}
+
 TEST(GenerateIo, TheJournalsLinesReadBack) {
   AnsweredTest answered{3, 2, {answer_of("one\nand \xe2\x82\xac"), answer_of("")}};
   answered.rounds[0].logprobs = {-0.1};

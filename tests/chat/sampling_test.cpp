@@ -76,6 +76,8 @@ TEST(Sampling, LogProbabilitiesAreThoseOfTheSoftmax) {
   for (int32_t token = 0; token < 3; ++token)
     EXPECT_NEAR(log_probability(logits, token), token + 1 - std::log(sum), 1e-15);
   EXPECT_NEAR(log_probability(std::vector<float>{1e30F, 1e30F}, 0), -std::log(2), 1e-15);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()})
+    EXPECT_THROW(log_probability(std::vector<float>{bad, 1}, 1), Error) << bad;
 }
 
 }  // namespace

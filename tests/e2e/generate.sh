@@ -135,21 +135,30 @@ killed_and_given_again() {
   local i lines
   for i in {1..30}; do printf '"test %d": [["What do you see?", "images/%s"], ["Why?"]]\n' "$i" "${images[0]}"; done |
     paste -sd, | sed 's/.*/{&}/' >many.json
-  local many=("$facet" generate "${trained[@]}" --input many.json --temperature 1)
-  run 0 0 "${many[@]}" --max_new_tokens 12 --output whole.csv
-  "${many[@]}" --max_new_tokens 12 --output cut.csv >cut.txt 2>&1 &
+  local many=("$facet" generate "${trained[@]}" --input many.json --temperature 1 --max_new_tokens 12)
+  run 0 0 "${many[@]}" --output whole.csv --stop_strings 'zq qz'
+  many+=(--output cut.csv --stop_strings)
+  "${many[@]}" 'zq qz' >cut.txt 2>&1 &
   until_true 60 journal_has 3
+  kill -STOP $!
+  refused 78 0 'cut.csv.unfinished is in use by another run' "${many[@]}" 'zq qz'
   kill -KILL $!
   wait $! || true
   [ ! -e cut.csv ]
   lines=$(cat cut.csv.unfinished/*.jsonl | wc -l)
   [ "$lines" -lt 30 ]
   printf '{"test": 29, "num' >>cut.csv.unfinished/start-1-rank-0.jsonl  # what a kill leaves of a line
-  refused 78 0 'cut.csv.unfinished holds the answers so far' "${many[@]}" --max_new_tokens 11 --output cut.csv
-  run 0 2 "${many[@]}" --max_new_tokens 12 --output cut.csv
+  refused 78 0 'cut.csv.unfinished holds the answers so far' "${many[@]}" zq qz
+  echo '{"test": 30, "number": 0, "rounds": []}' >cut.csv.unfinished/start-2-rank-0.jsonl
+  refused 65 0 'test 30, answer 0 belongs to no question' "${many[@]}" 'zq qz'
+  echo 'no answer' >cut.csv.unfinished/start-2-rank-0.jsonl
+  refused 65 0 'start-2-rank-0.jsonl' "${many[@]}" 'zq qz'
+  mv cut.csv.unfinished/start-2-rank-0.jsonl cut.csv.unfinished/notes
+  run 0 2 "${many[@]}" 'zq qz'
   once "$lines of 30 conversations were finished before"
   cmp whole.csv cut.csv
-  [ ! -e cut.csv.unfinished ]
+  [ "$(ls cut.csv.unfinished)" = notes ]
+  [ ! -e whole.csv.unfinished ]
 }
 journal_has() { [ "$(cat cut.csv.unfinished/*.jsonl 2>/dev/null | wc -l)" -ge "$1" ]; }
 
@@ -177,6 +186,7 @@ json_lines() {
   generate original --csv original
   [ "$(grep -c $'\r$' original.csv)" = 7 ]
   grep -q '^text only,How are you?,How are you?,' original.csv
+  refused 78 0 'images is no regular file' "$facet" generate "${trained[@]}" --input tests.json --output images
 }
 
 # A caption that belongs to the picture is likelier than one whose words are in another order.
@@ -187,6 +197,8 @@ scores() {
   run 0 0 "$facet" generate "${trained[@]}" --input choices.json --output scores.jsonl --score
   grep -qF "\"answer\": \"$right\", \"tokens\"" scores.jsonl
   [ "$(grep -oE '"logprob": -[0-9.e-]+' scores.jsonl | wc -l)" = 2 ]
+  sed -i 's/"one"/"empty one"/; s/, "[^"]*"\]\]\]/, " "]]]/' choices.json
+  refused 65 0 'test empty one: the answer is empty' "$facet" generate "${trained[@]}" --input choices.json --output x.csv --score
   refused 65 0 'two choices or more' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --score
 }
 

@@ -72,6 +72,15 @@ adapter() {
     --output_dir "$work/other_rank"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: LoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
+  # Answers that a killed call has left are of this adapter and no other.
+  local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1
+    --num_answers 1000 --output "$work/answers.csv")
+  "${answers[@]}" >"$work/answers.txt" 2>&1 &
+  until_true 60 [ -s "$work/answers.csv.unfinished/start-1-rank-0.jsonl" ]
+  kill -KILL $!
+  wait $! || true
+  touch "$work/run/epoch-1/lang_decoder/adapter_config.json"
+  refused 78 0 'answers.csv.unfinished holds the answers so far' "${answers[@]}"
 }
 
 # Long after the run: what it exported itself from its checkpoint, the model from an adapter, and 16 bits, with which a run begins.
