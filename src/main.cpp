@@ -20,6 +20,7 @@
 #include "train/commands.h"
 #include "train/export_command.h"
 #include "train/inspect.h"
+#include "train/model_setup.h"
 #include "train/plan.h"
 #include "train/run_setup.h"
 #include "train/version.h"
@@ -45,6 +46,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
+  collectively(session.world(), [&] { parsed.options = with_lora_of_adapter(parsed.options); });
   if (options.dry_run) return dry_run(session, options);
   if (options.replay_step > 0) return replay_step(session, options, status);
   train(session, options, status);

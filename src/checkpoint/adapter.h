@@ -4,10 +4,10 @@
 //   DIR/lang_decoder/   adapter_config.json, adapter_model.safetensors, tokenizer
 //                                               -> PeftModel of a LlamaForCausalLM
 //   DIR/vis_encoder/    the same of the vision encoder, where that has LoRA -> of a CLIPVisionModel
-//   DIR/projection.safetensors                  projection.* and lang_embed.weight
-//   (model_choices.h) DIR/other_weights.safetensors               whatever else was trained, under
-//   its full name, and
-//                                               rows of the head that the model's files lack;
+//   DIR/projection.safetensors                  projection.* and lang_embed.weight; in its
+//                                               metadata the choices of model_choices.h
+//   DIR/other_weights.safetensors               whatever else was trained, under its full name,
+//                                               and rows of the head that the model's files lack;
 //                                               absent where there is nothing
 // PEFT's own directories have the files of the decoder at their top, and no more.
 //

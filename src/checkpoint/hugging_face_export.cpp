@@ -34,6 +34,7 @@ struct ParamMap {
   std::map<std::string_view, const Param*> by_name;
   TypeOf type_of;
   ReadParam read;
+  std::function<bool(const Param&)> in_models;  // as it is in the models' files
 
   const Param* find(std::string_view name) const {
     const auto found = by_name.find(name);
@@ -46,8 +47,9 @@ struct ParamMap {
   }
 };
 
-ParamMap map_of(const ParamTable& table, TypeOf type_of, ReadParam read) {
-  ParamMap params{{}, std::move(type_of), std::move(read)};
+ParamMap map_of(const ParamTable& table, TypeOf type_of, ReadParam read,
+                std::function<bool(const Param&)> in_models) {
+  ParamMap params{{}, std::move(type_of), std::move(read), std::move(in_models)};
   for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
   return params;
 }
@@ -186,16 +188,18 @@ TensorToWrite rows_copy(const ParamMap& params, const Param& param, int64_t rows
           params.type_of(param)};
 }
 
-// What else was trained, and the head's rows of added tokens: the base model has neither.
+// What else is not as in the models: trained in this run, from the adapter that it began with, or
+// from a file with all parts; and the head's rows of added tokens.
 std::vector<TensorToWrite> other_tensors(const ParamMap& params, const VlmConfig& config,
                                          int64_t added_rows) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, param] : params.by_name)
-    if (param->trained && param->role != ParamRole::kLora && !name.starts_with("projection.") &&
-        name != kLangEmbed)
+    if (!params.in_models(*param) && param->role != ParamRole::kLora &&
+        !name.starts_with("projection.") && name != kLangEmbed)
       tensors.push_back(plain_copy(params, std::string(name), *param));
   const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
-  if (added_rows > 0 && !head.trained) tensors.push_back(rows_copy(params, head, added_rows));
+  if (added_rows > 0 && params.in_models(head))
+    tensors.push_back(rows_copy(params, head, added_rows));
   return tensors;
 }
 
@@ -342,19 +346,14 @@ void refuse_without_room(const std::string& directory, int64_t bytes, const std:
         static_cast<double>(free) / (int64_t{1} << 30));
 }
 
-}  // namespace
-
-int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
-                               const ExportSources& sources, const ExportForm& form,
-                               const std::function<DType(const Param&)>& type_in_file) {
+int64_t bytes_of_export(const ParamMap& params, const VlmConfig& config,
+                        const ExportSources& sources, ExportKind kind) {
   constexpr int64_t kOtherFiles = 1 << 16, kHeaderOfTensor = 1 << 8;
-  const ParamMap params = map_of(
-      table, [&](const Param& param) { return form.type ? *form.type : type_in_file(param); }, {});
   int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_file) +
                   bytes_of_file(sources.pretrained.lm_directory + "/config.json") +
                   bytes_of_file(sources.pretrained.vision_directory + "/config.json");
   std::vector<std::vector<TensorToWrite>> parts = {projection_tensors(params)};
-  if (form.kind == ExportKind::kFull) {
+  if (kind == ExportKind::kFull) {
     parts.push_back(decoder_tensors(params, config));
     parts.push_back(fused_part(params, kVisionPrefix, config.vis_lora));
   } else {
@@ -367,11 +366,30 @@ int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
   return bytes;
 }
 
+ParamMap map_of(const ParamTable& table, const WeightOrigins& origins, const ExportForm& form,
+                ReadParam read) {
+  return map_of(
+      table, [&](const Param& param) { return form.type ? *form.type : origins.type_of(param); },
+      std::move(read),
+      [&](const Param& param) { return !param.trained && origins.is_in_models(param); });
+}
+
+}  // namespace
+
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources, const ExportForm& form,
+                               const std::function<DType(const Param&)>& type_in_file) {
+  return bytes_of_export(
+      map_of(
+          table, [&](const Param& param) { return form.type ? *form.type : type_in_file(param); },
+          {}, [](const Param& param) { return !param.trained; }),
+      config, sources, form.kind);
+}
+
 int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
                                const ExportSources& sources, const ExportForm& form) {
   const WeightOrigins origins(table, config, sources.pretrained, sources.seed);
-  return estimated_export_bytes(table, config, sources, form,
-                                [&](const Param& param) { return origins.type_of(param); });
+  return bytes_of_export(map_of(table, origins, form, {}), config, sources, form.kind);
 }
 
 // Values of frozen parameters are those of the files.
@@ -379,21 +397,19 @@ void export_model(const std::string& out_directory, const ParamTable& table,
                   const VlmConfig& config, const ExportSources& sources, const ExportForm& form,
                   const ReadParam& read_trained, const std::function<void()>& between_pieces) {
   const WeightOrigins origins(table, config, sources.pretrained, sources.seed);
-  const ParamMap params = map_of(
-      table, [&](const Param& param) { return form.type ? *form.type : origins.type_of(param); },
-      [&](const Param& param, int64_t begin, int64_t count, float* out) {
-        if (between_pieces) between_pieces();
-        if (param.trained) return read_trained(param, begin, count, out);
-        origins.read(param, begin, count, out);
-      });
+  const ParamMap params = map_of(table, origins, form,
+                                 [&](const Param& param, int64_t begin, int64_t count, float* out) {
+                                   if (between_pieces) between_pieces();
+                                   if (param.trained) return read_trained(param, begin, count, out);
+                                   origins.read(param, begin, count, out);
+                                 });
   const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
   const Export from{table, config, sources, form, params, origins.added_rows(head)};
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
   const std::string working = make_partial_directory(place);
   try {
-    refuse_without_room(
-        working, estimated_export_bytes(table, config, sources, form, params.type_of), place);
+    refuse_without_room(working, bytes_of_export(params, config, sources, form.kind), place);
     if (form.kind == ExportKind::kFull)
       write_full(from, working);
     else

@@ -298,6 +298,11 @@ const WeightOrigins::Origin& WeightOrigins::origin_of(const Param& param) const 
   return found->second;
 }
 
+bool WeightOrigins::is_in_models(const Param& param) const {
+  const Source* source = origin_of(param).source;
+  return (decoder_ && source == &*decoder_) || (vision_ && source == &*vision_);
+}
+
 int64_t WeightOrigins::added_rows(const Param& param) const {
   const Origin& origin = origin_of(param);
   if (origin.source == nullptr || origin.elements == param.numel()) return 0;

@@ -35,6 +35,8 @@ class WeightOrigins {
   const std::map<std::string, std::string>& metadata() const;  // of the projection's file
 
   bool is_drawn(const Param& param) const { return origin_of(param).source == nullptr; }
+  // From the directories of the two models, neither from an adapter nor from a file with all parts.
+  bool is_in_models(const Param& param) const;
   // Rows at the end of a table of tokens that its file does not have.
   int64_t added_rows(const Param& param) const;
   // The type in the file; fp32 for what is drawn, and for fp64, which is read as fp32.

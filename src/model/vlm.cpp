@@ -11,12 +11,16 @@ namespace facet {
 
 namespace {
 
-// If LoRA matches no layer, that is a mistake in the option, not a model without LoRA.
+// If LoRA matches no layer, that is a mistake in the option or an adapter of another model, not a
+// model without LoRA.
 void check_lora(const ParamTable& table, const LoraConfig& lora, std::string_view prefix,
                 std::string_view side) {
   if (lora.rank == 0) return;
   for (const Param& param : table.params())
     if (param.role == ParamRole::kLora && param.name.starts_with(prefix)) return;
+  CHECK(lora.modules.empty(), ExitCode::kConfig,
+        "the adapter belongs to another model: {} is none of the linear layers of {}",
+        *lora.modules.begin(), prefix);
   fail(ExitCode::kConfig,
        "--{0}_lora_module_name {1}: no linear layer of {2} has this in its path; set it, or "
        "--{0}_lora_dim 0",

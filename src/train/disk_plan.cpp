@@ -82,8 +82,7 @@ std::string DiskPlan::text() const {
   return fmt::format(
       "an export: {} of the whole model, {} of an adapter\ndisk of the run, at most: {} for {} "
       "checkpoints (one of them being written) + {} for {} whole models + {} for {} adapters + {} "
-      "of "
-      "logs a step{} = {}{}",
+      "of logs a step{} = {}{}",
       bytes_text(export_.full), bytes_text(export_.adapter), bytes_text(checkpoint * checkpoints),
       checkpoints, bytes_text(export_.full * fulls), fulls, bytes_text(export_.adapter * adapters),
       adapters, bytes_text(log_of_step), steps > 0 ? fmt::format(" x {} steps", steps) : "",

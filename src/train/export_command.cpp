@@ -39,8 +39,7 @@ std::unique_ptr<ModelSetup> declare_as_trained(const Options& options) {
        {options.lm_model_name_or_path, options.vision_model_name_or_path})
     CHECK(std::filesystem::is_directory(model), ExitCode::kMissingInput,
           "{}: the run was made with the model in this directory, which is not there; say where it "
-          "is "
-          "with --lm_model_name_or_path or --vision_model_name_or_path",
+          "is with --lm_model_name_or_path or --vision_model_name_or_path",
           model);
   std::unique_ptr<ModelSetup> model = declare_model(
       options, options.replay.empty() ? MissingTokenizer::kError : MissingTokenizer::kAssume);

@@ -29,14 +29,25 @@ bool trains_lora_alone(const ParamTable& table) {
   return lora;
 }
 
-// N of "epoch-N"; 0 for other names.
+// N of "epoch-N" as a run writes it, so without a sign and leading zeros; 0 for other names.
 int64_t epoch_in(std::string_view name) {
   constexpr std::string_view kPrefix = "epoch-";
   if (!name.starts_with(kPrefix)) return 0;
-  const char* const end = name.data() + name.size();
   int64_t epoch = 0;
-  const auto [stopped, error] = std::from_chars(name.data() + kPrefix.size(), end, epoch);
-  return error == std::errc() && stopped == end && epoch > 0 ? epoch : 0;
+  std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), epoch);
+  return epoch > 0 && name == fmt::format("{}{}", kPrefix, epoch) ? epoch : 0;
+}
+
+// Whether a path leads through a directory of exports, OUT/best or OUT/epoch-N.
+bool leads_through_export(const fs::path& path, const std::string& output_dir) {
+  std::error_code error;
+  for (fs::path part = path; part.has_relative_path(); part = part.parent_path()) {
+    const std::string name = part.filename().string();
+    if ((name == "best" || epoch_in(name) > 0) &&
+        fs::equivalent(part.parent_path(), output_dir, error))
+      return true;
+  }
+  return false;
 }
 
 // Ascending.
@@ -72,6 +83,24 @@ const char* text_of(ExportKind kind) {
 
 int64_t exported_epochs(const Options& options, int64_t epochs) {
   return (epochs + options.export_every - 1) / options.export_every;
+}
+
+// As it is given, and where links lead.
+void check_sources_stay(const Options& options) {
+  if (options.export_kind == "none" || options.output_dir.empty()) return;
+  for (const std::string& source :
+       {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection,
+        options.adapter}) {
+    if (source.empty()) continue;
+    std::error_code error;
+    const fs::path given = fs::absolute(source, error).lexically_normal();
+    CHECK(!leads_through_export(given, options.output_dir) &&
+              !leads_through_export(fs::weakly_canonical(given, error), options.output_dir),
+          ExitCode::kConfig,
+          "{}: the run would read it from among the exports of its own --output_dir {}, which it "
+          "replaces and removes; name another --output_dir, or move it out of there",
+          source, options.output_dir);
+  }
 }
 
 // Renamed first: what a killed run leaves of it is tidied up by its name.

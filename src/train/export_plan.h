@@ -30,6 +30,11 @@ const char* text_of(ExportKind kind);
 // The number of exports of epochs 1 to `epochs`: every --export_every, and the last.
 int64_t exported_epochs(const Options& options, int64_t epochs);
 
+// kConfig if a model, projection or adapter that the run reads lies in a directory in which it puts
+// an export: replaced or removed there, what was read at the start would be lost, and later exports
+// would have other frozen weights than the run.
+void check_sources_stay(const Options& options);
+
 // Removes the exports OUT/epoch-N older than the newest `keep` of those up to `newest`; keep 0
 // keeps all. Directories that hold no projection.safetensors are none. kIo.
 void remove_old_exports(const std::string& output_dir, int64_t keep, int64_t newest);

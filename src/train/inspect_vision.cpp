@@ -6,20 +6,16 @@
 #include <filesystem>
 #include <vector>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/hugging_face.h"
-#include "checkpoint/missing_tensors.h"
 #include "data/image_preprocess.h"
 #include "io/json.h"
-#include "io/tensor_directory.h"
 #include "model/vision_encoder.h"
+#include "train/inspect_weights.h"
 
 namespace facet {
 
 namespace {
-
-void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
 
 void print_configuration(const VisionConfig& config) {
   const VisionTraits& traits = config.traits();
@@ -36,32 +32,6 @@ void print_configuration(const VisionConfig& config) {
                                   : "the last block's output without post_layernorm");
 }
 
-// Tensors of the encoder that are not in the files, or have another shape.
-void check_weights(const std::string& directory, const VisionConfig& config,
-                   std::vector<std::string>& missing) {
-  if (!TensorDirectory::is_there(directory))
-    return missing.push_back("weights: none are there" + what_lies_there_instead(directory));
-  const TensorDirectory tensors(directory);
-  VlmConfig whole;
-  whole.vision = config;
-  whole.image_size = config.image_size;
-  ParamTable table;
-  const VisionEncoder encoder(table, whole);
-  const size_t before = missing.size();
-  for (const Param& param : table.params()) {
-    const std::string name = param.name.substr(std::string("vis_encoder.").size());
-    StoredTensor expected;
-    expected.shape = param.shape;
-    const StoredTensor* stored = tensors.find(name);
-    if (stored == nullptr)
-      missing.push_back("tensor " + name);
-    else if (stored->shape != param.shape)
-      missing.push_back(fmt::format("{} is {}, config.json asks for {}", name,
-                                    stored->shape_string(), expected.shape_string()));
-  }
-  if (missing.size() == before) say("weights", fmt::format("complete in {}", tensors.source()));
-}
-
 }  // namespace
 
 bool is_vision_directory(const std::string& path) {
@@ -76,7 +46,6 @@ bool is_vision_directory(const std::string& path) {
 }
 
 int inspect_vision(const std::string& directory) {
-  constexpr size_t kShown = 10;
   const VisionConfig config = read_vision_config(directory);
   log("vision encoder {}", directory);
   print_configuration(config);
@@ -85,11 +54,14 @@ int inspect_vision(const std::string& directory) {
   if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
     say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
   else
-    missing.push_back("preprocessor_config.json");
-  check_weights(directory, config, missing);
-  for (size_t i = 0; i < std::min(kShown, missing.size()); ++i) say("missing", missing[i]);
-  if (missing.size() > kShown) say("", fmt::format("and {} more", missing.size() - kShown));
-  return missing.empty() ? 0 : static_cast<int>(ExitCode::kMissingInput);
+    missing.emplace_back("preprocessor_config.json");
+  VlmConfig whole;
+  whole.vision = config;
+  whole.image_size = config.image_size;
+  ParamTable table;
+  const VisionEncoder encoder(table, whole);
+  check_weights(directory, table, "vis_encoder.", missing);
+  return end_of_inspection(missing);
 }
 
 }  // namespace facet

@@ -77,6 +77,22 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 
 }  // namespace
 
+// What is wrong with a directory that is no adapter is said when the model is declared.
+Options with_lora_of_adapter(Options options) {
+  if (options.adapter.empty() || !is_adapter(options.adapter)) return options;
+  const Adapter adapter = read_adapter(options.adapter);
+  const auto take = [](const char* side, const std::optional<AdapterPart>& part, int64_t& rank,
+                       double& alpha) {
+    if (!part) return;
+    check_same_lora(side, *part, lora_config(rank, alpha, "", false));
+    rank = part->lora.rank;
+    alpha = static_cast<double>(part->lora.alpha);
+  };
+  take("lang", adapter.lang, options.lang_lora_dim, options.lang_lora_alpha);
+  take("vis", adapter.vision, options.vis_lora_dim, options.vis_lora_alpha);
+  return options;
+}
+
 std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;

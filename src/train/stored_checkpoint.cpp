@@ -21,7 +21,10 @@ std::string checkpoint_at(const std::string& path) {
     const std::vector<int64_t> steps = published_steps(directory);
     if (!steps.empty()) return fmt::format("{}/step_{:08}", directory, steps.back());
   }
-  fail(ExitCode::kMissingInput, "{}: no checkpoint is there", path);
+  fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path,
+       fs::exists(path + "/lang_decoder/config.json", error)
+           ? "; it is a whole model, in its lang_decoder and vis_encoder"
+           : "");
 }
 
 }  // namespace

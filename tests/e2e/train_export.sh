@@ -70,6 +70,11 @@ adapter() {
   once "exported $work/from_adapter/epoch-1 (an adapter)"
   refused 78 0 'has LoRA of rank 4 and alpha 1, --lang_lora_dim says 8' "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 8 \
     --output_dir "$work/other_rank"
+  cp -r "$work/run/epoch-1" "$work/other_alpha"
+  sed -i 's/"lora_alpha": *1/"lora_alpha": 3/' "$work/other_alpha/lang_decoder/adapter_config.json"
+  refused 78 0 "--lang_lora_alpha was '1', is '3'" "${train[@]}" "${kind[@]}" --adapter "$work/other_alpha" --max_steps 3 \
+    --output_dir "$work/from_adapter"
+  refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: LoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
   # Answers that a killed call has left are of this adapter and no other.
