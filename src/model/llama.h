@@ -67,7 +67,8 @@ class LlamaDecoder {
   // Every block but the last computes all rows: the next one's keys and values need them.
   DecoderRows rows_of(size_t block, const DecoderRows& rows) const {
     const bool is_last = block + 1 == blocks_.size();
-    DecoderRows mine = {rows.plan, rows.window_plan, rows.cos, rows.sin, is_last ? rows.asked : Tensor()};
+    DecoderRows mine = {rows.plan, rows.window_plan, rows.cos, rows.sin,
+                        is_last ? rows.asked : Tensor()};
     if (block < first_kept_) return mine;
     mine.normed = normed_;
     mine.activated = activated_;

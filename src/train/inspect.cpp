@@ -206,7 +206,8 @@ int inspect_command(const std::vector<std::string>& words) {
       return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
     fail(ExitCode::kUsage,
-         "facet inspect takes a model, an adapter, or one checkpoint or two; see facet inspect --help");
+         "facet inspect takes a model, an adapter, or one checkpoint or two; see facet inspect "
+         "--help");
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());

@@ -398,8 +398,7 @@ std::vector<AttentionCase> hopper_cases() {
     add("published", dtype, Rule::kPublished, {tokens({0, 60, 73}), tokens({5, 3})}, 2, 0);
   }
   // Windows are left to the twin.
-  cases.push_back(
-      {"causal_window", DType::kBF16, Rule::kCausal, {tokens({17})}, 1, 1, 128, 0, 3});
+  cases.push_back({"causal_window", DType::kBF16, Rule::kCausal, {tokens({17})}, 1, 1, 128, 0, 3});
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
   add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);

@@ -5,7 +5,8 @@
 
 namespace facet::emulated {
 
-// Bytes that the process has copied from global memory by cp.async, without those filled with zeros.
+// Bytes that the process has copied from global memory by cp.async, without those filled with
+// zeros.
 int64_t async_copied_bytes();
 
 }  // namespace facet::emulated
