@@ -53,6 +53,9 @@ bool continues(const DenseAttention& group, const DenseAttention& next) {
 std::vector<DenseAttention> dense_attention_of(const AttentionPlan& plan) {
   CHECK(plan.num_slots == 1, ExitCode::kConfig,
         "--attention cudnn cannot attend to images and text apart (MMCA): give --attention facet");
+  CHECK(plan.hidden_keys.empty(), ExitCode::kConfig,
+        "--attention cudnn has no sliding window, and the decoder has one that is shorter than a "
+        "sample: give --attention facet");
   std::vector<DenseAttention> groups;
   for (const AttentionSample& sample : plan.samples) {
     if (sample.num_query_rows == 0 && sample.num_key_rows == 0) continue;

@@ -21,8 +21,8 @@ struct DenseAttention {
 };
 
 // The samples of a plan, in their order, neighbours of one shape together. Throws Error(kConfig)
-// for a plan of another kind: with images apart from text (MMCA), or with queries that see only
-// some of the keys.
+// for a plan of another kind: with images apart from text (MMCA), with a sliding window, or with
+// queries that see only some of the keys.
 std::vector<DenseAttention> dense_attention_of(const AttentionPlan& plan);
 
 }  // namespace facet::cuda

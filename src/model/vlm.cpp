@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "model/vlm_impl.h"
@@ -186,7 +187,9 @@ const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
 void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
 
-void VisionLanguageModel::tell_features_to(FeatureSink* sink) { impl_->feature_sink = sink; }
+FeatureSink* VisionLanguageModel::tell_features_to(FeatureSink* sink) {
+  return std::exchange(impl_->feature_sink, sink);
+}
 
 void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
                                            float gradient_scale, LossSums& sums) {

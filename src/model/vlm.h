@@ -36,8 +36,8 @@ class VisionLanguageModel {
   // For the passes that follow. At rest, no image of a micro-batch may lack its features.
   void set_vision(VisionWork work);
   // From now on the sink, which outlives what is computed, is told the features of images that have
-  // keys (VisionEncoder::see); nullptr: none is.
-  void tell_features_to(FeatureSink* sink);
+  // keys (VisionEncoder::see); nullptr: none is. Returns the one before it.
+  FeatureSink* tell_features_to(FeatureSink* sink);
 
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still

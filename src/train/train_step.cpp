@@ -157,11 +157,14 @@ std::string TrainStep::find_non_finite() {
          "cannot be identified";
 }
 
-// Computes the step's gradients apart from it, all micro-batches summed as in the step.
+// Computes the step's gradients apart from it, all micro-batches summed as in the step. Nobody is
+// told of features: the step itself does that.
 GradientVerdict TrainStep::compute_gradients_again(LossSums& sums) {
+  FeatureSink* const sink = parts_.model.tell_features_to(nullptr);
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
   for (const MicroBatch& batch : batches_)
     compute(batch, loss_weight(batch), parts_.context.hooks, sums);
+  parts_.model.tell_features_to(sink);
   return parts_.engine.reduce_gradients(report_.loss_scale);
 }
 

@@ -46,6 +46,9 @@ TEST(DenseAttention, OtherPlansAreRefused) {
   make_causal_plan(plan, {0, 4});
   keep_last_queries(plan, 2);
   EXPECT_NE(refusal(plan).find("all before them"), std::string::npos);
+  make_causal_plan(plan, {0, 4});
+  limit_to_window(plan, 3);
+  EXPECT_NE(refusal(plan).find("sliding window"), std::string::npos);
   make_full_plan(plan, 1, 4, 4);
   plan.parts[0].num_keys = 3;
   for (int32_t& visible : plan.visible_keys) visible = 3;

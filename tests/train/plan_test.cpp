@@ -275,7 +275,6 @@ TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
   EXPECT_THROW(plan_run(options(std::string(kAverage) + "--measured " + run_ + "/none")), Error);
 }
 
-// Each worker may have the largest image at the same time; without workers the step decodes one.
 // 2 samples of 4096 tokens on one GPU, with everything that is on it.
 TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   const RunPlan plan = plan_run(
@@ -288,6 +287,7 @@ TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   EXPECT_LE(memory.on_device(), int64_t{45} << 30) << memory.text();
 }
 
+// Each worker may have the largest image at the same time; without workers the step decodes one.
 TEST_F(PlanTest, DecodingIsCounted) {
   const auto bytes = [&](const std::string& line) {
     return plan_run(options("--max_seq_len 300 " + line)).costs.memory.decoding;
