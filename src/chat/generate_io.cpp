@@ -1,5 +1,7 @@
 #include "chat/generate_io.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <sstream>
 
