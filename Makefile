@@ -191,7 +191,7 @@ $(BUILD)/obj/kernels/%.o $(BUILD)/obj/src/base/half.o: FILE_FLAGS := $(if $(filt
 # The vectors of this one stay in registers only where loops over them are unrolled.
 $(BUILD)/obj/src/data/resize_passes.o: FILE_FLAGS := $(if $(filter -O2,$(OPT)),-O3)
 # Pixels must have the same bits as with Pillow and numpy, which round every operation.
-$(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/clip_preprocess.o: FILE_FLAGS := -ffp-contract=off
+$(BUILD)/obj/src/data/resize.o $(BUILD)/obj/src/data/image_preprocess.o: FILE_FLAGS := -ffp-contract=off
 
 # The texts of data/prompts as string constants, so that the program needs no file at run time.
 $(BUILD)/prompt_texts.cpp: data/prompts/system.txt data/prompts/caption_questions.txt data/prompts/why_phrases.txt

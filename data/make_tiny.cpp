@@ -1,6 +1,6 @@
 // make_tiny --output DIR [--seed N] [--scenes N] [--decoder llama2|llama3|mistral|qwen2]: writes
-// DIR/{clip,lm,data}, a vision encoder and a language model with small random weights and drawn
-// scenes to train them on, and DIR/train.cfg, with which `facet train --config` does that.
+// DIR/{clip,siglip,lm,data}, two vision encoders and a language model with small random weights and
+// drawn scenes to train them on, and DIR/train.cfg, with which `facet train --config` does that.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -79,9 +79,11 @@ void run(const Arguments& arguments) {
       std::min(std::max(arguments.scenes / 40, int64_t{3}), arguments.scenes / 8);
   write_other_sets(arguments.output + "/data", records, seed);
   write_clip(arguments.output + "/clip", seed);
+  write_siglip(arguments.output + "/siglip", seed);
   write_lm(arguments.output + "/lm", sentences, seed, arguments.decoder);
   write_configuration(arguments.output);
-  log("{}: clip, lm, train.cfg and data with {} scenes", arguments.output, arguments.scenes);
+  log("{}: clip, siglip, lm, train.cfg and data with {} scenes", arguments.output,
+      arguments.scenes);
 }
 
 }  // namespace

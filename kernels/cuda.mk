@@ -11,22 +11,36 @@ CUDA_ARCHITECTURES ?= sm_80 sm_90 compute_90
 FOUND_CUDA := $(if $(filter none,$(FACET_CUDA)),no FACET_CUDA=none,$(shell CXX="$(CXX)" scripts/find_cuda.sh "$(NVCC)"))
 
 NVCC_FLAGS = -std=c++20 -O2 -Isrc -I. -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fstack-protector-strong \
-             $(foreach a,$(CUDA_ARCHITECTURES),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
+             $(if $(HOPPER),-DFACET_HOPPER) $(NVCC_CODE)
+code_for = $(foreach a,$(1),-gencode arch=$(subst sm_,compute_,$(a)),code=$(a))
+NVCC_CODE = $(call code_for,$(CUDA_ARCHITECTURES))
+
+# Files *_hopper.cu use instructions that sm_90a alone has: machine code for Hopper, and for no GPU after it. A program without
+# sm_90 leaves them out; nvcc-check compiles them all the same.
+HOPPER := $(filter sm_90,$(CUDA_ARCHITECTURES))
+%_hopper.o: NVCC_CODE = $(call code_for,sm_90a)
+if_hopper = $(if $(HOPPER),$(1),$(filter-out %_hopper.cu %_hopper_test.cpp,$(1)))
 
 empty :=
 # Objects for other architectures are kept in other directories.
 NVCC_BUILD := $(BUILD)/nvcc/$(subst $(empty) $(empty),+,$(strip $(CUDA_ARCHITECTURES)))
 
-KERNEL_SOURCES := $(wildcard kernels/cuda/*.cu)
+KERNEL_SOURCES := $(call if_hopper,$(wildcard kernels/cuda/*.cu))
 # C++ that includes CUDA's or NCCL's headers, or their emulation (kernels/emulated.mk).
 GPU_BENCH_SOURCES := $(filter-out %/device_clock_gpu.cpp %/device_clock_emulated.cpp,$(wildcard tests/bench/gpu/*.cpp))
-CUDA_CPP_SOURCES := $(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp) src/train/cuda/gpu.cpp
+# Those that include cuDNN's are compiled where it is installed; without_cudnn.cpp takes their place elsewhere.
+CUDNN_SOURCES := $(wildcard kernels/cuda/cudnn_*.cpp)
+CUDA_CPP_SOURCES := $(filter-out $(CUDNN_SOURCES),$(wildcard src/device/cuda/*.cpp kernels/cuda/*.cpp src/comm/cuda/*.cpp)) src/train/cuda/gpu.cpp
 
 ifeq ($(firstword $(FOUND_CUDA)),yes)
 
 CUDA_HOME := $(word 2,$(FOUND_CUDA))
 CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib $(CUDA_HOME)/lib))
 HAVE_NCCL := $(filter nccl,$(FOUND_CUDA))
+HAVE_CUDNN := $(filter cudnn,$(FOUND_CUDA))
+ifneq ($(HAVE_CUDNN),)
+CUDA_CPP_SOURCES := $(filter-out kernels/cuda/without_cudnn.cpp,$(CUDA_CPP_SOURCES)) $(CUDNN_SOURCES)
+endif
 # The compiler searches /usr by default; naming it changes the order of the system headers.
 CUDA_FLAGS := $(if $(filter-out /usr,$(CUDA_HOME)),-isystem $(CUDA_HOME)/include) $(if $(HAVE_NCCL),-DFACET_NCCL)
 CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB)) \
@@ -34,7 +48,7 @@ CUDA_LIBS  := $(if $(filter-out /usr,$(CUDA_HOME)),-L$(CUDA_LIB)) \
 
 PRODUCT_CUDA_SOURCES := $(if $(HAVE_NCCL),$(CUDA_CPP_SOURCES),$(filter-out src/comm/cuda/nccl_transport.cpp,$(CUDA_CPP_SOURCES)))
 CUDA_OBJECTS := $(KERNEL_SOURCES:%.cu=$(NVCC_BUILD)/%.o) $(PRODUCT_CUDA_SOURCES:%.cpp=$(NVCC_BUILD)/%.o)
-NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu))
+NVCC_TEST_OBJECTS := $(patsubst %.cu,$(NVCC_BUILD)/%.o,$(wildcard tests/kernels/*.cu kernels/cuda/*_hopper.cu))
 
 $(NVCC_BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
@@ -52,12 +66,12 @@ $(BUILD)/facet: GPU_LIBS = $(CUDA_LIBS)
 
 cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHITECTURES
 
-CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL)
+CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL) $(HAVE_CUDNN)
 
 # ---- the tests on a GPU: those of the emulation (kernels/emulated.mk), except those that need the emulation
-ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt device_memory linear_refusal planted_bugs stream switch tensor_core_use)
-GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(wildcard tests/kernels/*.cpp)) tests/device/cuda/planted_for_test.cpp \
-  $(patsubst %,tests/kernels/%.cu,tile_kernels warp_kernels planted_bugs)
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt cudnn_refusal device_memory linear_refusal planted_bugs product_choices stream switch tensor_core_use)
+GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(call if_hopper,$(wildcard tests/kernels/*.cpp))) $(if $(HAVE_CUDNN),$(wildcard tests/kernels/gpu/cudnn_*.cpp)) \
+  tests/device/cuda/planted_for_test.cpp $(call if_hopper,$(patsubst %,tests/kernels/%.cu,tile_kernels tile_kernels_hopper warp_kernels planted_bugs))
 gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))
 
 $(BUILD)/gpu/test_kernels: $(call gpu_objects,$(KERNEL_SOURCES) $(filter src/device/% kernels/%,$(CUDA_CPP_SOURCES)) $(GPU_KERNEL_TESTS))

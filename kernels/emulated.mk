@@ -3,7 +3,7 @@
 # Included by the Makefile.
 
 EMULATED_SOURCES := $(wildcard src/emulated/device/*.cpp src/device/cuda/*.cpp src/emulated/kernels/*.cpp) $(wildcard kernels/cuda/*.cu) \
-  $(filter-out kernels/cuda/launch_error.cpp,$(wildcard kernels/cuda/*.cpp))
+  $(filter-out kernels/cuda/launch_error.cpp kernels/cuda/cudnn_%,$(wildcard kernels/cuda/*.cpp))
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) tests/device/cuda/emulation.cpp $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := src/emulated/kernels/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.
@@ -25,6 +25,9 @@ emulated_objects = $(if $(filter race,$(1)),$(call in_variant,race,$(RACE_CHECK)
 EMULATED_CXX      = $(CXX) $(CXXFLAGS_ALL) -DFACET_EMULATED $(emulated_flags_$(1))
 EMULATED_TEST_CXX = $(CXX) $(TEST_FLAGS) -DFACET_EMULATED $(emulated_flags_$(1))
 
+# Tensor maps are passed by value, and GCC changed how in 2010.
+CU_WARNINGS := -Wno-unknown-pragmas -Wno-psabi
+
 define emulated_variant
 $(call precompiled_headers,$(BUILD)/emulated/$(1)/obj,$(call EMULATED_CXX,$(1)),$(call EMULATED_TEST_CXX,$(1)))
 
@@ -41,7 +44,7 @@ $(BUILD)/emulated/$(1)/obj/tests/%.o: tests/%.cpp $(call precompiled,$(BUILD)/em
 $(BUILD)/emulated/$(1)/obj/%.o: %.cu
 	@mkdir -p $$(@D)
 	@echo "  c++   $$< ($(1))"
-	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas -x c++ -c -o $$@ $$<
+	@$(TIMED) $$< $(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) $(CU_WARNINGS) -x c++ -c -o $$@ $$<
 
 $(BUILD)/emulated/test_kernels$(2): $(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES)) $(LIBRARY)
 	@echo "  link  $$@"
@@ -68,7 +71,7 @@ check-kernels-full: kernel-tests ## the same for every size, type, attention mod
 
 # Mutants are compiled with these commands and linked with these objects.
 define mutate_environment
-COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) -Wno-unknown-pragmas' \
+COMPILE_$(1)='$(call EMULATED_CXX,$(1)) $(kernel_flags_$(1)) $(CU_WARNINGS)' \
 LINK_$(1)='$(CXX) $(LDFLAGS_ALL) $(emulated_link_$(1)) {objects} $(LIBRARY) $(LIBS) -lgtest' \
 OBJECTS_$(1)='$(call emulated_objects,$(1),$(EMULATED_SOURCES) $(KERNEL_TEST_SOURCES))'
 endef
@@ -78,7 +81,7 @@ mutate: kernel-tests ## mutate the CUDA kernels in MUTANTS places (or all) and c
 	  BUILD=$(BUILD) MUTANTS=$(MUTANTS) ONLY=$(ONLY) $(PYTHON) scripts/mutate.py
 
 # The program on the emulation, for tests.
-EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp,$(CUDA_CPP_SOURCES)))
+EMULATED_PROGRAM_SOURCES := $(sort $(EMULATED_SOURCES) $(COMM_SOURCES) $(filter-out kernels/cuda/launch_error.cpp kernels/cuda/cudnn_%,$(CUDA_CPP_SOURCES)))
 $(BUILD)/emulated/facet: $(call emulated_objects,plain,$(EMULATED_PROGRAM_SOURCES)) $(BUILD)/obj/src/main.o $(BUILD)/obj/git_version.o $(LIBRARY)
 	@echo "  link  $@"
 	@$(CXX) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)

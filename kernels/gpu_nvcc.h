@@ -53,6 +53,16 @@ GPU_DEVICE void store_pack(T* to, const Pack<T>& pack) {
   memcpy(&raw, static_cast<const void*>(&pack), sizeof raw);
   *reinterpret_cast<uint4*>(to) = raw;
 }
+// To global memory. In PTX, as nvcc may split the store above where it packs the elements itself.
+template <typename T>
+GPU_DEVICE void store_pack_global(T* to, const Pack<T>& pack) {
+  uint4 raw;
+  memcpy(&raw, static_cast<const void*>(&pack), sizeof raw);
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(to)), "r"(raw.x), "r"(raw.y), "r"(raw.z), "r"(raw.w)
+               : "memory");
+}
 
 // Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.
 template <typename T>

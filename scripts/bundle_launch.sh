@@ -18,23 +18,33 @@ directories_of_cuda() {
   done | sort -u | while read -r packages; do ls -d "$packages"/nvidia/*/lib 2>/dev/null; done
 }
 
+# first_with LIBRARY: the first of $directories that has it.
+first_with() {
+  printf '%s\n' "$directories" | while read -r directory; do
+    if [ -n "$directory" ] && [ -e "$directory/$1" ]; then
+      echo "$directory"
+      break
+    fi
+  done
+}
+
 path=$root/lib
+# A directory of the system holds more than CUDA: the loader looks there last anyway.
+add_to_path() {
+  case $1 in "" | /usr/lib/x86_64-linux-gnu | /usr/lib64) ;; *) path=$path:$1 ;; esac
+}
+
 if [ -s "$root/lib/from_cuda.txt" ]; then
   directories=$(directories_of_cuda)
   while read -r library; do
-    found=$(printf '%s\n' "$directories" | while read -r directory; do
-      if [ -n "$directory" ] && [ -e "$directory/$library" ]; then
-        echo "$directory"
-        break
-      fi
-    done)
+    found=$(first_with "$library")
     if [ -z "$found" ]; then
       echo "error: $library of CUDA is not found in LD_LIBRARY_PATH, /usr/local/cuda*/lib64 or nvidia/*/lib of python3's packages: name its directory in LD_LIBRARY_PATH" >&2
       exit 78
     fi
-    # A directory of the system holds more than CUDA: the loader looks there last anyway.
-    case $found in /usr/lib/x86_64-linux-gnu | /usr/lib64) ;; *) path=$path:$found ;; esac
+    add_to_path "$found"
   done <"$root/lib/from_cuda.txt"
+  add_to_path "$(first_with libcudnn.so.9)" # opened on request only, so it may be missing
 fi
 LD_LIBRARY_PATH=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 OPAL_PREFIX=$root/openmpi OPAL_PKGLIBDIR=$root/openmpi/lib OPAL_PKGDATADIR=$root/openmpi/share OPAL_SYSCONFDIR=$root/openmpi

@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Loads an exported epoch-N directory with Transformers, strictly, and says what does not fit.
 
-usage: scripts/check_export.py OUT/epoch-N
+usage: scripts/check_export.py OUT/epoch-N [FULL_EXPORT]
 
-Needs torch, transformers, safetensors and sentencepiece. By hand only, no part of `make check`.
+Of an adapter it loads the base models that it names and puts the adapter on them with PEFT. With FULL_EXPORT, an export of the
+same weights as a whole model, it says by how much the logits differ, and fails above 2e-5.
+
+Needs torch, transformers, safetensors and sentencepiece, for adapters peft. By hand only, no part of `make check`.
 """
+import json
 import os
 import sys
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, SiglipVisionModel
 
 
 def load_strictly(kind, directory):
@@ -19,6 +23,13 @@ def load_strictly(kind, directory):
         if info[complaint]:
             sys.exit(f"{directory}: {complaint}: {list(info[complaint])[:10]}")
     return model.eval()
+
+
+def load_vision(directory):
+    with open(os.path.join(directory, "config.json"), encoding="utf-8") as config:
+        architecture = json.load(config)["architectures"][0]
+    kinds = {kind.__name__: kind for kind in (CLIPVisionModel, SiglipVisionModel)}
+    return load_strictly(kinds[architecture], directory)
 
 
 def check_tokenizer(directory, rows):
@@ -33,12 +44,59 @@ def check_tokenizer(directory, rows):
     return f"### Image: = {header}, <image> = {image}"
 
 
+def load_adapted(kind, directory, prepare=lambda model: None):
+    """The base model that an adapter names, with that adapter. Every matrix must have its place and every place its matrix."""
+    from peft import PeftModel
+    with open(os.path.join(directory, "adapter_config.json")) as file:
+        base = load_strictly(kind, json.load(file)["base_model_name_or_path"])
+    prepare(base)
+    model = PeftModel.from_pretrained(base, directory).eval()
+    stored = load_file(os.path.join(directory, "adapter_model.safetensors"))
+    placed = {name.replace(".default.", "."): value for name, value in model.state_dict().items() if ".lora_" in name}
+    if placed.keys() != stored.keys():
+        sys.exit(f"{directory}: not in both: {sorted(placed.keys() ^ stored.keys())[:10]}")
+    if not all(torch.equal(placed[name], value.to(placed[name].dtype)) for name, value in stored.items()):
+        sys.exit(f"{directory}: what PEFT has loaded is not what the file holds")
+    return model
+
+
+def add_rows(extra, others):
+    def prepare(decoder):
+        decoder.resize_token_embeddings(len(extra["lang_embed.weight"]), mean_resizing=False)
+        rows = others.get("lang_decoder.lm_head.weight.added_rows")
+        if rows is not None:
+            decoder.lm_head.weight.data[-len(rows):] = rows
+        decoder.model.embed_tokens.weight.data[:] = extra["lang_embed.weight"]
+    return prepare
+
+
+def check_adapter(directory, full):
+    extra = load_file(os.path.join(directory, "projection.safetensors"))
+    other_file = os.path.join(directory, "other_weights.safetensors")
+    others = load_file(other_file) if os.path.exists(other_file) else {}
+    decoder = load_adapted(LlamaForCausalLM, os.path.join(directory, "lang_decoder"), add_rows(extra, others))
+    if os.path.exists(os.path.join(directory, "vis_encoder")):
+        load_adapted(CLIPVisionModel, os.path.join(directory, "vis_encoder"))
+    tokens = check_tokenizer(os.path.join(directory, "lang_decoder"), len(extra["lang_embed.weight"]))
+    ids = torch.arange(3, 40)[None] % len(extra["lang_embed.weight"])
+    with torch.no_grad():
+        logits = decoder(ids).logits
+    print(f"{directory}: adapter, {len(extra)} tensors beside it, {tokens}; logits norm {logits.norm():.7g}")
+    if full:
+        with torch.no_grad():
+            merged = load_strictly(LlamaForCausalLM, os.path.join(full, "lang_decoder"))(ids).logits
+        difference = (merged - logits).abs().max().item()
+        print(f"{full}: logits differ by {difference:.3g} at most")
+        if difference > 2e-5:
+            sys.exit("these are other weights")
+
+
 def main(directory):
     decoder = load_strictly(AutoModelForCausalLM, os.path.join(directory, "lang_decoder"))
     [architecture] = AutoConfig.from_pretrained(os.path.join(directory, "lang_decoder")).architectures
     if type(decoder).__name__ != architecture:
         sys.exit(f"lang_decoder is a {type(decoder).__name__}, config.json says {architecture}")
-    vision = load_strictly(CLIPVisionModel, os.path.join(directory, "vis_encoder"))
+    vision = load_vision(os.path.join(directory, "vis_encoder"))
     extra = load_file(os.path.join(directory, "projection.safetensors"))
     lang_embed = extra["lang_embed.weight"]
     embed = decoder.model.embed_tokens.weight
@@ -58,6 +116,9 @@ def main(directory):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(sys.argv[1])
+    if os.path.exists(os.path.join(sys.argv[1], "lang_decoder", "config.json")):
+        main(sys.argv[1])
+    else:
+        check_adapter(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None)

@@ -13,7 +13,8 @@ BEGIN {
   level["data/tiny"] = level["data"]  # the maker of the tiny example: sees src/data and what is below it
 
   # The files that may enter src/emulated from outside: each is CUDA, or the emulation in its place.
-  shim["src/device/cuda_runtime.h"]; shim["src/device/cublaslt.h"]; shim["src/comm/nccl.h"]; shim["kernels/gpu.h"]
+  shim["src/device/cuda_runtime.h"]; shim["src/device/cublaslt.h"]; shim["src/device/cudnn.h"]; shim["src/comm/nccl.h"]; shim["kernels/gpu.h"]
+  shim["kernels/gpu_hopper.h"]
   # The files that choose a backend, and what they may enter of it.
   factory["src/train/compute_device.cpp", "train/cuda/gpu.h"]
   factory["src/train/version.cpp", "train/cuda/gpu.h"]
@@ -50,7 +51,7 @@ function check_walls(target,   here, there) {
 }
 function check_include(target, quoted,   theirs) {
   if (!quoted && !own_file(target)) {
-    if (target ~ /^(cuda|cublas|cudnn|nccl)/ && !(file in shim) && file != "kernels/gpu_nvcc.h")
+    if (target ~ /^(cuda|cublas|cudnn|nccl)/ && !(file in shim) && file !~ /^kernels\/gpu_(hopper_)?nvcc\.h$/)
       wrong("<" target "> is included by the shim headers only")
     return
   }

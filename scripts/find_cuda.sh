@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says whether the GPU half of the program can be built: "yes HOME", "yes HOME nccl", or "no REASON". usage: find_cuda.sh [NVCC]
+# Says whether the GPU half of the program can be built: "yes HOME" and, where they are there, "nccl" and "cudnn", or "no REASON". usage: find_cuda.sh [NVCC]
 set -uo pipefail
 nvcc=${1:-}
 [ -n "$nvcc" ] || nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
@@ -18,4 +18,7 @@ include=$home/include
 for header in cuda_runtime_api.h cublasLt.h; do
   sees "$header" "$include" || no "$header is not in $home/include: the CUDA toolkit is not whole"
 done
-if sees nccl.h "$include"; then echo "yes $home nccl"; else echo "yes $home"; fi
+found="yes $home"
+if sees nccl.h "$include"; then found+=" nccl"; fi
+if sees cudnn_graph.h "$include"; then found+=" cudnn"; fi
+echo "$found"

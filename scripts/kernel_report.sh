@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints what ptxas said of every kernel, from files with the output of `nvcc -Xptxas -v`. A kernel that spills must stand in
-# kernels/cuda/spills.txt with the reason. usage: kernel_report.sh FILE...
+# kernels/cuda/spills.txt with the reason. What ptxas calls a potential loss of performance is an error (products of a warpgroup
+# that it runs one by one, an ignored setmaxnreg), and so is a wait or fence that it adds. usage: kernel_report.sh FILE...
 #
 # A line of spills.txt: architecture, kernel as it is printed here, spilled bytes (stores and loads) at most, reason.
 set -euo pipefail
@@ -23,6 +24,7 @@ cat "$@" | c++filt | sed -E "s/\(anonymous namespace\):://g; s/facet::(cuda::|gp
       seen[arch] = 1
       sub(/\(.*/, "", kernel)
     }
+    /Potential Performance Loss|is injected/ { bad[++wrong] = $0 }
     /bytes stack frame/ { stack = $1; stores = $5; loads = $9 }
     /: Used [0-9]+ registers/ {
       match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)

@@ -35,6 +35,10 @@ def main():
     )
     files = {
         "clip_vision": ("transformers.CLIPVisionModel in fp64", model_cases.clip_cases),
+        "siglip_vision": (
+            "transformers.SiglipVisionModel in fp64",
+            model_cases.siglip_cases,
+        ),
         "projection": (
             f"vis_proj.py and build_projection of {the_original}, in fp64",
             lambda golden: model_cases.projection_cases(golden, loaded),

@@ -2,7 +2,7 @@
 """Golden files for the data code: tests/golden/data.
 
 Images in many storage formats and the photographs of data/photos with the checksum of the pixels that Pillow reads, of the crops and of
-the normalised pixels of CLIPImageProcessor (the slow one); a small SentencePiece model with the ids
+the normalised pixels of CLIPImageProcessor and SiglipImageProcessor (the slow ones); a small SentencePiece model with the ids
 that LlamaTokenizer (legacy) gives; samples tokenised by the original's own code (compat) and by the
 plain rules (correct).
 
@@ -24,7 +24,7 @@ import sentencepiece
 import transformers
 from golden.image_files import picture, png
 from PIL import Image
-from transformers import CLIPImageProcessor, LlamaTokenizer
+from transformers import CLIPImageProcessor, LlamaTokenizer, SiglipImageProcessor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "tests/golden/data"
@@ -86,14 +86,19 @@ def crc(array):
 
 
 def preprocess(image, size, crop, normalise):
-    processor = CLIPImageProcessor(size={"shortest_edge": size},
-                                   crop_size={"height": crop, "width": crop},
-                                   do_rescale=normalise, do_normalize=normalise)
+    return pixels_of(CLIPImageProcessor, image, normalise, size={"shortest_edge": size},
+                     crop_size={"height": crop, "width": crop})
+
+
+def pixels_of(kind, image, normalise, **sizes):
+    processor = kind(do_rescale=normalise, do_normalize=normalise, **sizes)
     return processor(image, input_data_format="channels_last")["pixel_values"][0]
 
 
 # (shortest edge, crop): larger, smaller, odd; a crop larger than the image is padded.
 CROPS = [(56, 56), (224, 224), (97, 90), (24, 57), (33, 33)]
+# Sides of SiglipImageProcessor.
+SQUARES = [56, 97]
 REFUSED = ["picture.gif"]
 
 
@@ -113,6 +118,14 @@ def describe_images():
             assert cropped.dtype == np.uint8 and values.dtype == np.float32
             record["crops"].append({"size": size, "crop": crop,
                                     "bytes": crc(cropped.transpose(1, 2, 0)), "values": crc(values)})
+        record["squares"] = []
+        for side in SQUARES:
+            size = {"height": side, "width": side}
+            resized, values = (pixels_of(SiglipImageProcessor, image, normalise, size=size)
+                               for normalise in (False, True))
+            assert resized.dtype == np.uint8 and values.dtype == np.float32
+            record["squares"].append({"size": side, "bytes": crc(resized.transpose(1, 2, 0)),
+                                      "values": crc(values)})
         records.append(record)
     return records
 

@@ -39,6 +39,7 @@ NO_BUILD = "does not compile"
 # suites of the test files that name one of its launchers.
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
+    "attention_forward_hopper": ["*HopperAttentionParity*:HopperOfAttention*"],
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
     "attention_work": ["AttentionWork*", *ATTENTION],

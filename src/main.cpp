@@ -18,7 +18,9 @@
 #include "options/help.h"
 #include "options/options.h"
 #include "train/commands.h"
+#include "train/export_command.h"
 #include "train/inspect.h"
+#include "train/model_setup.h"
 #include "train/plan.h"
 #include "train/run_setup.h"
 #include "train/version.h"
@@ -44,6 +46,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
+  collectively(session.world(), [&] { parsed.options = with_lora_of_adapter(parsed.options); });
   if (options.dry_run) return dry_run(session, options);
   if (options.replay_step > 0) return replay_step(session, options, status);
   train(session, options, status);
@@ -126,6 +129,7 @@ int main(int argc, char** argv) {
   const std::optional<Command> command = command_from_name(words[0]);
   words.erase(words.begin());
   if (*command == Command::kPlan) return plan_alone(words);
+  if (*command == Command::kExport) return export_command(words);
 
   const bool goes_on = *command == Command::kTrain || *command == Command::kCacheFeatures;
   catch_stop_signals(goes_on ? OnSignal::kSaveAndStop : OnSignal::kEndNow);

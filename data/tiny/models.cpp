@@ -21,9 +21,10 @@ namespace {
 
 constexpr int64_t kImageSize = 48;  // R
 constexpr int64_t kPatchSize = 8;
-constexpr int64_t kWidth = 128;        // C and D
-constexpr int64_t kHeads = 4;          // H
-constexpr int64_t kKeyValueHeads = 2;  // G
+constexpr int64_t kSiglipImageSize = 52;  // leaves a margin of half a patch
+constexpr int64_t kWidth = 128;           // C and D
+constexpr int64_t kHeads = 4;             // H
+constexpr int64_t kKeyValueHeads = 2;     // G
 constexpr int64_t kVisionLayers = 3;
 constexpr int64_t kVisionFeedForward = 512;
 constexpr int64_t kLmLayers = 3;
@@ -101,14 +102,23 @@ void write_fields(JsonWriter& json, std::initializer_list<Field> fields) {
   }
 }
 
-void write_clip_config(const std::string& directory) {
+// What the two vision encoders write differently into config.json.
+struct EncoderNames {
+  const char* architecture;
+  const char* model_type;
+  const char* activation;
+  int64_t image_size;
+  double eps;
+};
+
+void write_vision_config(const std::string& directory, const EncoderNames& names) {
   JsonWriter json;
   json.begin_object();
   json.key("architectures").begin_array();
-  json.value("CLIPVisionModel");
+  json.value(names.architecture);
   json.end_array();
-  json.key("model_type").value("clip_vision_model");
-  json.key("hidden_act").value("quick_gelu");
+  json.key("model_type").value(names.model_type);
+  json.key("hidden_act").value(names.activation);
   json.key("torch_dtype").value("float32");
   write_fields(json, {{"hidden_size", kWidth},
                       {"intermediate_size", kVisionFeedForward},
@@ -116,14 +126,23 @@ void write_clip_config(const std::string& directory) {
                       {"num_hidden_layers", kVisionLayers},
                       {"num_attention_heads", kHeads},
                       {"num_channels", 3},
-                      {"image_size", kImageSize},
+                      {"image_size", static_cast<double>(names.image_size)},
                       {"patch_size", kPatchSize},
-                      {"layer_norm_eps", 1e-5}});
+                      {"layer_norm_eps", names.eps}});
   json.end_object();
   write_file(directory + "/config.json", json.take());
 }
 
-void write_preprocessor_config(const std::string& directory) {
+// The background becomes about zero, so that what is drawn makes the patches' embeddings.
+void write_statistics(JsonWriter& json) {
+  for (const auto& [statistic, value] : {std::pair{"image_mean", 0.86}, {"image_std", 0.3}}) {
+    json.key(statistic).begin_array();
+    for (int c = 0; c < 3; ++c) json.value(value);
+    json.end_array();
+  }
+}
+
+void write_clip_processor(const std::string& directory) {
   JsonWriter json;
   json.begin_object();
   json.key("image_processor_type").value("CLIPImageProcessor");
@@ -139,12 +158,20 @@ void write_preprocessor_config(const std::string& directory) {
   json.key("width").value(kImageSize);
   json.end_object();
   json.key("rescale_factor").value(1.0 / 255.0);
-  // The background becomes about zero, so that what is drawn makes the patches' embeddings.
-  for (const auto& [statistic, value] : {std::pair{"image_mean", 0.86}, {"image_std", 0.3}}) {
-    json.key(statistic).begin_array();
-    for (int c = 0; c < 3; ++c) json.value(value);
-    json.end_array();
-  }
+  write_statistics(json);
+  json.end_object();
+  write_file(directory + "/preprocessor_config.json", json.take());
+}
+
+void write_siglip_processor(const std::string& directory) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("image_processor_type").value("SiglipImageProcessor");
+  json.key("size").begin_object();
+  json.key("height").value(kSiglipImageSize);
+  json.key("width").value(kSiglipImageSize);
+  json.end_object();
+  write_statistics(json);
   json.end_object();
   write_file(directory + "/preprocessor_config.json", json.take());
 }
@@ -254,23 +281,16 @@ int64_t train_tokenizer(const std::string& path, const std::vector<std::string>&
   return pieces.GetPieceSize();
 }
 
-}  // namespace
-
-void write_clip(const std::string& directory, uint64_t seed) {
-  make_directories(directory);
-  write_clip_config(directory);
-  write_preprocessor_config(directory);
-  constexpr int64_t grid = kImageSize / kPatchSize;
-  Weights weights(seed);
-  const std::string model = "vision_model.";
-  weights.normal(model + "embeddings.class_embedding", {kWidth}, 0.1);
-  weights.normal(model + "embeddings.patch_embedding.weight", {kWidth, 3, kPatchSize, kPatchSize},
+void add_patches(Weights& weights, int64_t positions) {
+  const std::string embeddings = "vision_model.embeddings.";
+  weights.normal(embeddings + "patch_embedding.weight", {kWidth, 3, kPatchSize, kPatchSize},
                  1 / std::sqrt(3.0 * kPatchSize * kPatchSize));
-  weights.normal(model + "embeddings.position_embedding.weight", {1 + grid * grid, kWidth}, 0.8);
-  weights.layer_norm(model + "pre_layrnorm");
-  weights.layer_norm(model + "post_layernorm");
+  weights.normal(embeddings + "position_embedding.weight", {positions, kWidth}, 0.8);
+}
+
+void add_vision_blocks(Weights& weights) {
   for (int64_t layer = 0; layer < kVisionLayers; ++layer) {
-    const std::string block = fmt::format("{}encoder.layers.{}.", model, layer);
+    const std::string block = fmt::format("vision_model.encoder.layers.{}.", layer);
     weights.layer_norm(block + "layer_norm1");
     weights.layer_norm(block + "layer_norm2");
     for (const char* name : {"q_proj", "k_proj", "v_proj"})
@@ -281,6 +301,37 @@ void write_clip(const std::string& directory, uint64_t seed) {
     weights.matrix_and_bias(block + "mlp.fc2", kWidth, kVisionFeedForward,
                             branch_scale(kVisionLayers));
   }
+  weights.layer_norm("vision_model.post_layernorm");
+}
+
+}  // namespace
+
+void write_clip(const std::string& directory, uint64_t seed) {
+  make_directories(directory);
+  write_vision_config(directory,
+                      {"CLIPVisionModel", "clip_vision_model", "quick_gelu", kImageSize, 1e-5});
+  write_clip_processor(directory);
+  constexpr int64_t grid = kImageSize / kPatchSize;
+  Weights weights(seed);
+  weights.normal("vision_model.embeddings.class_embedding", {kWidth}, 0.1);
+  add_patches(weights, 1 + grid * grid);
+  weights.layer_norm("vision_model.pre_layrnorm");
+  add_vision_blocks(weights);
+  weights.write(directory);
+}
+
+void write_siglip(const std::string& directory, uint64_t seed) {
+  make_directories(directory);
+  write_vision_config(directory, {"SiglipVisionModel", "siglip_vision_model", "gelu_pytorch_tanh",
+                                  kSiglipImageSize, 1e-6});
+  write_siglip_processor(directory);
+  constexpr int64_t grid = kSiglipImageSize / kPatchSize;
+  Weights weights(seed);
+  add_patches(weights, grid * grid);
+  weights.constant("vision_model.embeddings.patch_embedding.bias", kWidth, 0);
+  add_vision_blocks(weights);
+  // Of the pooling head, which makes no features.
+  weights.normal("vision_model.head.probe", {1, 1, kWidth}, 1);
   weights.write(directory);
 }
 

@@ -9,6 +9,8 @@ namespace facet::tiny {
 
 // DIRECTORY/{config.json,preprocessor_config.json,model.safetensors}: a CLIPVisionModel.
 void write_clip(const std::string& directory, uint64_t seed);
+// The same of a SiglipVisionModel, of whose pooling head there is one tensor.
+void write_siglip(const std::string& directory, uint64_t seed);
 
 // LLaMA-2; LLaMA-3: scaled positions, a tied head, two end tokens; Mistral: a window of 24; Qwen2:
 // biases, a tied head, a window of 24 in the upper two of its three layers.

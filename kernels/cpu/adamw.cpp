@@ -67,7 +67,12 @@ void CpuBackend::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, 
   });
 }
 
-GradientStatistics CpuBackend::do_gradient_statistics(Tensor grad) {
+void CpuBackend::do_gradient_statistics(std::span<GradientStatistics> statistics,
+                                        std::span<const Tensor> grads) {
+  for (size_t i = 0; i < grads.size(); ++i) statistics[i] = statistics_of(grads[i]);
+}
+
+GradientStatistics CpuBackend::statistics_of(const Tensor& grad) {
   const float* data = grad.f32();
   const int64_t n = grad.numel();
   GradientStatistics statistics;

@@ -41,6 +41,7 @@ class CpuBackend final : public Backend {
   // same for any number of threads.
   template <typename SumRange>
   double sum_blocks(int64_t n, const SumRange& sum_range);
+  GradientStatistics statistics_of(const Tensor& grad);
   // At least `floats` floats a thread, 64-byte aligned; thread t has those from t * floats on.
   float* attention_scratch(int64_t floats);
 

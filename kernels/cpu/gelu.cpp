@@ -1,5 +1,6 @@
 // y (N,F) = activation(x), dx = dy activation'(x), both overwritten; the activation is GELU, x
-// Phi(x) with erf, or quick GELU, x sigmoid(1.702 x). dx may be dy itself. Parallel over rows.
+// Phi(x) with erf, its form with tanh, or quick GELU, x sigmoid(1.702 x). dx may be dy itself.
+// Parallel over rows.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"
@@ -11,6 +12,8 @@ namespace {
 constexpr float kQuickSlope = 1.702f;
 constexpr float kSqrtHalf = 0.70710678118f;        // 1 / sqrt(2)
 constexpr float kInverseSqrt2Pi = 0.39894228040f;  // 1 / sqrt(2 pi)
+constexpr float kTanhSlope = 1.59576912161f;       // 2 sqrt(2 / pi)
+constexpr float kTanhCubic = 0.044715f;
 
 // Each activation: value(x) and slope(x), its derivative.
 struct QuickGelu {
@@ -26,6 +29,16 @@ struct Gelu {
   static float value(float x) { return x * normal_cdf(x); }
   static float slope(float x) {
     return normal_cdf(x) + x * kInverseSqrt2Pi * fast_exp(-0.5f * x * x);
+  }
+};
+
+// x/2 (1 + tanh(u/2)) = x sigmoid(u), without the cancellation in 1 + tanh of negative x.
+struct GeluTanh {
+  static float gate(float x) { return fast_sigmoid(kTanhSlope * x * (1.0f + kTanhCubic * x * x)); }
+  static float value(float x) { return x * gate(x); }
+  static float slope(float x) {
+    const float s = gate(x);
+    return s * (1.0f + kTanhSlope * x * (1.0f + 3.0f * kTanhCubic * x * x) * (1.0f - s));
   }
 };
 
@@ -57,6 +70,7 @@ void CpuBackend::do_gelu_forward(Tensor y, Tensor x, Activation activation) {
   switch (activation) {
     case Activation::kQuickGelu: return forward<QuickGelu>(Matrix(y), Matrix(x));
     case Activation::kGelu: return forward<Gelu>(Matrix(y), Matrix(x));
+    case Activation::kGeluTanh: return forward<GeluTanh>(Matrix(y), Matrix(x));
   }
 }
 
@@ -64,6 +78,7 @@ void CpuBackend::do_gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation act
   switch (activation) {
     case Activation::kQuickGelu: return backward<QuickGelu>(Matrix(dx), Matrix(dy), Matrix(x));
     case Activation::kGelu: return backward<Gelu>(Matrix(dx), Matrix(dy), Matrix(x));
+    case Activation::kGeluTanh: return backward<GeluTanh>(Matrix(dx), Matrix(dy), Matrix(x));
   }
 }
 

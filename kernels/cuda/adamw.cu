@@ -3,9 +3,9 @@
 // adamw_step: g = gradient_scale grad; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
 // p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps); then p -= lr wd p. p, m and v are
 // updated in place, the rounded copy of p is overwritten. One element-wise pass.
-// gradient_statistics: the sum of squares in double and the index of the first non-finite element,
-// in two launches: at most kGradientParts blocks reduce one part each, one block reduces the parts
-// in a fixed order.
+// gradient_statistics: of each of several vectors, the sum of squares in double and the index of
+// the first non-finite element, in two launches for all of them: at most kMostParts blocks a vector
+// reduce one part each, one block a vector reduces its parts in a fixed order.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(kElementThreads)
 // ---- norm and finiteness of a gradient: a part per block, then the parts in order
 
 constexpr int kPartThreads = 256;
+constexpr int kMostParts = 256;
 
 // The smaller of two indices; -1 means none.
 struct Earlier {
@@ -64,28 +65,41 @@ GPU_DEVICE void write_part(GradientPart* part, double sum, int64_t first) {
 }
 
 __global__ void __launch_bounds__(kPartThreads)
-    gradient_parts_kernel(GradientPart* parts, const float* grad_n, int64_t n, RowAccess access) {
+    gradient_parts_kernel(GradientPart* parts, const GradientVector* vectors) {
   constexpr int kPack = kPackOf<float>;
+  const int part = static_cast<int>(blockIdx.x);
+  while (part >= vectors->first_part + vectors->num_parts) ++vectors;
+  const GradientVector vector = *vectors;
+  const RowAccess access = reinterpret_cast<uintptr_t>(vector.grad_n) % 16 == 0
+                               ? RowAccess::kPacked
+                               : RowAccess::kSingle;
+  const int64_t packs = (vector.n + kPack - 1) / kPack;
+  const int64_t step = int64_t{vector.num_parts} * kPartThreads;
   double sum = 0;
   int64_t first = -1;
-  for_packs<kPack>(1, n, [&](int64_t, int64_t c) {
+  for (int64_t pack = int64_t{part - vector.first_part} * kPartThreads + threadIdx.x; pack < packs;
+       pack += step) {
+    const int64_t c = pack * kPack;
     float g[kPack];
-    load_floats(g, grad_n, c, n, access);
+    load_floats(g, vector.grad_n, c, vector.n, access);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
       if (!isfinite(g[i]) && first < 0) first = c + i;
     }
-  });
-  write_part(parts + blockIdx.x, sum, first);
+  }
+  write_part(parts + part, sum, first);
 }
 
 __global__ void __launch_bounds__(kPartThreads)
-    gradient_total_kernel(GradientPart* result, const GradientPart* parts, int count) {
-  static_assert(kGradientParts <= kPartThreads);
-  const int part = static_cast<int>(threadIdx.x);
-  write_part(result, part < count ? parts[part].sum_squares : 0.0,
-             part < count ? parts[part].first_non_finite : -1);
+    gradient_total_kernel(GradientPart* results, const GradientPart* parts,
+                          const GradientVector* vectors) {
+  static_assert(kMostParts <= kPartThreads);
+  const GradientVector vector = vectors[blockIdx.x];
+  const bool mine = static_cast<int>(threadIdx.x) < vector.num_parts;
+  const GradientPart* part = parts + vector.first_part + threadIdx.x;
+  write_part(results + blockIdx.x, mine ? part->sum_squares : 0.0,
+             mine ? part->first_non_finite : -1);
 }
 
 // A dense vector as an operand, for row_access.
@@ -109,16 +123,20 @@ void adamw_step(float* param_n, float* exp_avg_n, float* exp_avg_sq_n, Operand c
   });
 }
 
-void gradient_statistics(GradientPart* result, GradientPart* parts, const float* grad_n, int64_t n,
-                         cudaStream_t stream) {
+GradientVector gradient_vector(const float* grad_n, int64_t n, int parts) {
   const int64_t packs = packs_of(1, n, kPackOf<float>);
   const int64_t wanted = (packs + kPartThreads - 1) / kPartThreads;
-  const int count = static_cast<int>(wanted < kGradientParts ? wanted : kGradientParts);
+  return {grad_n, n, parts, static_cast<int>(wanted < kMostParts ? wanted : kMostParts)};
+}
+
+void gradient_statistics(GradientPart* results, GradientPart* workspace,
+                         const GradientVector* vectors, int count, int parts, cudaStream_t stream) {
+  if (parts > 0)
+    gpu::launch(stream, {.grid = static_cast<unsigned>(parts), .block = kPartThreads},
+                gradient_parts_kernel, workspace, vectors);
   if (count > 0)
     gpu::launch(stream, {.grid = static_cast<unsigned>(count), .block = kPartThreads},
-                gradient_parts_kernel, parts, grad_n, n, row_access({vector_of(grad_n, n)}));
-  gpu::launch(stream, {.grid = 1, .block = kPartThreads}, gradient_total_kernel, result, parts,
-              count);
+                gradient_total_kernel, results, workspace, vectors);
 }
 
 }  // namespace facet::cuda

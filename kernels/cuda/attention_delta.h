@@ -1,59 +1,88 @@
 // delta (slots,H,Nq) of backward attention, overwritten: dout . (the slot's share of out). The
-// image slot's share is out_image, the other slot's is the rest of out without the row's own v. One
-// warp per row and head.
+// image slot's share is out_image, the other slot's is the rest of out without the row's own v.
+//
+// The rest is a difference of numbers that were rounded to out's type, and may be much smaller than
+// they are. That costs nothing: dS = P (dout . v - delta) has products of dout with numbers of
+// out's size anyway, and without slots delta has the same error, of out's rounding. A lane loads
+// packs of 16 bytes; a warp has as many heads as they leave room for.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
 
 namespace facet::cuda {
 
-constexpr int kDeltaThreads = 128;  // one warp per row and head
+constexpr int kDeltaThreads = 128;
 
 // Whether row `row` of v is added to row `row` of out.
 GPU_DEVICE bool is_self_row(const AttentionLists& lists, const AttentionShape& shape, int64_t row) {
   return row < shape.num_queries && self_row(lists, row) == row;
 }
 
+// `lanes` neighbouring threads for a row and head, a power of 2 up to a warp.
 template <typename T>
 __global__ void __launch_bounds__(kDeltaThreads)
     delta_kernel(AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
-                 AttentionShape shape) {
-  const int64_t warp = (int64_t{blockIdx.x} * kDeltaThreads + threadIdx.x) / gpu::kWarpSize;
-  const int64_t row = warp / shape.heads, head = warp % shape.heads;
-  if (row >= shape.num_queries) return;
-  const int lane = static_cast<int>(threadIdx.x) % gpu::kWarpSize, width = shape.width;
-  const int64_t at = head * width, kv_at = head / shape.group() * width;
+                 AttentionShape shape, int lanes, RowAccess access) {
+  constexpr int kPack = kPackOf<T>;
+  const unsigned thread = threadIdx.x, groups = kDeltaThreads / static_cast<unsigned>(lanes);
+  const unsigned group = blockIdx.x * groups + thread / static_cast<unsigned>(lanes);
+  const int lane = static_cast<int>(thread) % lanes, width = shape.width;
+  // All lanes stay for the sums.
+  const bool present = int64_t{group} < shape.num_queries * shape.heads;
+  const auto heads = static_cast<unsigned>(shape.heads);
+  const int64_t row = present ? group / heads : 0;
+  const int head = present ? static_cast<int>(group % heads) : 0;
+  const int64_t at = int64_t{head} * width, kv_at = int64_t{head / shape.group()} * width;
   const int self = self_row(lists, row);
   float total = 0, image = 0;
-  for (int c = lane; c < width; c += gpu::kWarpSize) {
-    const float dout = gpu::to_float(saved.dout_NqD.row(row)[at + c]);
-    float share = gpu::to_float(saved.out_NqD.row(row)[at + c]);
-    if (self >= 0) share -= gpu::to_float(x.v_NkD.row(self)[kv_at + c]);
-    if (lists.num_slots == 2) {
-      const float out_image = gpu::to_float(saved.out_image_NqD.row(row)[at + c]);
-      share -= out_image;
-      image += dout * out_image;
+  for (int c = lane * kPack; c < width; c += lanes * kPack) {
+    float dout[kPack], share[kPack], v[kPack] = {}, out_image[kPack] = {};
+    load_floats(dout, saved.dout_NqD.row(row) + at, c, width, access);
+    load_floats(share, saved.out_NqD.row(row) + at, c, width, access);
+    if (self >= 0) load_floats(v, x.v_NkD.row(self) + kv_at, c, width, access);
+    if (lists.num_slots == 2)
+      load_floats(out_image, saved.out_image_NqD.row(row) + at, c, width, access);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      total += dout[i] * (share[i] - v[i] - out_image[i]);
+      image += dout[i] * out_image[i];
     }
-    total += dout * share;
   }
-  total = gpu::warp_sum(total);
-  image = gpu::warp_sum(image);
-  if (lane != 0) return;
-  const int slot_head = static_cast<int>(head);
-  saved.delta_SHN[shape.statistic(0, slot_head, row)] = total;
-  if (lists.num_slots == 2) saved.delta_SHN[shape.statistic(1, slot_head, row)] = image;
+  for (int other = lanes / 2; other > 0; other /= 2) {
+    total += __shfl_xor_sync(gpu::kFullWarp, total, other);
+    image += __shfl_xor_sync(gpu::kFullWarp, image, other);
+  }
+  if (lane != 0 || !present) return;
+  saved.delta_SHN[shape.statistic(0, head, row)] = total;
+  if (lists.num_slots == 2) saved.delta_SHN[shape.statistic(1, head, row)] = image;
+}
+
+// As many lanes as a head has packs, at most a warp.
+inline int delta_lanes(int width, int pack) {
+  int lanes = 1;
+  while (lanes < gpu::kWarpSize && lanes * pack < width) lanes *= 2;
+  return lanes;
+}
+
+// Each head of a row must begin on a 16-byte boundary.
+inline RowAccess delta_access(std::initializer_list<Operand> operands, int width) {
+  const RowAccess access = row_access(operands);
+  for (const Operand& x : operands)
+    if (width * size_of(x.dtype) % 16 != 0) return RowAccess::kSingle;
+  return access;
 }
 
 template <typename T>
 void compute_delta(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
-                   const AttentionLists& lists, const AttentionShape& shape, cudaStream_t stream) {
-  constexpr int64_t kRowsOfBlock = kDeltaThreads / gpu::kWarpSize;
-  const int64_t rows = shape.num_queries * shape.heads;
-  if (rows == 0) return;
+                   const AttentionLists& lists, const AttentionShape& shape, RowAccess access,
+                   cudaStream_t stream) {
+  const int lanes = delta_lanes(shape.width, kPackOf<T>);
+  const int64_t groups = shape.num_queries * shape.heads, groups_of_block = kDeltaThreads / lanes;
+  if (groups == 0) return;
   gpu::launch(stream,
-              {.grid = static_cast<unsigned>((rows + kRowsOfBlock - 1) / kRowsOfBlock),
+              {.grid = static_cast<unsigned>((groups + groups_of_block - 1) / groups_of_block),
                .block = kDeltaThreads},
-              delta_kernel<T>, x, saved, lists, shape);
+              delta_kernel<T>, x, saved, lists, shape, lanes, access);
 }
 
 }  // namespace facet::cuda

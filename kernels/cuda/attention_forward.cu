@@ -3,9 +3,11 @@
 // visible keys, or their mean. Overwrites out, out_image (the part of slot 1, 0 for rows without
 // one) and lse (slots,H,Nq), in mean parts the logarithm of the number of keys.
 //
-// In bf16 and fp16 with a supported head width the tensor-core kernel runs
-// (attention_forward_mma.h): one block per tile of 128 query rows and query head. Otherwise the
-// plain kernel below: one block per query row and head.
+// In bf16 and fp16 with a supported head width a tensor-core kernel runs: one block per tile of 128
+// query rows and query head. On Hopper that is the one of attention_forward_hopper.cu where it
+// takes the call, else the one of attention_forward_mma.h. Otherwise the plain kernel below: one
+// block per query row and head.
+#include "kernels/cuda/attention_forward_hopper.h"
 #include "kernels/cuda/attention_forward_mma.h"
 #include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/launchers.h"
@@ -104,6 +106,19 @@ void plain_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
               plain_forward_kernel<T>, y, x, lists, shape);
 }
 
+// Returns false if the kernel for Hopper is not built or does not take the call.
+template <typename T>
+bool hopper_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
+                    const AttentionLists& lists, const AttentionShape& shape, RowAccess access,
+                    cudaStream_t stream) {
+  if constexpr (sizeof(T) == 2 && hopper::kIsBuilt)
+    if (hopper::takes(lists, shape, access)) {
+      hopper::forward(y, x, lists, shape, stream);
+      return true;
+    }
+  return false;
+}
+
 // Returns false if the tensor-core kernels do not support the call.
 template <typename T>
 bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
@@ -137,7 +152,9 @@ void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, O
     const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
                                rows_of<const T>(v_NkD)};
     const RowAccess access = row_access({out_NqD, out_image_NqD, q_NqD, k_NkD, v_NkD});
-    if (!mma_forward(y, x, lists, shape, access, stream)) plain_forward(y, x, lists, shape, stream);
+    if (!hopper_forward(y, x, lists, shape, access, stream) &&
+        !mma_forward(y, x, lists, shape, access, stream))
+      plain_forward(y, x, lists, shape, stream);
   });
 }
 

@@ -35,29 +35,38 @@ GPU_DEVICE float sum_of_row(float x) {
   return x + __shfl_xor_sync(gpu::kFullWarp, x, 2);
 }
 
-// Turns products q.k into weights 2^(factor (q.k - max)); rescales the earlier sums to the new
-// maximum. kBoundary: some rows see no key yet, and hidden products are -inf.
+// Turns the products q.k of half h of a C into weights 2^(factor (q.k - max)) and adds them to the
+// lane's sum. Returns what rescales the row's earlier sums to the new maximum. kBoundary: the row
+// may see no key yet, and hidden products are -inf.
+template <bool kBoundary, int kTiles>
+GPU_DEVICE float softmax_of_row(float& running_max, float& running_sum, float (&scores)[kTiles][4],
+                                int h, float factor) {
+  float max = running_max;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) max = fmaxf(max, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
+  max = max_of_row(max);
+  // For a row without visible keys so far any finite number will do.
+  const float base = kBoundary && max == -INFINITY ? 0.0f : max * factor;
+  const float rescale = gpu::fast_exp2(running_max * factor - base);
+  float sum = running_sum * rescale;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+    for (int i = 2 * h; i < 2 * h + 2; ++i)
+      sum += scores[n][i] = gpu::fast_exp2(scores[n][i] * factor - base);
+  running_sum = sum;
+  running_max = max;
+  return rescale;
+}
+
+// The same for the thread's rows, and rescales their earlier sums.
 template <bool kBoundary, int kWidth>
 GPU_DEVICE void softmax_step(RunningSoftmax& softmax, Fragments<kStep>& scores,
                              Fragments<kWidth>& sums, float factor) {
   for_rows([&](int m, int h, int) {
-    float max = softmax.max[m][h];
-#pragma unroll
-    for (int n = 0; n < kStep / 8; ++n)
-      max = fmaxf(max, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
-    max = max_of_row(max);
-    // For a row without visible keys so far any finite number will do.
-    const float base = kBoundary && max == -INFINITY ? 0.0f : max * factor;
-    const float rescale = gpu::fast_exp2(softmax.max[m][h] * factor - base);
-    float sum = softmax.sum[m][h] * rescale;
-#pragma unroll
-    for (int n = 0; n < kStep / 8; ++n)
-#pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i)
-        sum += scores[m][n][i] = gpu::fast_exp2(scores[m][n][i] * factor - base);
-    softmax.sum[m][h] = sum;
-    softmax.max[m][h] = max;
-    multiply_row(sums[m], h, rescale);
+    multiply_row(
+        sums[m], h,
+        softmax_of_row<kBoundary>(softmax.max[m][h], softmax.sum[m][h], scores[m], h, factor));
   });
 }
 
@@ -88,25 +97,30 @@ class ForwardRows {
     const AttentionRange range = range_of(lists_, place_.tile, r);
     for_rows([&](int m, int h, int i) {
       const float sum = sum_of_row(softmax.sum[m][h]);
-      if (bounds.of(m, h) == 0) return;
-      const int64_t row = place_.tile.row_begin + i;
-      if (lane_of_thread() % 4 == 0)
-        y_.lse_SHN[shape_.statistic(range.slot, place_.head, row)] =
-            softmax.max[m][h] * shape_.scale + logf(sum);
-      multiply_row(sums[m], h, 1 / sum);
-      if (range.slot == 1)
-        store_image_part(sums[m], h, row);
-      else
-        store(sums[m], h, i, row);
+      if (bounds.of(m, h) != 0) end_part(sums[m], h, i, range.slot, softmax.max[m][h], sum);
     });
+  }
+  // The same for row i of the tile, half h of a C: `max` is its largest q.k, `sum` that of all its
+  // weights.
+  GPU_DEVICE void end_part(float (&part)[kWidth / 8][4], int h, int i, int slot, float max,
+                           float sum) const {
+    const int64_t row = place_.tile.row_begin + i;
+    if (lane_of_thread() % 4 == 0)
+      y_.lse_SHN[shape_.statistic(slot, place_.head, row)] = max * shape_.scale + logf(sum);
+    multiply_row(part, h, 1 / sum);
+    if (slot == 1)
+      store_image_part(part, h, row);
+    else
+      store(part, h, i, row);
   }
   // The rows without a text part.
   GPU_DEVICE void end_rows(Fragments<kWidth>& sums) {
-    for_rows([&](int m, int h, int i) {
-      if (i >= place_.tile.num_rows || has_part(0, i)) return;
-      clear_row(sums[m], h);
-      store(sums[m], h, i, place_.tile.row_begin + i);
-    });
+    for_rows([&](int m, int h, int i) { end_row(sums[m], h, i); });
+  }
+  GPU_DEVICE void end_row(float (&part)[kWidth / 8][4], int h, int i) const {
+    if (i >= place_.tile.num_rows || has_part(0, i)) return;
+    clear_row(part, h);
+    store(part, h, i, place_.tile.row_begin + i);
   }
 
  private:

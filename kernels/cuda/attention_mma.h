@@ -215,16 +215,21 @@ class WarpBounds {
   int bound_;
 };
 
+// Hides all but the first `visible` keys of half h of a C, counted from the thread's first column.
+template <int kTiles>
+GPU_DEVICE void hide_keys_of_row(float (&scores)[kTiles][4], int h, int visible) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+    for (int i = 2 * h; i < 2 * h + 2; ++i)
+      if (n * 8 + i % 2 >= visible) scores[n][i] = -INFINITY;
+}
+
 // Hides the keys that a row does not see; `first` is the number of the first key.
 template <int kKeys>
 GPU_DEVICE void hide_later_keys(Fragments<kKeys>& scores, const WarpBounds& bounds, int first) {
   for_rows([&](int m, int h, int) {
-    const int visible = bounds.of(m, h) - first - first_column();
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i)
-        if (n * 8 + i % 2 >= visible) scores[m][n][i] = -INFINITY;
+    hide_keys_of_row(scores[m], h, bounds.of(m, h) - first - first_column());
   });
 }
 

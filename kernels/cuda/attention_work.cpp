@@ -201,6 +201,17 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
+// As in AttentionLists.
+int32_t key_rows_of(const AttentionPlan& plan) {
+  int64_t end = 0;
+  for (const AttentionSample& sample : plan.samples) {
+    ASSERT(sample.key_row_begin == end, "keys of a sample from row {} on, not {}",
+           sample.key_row_begin, end);
+    end += sample.num_key_rows;
+  }
+  return to_int(end);
+}
+
 // One entry per row of q: the row of v that is added to it, or -1.
 int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan) {
   size_t rows = 0;
@@ -273,6 +284,7 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.visible_keys = append(words_, plan.visible_keys);
   lists_.hidden_keys = append(words_, plan.hidden_keys);
   lists_.self_rows = append_self_rows(words_, plan);
+  lists_.key_rows = key_rows_of(plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());
 }

@@ -7,13 +7,17 @@
 // backend_attention.cpp, backend_rows.cpp, backend_optimizer.cpp: one family each.
 #pragma once
 
+#include <memory>
 #include <set>
+#include <vector>
 
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/workspace.h"
+#include "kernels/cuda/attention_library.h"
 #include "kernels/cuda/attention_lists_cache.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/linear.h"
 #include "ops/ops.h"
 
@@ -33,6 +37,10 @@ class CudaBackend final : public Backend {
   const Stream& stream() const { return stream_; }
   // Waits until every op so far is done.
   void synchronize() { stream_.synchronize(); }
+  // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
+  void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
+  // Which of cuBLASLt's algorithms it computes by.
+  cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
   int64_t attention_uploads() const { return attention_lists_.uploads(); }
 
@@ -51,8 +59,12 @@ class CudaBackend final : public Backend {
   PinnedRing ring_;
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{stream_, ring_};
+  std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   Workspace attention_delta_{stream_};
-  Workspace reduction_{stream_};                  // of sum() and gradient_statistics()
+  Workspace reduction_{stream_};         // of sum() and gradient_statistics()
+  Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
+  std::vector<cuda::GradientVector> gradients_;
+  std::vector<cuda::GradientPart> gradient_results_;
   std::set<int64_t> plain_widths_, plain_ranks_;  // that were warned of
 };
 

@@ -23,6 +23,10 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image,
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
+  if (attention_library_)
+    return attention_library_->forward(
+        on_device(out), f32_on_device(lse),
+        {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale}, plan);
   warn_of_plain_attention(q, heads);
   cuda::attention_forward(on_device(out), f32_on_device(lse), on_device(out_image), on_device(q),
                           on_device(k), on_device(v), attention_lists_.lists_of(plan), heads,
@@ -34,6 +38,11 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
                                         Tensor lse, const AttentionPlan& plan, int64_t heads,
                                         int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
+  if (attention_library_)
+    return attention_library_->backward(
+        {on_device(dq), on_device(dk), on_device(dv)}, on_device(dout), on_device(out),
+        f32_on_device(lse), {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},
+        plan);
   const int64_t statistics = plan.num_slots * heads * q.rows();
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
   cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),

@@ -49,6 +49,7 @@ void CudaBackend::do_gelu_forward(Tensor y, Tensor x, Activation activation) {
     case Activation::kQuickGelu:
       return cuda::quick_gelu_forward(on_device(y), on_device(x), stream_);
     case Activation::kGelu: return cuda::gelu_forward(on_device(y), on_device(x), stream_);
+    case Activation::kGeluTanh: return cuda::gelu_tanh_forward(on_device(y), on_device(x), stream_);
   }
 }
 
@@ -58,6 +59,8 @@ void CudaBackend::do_gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation ac
       return cuda::quick_gelu_backward(on_device(dx), on_device(dy), on_device(x), stream_);
     case Activation::kGelu:
       return cuda::gelu_backward(on_device(dx), on_device(dy), on_device(x), stream_);
+    case Activation::kGeluTanh:
+      return cuda::gelu_tanh_backward(on_device(dx), on_device(dy), on_device(x), stream_);
   }
 }
 

@@ -30,12 +30,25 @@ void CudaBackend::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq,
                    cuda::f32_on_device(grad), param.numel(), factors_of(step), stream_);
 }
 
-GradientStatistics CudaBackend::do_gradient_statistics(Tensor grad) {
-  auto* result = reduction_.take<cuda::GradientPart>(1 + cuda::kGradientParts);
-  cuda::gradient_statistics(result, result + 1, cuda::f32_on_device(grad), grad.numel(), stream_);
-  cuda::GradientPart part;
-  fetch(&part, result, sizeof part);
-  return {part.sum_squares, part.first_non_finite};
+void CudaBackend::do_gradient_statistics(std::span<GradientStatistics> statistics,
+                                         std::span<const Tensor> grads) {
+  const auto count = static_cast<int>(grads.size());
+  if (count == 0) return;
+  gradients_.clear();
+  int parts = 0;
+  for (const Tensor& grad : grads) {
+    gradients_.push_back(cuda::gradient_vector(cuda::f32_on_device(grad), grad.numel(), parts));
+    parts += gradients_.back().num_parts;
+  }
+  auto* vectors = gradient_vectors_.take<cuda::GradientVector>(count);
+  ring_.copy(vectors, gradients_.data(),
+             count * static_cast<int64_t>(sizeof(cuda::GradientVector)));
+  auto* results = reduction_.take<cuda::GradientPart>(count + parts);
+  cuda::gradient_statistics(results, results + count, vectors, count, parts, stream_);
+  gradient_results_.resize(grads.size());
+  fetch(gradient_results_.data(), results, grads.size() * sizeof(cuda::GradientPart));
+  for (size_t i = 0; i < grads.size(); ++i)
+    statistics[i] = {gradient_results_[i].sum_squares, gradient_results_[i].first_non_finite};
 }
 
 }  // namespace facet

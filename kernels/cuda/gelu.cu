@@ -1,5 +1,5 @@
 // y (N,F) = activation(x), dx = dy activation'(x), both overwritten; the activation is GELU, x
-// Phi(x) with erf, or quick GELU, x sigmoid(1.702 x).
+// Phi(x) with erf, its form with tanh, or quick GELU, x sigmoid(1.702 x).
 //
 // Element-wise: each thread handles packs of 16 bytes. dx may be dy itself.
 #include "kernels/cuda/launchers.h"
@@ -11,6 +11,8 @@ namespace {
 constexpr float kQuickSlope = 1.702f;
 constexpr float kSqrtHalf = 0.70710678118f;        // 1 / sqrt(2)
 constexpr float kInverseSqrt2Pi = 0.39894228040f;  // 1 / sqrt(2 pi)
+constexpr float kTanhSlope = 1.59576912161f;       // 2 sqrt(2 / pi)
+constexpr float kTanhCubic = 0.044715f;
 
 // Each activation: value(x) and slope(x), its derivative.
 struct QuickGelu {
@@ -27,6 +29,18 @@ struct Gelu {
   static GPU_DEVICE float value(float x) { return x * normal_cdf(x); }
   static GPU_DEVICE float slope(float x) {
     return normal_cdf(x) + x * kInverseSqrt2Pi * expf(-0.5f * x * x);
+  }
+};
+
+// x/2 (1 + tanh(u/2)) = x sigmoid(u), without the cancellation in 1 + tanh of negative x.
+struct GeluTanh {
+  static GPU_DEVICE float gate(float x) {
+    return 1.0f / (1.0f + expf(-kTanhSlope * x * (1.0f + kTanhCubic * x * x)));
+  }
+  static GPU_DEVICE float value(float x) { return x * gate(x); }
+  static GPU_DEVICE float slope(float x) {
+    const float s = gate(x);
+    return s * (1.0f + kTanhSlope * x * (1.0f + 3.0f * kTanhCubic * x * x) * (1.0f - s));
   }
 };
 
@@ -99,6 +113,13 @@ void gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream) {
 }
 void gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream) {
   backward<Gelu>(dx_NF, dy_NF, x_NF, stream);
+}
+
+void gelu_tanh_forward(Operand y_NF, Operand x_NF, cudaStream_t stream) {
+  forward<GeluTanh>(y_NF, x_NF, stream);
+}
+void gelu_tanh_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream) {
+  backward<GeluTanh>(dx_NF, dy_NF, x_NF, stream);
 }
 
 }  // namespace facet::cuda

@@ -10,8 +10,8 @@
 
 namespace facet::cuda {
 
-// ---- LoRA; linear layers are in linear.h. du, dright and dleft are fp32; dx, dright
-// and dleft may be absent.
+// ---- LoRA; linear layers are in linear.h. dright and dleft are fp32; dx, dright and dleft may be
+// absent. du (fp32) is scratch: on tensor cores each number of it is two of 16 bits.
 void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
                              Operand left_rO, float scale, cudaStream_t stream);
 void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,
@@ -38,6 +38,8 @@ void quick_gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void quick_gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 void gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
+void gelu_tanh_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
+void gelu_tanh_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 
 // ---- rotary embedding, in place; cos, sin (N,E/2) fp32
 void rope_forward(Operand x_ND, Operand cos_NE, Operand sin_NE, int64_t heads, cudaStream_t stream);
@@ -120,9 +122,17 @@ struct GradientPart {
   double sum_squares;
   int64_t first_non_finite;  // -1: all are finite
 };
-constexpr int kGradientParts = 256;
-// The result and the workspace of kGradientParts are in device memory.
-void gradient_statistics(GradientPart* result, GradientPart* parts, const float* grad_n, int64_t n,
-                         cudaStream_t stream);
+// A gradient, and which parts of the workspace are its.
+struct GradientVector {
+  const float* grad_n;
+  int64_t n;
+  int first_part, num_parts;
+};
+// The vector after `parts` of others.
+GradientVector gradient_vector(const float* grad_n, int64_t n, int parts);
+// Of `count` vectors with `parts` parts together; vectors, their results (count) and the workspace
+// (parts) are in device memory.
+void gradient_statistics(GradientPart* results, GradientPart* workspace,
+                         const GradientVector* vectors, int count, int parts, cudaStream_t stream);
 
 }  // namespace facet::cuda

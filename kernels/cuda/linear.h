@@ -2,7 +2,9 @@
 //
 // Every output is rounded once: bias and residual are added to the fp32 sums of the product. fp32
 // is multiplied in fp32, not in TF32. The same operands give the same bits on every run: cuBLASLt
-// may split a long sum only if it keeps the parts in fp32 and adds them in order.
+// may split a long sum only if it keeps the parts in fp32 and adds them in order, and a product is
+// always computed by the same of its algorithms: the first that it proposes, or the fastest, which
+// time_algorithms() finds and take_choices() settles.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +13,7 @@
 
 #include "device/cublaslt.h"
 #include "kernels/cuda/operand.h"
+#include "kernels/cuda/product_choices.h"
 
 namespace facet::cuda {
 
@@ -35,20 +38,31 @@ class LinearProducts {
   // dweight += dy' x, dbias += the column sums of dy; both fp32, either may be absent.
   void linear_backward_weight(Operand dweight_OI, Operand dbias_O, Operand dy_NO, Operand x_NI);
 
+  // From here until take_choices(), products are timed by each algorithm that cuBLASLt proposes at
+  // their first use. A product that is added to in place is not exact then.
+  void time_algorithms();
+  // What was chosen so far.
+  const ProductChoices& choices() const { return choices_; }
+  // From here on products are computed by these algorithms: one of other rows by that of the
+  // nearest rows, one that is not among them by cuBLASLt's first.
+  void take_choices(ProductChoices choices);
+
   // How many different products were planned; a step with the shapes of an earlier one plans none.
   int64_t plans_made() const;
 
  private:
-  struct Product;
-  class Plan;
   class Plans;
+  ProductSite site() const;
   void multiply(const Product& product);
+  std::unique_ptr<ProductPlan> make_plan(const ProductKey& key, const Product& product);
 
   cudaStream_t stream_;
   size_t workspace_bytes_;
   void* workspace_ = nullptr;
   cublasLtHandle_t handle_ = nullptr;
   std::unique_ptr<Plans> plans_;
+  ProductChoices choices_;
+  bool timing_ = false;
 };
 
 }  // namespace facet::cuda

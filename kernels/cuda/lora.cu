@@ -1,14 +1,15 @@
 // LoRA: u (N,r) = x (N,I) right (I,r), overwritten, and y (N,O) += scale u left (r,O). Backward
-// overwrites du (N,r, fp32) = scale dy left', if dx or dright is wanted, and adds to dleft += scale
-// u' dy, dright += x' du (both fp32) and dx += du right'.
+// overwrites du (N,r) = scale dy left', if dx or dright is wanted, and adds to dleft += scale u'
+// dy, dright += x' du (both fp32) and dx += du right'.
 //
 // Three kinds of products between a wide matrix (N,W), W = I or O, and a narrow one (N,r): narrow,
-// expand and gradient, on tensor cores (lora_mma.h) or plain (lora_plain.h). They are our own
-// kernels because the products are memory-bound: each takes 2 N W r operations and moves the N W
-// elements of the wide matrix, at r = 16 in 16 bits 16 operations per byte where an H200 can do
-// nearly 200, so the wide matrix must be read only once, by many blocks. cuBLASLt achieves that for
-// the skinny outputs (u, du, the gradients) only by splitting the long sum, through a workspace and
-// a second launch, and it has no product of fp32 (du) with 16 bits at all.
+// expand and gradient, all of a call on tensor cores (lora_mma.h) or all plain (lora_plain.h). They
+// are our own kernels because the products are memory-bound: each takes 2 N W r operations and
+// moves the N W elements of the wide matrix, at r = 16 in 16 bits 16 operations per byte where an
+// H200 can do nearly 200, so the wide matrix must be read only once, by many blocks. cuBLASLt
+// achieves that for the skinny outputs (u, du, the gradients) only by splitting the long sum,
+// through a workspace and a second launch, and it has no product of du, which has more than 16
+// bits.
 //
 // u is rounded once, and y gets the product of the rounded u, which is what backward uses.
 #include "kernels/cuda/launchers.h"
@@ -18,11 +19,13 @@
 namespace facet::cuda {
 namespace {
 
+using lora::Factor;
+
 unsigned tiles(int64_t size, int64_t tile) {
   return static_cast<unsigned>((size + tile - 1) / tile);
 }
 
-// ---- without tensor cores
+// ---- without tensor cores; du is fp32
 
 template <typename T>
 Strided<T> strided(const Operand& x) {
@@ -43,6 +46,42 @@ void multiply_plain(const Operand& out, Strided<const Left> left, Strided<const 
               out.cols, depth, alpha, total);
 }
 
+template <typename T>
+void plain_forward(const Operand& y, const Operand& u, const Operand& x, const Operand& right,
+                   const Operand& left, float scale, cudaStream_t stream) {
+  multiply_plain<T, T, T>(u, strided<const T>(x), strided<const T>(right), x.cols, 1,
+                          Total::kOverwritten, stream);
+  multiply_plain<T, T, T>(y, strided<const T>(u), strided<const T>(left), u.cols, scale,
+                          Total::kAddedTo, stream);
+}
+
+// What backward works on; dx, dright and dleft may be absent.
+struct Backward {
+  Operand dx_NI, dright_Ir, dleft_rO, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO;
+  float scale;
+
+  bool wants_du() const { return dx_NI.data || dright_Ir.data; }
+};
+
+template <typename T>
+void plain_backward(const Backward& b, cudaStream_t stream) {
+  const auto dy = strided<const T>(b.dy_NO);
+  const auto du = strided<const float>(b.du_Nr);
+  const int64_t rank = b.du_Nr.cols;
+  if (b.wants_du())
+    multiply_plain<float, T, T>(b.du_Nr, dy, transposed<const T>(b.left_rO), b.dy_NO.cols, b.scale,
+                                Total::kOverwritten, stream);
+  if (b.dleft_rO.data)
+    multiply_plain<float, T, T>(b.dleft_rO, transposed<const T>(b.u_Nr), dy, b.dy_NO.rows, b.scale,
+                                Total::kAddedTo, stream);
+  if (b.dright_Ir.data)
+    multiply_plain<float, T, float>(b.dright_Ir, transposed<const T>(b.x_NI), du, b.x_NI.rows, 1,
+                                    Total::kAddedTo, stream);
+  if (b.dx_NI.data)
+    multiply_plain<T, float, T>(b.dx_NI, du, transposed<const T>(b.right_Ir), rank, 1,
+                                Total::kAddedTo, stream);
+}
+
 // ---- on tensor cores
 
 // Whole packs only: every row begins on a 16-byte boundary and ends with a pack.
@@ -52,115 +91,79 @@ bool suits_tensor_cores(std::initializer_list<Operand> operands) {
   return row_access(operands) == RowAccess::kPacked;
 }
 
+int as_int(int64_t size) { return static_cast<int>(size); }
+
 // Calls body(integral constant of how many columns of the narrow matrix a block processes).
 template <typename Body>
 void with_rank(int64_t rank, const Body& body) {
   if (rank <= 16)
     body(std::integral_constant<int, 16>());
+  else if (rank <= 32)
+    body(std::integral_constant<int, 32>());
   else
     body(std::integral_constant<int, 64>());
 }
 
-int as_int(int64_t size) { return static_cast<int>(size); }
+// An fp32 number of du has room for two of 16 bits.
+template <typename T>
+Rows<T> halves_of(const Operand& du_Nr) {
+  return {static_cast<T*>(du_Nr.data), du_Nr.stride * 2};
+}
 
-template <lora::Factor kFactor, typename Out, typename T>
-void multiply_narrow(const Operand& out_Nr, const Operand& wide_NW, const Operand& factor,
-                     float alpha, cudaStream_t stream) {
-  with_rank(out_Nr.cols, [&](auto constant) {
+template <Factor kFactor, typename T>
+void narrow(Rows<T> out_Nr, const Operand& wide_NW, const Operand& factor, int64_t rank,
+            float alpha, cudaStream_t stream) {
+  with_rank(rank, [&](auto constant) {
     constexpr int kRank = decltype(constant)::value;
     gpu::launch(stream,
-                {.grid = dim3(tiles(out_Nr.rows, lora::kNarrowRows), tiles(out_Nr.cols, kRank)),
+                {.grid = dim3(tiles(wide_NW.rows, lora::kNarrowRows), tiles(rank, kRank)),
                  .block = lora::kThreads,
-                 .shared_bytes = lora::kNarrowBytes<kRank, T>},
-                lora::narrow_kernel<kRank, kFactor, Out, T>, rows_of<Out>(out_Nr),
-                rows_of<const T>(wide_NW), rows_of<const T>(factor), out_Nr.rows,
-                as_int(wide_NW.cols), as_int(out_Nr.cols), alpha);
+                 .shared_bytes = lora::kNarrowBytes<kRank, kFactor, T>},
+                lora::narrow_kernel<kRank, kFactor, T>, out_Nr, rows_of<const T>(wide_NW),
+                rows_of<const T>(factor), wide_NW.rows, as_int(wide_NW.cols), as_int(rank), alpha);
   });
 }
 
-template <lora::Factor kFactor, typename Narrow, typename T>
-void add_expanded(const Operand& out_NW, const Operand& narrow_Nr, const Operand& factor,
-                  float alpha, cudaStream_t stream) {
-  with_rank(narrow_Nr.cols, [&](auto constant) {
+template <Factor kFactor, typename T>
+void expand(const Operand& out_NW, Rows<const T> narrow_Nr, const Operand& factor, int64_t rank,
+            float alpha, cudaStream_t stream) {
+  with_rank(rank, [&](auto constant) {
     constexpr int kRank = decltype(constant)::value;
     gpu::launch(
         stream,
         {.grid = dim3(tiles(out_NW.rows, lora::kExpandRows), tiles(out_NW.cols, lora::kExpandCols)),
          .block = lora::kThreads,
-         .shared_bytes = lora::kExpandBytes<kRank, Narrow, T>},
-        lora::expand_kernel<kRank, kFactor, Narrow, T>, rows_of<T>(out_NW),
-        rows_of<const Narrow>(narrow_Nr), rows_of<const T>(factor), out_NW.rows,
-        as_int(out_NW.cols), as_int(narrow_Nr.cols), alpha);
+         .shared_bytes = lora::kExpandBytes<kRank, kFactor, T>},
+        lora::expand_kernel<kRank, kFactor, T>, rows_of<T>(out_NW), narrow_Nr,
+        rows_of<const T>(factor), out_NW.rows, as_int(out_NW.cols), as_int(rank), alpha);
   });
 }
 
-template <lora::Factor kFactor, typename Narrow, typename T>
-void add_gradient(const Operand& dfactor, const Operand& narrow_Nr, const Operand& wide_NW,
-                  float alpha, cudaStream_t stream) {
-  with_rank(narrow_Nr.cols, [&](auto constant) {
+template <Factor kFactor, typename T>
+void gradient(const Operand& dfactor, Rows<const T> narrow_Nr, const Operand& wide_NW, int64_t rank,
+              float alpha, cudaStream_t stream) {
+  with_rank(rank, [&](auto constant) {
     constexpr int kRank = decltype(constant)::value;
-    gpu::launch(
-        stream,
-        {.grid = dim3(tiles(wide_NW.cols, lora::kGradientCols), tiles(narrow_Nr.cols, kRank)),
-         .block = lora::kThreads,
-         .shared_bytes = lora::kGradientBytes<kRank, Narrow, T>},
-        lora::gradient_kernel<kRank, kFactor, Narrow, T>, rows_of<float>(dfactor),
-        rows_of<const Narrow>(narrow_Nr), rows_of<const T>(wide_NW), as_int(wide_NW.rows),
-        as_int(wide_NW.cols), as_int(narrow_Nr.cols), alpha);
+    gpu::launch(stream,
+                {.grid = dim3(tiles(wide_NW.cols, lora::kGradientCols), tiles(rank, kRank)),
+                 .block = lora::kThreads,
+                 .shared_bytes = lora::kGradientBytes<kRank, kFactor, T>},
+                lora::gradient_kernel<kRank, kFactor, T>, rows_of<float>(dfactor), narrow_Nr,
+                rows_of<const T>(wide_NW), as_int(wide_NW.rows), as_int(wide_NW.cols), as_int(rank),
+                alpha);
   });
 }
 
-// ---- the three kinds of products, on tensor cores if possible
-
-template <lora::Factor kFactor, typename T>
-Strided<const T> by_wide(const Operand& factor) {
-  return kFactor == lora::Factor::kWideByRank ? strided<const T>(factor)
-                                              : transposed<const T>(factor);
-}
-template <lora::Factor kFactor, typename T>
-Strided<const T> by_rank(const Operand& factor) {
-  return kFactor == lora::Factor::kRankByWide ? strided<const T>(factor)
-                                              : transposed<const T>(factor);
-}
-
-// out (N,r) = alpha wide (N,W) factor
-template <lora::Factor kFactor, typename Out, typename T>
-void narrow(const Operand& out_Nr, const Operand& wide_NW, const Operand& factor, float alpha,
-            cudaStream_t stream) {
-  if constexpr (sizeof(T) == 2)
-    if (suits_tensor_cores({out_Nr, wide_NW, factor}))
-      return multiply_narrow<kFactor, Out, T>(out_Nr, wide_NW, factor, alpha, stream);
-  multiply_plain<Out, T, T>(out_Nr, strided<const T>(wide_NW), by_wide<kFactor, T>(factor),
-                            wide_NW.cols, alpha, Total::kOverwritten, stream);
-}
-
-// out (N,W) += alpha narrow (N,r) factor
-template <lora::Factor kFactor, typename Narrow, typename T>
-void expand(const Operand& out_NW, const Operand& narrow_Nr, const Operand& factor, float alpha,
-            cudaStream_t stream) {
-  if constexpr (sizeof(T) == 2)
-    if (suits_tensor_cores({out_NW, narrow_Nr, factor}))
-      return add_expanded<kFactor, Narrow, T>(out_NW, narrow_Nr, factor, alpha, stream);
-  multiply_plain<T, Narrow, T>(out_NW, strided<const Narrow>(narrow_Nr),
-                               by_rank<kFactor, T>(factor), narrow_Nr.cols, alpha, Total::kAddedTo,
-                               stream);
-}
-
-// dfactor += alpha narrow' wide, in the layout of the factor
-template <lora::Factor kFactor, typename Narrow, typename T>
-void gradient(const Operand& dfactor, const Operand& narrow_Nr, const Operand& wide_NW, float alpha,
-              cudaStream_t stream) {
-  if constexpr (sizeof(T) == 2)
-    if (suits_tensor_cores({narrow_Nr, wide_NW}))
-      return add_gradient<kFactor, Narrow, T>(dfactor, narrow_Nr, wide_NW, alpha, stream);
-  if constexpr (kFactor == lora::Factor::kRankByWide)
-    multiply_plain<float, Narrow, T>(dfactor, transposed<const Narrow>(narrow_Nr),
-                                     strided<const T>(wide_NW), wide_NW.rows, alpha,
-                                     Total::kAddedTo, stream);
-  else
-    multiply_plain<float, T, Narrow>(dfactor, transposed<const T>(wide_NW),
-                                     strided<const Narrow>(narrow_Nr), wide_NW.rows, alpha,
-                                     Total::kAddedTo, stream);
+template <typename T>
+void fast_backward(const Backward& b, cudaStream_t stream) {
+  constexpr Factor kRight = Factor::kWideByRank, kLeft = Factor::kRankByWide;
+  const int64_t rank = b.u_Nr.cols;
+  const auto u = rows_of<const T>(b.u_Nr);
+  const auto du = halves_of<const T>(b.du_Nr);
+  if (b.wants_du()) narrow<kLeft>(halves_of<T>(b.du_Nr), b.dy_NO, b.left_rO, rank, b.scale, stream);
+  if (b.dleft_rO.data) gradient<kLeft>(b.dleft_rO, u, b.dy_NO, rank, b.scale, stream);
+  if (b.dright_Ir.data) gradient<kRight>(b.dright_Ir, du, b.x_NI, rank, 1, stream);
+  if (b.dx_NI.data) expand<kRight>(b.dx_NI, du, b.right_Ir, rank, 1, stream);
 }
 
 }  // namespace
@@ -168,10 +171,17 @@ void gradient(const Operand& dfactor, const Operand& narrow_Nr, const Operand& w
 void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
                              Operand left_rO, float scale, cudaStream_t stream) {
   if (y_NO.rows == 0) return;
+  const bool is_fast = suits_tensor_cores({y_NO, u_Nr, x_NI, right_Ir, left_rO});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
-    narrow<lora::Factor::kWideByRank, T, T>(u_Nr, x_NI, right_Ir, 1, stream);
-    expand<lora::Factor::kRankByWide, T, T>(y_NO, u_Nr, left_rO, scale, stream);
+    if constexpr (sizeof(T) == 2)
+      if (is_fast) {
+        const int64_t rank = u_Nr.cols;
+        narrow<Factor::kWideByRank>(rows_of<T>(u_Nr), x_NI, right_Ir, rank, 1, stream);
+        expand<Factor::kRankByWide>(y_NO, rows_of<const T>(u_Nr), left_rO, rank, scale, stream);
+        return;
+      }
+    plain_forward<T>(y_NO, u_Nr, x_NI, right_Ir, left_rO, scale, stream);
   });
 }
 
@@ -179,13 +189,14 @@ void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO
                               Operand dy_NO, Operand x_NI, Operand u_Nr, Operand right_Ir,
                               Operand left_rO, float scale, cudaStream_t stream) {
   if (dy_NO.rows == 0) return;
+  const Backward backward{dx_NI, dright_Ir, dleft_rO, du_Nr,   dy_NO,
+                          x_NI,  u_Nr,      right_Ir, left_rO, scale};
+  const bool is_fast = suits_tensor_cores({dx_NI, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
-    constexpr auto kRight = lora::Factor::kWideByRank, kLeft = lora::Factor::kRankByWide;
-    if (dx_NI.data || dright_Ir.data) narrow<kLeft, float, T>(du_Nr, dy_NO, left_rO, scale, stream);
-    if (dleft_rO.data) gradient<kLeft, T, T>(dleft_rO, u_Nr, dy_NO, scale, stream);
-    if (dright_Ir.data) gradient<kRight, float, T>(dright_Ir, du_Nr, x_NI, 1, stream);
-    if (dx_NI.data) expand<kRight, float, T>(dx_NI, du_Nr, right_Ir, 1, stream);
+    if constexpr (sizeof(T) == 2)
+      if (is_fast) return fast_backward<T>(backward, stream);
+    plain_backward<T>(backward, stream);
   });
 }
 

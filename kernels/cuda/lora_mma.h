@@ -1,13 +1,13 @@
 // LoRA's products on tensor cores; lora.cu has the formulas. Up to rank 64 each reads its wide
 // matrix once (or reads and writes it), and is bound by that. So the tiles are chosen for many
-// bytes in flight, and padding a rank to 16 or 64 costs nothing. Beyond rank 64 the narrow products
-// and the gradients read the wide matrix once for every 64.
+// bytes in flight, and padding a rank to 16, 32 or 64 costs nothing. Beyond rank 64 the narrow
+// products and the gradients read the wide matrix once for every 64.
 //
-// du is fp32: it is split into two 16-bit numbers whose products are added. In bf16 that keeps 16
-// bits. In fp16 it keeps 22 bits from 1/4 on; below, the second number is subnormal or zero, so
-// that the absolute error stays under 2^-25, small elements have fewer bits and those under 2^-25
-// none: the loss scale keeps gradients above that. Beyond 65504 the sum is NaN, which is treated
-// like an infinity: the loss scale is too large.
+// du is stored as two 16-bit numbers an element, in two halves of each row, whose products are
+// added. In bf16 that keeps 16 bits. In fp16 it keeps 22 bits from 1/4 on; below, the second number
+// is subnormal or zero, so that the absolute error stays under 2^-25, small elements have fewer
+// bits and those under 2^-25 none: the loss scale keeps gradients above that. Beyond 65504 the sum
+// is NaN, which is treated like an infinity: the loss scale is too large.
 #pragma once
 
 #include "kernels/cuda/fragments.h"
@@ -19,6 +19,8 @@ using mma::kStride, mma::TwoB, mma::lane_of_thread;
 
 constexpr int kThreads = 128, kWarps = kThreads / gpu::kWarpSize;
 constexpr int kWarpRows = 16;
+// The limit of shared memory per block on compute capabilities 8.6, 8.9 and 12.
+constexpr size_t kMostSharedBytes = size_t{99} << 10;
 
 GPU_DEVICE int warp_of_thread() { return static_cast<int>(threadIdx.x) / gpu::kWarpSize; }
 // The row of the tile that holds the thread's C elements 2h and 2h + 1.
@@ -37,25 +39,27 @@ GPU_DEVICE void clear(float (&c)[kTiles][4]) {
 }
 
 // Calls body(stage, first) for every step of the other side's `count` rows, after fetch(stage,
-// first) has copied them into the stage and all threads can read them; a stage is overwritten only
-// when all threads are done with it.
-template <int kStep, typename Fetch, typename Body>
+// first) has copied them into the stage and all threads can read them; kStages - 1 of them are in
+// flight, and a stage is overwritten only when all threads are done with it. So is the memory of
+// the stages after the call.
+template <int kStep, int kStages, typename Fetch, typename Body>
 GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
-  fetch(0, 0);
-  gpu::cp_async_commit();
-  for (int first = 0, stage = 0; first < count; first += kStep, stage ^= 1) {
-    if (first + kStep < count) {
-      fetch(stage ^ 1, first + kStep);
-      gpu::cp_async_commit();
-      gpu::cp_async_wait<1>();
-    } else {
-      gpu::cp_async_wait<0>();
-    }
-    __syncthreads();
-    body(stage, first);
-    __syncthreads();
+  const auto begin = [&](int step) {
+    if (step * kStep < count) fetch(step % kStages, step * kStep);
+    gpu::cp_async_commit();
+  };
+  for (int step = 0; step < kStages - 1; ++step) begin(step);
+  for (int step = 0; step * kStep < count; ++step) {
+    gpu::cp_async_wait<kStages - 2>();
+    __syncthreads();  // the step is there, and all threads are done with the one before
+    begin(step + kStages - 1);
+    body(step % kStages, step * kStep);
   }
+  gpu::cp_async_wait<0>();
+  __syncthreads();
 }
+
+// ---- matrices
 
 // The first element of a block of a matrix, and the matrix's size.
 struct Corner {
@@ -78,36 +82,38 @@ GPU_DEVICE void fetch(T* tile, const Rows<const T>& from, Corner at, Extent size
   }
 }
 
-// A narrow matrix (N,r) as 16-bit tiles: the matrix itself, or the two parts of an fp32 one.
-template <typename Narrow>
-constexpr int kParts = std::is_same_v<Narrow, float> ? 2 : 1;
+// How a factor between wide and narrow matrices is stored: right (I,r), whose narrow matrix in
+// backward is du, or left (r,O), with u.
+enum class Factor : uint8_t { kWideByRank, kRankByWide };
 
-template <int kRows, int kCols, typename T>
-GPU_DEVICE void fetch_parts(T* parts, const Rows<const T>& from, Corner at, Extent size) {
-  fetch<kRows, kCols>(parts, from, at, size);
-}
-template <int kRows, int kCols, typename T>
-GPU_DEVICE void fetch_parts(T* parts, const Rows<const float>& from, Corner at, Extent size) {
-  T* rest = parts + kRows * kStride<kCols>;
-  constexpr int kPack = gpu::Pack<float>::kSize, kPacks = kCols / kPack;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
-    const int r = i / kPacks, c = i % kPacks * kPack, place = r * kStride<kCols> + c;
-    const bool present = at.row + r < size.rows && at.col + c < size.cols;
-    gpu::Pack<float> x{};
-    if (present) x = gpu::load_pack(from.row(at.row + r) + at.col + c);
+// Halves of a row of the narrow matrix that is multiplied by this factor: the two numbers of du.
+template <Factor kFactor>
+constexpr int kHalves = kFactor == Factor::kWideByRank ? 2 : 1;
+
+// kRows rows of every half of a narrow matrix, a tile each.
+template <int kRows, int kRank, Factor kFactor, typename T>
+GPU_DEVICE void fetch_narrow(T* tiles, const Rows<const T>& narrow_Nr, Corner at, Extent size) {
 #pragma unroll
-    for (int j = 0; j < kPack; ++j) {
-      const T upper = gpu::from_float<T>(x.v[j]);
-      parts[place + j] = upper;
-      rest[place + j] = gpu::from_float<T>(x.v[j] - gpu::to_float(upper));
-    }
-  }
+  for (int half = 0; half < kHalves<kFactor>; ++half)
+    fetch<kRows, kRank>(tiles + half * kRows * kStride<kRank>,
+                        Rows<const T>{narrow_Nr.data + half * size.cols, narrow_Nr.stride}, at,
+                        size);
 }
 
-// How a factor between wide and narrow matrices is stored.
-enum class Factor : uint8_t { kWideByRank, kRankByWide };  // right (I,r), left (r,O)
+// A factor's tile: (kWide, kRank), or (kRank, kWide) if it is stored so.
+template <int kWide, int kRank, Factor kFactor>
+constexpr int kFactorTile =
+    kFactor == Factor::kWideByRank ? kWide* kStride<kRank> : kRank* kStride<kWide>;
+template <int kWide, int kRank, Factor kFactor, typename T>
+GPU_DEVICE void fetch_factor(T* tile, const Rows<const T>& factor, int first_wide, int width,
+                             int first_rank, int rank) {
+  if constexpr (kFactor == Factor::kWideByRank)
+    fetch<kWide, kRank>(tile, factor, {first_wide, first_rank}, {width, rank});
+  else
+    fetch<kRank, kWide>(tile, factor, {first_rank, first_wide}, {rank, width});
+}
 
-// B (16,16) of a factor's tile at depth k and column n of the product.
+// B (16,16) of a tile at depth k and column n of the product.
 template <int kCols, bool kDepthIsRow, typename T>
 GPU_DEVICE TwoB load_b(const T* tile, int k, int n) {
   if constexpr (kDepthIsRow)
@@ -123,65 +129,52 @@ GPU_DEVICE void multiply_add(float (&low)[4], float (&high)[4], const uint32_t (
   gpu::mma_m16n8k16<T>(high, a, two.b[1], high);
 }
 
-GPU_DEVICE void put_two(float* to, float first, float second) {
-  to[0] = first;
-  to[1] = second;
-}
-template <typename T>
-GPU_DEVICE void put_two(T* to, float first, float second) {
-  gpu::store_pair(to, gpu::pair_of<T>(first, second));
-}
-
-template <typename T>
-GPU_DEVICE void add_two(T* to, float first, float second) {
-  const uint32_t pair = gpu::load_pair(to);
-  T before[2];
-  memcpy(static_cast<void*>(before), &pair, sizeof pair);
-  put_two(to, gpu::to_float(before[0]) + first, gpu::to_float(before[1]) + second);
-}
-
 // ---- narrow: out (N,r) = alpha wide (N,W) factor
 
-constexpr int kNarrowRows = kWarps * kWarpRows, kNarrowDepth = 64;
+constexpr int kNarrowRows = kWarps * kWarpRows, kNarrowDepth = 64, kNarrowStages = 4;
 
-template <int kRank>
-constexpr int kFactorTile =
-    kNarrowDepth* kStride<kRank> > kRank* kStride<kNarrowDepth> ? kNarrowDepth* kStride<kRank>
-                                                                : kRank* kStride<kNarrowDepth>;
+template <int kRank, Factor kFactor, typename T>
+constexpr size_t kNarrowBytes = kNarrowStages*(kNarrowRows* kStride<kNarrowDepth> +
+                                               kFactorTile<kNarrowDepth, kRank, kFactor>)*sizeof(T);
 
-template <int kRank, typename T>
-constexpr size_t kNarrowBytes = 2 * (kNarrowRows * kStride<kNarrowDepth> +
-                                     kFactorTile<kRank>)*sizeof(T);
+// Stores two neighbouring numbers: rounded, or du's (by left) as two each.
+template <Factor kFactor, typename T>
+GPU_DEVICE void store_narrow(T* to, int rank, float first, float second) {
+  const T upper[2] = {gpu::from_float<T>(first), gpu::from_float<T>(second)};
+  gpu::store_pair(to, gpu::pair_of<T>(first, second));
+  if constexpr (kFactor == Factor::kRankByWide)
+    gpu::store_pair(to + rank, gpu::pair_of<T>(first - gpu::to_float(upper[0]),
+                                               second - gpu::to_float(upper[1])));
+}
 
-// One block per 64 rows and up to kRank columns of out.
-template <int kRank, Factor kFactor, typename Out, typename T>
+// One block per 64 rows and up to kRank columns.
+template <int kRank, Factor kFactor, typename T>
 __global__ void __launch_bounds__(kThreads)
-    narrow_kernel(Rows<Out> out_Nr, Rows<const T> wide_NW, Rows<const T> factor, int64_t rows,
+    narrow_kernel(Rows<T> out_Nr, Rows<const T> wide_NW, Rows<const T> factor, int64_t rows,
                   int width, int rank, float alpha) {
   constexpr bool kByWide = kFactor == Factor::kWideByRank;
   constexpr int kWideTile = kNarrowRows * kStride<kNarrowDepth>;
+  constexpr int kTile = kFactorTile<kNarrowDepth, kRank, kFactor>;
+  static_assert(kNarrowBytes<kRank, kFactor, T> <= kMostSharedBytes);
   gpu::SharedArrays arrays;
-  T* wide_tiles = arrays.take<T>(2 * kWideTile);
-  T* factor_tiles = arrays.take<T>(2 * kFactorTile<kRank>);
+  T* wide_tiles = arrays.take<T>(kNarrowStages * kWideTile);
+  T* factor_tiles = arrays.take<T>(kNarrowStages * kTile);
   const int64_t first_row = int64_t{blockIdx.x} * kNarrowRows;
   const int first_rank = static_cast<int>(blockIdx.y) * kRank;
   float sum[kRank / 8][4];
   clear(sum);
-  for_stages<kNarrowDepth>(
+  for_stages<kNarrowDepth, kNarrowStages>(
       width,
       [&](int stage, int w) {
         fetch<kNarrowRows, kNarrowDepth>(wide_tiles + stage * kWideTile, wide_NW, {first_row, w},
                                          {rows, width});
-        T* tile = factor_tiles + stage * kFactorTile<kRank>;
-        if constexpr (kByWide)
-          fetch<kNarrowDepth, kRank>(tile, factor, {w, first_rank}, {width, rank});
-        else
-          fetch<kRank, kNarrowDepth>(tile, factor, {first_rank, w}, {rank, width});
+        fetch_factor<kNarrowDepth, kRank, kFactor>(factor_tiles + stage * kTile, factor, w, width,
+                                                   first_rank, rank);
       },
       [&](int stage, int) {
         const T* rows_of_warp =
             wide_tiles + stage * kWideTile + warp_of_thread() * kWarpRows * kStride<kNarrowDepth>;
-        const T* tile = factor_tiles + stage * kFactorTile<kRank>;
+        const T* tile = factor_tiles + stage * kTile;
 #pragma unroll
         for (int k = 0; k < kNarrowDepth; k += 16) {
           uint32_t a[4];
@@ -200,52 +193,83 @@ __global__ void __launch_bounds__(kThreads)
     for (int n = 0; n < kRank / 8; ++n) {
       const int col = first_rank + column_of(n, 0);
       if (col < rank)
-        put_two(out_Nr.row(row) + col, alpha * sum[n][2 * h], alpha * sum[n][2 * h + 1]);
+        store_narrow<kFactor>(out_Nr.row(row) + col, rank, alpha * sum[n][2 * h],
+                              alpha * sum[n][2 * h + 1]);
     }
   }
 }
 
 // ---- expand: out (N,W) += alpha narrow (N,r) factor
 
-constexpr int kExpandRows = kWarps * kWarpRows, kExpandCols = 64;
+constexpr int kExpandRows = kWarps * kWarpRows, kExpandCols = 128;
+constexpr int kSumStride = kExpandCols + 4;  // 16-byte rows in different banks
 
-template <int kRank>
-constexpr int kExpandFactorTile =
-    kExpandCols* kStride<kRank> > kRank* kStride<kExpandCols> ? kExpandCols* kStride<kRank>
-                                                              : kRank* kStride<kExpandCols>;
-template <int kRank, typename Narrow, typename T>
-constexpr size_t kExpandBytes = (kParts<Narrow> * kExpandRows * kStride<kRank> +
-                                 kExpandFactorTile<kRank>)*sizeof(T);
+template <int kRank, Factor kFactor, typename T>
+constexpr size_t kExpandTileBytes = (kHalves<kFactor> * kExpandRows * kStride<kRank> +
+                                     kFactorTile<kExpandCols, kRank, kFactor>)*sizeof(T);
+// The sums reuse the memory of the tiles.
+template <int kRank, Factor kFactor, typename T>
+constexpr size_t kExpandBytes = kExpandTileBytes<kRank, kFactor, T> >
+                                        kExpandRows* kSumStride * sizeof(float)
+                                    ? kExpandTileBytes<kRank, kFactor, T>
+                                    : kExpandRows* kSumStride * sizeof(float);
 
-template <int kRank, Factor kFactor, typename Narrow, typename T>
+// Adds the block's sums, which lie in shared memory, to out in packs. A thread loads all of its
+// packs before it stores one, so that they are in flight together.
+template <typename T>
+GPU_DEVICE void add_sums(const Rows<T>& out_NW, const float* sums, Corner at, Extent size) {
+  constexpr int kPack = gpu::Pack<T>::kSize, kPacksOfRow = kExpandCols / kPack;
+  constexpr int kPacks = kExpandRows * kPacksOfRow / kThreads, kRowStep = kThreads / kPacksOfRow;
+  const int first = static_cast<int>(threadIdx.x) / kPacksOfRow;
+  const int c = static_cast<int>(threadIdx.x) % kPacksOfRow * kPack;
+  if (at.col + c >= size.cols) return;
+  gpu::Pack<T> packs[kPacks];
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    const int64_t row = at.row + first + i * kRowStep;
+    if (row < size.rows) packs[i] = gpu::load_pack(out_NW.row(row) + at.col + c);
+  }
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    const int r = first + i * kRowStep;
+    if (at.row + r >= size.rows) return;
+    float sum[kPack];
+    load_floats(sum, sums + r * kSumStride, c, kExpandCols, RowAccess::kPacked);
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) sum[j] += gpu::to_float(packs[i].v[j]);
+    store_floats(out_NW.row(at.row + r), sum, at.col + c, size.cols, RowAccess::kPacked);
+  }
+}
+
+template <int kRank, Factor kFactor, typename T>
 __global__ void __launch_bounds__(kThreads)
-    expand_kernel(Rows<T> out_NW, Rows<const Narrow> narrow_Nr, Rows<const T> factor, int64_t rows,
+    expand_kernel(Rows<T> out_NW, Rows<const T> narrow_Nr, Rows<const T> factor, int64_t rows,
                   int width, int rank, float alpha) {
   constexpr bool kByRank = kFactor == Factor::kRankByWide;
   constexpr int kNarrowTile = kExpandRows * kStride<kRank>;
+  static_assert(kExpandBytes<kRank, kFactor, T> <= kMostSharedBytes);
   gpu::SharedArrays arrays;
-  T* narrow_parts = arrays.take<T>(kParts<Narrow> * kNarrowTile);
-  T* factor_tile = arrays.take<T>(kExpandFactorTile<kRank>);
+  T* narrow_tiles = arrays.take<T>(kExpandBytes<kRank, kFactor, T> / sizeof(T));
+  T* factor_tile = narrow_tiles + kHalves<kFactor> * kNarrowTile;
   const int64_t first_row = int64_t{blockIdx.x} * kExpandRows;
   const int first_col = static_cast<int>(blockIdx.y) * kExpandCols;
   float sum[kExpandCols / 8][4];
   clear(sum);
   for (int first_rank = 0; first_rank < rank; first_rank += kRank) {
-    fetch_parts<kExpandRows, kRank>(narrow_parts, narrow_Nr, {first_row, first_rank}, {rows, rank});
-    if constexpr (kByRank)
-      fetch<kRank, kExpandCols>(factor_tile, factor, {first_rank, first_col}, {rank, width});
-    else
-      fetch<kExpandCols, kRank>(factor_tile, factor, {first_col, first_rank}, {width, rank});
+    fetch_narrow<kExpandRows, kRank, kFactor>(narrow_tiles, narrow_Nr, {first_row, first_rank},
+                                              {rows, rank});
+    fetch_factor<kExpandCols, kRank, kFactor>(factor_tile, factor, first_col, width, first_rank,
+                                              rank);
     gpu::cp_async_commit();
     gpu::cp_async_wait<0>();
     __syncthreads();
-    const T* rows_of_warp = narrow_parts + warp_of_thread() * kWarpRows * kStride<kRank>;
+    const T* rows_of_warp = narrow_tiles + warp_of_thread() * kWarpRows * kStride<kRank>;
 #pragma unroll
     for (int k = 0; k < kRank; k += 16) {
 #pragma unroll
-      for (int part = 0; part < kParts<Narrow>; ++part) {
+      for (int half = 0; half < kHalves<kFactor>; ++half) {
         uint32_t a[4];
-        mma::load_a<kRank>(a, rows_of_warp + part * kNarrowTile + k);
+        mma::load_a<kRank>(a, rows_of_warp + half * kNarrowTile + k);
 #pragma unroll
         for (int n = 0; n < kExpandCols; n += 16)
           multiply_add<T>(sum[n / 8], sum[n / 8 + 1], a, load_b < kByRank ? kExpandCols : kRank,
@@ -254,31 +278,29 @@ __global__ void __launch_bounds__(kThreads)
     }
     __syncthreads();  // all threads have read the tiles
   }
+  float* sums = reinterpret_cast<float*>(narrow_tiles);
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int64_t row = first_row + row_of_half(h);
-    if (row >= rows) continue;
+  for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int n = 0; n < kExpandCols / 8; ++n) {
-      const int col = first_col + column_of(n, 0);
-      if (col >= width) continue;
-      add_two(out_NW.row(row) + col, alpha * sum[n][2 * h], alpha * sum[n][2 * h + 1]);
-    }
-  }
+    for (int n = 0; n < kExpandCols / 8; ++n)
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+        sums[row_of_half(h) * kSumStride + column_of(n, j)] = alpha * sum[n][2 * h + j];
+  __syncthreads();
+  add_sums(out_NW, sums, {first_row, first_col}, {rows, width});
 }
 
 // ---- gradient of a factor: += alpha narrow' (r,N) wide (N,W), or its transpose
 
-// One block per 32 columns of the wide matrix and up to kRank columns of the narrow one, over all
-// rows, in stages of 128 rows that are divided among the warps; the sums of the warps are added in
-// order.
-constexpr int kGradientCols = 32, kGradientRows = 128;
+// One block per 32 columns of the wide matrix and up to kRank columns, over all rows, in stages
+// that are divided among the warps; the sums of the warps are added in order.
+constexpr int kGradientCols = 32, kGradientStages = 4;
+template <int kRank>
+constexpr int kGradientRows = kRank <= 16 ? 128 : 64;
 
-template <int kRank, typename Narrow, typename T>
-constexpr size_t kGradientBytes = 2 * kGradientRows*(kStride<kGradientCols> +
-                                                     kParts<Narrow> * kStride<kRank>)*sizeof(T);
-// The limit per block on compute capabilities 8.6, 8.9 and 12.
-constexpr size_t kMostSharedBytes = size_t{99} << 10;
+template <int kRank, Factor kFactor, typename T>
+constexpr size_t kGradientBytes = kGradientStages* kGradientRows<kRank>*(
+    kStride<kGradientCols> + kHalves<kFactor> * kStride<kRank>)*sizeof(T);
 
 // A (16,16) from the tile whose rows are A's columns.
 template <int kCols, typename T>
@@ -308,42 +330,42 @@ GPU_DEVICE void add_warps(float* total, const float (&sum)[kRank / 16][kGradient
   }
 }
 
-template <int kRank, Factor kFactor, typename Narrow, typename T>
+template <int kRank, Factor kFactor, typename T>
 __global__ void __launch_bounds__(kThreads)
-    gradient_kernel(Rows<float> dfactor, Rows<const Narrow> narrow_Nr, Rows<const T> wide_NW,
-                    int rows, int width, int rank, float alpha) {
-  constexpr int kWideTile = kGradientRows * kStride<kGradientCols>;
-  constexpr int kPart = kGradientRows * kStride<kRank>, kNarrowTile = kParts<Narrow> * kPart;
+    gradient_kernel(Rows<float> dfactor, Rows<const T> narrow_Nr, Rows<const T> wide_NW, int rows,
+                    int width, int rank, float alpha) {
+  constexpr int kRows = kGradientRows<kRank>, kWideTile = kRows * kStride<kGradientCols>;
+  constexpr int kHalf = kRows * kStride<kRank>, kNarrowTile = kHalves<kFactor> * kHalf;
   gpu::SharedArrays arrays;
-  T* wide_tiles = arrays.take<T>(2 * kWideTile);
-  T* narrow_tiles = arrays.take<T>(2 * kNarrowTile);
+  T* wide_tiles = arrays.take<T>(kGradientStages * kWideTile);
+  T* narrow_tiles = arrays.take<T>(kGradientStages * kNarrowTile);
   // Reuses the memory of the tiles, which all warps have read when the stages end.
   float* total = reinterpret_cast<float*>(wide_tiles);
-  static_assert(kRank * kGradientCols * sizeof(float) <= 2 * kWideTile * sizeof(T));
-  static_assert(kGradientBytes<kRank, Narrow, T> <= kMostSharedBytes);
+  static_assert(kRank * kGradientCols * sizeof(float) <= kGradientStages * kWideTile * sizeof(T));
+  static_assert(kGradientBytes<kRank, kFactor, T> <= kMostSharedBytes);
   const int first_col = static_cast<int>(blockIdx.x) * kGradientCols;
   const int first_rank = static_cast<int>(blockIdx.y) * kRank;
   float sum[kRank / 16][kGradientCols / 8][4] = {};
-  for_stages<kGradientRows>(
+  for_stages<kRows, kGradientStages>(
       rows,
       [&](int stage, int n) {
-        fetch<kGradientRows, kGradientCols>(wide_tiles + stage * kWideTile, wide_NW, {n, first_col},
-                                            {rows, width});
-        fetch_parts<kGradientRows, kRank>(narrow_tiles + stage * kNarrowTile, narrow_Nr,
-                                          {n, first_rank}, {rows, rank});
+        fetch<kRows, kGradientCols>(wide_tiles + stage * kWideTile, wide_NW, {n, first_col},
+                                    {rows, width});
+        fetch_narrow<kRows, kRank, kFactor>(narrow_tiles + stage * kNarrowTile, narrow_Nr,
+                                            {n, first_rank}, {rows, rank});
       },
       [&](int stage, int) {
 #pragma unroll
-        for (int k = warp_of_thread() * 16; k < kGradientRows; k += kWarps * 16) {
+        for (int k = warp_of_thread() * 16; k < kRows; k += kWarps * 16) {
           const T* wide = wide_tiles + stage * kWideTile + k * kStride<kGradientCols>;
           const TwoB low = mma::load_b_of_rows<kGradientCols>(wide);
           const TwoB high = mma::load_b_of_rows<kGradientCols>(wide + 16);
 #pragma unroll
-          for (int part = 0; part < kParts<Narrow>; ++part)
+          for (int half = 0; half < kHalves<kFactor>; ++half)
 #pragma unroll
             for (int m = 0; m < kRank / 16; ++m) {
               uint32_t a[4];
-              load_a_of_columns<kRank>(a, narrow_tiles + stage * kNarrowTile + part * kPart +
+              load_a_of_columns<kRank>(a, narrow_tiles + stage * kNarrowTile + half * kHalf +
                                               k * kStride<kRank> + m * 16);
               multiply_add<T>(sum[m][0], sum[m][1], a, low);
               multiply_add<T>(sum[m][2], sum[m][3], a, high);

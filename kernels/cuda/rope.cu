@@ -17,10 +17,12 @@ __global__ void __launch_bounds__(kElementThreads)
     rotate_kernel(Rows<T> x_ND, Rows<const float> cos_NE, Rows<const float> sin_NE, int64_t rows,
                   int64_t heads, int64_t half, float direction, RowAccess access) {
   constexpr int kPack = kPackOf<T>;
-  // Here a "row" of packs is one half of one head.
-  for_packs<kPack>(rows * heads, half, [=](int64_t row_and_head, int64_t c) {
-    const int64_t r = row_and_head / heads, head = row_and_head % heads;
-    T* low_E = x_ND.row(r) + head * 2 * half;
+  // Here a row of packs is one half of every head, of which each begins with a pack.
+  const int64_t packs_of_half = (half + kPack - 1) / kPack;
+  for_packs<kPack>(rows, heads * packs_of_half * kPack, [=](int64_t r, int64_t place) {
+    const Quotient head_and_pack = divided(place / kPack, packs_of_half);
+    const int64_t c = head_and_pack.rest * kPack;
+    T* low_E = x_ND.row(r) + head_and_pack.whole * 2 * half;
     T* high_E = low_E + half;
     float low[kPack], high[kPack], cos[kPack], sin[kPack];
     load_floats(low, low_E, c, half, access);

@@ -21,10 +21,10 @@ __global__ void __launch_bounds__(kElementThreads)
                      int64_t period, int64_t rows, int64_t cols, RowAccess access) {
   constexpr int kPack = kPackOf<Word>;
   for_packs<kPack>(rows, cols, [=](int64_t r, int64_t c) {
-    const Word* from = x.row(from_R ? from_R[r] : r % period) + c;
+    const Word* from = x.row(from_R ? from_R[r] : divided(r, period).rest) + c;
     Word* to = y.row(to_R ? to_R[r] : r) + c;
     if (access == RowAccess::kPacked && c + kPack <= cols)
-      return gpu::store_pack(to, gpu::load_pack(from));
+      return gpu::store_pack_global(to, gpu::load_pack(from));
     for (int i = 0; i < kPack && c + i < cols; ++i) to[i] = from[i];
   });
 }
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kElementThreads)
   for_packs<kPack>(rows, cols, [=](int64_t r, int64_t c) {
     float x[kPack], added[kPack];
     load_floats(x, x_KD.row(r), c, cols, access);
-    load_floats(added, rows_MD.row(r % period), c, cols, access);
+    load_floats(added, rows_MD.row(divided(r, period).rest), c, cols, access);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) x[i] += added[i];
     store_floats(y_KD.row(r), x, c, cols, access);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <limits>
 #include <stdexcept>
 #include <type_traits>
 
@@ -68,7 +69,7 @@ GPU_DEVICE void store_floats(T* row, const float (&v)[N], int64_t c, int64_t col
       gpu::Pack<T> pack;
 #pragma unroll
       for (int i = 0; i < kPack; ++i) pack.v[i] = gpu::from_float<T>(v[p + i]);
-      gpu::store_pack(row + c + p, pack);
+      gpu::store_pack_global(row + c + p, pack);
     }
     return;
   }
@@ -97,13 +98,31 @@ void with_type(DType dtype, const Body& body) {
 
 constexpr int kElementThreads = 256;
 
+// Of two numbers of rows or columns, below 2^31: a 64-bit division takes about as long as a pack's
+// loads and stores.
+struct Quotient {
+  int64_t whole, rest;
+};
+GPU_DEVICE Quotient divided(int64_t number, int64_t by) {
+  const auto dividend = static_cast<unsigned>(number), divisor = static_cast<unsigned>(by);
+  return {dividend / divisor, dividend % divisor};
+}
+
 // Calls body(row, first column) for every pack of a (rows, cols) matrix.
 template <int kPack, typename Body>
 GPU_DEVICE void for_packs(int64_t rows, int64_t cols, const Body& body) {
-  const int64_t packs = (cols + kPack - 1) / kPack;
-  const int64_t step = int64_t{gridDim.x} * kElementThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kElementThreads + threadIdx.x; i < rows * packs; i += step)
-    body(i / packs, i % packs * kPack);
+  const auto packs = static_cast<unsigned>((cols + kPack - 1) / kPack);
+  const unsigned first = blockIdx.x * kElementThreads + threadIdx.x;
+  const unsigned step = gridDim.x * kElementThreads;
+  const unsigned rows_of_step = step / packs, packs_of_step = step % packs;
+  int64_t r = first / packs;
+  for (unsigned p = first % packs; r < rows; r += rows_of_step) {
+    body(r, int64_t{p} * kPack);
+    p += packs_of_step;
+    if (p < packs) continue;
+    p -= packs;
+    ++r;
+  }
 }
 
 // Blocks for that many packs; at most a few waves of a large device, whose threads then loop.
@@ -113,8 +132,12 @@ inline unsigned element_blocks(int64_t packs) {
   return static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks);
 }
 
+// Throws if a row has more packs than for_packs can count.
 inline int64_t packs_of(int64_t rows, int64_t cols, int pack) {
-  return rows * ((cols + pack - 1) / pack);
+  const int64_t packs = (cols + pack - 1) / pack;
+  if (packs > std::numeric_limits<int32_t>::max())
+    throw std::invalid_argument("a kernel was given a matrix with rows of over 2^31 packs");
+  return rows * packs;
 }
 
 }  // namespace facet::cuda

@@ -2,9 +2,10 @@
 // 0, else row -1-s of image (M,D); source (N) int32, x overwritten. Backward adds rows of dx to
 // dembed (V,D, fp32) and overwrites the rows of dimage (M,D).
 //
-// Forward and dimage copy packs, as each image row occurs once. dembed has one block per row of dx:
-// the block of a token's first row adds all rows of that token in order, without atomics; the
-// others exit.
+// Forward and dimage copy packs, as each image row occurs once. dembed has a block per row of dx
+// and 2048 columns: those of a token's first row add all rows of that token in order, without
+// atomics; the others exit. They keep their sums in registers and load several rows at once, as a
+// token may occur thousands of times.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
 
@@ -16,7 +17,7 @@ template <typename Word>
 GPU_DEVICE void move_pack(Word* to, const Word* from, int64_t c, int64_t cols, RowAccess access) {
   constexpr int kPack = kPackOf<Word>;
   if (access == RowAccess::kPacked && c + kPack <= cols)
-    return gpu::store_pack(to + c, gpu::load_pack(from + c));
+    return gpu::store_pack_global(to + c, gpu::load_pack(from + c));
   for (int i = 0; i < kPack && c + i < cols; ++i) to[c + i] = from[c + i];
 }
 
@@ -40,42 +41,79 @@ __global__ void __launch_bounds__(kElementThreads)
   });
 }
 
-constexpr int kScanThreads = 256;  // rows that a block scans at a time
+constexpr int kScanThreads = 256;                           // rows that a block scans at a time
+constexpr int kGradientPack = gpu::Pack<gpu::bf16>::kSize;  // whole packs of both types
+constexpr int64_t kGradientCols = kScanThreads * kGradientPack;
+constexpr int kRowsAtOnce = 8;
 
-// One block per row of dx. The block of a token's first row adds all rows of the token, in order;
-// the others exit.
+// The places of the rows with this token in [base, base + kScanThreads), in order; all threads call
+// it. Returns how many they are.
+GPU_DEVICE int find_rows(int (&found)[kScanThreads], int32_t token, const int32_t* source_N,
+                         int64_t base, int64_t rows) {
+  constexpr int kWarps = kScanThreads / gpu::kWarpSize;
+  GPU_SHARED(unsigned, matches_W, [kWarps]);
+  const int lane = static_cast<int>(threadIdx.x) % gpu::kWarpSize;
+  const int warp = static_cast<int>(threadIdx.x) / gpu::kWarpSize;
+  const int64_t mine = base + threadIdx.x;
+  const bool is_match = mine < rows && source_N[mine] == token;
+  if (!__syncthreads_or(is_match)) return 0;
+  const unsigned matches = __ballot_sync(gpu::kFullWarp, is_match);
+  if (lane == 0) matches_W[warp] = matches;
+  __syncthreads();
+  int before = 0, count = 0;
+  for (int w = 0; w < kWarps; ++w) {
+    if (w == warp) before = count;
+    count += __popc(matches_W[w]);
+  }
+  if (is_match)
+    found[before + __popc(matches & ((1u << lane) - 1))] = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  return count;
+}
+
+// Adds the rows base + found[0 .. count) of dx to the sums, in order.
+template <typename T>
+GPU_DEVICE void add_rows(float (&sum)[kGradientPack], const Rows<const T>& dx_ND, int64_t base,
+                         const int* found, int count, int64_t c, int64_t cols, RowAccess access) {
+  for (int i = 0; i < count; i += kRowsAtOnce) {
+    float dx[kRowsAtOnce][kGradientPack];
+#pragma unroll
+    for (int j = 0; j < kRowsAtOnce; ++j)
+      if (i + j < count) load_floats(dx[j], dx_ND.row(base + found[i + j]), c, cols, access);
+#pragma unroll
+    for (int j = 0; j < kRowsAtOnce; ++j)
+      if (i + j < count) {
+#pragma unroll
+        for (int n = 0; n < kGradientPack; ++n) sum[n] += dx[j][n];
+      }
+  }
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kScanThreads)
     embed_gradient_kernel(Rows<float> dembed_VD, Rows<const T> dx_ND, const int32_t* source_N,
                           int64_t rows, int64_t cols, RowAccess access) {
-  constexpr int kPack = gpu::Pack<gpu::bf16>::kSize;  // whole packs of both types
-  GPU_SHARED(unsigned, matches_W, [kScanThreads / gpu::kWarpSize]);
+  GPU_SHARED(int, found, [kScanThreads]);
   const int64_t first = blockIdx.x;
   const int32_t token = source_N[first];
   if (token < 0) return;
-  int seen = 0;
-  for (int64_t r = threadIdx.x; r < first; r += kScanThreads) seen |= source_N[r] == token;
-  if (__syncthreads_or(seen)) return;
-  float* total_D = dembed_VD.row(token);
-  for (int64_t base = first; base < rows; base += kScanThreads) {
-    const int64_t mine = base + threadIdx.x;
-    const unsigned matches = __ballot_sync(gpu::kFullWarp, mine < rows && source_N[mine] == token);
-    if (threadIdx.x % gpu::kWarpSize == 0) matches_W[threadIdx.x / gpu::kWarpSize] = matches;
-    __syncthreads();
-    for (int w = 0; w < kScanThreads / gpu::kWarpSize; ++w)
-      for (unsigned left = matches_W[w]; left != 0; left &= left - 1) {
-        const T* dx_D = dx_ND.row(base + w * gpu::kWarpSize + __ffs(static_cast<int>(left)) - 1);
-        for (int64_t c = int64_t{threadIdx.x} * kPack; c < cols; c += kScanThreads * kPack) {
-          float sum[kPack], dx[kPack];
-          load_floats(sum, total_D, c, cols, access);
-          load_floats(dx, dx_D, c, cols, access);
+  for (int64_t base = 0; base < first; base += kRowsAtOnce * kScanThreads) {
+    bool seen = false;
 #pragma unroll
-          for (int i = 0; i < kPack; ++i) sum[i] += dx[i];
-          store_floats(total_D, sum, c, cols, access);
-        }
-      }
-    __syncthreads();  // all threads have read the matches
+    for (int i = 0; i < kRowsAtOnce; ++i) {
+      const int64_t here = base + i * kScanThreads + threadIdx.x;
+      seen |= here < first && source_N[here] == token;
+    }
+    if (__syncthreads_or(seen)) return;
   }
+  const int64_t c = blockIdx.y * kGradientCols + threadIdx.x * kGradientPack;
+  float sum[kGradientPack];
+  load_floats(sum, dembed_VD.row(token), c, cols, access);
+  for (int64_t base = first; base < rows; base += kScanThreads) {
+    const int count = find_rows(found, token, source_N, base, rows);
+    add_rows(sum, dx_ND, base, found, count, c, cols, access);
+  }
+  store_floats(dembed_VD.row(token), sum, c, cols, access);
 }
 
 template <typename Word>
@@ -117,7 +155,10 @@ void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const 
   if (!dembed_VD.data) return;
   with_type(dx_ND.dtype, [&](auto zero) {
     using T = decltype(zero);
-    gpu::launch(stream, {.grid = static_cast<unsigned>(dx_ND.rows), .block = kScanThreads},
+    const int64_t parts = (dx_ND.cols + kGradientCols - 1) / kGradientCols;
+    gpu::launch(stream,
+                {.grid = dim3(static_cast<unsigned>(dx_ND.rows), static_cast<unsigned>(parts)),
+                 .block = kScanThreads},
                 embed_gradient_kernel<T>, rows_of<float>(dembed_VD), rows_of<const T>(dx_ND),
                 source_N, dx_ND.rows, dx_ND.cols, row_access({dembed_VD, dx_ND}));
   });

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kElementThreads)
     const Word* from = x_ND.row(r) + c;
     Word* to = y_ND.row(r) + c;
     if (access == RowAccess::kPacked && c + kPack <= cols)
-      return gpu::store_pack(to, gpu::load_pack(from));
+      return gpu::store_pack_global(to, gpu::load_pack(from));
     for (int i = 0; i < kPack && c + i < cols; ++i) to[i] = from[i];
   });
 }

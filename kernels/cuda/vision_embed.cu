@@ -21,17 +21,17 @@ __global__ void __launch_bounds__(kElementThreads)
     patch_rows_kernel(Rows<T> patches, const float* pixels, int64_t rows, int64_t resolution,
                       int64_t patch_size, RowAccess access) {
   constexpr int kPack = kPackOf<T>;
-  const int64_t side = resolution / patch_size;  // patches of a row of the image
+  const int64_t side = divided(resolution, patch_size).whole;  // patches of a row of the image
   const int64_t area = patch_size * patch_size, cols = kChannels * area;
   for_packs<kPack>(rows, cols, [=](int64_t r, int64_t c) {
-    const int64_t image = r / (side * side), patch = r % (side * side);
-    const int64_t top = patch / side * patch_size, left = patch % side * patch_size;
+    const auto [image, patch] = divided(r, side * side);
+    const auto [patch_row, patch_col] = divided(patch, side);
     float v[kPack] = {};
     for (int i = 0; i < kPack && c + i < cols; ++i) {
-      const int64_t channel = (c + i) / area, y = (c + i) % area / patch_size;
-      const int64_t x = (c + i) % patch_size;
-      const int64_t line = (image * kChannels + channel) * resolution + top + y;
-      v[i] = pixels[line * resolution + left + x];
+      const auto [channel, within] = divided(c + i, area);
+      const auto [y, x] = divided(within, patch_size);
+      const int64_t line = (image * kChannels + channel) * resolution + patch_row * patch_size + y;
+      v[i] = pixels[line * resolution + patch_col * patch_size + x];
     }
     store_floats(patches.row(r), v, c, cols, access);
   });
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kElementThreads)
                                 RowAccess access) {
   constexpr int kPack = kPackOf<T>;
   for_packs<kPack>(rows, cols, [=](int64_t r, int64_t c) {
-    const int64_t image = r / places, place = r % places;
+    const auto [image, place] = divided(r, places);
     const T* from = place == 0 ? class_C : patch.row(image * (places - 1) + place - 1);
     float v[kPack], added[kPack];
     load_floats(v, from, c, cols, access);
@@ -62,8 +62,9 @@ __global__ void __launch_bounds__(kElementThreads)
                           int64_t cols, RowAccess access) {
   constexpr int kPack = kPackOf<T>;
   for_packs<kPack>(rows, cols, [=](int64_t r, int64_t c) {
+    const auto [image, patch_of_image] = divided(r, patches);
     float v[kPack];
-    load_floats(v, dx.row(r / patches * (1 + patches) + 1 + r % patches), c, cols, access);
+    load_floats(v, dx.row(image * (1 + patches) + 1 + patch_of_image), c, cols, access);
     store_floats(dpatch.row(r), v, c, cols, access);
   });
 }

@@ -32,28 +32,47 @@ def gradients_of(module, prefix):
     return {prefix + n: p.grad for n, p in module.named_parameters() if p.grad is not None}
 
 
+def encoder_cases(golden, config_class, model_class, cases):
+    """A vision model of Transformers in fp64. cases: name, changes of the shape, pixels, layer."""
+    for case, changes, size, layer in cases:
+        spec = specs.model(vision_changes=changes, image_size=size, vision_feature_layer=layer)
+        golden.cases[case] = spec
+        config = config_class(**{k: v for k, v in spec["vision"].items() if k != "family"})
+        config._attn_implementation = "eager"
+        model = model_class(config)
+        set_weights(model, "vis_encoder.")
+        model.double().eval()
+        pixels = batches.pixels(case, spec, {"images": [2]}).double()
+        output = model(pixels, output_hidden_states=True,
+                       interpolate_pos_encoding=size != spec["vision"]["image_size"])
+        features = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+        weighted_sum(case, features).backward()
+        golden.add(case, "features", features)
+        add_gradients(golden, case, gradients_of(model, "vis_encoder."))
+
+
 def clip_cases(golden):
-    """Transformers' CLIPVisionModel in fp64."""
-    for case, changes, size, layer in (
+    encoder_cases(golden, transformers.CLIPVisionConfig, transformers.CLIPVisionModel, (
         ("clip_quick_gelu", {}, 12, -1),
         ("clip_gelu", {"hidden_act": "gelu", "layer_norm_eps": 1e-6}, 12, -1),
         ("clip_resized", {}, 20, -1),
         ("clip_smaller", {}, 8, -1),
         ("clip_layer_before_last", {}, 12, -2),
-    ):
-        spec = specs.model(vision_changes=changes, image_size=size, vision_feature_layer=layer)
-        golden.cases[case] = spec
-        config = transformers.CLIPVisionConfig(**spec["vision"])
-        config._attn_implementation = "eager"
-        clip = transformers.CLIPVisionModel(config)
-        set_weights(clip, "vis_encoder.")
-        clip.double().eval()
-        pixels = batches.pixels(case, spec, {"images": [2]}).double()
-        output = clip(pixels, output_hidden_states=True, interpolate_pos_encoding=size != 12)
-        features = output.hidden_states[layer]
-        weighted_sum(case, features).backward()
-        golden.add(case, "features", features)
-        add_gradients(golden, case, gradients_of(clip, "vis_encoder."))
+    ))
+
+
+def siglip_cases(golden):
+    """The largest ones' heads are 72 wide, and their images no multiple of the patch."""
+    margin = dict(specs.SIGLIP, image_size=15)
+    wide = dict(specs.SIGLIP, hidden_size=144)
+    encoder_cases(golden, transformers.SiglipVisionConfig, transformers.SiglipVisionModel, (
+        ("siglip", specs.SIGLIP, 12, -1),
+        ("siglip_margin", margin, 15, -1),
+        ("siglip_resized", margin, 22, -1),
+        ("siglip_smaller", specs.SIGLIP, 8, -1),
+        ("siglip_layer_before_last", specs.SIGLIP, 12, -2),
+        ("siglip_wide_heads", wide, 12, -1),
+    ))
 
 
 def projection_cases(golden, loaded):

@@ -16,6 +16,9 @@ def vision(**changes):
     } | changes
 
 
+SIGLIP = {"family": "siglip", "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+
+
 def lm(**changes):
     return {
         "hidden_size": 32,

@@ -2,49 +2,49 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
+#include <utility>
 
 #include "base/log.h"
+#include "base/timer.h"
+#include "chat/answer_journal.h"
 #include "chat/conversation.h"
 #include "chat/sampling.h"
+#include "checkpoint/adapter.h"
+#include "checkpoint/weight_origins.h"
+#include "io/file.h"
+#include "io/hash.h"
+#include "io/input_file.h"
+#include "io/json.h"
+#include "options/option_table.h"
 #include "train/compute_device.h"
 #include "train/data_setup.h"
 #include "train/measured_pass.h"
+#include "train/progress_bar.h"
 #include "train/progress_hooks.h"
 
 namespace facet {
 
 namespace {
 
-// The arena bytes that the conversations of this rank need.
+// The arena bytes that conversations about those tests need.
 PassMemory measure_conversations(Conversation& conversation,
-                                 const std::vector<GenerationTest>& tests, DType dtype,
-                                 int64_t rank, int64_t ranks) {
+                                 const std::vector<GenerationTest>& tests,
+                                 const std::set<size_t>& asked, DType dtype) {
   UnitHooks hooks;
   PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
-    for (size_t t = static_cast<size_t>(rank); t < tests.size(); t += static_cast<size_t>(ranks))
-      conversation.run_largest_pieces(context, tests[t]);
+    for (const size_t test : asked) {
+      try {
+        conversation.run_largest_pieces(context, tests[test]);
+      } catch (const Error& error) {
+        fail(error.code(), "test {}: {}", tests[test].name, error.what());
+      }
+    }
   });
   // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
   memory.activations += memory.activations / 64 + (1 << 20);
   if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
   return memory;
-}
-
-// Packs texts of any content into one, and back: "5:hello0:".
-std::string packed(const std::vector<std::string>& texts) {
-  std::string all;
-  for (const std::string& text : texts) all += fmt::format("{}:{}", text.size(), text);
-  return all;
-}
-std::vector<std::string> unpacked(const std::string& all) {
-  std::vector<std::string> texts;
-  for (size_t at = 0; at < all.size();) {
-    const size_t colon = all.find(':', at);
-    const size_t length = std::stoull(all.substr(at, colon - at));
-    texts.push_back(all.substr(colon + 1, length));
-    at = colon + 1 + length;
-  }
-  return texts;
 }
 
 // Checks that all images exist before the first answer is generated.
@@ -59,6 +59,85 @@ void check_images(const std::vector<GenerationTest>& tests) {
         "images named by the questions are not there, or no regular files:{}", missing);
 }
 
+// The regular files that the model is read from, by name.
+std::vector<std::string> model_files(const PretrainedSources& sources) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  std::error_code error;
+  std::vector<std::string> directories = {sources.lm_directory, sources.vision_directory};
+  if (!sources.adapter.empty()) {
+    const Adapter adapter = read_adapter(sources.adapter);
+    for (const std::optional<AdapterPart>& part : {adapter.lang, adapter.vision})
+      if (part) directories.push_back(part->directory);
+    if (!adapter.other_file.empty()) files.push_back(adapter.other_file);
+  }
+  for (const std::string& directory : directories)
+    for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
+      if (entry.is_regular_file(error)) files.push_back(entry.path().string());
+  if (const std::string file = projection_file_of(sources); !file.empty()) files.push_back(file);
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// Shows on rank 0 how far the answers are, by its own share of them: on a terminal a bar, elsewhere
+// a line a minute.
+class AnswerConsole {
+ public:
+  AnswerConsole(int64_t conversations, const Communicator& world)
+      : conversations_(conversations), shows_(world.rank() == 0) {}
+
+  void show(int64_t done) {
+    if (!shows_) return;
+    const double left = since_start_.seconds() / static_cast<double>(done) *
+                        static_cast<double>(conversations_ - done);
+    const std::string text = fmt::format("{} of this rank's {} conversations, {} left", done,
+                                         conversations_, clock_text(left));
+    if (bar_.on_terminal()) return bar_.show(done, conversations_, text);
+    if (since_line_.seconds() < 60) return;
+    since_line_.restart();
+    log_line(text);
+  }
+
+ private:
+  int64_t conversations_;
+  bool shows_;
+  Timer since_start_, since_line_;
+  ProgressBar bar_;
+};
+
+// "--stop_strings a b" and "a b" are not the same.
+std::string quoted_words(const OptionField& field, const Options& options) {
+  std::vector<std::string> words = option_words(field, options);
+  for (std::string& word : words) word = json_string(word);
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+// What answers depend on, a line each: the options, the questions and the system prompt, and the
+// model's files by size and time.
+std::string identity_of(const Options& options) {
+  const std::set<std::string_view> without_effect = {"output", "csv", "config", "threads",
+                                                     "device_collectives"};
+  std::string text;
+  for (const OptionField& field : option_table())
+    if (field.known_to(Command::kGenerate) && !without_effect.contains(field.name) &&
+        !std::string_view(field.name).starts_with("hang_"))
+      text += fmt::format("{} = {}\n", field.name, quoted_words(field, options));
+  for (const std::string& path : {options.input, options.system_prompt_file}) {
+    if (path.empty()) continue;
+    const std::string content = read_file(path, JsonDocument::kMaxDataBytes);
+    text += fmt::format("content of {}: {}\n", path,
+                        hash_of(content.data(), static_cast<int64_t>(content.size())));
+  }
+  for (const std::string& path : model_files(sources_of(options))) {
+    const InputFile file(path);
+    text += fmt::format("{} of {} bytes, changed {}\n", path, file.bytes(), file.modified());
+  }
+  return text;
+}
+
+// A test, by its index, and the number of the answer to it.
+using Task = std::pair<int64_t, int64_t>;
+
 class Generation {
  public:
   Generation(MpiSession& session, const Options& options)
@@ -67,9 +146,13 @@ class Generation {
   void run();
 
  private:
-  void open();
-  std::vector<std::string> answers_to(size_t test);
-  std::vector<std::vector<std::string>> answer_all();
+  void open_model();
+  void deal_out(const std::vector<AnsweredTest>& finished);
+  void take_memory();
+  AnsweredTest answered(const Task& task);
+  std::string answer_mine(const AnswerJournal& journal);
+  std::vector<AnsweredTest> answer_all(const AnswerJournal& journal);
+  void report(const std::vector<AnsweredTest>& answers) const;
 
   Communicator& world_;
   const Options& options_;
@@ -80,75 +163,141 @@ class Generation {
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
   std::unique_ptr<Conversation> conversation_;
+  std::vector<Task> mine_;  // conversations of this rank
+  int64_t left_ = 0;        // conversations of all ranks
 };
 
-void Generation::open() {
-  tests_ = read_generation_tests(options_.input);
+void Generation::open_model() {
+  tests_ = read_generation_tests(options_.input,
+                                 options_.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
   check_images(tests_);
   model_ = declare_model(options_);
+  model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
-      ConversationLimits{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels});
-  const PassMemory memory = measure_conversations(*conversation_, tests_, compute_dtype(options_),
-                                                  world_.rank(), world_.size());
+      ConversationRules{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
+                        options_.stop_strings, options_.logprobs, options_.score});
+}
+
+// What earlier starts have not finished, in turn to the ranks.
+void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
+  std::set<Task> done;
+  for (const AnsweredTest& answered : finished) {
+    CHECK(answered.number >= 0 && answered.number < options_.num_answers &&
+              is_answer_to(tests_, answered),
+          ExitCode::kBadData,
+          "{}.unfinished: test {}, answer {} belongs to no question of --input: a file there has "
+          "been changed; remove the directory to begin anew",
+          options_.output, answered.test, answered.number);
+    done.emplace(answered.test, answered.number);
+  }
+  for (int64_t test = 0; test < static_cast<int64_t>(tests_.size()); ++test)
+    for (int64_t number = 0; number < options_.num_answers; ++number)
+      if (!done.contains({test, number}) && left_++ % world_.size() == world_.rank())
+        mine_.emplace_back(test, number);
+  if (!done.empty())
+    log("{} of {} conversations were finished before", done.size(),
+        static_cast<int64_t>(done.size()) + left_);
+}
+
+void Generation::take_memory() {
+  std::set<size_t> asked;
+  for (const auto& [test, number] : mine_) asked.insert(static_cast<size_t>(test));
+  const PassMemory memory =
+      measure_conversations(*conversation_, tests_, asked, compute_dtype(options_));
   arena_.emplace("conversation", memory.activations, device_->memory());
   device_->allocate_panels(memory.panels);
 }
 
-std::vector<std::string> Generation::answers_to(size_t test) {
+// Draws depend on the seed, the test's name, the round and the number of the answer: neither on the
+// other tests nor on the ranks.
+AnsweredTest Generation::answered(const Task& task) {
   ProgressHooks hooks;
   Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
-  Sampler sampler({options_.temperature, options_.top_k, options_.top_p});
+  const auto [index, number] = task;
+  const GenerationTest& test = tests_[static_cast<size_t>(index)];
+  if (options_.score) return {index, number, conversation_->scores(context, test)};
+  Sampler sampler(
+      {options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty});
   std::vector<RandomStream> draws;  // one per round
-  for (size_t round = 0; round < tests_[test].rounds.size(); ++round)
-    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", test, round);
-  const auto choose = [&](int64_t round, const std::vector<float>& logits) {
-    return sampler.pick(logits, draws[static_cast<size_t>(round)]);
+  for (size_t round = 0; round < test.rounds.size(); ++round)
+    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
+                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
+  const auto choose = [&](int64_t round, std::span<const float> logits,
+                          std::span<const int32_t> said) {
+    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
   };
-  std::vector<std::string> answers = conversation_->answers(context, tests_[test], choose);
-  answers.resize(tests_[test].rounds.size());  // missing ones become empty
+  return {index, number, conversation_->answers(context, test, choose)};
+}
+
+// Lines of the journal.
+std::string Generation::answer_mine(const AnswerJournal& journal) {
+  std::string lines;
+  AnswerConsole console(static_cast<int64_t>(mine_.size()), world_);
+  int64_t done = 0;
+  for (const Task& task : mine_) {
+    const AnsweredTest now = answered(task);
+    journal.append(now);
+    lines += line_of(now);
+    console.show(++done);
+  }
+  return lines;
+}
+
+// In the order of the tests and of their answers' numbers.
+std::vector<AnsweredTest> Generation::answer_all(const AnswerJournal& journal) {
+  std::string mine;
+  collectively(world_, [&] { mine = answer_mine(journal); });
+  std::vector<AnsweredTest> answers = journal.finished();
+  for (const std::string& of_rank : world_.all_gather(mine))
+    for (AnsweredTest& answered : answered_tests_of(of_rank, "answers of a rank"))
+      answers.push_back(std::move(answered));
+  std::sort(answers.begin(), answers.end(), [](const AnsweredTest& a, const AnsweredTest& b) {
+    return std::pair(a.test, a.number) < std::pair(b.test, b.number);
+  });
   return answers;
 }
 
-// Test t is answered by rank t % N.
-std::vector<std::vector<std::string>> Generation::answer_all() {
-  std::vector<std::string> mine;
-  const auto ranks = static_cast<size_t>(world_.size());
-  collectively(world_, [&] {
-    for (size_t t = static_cast<size_t>(world_.rank()); t < tests_.size(); t += ranks)
-      for (std::string& answer : answers_to(t)) mine.push_back(std::move(answer));
-  });
-  std::vector<std::vector<std::string>> of_rank;
-  for (const std::string& text : world_.all_gather(packed(mine))) of_rank.push_back(unpacked(text));
-  std::vector<size_t> next(ranks);
-  std::vector<std::vector<std::string>> answers(tests_.size());
-  for (size_t t = 0; t < tests_.size(); ++t)
-    for (size_t r = 0; r < tests_[t].rounds.size(); ++r)
-      answers[t].push_back(of_rank[t % ranks][next[t % ranks]++]);
-  return answers;
+void Generation::report(const std::vector<AnsweredTest>& answers) const {
+  int64_t rounds = 0, empty = 0;
+  for (const AnsweredTest& answered : answers)
+    for (const Answer& answer : answered.rounds) {
+      ++rounds;
+      empty += answer.text.empty();
+    }
+  if (empty > 0)
+    warn(
+        "{} of {} answers are empty: the model or a stop string ended them at once, or "
+        "--max_seq_len {} left no room",
+        empty, rounds, options_.max_seq_len);
+  log("{} answers to {} tests in {}", rounds, tests_.size(), options_.output);
 }
 
 void Generation::run() {
+  const AnswerFormat format = answer_format(options_.output, options_.csv);
   collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
   device_.emplace(open_compute_device(options_, world_, host_));
-  collectively(world_, [&] { open(); });
+  collectively(world_, [&] { open_model(); });
+  std::string identity;
+  collectively(world_, [&] {
+    if (world_.rank() == 0) identity = identity_of(options_);
+  });
+  AnswerJournal journal(options_.output, identity, world_);
+  collectively(world_, [&] {
+    deal_out(journal.finished());
+    take_memory();
+  });
   begin_section(Section::kCompute);
-  const std::vector<std::vector<std::string>> answers = answer_all();
-  int64_t rounds = 0, empty = 0;
-  for (const std::vector<std::string>& of_test : answers) {
-    rounds += static_cast<int64_t>(of_test.size());
-    empty += std::count(of_test.begin(), of_test.end(), "");
-  }
+  const std::vector<AnsweredTest> answers = answer_all(journal);
   begin_section(Section::kSave);
   collectively(world_, [&] {
-    if (world_.rank() == 0) write_answers(options_.output, tests_, answers);
+    if (world_.rank() != 0) return;
+    write_answers(options_.output, format, tests_, answers);
+    journal.remove();
   });
-  if (empty > 0)
-    warn("{} of {} answers are empty: the model ended at once, or --max_seq_len {} left no room",
-         empty, rounds, options_.max_seq_len);
-  log("{} answers to {} tests in {}", rounds, tests_.size(), options_.output);
+  report(answers);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "chat/generate_io.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <sstream>
 
 #include "io/file.h"
@@ -9,20 +12,49 @@ namespace facet {
 
 namespace {
 
-GenerationRound read_round(const JsonValue& entry) {
-  if (!entry.is_array() || entry.size() < 1 || entry.size() > 2)
-    entry.reject("expected [question] or [question, \"image path image path\"]");
-  GenerationRound round;
-  round.question = entry.at(int64_t{0}).as_string();
-  if (entry.size() == 2) round.image_text = entry.at(int64_t{1}).as_string();
+// ---- questions
+
+constexpr const char* kForms[] = {
+    "expected [question], [question, \"image path image path\"] or [question, [\"image path\", "
+    "...]]",
+    "expected [question, images, [\"choice\", \"choice\", ...]] with two choices or more, which "
+    "--score compares; images: \"path path\" or a list"};
+
+std::vector<std::string> strings_of(const JsonValue& list) {
+  std::vector<std::string> strings;
+  for (const JsonValue entry : list) strings.emplace_back(entry.as_string());
+  return strings;
+}
+
+void read_images(const JsonValue& images, GenerationRound& round) {
+  if (images.is_array()) {
+    round.images = strings_of(images);
+    round.image_text = fmt::format("{}", fmt::join(round.images, " "));
+    return;
+  }
+  round.image_text = images.as_string();
   std::istringstream paths(round.image_text);
   for (std::string path; paths >> path;) round.images.push_back(path);
+}
+
+GenerationRound read_round(const JsonValue& entry, QuestionForm form) {
+  const bool scored = form == QuestionForm::kWithChoices;
+  const int64_t most = scored ? 3 : 2;
+  if (!entry.is_array() || entry.size() < (scored ? 3 : 1) || entry.size() > most)
+    entry.reject(kForms[scored]);
+  GenerationRound round;
+  round.question = entry.at(int64_t{0}).as_string();
+  if (entry.size() > 1) read_images(entry.at(int64_t{1}), round);
+  if (!scored) return round;
+  const JsonValue choices = entry.at(int64_t{2});
+  if (!choices.is_array() || choices.size() < 2) entry.reject(kForms[scored]);
+  round.choices = strings_of(choices);
   return round;
 }
 
 }  // namespace
 
-std::vector<GenerationTest> read_generation_tests(const std::string& path) {
+std::vector<GenerationTest> read_generation_tests(const std::string& path, QuestionForm form) {
   const JsonDocument document = JsonDocument::read(path);
   const JsonValue root = document.root();
   if (!root.is_object() || root.size() == 0)
@@ -32,10 +64,22 @@ std::vector<GenerationTest> read_generation_tests(const std::string& path) {
     const auto [name, rounds] = root.member(t);
     GenerationTest test{std::string(name), {}};
     if (!rounds.is_array() || rounds.size() == 0) rounds.reject("expected a list of rounds");
-    for (const JsonValue round : rounds) test.rounds.push_back(read_round(round));
+    for (const JsonValue round : rounds) test.rounds.push_back(read_round(round, form));
     tests.push_back(std::move(test));
   }
   return tests;
+}
+
+// ---- answers
+
+bool is_answer_to(const std::vector<GenerationTest>& tests, const AnsweredTest& answered) {
+  if (answered.test < 0 || answered.test >= static_cast<int64_t>(tests.size())) return false;
+  const std::vector<GenerationRound>& rounds = tests[static_cast<size_t>(answered.test)].rounds;
+  return std::equal(rounds.begin(), rounds.end(), answered.rounds.begin(), answered.rounds.end(),
+                    [](const GenerationRound& round, const Answer& answer) {
+                      return answer.choices.empty() ||
+                             answer.choices.size() == round.choices.size();
+                    });
 }
 
 std::string csv_field(const std::string& text) {
@@ -48,16 +92,143 @@ std::string csv_field(const std::string& text) {
   return quoted + '"';
 }
 
-void write_answers(const std::string& path, const std::vector<GenerationTest>& tests,
-                   const std::vector<std::vector<std::string>>& answers) {
-  std::string text = "test_name,image_path,question,answer\n";
-  for (size_t t = 0; t < tests.size(); ++t)
-    for (size_t r = 0; r < tests[t].rounds.size(); ++r) {
-      const GenerationRound& round = tests[t].rounds[r];
-      text += csv_field(tests[t].name) + ',' + csv_field(round.image_text) + ',' +
-              csv_field(round.question) + ',' + csv_field(answers[t][r]) + '\n';
-    }
+AnswerFormat answer_format(const std::string& path, const std::string& csv) {
+  if (path.ends_with(".jsonl")) return AnswerFormat::kJsonLines;
+  return csv == "original" ? AnswerFormat::kOriginalCsv : AnswerFormat::kCsv;
+}
+
+namespace {
+
+std::string csv_record(AnswerFormat format, const std::string& test, const GenerationRound& round,
+                       const Answer& answer) {
+  const bool original = format == AnswerFormat::kOriginalCsv;
+  const std::string& images = original && round.images.empty() ? round.question : round.image_text;
+  return fmt::format("{},{},{},{}{}", csv_field(test), csv_field(images), csv_field(round.question),
+                     csv_field(answer.text), original ? "\r\n" : "\n");
+}
+
+void write_strings(JsonWriter& writer, const char* key, const std::vector<std::string>& strings) {
+  writer.key(key).begin_array();
+  for (const std::string& text : strings) writer.value(text);
+  writer.end_array();
+}
+
+// The members that the output and the journal share.
+void write_answer(JsonWriter& writer, const Answer& answer) {
+  writer.key("answer").value(answer.text);
+  writer.key("tokens").value(answer.tokens);
+  writer.key("seconds").value(answer.seconds);
+  writer.key("stop_reason").value(name_of(answer.stop_reason));
+  if (answer.logprobs.empty()) return;
+  writer.key("logprobs").begin_array();
+  for (const double logprob : answer.logprobs) writer.value(logprob);
+  writer.end_array();
+}
+
+void write_scores(JsonWriter& writer, const std::vector<ChoiceScore>& scores,
+                  const std::vector<std::string>& texts) {
+  if (scores.empty()) return;
+  writer.key("choices").begin_array();
+  for (size_t i = 0; i < scores.size(); ++i) {
+    writer.begin_object();
+    if (!texts.empty()) writer.key("answer").value(texts[i]);
+    writer.key("logprob").value(scores[i].logprob);
+    writer.key("tokens").value(scores[i].tokens);
+    writer.end_object();
+  }
+  writer.end_array();
+}
+
+std::string json_records(const GenerationTest& test, const AnsweredTest& answered) {
+  std::string lines;
+  for (size_t r = 0; r < test.rounds.size(); ++r) {
+    JsonWriter writer(JsonLayout::kOneLine);
+    writer.begin_object();
+    writer.key("test").value(test.name);
+    writer.key("answer_number").value(answered.number);
+    writer.key("round").value(static_cast<int64_t>(r));
+    write_strings(writer, "images", test.rounds[r].images);
+    writer.key("question").value(test.rounds[r].question);
+    write_answer(writer, answered.rounds[r]);
+    write_scores(writer, answered.rounds[r].choices, test.rounds[r].choices);
+    writer.end_object();
+    lines += writer.take();
+  }
+  return lines;
+}
+
+}  // namespace
+
+void write_answers(const std::string& path, AnswerFormat format,
+                   const std::vector<GenerationTest>& tests,
+                   const std::vector<AnsweredTest>& answers) {
+  std::string text;
+  if (format == AnswerFormat::kCsv) text = "test_name,image_path,question,answer\n";
+  if (format == AnswerFormat::kOriginalCsv) text = "test_name,image_path,question,answer\r\n";
+  for (const AnsweredTest& answered : answers) {
+    const GenerationTest& test = tests[static_cast<size_t>(answered.test)];
+    if (format == AnswerFormat::kJsonLines)
+      text += json_records(test, answered);
+    else
+      for (size_t r = 0; r < test.rounds.size(); ++r)
+        text += csv_record(format, test.name, test.rounds[r], answered.rounds[r]);
+  }
   write_file(path, text);
+}
+
+// ---- the journal's lines
+
+std::string line_of(const AnsweredTest& answered) {
+  JsonWriter writer(JsonLayout::kOneLine);
+  writer.begin_object();
+  writer.key("test").value(answered.test);
+  writer.key("number").value(answered.number);
+  writer.key("rounds").begin_array();
+  for (const Answer& answer : answered.rounds) {
+    writer.begin_object();
+    write_answer(writer, answer);
+    write_scores(writer, answer.choices, {});
+    writer.end_object();
+  }
+  writer.end_array();
+  writer.end_object();
+  return writer.take();
+}
+
+namespace {
+
+Answer read_answer(const JsonValue& entry) {
+  Answer answer;
+  answer.text = entry.at("answer").as_string();
+  answer.tokens = entry.at("tokens").as_int();
+  answer.seconds = entry.at("seconds").as_double();
+  answer.stop_reason = stop_reason_from_name(entry.at("stop_reason").as_string());
+  if (const auto logprobs = entry.find("logprobs"))
+    for (const JsonValue logprob : *logprobs) answer.logprobs.push_back(logprob.as_double());
+  if (const auto choices = entry.find("choices"))
+    for (const JsonValue choice : *choices)
+      answer.choices.push_back({choice.at("logprob").as_double(), choice.at("tokens").as_int()});
+  return answer;
+}
+
+AnsweredTest read_answered_test(std::string_view line, const std::string& where) {
+  const JsonDocument document = JsonDocument::parse(line, where);
+  const JsonValue root = document.root();
+  AnsweredTest answered{root.at("test").as_int(), root.at("number").as_int(), {}};
+  for (const JsonValue entry : root.at("rounds")) answered.rounds.push_back(read_answer(entry));
+  return answered;
+}
+
+}  // namespace
+
+std::vector<AnsweredTest> answered_tests_of(std::string_view lines, const std::string& where) {
+  std::vector<AnsweredTest> tests;
+  while (!lines.empty()) {
+    const size_t end = std::min(lines.find('\n'), lines.size());
+    tests.push_back(read_answered_test(lines.substr(0, end), where));
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+  }
+  return tests;
 }
 
 }  // namespace facet

@@ -1,15 +1,20 @@
-// The files of facet generate: questions as JSON, answers as CSV.
+// The files of facet generate: questions as JSON, answers as CSV or JSON Lines.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "chat/answer.h"
 
 namespace facet {
 
 struct GenerationRound {
   std::string question;
-  std::string image_text;           // the paths as written in the file
-  std::vector<std::string> images;  // the paths, one by one
+  std::string image_text;                 // the paths as written in the file, separated by blanks
+  std::vector<std::string> images;        // the paths, one by one
+  std::vector<std::string> choices = {};  // given answers, for --score
 };
 
 // The rounds of a test share one conversation.
@@ -18,14 +23,42 @@ struct GenerationTest {
   std::vector<GenerationRound> rounds;
 };
 
-// {test: [[question, "path path"?], ...]}, in the order of the file.
-std::vector<GenerationTest> read_generation_tests(const std::string& path);
+// {test: [[question, images?, choices?], ...]}, in the order of the file. Images are "path path" or
+// ["path with a blank", ...], choices ["yes", "no"]. Which of the two forms of a question: with
+// choices for --score, without for all else.
+enum class QuestionForm : uint8_t { kOpen, kWithChoices };
+std::vector<GenerationTest> read_generation_tests(const std::string& path, QuestionForm form);
+
+// One conversation: the answers to all rounds of a test, the n-th of --num_answers.
+struct AnsweredTest {
+  int64_t test = 0;  // index
+  int64_t number = 0;
+  std::vector<Answer> rounds;
+};
+
+// Whether there is such a test, with so many rounds and choices of each.
+bool is_answer_to(const std::vector<GenerationTest>& tests, const AnsweredTest& answered);
 
 // A field by RFC 4180: quoted if it contains a comma, a quote or a line break.
 std::string csv_field(const std::string& text);
 
-// test_name,image_path,question,answer; answers[t][r] answers tests[t].rounds[r].
-void write_answers(const std::string& path, const std::vector<GenerationTest>& tests,
-                   const std::vector<std::vector<std::string>>& answers);
+enum class AnswerFormat : uint8_t {
+  kCsv,          // test_name,image_path,question,answer
+  kOriginalCsv,  // as batch_generation.py of DeepSpeed-VisualChat has it: lines end in CR LF, and a
+                 // question without an image stands in image_path too
+  kJsonLines,    // an object per round: test, answer_number, round, images, question, answer,
+                 // tokens, seconds, stop_reason; logprobs and choices where there are any
+};
+// By the end of the file's name and --csv.
+AnswerFormat answer_format(const std::string& path, const std::string& csv);
+
+void write_answers(const std::string& path, AnswerFormat format,
+                   const std::vector<GenerationTest>& tests,
+                   const std::vector<AnsweredTest>& answers);
+
+// A conversation as one line of JSON, and back from any number of such lines. Another text is
+// Error(kBadData), which begins with `where`.
+std::string line_of(const AnsweredTest& answered);
+std::vector<AnsweredTest> answered_tests_of(std::string_view lines, const std::string& where);
 
 }  // namespace facet

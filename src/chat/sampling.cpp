@@ -7,11 +7,29 @@
 #include "base/check.h"
 
 namespace facet {
+namespace {
 
-int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
-  for (const float logit : logits)
-    CHECK(!std::isnan(logit), ExitCode::kNumericStop,
-          "the model's logits are not numbers; were its weights trained to a non-finite loss?");
+constexpr const char* kNotNumbers =
+    "the model's logits are not numbers; were its weights trained to a non-finite loss?";
+
+}  // namespace
+
+std::span<const float> Sampler::penalised(std::span<const float> logits,
+                                          std::span<const int32_t> said) {
+  if (options_.repetition_penalty == 1) return logits;
+  const auto penalty = static_cast<float>(options_.repetition_penalty);
+  penalised_.assign(logits.begin(), logits.end());
+  for (const int32_t id : said) {
+    const float logit = logits[static_cast<size_t>(id)];
+    penalised_[static_cast<size_t>(id)] = logit > 0 ? logit / penalty : logit * penalty;
+  }
+  return penalised_;
+}
+
+int32_t Sampler::pick(std::span<const float> of_model, std::span<const int32_t> said,
+                      RandomStream& draws) {
+  for (const float logit : of_model) CHECK(!std::isnan(logit), ExitCode::kNumericStop, kNotNumbers);
+  const std::span<const float> logits = penalised(of_model, said);
   if (options_.temperature == 0)
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 
@@ -48,6 +66,15 @@ int32_t Sampler::pick(std::span<const float> logits, RandomStream& draws) {
     if (left < 0) return candidates_[i];
   }
   return candidates_[count - 1];
+}
+
+double log_probability(std::span<const float> logits, int32_t token) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - highest);
+  const double result = logits[static_cast<size_t>(token)] - highest - std::log(sum);
+  CHECK(std::isfinite(result), ExitCode::kNumericStop, kNotNumbers);
+  return result;
 }
 
 }  // namespace facet

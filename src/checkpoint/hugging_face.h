@@ -5,11 +5,12 @@
 //   OUT/lang_decoder/   config.json, model.safetensors, tokenizer.model, tokenizer_config.json,
 //                       added_tokens.json      -> the family's ...ForCausalLM, LlamaTokenizer
 //                       or, in place of tokenizer.model, tokenizer.json -> AutoTokenizer
-//   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json -> CLIPVisionModel
+//   OUT/vis_encoder/    config.json, model.safetensors, preprocessor_config.json
+//                       -> CLIPVisionModel, or the class of another family (vision_family.h)
 //   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
 //                                              the choices that no shape shows (model_choices.h)
 // LoRA is merged into the exported weights (W + alpha/r (R L)'); the values in the ParamTable do
-// not change.
+// not change. More than 5 GB of a part become shards with model.safetensors.index.json.
 //
 // Text tokens are embedded with lang_embed, in training and in generation. So the exported
 // decoder's embed_tokens holds the trained lang_embed, and the model in Python answers as
@@ -19,19 +20,23 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/dtype.h"
 #include "data/tokenizer_files.h"
+#include "io/safetensors.h"
 #include "model/config.h"
 #include "nn/param_table.h"
 
 namespace facet {
 
-// config.json of a CLIPVisionModel or of a whole CLIPModel. Missing files: kMissingInput;
-// contradictory or unsupported settings: kConfig.
-ClipVisionConfig read_clip_config(const std::string& directory);
+// config.json of a vision encoder of any family (vision_family.h) or of a whole model with one.
+// Missing files: kMissingInput; contradictory or unsupported settings: kConfig.
+VisionConfig read_vision_config(const std::string& directory);
 // config.json of a decoder of one of the families (decoder_family.h); vocab_size is the file's,
 // without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
@@ -49,7 +54,14 @@ struct PretrainedSources {
   // (lm_directory/../projection.safetensors) if it exists, else projection and lang_embed are newly
   // initialised.
   std::string projection_file;
+  // Directory of an adapter (adapter.h), whose LoRA and other weights go on top of the others; its
+  // projection is read where projection_file is empty. Empty: LoRA is newly initialised.
+  std::string adapter = {};
 };
+
+// The --chat_template that the projection's file records; "" if there is no such file, or it does
+// not.
+std::string recorded_chat_template(const PretrainedSources& sources);
 
 // What load_pretrained did, for one line of the log each.
 struct LoadReport {
@@ -70,15 +82,18 @@ std::vector<std::string> check_pretrained(const ParamTable& table, const VlmConf
 
 // check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
 // added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
-// with compat_visualchat normal draws of std initializer_range. LoRA is always newly initialised.
+// with compat_visualchat normal draws of std initializer_range. LoRA is newly initialised unless it
+// comes from an adapter.
 // Each unit is opened once.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
                            const PretrainedSources& sources, uint64_t seed,
                            const OpenUnit& open_unit = nothing_to_open);
 
 struct ExportSources {
-  std::string lm_directory;      // its config.json is exported with new vocab_size and torch_dtype
-  std::string vision_directory;  // its config.json and preprocessor_config.json are exported
+  // Where the run's weights came from: frozen parameters are exported as they are there. Their
+  // config.json is exported with new vocab_size and torch_dtype, preprocessor_config.json as it is.
+  PretrainedSources pretrained;
+  uint64_t seed = 0;  // with which drawn parameters began
   // Path of the tokenizer.model, copied, or the tokenizer.json, copied with all added tokens.
   // Empty: no tokenizer files.
   std::string tokenizer_file = {};
@@ -87,15 +102,36 @@ struct ExportSources {
   int64_t tokenizer_pieces = 0;
   std::vector<std::pair<std::string, std::string>> token_roles = {};  // "pad_token" and a text, ...
   SpaceMarks space_marks = SpaceMarks::kEveryPiece;
+  std::string chat_template = "original";  // that it was trained with
 };
 
-// The bytes that export_model writes, or a little more.
-int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
-                               const ExportSources& sources);
+enum class ExportKind : uint8_t { kFull, kAdapter };
 
-// Writes the directories above. Called by one process; units may be opened more than once.
+struct ExportForm {
+  ExportKind kind = ExportKind::kFull;
+  std::optional<DType> type = {};  // of all tensors; none: each as in its file, fp32 for the others
+  int64_t shard_bytes = kShardBytes;
+};
+
+// Elements [begin, begin+count) of a parameter in fp32.
+using ReadParam = std::function<void(const Param&, int64_t begin, int64_t count, float* out)>;
+// From a table whose units are opened so.
+ReadParam read_through(const OpenUnit& open_unit);
+
+// The bytes that export_model writes, or a little more. Needs the headers of the files; without
+// them, as for a plan, the caller says what type each parameter has there.
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources, const ExportForm& form);
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources, const ExportForm& form,
+                               const std::function<DType(const Param&)>& type_in_file);
+
+// Writes the directories above, or of an adapter (adapter.h). Called by one process. Frozen values
+// are read from the files, trained ones are asked for; each is rounded once to its type. kIo if the
+// disk has no room for it, before anything is written. between_pieces is called before each piece
+// of about a megabyte.
 void export_model(const std::string& out_directory, const ParamTable& table,
-                  const VlmConfig& config, const ExportSources& sources,
-                  const OpenUnit& open_unit = nothing_to_open);
+                  const VlmConfig& config, const ExportSources& sources, const ExportForm& form,
+                  const ReadParam& read_trained, const std::function<void()>& between_pieces = {});
 
 }  // namespace facet

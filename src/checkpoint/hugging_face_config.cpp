@@ -72,18 +72,44 @@ void refuse_qwen_vl(const std::string& directory) {
   if (!TensorDirectory::is_there(directory)) return;
   for (const std::string& name : TensorDirectory(directory).names())
     CHECK(!name.ends_with("attn_pool.query"), ExitCode::kConfig,
-          "{}: {} marks the vision encoder of Qwen-VL, which is not supported yet; give a CLIP "
-          "vision directory",
+          "{}: {} marks the vision encoder of Qwen-VL, which is not supported yet; give the "
+          "directory of CLIP or SigLIP",
           directory, name);
 }
 
-Activation vision_activation(const JsonValue& config) {
-  const std::string name = config.get_string("hidden_act", "quick_gelu");
-  if (name == "quick_gelu") return Activation::kQuickGelu;
-  if (name != "gelu")
-    config.at("hidden_act")
-        .reject(fmt::format("{} is not supported; quick_gelu and gelu are", name));
-  return Activation::kGelu;
+// The family whose model_type it is. `whole`: that of a whole model, with the encoder's settings
+// under vision_config.
+const VisionTraits& vision_family(const JsonValue& type, bool& whole) {
+  std::string known;
+  for (const VisionTraits& traits : all_vision_traits()) {
+    whole = type.as_string() == traits.whole_type;
+    if (whole || type.as_string() == traits.own_type) return traits;
+    known += fmt::format("{}{} ({} or {})", known.empty() ? "" : ", ", traits.name,
+                         traits.whole_type, traits.own_type);
+  }
+  type.reject(
+      fmt::format("{} is not supported; vision encoders that are: {}", type.as_string(), known));
+}
+
+Activation vision_activation(const JsonValue& config, Activation fallback) {
+  const auto value = config.find("hidden_act");
+  if (!value || value->is_null()) return fallback;
+  if (value->as_string() == "quick_gelu") return Activation::kQuickGelu;
+  if (value->as_string() == "gelu") return Activation::kGelu;
+  if (value->as_string() != "gelu_pytorch_tanh")
+    value->reject(fmt::format("{} is not supported; quick_gelu, gelu and gelu_pytorch_tanh are",
+                              value->as_string()));
+  return Activation::kGeluTanh;
+}
+
+// Of images of its own size an encoder must see whole patches, of some families all of the image.
+void check_patches(const JsonValue& vision, const VisionConfig& config) {
+  if (config.image_size < config.patch_size)
+    vision.reject(fmt::format("image_size {} is below patch_size {}; correct one of them",
+                              config.image_size, config.patch_size));
+  if (!config.traits().margin && config.image_size % config.patch_size != 0)
+    vision.reject(fmt::format("image_size {} is no multiple of patch_size {}; correct one of them",
+                              config.image_size, config.patch_size));
 }
 
 void check_heads(const JsonValue& config, int64_t width, int64_t heads) {
@@ -226,33 +252,28 @@ void check_decoder_kind(const JsonValue& root) {
 
 }  // namespace
 
-ClipVisionConfig read_clip_config(const std::string& directory) {
+VisionConfig read_vision_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
   const JsonValue root = document.root();
-  const JsonValue type = root.at("model_type");
-  const bool whole_model = type.as_string() == "clip";
-  if (!whole_model && type.as_string() != "clip_vision_model")
-    type.reject(
-        fmt::format("{} is not supported; give the directory of a CLIPModel (clip) or a "
-                    "CLIPVisionModel (clip_vision_model)",
-                    type.as_string()));
+  bool whole = false;
+  const VisionTraits& traits = vision_family(root.at("model_type"), whole);
   refuse_quantized(root);
-  const JsonValue vision = whole_model ? root.at("vision_config") : root;
+  const JsonValue vision = whole ? root.at("vision_config") : root;
 
   // Keys that are missing have Transformers' defaults, which it omits when saving.
-  ClipVisionConfig config;
+  VisionConfig config;
+  config.family = traits.family;
   config.hidden_size = size_or(vision, "hidden_size", 768, kMaxWidth);
   config.intermediate_size = size_or(vision, "intermediate_size", 3072, kMaxInner);
   config.num_hidden_layers = size_or(vision, "num_hidden_layers", 12, kMaxLayers);
   config.num_attention_heads = size_or(vision, "num_attention_heads", 12, kMaxHeads);
   config.image_size = size_or(vision, "image_size", 224, kMaxSide);
-  config.patch_size = size_or(vision, "patch_size", 32, kMaxSide);
-  config.hidden_act = vision_activation(vision);
-  config.layer_norm_eps = static_cast<float>(positive_real(vision, "layer_norm_eps", 1e-5, 1));
+  config.patch_size = size_or(vision, "patch_size", traits.default_patch_size, kMaxSide);
+  config.hidden_act = vision_activation(vision, traits.default_activation);
+  config.layer_norm_eps =
+      static_cast<float>(positive_real(vision, "layer_norm_eps", traits.default_eps, 1));
   check_heads(vision, config.hidden_size, config.num_attention_heads);
-  if (config.image_size % config.patch_size != 0)
-    vision.reject(fmt::format("image_size {} is no multiple of patch_size {}; correct one of them",
-                              config.image_size, config.patch_size));
+  check_patches(vision, config);
   if (size_or(vision, "num_channels", 3, kMaxSide) != 3)
     vision.at("num_channels").reject("images have 3 channels here");
   refuse_qwen_vl(directory);

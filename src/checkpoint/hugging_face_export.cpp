@@ -1,16 +1,16 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <numeric>
+#include <memory>
 #include <optional>
 
+#include "checkpoint/adapter.h"
 #include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
 #include "checkpoint/model_choices.h"
+#include "checkpoint/tokenizer_export.h"
+#include "checkpoint/weight_origins.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -22,22 +22,34 @@ namespace {
 constexpr std::string_view kDecoderPrefix = "lang_decoder.";
 constexpr std::string_view kVisionPrefix = "vis_encoder.";
 constexpr std::string_view kTokenTable = "lang_decoder.model.embed_tokens.weight";
+constexpr std::string_view kHead = "lang_decoder.lm_head.weight";
 constexpr std::string_view kLangEmbed = "lang_embed.weight";
-constexpr int64_t kMaxSmallFile = int64_t{256} << 20;
 
-// The parameters by name, and access to their values.
+// The type in which each parameter is exported.
+using TypeOf = std::function<DType(const Param&)>;
+
+// The parameters by name, and access to their values. Of a table that is only measured nothing may
+// be read.
 struct ParamMap {
   std::map<std::string_view, const Param*> by_name;
-  const OpenUnit& open_unit;
+  TypeOf type_of;
+  ReadParam read;
+  std::function<bool(const Param&)> in_models;  // as it is in the models' files
 
   const Param* find(std::string_view name) const {
     const auto found = by_name.find(name);
     return found == by_name.end() ? nullptr : found->second;
   }
+  std::vector<float> whole(const Param& param) const {
+    std::vector<float> values(static_cast<size_t>(param.numel()));
+    read(param, 0, param.numel(), values.data());
+    return values;
+  }
 };
 
-ParamMap map_of(const ParamTable& table, const OpenUnit& open_unit) {
-  ParamMap params{{}, open_unit};
+ParamMap map_of(const ParamTable& table, TypeOf type_of, ReadParam read,
+                std::function<bool(const Param&)> in_models) {
+  ParamMap params{{}, std::move(type_of), std::move(read), std::move(in_models)};
   for (const Param& param : table.params()) params.by_name.emplace(param.name, &param);
   return params;
 }
@@ -45,28 +57,30 @@ ParamMap map_of(const ParamTable& table, const OpenUnit& open_unit) {
 TensorToWrite plain_copy(const ParamMap& params, std::string name, const Param& param) {
   return {std::move(name), param.shape,
           [&params, &param](int64_t begin, int64_t count, float* out) {
-            params.open_unit(param.unit);
-            std::memcpy(out, param.value.f32() + begin, static_cast<size_t>(count) * sizeof(float));
-          }};
+            params.read(param, begin, count, out);
+          },
+          params.type_of(param)};
 }
 
-// out = elements [begin, begin+count) of W + scale (R L)'; W (outputs,inputs), R (inputs,rank),
-// L (rank,outputs).
-void fuse_piece(const Param& weight, const Param& right, const Param& left, float scale,
-                int64_t begin, int64_t count, float* out) {
-  const int64_t inputs = weight.shape[1];
-  const int64_t outputs = weight.shape[0];
-  const int64_t rank = right.shape[1];
-  const float* w = weight.value.f32();
-  const float* r = right.value.f32();
-  const float* l = left.value.f32();
+// The matrices of a LoRA layer: R (inputs,rank), L (rank,outputs), and alpha / rank.
+struct LoraProduct {
+  int64_t inputs = 0, outputs = 0, rank = 0;
+  float scale = 0;
+  std::vector<float> right, left;
+};
+
+// out, elements [begin, begin+count) of a weight (outputs,inputs), += scale (R L)'.
+void add_product(const LoraProduct& lora, int64_t begin, int64_t count, float* out) {
+  const int64_t inputs = lora.inputs, outputs = lora.outputs, rank = lora.rank;
+  const float* r = lora.right.data();
+  const float* l = lora.left.data();
   const int64_t first_row = begin / inputs;
   const int64_t last_row = (begin + count - 1) / inputs;
   // scale * L' of these rows, (rows, rank).
   std::vector<float> scaled(static_cast<size_t>((last_row - first_row + 1) * rank));
   for (int64_t row = first_row; row <= last_row; ++row)
     for (int64_t k = 0; k < rank; ++k)
-      scaled[static_cast<size_t>((row - first_row) * rank + k)] = scale * l[k * outputs + row];
+      scaled[static_cast<size_t>((row - first_row) * rank + k)] = lora.scale * l[k * outputs + row];
 #pragma omp parallel for schedule(static)
   for (int64_t row = first_row; row <= last_row; ++row) {
     const float* a = scaled.data() + (row - first_row) * rank;
@@ -77,20 +91,29 @@ void fuse_piece(const Param& weight, const Param& right, const Param& left, floa
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int64_t k = 0; k < rank; ++k) sum += a[k] * b[k];
-      out[i - begin] = w[i] + sum;
+      out[i - begin] += sum;
     }
   }
 }
 
-// LoRA weights are in their linear layer's unit.
+// LoRA weights are in their linear layer's unit. The matrices are read once, and dropped at the
+// end.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
                          const Param& right, const Param& left, const LoraConfig& lora) {
   const float scale = lora.alpha / static_cast<float>(lora.rank);
+  const auto product = std::make_shared<LoraProduct>(
+      LoraProduct{weight.shape[1], weight.shape[0], right.shape[1], scale, {}, {}});
   return {std::move(name), weight.shape,
-          [&params, &weight, &right, &left, scale](int64_t begin, int64_t count, float* out) {
-            params.open_unit(weight.unit);
-            fuse_piece(weight, right, left, scale, begin, count, out);
-          }};
+          [&params, &weight, &right, &left, product](int64_t begin, int64_t count, float* out) {
+            if (begin == 0) {
+              product->right = params.whole(right);
+              product->left = params.whole(left);
+            }
+            params.read(weight, begin, count, out);
+            add_product(*product, begin, count, out);
+            if (begin + count == weight.numel()) product->right = product->left = {};
+          },
+          params.type_of(weight)};
 }
 
 // All parameters with a prefix, named without it, LoRA merged.
@@ -131,11 +154,64 @@ std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
   return tensors;
 }
 
+// ---- adapters
+
+// (columns, rows) of a parameter (rows, columns).
+TensorToWrite transposed_copy(const ParamMap& params, std::string name, const Param& param) {
+  return {std::move(name),
+          {param.shape[1], param.shape[0]},
+          [&params, &param](int64_t begin, int64_t count, float* out) {
+            const int64_t rows = param.shape[0], columns = param.shape[1];
+            const std::vector<float> values = params.whole(param);
+            for (int64_t i = begin; i < begin + count; ++i)
+              out[i - begin] = values[static_cast<size_t>(i % rows * columns + i / rows)];
+          },
+          params.type_of(param)};
+}
+
+std::vector<TensorToWrite> lora_tensors(const ParamMap& params, std::string_view prefix) {
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [name, param] : params.by_name)
+    if (name.starts_with(prefix) && param->role == ParamRole::kLora)
+      tensors.push_back(transposed_copy(params, adapter_key(name), *param));
+  return tensors;
+}
+
+// The last rows of a table of tokens.
+TensorToWrite rows_copy(const ParamMap& params, const Param& param, int64_t rows) {
+  const int64_t first = (param.shape[0] - rows) * param.shape[1];
+  return {param.name + std::string(kAddedRows),
+          {rows, param.shape[1]},
+          [&params, &param, first](int64_t begin, int64_t count, float* out) {
+            params.read(param, first + begin, count, out);
+          },
+          params.type_of(param)};
+}
+
+// What else is not as in the models: trained in this run, from the adapter that it began with, or
+// from a file with all parts; and the head's rows of added tokens.
+std::vector<TensorToWrite> other_tensors(const ParamMap& params, const VlmConfig& config,
+                                         int64_t added_rows) {
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [name, param] : params.by_name)
+    if (!params.in_models(*param) && param->role != ParamRole::kLora &&
+        !name.starts_with("projection.") && name != kLangEmbed)
+      tensors.push_back(plain_copy(params, std::string(name), *param));
+  const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
+  if (added_rows > 0 && params.in_models(head))
+    tensors.push_back(rows_copy(params, head, added_rows));
+  return tensors;
+}
+
+// ---- configuration files
+
 // The keys in which an exported config.json differs from its source.
 struct Changes {
   std::string architecture;
   std::string model_type;
-  int64_t vocab_size = 0;  // 0: has none
+  int64_t vocab_size = 0;           // 0: has none
+  std::string type;                 // of most elements, as PyTorch names it
+  const char* false_key = nullptr;  // a key that becomes false
 };
 
 void write_config(const JsonValue& source, const std::string& path, const Changes& changes) {
@@ -146,179 +222,112 @@ void write_config(const JsonValue& source, const std::string& path, const Change
   writer.end_array();
   writer.key("model_type").value(changes.model_type);
   if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
-  writer.key("torch_dtype").value("float32");
+  writer.key("torch_dtype").value(changes.type);
+  if (changes.false_key != nullptr) writer.key(changes.false_key).value(false);
   for (int64_t i = 0; i < source.size(); ++i) {
     const auto [key, value] = source.member_as_written(i);
     const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
-                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0);
+                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0) ||
+                          (changes.false_key != nullptr && key == changes.false_key);
     if (!replaced) writer.key(key).value(value);
   }
   writer.end_object();
   write_file(path, writer.take());
 }
 
-void write_decoder_config(const std::string& source_directory, const std::string& path,
-                          int64_t vocab_size) {
-  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
-  const JsonValue type = source.root().at("model_type");
-  const DecoderFamily* family = find_decoder_family(type.as_string());
-  ASSERT(family != nullptr, "{} was read as a decoder", type.as_string());
-  write_config(source.root(), path, {family->architecture, family->model_type, vocab_size});
+// The type that most elements have.
+std::string main_type(const std::vector<TensorToWrite>& tensors) {
+  std::map<DType, int64_t> elements;
+  for (const TensorToWrite& tensor : tensors)
+    elements[tensor.type] += tensor.bytes() / size_of(tensor.type);
+  const auto most = std::max_element(elements.begin(), elements.end(),
+                                     [](auto& a, auto& b) { return a.second < b.second; });
+  if (most == elements.end() || most->first == DType::kF32) return "float32";
+  return most->first == DType::kBF16 ? "bfloat16" : "float16";
 }
 
-void write_vision_config(const std::string& source_directory, const std::string& path) {
+void write_decoder_config(const std::string& source_directory, const std::string& path,
+                          int64_t vocab_size, const std::string& type) {
+  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
+  const JsonValue model_type = source.root().at("model_type");
+  const DecoderFamily* family = find_decoder_family(model_type.as_string());
+  ASSERT(family != nullptr, "{} was read as a decoder", model_type.as_string());
+  write_config(source.root(), path, {family->architecture, family->model_type, vocab_size, type});
+}
+
+void write_vision_config(const std::string& source_directory, const std::string& path,
+                         const VisionTraits& traits, const std::string& type) {
   const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
   const std::optional<JsonValue> nested = source.root().find("vision_config");
-  write_config(nested ? *nested : source.root(), path, {"CLIPVisionModel", "clip_vision_model", 0});
+  write_config(nested ? *nested : source.root(), path,
+               {traits.architecture, traits.own_type, 0, type, traits.head_key});
 }
 
-bool copy_if_there(const std::string& from, const std::string& to) {
+// ---- whole directories
+
+// What an export writes, in either form.
+struct Export {
+  const ParamTable& table;
+  const VlmConfig& config;
+  const ExportSources& sources;
+  const ExportForm& form;
+  const ParamMap& params;
+  int64_t added_rows = 0;  // of the head, in no file
+};
+
+void write_projection(const Export& from, const std::string& directory) {
+  std::map<std::string, std::string> metadata = model_choices(from.config);
+  metadata[kChatTemplate] = from.sources.chat_template;
+  write_safetensors(directory + "/projection.safetensors", projection_tensors(from.params),
+                    metadata);
+}
+
+void write_full(const Export& from, const std::string& directory) {
+  const std::string& lm = from.sources.pretrained.lm_directory;
+  const std::string& vision = from.sources.pretrained.vision_directory;
+  const std::string decoder_directory = directory + "/lang_decoder";
+  const std::string vision_directory = directory + "/vis_encoder";
+  make_directories(decoder_directory);
+  make_directories(vision_directory);
+  std::vector<TensorToWrite> tensors = decoder_tensors(from.params, from.config);
+  write_decoder_config(lm, decoder_directory + "/config.json", from.config.lm.vocab_size,
+                       main_type(tensors));
+  write_model_safetensors(decoder_directory, std::move(tensors), from.form.shard_bytes);
+  write_tokenizer(decoder_directory, from.sources);
+  copy_if_there(lm + "/generation_config.json", decoder_directory + "/generation_config.json");
+  tensors = fused_part(from.params, kVisionPrefix, from.config.vis_lora);
+  write_vision_config(vision, vision_directory + "/config.json", from.config.vision.traits(),
+                      main_type(tensors));
+  write_model_safetensors(vision_directory, std::move(tensors), from.form.shard_bytes);
+  copy_if_there(vision + "/preprocessor_config.json",
+                vision_directory + "/preprocessor_config.json");
+  write_projection(from, directory);
+}
+
+void write_adapter_part(const Export& from, const std::string& directory, std::string_view prefix,
+                        const LoraConfig& lora, const std::string& base_model) {
+  std::vector<TensorToWrite> tensors = lora_tensors(from.params, prefix);
+  if (tensors.empty()) return;
+  make_directories(directory);
   std::error_code ignored;
-  if (!std::filesystem::exists(from, ignored)) return false;
-  write_file(to, read_file(from, kMaxSmallFile));
-  return true;
+  write_file(directory + "/adapter_config.json",
+             adapter_config_text(from.table, prefix, lora,
+                                 std::filesystem::absolute(base_model, ignored).string()));
+  write_safetensors(directory + "/adapter_model.safetensors", std::move(tensors));
 }
 
-void write_added_tokens(const std::string& path, const ExportSources& sources) {
-  JsonWriter writer;
-  writer.begin_object();
-  for (const AddedToken& token : sources.added_tokens)
-    if (token.id >= sources.tokenizer_pieces) writer.key(token.text).value(int64_t{token.id});
-  writer.end_object();
-  write_file(path, writer.take());
-}
-
-void write_members_of_token(JsonWriter& writer, const AddedToken& token) {
-  writer.key("content").value(token.text);
-  writer.key("lstrip").value(token.lstrip);
-  writer.key("normalized").value(token.normalized);
-  writer.key("rstrip").value(token.rstrip);
-  writer.key("single_word").value(token.single_word);
-  writer.key("special").value(token.special);
-}
-
-void write_added_tokens_decoder(JsonWriter& writer, const ExportSources& sources) {
-  writer.key("added_tokens_decoder").begin_object();
-  for (const AddedToken& token : sources.added_tokens) {
-    writer.key(fmt::format("{}", token.id)).begin_object();
-    write_members_of_token(writer, token);
-    writer.end_object();
-  }
-  writer.end_object();
-}
-
-void write_token_roles(JsonWriter& writer, const ExportSources& sources) {
-  constexpr std::string_view kList = "additional_special_tokens";
-  std::vector<std::string> further;
-  for (const auto& [role, text] : sources.token_roles)
-    if (role == kList) {
-      further.push_back(text);
-    } else {
-      writer.key(role).value(text);
-    }
-  if (further.empty()) return;
-  writer.key(kList).begin_array();
-  for (const std::string& text : further) writer.value(text);
-  writer.end_array();
-}
-
-// With this Transformers' LlamaTokenizer gives the ids that the model was trained with.
-void write_llama_tokenizer_config(const std::string& path, const ExportSources& sources) {
-  JsonWriter writer;
-  writer.begin_object();
-  writer.key("tokenizer_class").value("LlamaTokenizer");
-  writer.key("legacy").value(sources.space_marks == SpaceMarks::kEveryPiece);
-  if (sources.space_marks == SpaceMarks::kNone) writer.key("add_prefix_space").value(false);
-  writer.key("add_bos_token").value(true);
-  writer.key("add_eos_token").value(false);
-  writer.key("clean_up_tokenization_spaces").value(false);
-  write_token_roles(writer, sources);
-  write_added_tokens_decoder(writer, sources);
-  writer.end_object();
-  write_file(path, writer.take());
-}
-
-// The source's file with the added tokens of this run as its own.
-void write_tokenizer_json(const std::string& path, const ExportSources& sources) {
-  const JsonDocument source =
-      JsonDocument::read(sources.tokenizer_file, ExitCode::kConfig, kMaxSmallFile);
-  JsonWriter writer;
-  writer.begin_object();
-  for (int64_t i = 0; i < source.root().size(); ++i) {
-    const auto [key, value] = source.root().member_as_written(i);
-    if (key != "added_tokens") writer.key(key).value(value);
-  }
-  writer.key("added_tokens").begin_array();
-  for (const AddedToken& token : sources.added_tokens) {
-    writer.begin_object();
-    writer.key("id").value(int64_t{token.id});
-    write_members_of_token(writer, token);
-    writer.end_object();
-  }
-  writer.end_array();
-  writer.end_object();
-  write_file(path, writer.take());
-}
-
-// Members of tokenizer_config.json that an export writes itself.
-bool is_about_tokens(const ExportSources& sources, std::string_view key) {
-  const auto names = [&](const auto& role) { return role.first == key; };
-  return key == "added_tokens_decoder" || key == "extra_special_tokens" ||
-         std::any_of(sources.token_roles.begin(), sources.token_roles.end(), names);
-}
-
-void write_tokenizer_config(const std::string& path, const ExportSources& sources) {
-  const std::string source = sources.lm_directory + "/tokenizer_config.json";
-  JsonWriter writer;
-  writer.begin_object();
-  if (std::error_code ignored; std::filesystem::exists(source, ignored)) {
-    const JsonDocument document = JsonDocument::read_config(source);
-    for (int64_t i = 0; i < document.root().size(); ++i) {
-      const auto [key, value] = document.root().member_as_written(i);
-      if (!is_about_tokens(sources, key)) writer.key(key).value(value);
-    }
-  } else {
-    writer.key("tokenizer_class").value("PreTrainedTokenizerFast");
-  }
-  write_token_roles(writer, sources);
-  write_added_tokens_decoder(writer, sources);
-  writer.end_object();
-  write_file(path, writer.take());
-}
-
-void write_tokenizer(const std::string& directory, const ExportSources& sources) {
-  if (sources.tokenizer_file.empty()) return;
-  CHECK(std::filesystem::exists(sources.tokenizer_file), ExitCode::kMissingInput,
-        "{}: the tokenizer no longer exists; it was read from there at the start",
-        sources.tokenizer_file);
-  if (sources.tokenizer_file.ends_with(".json")) {
-    write_tokenizer_json(directory + "/tokenizer.json", sources);
-    write_tokenizer_config(directory + "/tokenizer_config.json", sources);
-    return;
-  }
-  copy_if_there(sources.tokenizer_file, directory + "/tokenizer.model");
-  write_added_tokens(directory + "/added_tokens.json", sources);
-  write_llama_tokenizer_config(directory + "/tokenizer_config.json", sources);
-}
-
-void write_parts(const std::string& directory, const ParamMap& params, const VlmConfig& config,
-                 const ExportSources& sources) {
+void write_adapter(const Export& from, const std::string& directory) {
   const std::string decoder = directory + "/lang_decoder";
-  const std::string vision = directory + "/vis_encoder";
   make_directories(decoder);
-  make_directories(vision);
-  write_decoder_config(sources.lm_directory, decoder + "/config.json", config.lm.vocab_size);
-  write_safetensors(decoder + "/model.safetensors", decoder_tensors(params, config));
-  write_tokenizer(decoder, sources);
-  copy_if_there(sources.lm_directory + "/generation_config.json",
-                decoder + "/generation_config.json");
-  write_vision_config(sources.vision_directory, vision + "/config.json");
-  write_safetensors(vision + "/model.safetensors",
-                    fused_part(params, kVisionPrefix, config.vis_lora));
-  copy_if_there(sources.vision_directory + "/preprocessor_config.json",
-                vision + "/preprocessor_config.json");
-  write_safetensors(directory + "/projection.safetensors", projection_tensors(params),
-                    model_choices(config));
+  write_adapter_part(from, decoder, kDecoderPrefix, from.config.lang_lora,
+                     from.sources.pretrained.lm_directory);
+  write_tokenizer(decoder, from.sources);
+  write_adapter_part(from, directory + "/vis_encoder", kVisionPrefix, from.config.vis_lora,
+                     from.sources.pretrained.vision_directory);
+  write_projection(from, directory);
+  std::vector<TensorToWrite> others = other_tensors(from.params, from.config, from.added_rows);
+  if (!others.empty())
+    write_safetensors(directory + "/other_weights.safetensors", std::move(others));
 }
 
 // A file that is not there has none.
@@ -328,40 +337,96 @@ int64_t bytes_of_file(const std::string& path) {
   return error ? 0 : static_cast<int64_t>(bytes);
 }
 
-}  // namespace
+void refuse_without_room(const std::string& directory, int64_t bytes, const std::string& out) {
+  const int64_t free = free_bytes(directory);
+  CHECK(bytes <= free, ExitCode::kIo,
+        "{}: the export needs {:.2f} GiB, {:.2f} GiB are free; free space, or choose a smaller "
+        "export (--export adapter, --export_dtype bf16)",
+        out, static_cast<double>(bytes) / (int64_t{1} << 30),
+        static_cast<double>(free) / (int64_t{1} << 30));
+}
 
-int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
-                               const ExportSources& sources) {
+int64_t bytes_of_export(const ParamMap& params, const VlmConfig& config,
+                        const ExportSources& sources, ExportKind kind) {
   constexpr int64_t kOtherFiles = 1 << 16, kHeaderOfTensor = 1 << 8;
-  const OpenUnit no_values = nothing_to_open;
-  const ParamMap params = map_of(table, no_values);
   int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_file) +
-                  bytes_of_file(sources.lm_directory + "/config.json") +
-                  bytes_of_file(sources.vision_directory + "/config.json");
-  for (const std::vector<TensorToWrite>& part :
-       {decoder_tensors(params, config), fused_part(params, kVisionPrefix, config.vis_lora),
-        projection_tensors(params)})
-    for (const TensorToWrite& tensor : part)
-      bytes += kHeaderOfTensor + std::accumulate(tensor.shape.begin(), tensor.shape.end(),
-                                                 int64_t{sizeof(float)}, std::multiplies<>());
+                  bytes_of_file(sources.pretrained.lm_directory + "/config.json") +
+                  bytes_of_file(sources.pretrained.vision_directory + "/config.json");
+  std::vector<std::vector<TensorToWrite>> parts = {projection_tensors(params)};
+  if (kind == ExportKind::kFull) {
+    parts.push_back(decoder_tensors(params, config));
+    parts.push_back(fused_part(params, kVisionPrefix, config.vis_lora));
+  } else {
+    parts.push_back(lora_tensors(params, kDecoderPrefix));
+    parts.push_back(lora_tensors(params, kVisionPrefix));
+    parts.push_back(other_tensors(params, config, 0));
+  }
+  for (const std::vector<TensorToWrite>& part : parts)
+    for (const TensorToWrite& tensor : part) bytes += kHeaderOfTensor + tensor.bytes();
   return bytes;
 }
 
+ParamMap map_of(const ParamTable& table, const WeightOrigins& origins, const ExportForm& form,
+                ReadParam read) {
+  return map_of(
+      table, [&](const Param& param) { return form.type ? *form.type : origins.type_of(param); },
+      std::move(read),
+      [&](const Param& param) { return !param.trained && origins.is_in_models(param); });
+}
+
+}  // namespace
+
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources, const ExportForm& form,
+                               const std::function<DType(const Param&)>& type_in_file) {
+  return bytes_of_export(
+      map_of(
+          table, [&](const Param& param) { return form.type ? *form.type : type_in_file(param); },
+          {}, [](const Param& param) { return !param.trained; }),
+      config, sources, form.kind);
+}
+
+int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
+                               const ExportSources& sources, const ExportForm& form) {
+  const WeightOrigins origins(table, config, sources.pretrained, sources.seed);
+  return bytes_of_export(map_of(table, origins, form, {}), config, sources, form.kind);
+}
+
+// Values of frozen parameters are those of the files.
 void export_model(const std::string& out_directory, const ParamTable& table,
-                  const VlmConfig& config, const ExportSources& sources,
-                  const OpenUnit& open_unit) {
-  const ParamMap params = map_of(table, open_unit);
+                  const VlmConfig& config, const ExportSources& sources, const ExportForm& form,
+                  const ReadParam& read_trained, const std::function<void()>& between_pieces) {
+  const WeightOrigins origins(table, config, sources.pretrained, sources.seed);
+  const ParamMap params = map_of(table, origins, form,
+                                 [&](const Param& param, int64_t begin, int64_t count, float* out) {
+                                   if (between_pieces) between_pieces();
+                                   if (param.trained) return read_trained(param, begin, count, out);
+                                   origins.read(param, begin, count, out);
+                                 });
+  const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
+  const Export from{table, config, sources, form, params, origins.added_rows(head)};
   std::string place = out_directory;
   while (place.size() > 1 && place.ends_with('/')) place.pop_back();
   const std::string working = make_partial_directory(place);
   try {
-    write_parts(working, params, config, sources);
+    refuse_without_room(working, bytes_of_export(params, config, sources, form.kind), place);
+    if (form.kind == ExportKind::kFull)
+      write_full(from, working);
+    else
+      write_adapter(from, working);
     publish_directory(working, place);
   } catch (...) {
     std::error_code ignored;
     std::filesystem::remove_all(working, ignored);
     throw;
   }
+}
+
+ReadParam read_through(const OpenUnit& open_unit) {
+  return [open_unit](const Param& param, int64_t begin, int64_t count, float* out) {
+    open_unit(param.unit);
+    std::copy_n(param.value.f32() + begin, count, out);
+  };
 }
 
 }  // namespace facet

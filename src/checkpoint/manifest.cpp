@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::string_view kFormat = "facet checkpoint";
 constexpr int64_t kVersion = 1;
+constexpr const char* kProductChoices = "product_choices";
 // The text ends with `,\n  "xxh3_128": "`, 32 digits, `"\n}\n`.
 constexpr std::string_view kSealBegin = ",\n  \"xxh3_128\": \"";
 constexpr std::string_view kSealEnd = "\"\n}\n";
@@ -168,6 +169,7 @@ std::string Manifest::text() const {
   json.key("version").value(kVersion);
   json.key("state").begin_object();
   visit_fields(state, FieldWriter{json});
+  if (!state.product_choices.empty()) json.key(kProductChoices).value(state.product_choices);
   json.end_object();
   json.key("file").value("state.h5");
   json.key("file_bytes").value(file_bytes);
@@ -192,6 +194,7 @@ Manifest Manifest::parse(const std::string& text, const std::string& path) {
   const JsonValue state = root.at("state");
   visit_fields(manifest.state, FieldReader{state});
   check_state(manifest.state, state);
+  manifest.state.product_choices = state.get_string(kProductChoices, "");
   manifest.file_bytes = root.at("file_bytes").as_int();
   manifest.rest_hash = root.at("rest_xxh3_128").as_string();
   const JsonValue arrays = root.at("arrays");

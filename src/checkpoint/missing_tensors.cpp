@@ -79,9 +79,8 @@ std::string why_missing(const std::vector<std::string>& missing,
         "{}/config.json must say \"tie_word_embeddings\": true",
         directory);
   if (any_holds(there, ".lora_A."))
-    return "the files are those of an adapter (PEFT): merge it into its base model first (in "
-           "Python: "
-           "merge_and_unload(), save_pretrained())";
+    return "the files are those of an adapter (PEFT): give its directory as --adapter, and here "
+           "that of its base model";
   if (there.contains("tok_embeddings.weight"))
     return "the files have the names of the original format (consolidated.00.pth): give the "
            "converted repository (for Llama its name ends in -hf)";

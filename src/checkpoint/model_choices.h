@@ -20,4 +20,7 @@ std::map<std::string, std::string> model_choices(const VlmConfig& config);
 std::vector<std::string> differing_choices(const VlmConfig& config,
                                            const std::map<std::string, std::string>& metadata);
 
+// The name under which an export records the form of its conversations.
+constexpr const char* kChatTemplate = "chat_template";
+
 }  // namespace facet

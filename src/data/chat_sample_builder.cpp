@@ -42,7 +42,7 @@ void ChatSampleBuilder::add_image(const ImageRef& image, PreparedSample& out) co
   const size_t before = out.pixels.size();
   const int64_t size = preprocessor_.image_size();
   out.pixels.resize(before + static_cast<size_t>(3 * size * size));
-  ClipPixels pixels(preprocessor_, out.pixels.data() + before);
+  ImagePixels pixels(preprocessor_, out.pixels.data() + before);
   decode_image(image, file, max_image_pixels_, pixels);
 }
 

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "data/clip_preprocess.h"
 #include "data/feature_cache.h"
+#include "data/image_preprocess.h"
 #include "data/prompt.h"
 #include "data/sample_builder.h"
 #include "data/tokenizer.h"
@@ -16,7 +16,7 @@ class ChatSampleBuilder : public SampleBuilder {
   // All of them must outlive the builder. With a cache of features (nullptr: none), images found
   // there have no pixels.
   ChatSampleBuilder(const Tokenizer& tokenizer, const PromptBuilder& prompt,
-                    const ClipPreprocessor& preprocessor, int64_t max_image_pixels,
+                    const ImagePreprocessor& preprocessor, int64_t max_image_pixels,
                     const FeatureCache* cache = nullptr)
       : tokenizer_(tokenizer),
         prompt_(prompt),
@@ -35,7 +35,7 @@ class ChatSampleBuilder : public SampleBuilder {
 
   const Tokenizer& tokenizer_;
   const PromptBuilder& prompt_;
-  const ClipPreprocessor& preprocessor_;
+  const ImagePreprocessor& preprocessor_;
   int64_t max_image_pixels_;
   const FeatureCache* cache_;
 };

@@ -117,6 +117,13 @@ std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int6
   return prompt_ids(question, num_images, {round, images_before, numbers, config_.system_text});
 }
 
+TokenizedSample PromptBuilder::whole_round(const Round& round, int64_t number,
+                                           int64_t images_before) const {
+  check_round(round);
+  return tokenize_round(round,
+                        {number, images_before, ImageNumbers::kAfterEncoding, config_.system_text});
+}
+
 std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_t num_images,
                                                const Surroundings& around) const {
   check_text(question, "question");

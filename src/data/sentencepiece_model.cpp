@@ -41,7 +41,7 @@ class SentencePieceModel : public TokenModel {
   SentencePieceModel(const std::string& directory, SpaceMarks marks) : marks_(marks) {
     const std::string model = read_file(directory + "/tokenizer.model", kMaxModelBytes);
     load_pieces(directory, model, pieces_);
-    CHECK(pieces_.bos_id() >= 0 && pieces_.eos_id() >= 0, ExitCode::kConfig,
+    CHECK(has(pieces_.bos_id()) && has(pieces_.eos_id()), ExitCode::kConfig,
           "{}/tokenizer.model: the model has no begin or end token", directory);
     if (marks_ != SpaceMarks::kEveryPiece)
       load_pieces(directory, without_dummy_prefix(model), unmarked_pieces_);
@@ -50,12 +50,14 @@ class SentencePieceModel : public TokenModel {
   int64_t size() const override { return pieces_.GetPieceSize(); }
   std::optional<int32_t> find(std::string_view text) const override {
     const int id = pieces_.PieceToId({text.data(), text.size()});
-    return pieces_.IdToPiece(id) == text ? std::optional<int32_t>(id) : std::nullopt;
+    return has(id) && text_of(id) == text ? std::optional<int32_t>(id) : std::nullopt;
   }
   std::string text_of(int32_t id) const override { return pieces_.IdToPiece(id); }
 
   Roles roles() const override {
-    return {text_of(pieces_.unk_id()), text_of(pieces_.bos_id()), text_of(pieces_.eos_id())};
+    Roles roles{{}, text_of(pieces_.bos_id()), text_of(pieces_.eos_id())};
+    if (const int unknown = pieces_.unk_id(); has(unknown)) roles.unknown = text_of(unknown);
+    return roles;
   }
   bool opens_with_begin() const override { return true; }
 
@@ -65,6 +67,9 @@ class SentencePieceModel : public TokenModel {
   TextBound bound() const override { return TextBound(pieces_, added_->longest()); }
 
  private:
+  // SentencePiece says -1 of a role that no piece has, and ends the process when asked for its
+  // text.
+  bool has(int id) const { return id >= 0 && id < pieces_.GetPieceSize(); }
   std::vector<AddedTokens::Part> parts_of(std::string_view text) const;
   std::vector<int> encode_part(const std::string& text) const;
 

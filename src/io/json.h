@@ -131,11 +131,18 @@ class JsonDocument {
 // (base/printable.h). A byte that is not UTF-8 becomes the character with that code.
 std::string json_string(std::string_view text);
 
-// Writes one JSON text, indented by two spaces, in the order of the calls:
+enum class JsonLayout : uint8_t {
+  kIndented,  // by two spaces
+  kOneLine,   // a record of a JSON Lines file
+};
+
+// Writes one JSON text in the order of the calls:
 //   JsonWriter w; w.begin_object(); w.key("a").value(int64_t{1}); w.end_object(); w.take();
 // Wrong nesting is a bug (ASSERT).
 class JsonWriter {
  public:
+  explicit JsonWriter(JsonLayout layout = JsonLayout::kIndented) : layout_(layout) {}
+
   void begin_object();
   void end_object();
   void begin_array();
@@ -154,9 +161,12 @@ class JsonWriter {
  private:
   void copy_real(double number);
   void separate();
+  void new_line();
+  void next_element();
   void open(char bracket);
   void close(char bracket);
 
+  JsonLayout layout_;
   std::string text_;
   std::vector<char> open_;  // closing brackets to come
   bool first_ = true;       // no element yet on this level

@@ -52,6 +52,16 @@ std::string json_string(std::string_view text) {
   return quoted + '"';
 }
 
+void JsonWriter::new_line() {
+  if (layout_ == JsonLayout::kIndented) text_ += '\n' + std::string(2 * open_.size(), ' ');
+}
+
+void JsonWriter::next_element() {
+  if (!first_) text_ += layout_ == JsonLayout::kOneLine ? ", " : ",";
+  new_line();
+  first_ = false;
+}
+
 void JsonWriter::separate() {
   if (after_key_) {
     after_key_ = false;
@@ -59,9 +69,7 @@ void JsonWriter::separate() {
   }
   ASSERT(text_.empty() || !open_.empty(), "a second value at the top of a JSON text");
   ASSERT(open_.empty() || open_.back() == ']', "a value without a key in an object");
-  if (!first_) text_ += ',';
-  if (!open_.empty()) text_ += '\n' + std::string(2 * open_.size(), ' ');
-  first_ = false;
+  if (!open_.empty()) next_element();
 }
 
 void JsonWriter::open(char bracket) {
@@ -74,7 +82,7 @@ void JsonWriter::open(char bracket) {
 void JsonWriter::close(char bracket) {
   ASSERT(!open_.empty() && open_.back() == bracket && !after_key_, "'{}' closes nothing", bracket);
   open_.pop_back();
-  if (!first_) text_ += '\n' + std::string(2 * open_.size(), ' ');
+  if (!first_) new_line();
   text_ += bracket;
   first_ = false;
 }
@@ -87,9 +95,8 @@ void JsonWriter::end_array() { close(']'); }
 JsonWriter& JsonWriter::key(std::string_view name) {
   ASSERT(!open_.empty() && open_.back() == '}' && !after_key_, "the key {} is not in an object",
          name);
-  if (!first_) text_ += ',';
-  text_ += '\n' + std::string(2 * open_.size(), ' ') + json_string(name) + ": ";
-  first_ = false;
+  next_element();
+  text_ += json_string(name) + ": ";
   after_key_ = true;
   return *this;
 }
@@ -154,7 +161,7 @@ void JsonWriter::value(const JsonValue& copied) {
 std::string JsonWriter::take() {
   ASSERT(open_.empty() && !text_.empty(), "the JSON text is not complete");
   std::string text = std::move(text_) + '\n';
-  *this = JsonWriter();
+  *this = JsonWriter(layout_);
   return text;
 }
 

@@ -23,15 +23,15 @@ struct OtherWeights {
   std::string_view file;  // the begin of its name
   std::string_view what;
 };
-constexpr std::string_view kMergeAdapter =
-    "these are the weights of an adapter (PEFT), not of a model; merge it into its base model in "
-    "Python: PeftModel.from_pretrained(base, directory).merge_and_unload().save_pretrained(out)";
+constexpr std::string_view kUseAdapter =
+    "these are the weights of an adapter (PEFT), not of a model; give this directory as --adapter, "
+    "and here that of its base model";
 constexpr std::string_view kConvertOriginal =
     "the original format of the model's makers; give the converted repository (for Llama its name "
     "ends in -hf)";
 constexpr std::string_view kOtherName = "no name that is looked for";
 constexpr OtherWeights kOtherWeights[] = {
-    {"adapter_model.", kMergeAdapter},
+    {"adapter_model.", kUseAdapter},
     {"consolidated", kConvertOriginal},
     {"tf_model", "weights of TensorFlow; convert them in Python"},
     {"flax_model", "weights of Flax; convert them in Python"},

@@ -133,9 +133,8 @@ class Attempt {
   }
 
   [[noreturn]] void refuse(const std::string& why) const {
-    fail(ExitCode::kConfig,
-         "{} is in use by another run ({}); wait for it or choose another --output_dir{}",
-         request_.output_dir, suspect_->holder.name(), why);
+    fail(ExitCode::kConfig, "{} is in use by another run ({}); wait for it or choose {}{}",
+         request_.output_dir, suspect_->holder.name(), request_.another_place, why);
   }
 
   // Another machine, which does not see this one's file lock, may do the same at this moment.

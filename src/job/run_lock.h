@@ -32,6 +32,7 @@ struct LockTimes {  // seconds
 
 struct LockRequest {
   std::string output_dir;
+  std::string another_place = "another --output_dir";  // that a second run may choose
   SlurmJob job = SlurmJob::of_this_process();
   LockHolder me = LockHolder::this_process(job);
   LockTimes times = {};

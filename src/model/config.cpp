@@ -4,7 +4,8 @@ namespace facet {
 
 int64_t VlmConfig::vision_tokens() const {
   const int64_t grid = image_size / vision.patch_size;
-  const bool class_token = !drop_class_token && projection != ProjectionKind::kPerceiver;
+  const bool class_token =
+      vision.traits().class_token && !drop_class_token && projection != ProjectionKind::kPerceiver;
   return grid * grid + (class_token ? 1 : 0);
 }
 

@@ -17,6 +17,7 @@ struct VisionLanguageModel::Decoding::State {
   // Appends the `tokens` new rows of host.spliced to the cache.
   const std::vector<float>& append_rows(Tensor image_tokens);
   void run_blocks(Tensor x, int64_t begin);
+  Tensor run_again();
   int64_t row_of_last_position() const;
   int64_t length() const { return static_cast<int64_t>(kinds.size()); }
 
@@ -56,11 +57,10 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
   // If the angles of all positions have changed, the cached rows are stale.
   const int64_t first = model.rope.stretches(length()) ? 0 : begin;
-  if (first < begin) {
-    x = ctx.activation({length(), x.cols()});
-    ctx.ops.copy(x, inputs.row_block(0, length()));
-  }
-  run_blocks(x, first);
+  if (first < begin)
+    x = run_again();
+  else
+    run_blocks(x, begin);
   const Tensor result = ctx.arena.tensor({1, model.config.lm.vocab_size});
   model.decoder.logits(ctx, result, x.row_block(row_of_last_position() - first, 1));
   ctx.ops.copy_to_host(logits.data(), result);
@@ -69,6 +69,15 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
 
 int64_t VisionLanguageModel::Decoding::State::row_of_last_position() const {
   return std::max_element(positions.begin(), positions.end()) - positions.begin();
+}
+
+// All rows from their inputs, by the angles that belong to the present length. Returns what the
+// blocks make of them.
+Tensor VisionLanguageModel::Decoding::State::run_again() {
+  const Tensor x = ctx.activation({length(), inputs.cols()});
+  ctx.ops.copy(x, inputs.row_block(0, length()));
+  run_blocks(x, 0);
+  return x;
 }
 
 void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
@@ -88,6 +97,19 @@ VisionLanguageModel::Decoding::Decoding(VisionLanguageModel& model, Context& ctx
 VisionLanguageModel::Decoding::~Decoding() = default;
 
 int64_t VisionLanguageModel::Decoding::length() const { return state_->length(); }
+
+void VisionLanguageModel::Decoding::rewind(int64_t length) {
+  State& state = *state_;
+  ASSERT(length >= 0 && length <= state.length(), "a conversation of {} tokens has no first {}",
+         state.length(), length);
+  const bool stale = state.model.rope.stretches(state.length());
+  state.kinds.resize(static_cast<size_t>(length));
+  state.positions.resize(static_cast<size_t>(length));
+  ASSERT(length == 0 || state.positions[static_cast<size_t>(state.row_of_last_position())] < length,
+         "the first {} rows of a conversation are not its first tokens", length);
+  ArenaScope scope(state.ctx.arena);
+  if (stale && length > 0) state.run_again();
+}
 
 const std::vector<float>& VisionLanguageModel::Decoding::append(const MicroBatch& piece) {
   ASSERT(piece.num_samples() == 1 && piece.num_tokens() > 0,

@@ -11,6 +11,7 @@ const std::string kRoot = "lang_decoder.";
 LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
     : config_(config.lm),
       recompute_(config.recompute),
+      rebuild_(config.rebuild && !config.recompute),
       rows_per_chunk_(config.max_labelled_rows_per_chunk) {
   const std::vector<int64_t> vocabulary = {config_.vocab_size, config_.hidden_size};
   const auto add_embedding = [&] {
@@ -51,13 +52,19 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
                              InputGradient input_gradient) {
   input_gradient_ = input_gradient;
   first_kept_ = keep == Keep::kForBackward ? lowest_block(input_gradient) : blocks_.size();
+  const bool shared = rebuild_ && x.rows() > 0 && first_kept_ < blocks_.size();
+  normed_ = shared ? ctx.activation({x.rows(), config_.hidden_size}) : Tensor();
+  activated_ = shared ? ctx.activation({x.rows(), config_.intermediate_size}) : Tensor();
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ctx.hooks.before(block_units_[i], Phase::kForward);
     block_inputs_[i] = x;
     if (x.rows() > 0) {
       const bool kept = i >= first_kept_;
-      const Tensor y = kept ? ctx.activation({x.rows(), config_.hidden_size}) : x;
-      blocks_[i].forward(ctx, y, x, rows, kept && !recompute_ ? &saved_[i] : nullptr);
+      const DecoderRows mine = rows_of(i, rows);
+      const bool some = mine.asked.defined();
+      const int64_t n = some ? mine.asked.numel() : x.rows();
+      const Tensor y = kept || some ? ctx.activation({n, config_.hidden_size}) : x;
+      blocks_[i].forward(ctx, y, x, mine, kept && !recompute_ ? &saved_[i] : nullptr);
       ctx.hooks.wrote(block_units_[i], Phase::kForward, y);
       x = y;
     }
@@ -66,7 +73,8 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
   return x;
 }
 
-void LlamaDecoder::backward_block(Context& ctx, size_t i, Tensor dx, const DecoderRows& rows) {
+void LlamaDecoder::backward_block(Context& ctx, size_t i, Tensor dx, Tensor dy,
+                                  const DecoderRows& rows) {
   ArenaScope scope(ctx.arena);
   if (recompute_) {
     ctx.hooks.before(block_units_[i], Phase::kRecompute);
@@ -75,15 +83,16 @@ void LlamaDecoder::backward_block(Context& ctx, size_t i, Tensor dx, const Decod
   }
   const InputGradient wanted = i > first_kept_ ? InputGradient::kNeeded : input_gradient_;
   if (!dx.defined()) return;
-  blocks_[i].backward(ctx, dx, block_inputs_[i], rows, saved_[i], wanted);
+  blocks_[i].backward(ctx, dx, dy, block_inputs_[i], rows, saved_[i], wanted);
   if (wanted == InputGradient::kNeeded) ctx.hooks.wrote(block_units_[i], Phase::kBackward, dx);
 }
 
-void LlamaDecoder::backward(Context& ctx, Tensor dx, const DecoderRows& rows) {
+void LlamaDecoder::backward(Context& ctx, Tensor dx, Tensor dhidden, const DecoderRows& rows) {
   for (size_t i = blocks_.size(); i-- > 0;) {
     if (i >= first_kept_) {
       ctx.hooks.before(block_units_[i], Phase::kBackward);
-      backward_block(ctx, i, dx, rows);
+      const bool is_last = i + 1 == blocks_.size();
+      backward_block(ctx, i, dx, is_last ? dhidden : dx, rows_of(i, rows));
       ctx.hooks.after(block_units_[i], Phase::kBackward);
     }
     ctx.hooks.gradients_ready(block_units_[i]);
@@ -103,18 +112,15 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   return chunk;
 }
 
-void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, const LossTargets& targets) {
+void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, Tensor labels) {
   ctx.hooks.before(head_unit_, Phase::kForward);
-  ArenaScope scope(ctx.arena);
-  const int64_t rows = targets.rows.numel();
-  const Tensor x = ctx.activation({rows, config_.hidden_size});
-  if (rows > 0) ctx.ops.gather_rows_forward(x, hidden, targets.rows);
+  const int64_t rows = labels.numel();
   for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
     ArenaScope chunk_scope(ctx.arena);
     const int64_t count = std::min(rows_per_chunk_, rows - begin);
-    const Chunk chunk = run_chunk(ctx, x.row_block(begin, count));
+    const Chunk chunk = run_chunk(ctx, hidden.row_block(begin, count));
     ctx.ops.cross_entropy_forward(row_loss.range(begin, count), chunk.logits,
-                                  targets.labels.range(begin, count));
+                                  labels.range(begin, count));
   }
   ctx.hooks.after(head_unit_, Phase::kForward);
 }
@@ -129,29 +135,24 @@ void LlamaDecoder::chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk
 }
 
 void LlamaDecoder::loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidden, Tensor hidden,
-                                     const LossTargets& targets, float gradient_scale) {
+                                     Tensor labels, float gradient_scale) {
   ctx.hooks.before(head_unit_, Phase::kBackward);
-  const int64_t rows = targets.rows.numel();
+  const int64_t rows = labels.numel();
   if (rows > 0) {
     ArenaScope scope(ctx.arena);
-    const Tensor x = ctx.activation({rows, config_.hidden_size});
-    ctx.ops.gather_rows_forward(x, hidden, targets.rows);
-    const bool below = dhidden.defined() || final_norm_->any_trained();
-    const Tensor dx = below ? ctx.activation({rows, config_.hidden_size}) : Tensor();
+    const bool only_norm = !dhidden.defined() && final_norm_->any_trained();
+    const Tensor dx = only_norm ? ctx.activation({rows, config_.hidden_size}) : dhidden;
     for (int64_t begin = 0; begin < rows; begin += rows_per_chunk_) {
       ArenaScope chunk_scope(ctx.arena);
       const int64_t count = std::min(rows_per_chunk_, rows - begin);
-      const Tensor x_chunk = x.row_block(begin, count);
-      const Chunk chunk = run_chunk(ctx, x_chunk);
+      const Tensor x = hidden.row_block(begin, count);
+      const Chunk chunk = run_chunk(ctx, x);
       ctx.ops.cross_entropy_forward_backward(row_loss.range(begin, count), chunk.logits,
-                                             targets.labels.range(begin, count), gradient_scale);
-      chunk_backward(ctx, below ? dx.row_block(begin, count) : Tensor(), x_chunk, chunk);
+                                             labels.range(begin, count), gradient_scale);
+      chunk_backward(ctx, dx.defined() ? dx.row_block(begin, count) : Tensor(), x, chunk);
     }
     ctx.hooks.wrote(head_unit_, Phase::kForward, row_loss);
-    if (dhidden.defined()) {
-      ctx.ops.gather_rows_backward(dhidden, dx, targets.rows);
-      ctx.hooks.wrote(head_unit_, Phase::kBackward, dhidden);
-    }
+    if (dhidden.defined()) ctx.hooks.wrote(head_unit_, Phase::kBackward, dhidden);
   }
   ctx.hooks.after(head_unit_, Phase::kBackward);
   ctx.hooks.gradients_ready(head_unit_);

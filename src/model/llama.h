@@ -20,7 +20,7 @@ namespace facet {
 
 // Labelled rows of one micro-batch.
 struct LossTargets {
-  Tensor rows;    // (R) int32: rows of the hidden states, distinct
+  Tensor rows;    // (R) int32: rows of the decoder's input, distinct
   Tensor labels;  // (R) int32
 };
 
@@ -30,24 +30,25 @@ class LlamaDecoder {
 
   size_t num_blocks() const { return blocks_.size(); }
 
-  // Hidden states (N,D) before the final norm, from spliced rows x (N,D), which may be overwritten.
-  // N may be 0: then only the hooks are called. With Keep::kForBackward everything down to the
-  // lowest block that backward reaches is kept in the arena; input_gradient says whether backward
-  // continues below the blocks.
+  // Hidden states (R,D) before the final norm of the rows asked for, from spliced rows x (N,D),
+  // which may be overwritten. N may be 0: then only the hooks are called. With Keep::kForBackward
+  // everything down to the lowest block that backward reaches is kept in the arena; input_gradient
+  // says whether backward continues below the blocks.
   Tensor forward(Context& ctx, Tensor x, const DecoderRows& rows, Keep keep,
                  InputGradient input_gradient);
-  // Loss of each target (R) from hidden states (N,D). R may be 0.
-  void loss(Context& ctx, Tensor row_loss, Tensor hidden, const LossTargets& targets);
+  // Loss (R) of each label from hidden states (R,D). R may be 0.
+  void loss(Context& ctx, Tensor row_loss, Tensor hidden, Tensor labels);
   // After a forward with Keep::kForBackward: the same, and the gradients of gradient_scale *
-  // sum(loss) down to dhidden (N,D), overwritten (undefined if nothing below the head is trained).
+  // sum(loss) down to dhidden (R,D), overwritten (undefined if nothing below the head is trained).
   // Announces the head's gradients.
   void loss_and_gradient(Context& ctx, Tensor row_loss, Tensor dhidden, Tensor hidden,
-                         const LossTargets& targets, float gradient_scale);
+                         Tensor labels, float gradient_scale);
   // Whether backward continues below the head.
   bool blocks_need_backward(InputGradient input_gradient) const;
-  // Through the blocks, once after a forward with Keep::kForBackward: dx (N,D) holds the gradient
-  // of the hidden states, then that of x. Undefined dx: no gradients, only the hooks are called.
-  void backward(Context& ctx, Tensor dx, const DecoderRows& rows);
+  // Through the blocks, once after a forward with Keep::kForBackward: from dhidden (R,D), which is
+  // overwritten, to the gradient dx (N,D) of x. Undefined dx: no gradients, only the hooks are
+  // called.
+  void backward(Context& ctx, Tensor dx, Tensor dhidden, const DecoderRows& rows);
 
   // Logits (n,V) of hidden states (n,D).
   void logits(Context& ctx, Tensor logits, Tensor hidden);
@@ -63,12 +64,22 @@ class LlamaDecoder {
     RmsNorm::Saved norm;
   };
   size_t lowest_block(InputGradient input_gradient) const;  // that backward reaches
-  void backward_block(Context& ctx, size_t block, Tensor dx, const DecoderRows& rows);
+  // Every block but the last computes all rows: the next one's keys and values need them.
+  DecoderRows rows_of(size_t block, const DecoderRows& rows) const {
+    const bool is_last = block + 1 == blocks_.size();
+    DecoderRows mine = {rows.plan, rows.window_plan, rows.cos, rows.sin,
+                        is_last ? rows.asked : Tensor()};
+    if (block < first_kept_) return mine;
+    mine.normed = normed_;
+    mine.activated = activated_;
+    return mine;
+  }
+  void backward_block(Context& ctx, size_t block, Tensor dx, Tensor dy, const DecoderRows& rows);
   Chunk run_chunk(Context& ctx, Tensor hidden) const;
   void chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const;
 
   LlamaConfig config_;
-  bool recompute_;
+  bool recompute_, rebuild_;
   int64_t rows_per_chunk_;
   std::vector<LlamaBlock> blocks_;
   std::vector<int> block_units_;
@@ -80,6 +91,7 @@ class LlamaDecoder {
   // Of the current forward.
   size_t first_kept_ = 0;  // blocks from here on have kept something
   InputGradient input_gradient_ = InputGradient::kNotNeeded;
+  Tensor normed_, activated_;         // (N,D), (N,F) shared by the blocks that rebuild them
   std::vector<Tensor> block_inputs_;  // (N,D) each
   std::vector<LlamaBlock::Saved> saved_;
 };

@@ -46,7 +46,7 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                          Keep keep) const {
   const int64_t n = x.rows();
-  saved.normed1 = ctx.activation({n, width_});
+  saved.normed1 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
   saved.qkv = ctx.activation({n, qkv_.outputs()});
   qkv_.forward(ctx, saved.qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
@@ -65,15 +65,23 @@ void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const Decode
                             kv_heads_, scale_);
 }
 
-void LlamaBlock::finish_attention(Context& ctx, Tensor x, Saved& saved, Keep keep) const {
-  const int64_t n = x.rows();
+void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
+                                  Keep keep) const {
+  const int64_t n = rows.asked.defined() ? rows.asked.numel() : x.rows();
   saved.middle = ctx.activation({n, width_});
-  out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
-  saved.normed2 = ctx.activation({n, width_});
+  saved.attended_asked = saved.attended;
+  if (rows.asked.defined()) {
+    saved.attended_asked = ctx.activation({n, saved.attended.cols()});
+    ctx.ops.gather_rows_forward(saved.attended_asked, saved.attended, rows.asked);
+    ctx.ops.gather_rows_forward(saved.middle, x, rows.asked);
+    x = saved.middle;
+  }
+  out_.forward(ctx, saved.middle, saved.attended_asked, x, kept(saved.out_saved, keep));
+  saved.normed2 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
   saved.gate_up = ctx.activation({n, 2 * mlp_width_});
   gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
-  saved.activated = ctx.activation({n, mlp_width_});
+  saved.activated = rebuilt_or_kept(ctx, rows.activated, n, mlp_width_);
   ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
 }
 
@@ -85,7 +93,7 @@ void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& ro
   Saved& values = saved != nullptr ? *saved : scratch;
   project(ctx, x, rows, values, keep);
   attend(ctx, query(values.qkv), key(values.qkv), value(values.qkv), rows, values);
-  finish_attention(ctx, x, values, keep);
+  finish_attention(ctx, x, rows, values, keep);
   down_.forward(ctx, y, values.activated, values.middle, kept(values.down_saved, keep));
   if (saved == nullptr) ctx.arena.release(mark);
 }
@@ -93,30 +101,44 @@ void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& ro
 void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const {
   project(ctx, x, rows, saved, Keep::kForBackward);
   attend(ctx, query(saved.qkv), key(saved.qkv), value(saved.qkv), rows, saved);
-  finish_attention(ctx, x, saved, Keep::kForBackward);
+  finish_attention(ctx, x, rows, saved, Keep::kForBackward);
   // The block's output itself is not needed again, only what LoRA saves while computing it.
   if (!down_.has_lora()) return;
-  const Tensor y = ctx.activation({x.rows(), width_});
+  const Tensor y = ctx.activation({saved.middle.rows(), width_});
   down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
 }
 
-void LlamaBlock::mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const {
+// Of a layer that trains nothing the input is not read again, and so not rebuilt.
+void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
+                              const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  const int64_t n = dx.rows();
-  const Tensor dactivated = ctx.activation({n, mlp_width_});
-  down_.backward(ctx, dactivated, dx, saved.activated, saved.down_saved);
+  const int64_t n = dy.rows();
   const Tensor dgate_up = ctx.activation({n, 2 * mlp_width_});
-  ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+  {
+    ArenaScope inner(ctx.arena);
+    const Tensor dactivated = ctx.activation({n, mlp_width_});
+    if (rows.activated.defined() && down_.any_trained())
+      ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
+    down_.backward(ctx, dactivated, dy, saved.activated, saved.down_saved);
+    ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+  }
   const Tensor dnormed = ctx.activation({n, width_});
+  if (rows.normed.defined() && gate_up_.any_trained())
+    norm2_.rebuild(ctx, saved.normed2, saved.middle, saved.norm2);
   gate_up_.backward(ctx, dnormed, dgate_up, saved.normed2, saved.gate_up_saved);
-  norm2_.backward(ctx, dx, dnormed, saved.middle, saved.norm2, dx);
+  norm2_.backward(ctx, dy, dnormed, saved.middle, saved.norm2, dy);
 }
 
-void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const DecoderRows& rows,
+void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
                                     const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  const Tensor dattended = ctx.activation({dx.rows(), heads_ * head_dim_});
-  out_.backward(ctx, dattended, dx, saved.attended, saved.out_saved);
+  Tensor dattended = ctx.activation({dy.rows(), heads_ * head_dim_});
+  out_.backward(ctx, dattended, dy, saved.attended_asked, saved.out_saved);
+  if (rows.asked.defined()) {
+    const Tensor dasked = dattended;
+    dattended = ctx.activation({dqkv.rows(), heads_ * head_dim_});
+    ctx.ops.gather_rows_backward(dattended, dasked, rows.asked);
+  }
   ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
                              key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
                              saved.lse, plan_of(rows), heads_, kv_heads_, scale_);
@@ -124,15 +146,18 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const 
   ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
 }
 
-void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& rows,
+void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
                           const Saved& saved, InputGradient input_gradient) const {
-  mlp_backward(ctx, dx, saved);
+  mlp_backward(ctx, dy, rows, saved);
   ArenaScope scope(ctx.arena);
   const Tensor dqkv = ctx.activation({dx.rows(), qkv_.outputs()});
-  attention_backward(ctx, dqkv, dx, rows, saved);
+  attention_backward(ctx, dqkv, dy, rows, saved);
   const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
   const Tensor dnormed = through_norm ? ctx.activation({dx.rows(), width_}) : Tensor();
+  if (rows.normed.defined() && qkv_.any_trained())
+    norm1_.rebuild(ctx, saved.normed1, x, saved.norm1);
   qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
+  if (through_norm && rows.asked.defined()) ctx.ops.gather_rows_backward(dx, dy, rows.asked);
   if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);
 }
 
@@ -146,7 +171,7 @@ void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const C
   ctx.ops.copy(cache.v.row_block(length, n), value(scratch.qkv));
   attend(ctx, query(scratch.qkv), cache.k.row_block(0, length + n),
          cache.v.row_block(0, length + n), rows, scratch);
-  finish_attention(ctx, x, scratch, Keep::kNothing);
+  finish_attention(ctx, x, rows, scratch, Keep::kNothing);
   down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
 }
 

@@ -18,6 +18,11 @@ struct DecoderRows {
   const AttentionPlan& plan;
   const AttentionPlan& window_plan;
   Tensor cos, sin;
+  // (R) int32, distinct: the rows that the last block computes an output for. Undefined: all.
+  Tensor asked = {};
+  // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
+  // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
+  Tensor normed = {}, activated = {};
 };
 
 enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
@@ -30,30 +35,36 @@ class LlamaBlock {
 
   // What backward needs besides the block's input.
   struct Saved {
-    Tensor normed1;  // (N,D)
+    Tensor normed1;  // (N,D); like normed2 and activated perhaps the memory that blocks share
     RmsNorm::Saved norm1;
     Tensor qkv;  // (N,(H+2G)E), q and k rotated
     PackedLinear::Saved qkv_saved;
     Tensor lse;             // (slots,H,N)
     Tensor attended;        // (N,H*E)
     Tensor attended_image;  // (N,H*E) only with two slots
+    // Of the rows asked for, R = N if that is all of them.
+    Tensor attended_asked;  // (R,H*E)
     PackedLinear::Saved out_saved;
-    Tensor middle;   // (N,D) x after attention
-    Tensor normed2;  // (N,D)
+    Tensor middle;   // (R,D) x after attention
+    Tensor normed2;  // (R,D)
     RmsNorm::Saved norm2;
-    Tensor gate_up;    // (N,2F)
-    Tensor activated;  // (N,F)
+    Tensor gate_up;    // (R,2F)
+    Tensor activated;  // (R,F)
     PackedLinear::Saved gate_up_saved;
     PackedLinear::Saved down_saved;
   };
-  // y, x (N,D). `saved` is kept in the arena; null: y may be x and all scratch is released.
+  // With rows.asked, keys and values are still those of all rows, and so are the queries; what
+  // follows attention is computed for the rows asked for.
+  //
+  // x (N,D), y (R,D). `saved` is kept in the arena; null: y may be x, if all rows are asked for,
+  // and all scratch is released.
   void forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows, Saved* saved) const;
   // Recomputes `saved` from the block's input.
   void recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const;
-  // dx (N,D): on entry the gradient of the output, on return that of the input (kNotNeeded:
-  // undefined).
-  void backward(Context& ctx, Tensor dx, Tensor x, const DecoderRows& rows, const Saved& saved,
-                InputGradient input_gradient) const;
+  // dx (N,D): the gradient of the input (kNotNeeded: undefined). dy (R,D): that of the output,
+  // overwritten; if all rows are asked for it is dx.
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
+                const Saved& saved, InputGradient input_gradient) const;
 
   // Decoding: x (n,D) in place, its rows following `length` rows in the cache, this block's k and v
   // (capacity,G*E). rows.plan: n queries, length + n keys.
@@ -70,9 +81,15 @@ class LlamaBlock {
   void attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
               Saved& saved) const;
   // From attention's output to the input of `down`.
-  void finish_attention(Context& ctx, Tensor x, Saved& saved, Keep keep) const;
-  void mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const;
-  void attention_backward(Context& ctx, Tensor dqkv, Tensor dx, const DecoderRows& rows,
+  void finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
+                        Keep keep) const;
+  // (n,columns) of the memory that blocks share, or of the block's own.
+  static Tensor rebuilt_or_kept(Context& ctx, const Tensor& shared, int64_t n, int64_t columns) {
+    return shared.defined() ? shared.row_block(0, n) : ctx.activation({n, columns});
+  }
+  void mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows, const Saved& saved) const;
+  // dy (R,D): the gradient of `middle`.
+  void attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
                           const Saved& saved) const;
   const AttentionPlan& plan_of(const DecoderRows& rows) const {
     return has_window_ ? rows.window_plan : rows.plan;

@@ -5,7 +5,7 @@
 namespace facet {
 
 VisionBlock::VisionBlock(ParamTable& table, const std::string& root, const std::string& path,
-                         const ClipVisionConfig& config, const LoraConfig& lora, const Start& start)
+                         const VisionConfig& config, const LoraConfig& lora, const Start& start)
     : width_(config.hidden_size),
       mlp_width_(config.intermediate_size),
       heads_(config.num_attention_heads),

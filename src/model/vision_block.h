@@ -24,7 +24,7 @@ class VisionBlock {
   // Declares root + path + {layer_norm1, self_attn.{q,k,v,out}_proj, layer_norm2, mlp.{fc1,fc2}}.
   // Both end with a dot; LoRA's module name is matched against `path`.
   VisionBlock(ParamTable& table, const std::string& root, const std::string& path,
-              const ClipVisionConfig& config, const LoraConfig& lora, const Start& start);
+              const VisionConfig& config, const LoraConfig& lora, const Start& start);
 
   // What backward needs besides the block's input; N = images * tokens of an image.
   struct Saved {

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "model/vlm_impl.h"
@@ -12,12 +13,16 @@ namespace facet {
 
 namespace {
 
-// If LoRA matches no layer, that is a mistake in the option, not a model without LoRA.
+// If LoRA matches no layer, that is a mistake in the option or an adapter of another model, not a
+// model without LoRA.
 void check_lora(const ParamTable& table, const LoraConfig& lora, std::string_view prefix,
                 std::string_view side) {
   if (lora.rank == 0) return;
   for (const Param& param : table.params())
     if (param.role == ParamRole::kLora && param.name.starts_with(prefix)) return;
+  CHECK(lora.modules.empty(), ExitCode::kConfig,
+        "the adapter belongs to another model: {} is none of the linear layers of {}",
+        *lora.modules.begin(), prefix);
   fail(ExitCode::kConfig,
        "--{0}_lora_module_name {1}: no linear layer of {2} has this in its path; set it, or "
        "--{0}_lora_dim 0",
@@ -156,12 +161,15 @@ LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
   return {upload(ctx, host.spliced.target_rows), upload(ctx, host.spliced.target_labels)};
 }
 
-Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch) {
+Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch,
+                                                Tensor asked) {
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
   const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
   const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
-  return decoder.forward(ctx, x, rows(ctx), Keep::kNothing, InputGradient::kNotNeeded);
+  DecoderRows decoder_rows = rows(ctx);
+  decoder_rows.asked = asked;
+  return decoder.forward(ctx, x, decoder_rows, Keep::kNothing, InputGradient::kNotNeeded);
 }
 
 void VisionLanguageModel::Impl::add_up(Context& ctx, Tensor row_loss, LossSums& sums) {
@@ -183,7 +191,9 @@ const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
 void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
 
-void VisionLanguageModel::tell_features_to(FeatureSink* sink) { impl_->feature_sink = sink; }
+FeatureSink* VisionLanguageModel::tell_features_to(FeatureSink* sink) {
+  return std::exchange(impl_->feature_sink, sink);
+}
 
 void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
                                            float gradient_scale, LossSums& sums) {
@@ -201,8 +211,10 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
       ctx, batch, images, keep_for(model.vision.needs_backward()), model.feature_sink);
   const Tensor tokens = model.projection->forward(ctx, features, keep_for(backward));
   const Tensor dtokens = backward ? ctx.activation({tokens.rows(), tokens.cols()}) : Tensor();
-  model.train_decoder(ctx, tokens, dtokens, gradient_scale, sums);
+  const Tensor row_loss = ctx.arena.tensor({spliced.targets()});
+  model.train_decoder(ctx, tokens, dtokens, row_loss, gradient_scale);
   model.train_vision(ctx, features, dtokens);
+  model.add_up(ctx, row_loss, sums);  // at last: this waits for a device
 }
 
 void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
@@ -214,23 +226,23 @@ void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
 }
 
 void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tensor dtokens,
-                                              float gradient_scale, LossSums& sums) {
+                                              Tensor row_loss, float gradient_scale) {
   ArenaScope scope(ctx.arena);
   const InputGradient input_gradient = decoder_input_gradient();
   const Tensor source = upload(ctx, host.spliced.source);
-  const DecoderRows decoder_rows = rows(ctx);
+  const LossTargets asked = targets(ctx);
+  DecoderRows decoder_rows = rows(ctx);
+  decoder_rows.asked = asked.rows;
   const Tensor x = embed(ctx, tokens, source);
   const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
 
   const bool active = host.spliced.targets() > 0;
-  const Tensor row_loss = ctx.arena.tensor({host.spliced.targets()});
-  const Tensor dx = active && decoder.blocks_need_backward(input_gradient)
-                        ? ctx.activation({hidden.rows(), hidden.cols()})
-                        : Tensor();
-  decoder.loss_and_gradient(ctx, row_loss, dx, hidden, targets(ctx), gradient_scale);
-  decoder.backward(ctx, dx, decoder_rows);
+  const bool below = active && decoder.blocks_need_backward(input_gradient);
+  const Tensor dx = below ? ctx.activation({x.rows(), x.cols()}) : Tensor();
+  const Tensor dhidden = below ? ctx.activation({hidden.rows(), hidden.cols()}) : Tensor();
+  decoder.loss_and_gradient(ctx, row_loss, dhidden, hidden, asked.labels, gradient_scale);
+  decoder.backward(ctx, dx, dhidden, decoder_rows);
   embed_backward(ctx, dtokens, dx, source);
-  add_up(ctx, row_loss, sums);
 }
 
 void VisionLanguageModel::Impl::embed_backward(Context& ctx, Tensor dtokens, Tensor dx,
@@ -261,9 +273,10 @@ void VisionLanguageModel::evaluate(Context& ctx, const MicroBatch& batch, LossSu
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
   model.start(batch, sums);
-  const Tensor hidden = model.hidden_states(ctx, batch);
+  const LossTargets asked = model.targets(ctx);
+  const Tensor hidden = model.hidden_states(ctx, batch, asked.rows);
   const Tensor row_loss = ctx.arena.tensor({model.host.spliced.targets()});
-  model.decoder.loss(ctx, row_loss, hidden, model.targets(ctx));
+  model.decoder.loss(ctx, row_loss, hidden, asked.labels);
   model.add_up(ctx, row_loss, sums);
 }
 
@@ -272,7 +285,7 @@ void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
   model.lay_out(batch);
-  const Tensor hidden = model.hidden_states(ctx, batch);
+  const Tensor hidden = model.hidden_states(ctx, batch, Tensor());
   std::vector<int32_t> rows;
   model.host.spliced.rows_by_position(rows);
   const Tensor by_position = ctx.activation({hidden.rows(), hidden.cols()});

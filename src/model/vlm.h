@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/micro_batch.h"
-#include "model/clip_vision.h"
 #include "model/config.h"
+#include "model/vision_encoder.h"
 #include "nn/context.h"
 #include "nn/param_table.h"
 
@@ -36,8 +36,8 @@ class VisionLanguageModel {
   // For the passes that follow. At rest, no image of a micro-batch may lack its features.
   void set_vision(VisionWork work);
   // From now on the sink, which outlives what is computed, is told the features of images that have
-  // keys (ClipVision::see); nullptr: none is.
-  void tell_features_to(FeatureSink* sink);
+  // keys (VisionEncoder::see); nullptr: none is. Returns the one before it.
+  FeatureSink* tell_features_to(FeatureSink* sink);
 
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still
@@ -66,6 +66,8 @@ class VisionLanguageModel {
     // Appends one generated token: one query row.
     const std::vector<float>& append_token(int32_t token);
     int64_t length() const;  // positions in the cache, including image tokens
+    // Forgets all but the first `length` positions.
+    void rewind(int64_t length);
 
    private:
     struct State;

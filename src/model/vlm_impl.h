@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "model/clip_vision.h"
 #include "model/llama.h"
 #include "model/projection.h"
 #include "model/rope.h"
 #include "model/splice.h"
+#include "model/vision_encoder.h"
 #include "model/vlm.h"
 
 namespace facet {
@@ -43,13 +43,13 @@ struct VisionLanguageModel::Impl {
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
   LossTargets targets(Context& ctx);
-  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none.
-  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, float gradient_scale,
-                     LossSums& sums);
+  // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none, row_loss (R).
+  void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, Tensor row_loss,
+                     float gradient_scale);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
-  // Hidden states (N,D) of the whole batch; nothing is kept.
-  Tensor hidden_states(Context& ctx, const MicroBatch& batch);
+  // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.
+  Tensor hidden_states(Context& ctx, const MicroBatch& batch, Tensor asked);
   void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
 
   // Whether the gradient of the image tokens, or of the decoder's input, is needed.
@@ -63,7 +63,7 @@ struct VisionLanguageModel::Impl {
 
   VlmConfig config;
   // Units are declared in the order of these members.
-  ClipVision vision;
+  VisionEncoder vision;
   std::unique_ptr<Projection> projection;
   int embed_unit;
   Param* lang_embed;  // (V,D)

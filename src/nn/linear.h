@@ -5,6 +5,7 @@
 // else one product per run of contiguous weights.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,11 @@ struct LoraConfig {
   float alpha = 1;
   std::string module_name;   // a linear gets LoRA if its module path contains this
   bool compat_init = false;  // bound 1/sqrt(r) instead of 1/sqrt(in) for R
+  // Unless empty: the paths of the linears that get LoRA, in place of module_name.
+  std::set<std::string, std::less<>> modules = {};
   // Whether the linear at this module path (e.g. "model.layers.0.mlp.up_proj") gets LoRA.
   bool applies_to(const std::string& module_path) const {
+    if (!modules.empty()) return rank > 0 && modules.contains(module_path);
     return rank > 0 && module_path.find(module_name) != std::string::npos;
   }
 };

@@ -39,6 +39,10 @@ void RmsNorm::forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const {
     ctx.arena.release(mark);
 }
 
+void RmsNorm::rebuild(Context& ctx, Tensor y, Tensor x, const Saved& saved) const {
+  ctx.ops.rms_norm_forward(y, saved.rstd, x, weight_->value, eps_);
+}
+
 void RmsNorm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                        Tensor dresidual) const {
   ctx.ops.rms_norm_backward(dx, weight_->grad, dy, x, weight_->value, saved.rstd, dresidual);

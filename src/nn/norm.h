@@ -40,6 +40,8 @@ class RmsNorm {
     Tensor rstd;  // (N)
   };
   void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
+  // y once more, with the same bits, after a forward that saved.
+  void rebuild(Context& ctx, Tensor y, Tensor x, const Saved& saved) const;
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                 Tensor dresidual) const;
 

@@ -288,8 +288,9 @@ void HalfStorage::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq,
   below_.adamw_step(param, exp_avg, exp_avg_sq, copy, grad, step);
 }
 
-GradientStatistics HalfStorage::do_gradient_statistics(Tensor grad) {
-  return below_.gradient_statistics(grad);
+void HalfStorage::do_gradient_statistics(std::span<GradientStatistics> statistics,
+                                         std::span<const Tensor> grads) {
+  below_.gradient_statistics(statistics, grads);
 }
 
 }  // namespace facet

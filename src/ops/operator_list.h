@@ -61,7 +61,8 @@
   OPERATOR(double, sum, Tensor x)                                                                  \
   OPERATOR(void, adamw_step, Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy,         \
            Tensor grad, const AdamWStep& step)                                                     \
-  OPERATOR(GradientStatistics, gradient_statistics, Tensor grad)
+  OPERATOR(void, gradient_statistics, std::span<GradientStatistics> statistics,                    \
+           std::span<const Tensor> grads)
 
 // What FACET_OPERATORS is given: the functions that Backend demands, and those of a backend.
 #define FACET_DEMAND_OPERATOR(result, name, ...) virtual result do_##name(__VA_ARGS__) = 0;

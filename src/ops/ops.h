@@ -25,6 +25,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "device/memory_resource.h"
 #include "device/tensor.h"
@@ -33,7 +34,8 @@
 
 namespace facet {
 
-enum class Activation : uint8_t { kQuickGelu, kGelu };  // x*sigmoid(1.702x); x*Phi(x) with erf
+// x*sigmoid(1.702x); x*Phi(x) with erf; x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715x^3))).
+enum class Activation : uint8_t { kQuickGelu, kGelu, kGeluTanh };
 
 // One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.
 struct AdamWStep {
@@ -83,8 +85,8 @@ class Backend {
   // dense weights.
   void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                float scale);
-  // du (N,r) scratch = scale dy L'; dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx,
-  // dright and dleft may each be absent.
+  // With du = scale dy L': dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx, dright and
+  // dleft may each be absent. The tensor du (N,r) is scratch.
   void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
                                 Tensor x, Tensor u, Tensor right, Tensor left, float scale);
 
@@ -189,7 +191,14 @@ class Backend {
   // -= lr*wd*p. copy (bf16 or fp16, may be absent): the new p, rounded.
   void adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor copy, Tensor grad,
                   const AdamWStep& step);
-  GradientStatistics gradient_statistics(Tensor grad);
+  // statistics[i] of the dense fp32 vector grads[i]: of all in one operator, because the host waits
+  // for the device to bring them.
+  void gradient_statistics(std::span<GradientStatistics> statistics, std::span<const Tensor> grads);
+  GradientStatistics gradient_statistics(Tensor grad) {
+    GradientStatistics statistics;
+    gradient_statistics({&statistics, 1}, {&grad, 1});
+    return statistics;
+  }
 
  protected:
   // One for each operator above. Operands have been checked.

@@ -100,7 +100,7 @@ void Backend::patch_rows_forward(Tensor patches, Tensor pixels, int64_t patch_si
   check.activations({patches});
   const int64_t p = patch_size;
   ASSERT(p > 0 && pixels.dims() == 4 && pixels.size(1) == 3 && pixels.size(2) == pixels.size(3) &&
-             pixels.size(2) % p == 0,
+             pixels.size(2) >= p,
          "{}: patches of {} from pixels {}", __func__, p, pixels.shape_string());
   check.fp32_vector("pixels", pixels, pixels.numel());
   const int64_t grid = pixels.size(2) / p;
@@ -256,12 +256,17 @@ void Backend::adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, Tensor
   do_adamw_step(param, exp_avg, exp_avg_sq, copy, grad, step);
 }
 
-GradientStatistics Backend::gradient_statistics(Tensor grad) {
+void Backend::gradient_statistics(std::span<GradientStatistics> statistics,
+                                  std::span<const Tensor> grads) {
   const OperatorChecks check(__func__);
-  check.given({grad});
-  check.fp32_vector("grad", grad, grad.numel());
+  ASSERT(statistics.size() == grads.size(), "{}: {} statistics of {} gradients", __func__,
+         statistics.size(), grads.size());
+  for (const Tensor& grad : grads) {
+    check.given({grad});
+    check.fp32_vector("grad", grad, grad.numel());
+  }
   count_call();
-  return do_gradient_statistics(grad);
+  do_gradient_statistics(statistics, grads);
 }
 
 }  // namespace facet

@@ -42,6 +42,10 @@ _facet() {
     case $word in -*) _facet_words --help "$word" ;; *) _facet_paths -d "$word" ;; esac
     return
   fi
+  if [ "$command" = export ] && [ "$COMP_CWORD" = 2 ] && [[ $word != -* ]]; then
+    _facet_paths -d "$word"
+    return
+  fi
   if [ "$word" = = ]; then word=; fi
   # The option whose value the word may be, and how many values that has already.
   while [ "$at" -gt 1 ] && [[ ${COMP_WORDS[at]} != --* ]]; do

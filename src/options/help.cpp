@@ -89,6 +89,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"data-stats", "lengths of the samples, and what training would cut or omit"},
       {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
       {"cache-features", "fill the --feature_cache of a run before it starts"},
+      {"export", "a model or an adapter from a checkpoint of a run"},
       {"inspect", "what a model or a checkpoint holds; how two of them differ"}};
   return kSummaries;
 }
@@ -104,7 +105,7 @@ std::vector<std::string> first_steps(const std::string& facet, const std::string
 
 std::string usage_text(const std::string& facet, const std::string& make_tiny) {
   std::string text = fmt::format(
-      "facet trains vision-language chat models: a CLIP encoder, a projection and a\n"
+      "facet trains vision-language chat models: a vision encoder, a projection and a\n"
       "language model, on one MPI rank or many.\n\n"
       "usage: [mpirun -n N] {} COMMAND --name value ...\n\n",
       facet);
@@ -145,9 +146,10 @@ std::string notes_of(const OptionField& field) {
 
 std::string help_text(Command command) {
   const auto needed = [&](const OptionField& f) { return is_needed(command, f); };
+  const bool alone = command == Command::kPlan || command == Command::kExport;
   std::string text =
-      fmt::format("usage: {}facet {} --name value ...\n",
-                  command == Command::kPlan ? "" : "[mpirun -n N] ", name_of(command));
+      fmt::format("usage: {}facet {}{} --name value ...\n", alone ? "" : "[mpirun -n N] ",
+                  name_of(command), command == Command::kExport ? " OUT|CHECKPOINT|ADAPTER" : "");
   text += section(command, "Needed", needed);
   text += section(command, "Usually given",
                   [&](const OptionField& f) { return f.usual && !needed(f); });

@@ -22,7 +22,8 @@ constexpr std::array<Described, 10> kFiles = {{
     {"OUT/run.json", "every start of the run: when, where, with what, and how it ended"},
     {"OUT/options.cfg", "every option of the run, as --config reads it"},
     {"OUT/checkpoints/step_N/", "from which the same command continues"},
-    {"OUT/epoch-N/, OUT/best/", "exported models, which Transformers reads too"},
+    {"OUT/epoch-N/, OUT/best/",
+     "exported models and adapters, which Transformers and PEFT read too"},
     {"OUT/run.lock", "there while a run holds the directory"},
     {"PREFIX/share/facet/slurm/", "job scripts for Slurm; site.env there is the file to edit"},
     {"PREFIX/share/facet/scripts/", "plots and checks of logs, checkpoints and exports, in Python"},
@@ -130,8 +131,9 @@ std::string manual_page(const std::string& version) {
              "[\\fB\\-\\-name\\fR \\fIvalue\\fR ...]\n"
              ".br\n\\fBfacet inspect\\fR \\fIMODEL\\fR\n"
              ".br\n\\fBfacet inspect\\fR \\fICHECKPOINT\\fR [\\fICHECKPOINT\\fR]\n"
-             ".SH DESCRIPTION\nTrains a CLIP vision encoder, a projection and a language model "
-             "from "
+             ".br\n\\fBfacet export\\fR \\fIOUT|CHECKPOINT|ADAPTER\\fR \\fB\\-\\-to\\fR "
+             "\\fIDIR\\fR\n"
+             ".SH DESCRIPTION\nTrains a vision encoder, a projection and a language model from "
              "Hugging Face model\ndirectories, one process a rank, started by mpirun or srun; "
              "without either as one rank.\nThe same command again continues a run that was cut.\n",
              man_literal(version)) +

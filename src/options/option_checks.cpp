@@ -82,13 +82,22 @@ std::string error_in_injection(const std::string& text) {
 void check_training(const Options& o, Findings& found) {
   const std::string injection = error_in_injection(o.inject);
   found.unless(injection.empty(), injection);
+  const bool by_cudnn = o.attention == "cudnn";
+  found.unless(!by_cudnn || o.on_gpu(),
+               "--attention cudnn computes on a GPU: give --device cuda, or leave it out");
+  found.unless(!by_cudnn || o.precision != "fp32",
+               "--attention cudnn computes in bf16 and fp16: give --precision, or leave it out");
+  found.unless(!by_cudnn || !o.enable_mmca_attention,
+               "--attention cudnn cannot attend to images and text apart, as "
+               "--enable_mmca_attention does; leave one out");
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {
     found.unless(o.unfreeze.empty(),
                  "--only_optimize_lora freezes what --unfreeze would train; leave one out");
-    found.unless(o.lang_lora_dim > 0 || o.vis_lora_dim > 0,
-                 "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0");
+    found.unless(
+        o.lang_lora_dim > 0 || o.vis_lora_dim > 0 || !o.adapter.empty(),
+        "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0, or --adapter");
   }
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
@@ -129,6 +138,9 @@ void check_training(const Options& o, Findings& found) {
 void check_output(const Options& o, Findings& found) {
   found.unless(!o.output_dir.empty() || o.dry_run,
                "--output_dir is missing: directory for logs, checkpoints and models");
+  found.unless(o.export_kind != "none" || !o.keep_best,
+               "--keep_best exports the best model, and --export none exports nothing; leave one "
+               "out");
   found.unless(o.replay_step == 0 || !o.dry_run,
                "--replay_step computes, and --dry_run does not; leave one out");
   found.unless(!o.check_all_samples || o.dry_run,
@@ -143,6 +155,19 @@ void check_generation(const Options& o, Findings& found) {
                "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
                "drawn");
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
+  found.unless(o.temperature > 0 || o.num_answers == 1,
+               "--num_answers above 1 needs draws to differ by; without --temperature above 0 "
+               "nothing is drawn");
+  const bool lines = o.output.ends_with(".jsonl");
+  found.unless(lines || !o.logprobs, "--logprobs has no column in CSV: name --output *.jsonl");
+  found.unless(!lines || o.csv == "facet", "--csv is a form of CSV, and --output names JSON Lines");
+  found.unless(std::none_of(o.stop_strings.begin(), o.stop_strings.end(),
+                            [](const std::string& text) { return text.empty(); }),
+               "--stop_strings: an empty text would end every answer before it begins");
+  found.unless(!o.score || (o.temperature == 0 && o.repetition_penalty == 1 && !o.logprobs &&
+                            o.stop_strings.empty()),
+               "--score draws no token: it takes no --temperature, --repetition_penalty, "
+               "--stop_strings, --logprobs");
 }
 
 // "--offload_param cpu": of the two options those that ask for something.
@@ -161,7 +186,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
     return "only --precision fp16 scales the loss";
   if (o.loss_scale > 0 && moves_scale) return "--loss_scale fixes the scale";
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
-  if (!o.on_gpu() && name == "device_collectives") return "it belongs to --device cuda";
+  if (!o.on_gpu() && (name == "device_collectives" || name == "product_algorithms"))
+    return "it belongs to --device cuda";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
@@ -203,6 +229,8 @@ std::vector<std::string> contradictions(Command command, const Options& options)
       "--chat_template " + options.chat_template +
           " is not the form of DeepSpeed-VisualChat; leave out --compat visualchat or take "
           "--chat_template original");
+  if (command == Command::kExport)
+    found.unless(options.export_kind != "none", "--export none leaves nothing to do");
   if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || takes_options_of_training(command))
     check_training(options, found);

@@ -10,7 +10,7 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 7> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 8> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
@@ -18,12 +18,16 @@ constexpr std::array<std::pair<Command, const char*>, 7> kCommands = {{
     {Command::kDataStats, "data-stats"},
     {Command::kBandwidth, "bandwidth"},
     {Command::kCacheFeatures, "cache-features"},
+    {Command::kExport, "export"},
 }};
+
+// The e is that of evaluate.
+char letter_of(Command command) { return command == Command::kExport ? 'x' : name_of(command)[0]; }
 
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
   if (takes_options_of_training(command) && list.find('t') != list.npos) return true;
-  return list.find(name_of(command)[0]) != list.npos;
+  return list.find(letter_of(command)) != list.npos;
 }
 
 }  // namespace

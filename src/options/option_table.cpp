@@ -30,16 +30,17 @@ void add_model_fields(std::vector<OptionField>& t) {
     return field(name, member, Group::kModel, "teg", on_resume, help);
   };
   t.push_back(
-      model("lm_model_name_or_path", &O::lm_model_name_or_path, kMayChange,
+      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
             "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
             "the local cache")
           .required("teg")
           .directory());
-  t.push_back(model("vision_model_name_or_path", &O::vision_model_name_or_path, kMayChange,
+  t.push_back(field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel,
+                    "tegx", kMayChange,
                     "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors or pytorch_model.bin (those of a whole CLIPModel will do); or its "
-                    "name on the hub")
+                    "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or "
+                    "its encoder alone; or its name on the hub")
                   .required("teg")
                   .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
@@ -51,6 +52,12 @@ void add_model_fields(std::vector<OptionField>& t) {
             "to the language model's directory, if there is one; or a whole model's "
             "pytorch_model.bin of DeepSpeed-VisualChat")
           .file());
+  t.push_back(
+      model("adapter", &O::adapter, kMayChange,
+            "directory of an adapter to start from: an export of that kind, or one that PEFT "
+            "wrote; LoRA's rank, alpha and modules are those of the adapter, and a "
+            "projection.safetensors in it is read in place of the one by the language model")
+          .directory());
   t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention, kMustMatch,
                     "multi-modal causal attention: text attends to images and to text separately"));
   t.push_back(model("max_seq_len", &O::max_seq_len, kMustMatch,
@@ -66,7 +73,7 @@ void add_model_fields(std::vector<OptionField>& t) {
                     "before it")
                   .in(-1000, -1));
   t.push_back(model("drop_class_token", &O::drop_class_token, kMustMatch,
-                    "leave the vision encoder's class token out of the image tokens"));
+                    "leave CLIP's class token out of the image tokens"));
   t.push_back(field("vision_image_by_image", &O::vision_image_by_image, Group::kModel, "t",
                     kMayChange,
                     "with --device cuda: compute each image's features for itself, so that their "
@@ -326,8 +333,19 @@ void add_rank_fields(std::vector<OptionField>& t) {
                   .usually_given());
   t.push_back(field("device_collectives", &O::device_collectives, Group::kRanks, "tegb", kMayChange,
                     "transport between GPUs: nccl, or mpi through host memory; auto: nccl where "
-                    "no two ranks share a GPU")
+                    "no two ranks share a GPU, none for one rank")
                   .one_of({"auto", "nccl", "mpi"}));
+  t.push_back(field("product_algorithms", &O::product_algorithms, Group::kRanks, "t", kMayChange,
+                    "which of cuBLASLt's algorithms computes a matrix product: the first that it "
+                    "proposes, or, timed, the fastest of up to eight, timed at the start. The run "
+                    "then keeps its choices in its checkpoints: it has equal bits when it goes on, "
+                    "not when it begins anew")
+                  .one_of({"first", "timed"}));
+  t.push_back(field("attention", &O::attention, Group::kRanks, "t", kMayChange,
+                    "what computes attention on a GPU: facet's own kernels, or cuDNN's, which take "
+                    "bf16 and fp16, no --enable_mmca_attention, and as many heads of keys as of "
+                    "queries")
+                  .one_of({"facet", "cudnn"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "
@@ -362,8 +380,9 @@ void add_zero_fields(std::vector<OptionField>& t) {
   t.push_back(zero("reduce_bucket_size", &O::reduce_bucket_size, kMayChange,
                    "gradients are summed over the ranks in buckets of this many elements, at "
                    "least a few dozen per rank; any size gives the same bits and takes twice its "
-                   "bytes on each rank")
-                  .in(1, 1 << 30));
+                   "bytes on each rank; 0: 2000000, with --device cuda 16000000 and "
+                   "--overlap_comm")
+                  .in(0, 1 << 30));
   t.push_back(zero("overlap_comm", &O::overlap_comm, kMayChange,
                    "send a bucket while the backward pass fills the next one, which takes the "
                    "memory of a second bucket; the same bits"));
@@ -422,6 +441,30 @@ void add_output_fields(std::vector<OptionField>& t) {
   t.push_back(output("keep_best", &O::keep_best, kMayChange,
                      "export the model to OUT/best at each evaluation with the lowest loss so "
                      "far"));
+  t.push_back(
+      field(
+          "export", &O::export_kind, Group::kOutput, "tx", kMayChange,
+          "full: a whole model with LoRA merged into it; adapter: only what was trained, in PEFT's "
+          "format; none: nothing; auto: a run leaves an adapter after each epoch and the whole "
+          "model at the end, or with no LoRA or with more of the models trained the whole model "
+          "each time, and facet export makes the whole model")
+          .one_of({"auto", "full", "adapter", "none"})
+          .usually_given());
+  t.push_back(output("export_every", &O::export_every, kMayChange,
+                     "export after every N-th epoch, and at the end")
+                  .in(1, 1 << 20));
+  t.push_back(output("keep_exports", &O::keep_exports, kMayChange,
+                     "keep this many of OUT/epoch-N, the newest; older ones go when a newer one is "
+                     "complete; 0: keep all")
+                  .in(0, 1 << 20));
+  t.push_back(field("export_dtype", &O::export_dtype, Group::kOutput, "tx", kMayChange,
+                    "type of exported tensors; auto: each as in the file that it was read from, "
+                    "frozen ones bit for bit, and fp32 for those that no file had")
+                  .one_of({"auto", "fp32", "bf16", "fp16"}));
+  t.push_back(field("to", &O::to, Group::kOutput, "x", kNotOfTraining,
+                    "directory to export to, which must not be there yet")
+                  .required("x")
+                  .new_directory());
   t.push_back(output("checkpoint_io", &O::checkpoint_io, kMayChange,
                      "posix: each rank writes its own bytes; collective: MPI-IO by all ranks, for "
                      "file systems that need it (takes a parallel HDF5)")
@@ -490,12 +533,20 @@ void add_generate_fields(std::vector<OptionField>& t) {
   };
   t.push_back(generate("input", &O::input,
                        "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
-                       "blanks; the questions of a test are the rounds of one conversation")
+                       "blanks, or a list of paths; the questions of a test are the rounds of one "
+                       "conversation")
                   .required("g")
                   .file());
-  t.push_back(generate("output", &O::output, "CSV: test_name,image_path,question,answer")
+  t.push_back(generate("output", &O::output,
+                       "CSV: test_name,image_path,question,answer; named *.jsonl: JSON Lines with "
+                       "tokens, seconds and the reason for each answer's end too. A call that was "
+                       "killed goes on where it was when it is given again")
                   .required("g")
                   .new_file());
+  t.push_back(generate("csv", &O::csv,
+                       "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
+                       "end in CR LF and questions without an image stand in image_path too")
+                  .one_of({"facet", "original"}));
   t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());
@@ -508,6 +559,21 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("top_p", &O::top_p,
                        "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
+  t.push_back(generate("repetition_penalty", &O::repetition_penalty,
+                       "positive logits of tokens that stand in the conversation are divided by "
+                       "it, negative ones multiplied; 1: none")
+                  .in(0.01, 100));
+  t.push_back(generate("stop_strings", &O::stop_strings,
+                       "an answer ends before the first of these texts, besides at the end tokens "
+                       "of the model's files"));
+  t.push_back(
+      generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
+          .in(1, 1 << 20));
+  t.push_back(generate("logprobs", &O::logprobs,
+                       "the log-probability of each token of an answer, in JSON Lines"));
+  t.push_back(generate("score", &O::score,
+                       "answers nothing, but says of given answers, a list behind the images of "
+                       "each question, how likely each is; the likeliest is the answer"));
 }
 
 void add_plan_fields(std::vector<OptionField>& t) {

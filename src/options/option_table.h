@@ -44,8 +44,8 @@ struct OptionField {
   const char* name;
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
-  const char* commands;  // first letters of the subcommands that know it; t stands for plan,
-                         // data-stats and cache-features too
+  const char* commands;  // first letters of the subcommands that know it, x of export; t stands for
+                         // plan, data-stats and cache-features too
   OnResume on_resume;
   const char* help;
 

@@ -195,9 +195,10 @@ std::string text_of_config_file(const std::string& path, Mistakes& mistakes) {
 }
 
 // Lines "name = value"; # begins a comment line; an empty value keeps the default.
-Assignments read_config_file(Command command, const std::string& path, Mistakes& mistakes) {
+Assignments read_config_text(Command command, const std::string& content, const std::string& path,
+                             Mistakes& mistakes) {
   Assignments found;
-  std::istringstream file(text_of_config_file(path, mistakes));
+  std::istringstream file(content);
   int64_t number = 0;
   for (std::string text; std::getline(file, text);) {
     const std::string where = fmt::format("{}:{}: ", path, ++number);
@@ -280,7 +281,8 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   if (const auto config = line.extract("config"); !config.empty()) {
     if (config.mapped().empty()) mistakes.usage("--config takes a file");
     for (const std::string& path : config.mapped())  // a later one beats those before it
-      apply(read_config_file(command, path, mistakes), path + ": ", options, mistakes);
+      apply(read_config_text(command, text_of_config_file(path, mistakes), path, mistakes),
+            path + ": ", options, mistakes);
   }
   apply(line, "", options, mistakes);
   DeepSpeedMerge merge;
@@ -305,6 +307,15 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
     take_from_hub_cache(*model, parsed.notes);
   return parsed;
+}
+
+Options options_of_run(const std::string& resolved, const std::string& where) {
+  Mistakes mistakes;
+  Options options;
+  apply(read_config_text(Command::kTrain, resolved, where, mistakes), where + ": ", options,
+        mistakes);
+  report(Command::kTrain, mistakes);
+  return options;
 }
 
 std::string resolved_options(Command command, const Options& options) {

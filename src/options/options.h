@@ -20,7 +20,8 @@ enum class Command : uint8_t {
   kPlan,
   kDataStats,
   kBandwidth,
-  kCacheFeatures
+  kCacheFeatures,
+  kExport
 };
 const char* name_of(Command command);
 std::optional<Command> command_from_name(const std::string& name);
@@ -35,6 +36,7 @@ struct Options {
   std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
   std::string vis_proj = "baseline";      // baseline, vit, perceiver
   std::string projection;                 // exported projection and lang_embed to start from
+  std::string adapter;                    // directory of LoRA and what else was trained with it
   bool enable_mmca_attention = false;
   int64_t max_seq_len = 4096;
   int64_t image_size = 0;
@@ -113,8 +115,10 @@ struct Options {
   // DeepSpeed-VisualChat's default is fp16; fp32 is fastest on a CPU.
   std::string precision = "fp32";
   bool gradient_checkpointing = false;
-  std::string device = "cpu";               // cpu, cuda
-  std::string device_collectives = "auto";  // with a GPU: auto, nccl, mpi
+  std::string device = "cpu";                // cpu, cuda
+  std::string device_collectives = "auto";   // with a GPU: auto, nccl, mpi
+  std::string product_algorithms = "first";  // with a GPU, of cuBLASLt's: first, timed
+  std::string attention = "facet";           // with a GPU: facet, cudnn
   bool by_tokens() const { return tokens_per_micro_batch > 0; }
   // Samples of a step divided by the ranks.
   int64_t samples_of_rank() const {
@@ -127,7 +131,7 @@ struct Options {
   int64_t stage3_param_persistence_threshold = 10'000;  // elements, as the next three
   int64_t stage3_max_live_parameters = 30'000'000;
   int64_t stage3_prefetch_bucket_size = 0;
-  int64_t reduce_bucket_size = 2'000'000;
+  int64_t reduce_bucket_size = 0;  // 0: by device (engine_options)
   bool overlap_comm = false;
   std::string communication_data_type = "fp32";  // fp32, bf16, fp16
   std::string offload_optimizer = "none";        // none, cpu
@@ -140,6 +144,10 @@ struct Options {
   double save_minutes = 30;
   int64_t keep_last = 2;
   bool keep_best = false;
+  std::string export_kind = "auto";     // auto, full, adapter, none
+  int64_t export_every = 1;             // epochs
+  int64_t keep_exports = 0;             // the newest; 0: all
+  std::string export_dtype = "auto";    // auto, fp32, bf16, fp16
   std::string checkpoint_io = "posix";  // posix, collective
   bool async_checkpoint = false;
   double max_hours = 0;
@@ -162,12 +170,21 @@ struct Options {
   int64_t replay_step = 0;  // 0: none
 
   // Generate
-  std::string input;   // JSON {test: [[question, "path path"?], ...]}
-  std::string output;  // CSV test_name,image_path,question,answer
+  std::string input;   // JSON {test: [[question, images?, choices?], ...]}
+  std::string output;  // CSV or JSON Lines
+  std::string csv = "facet";
   int64_t max_new_tokens = 128;
   double temperature = 0;  // 0: the most likely token
   int64_t top_k = 0;
   double top_p = 1;
+  double repetition_penalty = 1;
+  std::vector<std::string> stop_strings;
+  int64_t num_answers = 1;
+  bool logprobs = false;
+  bool score = false;
+
+  // Export
+  std::string to;  // directory that does not exist yet
 
   // Plan
   int64_t ranks = 1;  // of data-stats: those it runs on, unless given
@@ -207,6 +224,10 @@ void check_paths(Command command, const Options& options);
 // are in the lines of the options they set; the file itself is named in a comment only, so that a
 // stored configuration needs no other file.
 std::string resolved_options(Command command, const Options& options);
+
+// The options of a training run from such lines; `where` is their place, for messages. Names that
+// they lack, as those of an older version do, have their defaults. kUsage, kConfig.
+Options options_of_run(const std::string& resolved, const std::string& where);
 
 // Every option of the program, in the order of the table.
 std::vector<std::string> option_names();

@@ -9,7 +9,7 @@
 #include "data/bad_samples.h"
 #include "data/prefetcher.h"
 #include "job/stop_signals.h"
-#include "model/clip_vision.h"
+#include "model/vision_encoder.h"
 #include "optim/partition.h"
 #include "train/commands.h"
 #include "train/compute_device.h"
@@ -80,7 +80,7 @@ class VisionAlone {
   const DType dtype_;
   ComputeDevice& device_;
   ParamTable table_;
-  ClipVision vision_;
+  VisionEncoder vision_;
   std::optional<Values> values_;
   std::optional<Arena> arena_;
   ProgressHooks hooks_;

@@ -9,6 +9,14 @@ namespace facet {
 
 namespace {
 
+ProductAlgorithms products_of(Backend& gpu) {
+  return {
+      .kind = product_kind(),
+      .time = [&gpu] { time_products(gpu); },
+      .choices = [&gpu] { return product_choices(gpu); },
+      .take = [&gpu](const std::string& choices) { return take_product_choices(gpu, choices); }};
+}
+
 ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
   Backend& backend = *gpu.backend;
   return {std::move(gpu.backend),
@@ -16,7 +24,8 @@ ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
           {.threads = threads,
            .gpu = std::move(gpu.name),
            .peak_flops = peak_flops_of_gpu(compute_dtype(options)),
-           .wait = [&backend] { wait_for_gpu(backend); }}};
+           .wait = [&backend] { wait_for_gpu(backend); },
+           .products = products_of(backend)}};
 }
 
 }  // namespace

@@ -13,12 +13,22 @@
 
 namespace facet {
 
+// By which of a library's algorithms a GPU computes its products (train/product_choices.h).
+struct ProductAlgorithms {
+  std::string kind;                      // "NVIDIA H200, cuBLASLt 130100"
+  std::function<void()> time;            // each new product, from here until some are taken
+  std::function<std::string()> choices;  // so far: a line each, of which those that take() can
+                                         // take begin with `kind`
+  std::function<int64_t(const std::string&)> take;  // returns how many of them it can
+};
+
 struct DeviceFacts {
   int threads = 1;               // that compute on the host
   std::string gpu{};             // "0 NVIDIA H200"; "" on the CPU
   double peak_flops = 0;         // operations a second that it can do at most; 0: not known
   std::function<void()> wait{};  // until all it was asked for is done; empty where each operator
                                  // returns when it is
+  ProductAlgorithms products{};  // of a GPU
 };
 
 class ComputeDevice {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 #include "data/order.h"
 #include "data/sample_builder.h"
 #include "data/tokenizer.h"
@@ -15,7 +15,7 @@ struct DebugSources {
   const SampleTable& table;
   const SampleBuilder& builder;
   const Tokenizer& tokenizer;
-  const ClipPreprocessor& preprocessor;
+  const ImagePreprocessor& preprocessor;
   int64_t max_images = 0;
   int64_t max_image_pixels = 0;
 };

@@ -118,7 +118,7 @@ std::unique_ptr<PromptBuilder> make_prompt_builder(const Options& options,
   config.system_text = load_system_text(options.system_prompt_file);
   config.image_tokens = model.config.image_tokens();
   config.max_seq_len = options.max_seq_len;
-  config.chat_template = options.chat_template;
+  config.chat_template = model.chat_template;
   return std::make_unique<PromptBuilder>(*model.tokenizer, config);
 }
 

@@ -2,22 +2,52 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/checked_math.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "train/data_setup.h"
 #include "train/output_proof.h"
 #include "train/run_costs.h"
 
 namespace facet {
 
-DiskPlan plan_disk(const Options& options, int64_t checkpoint_bytes, int64_t export_bytes) {
+namespace {
+
+// As config.json of a part names it.
+DType type_in_config(const std::string& directory) {
+  const JsonDocument document = JsonDocument::read_config(directory + "/config.json");
+  const std::string type =
+      document.root().get_string("torch_dtype", document.root().get_string("dtype", "float32"));
+  if (type == "bfloat16") return DType::kBF16;
+  return type == "float16" ? DType::kF16 : DType::kF32;
+}
+
+// Exports of epochs that lie there at a time: those kept, and one that is being written.
+void count_exports(const Options& options, const ExportPlan& exports, DiskPlan& plan) {
+  if (!exports.each) return;
+  const int64_t epochs = exported_epochs(options, options.num_train_epochs);
+  const int64_t keep = options.keep_exports;
+  const int64_t older = keep > 0 ? std::min(epochs - 1, keep) : epochs - 1;
+  const auto count = [&](ExportKind kind) -> int64_t& {
+    return kind == ExportKind::kFull ? plan.fulls : plan.adapters;
+  };
+  count(*exports.each) += older + int64_t{options.keep_best};
+  count(*exports.last) += 1;
+}
+
+}  // namespace
+
+DiskPlan plan_disk(const Options& options, const ExportPlan& exports, int64_t checkpoint_bytes,
+                   const ExportBytes& export_bytes) {
   constexpr int64_t kColumnBytes = 18;  // a number to its last digit
   constexpr int64_t kColumns = 26, kColumnsOfDataset = 2;
   DiskPlan plan;
   plan.checkpoint = checkpoint_bytes;
   plan.checkpoints = options.keep_last + 1;
   plan.export_ = export_bytes;
-  plan.exports = options.num_train_epochs + int64_t{options.keep_best};
+  count_exports(options, exports, plan);
   plan.log_of_step =
       kColumnBytes *
       (kColumns + kColumnsOfDataset * static_cast<int64_t>(chosen_datasets(options).size()));
@@ -25,22 +55,38 @@ DiskPlan plan_disk(const Options& options, int64_t checkpoint_bytes, int64_t exp
   return plan;
 }
 
+ExportBytes planned_export_bytes(const Options& options, const ModelSetup& model) {
+  const DType lm = type_in_config(options.lm_model_name_or_path);
+  const DType vision = type_in_config(options.vision_model_name_or_path);
+  const auto type_in_file = [&](const Param& param) {
+    if (param.role == ParamRole::kLora || param.name.starts_with("projection.")) return DType::kF32;
+    return param.name.starts_with("vis_encoder.") ? vision : lm;
+  };
+  const auto bytes = [&](ExportKind kind) {
+    return estimated_export_bytes(model.table, model.config, export_sources(options, model),
+                                  {.kind = kind, .type = export_type(options)}, type_in_file);
+  };
+  return {bytes(ExportKind::kFull), bytes(ExportKind::kAdapter)};
+}
+
 int64_t DiskPlan::total() const {
   int64_t bytes = 0;
   add_saturated(bytes, {checkpoint, checkpoints});
-  add_saturated(bytes, {export_, exports});
+  add_saturated(bytes, {export_.full, fulls});
+  add_saturated(bytes, {export_.adapter, adapters});
   add_saturated(bytes, {log_of_step, steps});
   return bytes;
 }
 
 std::string DiskPlan::text() const {
   return fmt::format(
-      "an export: {}\ndisk of the run, at most: {} for {} checkpoints (one of them being written) "
-      "+ {} for {} exports + {} of logs a step{} = {}{}",
-      bytes_text(export_), bytes_text(checkpoint * checkpoints), checkpoints,
-      bytes_text(export_ * exports), exports, bytes_text(log_of_step),
-      steps > 0 ? fmt::format(" x {} steps", steps) : "", bytes_text(total()),
-      steps > 0 ? "" : " and the logs (--max_steps says for how many steps)");
+      "an export: {} of the whole model, {} of an adapter\ndisk of the run, at most: {} for {} "
+      "checkpoints (one of them being written) + {} for {} whole models + {} for {} adapters + {} "
+      "of logs a step{} = {}{}",
+      bytes_text(export_.full), bytes_text(export_.adapter), bytes_text(checkpoint * checkpoints),
+      checkpoints, bytes_text(export_.full * fulls), fulls, bytes_text(export_.adapter * adapters),
+      adapters, bytes_text(log_of_step), steps > 0 ? fmt::format(" x {} steps", steps) : "",
+      bytes_text(total()), steps > 0 ? "" : " and the logs (--max_steps says for how many steps)");
 }
 
 std::string free_disk_text(const Options& options, const DiskPlan& plan) {
@@ -50,8 +96,8 @@ std::string free_disk_text(const Options& options, const DiskPlan& plan) {
   return fmt::format("free at {}: {}, {}", place, bytes_text(free),
                      free >= plan.total()
                          ? "enough"
-                         : fmt::format("{} TOO LITTLE: fewer epochs or a lower --keep_last take "
-                                       "less",
+                         : fmt::format("{} TOO LITTLE: --keep_exports, --export_every and a "
+                                       "lower --keep_last take less",
                                        bytes_text(plan.total() - free)));
 }
 

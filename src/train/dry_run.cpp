@@ -3,6 +3,7 @@
 #include "data/probe.h"
 #include "train/check_samples.h"
 #include "train/commands.h"
+#include "train/export_plan.h"
 #include "train/feature_cache_setup.h"
 #include "train/output_proof.h"
 #include "train/run_costs.h"
@@ -43,7 +44,10 @@ void print_plan(const Options& options, int ranks, ModelSetup& model, const Data
 
 void dry_run(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
-  collectively(world, [&] { check_paths(Command::kTrain, options); });
+  collectively(world, [&] {
+    check_paths(Command::kTrain, options);
+    check_sources_stay(options);
+  });
   choose_threads(world, session.host(), options.threads);
   std::unique_ptr<ModelSetup> model;
   std::unique_ptr<DataSetup> data;

@@ -17,6 +17,7 @@ void evaluate_command(MpiSession& session, const Options& options) {
   Arena arena("activations", device.memory());
   collectively(world, [&] {
     model = declare_model(options);
+    model->chat_template = chat_template_as_trained(options);
     data = open_data(options, *model, world);
     check_data_sets(options, *data);
     CHECK(data->source->num_evaluation_micro_batches() > 0, ExitCode::kBadData,

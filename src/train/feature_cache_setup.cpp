@@ -21,7 +21,7 @@ namespace {
 // chooses, the threads among which it divides a product.
 std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   const VlmConfig& config = origin.model.config;
-  const ClipVisionConfig& vision = config.vision;
+  const VisionConfig& vision = config.vision;
   const LoraConfig& lora = config.vis_lora;
   const DeviceFacts& facts = origin.device.facts();
   const std::string processor =
@@ -34,9 +34,10 @@ std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   std::string text = fmt::format("vision features by {}\n", program_name());
   text += fmt::format("weights: {:016x}\n", origin.weights);
   text += fmt::format(
-      "encoder: width {}, feed-forward {}, layers {}, heads {}, positions of {} pixels, patches of "
+      "encoder: {}, width {}, feed-forward {}, layers {}, heads {}, positions of {} pixels, "
+      "patches of "
       "{}, activation {}, epsilon {}\n",
-      vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers,
+      vision.traits().name, vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers,
       vision.num_attention_heads, vision.image_size, vision.patch_size,
       static_cast<int>(vision.hidden_act), vision.layer_norm_eps);
   text +=

@@ -5,46 +5,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <new>
 #include <span>
 
 #include "base/check.h"
 #include "base/end_report.h"
 #include "base/log.h"
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/adapter.h"
+#include "checkpoint/checkpoint_directory.h"
 #include "io/input_file.h"
+#include "io/tensor_directory.h"
 #include "train/inspect_model.h"
+#include "train/inspect_vision.h"
+#include "train/stored_checkpoint.h"
 
 namespace facet {
 
 namespace {
 
 constexpr int kDifferent = 1;
-
-struct Checkpoint {
-  std::string directory;
-  Manifest manifest;
-};
-
-// The path itself if it is a checkpoint, else the newest one of that run.
-std::string checkpoint_at(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  for (const std::string& directory : {path, path + "/checkpoints"}) {
-    if (fs::exists(directory + "/manifest.json", error)) return directory;
-    const std::vector<int64_t> steps = published_steps(directory);
-    if (!steps.empty()) return fmt::format("{}/step_{:08}", directory, steps.back());
-  }
-  fail(ExitCode::kMissingInput, "{}: no checkpoint is there", path);
-}
-
-Checkpoint open_verified(const std::string& path) {
-  Checkpoint checkpoint{checkpoint_at(path), {}};
-  checkpoint.manifest = read_manifest(checkpoint.directory);
-  verify_state_file(state_file_of(checkpoint.directory), checkpoint.manifest, 0, 1);
-  return checkpoint;
-}
 
 std::string indented(const std::string& text) {
   std::string result;
@@ -70,6 +49,8 @@ void print_state(const RunState& state) {
     else
       log("{:<26}{}", name, field_text(value));
   });
+  const std::string& chosen = state.product_choices;
+  log("{:<26}{}", "product_choices", std::count(chosen.begin(), chosen.end(), '\n'));
 }
 
 void print_array(const StoredArray& array) {
@@ -79,8 +60,31 @@ void print_array(const StoredArray& array) {
     log("  {:>12} +{:<12} {}", range.begin, range.count, range.hash);
 }
 
+void describe_part(const char* name, const std::optional<AdapterPart>& part) {
+  if (!part) return;
+  log("{}: LoRA of rank {}, alpha {:g}, on {} linear layers of {}", name, part->lora.rank,
+      part->lora.alpha, part->lora.modules.size(),
+      part->base_model.empty() ? "a model that it does not name" : part->base_model);
+}
+
+int describe_adapter(const std::string& path) {
+  const Adapter adapter = read_adapter(path);
+  log("adapter {}", path);
+  describe_part("lang_decoder", adapter.lang);
+  describe_part("vis_encoder", adapter.vision);
+  for (const std::string& file : {adapter.projection_file, adapter.other_file}) {
+    if (file.empty()) continue;
+    const TensorDirectory tensors = TensorDirectory::of_file(file);
+    log("{}: {} tensors", file, tensors.names().size());
+    for (const auto& [key, value] : tensors.metadata()) log("  {} {}", key, value);
+  }
+  log("use it with --adapter {} and the models that it was trained on", path);
+  return 0;
+}
+
 int describe(const std::string& path) {
-  const Checkpoint checkpoint = open_verified(path);
+  if (is_adapter(path)) return describe_adapter(path);
+  const StoredCheckpoint checkpoint = open_verified(path);
   const Manifest& manifest = checkpoint.manifest;
   log("checkpoint {}", checkpoint.directory);
   print_state(manifest.state);
@@ -145,7 +149,7 @@ int64_t compare_states(const RunState& a, const RunState& b) {
   return differing;
 }
 
-int64_t compare_arrays(const Checkpoint& a, const Checkpoint& b) {
+int64_t compare_arrays(const StoredCheckpoint& a, const StoredCheckpoint& b) {
   const InputFile file_a(state_file_of(a.directory), ExitCode::kIo);
   const InputFile file_b(state_file_of(b.directory), ExitCode::kIo);
   int64_t differing = 0;
@@ -171,7 +175,7 @@ int64_t compare_arrays(const Checkpoint& a, const Checkpoint& b) {
 }
 
 int compare_checkpoints(const std::string& first, const std::string& second) {
-  const Checkpoint a = open_verified(first), b = open_verified(second);
+  const StoredCheckpoint a = open_verified(first), b = open_verified(second);
   const int64_t fields = compare_states(a.manifest.state, b.manifest.state);
   const int64_t arrays = compare_arrays(a, b);
   log("{} of {} arrays and {} fields differ", arrays, a.manifest.arrays.size(), fields);
@@ -180,12 +184,14 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 
 constexpr const char* kHelp =
     "usage: facet inspect MODEL\n"
-    "         a language model's family and configuration; exit code 66 when a file of it is "
-    "missing\n"
+    "         of a language model's or a vision encoder's directory its family and configuration,\n"
+    "         and what is missing; exit code 66 when anything is\n"
     "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
-    "         which arrays and counts differ, and by how much; exit code 1 when any does\n\n"
+    "         which arrays and counts differ, and by how much; exit code 1 when any does\n"
+    "       facet inspect ADAPTER\n"
+    "         its LoRA, the base models that it wants, and what else is in it\n\n"
     "A MODEL is a directory with config.json.\n"
     "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
@@ -195,11 +201,13 @@ int inspect_command(const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), "--help") != words.end())
     return fmt::print("{}", kHelp), 0;
   try {
+    if (words.size() == 1 && is_vision_directory(words[0])) return inspect_vision(words[0]);
     if (words.size() == 1)
       return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
     fail(ExitCode::kUsage,
-         "facet inspect takes a model, or one checkpoint or two; see facet inspect --help");
+         "facet inspect takes a model, an adapter, or one checkpoint or two; see facet inspect "
+         "--help");
   } catch (const Error& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(error.code());

@@ -3,26 +3,21 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <vector>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
-#include "checkpoint/missing_tensors.h"
 #include "data/tokenizer.h"
 #include "io/json.h"
-#include "io/tensor_directory.h"
 #include "model/llama.h"
 #include "ops/attention_widths.h"
+#include "train/inspect_weights.h"
 
 namespace facet {
 
 namespace {
-
-void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
 
 std::string family_text(const std::string& directory) {
   const JsonDocument config = JsonDocument::read_config(directory + "/config.json");
@@ -82,35 +77,6 @@ void print_configuration(const std::string& directory, const LlamaConfig& config
   say("end tokens", ends.empty() ? "the tokenizer's own" : fmt::format("{}", fmt::join(ends, " ")));
 }
 
-// What of the decoder is not in the files, or of another shape.
-std::vector<std::string> missing_weights(const std::string& directory, const LlamaConfig& config) {
-  if (!TensorDirectory::is_there(directory))
-    return {"weights: none are there" + what_lies_there_instead(directory)};
-  const TensorDirectory tensors(directory);
-  VlmConfig whole;
-  whole.lm = config;
-  ParamTable table;
-  const LlamaDecoder decoder(table, whole);
-  std::vector<std::string> problems, absent;
-  for (const Param& param : table.params()) {
-    const std::string name = param.name.substr(std::string("lang_decoder.").size());
-    StoredTensor expected;
-    expected.shape = param.shape;
-    const StoredTensor* stored = tensors.find(name);
-    if (stored == nullptr)
-      absent.push_back(name);
-    else if (stored->shape != param.shape)
-      problems.push_back(fmt::format("{} is {}, config.json asks for {}", name,
-                                     stored->shape_string(), expected.shape_string()));
-  }
-  for (const std::string& name : absent) problems.push_back("tensor " + name);
-  if (problems.empty()) say("weights", fmt::format("complete in {}", tensors.source()));
-  if (!absent.empty())
-    if (const std::string why = why_missing(absent, tensors.names(), directory); !why.empty())
-      problems.push_back(why);
-  return problems;
-}
-
 }  // namespace
 
 bool is_model_directory(const std::string& path) {
@@ -119,7 +85,6 @@ bool is_model_directory(const std::string& path) {
 }
 
 int inspect_model(const std::string& directory) {
-  constexpr size_t kShown = 10;
   const LlamaConfig config = read_llama_config(directory);
   log("language model {}", directory);
   print_configuration(directory, config);
@@ -129,11 +94,12 @@ int inspect_model(const std::string& directory) {
     missing.emplace_back("tokenizer.model or tokenizer.json");
   else
     say("tokenizer", tokenizer);
-  for (std::string& problem : missing_weights(directory, config))
-    missing.push_back(std::move(problem));
-  for (size_t i = 0; i < std::min(kShown, missing.size()); ++i) say("missing", missing[i]);
-  if (missing.size() > kShown) say("", fmt::format("and {} more", missing.size() - kShown));
-  return missing.empty() ? 0 : static_cast<int>(ExitCode::kMissingInput);
+  VlmConfig whole;
+  whole.lm = config;
+  ParamTable table;
+  const LlamaDecoder decoder(table, whole);
+  check_weights(directory, table, "lang_decoder.", missing);
+  return end_of_inspection(missing);
 }
 
 }  // namespace facet

@@ -7,6 +7,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "checkpoint/adapter.h"
+#include "checkpoint/model_choices.h"
 #include "optim/partition.h"
 #include "zero/values.h"
 
@@ -35,6 +37,37 @@ LoraConfig lora_config(int64_t rank, double alpha, const std::string& module_nam
   return {rank, static_cast<float>(alpha), module_name, visualchat};
 }
 
+void check_vision(const VlmConfig& config) {
+  const VisionTraits& traits = config.vision.traits();
+  CHECK(traits.margin || config.image_size % config.vision.patch_size == 0, ExitCode::kConfig,
+        "images of {} pixels a side can't be cut into patches of {}; give another --image_size",
+        config.image_size, config.vision.patch_size);
+  CHECK(traits.class_token || !config.drop_class_token, ExitCode::kConfig,
+        "--drop_class_token: the {} vision encoder has no class token; leave it out", traits.name);
+}
+
+// What an adapter says of its LoRA stands; options may repeat it.
+void check_same_lora(const std::string& side, const AdapterPart& part, const LoraConfig& asked) {
+  const LoraConfig none;
+  const bool same_rank = asked.rank == 0 || asked.rank == part.lora.rank;
+  const bool same_alpha = asked.alpha == none.alpha || asked.alpha == part.lora.alpha;
+  CHECK(same_rank && same_alpha, ExitCode::kConfig,
+        "{}/adapter_config.json has LoRA of rank {} and alpha {}, --{}_lora_dim says {} and "
+        "--{}_lora_alpha {}; leave these out",
+        part.directory, part.lora.rank, part.lora.alpha, side, asked.rank, side, asked.alpha);
+}
+
+void take_lora_of_adapter(const Options& options, VlmConfig& config) {
+  const Adapter adapter = read_adapter(options.adapter);
+  const auto take = [](const char* side, const std::optional<AdapterPart>& part, LoraConfig& lora) {
+    if (!part) return;
+    check_same_lora(side, *part, lora);
+    lora = part->lora;
+  };
+  take("lang", adapter.lang, config.lang_lora);
+  take("vis", adapter.vision, config.vis_lora);
+}
+
 // Is there a LoRA matrix below this prefix?
 bool has_lora(const ParamTable& table, const std::string& prefix) {
   return std::any_of(table.params().begin(), table.params().end(), [&](const Param& param) {
@@ -44,10 +77,26 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 
 }  // namespace
 
+// What is wrong with a directory that is no adapter is said when the model is declared.
+Options with_lora_of_adapter(Options options) {
+  if (options.adapter.empty() || !is_adapter(options.adapter)) return options;
+  const Adapter adapter = read_adapter(options.adapter);
+  const auto take = [](const char* side, const std::optional<AdapterPart>& part, int64_t& rank,
+                       double& alpha) {
+    if (!part) return;
+    check_same_lora(side, *part, lora_config(rank, alpha, "", false));
+    rank = part->lora.rank;
+    alpha = static_cast<double>(part->lora.alpha);
+  };
+  take("lang", adapter.lang, options.lang_lora_dim, options.lang_lora_alpha);
+  take("vis", adapter.vision, options.vis_lora_dim, options.vis_lora_alpha);
+  return options;
+}
+
 std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
-  config.vision = read_clip_config(options.vision_model_name_or_path);
+  config.vision = read_vision_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
@@ -64,8 +113,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
       ++config.lm.vocab_size;  // "<PAD>"
   }
-  setup->preprocessor = std::make_unique<ClipPreprocessor>(
-      read_clip_preprocess_config(options.vision_model_name_or_path), options.image_size,
+  setup->preprocessor = std::make_unique<ImagePreprocessor>(
+      read_image_preprocess_config(options.vision_model_name_or_path), options.image_size,
       options.visualchat() ? PixelRounding::kFp16 : PixelRounding::kNone);
 
   config.projection = projection_kind(options.vis_proj);
@@ -81,9 +130,9 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
                                  options.lang_lora_module_name, options.visualchat());
   config.vis_lora = lora_config(options.vis_lora_dim, options.vis_lora_alpha,
                                 options.vis_lora_module_name, options.visualchat());
-  CHECK(config.image_size % config.vision.patch_size == 0, ExitCode::kConfig,
-        "images of {} pixels a side can't be cut into patches of {}; give another --image_size",
-        config.image_size, config.vision.patch_size);
+  check_vision(config);
+  if (!options.adapter.empty()) take_lora_of_adapter(options, config);
+  setup->chat_template = options.chat_template;
   setup->model = std::make_unique<VisionLanguageModel>(config, setup->table);
   return setup;
 }
@@ -112,13 +161,24 @@ void choose_trained(const Options& options, ParamTable& table) {
         wrong);
 }
 
+std::string chat_template_as_trained(const Options& options) {
+  const std::string recorded = recorded_chat_template(sources_of(options));
+  if (recorded.empty() || recorded == options.chat_template) return options.chat_template;
+  CHECK(options.chat_template == Options{}.chat_template, ExitCode::kConfig,
+        "the model was trained with --chat_template {}, not {}; leave the option out", recorded,
+        options.chat_template);
+  log_line(fmt::format("conversations as the model was trained: --chat_template {}", recorded));
+  return recorded;
+}
+
 DType compute_dtype(const Options& options) {
   if (options.precision == "bf16") return DType::kBF16;
   return options.precision == "fp16" ? DType::kF16 : DType::kF32;
 }
 
 PretrainedSources sources_of(const Options& options) {
-  return {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection};
+  return {options.lm_model_name_or_path, options.vision_model_name_or_path, options.projection,
+          options.adapter};
 }
 
 LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUnit& open_unit) {
@@ -144,8 +204,9 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
 
 ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   ExportSources sources;
-  sources.lm_directory = options.lm_model_name_or_path;
-  sources.vision_directory = options.vision_model_name_or_path;
+  sources.pretrained = sources_of(options);
+  sources.seed = static_cast<uint64_t>(options.seed);
+  sources.chat_template = setup.chat_template;
   if (setup.tokenizer != nullptr) {
     sources.tokenizer_file = setup.tokenizer->file();
     sources.added_tokens = setup.tokenizer->split_tokens();
@@ -154,11 +215,6 @@ ExportSources export_sources(const Options& options, const ModelSetup& setup) {
     sources.space_marks = setup.tokenizer->space_marks();
   }
   return sources;
-}
-
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit) {
-  export_model(directory, setup.table, setup.config, export_sources(options, setup), open_unit);
 }
 
 }  // namespace facet

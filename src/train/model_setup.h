@@ -5,7 +5,7 @@
 
 #include "checkpoint/hugging_face.h"
 #include "comm/communicator.h"
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 #include "data/tokenizer.h"
 #include "model/vlm.h"
 #include "options/options.h"
@@ -17,8 +17,9 @@ struct ModelSetup {
   // nullptr for a model without a tokenizer, which will do when recorded micro-batches are
   // replayed (V is then the model's own) or a run is only planned.
   std::unique_ptr<Tokenizer> tokenizer;
+  std::string chat_template;        // of conversations
   std::vector<int32_t> end_tokens;  // that the files name; each ends an answer in generation
-  std::unique_ptr<ClipPreprocessor> preprocessor;
+  std::unique_ptr<ImagePreprocessor> preprocessor;
   ParamTable table;  // declared; allocate() and load_weights() follow
   std::unique_ptr<VisionLanguageModel> model;
 };
@@ -27,6 +28,10 @@ struct ModelSetup {
 // kAssume takes V to be the model's own rows plus the tokens that this program adds.
 enum class MissingTokenizer : uint8_t { kError, kAssume };
 
+// The options with the ranks and alphas of the LoRA that --adapter brings: a checkpoint, which
+// holds them, then belongs to no run with another adapter's. kConfig if they say otherwise.
+Options with_lora_of_adapter(Options options);
+
 // Reads configurations and tokenizer and declares the parameters.
 std::unique_ptr<ModelSetup> declare_model(const Options& options,
                                           MissingTokenizer missing = MissingTokenizer::kError);
@@ -34,6 +39,10 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options,
 // Applies --unfreeze and --freeze, and checks that they mean something: a prefix that matches no
 // parameter, LoRA that matches no linear layer and nothing left to train are errors.
 void choose_trained(const Options& options, ParamTable& table);
+
+// The form of conversations with which a model was trained, where it is an export or an adapter
+// that says so; else --chat_template. Error(kConfig) if that names another one.
+std::string chat_template_as_trained(const Options& options);
 
 // The type that --precision has the layers compute in.
 DType compute_dtype(const Options& options);
@@ -50,8 +59,5 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
 
 // What an export takes from the files that were read.
 ExportSources export_sources(const Options& options, const ModelSetup& setup);
-// Writes OUT/epoch-N or another directory, for Hugging Face's libraries and this program to load.
-void export_weights(const Options& options, const ModelSetup& setup, const std::string& directory,
-                    const OpenUnit& open_unit = nothing_to_open);
 
 }  // namespace facet

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/timer.h"
+#include "train/export_plan.h"
 #include "train/run_results.h"
 
 namespace facet {
@@ -32,12 +33,21 @@ std::string why_useless(Run& run) {
 
 }  // namespace
 
-void export_epoch(Run& run) {
-  const std::string name = fmt::format("epoch-{}", run.state.epoch + 1);
+void export_epoch(Run& run, EndOfRun end) {
+  const ExportPlan plan = plan_exports(run.options, run.inputs->model->table);
+  const int64_t epoch = run.state.epoch + 1;
+  const bool last = end == EndOfRun::kYes;
+  const std::optional<ExportKind> kind = last ? plan.last : plan.each;
+  if (!kind || (!last && epoch % run.options.export_every != 0)) return;
+  const std::string name = fmt::format("epoch-{}", epoch);
   const std::string why = why_useless(run);
   if (!why.empty()) return warn("{} is not exported: {}", name, why);
   const Timer timer;
-  export_to(run, name);
+  export_to(run, name, *kind);
+  collectively(run.world, [&] {
+    if (run.world.rank() == 0)
+      remove_old_exports(run.options.output_dir, run.options.keep_exports, epoch);
+  });
   run.logs.took(Work::kExport, timer.seconds());
 }
 

@@ -5,9 +5,12 @@
 
 namespace facet {
 
-// OUT/epoch-N at an epoch's end, unless no step of the run has changed a weight so far or the last
-// evaluation has no finite loss: what lies under that name looks like a trained model. Collective.
-void export_epoch(Run& run);
+enum class EndOfRun : uint8_t { kNo, kYes };
+
+// OUT/epoch-N at an epoch's end, as export_plan.h says, unless no step of the run has changed a
+// weight so far or the last evaluation has no finite loss: what lies under that name looks like a
+// trained model. Then the exports that --keep_exports has no place for are removed. Collective.
+void export_epoch(Run& run, EndOfRun end);
 
 // At the end of a run whose model would not be exported: CollectiveError(kNumericStop). What was
 // saved stays. Collective.

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/log.h"
@@ -10,6 +11,7 @@
 #include "comm/mpi_session.h"
 #include "io/file.h"
 #include "job/run_lock.h"
+#include "train/export_plan.h"
 #include "train/restored_run.h"
 #include "train/resume.h"
 #include "train/run_costs.h"
@@ -60,11 +62,22 @@ void prove_room(const std::string& directory, int64_t bytes, const std::string& 
   log("{}: {} need {}, {} are free", directory, what, bytes_text(bytes), bytes_text(free));
 }
 
+// By the types of the model files; 0 if the run exports nothing.
+int64_t largest_export_bytes(const Options& options, const ModelSetup& model) {
+  const ExportPlan exports = plan_exports(options, model.table);
+  int64_t bytes = 0;
+  for (const std::optional<ExportKind>& kind : {exports.each, exports.last})
+    if (kind)
+      bytes = std::max(
+          bytes, estimated_export_bytes(model.table, model.config, export_sources(options, model),
+                                        {.kind = *kind, .type = export_type(options)}));
+  return bytes;
+}
+
 // Checkpoints may lie on a disk of their own, behind a link.
 void prove_room(const Options& options, const ModelSetup& model, const std::string& checkpoints,
                 int64_t checkpoint_bytes) {
-  const int64_t export_bytes =
-      estimated_export_bytes(model.table, model.config, export_sources(options, model));
+  const int64_t export_bytes = largest_export_bytes(options, model);
   const std::string for_checkpoints = nearest_existing(checkpoints);
   const std::string for_exports = nearest_existing(options.output_dir);
   if (same_file_system(for_checkpoints, for_exports))

@@ -60,9 +60,8 @@ RunPlan plan_run(const Options& options) {
   plan.costs = plan_costs(options, *model, nullptr, ranks);
   plan.operations = plan_operations(options, *model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
-  plan.disk = plan_disk(
-      options, plan.checkpoint_bytes,
-      estimated_export_bytes(model->table, model->config, export_sources(options, *model)));
+  plan.disk = plan_disk(options, plan_exports(options, model->table), plan.checkpoint_bytes,
+                        planned_export_bytes(options, *model));
   plan.features = feature_plan_text(options, *model);
   if (!options.measured.empty()) plan.speed = measured_speed(options);
   add_notes(options, *model, plan);

@@ -7,6 +7,7 @@
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
 #include "train/commands.h"
+#include "train/product_choices.h"
 #include "train/recording_source.h"
 #include "train/restored_run.h"
 #include "train/resume.h"
@@ -117,6 +118,7 @@ void ReplayStep::restore() {
   collectively(world_, [&] { check_same_run(stored, state_, where); });
   if (const std::string changed = changes_of_numbers(stored, state_); !changed.empty())
     warn("numbers may differ from those of the log, computed with other options:{}", changed);
+  state_.product_choices = stored.product_choices;
   if (!found_) return;
   restore_run(store_, *found_, state_, compute_->engine, inputs_->bad_samples.get());
   restore_scaler(state_, compute_->scaler);
@@ -142,6 +144,7 @@ RunState ReplayStep::stored_run(const RunState& now) {
 }
 
 void ReplayStep::run() {
+  settle_products(options_, world_, device_, state_, compute_->step);
   while (state_.step + 1 < wanted_) {
     const StepReport report = take_step();
     const std::string differences = differences_text(compared(report));

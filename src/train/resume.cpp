@@ -136,7 +136,7 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
 }
 
 std::string changes_of_numbers(const RunState& stored, const RunState& now) {
-  constexpr std::array<std::string_view, 10> kNames = {"precision",
+  constexpr std::array<std::string_view, 12> kNames = {"precision",
                                                        "per_device_train_batch_size",
                                                        "gradient_accumulation_steps",
                                                        "tokens_per_micro_batch",
@@ -144,6 +144,8 @@ std::string changes_of_numbers(const RunState& stored, const RunState& now) {
                                                        "reduce_every_micro_batch",
                                                        "communication_data_type",
                                                        "device",
+                                                       "product_algorithms",
+                                                       "attention",
                                                        "num_train_epochs",
                                                        "max_steps"};
   std::string changes;

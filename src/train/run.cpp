@@ -9,6 +9,7 @@
 #include "checkpoint/frozen_hash.h"
 #include "io/file.h"
 #include "job/stop_signals.h"
+#include "train/export_plan.h"
 #include "train/progress_bar.h"
 #include "train/restored_run.h"
 #include "train/resume.h"
@@ -42,7 +43,10 @@ auto made_collectively(Communicator& world, const Make& make) {
 ComputeDevice check_paths_and_open_device(const Options& options, Communicator& world,
                                           const std::string& host) {
   if (!shows_on_terminal()) set_line_stamps(LineStamps::kTimeOfDay);
-  collectively(world, [&] { check_paths(Command::kTrain, options); });
+  collectively(world, [&] {
+    check_paths(Command::kTrain, options);
+    check_sources_stay(options);
+  });
   return open_compute_device(options, world, host);
 }
 
@@ -142,7 +146,8 @@ WorkPlan work_plan(const Options& options, const RunInputs& inputs) {
           .evaluates = inputs.data->source->num_evaluation_micro_batches() > 0,
           .eval_interval = options.eval_interval,
           .save_interval = options.save_interval,
-          .save_minutes = options.save_minutes};
+          .save_minutes = options.save_minutes,
+          .export_every = options.export_kind == "none" ? 0 : options.export_every};
 }
 
 // Operations a second that all ranks can do at most; 0 where that is not known of each. Collective.

@@ -28,12 +28,22 @@ std::string MemoryPlan::text() const {
   if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
   line("together", total());
-  if (space == Space::kDevice) line("on the GPU", on_device());
+  if (space == Space::kDevice) {
+    line("CUDA", runtime);
+    line("on the GPU", on_device());
+  }
   if (decoding > 0) {
     line("decoding", decoding);
     lines += " more of the host's, at most: all workers with an image of --max_image_pixels";
   }
   return lines;
+}
+
+int64_t gpu_runtime_bytes(int ranks) {
+  constexpr int64_t kMiB = 1 << 20;
+  constexpr int64_t kContext = 550 * kMiB, kProducts = 32 * kMiB, kLists = 64 * kMiB,
+                    kNccl = 400 * kMiB;
+  return kContext + kProducts + kLists + (ranks > 1 ? kNccl : 0);
 }
 
 namespace {
@@ -118,6 +128,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   costs.memory.buckets = training.bucket_bytes();
   if (options.async_checkpoint || options.on_gpu())
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
+  if (options.on_gpu()) costs.memory.runtime = gpu_runtime_bytes(ranks);
   costs.memory.decoding = decoding_bytes(options);
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, micro_batches_of_step(options),

@@ -25,15 +25,23 @@ struct MemoryPlan {
   int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
   int64_t snapshot = 0;        // the copy of the state that is written
   Space space = Space::kHost;  // of all but the last two, which are on the host
+  int64_t runtime = 0;         // what others than the arenas take on the GPU (gpu_runtime_bytes)
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
     return values + gradients + optimizer + gathered + buckets + activations + panels + window +
            snapshot;
   }
-  int64_t on_device() const { return space == Space::kDevice ? total() - window - snapshot : 0; }
+  int64_t on_device() const {
+    return space == Space::kDevice ? total() - window - snapshot + runtime : 0;
+  }
   std::string text() const;  // a table
 };
+
+// What a rank takes on a GPU besides its arenas, as is usual and not as measured here: CUDA's
+// context with the kernels (550 MiB), cuBLASLt's workspace (32 MiB), work lists and scratch of
+// attention and of sums (64 MiB), and with more than one rank NCCL (400 MiB).
+int64_t gpu_runtime_bytes(int ranks);
 
 struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between

@@ -12,11 +12,11 @@ void report_setup(const Run& run) {
   log_line(run.inputs->plan.text(run.options, run.world.size()));
 }
 
-void report_traffic(const Run& run, const StepReport& report, int64_t sent) {
+void report_traffic(const Run& run, const StepReport& report) {
   const bool full = report.micro_batches == micro_batches_of_step(run.options);
   if (!full || report.skipped) return;
-  log("step {}: a rank sent {} elements at most; planned: {}", report.step, run.world.max(sent),
-      run.costs.elements_per_step);
+  log("step {}: a rank sent {} elements at most; planned: {}", report.step,
+      run.world.max(report.elements_sent), run.costs.elements_per_step);
 }
 
 void report_memory(const Run& run) {

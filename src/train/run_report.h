@@ -9,7 +9,7 @@ namespace facet {
 void report_setup(const Run& run);
 
 // After the first step: whether the ranks send what was planned. Collective.
-void report_traffic(const Run& run, const StepReport& report, int64_t sent);
+void report_traffic(const Run& run, const StepReport& report);
 
 // At the end: the memory that the arenas held, beside the plan. Collective.
 void report_memory(const Run& run);

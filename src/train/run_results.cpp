@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "base/timer.h"
 #include "train/evaluate.h"
+#include "train/export_plan.h"
 #include "train/run_report.h"
 #include "train/stop_request.h"
 
@@ -31,18 +32,18 @@ bool is_best(const RunState& state, const EvalReport& report) {
 
 // On rank 0: the export, which is written a megabyte at a time. Every so often, between two pieces,
 // all ranks meet for a chance to stop.
-void write_export(Run& run, const std::string& directory, const OpenUnit& open_unit,
-                  const Values::Meet& meet) {
+void write_export(Run& run, const std::string& directory, ExportKind kind,
+                  const OpenUnit& open_unit, const Values::Meet& meet) {
   constexpr double kSecondsBetween = 0.2;
   Timer since_met;
-  export_weights(run.options, *run.inputs->model, directory, [&](int unit) {
-    run.faults.at("export", run.world.rank(), run.state.step);
-    if (since_met.seconds() >= kSecondsBetween) {
-      meet();
-      since_met.restart();
-    }
-    open_unit(unit);
-  });
+  const ModelSetup& model = *run.inputs->model;
+  export_model(directory, model.table, model.config, export_sources(run.options, model),
+               {.kind = kind, .type = export_type(run.options)}, read_through(open_unit), [&] {
+                 run.faults.at("export", run.world.rank(), run.state.step);
+                 if (since_met.seconds() < kSecondsBetween) return;
+                 meet();
+                 since_met.restart();
+               });
 }
 
 }  // namespace
@@ -58,7 +59,8 @@ void evaluate_now(Run& run) {
   const EvalReport report = evaluate_all(run);
   collectively(run.world, [&] { check_bad_fraction(run.options, data, report); });
   const bool best = is_best(state, report);
-  if (best && run.options.keep_best) export_to(run, "best");
+  if (best && run.options.keep_best)
+    export_to(run, "best", *plan_exports(run.options, run.inputs->model->table).each);
   collectively(run.world, [&] { run.logs.append(report); });
   if (best) {
     state.best_step = report.step;
@@ -72,18 +74,18 @@ void evaluate_now(Run& run) {
          report.step, report.loss, report.non_finite);
 }
 
-void export_to(Run& run, const std::string& name) {
+void export_to(Run& run, const std::string& name, ExportKind kind) {
   run.checkpoints->settle(run.logs);
   const InSection section(Section::kSave);
   const std::string directory = fmt::format("{}/{}", run.options.output_dir, name);
   collectively(run.world, [&] {
     run.compute->engine.read_on_rank_0(
         [&](const OpenUnit& open_unit, const Values::Meet& meet) {
-          write_export(run, directory, open_unit, meet);
+          write_export(run, directory, kind, open_unit, meet);
         },
         [&] { give_a_chance_to_stop(run); });
   });
-  run.logs.line(fmt::format("exported {}", directory));
+  run.logs.line(fmt::format("exported {} ({})", directory, text_of(kind)));
 }
 
 }  // namespace facet

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "checkpoint/hugging_face.h"
 #include "train/run.h"
 
 namespace facet {
@@ -11,7 +12,7 @@ namespace facet {
 // the loss is known. With --keep_best the best model so far is exported.
 void evaluate_now(Run& run);
 
-// OUT/NAME: the model as it is.
-void export_to(Run& run, const std::string& name);
+// OUT/NAME: the model as it is, or what was trained of it.
+void export_to(Run& run, const std::string& name, ExportKind kind);
 
 }  // namespace facet

@@ -56,6 +56,19 @@ LossScalerOptions scaler_options(const Options& options) {
           options.loss_scale_window, options.hysteresis, options.min_loss_scale};
 }
 
+namespace {
+
+// On GPUs a bucket of fp32 has 64 MB: smaller ones take NCCL longer to start than to send.
+ReductionOptions reduction_options(const Options& options) {
+  const bool by_device = options.reduce_bucket_size == 0;
+  const bool overlap = options.overlap_comm || (by_device && options.on_gpu());
+  const int64_t standard = options.on_gpu() ? 16'000'000 : 2'000'000;
+  return {by_device ? standard : options.reduce_bucket_size, overlap ? Overlap::kYes : Overlap::kNo,
+          dtype_of(options.communication_data_type)};
+}
+
+}  // namespace
+
 EngineOptions engine_options(const Options& options) {
   EngineOptions engine;
   engine.beta1 = options.adam_betas[0];
@@ -67,9 +80,7 @@ EngineOptions engine_options(const Options& options) {
   engine.stage3 = {options.stage3_param_persistence_threshold,
                    {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}};
   engine.compute_dtype = compute_dtype(options);
-  engine.reduction = {options.reduce_bucket_size,
-                      options.overlap_comm ? Overlap::kYes : Overlap::kNo,
-                      dtype_of(options.communication_data_type)};
+  engine.reduction = reduction_options(options);
   return engine;
 }
 

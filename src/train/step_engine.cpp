@@ -13,6 +13,11 @@ LoadReport load_and_log(const Options& options, RunInputs& inputs, Engine& engin
       loaded.projection_file.empty()
           ? "projection and lang_embed start fresh"
           : fmt::format("projection and lang_embed from {}", loaded.projection_file);
+  const std::string recorded = recorded_chat_template(sources_of(options));
+  if (!recorded.empty() && recorded != options.chat_template)
+    loaded.differing_choices.push_back(
+        fmt::format("--chat_template: the export was trained with {}, this run says {}", recorded,
+                    options.chat_template));
   log_line(loaded.read_from);
   log_line(fmt::format("{}; {} rows of added tokens, {} parameters drawn", source,
                        loaded.added_token_rows, loaded.drawn.size()));

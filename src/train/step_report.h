@@ -55,6 +55,7 @@ struct StepReport {
   // Floating-point operations of all ranks in forward and backward: matrix products and attention,
   // those computed again too.
   int64_t model_flops = 0;
+  int64_t elements_sent = 0;  // of tensors, by this rank to others
   std::vector<LossOfDataset> datasets;
 };
 

@@ -44,7 +44,10 @@ WorkLeft work_left(const WorkPlan& plan, int64_t step) {
   left.of(Work::kStep) = std::max<int64_t>(last - step, 0);
   left.of(Work::kEvaluation) = plan.evaluates ? multiples_and_last(each, first, last) : 0;
   left.of(Work::kSave) = saves(plan, epochs, first, last);
-  left.of(Work::kExport) = epochs;
+  left.of(Work::kExport) =
+      plan.export_every > 0
+          ? multiples_and_last(plan.steps_per_epoch * plan.export_every, first, last)
+          : 0;
   return left;
 }
 

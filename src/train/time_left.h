@@ -13,6 +13,7 @@ struct WorkPlan {
   bool evaluates = false;  // there is an evaluation split
   int64_t eval_interval = 0, save_interval = 0;
   double save_minutes = 0;
+  int64_t export_every = 1;  // epochs; 0: nothing is exported
 };
 
 enum class Work : uint8_t { kStep, kEvaluation, kSave, kExport };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "base/progress.h"
 #include "comm/mpi_session.h"
@@ -22,8 +23,11 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   clock_.begin();
   InSection section(Section::kData);
   fetch(epoch, step);
+  report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
 
   section.change_to(Section::kCompute);
+  if (rehearsal_) rehearse();
+  const int64_t sent_before = parts_.world.elements_sent();
   compute_all();
   clock_.change_to(StepPhase::kReduce);
   const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
@@ -35,6 +39,7 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   report_.grad_norm = verdict.norm;
   report_.clip_factor = verdict.clip_factor;
   report_.first_bad_parameter = verdict.first_bad_parameter;
+  report_.elements_sent = parts_.world.elements_sent() - sent_before;
   report_.phases = clock_.end();
   report_.seconds = report_.phases.total();
   report_.end = std::chrono::system_clock::now();
@@ -59,9 +64,17 @@ void TrainStep::fetch(int64_t epoch, int64_t step) {
   agree_on_counts(batches_, epoch);
 }
 
+void TrainStep::rehearse() {
+  const Rehearsal rehearsal = *std::exchange(rehearsal_, std::nullopt);
+  clock_.change_to(StepPhase::kForward);
+  LossSums sums;
+  rehearsal.begin();
+  compute_gradients_again(sums);
+  rehearsal.end();
+}
+
 // Forward and backward of this rank's micro-batches.
 void TrainStep::compute_all() {
-  report_.loss_scale = parts_.scaler != nullptr ? parts_.scaler->scale() : 1;
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
   const int64_t operations_before = operations_of(parts_.context.ops.counts());
   for (const MicroBatch& batch : batches_) {
@@ -144,14 +157,19 @@ std::string TrainStep::find_non_finite() {
          "cannot be identified";
 }
 
-// Computes the step's gradients once more, all micro-batches summed as in the step.
-std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
-  if (batches_.size() < 2) return "";
+// Computes the step's gradients apart from it, all micro-batches summed as in the step. Nobody is
+// told of features: the step itself does that.
+GradientVerdict TrainStep::compute_gradients_again(LossSums& sums) {
+  FeatureSink* const sink = parts_.model.tell_features_to(nullptr);
   parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
-  for (const MicroBatch& batch : batches_) {
+  for (const MicroBatch& batch : batches_)
     compute(batch, loss_weight(batch), parts_.context.hooks, sums);
-  }
-  return parts_.engine.reduce_gradients(report_.loss_scale).first_bad_parameter;
+  parts_.model.tell_features_to(sink);
+  return parts_.engine.reduce_gradients(report_.loss_scale);
+}
+
+std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
+  return batches_.size() < 2 ? "" : compute_gradients_again(sums).first_bad_parameter;
 }
 
 // The totals of the step over all ranks, in one exchange. Doubles hold counts exactly.

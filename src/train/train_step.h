@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,6 +60,13 @@ class TrainStep {
   // CollectiveError before anything is computed. The report is valid until the next call.
   const StepReport& run(int64_t epoch, int64_t step);
 
+  // Something is to be found out while a step is computed: the next one is computed once before it
+  // is taken, between these two calls, and nothing of that remains.
+  struct Rehearsal {
+    std::function<void()> begin, end;
+  };
+  void rehearse_next(Rehearsal rehearsal) { rehearsal_ = std::move(rehearsal); }
+
   // After a step that was skipped: computes it again and looks at every number on the way. Returns
   // where the first one is that is not finite, the same text on every rank.
   std::string find_non_finite();
@@ -66,8 +74,10 @@ class TrainStep {
  private:
   void inject(const char* moment) const;
   void fetch(int64_t epoch, int64_t step);
+  void rehearse();
   void compute_all();
   bool apply(const GradientVerdict& verdict);
+  GradientVerdict compute_gradients_again(LossSums& sums);
   std::string bad_parameter_of_all(LossSums& sums);
   void compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums);
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
@@ -78,6 +88,7 @@ class TrainStep {
 
   StepParts parts_;
   PhaseClock clock_;
+  std::optional<Rehearsal> rehearsal_;  // of the next step
   PhaseHooks phase_hooks_;
   StepReport report_;
   std::span<const MicroBatch> batches_;      // of the last step

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "train/outcome.h"
+#include "train/product_choices.h"
 #include "train/run_report.h"
 #include "train/run_results.h"
 #include "train/skipped_steps.h"
@@ -37,6 +38,7 @@ void TrainingLoop::run() {
 }
 
 void TrainingLoop::go_on() {
+  settle_products(run_.options, run_.world, run_.device, state_, run_.compute->step);
   if (!work_left()) log("all {} steps are done; nothing to do", state_.step);
   if (evaluation_due()) evaluate_now(run_);
   while (work_left()) {
@@ -69,14 +71,13 @@ void TrainingLoop::train_epoch() {
 }
 
 StepReport TrainingLoop::take_step() {
-  const int64_t sent_before = run_.world.elements_sent();
   note_step(state_.step + 1);
   StepReport report = run_.compute->step.run(state_.epoch, state_.next_step);
   report.step = ++state_.step;
   report.epoch = state_.epoch + 1;
   ++state_.next_step;
   run_.status.set_step(report.step);
-  if (report.step == 1) report_traffic(run_, report, run_.world.elements_sent() - sent_before);
+  if (report.step == 1) report_traffic(run_, report);
   count(report, state_);
   note_bad_samples();
   return report;
@@ -107,7 +108,7 @@ void TrainingLoop::close_epoch() {
   report_features(run_);
   if (run_.options.eval_interval == 0 || finished()) evaluate_now(run_);
   draw_curve();
-  export_epoch(run_);
+  export_epoch(run_, finished() ? EndOfRun::kYes : EndOfRun::kNo);
   state_.closed_step = state_.step;
   if (epoch_complete()) begin_next_epoch();  // else --max_steps ended the run within it
   renew_checkpoint();

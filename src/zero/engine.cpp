@@ -66,6 +66,7 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
   memory_ = std::make_unique<Arena>(
       "the optimizer state", moment_bytes(table, world.size(), options.zero_stage), ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
+    if (trained_length(table.units()[u]) > 0) trained_units_.push_back(static_cast<int>(u));
     ASSERT(trained_length(table.units()[u]) % partition_padding(world.size()) == 0,
            "unit {} is not padded for {} ranks", table.units()[u].name, world.size());
     const int64_t length = values_.stepped(static_cast<int>(u)).count;
@@ -142,23 +143,26 @@ void Engine::publish_state() {
 
 // ---- the step
 
+// The index of the parameter that holds element `place` of this rank's slice of the unit.
+int64_t Engine::parameter_at(int unit, int64_t place) const {
+  const ParamUnit& layout = table_.units()[static_cast<size_t>(unit)];
+  return index_of(table_, param_at(layout, values_.slice_of(unit).begin + place));
+}
+
 void Engine::begin_step(int64_t micro_batches) { gradients_.begin_step(micro_batches); }
 
 GradientVerdict Engine::reduce_gradients(double loss_scale) {
   gradients_.finish();
+  slices_.clear();
+  for (const int unit : trained_units_) slices_.push_back(gradients_.slice(unit));
+  statistics_.resize(slices_.size());
+  ops_.gradient_statistics(statistics_, slices_);
   double sum_squares = 0;
   int64_t bad_param = -1;
-  for (size_t u = 0; u < table_.units().size(); ++u) {
-    const ParamUnit& unit = table_.units()[u];
-    if (trained_length(unit) == 0) continue;
-    const GradientStatistics statistics =
-        ops_.gradient_statistics(gradients_.slice(static_cast<int>(u)));
-    sum_squares += statistics.sum_squares;
-    if (statistics.first_non_finite >= 0 && bad_param < 0) {
-      const int64_t offset =
-          values_.slice_of(static_cast<int>(u)).begin + statistics.first_non_finite;
-      bad_param = index_of(table_, param_at(unit, offset));
-    }
+  for (size_t i = 0; i < statistics_.size(); ++i) {
+    sum_squares += statistics_[i].sum_squares;
+    if (statistics_[i].first_non_finite >= 0 && bad_param < 0)
+      bad_param = parameter_at(trained_units_[i], statistics_[i].first_non_finite);
   }
   // One all-gather of every rank's [sum of squares, index of the first non-finite parameter].
   const std::array<double, 2> mine = {sum_squares, static_cast<double>(bad_param)};
@@ -178,15 +182,25 @@ GradientVerdict Engine::reduce_gradients(double loss_scale) {
   return verdict;
 }
 
+// Parameters that adjoin in a unit's buffer are stepped together: AdamW knows elements only.
 void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
-  for (const Param* param : group.params) {
-    const int unit = param->unit;
-    const Slice part = overlap({param->offset, param->numel()}, values_.stepped(unit));
-    if (part.count == 0) continue;
-    ops_.adamw_step(values_.master_at(unit, part), moment_at(exp_avg_, unit, part),
-                    moment_at(exp_avg_sq_, unit, part), values_.copy_at(unit, part),
-                    gradient_at(unit, part), step);
+  const std::vector<Param*>& params = group.params;
+  for (size_t i = 0; i < params.size();) {
+    const int unit = params[i]->unit;
+    Slice run{params[i]->offset, 0};
+    for (;
+         i < params.size() && params[i]->unit == unit && params[i]->offset == run.begin + run.count;
+         ++i)
+      run.count += params[i]->numel();
+    step_run(unit, overlap(run, values_.stepped(unit)), step);
   }
+}
+
+void Engine::step_run(int unit, const Slice& part, const AdamWStep& step) {
+  if (part.count == 0) return;
+  ops_.adamw_step(values_.master_at(unit, part), moment_at(exp_avg_, unit, part),
+                  moment_at(exp_avg_sq_, unit, part), values_.copy_at(unit, part),
+                  gradient_at(unit, part), step);
 }
 
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {

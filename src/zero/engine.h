@@ -120,7 +120,9 @@ class Engine : public UnitHooks {
   // `part` is a range of the unit's trained buffer; gradients are valid after the reduction.
   Tensor gradient_at(int unit, const Slice& part) const;
   Tensor moment_at(const std::vector<Tensor>& moment, int unit, const Slice& part) const;
+  int64_t parameter_at(int unit, int64_t place) const;
   void step_group(const ParamGroup& group, const AdamWStep& step);
+  void step_run(int unit, const Slice& part, const AdamWStep& step);
 
   ParamTable& table_;
   std::vector<ParamGroup> groups_;
@@ -134,6 +136,9 @@ class Engine : public UnitHooks {
   std::vector<Tensor> exp_avg_;  // per unit: of the elements this rank updates
   std::vector<Tensor> exp_avg_sq_;
   HostMirror mirror_;  // of the owned state
+  std::vector<int> trained_units_;
+  std::vector<Tensor> slices_;  // this rank's gradients of them
+  std::vector<GradientStatistics> statistics_;
 };
 
 }  // namespace facet

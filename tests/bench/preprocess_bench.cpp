@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 #include "io/file.h"
 
 namespace facet {
@@ -156,12 +156,12 @@ double processor_seconds() {
 
 // Images a second of processor time.
 double rate(const std::vector<std::string>& files, double seconds) {
-  const ClipPreprocessor preprocess({});
+  const ImagePreprocessor preprocess({});
   std::vector<float> pixels(
       static_cast<size_t>(3 * preprocess.image_size() * preprocess.image_size()));
   const auto all = [&] {
     for (const std::string& file : files) {
-      ClipPixels sink(preprocess, pixels.data());
+      ImagePixels sink(preprocess, pixels.data());
       load_image(file, kDefaultMaxImagePixels, sink);
     }
   };

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
+#include "chat/sampling.h"
+#include "kernels/cpu/backend.h"
 #include "ops/null_backend.h"
 #include "optim/partition.h"
 #include "tests/model/language_rig.h"
@@ -19,7 +24,7 @@ std::unique_ptr<ModelSetup> small_model() {
   setup->config.vision.intermediate_size = 4000;  // pictures cost more than text
   setup->config.lm.vocab_size = setup->tokenizer->vocab_size();
   setup->preprocessor =
-      std::make_unique<ClipPreprocessor>(ClipPreprocessConfig{}, setup->config.image_size);
+      std::make_unique<ImagePreprocessor>(ImagePreprocessConfig{}, setup->config.image_size);
   setup->model = std::make_unique<VisionLanguageModel>(setup->config, setup->table);
   setup->table.allocate(partition_padding(1));
   for (Param& param : setup->table.params()) {
@@ -39,18 +44,18 @@ GenerationTest pictures_later() {
 }
 
 struct ConversationRig {
-  explicit ConversationRig(const ConversationLimits& limits)
+  explicit ConversationRig(const ConversationRules& limits)
       : prompt(*setup->tokenizer,
                {PromptStyle::kCorrect, "", setup->config.image_tokens(), limits.max_seq_len}),
         conversation(*setup, prompt, limits) {}
 
   // Peak of the arena, and the answers, when every answer has `tokens` tokens at most.
-  std::pair<int64_t, std::vector<std::string>> peak_with_answers_of(int64_t tokens) {
+  std::pair<int64_t, std::vector<Answer>> peak_with_answers_of(int64_t tokens) {
     NullBackend ops;
     Arena arena("measured");
     Context context{ops, arena, hooks};
     int64_t round = 0, said = 0;
-    const auto choose = [&](int64_t now, const std::vector<float>&) {
+    const auto choose = [&](int64_t now, std::span<const float>, std::span<const int32_t>) {
       said = now == round ? said : 0;
       round = now;
       return said++ < tokens ? 5 : setup->tokenizer->eos_id();
@@ -75,8 +80,13 @@ TEST(Conversation, MeasuredMemorySufficesWhateverTheAnswers) {
   for (const int64_t tokens : {0, 1, 20, 60, 199, 200, 300}) {
     const auto [peak, answers] = rig.peak_with_answers_of(tokens);
     EXPECT_LE(peak, arena.peak()) << tokens;
-    most_answers = std::max(most_answers, answers.size());
-    fewest_answers = std::min(fewest_answers, answers.size());
+    // A round that was asked has no answer's end of --max_seq_len before the first token.
+    const auto asked =
+        static_cast<size_t>(std::count_if(answers.begin(), answers.end(), [](const Answer& answer) {
+          return answer.stop_reason != StopReason::kMaxSeqLen || answer.tokens > 0;
+        }));
+    most_answers = std::max(most_answers, asked);
+    fewest_answers = std::min(fewest_answers, asked);
   }
   EXPECT_EQ(most_answers, 3u);
   EXPECT_EQ(fewest_answers, 1u);
@@ -86,7 +96,9 @@ TEST(Conversation, AnAnswerEndsAtItsLimit) {
   ConversationRig rig({.max_new_tokens = 4, .max_seq_len = 4096, .max_image_pixels = 1 << 24});
   const auto [peak, answers] = rig.peak_with_answers_of(100);
   ASSERT_EQ(answers.size(), 3u);
-  EXPECT_EQ(answers[0], rig.setup->tokenizer->decode(std::vector<int32_t>(4, 5)));
+  EXPECT_EQ(answers[0].text, rig.setup->tokenizer->decode(std::vector<int32_t>(4, 5)));
+  EXPECT_EQ(answers[0].tokens, 4);
+  EXPECT_EQ(answers[0].stop_reason, StopReason::kMaxNewTokens);
 }
 
 // Those of the files, and the tokenizer's.
@@ -98,15 +110,128 @@ TEST(Conversation, AnAnswerEndsAtEachEndToken) {
   rig.setup->end_tokens = {6, 7};
   const std::vector<int32_t> end_of_round = {rig.setup->tokenizer->eos_id(), 7, 8};
   int64_t said = 0;
-  const auto choose = [&](int64_t round, const std::vector<float>&) {
+  const auto choose = [&](int64_t round, std::span<const float>, std::span<const int32_t>) {
     return said++ % 2 == 0 ? 5 : end_of_round[static_cast<size_t>(round)];
   };
   const auto answers = rig.conversation.answers(context, pictures_later(), choose);
   ASSERT_EQ(answers.size(), 3u);
   const std::string one = rig.setup->tokenizer->decode(std::vector<int32_t>{5});
-  EXPECT_EQ(answers[0], one);
-  EXPECT_EQ(answers[1], one);
-  EXPECT_NE(answers[2], one);
+  EXPECT_EQ(answers[0].text, one);
+  EXPECT_EQ(answers[0].stop_reason, StopReason::kEndToken);
+  EXPECT_EQ(answers[1].text, one);
+  EXPECT_NE(answers[2].text, one);
+}
+
+// A stop string may begin and end within tokens; what follows it and the string itself are cut off.
+TEST(Conversation, AnAnswerEndsAtAStopString) {
+  ConversationRules rules{.max_new_tokens = 50, .max_seq_len = 4096, .max_image_pixels = 1 << 24};
+  rules.stop_strings = {"never said", "stop"};
+  ConversationRig rig(rules);
+  NullBackend ops;
+  Arena arena("answers");
+  Context context{ops, arena, rig.hooks};
+  const std::vector<int32_t> text = rig.setup->tokenizer->encode("Go on, unstoppable one, go on");
+  size_t said = 0;
+  const auto choose = [&](int64_t, std::span<const float>, std::span<const int32_t>) {
+    return said < text.size() ? text[said++] : rig.setup->tokenizer->eos_id();
+  };
+  const Answer answer = rig.conversation.answers(context, {"t", {{"Q?", "", {}}}}, choose).at(0);
+  EXPECT_EQ(answer.text, "Go on, un");
+  EXPECT_EQ(answer.stop_reason, StopReason::kStopString);
+  EXPECT_EQ(answer.tokens, static_cast<int64_t>(said));
+  EXPECT_LT(said, text.size());
+}
+
+// ---- on a model that computes
+
+struct ComputingRig : ConversationRig {
+  explicit ComputingRig(const ConversationRules& rules) : ConversationRig(rules) {}
+
+  CpuBackend cpu{1};
+  Arena memory{"conversation", int64_t{1} << 28};
+  Context context{cpu, memory, hooks};
+
+  // ln of the probability of each labelled token but the last, the end token, in a forward pass
+  // over the whole conversation.
+  std::vector<double> logprobs_of(const std::vector<Round>& rounds) {
+    const TokenizedSample sample = prompt.tokenize(rounds);
+    MicroBatch batch;
+    batch.token_ids = sample.token_ids;
+    batch.labels = sample.labels;
+    batch.sample_begin = {0, static_cast<int32_t>(sample.token_ids.size())};
+    batch.images_per_sample = {0};
+    batch.image_token_id = setup->tokenizer->image_id();
+    std::vector<float> logits;
+    setup->model->all_logits(context, batch, logits);
+    const auto width = static_cast<size_t>(setup->config.lm.vocab_size);
+    std::vector<double> logprobs;
+    for (size_t t = 1; t < sample.token_ids.size(); ++t)
+      if (sample.labels[t] != kIgnoredLabel)
+        logprobs.push_back(
+            log_probability(std::span(logits).subspan((t - 1) * width, width), sample.labels[t]));
+    logprobs.pop_back();
+    return logprobs;
+  }
+};
+
+double sum_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+const ConversationRules kScored{
+    .max_new_tokens = 1, .max_seq_len = 4096, .max_image_pixels = 1 << 24, .score = true};
+
+// The worst that was measured is 1e-9. The untrained model's logits differ little: by 1e-3.
+constexpr double kLogprobBound = 1e-8;
+
+TEST(Conversation, ScoresAreThoseOfAWholePass) {
+  ComputingRig rig(kScored);
+  GenerationTest test{"t", {{"Is it?", "", {}, {"yes", "no, it is not", "it may be"}}}};
+  const Answer answer = rig.conversation.scores(rig.context, test).at(0);
+  ASSERT_EQ(answer.choices.size(), 3u);
+  size_t best = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    const std::string& text = test.rounds[0].choices[i];
+    const std::vector<double> logprobs = rig.logprobs_of({{"Is it?", text, 0}});
+    EXPECT_EQ(answer.choices[i].tokens, static_cast<int64_t>(logprobs.size()));
+    EXPECT_NEAR(answer.choices[i].logprob, sum_of(logprobs), kLogprobBound) << text;
+    if (answer.choices[i].logprob > answer.choices[best].logprob) best = i;
+  }
+  EXPECT_EQ(answer.text, test.rounds[0].choices[best]);
+  EXPECT_EQ(answer.stop_reason, StopReason::kChosen);
+}
+
+// The second round follows the first one's likeliest choice and that answer's end.
+TEST(Conversation, ScoringGoesOnWithTheLikeliestChoice) {
+  ComputingRig rig(kScored);
+  GenerationTest test{
+      "t", {{"Is it?", "", {}, {"no, it is not", "yes"}}, {"Sure?", "", {}, {"maybe", "I am"}}}};
+  const std::vector<Answer> answers = rig.conversation.scores(rig.context, test);
+  ASSERT_EQ(answers.size(), 2u);
+  const std::vector<double> first = rig.logprobs_of({{"Is it?", answers[0].text, 0}});
+  const std::vector<double> both =
+      rig.logprobs_of({{"Is it?", answers[0].text, 0}, {"Sure?", "I am", 0}});
+  // Both have the first answer, and `both` its end too.
+  const std::vector<double> second(both.begin() + static_cast<int64_t>(first.size()) + 1,
+                                   both.end());
+  EXPECT_NEAR(answers[1].choices[1].logprob, sum_of(second), kLogprobBound);
+}
+
+TEST(Conversation, LogprobsAreThoseOfTheTokensThatWereSaid) {
+  ConversationRules rules{.max_new_tokens = 3, .max_seq_len = 4096, .max_image_pixels = 1 << 24};
+  rules.logprobs = true;
+  ComputingRig rig(rules);
+  const std::vector<int32_t> text = rig.setup->tokenizer->encode("it may be so");
+  ASSERT_GE(text.size(), 3u);
+  size_t said = 0;
+  const auto choose = [&](int64_t, std::span<const float>, std::span<const int32_t>) {
+    return text[said++];
+  };
+  const Answer answer =
+      rig.conversation.answers(rig.context, {"t", {{"Is it?", "", {}}}}, choose).at(0);
+  const std::vector<double> logprobs = rig.logprobs_of({{"Is it?", "it may be so", 0}});
+  ASSERT_EQ(answer.logprobs.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(answer.logprobs[i], logprobs[i], kLogprobBound);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ std::string written(const std::string& text) {
 
 TEST(GenerateIo, ReadsTestsInTheOrderOfTheFile) {
   const auto tests = read_generation_tests(
-      written(R"({"z": [["Q1", "a.png  b.png"], ["Q2"]], "a": [["Q3", ""]]})"));
+      written(R"({"z": [["Q1", "a.png  b.png"], ["Q2"]], "a": [["Q3", ""], ["Q4", ["a b.png"]]]})"),
+      QuestionForm::kOpen);
   ASSERT_EQ(tests.size(), 2u);
   EXPECT_EQ(tests[0].name, "z");
   ASSERT_EQ(tests[0].rounds.size(), 2u);
@@ -28,12 +29,23 @@ TEST(GenerateIo, ReadsTestsInTheOrderOfTheFile) {
   EXPECT_EQ(tests[0].rounds[0].image_text, "a.png  b.png");
   EXPECT_TRUE(tests[0].rounds[1].images.empty());
   EXPECT_TRUE(tests[1].rounds[0].images.empty());
+  EXPECT_EQ(tests[1].rounds[1].images, std::vector<std::string>{"a b.png"});
 }
 
 TEST(GenerateIo, OtherShapesAreRefused) {
   for (const char* text : {"[]", "{}", R"({"a": []})", R"({"a": [[]]})", R"({"a": ["Q"]})",
                            R"({"a": [["Q", "i", "x"]]})", R"({"a": [[1]]})"})
-    EXPECT_THROW(read_generation_tests(written(text)), Error) << text;
+    EXPECT_THROW(read_generation_tests(written(text), QuestionForm::kOpen), Error) << text;
+  for (const char* text :
+       {R"({"a": [["Q", ""]]})", R"({"a": [["Q", "", []]]})", R"({"a": [["Q", "", ["one"]]]})",
+        R"({"a": [["Q", "", "yes no"]]})", R"({"a": [["Q", "", ["yes", 1]]]})"})
+    EXPECT_THROW(read_generation_tests(written(text), QuestionForm::kWithChoices), Error) << text;
+}
+
+TEST(GenerateIo, ChoicesAreRead) {
+  const auto tests = read_generation_tests(written(R"({"a": [["Q", [], ["yes", "no, not"]]]})"),
+                                           QuestionForm::kWithChoices);
+  EXPECT_EQ(tests.at(0).rounds.at(0).choices, (std::vector<std::string>{"yes", "no, not"}));
 }
 
 TEST(GenerateIo, FieldsAreQuotedWhereTheyMust) {
@@ -41,15 +53,89 @@ TEST(GenerateIo, FieldsAreQuotedWhereTheyMust) {
   EXPECT_EQ(csv_field("a,b"), "\"a,b\"");
   EXPECT_EQ(csv_field("say \"x\""), "\"say \"\"x\"\"\"");
   EXPECT_EQ(csv_field("two\nlines"), "\"two\nlines\"");
+}
 
-  const std::string path = ::testing::TempDir() + "facet_answers.csv";
-  write_answers(path, {{"t", {{"Q,1", "a.png", {"a.png"}}, {"Q2", "", {}}}}},
-                {{"yes", "a\n\"b\""}});
+std::string file_with(AnswerFormat format, const std::vector<GenerationTest>& tests,
+                      const std::vector<AnsweredTest>& answers) {
+  const std::string path = ::testing::TempDir() + "facet_answers";
+  write_answers(path, format, tests, answers);
   std::stringstream text;
   text << std::ifstream(path).rdbuf();
-  EXPECT_EQ(text.str(),
-            "test_name,image_path,question,answer\nt,a.png,\"Q,1\",yes\nt,,Q2,\"a\n\"\"b\"\"\"\n");
   std::remove(path.c_str());
+  return text.str();
+}
+
+Answer answer_of(const std::string& text) {
+  Answer answer;
+  answer.text = text;
+  answer.tokens = 2;
+  answer.seconds = 0.5;
+  answer.stop_reason = StopReason::kEndToken;
+  return answer;
+}
+
+const std::vector<GenerationTest> kTests = {{"t", {{"Q,1", "a.png", {"a.png"}}, {"Q2", "", {}}}}};
+const std::vector<AnsweredTest> kAnswers = {{0, 0, {answer_of("yes"), answer_of("a\n\"b\"")}}};
+
+TEST(GenerateIo, Csv) {
+  EXPECT_EQ(file_with(AnswerFormat::kCsv, kTests, kAnswers),
+            "test_name,image_path,question,answer\nt,a.png,\"Q,1\",yes\nt,,Q2,\"a\n\"\"b\"\"\"\n");
+}
+
+// What Python's csv.writer makes of the original's rows, in which the last element of a question
+// stands for its images.
+TEST(GenerateIo, CsvOfTheOriginal) {
+  EXPECT_EQ(file_with(AnswerFormat::kOriginalCsv, kTests, kAnswers),
+            "test_name,image_path,question,answer\r\nt,a.png,\"Q,1\",yes\r\n"
+            "t,Q2,Q2,\"a\n\"\"b\"\"\"\r\n");
+}
+
+TEST(GenerateIo, JsonLinesHaveARecordPerRound) {
+  std::vector<AnsweredTest> answers = kAnswers;
+  answers[0].rounds[0].logprobs = {-0.5, -1.25};
+  answers[0].rounds[1].choices = {{-1.5, 3}, {-2.0, 1}};
+  std::vector<GenerationTest> tests = kTests;
+  tests[0].rounds[1].choices = {"a", "b"};
+  EXPECT_EQ(
+      file_with(AnswerFormat::kJsonLines, tests, answers),
+      R"({"test": "t", "answer_number": 0, "round": 0, "images": ["a.png"], "question": "Q,1", )"
+      R"("answer": "yes", "tokens": 2, "seconds": 0.5, "stop_reason": "end_token", "logprobs": [-0.5, -1.25]})"
+      "\n"
+      R"({"test": "t", "answer_number": 0, "round": 1, "images": [], "question": "Q2", )"
+      R"("answer": "a\n\"b\"", "tokens": 2, "seconds": 0.5, "stop_reason": "end_token", "choices": )"
+      R"([{"answer": "a", "logprob": -1.5, "tokens": 3}, {"answer": "b", "logprob": -2.0, "tokens": 1}]})"
+      "\n");
+}
+
+TEST(GenerateIo, AnswersBelongToTests) {
+  const std::vector<GenerationTest> tests = {{"t", {{"Q", "", {}, {"a", "b"}}}}};
+  EXPECT_TRUE(is_answer_to(tests, {0, 0, {Answer()}}));
+  AnsweredTest scored{0, 0, {Answer()}};
+  scored.rounds[0].choices.resize(2);
+  EXPECT_TRUE(is_answer_to(tests, scored));
+  scored.rounds[0].choices.resize(3);
+  EXPECT_FALSE(is_answer_to(tests, scored));
+  for (const int64_t test : {-1, 1}) EXPECT_FALSE(is_answer_to(tests, {test, 0, {Answer()}}));
+  EXPECT_FALSE(is_answer_to(tests, {0, 0, {}}));
+  EXPECT_FALSE(is_answer_to(tests, {0, 0, {Answer(), Answer()}}));
+}
+
+TEST(GenerateIo, TheJournalsLinesReadBack) {
+  AnsweredTest answered{3, 2, {answer_of("one\nand \xe2\x82\xac"), answer_of("")}};
+  answered.rounds[0].logprobs = {-0.1};
+  answered.rounds[1].choices = {{-1.5, 3}};
+  const auto read = answered_tests_of(line_of(answered) + line_of({4, 0, {}}), "journal");
+  ASSERT_EQ(read.size(), 2u);
+  EXPECT_EQ(read[1].test, 4);
+  EXPECT_EQ(read[0].number, 2);
+  ASSERT_EQ(read[0].rounds.size(), 2u);
+  EXPECT_EQ(read[0].rounds[0].text, "one\nand \xe2\x82\xac");
+  EXPECT_EQ(read[0].rounds[0].logprobs, std::vector<double>{-0.1});
+  EXPECT_EQ(read[0].rounds[0].stop_reason, StopReason::kEndToken);
+  EXPECT_EQ(read[0].rounds[1].choices.at(0).logprob, -1.5);
+  for (const char* rubbish :
+       {"{", "{}\n", R"({"test": 0, "number": 0, "rounds": [{"answer": 1}]})"})
+    EXPECT_THROW(answered_tests_of(rubbish, "journal"), Error) << rubbish;
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ std::map<int32_t, int64_t> draw(const SamplingOptions& options, const std::vecto
   Sampler sampler(options);
   RandomStream stream(5, "sampling_test");
   std::map<int32_t, int64_t> counts;
-  for (int64_t i = 0; i < times; ++i) ++counts[sampler.pick(logits, stream)];
+  for (int64_t i = 0; i < times; ++i) ++counts[sampler.pick(logits, {}, stream)];
   return counts;
 }
 
@@ -57,6 +57,27 @@ TEST(Sampling, ExtremeLogitsAndNotANumber) {
   EXPECT_EQ(draw({.temperature = 1, .top_k = 0, .top_p = 1}, {-inf, 1e30f, -1e30f}, 20),
             (Counts{{1, 20}}));
   EXPECT_THROW(draw({}, {0, std::nanf(""), 1}, 1), Error);
+}
+
+// Positive logits are divided, negative ones multiplied, once however often a token was said.
+TEST(Sampling, RepetitionIsPenalised) {
+  Sampler sampler({.repetition_penalty = 2});
+  RandomStream stream(5, "sampling_test");
+  const std::vector<float> positive = {1, 3, 2}, negative = {-9, -1, -1.5F};
+  EXPECT_EQ(sampler.pick(positive, std::vector<int32_t>{}, stream), 1);
+  EXPECT_EQ(sampler.pick(positive, std::vector<int32_t>{1, 1, 1}, stream), 2);  // 1.5, not 0.375
+  EXPECT_EQ(sampler.pick(positive, std::vector<int32_t>{2, 1}, stream), 1);
+  EXPECT_EQ(sampler.pick(negative, std::vector<int32_t>{1}, stream), 2);  // -2
+}
+
+TEST(Sampling, LogProbabilitiesAreThoseOfTheSoftmax) {
+  const std::vector<float> logits = {1, 2, 3};
+  const double sum = std::exp(1.0) + std::exp(2.0) + std::exp(3.0);
+  for (int32_t token = 0; token < 3; ++token)
+    EXPECT_NEAR(log_probability(logits, token), token + 1 - std::log(sum), 1e-15);
+  EXPECT_NEAR(log_probability(std::vector<float>{1e30F, 1e30F}, 0), -std::log(2), 1e-15);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()})
+    EXPECT_THROW(log_probability(std::vector<float>{bad, 1}, 1), Error) << bad;
 }
 
 }  // namespace

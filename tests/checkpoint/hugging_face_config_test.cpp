@@ -18,11 +18,11 @@ std::string llama_error(const std::string& text) {
   return error_of([&] { llama_of(text); });
 }
 
-ClipVisionConfig clip_of(const std::string& text, const char* tensor = "x") {
+VisionConfig clip_of(const std::string& text, const char* tensor = "x") {
   TemporaryDirectory directory;
   directory.put("config.json", text);
   write_safetensors(directory / "model.safetensors", {to_write(tensor, {1}, {0})});
-  return read_clip_config(directory.path());
+  return read_vision_config(directory.path());
 }
 
 std::string clip_error(const std::string& text) {
@@ -224,7 +224,7 @@ TEST(LlamaConfigFile, ImpossibleSizesAreOneErrorEach) {
                        "60000 heads of 60000 are out of range"));
 }
 
-TEST(ClipConfigFile, ImpossibleSizesAreOneErrorEach) {
+TEST(VisionConfigFile, ImpossibleSizesAreOneErrorEach) {
   for (const std::string key : {"hidden_size", "intermediate_size", "num_hidden_layers",
                                 "num_attention_heads", "image_size", "patch_size"})
     for (const std::string value : kNoSizes) {
@@ -235,13 +235,13 @@ TEST(ClipConfigFile, ImpossibleSizesAreOneErrorEach) {
     }
 }
 
-TEST(ClipConfigFile, AVisionModelAndAWholeModel) {
-  const ClipVisionConfig config = clip_of(kTinyClip);
+TEST(VisionConfigFile, AVisionModelAndAWholeModel) {
+  const VisionConfig config = clip_of(kTinyClip);
   EXPECT_EQ(config.hidden_size, 16);
   EXPECT_EQ(config.hidden_act, Activation::kGelu);
   EXPECT_EQ(config.layer_norm_eps, 1e-6f);
   EXPECT_EQ(config.grid(), 2);
-  const ClipVisionConfig whole =
+  const VisionConfig whole =
       clip_of(R"({"model_type": "clip", "hidden_size": 5, "text_config": {"hidden_size": 7},
                   "vision_config": {"hidden_size": 1024, "num_attention_heads": 16, "patch_size": 14,
                                     "intermediate_size": 4096, "num_hidden_layers": 24}})");
@@ -251,12 +251,30 @@ TEST(ClipConfigFile, AVisionModelAndAWholeModel) {
   EXPECT_EQ(whole.layer_norm_eps, 1e-5f);
 }
 
-TEST(ClipConfigFile, ContradictionsNameFileKeyAndValue) {
+TEST(VisionConfigFile, SiglipAloneAndInAWholeModel) {
+  const VisionConfig config = clip_of(R"({"model_type": "siglip_vision_model", "hidden_size": 1152,
+      "num_attention_heads": 16, "image_size": 384, "patch_size": 14})");
+  EXPECT_EQ(config.family, VisionFamily::kSiglip);
+  EXPECT_EQ(config.hidden_act, Activation::kGeluTanh);
+  EXPECT_EQ(config.layer_norm_eps, 1e-6f);
+  EXPECT_EQ(config.grid(), 27);
+  const VisionConfig whole = clip_of(R"({"model_type": "siglip", "text_config": {"hidden_size": 7},
+      "vision_config": {"model_type": "siglip_vision_model", "hidden_act": "gelu"}})");
+  EXPECT_EQ(whole.family, VisionFamily::kSiglip);
+  EXPECT_EQ(whole.hidden_act, Activation::kGelu);
+  EXPECT_EQ(whole.grid(), 14);
+  EXPECT_TRUE(mentions(clip_error(R"({"model_type": "siglip_vision_model", "image_size": 15})"),
+                       "image_size 15 is below patch_size 16"));
+}
+
+TEST(VisionConfigFile, ContradictionsNameFileKeyAndValue) {
   const auto changed = [](const char* from, const char* to) {
     return clip_error(replaced(kTinyClip, from, to));
   };
-  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "78: "));
-  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip"), "siglip is not supported"));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"), "78: "));
+  EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"),
+                       "siglip2 is not supported; vision encoders that are: CLIP (clip or "
+                       "clip_vision_model), SigLIP (siglip or siglip_vision_model)"));
   EXPECT_TRUE(mentions(changed("\"patch_size\": 4", "\"patch_size\": 3"),
                        "image_size 8 is no multiple of patch_size 3"));
   EXPECT_TRUE(mentions(changed("\"num_attention_heads\": 2", "\"num_attention_heads\": 5"),

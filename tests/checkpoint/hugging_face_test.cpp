@@ -245,10 +245,10 @@ TEST(ExportModel, FusedLoraEqualsTheFormula) {
   Sources sources;
   sources.config.lm.vocab_size = kFileRows + 2;
   Model model(with_lora(sources.config));
-  model.randomize(8);
+  load_and_train(model, sources.pretrained());
   std::vector<std::vector<float>> before;
   for (const Param& param : model.table.params()) before.push_back(values_of(param));
-  export_model(sources.directory / "epoch-0/", model.table, model.config, sources.exported());
+  export_to(sources.directory / "epoch-0/", model, sources.exported());
   size_t index = 0;  // the values in training stay as they are
   for (const Param& param : model.table.params()) EXPECT_EQ(values_of(param), before[index++]);
 
@@ -293,16 +293,14 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kVit}) {
     sources.config.projection = kind;
     Model model(with_lora(sources.config));
-    load_pretrained(model.table, model.config, sources.pretrained(), 1);
-    for (Param& param : model.table.params())
-      if (param.trained) fill_randomly(param, 8);
+    load_and_train(model, sources.pretrained());
     const std::string out = sources.directory / "out/epoch-0";
-    export_model(out, model.table, model.config, sources.exported());
-    export_model(out, model.table, model.config, sources.exported());  // replaces the first
+    export_to(out, model, sources.exported());
+    export_to(out, model, sources.exported());  // replaces the first
 
     VlmConfig config = sources.config;
     config.lm = read_llama_config(out + "/lang_decoder");
-    config.vision = read_clip_config(out + "/vis_encoder");
+    config.vision = read_vision_config(out + "/vis_encoder");
     EXPECT_EQ(config.lm.vocab_size, kFileRows + 2);
     EXPECT_EQ(config.lm.rope_theta, 5000);
     Model again(config);
@@ -328,6 +326,29 @@ TEST(ExportModel, TheProgramStartsFromWhatItExported) {
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);
 }
 
+// A whole SiglipModel goes in, a SiglipVisionModel without the pooling head comes out.
+TEST(ExportModel, SiglipIsExportedWithoutItsHead) {
+  Sources sources(kTinyLlama, kTinySiglip);
+  for (const char* name : {"vision_model.head.probe", "vision_model.head.mlp.fc1.weight",
+                           "text_model.head.weight", "logit_scale", "logit_bias"})
+    sources.vision[name] = {{2}, {1, 2}};
+  sources.write();
+  Model model(sources.config);
+  EXPECT_TRUE(load_pretrained(model.table, model.config, sources.pretrained(), 1).unused.empty());
+  const std::string out = sources.directory / "out";
+  export_to(out, model, sources.exported());
+  const JsonDocument config = JsonDocument::read_config(out + "/vis_encoder/config.json");
+  EXPECT_EQ(config.root().at("architectures").at(0).as_string(), "SiglipVisionModel");
+  EXPECT_EQ(config.root().at("model_type").as_string(), "siglip_vision_model");
+  EXPECT_FALSE(config.root().at("vision_use_head").as_bool());
+  EXPECT_EQ(config.root().at("torch_dtype").as_string(), "float32");
+  const Tensors written = read_tensors(out + "/vis_encoder/model.safetensors");
+  EXPECT_TRUE(written.contains("vision_model.embeddings.patch_embedding.bias"));
+  for (const auto& [name, tensor] : written) EXPECT_EQ(tensor, sources.vision.at(name)) << name;
+  EXPECT_EQ(written.size() + 5, sources.vision.size());
+  EXPECT_EQ(read_vision_config(out + "/vis_encoder").family, VisionFamily::kSiglip);
+}
+
 TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   Sources sources;
   sources.config.mmca = true;
@@ -335,11 +356,12 @@ TEST(ExportModel, RecordsWhatItWasTrainedWith) {
   Model model(sources.config);
   load_pretrained(model.table, model.config, sources.pretrained(), 1);
   const std::string out = sources.directory / "out";
-  export_model(out, model.table, model.config, sources.exported());
+  export_to(out, model, sources.exported());
   int64_t bytes = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(out))
     if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
-  const int64_t estimated = estimated_export_bytes(model.table, model.config, sources.exported());
+  const int64_t estimated =
+      estimated_export_bytes(model.table, model.config, sources.exported(), {});
   EXPECT_GE(estimated, bytes);
   EXPECT_LE(estimated, bytes + 100'000);
   const PretrainedSources exported{out + "/lang_decoder", out + "/vis_encoder", ""};
@@ -363,10 +385,10 @@ TEST(ExportModel, ATiedHeadKeepsItsOwnTable) {
       replaced(kTinyLlama, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
   Model model(sources.config);
   model.randomize(8);
-  export_model(sources.directory / "e", model.table, model.config, sources.exported());
+  export_to(sources.directory / "e", model, sources.exported());
   const Tensors decoder = read_tensors(sources.directory / "e/lang_decoder/model.safetensors");
   EXPECT_EQ(decoder.at("model.embed_tokens.weight").second,
-            model.values("lang_decoder.model.embed_tokens.weight"));
+            sources.decoder.at("model.embed_tokens.weight").second);
   EXPECT_FALSE(decoder.contains("lm_head.weight"));
   EXPECT_EQ(
       read_tensors(sources.directory / "e/projection.safetensors").at("lang_embed.weight").second,
@@ -385,7 +407,7 @@ TEST(ExportModel, AQwen2ModelStaysOne) {
   const std::string name = "model.layers.1.self_attn.k_proj.bias";
   EXPECT_EQ(model.values(("lang_decoder." + name).c_str()), sources.decoder.at(name).second);
   const std::string out = sources.directory / "qwen2";
-  export_model(out, model.table, model.config, sources.exported());
+  export_to(out, model, sources.exported());
   const JsonDocument config = JsonDocument::read_config(out + "/lang_decoder/config.json");
   EXPECT_EQ(config.root().at("model_type").as_string(), "qwen2");
   EXPECT_EQ((*config.root().at("architectures").begin()).as_string(), "Qwen2ForCausalLM");
@@ -405,7 +427,7 @@ TEST(ExportModel, ConfigsKeepWhatTheSourceSays) {
   Model model(sources.config);
   model.randomize(8);
   const std::string out = sources.directory / "e";
-  export_model(out, model.table, model.config, sources.exported());
+  export_to(out, model, sources.exported());
   const JsonDocument lm = JsonDocument::read(out + "/lang_decoder/config.json");
   EXPECT_EQ(lm.root().at("vocab_size").as_int(), kFileRows + 2);
   EXPECT_EQ(lm.root().at("torch_dtype").as_string(), "float32");
@@ -430,7 +452,7 @@ TEST(ExportModel, TheTokenizerKeepsItsTokensRolesAndMarks) {
   exported.token_roles = {{"pad_token", "<pad>"}, {"additional_special_tokens", "<image>"}};
   exported.space_marks = SpaceMarks::kNone;
   const std::string out = sources.directory / "e";
-  export_model(out, model.table, model.config, exported);
+  export_to(out, model, exported);
   const JsonDocument added = JsonDocument::read(out + "/lang_decoder/added_tokens.json");
   EXPECT_EQ(added.root().size(), 1);
   EXPECT_EQ(added.root().at("<pad>").as_int(), 11);
@@ -443,7 +465,7 @@ TEST(ExportModel, TheTokenizerKeepsItsTokensRolesAndMarks) {
   EXPECT_EQ(decoder.at("2").at("content").as_string(), "</s>");
   EXPECT_TRUE(decoder.at("11").at("rstrip").as_bool());
   exported.space_marks = SpaceMarks::kEveryPiece;
-  export_model(out, model.table, model.config, exported);
+  export_to(out, model, exported);
   const JsonDocument again = JsonDocument::read(out + "/lang_decoder/tokenizer_config.json");
   EXPECT_TRUE(again.root().at("legacy").as_bool());
   EXPECT_FALSE(again.root().find("add_prefix_space").has_value());
@@ -465,7 +487,7 @@ TEST(ExportModel, TokenizerJsonGetsTheTokensOfTheRun) {
   exported.added_tokens = trained.split_tokens();
   exported.tokenizer_pieces = trained.num_pieces();
   exported.token_roles = trained.token_roles();
-  export_model(sources.directory / "e", model.table, model.config, exported);
+  export_to(sources.directory / "e", model, exported);
   const Tokenizer again(sources.directory / "e/lang_decoder", PromptStyle::kCorrect);
   EXPECT_EQ(read_end_tokens(sources.directory / "e/lang_decoder"), std::vector<int32_t>{9});
   EXPECT_EQ(again.base_vocab_size(), trained.vocab_size());
@@ -482,10 +504,7 @@ TEST(ExportModel, AnUnwritablePlaceIsOneError) {
   Model model(sources.config);
   model.randomize(8);
   const std::string file = sources.directory.put("file", "x");
-  EXPECT_TRUE(mentions(error_of([&] {
-                         export_model(file + "/epoch-0", model.table, model.config,
-                                      sources.exported());
-                       }),
+  EXPECT_TRUE(mentions(error_of([&] { export_to(file + "/epoch-0", model, sources.exported()); }),
                        "74: " + file));
 }
 

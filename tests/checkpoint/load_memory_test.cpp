@@ -63,7 +63,7 @@ struct LargeModel {
   VlmConfig read() const {
     VlmConfig config;
     config.lm = read_llama_config(path + "/models/lm");
-    config.vision = read_clip_config(path + "/clip");
+    config.vision = read_vision_config(path + "/clip");
     config.image_size = config.vision.image_size;
     return config;
   }

@@ -37,6 +37,16 @@ TEST(Manifest, GoodValuesAreRead) {
   EXPECT_EQ(error_with([](Manifest& m) { m.arrays[0] = {"b", "g", {0, 3}, 1000, {}}; }), "");
 }
 
+// Checkpoints of runs that chose nothing look like those from before there was a choice.
+TEST(Manifest, ChoicesOfProductsAreKeptIfThereAreAny) {
+  Manifest manifest = good();
+  EXPECT_EQ(manifest.text().find("product_choices"), std::string::npos);
+  EXPECT_EQ(Manifest::parse(manifest.text(), "m").state.product_choices, "");
+  manifest.state.product_choices = "gpu\tproduct\t128\t0a\n";
+  EXPECT_EQ(Manifest::parse(manifest.text(), "m").state.product_choices,
+            manifest.state.product_choices);
+}
+
 TEST(Manifest, ArraysMustLieInTheFileWithoutOverlap) {
   constexpr int64_t kHuge = int64_t{1} << 62;
   const auto wrong = [](const std::function<void(Manifest&)>& change, const char* text) {

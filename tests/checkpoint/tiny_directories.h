@@ -28,6 +28,13 @@ inline const char* const kTinyClip = R"({
   "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8, "patch_size": 4,
   "hidden_act": "gelu", "layer_norm_eps": 1e-06, "num_channels": 3})";
 
+// Its images leave a margin of one pixel.
+inline const char* const kTinySiglip = R"({
+  "architectures": ["SiglipModel"], "model_type": "siglip", "text_config": {"hidden_size": 5},
+  "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16,
+    "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 9,
+    "patch_size": 4, "vision_use_head": true, "torch_dtype": "bfloat16"}})";
+
 inline std::string replaced(std::string text, std::string_view from, std::string_view to) {
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;

@@ -16,8 +16,9 @@ struct Model {
   ParamTable table;
   std::unique_ptr<VisionLanguageModel> model;
 
-  explicit Model(VlmConfig with) : config(std::move(with)) {
+  explicit Model(VlmConfig with, const char* unfreeze = nullptr) : config(std::move(with)) {
     model = std::make_unique<VisionLanguageModel>(config, table);
+    if (unfreeze != nullptr) table.set_trained(unfreeze, true);
     table.allocate(1);
     for (Param& param : table.params()) {
       float* value = param.value.f32();
@@ -35,14 +36,15 @@ struct Sources {
   TemporaryDirectory directory;
   VlmConfig config;
 
-  explicit Sources(const std::string& llama = kTinyLlama) {
+  explicit Sources(const std::string& llama = kTinyLlama,
+                   const std::string& vision_config = kTinyClip) {
     directory.put("models/lm/config.json", llama);
-    directory.put("clip/config.json", kTinyClip);
+    directory.put("clip/config.json", vision_config);
     directory.put("clip/preprocessor_config.json", "{\"size\": 8}");
     directory.put("models/lm/tokenizer.model", "pieces");
     config.lm = read_llama_config(directory / "models/lm");
     write_tensors(directory / "clip/model.safetensors", {});
-    config.vision = read_clip_config(directory / "clip");
+    config.vision = read_vision_config(directory / "clip");
     config.image_size = config.vision.image_size;
     Model original(config);
     original.randomize(3);
@@ -56,8 +58,8 @@ struct Sources {
   }
   PretrainedSources pretrained() const { return {directory / "models/lm", directory / "clip", ""}; }
   ExportSources exported() const {
-    return {directory / "models/lm",
-            directory / "clip",
+    return {pretrained(),
+            1,
             directory / "models/lm/tokenizer.model",
             {{"### Image:", 11}, {"<image>", 12}}};
   }
@@ -70,6 +72,18 @@ struct Sources {
 
   Tensors decoder, vision;
 };
+
+// As training leaves it: frozen values from the files, the others anything.
+inline void load_and_train(Model& model, const PretrainedSources& sources) {
+  load_pretrained(model.table, model.config, sources, 1);
+  for (Param& param : model.table.params())
+    if (param.trained) fill_randomly(param, 8);
+}
+
+inline void export_to(const std::string& place, const Model& model, const ExportSources& sources,
+                      const ExportForm& form = {}) {
+  export_model(place, model.table, model.config, sources, form, read_through(nothing_to_open));
+}
 
 inline VlmConfig with_lora(VlmConfig config) {
   config.lang_lora = {.rank = 3, .alpha = 2, .module_name = "model.layers.", .compat_init = false};

@@ -54,7 +54,7 @@ class ChatSampleBuilderTest : public testing::Test {
   fs::path root_;
   ImageFiles images_{(root_ / "coco/train2017").string(), OutsideImages::kRefused};
   Tokenizer tokenizer_{kGoldenDir, PromptStyle::kCorrect};
-  ClipPreprocessor preprocessor_{ClipPreprocessConfig{}, kSize};
+  ImagePreprocessor preprocessor_{ImagePreprocessConfig{}, kSize};
 };
 
 Datasets ChatSampleBuilderTest::open(

@@ -12,7 +12,7 @@
 
 #include <jpeglib.h>
 
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 #include "io/file.h"
 
 #ifndef FACET_CHECKED  // the sanitizer's own memory would be counted
@@ -86,9 +86,9 @@ int64_t peak_of(const std::string& bytes) {
   const pid_t child = fork();
   if (child == 0) {
     const int64_t before = peak();
-    const ClipPreprocessor preprocess({});
+    const ImagePreprocessor preprocess({});
     std::vector<float> pixels(3 * 224 * 224);
-    ClipPixels sink(preprocess, pixels.data());
+    ImagePixels sink(preprocess, pixels.data());
     decode_image(bytes, "test", kDefaultMaxImagePixels, sink);
     const int64_t taken = peak() - before;
     _exit(write(ends[1], &taken, sizeof taken) == sizeof taken ? 0 : 1);

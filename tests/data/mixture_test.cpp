@@ -163,7 +163,7 @@ class Mixture : public testing::Test {
   std::vector<std::unique_ptr<Dataset>> datasets_;
   Tokenizer tokenizer_{kGoldenDir, PromptStyle::kCorrect};
   PromptBuilder prompt_{tokenizer_, {PromptStyle::kCorrect, "System.\n\n", 4, 4096}};
-  ClipPreprocessor preprocessor_{ClipPreprocessConfig{}, 8};
+  ImagePreprocessor preprocessor_{ImagePreprocessConfig{}, 8};
   ChatSampleBuilder builder_{tokenizer_, prompt_, preprocessor_, 1 << 20};
   WorkModel work_{100, 50, 20, 1, 4};
 };

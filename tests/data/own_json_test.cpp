@@ -124,7 +124,7 @@ TEST_F(OwnJson, RecordsOfLlavaDialBecomeTheSameSamples) {
   for (const PromptStyle style : {PromptStyle::kCorrect, PromptStyle::kVisualChat}) {
     const Tokenizer tokenizer(kGoldenDir, style);
     const PromptBuilder prompt(tokenizer, {style, "System.\n\n", 4, 4096});
-    const ClipPreprocessor preprocessor(ClipPreprocessConfig{}, 8);
+    const ImagePreprocessor preprocessor(ImagePreprocessConfig{}, 8);
     const ChatSampleBuilder builder(tokenizer, prompt, preprocessor, 1 << 20);
     for (const char* file : {"own.jsonl", "own.json"}) {
       const auto own = open_own(file, with);

@@ -20,7 +20,7 @@ constexpr uint64_t kDraws = 20000;
 
 struct Style {
   explicit Style(PromptStyle which, int64_t side, int64_t max_images)
-      : style(which), max_images(max_images), preprocessor(ClipPreprocessConfig{}, side) {}
+      : style(which), max_images(max_images), preprocessor(ImagePreprocessConfig{}, side) {}
 
   const Dataset& dataset(const std::string& name) {
     std::unique_ptr<Dataset>& opened = datasets[name];
@@ -38,7 +38,7 @@ struct Style {
   int64_t max_images;
   Tokenizer tokenizer{kGoldenDir, style};
   PromptBuilder prompt{tokenizer, {style, load_system_text(""), 4, 4096}};
-  ClipPreprocessor preprocessor;
+  ImagePreprocessor preprocessor;
   ChatSampleBuilder builder{tokenizer, prompt, preprocessor, kDefaultMaxImagePixels};
   std::map<std::string, std::unique_ptr<Dataset>> datasets;
 };

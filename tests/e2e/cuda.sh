@@ -114,6 +114,23 @@ goes_on_from_it() {
   different_columns "$work/gpu/loss_log.csv" "$work/gpu.by_gpu/loss_log.csv" loss
 }
 
+# The choices of the first step are kept, although others would be faster when the run goes on, unless they are of another library.
+timed_products() {
+  make_runs
+  train "$on_gpu" timed --max_steps 2 --product_algorithms timed
+  grep -qE '[1-9][0-9]* matrix products were timed' "$output"
+  different_columns "$work/gpu/loss_log.csv" "$work/timed/loss_log.csv" loss
+  export FACET_EMULATED_FASTEST=4
+  from_step_1 timed timed.cut "$on_gpu" --max_steps 2 --product_algorithms timed
+  never 'matrix products were timed'
+  same_columns "$work/timed/loss_log.csv" "$work/timed.cut/loss_log.csv" step loss grad_norm clip_factor
+  run 0 0 "$facet" inspect "$work/timed" "$work/timed.cut"
+  once '0 of '
+  FACET_EMULATED_CUBLASLT=130100 from_step_1 timed timed.anew "$on_gpu" --max_steps 2 --product_algorithms timed
+  once "cuBLASLt's algorithms are chosen anew"
+  different_columns "$work/timed/loss_log.csv" "$work/timed.anew/loss_log.csv" loss
+}
+
 exported() {
   echo --lm_model_name_or_path "$work/cpu/epoch-1/lang_decoder" --vision_model_name_or_path "$work/cpu/epoch-1/vis_encoder" --threads 1 \
     --enable_mmca_attention
@@ -195,10 +212,16 @@ without_a_gpu() {
   done
 }
 
+without_cudnn() {
+  refused 78 2 'this program was built without cuDNN' "$on_gpu" train "${model[@]}" "${data[@]}" --max_steps 1 --output_dir "$work/none" \
+    --precision bf16 --device cuda --attention cudnn
+}
+
 check Cuda.TrainsAsTheCpu trains_as_the_cpu
 check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
 check Cuda.InSlicesTheBitsAreTheSame in_slices
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.TimedProductsAreKept timed_products
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$on_gpu"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
@@ -209,4 +232,5 @@ check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
 check Cuda.KeepsFeatures keeps_features
 check Cuda.WithoutAGpu without_a_gpu
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.WithoutCudnn without_cudnn
 finish

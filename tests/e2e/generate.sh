@@ -130,6 +130,78 @@ limits() {
   once 'are empty'
 }
 
+# A call that is killed goes on from the answers it had; on other ranks too. None is asked again, lost or doubled.
+killed_and_given_again() {
+  local i lines
+  for i in {1..30}; do printf '"test %d": [["What do you see?", "images/%s"], ["Why?"]]\n' "$i" "${images[0]}"; done |
+    paste -sd, | sed 's/.*/{&}/' >many.json
+  local many=("$facet" generate "${trained[@]}" --input many.json --temperature 1 --max_new_tokens 12)
+  run 0 0 "${many[@]}" --output whole.csv --stop_strings 'zq qz'
+  many+=(--output cut.csv --stop_strings)
+  "${many[@]}" 'zq qz' >cut.txt 2>&1 &
+  until_true 60 journal_has 3
+  kill -STOP $!
+  refused 78 0 'cut.csv.unfinished is in use by another run' "${many[@]}" 'zq qz'
+  kill -KILL $!
+  wait $! || true
+  [ ! -e cut.csv ]
+  lines=$(cat cut.csv.unfinished/*.jsonl | wc -l)
+  [ "$lines" -lt 30 ]
+  printf '{"test": 29, "num' >>cut.csv.unfinished/start-1-rank-0.jsonl  # what a kill leaves of a line
+  refused 78 0 'cut.csv.unfinished holds the answers so far' "${many[@]}" zq qz
+  echo '{"test": 30, "number": 0, "rounds": []}' >cut.csv.unfinished/start-2-rank-0.jsonl
+  refused 65 0 'test 30, answer 0 belongs to no question' "${many[@]}" 'zq qz'
+  echo 'no answer' >cut.csv.unfinished/start-2-rank-0.jsonl
+  refused 65 0 'start-2-rank-0.jsonl' "${many[@]}" 'zq qz'
+  mv cut.csv.unfinished/start-2-rank-0.jsonl cut.csv.unfinished/notes
+  run 0 2 "${many[@]}" 'zq qz'
+  once "$lines of 30 conversations were finished before"
+  cmp whole.csv cut.csv
+  [ "$(ls cut.csv.unfinished)" = notes ]
+  [ ! -e whole.csv.unfinished ]
+}
+journal_has() { [ "$(cat cut.csv.unfinished/*.jsonl 2>/dev/null | wc -l)" -ge "$1" ]; }
+
+# Draws belong to a test and its answer's number: a test alone, and the first of several answers, are as in all.
+draws_of_a_test() {
+  generate three --temperature 2 --num_answers 3
+  generate one_each --temperature 2
+  [ "$(fields three.csv | grep -cx -- '--')" = 19 ]
+  sed '/^  "one"/d; /^  "comma/d' tests.json >fewer.json
+  run 0 0 "$facet" generate "${trained[@]}" --input fewer.json --output fewer.csv --temperature 2 --max_new_tokens 12
+  cmp <(tail -n 2 one_each.csv) <(tail -n 2 fewer.csv)
+  [ "$(tail -n 3 three.csv | sort -u | wc -l)" -gt 1 ]
+  cmp <(tail -n 1 one_each.csv) <(tail -n 3 three.csv | head -n 1)
+  refused 78 0 '--num_answers above 1 needs draws' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --num_answers 2
+}
+
+json_lines() {
+  run 0 2 "$facet" generate "${trained[@]}" --input tests.json --output answers.jsonl --max_new_tokens 12 --logprobs
+  [ "$(wc -l <answers.jsonl)" = 6 ]
+  [ "$(grep -c '"stop_reason": "[a-z_]*", "logprobs": \[' answers.jsonl)" -ge 1 ]
+  # The same answers as in CSV.
+  fields greedy.csv | awk '$0 == "--" { at = 0; next } ++at == 4' | sed 1d >answers.txt
+  sed 's/.*"answer": "\(.*\)", "tokens".*/\1/' answers.jsonl | cmp answers.txt -
+  refused 78 0 '--logprobs has no column in CSV' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --logprobs
+  generate original --csv original
+  [ "$(grep -c $'\r$' original.csv)" = 7 ]
+  grep -q '^text only,How are you?,How are you?,' original.csv
+  refused 78 0 'images is no regular file' "$facet" generate "${trained[@]}" --input tests.json --output images
+}
+
+# A caption that belongs to the picture is likelier than one whose words are in another order.
+scores() {
+  local right
+  right=$(fields greedy.csv | sed -n 9p)
+  printf '{"one": [["What do you see?", "images/%s", ["%s", "%s"]]]}' "${images[0]}" "$(tac -s' ' <<<"$right " | xargs)" "$right" >choices.json
+  run 0 0 "$facet" generate "${trained[@]}" --input choices.json --output scores.jsonl --score
+  grep -qF "\"answer\": \"$right\", \"tokens\"" scores.jsonl
+  [ "$(grep -oE '"logprob": -[0-9.e-]+' scores.jsonl | wc -l)" = 2 ]
+  sed -i 's/"one"/"empty one"/; s/, "[^"]*"\]\]\]/, " "]]]/' choices.json
+  refused 65 0 'test empty one: the answer is empty' "$facet" generate "${trained[@]}" --input choices.json --output x.csv --score
+  refused 65 0 'two choices or more' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --score
+}
+
 rubbish() {
   local count
   for count in 0 3; do
@@ -158,5 +230,9 @@ check Generate.SeedDecidesDraws seed_decides_draws
 check Generate.TopKAndTopP top_k_and_top_p
 check Generate.ImagesMatter images_matter
 check Generate.Limits limits
+check Generate.KilledAndGivenAgain killed_and_given_again
+check Generate.DrawsOfATest draws_of_a_test
+check Generate.JsonLines json_lines
+check Generate.Scores scores
 check Generate.Rubbish rubbish
 finish

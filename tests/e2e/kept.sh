@@ -87,7 +87,7 @@ export_does_not_fit() {
   local disk=$work/disk
   mkdir "$disk"
   mount -t tmpfs -o size=3m facet_test "$disk"
-  refused 74 2 "$disk/out/epoch-1" "${train[@]}" --output_dir "$disk/out"
+  refused 74 2 "$disk/out/epoch-1: the export needs" "${train[@]}" --output_dir "$disk/out"
   ends_at "$disk/out" 74 io 4 4
   mount -o remount,size=64m "$disk"
   run 0 2 "${train[@]}" --output_dir "$disk/out"

@@ -22,8 +22,8 @@ one_run() {
   run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3 \
     --peak_tflops 0.5
   once "EXIT code=0 reason=done step=16 checkpoint=$work/run/checkpoints/step_00000016"
-  once "exported $work/run/epoch-1"
-  once "exported $work/run/epoch-2"
+  once "exported $work/run/epoch-1 (an adapter)"
+  once "exported $work/run/epoch-2 (the model)"
   grep -q '^trained: [1-9][0-9]* elements, frozen: [1-9]' "$output"
   grep -q '^step=3, skipped=0, lr=\[.*\], mom=\[.*\], loss=' "$output"
   [ "$(grep -c '^eval: step=' "$output")" = 3 ]
@@ -36,6 +36,10 @@ one_run() {
     projection.safetensors; do
     [ -s "$work/run/epoch-2/$file" ]
   done
+  for file in {lang_decoder,vis_encoder}/adapter_{config.json,model.safetensors} lang_decoder/tokenizer.model projection.safetensors; do
+    [ -s "$work/run/epoch-1/$file" ]
+  done
+  [ ! -e "$work/run/epoch-1/lang_decoder/config.json" ]
   [ -z "$(find "$work/run" -name '*partial*')" ]
   cp "$output" "$work/one_run.txt"
 }
@@ -52,6 +56,56 @@ evaluation_of_the_export() {
     close_values "$(last "$work/run/eval_log.csv" loss)" "$(value loss)" 1e-5
     [ "$(value labelled_tokens)" = "$(last "$work/run/eval_log.csv" labelled_tokens)" ]
   done
+}
+
+# An adapter and the models that it was trained on are the model, LoRA beside the weights as in training. Options may repeat what it says.
+second() { column "$@" | sed -n 2p; }
+adapter() {
+  local with=(--adapter "$work/run/epoch-1")
+  run 0 0 "$facet" evaluate "${model[@]}" "${with[@]}" "${data[@]}" "${kind[@]}"
+  once "adapter from $work/run/epoch-1"
+  close_values "$(second "$work/run/eval_log.csv" loss)" "$(value loss)" 1e-6
+  run 0 2 "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 4 --max_steps 2 --export adapter --output_dir "$work/from_adapter"
+  close_values "$(second "$work/run/eval_log.csv" loss)" "$(column "$work/from_adapter/eval_log.csv" loss | head -n 1)" 1e-6
+  once "exported $work/from_adapter/epoch-1 (an adapter)"
+  refused 78 0 'has LoRA of rank 4 and alpha 1, --lang_lora_dim says 8' "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 8 \
+    --output_dir "$work/other_rank"
+  cp -r "$work/run/epoch-1" "$work/other_alpha"
+  sed -i 's/"lora_alpha": *1/"lora_alpha": 3/' "$work/other_alpha/lang_decoder/adapter_config.json"
+  refused 78 0 "--lang_lora_alpha was '1', is '3'" "${train[@]}" "${kind[@]}" --adapter "$work/other_alpha" --max_steps 3 \
+    --output_dir "$work/from_adapter"
+  refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
+  run 0 0 "$facet" inspect "$work/run/epoch-1"
+  once "lang_decoder: LoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
+  # Answers that a killed call has left are of this adapter and no other.
+  local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1
+    --num_answers 1000 --output "$work/answers.csv")
+  "${answers[@]}" >"$work/answers.txt" 2>&1 &
+  until_true 60 [ -s "$work/answers.csv.unfinished/start-1-rank-0.jsonl" ]
+  kill -KILL $!
+  wait $! || true
+  touch "$work/run/epoch-1/lang_decoder/adapter_config.json"
+  refused 78 0 'answers.csv.unfinished holds the answers so far' "${answers[@]}"
+}
+
+# Long after the run: what it exported itself from its checkpoint, the model from an adapter, and 16 bits, with which a run begins.
+exports_of_a_checkpoint() {
+  run 0 0 "$facet" export "$work/run" --to "$work/again"
+  equal_models "$work/run/epoch-2" "$work/again"
+  refused 78 0 "--to $work/again: is there already" "$facet" export "$work/run" --to "$work/again"
+  run 0 0 "$facet" export "$work/run/epoch-1" --to "$work/merged" --export_dtype bf16
+  run 0 0 "$facet" export "$work/run/checkpoints/step_00000008" --to "$work/first" --export adapter
+  equal_models "$work/run/epoch-1" "$work/first"
+  refused 78 0 'their frozen weights differ' "$facet" export "$work/run" --to "$work/wrong" \
+    --lm_model_name_or_path "$work/run/epoch-2/lang_decoder"
+  [ ! -e "$work/wrong" ]
+  # shellcheck disable=SC2046
+  run 0 2 "$facet" train $(exported "$work/merged") "${data[@]}" "${kind[@]}" --max_steps 1 --output_dir "$work/from_16_bits"
+  close_values "$(second "$work/run/eval_log.csv" loss)" "$(column "$work/from_16_bits/eval_log.csv" loss | head -n 1)" 1e-2
+  # shellcheck disable=SC2046
+  run 0 2 "$facet" train $(exported "$work/merged") "${data[@]}" "${kind[@]}" --max_steps 2 --output_dir "$work/from_16_bits"
+  once 'continuing from '
+  cmp <(tail -c 100000 "$work/merged/vis_encoder/model.safetensors") <(tail -c 100000 "$work/from_16_bits/epoch-1/vis_encoder/model.safetensors")
 }
 
 # Training goes on where the export stands: the first evaluation is the last one of the run before.
@@ -83,12 +137,47 @@ chat_model() {
   refused 78 0 'is not the form of DeepSpeed-VisualChat' "${chat[@]}" "${form[@]}" --compat visualchat --output_dir "$work/chat"
   run 0 2 "${chat[@]}" "${form[@]}" --output_dir "$work/chat"
   # shellcheck disable=SC2046
-  run 0 0 "$facet" evaluate $(exported "$work/chat/epoch-1") "${data[@]}" "${form[@]}"
+  run 0 0 "$facet" evaluate $(exported "$work/chat/epoch-1") "${data[@]}"
+  once 'conversations as the model was trained: --chat_template llama3'
   close_values "$(last "$work/chat/eval_log.csv" loss)" "$(value loss)" 1e-5
   # shellcheck disable=SC2046
-  run 0 0 "$facet" generate $(exported "$work/chat/epoch-1") "${form[@]}" --input "$tiny/data/eval/held_out.json" \
+  refused 78 0 'was trained with --chat_template llama3, not vicuna' "$facet" evaluate $(exported "$work/chat/epoch-1") "${data[@]}" \
+    --chat_template vicuna
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" generate $(exported "$work/chat/epoch-1") --input "$tiny/data/eval/held_out.json" \
     --output "$work/chat.csv" --max_new_tokens 3
   grep -q '^test_name,' "$work/chat.csv"
+}
+
+# SigLIP's encoder: trained in pieces with its last norm, exported, and used as it was trained; frozen, its features may be kept.
+siglip() {
+  local encoder=(--lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/siglip" --threads 1 "${data[@]}")
+  local out=$work/siglip kind=(--vis_proj vit)
+  refused 78 0 'the SigLIP vision encoder has no class token' "$facet" train "${encoder[@]}" --drop_class_token --output_dir "$out"
+  run 0 2 "$facet" train "${encoder[@]}" "${kind[@]}" --vis_lora_dim 4 --unfreeze vis_encoder.vision_model.post_layernorm. --zero_stage 3 \
+    --stage3_param_persistence_threshold 0 --learning_rate 2e-3 --max_steps 4 --output_dir "$out"
+  cmp "$tiny/siglip/preprocessor_config.json" "$out/epoch-1/vis_encoder/preprocessor_config.json"
+  run 0 0 "$facet" inspect "$out/epoch-1/vis_encoder"
+  grep -qx 'family      SigLIP (SiglipVisionModel)' "$output"
+  grep -qx 'tokens      36 patches of 8 pixels, of images of 52' "$output"
+  grep -q '^weights     complete in ' "$output"
+  mkdir "$out.bare"
+  cp "$tiny/siglip/config.json" "$out.bare"
+  run 66 0 "$facet" inspect "$out.bare"
+  grep -qx 'missing     preprocessor_config.json' "$output"
+  grep -q '^missing     weights: none are there' "$output"
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" evaluate $(exported "$out/epoch-1") "${data[@]}" "${kind[@]}"
+  close_values "$(last "$out/eval_log.csv" loss)" "$(value loss)" 1e-5
+  # shellcheck disable=SC2046
+  run 0 2 "$facet" train $(exported "$out/epoch-1") "${data[@]}" "${kind[@]}" --max_steps 1 --output_dir "$out.second"
+  close_values "$(last "$out/eval_log.csv" loss)" "$(column "$out.second/eval_log.csv" loss | head -n 1)" 1e-5
+  kind=(--vis_proj perceiver --max_steps 2 --seed 7)
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --output_dir "$out.computed"
+  run 0 0 "$facet" cache-features "${encoder[@]}" --feature_cache "$out.cache"
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --feature_cache "$out.cache" --output_dir "$out.kept"
+  grep -q ' images given, 0 computed' "$output"
+  same_columns "$out.computed/loss_log.csv" "$out.kept/loss_log.csv" step loss grad_norm
 }
 
 # decoder_family NAME MODEL_TYPE TEXT: a tiny decoder of it, with a tokenizer as it has one, is trained with LoRA, exported as what it was, and read again. At
@@ -171,8 +260,10 @@ frozen_stays() {
 }
 
 learns() {
-  run 0 2 "${train[@]}" --num_train_epochs 12 --unfreeze vis_encoder. lang_decoder. --output_dir "$work/learns"
+  run 0 2 "${train[@]}" --num_train_epochs 12 --unfreeze vis_encoder. lang_decoder. --output_dir "$work/learns" --export_every 5 --keep_exports 2
   awk -v a="$(column "$work/learns/eval_log.csv" loss | head -n 1)" -v b="$(last "$work/learns/eval_log.csv" loss)" 'BEGIN { exit !(b < a / 2) }'
+  # Of the exports after epochs 5 and 10 and at the end, those that have a place.
+  [ "$(cd "$work/learns" && echo epoch-*)" = 'epoch-10 epoch-12' ]
 }
 
 loss_log() {
@@ -326,9 +417,12 @@ check Run.TrainEvaluateExport one_run
 check Run.LossLog loss_log
 check Run.LossCurve loss_curve
 check Run.EvaluationOfTheExport evaluation_of_the_export
+check Run.Adapter adapter
+check Run.ExportsOfACheckpoint exports_of_a_checkpoint
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
+check Run.Siglip siglip
 check Run.DecoderFamilies decoder_families
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file

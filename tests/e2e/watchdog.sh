@@ -17,7 +17,12 @@ ends() {
   until_true 5 gone "$out"
   until_true 5 no_new_shared_memory
 }
-shared_memory() { find /dev/shm -name 'facet-*' 2>/dev/null | sort; }
+# Shared memory whose maker, by the process in its name, is gone: what lives belongs to runs beside this one.
+shared_memory() {
+  find /dev/shm -name 'facet-*' -printf '%f\n' 2>/dev/null | while IFS=- read -r facet pid rest; do
+    [ -d "/proc/$pid" ] || echo "$facet-$pid-$rest"
+  done | sort
+}
 no_new_shared_memory() { [ -z "$(comm -13 <(echo "$shared_before") <(shared_memory))" ]; }
 gone() { ! pgrep -f -- "--output_dir $1" >/dev/null; }
 

@@ -7,7 +7,8 @@
 
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.cpp,%,$(wildcard tests/fuzz/*.cpp))
 # Of rooms that neither build has as a whole.
-FUZZ_OTHER_SOURCES := $(patsubst %,src/train/%.cpp,log_columns log_table loss_log loss_plot run_record step_phases svg_plot) src/chat/generate_io.cpp
+FUZZ_OTHER_SOURCES := $(patsubst %,src/train/%.cpp,log_columns log_table loss_log loss_plot run_record step_phases svg_plot) \
+  src/chat/answer.cpp src/chat/generate_io.cpp
 
 # ---- the test program: all targets in one, each under a name of its own
 FUZZ_TEST_SOURCES := $(wildcard tests/fuzz/common/*.cpp) $(FUZZ_OTHER_SOURCES)
@@ -21,8 +22,8 @@ $(BUILD)/sanitized/tests/test_fuzz: FORCE
 CLANG ?= clang++
 FUZZ_SOURCES = $(wildcard src/base/*.cpp src/io/*.cpp src/data/*.cpp src/options/*.cpp) $(FUZZ_OTHER_SOURCES) \
   $(patsubst %,src/job/%.cpp,command_output fault_injection lock_file lock_holder run_lock slurm_job slurm_time stop_signals) \
-  $(patsubst %,src/checkpoint/%.cpp,checkpoint_directory hugging_face_config manifest state_file) \
-  src/optim/lr_schedule.cpp
+  $(patsubst %,src/checkpoint/%.cpp,adapter checkpoint_directory decoder_family hugging_face_config manifest state_file) \
+  src/model/vision_family.cpp src/optim/lr_schedule.cpp
 FUZZ_COMPILER = "$(CCACHE) $(CLANG)"
 FUZZ_SANITIZE = -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 FUZZ_MAKE = OMPI_CXX=$(FUZZ_COMPILER) MPICH_CXX=$(FUZZ_COMPILER) $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz OPT=-O1 \

@@ -5,13 +5,23 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace facet;
   return fuzz::may_refuse([&] {
+    const bool scored = size % 2 != 0;
     const auto tests =
-        read_generation_tests(fuzz::put("questions.json", fuzz::text_of(data, size)));
-    std::vector<std::vector<std::string>> answers;
+        read_generation_tests(fuzz::put("questions.json", fuzz::text_of(data, size)),
+                              scored ? QuestionForm::kWithChoices : QuestionForm::kOpen);
+    std::vector<AnsweredTest> answers;
     for (const GenerationTest& test : tests) {
       fuzz::require(!test.rounds.empty(), "a conversation without a round");
-      answers.emplace_back(test.rounds.size(), "yes, \"it\" is");
+      AnsweredTest& answered = answers.emplace_back();
+      answered.test = static_cast<int64_t>(answers.size()) - 1;
+      for (const GenerationRound& round : test.rounds) {
+        fuzz::require(scored == !round.choices.empty(), "choices of the other form");
+        answered.rounds.emplace_back().text = "yes, \"it\" is";
+        answered.rounds.back().choices.resize(round.choices.size());
+      }
     }
-    write_answers(fuzz::scratch() + "/answers.csv", tests, answers);
+    for (const AnswerFormat format :
+         {AnswerFormat::kCsv, AnswerFormat::kOriginalCsv, AnswerFormat::kJsonLines})
+      write_answers(fuzz::scratch() + "/answers", format, tests, answers);
   });
 }

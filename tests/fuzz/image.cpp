@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/target.h"
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 
 namespace {
 
@@ -13,12 +13,12 @@ using namespace facet;
 
 constexpr int64_t kMaxPixels = int64_t{1} << 20;
 
-std::optional<std::vector<float>> pixels_by_rows(const ClipPreprocessor& preprocessor,
+std::optional<std::vector<float>> pixels_by_rows(const ImagePreprocessor& preprocessor,
                                                  std::string_view bytes) {
   std::optional<std::vector<float>> result;
   fuzz::may_refuse([&] {
     std::vector<float> pixels(3 * 16 * 16);
-    ClipPixels sink(preprocessor, pixels.data());
+    ImagePixels sink(preprocessor, pixels.data());
     decode_image(bytes, "input", kMaxPixels, sink);
     result = pixels;
   });
@@ -28,7 +28,7 @@ std::optional<std::vector<float>> pixels_by_rows(const ClipPreprocessor& preproc
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const ClipPreprocessor preprocessor(ClipPreprocessConfig{}, 16);
+  static const ImagePreprocessor preprocessor(ImagePreprocessConfig{}, 16);
   const std::string_view bytes = fuzz::text_of(data, size);
   const auto by_rows = pixels_by_rows(preprocessor, bytes);
   bool is_read = false;

@@ -11,15 +11,18 @@
 namespace facet::golden {
 namespace {
 
-void read_vision(const JsonValue& json, ClipVisionConfig& vision) {
+void read_vision(const JsonValue& json, VisionConfig& vision) {
   vision.hidden_size = json.at("hidden_size").as_int();
   vision.intermediate_size = json.at("intermediate_size").as_int();
   vision.num_hidden_layers = json.at("num_hidden_layers").as_int();
   vision.num_attention_heads = json.at("num_attention_heads").as_int();
   vision.image_size = json.at("image_size").as_int();
   vision.patch_size = json.at("patch_size").as_int();
-  vision.hidden_act =
-      json.at("hidden_act").as_string() == "gelu" ? Activation::kGelu : Activation::kQuickGelu;
+  if (json.get_string("family", "clip") == "siglip") vision.family = VisionFamily::kSiglip;
+  const std::string_view activation = json.at("hidden_act").as_string();
+  vision.hidden_act = activation == "gelu"         ? Activation::kGelu
+                      : activation == "quick_gelu" ? Activation::kQuickGelu
+                                                   : Activation::kGeluTanh;
   vision.layer_norm_eps = static_cast<float>(json.at("layer_norm_eps").as_double());
 }
 

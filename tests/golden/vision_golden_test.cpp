@@ -1,9 +1,10 @@
-// CLIP against transformers' CLIPVisionModel, the projections against the original's.
+// CLIP and SigLIP against transformers' CLIPVisionModel and SiglipVisionModel, the projections
+// against the original's.
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/backend.h"
-#include "model/clip_vision.h"
 #include "model/projection.h"
+#include "model/vision_encoder.h"
 #include "tests/golden/golden_file.h"
 #include "tests/golden/hash_weights.h"
 
@@ -27,25 +28,30 @@ struct Machine {
 
 std::vector<float> floats_of(const Tensor& t) { return {t.f32(), t.f32() + t.numel()}; }
 
-TEST(GoldenVision, ClipMatchesTransformers) {
-  const GoldenFile file("clip_vision.safetensors");
-  for (const std::string& name : file.cases_with("clip_")) {
+void expect_encoders(const std::string& golden, const std::string& prefix) {
+  const GoldenFile file(golden);
+  for (const std::string& name : file.cases_with(prefix)) {
     const VlmConfig config = config_of(file.description(name));
     ParamTable table;
-    ClipVision clip(table, config);
+    VisionEncoder vision(table, config);
     set_parameters(table, gradient_names(file.description(name)));
     Machine machine;
     const int64_t size = config.image_size;
     const Tensor pixels =
         machine.tensor(uniform(name + " pixels", 2 * 3 * size * size, 0, 1.7), size)
             .view({2, 3, size, size});
-    const Tensor features = clip.forward(machine.ctx, pixels, Keep::kForBackward);
+    const Tensor features = vision.forward(machine.ctx, pixels, Keep::kForBackward);
     EXPECT_LE(relative_error(floats_of(features), file.floats(name, "features")), kTolerance)
         << name;
-    clip.backward(machine.ctx,
-                  machine.tensor(uniform(name + " G", features.numel()), features.cols()));
+    vision.backward(machine.ctx,
+                    machine.tensor(uniform(name + " G", features.numel()), features.cols()));
     expect_gradients(file, name, gradients_of(table), kTolerance);
   }
+}
+
+TEST(GoldenVision, ClipMatchesTransformers) { expect_encoders("clip_vision.safetensors", "clip_"); }
+TEST(GoldenVision, SiglipMatchesTransformers) {
+  expect_encoders("siglip_vision.safetensors", "siglip");
 }
 
 // The original hands the class token to every projection; ours drops it before the perceiver.

@@ -21,6 +21,12 @@ ValueAndSlope<T> naive_gelu(Activation activation, T x) {
     const T k = static_cast<T>(1.702), s = sigmoid(k * x);
     return {x * s, s * (1 + k * x * (1 - s))};
   }
+  if (activation == Activation::kGeluTanh) {
+    const T k = std::sqrt(static_cast<T>(M_2_PI)), c = static_cast<T>(0.044715);
+    const T tanh = std::tanh(k * (x + c * x * x * x));
+    return {x * (1 + tanh) / 2,
+            (1 + tanh) / 2 + x * (1 - tanh * tanh) * k * (1 + 3 * c * x * x) / 2};
+  }
   const T cdf = (1 + std::erf(x / std::sqrt(T(2)))) / 2;
   const T density = std::exp(-x * x / 2) / std::sqrt(static_cast<T>(2 * M_PI));
   return {x * cdf, cdf + x * density};
@@ -32,11 +38,15 @@ class ActivationParity : public Parity {
     ParityMatrix& x = matrix("x", d_, Role::kIn);
     ParityMatrix& y = matrix("y", d_, Role::kOut);
     ParityMatrix& dx = matrix("dy", d_, Role::kInOut);  // in place
-    const bool quick = activation == Activation::kQuickGelu;
+    const auto forward = activation == Activation::kQuickGelu ? cuda::quick_gelu_forward
+                         : activation == Activation::kGelu    ? cuda::gelu_forward
+                                                              : cuda::gelu_tanh_forward;
+    const auto backward = activation == Activation::kQuickGelu ? cuda::quick_gelu_backward
+                          : activation == Activation::kGelu    ? cuda::gelu_backward
+                                                               : cuda::gelu_tanh_backward;
     run_kernels([&] {
-      (quick ? cuda::quick_gelu_forward : cuda::gelu_forward)(y.device(), x.device(), stream_);
-      (quick ? cuda::quick_gelu_backward : cuda::gelu_backward)(dx.device(), dx.device(),
-                                                                x.device(), stream_);
+      forward(y.device(), x.device(), stream_);
+      backward(dx.device(), dx.device(), x.device(), stream_);
     });
     cpu().gelu_forward(y.host(), x.host(), activation);
     cpu().gelu_backward(dx.host(), dx.host(), x.host(), activation);
@@ -77,6 +87,7 @@ class ActivationParity : public Parity {
 
 TEST_P(ActivationParity, QuickGelu) { check_gelu(Activation::kQuickGelu); }
 TEST_P(ActivationParity, Gelu) { check_gelu(Activation::kGelu); }
+TEST_P(ActivationParity, GeluTanh) { check_gelu(Activation::kGeluTanh); }
 
 TEST_P(ActivationParity, Swiglu) {
   ParityMatrix& gate_up = matrix("gate_up", 2 * d_, Role::kIn);

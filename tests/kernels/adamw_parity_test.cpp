@@ -106,13 +106,27 @@ INSTANTIATE_TEST_SUITE_P(Sizes, AdamWParity,
 class GradientStatisticsParity : public testing::Test {
  protected:
   TestStream stream_;
-  DeviceBuffer<cuda::GradientPart> result_{1}, parts_{cuda::kGradientParts};
 
   cuda::GradientPart statistics_of(const std::vector<float>& grad) {
-    const DeviceBuffer<float> device(grad, stream_);
-    cuda::gradient_statistics(result_.data(), parts_.data(), device.data(),
-                              static_cast<int64_t>(grad.size()), stream_);
-    return result_.download(stream_)[0];
+    return statistics_of(std::vector<std::vector<float>>{grad})[0];
+  }
+
+  std::vector<cuda::GradientPart> statistics_of(const std::vector<std::vector<float>>& grads) {
+    std::vector<std::unique_ptr<DeviceBuffer<float>>> on_device;
+    std::vector<cuda::GradientVector> vectors;
+    int parts = 0;
+    for (const std::vector<float>& grad : grads) {
+      on_device.push_back(std::make_unique<DeviceBuffer<float>>(grad, stream_));
+      vectors.push_back(cuda::gradient_vector(on_device.back()->data(),
+                                              static_cast<int64_t>(grad.size()), parts));
+      parts += vectors.back().num_parts;
+    }
+    const auto count = static_cast<int64_t>(vectors.size());
+    const DeviceBuffer<cuda::GradientVector> table(vectors, stream_);
+    DeviceBuffer<cuda::GradientPart> results(count), workspace(std::max(parts, 1));
+    cuda::gradient_statistics(results.data(), workspace.data(), table.data(),
+                              static_cast<int>(count), parts, stream_);
+    return results.download(stream_);
   }
 };
 
@@ -126,6 +140,20 @@ TEST_F(GradientStatisticsParity, TheSumIsThatOfFp64) {
       EXPECT_NEAR(part.sum_squares, exact, 1e-13 * exact) << n;
       EXPECT_EQ(part.first_non_finite, -1) << n;
     });
+  }
+}
+
+// An empty one among them has no part. Every vector has the bits that it has alone.
+TEST_F(GradientStatisticsParity, ManyVectorsHaveTheBitsOfEachAlone) {
+  std::vector<std::vector<float>> grads;
+  for (const int64_t n : {1025, 0, 7, 5000})
+    grads.push_back(op_test::cast<float>(op_test::random_values(n, "grad")));
+  grads[3][4321] = std::numeric_limits<float>::infinity();
+  const std::vector<cuda::GradientPart> together = statistics_of(grads);
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const cuda::GradientPart alone = statistics_of(grads[i]);
+    EXPECT_EQ(together[i].sum_squares, alone.sum_squares) << i;
+    EXPECT_EQ(together[i].first_non_finite, i == 3 ? 4321 : -1) << i;
   }
 }
 

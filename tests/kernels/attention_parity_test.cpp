@@ -1,5 +1,6 @@
 // The attention kernels against the CPU backend and against dense masks in fp64.
 #include "kernels/cuda/launchers.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/parity.h"
 #include "tests/ops/attention_oracle.h"
 
@@ -73,17 +74,17 @@ class AttentionOperands {
         dk(stream_, "dk", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
         dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
 
-  void run_forward_kernels() {
-    for (ParityMatrix* output : outputs()) output->upload();
-    cuda::attention_forward(out.device(), lse.device_f32(), image(), q.device(), k.device(),
-                            v.device(), lists(), s_.heads, s_.kv_heads, s_.scale(), stream_);
-  }
   void run_kernels() {
-    run_forward_kernels();
+    run_forward();
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
                              k.device(), v.device(), out.device(), image(), lse.device_f32(),
                              delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(),
                              stream_);
+  }
+  void run_forward() {
+    for (ParityMatrix* output : outputs()) output->upload();
+    cuda::attention_forward(out.device(), lse.device_f32(), image(), q.device(), k.device(),
+                            v.device(), lists(), s_.heads, s_.kv_heads, s_.scale(), stream_);
   }
   void run_forward_cpu(Backend& cpu) {
     cpu.attention_forward(out.host(), host_lse(), host_image(), q.host(), k.host(), v.host(), plan_,
@@ -99,9 +100,13 @@ class AttentionOperands {
   std::vector<ParityMatrix*> outputs() { return {&out, &out_image, &lse, &delta, &dq, &dk, &dv}; }
 
  private:
-  int64_t statistics() const { return plan_.num_slots * s_.heads * s_.num_queries; }
-  cuda::AttentionLists lists() { return work_.lists(device_work_.data()); }
+  cuda::AttentionLists lists() const {
+    cuda::AttentionLists lists = work_.lists(device_work_.data());
+    if (!for_hopper) lists.key_rows = 0;
+    return lists;
+  }
   cuda::Operand image() { return two_slots() ? out_image.device() : cuda::Operand{}; }
+  int64_t statistics() const { return plan_.num_slots * s_.heads * s_.num_queries; }
   Tensor host_image() { return two_slots() ? out_image.host() : Tensor(); }
   Tensor host_lse() { return lse.host().view({plan_.num_slots, s_.heads, s_.num_queries}); }
 
@@ -112,6 +117,7 @@ class AttentionOperands {
   DeviceBuffer<int32_t> device_work_;
 
  public:
+  bool for_hopper = false;  // else other kernels run on a Hopper, too
   ParityMatrix q, k, v, dout, out, out_image, lse, delta, dq, dk, dv;
 };
 
@@ -201,7 +207,7 @@ TEST(AttentionParityOfACache, TheLastRowsKeepTheirWindows) {
       AttentionOperands x(sizes, plan, dtype, 0);
       CpuBackend fp32(1);
       HalfStorage half(fp32, int64_t{1} << 26);
-      x.run_forward_kernels();
+      x.run_forward();
       x.run_forward_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
       const auto exact =
           AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
@@ -342,6 +348,9 @@ std::vector<AttentionCase> attention_cases() {
     // Rows that are not 16-byte aligned, and a width that is not a multiple of a pack.
     cases.push_back({"causal_gap", dtype, Rule::kCausal, {tokens({17})}, 2, 1, 64, 1});
     cases.push_back({"causal_odd", dtype, Rule::kCausal, {tokens({17})}, 3, 1, 13});
+    // Of SigLIP so400m and Qwen-VL: the plain kernels.
+    for (const int64_t width : {72, 104})
+      cases.push_back({"full", dtype, Rule::kFull, {tokens({17})}, 1, 1, width});
   }
   if (every_access_is_watched()) {
     add_modes(cases, DType::kBF16, 257, 64);
@@ -351,6 +360,87 @@ std::vector<AttentionCase> attention_cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, AttentionParity, testing::ValuesIn(attention_cases()),
+                         name_of_attention);
+
+// ---- the kernel for Hopper: forward. Backward starts from its outputs and log-sum-exps.
+
+// Statistics of rows without a part are left as they were, NaN: 0 here.
+Values written(Values values) {
+  for (double& value : values)
+    if (std::isnan(value)) value = 0;
+  return values;
+}
+
+class HopperAttentionParity : public testing::TestWithParam<AttentionCase> {
+ protected:
+  void SetUp() override {
+    if (!hopper_.is_here()) GTEST_SKIP() << device_test::kNoHopper;
+  }
+
+ private:
+  const device_test::HopperDevice hopper_;
+};
+
+TEST_P(HopperAttentionParity, ForwardAndBackward) {
+  const AttentionCase& c = GetParam();
+  const int64_t rows = begins_of(c.samples).back();
+  const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
+  AttentionOperands x(sizes, plan, c.dtype, c.gap);
+  x.for_hopper = true;
+  const std::vector<Masks> masks = masks_of(c.samples, c.rule, c.order, c.window);
+  expect_parity(x, sizes, masks, c.dtype);
+  const Values out = x.out.of_gpu(), lse = written(x.lse.of_gpu());
+  for_thread_orders(1, [&] {
+    x.run_forward();
+    EXPECT_TRUE(same_bits(x.out.of_gpu(), out));
+    EXPECT_TRUE(same_bits(written(x.lse.of_gpu()), lse));
+  });
+  // Its twin adds the same products in steps of other lengths.
+  x.for_hopper = false;
+  x.run_forward();
+  const double ulp = c.dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+  EXPECT_LE(norm_of_difference(x.out.of_gpu(), out), 2 * ulp * norm(out));
+  EXPECT_LE(norm_of_difference(written(x.lse.of_gpu()), lse), 1e-6 * norm(lse));
+}
+
+// Tiles of fewer rows than a warpgroup multiplies, and of more; ranges that end within a step, with
+// it and after it; keys of a class in one range, and in several.
+std::vector<AttentionCase> hopper_cases() {
+  std::vector<AttentionCase> cases;
+  const auto add = [&](const char* name, DType dtype, Rule rule, const Samples& samples,
+                       int64_t heads, int64_t gap, Order order = Order::kByKind) {
+    cases.push_back({name, dtype, rule, samples, heads, 1, 128, gap, order});
+  };
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    add("causal7", dtype, Rule::kCausal, {tokens({7})}, 2, 8);
+    add("published", dtype, Rule::kPublished, {tokens({10, 40, 30, 20, 33}), tokens({5, 3})}, 2, 0);
+  }
+  const Samples pieces = {tokens({70, 60, 150, 20, 10})};
+  add("cache", DType::kBF16, Rule::kPublished, pieces, 1, 0, Order::kByPosition);
+  // Windows are left to the twin.
+  cases.push_back({"causal_window",
+                   DType::kBF16,
+                   Rule::kCausal,
+                   {tokens({17})},
+                   1,
+                   1,
+                   128,
+                   0,
+                   Order::kByKind,
+                   3});
+  add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
+  if (every_access_is_watched()) return cases;
+  add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
+  add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
+  add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);
+  add("visual_chat_cache", DType::kF16, Rule::kVisualChat, {tokens({9, 150, 20, 30})}, 1, 0,
+      Order::kByPosition);
+  add("published_images", DType::kBF16, Rule::kPublished, {tokens({3, 150, 140, 7, 2})}, 1, 0);
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, HopperAttentionParity, testing::ValuesIn(hopper_cases()),
                          name_of_attention);
 
 // Every mode at every length, in every type and width of the tensor-core kernels.

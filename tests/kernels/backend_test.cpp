@@ -194,7 +194,8 @@ TEST_P(BackendAlias, ANormsGradientMayBeTheResidualsOwn) {
 }
 
 TEST_P(BackendAlias, AnActivationsGradientMayBeThatOfItsOutput) {
-  for (const Activation activation : {Activation::kGelu, Activation::kQuickGelu})
+  for (const Activation activation :
+       {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu})
     expect_same([&](Operands& make, Tensor dx, Tensor dy) {
       ops_.gelu_backward(dx, dy, make.in("in", kRows, kCols), activation);
     });

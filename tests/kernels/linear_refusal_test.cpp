@@ -14,7 +14,7 @@ TEST(LinearRefusal, AProductWithoutAnAlgorithmIsAClearError) {
   const TestStream stream;
   cuda::LinearProducts products(stream, 0);
   const DeviceBuffer<float> x(64), weight(16 * 8), y(7 * 16);
-  emulated::refuse_next_algorithm();
+  emulated::refuse_next_algorithms();
   try {
     products.linear_forward({y.data(), 7, 16, 16, DType::kF32},
                             {x.data() + 1, 7, 8, 8, DType::kF32},

@@ -25,10 +25,11 @@ std::vector<LoraCase> lora_cases() {
     int64_t rows, inputs, outputs, rank, gap;
   };
   const Sizes all[] = {
-      {1, 1, 1, 1, 0},      {1, 257, 97, 8, 1},    {7, 97, 257, 7, 2},   {97, 7, 97, 16, 3},
+      {1, 1, 1, 1, 0},      {1, 257, 97, 8, 1},    {7, 97, 257, 7, 2},    {97, 7, 97, 16, 3},
       {257, 257, 97, 4, 1}, {33, 40, 97, 256, 0},                         // without tensor cores
       {1, 8, 8, 8, 0},      {7, 64, 72, 16, 8},    {7, 104, 40, 24, 16},  // with them
-      {97, 136, 256, 8, 8}, {257, 128, 72, 64, 0}, {65, 72, 136, 72, 8}, {130, 64, 64, 128, 0}};
+      {97, 136, 256, 8, 8}, {257, 128, 72, 64, 0}, {65, 72, 136, 72, 8},  {130, 64, 64, 128, 0},
+      {33, 40, 72, 32, 0},  {530, 16, 24, 8, 0},   {3, 4096, 4096, 16, 0}};
   std::vector<LoraCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
     for (const auto& [rows, inputs, outputs, rank, gap] : all)
@@ -120,7 +121,6 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
   };
   const auto exact = gradients(du_of(0.0));
   const auto naive = gradients(split(du_of(0.0f)));
-  expect_parity(du, du_of(0.0), du_of(0.0f), kGradientFactor);
   expect_parity(dx, exact[0], naive[0], kGradientFactor);
   expect_parity(dright, exact[1], naive[1], kGradientFactor);
   expect_parity(dleft, exact[2], naive[2], kGradientFactor);

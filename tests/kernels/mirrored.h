@@ -167,8 +167,11 @@ class Mirrored final : public Backend {
                      const AdamWStep& step) override {
     return run(&Backend::adamw_step, param, exp_avg, exp_avg_sq, copy, grad, step);
   }
-  GradientStatistics do_gradient_statistics(Tensor grad) override {
-    return run(&Backend::gradient_statistics, grad);
+  void do_gradient_statistics(std::span<GradientStatistics> statistics,
+                              std::span<const Tensor> grads) override {
+    using OfOne = GradientStatistics (Backend::*)(Tensor);
+    for (size_t i = 0; i < grads.size(); ++i)
+      statistics[i] = run(static_cast<OfOne>(&Backend::gradient_statistics), grads[i]);
   }
 
   struct Mirror {

@@ -56,7 +56,7 @@ inline std::vector<ParityCase> parity_cases() {
         cases.push_back({dtype, rows, cols, 1 + rows % 2});
         if (rows == 7 || whole_matrix()) cases.push_back({dtype, rows, cols, (8 - cols % 8) % 8});
       }
-    cases.push_back({dtype, 3, 1024 + 8, 0});
+    cases.push_back({dtype, 2, 4096 + 8, 0});
   }
   return cases;
 }

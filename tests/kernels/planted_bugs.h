@@ -64,6 +64,39 @@ void misaligned_global_pack(const BugRig& rig);
 void misaligned_shared_pack(const BugRig& rig);
 void misaligned_ldmatrix(const BugRig& rig);
 
+// Hopper: copies of boxes and their barriers, products of a warpgroup, registers.
+void box_never_awaited(const BugRig& rig);
+void box_of_the_wrong_phase(const BugRig& rig);
+void phase_that_never_comes(const BugRig& rig);
+void fewer_bytes_announced(const BugRig& rig);
+void more_bytes_announced(const BugRig& rig);
+void no_fence_after_init(const BugRig& rig);
+void barrier_never_initialised(const BugRig& rig);
+void barrier_used_before_init(const BugRig& rig);
+void one_arrival_too_many(const BugRig& rig);
+void misaligned_box(const BugRig& rig);
+void box_into_what_is_read(const BugRig& rig);
+void map_of_misaligned_matrix(const BugRig& rig);
+void map_of_odd_stride(const BugRig& rig);
+void box_over_the_limit(const BugRig& rig);
+void box_wider_than_the_swizzle(const BugRig& rig);
+void map_past_the_end(const BugRig& rig);
+void copy_box(const BugRig& rig);
+void multiply(const BugRig& rig);
+void product_of_unswizzled_box(const BugRig& rig);
+void product_without_fence(const BugRig& rig);
+void product_never_awaited(const BugRig& rig);
+void product_awaited_too_little(const BugRig& rig);
+void accumulators_written_too_early(const BugRig& rig);
+void operand_registers_changed(const BugRig& rig);
+void stores_without_proxy_fence(const BugRig& rig);
+void operand_stored_too_early(const BugRig& rig);
+void operand_off_the_swizzle(const BugRig& rig);
+void product_without_one_warp(const BugRig& rig);
+void warps_of_different_products(const BugRig& rig);
+void too_many_registers(const BugRig& rig);
+void odd_registers(const BugRig& rig);
+
 // Launches and streams.
 void block_too_large(const BugRig& rig);
 void empty_grid(const BugRig& rig);

@@ -70,10 +70,11 @@ TEST_P(TotalParity, TheSumIsThatOfFp64) {
   for_thread_orders(1, [&] { EXPECT_EQ(total_of(x), first); });
 }
 
-// More elements than all parts process in one iteration.
+// More elements than all parts process in one iteration, of one row and of many.
 std::vector<ParityCase> totals() {
   std::vector<ParityCase> cases = parity_cases();
   cases.push_back({DType::kF32, 1, 300001, 0});
+  cases.push_back({DType::kF32, 33000, 9, 0});
   return cases;
 }
 

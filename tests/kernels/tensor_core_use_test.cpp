@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
+#include "emulated/kernels/warpgroup.h"
 #include "kernels/cuda/attention_work.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 
@@ -71,6 +74,42 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
   }
 }
 
+// On a Hopper its own kernel takes what it can.
+class HopperOfAttention : public TensorCoresOfAttention {
+ protected:
+  // Whether the products of forward attention are those of warpgroups.
+  bool runs_it(int64_t width, DType dtype, const AttentionPlan& plan) {
+    const ArenaScope scope(arena_);
+    const int64_t rows = plan.samples.back().query_row_begin + plan.samples.back().num_query_rows;
+    const auto matrix = [&] { return zeros({rows, kHeads * width}, dtype); };
+    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), image = matrix();
+    const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
+    const int64_t before = emulated::wgmma_products();
+    const int64_t others = products_of([&] {
+      cuda_.attention_forward(out, lse, plan.num_slots == 2 ? image : Tensor(), q, k, v, plan,
+                              kHeads, kHeads, 1);
+    });
+    EXPECT_EQ(others == 0, emulated::wgmma_products() > before || dtype == DType::kF32);
+    return emulated::wgmma_products() > before;
+  }
+};
+
+TEST_F(HopperOfAttention, MultipliesAtWidth128) {
+  const AttentionPlan causal = op_test::causal_plan(kRows);
+  EXPECT_FALSE(runs_it(128, DType::kBF16, causal)) << "on an older GPU";
+  const device_test::HopperDevice hopper;
+  EXPECT_TRUE(runs_it(128, DType::kBF16, causal));
+  EXPECT_TRUE(runs_it(128, DType::kF16, causal));
+  EXPECT_FALSE(runs_it(64, DType::kBF16, causal));
+  EXPECT_FALSE(runs_it(128, DType::kF32, causal));
+  using enum TokenKind;
+  AttentionPlan plan;
+  make_mmca_plan(plan, {0, 4}, {kText, kText, kImage, kImage}, {0, 2, 1, 3}, MmcaRule::kPublished);
+  EXPECT_TRUE(runs_it(128, DType::kBF16, plan)) << "images within text, sorted";
+  make_mmca_plan(plan, {0, 4}, {kText, kImage, kText, kImage}, {0, 1, 2, 3}, MmcaRule::kPublished);
+  EXPECT_TRUE(runs_it(128, DType::kBF16, plan)) << "in a cache";
+}
+
 class TensorCoresOfLora : public TensorCores {
  protected:
   static constexpr int64_t kInputs = 64, kOutputs = 32;
@@ -88,6 +127,37 @@ TEST_F(TensorCoresOfLora, MultiplyWhereRanksAreMultiplesOf8) {
     for (const int64_t rank : {8, 16, 128}) EXPECT_GT(products(rank, dtype), 0) << rank;
   EXPECT_EQ(products(12, DType::kBF16), 0);
   EXPECT_EQ(products(8, DType::kF32), 0);
+}
+
+// Besides the sums, which are read and written in place, kernels fetch each operand by cp.async: a
+// wide matrix once a product, the narrow ones and the factors once for every block that needs them.
+TEST_F(TensorCoresOfLora, EveryProductFetchesItsWideMatrixOnce) {
+  constexpr int64_t kN = 130, kI = 264, kO = 200, kRank = 16, kBytes = 2;
+  const auto blocks = [](int64_t size, int64_t of) { return (size + of - 1) / of; };
+  const auto matrix = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); };
+  const auto sums = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kF32); };
+  const Tensor x = matrix(kN, kI), y = matrix(kN, kO), u = matrix(kN, kRank),
+               right = matrix(kI, kRank), left = matrix(kRank, kO), dx = matrix(kN, kI),
+               dright = sums(kI, kRank), dleft = sums(kRank, kO), du = sums(kN, kRank);
+  const auto bytes_of = [&](const auto& call) {
+    const int64_t before = emulated::async_copied_bytes();
+    call();
+    cuda_.synchronize();
+    return emulated::async_copied_bytes() - before;
+  };
+  const auto narrow = [&](int64_t width) { return kN * width + blocks(kN, 64) * width * kRank; };
+  const auto expand = [&](int64_t width, int64_t halves) {
+    return blocks(width, 128) * kN * kRank * halves + blocks(kN, 64) * width * kRank;
+  };
+  const auto gradient = [&](int64_t width, int64_t halves) {
+    return kN * width + blocks(width, 32) * kN * kRank * halves;
+  };
+  EXPECT_EQ(bytes_of([&] { cuda_.lora_forward_accumulate(y, u, x, right, left, 1); }),
+            kBytes * (narrow(kI) + expand(kO, 1)));
+  EXPECT_EQ(bytes_of([&] {
+              cuda_.lora_backward_accumulate(dx, dright, dleft, du, y, x, u, right, left, 1);
+            }),
+            kBytes * (narrow(kO) + gradient(kO, 1) + gradient(kI, 2) + expand(kI, 2)));
 }
 
 }  // namespace

@@ -15,8 +15,9 @@ class VisionParity : public Parity {
 };
 
 TEST_P(VisionParity, PatchRows) {
-  // n rows of columns are of no use here: a few images of 5 x 5 patches of 3 x 3 pixels.
-  constexpr int64_t kSide = 5, kPatch = 3, kResolution = kSide * kPatch;
+  // n rows of columns are of no use here: a few images of 5 x 5 patches of 3 x 3 pixels
+  // and a margin of 2.
+  constexpr int64_t kSide = 5, kPatch = 3, kResolution = kSide * kPatch + 2;
   const int64_t patches = kImages * kSide * kSide, cols = 3 * kPatch * kPatch;
   ParityMatrix& pixels =
       vector("pixels", kImages * 3 * kResolution * kResolution, DType::kF32, Role::kIn);

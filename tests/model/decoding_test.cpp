@@ -115,6 +115,41 @@ TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
   expect_cache_equals_recomputing(config, kWithImages);
 }
 
+// What follows a rewind is as if what was forgotten had never been said.
+void expect_nothing_of_what_was_forgotten(const VlmConfig& config) {
+  Rig rig(config, "default");
+  const std::vector<int32_t> question = {1, 5, kImage, 6, 7}, forgotten = {40, 41, 42, 43};
+  const auto logits_after = [&](bool rewinds) {
+    Conversation talk(config);
+    Decoding decoding(rig.model, rig.ctx, 60);
+    decoding.append(talk.piece(question));
+    const int64_t asked = decoding.length();
+    if (rewinds) {
+      for (const int32_t token : forgotten) decoding.append_token(token);
+      decoding.rewind(asked);
+    }
+    decoding.append_token(12);
+    return decoding.append_token(3);
+  };
+  EXPECT_EQ(logits_after(true), logits_after(false));
+}
+
+TEST(Decoding, ARewindForgets) {
+  VlmConfig config = language_rig::small_config();
+  expect_nothing_of_what_was_forgotten(config);
+  config.mmca = true;
+  expect_nothing_of_what_was_forgotten(config);
+}
+
+// The cached keys were turned by the angles of the longer conversation.
+TEST(Decoding, ARewindTakesDynamicScalingBack) {
+  VlmConfig config = language_rig::small_config();
+  config.lm.rope_scaling.type = RopeScaling::Type::kDynamic;
+  config.lm.rope_scaling.factor = 2;
+  config.lm.max_position_embeddings = 11;  // the question with its image has 9
+  expect_nothing_of_what_was_forgotten(config);
+}
+
 TEST(Decoding, ATokenIsOneQueryRowPerBlock) {
   const VlmConfig config = language_rig::small_config();
   Rig rig(config, "default");

@@ -222,8 +222,8 @@ inline Result run(const Params& params, const VlmConfig& config, const MicroBatc
                   DepartureScores& departure) {
   Mat pixels(batch.num_images(), 3 * config.image_size * config.image_size);
   for (size_t i = 0; i < pixels.a.size(); ++i) pixels.a[i] = static_cast<double>(batch.pixels[i]);
-  const Mat tokens = vision_reference::project(
-      params, config, vision_reference::clip_vision(params, config, pixels));
+  const Mat tokens =
+      vision_reference::project(params, config, vision_reference::encode(params, config, pixels));
   Result result;
   result.logits = Mat(0, config.lm.vocab_size);
   int64_t first_image = 0;

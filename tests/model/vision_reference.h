@@ -101,13 +101,13 @@ inline Mat attention(const Mat& q, const Mat& k, const Mat& v, int64_t images, i
 }
 
 inline double activate(double x, Activation activation) {
-  return activation == Activation::kQuickGelu ? x / (1 + std::exp(-1.702 * x))
-                                              : x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+  if (activation == Activation::kQuickGelu) return x / (1 + std::exp(-1.702 * x));
+  if (activation == Activation::kGelu) return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+  return x / 2 * (1 + std::tanh(std::sqrt(M_2_PI) * (x + 0.044715 * x * x * x)));
 }
 
-inline Mat vision_block(const Params& params, const std::string& name,
-                        const ClipVisionConfig& config, double lora_alpha, const Mat& x,
-                        int64_t images) {
+inline Mat vision_block(const Params& params, const std::string& name, const VisionConfig& config,
+                        double lora_alpha, const Mat& x, int64_t images) {
   const double eps = config.layer_norm_eps;
   const auto project = [&](const char* part, const Mat& in) {
     return linear(params, name + part, in, lora_alpha);
@@ -158,35 +158,42 @@ inline Mat rows_of(const Mat& x, int64_t begin, int64_t count) {
 }
 
 // pixels (I, 3*R*R) -> features (I*vision_tokens, C).
-inline Mat clip_vision(const Params& params, const VlmConfig& config, const Mat& pixels) {
-  const ClipVisionConfig& vision = config.vision;
+inline Mat encode(const Params& params, const VlmConfig& config, const Mat& pixels) {
+  const VisionConfig& vision = config.vision;
   const std::string root = "vis_encoder.vision_model.";
   const int64_t p = vision.patch_size, r = config.image_size, grid = r / p,
                 width = vision.hidden_size;
-  const int64_t images = pixels.rows, tokens = 1 + grid * grid;
+  const int64_t images = pixels.rows, first = vision.traits().class_token ? 1 : 0;
+  const int64_t tokens = first + grid * grid;
   const Mat& filter = params.at(root + "embeddings.patch_embedding.weight");
   const Mat& stored = params.at(root + "embeddings.position_embedding.weight");
-  const Mat resized = resize_grid(rows_of(stored, 1, stored.rows - 1), grid);
+  const Mat resized = resize_grid(rows_of(stored, first, stored.rows - first), grid);
+  const bool biased = vision.traits().patch_bias;
   Mat x(images * tokens, width);
   for (int64_t n = 0; n < images; ++n)
     for (int64_t c = 0; c < width; ++c) {
-      x.at(n * tokens, c) =
-          params.at(root + "embeddings.class_embedding").at(0, c) + stored.at(0, c);
+      if (first > 0)
+        x.at(n * tokens, c) =
+            params.at(root + "embeddings.class_embedding").at(0, c) + stored.at(0, c);
       for (int64_t patch = 0; patch < grid * grid; ++patch) {
         double sum = resized.at(patch, c);
+        if (biased) sum += params.at(root + "embeddings.patch_embedding.bias").at(0, c);
         for (int64_t i = 0; i < 3 * p * p; ++i) {
           const int64_t channel = i / (p * p), dy = i / p % p, dx = i % p;
           const int64_t y = patch / grid * p + dy, z = patch % grid * p + dx;
           sum += filter.at(c, i) * pixels.at(n, (channel * r + y) * r + z);
         }
-        x.at(n * tokens + 1 + patch, c) = sum;
+        x.at(n * tokens + first + patch, c) = sum;
       }
     }
-  x = layer_norm(params, root + "pre_layrnorm", x, vision.layer_norm_eps);
+  if (vision.traits().pre_norm)
+    x = layer_norm(params, root + "pre_layrnorm", x, vision.layer_norm_eps);
   const int64_t used = vision.num_hidden_layers + 1 + config.vision_feature_layer;
   for (int64_t n = 0; n < used; ++n)
     x = vision_block(params, root + "encoder.layers." + std::to_string(n) + ".", vision,
                      config.vis_lora.alpha, x, images);
+  if (config.norms_feature())
+    x = layer_norm(params, root + "post_layernorm", x, vision.layer_norm_eps);
   if (config.vision_tokens() == tokens) return x;
   Mat features(images * (tokens - 1), width);
   for (int64_t n = 0; n < images; ++n)

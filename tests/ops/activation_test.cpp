@@ -22,9 +22,13 @@ std::vector<T> naive_swiglu(const std::vector<T>& gate_up, int64_t rows, int64_t
 
 template <typename T>
 std::vector<T> naive_gelu(std::vector<T> x, Activation activation) {
-  for (T& value : x)
-    value *= activation == Activation::kQuickGelu ? sigmoid(T(1.702) * value)
-                                                  : (1 + std::erf(value / std::sqrt(T(2)))) / 2;
+  const auto gate = [&](T value) {
+    if (activation == Activation::kQuickGelu) return sigmoid(T(1.702) * value);
+    if (activation == Activation::kGelu) return (1 + std::erf(value / std::sqrt(T(2)))) / 2;
+    const T cubic = value + T(0.044715) * value * value * value;
+    return (1 + std::tanh(std::sqrt(T(M_2_PI)) * cubic)) / 2;
+  };
+  for (T& value : x) value *= gate(value);
   return x;
 }
 
@@ -65,7 +69,8 @@ TEST_P(Activations, SwigluForwardAndBackward) {
 }
 
 TEST_P(Activations, GeluForwardAndBackward) {
-  for (const Activation activation : {Activation::kQuickGelu, Activation::kGelu}) {
+  for (const Activation activation :
+       {Activation::kQuickGelu, Activation::kGelu, Activation::kGeluTanh}) {
     const Values x = random_values(n_ * f_, "x", 2), dy = random_values(n_ * f_, "dy");
     Matrix x_m(n_, f_, x, 1), y(n_, f_, 2), dy_m(n_, f_, dy, 3), dx(n_, f_);
     ops_.gelu_forward(y.tensor(), x_m.tensor(), activation);

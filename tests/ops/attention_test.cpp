@@ -181,7 +181,7 @@ TEST(Attention, CausalOfPackedSamples) {
 TEST(Attention, EveryWidthAndGrouping) {
   const Samples samples = {text(20) + image(25) + text(25)};
   for (const Rule rule : {Rule::kCausal, Rule::kVisualChat}) {
-    for (const int64_t width : {8, 64, 80, 128}) {
+    for (const int64_t width : {8, 64, 72, 80, 104, 128}) {
       expect_right(samples, rule, 4, 4, width);
       expect_right(samples, rule, 4, 2, width);
       expect_right(samples, rule, 6, 1, width);

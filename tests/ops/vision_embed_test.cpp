@@ -5,7 +5,7 @@ namespace facet::op_test {
 namespace {
 
 TEST(PatchRows, ColumnsAreChannelThenRowThenColumn) {
-  const int64_t images = 2, side = 6, p = 3;
+  const int64_t images = 2, side = 7, p = 3;  // a margin of one pixel
   Values pixels(static_cast<size_t>(images * 3 * side * side));
   for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<double>(i);
   Matrix pixels_m(1, images * 3 * side * side, pixels), patches(images * 4, 3 * p * p);

@@ -135,6 +135,17 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
   EXPECT_FALSE(f.says("stray word '3'")) << f.text;
 }
 
+TEST(Options, WhatCudnnCannotComputeIsAMistake) {
+  const std::string line = kBare + "--attention cudnn --precision ";
+  EXPECT_EQ(parse(line + "bf16 --device cuda").attention, "cudnn");
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "bf16").says("give --device cuda"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "fp32 --device cuda").says("in bf16 and fp16"));
+  const Failure f =
+      failure_of(Command::kTrain, line + "fp16 --device cuda --enable_mmca_attention");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_TRUE(f.says("--attention cudnn cannot attend to images and text apart")) << f.text;
+}
+
 TEST(Options, AMistypedHelpIsRecognized) {
   EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--hlep").says("did you mean --help?"));
 }
@@ -284,8 +295,8 @@ TEST(Options, GenerationChecksItsDraws) {
 // Launch scripts are written against these names: taking one away breaks them.
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
-      "lm_model_name_or_path vision_model_name_or_path vis_proj projection enable_mmca_attention "
-      "max_seq_len image_size vision_feature_layer drop_class_token "
+      "lm_model_name_or_path vision_model_name_or_path vis_proj projection adapter "
+      "enable_mmca_attention max_seq_len image_size vision_feature_layer drop_class_token "
       "vision_image_by_image compat lang_lora_dim "
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
@@ -302,18 +313,21 @@ TEST(Options, NamesAreFrozen) {
       "learning_rate_pretraining_components weight_decay lr_scheduler_type num_warmup_steps "
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
-      "gradient_checkpointing device device_collectives threads "
+      "gradient_checkpointing device device_collectives "
+      "product_algorithms attention threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "
       "replay_step "
       "save_interval "
-      "save_minutes keep_last keep_best checkpoint_io async_checkpoint max_hours inject "
+      "save_minutes keep_last keep_best export export_every keep_exports export_dtype "
+      "to checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
-      "input output max_new_tokens temperature top_k top_p "
+      "input output csv max_new_tokens temperature top_k top_p repetition_penalty stop_strings "
+      "num_answers logprobs score "
       "ranks memory average_text_tokens average_images measured stats_svg all_reduce_mib "
       "repeats";
   std::string names;

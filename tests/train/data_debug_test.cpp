@@ -42,7 +42,7 @@ class DataDebugTest : public testing::Test {
   TemporaryDirectory directory_;
   Tokenizer tokenizer_{"tests/golden/data", PromptStyle::kCorrect};
   PromptBuilder prompt_{tokenizer_, {PromptStyle::kCorrect, "", 4, 4096}};
-  ClipPreprocessor preprocessor_{ClipPreprocessConfig{}, 8};
+  ImagePreprocessor preprocessor_{ImagePreprocessConfig{}, 8};
   ChatSampleBuilder builder_{tokenizer_, prompt_, preprocessor_, kMaxPixels};
 };
 

@@ -191,15 +191,18 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   const DiskPlan disk = plan_run(run).disk;
   EXPECT_EQ(disk.checkpoints, 4);  // one is written before another goes
   EXPECT_EQ(disk.checkpoint, 12 * kTrained);
-  EXPECT_EQ(disk.exports, 3);
-  const double weights = 4.0 * (32 * (4.0 * 4096 * 4096 + 3.0 * 4096 * 11008) + 2 * 32002.0 * 4096 +
-                                kPerceiver + 303e6);  // LoRA is fused, CLIP has 303 million
-  EXPECT_NEAR(static_cast<double>(disk.export_) / weights, 1, 0.03);
-  EXPECT_EQ(disk.total(), 4 * disk.checkpoint + 3 * disk.export_ + 1000 * disk.log_of_step);
+  EXPECT_EQ(disk.fulls, 1);  // the last; the first and the best are adapters
+  EXPECT_EQ(disk.adapters, 2);
+  const double weights = 32 * (4.0 * 4096 * 4096 + 3.0 * 4096 * 11008) + 2 * 32002.0 * 4096 +
+                         303e6;  // LoRA is fused, CLIP has 303 million
+  EXPECT_NEAR(static_cast<double>(disk.export_.full) / (4.0 * (weights + kPerceiver)), 1, 0.03);
+  EXPECT_NEAR(static_cast<double>(disk.export_.adapter) / (4.0 * kTrained), 1, 0.03);
+  EXPECT_EQ(disk.total(), 4 * disk.checkpoint + disk.export_.full + 2 * disk.export_.adapter +
+                              1000 * disk.log_of_step);
   EXPECT_NE(free_disk_text(run, disk).find("free at " + directory_.path() + ": "),
             std::string::npos);
   DiskPlan huge = disk;
-  huge.exports = 1 << 20;
+  huge.fulls = 1 << 20;
   EXPECT_NE(free_disk_text(run, huge).find("TOO LITTLE"), std::string::npos);
 }
 
@@ -270,6 +273,18 @@ TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
   EXPECT_NE(error_of(ExitCode::kBadData).find("2 cells instead of the 5"), std::string::npos);
   make_directories(run_ + "/none");
   EXPECT_THROW(plan_run(options(std::string(kAverage) + "--measured " + run_ + "/none")), Error);
+}
+
+// 2 samples of 4096 tokens on one GPU, with everything that is on it.
+TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
+  const RunPlan plan = plan_run(
+      options("--precision bf16 --zero_stage 2 --ranks 1 --enable_mmca_attention --device cuda "
+              "--max_seq_len 4096 --per_device_train_batch_size 2 --max_num_image_per_sample 8"));
+  const MemoryPlan& memory = plan.costs.memory;
+  EXPECT_EQ(memory.on_device() - (memory.total() - memory.window - memory.snapshot),
+            gpu_runtime_bytes(1));
+  EXPECT_LT(gpu_runtime_bytes(1), gpu_runtime_bytes(2));
+  EXPECT_LE(memory.on_device(), int64_t{45} << 30) << memory.text();
 }
 
 // Each worker may have the largest image at the same time; without workers the step decodes one.

@@ -18,6 +18,19 @@ TEST(RunSetup, TheEngineReducesAsTheOptionsSay) {
   EXPECT_EQ(engine.reduction.dtype, DType::kBF16);
 }
 
+TEST(RunSetup, BucketsAreLargeAndOverlappedOnGpusUnlessASizeIsGiven) {
+  const auto reduction = [](const std::string& device, int64_t size) {
+    Options options;
+    options.device = device;
+    options.reduce_bucket_size = size;
+    const ReductionOptions chosen = engine_options(options).reduction;
+    return std::pair(chosen.bucket_elements, chosen.overlap);
+  };
+  EXPECT_EQ(reduction("cpu", 0), std::pair(int64_t{2'000'000}, Overlap::kNo));
+  EXPECT_EQ(reduction("cuda", 0), std::pair(int64_t{16'000'000}, Overlap::kYes));
+  EXPECT_EQ(reduction("cuda", 3000), std::pair(int64_t{3000}, Overlap::kNo));
+}
+
 // Of what a killed run has left the last whole export comes back, the rest goes; a user's files
 // stay.
 TEST(RunSetup, TidiesWhatRunsMakeAndNothingElse) {

@@ -33,6 +33,15 @@ TEST(TimeLeft, EpochsEndWithAnEvaluationTwoSavesAndAnExport) {
   expect_left(plan_of_epochs(), 30, 1, 2, 1);
 }
 
+TEST(TimeLeft, ExportsAreMadeEverySoManyEpochsAndAtTheEnd) {
+  WorkPlan plan = plan_of_epochs();
+  plan.export_every = 2;  // after 20, and the last
+  expect_left(plan, 1, 3, 6, 2);
+  expect_left(plan, 21, 1, 2, 1);
+  plan.export_every = 0;
+  expect_left(plan, 1, 3, 6, 0);
+}
+
 TEST(TimeLeft, TheLastEpochMayBeCutShort) {
   WorkPlan plan = plan_of_epochs();
   plan.total_steps = 25;

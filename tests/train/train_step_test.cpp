@@ -380,6 +380,49 @@ TEST(TrainStep, LookingIntoAStepLeavesEverythingAlone) {
   EXPECT_EQ(rig.values(), calm.values());
 }
 
+// Counts what it is told.
+struct CountingSink : FeatureSink {
+  void given(int64_t) override { ++calls; }
+  void computed(const ImageKey&, std::span<const std::byte>) override { ++features; }
+  int calls = 0, features = 0;
+};
+
+// What a rehearsal computes, between its two calls, remains nowhere.
+TEST(TrainStep, ARehearsedStepIsTheSameStep) {
+  StepRig rig, calm;
+  MicroBatch with_key = long_sample();
+  with_key.features.keys = {ImageKey{1, 2}};
+  rig.source.steps = calm.source.steps = {{with_key, short_sample()}, {both_samples()}};
+  CountingSink told, told_calm;
+  const auto train = [&](StepRig& r, CountingSink& sink) {
+    LossScalerOptions scale;
+    scale.window = 1;
+    r.scale_loss(scale);
+    EXPECT_EQ(r.model.tell_features_to(&sink), nullptr);
+  };
+  train(rig, told);
+  train(calm, told_calm);
+  std::vector<int64_t> operators;  // at each of the two calls
+  const auto note = [&] { operators.push_back(rig.ops.counts().calls); };
+  rig.step->rehearse_next({.begin = note, .end = note});
+  for (int64_t i = 0; i < 2; ++i) {
+    const StepReport rehearsed = rig.step->run(0, i), expected = calm.step->run(0, i);
+    EXPECT_EQ(rehearsed.loss, expected.loss);
+    EXPECT_EQ(rehearsed.grad_norm, expected.grad_norm);
+    EXPECT_EQ(rehearsed.loss_scale, expected.loss_scale);
+    EXPECT_EQ(rehearsed.labelled_tokens, expected.labelled_tokens);
+    EXPECT_EQ(rehearsed.model_flops, expected.model_flops);
+    EXPECT_EQ(rehearsed.elements_sent, expected.elements_sent);
+    EXPECT_EQ(rig.values(), calm.values());
+  }
+  ASSERT_EQ(operators.size(), 2u);
+  EXPECT_LT(operators[0], operators[1]);
+  EXPECT_EQ(rig.engine->optimizer_steps(), 2);
+  EXPECT_EQ(told_calm.features, 1);
+  EXPECT_EQ(told.features, told_calm.features);
+  EXPECT_EQ(told.calls, told_calm.calls);
+}
+
 TEST(TrainStep, UnusableDataFailsBeforeAnythingChanges) {
   StepRig rig;
   rig.source.steps = {{long_sample()}};

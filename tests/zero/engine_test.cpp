@@ -106,6 +106,34 @@ TEST(Engine, SumsOverRanksClipsAndStepsByTheFormula) {
   EXPECT_EQ(f.engine->optimizer_steps(), 3);
 }
 
+// Three weights in a row, a bias, another weight: three runs in two groups.
+TEST(Engine, ParametersThatAdjoinAreSteppedByOneOperator) {
+  Communicator world(MPI_COMM_WORLD);
+  CpuBackend ops(1);
+  ParamTable table;
+  for (const std::string unit : {"u.", "v."}) {
+    table.begin_unit(unit);
+    for (const char* name : {"a.weight", "b.weight", "c.weight"})
+      table.add(unit + name, {3, 5}, ParamRole::kWeight, Init::kZero);
+    table.add(unit + "d.bias", {7}, ParamRole::kBias, Init::kZero);
+    table.add(unit + "e.weight", {2, 3}, ParamRole::kWeight, Init::kZero);
+  }
+  table.set_trained("", true);
+  const EngineOptions options;
+  Engine::lay_out(table, world.size(), options);
+  Engine engine(table, make_param_groups(table, {}), world, ops, options);
+  engine.begin_step(1);
+  for (const int unit : {1, 0}) engine.gradients_ready(unit);
+  const int64_t reduced = ops.counts().calls;
+  const GradientVerdict verdict = engine.reduce_gradients();
+  const int64_t stepped = ops.counts().calls;
+  engine.step(verdict, 1);
+  EXPECT_EQ(ops.counts().calls - stepped, 2 * 3);
+  if (world.size() == 1) {  // else sums over ranks come before the statistics
+    EXPECT_EQ(stepped - reduced, 1);
+  }
+}
+
 TEST(Engine, ANanOnOneRankIsSeenByAllWithItsName) {
   Fixture f;
   f.add_gradients(1);

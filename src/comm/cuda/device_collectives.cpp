@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "comm/cuda/lone_transport.h"
 #include "comm/cuda/staged_transport.h"
 #include "comm/mpi_calls.h"
 #include "comm/mpi_session.h"
@@ -60,20 +61,21 @@ ChosenCollectives choose_device_collectives(Communicator& world, DeviceCollectiv
         ExitCode::kConfig,
         fmt::format("--device_collectives nccl: {}; leave the option out or give each rank a GPU",
                     obstacle));
-  const bool nccl = wish == DeviceCollectives::kNccl ||
-                    (wish == DeviceCollectives::kAuto && obstacle.empty() && world.size() > 1);
-  if (nccl) return {true, "NCCL, one GPU per rank"};
+  using Way = ChosenCollectives::Way;
+  if (wish == DeviceCollectives::kAuto && world.size() == 1)
+    return {Way::kNone, "none, there is one rank"};
   const bool asked = wish == DeviceCollectives::kMpi;
-  return {false, fmt::format("MPI, staged through host memory, {}", asked ? "as asked for"
-                                                                    : !obstacle.empty()
-                                                                        ? obstacle
-                                                                        : "there is one rank")};
+  if (!asked && obstacle.empty()) return {Way::kNccl, "NCCL, one GPU per rank"};
+  return {Way::kMpi,
+          fmt::format("MPI, staged through host memory, {}", asked ? "as asked for" : obstacle)};
 }
 
 std::unique_ptr<DeviceTransport> make_device_transport(const Communicator& world,
                                                        const Stream& compute,
                                                        const ChosenCollectives& chosen) {
-  if (chosen.nccl) return make_nccl(world, compute);
+  using Way = ChosenCollectives::Way;
+  if (chosen.way == Way::kNone) return std::make_unique<LoneTransport>(compute);
+  if (chosen.way == Way::kNccl) return make_nccl(world, compute);
   return std::make_unique<StagedTransport>(world.handle(), compute);
 }
 

@@ -13,14 +13,15 @@
 namespace facet {
 
 enum class DeviceCollectives : uint8_t {
-  kAuto,  // NCCL if built in and every rank has its own GPU, else MPI
+  kAuto,  // none for one rank; NCCL if built in and every rank has its own GPU, else MPI
   kNccl,
   kMpi,
 };
 
 struct ChosenCollectives {
-  bool nccl = false;  // else MPI
-  std::string text;   // which, and why
+  enum class Way : uint8_t { kNone, kNccl, kMpi };  // kNone: one rank alone
+  Way way = Way::kNone;
+  std::string text;  // which, and why
 };
 // The same on all ranks. Collective; throws CollectiveError(kConfig) if NCCL was asked for and
 // cannot be used.

@@ -1,6 +1,7 @@
 #include "emulated/device/cublaslt.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -21,6 +22,17 @@ constexpr size_t kWorkspaceAlignment = 256;
 // is kept in the same memory.
 constexpr size_t kWantedWorkspace = 4096;
 bool refuses_next = false;
+int fails_to_start = -1;
+emulated::AlgorithmTimes initial_times() {
+  emulated::AlgorithmTimes times = emulated::kAlgorithmTimes;
+  if (const char* const fastest = std::getenv("FACET_EMULATED_FASTEST"))
+    times.at(std::strtoul(fastest, nullptr, 10)) = 1;
+  return times;
+}
+emulated::AlgorithmTimes times = initial_times();
+std::array<int64_t, emulated::kAlgorithms> starts{};
+// How many terms each algorithm adds before it adds the sum to the others.
+constexpr std::array<int64_t, emulated::kAlgorithms> kDepths = {256, 32, 16, 8, 4, 2};
 
 // The alignment assumed for an address that no preference covers: no access is wider.
 uint32_t alignment_of(const void* data) {
@@ -64,6 +76,7 @@ class Call {
   Call(const Matmul& matmul, Workspace workspace) : matmul_(matmul), workspace_(workspace) {}
 
   emulated::HostProduct product;
+  double milliseconds = 0;
 
   void reads(const Operand& operand) {
     check_alignment(operand);
@@ -128,6 +141,7 @@ void Call::run() const {
   for (const Operand& x : inputs_) x.memory.note(Access::kRead, matmul_.where);
   for (const Operand& x : output_) x.memory.note(Access::kWrite, matmul_.where);
   product.compute();
+  emulated::pass_time(milliseconds);
   spoil_workspace();
 }
 
@@ -141,7 +155,15 @@ void Call::spoil_workspace() const {
 
 }  // namespace
 
-void emulated::refuse_next_algorithm() { refuses_next = true; }
+void emulated::set_algorithm_times(const AlgorithmTimes& milliseconds) { times = milliseconds; }
+std::array<int64_t, emulated::kAlgorithms> emulated::algorithm_starts() { return starts; }
+void emulated::refuse_next_algorithms() { refuses_next = true; }
+void emulated::fail_to_start(int algorithm) { fails_to_start = algorithm; }
+
+size_t cublasLtGetVersion() {
+  const char* const version = std::getenv("FACET_EMULATED_CUBLASLT");
+  return version ? std::strtoul(version, nullptr, 10) : 130000;
+}
 
 // ---- descriptors
 
@@ -244,14 +266,31 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   const Matmul matmul(description, a, b, c, d, where);
   const size_t workspace =
       std::min(static_cast<size_t>(preference->workspace_bytes), kWantedWorkspace);
-  results[0] = {
-      {matmul.fingerprint(), workspace, preference->reductions, preference->alignment_a,
-       preference->alignment_b, preference->alignment_c, preference->alignment_d,
-       alignment_of(description->bias)},
-      workspace,
-      std::exchange(refuses_next, false) ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS,
-      1.0f};
-  *found = 1;
+  const cublasStatus_t state =
+      std::exchange(refuses_next, false) ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
+  *found = std::min(wanted, emulated::kAlgorithms);
+  for (int i = 0; i < *found; ++i)
+    results[i] = {
+        {matmul.fingerprint(), static_cast<uint64_t>(i), workspace, preference->reductions,
+         preference->alignment_a, preference->alignment_b, preference->alignment_c,
+         preference->alignment_d, alignment_of(description->bias)},
+        workspace,
+        state,
+        1.0f};
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result,
+                                       EmulatedSite where) {
+  if (!handle || !algo || !result) violation(where, "no handle, algorithm or result");
+  const Matmul matmul(description, a, b, c, d, where);
+  if (algo->number >= emulated::kAlgorithms) return CUBLAS_STATUS_NOT_SUPPORTED;
+  handle->checked.emplace(matmul.fingerprint(), algo->number);
+  *result = {*algo, algo->workspace_bytes, CUBLAS_STATUS_SUCCESS, 1.0f};
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -265,8 +304,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   if (!handle || !alpha || !beta) violation(where, "no handle, alpha or beta");
   if (!algo) violation(where, "no algorithm: the library would search for one at every call");
   const Matmul matmul(description, a_layout, b_layout, c_layout, d_layout, where);
-  if (algo->product != matmul.fingerprint())
+  const std::pair asked{matmul.fingerprint(), algo->number};
+  if (algo->product != asked.first && !handle->checked.contains(asked))
     violation(where, "the algorithm was chosen for another product");
+  if (fails_to_start == static_cast<int>(algo->number)) return CUBLAS_STATUS_EXECUTION_FAILED;
+  ++starts[algo->number];
 
   Call call(matmul, {workspace, workspace_bytes});
   emulated::HostProduct& product = call.product;
@@ -278,6 +320,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   product.c = matmul.c.matrix(c);
   product.d = matmul.d.matrix(d);
   if (how.compute == CUBLAS_COMPUTE_32F_FAST_TF32) product.inputs = emulated::InputPrecision::kTF32;
+  product.depth = kDepths[algo->number];
+  call.milliseconds = times[algo->number];
   if (algo->reductions & kRoundingReductions)
     product.partial_sums = emulated::PartialSums::kOutputType;
 

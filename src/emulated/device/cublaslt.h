@@ -1,12 +1,17 @@
 // The part of cuBLASLt that the program calls, under the same names, for the emulated build. A
 // broken rule throws an Error that names the caller's line, so every call returns
-// CUBLAS_STATUS_SUCCESS; only the choice of an algorithm may find none, when a test asks for that.
+// CUBLAS_STATUS_SUCCESS; only the choice of an algorithm may find none, and an algorithm may fail
+// to start, when a test asks for that.
+//
+// There are kAlgorithms algorithms for every product, which add in different orders: their results
+// differ in the last bits. The first is proposed first, and another one is fastest.
 //
 // Where the library is free to choose, the emulation takes the choice that exposes most errors:
 // partial sums are rounded to the output's type if the preference allows it, and a workspace holds
 // NaNs afterwards.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,8 +23,19 @@ struct MatmulDescription;
 struct MatrixLayout;
 struct MatmulPreference;
 
-// Makes the next choice of an algorithm return one result whose state says that it cannot be used.
-void refuse_next_algorithm();
+constexpr int kAlgorithms = 6;
+// What a product takes by each algorithm, on the device's clock. The variable
+// FACET_EMULATED_FASTEST makes the algorithm of that number the fastest.
+using AlgorithmTimes = std::array<double, kAlgorithms>;  // ms
+constexpr AlgorithmTimes kAlgorithmTimes = {3, 4, 2, 5, 6, 7};
+void set_algorithm_times(const AlgorithmTimes& times);
+// Products that each algorithm has been started for since the program began.
+std::array<int64_t, kAlgorithms> algorithm_starts();
+
+// Makes the next choice of an algorithm return results whose state says that they cannot be used.
+void refuse_next_algorithms();
+// From now on products by this algorithm fail to start; -1: none does.
+void fail_to_start(int algorithm);
 }  // namespace facet::emulated
 
 using cublasLtHandle_t = facet::emulated::LtContext*;
@@ -27,7 +43,11 @@ using cublasLtMatmulDesc_t = facet::emulated::MatmulDescription*;
 using cublasLtMatrixLayout_t = facet::emulated::MatrixLayout*;
 using cublasLtMatmulPreference_t = facet::emulated::MatmulPreference*;
 
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
+enum cublasStatus_t {
+  CUBLAS_STATUS_SUCCESS = 0,
+  CUBLAS_STATUS_EXECUTION_FAILED = 13,
+  CUBLAS_STATUS_NOT_SUPPORTED = 15
+};
 enum cudaDataType { CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14 };
 using cudaDataType_t = cudaDataType;
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 };
@@ -58,9 +78,11 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
 };
 
-// Opaque to the caller: the product it is for, and the alignments assumed for it.
+// Opaque to the caller: the product it was proposed for, and the alignments assumed for it. The
+// library says that it may be kept as bytes.
 struct cublasLtMatmulAlgo_t {
   uint64_t product;
+  uint64_t number;  // of the algorithm
   size_t workspace_bytes;
   uint32_t reductions;
   uint32_t alignment_a, alignment_b, alignment_c, alignment_d;
@@ -74,8 +96,12 @@ struct cublasLtMatmulHeuristicResult_t {
 };
 
 inline const char* cublasLtGetStatusString(cublasStatus_t status) {
+  if (status == CUBLAS_STATUS_EXECUTION_FAILED) return "execution failed";
   return status == CUBLAS_STATUS_SUCCESS ? "success" : "not supported";
 }
+
+// 130000, or what the variable FACET_EMULATED_CUBLASLT says.
+size_t cublasLtGetVersion();
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle);
@@ -112,6 +138,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int* found,
                                               EmulatedSite where = EmulatedSite::current());
+
+// Whether an algorithm that was proposed for another product can be used for this one: from then on
+// this handle does so.
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result,
+                                       EmulatedSite where = EmulatedSite::current());
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
                               const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout,

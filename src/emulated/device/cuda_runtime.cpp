@@ -149,8 +149,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = emulated::create_event();
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = emulated::create_event(flags == cudaEventDisableTiming ? emulated::Timing::kNo
+                                                                  : emulated::Timing::kYes);
   return cudaSuccess;
 }
 
@@ -166,6 +167,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream, EmulatedSite
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where) {
   emulated::synchronize_event(event, where);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end,
+                                 EmulatedSite where) {
+  *milliseconds = static_cast<float>(emulated::milliseconds_between(begin, end, where));
   return cudaSuccess;
 }
 

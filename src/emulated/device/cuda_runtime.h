@@ -34,7 +34,7 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice = 3
 };
 constexpr unsigned cudaStreamNonBlocking = 1;
-constexpr unsigned cudaEventDisableTiming = 2;
+constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
 // There is never a sticky error.
@@ -72,5 +72,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event, EmulatedSite where = EmulatedSit
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream,
                             EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
+// By a clock that only products move (emulated/device/cublaslt.h).
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end,
+                                 EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventQuery(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaDeviceSynchronize();

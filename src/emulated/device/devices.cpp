@@ -10,6 +10,8 @@
 namespace facet::emulated {
 namespace {
 
+ComputeCapability capability;
+
 StreamPolicy policy_of(const std::string& text) {
   if (text.empty() || text == "at_once") return {};
   if (text == "late") return {Lateness::kAsLateAsAllowed, 1};
@@ -19,6 +21,9 @@ StreamPolicy policy_of(const std::string& text) {
 }
 
 }  // namespace
+
+void set_compute_capability(ComputeCapability of_device) { capability = of_device; }
+
 }  // namespace facet::emulated
 
 cudaError_t cudaGetDeviceCount(int* devices) {
@@ -33,12 +38,17 @@ cudaError_t cudaSetDevice(int) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrClockRate ? 1'000'000 : 1;
+  switch (attribute) {
+    case cudaDevAttrClockRate: *value = 1'000'000; break;
+    case cudaDevAttrMultiProcessorCount: *value = 1; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = facet::emulated::capability.major; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = facet::emulated::capability.minor; break;
+  }
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {"emulation on the CPU, without cuDNN", facet::emulated::device_range().bytes, 8,
-                 0};
+  *properties = {"emulation on the CPU, without cuDNN", facet::emulated::device_range().bytes,
+                 facet::emulated::capability.major, facet::emulated::capability.minor};
   return cudaSuccess;
 }

@@ -15,10 +15,24 @@ struct cudaDeviceProp {
   int major, minor;
 };
 
-enum cudaDeviceAttr { cudaDevAttrClockRate = 13, cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr {
+  cudaDevAttrClockRate = 13,
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76
+};
+
+namespace facet::emulated {
+// What the device says that it is, 8.0 at first. It can do all that the emulation knows in any
+// case.
+struct ComputeCapability {
+  int major = 8, minor = 0;
+};
+void set_compute_capability(ComputeCapability capability);
+}  // namespace facet::emulated
 
 cudaError_t cudaGetDeviceCount(int* devices);
 cudaError_t cudaSetDevice(int device);
-// Of one multiprocessor at 1 GHz.
+// One multiprocessor at 1 GHz.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);

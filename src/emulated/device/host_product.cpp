@@ -13,9 +13,8 @@ namespace {
 
 using Vector = float __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 8;
-// A tile of D whose sums stay in registers, and the depth after which they are stored, so that
-// panels of both inputs stay in the caches.
-constexpr int64_t kTileRows = 2 * kLanes, kTileCols = 6, kDepth = 256;
+// A tile of D whose sums stay in registers.
+constexpr int64_t kTileRows = 2 * kLanes, kTileCols = 6;
 constexpr int64_t kShortDepth = 32;  // if partial sums are rounded, to make it visible
 
 int64_t tiles_of(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
@@ -123,7 +122,7 @@ class Sums {
 void HostProduct::compute() const {
   const Panels<kTileRows> a_panels(a, inputs);
   const Panels<kTileCols> b_panels(transposed(b), inputs);
-  const int64_t part = partial_sums == PartialSums::kFP32 ? kDepth : kShortDepth;
+  const int64_t part = partial_sums == PartialSums::kFP32 ? depth : kShortDepth;
   Sums sums(d, partial_sums);
   for (int64_t begin = 0; begin < a.cols; begin += part)
     for (int64_t col = 0; col < d.cols; col += kTileCols)

@@ -30,6 +30,7 @@ struct HostProduct {
   StridedMatrix bias;         // (M,1) or without data
   InputPrecision inputs = InputPrecision::kFull;
   PartialSums partial_sums = PartialSums::kFP32;
+  int64_t depth = 256;  // after which a partial sum is added to the others
 
   void compute() const;
 };

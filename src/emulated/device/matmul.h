@@ -2,6 +2,9 @@
 // product.
 #pragma once
 
+#include <set>
+#include <utility>
+
 #include "emulated/device/cublaslt.h"
 #include "emulated/device/footprint.h"
 #include "emulated/device/host_product.h"
@@ -13,7 +16,9 @@ inline DType dtype_of(cudaDataType type) {
   return type == CUDA_R_16F ? DType::kF16 : DType::kBF16;
 }
 
-struct LtContext {};
+struct LtContext {
+  std::set<std::pair<uint64_t, uint64_t>> checked;  // products, and the algorithms checked for them
+};
 
 struct MatmulDescription {
   cublasComputeType_t compute;

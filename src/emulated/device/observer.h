@@ -9,7 +9,15 @@
 
 namespace facet::emulated {
 
-enum class Access : uint8_t { kRead, kWrite, kAtomic };
+// The asynchronous ones are by Hopper's copies of boxes and products: a proxy of its own.
+enum class Access : uint8_t { kRead, kWrite, kAtomic, kAsyncRead, kAsyncWrite };
+
+inline bool is_async(Access access) {
+  return access == Access::kAsyncRead || access == Access::kAsyncWrite;
+}
+inline bool is_read(Access access) {
+  return access == Access::kRead || access == Access::kAsyncRead;
+}
 
 class MemoryObserver {
  public:

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <exception>
+#include <string_view>
 #include <thread>
 
 #include "base/check.h"
@@ -32,6 +33,7 @@ class Engine {
   uint32_t next_number = 1;
   Clock host;
   const Operation* running = nullptr;
+  double milliseconds = 0;  // the device's clock
 
   void set_policy(StreamPolicy policy) {
     run_everything();
@@ -165,7 +167,9 @@ class Engine {
     stream.queue.pop_front();
     if (operation.joint) run(operation, [&] { operation.joint->end(); });
     if (operation.work) run(operation, operation.work);
-    if (operation.recorded) operation.recorded->done = true;
+    if (!operation.recorded) return;
+    operation.recorded->done = true;
+    operation.recorded->milliseconds = milliseconds;
   }
 
   template <typename Work>
@@ -188,6 +192,8 @@ class Engine {
   Lateness lateness_ = Lateness::kAtOnce;
   RandomStream random_{1, "streams"};
 };
+
+HostCalls the_host_calls;
 
 Engine& engine() {
   static Engine* const the_engine = new Engine;
@@ -229,7 +235,11 @@ void destroy_stream(Stream* stream, Site where) {
   std::erase_if(e.streams, [=](const auto& s) { return s.get() == stream; });
 }
 
+const HostCalls& host_calls() { return the_host_calls; }
+
 void enqueue(Stream* stream, const char* name, Site where, std::function<void()> work) {
+  const std::string_view what = name;
+  the_host_calls.launches += what == "launched" || what == "multiplied";
   engine().append(stream, name, where).work = std::move(work);
   engine().host_goes_on();
 }
@@ -247,7 +257,7 @@ std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Sit
   return record;
 }
 
-Event* create_event() { return new Event; }
+Event* create_event(Timing timing) { return new Event{timing == Timing::kYes, nullptr}; }
 
 void destroy_event(Event* event, Site where) {
   if (!event) violation(where, "no event to destroy");
@@ -274,15 +284,28 @@ void wait_event(Stream* stream, Event* event, Site where) {
 void synchronize_stream(Stream* stream, Site where) {
   Engine& e = engine();
   e.require(stream, where);
+  the_host_calls.waits += !stream->queue.empty();
   e.run_until_empty(*stream);
   e.host.join(stream->before);
 }
 
 void synchronize_event(Event* event, Site where) {
   if (!event->latest) violation(where, "synchronises with an event that was never recorded");
+  the_host_calls.waits += !event->latest->done;
   engine().run_until(*event->latest);
   engine().host.join(event->latest->before);
 }
+
+double milliseconds_between(const Event* begin, const Event* end, Site where) {
+  for (const Event* event : {begin, end}) {
+    if (!event->timed) violation(where, "the time of an event that was created without");
+    if (!event->latest || !event->latest->done)
+      violation(where, "the time of an event that has not come yet");
+  }
+  return end->latest->milliseconds - begin->latest->milliseconds;
+}
+
+void pass_time(double milliseconds) { engine().milliseconds += milliseconds; }
 
 bool event_is_over(Event* event, Site where) {
   if (!event->latest) violation(where, "asks for an event that was never recorded");

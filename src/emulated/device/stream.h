@@ -49,8 +49,10 @@ struct EventRecord {
   Stream* stream;
   Clock before;  // everything ordered before a waiter
   bool done = false;
+  double milliseconds = 0;  // of the device's clock when it was done
 };
 struct Event {
+  bool timed = false;
   std::shared_ptr<EventRecord> latest;
 };
 
@@ -85,13 +87,25 @@ void enqueue(Stream* stream, const char* name, Site where, std::function<void()>
 std::shared_ptr<EventRecord> enqueue_joint(Stream* stream, const char* name, Site where,
                                            std::shared_ptr<JointWork> work,
                                            const std::shared_ptr<EventRecord>& after);
-Event* create_event();
+enum class Timing : uint8_t { kNo, kYes };
+Event* create_event(Timing timing);
 void destroy_event(Event* event, Site where);
 void record_event(Event* event, Stream* stream, Site where);
 void wait_event(Stream* stream, Event* event, Site where);
 
+// What the host has asked of the device since the process began: kernels and matrix products, and
+// synchronisations that found work to wait for.
+struct HostCalls {
+  int64_t launches = 0, waits = 0;
+};
+const HostCalls& host_calls();
+
 void synchronize_stream(Stream* stream, Site where);
 void synchronize_event(Event* event, Site where);
+// Between two recordings that are done, of events with times.
+double milliseconds_between(const Event* begin, const Event* end, Site where);
+// The device's clock stands still but for this. Called by running operations.
+void pass_time(double milliseconds);
 // Does not wait; a caller that sees it done may rely on that order.
 bool event_is_over(Event* event, Site where);
 void synchronize_device();

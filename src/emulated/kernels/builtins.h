@@ -21,6 +21,7 @@ inline constexpr int warpSize = 32;
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 // As an empty word it would make each thread a private array, and the kernel would compile.
 #define __shared__ static_assert(false, "declare shared arrays by GPU_SHARED(type, name, [size])");

@@ -5,11 +5,14 @@
 #include "emulated/device/memory.h"
 #include "emulated/device/violation.h"
 #include "emulated/kernels/access.h"
+#include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/executor.h"
 #include "emulated/kernels/shared_memory.h"
 
 namespace facet::emulated {
 namespace {
+
+int64_t copied_bytes = 0;
 
 void arrive(const AsyncCopy& copy) {
   note_access(copy.from, copy.valid_bytes, Access::kRead, copy.where);
@@ -19,6 +22,8 @@ void arrive(const AsyncCopy& copy) {
 }
 
 }  // namespace
+
+int64_t async_copied_bytes() { return copied_bytes; }
 
 void start_async_copy(void* to, const void* from, size_t bytes, size_t valid_bytes, Site where) {
   require_alignment(to, bytes, "the destination of cp.async", where);
@@ -30,6 +35,7 @@ void start_async_copy(void* to, const void* from, size_t bytes, size_t valid_byt
   note_access(from, valid_bytes, Access::kRead, where);
   note_access(to, bytes, Access::kWrite, where);
   forget_content(to, bytes);
+  copied_bytes += static_cast<int64_t>(valid_bytes);
   Executor::instance().current().uncommitted.push_back({to, from, bytes, valid_bytes, where});
 }
 

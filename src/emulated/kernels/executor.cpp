@@ -13,9 +13,12 @@
 #include "emulated/device/memory.h"
 #include "emulated/device/poison.h"
 #include "emulated/device/violation.h"
+#include "emulated/kernels/bulk_copy.h"
 #include "emulated/kernels/cp_async.h"
+#include "emulated/kernels/mbarrier.h"
 #include "emulated/kernels/sanitizer_fibers.h"
 #include "emulated/kernels/shared_memory.h"
+#include "emulated/kernels/warpgroup.h"
 
 namespace facet::emulated {
 namespace {
@@ -53,9 +56,20 @@ std::string describe_waiting(const Fiber& fiber) {
     case Fiber::State::kInMeeting:
       return fmt::format("waits in {} {} with mask {:#010x}", fiber.meeting_name,
                          text_of(fiber.where), fiber.mask);
+    case Fiber::State::kAtPhase: {
+      const auto [arrivals, bytes] = missing_at_mbarrier(fiber.mbarrier);
+      return fmt::format(
+          "waits at {} for a phase of parity {}, which lacks {} arrivals and {} bytes",
+          text_of(fiber.where), fiber.parity, arrivals, bytes);
+    }
     case Fiber::State::kReady: break;
   }
   return "is ready";
+}
+
+void merge(ThreadTimes& clock, const ThreadTimes& other) {
+  if (clock.empty()) clock.resize(other.size());
+  for (size_t i = 0; i < other.size(); ++i) clock[i] = std::max(clock[i], other[i]);
 }
 
 }  // namespace
@@ -126,15 +140,24 @@ void Executor::run_block(uint3 block) {
   interval_ = 0;
   std::fill(warp_syncs_.begin(), warp_syncs_.end(), 0u);
   const SharedMemoryOfBlock shared;
+  forget_mbarriers();
+  forget_bulk_copies();
+  forget_warpgroups();
   start_threads();
   const auto first = fibers_.begin(), last = first + threads_;
   const auto finished = [](const auto& f) { return f->state == Fiber::State::kFinished; };
   while (!std::all_of(first, last, finished)) {
     if (run_ready_threads()) continue;
-    if (!all_wait_at_barrier()) report_deadlock();
-    release_barrier();
+    if (all_wait_at_barrier())
+      release_barrier();
+    else if (bulk_copies_under_way() > 0)
+      deliver_a_copy();
+    else
+      report_deadlock();
   }
   threads_were_abandoned_ = false;
+  check_bulk_copies_arrived();
+  check_warpgroups_agree();
   shared.check_guards();
 }
 
@@ -150,6 +173,8 @@ void Executor::start_threads() {
     f.uncommitted.clear();
     f.groups.clear();
     f.seen.fill(0);
+    f.elsewhere.clear();
+    f.fenced = 0;
     const size_t left_behind = threads_were_abandoned_ ? kStackBytes : kEntryBytes;
     unpoison(f.stack + kStackBytes - left_behind, left_behind);
     f.context.prepare(f.stack, kStackBytes, &Executor::fiber_main);
@@ -169,6 +194,17 @@ bool Executor::run_ready_threads() {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
   return any;
+}
+
+// No thread can go on without one of the copies that are under way.
+void Executor::deliver_a_copy() {
+  const int64_t count = bulk_copies_under_way();
+  switch (order_.order) {
+    case ThreadOrder::kForward: return deliver_bulk_copy(0);
+    case ThreadOrder::kReverse: return deliver_bulk_copy(count - 1);
+    case ThreadOrder::kRandom:
+      return deliver_bulk_copy(static_cast<int64_t>(random_.below(static_cast<uint64_t>(count))));
+  }
 }
 
 void Executor::resume(Fiber& fiber) {
@@ -315,8 +351,59 @@ void Executor::order_lanes(unsigned mask) {
   }
   for (unsigned lane = 0; lane < kLanes; ++lane)
     if (mask >> lane & 1) seen[lane] = now;
+  ThreadTimes elsewhere;
   for (unsigned lane = 0; lane < kLanes; ++lane)
-    if (mask >> lane & 1) fibers_[first + lane]->seen = seen;
+    if (mask >> lane & 1) merge(elsewhere, fibers_[first + lane]->elsewhere);
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    fibers_[first + lane]->seen = seen;
+    fibers_[first + lane]->elsewhere = elsewhere;
+  }
+}
+
+// ---- mbarriers
+
+void Executor::wait_at(const void* mbarrier, unsigned parity, Site where) {
+  Fiber& f = *current_;
+  f.state = Fiber::State::kAtPhase;
+  f.where = where;
+  f.mbarrier = mbarrier;
+  f.parity = parity;
+  suspend();
+}
+
+void Executor::wake_waiting(const void* mbarrier, const std::function<bool(Fiber&)>& may_go) {
+  for (unsigned i = 0; i < threads_; ++i) {
+    Fiber& f = *fibers_[i];
+    if (f.state == Fiber::State::kAtPhase && f.mbarrier == mbarrier && may_go(f))
+      f.state = Fiber::State::kReady;
+  }
+}
+
+void Executor::release(ThreadTimes& clock) {
+  const Fiber& f = *current_;
+  merge(clock, f.elsewhere);
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    release_for(clock, f.warp * kLanes + lane, f.seen[lane]);
+  release_for(clock, f.index, pass_time());
+}
+
+void Executor::release_for(ThreadTimes& clock, unsigned thread, uint32_t time) const {
+  if (clock.empty()) clock.resize(fibers_.size() + kLanes);
+  clock[thread] = std::max(clock[thread], time);
+}
+
+void Executor::acquire(Fiber& fiber, const ThreadTimes& clock) const {
+  merge(fiber.elsewhere, clock);
+  if (clock.empty()) return;
+  for (unsigned lane = 0; lane < kLanes; ++lane)
+    fiber.seen[lane] = std::max(fiber.seen[lane], clock[fiber.warp * kLanes + lane]);
+}
+
+uint32_t Executor::known(unsigned warp, unsigned lane) const {
+  const Fiber& f = *current_;
+  if (warp == f.warp) return f.seen[lane];
+  return f.elsewhere.empty() ? 0 : f.elsewhere[warp * kLanes + lane];
 }
 
 // One line for each run of neighbouring threads that wait for the same.

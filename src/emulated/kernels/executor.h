@@ -48,6 +48,19 @@ class Executor {
   // Orders the memory accesses of the lanes of the mask, as __syncwarp does.
   void order_lanes(unsigned mask);
 
+  // Waits at a phase of an mbarrier until wake_waiting lets it go on.
+  void wait_at(const void* mbarrier, unsigned parity, Site where);
+  // Resumes those that wait there and for whom may_go() is true.
+  void wake_waiting(const void* mbarrier, const std::function<bool(Fiber&)>& may_go);
+
+  // ---- orders of memory accesses: times of a warp, which tell what was done before from the rest
+  uint32_t pass_time() { return ++warp_syncs_[current_->warp]; }
+  // Adds to the clock what the running thread has done and knows to be done.
+  void release(ThreadTimes& clock);
+  void release_for(ThreadTimes& clock, unsigned thread, uint32_t time) const;
+  void acquire(Fiber& fiber, const ThreadTimes& clock) const;
+  void fence_running_thread() { current_->fenced = pass_time(); }
+
   // Ends the grid with an error where throwing is not allowed: in calls that the compiler inserts.
   [[noreturn]] void abandon_grid(std::exception_ptr failure);
 
@@ -55,6 +68,10 @@ class Executor {
   uint64_t block_serial() const { return block_serial_; }  // never repeats
   uint32_t interval() const { return interval_; }          // barriers passed by the block
   uint32_t warp_time() const { return warp_syncs_[current_->warp]; }
+  const Fiber& fiber(unsigned warp, unsigned lane) const { return *fibers_[warp * kLanes + lane]; }
+  // Up to which time the running thread knows what that thread has done.
+  uint32_t known(unsigned warp, unsigned lane) const;
+  unsigned threads() const { return threads_; }
   size_t shared_bytes() const { return shape_.shared_bytes; }
 
  private:
@@ -63,6 +80,7 @@ class Executor {
   void run_block(uint3 block);
   void start_threads();
   bool run_ready_threads();
+  void deliver_a_copy();
   void resume(Fiber& fiber);
   void suspend();
   static void fiber_main();

@@ -35,8 +35,12 @@ struct AsyncCopy {
   Site where;
 };
 
+// By thread of the block: up to which of its warp's synchronisations what it did is known to be
+// done. Empty where nothing is known.
+using ThreadTimes = std::vector<uint32_t>;
+
 struct Fiber {
-  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kFinished };
+  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kAtPhase, kFinished };
 
   Switch context;
   char* stack = nullptr;
@@ -45,7 +49,7 @@ struct Fiber {
   unsigned index = 0, warp = 0, lane = 0;
   uint3 thread{};
   State state = State::kFinished;
-  Site where;  // of the barrier or meeting it waits at
+  Site where;  // of the barrier, meeting or phase it waits at
 
   // At a barrier.
   Vote vote = Vote::kNone;
@@ -57,12 +61,20 @@ struct Fiber {
   void* argument = nullptr;
   CompleteMeeting complete = nullptr;
 
+  // At a phase of an mbarrier.
+  const void* mbarrier = nullptr;
+  unsigned parity = 0;
+
   // cp.async: the copies not committed yet, then the groups in order.
   std::vector<AsyncCopy> uncommitted;
   std::vector<std::vector<AsyncCopy>> groups;
 
   // Up to which of its warp's synchronisations each lane's accesses are known to be done.
   std::array<uint32_t, kLanes> seen{};
+  // The same of other warps, by mbarriers.
+  ThreadTimes elsewhere;
+  // Accesses before this time of its warp are seen by copies of boxes and by products.
+  uint32_t fenced = 0;
 };
 
 }  // namespace facet::emulated

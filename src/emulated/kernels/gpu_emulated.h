@@ -75,6 +75,10 @@ FACET_NOT_RACE_CHECKED void store_pack(T* to, const Pack<T>& pack, FACET_HERE) {
   emulated::note_access(to, sizeof(Pack<T>), emulated::Access::kWrite, where);
   std::memcpy(to, &pack, sizeof pack);
 }
+template <typename T>
+FACET_NOT_RACE_CHECKED void store_pack_global(T* to, const Pack<T>& pack, FACET_HERE) {
+  store_pack(to, pack, where);
+}
 
 // Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.
 template <typename T>

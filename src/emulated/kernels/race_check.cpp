@@ -1,9 +1,9 @@
 // The race check: kernels are compiled with -fsanitize=thread, and the calls that the compiler
 // inserts at every load and store come here instead of to ThreadSanitizer. What counts as an order
 // is CUDA's: barriers order the threads of a block, __syncwarp the lanes of its mask, events and
-// synchronisations the operations of streams; nothing orders two blocks of a grid, and shuffles and
-// votes order nothing. Linked into test_kernels_race only; this file is compiled without
-// -fsanitize=thread.
+// synchronisations the operations of streams, an arrival at an mbarrier and a wait for its phase
+// two threads; nothing orders two blocks of a grid, and shuffles and votes order nothing. Linked
+// into test_kernels_race only; this file is compiled without -fsanitize=thread.
 //
 // Shadow memory holds a cell for every 2 bytes, the smallest element that kernels share: the last
 // write, who has read since, and whether anybody ever wrote.
@@ -49,6 +49,7 @@ struct Touch {
   uint32_t lanes = 0;
   uint16_t warp = 0;
   bool atomic = false;
+  bool async = false;
   bool several_warps = false;  // also other warps of the interval (atomics only)
   Place place;
 };
@@ -173,10 +174,12 @@ class RaceCheck final : public MemoryObserver {
       if (cell.content == Content::kUntracked) return;
       if (cell.content == Content::kGuard)
         fail("touches memory outside of every array", place, begin);
-      if (access != Access::kWrite && cell.content == Content::kUndefined &&
+      const bool reads = is_read(access) || access == Access::kAtomic;
+      if (reads && cell.content == Content::kUndefined &&
           undefined_reads == UndefinedReads::kErrors)
         fail("reads unwritten memory", place, begin);
-      if (access == Access::kRead)
+      if (is_async(access)) require_fence(cell.write, me, begin);
+      if (is_read(access))
         read(cell, me, begin);
       else
         write(cell, me, begin);
@@ -218,6 +221,19 @@ class RaceCheck final : public MemoryObserver {
     cell.content = Content::kDefined;
   }
 
+  // What a thread of this block wrote is seen by copies and products after its fence only.
+  void require_fence(const Touch& write, const Touch& me, const void* p) const {
+    if (write.run != me.run || write.async || runs_[me.run].block_serial == 0) return;
+    for (unsigned lane = 0; lane < kLanes; ++lane)
+      if ((write.lanes >> lane & 1) &&
+          Executor::instance().fiber(write.warp, lane).fenced <= write.time)
+        fail(fmt::format("a copy or product uses what thread {} wrote at {} without "
+                         "fence_async_proxy()",
+                         write.warp * kLanes + lane, place_text(write.place))
+                 .c_str(),
+             me.place, p);
+  }
+
   // Is the earlier access guaranteed to be done before this one?
   bool ordered(const Touch& earlier, const Touch& me) const {
     if (earlier.run == 0) return true;
@@ -225,11 +241,15 @@ class RaceCheck final : public MemoryObserver {
     if (!(then.operation == now.operation)) return ordered_before_running(then.operation);
     if (earlier.run != me.run) return false;  // another block of the grid
     if (now.block_serial == 0 || earlier.interval < me.interval) return true;
-    if (earlier.several_warps || earlier.warp != me.warp) return false;
+    if (earlier.several_warps) return false;
+    const Executor& executor = Executor::instance();
     const Fiber& fiber = Executor::instance().current();
-    for (unsigned lane = 0; lane < kLanes; ++lane)
-      if ((earlier.lanes >> lane & 1) && lane != fiber.lane && earlier.time >= fiber.seen[lane])
+    for (unsigned lane = 0; lane < kLanes; ++lane) {
+      const bool is_mine = earlier.warp == fiber.warp && lane == fiber.lane;
+      if ((earlier.lanes >> lane & 1) && !is_mine &&
+          earlier.time >= executor.known(earlier.warp, lane))
         return false;
+    }
     return true;
   }
 
@@ -243,6 +263,7 @@ class RaceCheck final : public MemoryObserver {
     Touch touch;
     touch.run = static_cast<uint32_t>(runs_.size() - 1);
     touch.atomic = access == Access::kAtomic;
+    touch.async = is_async(access);
     touch.place = place;
     if (now.block_serial == 0) return touch;
     const Fiber& fiber = executor.current();

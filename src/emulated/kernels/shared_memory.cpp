@@ -15,7 +15,6 @@ namespace {
 
 constexpr size_t kRangeBytes = 4 << 20;
 constexpr size_t kMaxStaticBytes = 48 * 1024;  // CUDA's limit on declared shared memory
-constexpr size_t kDynamicAlignment = 16;
 
 struct SharedArray {
   char* data = nullptr;
@@ -78,7 +77,8 @@ void* static_shared_array(SharedSlot& slot, size_t bytes, size_t alignment, Site
   return slot.data;
 }
 
-void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where) {
+void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where,
+                           size_t alignment) {
   SharedMemory& m = memory();
   const size_t launched = Executor::instance().shared_bytes();
   if (offset + bytes > launched)
@@ -86,7 +86,7 @@ void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where
               offset + bytes, launched);
   if (index >= m.dynamic.size()) m.dynamic.resize(index + 1);
   SharedArray& array = m.dynamic[index];
-  if (!array.data) array = m.make(bytes, kDynamicAlignment, where);
+  if (!array.data) array = m.make(bytes, alignment, where);
   if (array.bytes != bytes)
     violation(where, "dynamic shared array {} has {} bytes here and {} at {}", index, bytes,
               array.bytes, text_of(array.where));

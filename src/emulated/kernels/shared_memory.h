@@ -19,8 +19,11 @@ void* static_shared_array(SharedSlot& slot, size_t bytes, size_t alignment,
                           Site where = Site::current());
 
 // The index-th array that the threads take from the dynamic shared memory of the launch, which
-// begins at `offset` of it and on a 16-byte boundary.
-void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where);
+// begins at `offset` of it.
+void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where,
+                           size_t alignment = 16);
+
+constexpr size_t kSwizzlePeriod = 1024;  // of the 128-byte swizzle: eight rows
 
 AddressRange shared_range();
 

@@ -60,6 +60,7 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
   collectively(world, [&] {
     gpu = choose_gpu(place);
     backend = std::make_unique<CudaBackend>();
+    if (options.attention == "cudnn") backend->take_cudnn();
   });
   log("GPU of rank 0: {}, compute capability {}.{}", gpu.is.name, gpu.is.major, gpu.is.minor);
   world.use(make_device_transport(world, backend->stream(), collectives_of(options)));
@@ -85,11 +86,31 @@ double peak_flops_of_gpu(DType dtype) {
 
 void wait_for_gpu(Backend& backend) { static_cast<CudaBackend&>(backend).synchronize(); }
 
+namespace {
+cuda::LinearProducts& products_of(Backend& gpu) {
+  return dynamic_cast<CudaBackend&>(gpu).products();
+}
+}  // namespace
+
+void time_products(Backend& gpu) { products_of(gpu).time_algorithms(); }
+
+std::string product_choices(Backend& gpu) { return products_of(gpu).choices().text(); }
+
+int64_t take_product_choices(Backend& gpu, const std::string& text) {
+  cuda::ProductChoices choices = cuda::ProductChoices::parse(text);
+  const int64_t taken = choices.size();
+  products_of(gpu).take_choices(std::move(choices));
+  return taken;
+}
+
+std::string product_kind() { return cuda::ProductChoices::kind(); }
+
 std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu) {
   const Stream& stream = dynamic_cast<CudaBackend&>(gpu).stream();
   const ChosenCollectives chosen = choose_device_collectives(part, collectives_of(options));
   part.use(make_device_transport(part, stream, chosen));
-  return chosen.nccl ? "nccl" : "mpi-staged";
+  using Way = ChosenCollectives::Way;
+  return chosen.way == Way::kNccl ? "nccl" : chosen.way == Way::kMpi ? "mpi-staged" : "none";
 }
 
 std::string gpu_version_text() { return kCudaArchitectures; }

@@ -26,6 +26,16 @@ double peak_flops_of_gpu(DType dtype);
 // Waits until what was asked of a backend that open_gpu() made is done.
 void wait_for_gpu(Backend& backend);
 
+// By which of cuBLASLt's algorithms such a backend computes (kernels/cuda/product_choices.h). Each
+// new product is timed from time_products() until choices are taken; these are texts of a line
+// each.
+void time_products(Backend& gpu);
+std::string product_choices(Backend& gpu);
+// Returns how many of them are for this GPU and this version of cuBLASLt.
+int64_t take_product_choices(Backend& gpu, const std::string& text);
+// "NVIDIA H200, cuBLASLt 130100", with which a line for this GPU begins.
+std::string product_kind();
+
 // Gives another communicator, of some of those ranks, such a transport as well. Returns its name.
 // Collective over `part`, which must not outlive the GPU.
 std::string connect_gpu(const Options& options, Communicator& part, Backend& gpu);

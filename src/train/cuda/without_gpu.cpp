@@ -17,6 +17,11 @@ std::string connect_gpu(const Options&, Communicator&, Backend&) {
   fail(ExitCode::kInternal, "there is no GPU to connect");
 }
 
+void time_products(Backend&) { fail(ExitCode::kInternal, "there is no GPU to time"); }
+std::string product_choices(Backend&) { return ""; }
+int64_t take_product_choices(Backend&, const std::string&) { return 0; }
+std::string product_kind() { return ""; }
+
 std::string gpu_version_text() { return "none: built without nvcc"; }
 
 }  // namespace facet

@@ -6,7 +6,7 @@
 namespace facet::bench {
 namespace {
 
-std::string shapes_of(std::initializer_list<Tensor> operands) {
+std::string shapes_of(const std::vector<Tensor>& operands) {
   std::string text;
   for (const Tensor& x : operands) {
     if (!text.empty()) text += ' ';
@@ -16,7 +16,7 @@ std::string shapes_of(std::initializer_list<Tensor> operands) {
   return text;
 }
 
-int64_t bytes_of(std::initializer_list<Tensor> operands) {
+int64_t bytes_of(const std::vector<Tensor>& operands) {
   int64_t bytes = 0;
   for (const Tensor& x : operands)
     if (x.defined()) bytes += x.bytes();
@@ -203,10 +203,10 @@ double MeasuringBackend::do_sum(Tensor x) {
   return sum;
 }
 
-GradientStatistics MeasuringBackend::do_gradient_statistics(Tensor grad) {
-  GradientStatistics statistics;
-  pass_on("gradient_statistics", {{grad}}, [&] { statistics = below_.gradient_statistics(grad); });
-  return statistics;
+void MeasuringBackend::do_gradient_statistics(std::span<GradientStatistics> statistics,
+                                              std::span<const Tensor> grads) {
+  pass_on("gradient_statistics", {std::vector<Tensor>(grads.begin(), grads.end())},
+          [&] { below_.gradient_statistics(statistics, grads); });
 }
 
 }  // namespace facet::bench

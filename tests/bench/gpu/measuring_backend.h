@@ -3,9 +3,9 @@
 // again: what adds to its output then adds more often.
 #pragma once
 
-#include <initializer_list>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tests/bench/gpu/sections.h"
 
@@ -40,7 +40,7 @@ class MeasuringBackend final : public Backend {
   };
   // What a call moves: operands that are read or written, and those that are read and written.
   struct Operands {
-    std::initializer_list<Tensor> once, twice = {};
+    std::vector<Tensor> once, twice = {};
   };
   template <typename Call>
   void pass_on(const char* name, const Operands& operands, const Call& call);

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "comm/communicator.h"
 #include "comm/cuda/device_collectives.h"
+#include "comm/cuda/lone_transport.h"
 #include "comm/cuda/nccl_transport.h"
 #include "comm/cuda/staged_transport.h"
 #include "tests/comm/cuda/device_tensor.h"
@@ -187,6 +188,35 @@ TEST(DeviceCollectives, NcclWhereEveryRankHasAGpu) {
   EXPECT_EQ(is_nccl(DeviceCollectives::kAuto), world.size() > 1);
   EXPECT_TRUE(is_nccl(DeviceCollectives::kNccl));
   EXPECT_FALSE(is_nccl(DeviceCollectives::kMpi));
+}
+
+TEST(DeviceCollectives, NoneForARankAlone) {
+  const Stream compute;
+  Communicator alone(MPI_COMM_SELF);
+  const auto made = make_device_transport(alone, compute, DeviceCollectives::kAuto);
+  EXPECT_NE(dynamic_cast<LoneTransport*>(made.get()), nullptr);
+}
+
+// In place there is nothing to copy.
+TEST(LoneTransport, BringsTheRanksOwnPart) {
+  constexpr int64_t kCount = 97;
+  const Stream compute;
+  Communicator alone(MPI_COMM_SELF);
+  alone.use(std::make_unique<LoneTransport>(compute));
+  std::vector<float> values(kCount);
+  for (int64_t i = 0; i < kCount; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i);
+  device_test::for_stream_policies(0, [&] {
+    const DeviceArray part(values, DType::kF32, compute), gathered(kCount, DType::kF32),
+        exchanged(kCount, DType::kF32);
+    alone.all_gather(gathered, part);
+    alone.all_gather(part, part);
+    const RankParts parts{{kCount}, {0}};
+    Communicator::Pending pending = alone.start_exchange(exchanged, gathered, parts);
+    alone.wait(pending);
+    alone.broadcast(exchanged, 0);
+    for (const DeviceArray* array : {&part, &gathered, &exchanged})
+      EXPECT_EQ(array->download<float>(compute), values);
+  });
 }
 
 TEST(DeviceCollectives, SharedGpusAreFound) {

@@ -17,6 +17,13 @@ bool every_access_is_watched();
 void* allocate_array(size_t bytes);
 void free_array(void* array, size_t bytes);
 
+// Kernels and matrix products given to the device, and waits of the host for work that was not
+// done, since the process began. A GPU does not say: -1.
+struct HostCalls {
+  int64_t launches = -1, waits = -1;
+};
+HostCalls host_calls();
+
 // The order in which the threads of a block run from here on: 0 forward, 1 reverse, then random
 // ones. A GPU has orders of its own.
 void set_thread_order(int order);

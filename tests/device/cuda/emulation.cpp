@@ -4,6 +4,7 @@
 #include "emulated/device/stream.h"
 #include "emulated/kernels/executor.h"
 #include "tests/device/cuda/device_under_test.h"
+#include "tests/device/cuda/hopper_device.h"
 
 namespace facet::device_test {
 
@@ -29,6 +30,16 @@ void free_array(void* array, size_t) {
   if (emulated::find_allocation(array)->state == emulated::Allocation::State::kLive)
     cudaFree(array);
 }
+
+HostCalls host_calls() {
+  const emulated::HostCalls& calls = emulated::host_calls();
+  return {calls.launches, calls.waits};
+}
+
+HopperDevice::HopperDevice() : is_here_(true) {
+  emulated::set_compute_capability({.major = 9, .minor = 0});
+}
+HopperDevice::~HopperDevice() { emulated::set_compute_capability({}); }
 
 void set_thread_order(int order) {
   const auto kind = order == 0   ? ThreadOrder::kForward

@@ -11,6 +11,7 @@
 #include "device/cuda/architectures.h"
 #include "device/cuda/stream.h"
 #include "tests/device/cuda/device_under_test.h"
+#include "tests/device/cuda/hopper_device.h"
 
 namespace facet::device_test {
 namespace {
@@ -143,6 +144,17 @@ void free_array(void* array, size_t bytes) {
   }
   cudaFree(memory);
 }
+
+HostCalls host_calls() { return {}; }
+
+HopperDevice::HopperDevice() {
+  int gpu = 0;
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDevice(&gpu), "no GPU is open");
+  check_cuda(cudaGetDeviceProperties(&properties, gpu), "the GPU says nothing about itself");
+  is_here_ = properties.major == 9 && properties.minor == 0;
+}
+HopperDevice::~HopperDevice() = default;
 
 void set_thread_order(int) {}
 void run_streams_at_once() {}

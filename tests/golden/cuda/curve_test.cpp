@@ -135,6 +135,32 @@ TEST(CudaTraining, StreamsThatRunLateChangeNoBit) {
   run_streams_at_once();
 }
 
+// The second step's: what only the first one needs is left out.
+device_test::HostCalls calls_of_a_step(CurveChoices choices) {
+  const auto calls_of = [&](int64_t steps) {
+    choices.steps = steps;
+    const device_test::HostCalls before = device_test::host_calls();
+    walk_on_device(kCase, choices);
+    const device_test::HostCalls after = device_test::host_calls();
+    return device_test::HostCalls{after.launches - before.launches, after.waits - before.waits};
+  };
+  const device_test::HostCalls two = calls_of(2), one = calls_of(1);
+  return {two.launches - one.launches, two.waits - one.waits};
+}
+
+// For the losses of each micro-batch, and for the norm of the gradient.
+TEST(CudaTraining, AStepWaitsForTheDeviceOnceAMicroBatchAndOnceMore) {
+  if (device_test::host_calls().launches < 0) GTEST_SKIP() << "a GPU does not count its calls";
+  const auto description = GoldenFile("curves.safetensors").description(kCase);
+  const int64_t micro_batches = description.at("accumulation").as_int();
+  run_streams_late();
+  const device_test::HostCalls calls = calls_of_a_step(choices_for(kCase, DType::kBF16));
+  run_streams_at_once();
+  fmt::print("a step of {} micro-batches: {} launches, {} waits\n", micro_batches, calls.launches,
+             calls.waits);
+  EXPECT_EQ(calls.waits, micro_batches + 1);
+}
+
 CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
   int ranks = 0;
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);

@@ -1,10 +1,13 @@
-// CLIP's vision transformer (docs/computes.md, "The model"): pixels (I,3,R,R) -> features, the
-// output of the last block (or of --vision_feature_layer) without post_layernorm.
+// The vision transformer of any family (vision_family.h; docs/computes.md, "The model"): pixels
+// (I,3,R,R) -> features, the output of the last block (or of --vision_feature_layer), for some
+// families through post_layernorm.
 //
-// Units: vis_encoder.embeddings, vis_encoder.layers.N. Backward goes down only to the lowest
+// Units: vis_encoder.embeddings, vis_encoder.layers.N, vis_encoder.post_layernorm where it is part
+// of the feature. Backward goes down only to the lowest
 // trained parameter; below it nothing is kept.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/micro_batch.h"
@@ -19,9 +22,9 @@ namespace facet {
 // are given.
 enum class VisionWork : uint8_t { kCalled, kAtRest };
 
-class ClipVision {
+class VisionEncoder {
  public:
-  ClipVision(ParamTable& table, const VlmConfig& config);
+  VisionEncoder(ParamTable& table, const VlmConfig& config);
 
   // Something is trained here: the projection must compute its input gradient.
   bool needs_backward() const;
@@ -43,8 +46,11 @@ class ClipVision {
   void set_work(VisionWork work) { work_ = work; }
 
  private:
-  int64_t tokens() const { return 1 + patches_; }  // per image inside the encoder
-  int64_t tokens_out() const { return patches_ + (with_class_token_ ? 1 : 0); }  // of a feature
+  int64_t class_tokens() const { return config_.traits().class_token ? 1 : 0; }
+  int64_t tokens() const { return class_tokens() + patches_; }  // per image inside the encoder
+  int64_t tokens_out() const { return drops_class_token_ ? patches_ : tokens(); }  // of a feature
+  // Blocks up to the feature, then post_layernorm if that is part of it.
+  int64_t num_stages() const { return num_used_ + (post_norm_ ? 1 : 0); }
   // The rows of the images [begin, begin + group_) in a matrix of all images'.
   Tensor group_of(const Tensor& rows, int64_t begin) const;
   Tensor pixels_of_group(int64_t begin) const;
@@ -53,38 +59,46 @@ class ClipVision {
   void tell(Context& ctx, const ImageFeatures& features, const Tensor& computed, FeatureSink& sink);
   void join(Context& ctx, const ImageFeatures& features, const Tensor& computed, const Tensor& all);
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
-  // The lowest trained block, -1 if the embeddings are trained; the number of used blocks if
-  // nothing is trained.
+  void declare_post_norm(ParamTable& table, bool in_feature);
+  // The lowest trained stage, -1 if the embeddings are trained; num_stages() if nothing is trained.
   int64_t lowest_trained() const;
 
   void run_embeddings(Context& ctx, Tensor x, Keep keep);
-  Tensor positions(Context& ctx) const;  // (1+P,C) for this image size
+  void embed(Context& ctx, Tensor x, int64_t image) const;
+  Tensor positions(Context& ctx) const;  // (tokens,C) for this image size
+  void run_stage(Context& ctx, int64_t stage, Tensor y, Tensor x, Keep keep);
   void run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep);
+  void run_post_norm(Context& ctx, Tensor y, Tensor x);
   void run_below(Context& ctx, int64_t end, Tensor x);
   void run_kept(Context& ctx, int64_t lowest, Tensor result);
   Tensor without_class_token(const Tensor& rows, int64_t image) const;
 
   void walk_backward(Context& ctx, Tensor dx);
+  void post_norm_backward(Context& ctx, Tensor dx);
   void block_backward(Context& ctx, int64_t block, Tensor dx);
   void embeddings_backward(Context& ctx, Tensor dx);
+  void patches_backward(Context& ctx, Tensor dprojected);
   void position_backward(Context& ctx, Tensor dposition);
 
-  ClipVisionConfig config_;
+  VisionConfig config_;
   int64_t image_size_;  // R
   int64_t patches_;     // P for this image size
-  bool with_class_token_;
+  bool drops_class_token_;
   bool recompute_;
   bool image_by_image_;
   int64_t num_used_;  // blocks up to the feature; those above are only declared for export
 
   ParamTable& table_;
   int embeddings_unit_;
-  Param* class_embedding_;
+  Param* class_embedding_;  // nullptr in a family without one
   Param* patch_embedding_;
+  Param* patch_bias_;  // likewise
   Param* position_embedding_;
-  LayerNorm pre_norm_;
+  std::optional<LayerNorm> pre_norm_;
   std::vector<VisionBlock> blocks_;
   std::vector<int> block_units_;
+  std::optional<LayerNorm> post_norm_;  // only where it is part of the feature
+  int post_norm_unit_ = kNoUnit;
 
   VisionWork work_ = VisionWork::kCalled;
 
@@ -93,10 +107,11 @@ class ClipVision {
   int64_t group_ = 0;                 // images that an operator works on at a time: all, or 1
   AttentionPlan plan_;                // of a group
   Tensor pixels_;                     // (I,3,R,R)
-  Tensor embedded_;                   // (I*(1+P),C) before pre_layrnorm
+  Tensor embedded_;                   // (I*tokens,C) before pre_layrnorm
   LayerNorm::Saved pre_norm_saved_;   // of embedded_
-  std::vector<Tensor> block_inputs_;  // (I*(1+P),C) each
+  std::vector<Tensor> stage_inputs_;  // (I*tokens,C) each
   std::vector<VisionBlock::Saved> block_saved_;
+  LayerNorm::Saved post_norm_saved_;
 
   std::vector<std::byte> told_;  // features of an image in host memory
 };

@@ -1,5 +1,5 @@
-// From a decoded image to the pixels for a CLIP vision encoder: the steps of Transformers'
-// CLIPImageProcessor (the slow, Pillow-based one), bit for bit.
+// From a decoded image to the pixels for a vision encoder: the steps of Transformers'
+// CLIPImageProcessor and SiglipImageProcessor (the slow, Pillow-based ones), bit for bit.
 #pragma once
 
 #include <array>
@@ -12,31 +12,35 @@
 
 namespace facet {
 
+// What an image's size becomes before the centre is cut out.
+enum class ResizeTo : uint8_t { kShortestEdge, kSquare };
+
 // The settings of preprocessor_config.json, with CLIPImageProcessor's defaults.
-struct ClipPreprocessConfig {
+struct ImagePreprocessConfig {
   bool do_resize = true;
   bool do_rescale = true;
   bool do_normalize = true;
-  int64_t shortest_edge = 224;  // the short side after resizing
-  int64_t crop_size = 224;      // R: height and width of the centre crop
+  ResizeTo resize_to = ResizeTo::kShortestEdge;
+  int64_t size = 224;       // the short side, or each side, after resizing
+  int64_t crop_size = 224;  // R: height and width of the centre crop
   double rescale_factor = 1.0 / 255.0;
   std::array<double, 3> image_mean = {0.48145466, 0.4578275, 0.40821073};
   std::array<double, 3> image_std = {0.26862954, 0.26130258, 0.27577711};
 };
 
 // Reads DIRECTORY/preprocessor_config.json, also where the settings lie under image_processor.
-// Unsupported settings (another filter, a crop that is not square, no crop) are errors, and so is a
-// file with none of the settings.
-ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory);
+// Unsupported settings (another class of image processor, another filter, what is not square, no
+// crop) are errors, and so is a file with none of the settings.
+ImagePreprocessConfig read_image_preprocess_config(const std::string& directory);
 
 // The type that finished pixels are rounded to; fp16 for --compat visualchat.
 enum class PixelRounding : uint8_t { kNone, kFp16 };
 
-class ClipPreprocessor {
+class ImagePreprocessor {
  public:
-  // image_size > 0 (--image_size) replaces both the short side and the crop.
-  explicit ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size = 0,
-                            PixelRounding rounding = PixelRounding::kNone);
+  // image_size > 0 (--image_size) replaces both the size and the crop.
+  explicit ImagePreprocessor(const ImagePreprocessConfig& config, int64_t image_size = 0,
+                             PixelRounding rounding = PixelRounding::kNone);
 
   int64_t image_size() const { return config_.crop_size; }  // R
 
@@ -51,7 +55,7 @@ class ClipPreprocessor {
   void operator()(const RgbImage& image, float* pixels_3RR) const;
 
  private:
-  friend class ClipPixels;
+  friend class ImagePixels;
   // Where an image comes to lie: its size after resizing, and which region of that is at (left,
   // top) of the crop.
   struct Placement {
@@ -61,18 +65,18 @@ class ClipPreprocessor {
   };
   Placement place(int64_t width, int64_t height) const;
 
-  ClipPreprocessConfig config_;
+  ImagePreprocessConfig config_;
   std::array<std::array<float, 256>, 3> value_of_byte_;  // the result for every possible byte
 };
 
 // Makes pixels_3RR of an image while it is decoded. They are complete after the last row.
-class ClipPixels : public RowSink {
+class ImagePixels : public RowSink {
  public:
   // The preprocessor must outlive it.
-  ClipPixels(const ClipPreprocessor& preprocessor, float* pixels_3RR)
+  ImagePixels(const ImagePreprocessor& preprocessor, float* pixels_3RR)
       : preprocessor_(preprocessor), pixels_3RR_(pixels_3RR) {}
-  ClipPixels(const ClipPixels&) = delete;
-  ClipPixels& operator=(const ClipPixels&) = delete;
+  ImagePixels(const ImagePixels&) = delete;
+  ImagePixels& operator=(const ImagePixels&) = delete;
 
   Region begin(int64_t width, int64_t height) override;
   void add(const uint8_t* rows, int64_t stride, int64_t count) override {
@@ -82,7 +86,7 @@ class ClipPixels : public RowSink {
  private:
   void put(int64_t pixel, const uint8_t* rgb, int64_t count);
 
-  const ClipPreprocessor& preprocessor_;
+  const ImagePreprocessor& preprocessor_;
   float* pixels_3RR_;
   std::optional<BicubicResizer> resizer_;
   int64_t next_pixel_ = 0;  // of the crop

@@ -1,4 +1,4 @@
-#include "model/clip_vision.h"
+#include "model/vision_encoder.h"
 
 #include <gtest/gtest.h>
 
@@ -20,6 +20,15 @@ VlmConfig small_config() {
   config.vision.patch_size = 3;
   config.lm.hidden_size = 10;
   config.image_size = 9;
+  return config;
+}
+
+// Images of 11 pixels leave a margin of 2.
+VlmConfig small_siglip() {
+  VlmConfig config = small_config();
+  config.vision.family = VisionFamily::kSiglip;
+  config.vision.hidden_act = Activation::kGeluTanh;
+  config.vision.image_size = config.image_size = 11;
   return config;
 }
 
@@ -65,7 +74,7 @@ struct Rig {
 
   VlmConfig config;
   ParamTable table;
-  ClipVision vision;
+  VisionEncoder vision;
   vision_rig::RecordingHooks hooks;
   Arena arena;
   CpuBackend ops{2};
@@ -76,17 +85,16 @@ struct Rig {
 void expect_all_gradients(Rig& rig, int64_t images) {
   const Mat pixels = rig.pixels(images), weights = rig.weights(images);
   const std::vector<float> features = rig.run(pixels, weights);
-  EXPECT_LE(vision_rig::relative_error(
-                features, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+  EXPECT_LE(vision_rig::relative_error(features,
+                                       vision_reference::encode(rig.params, rig.config, pixels).a),
             2e-6);
   const auto functional = [&] {
-    return vision_rig::dot(vision_reference::clip_vision(rig.params, rig.config, pixels).a,
-                           weights.a);
+    return vision_rig::dot(vision_reference::encode(rig.params, rig.config, pixels).a, weights.a);
   };
   vision_rig::expect_gradients(vision_rig::trained_gradients(rig.table, rig.params), 3, functional);
 }
 
-TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {
+TEST(VisionEncoder, FeaturesAndEveryGradientMatchFp64) {
   for (const Activation activation : {Activation::kQuickGelu, Activation::kGelu}) {
     VlmConfig config = small_config();
     config.vision.hidden_act = activation;
@@ -96,7 +104,35 @@ TEST(ClipVision, FeaturesAndEveryGradientMatchFp64) {
   }
 }
 
-TEST(ClipVision, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
+TEST(VisionEncoder, SiglipsFeaturesAndEveryGradientMatchFp64) {
+  VlmConfig config = small_siglip();
+  config.vis_lora = lora_on_blocks();
+  Rig rig(config, "vis_encoder.");
+  EXPECT_EQ(config.vision_tokens(), 9);
+  EXPECT_EQ(rig.table.find("vis_encoder.vision_model.embeddings.class_embedding"), nullptr);
+  EXPECT_EQ(rig.table.find("vis_encoder.vision_model.pre_layrnorm.weight"), nullptr);
+  EXPECT_TRUE(rig.table.find("vis_encoder.vision_model.post_layernorm.weight")->trained);
+  expect_all_gradients(rig, 3);
+}
+
+TEST(VisionEncoder, SiglipsPositionsAreResizedWithTheirGradient) {
+  for (const int64_t image_size : {6, 16}) {
+    VlmConfig config = small_siglip();
+    config.image_size = image_size;
+    Rig rig(config, "vis_encoder.vision_model.embeddings.");
+    expect_all_gradients(rig, 2);
+  }
+}
+
+TEST(VisionEncoder, SiglipsEarlierFeatureLayersAreNotNormed) {
+  VlmConfig config = small_siglip();
+  config.vision_feature_layer = -2;
+  Rig rig(config, "vis_encoder.");
+  EXPECT_FALSE(rig.table.find("vis_encoder.vision_model.post_layernorm.weight")->trained);
+  expect_all_gradients(rig, 2);
+}
+
+TEST(VisionEncoder, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
   for (const int64_t image_size : {6, 15}) {
     VlmConfig config = small_config();
     config.image_size = image_size;
@@ -105,7 +141,7 @@ TEST(ClipVision, PositionsOfAnotherImageSizeAreResizedWithTheirGradient) {
   }
 }
 
-TEST(ClipVision, EarlierFeatureLayerAndNoClassToken) {
+TEST(VisionEncoder, EarlierFeatureLayerAndNoClassToken) {
   VlmConfig config = small_config();
   config.vision_feature_layer = -2;
   config.drop_class_token = true;
@@ -146,7 +182,7 @@ std::vector<float> seen(Rig& rig, const MicroBatch& batch, FeatureSink* sink = n
       rig.vision.see(rig.ctx, batch, batch.num_images(), Keep::kForBackward, sink));
 }
 
-TEST(ClipVision, ImageByImageFeaturesDoNotDependOnTheOthers) {
+TEST(VisionEncoder, ImageByImageFeaturesDoNotDependOnTheOthers) {
   Rig rig(config_of_five_tokens(), "");
   const Mat pixels = rig.pixels(6);
   const std::vector<float> together = seen(rig, images_of(rig, pixels, {0, 1, 2, 3, 4, 5}));
@@ -156,8 +192,8 @@ TEST(ClipVision, ImageByImageFeaturesDoNotDependOnTheOthers) {
     alone.insert(alone.end(), one.begin(), one.end());
   }
   EXPECT_EQ(together, alone);
-  EXPECT_LE(vision_rig::relative_error(
-                together, vision_reference::clip_vision(rig.params, rig.config, pixels).a),
+  EXPECT_LE(vision_rig::relative_error(together,
+                                       vision_reference::encode(rig.params, rig.config, pixels).a),
             2e-6);
 }
 
@@ -172,7 +208,7 @@ struct RecordingSink final : FeatureSink {
   std::vector<std::byte> values;
 };
 
-TEST(ClipVision, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
+TEST(VisionEncoder, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
   for (const bool drop_class_token : {false, true}) {
     VlmConfig config = config_of_five_tokens();
     config.drop_class_token = drop_class_token;
@@ -220,7 +256,7 @@ TEST(ClipVision, GivenFeaturesTakeTheirPlacesAndOnlyOthersAreComputed) {
   }
 }
 
-TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
+TEST(VisionEncoder, RecomputeGivesTheSameBitsAndHalvesTheArena) {
   std::vector<float> features[2], gradients[2];
   int64_t peak[2];
   for (const int64_t recompute : {0, 1}) {
@@ -241,16 +277,17 @@ TEST(ClipVision, RecomputeGivesTheSameBitsAndHalvesTheArena) {
 }
 
 // The LoRA matrices of the lowest block would be missed if frozen inputs cut the backward pass off.
-TEST(ClipVision, LoraGradientsUnderRecomputeMatchFp64) {
-  VlmConfig config = small_config();
-  config.recompute = true;
-  config.vis_lora = lora_on_blocks();
-  Rig rig(config, "");
-  ASSERT_TRUE(rig.vision.needs_backward());
-  expect_all_gradients(rig, 2);
+TEST(VisionEncoder, LoraGradientsUnderRecomputeMatchFp64) {
+  for (VlmConfig config : {small_config(), small_siglip()}) {
+    config.recompute = true;
+    config.vis_lora = lora_on_blocks();
+    Rig rig(config, "");
+    ASSERT_TRUE(rig.vision.needs_backward());
+    expect_all_gradients(rig, 2);
+  }
 }
 
-TEST(ClipVision, FrozenKeepsNothingAndOnlyAnnounces) {
+TEST(VisionEncoder, FrozenKeepsNothingAndOnlyAnnounces) {
   Rig rig(small_config(), "");
   ASSERT_FALSE(rig.vision.needs_backward());
   const Mat pixels = rig.pixels(2);
@@ -266,7 +303,7 @@ TEST(ClipVision, FrozenKeepsNothingAndOnlyAnnounces) {
                                       "ready vis_encoder.embeddings"}));
 }
 
-TEST(ClipVision, HooksFrameEachUnitFromTheLowestTrainedOne) {
+TEST(VisionEncoder, HooksFrameEachUnitFromTheLowestTrainedOne) {
   VlmConfig config = small_config();
   config.vision.num_hidden_layers = 2;
   config.recompute = true;
@@ -294,13 +331,40 @@ TEST(ClipVision, HooksFrameEachUnitFromTheLowestTrainedOne) {
   EXPECT_EQ(rig.hooks.events, backward);
 }
 
-TEST(ClipVision, SizesThatDoNotFitAreRefused) {
+TEST(VisionEncoder, TheNormBehindTheBlocksIsAUnitOfItsOwn) {
+  VlmConfig config = small_siglip();
+  config.vision.num_hidden_layers = 1;
+  config.recompute = true;
+  Rig rig(config, "vis_encoder.vision_model.post_layernorm.bias");
+  const std::vector<std::string> events = {"before forward vis_encoder.embeddings",
+                                           "after forward vis_encoder.embeddings",
+                                           "before forward vis_encoder.layers.0",
+                                           "after forward vis_encoder.layers.0",
+                                           "before forward vis_encoder.post_layernorm",
+                                           "after forward vis_encoder.post_layernorm",
+                                           "before backward vis_encoder.post_layernorm",
+                                           "after backward vis_encoder.post_layernorm",
+                                           "ready vis_encoder.post_layernorm",
+                                           "ready vis_encoder.layers.0",
+                                           "ready vis_encoder.embeddings"};
+  for (const int64_t images : {1, 0}) {
+    rig.hooks.events.clear();
+    rig.run(rig.pixels(images), rig.weights(images));
+    EXPECT_EQ(rig.hooks.events, events) << images;
+  }
+}
+
+TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   const auto build = [](const VlmConfig& config) {
     ParamTable table;
-    ClipVision vision(table, config);
+    VisionEncoder vision(table, config);
   };
   VlmConfig uneven = small_config();
   uneven.image_size = 10;
+  EXPECT_THROW(build(uneven), Error);
+  uneven.vision.family = VisionFamily::kSiglip;
+  EXPECT_NO_THROW(build(uneven));
+  uneven.image_size = 2;
   EXPECT_THROW(build(uneven), Error);
   VlmConfig deep = small_config();
   deep.vision_feature_layer = -5;

@@ -1,5 +1,5 @@
 // Compiled without contraction of a * b + c (see the Makefile): every operation rounds as in numpy.
-#include "data/clip_preprocess.h"
+#include "data/image_preprocess.h"
 
 #include <algorithm>
 
@@ -15,21 +15,22 @@ namespace {
 constexpr int64_t kPillowBicubic = 3;
 constexpr int64_t kMaxSide = 16384;
 
-// `size`: a number or {"shortest_edge": n}.
-int64_t read_size(const JsonValue& size) {
+// A number or {"height": n, "width": n}.
+int64_t read_square(const JsonValue& size) {
+  if (size.is_integer()) return size.as_int();
+  const int64_t height = size.at("height").as_int();
+  if (size.at("width").as_int() != height) size.reject("only a square is supported");
+  return height;
+}
+
+// `size` of CLIPImageProcessor: a number or {"shortest_edge": n}.
+int64_t read_shortest_edge(const JsonValue& size) {
   if (size.is_integer()) return size.as_int();
   if (!size.find("shortest_edge"))
     size.reject(
-        "expected a number or {\"shortest_edge\": n}; a fixed height and width is not supported");
+        "expected a number or {\"shortest_edge\": n}; a fixed height and width is SigLIP's, with "
+        "\"image_processor_type\": \"SiglipImageProcessor\"");
   return size.at("shortest_edge").as_int();
-}
-
-// `crop_size`: a number or {"height": n, "width": n}.
-int64_t read_crop_size(const JsonValue& crop) {
-  if (crop.is_integer()) return crop.as_int();
-  const int64_t height = crop.at("height").as_int();
-  if (crop.at("width").as_int() != height) crop.reject("only a square crop is supported");
-  return height;
 }
 
 void read_channels(const JsonValue& root, std::string_view key, std::array<double, 3>& out) {
@@ -64,21 +65,55 @@ JsonValue settings_of(const JsonValue& root) {
   return settings;
 }
 
+// CLIP's are what a file means that does not say whose it is.
+bool is_siglip(const JsonValue& settings) {
+  for (const char* key : {"image_processor_type", "feature_extractor_type"}) {
+    const auto type = settings.find(key);
+    if (!type || type->is_null()) continue;
+    std::string_view name = type->as_string();
+    for (const std::string_view variant : {"Fast", "Pil"})
+      if (name.ends_with(variant)) name.remove_suffix(variant.size());
+    if (name == "SiglipImageProcessor") return true;
+    if (name == "CLIPImageProcessor" || name == "CLIPFeatureExtractor") return false;
+    type->reject(fmt::format("{} is not supported; CLIPImageProcessor and SiglipImageProcessor are",
+                             type->as_string()));
+  }
+  return false;
+}
+
+// SiglipImageProcessor has other defaults and cuts nothing off.
+void read_siglip_sizes(const JsonValue& root, ImagePreprocessConfig& config) {
+  config.resize_to = ResizeTo::kSquare;
+  config.image_mean.fill(0.5);
+  config.image_std.fill(0.5);
+  if (const auto size = root.find("size"); size && !size->is_null())
+    config.size = read_square(*size);
+  config.crop_size = config.size;
+  if (!config.do_resize)
+    root.reject("do_resize false is not supported: all images must have one size");
+}
+
+void read_clip_sizes(const JsonValue& root, ImagePreprocessConfig& config) {
+  if (const auto size = root.find("size"); size && !size->is_null())
+    config.size = read_shortest_edge(*size);
+  if (const auto crop = root.find("crop_size"); crop && !crop->is_null())
+    config.crop_size = read_square(*crop);
+  if (!root.get_bool("do_center_crop", true))
+    root.reject("do_center_crop false is not supported: all images must have one size");
+}
+
 }  // namespace
 
-ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
+ImagePreprocessConfig read_image_preprocess_config(const std::string& directory) {
   const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
   const JsonValue root = settings_of(document.root());
-  ClipPreprocessConfig config;
+  ImagePreprocessConfig config;
   config.do_resize = root.get_bool("do_resize", true);
   config.do_rescale = root.get_bool("do_rescale", true);
   config.do_normalize = root.get_bool("do_normalize", true);
   config.rescale_factor = root.get_double("rescale_factor", config.rescale_factor);
-  if (const auto size = root.find("size"); size && !size->is_null())
-    config.shortest_edge = read_size(*size);
-  if (const auto crop = root.find("crop_size"); crop && !crop->is_null())
-    config.crop_size = read_crop_size(*crop);
-  check_side(root, config.shortest_edge, "size");
+  is_siglip(root) ? read_siglip_sizes(root, config) : read_clip_sizes(root, config);
+  check_side(root, config.size, "size");
   check_side(root, config.crop_size, "crop_size");
   read_channels(root, "image_mean", config.image_mean);
   read_channels(root, "image_std", config.image_std);
@@ -86,15 +121,13 @@ ClipPreprocessConfig read_clip_preprocess_config(const std::string& directory) {
     if (!(std > 0)) root.reject("image_std must be positive");
   if (root.get_int("resample", kPillowBicubic) != kPillowBicubic)
     root.reject("resample: only 3 (bicubic) is supported");
-  if (!root.get_bool("do_center_crop", true))
-    root.reject("do_center_crop false is not supported: all images must have one size");
   return config;
 }
 
-ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t image_size,
-                                   PixelRounding rounding)
+ImagePreprocessor::ImagePreprocessor(const ImagePreprocessConfig& config, int64_t image_size,
+                                     PixelRounding rounding)
     : config_(config) {
-  if (image_size > 0) config_.shortest_edge = config_.crop_size = image_size;
+  if (image_size > 0) config_.size = config_.crop_size = image_size;
   for (size_t c = 0; c < 3; ++c) {
     const float mean = static_cast<float>(config_.image_mean[c]);
     const float std = static_cast<float>(config_.image_std[c]);
@@ -109,19 +142,22 @@ ClipPreprocessor::ClipPreprocessor(const ClipPreprocessConfig& config, int64_t i
   }
 }
 
-std::string ClipPreprocessor::text() const {
+std::string ImagePreprocessor::text() const {
   const std::string values = hash_of(value_of_byte_.data(), sizeof value_of_byte_);
+  const char* side = config_.resize_to == ResizeTo::kSquare ? "each side" : "short side";
   return fmt::format("{}centre crop of {}, values of bytes {}",
-                     config_.do_resize ? fmt::format("short side {}, ", config_.shortest_edge) : "",
+                     config_.do_resize ? fmt::format("{} {}, ", side, config_.size) : "",
                      config_.crop_size, values);
 }
 
-ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,
-                                                    int64_t image_height) const {
+ImagePreprocessor::Placement ImagePreprocessor::place(int64_t image_width,
+                                                      int64_t image_height) const {
   const int64_t crop = config_.crop_size;
   int64_t width = image_width, height = image_height;
-  if (config_.do_resize) {
-    const int64_t size = config_.shortest_edge;
+  const int64_t size = config_.size;
+  if (config_.do_resize && config_.resize_to == ResizeTo::kSquare) {
+    width = height = size;
+  } else if (config_.do_resize) {
     const int64_t shorter = std::min(width, height), longer = std::max(width, height);
     const int64_t new_longer =
         static_cast<int64_t>(static_cast<double>(size * longer) / static_cast<double>(shorter));
@@ -136,7 +172,7 @@ ClipPreprocessor::Placement ClipPreprocessor::place(int64_t image_width,
   return {width, height, region, region.x - left, region.y - top};
 }
 
-RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
+RgbImage ImagePreprocessor::resize_and_crop(const RgbImage& image) const {
   const int64_t crop = config_.crop_size;
   const auto [width, height, region, left, top] = place(image.width, image.height);
   RgbImage inner = resize_bicubic(image, width, height, region);
@@ -149,12 +185,12 @@ RgbImage ClipPreprocessor::resize_and_crop(const RgbImage& image) const {
   return result;
 }
 
-void ClipPreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
-  ClipPixels pixels(*this, pixels_3RR);
+void ImagePreprocessor::operator()(const RgbImage& image, float* pixels_3RR) const {
+  ImagePixels pixels(*this, pixels_3RR);
   send_rows(image, pixels);
 }
 
-Region ClipPixels::begin(int64_t width, int64_t height) {
+Region ImagePixels::begin(int64_t width, int64_t height) {
   const auto [new_width, new_height, region, left, top] = preprocessor_.place(width, height);
   const int64_t crop = preprocessor_.image_size();
   if (region.width < crop || region.height < crop)
@@ -170,7 +206,7 @@ Region ClipPixels::begin(int64_t width, int64_t height) {
   return resizer_->begin(width, height);
 }
 
-void ClipPixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {
+void ImagePixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {
   const int64_t plane = preprocessor_.image_size() * preprocessor_.image_size();
   const auto& [red, green, blue] = preprocessor_.value_of_byte_;
   float* out = pixels_3RR_ + pixel;

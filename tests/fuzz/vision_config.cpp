@@ -6,7 +6,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace facet;
   return fuzz::may_refuse([&] {
     fuzz::put("config.json", fuzz::text_of(data, size));
-    const ClipVisionConfig config = read_clip_config(fuzz::scratch());
+    const VisionConfig config = read_vision_config(fuzz::scratch());
     fuzz::require(config.grid() > 0 && config.hidden_size % config.num_attention_heads == 0,
                   "a model without a size");
   });

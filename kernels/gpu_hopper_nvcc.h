@@ -1,0 +1,239 @@
+// gpu_hopper.h for nvcc: thin wrappers of PTX, and TMA's maps by the driver.
+#pragma once
+
+#include <cuda.h>
+
+#include "kernels/gpu_nvcc.h"
+
+namespace facet::gpu {
+
+extern __shared__ __align__(1024) unsigned char gpu_tiles_in_shared_memory[];
+
+class Tiles {
+ public:
+  template <typename T>
+  GPU_DEVICE T* take(size_t count) {
+    T* tile = reinterpret_cast<T*>(gpu_tiles_in_shared_memory + used_);
+    used_ += (count * sizeof(T) + 1023) / 1024 * 1024;
+    return tile;
+  }
+
+ private:
+  size_t used_ = 0;
+};
+
+// ---- barriers
+
+struct Barrier {
+  uint64_t state;
+};
+
+GPU_DEVICE void init_barrier(Barrier& barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+               :
+               : "r"(shared_address(&barrier)), "r"(arrivals)
+               : "memory");
+}
+GPU_DEVICE void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" : : : "memory");
+}
+GPU_DEVICE void arrive(Barrier& barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];"
+               :
+               : "r"(shared_address(&barrier))
+               : "memory");
+}
+GPU_DEVICE void arrive_expecting(Barrier& barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
+               :
+               : "r"(shared_address(&barrier)), "r"(bytes)
+               : "memory");
+}
+GPU_DEVICE void wait_barrier(Barrier& barrier, unsigned parity) {
+  uint32_t done = 0;
+  while (!done)
+    asm volatile(
+        "{\n"
+        ".reg .pred is_done;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 is_done, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, is_done;\n"
+        "}"
+        : "=r"(done)
+        : "r"(shared_address(&barrier)), "r"(parity)
+        : "memory");
+}
+
+GPU_DEVICE void fence_async_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
+}
+
+// ---- TMA
+
+using TensorMap = CUtensorMap;
+
+template <typename T>
+constexpr CUtensorMapDataType kMapType =
+    std::is_same_v<T, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+
+// The driver's function, found without linking the driver. Null with a driver that has none.
+inline auto encode_tiled_of_driver() {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
+  static const Encode the_function = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+#if CUDART_VERSION >= 12050
+    const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                               12000, cudaEnableDefault, &found);
+#else
+    const cudaError_t error =
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+    const bool is_there = error == cudaSuccess && found == cudaDriverEntryPointSuccess;
+    return is_there ? reinterpret_cast<Encode>(function) : nullptr;
+  }();
+  return the_function;
+}
+
+// Boxes of box_rows x box_cols elements of x (rows, cols), whose rows are `stride` elements apart.
+// What lies outside of x arrives as zeros.
+template <typename T>
+TensorMap make_tensor_map(const T* x, int64_t rows, int64_t cols, int64_t stride, int box_rows,
+                          int box_cols, Swizzle swizzle = Swizzle::k128,
+                          const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  const auto encode = encode_tiled_of_driver();
+  if (!encode) fail_launch(file, line, "the driver has no cuTensorMapEncodeTiled");
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * sizeof(T)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t steps[] = {1, 1};
+  TensorMap map;
+  const CUresult result =
+      encode(&map, kMapType<T>, 2, const_cast<T*>(x), sizes, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE,
+             swizzle == Swizzle::k128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) fail_launch(file, line, "cuTensorMapEncodeTiled refuses a matrix");
+  return map;
+}
+
+GPU_DEVICE void load_box(void* to, const TensorMap& map, Barrier& barrier, int col, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4}], [%2];"
+      :
+      : "r"(shared_address(to)), "l"(&map), "r"(shared_address(&barrier)), "r"(col), "r"(row)
+      : "memory");
+}
+
+// ---- products of a warpgroup
+
+// The 128-byte swizzle, offsets in bytes.
+GPU_DEVICE uint64_t matrix_descriptor(const void* begin, int leading_bytes, int stride_bytes) {
+  const uint64_t address = shared_address(begin) & 0x3ffffu;
+  return address >> 4 | static_cast<uint64_t>(leading_bytes >> 4) << 16 |
+         static_cast<uint64_t>(stride_bytes >> 4) << 32 | uint64_t{1} << 62;
+}
+
+// Keeps the compiler from moving accesses to these registers across: products use them behind its
+// back.
+template <int kTiles>
+GPU_DEVICE void settle(float (&d)[kTiles][4]) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+    asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3]) : : "memory");
+}
+template <int kTiles>
+GPU_DEVICE void settle(uint32_t (&a)[kTiles][4]) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+    asm volatile("" : "+r"(a[n][0]), "+r"(a[n][1]), "+r"(a[n][2]), "+r"(a[n][3]) : : "memory");
+}
+
+// Before products that use these registers, unless the last access to them was a product's.
+template <typename... Registers>
+GPU_DEVICE void wgmma_fence(Registers&... registers) {
+  (settle(registers), ...);
+  asm volatile("wgmma.fence.sync.aligned;" : : : "memory");
+}
+GPU_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
+// Waits for all groups but the last kPending; `registers` are those that are free from now on.
+template <int kPending, typename... Registers>
+GPU_DEVICE void wgmma_wait(Registers&... registers) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(kPending) : "memory");
+  (settle(registers), ...);
+}
+
+// The accumulators of N = 128 as operands of asm.
+#define FACET_ROW_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define FACET_64_OF_D                                                                            \
+  FACET_ROW_OF_D(0), FACET_ROW_OF_D(1), FACET_ROW_OF_D(2), FACET_ROW_OF_D(3), FACET_ROW_OF_D(4), \
+      FACET_ROW_OF_D(5), FACET_ROW_OF_D(6), FACET_ROW_OF_D(7), FACET_ROW_OF_D(8),                \
+      FACET_ROW_OF_D(9), FACET_ROW_OF_D(10), FACET_ROW_OF_D(11), FACET_ROW_OF_D(12),             \
+      FACET_ROW_OF_D(13), FACET_ROW_OF_D(14), FACET_ROW_OF_D(15)
+#define FACET_NAMES_OF_D                                                                   \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "  \
+  "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "  \
+  "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+
+#define FACET_MULTIPLY_SHARED(type)                                                        \
+  asm volatile(                                                                            \
+      "{\n"                                                                                \
+      ".reg .pred adds;\n"                                                                 \
+      "setp.ne.b32 adds, %66, 0;\n"                                                        \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " FACET_NAMES_OF_D    \
+      "%64, %65, adds, 1, 1, 0, %67;\n"                                                    \
+      "}"                                                                                  \
+      : FACET_64_OF_D                                                                      \
+      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
+      : "memory")
+#define FACET_MULTIPLY_REGISTERS(type)                                                        \
+  asm volatile(                                                                               \
+      "{\n"                                                                                   \
+      ".reg .pred adds;\n"                                                                    \
+      "setp.ne.b32 adds, %69, 0;\n"                                                           \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " FACET_NAMES_OF_D       \
+      "{%64, %65, %66, %67}, %68, adds, 1, 1, %70;\n"                                         \
+      "}"                                                                                     \
+      : FACET_64_OF_D                                                                         \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<uint32_t>(adds)), \
+        "n"(kMajor == Major::kN ? 1 : 0)                                                      \
+      : "memory")
+
+// d (64,128) = a b, plus d if `adds`.
+template <typename T, Major kMajor>
+GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  if constexpr (std::is_same_v<T, bf16>)
+    FACET_MULTIPLY_SHARED("bf16");
+  else
+    FACET_MULTIPLY_SHARED("f16");
+}
+// With a in registers, as fragments of mma_m16n8k16: each warp its 16 rows.
+template <typename T, Major kMajor>
+GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  if constexpr (std::is_same_v<T, bf16>)
+    FACET_MULTIPLY_REGISTERS("bf16");
+  else
+    FACET_MULTIPLY_REGISTERS("f16");
+}
+#undef FACET_MULTIPLY_SHARED
+#undef FACET_MULTIPLY_REGISTERS
+#undef FACET_NAMES_OF_D
+#undef FACET_64_OF_D
+#undef FACET_ROW_OF_D
+
+// ---- registers: what a thread of this warpgroup may use from now on, a multiple of 8
+
+template <int kRegisters>
+GPU_DEVICE void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(kRegisters));
+}
+template <int kRegisters>
+GPU_DEVICE void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(kRegisters));
+}
+
+}  // namespace facet::gpu

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/adapter: a tiny LLaMA, two adapters for it as PEFT saves them, and the logits that PEFT gets with each.
+
+usage: scripts/make_golden_adapter.py
+
+Made with torch 2.5.1, transformers 4.46.3 and peft 0.13.2. By hand only, no part of `make check`.
+"""
+import os
+import shutil
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden", "adapter")
+TOKENS = [1, 4, 9, 5, 7, 2, 3]
+# By name: targets as a list of last names, and as a pattern of whole paths with the scale of rank-stabilised LoRA.
+ADAPTERS = {
+    "listed": dict(r=3, lora_alpha=2, target_modules=["q_proj", "v_proj"]),
+    "rslora": dict(r=2, lora_alpha=5, use_rslora=True, target_modules=r"model\.layers\.1\.(mlp\.up_proj|self_attn\.o_proj)"),
+}
+
+
+def base_model():
+    torch.manual_seed(11)
+    config = LlamaConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                         vocab_size=11, max_position_embeddings=64, rms_norm_eps=1e-5, rope_theta=5000.0, initializer_range=0.3)
+    return LlamaForCausalLM(config).eval()
+
+
+def save_adapter(name, choices):
+    torch.manual_seed(12)
+    model = get_peft_model(base_model(), LoraConfig(task_type="CAUSAL_LM", **choices)).eval()
+    for parameter_name, parameter in model.named_parameters():
+        if "lora_" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.base_model.model.config._name_or_path = model.peft_config["default"].base_model_name_or_path = "base"
+    model.save_pretrained(os.path.join(ROOT, name), save_embedding_layers=False)  # else it asks the hub for "base"
+    os.remove(os.path.join(ROOT, name, "README.md"))
+    with torch.no_grad():
+        return model(torch.tensor([TOKENS])).logits[0].contiguous()
+
+
+def main():
+    shutil.rmtree(ROOT, ignore_errors=True)
+    base = base_model()
+    base.save_pretrained(os.path.join(ROOT, "base"))
+    os.remove(os.path.join(ROOT, "base", "generation_config.json"))
+    logits = {name: save_adapter(name, choices) for name, choices in ADAPTERS.items()}
+    logits["base"] = base(torch.tensor([TOKENS])).logits[0].detach().contiguous()
+    save_file({**logits, "tokens_as_float": torch.tensor(TOKENS, dtype=torch.float32)}, os.path.join(ROOT, "logits.safetensors"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+#include "checkpoint/adapter.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "base/check.h"
+#include "io/json.h"
+#include "io/tensor_directory.h"
+
+namespace facet {
+
+namespace {
+
+constexpr std::string_view kConfigFile = "/adapter_config.json";
+constexpr std::string_view kKeyPrefix = "base_model.model.";
+constexpr std::string_view kEndOfA = ".lora_A.weight", kEndOfB = ".lora_B.weight";
+constexpr std::string_view kRight = ".lora_right_weight", kLeft = ".lora_left_weight";
+constexpr int64_t kMaxRank = 1 << 16;
+constexpr double kMaxAlpha = 1e6;
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+std::string if_there(const std::string& path) { return exists(path) ? path : ""; }
+
+bool has_config(const std::string& directory) {
+  return exists(directory + std::string(kConfigFile));
+}
+
+// null, false, "", [] and {} say that something is not used.
+bool is_used(const JsonValue& value) {
+  switch (value.kind()) {
+    case JsonKind::kNull: return false;
+    case JsonKind::kBool: return value.as_bool();
+    case JsonKind::kString: return !value.as_string().empty();
+    case JsonKind::kArray:
+    case JsonKind::kObject: return value.size() > 0;
+    default: return true;
+  }
+}
+
+// Members whose use changes what the matrices mean, or what else belongs to the adapter.
+void refuse_unsupported(const JsonValue& config) {
+  constexpr std::array<std::string_view, 11> kMustBeUnused = {
+      "use_dora",          "rank_pattern",    "alpha_pattern",
+      "modules_to_save",   "fan_in_fan_out",  "lora_bias",
+      "layer_replication", "megatron_config", "trainable_token_indices",
+      "target_parameters", "use_qalora"};
+  if (const std::string type = config.get_string("peft_type", "LORA"); type != "LORA")
+    config.at("peft_type").reject(fmt::format("only LORA is supported, not {}", type));
+  for (const std::string_view name : kMustBeUnused)
+    if (const std::optional<JsonValue> value = config.find(name); value && is_used(*value))
+      value->reject(fmt::format("{} is not supported", name));
+  if (const std::string bias = config.get_string("bias", "none"); bias != "none")
+    config.at("bias").reject(fmt::format("trained biases ({}) are not supported", bias));
+  const std::optional<JsonValue> start = config.find("init_lora_weights");
+  if (start && start->is_string() && start->as_string() != "gaussian" &&
+      start->as_string() != "eva" && start->as_string() != "orthogonal")
+    start->reject(
+        fmt::format("{} changes the base model's weights, which is not supported: convert "
+                    "it to plain LoRA in Python (save_pretrained with "
+                    "path_initial_model_for_weight_conversion)",
+                    start->as_string()));
+}
+
+// The paths of the modules that have matrices.
+std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors) {
+  std::set<std::string, std::less<>> modules;
+  for (const std::string& name : tensors.names()) {
+    const bool known = name.starts_with(kKeyPrefix) && name.size() > kKeyPrefix.size() &&
+                       (name.ends_with(kEndOfA) || name.ends_with(kEndOfB));
+    CHECK(
+        known && name.size() > kKeyPrefix.size() + kEndOfA.size(), ExitCode::kConfig,
+        "{}: {} is no matrix of LoRA on a linear layer ({}PATH{}); other weights in an adapter are "
+        "not supported",
+        tensors.source(), name, kKeyPrefix, kEndOfA);
+    modules.insert(
+        name.substr(kKeyPrefix.size(), name.size() - kKeyPrefix.size() - kEndOfA.size()));
+  }
+  CHECK(!modules.empty(), ExitCode::kConfig, "{}: there is no matrix of LoRA in it",
+        tensors.source());
+  return modules;
+}
+
+std::string weights_of(const std::string& directory) {
+  for (const char* name : {"/adapter_model.safetensors", "/adapter_model.bin"})
+    if (exists(directory + name)) return directory + name;
+  fail(ExitCode::kMissingInput,
+       "{}: adapter_config.json is there, but neither adapter_model.safetensors nor "
+       "adapter_model.bin",
+       directory);
+}
+
+AdapterPart read_part(const std::string& directory) {
+  const JsonDocument document = JsonDocument::read_config(directory + std::string(kConfigFile));
+  const JsonValue config = document.root();
+  refuse_unsupported(config);
+  AdapterPart part;
+  part.directory = directory;
+  part.weights = weights_of(directory);
+  part.base_model = config.get_string("base_model_name_or_path", "");
+  part.lora.rank = config.at("r").as_int();
+  if (part.lora.rank < 1 || part.lora.rank > kMaxRank)
+    config.at("r").reject(fmt::format("a rank of {} is not possible", part.lora.rank));
+  const double alpha = config.at("lora_alpha").as_double();
+  if (!(std::abs(alpha) <= kMaxAlpha))
+    config.at("lora_alpha").reject(fmt::format("an alpha of {} is not possible", alpha));
+  const bool by_root = config.get_bool("use_rslora", false);
+  part.lora.alpha =
+      static_cast<float>(by_root ? alpha * std::sqrt(static_cast<double>(part.lora.rank)) : alpha);
+  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights));
+  return part;
+}
+
+std::string_view last_name(std::string_view path) { return path.substr(path.rfind('.') + 1); }
+
+}  // namespace
+
+bool is_adapter(const std::string& directory) {
+  return has_config(directory) || has_config(directory + "/lang_decoder") ||
+         has_config(directory + "/vis_encoder") ||
+         (exists(directory + "/projection.safetensors") &&
+          !exists(directory + "/lang_decoder/config.json"));
+}
+
+Adapter read_adapter(const std::string& directory) {
+  Adapter adapter;
+  adapter.directory = directory;
+  CHECK(is_adapter(directory), ExitCode::kMissingInput,
+        "{}: there is no adapter_config.json in it, nor in lang_decoder or vis_encoder below it{}",
+        directory,
+        exists(directory + "/lang_decoder/config.json")
+            ? "; it holds a whole model: give its two directories as the models"
+            : "");
+  const std::string below = directory + "/lang_decoder";
+  if (has_config(directory) || has_config(below))
+    adapter.lang = read_part(has_config(directory) ? directory : below);
+  if (has_config(directory + "/vis_encoder"))
+    adapter.vision = read_part(directory + "/vis_encoder");
+  adapter.projection_file = if_there(directory + "/projection.safetensors");
+  adapter.other_file = if_there(directory + "/other_weights.safetensors");
+  return adapter;
+}
+
+std::string adapter_key(std::string_view param_name) {
+  const std::string_view path = param_name.substr(param_name.find('.') + 1);
+  const bool right = path.ends_with(kRight);
+  ASSERT(right || path.ends_with(kLeft), "{} is no matrix of LoRA", param_name);
+  return fmt::format("{}{}{}", kKeyPrefix,
+                     path.substr(0, path.size() - (right ? kRight : kLeft).size()),
+                     right ? kEndOfA : kEndOfB);
+}
+
+namespace {
+
+// PEFT adapts every module whose path ends with one of these: last names where they mean no more
+// than the modules with LoRA, else whole paths.
+std::set<std::string, std::less<>> target_modules(const ParamTable& table,
+                                                  std::string_view prefix) {
+  constexpr std::string_view kWeight = ".weight";
+  std::set<std::string, std::less<>> adapted, names;
+  const auto within = [&](const Param& param, std::string_view end) {
+    return param.name.substr(prefix.size(), param.name.size() - prefix.size() - end.size());
+  };
+  for (const Param& param : table.params())
+    if (param.name.starts_with(prefix) && param.name.ends_with(kRight)) {
+      adapted.insert(within(param, kRight));
+      names.emplace(last_name(*adapted.find(within(param, kRight))));
+    }
+  for (const Param& param : table.params()) {
+    if (!param.name.starts_with(prefix) || !param.name.ends_with(kWeight)) continue;
+    const std::string path = within(param, kWeight);
+    if (names.contains(last_name(path)) && !adapted.contains(path)) return adapted;
+  }
+  return names;
+}
+
+}  // namespace
+
+// PEFT reads what is missing here as its default.
+std::string adapter_config_text(const ParamTable& table, std::string_view prefix,
+                                const LoraConfig& lora, const std::string& base_model) {
+  JsonWriter writer;
+  writer.begin_object();
+  writer.key("base_model_name_or_path").value(base_model);
+  writer.key("bias").value("none");
+  writer.key("fan_in_fan_out").value(false);
+  writer.key("inference_mode").value(true);
+  writer.key("init_lora_weights").value(true);
+  writer.key("lora_alpha");
+  if (lora.alpha == std::floor(lora.alpha))
+    writer.value(static_cast<int64_t>(lora.alpha));
+  else
+    writer.value(static_cast<double>(lora.alpha));
+  writer.key("lora_dropout").value(0.0);
+  writer.key("modules_to_save").null();
+  writer.key("peft_type").value("LORA");
+  writer.key("r").value(lora.rank);
+  writer.key("target_modules").begin_array();
+  for (const std::string& name : target_modules(table, prefix)) writer.value(name);
+  writer.end_array();
+  writer.key("task_type");
+  if (prefix == "lang_decoder.")
+    writer.value("CAUSAL_LM");
+  else
+    writer.null();
+  writer.key("use_dora").value(false);
+  writer.key("use_rslora").value(false);
+  writer.end_object();
+  return writer.take();
+}
+
+}  // namespace facet

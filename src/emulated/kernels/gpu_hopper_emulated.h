@@ -1,0 +1,119 @@
+// gpu_hopper.h for a host compiler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "emulated/device/tensor_map.h"
+#include "emulated/kernels/bulk_copy.h"
+#include "emulated/kernels/gpu_emulated.h"
+#include "emulated/kernels/mbarrier.h"
+#include "emulated/kernels/warpgroup.h"
+
+namespace facet::gpu {
+
+class Tiles {
+ public:
+  template <typename T>
+  T* take(size_t count, FACET_HERE) {
+    const size_t bytes = count * sizeof(T);
+    void* tile = emulated::dynamic_shared_array(index_++, used_, bytes, where, 1024);
+    used_ += (bytes + 1023) / 1024 * 1024;
+    return static_cast<T*>(tile);
+  }
+
+ private:
+  size_t used_ = 0, index_ = 0;
+};
+
+// ---- barriers
+
+struct Barrier {
+  uint64_t state;
+};
+
+inline void init_barrier(Barrier& barrier, unsigned arrivals, FACET_HERE) {
+  emulated::init_mbarrier(&barrier, arrivals, where);
+}
+inline void fence_barrier_init() { emulated::publish_mbarriers(); }
+inline void arrive(Barrier& barrier, FACET_HERE) {
+  emulated::arrive_at_mbarrier(&barrier, 0, where);
+}
+inline void arrive_expecting(Barrier& barrier, unsigned bytes, FACET_HERE) {
+  emulated::arrive_at_mbarrier(&barrier, bytes, where);
+}
+inline void wait_barrier(Barrier& barrier, unsigned parity, FACET_HERE) {
+  emulated::wait_for_mbarrier(&barrier, parity, where);
+}
+
+inline void fence_async_proxy() { emulated::fence_async_proxy(); }
+
+// ---- TMA
+
+using TensorMap = CUtensorMap;
+
+template <typename T>
+TensorMap make_tensor_map(const T* x, int64_t rows, int64_t cols, int64_t stride, int box_rows,
+                          int box_cols, Swizzle swizzle = Swizzle::k128, FACET_HERE) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  const uint64_t sizes[] = {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)};
+  const uint64_t strides[] = {static_cast<uint64_t>(stride) * sizeof(T)};
+  const uint32_t box[] = {static_cast<uint32_t>(box_cols), static_cast<uint32_t>(box_rows)};
+  const uint32_t steps[] = {1, 1};
+  TensorMap map;
+  cuTensorMapEncodeTiled(
+      &map,
+      std::is_same_v<T, bf16> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+      2, const_cast<T*>(x), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      swizzle == Swizzle::k128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE, where);
+  return map;
+}
+
+inline void load_box(void* to, const TensorMap& map, Barrier& barrier, int col, int row,
+                     FACET_HERE) {
+  emulated::start_bulk_copy(to, map, &barrier, col, row, where);
+}
+
+// ---- products of a warpgroup
+
+inline uint64_t matrix_descriptor(const void* begin, int leading_bytes, int stride_bytes,
+                                  FACET_HERE) {
+  return emulated::matrix_descriptor(begin, leading_bytes, stride_bytes, where);
+}
+
+template <typename... Registers>
+void wgmma_fence(Registers&...) {
+  emulated::wgmma_fence();
+}
+inline void wgmma_commit(FACET_HERE) { emulated::wgmma_commit(where); }
+template <int kPending, typename... Registers>
+void wgmma_wait(Registers&...) {
+  emulated::wgmma_wait(kPending);
+}
+
+template <typename T, Major kMajor>
+void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
+  emulated::wgmma({kType, 128, kMajor == Major::kN, adds}, d[0], a, b, where);
+}
+template <typename T, Major kMajor>
+void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                      FACET_HERE) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
+  emulated::wgmma({kType, 128, kMajor == Major::kN, adds}, d[0], a, b, where);
+}
+
+template <int kRegisters>
+void raise_registers(FACET_HERE) {
+  emulated::set_registers(kRegisters, emulated::Registers::kRaise, where);
+}
+template <int kRegisters>
+void lower_registers(FACET_HERE) {
+  emulated::set_registers(kRegisters, emulated::Registers::kLower, where);
+}
+
+}  // namespace facet::gpu

@@ -1,0 +1,67 @@
+#include "train/inspect_vision.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "base/log.h"
+#include "checkpoint/hugging_face.h"
+#include "data/image_preprocess.h"
+#include "io/json.h"
+#include "model/vision_encoder.h"
+#include "train/inspect_weights.h"
+
+namespace facet {
+
+namespace {
+
+void print_configuration(const VisionConfig& config) {
+  const VisionTraits& traits = config.traits();
+  say("family", fmt::format("{} ({})", traits.name, traits.architecture));
+  say("size", fmt::format("{} layers, width {}, {} inside", config.num_hidden_layers,
+                          config.hidden_size, config.intermediate_size));
+  say("heads", fmt::format("{} of width {}", config.num_attention_heads,
+                           config.hidden_size / config.num_attention_heads));
+  const int64_t patches = config.grid() * config.grid();
+  say("tokens",
+      fmt::format("{} patches of {} pixels{}, of images of {}", patches, config.patch_size,
+                  traits.class_token ? " and a class token" : "", config.image_size));
+  say("feature", traits.post_norm ? "the last block's output through post_layernorm"
+                                  : "the last block's output without post_layernorm");
+}
+
+}  // namespace
+
+bool is_vision_directory(const std::string& path) {
+  std::error_code ignored;
+  const std::string file = path + "/config.json";
+  if (!std::filesystem::is_regular_file(file, ignored)) return false;
+  const JsonDocument config = JsonDocument::read_config(file);
+  const std::string type = config.root().get_string("model_type", "");
+  return std::ranges::any_of(all_vision_traits(), [&](const VisionTraits& traits) {
+    return type == traits.whole_type || type == traits.own_type;
+  });
+}
+
+int inspect_vision(const std::string& directory) {
+  const VisionConfig config = read_vision_config(directory);
+  log("vision encoder {}", directory);
+  print_configuration(config);
+  std::vector<std::string> missing;
+  std::error_code ignored;
+  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
+    say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
+  else
+    missing.emplace_back("preprocessor_config.json");
+  VlmConfig whole;
+  whole.vision = config;
+  whole.image_size = config.image_size;
+  ParamTable table;
+  const VisionEncoder encoder(table, whole);
+  check_weights(directory, table, "vis_encoder.", missing);
+  return end_of_inspection(missing);
+}
+
+}  // namespace facet

@@ -1,0 +1,51 @@
+#include "train/inspect_weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "checkpoint/missing_tensors.h"
+#include "io/tensor_directory.h"
+
+namespace facet {
+
+void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
+
+void check_weights(const std::string& directory, const ParamTable& table, std::string_view prefix,
+                   std::vector<std::string>& missing) {
+  if (!TensorDirectory::is_there(directory))
+    return missing.push_back("weights: none are there" + what_lies_there_instead(directory));
+  const TensorDirectory tensors(directory);
+  std::vector<std::string> problems, absent;
+  for (const Param& param : table.params()) {
+    const std::string name = param.name.substr(prefix.size());
+    StoredTensor expected;
+    expected.shape = param.shape;
+    const StoredTensor* stored = tensors.find(name);
+    if (stored == nullptr)
+      absent.push_back(name);
+    else if (stored->shape != param.shape)
+      problems.push_back(fmt::format("{} is {}, config.json asks for {}", name,
+                                     stored->shape_string(), expected.shape_string()));
+    else if (!stored->is_real())
+      problems.push_back(fmt::format("{} is {}, not F32, BF16, F16 or F64", name, stored->type));
+  }
+  if (problems.empty() && absent.empty())
+    say("weights", fmt::format("complete in {}", tensors.source()));
+  for (const std::string& name : absent) problems.push_back("tensor " + name);
+  if (!absent.empty())
+    if (const std::string why = why_missing(absent, tensors.names(), directory); !why.empty())
+      problems.push_back(why);
+  missing.insert(missing.end(), problems.begin(), problems.end());
+}
+
+int end_of_inspection(const std::vector<std::string>& missing) {
+  constexpr size_t kShown = 10;
+  for (size_t i = 0; i < std::min(kShown, missing.size()); ++i) say("missing", missing[i]);
+  if (missing.size() > kShown) say("", fmt::format("and {} more", missing.size() - kShown));
+  return missing.empty() ? 0 : static_cast<int>(ExitCode::kMissingInput);
+}
+
+}  // namespace facet

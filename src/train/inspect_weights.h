@@ -1,0 +1,24 @@
+// What inspect says of a model's directory of either kind: its lines, its weights, what is missing.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/param_table.h"
+
+namespace facet {
+
+// "heads       12 of width 64"
+void say(const char* what, const std::string& value);
+
+// Compares the parameters, named without the prefix, with the files of the directory and says where
+// they are complete. Adds to `missing` what is not there, has another shape, or a type that
+// training does not read. No weights are read.
+void check_weights(const std::string& directory, const ParamTable& table, std::string_view prefix,
+                   std::vector<std::string>& missing);
+
+// Says what is missing; returns the exit code.
+int end_of_inspection(const std::vector<std::string>& missing);
+
+}  // namespace facet

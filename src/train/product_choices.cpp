@@ -1,0 +1,62 @@
+#include "train/product_choices.h"
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+#include "base/log.h"
+#include "comm/mpi_session.h"
+
+namespace facet {
+
+namespace {
+
+// On all ranks: do they all have choices for their GPUs?
+bool taken_by_all(Communicator& world, const ProductAlgorithms& gpu, const std::string& choices) {
+  int64_t taken = 0;
+  collectively(world, [&] { taken = gpu.take(choices); });
+  return world.max(taken == 0 ? 1 : 0) == 0;
+}
+
+void choose(Communicator& world, const ProductAlgorithms& gpu, RunState& state) {
+  state.product_choices = first_choices(world.all_gather(gpu.choices()));
+  static_cast<void>(gpu.take(state.product_choices));
+  log("{} matrix products were timed: from here on each is computed by the fastest of cuBLASLt's "
+      "algorithms",
+      std::count(state.product_choices.begin(), state.product_choices.end(), '\n'));
+}
+
+std::string kind_of(const std::string& choices) { return choices.substr(0, choices.find('\t')); }
+
+}  // namespace
+
+std::string first_choices(std::span<const std::string> of_ranks) {
+  std::map<std::string, std::string> algorithms;  // by what comes before it in a line
+  for (const std::string& choices : of_ranks) {
+    std::istringstream lines(choices);
+    for (std::string line; std::getline(lines, line);) {
+      const size_t end = line.rfind('\t');
+      algorithms.emplace(line.substr(0, end), line.substr(end));
+    }
+  }
+  std::string text;
+  for (const auto& [product, algorithm] : algorithms) text += product + algorithm + '\n';
+  return text;
+}
+
+void settle_products(const Options& options, Communicator& world, const ComputeDevice& device,
+                     RunState& state, TrainStep& step) {
+  if (options.product_algorithms != "timed") return;
+  const ProductAlgorithms& gpu = device.facts().products;
+  if (!state.product_choices.empty()) {
+    if (taken_by_all(world, gpu, state.product_choices)) return;
+    warn(
+        "cuBLASLt's algorithms are chosen anew, so bits may differ: the checkpoint's were chosen "
+        "for {}, and there is a rank that computes by another (rank 0: {})",
+        kind_of(state.product_choices), gpu.kind);
+  }
+  step.rehearse_next(
+      {.begin = gpu.time, .end = [&world, &gpu, &state] { choose(world, gpu, state); }});
+}
+
+}  // namespace facet

@@ -1,0 +1,334 @@
+// Exports in each form and type, and adapters: written as PEFT reads them, read as PEFT writes
+// them.
+#include "checkpoint/adapter.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "base/half.h"
+#include "checkpoint/model_choices.h"
+#include "io/json.h"
+#include "io/tensor_directory.h"
+#include "kernels/cpu/backend.h"
+#include "tests/checkpoint/tiny_model.h"
+
+namespace facet {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* const kGolden = "tests/golden/adapter";  // by scripts/make_golden_adapter.py
+
+// Two layers of each part, all linears of the decoder's second and of the vision encoder.
+VlmConfig with_partial_lora(VlmConfig config) {
+  config = with_lora(std::move(config));
+  config.lang_lora.module_name = "layers.1.";
+  return config;
+}
+
+std::vector<float> rounded(std::vector<float> values, DType type) {
+  for (float& value : values)
+    if (is_16_bit(type)) value = float_from_16_bits(round_to_16_bits(value, type), type);
+  return values;
+}
+
+std::vector<float> read_all(const TensorDirectory& tensors, const std::string& name) {
+  std::vector<float> values(static_cast<size_t>(tensors.find(name)->numel()));
+  tensors.read_f32(name, 0, tensors.find(name)->numel(), values.data());
+  return values;
+}
+
+// The decoder's files in 16 bits, with numbers that take all of them.
+void store_decoder_as(Sources& sources, DType type) {
+  std::vector<TensorToWrite> tensors;
+  for (auto& [name, tensor] : sources.decoder) {
+    tensor.second = rounded(tensor.second, type);
+    tensors.push_back(to_write(name, tensor.first, tensor.second));
+    tensors.back().type = type;
+  }
+  write_safetensors(sources.directory / "models/lm/model.safetensors", std::move(tensors));
+}
+
+// A run's own copy of what is frozen says nothing: it may be rounded.
+void spoil_frozen(Model& model) {
+  for (Param& param : model.table.params())
+    if (!param.trained) std::fill_n(param.value.f32(), param.numel(), std::nanf(""));
+}
+
+TEST(ExportForms, FrozenTensorsKeepTheBitsOfTheirFiles) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF16}) {
+    SCOPED_TRACE(name_of(type));
+    Sources sources;
+    store_decoder_as(sources, type);
+    Model model(sources.config);
+    load_and_train(model, sources.pretrained());
+    spoil_frozen(model);
+    export_to(sources.directory / "e", model, sources.exported());
+    const TensorDirectory before(sources.directory / "models/lm");
+    const TensorDirectory after(sources.directory / "e/lang_decoder");
+    ASSERT_EQ(before.names(), after.names());
+    for (const std::string& name : before.names()) {
+      EXPECT_EQ(after.find(name)->type, before.find(name)->type) << name;
+      const bool trained = name == "model.embed_tokens.weight";  // lang_embed, rounded once
+      EXPECT_EQ(read_all(after, name),
+                trained ? rounded(model.values("lang_embed.weight"), type) : read_all(before, name))
+          << name;
+    }
+    const JsonDocument config =
+        JsonDocument::read(sources.directory / "e/lang_decoder/config.json");
+    EXPECT_EQ(config.root().at("torch_dtype").as_string(),
+              type == DType::kF32 ? "float32" : (type == DType::kBF16 ? "bfloat16" : "float16"));
+  }
+}
+
+TEST(ExportForms, AGivenTypeIsThatOfAllTensorsRoundedOnce) {
+  Sources sources;
+  Model model(with_lora(sources.config));
+  load_and_train(model, sources.pretrained());
+  export_to(sources.directory / "whole", model, sources.exported());
+  export_to(sources.directory / "half", model, sources.exported(), {.type = DType::kBF16});
+  for (const char* part : {"lang_decoder/model.safetensors", "vis_encoder/model.safetensors",
+                           "projection.safetensors"}) {
+    const auto whole = TensorDirectory::of_file(sources.directory / "whole/" + part);
+    const auto half = TensorDirectory::of_file(sources.directory / "half/" + part);
+    for (const std::string& name : whole.names()) {
+      EXPECT_EQ(half.find(name)->type, "BF16") << name;
+      EXPECT_EQ(read_all(half, name), rounded(read_all(whole, name), DType::kBF16)) << name;
+    }
+  }
+}
+
+TEST(ExportForms, ShardsAreThoseOfTheirIndex) {
+  Sources sources;
+  Model model(sources.config);
+  load_and_train(model, sources.pretrained());
+  export_to(sources.directory / "one", model, sources.exported());
+  export_to(sources.directory / "many", model, sources.exported(), {.shard_bytes = 4000});
+  const std::string directory = sources.directory / "many/lang_decoder";
+  EXPECT_FALSE(fs::exists(directory + "/model.safetensors"));
+  const TensorDirectory one(sources.directory / "one/lang_decoder"), many(directory);
+  ASSERT_EQ(many.names(), one.names());
+  int64_t bytes = 0;
+  for (const std::string& name : one.names()) {
+    EXPECT_EQ(read_all(many, name), read_all(one, name)) << name;
+    bytes += 4 * one.find(name)->numel();
+  }
+  const JsonDocument index = JsonDocument::read(directory + "/model.safetensors.index.json");
+  EXPECT_EQ(index.root().at("metadata").at("total_size").as_int(), bytes);
+  EXPECT_EQ(index.root().at("weight_map").size(), static_cast<int64_t>(one.names().size()));
+  EXPECT_TRUE(mentions(std::string(index.root().at("weight_map").at("lm_head.weight").as_string()),
+                       "model-00001-of-000"));
+}
+
+// What starts from an adapter is the model that it was made from, to the last bit.
+TEST(ExportForms, AnAdapterAndItsBaseAreTheModel) {
+  for (const bool compat : {false, true}) {
+    Sources sources;
+    sources.config.lm.vocab_size = kFileRows + 2;
+    sources.config.compat_visualchat = compat;
+    Model trained(with_partial_lora(sources.config), "vis_encoder.vision_model.pre_layrnorm.");
+    load_and_train(trained, sources.pretrained());
+    const std::string out = sources.directory / "e";
+    export_to(out, trained, sources.exported(), {.kind = ExportKind::kAdapter});
+    EXPECT_FALSE(fs::exists(out + "/lang_decoder/model.safetensors"));
+    const Adapter adapter = read_adapter(out);
+    EXPECT_EQ(adapter.lang->lora.rank, 3);
+    EXPECT_EQ(adapter.lang->lora.alpha, 2);
+    EXPECT_EQ(adapter.lang->lora.modules.size(), 7u);
+    EXPECT_EQ(adapter.vision->lora.modules.size(), 12u);
+    VlmConfig config = sources.config;
+    config.lang_lora = adapter.lang->lora;
+    config.vis_lora = adapter.vision->lora;
+    Model again(config);
+    PretrainedSources from = sources.pretrained();
+    from.adapter = out;
+    const LoadReport report = load_pretrained(again.table, config, from, 99);  // another seed
+    EXPECT_TRUE(report.drawn.empty());
+    EXPECT_TRUE(report.unused.empty()) << report.unused[0];
+    // The norm is frozen in the second run, whose adapters must have it all the same.
+    ExportSources second = sources.exported();
+    second.pretrained = from;
+    export_to(sources.directory / "second", again, second, {.kind = ExportKind::kAdapter});
+    from.adapter = sources.directory / "second";
+    Model third(config);
+    load_pretrained(third.table, config, from, 98);
+    const std::string table = "lang_decoder.model.embed_tokens.weight";  // read by nobody
+    for (const Param& param : trained.table.params()) {
+      if (compat && param.name == table) continue;
+      EXPECT_EQ(again.values(param.name.c_str()), values_of(param)) << param.name;
+      EXPECT_EQ(third.values(param.name.c_str()), values_of(param)) << param.name;
+    }
+  }
+}
+
+TEST(ExportForms, AnAdapterIsAsLargeAsWasEstimated) {
+  Sources sources;
+  Model model(with_lora(sources.config));
+  load_and_train(model, sources.pretrained());
+  const std::string out = sources.directory / "e";
+  const ExportForm form{.kind = ExportKind::kAdapter};
+  export_to(out, model, sources.exported(), form);
+  int64_t bytes = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(out))
+    if (entry.is_regular_file()) bytes += static_cast<int64_t>(entry.file_size());
+  const int64_t estimated =
+      estimated_export_bytes(model.table, model.config, sources.exported(), form);
+  EXPECT_GE(estimated, bytes);
+  EXPECT_LE(estimated, bytes + 100'000);
+}
+
+// The golden base with a vision encoder that no text asks for.
+struct GoldenModel {
+  Sources beside;
+  VlmConfig config = beside.config;
+  PretrainedSources sources = {std::string(kGolden) + "/base", beside.directory / "clip", ""};
+
+  explicit GoldenModel(const std::string& adapter) {
+    config.lm = read_llama_config(sources.lm_directory);
+    sources.adapter = std::string(kGolden) + "/" + adapter;
+    config.lang_lora = read_adapter(sources.adapter).lang->lora;
+  }
+  std::unique_ptr<Model> load() const {
+    auto model = std::make_unique<Model>(config);
+    load_pretrained(model->table, config, sources, 1);
+    return model;
+  }
+};
+
+std::vector<float> logits_of(Model& model, const TensorDirectory& golden) {
+  MicroBatch batch;
+  for (const float token : read_all(golden, "tokens_as_float"))
+    batch.token_ids.push_back(static_cast<int32_t>(token));
+  batch.labels.assign(batch.token_ids.size(), -100);
+  batch.sample_begin = {0, static_cast<int32_t>(batch.token_ids.size())};
+  batch.images_per_sample = {0};
+  batch.dataset_of_sample = {0};
+  batch.sample_ids = {0};
+  batch.image_token_id = 10;
+  batch.image_size = static_cast<int32_t>(model.config.image_size);
+  CpuBackend ops(1);
+  Arena arena("activations", 64 << 20);
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  std::vector<float> logits;
+  model.model->all_logits(context, batch, logits);
+  return logits;
+}
+
+TEST(PeftAdapter, GivesPeftsLogits) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  for (const char* name : {"listed", "rslora"}) {
+    SCOPED_TRACE(name);
+    const std::vector<float> expected = read_all(golden, name);
+    const std::vector<float> base = read_all(golden, "base");
+    const std::vector<float> logits = logits_of(*GoldenModel(name).load(), golden);
+    ASSERT_EQ(logits.size(), expected.size());
+    double difference = 0, effect = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - expected[i]));
+      effect = std::max(effect, std::abs(static_cast<double>(base[i]) - expected[i]));
+    }
+    EXPECT_GT(effect, 0.1);
+    EXPECT_LT(difference, 2e-5);
+  }
+}
+
+// What PEFT wrote, read and exported again, has the same tensors under the same names.
+TEST(PeftAdapter, ComesOutAsItWentIn) {
+  const GoldenModel golden("listed");
+  const std::unique_ptr<Model> model = golden.load();
+  ExportSources sources{.pretrained = golden.sources};
+  const std::string out = golden.beside.directory / "e";
+  export_to(out, *model, sources, {.kind = ExportKind::kAdapter});
+  const auto before =
+      TensorDirectory::of_file(golden.sources.adapter + "/adapter_model.safetensors");
+  const auto after = TensorDirectory::of_file(out + "/lang_decoder/adapter_model.safetensors");
+  ASSERT_EQ(after.names(), before.names());
+  for (const std::string& name : before.names()) {
+    EXPECT_EQ(after.find(name)->shape, before.find(name)->shape) << name;
+    EXPECT_EQ(read_all(after, name), read_all(before, name)) << name;
+  }
+  const JsonDocument theirs = JsonDocument::read(golden.sources.adapter + "/adapter_config.json");
+  const JsonDocument ours = JsonDocument::read(out + "/lang_decoder/adapter_config.json");
+  for (const char* key : {"r", "lora_alpha"})
+    EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
+  ASSERT_EQ(ours.root().at("target_modules").size(), 2);
+  EXPECT_EQ(ours.root().at("target_modules").at(int64_t{1}).as_string(), "v_proj");
+  for (int64_t i = 0; i < ours.root().size(); ++i)
+    EXPECT_TRUE(theirs.root().find(ours.root().member(i).first)) << ours.root().member(i).first;
+}
+
+// LoRA on some layers only: last names would mean the others too.
+TEST(PeftAdapter, TargetsAreWholePathsWhereLastNamesMeanMore) {
+  Sources sources;
+  Model model(with_partial_lora(sources.config));
+  load_and_train(model, sources.pretrained());
+  const std::string out = sources.directory / "e";
+  export_to(out, model, sources.exported(), {.kind = ExportKind::kAdapter});
+  const JsonDocument config = JsonDocument::read(out + "/lang_decoder/adapter_config.json");
+  EXPECT_EQ(config.root().at("target_modules").size(), 7);
+  EXPECT_EQ(config.root().at("target_modules").at(int64_t{0}).as_string(),
+            "model.layers.1.mlp.down_proj");
+}
+
+TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
+  const std::string golden = std::string(kGolden) + "/listed";
+  const std::string config = read_file(golden + "/adapter_config.json", 10'000);
+  const auto error_with = [&](const std::string& from, const std::string& to) {
+    TemporaryDirectory directory;
+    directory.put("adapter_config.json", replaced(config, from, to));
+    fs::copy(golden + "/adapter_model.safetensors", directory / "adapter_model.safetensors");
+    return error_of([&] { read_adapter(directory.path()); });
+  };
+  for (const auto& [from, to, text] :
+       {std::tuple{"\"use_dora\": false", "\"use_dora\": true", "use_dora is not supported"},
+        std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 4}",
+                   "rank_pattern is not supported"},
+        std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]",
+                   "modules_to_save is not supported"},
+        std::tuple{"\"bias\": \"none\"", "\"bias\": \"all\"", "trained biases (all)"},
+        std::tuple{"\"peft_type\": \"LORA\"", "\"peft_type\": \"LOHA\"", "not LOHA"},
+        std::tuple{"\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa\"",
+                   "pissa changes"},
+        std::tuple{"\"r\": 3", "\"r\": 0", "a rank of 0"}}) {
+    const std::string error = error_with(from, to);
+    EXPECT_TRUE(error.starts_with("78: ")) << error;
+    EXPECT_TRUE(mentions(error, text)) << error;
+  }
+  TemporaryDirectory empty;
+  EXPECT_TRUE(mentions(error_of([&] { read_adapter(empty.path()); }), "no adapter_config.json"));
+}
+
+TEST(PeftAdapter, OfAnotherModelIsOneError) {
+  GoldenModel golden("listed");
+  golden.config.lang_lora.rank = 4;
+  const std::string shape = error_of([&] { static_cast<void>(golden.load()); });
+  EXPECT_TRUE(mentions(shape, "lora_A.weight is (3, 16)")) << shape;
+  golden.config.lang_lora.rank = 3;
+  golden.config.lang_lora.modules.erase("model.layers.1.self_attn.v_proj");
+  const std::string foreign = error_of([&] { static_cast<void>(golden.load()); });
+  EXPECT_TRUE(mentions(foreign, "v_proj.lora_A.weight is of no linear layer")) << foreign;
+}
+
+TEST(RecordedChatTemplate, IsThatOfTheExport) {
+  Sources sources;
+  Model model(with_lora(sources.config));
+  load_and_train(model, sources.pretrained());
+  ExportSources exported = sources.exported();
+  exported.chat_template = "llama3";
+  for (const ExportKind kind : {ExportKind::kFull, ExportKind::kAdapter}) {
+    export_to(sources.directory / "out/e", model, exported, {.kind = kind});
+    PretrainedSources from = sources.pretrained();
+    EXPECT_EQ(recorded_chat_template(from), "");
+    if (kind == ExportKind::kFull)
+      from.lm_directory = sources.directory / "out/e/lang_decoder";
+    else
+      from.adapter = sources.directory / "out/e";
+    EXPECT_EQ(recorded_chat_template(from), "llama3");
+  }
+}
+
+}  // namespace
+}  // namespace facet

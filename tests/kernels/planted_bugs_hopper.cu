@@ -1,0 +1,275 @@
+// Mistakes around Hopper's barriers, copies of boxes and products.
+#include "kernels/gpu_hopper.h"
+#include "tests/kernels/planted_bugs.h"
+
+namespace facet::kernel_test::bugs {
+namespace {
+
+using gpu::bf16;
+
+constexpr int kWarpgroup = gpu::kWarpgroupSize;
+constexpr int kRows = 8, kCols = 64, kBox = kRows * kCols;  // x as bf16: 512 elements, one box
+constexpr unsigned kBoxBytes = kBox * sizeof(bf16);
+
+GPU_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+
+GPU_DEVICE void make_barrier(gpu::Barrier& barrier, unsigned arrivals) {
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(barrier, arrivals);
+    gpu::fence_barrier_init();
+  }
+  __syncthreads();
+}
+
+// ---- copies of boxes and their barriers
+
+// A correct copy of one box but for what `kBug` says.
+enum class CopyBug : uint8_t {
+  kNone,
+  kNoWait,
+  kWrongPhase,
+  kPhaseThatNeverComes,
+  kTooFewBytes,
+  kTooManyBytes,
+  kNoInitFence,
+  kNoInit,
+  kNoBarrierAfterInit,
+  kSecondArrival,
+  kMisaligned
+};
+
+template <CopyBug kBug>
+__global__ void copy_kernel(float* y, const __grid_constant__ gpu::TensorMap map) {
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(2 * kBox);
+  GPU_SHARED(gpu::Barrier, there, );
+  if (threadIdx.x == 0 && kBug != CopyBug::kNoInit) {
+    gpu::init_barrier(there, 1);
+    if (kBug != CopyBug::kNoInitFence) gpu::fence_barrier_init();
+  }
+  if (kBug != CopyBug::kNoBarrierAfterInit) __syncthreads();
+  if (threadIdx.x == 0) {
+    constexpr unsigned kBytes = kBug == CopyBug::kTooFewBytes    ? kBoxBytes - 16
+                                : kBug == CopyBug::kTooManyBytes ? kBoxBytes + 16
+                                                                 : kBoxBytes;
+    gpu::arrive_expecting(there, kBytes);
+    if (kBug == CopyBug::kSecondArrival) gpu::arrive(there);
+    gpu::load_box(tile + (kBug == CopyBug::kMisaligned ? kCols : 0), map, there, 0, 0);
+  }
+  if (kBug == CopyBug::kPhaseThatNeverComes) gpu::wait_barrier(there, 0);
+  if (kBug == CopyBug::kWrongPhase || kBug == CopyBug::kPhaseThatNeverComes)
+    gpu::wait_barrier(there, 1);
+  else if (kBug != CopyBug::kNoWait)
+    gpu::wait_barrier(there, 0);
+  y[thread()] = gpu::to_float(tile[thread()]);
+  if (kBug == CopyBug::kWrongPhase) gpu::wait_barrier(there, 0);
+}
+
+template <CopyBug kBug>
+void copy_box(const BugRig& rig) {
+  const gpu::TensorMap map =
+      gpu::make_tensor_map(reinterpret_cast<const bf16*>(rig.x), kRows, kCols, kCols, kRows, kCols);
+  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 2 * kBoxBytes},
+              copy_kernel<kBug>, rig.y, map);
+}
+
+// One thread fetches boxes into one place, a warp adds them up.
+template <bool kSaysEmpty>
+__global__ void ring_kernel(float* y, const __grid_constant__ gpu::TensorMap map) {
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(kBox);
+  GPU_SHARED(gpu::Barrier, full, );
+  GPU_SHARED(gpu::Barrier, empty, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(full, 1);
+    gpu::init_barrier(empty, 32);
+    gpu::fence_barrier_init();
+  }
+  __syncthreads();
+  if (thread() >= 32) {
+    if (thread() > 32) return;
+    for (unsigned i = 0; i < 2; ++i) {
+      if (kSaysEmpty) gpu::wait_barrier(empty, i ^ 1);
+      gpu::arrive_expecting(full, kBoxBytes);
+      gpu::load_box(tile, map, full, 0, 0);
+      if (!kSaysEmpty) gpu::wait_barrier(full, i);
+    }
+    return;
+  }
+  float sum = 0;
+  for (unsigned i = 0; i < 2; ++i) {
+    gpu::wait_barrier(full, i);
+    sum += gpu::to_float(tile[thread()]);
+    if (kSaysEmpty) gpu::arrive(empty);
+  }
+  y[thread()] = sum;
+}
+
+// ---- maps
+
+template <typename Make>
+void load_by_map(const BugRig& rig, const Make& make) {
+  const gpu::TensorMap map = make(reinterpret_cast<const bf16*>(rig.x));
+  gpu::launch(rig.stream, {.grid = 1, .block = 32, .shared_bytes = 2 * kBoxBytes},
+              copy_kernel<CopyBug::kNone>, rig.y, map);
+}
+
+// ---- products
+
+enum class ProductBug : uint8_t {
+  kNoFence,
+  kNoWait,
+  kAwaitedTooLittle,
+  kWrittenBeforeWait,
+  kChangedA,
+  kNoProxyFence,
+  kStoredTooEarly,
+  kOffTheSwizzle,
+  kOneWarpMissing,
+  kOtherOperand
+};
+
+template <ProductBug kBug>
+__global__ void product_kernel(float* y) {
+  gpu::Tiles tiles;
+  bf16* b = tiles.take<bf16>(128 * kCols);
+  for (int i = thread(); i < 128 * kCols; i += kWarpgroup) b[i] = gpu::from_float<bf16>(1.0f);
+  if (kBug != ProductBug::kNoProxyFence) gpu::fence_async_proxy();
+  __syncthreads();
+  float d[16][4];
+  uint32_t a[1][4];
+  for (int i = 0; i < 4; ++i) a[0][i] = gpu::pair_of<bf16>(1.0f, 1.0f);
+  if (kBug != ProductBug::kNoFence) gpu::wgmma_fence(d, a);
+  const bf16* at = kBug == ProductBug::kOffTheSwizzle ? b + kCols : b;
+  if (kBug == ProductBug::kOtherOperand && thread() >= 96) at = b + 16;
+  if (kBug != ProductBug::kOneWarpMissing || thread() < 96)
+    gpu::wgmma_m64n128k16<bf16, gpu::Major::kK>(d, a[0], gpu::operand_of_columns(at, 0), false);
+  gpu::wgmma_commit();
+  if (kBug == ProductBug::kStoredTooEarly) {
+    __syncthreads();
+    b[thread()] = gpu::from_float<bf16>(0.0f);
+    gpu::fence_async_proxy();
+  }
+  if (kBug == ProductBug::kWrittenBeforeWait) d[0][0] = 0;
+  if (kBug == ProductBug::kChangedA) a[0][0] = 0;
+  const float early = d[0][1];
+  if (kBug == ProductBug::kAwaitedTooLittle)
+    gpu::wgmma_wait<1>(d, a);
+  else if (kBug != ProductBug::kNoWait)
+    gpu::wgmma_wait<0>(d, a);
+  if (thread() < 32) y[thread()] = kBug == ProductBug::kNoWait ? early : d[0][1];
+  if (kBug == ProductBug::kAwaitedTooLittle) gpu::wgmma_wait<0>(d, a);
+}
+
+template <ProductBug kBug>
+void multiply(const BugRig& rig) {
+  gpu::launch(rig.stream,
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = 128 * kCols * sizeof(bf16)},
+              product_kernel<kBug>, rig.y);
+}
+
+__global__ void product_of_unswizzled_box_kernel(float* y,
+                                                 const __grid_constant__ gpu::TensorMap map) {
+  gpu::Tiles tiles;
+  bf16* b = tiles.take<bf16>(128 * kCols);
+  GPU_SHARED(gpu::Barrier, there, );
+  make_barrier(there, 1);
+  if (threadIdx.x == 0) {
+    gpu::arrive_expecting(there, 16 * kBoxBytes);
+    for (int i = 0; i < 16; ++i) gpu::load_box(b + i * kBox, map, there, 0, 0);
+  }
+  gpu::wait_barrier(there, 0);
+  float d[16][4];
+  const uint32_t a[4] = {0, 0, 0, 0};
+  gpu::wgmma_fence(d);
+  gpu::wgmma_m64n128k16<bf16, gpu::Major::kK>(d, a, gpu::operand_of_columns(b, 0), false);
+  gpu::wgmma_commit();
+  gpu::wgmma_wait<0>(d);
+  if (thread() < 32) y[thread()] = d[0][0];
+}
+
+__global__ void too_many_registers_kernel(float* y) {
+  gpu::raise_registers<256>();
+  if (thread() < 32) y[thread()] = 1.0f;
+}
+#if defined(FACET_EMULATED)  // nvcc refuses it
+__global__ void odd_registers_kernel(float* y) {
+  gpu::lower_registers<100>();
+  if (thread() < 32) y[thread()] = 1.0f;
+}
+#endif
+
+}  // namespace
+
+void box_never_awaited(const BugRig& rig) { copy_box<CopyBug::kNoWait>(rig); }
+void box_of_the_wrong_phase(const BugRig& rig) { copy_box<CopyBug::kWrongPhase>(rig); }
+void phase_that_never_comes(const BugRig& rig) { copy_box<CopyBug::kPhaseThatNeverComes>(rig); }
+void fewer_bytes_announced(const BugRig& rig) { copy_box<CopyBug::kTooFewBytes>(rig); }
+void more_bytes_announced(const BugRig& rig) { copy_box<CopyBug::kTooManyBytes>(rig); }
+void no_fence_after_init(const BugRig& rig) { copy_box<CopyBug::kNoInitFence>(rig); }
+void barrier_never_initialised(const BugRig& rig) { copy_box<CopyBug::kNoInit>(rig); }
+void barrier_used_before_init(const BugRig& rig) { copy_box<CopyBug::kNoBarrierAfterInit>(rig); }
+void one_arrival_too_many(const BugRig& rig) { copy_box<CopyBug::kSecondArrival>(rig); }
+void misaligned_box(const BugRig& rig) { copy_box<CopyBug::kMisaligned>(rig); }
+
+void box_into_what_is_read(const BugRig& rig) {
+  const gpu::TensorMap map =
+      gpu::make_tensor_map(reinterpret_cast<const bf16*>(rig.x), kRows, kCols, kCols, kRows, kCols);
+  gpu::launch(rig.stream, {.grid = 1, .block = 64, .shared_bytes = kBoxBytes}, ring_kernel<false>,
+              rig.y, map);
+}
+
+void map_of_misaligned_matrix(const BugRig& rig) {
+  load_by_map(rig, [](const bf16* x) {
+    return gpu::make_tensor_map(x + 4, 4, kCols, kCols, kRows, kCols);
+  });
+}
+void map_of_odd_stride(const BugRig& rig) {
+  load_by_map(rig, [](const bf16* x) {
+    return gpu::make_tensor_map(x, 4, kCols, kCols + 4, kRows, kCols);
+  });
+}
+void box_over_the_limit(const BugRig& rig) {
+  load_by_map(
+      rig, [](const bf16* x) { return gpu::make_tensor_map(x, kRows, kCols, kCols, 257, kCols); });
+}
+void box_wider_than_the_swizzle(const BugRig& rig) {
+  load_by_map(rig, [](const bf16* x) {
+    return gpu::make_tensor_map(x, 4, 2 * kCols, 2 * kCols, kRows, 2 * kCols);
+  });
+}
+void map_past_the_end(const BugRig& rig) {
+  load_by_map(rig,
+              [](const bf16* x) { return gpu::make_tensor_map(x, 9, kCols, kCols, kRows, kCols); });
+}
+void product_of_unswizzled_box(const BugRig& rig) {
+  const gpu::TensorMap map = gpu::make_tensor_map(reinterpret_cast<const bf16*>(rig.x), kRows,
+                                                  kCols, kCols, kRows, kCols, gpu::Swizzle::kNone);
+  gpu::launch(rig.stream,
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = 128 * kCols * sizeof(bf16)},
+              product_of_unswizzled_box_kernel, rig.y, map);
+}
+
+void product_without_fence(const BugRig& rig) { multiply<ProductBug::kNoFence>(rig); }
+void product_never_awaited(const BugRig& rig) { multiply<ProductBug::kNoWait>(rig); }
+void product_awaited_too_little(const BugRig& rig) { multiply<ProductBug::kAwaitedTooLittle>(rig); }
+void accumulators_written_too_early(const BugRig& rig) {
+  multiply<ProductBug::kWrittenBeforeWait>(rig);
+}
+void operand_registers_changed(const BugRig& rig) { multiply<ProductBug::kChangedA>(rig); }
+void stores_without_proxy_fence(const BugRig& rig) { multiply<ProductBug::kNoProxyFence>(rig); }
+void operand_stored_too_early(const BugRig& rig) { multiply<ProductBug::kStoredTooEarly>(rig); }
+void operand_off_the_swizzle(const BugRig& rig) { multiply<ProductBug::kOffTheSwizzle>(rig); }
+void product_without_one_warp(const BugRig& rig) { multiply<ProductBug::kOneWarpMissing>(rig); }
+void warps_of_different_products(const BugRig& rig) { multiply<ProductBug::kOtherOperand>(rig); }
+
+void too_many_registers(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 1, .block = 3 * kWarpgroup}, too_many_registers_kernel, rig.y);
+}
+#if defined(FACET_EMULATED)
+void odd_registers(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 1, .block = kWarpgroup}, odd_registers_kernel, rig.y);
+}
+#endif
+
+}  // namespace facet::kernel_test::bugs

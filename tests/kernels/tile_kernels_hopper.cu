@@ -1,0 +1,166 @@
+#include "tests/kernels/tile_kernels_hopper.h"
+
+#include "kernels/gpu_hopper.h"
+
+namespace facet::kernel_test {
+namespace {
+
+constexpr int kWidth = 64;  // elements of a row of a swizzled tile
+constexpr int kWarpgroup = gpu::kWarpgroupSize;
+
+GPU_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+GPU_DEVICE int lane() { return thread() % gpu::kWarpSize; }
+// The row of D that holds elements 2h and 2h + 1 of the thread's column tiles, and its column.
+GPU_DEVICE int row_of(int h) { return thread() / gpu::kWarpSize * 16 + lane() / 4 + 8 * h; }
+GPU_DEVICE int col_of(int n, int i) { return n * 8 + lane() % 4 * 2 + i % 2; }
+
+template <typename T>
+GPU_DEVICE void store_tile(T* tile, const T* from, int rows) {
+  for (int i = thread(); i < rows * 8; i += kWarpgroup)
+    gpu::store_pack(tile + gpu::swizzled_place<T>(i / 8, i % 8), gpu::load_pack(from + i * 8));
+}
+
+GPU_DEVICE void store_result(float* result, const float (&d)[16][4]) {
+  for (int n = 0; n < 16; ++n)
+    for (int i = 0; i < 4; ++i) result[row_of(i / 2) * 128 + col_of(n, i)] = d[n][i];
+}
+
+template <typename T>
+__global__ void wgmma_of_stored_tiles_kernel(float* result, const T* a, const T* b) {
+  gpu::Tiles tiles;
+  T* a_tile = tiles.take<T>(64 * kWidth);
+  T* b_tile = tiles.take<T>(128 * kWidth);
+  store_tile(a_tile, a, 64);
+  store_tile(b_tile, b, 128);
+  gpu::fence_async_proxy();
+  __syncthreads();
+  float d[16][4];
+  gpu::wgmma_fence(d);
+#pragma unroll
+  for (int k = 0; k < kWidth; k += 16)
+    gpu::wgmma_m64n128k16<T, gpu::Major::kK>(d, gpu::operand_of_columns(a_tile, k),
+                                             gpu::operand_of_columns(b_tile, k), k > 0);
+  gpu::wgmma_commit();
+  gpu::wgmma_wait<0>(d);
+  store_result(result, d);
+}
+
+template <typename T>
+__global__ void wgmma_of_boxes_kernel(float* result, const T* a, const float* start,
+                                      const __grid_constant__ gpu::TensorMap b) {
+  constexpr int kTile = 64 * kWidth, kTileBytes = kTile * int{sizeof(T)};
+  gpu::Tiles tiles;
+  T* b_tiles = tiles.take<T>(2 * kTile);
+  GPU_SHARED(gpu::Barrier, there, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(there, 1);
+    gpu::fence_barrier_init();
+    gpu::arrive_expecting(there, 2 * kTileBytes);
+    for (int i = 0; i < 2; ++i) gpu::load_box(b_tiles + i * kTile, b, there, i * kWidth, 0);
+  }
+  float d[16][4];
+  for (int n = 0; n < 16; ++n)
+    for (int i = 0; i < 4; ++i) d[n][i] = start[row_of(i / 2) * 128 + col_of(n, i)];
+  uint32_t fragments[4][4];
+  for (int k = 0; k < 4; ++k)
+    for (int i = 0; i < 4; ++i)
+      fragments[k][i] =
+          gpu::load_pair(a + row_of(i % 2) * kWidth + k * 16 + i / 2 * 8 + lane() % 4 * 2);
+  __syncthreads();
+  gpu::wait_barrier(there, 0);
+  gpu::wgmma_fence(d, fragments);
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    gpu::wgmma_m64n128k16<T, gpu::Major::kN>(
+        d, fragments[k], gpu::operand_of_rows(b_tiles, k * 16, kTileBytes), true);
+  gpu::wgmma_commit();
+  gpu::wgmma_wait<0>(d, fragments);
+  store_result(result, d);
+}
+
+constexpr int kStages = 2, kBoxRows = 32;
+
+template <typename T>
+__global__ void __launch_bounds__(2 * kWarpgroup, 1)
+    copy_boxes_kernel(T* y, const __grid_constant__ gpu::TensorMap x, int boxes) {
+  constexpr int kBox = kBoxRows * kWidth;
+  gpu::Tiles tiles;
+  T* ring = tiles.take<T>(kStages * kBox);
+  GPU_SHARED(gpu::Barrier, full, [kStages]);
+  GPU_SHARED(gpu::Barrier, empty, [kStages]);
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      gpu::init_barrier(full[s], 1);
+      gpu::init_barrier(empty[s], kWarpgroup);
+    }
+    gpu::fence_barrier_init();
+  }
+  __syncthreads();
+  if (thread() >= kWarpgroup) {
+    gpu::lower_registers<24>();
+    if (thread() > kWarpgroup) return;
+    for (int i = 0; i < boxes; ++i) {
+      const int s = i % kStages;
+      gpu::wait_barrier(empty[s], static_cast<unsigned>(i / kStages % 2 ^ 1));
+      gpu::arrive_expecting(full[s], kBox * sizeof(T));
+      gpu::load_box(ring + s * kBox, x, full[s], 0, i * kBoxRows);
+    }
+    return;
+  }
+  gpu::raise_registers<248>();
+  for (int i = 0; i < boxes; ++i) {
+    const int s = i % kStages;
+    gpu::wait_barrier(full[s], static_cast<unsigned>(i / kStages % 2));
+    for (int c = thread(); c < kBoxRows * 8; c += kWarpgroup)
+      gpu::store_pack(y + i * kBox + c * 8,
+                      gpu::load_pack(ring + s * kBox + gpu::swizzled_place<T>(c / 8, c % 8)));
+    gpu::arrive(empty[s]);
+  }
+}
+
+template <typename T>
+T* as(uint16_t* x) {
+  return reinterpret_cast<T*>(x);
+}
+template <typename T>
+const T* as(const uint16_t* x) {
+  return reinterpret_cast<const T*>(x);
+}
+
+template <typename T>
+void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, cudaStream_t stream) {
+  gpu::launch(stream,
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = (64 + 128) * kWidth * sizeof(T)},
+              wgmma_of_stored_tiles_kernel<T>, d, as<T>(a), as<T>(b));
+}
+template <typename T>
+void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
+                    cudaStream_t stream) {
+  const gpu::TensorMap map = gpu::make_tensor_map(as<T>(b), 64, 128, 128, 64, kWidth);
+  gpu::launch(stream, {.grid = 1, .block = kWarpgroup, .shared_bytes = 2 * 64 * kWidth * sizeof(T)},
+              wgmma_of_boxes_kernel<T>, d, as<T>(a), start, map);
+}
+
+}  // namespace
+
+void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+                           cudaStream_t stream) {
+  type == HalfType::kBF16 ? multiply_stored_tiles<gpu::bf16>(d, a, b, stream)
+                          : multiply_stored_tiles<gpu::f16>(d, a, b, stream);
+}
+void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
+                    HalfType type, cudaStream_t stream) {
+  type == HalfType::kBF16 ? multiply_boxes<gpu::bf16>(d, a, b, start, stream)
+                          : multiply_boxes<gpu::f16>(d, a, b, start, stream);
+}
+void copy_boxes_through_ring(uint16_t* y, const uint16_t* x, int64_t rows, cudaStream_t stream) {
+  using T = gpu::bf16;
+  const gpu::TensorMap map = gpu::make_tensor_map(as<T>(x), rows, kWidth, kWidth, kBoxRows, kWidth);
+  const int boxes = static_cast<int>((rows + kBoxRows - 1) / kBoxRows);
+  gpu::launch(
+      stream,
+      {.grid = 1, .block = 2 * kWarpgroup, .shared_bytes = kStages * kBoxRows * kWidth * sizeof(T)},
+      copy_boxes_kernel<T>, as<T>(y), map, boxes);
+}
+
+}  // namespace facet::kernel_test

@@ -1,0 +1,18 @@
+// Kernels around Hopper's warpgroup products and copies of boxes, used as they are meant.
+#pragma once
+
+#include "tests/kernels/tile_kernels.h"
+
+namespace facet::kernel_test {
+
+// d (64,128) = a (64,64) b (128,64)', both stored to shared memory by the threads.
+void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+                           cudaStream_t stream);
+// d (64,128) = start (64,128) + a (64,64) b (64,128); a in registers, b by two boxes.
+void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
+                    HalfType type, cudaStream_t stream);
+// y = x (rows, 64), 32 rows at a time through a ring of two boxes: one warp fetches, a warpgroup
+// writes. Rows of the last box past the end are zeros; y has whole boxes.
+void copy_boxes_through_ring(uint16_t* y, const uint16_t* x, int64_t rows, cudaStream_t stream);
+
+}  // namespace facet::kernel_test
