@@ -2,11 +2,11 @@
 // that multiply: dq by tiles of 128 query rows, dk and dv by tiles of 128 key rows. Each keeps its
 // sums in registers to the end, so every output is written once, from sums in a fixed order.
 //
-// That takes seven products where five are needed: q.k and dout.v in both kernels, since a kernel
-// by key rows has dq spread over its blocks. Five would leave 5/7 of the 1.29 ms that these two
-// kernels take of a step at their limit, but for fp32 sums of dq that blocks add to in turn: 3 x 4
-// bytes an element to and from L2, for each tile of keys, and blocks that wait for each other. At
-// 715 TFLOP/s two kernels are bound by 28 N^2 E multiply-adds a head, 14 for causal rows.
+// That takes seven products where five are needed: q.k and dout.v in both kernels. Of 4096 causal
+// rows a product is 4096^2 x 128 = 2.1e9 operations a head, so at 715 TFLOP/s seven take 21 us and
+// five 15. But one kernel by key rows has dq spread over its blocks: to have the same bits every
+// time they would have to add to fp32 sums one after the other, 34 MB a head through L2, and wait
+// for their turn. With two kernels no block waits for another.
 #include "kernels/cuda/attention_backward_hopper.h"
 
 #include "kernels/cuda/attention_delta.h"
@@ -60,8 +60,8 @@ GPU_DEVICE void fetch_for_dq(const DqTiles<T>& tiles, DqRing& ring, const Maps& 
                              int kv_column) {
   constexpr unsigned kBytes = kTileBytes<kTileRows, T>;
   gpu::arrive_expecting(ring.rows, 2 * kBytes);
-  fetch_tile<kTileRows>(tiles.q, maps.q, ring.rows, column, rows_of(lists, tile)[0]);
-  fetch_tile<kTileRows>(tiles.dout, maps.dout, ring.rows, column, rows_of(lists, tile)[0]);
+  fetch_tile<kTileRows>(tiles.q, maps.q, ring.rows, column, tile.row_begin);
+  fetch_tile<kTileRows>(tiles.dout, maps.dout, ring.rows, column, tile.row_begin);
   RingPlace<kDqStages> place;
   const auto fetch_step = [&](T* to, Side<kDqStages>& side, const gpu::TensorMap& map, int row) {
     wait_until_empty(side, place);
@@ -70,10 +70,9 @@ GPU_DEVICE void fetch_for_dq(const DqTiles<T>& tiles, DqRing& ring, const Maps& 
   };
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
-    const int begin = keys_of(lists, range)[0];
     for (int first = 0; first < range.count; first += kDqKeys) {
-      fetch_step(tiles.keys, ring.keys, maps.k, begin + first);
-      fetch_step(tiles.values, ring.values, maps.v, begin + first);
+      fetch_step(tiles.keys, ring.keys, maps.k, range.begin + first);
+      fetch_step(tiles.values, ring.values, maps.v, range.begin + first);
       place.advance();
     }
   }
@@ -197,15 +196,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const RowBounds bounds(bounds_of(lists, range));
-    const RowStatistics rows(saved, shape, bounds, range.slot, head, rows_of(lists, tile)[0]);
+    const RowStatistics rows(saved, shape, bounds, range.slot, head, tile.row_begin);
     consumer.add_range(dq, range, bounds, rows);
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (row_of(h) >= tile.num_rows) continue;
     mma::multiply_row(dq, h, shape.scale);
-    mma::store_row(
-        dq_NqD.row(rows_of(lists, tile)[0] + row_of(h)) + int64_t{place.head} * kHeadWidth, dq, h);
+    mma::store_row(dq_NqD.row(tile.row_begin + row_of(h)) + int64_t{place.head} * kHeadWidth, dq,
+                   h);
   }
 }
 
@@ -271,27 +270,26 @@ class DkvProducer {
     fetch_tile<kTileRows>(tiles_.v, maps_.v, ring_.rows, kv_column, row);
   }
   GPU_DEVICE void fetch_range(const AttentionRange& range, int head) {
-    const int begin = queries_of(lists_, range)[0];
     for (int first = 0; first < range.count; first += kDkvQueries) {
       wait_until_empty(ring_.queries, place_);
       gpu::Barrier& full = ring_.queries.full[place_.stage];
       if (lane_of_thread() == 0) {
         gpu::arrive_expecting(full, 2 * kTileBytes<kDkvQueries, T>);
         fetch_tile<kDkvQueries>(tiles_.q + place_.stage * kStepTile, maps_.q, full,
-                                head * kHeadWidth, begin + first);
+                                head * kHeadWidth, range.begin + first);
         fetch_tile<kDkvQueries>(tiles_.dout + place_.stage * kStepTile, maps_.dout, full,
-                                head * kHeadWidth, begin + first);
+                                head * kHeadWidth, range.begin + first);
       }
-      store_statistics(range, head, begin, first);
+      store_statistics(range, head, first);
       gpu::arrive(full);
       place_.advance();
     }
   }
 
  private:
-  GPU_DEVICE void store_statistics(const AttentionRange& range, int head, int begin, int first) {
+  GPU_DEVICE void store_statistics(const AttentionRange& range, int head, int first) {
     StepStatistics& to = statistics_[place_.stage];
-    const int64_t at = shape_.statistic(range.slot, head, begin);
+    const int64_t at = shape_.statistic(range.slot, head, range.begin);
 #pragma unroll
     for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
       const int query = first + i;
@@ -415,7 +413,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   init_ring(ring);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
-  const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = rows_of(lists, tile)[0];
+  const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
 
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kDkvProducerRegisters>();
@@ -457,8 +455,8 @@ Maps maps_of(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
              const AttentionLists& lists, const AttentionShape& shape) {
   return {map_of<kQueries>(x.q_NqD, shape.num_queries, shape.heads),
           map_of<kQueries>(saved.dout_NqD, shape.num_queries, shape.heads),
-          map_of<kTileRows>(x.k_NkD, lists.neighbouring_rows, shape.kv_heads),
-          map_of<kTileRows>(x.v_NkD, lists.neighbouring_rows, shape.kv_heads)};
+          map_of<kTileRows>(x.k_NkD, lists.key_rows, shape.kv_heads),
+          map_of<kTileRows>(x.v_NkD, lists.key_rows, shape.kv_heads)};
 }
 
 }  // namespace

@@ -58,10 +58,9 @@ GPU_DEVICE void produce(const Tiles<T>& tiles, Ring& ring, const gpu::TensorMap&
   RingPlace<kStages> place;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);
-    const int first_row = keys_of(lists, range)[0];
     for (int first = 0; first < range.count; first += kKeys) {
-      fetch_step(tiles.keys, ring.keys, place, keys, column, first_row + first);
-      fetch_step(tiles.values, ring.values, place, values, column, first_row + first);
+      fetch_step(tiles.keys, ring.keys, place, keys, column, range.begin + first);
+      fetch_step(tiles.values, ring.values, place, values, column, range.begin + first);
       place.advance();
     }
   }
@@ -72,11 +71,11 @@ GPU_DEVICE void produce(const Tiles<T>& tiles, Ring& ring, const gpu::TensorMap&
 // Stores the consumer's query rows as panels and waits until all are there.
 template <typename T>
 GPU_DEVICE void store_queries(T* tile, gpu::Barrier& there, const AttentionInputs<T>& x, int64_t at,
-                              const int32_t* rows, int num_rows) {
+                              const AttentionTile& rows) {
   constexpr int kChunk = 8, kChunks = kHeadWidth / kChunk, kPanelChunks = kPanelColumns / kChunk;
   for (int i = thread_of_consumer(); i < kConsumerRows * kChunks; i += gpu::kWarpgroupSize) {
     const int row = consumer_of_thread() * kConsumerRows + i / kChunks, chunk = i % kChunks;
-    const T* from = x.q_NqD.row(rows[min(row, num_rows - 1)]) + at + chunk * kChunk;
+    const T* from = x.q_NqD.row(rows.row_begin + min(row, rows.num_rows - 1)) + at + chunk * kChunk;
     gpu::store_pack(tile + chunk / kPanelChunks * kPanelSize<kTileRows> +
                         gpu::swizzled_place<T>(row, chunk % kPanelChunks),
                     gpu::load_pack(from));
@@ -208,15 +207,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   gpu::raise_registers<kConsumerRegisters>();
   store_queries(tiles.queries, ring.queries[consumer_of_thread()], x, int64_t{head} * kHeadWidth,
-                rows_of(lists, tile), tile.num_rows);
+                tile);
   const mma::ForwardRows<kHeadWidth, T> rows(y, x, lists, shape, place);
   Consumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
   Sums sums;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);
     const RowBounds bounds(bounds_of(lists, range));
-    consumer.begin(sums);
+    if (!goes_on(lists, tile, r)) consumer.begin(sums);
     consumer.add_range(sums, range, bounds);
+    if (range.continues) continue;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const float sum = mma::sum_of_row(consumer.sum[h]);
@@ -238,8 +238,8 @@ void forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x, const At
                .block = kThreads,
                .shared_bytes = Tiles<T>::bytes()},
               forward_kernel<T>, y, x, lists, shape,
-              map_of<kKeys>(x.k_NkD, lists.neighbouring_rows, shape.kv_heads),
-              map_of<kKeys>(x.v_NkD, lists.neighbouring_rows, shape.kv_heads));
+              map_of<kKeys>(x.k_NkD, lists.key_rows, shape.kv_heads),
+              map_of<kKeys>(x.v_NkD, lists.key_rows, shape.kv_heads));
 }
 
 template void forward(const AttentionOutputs<gpu::bf16>&, const AttentionInputs<gpu::bf16>&,

@@ -1,5 +1,5 @@
 // Which calls the attention kernels for Hopper take: bf16 and fp16, heads of width 128, and work
-// lists without windows, whose tiles and ranges are neighbouring rows.
+// lists without windows.
 #pragma once
 
 #include "device/cuda_runtime.h"
@@ -26,8 +26,8 @@ inline bool is_hopper() {
 
 // Whether they run this call on the current device. `access` is that of all operands.
 inline bool takes(const AttentionLists& lists, const AttentionShape& shape, RowAccess access) {
-  return shape.width == kHeadWidth && access == RowAccess::kPacked && lists.neighbouring_rows > 0 &&
-         !lists.has_windows && is_hopper();
+  return shape.width == kHeadWidth && access == RowAccess::kPacked && lists.key_rows > 0 &&
+         shape.num_queries > 0 && !lists.has_windows && is_hopper();
 }
 
 }  // namespace facet::cuda::hopper

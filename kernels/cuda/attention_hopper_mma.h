@@ -113,6 +113,7 @@ GPU_DEVICE void release(Side<kStages>& side, int stage) {
 template <int kStages>
 GPU_DEVICE void skip(Side<kStages>& side, RingPlace<kStages>& place) {
   wait_until_full(side, place);
+  __syncwarp();  // so that no lane waits for a phase that is long over
   release(side, place.stage);
   place.advance();
 }

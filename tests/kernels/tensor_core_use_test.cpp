@@ -74,27 +74,38 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
   }
 }
 
-// On a Hopper its own kernel takes what it can.
+// On a Hopper its own kernels take what they can.
 class HopperOfAttention : public TensorCoresOfAttention {
  protected:
-  // Whether the products of forward attention are those of warpgroups.
+  // Whether the products of attention, forward and backward, are those of warpgroups.
   bool runs_it(int64_t width, DType dtype, const AttentionPlan& plan) {
     const ArenaScope scope(arena_);
     const int64_t rows = plan.samples.back().query_row_begin + plan.samples.back().num_query_rows;
     const auto matrix = [&] { return zeros({rows, kHeads * width}, dtype); };
-    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), image = matrix();
+    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), dout = matrix(),
+                 dq = matrix(), dk = matrix(), dv = matrix();
+    const Tensor image = plan.num_slots == 2 ? matrix() : Tensor();
     const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
-    const int64_t before = emulated::wgmma_products();
-    const int64_t others = products_of([&] {
-      cuda_.attention_forward(out, lse, plan.num_slots == 2 ? image : Tensor(), q, k, v, plan,
-                              kHeads, kHeads, 1);
+    const bool forward = multiplies_by_warpgroups(
+        dtype, [&] { cuda_.attention_forward(out, lse, image, q, k, v, plan, kHeads, kHeads, 1); });
+    const bool backward = multiplies_by_warpgroups(dtype, [&] {
+      cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, image, lse, plan, kHeads, kHeads, 1);
     });
+    EXPECT_EQ(forward, backward);
+    return forward;
+  }
+
+ private:
+  template <typename Call>
+  bool multiplies_by_warpgroups(DType dtype, const Call& call) {
+    const int64_t before = emulated::wgmma_products();
+    const int64_t others = products_of(call);
     EXPECT_EQ(others == 0, emulated::wgmma_products() > before || dtype == DType::kF32);
     return emulated::wgmma_products() > before;
   }
 };
 
-TEST_F(HopperOfAttention, MultipliesNeighbouringRowsAtWidth128) {
+TEST_F(HopperOfAttention, MultipliesAtWidth128) {
   const AttentionPlan causal = op_test::causal_plan(kRows);
   EXPECT_FALSE(runs_it(128, DType::kBF16, causal)) << "on an older GPU";
   const device_test::HopperDevice hopper;
@@ -104,10 +115,10 @@ TEST_F(HopperOfAttention, MultipliesNeighbouringRowsAtWidth128) {
   EXPECT_FALSE(runs_it(128, DType::kF32, causal));
   using enum TokenKind;
   AttentionPlan plan;
-  make_mmca_plan(plan, {0, 4}, {kText, kText, kImage, kImage}, MmcaRule::kPublished);
-  EXPECT_TRUE(runs_it(128, DType::kBF16, plan));
-  make_mmca_plan(plan, {0, 4}, {kText, kImage, kText, kImage}, MmcaRule::kPublished);
-  EXPECT_FALSE(runs_it(128, DType::kBF16, plan)) << "text rows are no neighbours";
+  make_mmca_plan(plan, {0, 4}, {kText, kText, kImage, kImage}, {0, 2, 1, 3}, MmcaRule::kPublished);
+  EXPECT_TRUE(runs_it(128, DType::kBF16, plan)) << "images within text, sorted";
+  make_mmca_plan(plan, {0, 4}, {kText, kImage, kText, kImage}, {0, 1, 2, 3}, MmcaRule::kPublished);
+  EXPECT_TRUE(runs_it(128, DType::kBF16, plan)) << "in a cache";
 }
 
 class TensorCoresOfLora : public TensorCores {
