@@ -342,7 +342,7 @@ class DkvConsumer {
       add_step<true>(dk, dv, rows, range.is_mean);
     for (; first < range.count; first += kDkvQueries) add_step<false>(dk, dv, rows, false);
     gpu::wgmma_wait<0>(dk, dv, p_, ds_);
-    release(ring_.queries, queries_.stage_before());
+    release_step_before();
   }
 
  private:
@@ -354,7 +354,7 @@ class DkvConsumer {
     wait_until_full(ring_.queries, queries_);
     start_products<kDkvQueries>(weights_, tiles_.k, q);
     gpu::wgmma_wait<1>(dk, dv, p_, ds_);
-    if (!is_first_) release(ring_.queries, queries_.stage_before());
+    if (!is_first_) release_step_before();
     is_first_ = false;
     start_products<kDkvQueries>(products_, tiles_.v, dout);
     gpu::wgmma_wait<1>(weights_);
@@ -371,6 +371,11 @@ class DkvConsumer {
     round_weights<T, kDkvQueries>(ds_, weights_);
     start_adding<kDkvQueries>(dk, ds_, q);
     queries_.advance();
+  }
+
+  GPU_DEVICE void release_step_before() {
+    __syncwarp();  // all lanes have read the statistics
+    release(ring_.queries, queries_.stage_before());
   }
 
   // Calls body(weight, product, value of the column) for all elements.
