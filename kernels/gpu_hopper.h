@@ -11,8 +11,8 @@
 //   gpu::Barrier                               init_barrier, fence_barrier_init, arrive,
 //                                              arrive_expecting(bytes), wait_barrier(parity)
 //   gpu::fence_async_proxy()                   after stores to shared memory that products read
-//   gpu::wgmma_fence, wgmma_m64n128k16, wgmma_commit, wgmma_wait
-//                                              D (64,128) += A (64,16) B (16,128) by a warpgroup
+//   gpu::wgmma_fence, wgmma_m64n64k16, wgmma_m64n128k16, wgmma_commit, wgmma_wait
+//                                              D (64,N) += A (64,16) B (16,N) by a warpgroup
 //   gpu::raise_registers<n>(), lower_registers<n>()
 //
 // Tiles that products read hold rows of 128 bytes in the order of the 128-byte swizzle: of the
@@ -66,6 +66,12 @@ template <typename T>
 GPU_DEVICE uint64_t operand_of_rows(const T* tiles, int row, int tile_bytes) {
   return matrix_descriptor(tiles + row * (kSwizzledBytes / int{sizeof(T)}), tile_bytes,
                            kTileAlignment);
+}
+
+// The operand `bytes` further on, a multiple of 16: cheaper than another descriptor.
+GPU_DEVICE uint64_t shifted(uint64_t operand, int bytes) {
+  constexpr uint64_t kLow = 0xffffffff;
+  return (operand & ~kLow) | ((operand + static_cast<uint64_t>(bytes / 16)) & kLow);
 }
 
 }  // namespace facet::gpu

@@ -164,26 +164,40 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
   (settle(registers), ...);
 }
 
-// The accumulators of N = 128 as operands of asm.
+// Accumulators as operands of asm: those of N = 64, and of N = 128.
 #define FACET_ROW_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define FACET_64_OF_D                                                                            \
+#define FACET_32_OF_D                                                                            \
   FACET_ROW_OF_D(0), FACET_ROW_OF_D(1), FACET_ROW_OF_D(2), FACET_ROW_OF_D(3), FACET_ROW_OF_D(4), \
-      FACET_ROW_OF_D(5), FACET_ROW_OF_D(6), FACET_ROW_OF_D(7), FACET_ROW_OF_D(8),                \
-      FACET_ROW_OF_D(9), FACET_ROW_OF_D(10), FACET_ROW_OF_D(11), FACET_ROW_OF_D(12),             \
-      FACET_ROW_OF_D(13), FACET_ROW_OF_D(14), FACET_ROW_OF_D(15)
-#define FACET_NAMES_OF_D                                                                   \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
-  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "  \
-  "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "  \
-  "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      FACET_ROW_OF_D(5), FACET_ROW_OF_D(6), FACET_ROW_OF_D(7)
+#define FACET_64_OF_D                                                                          \
+  FACET_32_OF_D, FACET_ROW_OF_D(8), FACET_ROW_OF_D(9), FACET_ROW_OF_D(10), FACET_ROW_OF_D(11), \
+      FACET_ROW_OF_D(12), FACET_ROW_OF_D(13), FACET_ROW_OF_D(14), FACET_ROW_OF_D(15)
+#define FACET_NAMES_OF_32                                                                 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define FACET_NAMES_OF_64                                                                   \
+  FACET_NAMES_OF_32                                                                         \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
+  "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
+#define FACET_MULTIPLY_32_SHARED(type)                                                     \
+  asm volatile(                                                                            \
+      "{\n"                                                                                \
+      ".reg .pred adds;\n"                                                                 \
+      "setp.ne.b32 adds, %34, 0;\n"                                                        \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" FACET_NAMES_OF_32   \
+      "}, %32, %33, adds, 1, 1, 0, %35;\n"                                                 \
+      "}"                                                                                  \
+      : FACET_32_OF_D                                                                      \
+      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
+      : "memory")
 #define FACET_MULTIPLY_SHARED(type)                                                        \
   asm volatile(                                                                            \
       "{\n"                                                                                \
       ".reg .pred adds;\n"                                                                 \
       "setp.ne.b32 adds, %66, 0;\n"                                                        \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " FACET_NAMES_OF_D    \
-      "%64, %65, adds, 1, 1, 0, %67;\n"                                                    \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" FACET_NAMES_OF_64  \
+      "}, %64, %65, adds, 1, 1, 0, %67;\n"                                                 \
       "}"                                                                                  \
       : FACET_64_OF_D                                                                      \
       : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
@@ -193,14 +207,23 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
       "{\n"                                                                                   \
       ".reg .pred adds;\n"                                                                    \
       "setp.ne.b32 adds, %69, 0;\n"                                                           \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " FACET_NAMES_OF_D       \
-      "{%64, %65, %66, %67}, %68, adds, 1, 1, %70;\n"                                         \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" FACET_NAMES_OF_64     \
+      "}, {%64, %65, %66, %67}, %68, adds, 1, 1, %70;\n"                                      \
       "}"                                                                                     \
       : FACET_64_OF_D                                                                         \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<uint32_t>(adds)), \
         "n"(kMajor == Major::kN ? 1 : 0)                                                      \
       : "memory")
 
+// d (64,64) = a b, plus d if `adds`.
+template <typename T, Major kMajor>
+GPU_DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  if constexpr (std::is_same_v<T, bf16>)
+    FACET_MULTIPLY_32_SHARED("bf16");
+  else
+    FACET_MULTIPLY_32_SHARED("f16");
+}
 // d (64,128) = a b, plus d if `adds`.
 template <typename T, Major kMajor>
 GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds) {
@@ -219,9 +242,12 @@ GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint
   else
     FACET_MULTIPLY_REGISTERS("f16");
 }
+#undef FACET_MULTIPLY_32_SHARED
 #undef FACET_MULTIPLY_SHARED
 #undef FACET_MULTIPLY_REGISTERS
-#undef FACET_NAMES_OF_D
+#undef FACET_NAMES_OF_32
+#undef FACET_NAMES_OF_64
+#undef FACET_32_OF_D
 #undef FACET_64_OF_D
 #undef FACET_ROW_OF_D
 

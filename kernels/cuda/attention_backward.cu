@@ -5,8 +5,10 @@
 //
 // Three launches: delta (attention_delta.h), dq by query rows, dk and dv by key rows, so that every
 // output is written by one block, in a fixed order. In bf16 and fp16 with a supported head width
-// the tensor-core kernels run (attention_backward_mma.h): one block per tile of 128 rows and head.
+// the tensor-core kernels run (attention_backward_mma.h, on a Hopper attention_backward_hopper.cu):
+// one block per tile of 128 rows and head.
 // Otherwise the plain kernels below: one block per row and head.
+#include "kernels/cuda/attention_backward_hopper.h"
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_plain.h"
@@ -157,6 +159,19 @@ void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x
                 plain_dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
 }
 
+// Returns false if the kernels for Hopper are not built or do not take the call.
+template <typename T>
+bool hopper_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
+                     const AttentionSaved<T>& saved, const AttentionLists& lists,
+                     const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
+  if constexpr (sizeof(T) == 2 && hopper::kIsBuilt)
+    if (hopper::takes(lists, shape, access)) {
+      hopper::backward(dx, x, saved, lists, shape, stream);
+      return true;
+    }
+  return false;
+}
+
 // Returns false if the tensor-core kernels do not support the call.
 template <typename T>
 bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
@@ -204,7 +219,8 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
     compute_delta(x, saved, lists, shape,
                   delta_access({dout_NqD, out_NqD, out_image_NqD, v_NkD}, shape.width), stream);
     const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
-    if (!mma_backward(dx, x, saved, lists, shape, access, stream))
+    if (!hopper_backward(dx, x, saved, lists, shape, access, stream) &&
+        !mma_backward(dx, x, saved, lists, shape, access, stream))
       plain_backward(dx, x, saved, lists, shape, stream);
   });
 }

@@ -168,6 +168,23 @@ void multiply(const BugRig& rig) {
               product_kernel<kBug>, rig.y);
 }
 
+// Only the last accumulator of 32 is written.
+__global__ void narrow_product_kernel(float* y) {
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(64 * kCols);
+  for (int i = thread(); i < 64 * kCols; i += kWarpgroup) tile[i] = gpu::from_float<bf16>(1.0f);
+  gpu::fence_async_proxy();
+  __syncthreads();
+  float d[8][4];
+  const uint64_t operand = gpu::operand_of_columns(tile, 0);
+  gpu::wgmma_fence(d);
+  gpu::wgmma_m64n64k16<bf16, gpu::Major::kK>(d, operand, operand, false);
+  gpu::wgmma_commit();
+  d[7][3] = 0;
+  gpu::wgmma_wait<0>(d);
+  if (thread() < 32) y[thread()] = d[7][3];
+}
+
 __global__ void product_of_unswizzled_box_kernel(float* y,
                                                  const __grid_constant__ gpu::TensorMap map) {
   gpu::Tiles tiles;
@@ -255,6 +272,11 @@ void product_never_awaited(const BugRig& rig) { multiply<ProductBug::kNoWait>(ri
 void product_awaited_too_little(const BugRig& rig) { multiply<ProductBug::kAwaitedTooLittle>(rig); }
 void accumulators_written_too_early(const BugRig& rig) {
   multiply<ProductBug::kWrittenBeforeWait>(rig);
+}
+void narrow_accumulators_written_too_early(const BugRig& rig) {
+  gpu::launch(rig.stream,
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = 64 * kCols * sizeof(bf16)},
+              narrow_product_kernel, rig.y);
 }
 void operand_registers_changed(const BugRig& rig) { multiply<ProductBug::kChangedA>(rig); }
 void stores_without_proxy_fence(const BugRig& rig) { multiply<ProductBug::kNoProxyFence>(rig); }

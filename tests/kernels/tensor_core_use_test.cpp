@@ -74,21 +74,32 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
   }
 }
 
-// On a Hopper its own kernel takes what it can.
+// On a Hopper its own kernels take what they can.
 class HopperOfAttention : public TensorCoresOfAttention {
  protected:
-  // Whether the products of forward attention are those of warpgroups.
+  // Whether the products of attention, forward and backward, are those of warpgroups.
   bool runs_it(int64_t width, DType dtype, const AttentionPlan& plan) {
     const ArenaScope scope(arena_);
     const int64_t rows = plan.samples.back().query_row_begin + plan.samples.back().num_query_rows;
     const auto matrix = [&] { return zeros({rows, kHeads * width}, dtype); };
-    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), image = matrix();
+    const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), dout = matrix(),
+                 dq = matrix(), dk = matrix(), dv = matrix();
+    const Tensor image = plan.num_slots == 2 ? matrix() : Tensor();
     const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
-    const int64_t before = emulated::wgmma_products();
-    const int64_t others = products_of([&] {
-      cuda_.attention_forward(out, lse, plan.num_slots == 2 ? image : Tensor(), q, k, v, plan,
-                              kHeads, kHeads, 1);
+    const bool forward = multiplies_by_warpgroups(
+        dtype, [&] { cuda_.attention_forward(out, lse, image, q, k, v, plan, kHeads, kHeads, 1); });
+    const bool backward = multiplies_by_warpgroups(dtype, [&] {
+      cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, image, lse, plan, kHeads, kHeads, 1);
     });
+    EXPECT_EQ(forward, backward);
+    return forward;
+  }
+
+ private:
+  template <typename Call>
+  bool multiplies_by_warpgroups(DType dtype, const Call& call) {
+    const int64_t before = emulated::wgmma_products();
+    const int64_t others = products_of(call);
     EXPECT_EQ(others == 0, emulated::wgmma_products() > before || dtype == DType::kF32);
     return emulated::wgmma_products() > before;
   }

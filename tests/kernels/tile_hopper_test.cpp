@@ -31,19 +31,20 @@ class Wgmma : public testing::TestWithParam<HalfType> {
   }
   double value(uint16_t word) const { return float_from_16_bits(word, dtype_of(GetParam())); }
 
-  // d (64,128) is start + the sum over k of a (64,64) times b_at(k, column), up to fp32 sums.
+  // d (64,N) is start + the sum over k of a (64,64) times b_at(k, column), up to fp32 sums.
   template <typename At>
   void expect_product(const std::vector<float>& d, const std::vector<float>& start,
                       const std::vector<uint16_t>& a, const At& b_at) const {
+    const size_t columns = d.size() / kM;
     for (size_t row = 0; row < kM; ++row)
-      for (size_t col = 0; col < kN; ++col) {
-        double sum = start[row * kN + col], size = std::abs(sum);
+      for (size_t col = 0; col < columns; ++col) {
+        double sum = start[row * columns + col], size = std::abs(sum);
         for (size_t k = 0; k < kK; ++k) {
           const double term = value(a[row * kK + k]) * value(b_at(k, col));
           sum += term;
           size += std::abs(term);
         }
-        ASSERT_NEAR(d[row * kN + col], sum, (kK + 1) * 6e-8 * size) << row << ", " << col;
+        ASSERT_NEAR(d[row * columns + col], sum, (kK + 1) * 6e-8 * size) << row << ", " << col;
       }
   }
 
@@ -56,10 +57,13 @@ TEST_P(Wgmma, ReadsSwizzledTilesThatThreadsStored) {
   for_thread_orders(kRandomOrders, [&] {
     const TestStream stream;
     const DeviceBuffer<uint16_t> from_a(a, stream), from_b(b, stream);
-    const DeviceBuffer<float> d(kM * kN);
-    wgmma_of_stored_tiles(d.data(), from_a.data(), from_b.data(), GetParam(), stream);
-    expect_product(d.download(stream), std::vector<float>(kM * kN, 0.0f), a,
-                   [&](size_t k, size_t col) { return b[col * kK + k]; });
+    for (const size_t columns : {size_t{64}, kN}) {
+      const DeviceBuffer<float> d(static_cast<int64_t>(kM * columns));
+      wgmma_of_stored_tiles(d.data(), from_a.data(), from_b.data(), static_cast<int>(columns),
+                            GetParam(), stream);
+      expect_product(d.download(stream), std::vector<float>(kM * columns, 0.0f), a,
+                     [&](size_t k, size_t col) { return b[col * kK + k]; });
+    }
   });
 }
 

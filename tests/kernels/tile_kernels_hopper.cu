@@ -20,26 +20,34 @@ GPU_DEVICE void store_tile(T* tile, const T* from, int rows) {
     gpu::store_pack(tile + gpu::swizzled_place<T>(i / 8, i % 8), gpu::load_pack(from + i * 8));
 }
 
-GPU_DEVICE void store_result(float* result, const float (&d)[16][4]) {
-  for (int n = 0; n < 16; ++n)
-    for (int i = 0; i < 4; ++i) result[row_of(i / 2) * 128 + col_of(n, i)] = d[n][i];
+template <int kTiles>
+GPU_DEVICE void store_result(float* result, const float (&d)[kTiles][4]) {
+  for (int n = 0; n < kTiles; ++n)
+    for (int i = 0; i < 4; ++i) result[row_of(i / 2) * kTiles * 8 + col_of(n, i)] = d[n][i];
 }
 
-template <typename T>
+// With kN columns of b.
+template <int kN, typename T>
 __global__ void wgmma_of_stored_tiles_kernel(float* result, const T* a, const T* b) {
   gpu::Tiles tiles;
   T* a_tile = tiles.take<T>(64 * kWidth);
-  T* b_tile = tiles.take<T>(128 * kWidth);
+  T* b_tile = tiles.take<T>(kN * kWidth);
   store_tile(a_tile, a, 64);
-  store_tile(b_tile, b, 128);
+  store_tile(b_tile, b, kN);
   gpu::fence_async_proxy();
   __syncthreads();
-  float d[16][4];
+  const uint64_t a_begin = gpu::operand_of_columns(a_tile, 0);
+  float d[kN / 8][4];
   gpu::wgmma_fence(d);
 #pragma unroll
-  for (int k = 0; k < kWidth; k += 16)
-    gpu::wgmma_m64n128k16<T, gpu::Major::kK>(d, gpu::operand_of_columns(a_tile, k),
-                                             gpu::operand_of_columns(b_tile, k), k > 0);
+  for (int k = 0; k < kWidth; k += 16) {
+    const uint64_t a_columns = gpu::shifted(a_begin, k * int{sizeof(T)});
+    const uint64_t b_columns = gpu::operand_of_columns(b_tile, k);
+    if constexpr (kN == 64)
+      gpu::wgmma_m64n64k16<T, gpu::Major::kK>(d, a_columns, b_columns, k > 0);
+    else
+      gpu::wgmma_m64n128k16<T, gpu::Major::kK>(d, a_columns, b_columns, k > 0);
+  }
   gpu::wgmma_commit();
   gpu::wgmma_wait<0>(d);
   store_result(result, d);
@@ -127,11 +135,17 @@ const T* as(const uint16_t* x) {
   return reinterpret_cast<const T*>(x);
 }
 
-template <typename T>
+template <int kN, typename T>
 void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, cudaStream_t stream) {
   gpu::launch(stream,
-              {.grid = 1, .block = kWarpgroup, .shared_bytes = (64 + 128) * kWidth * sizeof(T)},
-              wgmma_of_stored_tiles_kernel<T>, d, as<T>(a), as<T>(b));
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = (64 + kN) * kWidth * sizeof(T)},
+              wgmma_of_stored_tiles_kernel<kN, T>, d, as<T>(a), as<T>(b));
+}
+template <typename T>
+void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n,
+                           cudaStream_t stream) {
+  n == 64 ? multiply_stored_tiles<64, T>(d, a, b, stream)
+          : multiply_stored_tiles<128, T>(d, a, b, stream);
 }
 template <typename T>
 void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
@@ -143,10 +157,10 @@ void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float*
 
 }  // namespace
 
-void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                            cudaStream_t stream) {
-  type == HalfType::kBF16 ? multiply_stored_tiles<gpu::bf16>(d, a, b, stream)
-                          : multiply_stored_tiles<gpu::f16>(d, a, b, stream);
+  type == HalfType::kBF16 ? multiply_stored_tiles<gpu::bf16>(d, a, b, n, stream)
+                          : multiply_stored_tiles<gpu::f16>(d, a, b, n, stream);
 }
 void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
                     HalfType type, cudaStream_t stream) {

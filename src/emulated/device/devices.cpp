@@ -23,6 +23,7 @@ StreamPolicy policy_of(const std::string& text) {
 }  // namespace
 
 void set_compute_capability(ComputeCapability of_device) { capability = of_device; }
+size_t max_shared_bytes() { return size_t{capability.major >= 9 ? 227u : 163u} * 1024; }
 
 }  // namespace facet::emulated
 

@@ -24,11 +24,13 @@ enum cudaDeviceAttr {
 
 namespace facet::emulated {
 // What the device says that it is, 8.0 at first. It can do all that the emulation knows in any
-// case.
+// case, but a block has as much shared memory as there.
 struct ComputeCapability {
   int major = 8, minor = 0;
 };
 void set_compute_capability(ComputeCapability capability);
+// The most dynamic shared memory of a block.
+size_t max_shared_bytes();
 }  // namespace facet::emulated
 
 cudaError_t cudaGetDeviceCount(int* devices);

@@ -94,6 +94,12 @@ void wgmma_wait(Registers&...) {
 }
 
 template <typename T, Major kMajor>
+void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
+  emulated::wgmma({kType, 64, kMajor == Major::kN, adds}, d[0], a, b, where);
+}
+template <typename T, Major kMajor>
 void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
   constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;

@@ -1,0 +1,496 @@
+// Two kernels (formulas in attention_backward.cu), of blocks of one warpgroup that fetches and two
+// that multiply: dq by tiles of 128 query rows, dk and dv by tiles of 128 key rows. Each keeps its
+// sums in registers to the end, so every output is written once, from sums in a fixed order.
+//
+// That takes seven products where five are needed: q.k and dout.v in both kernels. Of 4096 causal
+// rows a product is 4096^2 x 128 = 2.1e9 operations a head, so at 715 TFLOP/s seven take 21 us and
+// five 15. But one kernel by key rows has dq spread over its blocks: to have the same bits every
+// time they would have to add to fp32 sums one after the other, 34 MB a head through L2, and wait
+// for their turn. With two kernels no block waits for another.
+#include "kernels/cuda/attention_backward_hopper.h"
+
+#include "kernels/cuda/attention_delta.h"
+#include "kernels/cuda/attention_hopper_mma.h"
+
+namespace facet::cuda::hopper {
+namespace {
+
+constexpr int kTile = kTileSize<kTileRows>;
+using Sums = Accumulators<kHeadWidth>;
+
+// ---- dq: steps of 128 keys and values. While a step's scores are multiplied, the sums of the
+// step before go on.
+
+constexpr int kDqStages = 2, kDqKeys = 128;
+// Of a thread: sums, scores and dS of a consumer are 192.
+constexpr int kDqProducerRegisters = 24, kDqConsumerRegisters = 240;
+
+struct DqRing {
+  Side<kDqStages> keys, values;
+  gpu::Barrier rows;
+};
+GPU_DEVICE void init_ring(DqRing& ring) {
+  if (threadIdx.x == 0) {
+    init_side(ring.keys, 1);
+    init_side(ring.values, 1);
+    gpu::init_barrier(ring.rows, 1);
+    gpu::fence_barrier_init();
+  }
+}
+
+template <typename T>
+struct DqTiles {
+  GPU_DEVICE explicit DqTiles(gpu::Tiles& memory)
+      : q(memory.take<T>(kTile)),
+        dout(memory.take<T>(kTile)),
+        keys(memory.take<T>(kDqStages * kTile)),
+        values(memory.take<T>(kDqStages * kTile)) {}
+  static constexpr size_t bytes() { return (2 + 2 * kDqStages) * kTileBytes<kTileRows, T>; }
+  T *q, *dout, *keys, *values;
+};
+
+struct Maps {
+  gpu::TensorMap q, dout, k, v;
+};
+
+// By one thread.
+template <typename T>
+GPU_DEVICE void fetch_for_dq(const DqTiles<T>& tiles, DqRing& ring, const Maps& maps,
+                             const AttentionLists& lists, const AttentionTile& tile, int column,
+                             int kv_column) {
+  constexpr unsigned kBytes = kTileBytes<kTileRows, T>;
+  gpu::arrive_expecting(ring.rows, 2 * kBytes);
+  fetch_tile<kTileRows>(tiles.q, maps.q, ring.rows, column, tile.row_begin);
+  fetch_tile<kTileRows>(tiles.dout, maps.dout, ring.rows, column, tile.row_begin);
+  RingPlace<kDqStages> place;
+  const auto fetch_step = [&](T* to, Side<kDqStages>& side, const gpu::TensorMap& map, int row) {
+    wait_until_empty(side, place);
+    gpu::arrive_expecting(side.full[place.stage], kBytes);
+    fetch_tile<kDqKeys>(to + place.stage * kTile, map, side.full[place.stage], kv_column, row);
+  };
+  for (int r = 0; r < tile.num_ranges; ++r) {
+    const AttentionRange range = range_of(lists, tile, r);
+    for (int first = 0; first < range.count; first += kDqKeys) {
+      fetch_step(tiles.keys, ring.keys, maps.k, range.begin + first);
+      fetch_step(tiles.values, ring.values, maps.v, range.begin + first);
+      place.advance();
+    }
+  }
+}
+
+// Of the thread's two rows in a range, lse to base 2; rows outside it weigh nothing.
+struct RowStatistics {
+  float lse[2], delta[2];
+
+  template <typename T>
+  GPU_DEVICE RowStatistics(const AttentionSaved<T>& saved, const AttentionShape& shape,
+                           const RowBounds& bounds, int slot, int head, int row_begin) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const bool present = bounds.of_half[h] != 0;
+      const int64_t at = shape.statistic(slot, head, present ? row_begin + row_of(h) : 0);
+      lse[h] = present ? saved.lse_SHN[at] * mma::kLog2OfE : INFINITY;
+      delta[h] = present ? saved.delta_SHN[at] : 0;
+    }
+  }
+};
+
+template <typename T>
+class DqConsumer {
+ public:
+  GPU_DEVICE DqConsumer(const DqTiles<T>& tiles, DqRing& ring, float factor)
+      : tiles_(tiles), ring_(ring), factor_(factor) {}
+
+  GPU_DEVICE void add_range(Sums& dq, const AttentionRange& range, const RowBounds& bounds,
+                            const RowStatistics& rows) {
+    const int steps = (range.count + kDqKeys - 1) / kDqKeys;
+    const int mine = (bounds.most + kDqKeys - 1) / kDqKeys;
+    int step = 0;
+    for (; step < mine && (step + 1) * kDqKeys <= range.full; ++step)
+      add_step<false>(dq, range, bounds, rows, step);
+    for (; step < mine; ++step) add_step<true>(dq, range, bounds, rows, step);
+    if (mine > 0) {
+      gpu::wgmma_wait<0>(dq, weights_);
+      release(ring_.keys, keys_.stage_before());
+    }
+    for (; step < steps; ++step) {  // that only the other consumer needs
+      skip(ring_.keys, keys_);
+      skip(ring_.values, values_);
+    }
+  }
+
+ private:
+  template <bool kBoundary>
+  GPU_DEVICE void add_step(Sums& dq, const AttentionRange& range, const RowBounds& bounds,
+                           const RowStatistics& rows, int step) {
+    const T* keys = tiles_.keys + keys_.stage * kTile;
+    wait_until_full(ring_.keys, keys_);
+    start_products<kDqKeys>(scores_, tiles_.q, keys);
+    gpu::wgmma_wait<1>(dq, weights_);
+    if (step > 0) release(ring_.keys, keys_.stage_before());
+    wait_until_full(ring_.values, values_);
+    start_products<kDqKeys>(ds_, tiles_.dout, tiles_.values + values_.stage * kTile);
+    gpu::wgmma_wait<1>(scores_);
+    if (kBoundary && range.is_mean) clear(scores_);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (kBoundary)
+        mma::hide_keys_of_row(scores_, h, bounds.of_half[h] - step * kDqKeys - mma::first_column());
+      for_row(h, [&](int n, int i) {
+        scores_[n][i] = gpu::fast_exp2(scores_[n][i] * factor_ - rows.lse[h]);
+      });
+    }
+    gpu::wgmma_wait<0>(ds_);
+    release(ring_.values, values_.stage);
+    values_.advance();
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      for_row(h, [&](int n, int i) { ds_[n][i] = scores_[n][i] * (ds_[n][i] - rows.delta[h]); });
+    round_weights<T, kDqKeys>(weights_, ds_);
+    start_adding<kDqKeys>(dq, weights_, keys);
+    keys_.advance();
+  }
+
+  // Calls body(n, i) for the elements of half h.
+  template <typename Body>
+  GPU_DEVICE static void for_row(int h, const Body& body) {
+#pragma unroll
+    for (int n = 0; n < kDqKeys / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) body(n, 2 * h + i);
+  }
+
+  const DqTiles<T>& tiles_;
+  DqRing& ring_;
+  const float factor_;
+  RingPlace<kDqStages> keys_, values_;
+  Accumulators<kDqKeys> scores_, ds_;
+  Weights<kDqKeys> weights_;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 1)
+    dq_kernel(Rows<T> dq_NqD, AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape,
+              const __grid_constant__ Maps maps) {
+  GPU_SHARED(BlockPlace, place, );
+  GPU_SHARED(DqRing, ring, );
+  gpu::Tiles memory;
+  const DqTiles<T> tiles(memory);
+  init_ring(ring);
+  mma::find_place(place, lists, lists.query_tiles, shape.heads);  // ends with a barrier
+  const AttentionTile& tile = place.tile;
+  const int head = mma::head_of_block(shape.heads);
+
+  if (consumer_of_thread() < 0) {
+    gpu::lower_registers<kDqProducerRegisters>();
+    if (threadIdx.x == 0)
+      fetch_for_dq(tiles, ring, maps, lists, tile, head * kHeadWidth,
+                   head / shape.group() * kHeadWidth);
+    return;
+  }
+  gpu::raise_registers<kDqConsumerRegisters>();
+  DqConsumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
+  Sums dq;
+  clear(dq);
+  gpu::wait_barrier(ring.rows, 0);
+  for (int r = 0; r < tile.num_ranges; ++r) {
+    const AttentionRange range = range_of(lists, tile, r);
+    const RowBounds bounds(bounds_of(lists, range));
+    const RowStatistics rows(saved, shape, bounds, range.slot, head, tile.row_begin);
+    consumer.add_range(dq, range, bounds, rows);
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (row_of(h) >= tile.num_rows) continue;
+    mma::multiply_row(dq, h, shape.scale);
+    mma::store_row(dq_NqD.row(tile.row_begin + row_of(h)) + int64_t{place.head} * kHeadWidth, dq,
+                   h);
+  }
+}
+
+// ---- dk and dv: steps of 64 queries. Scores are transposed, rows are keys: so P and dS are left
+// operands as they are.
+
+constexpr int kDkvStages = 3, kDkvQueries = 64;
+// Of a thread: sums, P and dS of a consumer are 192, and 16 for P rounded.
+constexpr int kDkvProducerRegisters = 32, kDkvConsumerRegisters = 240;
+constexpr int kStepTile = kTileSize<kDkvQueries>;
+
+// Of a step's queries: lse to base 2 and delta; how many keys of its list each sees. Queries after
+// the last weigh nothing.
+struct StepStatistics {
+  float lse[kDkvQueries], delta[kDkvQueries];
+  int32_t visible[kDkvQueries];
+};
+
+struct DkvRing {
+  Side<kDkvStages> queries;  // with dout and statistics
+  gpu::Barrier rows;
+};
+GPU_DEVICE void init_ring(DkvRing& ring) {
+  if (threadIdx.x == 0) {
+    init_side(ring.queries, 1 + gpu::kWarpSize);
+    gpu::init_barrier(ring.rows, 1);
+    gpu::fence_barrier_init();
+  }
+}
+
+template <typename T>
+struct DkvTiles {
+  GPU_DEVICE explicit DkvTiles(gpu::Tiles& memory)
+      : k(memory.take<T>(kTile)),
+        v(memory.take<T>(kTile)),
+        q(memory.take<T>(kDkvStages * kStepTile)),
+        dout(memory.take<T>(kDkvStages * kStepTile)) {}
+  static constexpr size_t bytes() {
+    return 2 * kTileBytes<kTileRows, T> + 2 * kDkvStages * kTileBytes<kDkvQueries, T>;
+  }
+  T *k, *v, *q, *dout;
+};
+
+// By one warp: its first lane fetches tiles, all of them the statistics.
+template <typename T>
+class DkvProducer {
+ public:
+  GPU_DEVICE DkvProducer(const DkvTiles<T>& tiles, DkvRing& ring, StepStatistics* statistics,
+                         const AttentionSaved<T>& saved, const AttentionLists& lists,
+                         const AttentionShape& shape, const Maps& maps)
+      : tiles_(tiles),
+        ring_(ring),
+        statistics_(statistics),
+        saved_(saved),
+        lists_(lists),
+        shape_(shape),
+        maps_(maps) {}
+
+  GPU_DEVICE void fetch_rows(int row, int kv_column) {
+    if (lane_of_thread() != 0) return;
+    gpu::arrive_expecting(ring_.rows, 2 * kTileBytes<kTileRows, T>);
+    fetch_tile<kTileRows>(tiles_.k, maps_.k, ring_.rows, kv_column, row);
+    fetch_tile<kTileRows>(tiles_.v, maps_.v, ring_.rows, kv_column, row);
+  }
+  GPU_DEVICE void fetch_range(const AttentionRange& range, int head) {
+    for (int first = 0; first < range.count; first += kDkvQueries) {
+      wait_until_empty(ring_.queries, place_);
+      gpu::Barrier& full = ring_.queries.full[place_.stage];
+      if (lane_of_thread() == 0) {
+        gpu::arrive_expecting(full, 2 * kTileBytes<kDkvQueries, T>);
+        fetch_tile<kDkvQueries>(tiles_.q + place_.stage * kStepTile, maps_.q, full,
+                                head * kHeadWidth, range.begin + first);
+        fetch_tile<kDkvQueries>(tiles_.dout + place_.stage * kStepTile, maps_.dout, full,
+                                head * kHeadWidth, range.begin + first);
+      }
+      store_statistics(range, head, first);
+      gpu::arrive(full);
+      place_.advance();
+    }
+  }
+
+ private:
+  GPU_DEVICE void store_statistics(const AttentionRange& range, int head, int first) {
+    StepStatistics& to = statistics_[place_.stage];
+    const int64_t at = shape_.statistic(range.slot, head, range.begin);
+#pragma unroll
+    for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
+      const int query = first + i;
+      const bool present = query < range.count;
+      to.lse[i] = present ? saved_.lse_SHN[at + query] * mma::kLog2OfE : INFINITY;
+      to.delta[i] = present ? saved_.delta_SHN[at + query] : 0;
+      to.visible[i] = present ? visible_of(lists_, range)[query] : 0;
+    }
+  }
+
+  const DkvTiles<T>& tiles_;
+  DkvRing& ring_;
+  StepStatistics* statistics_;
+  const AttentionSaved<T>& saved_;
+  const AttentionLists& lists_;
+  const AttentionShape& shape_;
+  const Maps& maps_;
+  RingPlace<kDkvStages> place_;
+};
+
+// Where the thread's key rows lie in the list of a range, and the first place of the consumer's.
+struct RowPositions {
+  int of_half[2], least;
+
+  GPU_DEVICE explicit RowPositions(const int32_t* bounds) {
+    const int32_t* mine = bounds + consumer_of_thread() * kConsumerRows + lane_of_thread();
+    least = __reduce_min_sync(gpu::kFullWarp, min(mine[0], mine[gpu::kWarpSize]));
+    of_half[0] = bounds[row_of(0)];
+    of_half[1] = bounds[row_of(1)];
+  }
+};
+
+template <typename T>
+class DkvConsumer {
+ public:
+  GPU_DEVICE DkvConsumer(const DkvTiles<T>& tiles, DkvRing& ring, const StepStatistics* statistics,
+                         float factor)
+      : tiles_(tiles), ring_(ring), statistics_(statistics), factor_(factor) {}
+
+  GPU_DEVICE void add_range(Sums& dk, Sums& dv, const AttentionRange& range, const int32_t* visible,
+                            const RowPositions& rows) {
+    int first = 0;
+    for (; first < range.count; first += kDkvQueries) {  // that only the other consumer needs
+      if (rows.least < visible[min(first + kDkvQueries, range.count) - 1]) break;
+      skip(ring_.queries, queries_);
+    }
+    if (first >= range.count) return;
+    is_first_ = true;
+    for (; first < range.count - range.full; first += kDkvQueries)
+      add_step<true>(dk, dv, rows, range.is_mean);
+    for (; first < range.count; first += kDkvQueries) add_step<false>(dk, dv, rows, false);
+    gpu::wgmma_wait<0>(dk, dv, p_, ds_);
+    release_step_before();
+  }
+
+ private:
+  template <bool kBoundary>
+  GPU_DEVICE void add_step(Sums& dk, Sums& dv, const RowPositions& rows, bool is_mean) {
+    const T* q = tiles_.q + queries_.stage * kStepTile;
+    const T* dout = tiles_.dout + queries_.stage * kStepTile;
+    const StepStatistics& statistics = statistics_[queries_.stage];
+    wait_until_full(ring_.queries, queries_);
+    start_products<kDkvQueries>(weights_, tiles_.k, q);
+    gpu::wgmma_wait<1>(dk, dv, p_, ds_);
+    if (!is_first_) release_step_before();
+    is_first_ = false;
+    start_products<kDkvQueries>(products_, tiles_.v, dout);
+    gpu::wgmma_wait<1>(weights_);
+    if (kBoundary && is_mean) clear(weights_);
+    if (kBoundary) hide_earlier_queries(statistics.visible, rows);
+    for_columns(statistics.lse, [&](float& weight, float, float lse) {
+      weight = gpu::fast_exp2(weight * factor_ - lse);
+    });
+    round_weights<T, kDkvQueries>(p_, weights_);
+    start_adding<kDkvQueries>(dv, p_, dout);
+    gpu::wgmma_wait<1>(products_);
+    for_columns(statistics.delta,
+                [&](float& weight, float product, float delta) { weight *= product - delta; });
+    round_weights<T, kDkvQueries>(ds_, weights_);
+    start_adding<kDkvQueries>(dk, ds_, q);
+    queries_.advance();
+  }
+
+  GPU_DEVICE void release_step_before() {
+    __syncwarp();  // all lanes have read the statistics
+    release(ring_.queries, queries_.stage_before());
+  }
+
+  // Calls body(weight, product, value of the column) for all elements.
+  template <typename Body>
+  GPU_DEVICE void for_columns(const float* values, const Body& body) {
+    const float* mine = values + mma::first_column();
+#pragma unroll
+    for (int n = 0; n < kDkvQueries / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) body(weights_[n][i], products_[n][i], mine[n * 8 + i % 2]);
+  }
+  GPU_DEVICE void hide_earlier_queries(const int32_t* visible, const RowPositions& rows) {
+    const int32_t* mine = visible + mma::first_column();
+#pragma unroll
+    for (int n = 0; n < kDkvQueries / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (rows.of_half[i / 2] >= mine[n * 8 + i % 2]) weights_[n][i] = -INFINITY;
+  }
+
+  const DkvTiles<T>& tiles_;
+  DkvRing& ring_;
+  const StepStatistics* statistics_;
+  const float factor_;
+  RingPlace<kDkvStages> queries_;
+  bool is_first_ = true;                          // step of a range
+  Accumulators<kDkvQueries> weights_, products_;  // q.k, P, dS; dout.v
+  Weights<kDkvQueries> p_, ds_;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 1)
+    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionSaved<T> saved, AttentionLists lists,
+               AttentionShape shape, const __grid_constant__ Maps maps) {
+  GPU_SHARED(BlockPlace, place, );
+  GPU_SHARED(DkvRing, ring, );
+  GPU_SHARED(StepStatistics, statistics, [kDkvStages]);
+  gpu::Tiles memory;
+  const DkvTiles<T> tiles(memory);
+  init_ring(ring);
+  mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
+  const AttentionTile& tile = place.tile;
+  const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
+
+  if (consumer_of_thread() < 0) {
+    gpu::lower_registers<kDkvProducerRegisters>();
+    if (threadIdx.x >= gpu::kWarpSize) return;
+    DkvProducer<T> producer(tiles, ring, statistics, saved, lists, shape, maps);
+    producer.fetch_rows(row_begin, kv_head * kHeadWidth);
+    for (int h = 0; h < shape.group(); ++h)
+      for (int r = 0; r < tile.num_ranges; ++r)
+        producer.fetch_range(range_of(lists, tile, r), kv_head * shape.group() + h);
+    return;
+  }
+  gpu::raise_registers<kDkvConsumerRegisters>();
+  DkvConsumer<T> consumer(tiles, ring, statistics, shape.scale * mma::kLog2OfE);
+  Sums dk, dv;
+  clear(dk);
+  clear(dv);
+  gpu::wait_barrier(ring.rows, 0);
+  for (int h = 0; h < shape.group(); ++h)
+    for (int r = 0; r < tile.num_ranges; ++r) {
+      const AttentionRange range = range_of(lists, tile, r);
+      consumer.add_range(dk, dv, range, visible_of(lists, range),
+                         RowPositions(bounds_of(lists, range)));
+    }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (row_of(h) >= tile.num_rows) continue;
+    const int64_t row = row_begin + row_of(h);
+    if (is_self_row(lists, shape, row))
+      for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
+        mma::add_row<T>(dv, h, saved.dout_NqD.row(row) + int64_t{head} * kHeadWidth);
+    mma::multiply_row(dk, h, shape.scale);
+    mma::store_row(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, dk, h);
+    mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);
+  }
+}
+
+template <int kQueries, typename T>
+Maps maps_of(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
+             const AttentionLists& lists, const AttentionShape& shape) {
+  return {map_of<kQueries>(x.q_NqD, shape.num_queries, shape.heads),
+          map_of<kQueries>(saved.dout_NqD, shape.num_queries, shape.heads),
+          map_of<kTileRows>(x.k_NkD, lists.key_rows, shape.kv_heads),
+          map_of<kTileRows>(x.v_NkD, lists.key_rows, shape.kv_heads)};
+}
+
+}  // namespace
+
+template <typename T>
+void backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
+              const AttentionSaved<T>& saved, const AttentionLists& lists,
+              const AttentionShape& shape, cudaStream_t stream) {
+  if (lists.num_query_tiles > 0)
+    gpu::launch(stream,
+                {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+                 .block = kThreads,
+                 .shared_bytes = DqTiles<T>::bytes()},
+                dq_kernel<T>, dx.dq_NqD, saved, lists, shape,
+                maps_of<kTileRows>(x, saved, lists, shape));
+  if (lists.num_key_tiles > 0)
+    gpu::launch(stream,
+                {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
+                 .block = kThreads,
+                 .shared_bytes = DkvTiles<T>::bytes()},
+                dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, saved, lists, shape,
+                maps_of<kDkvQueries>(x, saved, lists, shape));
+}
+
+template void backward(const AttentionGradients<gpu::bf16>&, const AttentionInputs<gpu::bf16>&,
+                       const AttentionSaved<gpu::bf16>&, const AttentionLists&,
+                       const AttentionShape&, cudaStream_t);
+template void backward(const AttentionGradients<gpu::f16>&, const AttentionInputs<gpu::f16>&,
+                       const AttentionSaved<gpu::f16>&, const AttentionLists&,
+                       const AttentionShape&, cudaStream_t);
+
+}  // namespace facet::cuda::hopper
