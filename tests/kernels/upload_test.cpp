@@ -28,7 +28,7 @@ void note_on(const Stream& stream, int& happened) {
   emulated::enqueue(stream, "noted", std::source_location::current(), [&] { ++happened; });
 }
 
-TEST_F(Uploads, DoNotWaitForTheComputationBeforeThem) {
+TEST_F(Uploads, WaitForWhatReadsTheirMemoryAndForNothingElse) {
   device_test::run_streams_late();
   const Stream compute;
   UploadStream uploads(compute, 4096);
