@@ -51,8 +51,7 @@ TEST_F(Uploads, WaitForWhatReadsTheirMemoryAndForNothingElse) {
   EXPECT_EQ(computed, 2);
 }
 
-// The micro-batches of a run: each brings numbers and a plan of attention, and the next one comes
-// while they are in use.
+// Of micro-batches of which each brings numbers, and the next one comes while they are in use.
 std::vector<std::vector<float>> results_of_micro_batches(int count) {
   constexpr int64_t kNumbers = 1000;
   CudaBackend cuda(kSmallSizes);
