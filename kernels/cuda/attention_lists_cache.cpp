@@ -6,8 +6,13 @@
 
 namespace facet::cuda {
 
-AttentionListsCache::AttentionListsCache(const Stream& stream, PinnedRing& ring)
-    : ring_(ring), places_{Place(stream), Place(stream), Place(stream), Place(stream)} {}
+AttentionListsCache::AttentionListsCache(UploadStream& uploads)
+    : uploads_(uploads),
+      places_{Place(uploads.stream()), Place(uploads.stream()), Place(uploads.stream()),
+              Place(uploads.stream())} {}
+
+// The lists are freed behind the work that reads them.
+AttentionListsCache::~AttentionListsCache() { uploads_.follow_compute(); }
 
 AttentionLists AttentionListsCache::lists_of(const AttentionPlan& plan) {
   ASSERT(plan.version != 0, "an attention plan without a version");
@@ -19,10 +24,11 @@ AttentionLists AttentionListsCache::lists_of(const AttentionPlan& plan) {
     place.work.make(plan);
     const auto count = static_cast<int64_t>(place.work.words().size());
     // A rank may have no rows, and then no words.
-    int32_t* words = place.words.take<int32_t>(std::max<int64_t>(1, count));
-    ring_.copy(words, place.work.words().data(), count * static_cast<int64_t>(sizeof(int32_t)));
+    Workspace& memory = place.words[static_cast<size_t>(uploads_.next(place.turns))];
+    int32_t* words = memory.take<int32_t>(std::max<int64_t>(1, count));
+    uploads_.copy(words, place.work.words().data(), count * static_cast<int64_t>(sizeof(int32_t)));
     place.device_words = words;
-    ++uploads_;
+    ++lists_uploaded_;
   }
   return place.work.lists(place.device_words);
 }

@@ -1,12 +1,12 @@
 // The work lists of attention in device memory: built and uploaded when a plan is first used, not
-// for every layer. A list is found by the plan's version; places are reused, so that the next
-// batch's lists use the memory of this batch's.
+// for every layer. A list is found by the plan's version; places are reused, and each has two
+// pieces of memory, so that the next batch's lists arrive while this batch's are in use.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
-#include "device/cuda/pinned_ring.h"
+#include "device/cuda/upload_stream.h"
 #include "device/cuda/workspace.h"
 #include "kernels/cuda/attention_work.h"
 
@@ -14,30 +14,32 @@ namespace facet::cuda {
 
 class AttentionListsCache {
  public:
-  AttentionListsCache(const Stream& stream, PinnedRing& ring);
+  explicit AttentionListsCache(UploadStream& uploads);
+  ~AttentionListsCache();
 
-  // Valid for work enqueued on the stream before the next call.
+  // Valid for work enqueued on the compute stream before the next call.
   AttentionLists lists_of(const AttentionPlan& plan);
 
-  int64_t uploads() const { return uploads_; }
+  int64_t uploads() const { return lists_uploaded_; }
 
  private:
   struct Place {
-    explicit Place(const Stream& stream) : words(stream) {}
+    explicit Place(const Stream& copies) : words{Workspace(copies), Workspace(copies)} {}
     const AttentionPlan* plan = nullptr;
     uint64_t version = 0;
     int64_t last_use = 0;
     AttentionWork work;
-    Workspace words;
+    UploadTurns turns;
+    std::array<Workspace, UploadTurns::kPieces> words;
     const int32_t* device_words = nullptr;
   };
   Place& place_of(const AttentionPlan& plan);
 
-  PinnedRing& ring_;
+  UploadStream& uploads_;
   // A model has up to four plans: for the vision encoder, the projection and the decoder, whose
   // layers may be with and without a window.
   std::array<Place, 4> places_;
-  int64_t uses_ = 0, uploads_ = 0;
+  int64_t uses_ = 0, lists_uploaded_ = 0;
 };
 
 }  // namespace facet::cuda

@@ -10,7 +10,9 @@ namespace facet {
 using cuda::f32_on_device, cuda::on_device;
 
 CudaBackend::CudaBackend(const CudaBackendSizes& sizes)
-    : ring_(stream_, sizes.ring_bytes), products_(stream_, sizes.product_workspace_bytes) {}
+    : ring_(stream_, sizes.ring_bytes),
+      uploads_(stream_, sizes.upload_bytes),
+      products_(stream_, sizes.product_workspace_bytes) {}
 
 // ---- copies
 
@@ -32,6 +34,15 @@ void CudaBackend::do_copy_to_host(void* host, Tensor x) {
                                static_cast<size_t>(row_bytes), cudaMemcpyDeviceToHost, stream_),
                "cannot copy to the host");
   synchronize();
+}
+
+void CudaBackend::copy_to_host_later(void* host, Tensor x) {
+  ASSERT(x.dense(), "rows {} apart are not copied later", x.row_stride());
+  inbox_.copy(host, on_device(x).data, x.bytes());
+}
+
+void CudaBackend::copy_input(Tensor y, const void* host) {
+  uploads_.copy(on_device(y).data, host, y.bytes());
 }
 
 void CudaBackend::do_copy(Tensor y, Tensor x) { cuda::copy(on_device(y), on_device(x), stream_); }
@@ -61,9 +72,8 @@ double CudaBackend::do_sum(Tensor x) {
 }
 
 void CudaBackend::fetch(void* host, const void* device, size_t bytes) {
-  check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_),
-             "cannot copy to the host");
-  stream_.synchronize();
+  inbox_.copy(host, device, static_cast<int64_t>(bytes));
+  inbox_.deliver();
 }
 
 }  // namespace facet

@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "device/cuda/cuda_memory.h"
+#include "device/cuda/pinned_inbox.h"
 #include "device/cuda/pinned_ring.h"
 #include "device/cuda/stream.h"
+#include "device/cuda/upload_stream.h"
 #include "device/cuda/workspace.h"
 #include "kernels/cuda/attention_library.h"
 #include "kernels/cuda/attention_lists_cache.h"
@@ -25,7 +27,9 @@ namespace facet {
 
 // Memory that a CudaBackend takes for itself when it is made.
 struct CudaBackendSizes {
-  int64_t ring_bytes = int64_t{64} << 20;  // page-locked on the host, for copies to the device
+  // Page-locked on the host, for copies to the device: in the order of the operators, and beside
+  // them.
+  int64_t ring_bytes = int64_t{64} << 20, upload_bytes = int64_t{64} << 20;
   size_t product_workspace_bytes = cuda::LinearProducts::kWorkspaceBytes;
 };
 
@@ -34,6 +38,12 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(const CudaBackendSizes& sizes = {});
 
   MemoryResource& memory() override { return memory_; }
+  MemoryResource& input_memory() override { return input_memory_; }
+  int next_inputs() override { return uploads_.next(input_turns_); }
+  void copy_input(Tensor y, const void* host) override;
+  void copy_to_host_later(void* host, Tensor x) override;
+  void finish_copies() override { inbox_.deliver(); }
+  void drop_copies() override { inbox_.drop(); }
   const Stream& stream() const { return stream_; }
   // Waits until every op so far is done.
   void synchronize() { stream_.synchronize(); }
@@ -57,8 +67,12 @@ class CudaBackend final : public Backend {
   Stream stream_;
   CudaMemory memory_{stream_};
   PinnedRing ring_;
+  UploadStream uploads_;
+  UploadTurns input_turns_;
+  CudaMemory input_memory_{uploads_.stream()};
+  PinnedInbox inbox_{stream_, int64_t{1} << 20};
   cuda::LinearProducts products_;
-  cuda::AttentionListsCache attention_lists_{stream_, ring_};
+  cuda::AttentionListsCache attention_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   Workspace attention_delta_{stream_};
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()

@@ -158,10 +158,11 @@ Tensor VisionEncoder::see(Context& ctx, const MicroBatch& batch, int64_t images,
   ASSERT(!rests || given == images, "the encoder rests, and {} of {} images are given", given,
          images);
   if (sink != nullptr) sink->given(given);
-  if (given == 0 && !rests) return see_pixels(ctx, batch, images, keep, sink);
+  if (rests) return features_given(ctx, features, images);
+  if (given == 0) return see_pixels(ctx, batch, images, keep, sink);
   const Tensor all = ctx.activation({images * tokens_out(), config_.hidden_size});
   ArenaScope scope(ctx.arena);
-  const Tensor computed = rests ? Tensor() : see_pixels(ctx, batch, images - given, keep, sink);
+  const Tensor computed = see_pixels(ctx, batch, images - given, keep, sink);
   join(ctx, features, computed, all);
   return all;
 }
@@ -169,8 +170,8 @@ Tensor VisionEncoder::see(Context& ctx, const MicroBatch& batch, int64_t images,
 // Features of the images that have pixels.
 Tensor VisionEncoder::see_pixels(Context& ctx, const MicroBatch& batch, int64_t images, Keep keep,
                                  FeatureSink* sink) {
-  const Tensor pixels = ctx.arena.tensor({images, 3, image_size_, image_size_});
-  if (images > 0) ctx.ops.copy_from_host(pixels, batch.pixels.data());
+  const Tensor pixels =
+      ctx.input({images, 3, image_size_, image_size_}, DType::kF32, batch.pixels.data());
   const Tensor computed = forward(ctx, pixels, keep);
   if (sink != nullptr && images > 0 && !batch.features.keys.empty())
     tell(ctx, batch.features, computed, *sink);
@@ -179,15 +180,25 @@ Tensor VisionEncoder::see_pixels(Context& ctx, const MicroBatch& batch, int64_t 
 
 void VisionEncoder::tell(Context& ctx, const ImageFeatures& features, const Tensor& computed,
                          FeatureSink& sink) {
-  int64_t row = 0;
+  told_.resize(static_cast<size_t>(computed.bytes()));
+  ctx.ops.copy_to_host(told_.data(), computed);
+  const auto bytes = static_cast<size_t>(computed.row_block(0, tokens_out()).bytes());
+  std::span<const std::byte> rest = told_;
   for (size_t i = 0; i < features.keys.size(); ++i) {
     if (features.gives(static_cast<int64_t>(i))) continue;
-    const Tensor of_image = computed.row_block(row, tokens_out());
-    told_.resize(static_cast<size_t>(of_image.bytes()));
-    ctx.ops.copy_to_host(told_.data(), of_image);
-    sink.computed(features.keys[i], told_);
-    row += tokens_out();
+    sink.computed(features.keys[i], rest.first(bytes));
+    rest = rest.subspan(bytes);
   }
+}
+
+// Of all images, one after the other.
+Tensor VisionEncoder::features_given(const Context& ctx, const ImageFeatures& features,
+                                     int64_t images) const {
+  const int64_t rows = images * tokens_out(), width = config_.hidden_size;
+  const auto bytes = static_cast<size_t>(rows * width * size_of(ctx.dtype));
+  ASSERT(images == 0 || features.values.size() >= bytes, "{} bytes of features, {} images have {}",
+         features.values.size(), images, bytes);
+  return ctx.input({rows, width}, ctx.dtype, features.values.data());
 }
 
 // all (I*tokens,C) = the features given and those computed, each at its image's place.

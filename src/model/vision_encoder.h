@@ -58,6 +58,7 @@ class VisionEncoder {
                     FeatureSink* sink);
   void tell(Context& ctx, const ImageFeatures& features, const Tensor& computed, FeatureSink& sink);
   void join(Context& ctx, const ImageFeatures& features, const Tensor& computed, const Tensor& all);
+  Tensor features_given(const Context& ctx, const ImageFeatures& features, int64_t images) const;
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
   void declare_post_norm(ParamTable& table, bool in_feature);
   // The lowest trained stage, -1 if the embeddings are trained; num_stages() if nothing is trained.
@@ -113,7 +114,7 @@ class VisionEncoder {
   std::vector<VisionBlock::Saved> block_saved_;
   LayerNorm::Saved post_norm_saved_;
 
-  std::vector<std::byte> told_;  // features of an image in host memory
+  std::vector<std::byte> told_;  // features of a micro-batch in host memory
 };
 
 }  // namespace facet

@@ -72,10 +72,17 @@ int64_t LossSums::total_labelled() const {
   return std::accumulate(labelled.begin(), labelled.end(), int64_t{0});
 }
 
+void RowLosses::add_up(LossSums& sums) const {
+  sums.labelled = labelled;
+  sums.loss.assign(labelled.size(), 0.0);
+  size_t row = 0;
+  for (size_t b = 0; b < labelled.size(); ++b)
+    for (int64_t i = 0; i < labelled[b] && row < loss.size(); ++i)
+      sums.loss[b] += static_cast<double>(loss[row++]);
+}
+
 Tensor upload(Context& ctx, const std::vector<int32_t>& values) {
-  const Tensor x = ctx.arena.tensor({static_cast<int64_t>(values.size())}, DType::kI32);
-  if (!values.empty()) ctx.ops.copy_from_host(x, values.data());
-  return x;
+  return ctx.input({static_cast<int64_t>(values.size())}, DType::kI32, values.data());
 }
 
 // ---- shared by training and decoding
@@ -149,11 +156,8 @@ Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tenso
 DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {
   const int64_t pairs = config.lm.head_dim / 2;
   const int64_t n = static_cast<int64_t>(host.cos.size()) / pairs;
-  const Tensor cos = ctx.arena.tensor({n, pairs}), sin = ctx.arena.tensor({n, pairs});
-  if (n > 0) {
-    ctx.ops.copy_from_host(cos, host.cos.data());
-    ctx.ops.copy_from_host(sin, host.sin.data());
-  }
+  const Tensor cos = ctx.input({n, pairs}, DType::kF32, host.cos.data());
+  const Tensor sin = ctx.input({n, pairs}, DType::kF32, host.sin.data());
   return {host.plan, host.window_plan.samples.empty() ? host.plan : host.window_plan, cos, sin};
 }
 
@@ -172,13 +176,8 @@ Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& 
   return decoder.forward(ctx, x, decoder_rows, Keep::kNothing, InputGradient::kNotNeeded);
 }
 
-void VisionLanguageModel::Impl::add_up(Context& ctx, Tensor row_loss, LossSums& sums) {
-  host.row_loss.assign(static_cast<size_t>(row_loss.numel()), 0.0f);
-  if (row_loss.numel() > 0) ctx.ops.copy_to_host(host.row_loss.data(), row_loss);
-  size_t row = 0;
-  for (size_t b = 0; b < sums.labelled.size(); ++b)
-    for (int64_t i = 0; i < sums.labelled[b] && row < host.row_loss.size(); ++i)
-      sums.loss[b] += static_cast<double>(host.row_loss[row++]);
+void VisionLanguageModel::Impl::fetch(Context& ctx, Tensor row_loss, RowLosses& losses) {
+  if (row_loss.numel() > 0) ctx.ops.copy_to_host_later(losses.loss.data(), row_loss);
 }
 
 // ---- the model
@@ -196,10 +195,10 @@ FeatureSink* VisionLanguageModel::tell_features_to(FeatureSink* sink) {
 }
 
 void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
-                                           float gradient_scale, LossSums& sums) {
+                                           float gradient_scale, RowLosses& losses) {
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
-  model.start(batch, sums);
+  model.start(ctx, batch, losses);
   const SplicedBatch& spliced = model.host.spliced;
   const int64_t images = spliced.rows() > 0 ? batch.num_images() : 0;
 
@@ -214,13 +213,22 @@ void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch
   const Tensor row_loss = ctx.arena.tensor({spliced.targets()});
   model.train_decoder(ctx, tokens, dtokens, row_loss, gradient_scale);
   model.train_vision(ctx, features, dtokens);
-  model.add_up(ctx, row_loss, sums);  // at last: this waits for a device
+  model.fetch(ctx, row_loss, losses);
 }
 
-void VisionLanguageModel::Impl::start(const MicroBatch& batch, LossSums& sums) {
+void VisionLanguageModel::forward_backward(Context& ctx, const MicroBatch& batch,
+                                           float gradient_scale, LossSums& sums) {
+  RowLosses& losses = impl_->host.losses;
+  forward_backward(ctx, batch, gradient_scale, losses);
+  ctx.ops.finish_copies();
+  losses.add_up(sums);
+}
+
+void VisionLanguageModel::Impl::start(Context& ctx, const MicroBatch& batch, RowLosses& losses) {
+  ctx.begin_inputs();
   lay_out(batch);
-  sums.labelled = host.spliced.labelled;
-  sums.loss.assign(sums.labelled.size(), 0.0);
+  losses.labelled = host.spliced.labelled;
+  losses.loss.assign(static_cast<size_t>(host.spliced.targets()), 0.0f);
   // Without labels there is nothing to compute, but the hooks must be called as on other ranks.
   if (host.spliced.targets() == 0) lay_out_nothing();
 }
@@ -272,18 +280,22 @@ void VisionLanguageModel::Impl::train_vision(Context& ctx, Tensor features, Tens
 void VisionLanguageModel::evaluate(Context& ctx, const MicroBatch& batch, LossSums& sums) {
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
-  model.start(batch, sums);
+  RowLosses& losses = model.host.losses;
+  model.start(ctx, batch, losses);
   const LossTargets asked = model.targets(ctx);
   const Tensor hidden = model.hidden_states(ctx, batch, asked.rows);
   const Tensor row_loss = ctx.arena.tensor({model.host.spliced.targets()});
   model.decoder.loss(ctx, row_loss, hidden, asked.labels);
-  model.add_up(ctx, row_loss, sums);
+  model.fetch(ctx, row_loss, losses);
+  ctx.ops.finish_copies();
+  losses.add_up(sums);
 }
 
 void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
                                      std::vector<float>& logits) {
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
+  ctx.begin_inputs();
   model.lay_out(batch);
   const Tensor hidden = model.hidden_states(ctx, batch, Tensor());
   std::vector<int32_t> rows;
@@ -301,6 +313,7 @@ void VisionLanguageModel::image_features(Context& ctx, const MicroBatch& batch,
                                          std::vector<float>& projected) {
   Impl& model = *impl_;
   ArenaScope scope(ctx.arena);
+  ctx.begin_inputs();
   const auto download = [&ctx](std::vector<float>& values, const Tensor& x) {
     values.resize(static_cast<size_t>(x.numel()));
     if (values.empty()) return;

@@ -24,6 +24,16 @@ struct LossSums {
   int64_t total_labelled() const;
 };
 
+// The same on its way from a device: there after Backend::finish_copies(). It must stay where it is
+// until then.
+struct RowLosses {
+  std::vector<float> loss;        // (R) of the labelled rows, sample after sample
+  std::vector<int64_t> labelled;  // (B)
+
+  // In the order of the rows, in double.
+  void add_up(LossSums& sums) const;
+};
+
 class VisionLanguageModel {
  public:
   // Declares all parameters; trained are lang_embed, the projection and LoRA until somebody
@@ -41,10 +51,13 @@ class VisionLanguageModel {
 
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still
-  // called.
+  // called. Waits for nothing.
+  void forward_backward(Context& ctx, const MicroBatch& batch, float gradient_scale,
+                        RowLosses& losses);
+  // The same, and waits for the losses.
   void forward_backward(Context& ctx, const MicroBatch& batch, float gradient_scale,
                         LossSums& sums);
-  // Forward only.
+  // Forward only. Waits for the losses.
   void evaluate(Context& ctx, const MicroBatch& batch, LossSums& sums);
   // Forward only; logits (N,V) of every position of the spliced, packed sequence, into host memory.
   // For tests.

@@ -24,14 +24,13 @@ struct VisionLanguageModel::Impl {
     AttentionPlan plan;
     AttentionPlan window_plan;    // without samples where the window hides nothing
     std::vector<float> cos, sin;  // (N,E/2)
-    std::vector<float> row_loss;  // (R)
+    RowLosses losses;             // where the caller wants their sums
   };
 
   // Splices the batch, and fills the plan and the rotation of its rows.
   void lay_out(const MicroBatch& batch);
-  // lay_out, and zeroes the sums of all samples. A batch without labels is laid out as an empty
-  // one.
-  void start(const MicroBatch& batch, LossSums& sums);
+  // lay_out, and makes room for the losses. A batch without labels is laid out as an empty one.
+  void start(Context& ctx, const MicroBatch& batch, RowLosses& losses);
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
@@ -50,7 +49,7 @@ struct VisionLanguageModel::Impl {
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
   // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.
   Tensor hidden_states(Context& ctx, const MicroBatch& batch, Tensor asked);
-  void add_up(Context& ctx, Tensor row_loss, LossSums& sums);
+  void fetch(Context& ctx, Tensor row_loss, RowLosses& losses);
 
   // Whether the gradient of the image tokens, or of the decoder's input, is needed.
   bool tokens_need_gradient() const {
@@ -74,7 +73,7 @@ struct VisionLanguageModel::Impl {
   OnHost host;
 };
 
-// Copies a host vector to a tensor in the arena.
+// A host vector as an input of the micro-batch.
 Tensor upload(Context& ctx, const std::vector<int32_t>& values);
 
 }  // namespace facet

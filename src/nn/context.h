@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "device/arena.h"
+#include "nn/input_buffers.h"
 #include "ops/ops.h"
 
 namespace facet {
@@ -37,6 +38,18 @@ struct Context {
   // Type of activations and their gradients between layers. Always fp32: statistics of norms and
   // softmax, losses, rotations, pixels, gradients of parameters.
   DType dtype = DType::kF32;
+  InputBuffers* inputs = nullptr;  // of micro-batches; nullptr: they are in the arena
+
+  // A micro-batch begins, and a tensor that it brings from the host.
+  void begin_inputs() const {
+    if (inputs != nullptr) inputs->begin();
+  }
+  Tensor input(std::initializer_list<int64_t> shape, DType type, const void* host) const {
+    if (inputs != nullptr) return inputs->copy(shape, type, host);
+    const Tensor y = arena.tensor(shape, type);
+    if (y.numel() > 0) ops.copy_from_host(y, host);
+    return y;
+  }
 
   Tensor activation(std::initializer_list<int64_t> shape) const {
     return arena.tensor(shape, dtype);

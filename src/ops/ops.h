@@ -70,6 +70,24 @@ class Backend {
 
   const OpCounts& counts() const { return counts_; }
 
+  // ---- beside the operators, for a host that runs ahead of its device. A backend whose operators
+  // are done when they return need not do otherwise.
+
+  // As copy_to_host, but *host is there only after finish_copies(), which waits for all of them
+  // together. It must exist until then, or until drop_copies().
+  virtual void copy_to_host_later(void* host, Tensor x) { copy_to_host(host, x); }
+  virtual void finish_copies() {}
+  virtual void drop_copies() {}
+
+  // What micro-batches bring from the host may go to buffers of this memory that take turns:
+  // next_inputs() says which one the next micro-batch has, of which operators until then may still
+  // use the other. copy_input(y, host) is copy_from_host for y in the buffer whose turn it is, and
+  // need not wait for the operators before it.
+  static constexpr int kInputBuffers = 2;
+  virtual MemoryResource& input_memory() { return memory(); }
+  virtual int next_inputs() { return 0; }
+  virtual void copy_input(Tensor y, const void* host) { copy_from_host(y, host); }
+
   // ---- linear: y = x W' (+ bias) (+ residual)
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
   // itself.

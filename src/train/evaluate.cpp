@@ -26,7 +26,7 @@ std::string find_non_finite(ModelSetup& setup, Context& context, Communicator& w
   if (world.max(int64_t{!all_finite(sums)}) == 0) return "";
   NonFiniteSearch search(setup.table, context.hooks, context.ops);
   search.look_at_pixels(batch);
-  Context watched{context.ops, context.arena, search, context.dtype};
+  Context watched{context.ops, context.arena, search, context.dtype, context.inputs};
   setup.model->evaluate(watched, batch, sums);
   const std::vector<std::string> found = world.all_gather(
       search.found().empty() ? ""

@@ -102,6 +102,7 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
   // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.
   largest.activations += largest.activations / 64 + (1 << 20);
   if (largest.panels > 0) largest.panels += largest.panels / 64 + 4096;
+  if (largest.inputs > 0) largest.inputs += largest.inputs / 64 + 4096;
   return largest;
 }
 
@@ -125,16 +126,19 @@ BatchLimits eval_limits(const Options& options) {
 }
 
 PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
-  return {std::max(a.activations, b.activations), std::max(a.panels, b.panels)};
+  return {std::max(a.activations, b.activations), std::max(a.panels, b.panels),
+          std::max(a.inputs, b.inputs)};
 }
 
 PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work) {
   NullBackend nothing;
   HalfStorage ops(nothing);
   Arena arena("measured activations");
-  Context context{ops, arena, pass.hooks, pass.dtype};
+  InputBuffers inputs(ops);
+  Context context{ops, arena, pass.hooks, pass.dtype,
+                  pass.inputs == InputsIn::kBuffers ? &inputs : nullptr};
   work(context);
-  return {arena.peak(), ops.panel_bytes()};
+  return {arena.peak(), ops.panel_bytes(), inputs.peak()};
 }
 
 PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits,

@@ -35,14 +35,19 @@ BatchLimits eval_limits(const Options& options);
 struct PassMemory {
   int64_t activations = 0;  // of the arena
   int64_t panels = 0;       // of HalfStorage
+  int64_t inputs = 0;       // of one input buffer, where there are any
 };
 // The larger of each.
 PassMemory larger_of(const PassMemory& a, const PassMemory& b);
+
+// Where a micro-batch's inputs are: in the arena or in buffers of their own (nn/input_buffers.h).
+enum class InputsIn : uint8_t { kArena, kBuffers };
 
 // How the layers run while they are measured: in which type, and with whose hooks.
 struct MeasuredPass {
   UnitHooks& hooks;
   DType dtype = DType::kF32;
+  InputsIn inputs = InputsIn::kArena;
 };
 // What no micro-batch within the limits exceeds.
 PassMemory measure_training(VisionLanguageModel& model, const BatchLimits& limits,

@@ -24,6 +24,7 @@ std::string MemoryPlan::text() const {
   line("gathered", gathered);
   line("buckets", buckets);
   line("activations", activations);
+  if (inputs > 0) line("inputs", inputs);
   if (panels > 0) line("panels", panels);
   if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
@@ -109,7 +110,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   costs.memory = {kept.values, kept.gradients, kept.optimizer};
   costs.memory.space = options.on_gpu() ? Space::kDevice : Space::kHost;
   UnitHooks resident;
-  const MeasuredPass train_pass{training, engine.compute_dtype};
+  const InputsIn inputs = options.on_gpu() ? InputsIn::kBuffers : InputsIn::kArena;
+  const MeasuredPass train_pass{training, engine.compute_dtype, inputs};
   const PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
@@ -118,8 +120,9 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
                                  train_pass),
                 measure_evaluation(*model.model,
                                    with_features(eval_limits(options), options, model),
-                                   {resident, engine.compute_dtype}));
+                                   {resident, engine.compute_dtype, inputs}));
   costs.memory.activations = passes.activations;
+  costs.memory.inputs = Backend::kInputBuffers * passes.inputs;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
   costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
   costs.memory.gathered = training.gathered_bytes();
@@ -140,7 +143,7 @@ RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
   MemoryPlan& memory = costs.memory;
   for (int64_t* const bytes :
        {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
-        &memory.activations, &memory.panels, &memory.window, &memory.snapshot})
+        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot})
     *bytes = world.max(*bytes);
   costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;

@@ -21,6 +21,7 @@ struct MemoryPlan {
   int64_t gathered = 0;        // parameters of units that are whole only for a while
   int64_t buckets = 0;         // gradients on their way to the other ranks
   int64_t activations = 0;     // the arena of the largest micro-batch
+  int64_t inputs = 0;          // of one micro-batch and of the next, which is on its way to a GPU
   int64_t panels = 0;          // fp32 scratch of operators whose operands have 16 bits
   int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
   int64_t snapshot = 0;        // the copy of the state that is written
@@ -29,8 +30,8 @@ struct MemoryPlan {
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
-    return values + gradients + optimizer + gathered + buckets + activations + panels + window +
-           snapshot;
+    return values + gradients + optimizer + gathered + buckets + activations + inputs + panels +
+           window + snapshot;
   }
   int64_t on_device() const {
     return space == Space::kDevice ? total() - window - snapshot + runtime : 0;

@@ -43,6 +43,11 @@ Backend& layers_with_panels(ComputeDevice& device, int64_t bytes) {
   return device.layers();
 }
 
+std::optional<InputBuffers> inputs_of(const MemoryPlan& memory, Backend& layers) {
+  if (memory.inputs == 0) return std::nullopt;
+  return std::optional<InputBuffers>(std::in_place, layers, memory.inputs / Backend::kInputBuffers);
+}
+
 LossAverage loss_average(const Options& options) {
   const bool micro_batch = options.loss_average == "micro_batch" || options.visualchat();
   return micro_batch ? LossAverage::kMicroBatch : LossAverage::kGlobal;
@@ -67,9 +72,10 @@ StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevic
       loaded(load_and_log(options, inputs, engine)),
       arena("activations", memory.activations, device.memory()),
       layers(layers_with_panels(device, memory.panels)),
+      input_buffers(inputs_of(memory, layers)),
       poison(poison_of(faults, engine, layers, world.rank())),
       context{layers, arena, poison ? static_cast<UnitHooks&>(*poison) : engine,
-              compute_dtype(options)},
+              compute_dtype(options), input_buffers ? &*input_buffers : nullptr},
       scaler(scaler_of(options)),
       step({.world = world,
             .source = inputs.source(),

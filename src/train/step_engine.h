@@ -31,12 +31,13 @@ struct StepEngine {
              const FaultInjection& faults, RunInputs& inputs, const MemoryPlan& memory);
 
   Engine engine;
-  const LoadReport loaded;               // where the weights came from
-  Arena arena;                           // of the activations
-  Backend& layers;                       // computes them
-  std::optional<PoisoningHooks> poison;  // with --inject nan@grad
-  Context context;                       // of a pass over the model
-  std::optional<LossScaler> scaler;      // with fp16
+  const LoadReport loaded;                    // where the weights came from
+  Arena arena;                                // of the activations
+  Backend& layers;                            // computes them
+  std::optional<InputBuffers> input_buffers;  // where the plan has any
+  std::optional<PoisoningHooks> poison;       // with --inject nan@grad
+  Context context;                            // of a pass over the model
+  std::optional<LossScaler> scaler;           // with fp16
   TrainStep step;
 };
 

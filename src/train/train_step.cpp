@@ -31,6 +31,7 @@ const StepReport& TrainStep::run(int64_t epoch, int64_t step) {
   compute_all();
   clock_.change_to(StepPhase::kReduce);
   const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
+  add_losses();
   agree_on_results();
 
   section.change_to(Section::kUpdate);
@@ -55,6 +56,9 @@ TrainStep::TrainStep(const StepParts& parts)
   bad_.resize(static_cast<size_t>(parts_.num_datasets));
 }
 
+// A step that failed may have left losses on their way to it.
+TrainStep::~TrainStep() { parts_.context.ops.drop_copies(); }
+
 void TrainStep::fetch(int64_t epoch, int64_t step) {
   parts_.source.agree_on_step(epoch, step);
   collectively(parts_.world, [&] {
@@ -67,21 +71,18 @@ void TrainStep::fetch(int64_t epoch, int64_t step) {
 void TrainStep::rehearse() {
   const Rehearsal rehearsal = *std::exchange(rehearsal_, std::nullopt);
   clock_.change_to(StepPhase::kForward);
-  LossSums sums;
   rehearsal.begin();
-  compute_gradients_again(sums);
+  compute_gradients_again();
   rehearsal.end();
 }
 
-// Forward and backward of this rank's micro-batches.
+// Forward and backward of this rank's micro-batches. The host waits for no result of theirs.
 void TrainStep::compute_all() {
-  parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
+  begin_passes();
   const int64_t operations_before = operations_of(parts_.context.ops.counts());
-  for (const MicroBatch& batch : batches_) {
+  for (size_t k = 0; k < batches_.size(); ++k) {
     clock_.change_to(StepPhase::kForward);
-    const double weight = loss_weight(batch);
-    compute(batch, weight, phase_hooks_, sums_);
-    add_loss(batch, weight);
+    compute(k, phase_hooks_);
   }
   report_.model_flops = operations_of(parts_.context.ops.counts()) - operations_before;
   inject("compute");
@@ -114,12 +115,22 @@ void TrainStep::inject(const char* moment) const {
   parts_.faults.at(moment, parts_.world.rank(), my_progress().step);
 }
 
-void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums) {
+// Before the step's micro-batches are computed. Nothing is on its way to their losses any more.
+void TrainStep::begin_passes() {
+  parts_.context.ops.drop_copies();
+  if (losses_.size() < batches_.size()) losses_.resize(batches_.size());
+  parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
+}
+
+// Micro-batch k of the step.
+void TrainStep::compute(size_t k, UnitHooks& hooks) {
+  const MicroBatch& batch = batches_[k];
   note_samples(batch.sample_ids);
-  Context context{parts_.context.ops, parts_.context.arena, hooks, parts_.context.dtype};
+  Context context{parts_.context.ops, parts_.context.arena, hooks, parts_.context.dtype,
+                  parts_.context.inputs};
   parts_.model.set_vision(vision_);
-  parts_.model.forward_backward(context, batch, static_cast<float>(weight * report_.loss_scale),
-                                sums);
+  parts_.model.forward_backward(
+      context, batch, static_cast<float>(loss_weight(batch) * report_.loss_scale), losses_[k]);
   parts_.model.set_vision(VisionWork::kCalled);  // evaluations do not agree on it
 }
 
@@ -127,13 +138,12 @@ void TrainStep::compute(const MicroBatch& batch, double weight, UnitHooks& hooks
 // through the engine as in the step, because every rank must take part in what it exchanges.
 std::string TrainStep::find_non_finite() {
   const InSection section(Section::kCompute);
-  LossSums sums;
   for (size_t k = 0; k < batches_.size(); ++k) {
     const MicroBatch& batch = batches_[k];
     NonFiniteSearch search(parts_.engine.table(), parts_.context.hooks, parts_.context.ops);
     search.look_at_pixels(batch);
     parts_.engine.begin_step(1);
-    compute(batch, loss_weight(batch), search, sums);
+    compute(k, search);
     const GradientVerdict verdict = parts_.engine.reduce_gradients(report_.loss_scale);
     const std::vector<std::string> found = parts_.world.all_gather(
         search.found().empty() ? ""
@@ -148,7 +158,7 @@ std::string TrainStep::find_non_finite() {
           "(--communication_data_type) and summed over the ranks it is not",
           k + 1, batches_.size(), verdict.first_bad_parameter);
   }
-  if (const std::string bad = bad_parameter_of_all(sums); !bad.empty())
+  if (const std::string bad = bad_parameter_of_all(); !bad.empty())
     return fmt::format(
         "the gradient of {} is finite in each micro-batch alone; summed over them and the ranks, "
         "as it is sent (--communication_data_type), it is not",
@@ -159,17 +169,16 @@ std::string TrainStep::find_non_finite() {
 
 // Computes the step's gradients apart from it, all micro-batches summed as in the step. Nobody is
 // told of features: the step itself does that.
-GradientVerdict TrainStep::compute_gradients_again(LossSums& sums) {
+GradientVerdict TrainStep::compute_gradients_again() {
   FeatureSink* const sink = parts_.model.tell_features_to(nullptr);
-  parts_.engine.begin_step(static_cast<int64_t>(batches_.size()));
-  for (const MicroBatch& batch : batches_)
-    compute(batch, loss_weight(batch), parts_.context.hooks, sums);
+  begin_passes();
+  for (size_t k = 0; k < batches_.size(); ++k) compute(k, parts_.context.hooks);
   parts_.model.tell_features_to(sink);
   return parts_.engine.reduce_gradients(report_.loss_scale);
 }
 
-std::string TrainStep::bad_parameter_of_all(LossSums& sums) {
-  return batches_.size() < 2 ? "" : compute_gradients_again(sums).first_bad_parameter;
+std::string TrainStep::bad_parameter_of_all() {
+  return batches_.size() < 2 ? "" : compute_gradients_again().first_bad_parameter;
 }
 
 // The totals of the step over all ranks, in one exchange. Doubles hold counts exactly.
@@ -217,8 +226,17 @@ double TrainStep::loss_weight(const MicroBatch& batch) const {
   return share_of(batch.num_labelled()) * share_of(report_.micro_batches * parts_.world.size());
 }
 
-void TrainStep::add_loss(const MicroBatch& batch, double weight) {
-  report_.loss += weight * sums_.total_loss();
+// The device was waited for when it had the gradients, and has had the losses before them.
+void TrainStep::add_losses() {
+  parts_.context.ops.finish_copies();
+  for (size_t k = 0; k < batches_.size(); ++k) {
+    losses_[k].add_up(sums_);
+    add_loss(batches_[k]);
+  }
+}
+
+void TrainStep::add_loss(const MicroBatch& batch) {
+  report_.loss += loss_weight(batch) * sums_.total_loss();
   for (size_t b = 0; b < sums_.loss.size(); ++b) {
     LossOfDataset& dataset = report_.datasets[dataset_of(batch, b, report_.datasets.size())];
     dataset.loss_sum += sums_.loss[b];

@@ -53,6 +53,7 @@ struct StepParts {
 class TrainStep {
  public:
   explicit TrainStep(const StepParts& parts);
+  ~TrainStep();
   TrainStep(const TrainStep&) = delete;
   TrainStep& operator=(const TrainStep&) = delete;
 
@@ -77,12 +78,14 @@ class TrainStep {
   void rehearse();
   void compute_all();
   bool apply(const GradientVerdict& verdict);
-  GradientVerdict compute_gradients_again(LossSums& sums);
-  std::string bad_parameter_of_all(LossSums& sums);
-  void compute(const MicroBatch& batch, double weight, UnitHooks& hooks, LossSums& sums);
+  GradientVerdict compute_gradients_again();
+  std::string bad_parameter_of_all();
+  void begin_passes();
+  void compute(size_t k, UnitHooks& hooks);
   void agree_on_counts(std::span<const MicroBatch> batches, int64_t epoch);
   double loss_weight(const MicroBatch& batch) const;
-  void add_loss(const MicroBatch& batch, double weight);
+  void add_losses();
+  void add_loss(const MicroBatch& batch);
   void agree_on_results();
   void follow_scale(bool good);
 
@@ -92,7 +95,8 @@ class TrainStep {
   PhaseHooks phase_hooks_;
   StepReport report_;
   std::span<const MicroBatch> batches_;      // of the last step
-  LossSums sums_;                            // of the micro-batch just computed
+  std::vector<RowLosses> losses_;            // of its micro-batches
+  LossSums sums_;                            // of the one that is being added
   std::vector<double> flat_;                 // what the ranks sum in one exchange
   VisionWork vision_ = VisionWork::kCalled;  // in this step, on all ranks
   std::vector<int64_t> bad_;                 // of this step on all ranks, by data set

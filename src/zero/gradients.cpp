@@ -13,6 +13,19 @@ int64_t slice_elements(const ParamTable& table, int ranks) {
   return elements;
 }
 
+// One tensor over tensors that follow each other in an arena, and over the gaps between them.
+Tensor spanning(const std::vector<Tensor>& parts) {
+  char *begin = nullptr, *end = nullptr;
+  for (const Tensor& part : parts) {
+    if (part.numel() == 0) continue;
+    if (begin == nullptr) begin = part.data<char>();
+    end = part.data<char>() + part.bytes();
+  }
+  if (begin == nullptr) return {};
+  const Tensor& any = parts.front();
+  return Tensor(begin, {(end - begin) / size_of(any.dtype())}, any.dtype(), any.space());
+}
+
 }  // namespace
 
 int64_t Gradients::bucket_bytes(const ParamTable& table, int ranks,
@@ -41,21 +54,20 @@ Gradients::Gradients(ParamTable& table, Communicator& world, Backend& ops, Gradi
   ASSERT(layout != GradientLayout::kPartitioned || when == ReduceWhen::kEveryMicroBatch,
          "partitioned gradients must be reduced in every micro-batch");
   for (const ParamUnit& unit : table.units()) layouts_.push_back(unit.trained_grads);
+  if (layout_ != GradientLayout::kPartitioned) all_gradients_ = spanning(layouts_);
   if (when == ReduceWhen::kOncePerStep) return;
   memory_ =
       std::make_unique<Arena>("gradient sums", slice_bytes(table, world.size()), ops.memory());
   for (const ParamUnit& unit : table.units())
     sums_.push_back(memory_->tensor({trained_length(unit) / world.size()}));
+  all_sums_ = spanning(sums_);
 }
 
 void Gradients::begin_step(int64_t micro_batches) {
   micro_batches_left_ = micro_batches;
   units_ready_ = 0;
-  if (layout_ != GradientLayout::kPartitioned)
-    for (const ParamUnit& unit : table_.units())
-      if (trained_length(unit) > 0) ops_.fill(unit.trained_grads, 0);
-  for (const Tensor& sum : sums_)
-    if (sum.numel() > 0) ops_.fill(sum, 0);
+  for (const Tensor& all : {all_gradients_, all_sums_})
+    if (all.defined()) ops_.fill(all, 0);
 }
 
 void Gradients::backward_begins(int unit) {

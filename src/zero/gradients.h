@@ -52,6 +52,8 @@ class Gradients {
   ReduceWhen when_;
   std::unique_ptr<Arena> memory_;
   std::vector<Tensor> sums_;  // per unit: of this rank's slice, with kEveryMicroBatch
+  // What a step begins to add to, of all units together; undefined where there is none.
+  Tensor all_gradients_, all_sums_;
   UnitPool pool_;
   std::vector<int> buffers_;     // per unit: number in pool_, or -1
   std::vector<Tensor> layouts_;  // per unit: unmapped addresses

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "kernels/cpu/backend.h"
 #include "optim/lr_schedule.h"
@@ -15,8 +16,10 @@ namespace {
 // The recorded micro-batches of a curve, again and again; of each step this rank's share.
 class CurveSource final : public BatchSource {
  public:
-  CurveSource(const GoldenFile& file, const std::string& name, const Communicator& world)
-      : per_step_(file.description(name).at("accumulation").as_int()),
+  CurveSource(const GoldenFile& file, const std::string& name, const Communicator& world,
+              int64_t micro_batches)
+      : per_step_(micro_batches > 0 ? micro_batches
+                                    : file.description(name).at("accumulation").as_int()),
         per_rank_(per_step_ / world.size()),
         first_(world.rank() * per_rank_) {
     ASSERT(per_rank_ * world.size() == per_step_, "{} ranks cannot share {} micro-batches",
@@ -96,14 +99,17 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
   const LrSchedule schedule(schedule_from_name(std::string(description.at("schedule").as_string())),
                             description.at("warmup").as_int(), steps, options.learning_rate);
   Arena arena("test", choices.activation_bytes, device.memory());
-  CurveSource source(file, name, world);
+  std::optional<InputBuffers> inputs;
+  if (choices.input_bytes > 0) inputs.emplace(device.layers(), choices.input_bytes);
+  CurveSource source(file, name, world, choices.micro_batches);
   const FaultInjection no_faults;
   LossScaler scaler{{}};
   TrainStep train_step({.world = world,
                         .source = source,
                         .num_datasets = 1,
                         .model = model,
-                        .context = Context{device.layers(), arena, engine, choices.dtype},
+                        .context = Context{device.layers(), arena, engine, choices.dtype,
+                                           inputs ? &*inputs : nullptr},
                         .loss_average = choices.average,
                         .scaler = choices.dtype == DType::kF16 ? &scaler : nullptr,
                         .engine = engine,
@@ -115,6 +121,7 @@ Curve walk_curve(const GoldenFile& file, const std::string& name, const CurveCho
     EXPECT_FALSE(report.skipped) << name << " step " << step;
     curve.losses.push_back(report.loss);
     curve.norms.push_back(report.grad_norm);
+    choices.after_step();
   }
   return curve;
 }

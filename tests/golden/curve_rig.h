@@ -20,11 +20,14 @@ struct CurveChoices {
   DType dtype = DType::kF32;
   std::function<ComputeDevice(Communicator&)> open_device = open_cpu;
   int64_t activation_bytes = int64_t{1} << 30;
+  int64_t input_bytes = 0;  // of each input buffer; 0: there are none
   // Each rank takes its share of a step's micro-batches, whose number the ranks must divide.
   MPI_Comm ranks = MPI_COMM_SELF;
   int64_t zero_stage = 0;
   enum class Recompute : uint8_t { kNo, kYes } recompute = Recompute::kNo;
-  int64_t steps = 0;  // only the first ones; 0: all
+  int64_t steps = 0;          // only the first ones; 0: all
+  int64_t micro_batches = 0;  // of a step; 0: what the case says
+  std::function<void()> after_step = [] {};
 };
 
 struct Curve {

@@ -15,6 +15,7 @@ namespace facet::kernel_test {
 // Of the backend in a test: the emulation never uses an address twice, and the race check keeps
 // many bytes for each one that it has seen.
 constexpr CudaBackendSizes kSmallSizes{.ring_bytes = int64_t{1} << 20,
+                                       .upload_bytes = int64_t{1} << 20,
                                        .product_workspace_bytes = size_t{1} << 16};
 
 class Mirrored final : public Backend {

@@ -285,6 +285,9 @@ TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
             gpu_runtime_bytes(1));
   EXPECT_LT(gpu_runtime_bytes(1), gpu_runtime_bytes(2));
   EXPECT_LE(memory.on_device(), int64_t{45} << 30) << memory.text();
+  constexpr int64_t kPixels = int64_t{2} * 8 * 3 * 224 * 224 * 4;  // bytes of a micro-batch
+  EXPECT_GT(memory.inputs, 2 * kPixels);
+  EXPECT_LT(memory.inputs, 4 * kPixels);
 }
 
 // Each worker may have the largest image at the same time; without workers the step decodes one.

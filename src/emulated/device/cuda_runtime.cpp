@@ -9,6 +9,7 @@
 
 #include "emulated/device/memory.h"
 #include "emulated/device/observer.h"
+#include "emulated/device/page_locked.h"
 #include "emulated/device/stream.h"
 #include "emulated/device/violation.h"
 
@@ -99,18 +100,20 @@ void emulated::fail_next_free() { next_free_fails = true; }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
   ++page_locked;
-  *data = std::malloc(bytes);
+  *data = emulated::allocate_page_locked(bytes);
   emulated::fill_undefined(*data, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* data) {
-  std::free(data);
+  emulated::free_page_locked(data);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream, EmulatedSite where) {
+  if (kind == cudaMemcpyDeviceToHost && !emulated::is_page_locked(to))
+    emulated::count_pageable_copy();
   emulated::enqueue(stream, "copied", where, [=] { copy_now(to, from, bytes, kind, where); });
   return cudaSuccess;
 }

@@ -117,13 +117,14 @@ ReferenceRun::ReferenceRun(Communicator& world, Backend& ops, const VlmConfig& c
   rates.learning_rate = 1e-4;
   rates.weight_decay = 0.01;
   UnitHooks no_hooks;
-  const PassMemory memory = measure({no_hooks, kDType}, [&](Context& ctx) {
+  const PassMemory memory = measure({no_hooks, kDType, InputsIn::kBuffers}, [&](Context& ctx) {
     LossSums sums;
     model_.forward_backward(ctx, batch, 1, sums);
   });
   engine_.emplace(table_, make_param_groups(table_, rates), world, ops, options_);
   make_weights();
   arena_.emplace("activations", memory.activations, ops.memory());
+  inputs_.emplace(ops, memory.inputs);
 }
 
 void ReferenceRun::make_weights() {
@@ -139,7 +140,7 @@ TrainStep ReferenceRun::steps(const std::function<void()>& wait_for_device) {
   return TrainStep({.world = world_,
                     .source = source_,
                     .model = model_,
-                    .context = Context{ops_, *arena_, *engine_, kDType},
+                    .context = Context{ops_, *arena_, *engine_, kDType, &*inputs_},
                     .engine = *engine_,
                     .schedule = schedule_,
                     .faults = no_faults_,

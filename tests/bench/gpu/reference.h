@@ -51,6 +51,7 @@ class ReferenceRun {
   FaultInjection no_faults_;
   std::optional<Engine> engine_;
   std::optional<Arena> arena_;
+  std::optional<InputBuffers> inputs_;
 };
 
 }  // namespace facet::bench

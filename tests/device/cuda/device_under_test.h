@@ -17,10 +17,11 @@ bool every_access_is_watched();
 void* allocate_array(size_t bytes);
 void free_array(void* array, size_t bytes);
 
-// Kernels and matrix products given to the device, and waits of the host for work that was not
-// done, since the process began. A GPU does not say: -1.
+// Kernels and matrix products given to the device, waits of the host for work that was not done,
+// copies to host memory that is not page-locked (CUDA makes the host wait for these), and memory
+// taken, of the device or page-locked, since the process began. A GPU does not say: -1.
 struct HostCalls {
-  int64_t launches = -1, waits = -1;
+  int64_t launches = -1, waits = -1, pageable_copies = -1, allocations = -1;
 };
 HostCalls host_calls();
 

@@ -1,6 +1,7 @@
 #include "device/cuda_runtime.h"
 #include "emulated/device/memory.h"
 #include "emulated/device/observer.h"
+#include "emulated/device/page_locked.h"
 #include "emulated/device/stream.h"
 #include "emulated/kernels/executor.h"
 #include "tests/device/cuda/device_under_test.h"
@@ -33,7 +34,8 @@ void free_array(void* array, size_t) {
 
 HostCalls host_calls() {
   const emulated::HostCalls& calls = emulated::host_calls();
-  return {calls.launches, calls.waits};
+  return {calls.launches, calls.waits, emulated::pageable_copies(),
+          emulated::allocations_made() + emulated::page_locked_allocations()};
 }
 
 HopperDevice::HopperDevice() : is_here_(true) {

@@ -24,6 +24,7 @@ using Recompute = CurveChoices::Recompute;
 
 constexpr int64_t kSteps = 4;
 constexpr int64_t kFewSteps = 2;  // where bits are compared
+constexpr int64_t kInputBytes = int64_t{1} << 20;
 
 auto open_device(DeviceCollectives collectives) {
   return [collectives](Communicator& world) -> ComputeDevice {
@@ -65,6 +66,7 @@ Curve walk(const std::string& name, const CurveChoices& choices) {
 
 Curve walk_on_device(const std::string& name, CurveChoices choices) {
   choices.open_device = open_device(DeviceCollectives::kAuto);
+  choices.input_bytes = kInputBytes;
   return walk(name, choices);
 }
 
@@ -135,30 +137,46 @@ TEST(CudaTraining, StreamsThatRunLateChangeNoBit) {
   run_streams_at_once();
 }
 
-// The second step's: what only the first one needs is left out.
-device_test::HostCalls calls_of_a_step(CurveChoices choices) {
-  const auto calls_of = [&](int64_t steps) {
-    choices.steps = steps;
-    const device_test::HostCalls before = device_test::host_calls();
-    walk_on_device(kCase, choices);
-    const device_test::HostCalls after = device_test::host_calls();
-    return device_test::HostCalls{after.launches - before.launches, after.waits - before.waits};
-  };
-  const device_test::HostCalls two = calls_of(2), one = calls_of(1);
-  return {two.launches - one.launches, two.waits - one.waits};
+device_test::HostCalls operator-(const device_test::HostCalls& a, const device_test::HostCalls& b) {
+  return {a.launches - b.launches, a.waits - b.waits, a.pageable_copies - b.pageable_copies,
+          a.allocations - b.allocations};
 }
 
-// For the losses of each micro-batch, and for the norm of the gradient.
-TEST(CudaTraining, AStepWaitsForTheDeviceOnceAMicroBatchAndOnceMore) {
-  if (device_test::host_calls().launches < 0) GTEST_SKIP() << "a GPU does not count its calls";
-  const auto description = GoldenFile("curves.safetensors").description(kCase);
-  const int64_t micro_batches = description.at("accumulation").as_int();
+// Of the last step: what only the first ones need is left out.
+device_test::HostCalls calls_of_a_step(int64_t micro_batches, int64_t steps) {
+  CurveChoices choices = choices_for(kCase, DType::kBF16);
+  choices.micro_batches = micro_batches;
+  choices.steps = steps;
+  std::vector<device_test::HostCalls> calls;
+  choices.after_step = [&] { calls.push_back(device_test::host_calls()); };
   run_streams_late();
-  const device_test::HostCalls calls = calls_of_a_step(choices_for(kCase, DType::kBF16));
+  walk_on_device(kCase, choices);
   run_streams_at_once();
-  fmt::print("a step of {} micro-batches: {} launches, {} waits\n", micro_batches, calls.launches,
-             calls.waits);
-  EXPECT_EQ(calls.waits, micro_batches + 1);
+  const device_test::HostCalls of_step = calls.back() - calls[calls.size() - 2];
+  fmt::print("a step of {} micro-batches: {} launches, {} waits, {} copies that wait\n",
+             micro_batches, of_step.launches, of_step.waits, of_step.pageable_copies);
+  return of_step;
+}
+
+// For the norm of the gradient, and then the losses are there as well.
+TEST(CudaTraining, AStepWaitsForTheDeviceOnce) {
+  if (device_test::host_calls().launches < 0) GTEST_SKIP() << "a GPU does not count its calls";
+  for (const int64_t micro_batches : {1, 4}) {
+    const device_test::HostCalls calls = calls_of_a_step(micro_batches, kFewSteps);
+    EXPECT_EQ(calls.waits, 1) << micro_batches;
+    EXPECT_EQ(calls.pageable_copies, 0) << micro_batches;
+    if (micro_batches < 4) continue;  // the second step meets what the first one did not
+    EXPECT_EQ(calls.allocations, 0);
+  }
+}
+
+TEST(CudaTraining, InputsInBuffersOfTheirOwnChangeNoBit) {
+  CurveChoices choices = choices_for(kCase, DType::kBF16);
+  choices.steps = 1;
+  choices.micro_batches = 3;
+  const Curve in_buffers = walk_on_device(kCase, choices);
+  choices.open_device = open_device(DeviceCollectives::kAuto);
+  EXPECT_EQ(walk(kCase, choices), in_buffers);
 }
 
 CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
@@ -169,6 +187,7 @@ CurveChoices choices_on_two_ranks(DeviceCollectives collectives, DType dtype) {
   choices.ranks = MPI_COMM_WORLD;
   choices.zero_stage = 2;
   choices.open_device = open_device(collectives);
+  choices.input_bytes = kInputBytes;
   return choices;
 }
 
