@@ -7,20 +7,30 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/missing_tensors.h"
+#include "checkpoint/weight_origins.h"
 #include "io/tensor_directory.h"
 
 namespace facet {
 
 void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
 
-void check_weights(const std::string& directory, const ParamTable& table, std::string_view prefix,
+namespace {
+
+// The projection keeps its prefix in files.
+std::string name_in_files(const Param& param, LlavaPart part) {
+  return part == LlavaPart::kProjection ? param.name : param.name.substr(param.name.find('.') + 1);
+}
+
+}  // namespace
+
+void check_weights(const std::string& directory, LlavaPart part, const ParamTable& table,
                    std::vector<std::string>& missing) {
   if (!TensorDirectory::is_there(directory))
     return missing.push_back("weights: none are there" + what_lies_there_instead(directory));
-  const TensorDirectory tensors(directory);
+  const TensorDirectory tensors = open_model(directory, part);
   std::vector<std::string> problems, absent;
   for (const Param& param : table.params()) {
-    const std::string name = param.name.substr(prefix.size());
+    const std::string name = name_in_files(param, part);
     StoredTensor expected;
     expected.shape = param.shape;
     const StoredTensor* stored = tensors.find(name);
