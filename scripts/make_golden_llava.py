@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/llava.safetensors.
+"""Makes tests/golden/llava.safetensors and, of images that become squares, tests/golden/data/llava_images.json.
 
-Needs torch 2.5.1, transformers 4.57 and numpy:
+Needs torch 2.5.1, transformers 4.57, Pillow 10.4 and numpy:
 
     scripts/make_golden_llava.py
 
@@ -22,6 +22,7 @@ def main():
                               "scripts/make_golden_llava.py")
     llava_cases.llava_cases(golden)
     golden.save(pathlib.Path(args.output) / "llava.safetensors")
+    llava_cases.image_cases(pathlib.Path(args.output) / "data")
 
 
 if __name__ == "__main__":

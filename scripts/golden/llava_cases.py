@@ -1,7 +1,13 @@
 """LLaVA-1.5's model as Transformers computes it."""
 
+import json
+import zlib
+
+import numpy as np
+import PIL
 import torch
 import transformers
+from PIL import Image
 
 from . import batches, hash_weights, model_cases, specs
 
@@ -77,3 +83,25 @@ def llava_cases(golden):
         golden.add(case, "logits", torch.cat(logits))
         gradients = {own_name(n): p.grad for n, p in model.named_parameters() if p.grad is not None}
         model_cases.add_gradients(golden, case, gradients)
+
+
+# Wide, high, square, and of one pixel; sizes above and below theirs, and a crop inside.
+IMAGES = ("420.jpg", "odd_420.jpg", "gray_8.png", "one_column.png", "one_row.png", "one_pixel.png")
+SIZES = ((24, 24), (61, 61), (40, 27))
+MEAN = [0.48145466, 0.4578275, 0.40821073]
+
+
+def image_cases(directory):
+    """CRC-32 of the pixels of LlavaImageProcessor with do_pad."""
+    images = []
+    for name in IMAGES:
+        for size, crop in SIZES:
+            processor = transformers.LlavaImageProcessor(
+                do_pad=True, size={"shortest_edge": size}, crop_size={"height": crop, "width": crop}, image_mean=MEAN)
+            image = Image.open(directory / "images" / name).convert("RGB")
+            pixels = processor.preprocess(image, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
+            images.append({"file": f"tests/golden/data/images/{name}", "size": size, "crop": crop,
+                           "values": zlib.crc32(np.ascontiguousarray(pixels.astype(np.float32)).tobytes())})
+    note = {"made_by": "scripts/make_golden_llava.py",
+            "versions": f"transformers {transformers.__version__}, Pillow {PIL.__version__}"}
+    (directory / "llava_images.json").write_text(json.dumps(note | {"images": images}, indent=1) + "\n")

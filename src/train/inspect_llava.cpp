@@ -33,9 +33,10 @@ void print_projection(const VlmConfig& config, const LlavaChoices& choices) {
   say("projection", fmt::format("mlp2x_gelu from {} to {}, {} tokens an image",
                                 config.vision.hidden_size, config.lm.hidden_size,
                                 config.image_tokens()));
-  say("feature", fmt::format("output of block {}, {} the class token", config.vision_feature_layer,
+  say("feature", fmt::format("output of block {} (-1: the last), {} the class token",
+                             config.vision_feature_layer,
                              config.drop_class_token ? "without" : "with"));
-  if (!choices.chat_template.empty()) say("conversation", choices.chat_template);
+  if (!choices.chat_template.empty()) say("trained as", "--chat_template " + choices.chat_template);
 }
 
 }  // namespace
@@ -54,9 +55,11 @@ int inspect_llava(const std::string& directory) {
   const LlamaDecoder declared_decoder(decoder, config);
   const VisionEncoder declared_encoder(encoder, config);
   Projection::make(projection, config);
-  check_weights(directory, LlavaPart::kDecoder, decoder, missing);
-  check_weights(directory, LlavaPart::kVision, encoder, missing);
-  check_weights(directory, LlavaPart::kProjection, projection, missing);
+  check_weights(directory,
+                {{LlavaPart::kDecoder, decoder},
+                 {LlavaPart::kVision, encoder},
+                 {LlavaPart::kProjection, projection}},
+                missing);
   return end_of_inspection(missing);
 }
 

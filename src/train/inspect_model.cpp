@@ -99,7 +99,7 @@ int inspect_model(const std::string& directory) {
   whole.lm = config;
   ParamTable table;
   const LlamaDecoder decoder(table, whole);
-  check_weights(directory, LlavaPart::kDecoder, table, missing);
+  check_weights(directory, {{LlavaPart::kDecoder, table}}, missing);
   return end_of_inspection(missing);
 }
 

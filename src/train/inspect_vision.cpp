@@ -27,8 +27,6 @@ void print_encoder(const std::string& directory, const VisionConfig& config,
   say("tokens",
       fmt::format("{} patches of {} pixels{}, of images of {}", patches, config.patch_size,
                   traits.class_token ? " and a class token" : "", config.image_size));
-  say("feature", traits.post_norm ? "the last block's output through post_layernorm"
-                                  : "the last block's output without post_layernorm");
   std::error_code ignored;
   if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
     say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
@@ -52,12 +50,14 @@ int inspect_vision(const std::string& directory) {
   log("vision encoder {}", directory);
   std::vector<std::string> missing;
   print_encoder(directory, config, missing);
+  say("feature", config.traits().post_norm ? "the last block's output through post_layernorm"
+                                  : "the last block's output without post_layernorm");
   VlmConfig whole;
   whole.vision = config;
   whole.image_size = config.image_size;
   ParamTable table;
   const VisionEncoder encoder(table, whole);
-  check_weights(directory, LlavaPart::kVision, table, missing);
+  check_weights(directory, {{LlavaPart::kVision, table}}, missing);
   return end_of_inspection(missing);
 }
 
