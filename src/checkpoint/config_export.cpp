@@ -71,7 +71,8 @@ void write_decoder(JsonWriter& writer, const JsonValue& root, const LlamaConfig&
   const DecoderFamily* family = find_decoder_family(model_type.as_string());
   ASSERT(family != nullptr, "{} was read as a decoder", model_type.as_string());
   writer.begin_object();
-  write_changed(writer, source, {family->architecture, family->model_type, config.vocab_size, type});
+  write_changed(writer, source,
+                {family->architecture, family->model_type, config.vocab_size, type});
   for (const auto& [key, size] : {std::pair{"hidden_size", config.hidden_size},
                                   {"intermediate_size", config.intermediate_size},
                                   {"num_hidden_layers", config.num_hidden_layers},
@@ -124,12 +125,12 @@ void write_llava_config(const std::string& path, const VlmConfig& config,
   writer.key("vision_config");
   write_vision(writer, vision.root(), config.vision.traits(), type);
   if (is_llava(lm.root()))
-    copy_others(writer, lm.root(),
-                {"architectures", "model_type", "torch_dtype", "dtype", "image_token_index",
-                 "image_token_id", "image_seq_length", "projector_hidden_act",
-                 "multimodal_projector_bias", "vision_feature_layer",
-                 "vision_feature_select_strategy", "tie_word_embeddings", kLlavaChatTemplate,
-                 "text_config", "vision_config", "vocab_size"});
+    copy_others(
+        writer, lm.root(),
+        {"architectures", "model_type", "torch_dtype", "dtype", "image_token_index",
+         "image_token_id", "image_seq_length", "projector_hidden_act", "multimodal_projector_bias",
+         "vision_feature_layer", "vision_feature_select_strategy", "tie_word_embeddings",
+         kLlavaChatTemplate, "text_config", "vision_config", "vocab_size"});
   writer.end_object();
   write_object(path, writer);
 }
@@ -195,10 +196,10 @@ void write_preprocessor_config(const std::string& source_directory, const std::s
 }
 
 bool exports_llava(const VlmConfig& config, const ExportSources& sources) {
-  return config.projection == ProjectionKind::kMlp &&
-         config.vision.family == VisionFamily::kClip && !config.mmca &&
-         !config.compat_visualchat && config.image_size == config.vision.image_size &&
-         !config.lm.tie_word_embeddings && image_token(sources) != nullptr;
+  return config.projection == ProjectionKind::kMlp && config.vision.family == VisionFamily::kClip &&
+         !config.mmca && !config.compat_visualchat &&
+         config.image_size == config.vision.image_size && !config.lm.tie_word_embeddings &&
+         image_token(sources) != nullptr;
 }
 
 void write_llava_configs(const std::string& directory, const VlmConfig& config,

@@ -37,12 +37,27 @@ struct DecoderFamily {
 };
 
 inline constexpr std::array<DecoderFamily, 3> kDecoderFamilies = {{
-    {"llama", "LlamaForCausalLM", DecoderFamily::Biases::kAsConfigured,
-     DecoderFamily::Window::kNone, 0, 2048, {4096, 11008, 32, 32, 32000}},
-    {"mistral", "MistralForCausalLM", DecoderFamily::Biases::kNone,
-     DecoderFamily::Window::kEveryLayer, 8, 131072, {4096, 14336, 32, 32, 32000}},
-    {"qwen2", "Qwen2ForCausalLM", DecoderFamily::Biases::kQkv, DecoderFamily::Window::kUpperLayers,
-     32, 32768, {4096, 22016, 32, 32, 151936}},
+    {"llama",
+     "LlamaForCausalLM",
+     DecoderFamily::Biases::kAsConfigured,
+     DecoderFamily::Window::kNone,
+     0,
+     2048,
+     {4096, 11008, 32, 32, 32000}},
+    {"mistral",
+     "MistralForCausalLM",
+     DecoderFamily::Biases::kNone,
+     DecoderFamily::Window::kEveryLayer,
+     8,
+     131072,
+     {4096, 14336, 32, 32, 32000}},
+    {"qwen2",
+     "Qwen2ForCausalLM",
+     DecoderFamily::Biases::kQkv,
+     DecoderFamily::Window::kUpperLayers,
+     32,
+     32768,
+     {4096, 22016, 32, 32, 151936}},
 }};
 
 // The family of this model_type, or null.

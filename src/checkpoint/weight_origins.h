@@ -19,7 +19,8 @@
 
 namespace facet {
 
-// The tensors of a decoder or a vision encoder, from its own directory or from that of a whole LLaVA.
+// The tensors of a decoder or a vision encoder, from its own directory or from that of a whole
+// LLaVA.
 TensorDirectory open_model(const std::string& directory, LlavaPart part);
 
 // The file with projection and lang_embed of these sources; "": there is none.

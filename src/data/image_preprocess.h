@@ -1,6 +1,6 @@
 // From a decoded image to the pixels for a vision encoder: the steps of Transformers'
-// CLIPImageProcessor, SiglipImageProcessor and LlavaImageProcessor (the slow, Pillow-based ones), bit
-// for bit.
+// CLIPImageProcessor, SiglipImageProcessor and LlavaImageProcessor (the slow, Pillow-based ones),
+// bit for bit.
 #pragma once
 
 #include <array>

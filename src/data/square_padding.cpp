@@ -38,8 +38,7 @@ void SquarePadding::add(const uint8_t* rows, int64_t stride, int64_t count) {
     sink_.add(rows_.data(), 3 * wanted_.width, few);
   }
   rows_in_ += count;
-  if (rows_in_ == inner_.height)
-    add_bar(wanted_.y + wanted_.height - inner_.y - inner_.height);
+  if (rows_in_ == inner_.height) add_bar(wanted_.y + wanted_.height - inner_.y - inner_.height);
 }
 
 }  // namespace facet

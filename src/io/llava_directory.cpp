@@ -110,10 +110,9 @@ TensorDirectory open_llava_part(const std::string& directory, LlavaPart part) {
 }
 
 std::string name_in_llava(LlavaPart part, const std::string& name) {
-  const auto* prefix =
-      std::find_if(std::begin(kPrefixes), std::end(kPrefixes), [&](const Prefix& row) {
-        return row.part == part && name.starts_with(row.alone);
-      });
+  const auto* prefix = std::find_if(
+      std::begin(kPrefixes), std::end(kPrefixes),
+      [&](const Prefix& row) { return row.part == part && name.starts_with(row.alone); });
   ASSERT(prefix != std::end(kPrefixes), "{} has no name in LLaVA's files", name);
   return with_prefix(prefix->in_file, name, prefix->alone.size());
 }

@@ -1,6 +1,6 @@
-// Directories of whole models as Transformers' LlavaForConditionalGeneration (LLaVA 1.5) saves them:
-// decoder (text_config), vision encoder (vision_config) and projection in one. And mm_projector.bin,
-// LLaVA's own file with a projection alone.
+// Directories of whole models as Transformers' LlavaForConditionalGeneration (LLaVA 1.5) saves
+// them: decoder (text_config), vision encoder (vision_config) and projection in one. And
+// mm_projector.bin, LLaVA's own file with a projection alone.
 #pragma once
 
 #include <cstdint>

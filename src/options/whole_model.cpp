@@ -10,8 +10,9 @@ namespace facet {
 
 namespace {
 
-// The form of conversations of Vicuna, with which LLaVA 1.5 was made. Other decoders come from other
-// chat models. What an adapter or a projection's file records is looked up when these are read.
+// The form of conversations of Vicuna, with which LLaVA 1.5 was made. Other decoders come from
+// other chat models. What an adapter or a projection's file records is looked up when these are
+// read.
 std::string chat_template_of(const LlavaChoices& choices, const Options& options) {
   if (options.visualchat() || !options.adapter.empty() || !options.projection.empty()) return "";
   if (!choices.chat_template.empty()) return choices.chat_template;

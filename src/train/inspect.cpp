@@ -186,7 +186,8 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 
 constexpr const char* kHelp =
     "usage: facet inspect MODEL\n"
-    "         of a language model's, a vision encoder's or a whole LLaVA's directory its family and\n"
+    "         of a language model's, a vision encoder's or a whole LLaVA's directory its family "
+    "and\n"
     "         configuration, and what is missing; exit code 66 when anything is\n"
     "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"

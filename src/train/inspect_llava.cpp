@@ -30,12 +30,12 @@ VlmConfig config_of(const std::string& directory, const LlavaChoices& choices) {
 }
 
 void print_projection(const VlmConfig& config, const LlavaChoices& choices) {
-  say("projection", fmt::format("mlp2x_gelu from {} to {}, {} tokens an image",
-                                config.vision.hidden_size, config.lm.hidden_size,
-                                config.image_tokens()));
-  say("feature", fmt::format("output of block {} (-1: the last), {} the class token",
-                             config.vision_feature_layer,
-                             config.drop_class_token ? "without" : "with"));
+  say("projection",
+      fmt::format("mlp2x_gelu from {} to {}, {} tokens an image", config.vision.hidden_size,
+                  config.lm.hidden_size, config.image_tokens()));
+  say("feature",
+      fmt::format("output of block {} (-1: the last), {} the class token",
+                  config.vision_feature_layer, config.drop_class_token ? "without" : "with"));
   if (!choices.chat_template.empty()) say("trained as", "--chat_template " + choices.chat_template);
 }
 

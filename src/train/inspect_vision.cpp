@@ -51,7 +51,7 @@ int inspect_vision(const std::string& directory) {
   std::vector<std::string> missing;
   print_encoder(directory, config, missing);
   say("feature", config.traits().post_norm ? "the last block's output through post_layernorm"
-                                  : "the last block's output without post_layernorm");
+                                           : "the last block's output without post_layernorm");
   VlmConfig whole;
   whole.vision = config;
   whole.image_size = config.image_size;

@@ -62,8 +62,8 @@ struct LlavaSources {
   std::string directory() const { return sources.directory / "llava"; }
   PretrainedSources pretrained() const { return {directory(), directory(), ""}; }
   ExportSources exported() const {
-    ExportSources from{pretrained(), 1, directory() + "/tokenizer.model",
-                       {{"### Image:", 11}, {"<image>", 9}}};
+    ExportSources from{
+        pretrained(), 1, directory() + "/tokenizer.model", {{"### Image:", 11}, {"<image>", 9}}};
     from.chat_template = "vicuna";
     return from;
   }
@@ -84,8 +84,7 @@ TEST(Llava, BothNamingsGiveTheModel) {
   for (const Naming& naming : {kOld, kNew}) {
     LlavaSources llava(naming, {{"image_newline", {{2}, {1, 2}}}});
     Model model(llava.config);
-    const LoadReport report =
-        load_pretrained(model.table, model.config, llava.pretrained(), 1);
+    const LoadReport report = load_pretrained(model.table, model.config, llava.pretrained(), 1);
     expect_equal_parameters(model.table, llava.original.table);
     EXPECT_EQ(model.values("lang_embed.weight"),
               values_of(*llava.original.table.find("lang_decoder.model.embed_tokens.weight")));
@@ -177,9 +176,8 @@ TEST(Llava, AnExportIsSuchADirectoryAndStartsAgain) {
   Model again(llava.config);
   load_pretrained(again.table, again.config, {out, out, ""}, 2);
   for (const Param& param : model.table.params()) {
-    const char* name = param.name == "lang_decoder.model.embed_tokens.weight"
-                           ? "lang_embed.weight"
-                           : param.name.c_str();
+    const char* name = param.name == "lang_decoder.model.embed_tokens.weight" ? "lang_embed.weight"
+                                                                              : param.name.c_str();
     EXPECT_EQ(values_of(*again.table.find(param.name)), model.values(name)) << param.name;
   }
 }

@@ -127,7 +127,7 @@ TEST(ImagePreprocess, TheClassOfTheProcessorDecides) {
             ResizeTo::kShortestEdge);
   EXPECT_TRUE(mentions(
       error_of([] { parse(R"({"image_processor_type": "ViTImageProcessor", "size": 30})"); }),
-      "ViTImageProcessor is not supported; CLIPImageProcessor and"));
+      "ViTImageProcessor is not supported; CLIPImageProcessor, SiglipImageProcessor and"));
 }
 
 TEST(ImagePreprocess, ReadsBothFormsOfSizes) {

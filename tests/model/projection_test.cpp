@@ -147,9 +147,8 @@ TEST(Projection, PerceiverRefusesWidthsThatAreNoMultipleOf128) {
 }
 
 TEST(Projection, RecomputeGivesTheSameBits) {
-  for (const ProjectionKind kind :
-       {ProjectionKind::kBaseline, ProjectionKind::kVit, ProjectionKind::kPerceiver,
-        ProjectionKind::kMlp}) {
+  for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kVit,
+                                    ProjectionKind::kPerceiver, ProjectionKind::kMlp}) {
     std::vector<float> values[2];
     for (const int64_t recompute : {0, 1}) {
       VlmConfig config = small_config(kind);
