@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "base/printable.h"
 #include "io/llava_directory.h"
 #include "options/option_table.h"
@@ -10,24 +12,21 @@ namespace facet {
 
 namespace {
 
-// The form of conversations of Vicuna, with which LLaVA 1.5 was made. Other decoders come from
-// other chat models. What an adapter or a projection's file records is looked up when these are
-// read.
-std::string chat_template_of(const LlavaChoices& choices, const Options& options) {
-  if (options.visualchat() || !options.adapter.empty() || !options.projection.empty()) return "";
-  if (!choices.chat_template.empty()) return choices.chat_template;
-  return choices.text_type == "llama" ? "vicuna" : "";
+// Whether a file with a projection may say with which form of conversations it was trained, which
+// is looked up when it is read.
+bool reads_projection_file(const Options& options) {
+  std::error_code ignored;
+  return !options.projection.empty() ||
+         (!options.adapter.empty() &&
+          std::filesystem::exists(options.adapter + "/projection.safetensors", ignored));
 }
 
-// Of the option the words that the model asks for, and those that stand.
-struct Choice {
-  const OptionField& field;
-  std::string asked, stands;
-};
-
-Choice choice_of(const char* name, const std::string& word, const Options& options) {
-  const OptionField& field = *find_option(name);
-  return {field, word, option_words(field, options)[0]};
+// The form of conversations that the model was trained with. LLaVA 1.5 was made with Vicuna's;
+// other decoders come from other chat models.
+std::string chat_template_of(const LlavaChoices& choices, const Options& options) {
+  if (options.visualchat() || reads_projection_file(options)) return "";
+  if (!choices.chat_template.empty()) return choices.chat_template;
+  return choices.text_type == "llama" ? "vicuna" : "";
 }
 
 }  // namespace
@@ -40,15 +39,15 @@ std::vector<std::string> take_from_whole_model(const std::set<std::string>& give
   std::vector<std::string> mistakes;
   std::string taken;
   const auto take = [&](const char* name, const std::string& word, bool must_agree) {
-    const Choice choice = choice_of(name, word, options);
-    if (given.contains(name)) {
-      if (must_agree && choice.stands != choice.asked)
-        mistakes.push_back(fmt::format("--{} {}: the model in {} has {}; leave the option out",
-                                       name, choice.stands, printable(directory), choice.asked));
-      return;
+    const OptionField& field = *find_option(name);
+    if (!given.contains(name)) {
+      set_option(field, {word}, options);
+      taken += fmt::format(" --{} {}", name, word);
+    } else if (const std::string stands = option_words(field, options)[0];
+               must_agree && stands != word) {
+      mistakes.push_back(fmt::format("--{} {}: the model in {} has {}; leave the option out", name,
+                                     stands, printable(directory), word));
     }
-    set_option(choice.field, {word}, options);
-    taken += fmt::format(" --{} {}", name, word);
   };
   take("vis_proj", "mlp2x_gelu", true);
   take("vision_feature_layer", fmt::format("{}", model.vision_feature_layer), true);

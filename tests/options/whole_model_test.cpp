@@ -64,6 +64,9 @@ TEST_F(WholeModel, WhatIsGivenStandsOrIsAMistake) {
     EXPECT_NE(what.find("--vis_proj vit: the model in"), std::string::npos) << what;
     EXPECT_NE(what.find("has -2; leave the option out"), std::string::npos) << what;
   }
+  directory_.put("adapter/projection.safetensors", "");
+  EXPECT_EQ(parsed({"--adapter", directory_ / "adapter"}).chat_template, "original");
+  EXPECT_EQ(parsed({"--adapter", directory_.path()}).chat_template, "vicuna") << "PEFT's own";
   // A file of options gives them as well.
   directory_.put("run.cfg", "vision_feature_layer = -3\n");
   EXPECT_THROW(parsed({"--config", directory_ / "run.cfg"}), Error);
