@@ -243,7 +243,8 @@ llava() {
   run 0 0 "$facet" generate --lm_model_name_or_path "$second/epoch-1" --threads 1 --input "$tiny/data/eval/held_out.json" \
     --output "$work/llava.csv" --max_new_tokens 3
   grep -q '^held_out_000,' "$work/llava.csv"
-  refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "${finetune[@]}" --lm_model_name_or_path "$work/moved" --vis_proj vit
+  refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "$facet" evaluate --lm_model_name_or_path "$work/moved" "${data[@]}" \
+    --vis_proj vit
   sed -i 's/"vision_feature_layer": -2/"vision_feature_layer": [-2, -1]/' "$work/llava_again/config.json"
   refused 78 2 'features of several layers joined are not supported' "$facet" evaluate --lm_model_name_or_path "$work/llava_again" \
     "${data[@]}"
