@@ -41,7 +41,9 @@ std::vector<std::string> take_from_whole_model(const std::set<std::string>& give
   const auto take = [&](const char* name, const std::string& word, bool must_agree) {
     const OptionField& field = *find_option(name);
     if (!given.contains(name)) {
-      set_option(field, {word}, options);
+      if (const std::string wrong = set_option(field, {word}, options); !wrong.empty())
+        mistakes.push_back(
+            fmt::format("{}/config.json: --{}: {}", printable(directory), name, wrong));
       taken += fmt::format(" --{} {}", name, word);
     } else if (const std::string stands = option_words(field, options)[0];
                must_agree && stands != word) {

@@ -67,6 +67,17 @@ TEST_F(WholeModel, WhatIsGivenStandsOrIsAMistake) {
   directory_.put("adapter/projection.safetensors", "");
   EXPECT_EQ(parsed({"--adapter", directory_ / "adapter"}).chat_template, "original");
   EXPECT_EQ(parsed({"--adapter", directory_.path()}).chat_template, "vicuna") << "PEFT's own";
+  put("llama", R"(, "facet_chat_template": "of a later version")");
+  try {
+    parsed({});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what())
+                  .find("config.json: --chat_template: 'of a later version' is none of"),
+              std::string::npos)
+        << error.what();
+  }
+  put("llama");
   // A file of options gives them as well.
   directory_.put("run.cfg", "vision_feature_layer = -3\n");
   EXPECT_THROW(parsed({"--config", directory_ / "run.cfg"}), Error);
