@@ -1,7 +1,6 @@
 #include "checkpoint/config_export.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>

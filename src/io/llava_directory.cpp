@@ -1,7 +1,6 @@
 #include "io/llava_directory.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <optional>
 #include <string_view>
