@@ -12,9 +12,11 @@ import json
 import os
 import sys
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, SiglipVisionModel
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, CLIPVisionModel, LlamaForCausalLM,
+                          LlavaForConditionalGeneration, SiglipVisionModel)
 
 
 def load_strictly(kind, directory):
@@ -115,10 +117,36 @@ def main(directory):
           f"{len(extra)} tensors beside them, {tokens}; logits norm {logits.norm():.7g}")
 
 
+def check_llava(directory):
+    model = load_strictly(LlavaForConditionalGeneration, directory)
+    tokens = check_tokenizer(directory, model.get_input_embeddings().weight.shape[0])
+    config = model.config
+    processor = AutoProcessor.from_pretrained(directory, use_fast=False)
+    size = config.vision_config.image_size
+    inputs = processor(text="USER: <image>\nwhat is it? ASSISTANT:", images=np.zeros((size, 2 * size, 3), np.uint8),
+                       return_tensors="pt", images_kwargs={"input_data_format": "channels_last"})
+    count = (inputs["input_ids"] == config.image_token_index).sum().item()
+    if count != config.image_seq_length:
+        sys.exit(f"{directory}: the processor makes {count} tokens of an image, config.json says {config.image_seq_length}")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    if not torch.isfinite(logits).all():
+        sys.exit("the loaded model gives non-finite values")
+    print(f"{directory}: {type(model).__name__} {tuple(logits.shape)}, {type(processor.image_processor).__name__}, {tokens}; "
+          f"logits norm {logits.norm():.7g}")
+
+
+def is_llava(directory):
+    file = os.path.join(directory, "config.json")
+    return os.path.exists(file) and AutoConfig.from_pretrained(directory).model_type == "llava"
+
+
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    if os.path.exists(os.path.join(sys.argv[1], "lang_decoder", "config.json")):
+    if is_llava(sys.argv[1]):
+        check_llava(sys.argv[1])
+    elif os.path.exists(os.path.join(sys.argv[1], "lang_decoder", "config.json")):
         main(sys.argv[1])
     else:
         check_adapter(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None)

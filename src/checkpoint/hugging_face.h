@@ -9,6 +9,10 @@
 //                       -> CLIPVisionModel, or the class of another family (vision_family.h)
 //   OUT/projection.safetensors                 projection.* and lang_embed.weight; in its metadata
 //                                              the choices that no shape shows (model_choices.h)
+// or, of a model that LLaVA 1.5's class computes (config_export.h),
+//   OUT/                config.json, model.safetensors, tokenizer files as above,
+//                       preprocessor_config.json, processor_config.json
+//                       -> LlavaForConditionalGeneration, LlavaProcessor
 // LoRA is merged into the exported weights (W + alpha/r (R L)'); the values in the ParamTable do
 // not change. More than 5 GB of a part become shards with model.safetensors.index.json.
 //
@@ -28,6 +32,7 @@
 
 #include "base/dtype.h"
 #include "data/tokenizer_files.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 #include "model/config.h"
 #include "nn/param_table.h"
@@ -40,6 +45,10 @@ VisionConfig read_vision_config(const std::string& directory);
 // config.json of a decoder of one of the families (decoder_family.h); vocab_size is the file's,
 // without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
+
+// The part of a config.json that describes the decoder: all of it, or of a whole LLaVA its
+// text_config.
+JsonValue decoder_settings(const JsonValue& root);
 
 // Token ids that end an answer: eos_token_id, a number or a list, of generation_config.json, or of
 // config.json where that has none. kConfig.
@@ -103,6 +112,7 @@ struct ExportSources {
   std::vector<std::pair<std::string, std::string>> token_roles = {};  // "pad_token" and a text, ...
   SpaceMarks space_marks = SpaceMarks::kEveryPiece;
   std::string chat_template = "original";  // that it was trained with
+  bool pads_images = false;                // before all that preprocessor_config.json says
 };
 
 enum class ExportKind : uint8_t { kFull, kAdapter };

@@ -4,6 +4,7 @@
 #include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
 #include "io/json.h"
+#include "io/llava_directory.h"
 #include "io/tensor_directory.h"
 
 namespace facet {
@@ -77,10 +78,19 @@ void refuse_qwen_vl(const std::string& directory) {
           directory, name);
 }
 
+// Those of LLaVA's models that sound like the one that is read.
+void refuse_other_llava(const JsonValue& type) {
+  if (type.as_string() != "llava" && type.as_string().find("llava") != std::string_view::npos)
+    type.reject(fmt::format(
+        "{} is not supported; of LLaVA's models 1.5 is, as Transformers saves it (llava)",
+        type.as_string()));
+}
+
 // The family whose model_type it is. `whole`: that of a whole model, with the encoder's settings
 // under vision_config.
 const VisionTraits& vision_family(const JsonValue& type, bool& whole) {
   std::string known;
+  refuse_other_llava(type);
   for (const VisionTraits& traits : all_vision_traits()) {
     whole = type.as_string() == traits.whole_type;
     if (whole || type.as_string() == traits.own_type) return traits;
@@ -237,11 +247,26 @@ void read_window(const JsonValue& root, const DecoderFamily& family, LlamaConfig
 
 const DecoderFamily& family_of(const JsonValue& root) {
   const JsonValue type = root.at("model_type");
+  refuse_other_llava(type);
   const DecoderFamily* family = find_decoder_family(type.as_string());
   if (family == nullptr)
     type.reject(fmt::format("{} is not supported; decoders are read of the types {}",
                             type.as_string(), decoder_family_names()));
   return *family;
+}
+
+// `usual`: of a whole model, whose file leaves out what Transformers takes by default.
+void read_sizes(const JsonValue& root, const DecoderFamily::Sizes* usual, LlamaConfig& config) {
+  using Sizes = DecoderFamily::Sizes;
+  const auto size = [&](const char* key, int64_t Sizes::*by_default, int64_t most) {
+    return usual == nullptr ? required_size(root, key, most)
+                            : size_or(root, key, usual->*by_default, most);
+  };
+  config.hidden_size = size("hidden_size", &Sizes::width, kMaxWidth);
+  config.intermediate_size = size("intermediate_size", &Sizes::inner, kMaxInner);
+  config.num_hidden_layers = size("num_hidden_layers", &Sizes::layers, kMaxLayers);
+  config.num_attention_heads = size("num_attention_heads", &Sizes::heads, kMaxHeads);
+  config.vocab_size = size("vocab_size", &Sizes::tokens, kMaxTokens);
 }
 
 void check_decoder_kind(const JsonValue& root) {
@@ -250,14 +275,27 @@ void check_decoder_kind(const JsonValue& root) {
     root.at("hidden_act").reject(fmt::format("{} is not supported; silu is", act));
 }
 
+// Of a directory that holds the encoder alone, or a whole model.
+JsonValue encoder_settings(const JsonValue& root) {
+  if (!is_llava(root)) return root;
+  read_llava_choices(root);
+  return root.at("vision_config");
+}
+
 }  // namespace
+
+JsonValue decoder_settings(const JsonValue& root) {
+  if (!is_llava(root)) return root;
+  read_llava_choices(root);
+  return root.at("text_config");
+}
 
 VisionConfig read_vision_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
-  const JsonValue root = document.root();
+  refuse_quantized(document.root());
+  const JsonValue root = encoder_settings(document.root());
   bool whole = false;
   const VisionTraits& traits = vision_family(root.at("model_type"), whole);
-  refuse_quantized(root);
   const JsonValue vision = whole ? root.at("vision_config") : root;
 
   // Keys that are missing have Transformers' defaults, which it omits when saving.
@@ -282,17 +320,14 @@ VisionConfig read_vision_config(const std::string& directory) {
 
 LlamaConfig read_llama_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
-  const JsonValue root = document.root();
+  refuse_quantized(document.root());
+  const JsonValue root = decoder_settings(document.root());
   const DecoderFamily& family = family_of(root);
   check_decoder_kind(root);
 
   LlamaConfig config;
-  config.hidden_size = required_size(root, "hidden_size", kMaxWidth);
-  config.intermediate_size = required_size(root, "intermediate_size", kMaxInner);
-  config.num_hidden_layers = required_size(root, "num_hidden_layers", kMaxLayers);
-  config.num_attention_heads = required_size(root, "num_attention_heads", kMaxHeads);
+  read_sizes(root, is_llava(document.root()) ? &family.usual : nullptr, config);
   config.num_key_value_heads = key_value_heads(root, family, config.num_attention_heads);
-  config.vocab_size = required_size(root, "vocab_size", kMaxTokens);
   config.max_position_embeddings =
       size_or(root, "max_position_embeddings", family.max_position_embeddings, kMaxPositions);
   config.rms_norm_eps = static_cast<float>(positive_real(root, "rms_norm_eps", 1e-6, 1));
@@ -323,7 +358,8 @@ std::vector<int32_t> read_end_tokens(const std::string& directory) {
     std::error_code ignored;
     if (!std::filesystem::exists(directory + file, ignored)) continue;
     const JsonDocument document = JsonDocument::read_config(directory + file);
-    const std::optional<JsonValue> value = document.root().find("eos_token_id");
+    const JsonValue root = decoder_settings(document.root());
+    const std::optional<JsonValue> value = root.find("eos_token_id");
     if (!value || value->is_null()) continue;
     if (!value->is_array()) return {token_id(*value)};
     std::vector<int32_t> ids;

@@ -6,13 +6,13 @@
 #include <optional>
 
 #include "checkpoint/adapter.h"
-#include "checkpoint/decoder_family.h"
+#include "checkpoint/config_export.h"
 #include "checkpoint/hugging_face.h"
 #include "checkpoint/model_choices.h"
 #include "checkpoint/tokenizer_export.h"
 #include "checkpoint/weight_origins.h"
 #include "io/file.h"
-#include "io/json.h"
+#include "io/llava_directory.h"
 #include "io/safetensors.h"
 
 namespace facet {
@@ -154,6 +154,23 @@ std::vector<TensorToWrite> projection_tensors(const ParamMap& params) {
   return tensors;
 }
 
+// lang_embed is the decoder's token table there.
+std::vector<TensorToWrite> llava_tensors(const ParamMap& params, const VlmConfig& config) {
+  std::vector<TensorToWrite> projection = projection_tensors(params);
+  std::erase_if(projection, [](const TensorToWrite& tensor) { return tensor.name == kLangEmbed; });
+  std::vector<TensorToWrite> tensors;
+  const auto add = [&](LlavaPart part, std::vector<TensorToWrite> alone) {
+    for (TensorToWrite& tensor : alone) {
+      tensor.name = name_in_llava(part, tensor.name);
+      tensors.push_back(std::move(tensor));
+    }
+  };
+  add(LlavaPart::kDecoder, decoder_tensors(params, config));
+  add(LlavaPart::kVision, fused_part(params, kVisionPrefix, config.vis_lora));
+  add(LlavaPart::kProjection, std::move(projection));
+  return tensors;
+}
+
 // ---- adapters
 
 // (columns, rows) of a parameter (rows, columns).
@@ -203,66 +220,6 @@ std::vector<TensorToWrite> other_tensors(const ParamMap& params, const VlmConfig
   return tensors;
 }
 
-// ---- configuration files
-
-// The keys in which an exported config.json differs from its source.
-struct Changes {
-  std::string architecture;
-  std::string model_type;
-  int64_t vocab_size = 0;           // 0: has none
-  std::string type;                 // of most elements, as PyTorch names it
-  const char* false_key = nullptr;  // a key that becomes false
-};
-
-void write_config(const JsonValue& source, const std::string& path, const Changes& changes) {
-  JsonWriter writer;
-  writer.begin_object();
-  writer.key("architectures").begin_array();
-  writer.value(changes.architecture);
-  writer.end_array();
-  writer.key("model_type").value(changes.model_type);
-  if (changes.vocab_size > 0) writer.key("vocab_size").value(changes.vocab_size);
-  writer.key("torch_dtype").value(changes.type);
-  if (changes.false_key != nullptr) writer.key(changes.false_key).value(false);
-  for (int64_t i = 0; i < source.size(); ++i) {
-    const auto [key, value] = source.member_as_written(i);
-    const bool replaced = key == "architectures" || key == "model_type" || key == "torch_dtype" ||
-                          key == "dtype" || (key == "vocab_size" && changes.vocab_size > 0) ||
-                          (changes.false_key != nullptr && key == changes.false_key);
-    if (!replaced) writer.key(key).value(value);
-  }
-  writer.end_object();
-  write_file(path, writer.take());
-}
-
-// The type that most elements have.
-std::string main_type(const std::vector<TensorToWrite>& tensors) {
-  std::map<DType, int64_t> elements;
-  for (const TensorToWrite& tensor : tensors)
-    elements[tensor.type] += tensor.bytes() / size_of(tensor.type);
-  const auto most = std::max_element(elements.begin(), elements.end(),
-                                     [](auto& a, auto& b) { return a.second < b.second; });
-  if (most == elements.end() || most->first == DType::kF32) return "float32";
-  return most->first == DType::kBF16 ? "bfloat16" : "float16";
-}
-
-void write_decoder_config(const std::string& source_directory, const std::string& path,
-                          int64_t vocab_size, const std::string& type) {
-  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
-  const JsonValue model_type = source.root().at("model_type");
-  const DecoderFamily* family = find_decoder_family(model_type.as_string());
-  ASSERT(family != nullptr, "{} was read as a decoder", model_type.as_string());
-  write_config(source.root(), path, {family->architecture, family->model_type, vocab_size, type});
-}
-
-void write_vision_config(const std::string& source_directory, const std::string& path,
-                         const VisionTraits& traits, const std::string& type) {
-  const JsonDocument source = JsonDocument::read_config(source_directory + "/config.json");
-  const std::optional<JsonValue> nested = source.root().find("vision_config");
-  write_config(nested ? *nested : source.root(), path,
-               {traits.architecture, traits.own_type, 0, type, traits.head_key});
-}
-
 // ---- whole directories
 
 // What an export writes, in either form.
@@ -290,8 +247,7 @@ void write_full(const Export& from, const std::string& directory) {
   make_directories(decoder_directory);
   make_directories(vision_directory);
   std::vector<TensorToWrite> tensors = decoder_tensors(from.params, from.config);
-  write_decoder_config(lm, decoder_directory + "/config.json", from.config.lm.vocab_size,
-                       main_type(tensors));
+  write_decoder_config(lm, decoder_directory + "/config.json", from.config.lm, main_type(tensors));
   write_model_safetensors(decoder_directory, std::move(tensors), from.form.shard_bytes);
   write_tokenizer(decoder_directory, from.sources);
   copy_if_there(lm + "/generation_config.json", decoder_directory + "/generation_config.json");
@@ -299,9 +255,21 @@ void write_full(const Export& from, const std::string& directory) {
   write_vision_config(vision, vision_directory + "/config.json", from.config.vision.traits(),
                       main_type(tensors));
   write_model_safetensors(vision_directory, std::move(tensors), from.form.shard_bytes);
-  copy_if_there(vision + "/preprocessor_config.json",
-                vision_directory + "/preprocessor_config.json");
+  write_preprocessor_config(vision, vision_directory + "/preprocessor_config.json",
+                            from.sources.pads_images);
   write_projection(from, directory);
+}
+
+void write_llava(const Export& from, const std::string& directory) {
+  const PretrainedSources& sources = from.sources.pretrained;
+  std::vector<TensorToWrite> tensors = llava_tensors(from.params, from.config);
+  write_llava_configs(directory, from.config, from.sources, main_type(tensors));
+  write_model_safetensors(directory, std::move(tensors), from.form.shard_bytes);
+  write_tokenizer(directory, from.sources);
+  copy_if_there(sources.lm_directory + "/generation_config.json",
+                directory + "/generation_config.json");
+  write_preprocessor_config(sources.vision_directory, directory + "/preprocessor_config.json",
+                            from.sources.pads_images);
 }
 
 void write_adapter_part(const Export& from, const std::string& directory, std::string_view prefix,
@@ -352,11 +320,15 @@ int64_t bytes_of_export(const ParamMap& params, const VlmConfig& config,
   int64_t bytes = kOtherFiles + bytes_of_file(sources.tokenizer_file) +
                   bytes_of_file(sources.pretrained.lm_directory + "/config.json") +
                   bytes_of_file(sources.pretrained.vision_directory + "/config.json");
-  std::vector<std::vector<TensorToWrite>> parts = {projection_tensors(params)};
-  if (kind == ExportKind::kFull) {
+  std::vector<std::vector<TensorToWrite>> parts;
+  if (kind == ExportKind::kFull && exports_llava(config, sources)) {
+    parts.push_back(llava_tensors(params, config));
+  } else if (kind == ExportKind::kFull) {
+    parts.push_back(projection_tensors(params));
     parts.push_back(decoder_tensors(params, config));
     parts.push_back(fused_part(params, kVisionPrefix, config.vis_lora));
   } else {
+    parts.push_back(projection_tensors(params));
     parts.push_back(lora_tensors(params, kDecoderPrefix));
     parts.push_back(lora_tensors(params, kVisionPrefix));
     parts.push_back(other_tensors(params, config, 0));
@@ -410,10 +382,12 @@ void export_model(const std::string& out_directory, const ParamTable& table,
   const std::string working = make_partial_directory(place);
   try {
     refuse_without_room(working, bytes_of_export(params, config, sources, form.kind), place);
-    if (form.kind == ExportKind::kFull)
-      write_full(from, working);
-    else
+    if (form.kind == ExportKind::kAdapter)
       write_adapter(from, working);
+    else if (exports_llava(config, sources))
+      write_llava(from, working);
+    else
+      write_full(from, working);
     publish_directory(working, place);
   } catch (...) {
     std::error_code ignored;

@@ -11,6 +11,7 @@
 #include "checkpoint/missing_tensors.h"
 #include "checkpoint/model_choices.h"
 #include "io/json.h"
+#include "io/llava_directory.h"
 
 namespace facet {
 
@@ -65,16 +66,25 @@ std::string without(std::string_view prefix, const std::string& name) {
 
 }  // namespace
 
+TensorDirectory open_model(const std::string& directory, LlavaPart part) {
+  return is_llava_directory(directory) ? open_llava_part(directory, part)
+                                       : TensorDirectory(directory);
+}
+
 std::string projection_file_of(const PretrainedSources& sources) {
   if (!sources.projection_file.empty()) return sources.projection_file;
   const std::string of_adapter =
       sources.adapter.empty() ? "" : read_adapter(sources.adapter).projection_file;
-  return of_adapter.empty() ? projection_beside(sources.lm_directory) : of_adapter;
+  if (!of_adapter.empty()) return of_adapter;
+  return is_llava_directory(sources.lm_directory) ? "" : projection_beside(sources.lm_directory);
 }
 
 std::string recorded_chat_template(const PretrainedSources& sources) {
   const std::string file = projection_file_of(sources);
-  if (file.empty()) return "";
+  if (file.empty())
+    return is_llava_directory(sources.lm_directory)
+               ? read_llava_choices(sources.lm_directory).chat_template
+               : "";
   const TensorDirectory tensors = TensorDirectory::of_file(file);
   const auto found = tensors.metadata().find(kChatTemplate);
   return found == tensors.metadata().end() ? "" : found->second;
@@ -116,12 +126,26 @@ WeightOrigins::WeightOrigins(const ParamTable& table, const VlmConfig& config,
 void WeightOrigins::open(const PretrainedSources& sources) {
   if (!sources.adapter.empty()) open_adapter(sources.adapter);
   projection_file_ = projection_file_of(sources);
-  if (!projection_file_.empty()) projection_.emplace(TensorDirectory::of_file(projection_file_));
+  if (!projection_file_.empty())
+    open_projection(TensorDirectory::of_file(projection_file_));
+  else if (is_llava_directory(sources.lm_directory))
+    open_projection(open_llava_part(sources.lm_directory, LlavaPart::kProjection));
   const auto holds = [&](std::string_view part) {
     return projection_ && projection_->has_part(part);
   };
-  if (!holds(kDecoderPrefix)) decoder_.emplace(TensorDirectory(sources.lm_directory));
-  if (!holds(kVisionPrefix)) vision_.emplace(TensorDirectory(sources.vision_directory));
+  if (!holds(kDecoderPrefix))
+    decoder_.emplace(open_model(sources.lm_directory, LlavaPart::kDecoder));
+  if (!holds(kVisionPrefix))
+    vision_.emplace(open_model(sources.vision_directory, LlavaPart::kVision));
+}
+
+// LLaVA has no lang_embed: its decoder's table is the one that is trained.
+void WeightOrigins::open_projection(TensorDirectory tensors) {
+  const bool alone = is_llava_projector(tensors);
+  if (alone) tensors = with_projection_names(std::move(tensors));
+  embeds_as_decoder_ = alone || projection_file_.empty();
+  projection_file_ = tensors.source();
+  projection_.emplace(std::move(tensors));
 }
 
 void WeightOrigins::open_adapter(const std::string& directory) {
@@ -151,7 +175,7 @@ void WeightOrigins::place(const Param& param) {
     claim(param, *decoder_, without(kDecoderPrefix, param.name));
   } else if (name.starts_with(kVisionPrefix) && vision_) {
     claim(param, *vision_, without(kVisionPrefix, param.name));
-  } else if (projection_) {
+  } else if (projection_ && !(name == kLangEmbed && embeds_as_decoder_)) {
     claim(param, *projection_, param.name);
   } else if (name == kLangEmbed) {
     claim(param, *decoder_, std::string(kTokenTable));
@@ -365,7 +389,7 @@ namespace {
 
 double initializer_range(const std::string& lm_directory) {
   const JsonDocument document = JsonDocument::read_config(lm_directory + "/config.json");
-  return document.root().get_double("initializer_range", 0.02);
+  return decoder_settings(document.root()).get_double("initializer_range", 0.02);
 }
 
 }  // namespace

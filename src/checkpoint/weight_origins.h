@@ -14,9 +14,14 @@
 #include "base/dtype.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/hugging_face.h"
+#include "io/llava_directory.h"
 #include "io/tensor_directory.h"
 
 namespace facet {
+
+// The tensors of a decoder or a vision encoder, from its own directory or from that of a whole
+// LLaVA.
+TensorDirectory open_model(const std::string& directory, LlavaPart part);
 
 // The file with projection and lang_embed of these sources; "": there is none.
 std::string projection_file_of(const PretrainedSources& sources);
@@ -66,6 +71,7 @@ class WeightOrigins {
   const Origin& origin_of(const Param& param) const;
   void open(const PretrainedSources& sources);
   void open_adapter(const std::string& directory);
+  void open_projection(TensorDirectory tensors);
   void place(const Param& param);
   bool place_from_adapter(const Param& param);
   void claim(const Param& param, Source& source, const std::string& name);
@@ -91,6 +97,7 @@ class WeightOrigins {
   std::string projection_file_;
   std::optional<Adapter> adapter_;
   std::optional<Source> projection_;
+  bool embeds_as_decoder_ = false;  // projection_ lacks lang_embed: it is the decoder's table
   std::optional<Source> decoder_, vision_;                 // none where projection_ holds that part
   std::optional<Source> lang_lora_, vision_lora_, other_;  // of the adapter
   std::map<std::string, Origin, std::less<>> origins_;     // by the parameter's name

@@ -65,20 +65,25 @@ JsonValue settings_of(const JsonValue& root) {
   return settings;
 }
 
+enum class ProcessorKind : uint8_t { kClip, kSiglip, kLlava };
+
 // CLIP's are what a file means that does not say whose it is.
-bool is_siglip(const JsonValue& settings) {
+ProcessorKind kind_of(const JsonValue& settings) {
   for (const char* key : {"image_processor_type", "feature_extractor_type"}) {
     const auto type = settings.find(key);
     if (!type || type->is_null()) continue;
     std::string_view name = type->as_string();
     for (const std::string_view variant : {"Fast", "Pil"})
       if (name.ends_with(variant)) name.remove_suffix(variant.size());
-    if (name == "SiglipImageProcessor") return true;
-    if (name == "CLIPImageProcessor" || name == "CLIPFeatureExtractor") return false;
-    type->reject(fmt::format("{} is not supported; CLIPImageProcessor and SiglipImageProcessor are",
-                             type->as_string()));
+    if (name == "SiglipImageProcessor") return ProcessorKind::kSiglip;
+    if (name == "LlavaImageProcessor") return ProcessorKind::kLlava;
+    if (name == "CLIPImageProcessor" || name == "CLIPFeatureExtractor") return ProcessorKind::kClip;
+    type->reject(
+        fmt::format("{} is not supported; CLIPImageProcessor, SiglipImageProcessor and "
+                    "LlavaImageProcessor are",
+                    type->as_string()));
   }
-  return false;
+  return ProcessorKind::kClip;
 }
 
 // SiglipImageProcessor has other defaults and cuts nothing off.
@@ -112,7 +117,9 @@ ImagePreprocessConfig read_image_preprocess_config(const std::string& directory)
   config.do_rescale = root.get_bool("do_rescale", true);
   config.do_normalize = root.get_bool("do_normalize", true);
   config.rescale_factor = root.get_double("rescale_factor", config.rescale_factor);
-  is_siglip(root) ? read_siglip_sizes(root, config) : read_clip_sizes(root, config);
+  const ProcessorKind kind = kind_of(root);
+  kind == ProcessorKind::kSiglip ? read_siglip_sizes(root, config) : read_clip_sizes(root, config);
+  config.do_pad = kind == ProcessorKind::kLlava && root.get_bool("do_pad", false);
   check_side(root, config.size, "size");
   check_side(root, config.crop_size, "crop_size");
   read_channels(root, "image_mean", config.image_mean);
@@ -145,14 +152,25 @@ ImagePreprocessor::ImagePreprocessor(const ImagePreprocessConfig& config, int64_
 std::string ImagePreprocessor::text() const {
   const std::string values = hash_of(value_of_byte_.data(), sizeof value_of_byte_);
   const char* side = config_.resize_to == ResizeTo::kSquare ? "each side" : "short side";
-  return fmt::format("{}centre crop of {}, values of bytes {}",
+  const auto [red, green, blue] = mean_colour();
+  return fmt::format("{}{}centre crop of {}, values of bytes {}",
+                     pads() ? fmt::format("squares with bars of {} {} {}, ", red, green, blue) : "",
                      config_.do_resize ? fmt::format("{} {}, ", side, config_.size) : "",
                      config_.crop_size, values);
+}
+
+// Cut to whole numbers, as int() does.
+std::array<uint8_t, 3> ImagePreprocessor::mean_colour() const {
+  std::array<uint8_t, 3> colour{};
+  for (size_t c = 0; c < 3; ++c)
+    colour[c] = static_cast<uint8_t>(std::clamp(config_.image_mean[c] * 255, 0.0, 255.0));
+  return colour;
 }
 
 ImagePreprocessor::Placement ImagePreprocessor::place(int64_t image_width,
                                                       int64_t image_height) const {
   const int64_t crop = config_.crop_size;
+  if (pads()) image_width = image_height = std::max(image_width, image_height);
   int64_t width = image_width, height = image_height;
   const int64_t size = config_.size;
   if (config_.do_resize && config_.resize_to == ResizeTo::kSquare) {
@@ -175,7 +193,12 @@ ImagePreprocessor::Placement ImagePreprocessor::place(int64_t image_width,
 RgbImage ImagePreprocessor::resize_and_crop(const RgbImage& image) const {
   const int64_t crop = config_.crop_size;
   const auto [width, height, region, left, top] = place(image.width, image.height);
-  RgbImage inner = resize_bicubic(image, width, height, region);
+  RgbImage inner{region.width, region.height, {}};
+  BicubicResizer resizer(width, height, region, [&, bytes = 3 * region.width](const uint8_t* rgb) {
+    inner.pixels.insert(inner.pixels.end(), rgb, rgb + bytes);
+  });
+  SquarePadding padding(resizer, mean_colour());
+  send_rows(image, pads() ? static_cast<RowSink&>(padding) : resizer);
   if (region.width == crop && region.height == crop) return inner;
   RgbImage result{crop, crop, {}};
   result.pixels.resize(static_cast<size_t>(3 * crop * crop));
@@ -203,7 +226,9 @@ Region ImagePixels::begin(int64_t width, int64_t height) {
                      put(next_pixel_, rgb, count);
                      next_pixel_ += crop;
                    });
-  return resizer_->begin(width, height);
+  first_ = &*resizer_;
+  if (preprocessor_.pads()) first_ = &padding_.emplace(*resizer_, preprocessor_.mean_colour());
+  return first_->begin(width, height);
 }
 
 void ImagePixels::put(int64_t pixel, const uint8_t* rgb, int64_t count) {

@@ -1,5 +1,6 @@
 // From a decoded image to the pixels for a vision encoder: the steps of Transformers'
-// CLIPImageProcessor and SiglipImageProcessor (the slow, Pillow-based ones), bit for bit.
+// CLIPImageProcessor, SiglipImageProcessor and LlavaImageProcessor (the slow, Pillow-based ones),
+// bit for bit.
 #pragma once
 
 #include <array>
@@ -9,6 +10,7 @@
 
 #include "data/image.h"
 #include "data/resize.h"
+#include "data/square_padding.h"
 
 namespace facet {
 
@@ -17,6 +19,7 @@ enum class ResizeTo : uint8_t { kShortestEdge, kSquare };
 
 // The settings of preprocessor_config.json, with CLIPImageProcessor's defaults.
 struct ImagePreprocessConfig {
+  bool do_pad = false;  // first to a square, with bars of the mean colour
   bool do_resize = true;
   bool do_rescale = true;
   bool do_normalize = true;
@@ -43,6 +46,7 @@ class ImagePreprocessor {
                              PixelRounding rounding = PixelRounding::kNone);
 
   int64_t image_size() const { return config_.crop_size; }  // R
+  bool pads() const { return config_.do_pad; }
 
   // All that pixels depend on, in words.
   std::string text() const;
@@ -64,6 +68,7 @@ class ImagePreprocessor {
     int64_t left, top;
   };
   Placement place(int64_t width, int64_t height) const;
+  std::array<uint8_t, 3> mean_colour() const;
 
   ImagePreprocessConfig config_;
   std::array<std::array<float, 256>, 3> value_of_byte_;  // the result for every possible byte
@@ -80,7 +85,7 @@ class ImagePixels : public RowSink {
 
   Region begin(int64_t width, int64_t height) override;
   void add(const uint8_t* rows, int64_t stride, int64_t count) override {
-    resizer_->add(rows, stride, count);
+    first_->add(rows, stride, count);
   }
 
  private:
@@ -89,7 +94,9 @@ class ImagePixels : public RowSink {
   const ImagePreprocessor& preprocessor_;
   float* pixels_3RR_;
   std::optional<BicubicResizer> resizer_;
-  int64_t next_pixel_ = 0;  // of the crop
+  std::optional<SquarePadding> padding_;
+  RowSink* first_ = nullptr;  // of these two
+  int64_t next_pixel_ = 0;    // of the crop
 };
 
 }  // namespace facet

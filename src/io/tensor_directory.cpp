@@ -132,7 +132,7 @@ TensorDirectory TensorDirectory::of_file(const std::string& path) {
 }
 
 void TensorDirectory::add_file(std::unique_ptr<TensorFile> file) {
-  for (const auto& [name, tensor] : file->tensors()) owner_.emplace(name, file.get());
+  for (const auto& [name, tensor] : file->tensors()) places_.emplace(name, Place{file.get(), name});
   files_.push_back(std::move(file));
 }
 
@@ -155,41 +155,56 @@ void TensorDirectory::open_index() {
       entry.reject(
           "the shard does not hold this tensor; the index and the shards do not belong "
           "together");
-    owner_.emplace(name, found->second);
+    places_.emplace(name, Place{found->second, std::string(name)});
   }
   for (const auto& file : files_)
     for (const auto& [name, tensor] : file->tensors()) {
-      const auto found = owner_.find(name);
-      CHECK(found != owner_.end() && found->second == file.get(), ExitCode::kBadData,
+      const auto found = places_.find(name);
+      CHECK(found != places_.end() && found->second.file == file.get(), ExitCode::kBadData,
             "{}: does not name {} of {}; the index and the shards do not belong together", source_,
             name, file->path());
     }
 }
 
-const TensorFile& TensorDirectory::file_of(std::string_view name) const {
-  const auto found = owner_.find(name);
-  CHECK(found != owner_.end(), ExitCode::kBadData, "{}: there is no tensor {}", directory_, name);
-  return *found->second;
+TensorDirectory TensorDirectory::renamed(
+    const std::function<std::string(const std::string&)>& new_name) && {
+  std::map<std::string, Place, std::less<>> places;
+  for (auto& [name, place] : places_) {
+    std::string renamed = new_name(name);
+    if (renamed.empty()) continue;
+    const auto [found, added] = places.emplace(std::move(renamed), place);
+    CHECK(added, ExitCode::kBadData, "{}: {} and {} are the same tensor of the model", source_,
+          found->second.name, name);
+  }
+  places_ = std::move(places);
+  return std::move(*this);
+}
+
+const TensorDirectory::Place& TensorDirectory::place_of(std::string_view name) const {
+  const auto found = places_.find(name);
+  CHECK(found != places_.end(), ExitCode::kBadData, "{}: there is no tensor {}", directory_, name);
+  return found->second;
 }
 
 std::vector<std::string> TensorDirectory::names() const {
   std::vector<std::string> all;
-  for (const auto& [name, file] : owner_) all.push_back(name);
+  for (const auto& [name, place] : places_) all.push_back(name);
   return all;
 }
 
 const StoredTensor* TensorDirectory::find(std::string_view name) const {
-  const auto found = owner_.find(name);
-  return found == owner_.end() ? nullptr : found->second->find(name);
+  const auto found = places_.find(name);
+  return found == places_.end() ? nullptr : found->second.file->find(found->second.name);
 }
 
 const std::string& TensorDirectory::path_of(std::string_view name) const {
-  return file_of(name).path();
+  return place_of(name).file->path();
 }
 
 void TensorDirectory::read_f32(std::string_view name, int64_t begin, int64_t count,
                                float* out) const {
-  file_of(name).read_f32(name, begin, count, out);
+  const Place& place = place_of(name);
+  place.file->read_f32(place.name, begin, count, out);
 }
 
 const std::map<std::string, std::string>& TensorDirectory::metadata() const {

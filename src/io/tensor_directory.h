@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,6 +22,9 @@ class TensorDirectory {
   explicit TensorDirectory(std::string directory);
   // A single file of any name and of either format, through the same interface.
   static TensorDirectory of_file(const std::string& path);
+  // The same tensors under other names; those whose new name is "" are left out. Two tensors of one
+  // name: kBadData.
+  TensorDirectory renamed(const std::function<std::string(const std::string&)>& new_name) &&;
   // Whether the directory holds a model in one of the formats.
   static bool is_there(const std::string& directory);
 
@@ -39,11 +43,15 @@ class TensorDirectory {
   TensorDirectory() = default;
   void add_file(std::unique_ptr<TensorFile> file);
   void open_index();
-  const TensorFile& file_of(std::string_view name) const;
+  struct Place {
+    const TensorFile* file;
+    std::string name;  // there
+  };
+  const Place& place_of(std::string_view name) const;
 
   std::string directory_, source_;
   std::vector<std::unique_ptr<TensorFile>> files_;
-  std::map<std::string, const TensorFile*, std::less<>> owner_;
+  std::map<std::string, Place, std::less<>> places_;
 };
 
 // Of a directory in which a model is missing: "; it holds FILE: what that is", for the first file

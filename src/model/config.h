@@ -63,7 +63,7 @@ struct LlamaConfig {
   }
 };
 
-enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver };
+enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver, kMlp };
 
 constexpr int64_t kPerceiverQueries = 256;  // S of the perceiver, for any image size
 

@@ -11,6 +11,7 @@ std::unique_ptr<Projection> Projection::make(ParamTable& table, const VlmConfig&
     case ProjectionKind::kBaseline: return make_baseline_projection(table, config);
     case ProjectionKind::kVit: return make_vit_projection(table, config);
     case ProjectionKind::kPerceiver: return make_perceiver_projection(table, config);
+    case ProjectionKind::kMlp: return make_mlp_projection(table, config);
   }
   fail(ExitCode::kInternal, "unknown kind of projection");
 }

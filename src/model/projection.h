@@ -49,5 +49,6 @@ class Projection {
 std::unique_ptr<Projection> make_baseline_projection(ParamTable& table, const VlmConfig& config);
 std::unique_ptr<Projection> make_vit_projection(ParamTable& table, const VlmConfig& config);
 std::unique_ptr<Projection> make_perceiver_projection(ParamTable& table, const VlmConfig& config);
+std::unique_ptr<Projection> make_mlp_projection(ParamTable& table, const VlmConfig& config);
 
 }  // namespace facet

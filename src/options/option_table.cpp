@@ -33,24 +33,24 @@ void add_model_fields(std::vector<OptionField>& t) {
       field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
             "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
-            "the local cache")
+            "the local cache. A whole LLaVA 1.5 brings the vision encoder and the projection")
           .required("teg")
           .directory());
   t.push_back(field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel,
                     "tegx", kMayChange,
                     "directory of the vision encoder: config.json, preprocessor_config.json, "
                     "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or "
-                    "its encoder alone; or its name on the hub")
+                    "its encoder alone; or its name on the hub. By default that of a whole LLaVA")
                   .required("teg")
                   .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
-                  .one_of({"baseline", "vit", "perceiver"}));
+                  .one_of({"baseline", "vit", "perceiver", "mlp2x_gelu"}));
   t.push_back(
       model("projection", &O::projection, kMayChange,
             "exported file with projection and lang_embed to start from, by default the one next "
             "to the language model's directory, if there is one; or a whole model's "
-            "pytorch_model.bin of DeepSpeed-VisualChat")
+            "pytorch_model.bin of DeepSpeed-VisualChat, or LLaVA's mm_projector.bin")
           .file());
   t.push_back(
       model("adapter", &O::adapter, kMayChange,
@@ -68,6 +68,10 @@ void add_model_fields(std::vector<OptionField>& t) {
   t.push_back(model("image_size", &O::image_size, kMustMatch,
                     "side of an image in pixels; 0: as in the vision model's files")
                   .in(0, 1 << 14));
+  t.push_back(model("image_aspect_ratio", &O::image_aspect_ratio, kMustMatch,
+                    "pad: make each image a square first, with bars of the processor's mean "
+                    "colour; auto: only if preprocessor_config.json says so")
+                  .one_of({"auto", "pad"}));
   t.push_back(model("vision_feature_layer", &O::vision_feature_layer, kMustMatch,
                     "vision block whose output is the image feature: -1 the last, -2 the one "
                     "before it")

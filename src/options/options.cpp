@@ -17,6 +17,7 @@
 #include "options/deepspeed_config.h"
 #include "options/hub_cache.h"
 #include "options/option_table.h"
+#include "options/whole_model.h"
 
 namespace facet {
 
@@ -263,7 +264,7 @@ bool plans_other_ranks(Command command) {
 // check_paths() says why.
 void take_from_hub_cache(std::string& model, std::vector<std::string>& notes) {
   std::error_code ignored;
-  if (std::filesystem::exists(model, ignored)) return;
+  if (model.empty() || std::filesystem::exists(model, ignored)) return;
   const std::optional<HubLookup> found = look_up_in_hub_cache(model);
   if (!found || found->directory.empty()) return;
   notes.push_back(fmt::format("{}: {}", model, printable(found->directory)));
@@ -278,17 +279,26 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   Options& options = parsed.options;
   if (command == Command::kDataStats) options.ranks = ranks;
   Assignments line = read_command_line(command, words, mistakes);
+  std::set<std::string> given = names_of(line);
   if (const auto config = line.extract("config"); !config.empty()) {
     if (config.mapped().empty()) mistakes.usage("--config takes a file");
-    for (const std::string& path : config.mapped())  // a later one beats those before it
-      apply(read_config_text(command, text_of_config_file(path, mistakes), path, mistakes),
-            path + ": ", options, mistakes);
+    for (const std::string& path : config.mapped()) {  // a later one beats those before it
+      const Assignments file =
+          read_config_text(command, text_of_config_file(path, mistakes), path, mistakes);
+      apply(file, path + ": ", options, mistakes);
+      given.merge(names_of(file));
+    }
   }
   apply(line, "", options, mistakes);
   DeepSpeedMerge merge;
   if (!options.deepspeed_config.empty())
     merge = merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
                                    plans_other_ranks(command) ? options.ranks : ranks, options);
+  std::vector<std::string> of_models;
+  for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
+    take_from_hub_cache(*model, of_models);
+  if (command != Command::kExport)  // which goes by the run's options
+    mistakes.wrong.add_all(take_from_whole_model(given, options, of_models));
   check_required(command, options, mistakes);
   mistakes.wrong.add_all(merge.mistakes);
   mistakes.wrong.add_all(contradictions(command, options));
@@ -304,8 +314,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
     mistakes.not_built.add_all(not_built);
   }
   report(command, mistakes);
-  for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
-    take_from_hub_cache(*model, parsed.notes);
+  for (std::string& note : of_models) parsed.notes.push_back(std::move(note));
   return parsed;
 }
 

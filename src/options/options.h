@@ -34,12 +34,13 @@ struct Options {
   std::string lm_model_name_or_path;      // directory with config.json, tokenizer and weights;
                                           // a name of the hub has become its snapshot's
   std::string vision_model_name_or_path;  // the same, and preprocessor_config.json
-  std::string vis_proj = "baseline";      // baseline, vit, perceiver
+  std::string vis_proj = "baseline";      // baseline, vit, perceiver, mlp2x_gelu
   std::string projection;                 // exported projection and lang_embed to start from
   std::string adapter;                    // directory of LoRA and what else was trained with it
   bool enable_mmca_attention = false;
   int64_t max_seq_len = 4096;
   int64_t image_size = 0;
+  std::string image_aspect_ratio = "auto";  // auto, pad
   int64_t vision_feature_layer = -1;
   bool drop_class_token = false;
   bool vision_image_by_image = false;

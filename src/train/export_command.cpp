@@ -26,7 +26,9 @@ Options with_own(Options run, const Options& given) {
   const auto take = [](std::string& value, const std::string& own) {
     if (!own.empty()) value = own;
   };
+  const bool whole = run.vision_model_name_or_path == run.lm_model_name_or_path;  // LLaVA's
   take(run.lm_model_name_or_path, given.lm_model_name_or_path);
+  if (whole) run.vision_model_name_or_path = run.lm_model_name_or_path;
   take(run.vision_model_name_or_path, given.vision_model_name_or_path);
   run.export_kind = given.export_kind == "adapter" ? "adapter" : "full";
   run.export_dtype = given.export_dtype;

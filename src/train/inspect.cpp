@@ -14,7 +14,9 @@
 #include "checkpoint/adapter.h"
 #include "checkpoint/checkpoint_directory.h"
 #include "io/input_file.h"
+#include "io/llava_directory.h"
 #include "io/tensor_directory.h"
+#include "train/inspect_llava.h"
 #include "train/inspect_model.h"
 #include "train/inspect_vision.h"
 #include "train/stored_checkpoint.h"
@@ -184,8 +186,9 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
 
 constexpr const char* kHelp =
     "usage: facet inspect MODEL\n"
-    "         of a language model's or a vision encoder's directory its family and configuration,\n"
-    "         and what is missing; exit code 66 when anything is\n"
+    "         of a language model's, a vision encoder's or a whole LLaVA's directory its family "
+    "and\n"
+    "         configuration, and what is missing; exit code 66 when anything is\n"
     "       facet inspect CHECKPOINT\n"
     "         its step, counts, options, arrays and hashes; every byte is verified\n"
     "       facet inspect CHECKPOINT CHECKPOINT\n"
@@ -201,6 +204,7 @@ int inspect_command(const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), "--help") != words.end())
     return fmt::print("{}", kHelp), 0;
   try {
+    if (words.size() == 1 && is_llava_directory(words[0])) return inspect_llava(words[0]);
     if (words.size() == 1 && is_vision_directory(words[0])) return inspect_vision(words[0]);
     if (words.size() == 1)
       return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);

@@ -21,7 +21,7 @@ namespace {
 
 std::string family_text(const std::string& directory) {
   const JsonDocument config = JsonDocument::read_config(directory + "/config.json");
-  const std::string type(config.root().at("model_type").as_string());
+  const std::string type(decoder_settings(config.root()).at("model_type").as_string());
   return fmt::format("{} ({})", type, find_decoder_family(type)->architecture);
 }
 
@@ -64,7 +64,10 @@ std::string biases_text(const LlamaConfig& config) {
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 
-void print_configuration(const std::string& directory, const LlamaConfig& config) {
+}  // namespace
+
+void print_decoder(const std::string& directory, const LlamaConfig& config,
+                   std::vector<std::string>& missing) {
   say("family", family_text(directory));
   say("size", fmt::format("{} layers, width {}, {} inside, {} tokens", config.num_hidden_layers,
                           config.hidden_size, config.intermediate_size, config.vocab_size));
@@ -75,9 +78,12 @@ void print_configuration(const std::string& directory, const LlamaConfig& config
   say("head", config.tie_word_embeddings ? "tied to embed_tokens" : "lm_head of its own");
   const std::vector<int32_t> ends = read_end_tokens(directory);
   say("end tokens", ends.empty() ? "the tokenizer's own" : fmt::format("{}", fmt::join(ends, " ")));
+  const std::string tokenizer = tokenizer_file(directory);
+  if (tokenizer.empty())
+    missing.emplace_back("tokenizer.model or tokenizer.json");
+  else
+    say("tokenizer", tokenizer);
 }
-
-}  // namespace
 
 bool is_model_directory(const std::string& path) {
   std::error_code ignored;
@@ -87,18 +93,13 @@ bool is_model_directory(const std::string& path) {
 int inspect_model(const std::string& directory) {
   const LlamaConfig config = read_llama_config(directory);
   log("language model {}", directory);
-  print_configuration(directory, config);
   std::vector<std::string> missing;
-  const std::string tokenizer = tokenizer_file(directory);
-  if (tokenizer.empty())
-    missing.emplace_back("tokenizer.model or tokenizer.json");
-  else
-    say("tokenizer", tokenizer);
+  print_decoder(directory, config, missing);
   VlmConfig whole;
   whole.lm = config;
   ParamTable table;
   const LlamaDecoder decoder(table, whole);
-  check_weights(directory, table, "lang_decoder.", missing);
+  check_weights(directory, {{LlavaPart::kDecoder, table}}, missing);
   return end_of_inspection(missing);
 }
 

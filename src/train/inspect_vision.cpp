@@ -15,9 +15,8 @@
 
 namespace facet {
 
-namespace {
-
-void print_configuration(const VisionConfig& config) {
+void print_encoder(const std::string& directory, const VisionConfig& config,
+                   std::vector<std::string>& missing) {
   const VisionTraits& traits = config.traits();
   say("family", fmt::format("{} ({})", traits.name, traits.architecture));
   say("size", fmt::format("{} layers, width {}, {} inside", config.num_hidden_layers,
@@ -28,11 +27,12 @@ void print_configuration(const VisionConfig& config) {
   say("tokens",
       fmt::format("{} patches of {} pixels{}, of images of {}", patches, config.patch_size,
                   traits.class_token ? " and a class token" : "", config.image_size));
-  say("feature", traits.post_norm ? "the last block's output through post_layernorm"
-                                  : "the last block's output without post_layernorm");
+  std::error_code ignored;
+  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
+    say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
+  else
+    missing.emplace_back("preprocessor_config.json");
 }
-
-}  // namespace
 
 bool is_vision_directory(const std::string& path) {
   std::error_code ignored;
@@ -48,19 +48,16 @@ bool is_vision_directory(const std::string& path) {
 int inspect_vision(const std::string& directory) {
   const VisionConfig config = read_vision_config(directory);
   log("vision encoder {}", directory);
-  print_configuration(config);
   std::vector<std::string> missing;
-  std::error_code ignored;
-  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
-    say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
-  else
-    missing.emplace_back("preprocessor_config.json");
+  print_encoder(directory, config, missing);
+  say("feature", config.traits().post_norm ? "the last block's output through post_layernorm"
+                                           : "the last block's output without post_layernorm");
   VlmConfig whole;
   whole.vision = config;
   whole.image_size = config.image_size;
   ParamTable table;
   const VisionEncoder encoder(table, whole);
-  check_weights(directory, table, "vis_encoder.", missing);
+  check_weights(directory, {{LlavaPart::kVision, table}}, missing);
   return end_of_inspection(missing);
 }
 

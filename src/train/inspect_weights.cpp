@@ -7,20 +7,27 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/missing_tensors.h"
+#include "checkpoint/weight_origins.h"
 #include "io/tensor_directory.h"
 
 namespace facet {
 
 void say(const char* what, const std::string& value) { log("{:<12}{}", what, value); }
 
-void check_weights(const std::string& directory, const ParamTable& table, std::string_view prefix,
-                   std::vector<std::string>& missing) {
-  if (!TensorDirectory::is_there(directory))
-    return missing.push_back("weights: none are there" + what_lies_there_instead(directory));
-  const TensorDirectory tensors(directory);
-  std::vector<std::string> problems, absent;
-  for (const Param& param : table.params()) {
-    const std::string name = param.name.substr(prefix.size());
+namespace {
+
+// The projection keeps its prefix in files.
+std::string name_in_files(const Param& param, LlavaPart part) {
+  return part == LlavaPart::kProjection ? param.name : param.name.substr(param.name.find('.') + 1);
+}
+
+// Adds what is wrong with the tensors of a part.
+void check_part(const std::string& directory, const PartToCheck& part,
+                std::vector<std::string>& problems) {
+  const TensorDirectory tensors = open_model(directory, part.part);
+  std::vector<std::string> absent;
+  for (const Param& param : part.table.params()) {
+    const std::string name = name_in_files(param, part.part);
     StoredTensor expected;
     expected.shape = param.shape;
     const StoredTensor* stored = tensors.find(name);
@@ -32,12 +39,22 @@ void check_weights(const std::string& directory, const ParamTable& table, std::s
     else if (!stored->is_real())
       problems.push_back(fmt::format("{} is {}, not F32, BF16, F16 or F64", name, stored->type));
   }
-  if (problems.empty() && absent.empty())
-    say("weights", fmt::format("complete in {}", tensors.source()));
   for (const std::string& name : absent) problems.push_back("tensor " + name);
   if (!absent.empty())
     if (const std::string why = why_missing(absent, tensors.names(), directory); !why.empty())
       problems.push_back(why);
+}
+
+}  // namespace
+
+void check_weights(const std::string& directory, const std::vector<PartToCheck>& parts,
+                   std::vector<std::string>& missing) {
+  if (!TensorDirectory::is_there(directory))
+    return missing.push_back("weights: none are there" + what_lies_there_instead(directory));
+  std::vector<std::string> problems;
+  for (const PartToCheck& part : parts) check_part(directory, part, problems);
+  if (problems.empty())
+    say("weights", fmt::format("complete in {}", TensorDirectory(directory).source()));
   missing.insert(missing.end(), problems.begin(), problems.end());
 }
 

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "io/llava_directory.h"
 #include "nn/param_table.h"
 
 namespace facet {
@@ -12,10 +12,15 @@ namespace facet {
 // "heads       12 of width 64"
 void say(const char* what, const std::string& value);
 
-// Compares the parameters, named without the prefix, with the files of the directory and says where
-// they are complete. Adds to `missing` what is not there, has another shape, or a type that
-// training does not read. No weights are read.
-void check_weights(const std::string& directory, const ParamTable& table, std::string_view prefix,
+// A part of the model, and the parameters that it should have.
+struct PartToCheck {
+  LlavaPart part;
+  const ParamTable& table;
+};
+// Compares them with the files of the directory, which holds that part alone or a whole LLaVA, and
+// says where they are complete. Adds to `missing` what is not there, has another shape, or a type
+// that training does not read. No weights are read.
+void check_weights(const std::string& directory, const std::vector<PartToCheck>& parts,
                    std::vector<std::string>& missing);
 
 // Says what is missing; returns the exit code.

@@ -29,6 +29,7 @@ ProjectionKind projection_kind(const std::string& vis_proj) {
   if (vis_proj == "baseline") return ProjectionKind::kBaseline;
   if (vis_proj == "vit") return ProjectionKind::kVit;
   if (vis_proj == "perceiver") return ProjectionKind::kPerceiver;
+  if (vis_proj == "mlp2x_gelu") return ProjectionKind::kMlp;
   fail(ExitCode::kInternal, "no projection is called {}", vis_proj);
 }
 
@@ -44,6 +45,14 @@ void check_vision(const VlmConfig& config) {
         config.image_size, config.vision.patch_size);
   CHECK(traits.class_token || !config.drop_class_token, ExitCode::kConfig,
         "--drop_class_token: the {} vision encoder has no class token; leave it out", traits.name);
+}
+
+// An export says so with LlavaImageProcessor, which has no other sizes than CLIP's.
+void pad_images(ImagePreprocessConfig& pixels) {
+  CHECK(pixels.resize_to == ResizeTo::kShortestEdge, ExitCode::kConfig,
+        "--image_aspect_ratio pad: not with SigLIP's image processor, which resizes to a square "
+        "itself; leave it out");
+  pixels.do_pad = true;
 }
 
 // What an adapter says of its LoRA stands; options may repeat it.
@@ -113,8 +122,10 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
     if (options.visualchat() && !names_pad_token(options.lm_model_name_or_path))
       ++config.lm.vocab_size;  // "<PAD>"
   }
+  ImagePreprocessConfig pixels = read_image_preprocess_config(options.vision_model_name_or_path);
+  if (options.image_aspect_ratio == "pad") pad_images(pixels);
   setup->preprocessor = std::make_unique<ImagePreprocessor>(
-      read_image_preprocess_config(options.vision_model_name_or_path), options.image_size,
+      pixels, options.image_size,
       options.visualchat() ? PixelRounding::kFp16 : PixelRounding::kNone);
 
   config.projection = projection_kind(options.vis_proj);
@@ -207,6 +218,7 @@ ExportSources export_sources(const Options& options, const ModelSetup& setup) {
   sources.pretrained = sources_of(options);
   sources.seed = static_cast<uint64_t>(options.seed);
   sources.chat_template = setup.chat_template;
+  sources.pads_images = setup.preprocessor->pads();
   if (setup.tokenizer != nullptr) {
     sources.tokenizer_file = setup.tokenizer->file();
     sources.added_tokens = setup.tokenizer->split_tokens();

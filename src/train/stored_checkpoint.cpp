@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/state_file.h"
+#include "io/llava_directory.h"
 
 namespace facet {
 
@@ -21,10 +22,12 @@ std::string checkpoint_at(const std::string& path) {
     const std::vector<int64_t> steps = published_steps(directory);
     if (!steps.empty()) return fmt::format("{}/step_{:08}", directory, steps.back());
   }
-  fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path,
-       fs::exists(path + "/lang_decoder/config.json", error)
-           ? "; it is a whole model, in its lang_decoder and vis_encoder"
-           : "");
+  const char* instead = "";
+  if (fs::exists(path + "/lang_decoder/config.json", error))
+    instead = "; it is a whole model, in its lang_decoder and vis_encoder";
+  else if (is_llava_directory(path))
+    instead = "; it is a whole LLaVA model";
+  fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path, instead);
 }
 
 }  // namespace

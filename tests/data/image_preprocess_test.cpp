@@ -47,6 +47,49 @@ TEST(ImagePreprocess, CropsAndValuesAreThoseOfTransformers) {
   EXPECT_GE(compared, 170);
 }
 
+TEST(ImagePreprocess, PaddedSquaresAreThoseOfTransformers) {
+  const JsonDocument golden = JsonDocument::read(kGoldenDir + "/llava_images.json");
+  int64_t compared = 0;
+  for (const JsonValue record : golden.root().at("images")) {
+    const std::string file(record.at("file").as_string());
+    SCOPED_TRACE(file);
+    const int64_t size = record.at("size").as_int(), crop = record.at("crop").as_int();
+    const ImagePreprocessor preprocess(parse(fmt::format(
+        R"({{"image_processor_type": "LlavaImageProcessorFast", "do_pad": true,
+             "size": {{"shortest_edge": {}}}, "crop_size": {{"height": {}, "width": {}}}}})",
+        size, crop, crop)));
+    std::vector<float> pixels(static_cast<size_t>(3 * crop * crop));
+    ImagePixels by_rows(preprocess, pixels.data());
+    load_image(file, kDefaultMaxImagePixels, by_rows);
+    ASSERT_EQ(crc_of(pixels), record.at("values").as_int()) << size;
+    std::vector<float> at_once(pixels.size());
+    preprocess(load_image(file, kDefaultMaxImagePixels), at_once.data());
+    EXPECT_EQ(at_once, pixels);
+    // What is shown of it for inspection is the same picture.
+    ImagePreprocessConfig bytes;
+    bytes.do_pad = true;
+    bytes.do_rescale = bytes.do_normalize = false;
+    bytes.size = size;
+    bytes.crop_size = crop;
+    const ImagePreprocessor as_bytes(bytes);
+    const RgbImage image = load_image(file, kDefaultMaxImagePixels);
+    as_bytes(image, at_once.data());
+    const RgbImage shown = as_bytes.resize_and_crop(image);
+    for (int64_t i = 0; i < crop * crop; ++i)
+      for (int64_t c = 0; c < 3; ++c)
+        ASSERT_EQ(shown.pixels[static_cast<size_t>(3 * i + c)],
+                  at_once[static_cast<size_t>(c * crop * crop + i)]);
+    ++compared;
+  }
+  EXPECT_EQ(compared, 18);
+}
+
+// Only LlavaImageProcessor knows the key.
+TEST(ImagePreprocess, OthersDoNotPad) {
+  EXPECT_FALSE(parse(R"({"size": 8, "do_pad": true})").do_pad);
+  EXPECT_FALSE(parse(R"({"image_processor_type": "LlavaImageProcessor", "size": 8})").do_pad);
+}
+
 TEST(ImagePreprocess, SquaresAreThoseOfTransformers) {
   const JsonDocument golden = JsonDocument::read(kGoldenDir + "/images.json");
   int64_t compared = 0;
@@ -84,7 +127,7 @@ TEST(ImagePreprocess, TheClassOfTheProcessorDecides) {
             ResizeTo::kShortestEdge);
   EXPECT_TRUE(mentions(
       error_of([] { parse(R"({"image_processor_type": "ViTImageProcessor", "size": 30})"); }),
-      "ViTImageProcessor is not supported; CLIPImageProcessor and"));
+      "ViTImageProcessor is not supported; CLIPImageProcessor, SiglipImageProcessor and"));
 }
 
 TEST(ImagePreprocess, ReadsBothFormsOfSizes) {

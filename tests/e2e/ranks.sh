@@ -165,6 +165,7 @@ check Ranks.SeedDecides other_seed
 check Ranks.RecomputeEqualBits recompute full --unfreeze vis_encoder. lang_decoder.
 check Ranks.RecomputeEqualBitsVit recompute vit --vis_proj vit --lang_lora_dim 4 --enable_mmca_attention
 check Ranks.RecomputeEqualBitsPerceiver recompute perceiver --vis_proj perceiver --vis_lora_dim 4 --lang_lora_dim 2 --compat visualchat --enable_mmca_attention
+check Ranks.RecomputeEqualBitsMlp recompute mlp --vis_proj mlp2x_gelu --drop_class_token --vision_feature_layer -2 --vis_lora_dim 4
 check Ranks.ReplayEqualBits replay 1
 check Ranks.ReplayEqualBitsOnTwoRanks replay 2 --unfreeze lang_decoder.
 check Ranks.ReplayOnOtherRanks replay_on_other_ranks

@@ -214,6 +214,42 @@ decoder_families() {
   decoder_family llama3 llama 'positions   rotary, base 10000, scaled (llama3, factor 8)'
 }
 
+# LLaVA 1.5 in its two stages: the projection alone; then the language model with it, from the one directory that the first has left.
+llava() {
+  local shape=(--vis_proj mlp2x_gelu --vision_feature_layer -2 --drop_class_token --chat_template vicuna --image_aspect_ratio pad)
+  local first=$work/llava_first second=$work/llava_second
+  run 0 2 "${train[@]}" "${shape[@]}" --freeze lang_embed. --max_steps 3 --output_dir "$first"
+  [ ! -e "$first/epoch-1/lang_decoder" ]
+  local whole=(--lm_model_name_or_path "$first/epoch-1" --threads 1)
+  run 0 0 "$facet" inspect "$first/epoch-1"
+  grep -qx 'projection  mlp2x_gelu from 128 to 128, 36 tokens an image' "$output"
+  grep -q '^pixels      squares with bars of 219 219 219, short side 48, ' "$output"
+  grep -q '^weights     complete in ' "$output"
+  run 0 2 "$facet" evaluate "${whole[@]}" "${data[@]}"
+  once "$first/epoch-1 is a whole LLaVA model: --vis_proj mlp2x_gelu --vision_feature_layer -2 --drop_class_token true --chat_template vicuna"
+  close_values "$(last "$first/eval_log.csv" loss)" "$(value loss)" 1e-6
+  local finetune=("$facet" train "${whole[@]}" "${data[@]}" --unfreeze lang_decoder. --learning_rate 2e-3 --zero_stage 3
+    --stage3_param_persistence_threshold 0 --output_dir "$second")
+  run 0 2 "${finetune[@]}" --max_steps 2
+  once "projection and lang_embed from $first/epoch-1/model.safetensors; 0 rows of added tokens, 0 parameters drawn"
+  close_values "$(last "$first/eval_log.csv" loss)" "$(column "$second/eval_log.csv" loss | head -n 1)" 1e-6
+  run 0 2 "${finetune[@]}" --max_steps 4
+  once 'continuing from '
+  cmp "$first/epoch-1/config.json" "$second/epoch-1/config.json"
+  cmp "$first/epoch-1/preprocessor_config.json" "$second/epoch-1/preprocessor_config.json"
+  mv "$first/epoch-1" "$work/moved"
+  run 0 0 "$facet" export "$second" --to "$work/llava_again" --lm_model_name_or_path "$work/moved"
+  equal_models "$second/epoch-1" "$work/llava_again"
+  run 0 0 "$facet" generate --lm_model_name_or_path "$second/epoch-1" --threads 1 --input "$tiny/data/eval/held_out.json" \
+    --output "$work/llava.csv" --max_new_tokens 3
+  grep -q '^held_out_000,' "$work/llava.csv"
+  refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "$facet" evaluate --lm_model_name_or_path "$work/moved" "${data[@]}" \
+    --vis_proj vit
+  sed -i 's/"vision_feature_layer": -2/"vision_feature_layer": [-2, -1]/' "$work/llava_again/config.json"
+  refused 78 2 'features of several layers joined are not supported' "$facet" evaluate --lm_model_name_or_path "$work/llava_again" \
+    "${data[@]}"
+}
+
 # Models as PyTorch pickles train as the same models as safetensors do, at the stage that cuts every parameter up.
 pytorch_files() {
   local part
@@ -424,6 +460,7 @@ check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
 check Run.Siglip siglip
 check Run.DecoderFamilies decoder_families
+check Run.Llava llava
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file
 check Run.FrozenStays frozen_stays

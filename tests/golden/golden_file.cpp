@@ -64,6 +64,7 @@ LoraConfig lora(int64_t rank, const char* module_name) {
 
 ProjectionKind kind_of(std::string_view name) {
   if (name == "vit") return ProjectionKind::kVit;
+  if (name == "mlp2x_gelu") return ProjectionKind::kMlp;
   return name == "perceiver" ? ProjectionKind::kPerceiver : ProjectionKind::kBaseline;
 }
 

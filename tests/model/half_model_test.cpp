@@ -51,6 +51,13 @@ VlmConfig perceiver_config() {
   return config;
 }
 
+VlmConfig mlp_config() {
+  VlmConfig config = small_config();
+  config.projection = ProjectionKind::kMlp;
+  config.vision_feature_layer = -2;
+  return config;
+}
+
 class HalfModel : public testing::TestWithParam<DType> {
  protected:
   static double epsilon() { return GetParam() == DType::kBF16 ? 0x1p-8 : 0x1p-11; }
@@ -61,7 +68,7 @@ class HalfModel : public testing::TestWithParam<DType> {
 TEST_P(HalfModel, IsAsNearToFp32AsItsRoundingsAllow) {
   constexpr double kLoss = 0.6, kGradient = 8;
   for (const VlmConfig& config :
-       {small_config(), mmca_config(), tied_vit_config(), perceiver_config()}) {
+       {small_config(), mmca_config(), tied_vit_config(), perceiver_config(), mlp_config()}) {
     const MicroBatch batch = mixed_batch(config);
     HalfRig exact(config, DType::kF32, GetParam()), half(config, GetParam());
     const LossSums expected = exact.train(batch), actual = half.train(batch);

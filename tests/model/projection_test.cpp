@@ -93,6 +93,8 @@ TEST(Projection, BaselineMatchesFp64) {
 
 TEST(Projection, VitMatchesFp64) { expect_all_gradients(small_config(ProjectionKind::kVit), 3); }
 
+TEST(Projection, MlpMatchesFp64) { expect_all_gradients(small_config(ProjectionKind::kMlp), 3); }
+
 TEST(Projection, PerceiverMatchesFp64) {
   expect_all_gradients(small_config(ProjectionKind::kPerceiver), 2);
 }
@@ -145,8 +147,8 @@ TEST(Projection, PerceiverRefusesWidthsThatAreNoMultipleOf128) {
 }
 
 TEST(Projection, RecomputeGivesTheSameBits) {
-  for (const ProjectionKind kind :
-       {ProjectionKind::kBaseline, ProjectionKind::kVit, ProjectionKind::kPerceiver}) {
+  for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kVit,
+                                    ProjectionKind::kPerceiver, ProjectionKind::kMlp}) {
     std::vector<float> values[2];
     for (const int64_t recompute : {0, 1}) {
       VlmConfig config = small_config(kind);

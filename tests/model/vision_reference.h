@@ -225,7 +225,14 @@ inline Mat perceiver(const Params& params, const VlmConfig& config, const Mat& f
                 1);
 }
 
+inline Mat mlp2x_gelu(const Params& params, const Mat& features) {
+  Mat hidden = linear(params, "projection.0", features, 1);
+  for (double& h : hidden.a) h = activate(h, Activation::kGelu);
+  return linear(params, "projection.2", hidden, 1);
+}
+
 inline Mat project(const Params& params, const VlmConfig& config, const Mat& features) {
+  if (config.projection == ProjectionKind::kMlp) return mlp2x_gelu(params, features);
   if (config.projection == ProjectionKind::kPerceiver) return perceiver(params, config, features);
   const bool vit = config.projection == ProjectionKind::kVit;
   const std::string head = vit ? "projection.projection." : "projection.";

@@ -123,7 +123,7 @@ TEST(Options, AllMistakesAreReportedAtOnce) {
   EXPECT_EQ(f.code, ExitCode::kUsage);
   for (const char* part :
        {"unknown option --lerning_rate; did you mean --learning_rate?",
-        "--vis_proj: 'mlp' is none of baseline, vit, perceiver",
+        "--vis_proj: 'mlp' is none of baseline, vit, perceiver, mlp2x_gelu",
         "--max_seq_len: 'long' is not a whole number", "--num_train_epochs: 0 is not in 1 to",
         "--seed is given twice: '1' and '2'", "--adam_betas takes two values, not 1",
         "--output_dir: needs a value", "--only_optimize_lora freezes what --unfreeze would train",
@@ -296,7 +296,8 @@ TEST(Options, GenerationChecksItsDraws) {
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
       "lm_model_name_or_path vision_model_name_or_path vis_proj projection adapter "
-      "enable_mmca_attention max_seq_len image_size vision_feature_layer drop_class_token "
+      "enable_mmca_attention max_seq_len image_size image_aspect_ratio vision_feature_layer "
+      "drop_class_token "
       "vision_image_by_image compat lang_lora_dim "
       "lang_lora_alpha lang_lora_module_name vis_lora_dim vis_lora_alpha vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
