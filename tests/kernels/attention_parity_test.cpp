@@ -402,12 +402,12 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
     for (size_t i = 0; i < first.size(); ++i)
       EXPECT_TRUE(same_bits(written(x.outputs()[i]->of_gpu()), first[i])) << i;
   });
-  // Their twins add the same products in steps of other lengths.
+  // Their twins add the same products in steps of other lengths, and round P once more for dk.
   x.for_hopper = false;
   x.run_kernels();
   for (size_t i = 0; i < first.size(); ++i) {
     ParityMatrix* const output = x.outputs()[i];
-    const double bound = output == &x.lse ? 1e-6 : 2 * ulp_of(c.dtype);
+    const double bound = output == &x.lse ? 1e-6 : 3 * ulp_of(c.dtype);
     EXPECT_LE(norm_of_difference(written(output->of_gpu()), first[i]), bound * norm(first[i])) << i;
   }
 }
