@@ -49,9 +49,13 @@ void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
 // ---- embeddings; source (N) int32
 void splice_forward(Operand x_ND, Operand embed_VD, Operand image_MD, const int32_t* source_N,
                     cudaStream_t stream);
-// dembed is fp32 and accumulated, dimage is overwritten; either may be absent.
+// dembed is fp32 and accumulated, dimage is overwritten; either may be absent. Of one token at most
+// kSpliceSegment rows are added one after the other; sums of such segments are then added in order.
+constexpr int kSpliceSegment = 128;
 void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const int32_t* source_N,
-                     cudaStream_t stream);
+                     void* workspace, cudaStream_t stream);
+// Of splice_backward with dembed, for dx (rows,cols); 16-byte aligned.
+int64_t splice_workspace_bytes(int64_t rows, int64_t cols);
 
 // ---- vision embeddings; pixels (images,3,R,R) dense fp32
 void patch_rows_forward(Operand patches, const float* pixels, int64_t resolution,
