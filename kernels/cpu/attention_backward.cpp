@@ -60,7 +60,7 @@ void add_to_keys(float* sums, const float* weights, const float* rows, const Til
 class Backward {
  public:
   struct Tensors {
-    Tensor dq, dk, dv, dout, q, k, v, out, out_image, lse;
+    Tensor dq, dk, dv, dout, q, k, v, out, out_part, lse;
   };
   Backward(const AttentionPlan& plan, const Shape& shape, const Tensors& t)
       : plan_(plan),
@@ -73,7 +73,7 @@ class Backward {
         k_(t.k, shape.width),
         v_(t.v, shape.width),
         out_(t.out, shape.width),
-        out_image_(t.out_image, shape.width),
+        out_part_(t.out_part, shape.width),
         lse_(t.lse.f32()) {}
 
   // One sample in one key/value head and its query heads, in a fixed order.
@@ -158,11 +158,11 @@ class Backward {
     const int64_t width = shape_.width;
     const float* dout = dout_.row(row, head);
     RowStatistics result;
-    if (part.slot == 1) {
-      result.delta = dot(dout, out_image_.row(row, head), width);
+    if (out_part_.data != nullptr && static_cast<int>(statistic(2, head, row)) == part.slot) {
+      result.delta = dot(dout, out_part_.row(row, head), width);
     } else {
       result.delta = dot(dout, out_.row(row, head), width);
-      if (out_image_.data != nullptr) result.delta -= dot(dout, out_image_.row(row, head), width);
+      if (out_part_.data != nullptr) result.delta -= dot(dout, out_part_.row(row, head), width);
       const int32_t* self = plan_.self_rows.data() + sample.self_begin;
       if (std::binary_search(self, self + sample.num_self, static_cast<int32_t>(row)))
         result.delta -= dot(dout, v_.row(row, kv_head), width);
@@ -170,27 +170,30 @@ class Backward {
     if (part.kind == Kind::kMean)
       result.mean = 1 / static_cast<float>(visible);
     else
-      result.lse = lse_[(part.slot * shape_.heads + head) * shape_.num_queries + row];
+      result.lse = statistic(part.slot, head, row);
     return result;
+  }
+  float statistic(int64_t which, int64_t head, int64_t row) const {
+    return lse_[(which * shape_.heads + head) * shape_.num_queries + row];
   }
 
   const AttentionPlan& plan_;
   Shape shape_;
-  HeadMatrix dq_, dk_, dv_, dout_, q_, k_, v_, out_, out_image_;
+  HeadMatrix dq_, dk_, dv_, dout_, q_, k_, v_, out_, out_part_;
   const float* lse_;
 };
 
 }  // namespace
 
 void CpuBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                       Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                       Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                        float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 
-  const Backward backward(plan, shape, {dq, dk, dv, dout, q, k, v, out, out_image, lse});
+  const Backward backward(plan, shape, {dq, dk, dv, dout, q, k, v, out, out_part, lse});
   const int64_t keys = most_keys(plan);
   const int64_t floats = BackwardScratch(Carver(nullptr), keys, shape.width).size;
   float* memory = attention_scratch(floats);

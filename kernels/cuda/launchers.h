@@ -75,15 +75,15 @@ void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* 
 void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                                     float gradient_scale, cudaStream_t stream);
 
-// ---- attention over a work list; `lists` is in device memory. lse, delta (slots,H,Nq) dense
-// fp32; lse of a row in a mean part is the logarithm of its number of keys.
-void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
+// ---- attention over a work list; `lists` is in device memory. lse (statistics,H,Nq) and delta
+// (slots,H,Nq) dense fp32; lse of a row in a mean part is the logarithm of its number of keys.
+void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream);
 // delta is a workspace.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
-                        Operand out_image_NqD, const float* lse_SHN, float* delta_SHN,
+                        Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
                         cudaStream_t stream);
 

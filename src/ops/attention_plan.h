@@ -52,7 +52,7 @@ struct AttentionPlan {
   // and are not seen; below visible_keys, non-decreasing within a part. Empty: no window anywhere.
   std::vector<int32_t> hidden_keys;
   std::vector<int32_t> self_rows;  // rows of q, k, v alike
-  int num_slots = 1;               // 2: the op also writes the image part of the output separately
+  int num_slots = 1;               // 2: the op also writes a part of the output separately
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -60,6 +60,9 @@ struct AttentionPlan {
   uint64_t version = 0;
 
   void clear();
+  // What forward keeps of a row in each head for backward: the log-sum-exp of each slot, and with
+  // two slots the slot of the part that it has written separately.
+  int num_statistics() const { return num_slots == 2 ? 3 : num_slots; }
 };
 
 enum class MmcaRule {

@@ -83,7 +83,7 @@ class HopperOfAttention : public TensorCoresOfAttention {
     const int64_t rows = plan.samples.back().query_row_begin + plan.samples.back().num_query_rows;
     const auto matrix = [&] { return zeros({rows, kHeads * width}, dtype); };
     const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), image = matrix();
-    const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
+    const Tensor lse = zeros({plan.num_statistics(), kHeads, rows}, DType::kF32);
     const int64_t before = emulated::wgmma_products();
     const int64_t others = products_of([&] {
       cuda_.attention_forward(out, lse, plan.num_slots == 2 ? image : Tensor(), q, k, v, plan,
