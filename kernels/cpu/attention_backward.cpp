@@ -80,7 +80,7 @@ class Backward {
   void run(const AttentionSample& sample, int64_t kv_head, const BackwardScratch& scratch) const {
     set_self_rows(sample, kv_head);
     for (int64_t p = sample.part_begin; p < sample.part_begin + sample.num_parts; ++p)
-      run_part(sample, plan_.parts[static_cast<size_t>(p)], kv_head, scratch);
+      run_part(plan_.parts[static_cast<size_t>(p)], kv_head, scratch);
   }
 
  private:
@@ -99,8 +99,7 @@ class Backward {
         add_scaled(dv_.row(self[i], kv_head), dout_.row(self[i], head + h), width, 1);
   }
 
-  void run_part(const AttentionSample& sample, const AttentionPart& part, int64_t kv_head,
-                const BackwardScratch& scratch) const {
+  void run_part(const AttentionPart& part, int64_t kv_head, const BackwardScratch& scratch) const {
     const int32_t* key_rows = plan_.key_rows.data() + part.key_begin;
     const HeadRows keys = k_.rows(kv_head, key_rows, part.num_keys);
     gather_transposed(scratch.keys_transposed, keys);
@@ -111,7 +110,7 @@ class Backward {
     std::fill_n(scratch.dvalues, part.num_keys * stride, 0.0f);
     for (int64_t h = 0; h < shape_.group(); ++h)
       for (int64_t i = 0; i < part.num_queries; i += kQueryBlock)
-        run_block(sample, part, kv_head, h,
+        run_block(part, kv_head, h,
                   QueryBlock(plan_, part, i, std::min(kQueryBlock, part.num_queries - i)), scratch);
     for (int64_t j = 0; j < part.num_keys; ++j) {
       add_scaled(dk_.row(key_rows[j], kv_head), scratch.dkeys + j * stride, width, 1);
@@ -119,15 +118,14 @@ class Backward {
     }
   }
 
-  void run_block(const AttentionSample& sample, const AttentionPart& part, int64_t kv_head,
-                 int64_t head_of_group, const QueryBlock& block,
-                 const BackwardScratch& scratch) const {
+  void run_block(const AttentionPart& part, int64_t kv_head, int64_t head_of_group,
+                 const QueryBlock& block, const BackwardScratch& scratch) const {
     const int64_t head = kv_head * shape_.group() + head_of_group, width = shape_.width;
     gather(scratch.queries, q_.rows(head, block.rows, block.count));
     gather(scratch.dout, dout_.rows(head, block.rows, block.count));
     RowStatistics statistics[kQueryBlock];
     for (int64_t i = 0; i < block.count; ++i)
-      statistics[i] = row_statistics(sample, part, kv_head, head, block.rows[i], block.visible[i]);
+      statistics[i] = row_statistics(part, head, block.rows[i], block.visible[i]);
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile)
       run_tile(part, block, Tile(block, begin), statistics, scratch);
     for (int64_t i = 0; i < block.count; ++i)
@@ -153,8 +151,8 @@ class Backward {
   }
 
   // delta = dout . (the part's share of out), and what P is recomputed from.
-  RowStatistics row_statistics(const AttentionSample& sample, const AttentionPart& part,
-                               int64_t kv_head, int64_t head, int64_t row, int32_t visible) const {
+  RowStatistics row_statistics(const AttentionPart& part, int64_t head, int64_t row,
+                               int32_t visible) const {
     const int64_t width = shape_.width;
     const float* dout = dout_.row(row, head);
     RowStatistics result;
@@ -163,9 +161,6 @@ class Backward {
     } else {
       result.delta = dot(dout, out_.row(row, head), width);
       if (out_part_.data != nullptr) result.delta -= dot(dout, out_part_.row(row, head), width);
-      const int32_t* self = plan_.self_rows.data() + sample.self_begin;
-      if (std::binary_search(self, self + sample.num_self, static_cast<int32_t>(row)))
-        result.delta -= dot(dout, v_.row(row, kv_head), width);
     }
     if (part.kind == Kind::kMean)
       result.mean = 1 / static_cast<float>(visible);

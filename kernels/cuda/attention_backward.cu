@@ -201,8 +201,8 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
                                rows_of<const T>(v_NkD)};
     const AttentionSaved<T> saved{rows_of<const T>(dout_NqD), rows_of<const T>(out_NqD),
                                   rows_of<const T>(out_part_NqD), lse_SHN, delta_SHN};
-    compute_delta(x, saved, lists, shape,
-                  delta_access({dout_NqD, out_NqD, out_part_NqD, v_NkD}, shape.width), stream);
+    compute_delta(saved, lists, shape, delta_access({dout_NqD, out_NqD, out_part_NqD}, shape.width),
+                  stream);
     const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
     if (!mma_backward(dx, x, saved, lists, shape, access, stream))
       plain_backward(dx, x, saved, lists, shape, stream);

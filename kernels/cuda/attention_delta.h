@@ -1,5 +1,6 @@
 // delta (slots,H,Nq) of backward attention, overwritten: dout . (the slot's share of out). Of two
-// slots one's share is out_part, the other's is the rest of out without the row's own v.
+// slots one's share is out_part, the other's is the rest of out. A row with its own v in out has
+// one share at most, so that v is never in the rest.
 //
 // The rest is a difference of numbers that were rounded to out's type. As out_part holds the
 // smaller share, or the only one, the rest has at least half of out's size where it is used, and
@@ -28,8 +29,8 @@ GPU_DEVICE int slot_of_part_of(const AttentionSaved<T>& saved, const AttentionSh
 // `lanes` neighbouring threads for a row and head, a power of 2 up to a warp.
 template <typename T>
 __global__ void __launch_bounds__(kDeltaThreads)
-    delta_kernel(AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
-                 AttentionShape shape, int lanes, RowAccess access) {
+    delta_kernel(AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape, int lanes,
+                 RowAccess access) {
   constexpr int kPack = kPackOf<T>;
   const unsigned thread = threadIdx.x, groups = kDeltaThreads / static_cast<unsigned>(lanes);
   const unsigned group = blockIdx.x * groups + thread / static_cast<unsigned>(lanes);
@@ -39,19 +40,17 @@ __global__ void __launch_bounds__(kDeltaThreads)
   const auto heads = static_cast<unsigned>(shape.heads);
   const int64_t row = present ? group / heads : 0;
   const int head = present ? static_cast<int>(group % heads) : 0;
-  const int64_t at = int64_t{head} * width, kv_at = int64_t{head / shape.group()} * width;
-  const int self = self_row(lists, row);
+  const int64_t at = int64_t{head} * width;
   float rest = 0, part = 0;
   for (int c = lane * kPack; c < width; c += lanes * kPack) {
-    float dout[kPack], out[kPack], v[kPack] = {}, out_part[kPack] = {};
+    float dout[kPack], out[kPack], out_part[kPack] = {};
     load_floats(dout, saved.dout_NqD.row(row) + at, c, width, access);
     load_floats(out, saved.out_NqD.row(row) + at, c, width, access);
-    if (self >= 0) load_floats(v, x.v_NkD.row(self) + kv_at, c, width, access);
     if (lists.num_slots == 2)
       load_floats(out_part, saved.out_part_NqD.row(row) + at, c, width, access);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      rest += dout[i] * (out[i] - v[i] - out_part[i]);
+      rest += dout[i] * (out[i] - out_part[i]);
       part += dout[i] * out_part[i];
     }
   }
@@ -81,16 +80,15 @@ inline RowAccess delta_access(std::initializer_list<Operand> operands, int width
 }
 
 template <typename T>
-void compute_delta(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
-                   const AttentionLists& lists, const AttentionShape& shape, RowAccess access,
-                   cudaStream_t stream) {
+void compute_delta(const AttentionSaved<T>& saved, const AttentionLists& lists,
+                   const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
   const int lanes = delta_lanes(shape.width, kPackOf<T>);
   const int64_t groups = shape.num_queries * shape.heads, groups_of_block = kDeltaThreads / lanes;
   if (groups == 0) return;
   gpu::launch(stream,
               {.grid = static_cast<unsigned>((groups + groups_of_block - 1) / groups_of_block),
                .block = kDeltaThreads},
-              delta_kernel<T>, x, saved, lists, shape, lanes, access);
+              delta_kernel<T>, saved, lists, shape, lanes, access);
 }
 
 }  // namespace facet::cuda

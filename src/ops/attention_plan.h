@@ -51,7 +51,7 @@ struct AttentionPlan {
   // Per query_rows entry: how many keys at the front of that prefix lie before the query's window
   // and are not seen; below visible_keys, non-decreasing within a part. Empty: no window anywhere.
   std::vector<int32_t> hidden_keys;
-  std::vector<int32_t> self_rows;  // rows of q, k, v alike
+  std::vector<int32_t> self_rows;  // rows of q, k, v alike, in at most one part each
   int num_slots = 1;               // 2: the op also writes a part of the output separately
 
   // Identifies the content: every function below that makes or changes a plan assigns a new

@@ -53,6 +53,8 @@ Expanded expand(const AttentionPlan& plan) {
       }
     }
   }
+  for (const int32_t row : plan.self_rows)
+    EXPECT_FALSE(expanded.contains({row, 0}) && expanded.contains({row, 1})) << "row " << row;
   return expanded;
 }
 
