@@ -138,7 +138,7 @@ class Backend {
   // image (M,D; may be absent where no source names it).
   void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source);
   // dembed (V,D) += rows of dx by token (may be absent), dimage (M,D) overwritten (may be absent);
-  // each image row has exactly one place. Sums run in the order of N.
+  // each image row has exactly one place. Sums run in a fixed order, on the CPU that of N.
   void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source);
   // y (R,D) = rows index[r] of x (N,D); index (R) int32.
   void gather_rows_forward(Tensor y, Tensor x, Tensor index);
