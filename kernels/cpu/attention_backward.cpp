@@ -93,43 +93,47 @@ class Backward {
       std::fill_n(dk_.row(sample.key_row_begin + j, kv_head), width, 0.0f);
       std::fill_n(dv_.row(sample.key_row_begin + j, kv_head), width, 0.0f);
     }
-    const int32_t* self = plan_.self_rows.data() + sample.self_begin;
-    for (int64_t i = 0; i < sample.num_self; ++i)
-      for (int64_t h = 0; h < shape_.group(); ++h)
-        add_scaled(dv_.row(self[i], kv_head), dout_.row(self[i], head + h), width, 1);
+    for (int64_t n = 0; n < sample.num_self; ++n) {
+      const SelfRows& self = plan_.self_rows[static_cast<size_t>(sample.self_begin + n)];
+      for (int64_t i = 0; i < self.count; ++i)
+        for (int64_t h = 0; h < shape_.group(); ++h)
+          add_scaled(dv_.row(self.key + i, kv_head), dout_.row(self.query + i, head + h), width, 1);
+    }
   }
 
   void run_part(const AttentionPart& part, int64_t kv_head, const BackwardScratch& scratch) const {
-    const int32_t* key_rows = plan_.key_rows.data() + part.key_begin;
-    const HeadRows keys = k_.rows(kv_head, key_rows, part.num_keys);
+    const RowRange* key_ranges = plan_.key_ranges.data() + part.key_begin;
+    const HeadRows keys = k_.rows(kv_head, key_ranges, part.num_keys);
     gather_transposed(scratch.keys_transposed, keys);
     gather(scratch.keys, keys);
-    gather_transposed(scratch.values_transposed, v_.rows(kv_head, key_rows, part.num_keys));
+    gather_transposed(scratch.values_transposed, v_.rows(kv_head, key_ranges, part.num_keys));
     const int64_t width = shape_.width, stride = padded(width);
     std::fill_n(scratch.dkeys, part.num_keys * stride, 0.0f);
     std::fill_n(scratch.dvalues, part.num_keys * stride, 0.0f);
     for (int64_t h = 0; h < shape_.group(); ++h)
-      for (int64_t i = 0; i < part.num_queries; i += kQueryBlock)
-        run_block(part, kv_head, h,
-                  QueryBlock(plan_, part, i, std::min(kQueryBlock, part.num_queries - i)), scratch);
-    for (int64_t j = 0; j < part.num_keys; ++j) {
-      add_scaled(dk_.row(key_rows[j], kv_head), scratch.dkeys + j * stride, width, 1);
-      add_scaled(dv_.row(key_rows[j], kv_head), scratch.dvalues + j * stride, width, 1);
-    }
+      for (int64_t i = 0; i < part.queries.count; i += kQueryBlock)
+        run_block(
+            part, kv_head, h,
+            QueryBlock(plan_, part, i, std::min<int64_t>(kQueryBlock, part.queries.count - i)),
+            scratch);
+    for_listed_rows(key_ranges, 0, part.num_keys, [&](int64_t j, int64_t row) {
+      add_scaled(dk_.row(row, kv_head), scratch.dkeys + j * stride, width, 1);
+      add_scaled(dv_.row(row, kv_head), scratch.dvalues + j * stride, width, 1);
+    });
   }
 
   void run_block(const AttentionPart& part, int64_t kv_head, int64_t head_of_group,
                  const QueryBlock& block, const BackwardScratch& scratch) const {
     const int64_t head = kv_head * shape_.group() + head_of_group, width = shape_.width;
-    gather(scratch.queries, q_.rows(head, block.rows, block.count));
-    gather(scratch.dout, dout_.rows(head, block.rows, block.count));
+    gather(scratch.queries, q_.rows(head, &block.rows, block.count));
+    gather(scratch.dout, dout_.rows(head, &block.rows, block.count));
     RowStatistics statistics[kQueryBlock];
     for (int64_t i = 0; i < block.count; ++i)
-      statistics[i] = row_statistics(part, head, block.rows[i], block.visible[i]);
+      statistics[i] = row_statistics(part, head, block.row(i), block.visible[i]);
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile)
       run_tile(part, block, Tile(block, begin), statistics, scratch);
     for (int64_t i = 0; i < block.count; ++i)
-      add_scaled(dq_.row(block.rows[i], head), scratch.dqueries + i * padded(width), width, 1);
+      add_scaled(dq_.row(block.row(i), head), scratch.dqueries + i * padded(width), width, 1);
   }
 
   void run_tile(const AttentionPart& part, const QueryBlock& block, const Tile& tile,

@@ -79,10 +79,9 @@ class Forward {
     set_self_rows(sample, kv_head, begin, end);
     for (int64_t p = sample.part_begin; p < sample.part_begin + sample.num_parts; ++p) {
       const AttentionPart& part = plan_.parts[static_cast<size_t>(p)];
-      const int32_t* rows = plan_.query_rows.data() + part.query_begin;
-      const int64_t first = std::lower_bound(rows, rows + part.num_queries, begin) - rows;
-      const int64_t last = std::lower_bound(rows, rows + part.num_queries, end) - rows;
-      if (first < last) run_part(part, kv_head, first, last - first, scratch);
+      const int64_t first = std::max<int64_t>(begin, part.queries.first);
+      const int64_t last = std::min<int64_t>(end, part.queries.end());
+      if (first < last) run_part(part, kv_head, first - part.queries.first, last - first, scratch);
     }
   }
 
@@ -92,26 +91,28 @@ class Forward {
                      int64_t end) const {
     const int64_t head = kv_head * shape_.group(), width = shape_.group() * shape_.width;
     for (int64_t row = begin; row < end; ++row) {
-      std::fill_n(out_.row(row, head), width, 0.0f);
-      if (out_part_.data == nullptr) continue;
-      std::fill_n(out_part_.row(row, head), width, 0.0f);
-      for (int64_t h = head; h < head + shape_.group(); ++h) slot_of_part(row, h) = -1;
+      if (out_part_.data != nullptr) {
+        std::fill_n(out_part_.row(row, head), width, 0.0f);
+        for (int64_t h = head; h < head + shape_.group(); ++h) slot_of_part(row, h) = -1;
+      }
+      const int64_t key = self_key(plan_, sample, row);
+      if (key < 0) {
+        std::fill_n(out_.row(row, head), width, 0.0f);
+        continue;
+      }
+      for (int64_t h = 0; h < shape_.group(); ++h)
+        std::copy_n(v_.row(key, kv_head), shape_.width, out_.row(row, head + h));
     }
-    const int32_t* self = plan_.self_rows.data() + sample.self_begin;
-    for (int64_t i = 0; i < sample.num_self; ++i)
-      if (self[i] >= begin && self[i] < end)
-        for (int64_t h = 0; h < shape_.group(); ++h)
-          std::copy_n(v_.row(self[i], kv_head), shape_.width, out_.row(self[i], head + h));
   }
 
   void run_part(const AttentionPart& part, int64_t kv_head, int64_t first, int64_t count,
                 const ForwardScratch& scratch) const {
     const QueryBlock all(plan_, part, first, count);
-    const int32_t* key_rows = plan_.key_rows.data() + part.key_begin;
-    const HeadRows keys = k_.rows(kv_head, key_rows, all.num_keys());
-    const HeadRows values = v_.rows(kv_head, key_rows, all.num_keys());
+    const RowRange* key_ranges = plan_.key_ranges.data() + part.key_begin;
+    const HeadRows keys = k_.rows(kv_head, key_ranges, all.num_keys());
+    const HeadRows values = v_.rows(kv_head, key_ranges, all.num_keys());
     if (part.kind == Kind::kMean) return add_means(part, kv_head, all, values, scratch.sums);
-    const bool few = part.num_queries < kFewQueries;
+    const bool few = part.queries.count < kFewQueries;
     if (!few) {
       gather_transposed(scratch.keys_transposed, keys);
       gather(scratch.values, values);
@@ -129,7 +130,7 @@ class Forward {
   void run_block(const AttentionPart& part, int64_t head, const QueryBlock& block,
                  const ForwardScratch& scratch) const {
     const int64_t width = shape_.width;
-    gather(scratch.queries, q_.rows(head, block.rows, block.count));
+    gather(scratch.queries, q_.rows(head, &block.rows, block.count));
     Softmax softmax(block.count);
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile(block, begin);
@@ -150,14 +151,18 @@ class Forward {
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile(block, begin);
       for (int64_t i = 0; i < block.count; ++i)
-        for (int64_t j = tile.hidden[i]; j < tile.visible[i]; ++j)
-          scratch.scores[i * kScoreStride + j] =
-              dot(q_.row(block.rows[i], head), keys[begin + j], width);
+        keys.for_rows(begin + tile.hidden[i], begin + tile.visible[i],
+                      [&](int64_t j, const float* key) {
+                        scratch.scores[i * kScoreStride + j - begin] =
+                            dot(q_.row(block.row(i), head), key, width);
+                      });
       softmax.step(scratch.scores, scratch.sums, tile, block.count, stride, shape_.scale);
       for (int64_t i = 0; i < block.count; ++i)
-        for (int64_t j = tile.hidden[i]; j < tile.visible[i]; ++j)
-          add_scaled(scratch.sums + i * stride, values[begin + j], width,
-                     scratch.scores[i * kScoreStride + j]);
+        values.for_rows(begin + tile.hidden[i], begin + tile.visible[i],
+                        [&](int64_t j, const float* value) {
+                          add_scaled(scratch.sums + i * stride, value, width,
+                                     scratch.scores[i * kScoreStride + j - begin]);
+                        });
     }
     finish(part, head, block, softmax, scratch.sums);
   }
@@ -165,7 +170,7 @@ class Forward {
   void finish(const AttentionPart& part, int64_t head, const QueryBlock& block,
               const Softmax& softmax, const float* sums) const {
     for (int64_t i = 0; i < block.count; ++i) {
-      const int64_t row = block.rows[i];
+      const int64_t row = block.row(i);
       lse_[(part.slot * shape_.heads + head) * shape_.num_queries + row] = softmax.lse(i);
       add_output(part, row, head, sums + i * padded(shape_.width), 1 / softmax.sum[i]);
     }
@@ -175,11 +180,14 @@ class Forward {
   void add_means(const AttentionPart& part, int64_t kv_head, const QueryBlock& block,
                  const HeadRows& values, float* sum) const {
     std::fill_n(sum, shape_.width, 0.0f);
-    int64_t j = 0;
+    int64_t seen = 0;
     for (int64_t i = 0; i < block.count; ++i) {
-      for (; j < block.visible[i]; ++j) add_scaled(sum, values[j], shape_.width, 1);
+      values.for_rows(seen, block.visible[i], [&](int64_t, const float* value) {
+        add_scaled(sum, value, shape_.width, 1);
+      });
+      seen = block.visible[i];
       for (int64_t h = 0; h < shape_.group(); ++h)
-        add_output(part, block.rows[i], kv_head * shape_.group() + h, sum,
+        add_output(part, block.row(i), kv_head * shape_.group() + h, sum,
                    1 / static_cast<float>(block.visible[i]));
     }
   }

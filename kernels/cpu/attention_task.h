@@ -24,8 +24,8 @@ struct HeadMatrix {
         stride(tensor.defined() ? tensor.row_stride() : 0),
         width(head_width) {}
   float* row(int64_t row, int64_t head) const { return data + row * stride + head * width; }
-  HeadRows rows(int64_t head, const int32_t* rows, int64_t count) const {
-    return {data + head * width, stride, rows, count, width};
+  HeadRows rows(int64_t head, const RowRange* ranges, int64_t count) const {
+    return {data + head * width, stride, ranges, count, width};
   }
 };
 
@@ -58,20 +58,30 @@ int64_t most_keys(const AttentionPlan& plan);  // of a part, at least 1
 // The sizes of an operator.
 Shape shape_of(const Tensor& q, int64_t heads, int64_t kv_heads, float scale);
 
+// The row of v that is added to a row of out, or -1.
+inline int64_t self_key(const AttentionPlan& plan, const AttentionSample& sample, int64_t row) {
+  for (int64_t i = 0; i < sample.num_self; ++i) {
+    const SelfRows& self = plan.self_rows[static_cast<size_t>(sample.self_begin + i)];
+    if (row >= self.query && row < self.query + self.count) return self.key + row - self.query;
+  }
+  return -1;
+}
+
 // Queries [first, first + count) of a part; their rows, and the prefixes they see but for what
 // their window hides at the front.
 struct QueryBlock {
   QueryBlock(const AttentionPlan& plan, const AttentionPart& part, int64_t first, int64_t count)
-      : rows(plan.query_rows.data() + part.query_begin + first),
-        visible(plan.visible_keys.data() + part.query_begin + first),
+      : rows{static_cast<int32_t>(part.queries.first + first), static_cast<int32_t>(count)},
+        visible(plan.visible_keys.data() + part.visible_begin + first),
         hidden(plan.hidden_keys.empty() ? nullptr
-                                        : plan.hidden_keys.data() + part.query_begin + first),
+                                        : plan.hidden_keys.data() + part.visible_begin + first),
         count(count) {}
-  const int32_t* rows;
+  RowRange rows;
   const int32_t* visible;
   const int32_t* hidden;  // null: no window
   int64_t count;
 
+  int64_t row(int64_t i) const { return rows.first + i; }
   // The first key of the first tile of which any of them sees a key.
   int64_t first_tile() const { return hidden == nullptr ? 0 : hidden[0] / kKeyTile * kKeyTile; }
   int64_t num_keys() const { return visible[count - 1]; }  // that any of them sees

@@ -306,10 +306,10 @@ void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
 
 void gather(float* to, const HeadRows& from) {
   const int64_t width = padded(from.width);
-  for (int64_t i = 0; i < from.count; ++i) {
-    std::memcpy(to + i * width, from[i], static_cast<size_t>(from.width) * sizeof(float));
+  from.for_rows(0, from.count, [&](int64_t i, const float* row) {
+    std::memcpy(to + i * width, row, static_cast<size_t>(from.width) * sizeof(float));
     std::fill(to + i * width + from.width, to + (i + 1) * width, 0.0f);
-  }
+  });
 }
 
 void gather_transposed(float* to, const HeadRows& from) {
@@ -317,7 +317,8 @@ void gather_transposed(float* to, const HeadRows& from) {
     const int64_t lanes = std::min(kLanes, from.count - begin);
     const int64_t full_lanes = lanes / 8 * 8, full_columns = from.width / 8 * 8;
     const float* rows[kLanes];
-    for (int64_t i = 0; i < lanes; ++i) rows[i] = from[begin + i];
+    from.for_rows(begin, begin + lanes,
+                  [&](int64_t i, const float* row) { rows[i - begin] = row; });
     for (int64_t lane = 0; lane < full_lanes; lane += 8)
       for (int64_t column = 0; column < full_columns; column += 8)
         transpose_8x8(to + column * kLanes + lane, rows + lane, column);

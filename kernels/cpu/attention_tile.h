@@ -3,7 +3,10 @@
 // at run time; a sum always runs over its terms in the same order, however the rows are blocked.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "ops/attention_plan.h"
 
 namespace facet::attention {
 
@@ -15,16 +18,29 @@ constexpr int64_t kScoreStride = kKeyTile + kLanes;
 
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-// Some rows of one head: row i starts at data + rows[i] * stride and is `width` floats long.
+// Calls body(i, row) for places i of [begin, end) in the list of rows that the ranges make up, in
+// order.
+template <typename Body>
+void for_listed_rows(const RowRange* ranges, int64_t begin, int64_t end, const Body& body) {
+  int64_t first = 0;  // place of the range's first row
+  for (int64_t i = begin; i < end; first += ranges->count, ++ranges)
+    for (const int64_t stop = std::min(end, first + ranges->count); i < stop; ++i)
+      body(i, ranges->first + i - first);
+}
+
+// Rows of one head, `width` floats each: the first `count` of a list, row r at data + r * stride.
 struct HeadRows {
   const float* data = nullptr;
   int64_t stride = 0;
-  const int32_t* rows = nullptr;
+  const RowRange* ranges = nullptr;
   int64_t count = 0;
   int64_t width = 0;
 
-  const float* operator[](int64_t i) const { return data + rows[i] * stride; }
-  HeadRows part(int64_t begin, int64_t n) const { return {data, stride, rows + begin, n, width}; }
+  template <typename Body>
+  void for_rows(int64_t begin, int64_t end, const Body& body) const {
+    for_listed_rows(ranges, begin, end,
+                    [&](int64_t i, int64_t row) { body(i, data + row * stride); });
+  }
 };
 
 // to (count, padded(width)) = the rows, padded with zeros.

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
   const int i = static_cast<int>(blockIdx.x) % kTileRows;
   if (i >= tile.num_rows) return;
   const int head = static_cast<int>(blockIdx.y), width = shape.width;
-  const int64_t row = rows_of(lists, tile)[i], at = int64_t{head} * width;
+  const int64_t row = tile.row_begin + i, at = int64_t{head} * width;
   const int64_t kv_at = int64_t{head / shape.group()} * width;
 
   gpu::SharedArrays arrays;
@@ -59,18 +59,18 @@ __global__ void __launch_bounds__(kThreads)
     const AttentionRange range = range_of(lists, tile, r);
     const int visible = bounds_of(lists, range)[i];
     if (visible == 0) continue;
-    const int32_t* keys = keys_of(lists, range);
     const int64_t place = shape.statistic(range.slot, head, row);
     const QueryStatistics query{saved.lse_SHN[place], saved.delta_SHN[place]};
     for (int first = plain::hidden_keys(lists, range, i); first < visible; first += kThreads) {
       const int j = first + static_cast<int>(threadIdx.x);
       if (j < visible)
-        weights[threadIdx.x] = pair_gradient(q_E, x.k_NkD.row(keys[j]) + kv_at, dout_E,
-                                             x.v_NkD.row(keys[j]) + kv_at, query, range, shape)
-                                   .ds;
+        weights[threadIdx.x] =
+            pair_gradient(q_E, x.k_NkD.row(range.begin + j) + kv_at, dout_E,
+                          x.v_NkD.row(range.begin + j) + kv_at, query, range, shape)
+                .ds;
       __syncthreads();
       plain::add_weighted_rows(dq_E, 1, weights, min(kThreads, visible - first), width,
-                               [&](int n) { return x.k_NkD.row(keys[first + n]) + kv_at; });
+                               [&](int n) { return x.k_NkD.row(range.begin + first + n) + kv_at; });
       __syncthreads();  // the weights have been read
     }
   }
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads)
   const int i = static_cast<int>(blockIdx.x) % kTileRows;
   if (i >= tile.num_rows) return;
   const int kv_head = static_cast<int>(blockIdx.y), width = shape.width;
-  const int64_t row = rows_of(lists, tile)[i], kv_at = int64_t{kv_head} * width;
+  const int64_t row = tile.row_begin + i, kv_at = int64_t{kv_head} * width;
 
   gpu::SharedArrays arrays;
   float* k_E = arrays.take<float>(static_cast<size_t>(width));
@@ -109,15 +109,15 @@ __global__ void __launch_bounds__(kThreads)
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
       const int position = bounds_of(lists, range)[i];
-      const int32_t *queries = queries_of(lists, range), *visible = visible_of(lists, range);
+      const int32_t* visible = visible_of(lists, range);
       for (int first = 0; first < range.count; first += kThreads) {
         const int j = first + static_cast<int>(threadIdx.x);
         PairGradient pair{0, 0};
         if (j < range.count && position < visible[j]) {
-          const int64_t place = shape.statistic(range.slot, head, queries[j]);
+          const int64_t place = shape.statistic(range.slot, head, range.begin + j);
           const QueryStatistics query{saved.lse_SHN[place], saved.delta_SHN[place]};
-          pair = pair_gradient(x.q_NqD.row(queries[j]) + at, k_E,
-                               saved.dout_NqD.row(queries[j]) + at, v_E, query, range, shape);
+          pair = pair_gradient(x.q_NqD.row(range.begin + j) + at, k_E,
+                               saved.dout_NqD.row(range.begin + j) + at, v_E, query, range, shape);
         }
         if (range.is_window && j < range.count && position < hidden_of(lists, range)[j])
           pair = {0, 0};
@@ -126,10 +126,10 @@ __global__ void __launch_bounds__(kThreads)
         __syncthreads();
         const int count = min(kThreads, range.count - first);
         plain::add_weighted_rows(dv_E, 1, p_Q, count, width, [&](int n) {
-          return saved.dout_NqD.row(queries[first + n]) + at;
+          return saved.dout_NqD.row(range.begin + first + n) + at;
         });
         plain::add_weighted_rows(dk_E, 1, ds_Q, count, width,
-                                 [&](int n) { return x.q_NqD.row(queries[first + n]) + at; });
+                                 [&](int n) { return x.q_NqD.row(range.begin + first + n) + at; });
         __syncthreads();  // the weights have been read
       }
     }

@@ -105,12 +105,11 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   const int team = team_of_thread();
   gpu::SharedArrays arrays;
   const DqTiles<kWidth, T> tiles(arrays);
-  fetch_tile<kWidth>(team == 0 ? tiles.q : tiles.dout,
-                     team == 0 ? HeadRows<T>(x.q_NqD, at) : HeadRows<T>(saved.dout_NqD, at),
-                     rows_of(lists, tile), tile.num_rows);
+  fetch_tile<kWidth>(
+      team == 0 ? tiles.q : tiles.dout,
+      HeadRows<T>(team == 0 ? x.q_NqD : saved.dout_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
   const T* dout_of_warp = tiles.dout + row_of_warp() * kStride<kWidth>;
-  const HeadRows<T> keys(x.k_NkD, kv_at), values(x.v_NkD, kv_at);
   const float factor = shape.scale * kLog2OfE;
 
   Fragments<kWidth> dq;
@@ -118,13 +117,13 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   int stage = 0;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
-    const int32_t* list = keys_of(lists, range);
     const WarpBounds bounds(bounds_of(lists, range));
     const int most = bounds.most(), first_of_team = team * kKeys;
-    RowNumbers<kWidth, kKeys> step_rows;
-    const auto fetch = [&](int to) {
-      keys.fetch(tiles.k(to), step_rows);
-      values.fetch(tiles.v(to), step_rows);
+    const HeadRows<T> keys(x.k_NkD, kv_at, range.begin, range.count);
+    const HeadRows<T> values(x.v_NkD, kv_at, range.begin, range.count);
+    const auto fetch = [&](int to, int first) {
+      keys.template fetch<kWidth, kKeys>(tiles.k(to), first);
+      values.template fetch<kWidth, kKeys>(tiles.v(to), first);
       gpu::cp_async_commit();
     };
     __syncthreads();  // the statistics of the last range have been read
@@ -132,25 +131,20 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
       const int own = thread_of_team();
       const bool present = bounds_of(lists, range)[own] != 0;
       const int64_t own_at =
-          shape.statistic(range.slot, place.head, present ? rows_of(lists, tile)[own] : 0);
+          shape.statistic(range.slot, place.head, present ? tile.row_begin + own : 0);
       if (team == 0)
         tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
       else
         tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
     }
-    step_rows.load(list, first_of_team, range.count);
-    fetch(stage);
-    step_rows.load(list, kBlockKeys + first_of_team, range.count);
+    fetch(stage, first_of_team);
 
     const auto step = [&](auto is_boundary, int block_first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
       const int first = block_first + first_of_team;
       gpu::cp_async_wait<0>();
       __syncthreads();  // the stage is there, the other one has been read
-      if (block_first + kBlockKeys < range.count) {
-        fetch(stage ^ 1);
-        step_rows.load(list, first + 2 * kBlockKeys, range.count);
-      }
+      if (block_first + kBlockKeys < range.count) fetch(stage ^ 1, first + kBlockKeys);
       if (!kBoundary || first < most) {
         Fragments<kKeys> ds, scores;
         clear(ds);
@@ -175,7 +169,7 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   if (team == 1) return;
   for_rows([&](int m, int h, int i) {
     if (i < tile.num_rows)
-      store_row(dq_NqD.row(rows_of(lists, tile)[i]) + int64_t{place.head} * kWidth, dq[m], h);
+      store_row(dq_NqD.row(tile.row_begin + i) + int64_t{place.head} * kWidth, dq[m], h);
   });
 }
 
@@ -206,24 +200,21 @@ class DkvTiles {
         dout_(arrays.take<T>(2 * kStageSize)),
         lse_(arrays.take<float>(2 * kStep)),
         delta_(arrays.take<float>(2 * kStep)),
-        numbers_(arrays.take<int32_t>(2 * kStep)),
         weights(arrays.take<gpu::f16>(kTileRows * kStep)) {}
   static constexpr size_t bytes() {
     return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize + kTileRows * kStep) * sizeof(T) +
-           4 * kStep * sizeof(float) + 2 * kStep * sizeof(int32_t);
+           4 * kStep * sizeof(float);
   }
   GPU_DEVICE T* q(int stage) const { return q_ + stage * kStageSize; }
   GPU_DEVICE T* dout(int stage) const { return dout_ + stage * kStageSize; }
   GPU_DEVICE float* lse(int stage) const { return lse_ + stage * kStep; }
   GPU_DEVICE float* delta(int stage) const { return delta_ + stage * kStep; }
-  GPU_DEVICE int32_t* numbers(int stage) const { return numbers_ + stage * kStep; }
   T *k, *v;
 
  private:
   static constexpr int kStageSize = kStep * kStride<kWidth>;
   T *q_, *dout_;
   float *lse_, *delta_;  // of a step's queries, lse to base 2; queries after the last weigh nothing
-  int32_t* numbers_;     // of their rows
 
  public:
   gpu::f16* weights;  // P, as the threads hold it
@@ -321,9 +312,9 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
   const bool is_first_team = team_of_thread() == 0;
   gpu::SharedArrays arrays;
   const DkvTiles<kWidth, T> tiles(arrays);
-  fetch_tile<kWidth>(is_first_team ? tiles.k : tiles.v,
-                     is_first_team ? HeadRows<T>(x.k_NkD, kv_at) : HeadRows<T>(x.v_NkD, kv_at),
-                     rows_of(lists, tile), tile.num_rows);
+  fetch_tile<kWidth>(
+      is_first_team ? tiles.k : tiles.v,
+      HeadRows<T>(is_first_team ? x.k_NkD : x.v_NkD, kv_at, tile.row_begin, tile.num_rows));
   const T* own_rows = (is_first_team ? tiles.k : tiles.v) + row_of_warp() * kStride<kWidth>;
   const WeightExchange exchange(tiles.weights);
   const float factor = shape.scale * kLog2OfE;
@@ -333,53 +324,38 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
   int stage = 0;
   for (int h = 0; h < shape.group(); ++h) {
     const int head = kv_head * shape.group() + h;
-    const HeadRows<T> q(x.q_NqD, int64_t{head} * kWidth);
-    const HeadRows<T> dout(saved.dout_NqD, int64_t{head} * kWidth);
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
-      const int32_t* queries = queries_of(lists, range);
       const WarpBounds bounds(bounds_of(lists, range));
       const int least = bounds.least(), own = thread_of_team();
-      const int64_t statistics_at = shape.statistic(range.slot, head, 0);
+      const int64_t statistics_at = shape.statistic(range.slot, head, range.begin);
       // q and lse of a step by the first team, dout and delta by the second.
-      const auto fetch = [&](int to, const RowNumbers<kWidth, kStep>& rows) {
-        if (is_first_team)
-          q.fetch(tiles.q(to), rows);
-        else
-          dout.fetch(tiles.dout(to), rows);
+      const HeadRows<T> queries(is_first_team ? x.q_NqD : saved.dout_NqD, int64_t{head} * kWidth,
+                                range.begin, range.count);
+      const auto fetch = [&](int to, int first) {
+        queries.template fetch<kWidth, kStep>(is_first_team ? tiles.q(to) : tiles.dout(to), first);
         gpu::cp_async_commit();
       };
-      const auto statistic_of = [&](bool present, int32_t row) {
-        if (is_first_team)
-          return present ? saved.lse_SHN[statistics_at + row] * kLog2OfE : INFINITY;
-        return present ? saved.delta_SHN[statistics_at + row] : 0.0f;
+      const auto statistic_of = [&](int i) {
+        const bool present = i < range.count;
+        const int64_t place = statistics_at + (present ? i : 0);
+        if (is_first_team) return present ? saved.lse_SHN[place] * kLog2OfE : INFINITY;
+        return present ? saved.delta_SHN[place] : 0.0f;
       };
       const auto store_statistic = [&](int to, float value) {
         if (own < kStep) (is_first_team ? tiles.lse(to) : tiles.delta(to))[own] = value;
       };
-      const auto number_of = [&](int i) { return queries[min(i, range.count - 1)]; };
-      const auto store_number = [&](int to, int32_t number) {
-        if (is_first_team && own < kStep) tiles.numbers(to)[own] = number;
-      };
-      RowNumbers<kWidth, kStep> rows;
-      rows.load(queries, 0, range.count);
-      fetch(stage, rows);
-      store_statistic(stage, statistic_of(own < range.count, number_of(own)));
-      store_number(stage ^ 1, number_of(own + kStep));
+      fetch(stage, 0);
+      store_statistic(stage, statistic_of(own));
 
       const auto step = [&](auto is_boundary, int first) {
         constexpr bool kBoundary = decltype(is_boundary)::value;
         gpu::cp_async_wait<0>();
         __syncthreads();  // the stage is there, the other one and P have been read
-        const bool is_last = first + kStep >= range.count;
         float next_statistic = 0;
-        int32_t number_after_next = 0;
-        if (!is_last) {
-          rows.load(tiles.numbers(stage ^ 1), 0, kStep);
-          fetch(stage ^ 1, rows);
-          next_statistic = statistic_of(first + kStep + own < range.count,
-                                        tiles.numbers(stage ^ 1)[own % kStep]);
-          number_after_next = number_of(first + 2 * kStep + own);
+        if (first + kStep < range.count) {
+          fetch(stage ^ 1, first + kStep);
+          next_statistic = statistic_of(first + kStep + own);
         }
         const int last = min(kStep, range.count - first) - 1;
         const int32_t* visible = visible_of(lists, range) + first;
@@ -413,7 +389,6 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
           }
         }
         store_statistic(stage ^ 1, next_statistic);
-        store_number(stage, number_after_next);
         __syncthreads();  // P is there
         if (is_active) {
           if (is_first_team) {
@@ -433,7 +408,7 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
   gpu::cp_async_wait<0>();  // if the tile has no ranges
   for_rows([&](int m, int h, int i) {
     if (i >= tile.num_rows) return;
-    const int64_t row = rows_of(lists, tile)[i];
+    const int64_t row = tile.row_begin + i;
     if (!is_first_team)
       multiply_row(sums[m], h, shape.scale);
     else if (is_self_row(lists, shape, row))

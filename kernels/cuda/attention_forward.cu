@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
   const int i = static_cast<int>(blockIdx.x) % kTileRows;
   if (i >= tile.num_rows) return;
   const int head = static_cast<int>(blockIdx.y), width = shape.width;
-  const int64_t row = rows_of(lists, tile)[i], at = int64_t{head} * width;
+  const int64_t row = tile.row_begin + i, at = int64_t{head} * width;
   const int64_t kv_at = int64_t{head / shape.group()} * width;
 
   gpu::SharedArrays arrays;
@@ -62,23 +62,26 @@ __global__ void __launch_bounds__(kThreads)
 
   float size_of_part = INFINITY;  // of what out_part holds
   int slot_of_part = -1;
+  RowSoftmax softmax;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const int visible = bounds_of(lists, range)[i];
     if (visible == 0) continue;
-    const int32_t* keys = keys_of(lists, range);
-    plain::fill_row(part_E, 0, width);
-    RowSoftmax softmax;
+    if (!range.continues) {
+      plain::fill_row(part_E, 0, width);
+      softmax = RowSoftmax();
+    }
     for (int first = plain::hidden_keys(lists, range, i); first < visible; first += kThreads) {
       const int j = first + static_cast<int>(threadIdx.x);
       float score = 0;
       if (j < visible && !range.is_mean)
-        score = shape.scale * plain::dot(q_E, x.k_NkD.row(keys[j]) + kv_at, width);
+        score = shape.scale * plain::dot(q_E, x.k_NkD.row(range.begin + j) + kv_at, width);
       const float factor = softmax_step(softmax, weights, score, j < visible);
       plain::add_weighted_rows(part_E, factor, weights, min(kThreads, visible - first), width,
-                               [&](int n) { return x.v_NkD.row(keys[first + n]) + kv_at; });
+                               [&](int n) { return x.v_NkD.row(range.begin + first + n) + kv_at; });
       // The barriers in the next step's block_max precede the next write to weights.
     }
+    if (goes_on(lists, tile, r) && bounds_of(lists, range_of(lists, tile, r + 1))[i] > 0) continue;
     float size = 0;
     for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
       part_E[c] /= softmax.sum;

@@ -92,10 +92,9 @@ GPU_DEVICE void produce(const Tiles<T>& tiles, Ring& ring, const gpu::TensorMap&
   RingPlace place;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);
-    const int first_row = keys_of(lists, range)[0];
     for (int first = 0; first < range.count; first += kKeys) {
-      fetch_tile(tiles.keys, ring.keys, place, keys, column, first_row + first);
-      fetch_tile(tiles.values, ring.values, place, values, column, first_row + first);
+      fetch_tile(tiles.keys, ring.keys, place, keys, column, range.begin + first);
+      fetch_tile(tiles.values, ring.values, place, values, column, range.begin + first);
       place.advance();
     }
   }
@@ -118,11 +117,11 @@ GPU_DEVICE int row_of(int h) {
 // Stores the consumer's query rows as panels and waits until all are there.
 template <typename T>
 GPU_DEVICE void store_queries(T* tile, gpu::Barrier& there, const AttentionInputs<T>& x, int64_t at,
-                              const int32_t* rows, int num_rows) {
+                              const AttentionTile& rows) {
   constexpr int kChunk = 8, kChunks = kHeadWidth / kChunk, kPanelChunks = kPanelColumns / kChunk;
   for (int i = thread_of_consumer(); i < kConsumerRows * kChunks; i += gpu::kWarpgroupSize) {
     const int row = consumer_of_thread() * kConsumerRows + i / kChunks, chunk = i % kChunks;
-    const T* from = x.q_NqD.row(rows[min(row, num_rows - 1)]) + at + chunk * kChunk;
+    const T* from = x.q_NqD.row(rows.row_begin + min(row, rows.num_rows - 1)) + at + chunk * kChunk;
     gpu::store_pack(
         tile + chunk / kPanelChunks * kPanel + gpu::swizzled_place<T>(row, chunk % kPanelChunks),
         gpu::load_pack(from));
@@ -302,15 +301,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   gpu::raise_registers<kConsumerRegisters>();
   store_queries(tiles.queries, ring.queries[consumer_of_thread()], x, int64_t{head} * kHeadWidth,
-                rows_of(lists, tile), tile.num_rows);
+                tile);
   const mma::ForwardRows<kHeadWidth, T> rows(y, x, lists, shape, place);
   Consumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
   Accumulators sums;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);
     const RowBounds bounds(bounds_of(lists, range));
-    consumer.begin(sums);
+    if (!goes_on(lists, tile, r)) consumer.begin(sums);
     consumer.add_range(sums, range, bounds);
+    if (range.continues) continue;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const float sum = mma::sum_of_row(consumer.sum[h]);
@@ -325,7 +325,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <typename T>
 gpu::TensorMap map_of(const Rows<const T>& x, const AttentionLists& lists,
                       const AttentionShape& shape) {
-  return gpu::make_tensor_map(x.data, lists.neighbouring_rows, int64_t{shape.kv_heads} * kHeadWidth,
+  return gpu::make_tensor_map(x.data, lists.key_rows, int64_t{shape.kv_heads} * kHeadWidth,
                               x.stride, kKeys, kPanelColumns);
 }
 
@@ -340,7 +340,7 @@ bool is_hopper() {
 }  // namespace
 
 bool takes(const AttentionLists& lists, const AttentionShape& shape, RowAccess access) {
-  return shape.width == kHeadWidth && access == RowAccess::kPacked && lists.neighbouring_rows > 0 &&
+  return shape.width == kHeadWidth && access == RowAccess::kPacked && lists.key_rows > 0 &&
          !lists.has_windows && is_hopper();
 }
 

@@ -1,5 +1,5 @@
 // Forward attention on Hopper's tensor cores: wgmma and TMA, in bf16 and fp16, for heads of width
-// 128 and work lists whose keys are neighbouring rows. The same results as forward_kernel of
+// 128 and work lists without windows. The same results as forward_kernel of
 // attention_forward_mma.h, up to the order of sums.
 #pragma once
 

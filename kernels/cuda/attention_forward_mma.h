@@ -90,7 +90,8 @@ class ForwardRows {
                          const BlockPlace& place)
       : y_(y), x_(x), lists_(lists), shape_(shape), place_(place) {}
 
-  // Ends a range: normalises the sums of the rows in it and stores them with their lse.
+  // Ends the softmax that begins with range r: normalises the sums of the rows in it and stores
+  // them with their lse.
   GPU_DEVICE void end_range(Fragments<kWidth>& sums, const RunningSoftmax& softmax,
                             const WarpBounds& bounds, int r) {
     const AttentionRange range = range_of(lists_, place_.tile, r);
@@ -103,7 +104,7 @@ class ForwardRows {
   // weights.
   GPU_DEVICE void end_part(float (&part)[kWidth / 8][4], int h, int i, int slot, float max,
                            float sum) const {
-    const int64_t row = rows_of(lists_, place_.tile)[i];
+    const int64_t row = place_.tile.row_begin + i;
     if (lane_of_thread() % 4 == 0)
       y_.lse_SHN[shape_.statistic(slot, place_.head, row)] = max * shape_.scale + logf(sum);
     multiply_row(part, h, 1 / sum);
@@ -119,7 +120,7 @@ class ForwardRows {
   GPU_DEVICE void end_row(float (&part)[kWidth / 8][4], int h, int i) const {
     if (i >= place_.tile.num_rows || has_part(0, i)) return;
     clear_row(part, h);
-    store(part, h, i, rows_of(lists_, place_.tile)[i], false);
+    store(part, h, i, place_.tile.row_begin + i, false);
   }
 
  private:
@@ -218,33 +219,34 @@ GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInput
   const int64_t kv_at = int64_t{head / shape.group()} * kWidth;
   gpu::SharedArrays arrays;
   const ForwardTiles<kWidth, T> tiles(arrays);
-  fetch_tile<kWidth>(tiles.q, HeadRows<T>(x.q_NqD, at), rows_of(lists, tile), tile.num_rows);
+  fetch_tile<kWidth>(tiles.q, HeadRows<T>(x.q_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
-  const HeadRows<T> keys(x.k_NkD, kv_at), values(x.v_NkD, kv_at);
   const float factor = shape.scale * kLog2OfE;
 
   ForwardRows<kWidth, T> rows(y, x, lists, shape, place);
   Fragments<kWidth> sums;
+  RunningSoftmax softmax;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);
-    const int32_t* list = keys_of(lists, range);
     const WarpBounds bounds(bounds_of(lists, range));
     const int most = bounds.most();
-    RunningSoftmax softmax;
-    clear(sums);
-    RowNumbers<kWidth, kStep> step_rows;
-    step_rows.load(list, 0, range.count);
-    keys.fetch(tiles.k, step_rows);
-    gpu::cp_async_commit();
+    if (!goes_on(lists, tile, r)) {
+      softmax = RunningSoftmax();
+      clear(sums);
+    }
+    const HeadRows<T> keys(x.k_NkD, kv_at, range.begin, range.count);
+    const HeadRows<T> values(x.v_NkD, kv_at, range.begin, range.count);
+    const auto fetch = [](T* to, const HeadRows<T>& from, int first) {
+      from.template fetch<kWidth, kStep>(to, first);
+      gpu::cp_async_commit();
+    };
+    fetch(tiles.k, keys, 0);
 
     const auto step = [&](auto is_boundary, int first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
       gpu::cp_async_wait<0>();
       __syncthreads();  // the keys are there, the values of the step before have been read
-      values.fetch(tiles.v, step_rows);
-      gpu::cp_async_commit();
-      const bool is_last = first + kStep >= range.count;
-      if (!is_last) step_rows.load(list, first + kStep, range.count);
+      fetch(tiles.v, values, first);
       Fragments<kStep> scores;
       if (first < most) {
         clear(scores);
@@ -257,14 +259,13 @@ GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInput
       }
       gpu::cp_async_wait<0>();
       __syncthreads();  // the values are there, the keys have been read
-      if (!is_last) keys.fetch(tiles.k, step_rows);
-      gpu::cp_async_commit();
+      if (first + kStep < range.count) fetch(tiles.k, keys, first + kStep);
       if (first < most) add_weighted<kWidth, kStep>(sums, scores, tiles.v);
     };
     int first = 0;
     for (; first + kStep <= range.full; first += kStep) step(std::false_type(), first);
     for (; first < range.count; first += kStep) step(std::true_type(), first);
-    rows.end_range(sums, softmax, bounds, r);
+    if (!range.continues) rows.end_range(sums, softmax, bounds, r);
   }
   if (tile.num_ranges == 0) clear(sums);
   rows.end_rows(sums);

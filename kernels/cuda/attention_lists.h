@@ -34,26 +34,21 @@ GPU_DEVICE AttentionTile key_tile(const AttentionLists& lists, unsigned i) {
 GPU_DEVICE AttentionRange range_of(const AttentionLists& lists, const AttentionTile& tile, int i) {
   return reinterpret_cast<const AttentionRange*>(lists.data + lists.ranges)[tile.range_begin + i];
 }
-GPU_DEVICE const int32_t* rows_of(const AttentionLists& lists, const AttentionTile& tile) {
-  return lists.data + lists.rows + tile.row_begin;
+// Whether the softmax of range i of a query tile goes on in the next range.
+GPU_DEVICE bool goes_on(const AttentionLists& lists, const AttentionTile& tile, int i) {
+  return i + 1 < tile.num_ranges && range_of(lists, tile, i + 1).continues;
 }
 GPU_DEVICE const int32_t* bounds_of(const AttentionLists& lists, const AttentionRange& range) {
   return lists.data + lists.bounds + range.bound_begin;
 }
-GPU_DEVICE const int32_t* keys_of(const AttentionLists& lists, const AttentionRange& range) {
-  return lists.data + lists.key_rows + range.begin;
-}
-GPU_DEVICE const int32_t* queries_of(const AttentionLists& lists, const AttentionRange& range) {
-  return lists.data + lists.query_rows + range.begin;
-}
 GPU_DEVICE const int32_t* visible_of(const AttentionLists& lists, const AttentionRange& range) {
-  return lists.data + lists.visible_keys + range.begin;
+  return lists.data + lists.visible_keys + range.visible_begin;
 }
 
 // In a range with windows: the keys at the front of the list that each query of a key tile's range
 // does not see, and the same for the rows of a query tile.
 GPU_DEVICE const int32_t* hidden_of(const AttentionLists& lists, const AttentionRange& range) {
-  return lists.data + lists.hidden_keys + range.begin;
+  return lists.data + lists.hidden_keys + range.visible_begin;
 }
 GPU_DEVICE const int32_t* hidden_of_rows(const AttentionLists& lists, const AttentionRange& range) {
   return bounds_of(lists, range) + kTileRows;

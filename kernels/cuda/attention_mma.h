@@ -37,7 +37,7 @@ GPU_DEVICE int row_of(int m, int h) {
 GPU_DEVICE int first_column() { return lane_of_thread() % 4 * 2; }
 
 // How a team copies kRows rows of a head to shared memory: kLanes neighbours share a row, so that
-// a thread needs few row numbers and a warp reads whole sectors.
+// a thread needs few addresses and a warp reads whole sectors.
 template <int kWidth, int kRows>
 struct TeamCopy {
   static constexpr int kPack = 8, kPacks = kWidth / kPack;
@@ -50,36 +50,26 @@ struct TeamCopy {
   GPU_DEVICE static int column() { return thread_of_team() % kLanes * kPack; }
 };
 
-// The rows that a thread copies of a step. Steps that reach beyond the end of the list repeat its
-// last row, whose weight is 0 there.
-template <int kWidth, int kRows>
-struct RowNumbers {
-  using Copy = TeamCopy<kWidth, kRows>;
-  int32_t row[Copy::kCount];
-
-  GPU_DEVICE void load(const int32_t* list, int first, int count) {
-#pragma unroll
-    for (int i = 0; i < Copy::kCount; ++i) row[i] = list[min(first + Copy::row(i), count - 1)];
-  }
-};
-
-// One head of a matrix in device memory, seen by a thread that copies its rows.
+// Rows [begin, begin + count) of one head of a matrix in device memory, seen by a thread that
+// copies them; `at`: the head's first column.
 template <typename T>
 class HeadRows {
  public:
   template <typename From>
-  GPU_DEVICE HeadRows(const From& from_D, int64_t at)
-      : first_(reinterpret_cast<const char*>(from_D.data + at)),
-        stride_bytes_(static_cast<int>(from_D.stride * int64_t{sizeof(T)})) {}
+  GPU_DEVICE HeadRows(const From& from_D, int64_t at, int begin, int count)
+      : first_(reinterpret_cast<const char*>(from_D.row(begin) + at)),
+        stride_bytes_(static_cast<int>(from_D.stride * int64_t{sizeof(T)})),
+        last_(count - 1) {}
 
+  // kRows rows from the given one on; after the last come copies of it, whose weight is 0.
   template <int kWidth, int kRows>
-  GPU_DEVICE void fetch(T* tile, const RowNumbers<kWidth, kRows>& rows) const {
+  GPU_DEVICE void fetch(T* tile, int first) const {
     using Copy = TeamCopy<kWidth, kRows>;
     T* to = tile + Copy::row(0) * kStride<kWidth> + Copy::column();
     const char* from = first_ + Copy::column() * int{sizeof(T)};
 #pragma unroll
     for (int i = 0; i < Copy::kCount; ++i) {
-      const char* row = from + int64_t{rows.row[i]} * stride_bytes_;
+      const char* row = from + int64_t{min(first + Copy::row(i), last_)} * stride_bytes_;
 #pragma unroll
       for (int c = 0; c < kWidth; c += Copy::kLanes * Copy::kPack)
         gpu::cp_async_16(to + i * Copy::kRowsAtOnce * kStride<kWidth> + c,
@@ -89,15 +79,13 @@ class HeadRows {
 
  private:
   const char* first_;
-  int stride_bytes_;
+  int stride_bytes_, last_;
 };
 
 // A team copies a tile of its block.
 template <int kWidth, typename T>
-GPU_DEVICE void fetch_tile(T* to, const HeadRows<T>& from, const int32_t* list, int count) {
-  RowNumbers<kWidth, kTileRows> rows;
-  rows.load(list, 0, count);
-  from.fetch(to, rows);
+GPU_DEVICE void fetch_tile(T* to, const HeadRows<T>& from) {
+  from.template fetch<kWidth, kTileRows>(to, 0);
   gpu::cp_async_commit();
 }
 

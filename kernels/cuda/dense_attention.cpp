@@ -5,40 +5,33 @@
 namespace facet::cuda {
 namespace {
 
-// Are these count numbers first, first + 1, ...?
-bool are_consecutive(const std::vector<int32_t>& numbers, int64_t begin, int64_t count,
-                     int64_t first) {
-  for (int64_t i = 0; i < count; ++i)
-    if (numbers[static_cast<size_t>(begin + i)] != first + i) return false;
+// Does query i of the part see `first` + i * `step` keys?
+bool see(const AttentionPlan& plan, const AttentionPart& part, int64_t first, int64_t step) {
+  for (int64_t i = 0; i < part.queries.count; ++i)
+    if (plan.visible_keys[static_cast<size_t>(part.visible_begin + i)] != first + i * step)
+      return false;
   return true;
 }
 
-bool see_all(const AttentionPlan& plan, const AttentionPart& part) {
-  for (int64_t i = 0; i < part.num_queries; ++i)
-    if (plan.visible_keys[static_cast<size_t>(part.query_begin + i)] != part.num_keys) return false;
-  return true;
-}
-
-// One softmax of all its queries over all its keys, or over those up to itself.
+// One softmax of all queries of the sample over its keys, all or from the first on.
 bool is_dense(const AttentionPlan& plan, const AttentionSample& sample, const AttentionPart& part) {
+  const RowRange& keys = plan.key_ranges[static_cast<size_t>(part.key_begin)];
   return sample.num_parts == 1 && sample.num_self == 0 &&
-         part.kind == AttentionPart::Kind::kSoftmax && part.num_queries == sample.num_query_rows &&
-         part.num_keys == sample.num_key_rows &&
-         are_consecutive(plan.query_rows, part.query_begin, part.num_queries,
-                         sample.query_row_begin) &&
-         are_consecutive(plan.key_rows, part.key_begin, part.num_keys, sample.key_row_begin);
+         part.kind == AttentionPart::Kind::kSoftmax &&
+         part.queries.first == sample.query_row_begin &&
+         part.queries.count == sample.num_query_rows && keys.first == sample.key_row_begin &&
+         part.num_keys == sample.num_key_rows && keys.count >= part.num_keys;
 }
 
 DenseAttention dense(const AttentionPlan& plan, const AttentionSample& sample) {
   const auto& part = plan.parts[static_cast<size_t>(sample.part_begin)];
-  const bool all = see_all(plan, part);
+  const bool all = see(plan, part, part.num_keys, 0);
   CHECK(is_dense(plan, sample, part) &&
-            (all || (part.num_queries == part.num_keys &&
-                     are_consecutive(plan.visible_keys, part.query_begin, part.num_queries, 1))),
+            (all || (part.queries.count == part.num_keys && see(plan, part, 1, 1))),
         ExitCode::kConfig,
         "--attention cudnn takes samples whose tokens see all others or all before them; these do "
         "not: give --attention facet");
-  return {1, part.num_queries, part.num_keys, !all, sample.query_row_begin, sample.key_row_begin};
+  return {1, part.queries.count, part.num_keys, !all, sample.query_row_begin, sample.key_row_begin};
 }
 
 // Does the next sample continue the group?

@@ -1,5 +1,8 @@
 // Decoding with a key/value cache: new rows run through the blocks once; their keys and values stay
-// in the arena.
+// in the arena. Each piece of a conversation takes the next rows of the cache as it was spliced;
+// the attention plan knows what lies there by the kinds and positions of the rows.
+#include <algorithm>
+#include <span>
 #include <vector>
 
 #include "base/check.h"
@@ -15,6 +18,7 @@ struct VisionLanguageModel::Decoding::State {
   const std::vector<float>& append_rows(Tensor image_tokens);
   void run_blocks(Tensor x, int64_t begin);
   Tensor run_again();
+  int64_t row_of_last_position() const;
   int64_t length() const { return static_cast<int64_t>(kinds.size()); }
 
   Impl& model;
@@ -24,6 +28,7 @@ struct VisionLanguageModel::Decoding::State {
   std::vector<LlamaBlock::Cache> caches;  // per block
   Tensor inputs;                 // (capacity,D) input rows, if older rows may have to be recomputed
   std::vector<TokenKind> kinds;  // of the rows in the cache
+  std::vector<int32_t> positions;
   std::vector<int32_t> sample_begin;  // {0, length}
   std::vector<float> logits;          // (V)
 };
@@ -46,18 +51,24 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
         "raise --max_seq_len",
         begin, spliced.rows(), capacity);
   kinds.insert(kinds.end(), spliced.kinds.begin(), spliced.kinds.end());
+  for (const int32_t position : spliced.positions)
+    positions.push_back(static_cast<int32_t>(begin) + position);
   Tensor x = model.embed(ctx, image_tokens, upload(ctx, spliced.source));
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
   // If the angles of all positions have changed, the cached rows are stale.
-  if (model.rope.stretches(length())) {
+  const int64_t first = model.rope.stretches(length()) ? 0 : begin;
+  if (first < begin)
     x = run_again();
-  } else {
+  else
     run_blocks(x, begin);
-  }
   const Tensor result = ctx.arena.tensor({1, model.config.lm.vocab_size});
-  model.decoder.logits(ctx, result, x.row_block(x.rows() - 1, 1));
+  model.decoder.logits(ctx, result, x.row_block(row_of_last_position() - first, 1));
   ctx.ops.copy_to_host(logits.data(), result);
   return logits;
+}
+
+int64_t VisionLanguageModel::Decoding::State::row_of_last_position() const {
+  return std::max_element(positions.begin(), positions.end()) - positions.begin();
 }
 
 // All rows from their inputs, by the angles that belong to the present length. Returns what the
@@ -71,11 +82,12 @@ Tensor VisionLanguageModel::Decoding::State::run_again() {
 
 void VisionLanguageModel::Decoding::State::run_blocks(Tensor x, int64_t begin) {
   sample_begin.assign({0, static_cast<int32_t>(length())});
-  model.make_plan(sample_begin, kinds);
+  model.make_plan(sample_begin, kinds, positions);
   model.keep_last_rows(begin);
   model.host.cos.clear();
   model.host.sin.clear();
-  model.rope.append_rows(model.host.cos, model.host.sin, begin, length() - begin, length());
+  model.rope.append_rows(model.host.cos, model.host.sin,
+                         std::span(positions).subspan(static_cast<size_t>(begin)), length());
   model.decoder.append(ctx, x, model.rows(ctx), caches, begin);
 }
 
@@ -92,6 +104,9 @@ void VisionLanguageModel::Decoding::rewind(int64_t length) {
          state.length(), length);
   const bool stale = state.model.rope.stretches(state.length());
   state.kinds.resize(static_cast<size_t>(length));
+  state.positions.resize(static_cast<size_t>(length));
+  ASSERT(length == 0 || state.positions[static_cast<size_t>(state.row_of_last_position())] < length,
+         "the first {} rows of a conversation are not its first tokens", length);
   ArenaScope scope(state.ctx.arena);
   if (stale && length > 0) state.run_again();
 }
@@ -119,6 +134,7 @@ const std::vector<float>& VisionLanguageModel::Decoding::append_token(int32_t to
   spliced.clear();
   spliced.source.push_back(token);
   spliced.kinds.push_back(TokenKind::kText);
+  spliced.positions.push_back(0);
   return state_->append_rows(Tensor());
 }
 

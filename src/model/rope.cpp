@@ -19,14 +19,12 @@ double llama3_frequency(double frequency, const RopeScaling& scaling) {
   return (1 - kept) * frequency / scaling.factor + kept * frequency;
 }
 
-void append_angles(std::vector<float>& cos, std::vector<float>& sin, int64_t begin, int64_t count,
+void append_angles(std::vector<float>& cos, std::vector<float>& sin, int64_t position,
                    const std::vector<double>& frequencies) {
-  for (int64_t position = begin; position < begin + count; ++position) {
-    for (const double frequency : frequencies) {
-      const double angle = static_cast<double>(position) * frequency;
-      cos.push_back(static_cast<float>(std::cos(angle)));
-      sin.push_back(static_cast<float>(std::sin(angle)));
-    }
+  for (const double frequency : frequencies) {
+    const double angle = static_cast<double>(position) * frequency;
+    cos.push_back(static_cast<float>(std::cos(angle)));
+    sin.push_back(static_cast<float>(std::sin(angle)));
   }
 }
 
@@ -59,17 +57,22 @@ std::vector<double> RopeTable::frequencies(int64_t length) const {
   return result;
 }
 
-void RopeTable::append_rows(std::vector<float>& cos, std::vector<float>& sin, int64_t begin,
-                            int64_t count, int64_t length) {
+void RopeTable::append_rows(std::vector<float>& cos, std::vector<float>& sin,
+                            std::span<const int32_t> positions, int64_t length) {
   if (stretches(length)) {
-    append_angles(cos, sin, begin, count, frequencies(length));
+    const std::vector<double> stretched = frequencies(length);
+    for (const int32_t position : positions) append_angles(cos, sin, position, stretched);
     return;
   }
   const int64_t pairs = config_.head_dim / 2;
-  const int64_t known = static_cast<int64_t>(cos_.size()) / std::max<int64_t>(pairs, 1);
-  if (begin + count > known) append_angles(cos_, sin_, known, begin + count - known, frequencies_);
-  cos.insert(cos.end(), cos_.begin() + begin * pairs, cos_.begin() + (begin + count) * pairs);
-  sin.insert(sin.end(), sin_.begin() + begin * pairs, sin_.begin() + (begin + count) * pairs);
+  const auto known = [&] {
+    return static_cast<int64_t>(cos_.size()) / std::max<int64_t>(pairs, 1);
+  };
+  for (const int64_t position : positions) {
+    while (known() <= position) append_angles(cos_, sin_, known(), frequencies_);
+    cos.insert(cos.end(), cos_.begin() + position * pairs, cos_.begin() + (position + 1) * pairs);
+    sin.insert(sin.end(), sin_.begin() + position * pairs, sin_.begin() + (position + 1) * pairs);
+  }
 }
 
 }  // namespace facet

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/config.h"
@@ -13,10 +14,9 @@ class RopeTable {
  public:
   explicit RopeTable(const LlamaConfig& config);
 
-  // Appends cos and sin, (count, E/2) each, of positions [begin, begin+count) of a sequence of
-  // `length` tokens.
-  void append_rows(std::vector<float>& cos, std::vector<float>& sin, int64_t begin, int64_t count,
-                   int64_t length);
+  // Appends cos and sin, (positions, E/2) each, of positions in a sequence of `length` tokens.
+  void append_rows(std::vector<float>& cos, std::vector<float>& sin,
+                   std::span<const int32_t> positions, int64_t length);
 
   // With dynamic scaling the angles of all positions change with the length beyond
   // max_position_embeddings, so that previously rotated keys are stale.

@@ -1,5 +1,9 @@
 // Splicing images into text (docs/computes.md, "Splicing") on the host: which row of the packed
-// sequence comes from where, of which kind it is, and which rows predict a label.
+// sequence comes from where, of which kind and position it is, and which rows predict a label.
+//
+// With MMCA a sample's rows are sorted by kind, first its text, then its image tokens, so that what
+// attention reads of a kind lies together; else they lie in the order of their positions. The order
+// of rows is the decoder's own affair: results leave the model by position or by label.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +20,17 @@ struct SplicedBatch {
   std::vector<int32_t> sample_begin;  // (B+1) sample b owns rows [sample_begin[b], [b+1])
   std::vector<int32_t> source;        // (N) token id, or -1-j for row j of the image tokens
   std::vector<TokenKind> kinds;       // (N)
-  // (R) labels, and the rows whose hidden states predict them (the preceding ones), in row order.
+  std::vector<int32_t> positions;     // (N) in the sample, from 0
+  // (R) labels in the order of their positions, and the rows whose hidden states predict them,
+  // those of the preceding positions.
   std::vector<int32_t> target_rows, target_labels;
   std::vector<int64_t> labelled;  // (B) labels per sample
 
   int64_t rows() const { return static_cast<int64_t>(source.size()); }
   int64_t targets() const { return static_cast<int64_t>(target_rows.size()); }
   void clear();
+  // rows (N): the row of each position, sample by sample.
+  void rows_by_position(std::vector<int32_t>& rows) const;
 };
 
 // Checks the micro-batch against the model's shapes; a mismatch is Error(kBadData) that names the

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -94,17 +95,17 @@ VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
 }
 
 void VisionLanguageModel::Impl::make_plan(const std::vector<int32_t>& sample_begin,
-                                          const std::vector<TokenKind>& kinds) {
+                                          const std::vector<TokenKind>& kinds,
+                                          const std::vector<int32_t>& positions) {
   if (!config.mmca)
     make_causal_plan(host.plan, sample_begin);
   else
-    make_mmca_plan(host.plan, sample_begin, kinds,
+    make_mmca_plan(host.plan, sample_begin, kinds, positions,
                    config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
   host.window_plan.clear();
   const int64_t window = config.lm.sliding_window;
   if (window == 0 || longest_sample(sample_begin) <= window) return;
-  host.window_plan = host.plan;
-  limit_to_window(host.window_plan, window);
+  limit_to_window(host.window_plan, host.plan, positions, window);
 }
 
 void VisionLanguageModel::Impl::keep_last_rows(int64_t first) {
@@ -114,14 +115,17 @@ void VisionLanguageModel::Impl::keep_last_rows(int64_t first) {
 
 void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
   splice(host.spliced, batch, config);
-  make_plan(host.spliced.sample_begin, host.spliced.kinds);
+  make_plan(host.spliced.sample_begin, host.spliced.kinds, host.spliced.positions);
   host.cos.clear();
   host.sin.clear();
   const std::vector<int32_t>& begin = host.spliced.sample_begin;
   const int64_t padded = config.compat_visualchat ? padded_length(begin) : 0;
   for (size_t b = 0; b + 1 < begin.size(); ++b) {
     const int64_t length = begin[b + 1] - begin[b];
-    rope.append_rows(host.cos, host.sin, 0, length, std::max(length, padded));
+    rope.append_rows(host.cos, host.sin,
+                     std::span(host.spliced.positions)
+                         .subspan(static_cast<size_t>(begin[b]), static_cast<size_t>(length)),
+                     std::max(length, padded));
   }
 }
 
@@ -282,8 +286,12 @@ void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
   ArenaScope scope(ctx.arena);
   model.lay_out(batch);
   const Tensor hidden = model.hidden_states(ctx, batch, Tensor());
+  std::vector<int32_t> rows;
+  model.host.spliced.rows_by_position(rows);
+  const Tensor by_position = ctx.activation({hidden.rows(), hidden.cols()});
+  ctx.ops.gather_rows_forward(by_position, hidden, upload(ctx, rows));
   const Tensor result = ctx.arena.tensor({hidden.rows(), model.config.lm.vocab_size});
-  model.decoder.logits(ctx, result, hidden);
+  model.decoder.logits(ctx, result, by_position);
   logits.resize(static_cast<size_t>(result.numel()));
   if (!logits.empty()) ctx.ops.copy_to_host(logits.data(), result);
 }

@@ -66,7 +66,7 @@ class VisionLanguageModel {
     // Appends one generated token: one query row.
     const std::vector<float>& append_token(int32_t token);
     int64_t length() const;  // positions in the cache, including image tokens
-    // Forgets all but the first `length` positions.
+    // Forgets all but the first `length` positions, those of whole pieces and tokens.
     void rewind(int64_t length);
 
    private:

@@ -34,7 +34,8 @@ struct VisionLanguageModel::Impl {
   void start(const MicroBatch& batch, LossSums& sums);
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
-  void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds);
+  void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
+                 const std::vector<int32_t>& positions);
   // Of the one sample in the plans, as keep_last_queries().
   void keep_last_rows(int64_t first);
 

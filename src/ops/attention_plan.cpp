@@ -13,38 +13,43 @@ uint64_t next_version() {
   return ++last;
 }
 
-int32_t to_row(int64_t row) { return static_cast<int32_t>(row); }
+int32_t to_int(int64_t n) { return static_cast<int32_t>(n); }
+RowRange rows_of(int64_t first, int64_t count) { return {to_int(first), to_int(count)}; }
 
-// Appends parts to a plan: keys first, then the queries that see prefixes of them.
+// Appends a part to a plan. Its keys are the rows of the ranges from plan.key_ranges[key_begin] on.
 class PartWriter {
  public:
-  PartWriter(AttentionPlan& plan, AttentionPart::Kind kind, int slot) : plan_(plan) {
+  PartWriter(AttentionPlan& plan, AttentionPart::Kind kind, int slot, int64_t key_begin)
+      : plan_(plan) {
     part_.kind = kind;
     part_.slot = slot;
-    part_.key_begin = static_cast<int64_t>(plan.key_rows.size());
-    part_.query_begin = static_cast<int64_t>(plan.query_rows.size());
+    part_.key_begin = key_begin;
+    part_.visible_begin = static_cast<int64_t>(plan.visible_keys.size());
   }
-  void key(int64_t row) { plan_.key_rows.push_back(to_row(row)); }
-  int64_t num_keys() const { return static_cast<int64_t>(plan_.key_rows.size()) - part_.key_begin; }
+  // Rows must follow each other.
   void query(int64_t row, int64_t visible) {
-    plan_.query_rows.push_back(to_row(row));
-    plan_.visible_keys.push_back(to_row(visible));
-    if (!plan_.hidden_keys.empty()) plan_.hidden_keys.push_back(0);
+    if (part_.queries.count == 0) part_.queries.first = to_int(row);
+    ++part_.queries.count;
+    plan_.visible_keys.push_back(to_int(visible));
   }
-  // Keeps the part, or drops its keys again if no query sees them.
+  // Keeps the part if it has queries. The next query begins another one of the same keys.
   void close() {
-    part_.num_keys = num_keys();
-    part_.num_queries = static_cast<int64_t>(plan_.query_rows.size()) - part_.query_begin;
-    if (part_.num_queries == 0)
-      plan_.key_rows.resize(static_cast<size_t>(part_.key_begin));
-    else
-      plan_.parts.push_back(part_);
+    if (part_.queries.count == 0) return;
+    part_.num_keys = plan_.visible_keys.back();
+    plan_.parts.push_back(part_);
+    part_.queries = {};
+    part_.visible_begin = static_cast<int64_t>(plan_.visible_keys.size());
   }
 
  private:
   AttentionPlan& plan_;
   AttentionPart part_;
 };
+
+int64_t add_key_range(AttentionPlan& plan, int64_t first, int64_t count) {
+  plan.key_ranges.push_back(rows_of(first, count));
+  return static_cast<int64_t>(plan.key_ranges.size()) - 1;
+}
 
 // Opens a sample of the given rows; its parts and self rows follow until close_sample.
 void open_sample(AttentionPlan& plan, int64_t query_row, int64_t num_queries, int64_t key_row,
@@ -65,92 +70,141 @@ void close_sample(AttentionPlan& plan) {
   sample.num_self = static_cast<int64_t>(plan.self_rows.size()) - sample.self_begin;
 }
 
-// The tokens [begin, end) of one sample.
-struct Tokens {
-  const std::vector<TokenKind>& kinds;
-  int64_t begin = 0, end = 0;
+// ---- MMCA
 
-  TokenKind operator[](int64_t row) const { return kinds[static_cast<size_t>(row)]; }
-  // Tokens before the first one of `kind`.
-  int64_t before_first(TokenKind kind) const {
-    int64_t row = begin;
-    while (row < end && (*this)[row] != kind) ++row;
-    return row - begin;
-  }
-};
-
-// Softmax over the earlier keys of one kind: for all text queries, and for image queries if the
-// rule says so. Rows before the first such key are left out.
-void add_class_part(AttentionPlan& plan, const Tokens& tokens, TokenKind key_kind, int slot,
-                    bool image_queries) {
-  PartWriter part(plan, AttentionPart::Kind::kSoftmax, slot);
-  for (int64_t row = tokens.begin; row < tokens.end; ++row) {
-    if (tokens[row] == key_kind) part.key(row);
-    const bool asks = tokens[row] == TokenKind::kText || image_queries;
-    if (asks && part.num_keys() > 0) part.query(row, part.num_keys());
-  }
-  part.close();
+TokenKind other_than(TokenKind kind) {
+  return kind == TokenKind::kText ? TokenKind::kImage : TokenKind::kText;
 }
+int slot_of(TokenKind kind) { return kind == TokenKind::kText ? 0 : 1; }
 
-// For the rows before the first key of `key_kind`, all of the other kind: the mean over all keys of
-// `key_kind`, including later ones, and over the tokens up to the row.
-void add_fallback_part(AttentionPlan& plan, const Tokens& tokens, TokenKind key_kind, int slot) {
-  const int64_t end = tokens.begin + tokens.before_first(key_kind);
-  PartWriter part(plan, AttentionPart::Kind::kMean, slot);
-  for (int64_t row = end; row < tokens.end; ++row)
-    if (tokens[row] == key_kind) part.key(row);
-  for (int64_t row = tokens.begin; row < end; ++row) {
-    part.key(row);
-    part.query(row, part.num_keys());
+// Writes the parts of one sample.
+class MmcaWriter {
+ public:
+  MmcaWriter(AttentionPlan& plan, const std::vector<TokenKind>& kinds,
+             const std::vector<int32_t>& positions, MmcaRule rule, RowRange rows)
+      : plan_(plan), kinds_(kinds), positions_(positions), rows_(rows), rule_(rule) {
+    // Text before images before text: every list of keys that a part may have begins somewhere.
+    text_ = add_runs(TokenKind::kText);
+    images_ = add_runs(TokenKind::kImage);
+    text_again_ = add_runs(TokenKind::kText);
   }
-  part.close();
-}
 
-void add_mmca_parts(AttentionPlan& plan, const Tokens& tokens, MmcaRule rule) {
-  const bool visual_chat = rule == MmcaRule::kVisualChat;
-  add_class_part(plan, tokens, TokenKind::kText, 0, visual_chat);
-  add_class_part(plan, tokens, TokenKind::kImage, 1, false);
-  if (visual_chat) {
-    add_fallback_part(plan, tokens, TokenKind::kText, 0);
-    add_fallback_part(plan, tokens, TokenKind::kImage, 1);
-  }
-  for (int64_t row = tokens.begin; row < tokens.end; ++row)
-    if (tokens[row] == TokenKind::kImage) plan.self_rows.push_back(to_row(row));
-}
-
-// Keeps the queries for which keep(part, i) returns true, i being an index of plan.query_rows, in
-// their order, and drops parts without one. keep may change what the plan says of query i.
-template <typename Keep>
-void filter_queries(AttentionPlan& plan, const Keep& keep) {
-  plan.version = next_version();
-  size_t kept = 0;
-  for (AttentionSample& sample : plan.samples) {
-    const int64_t last = sample.part_begin + sample.num_parts;
-    for (int64_t p = sample.part_begin; p < last; ++p) {
-      AttentionPart& part = plan.parts[static_cast<size_t>(p)];
-      const auto begin = static_cast<size_t>(part.query_begin);
-      const auto end = begin + static_cast<size_t>(part.num_queries);
-      part.query_begin = static_cast<int64_t>(kept);
-      for (size_t i = begin; i < end; ++i) {
-        if (!keep(part, i)) continue;
-        plan.query_rows[kept] = plan.query_rows[i];
-        plan.visible_keys[kept] = plan.visible_keys[i];
-        if (!plan.hidden_keys.empty()) plan.hidden_keys[kept] = plan.hidden_keys[i];
-        ++kept;
+  void write() {
+    for (const TokenKind kind : {TokenKind::kText, TokenKind::kImage}) {
+      int64_t before = 0;  // rows of the kind in earlier runs
+      for (int64_t run = first_run(kind); run < end_of_runs(kind); ++run) {
+        const RowRange queries = plan_.key_ranges[static_cast<size_t>(run)];
+        if (kind == TokenKind::kImage)
+          plan_.self_rows.push_back({queries.first, queries.first, queries.count});
+        add_queries(kind, queries, before);
+        before += queries.count;
       }
-      part.num_queries = static_cast<int64_t>(kept) - part.query_begin;
-      if (part.num_queries == 0) --sample.num_parts;
     }
   }
-  plan.query_rows.resize(kept);
-  plan.visible_keys.resize(kept);
-  if (!plan.hidden_keys.empty()) plan.hidden_keys.resize(kept);
-  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.num_queries == 0; });
-  int64_t parts = 0;
-  for (AttentionSample& sample : plan.samples) {
-    sample.part_begin = parts;
-    parts += sample.num_parts;
+
+ private:
+  int64_t first_run(TokenKind kind) const { return kind == TokenKind::kText ? text_ : images_; }
+  int64_t end_of_runs(TokenKind kind) const {
+    return kind == TokenKind::kText ? images_ : text_again_;
   }
+  TokenKind kind_of(int64_t row) const { return kinds_[static_cast<size_t>(row)]; }
+
+  // The sample's rows of one kind; returns the place of the first range.
+  int64_t add_runs(TokenKind kind) {
+    const auto place = static_cast<int64_t>(plan_.key_ranges.size());
+    for (int64_t row = rows_.first; row < rows_.end(); ++row) {
+      if (kind_of(row) != kind) continue;
+      if (row == rows_.first || kind_of(row - 1) != kind) add_key_range(plan_, row, 0);
+      ++plan_.key_ranges.back().count;
+    }
+    return place;
+  }
+
+  // The parts of one run; `before`: rows of its kind in earlier runs.
+  void add_queries(TokenKind kind, RowRange queries, int64_t before) {
+    const bool visual_chat = rule_ == MmcaRule::kVisualChat;
+    if (kind == TokenKind::kText || visual_chat) add_softmax(queries, before, TokenKind::kText);
+    if (kind == TokenKind::kText) add_softmax(queries, before, TokenKind::kImage);
+    if (visual_chat) add_mean(kind, queries, before);
+  }
+
+  // How many tokens of a kind there are up to a row; `own`: how many of the row's own before it.
+  int64_t visible(int64_t row, int64_t own, TokenKind kind) const {
+    return kind == kind_of(row) ? own + 1 : positions_[static_cast<size_t>(row)] - own;
+  }
+
+  // Softmax over the earlier keys of one kind. Rows before the first such key are left out.
+  void add_softmax(RowRange queries, int64_t before, TokenKind keys) {
+    PartWriter part(plan_, AttentionPart::Kind::kSoftmax, slot_of(keys), first_run(keys));
+    for (int64_t i = 0; i < queries.count; ++i)
+      if (const int64_t seen = visible(queries.first + i, before + i, keys); seen > 0)
+        part.query(queries.first + i, seen);
+    part.close();
+  }
+
+  // For the rows before the first token of the other kind: the mean over all keys of that kind,
+  // which are later, and over the tokens up to the row, which are of its own.
+  void add_mean(TokenKind kind, RowRange queries, int64_t before) {
+    const TokenKind other = other_than(kind);
+    int64_t later = 0;
+    for (int64_t run = first_run(other); run < end_of_runs(other); ++run)
+      later += plan_.key_ranges[static_cast<size_t>(run)].count;
+    PartWriter part(plan_, AttentionPart::Kind::kMean, slot_of(other), first_run(other));
+    for (int64_t i = 0; i < queries.count; ++i)
+      if (visible(queries.first + i, before + i, other) == 0)
+        part.query(queries.first + i, later + before + i + 1);
+    part.close();
+  }
+
+  AttentionPlan& plan_;
+  const std::vector<TokenKind>& kinds_;
+  const std::vector<int32_t>& positions_;
+  RowRange rows_;
+  MmcaRule rule_;
+  int64_t text_, images_, text_again_;  // places in plan.key_ranges
+};
+
+// Counts the keys of a part that lie before a position. Asked for positions in increasing order.
+class EarlierKeys {
+ public:
+  EarlierKeys(const AttentionPlan& plan, const AttentionPart& part,
+              const std::vector<int32_t>& positions)
+      : range_(plan.key_ranges.begin() + part.key_begin), positions_(positions) {}
+  // Of the first `visible` keys.
+  int64_t count_before(int64_t position, int64_t visible) {
+    for (; count_ < visible; ++count_, ++in_range_) {
+      for (; in_range_ == range_->count; ++range_) in_range_ = 0;
+      if (positions_[static_cast<size_t>(range_->first + in_range_)] >= position) break;
+    }
+    return count_;
+  }
+
+ private:
+  std::vector<RowRange>::const_iterator range_;
+  const std::vector<int32_t>& positions_;
+  int32_t in_range_ = 0;
+  int64_t count_ = 0;
+};
+
+// The part as far as windows leave it keys: its runs of queries that keep some.
+void add_within_window(AttentionPlan& limited, const AttentionPlan& plan, const AttentionPart& part,
+                       const std::vector<int32_t>& positions, int64_t window) {
+  ASSERT(part.kind == AttentionPart::Kind::kSoftmax, "a window over keys whose mean is taken");
+  EarlierKeys earlier(plan, part, positions);
+  PartWriter run(limited, part.kind, part.slot, part.key_begin);
+  for (int32_t i = 0; i < part.queries.count; ++i) {
+    const int32_t row = part.queries.first + i;
+    const int64_t visible = plan.visible_keys[static_cast<size_t>(part.visible_begin + i)];
+    const int64_t window_begin = positions[static_cast<size_t>(row)] - window + 1;
+    const int64_t hidden = earlier.count_before(window_begin, visible);
+    if (hidden == visible) {
+      run.close();
+      continue;
+    }
+    run.query(row, visible);
+    limited.hidden_keys.push_back(to_int(hidden));
+  }
+  run.close();
 }
 
 }  // namespace
@@ -158,8 +212,7 @@ void filter_queries(AttentionPlan& plan, const Keep& keep) {
 void AttentionPlan::clear() {
   samples.clear();
   parts.clear();
-  key_rows.clear();
-  query_rows.clear();
+  key_ranges.clear();
   visible_keys.clear();
   hidden_keys.clear();
   self_rows.clear();
@@ -173,8 +226,8 @@ void make_full_plan(AttentionPlan& plan, int64_t num_samples, int64_t queries_pe
   for (int64_t b = 0; b < num_samples; ++b) {
     const int64_t query = b * queries_per_sample, key = b * keys_per_sample;
     open_sample(plan, query, queries_per_sample, key, keys_per_sample);
-    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 0);
-    for (int64_t j = 0; j < keys_per_sample; ++j) part.key(key + j);
+    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 0,
+                    add_key_range(plan, key, keys_per_sample));
     if (keys_per_sample > 0)
       for (int64_t i = 0; i < queries_per_sample; ++i) part.query(query + i, keys_per_sample);
     part.close();
@@ -187,63 +240,76 @@ void make_causal_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_be
   for (size_t b = 0; b + 1 < sample_begin.size(); ++b) {
     const int64_t begin = sample_begin[b], count = sample_begin[b + 1] - begin;
     open_sample(plan, begin, count, begin, count);
-    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 0);
-    for (int64_t row = begin; row < begin + count; ++row) {
-      part.key(row);
-      part.query(row, part.num_keys());
-    }
+    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 0, add_key_range(plan, begin, count));
+    for (int64_t i = 0; i < count; ++i) part.query(begin + i, i + 1);
     part.close();
     close_sample(plan);
   }
 }
 
 void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
-                    const std::vector<TokenKind>& kinds, MmcaRule rule) {
-  ASSERT(!sample_begin.empty() && sample_begin.back() == static_cast<int64_t>(kinds.size()),
-         "{} token kinds do not match the samples' rows", kinds.size());
+                    const std::vector<TokenKind>& kinds, const std::vector<int32_t>& positions,
+                    MmcaRule rule) {
+  ASSERT(!sample_begin.empty() && sample_begin.back() == static_cast<int64_t>(kinds.size()) &&
+             kinds.size() == positions.size(),
+         "{} token kinds and {} positions do not match the samples' rows", kinds.size(),
+         positions.size());
   plan.clear();
   plan.num_slots = 2;
   for (size_t b = 0; b + 1 < sample_begin.size(); ++b) {
     const int64_t begin = sample_begin[b], count = sample_begin[b + 1] - begin;
     open_sample(plan, begin, count, begin, count);
-    add_mmca_parts(plan, Tokens{kinds, begin, begin + count}, rule);
+    MmcaWriter(plan, kinds, positions, rule, rows_of(begin, count)).write();
     close_sample(plan);
   }
 }
 
-void limit_to_window(AttentionPlan& plan, int64_t window) {
-  plan.hidden_keys.assign(plan.query_rows.size(), 0);
-  filter_queries(plan, [&](const AttentionPart& part, size_t i) {
-    ASSERT(part.kind == AttentionPart::Kind::kSoftmax, "a window over keys whose mean is taken");
-    const auto keys = plan.key_rows.begin() + part.key_begin;
-    const auto seen = std::upper_bound(keys, keys + plan.visible_keys[i],
-                                       plan.query_rows[i] - static_cast<int32_t>(window));
-    plan.hidden_keys[i] = to_row(seen - keys);
-    return plan.hidden_keys[i] < plan.visible_keys[i];
-  });
+void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
+                     const std::vector<int32_t>& positions, int64_t window) {
+  limited.clear();
+  limited.key_ranges = plan.key_ranges;
+  limited.self_rows = plan.self_rows;
+  limited.num_slots = plan.num_slots;
+  limited.samples = plan.samples;
+  for (AttentionSample& sample : limited.samples) {
+    const int64_t begin = sample.part_begin, end = begin + sample.num_parts;
+    sample.part_begin = static_cast<int64_t>(limited.parts.size());
+    for (int64_t p = begin; p < end; ++p)
+      add_within_window(limited, plan, plan.parts[static_cast<size_t>(p)], positions, window);
+    sample.num_parts = static_cast<int64_t>(limited.parts.size()) - sample.part_begin;
+  }
 }
 
 void keep_last_queries(AttentionPlan& plan, int64_t first) {
   ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
          plan.samples.size());
+  plan.version = next_version();
   AttentionSample& sample = plan.samples[0];
   sample.num_query_rows -= first;
-  filter_queries(plan, [&](const AttentionPart&, size_t i) {
-    plan.query_rows[i] -= to_row(first);
-    return plan.query_rows[i] >= 0;
-  });
-  // A row that adds its own v now has different indices in q and v: use a softmax over this one
-  // key.
-  for (const int32_t row : plan.self_rows) {
-    if (row < first) continue;
-    PartWriter part(plan, AttentionPart::Kind::kSoftmax, 1);
-    part.key(row);
-    part.query(row - first, 1);
-    part.close();
+  const auto dropped = [first](int32_t row, int32_t count) {
+    return to_int(std::clamp<int64_t>(first - row, 0, count));
+  };
+  size_t kept = 0;
+  for (AttentionPart& part : plan.parts) {
+    const int32_t n = dropped(part.queries.first, part.queries.count);
+    auto query = static_cast<size_t>(part.visible_begin + n);
+    part.visible_begin = static_cast<int64_t>(kept);
+    part.queries = rows_of(part.queries.first + n - first, part.queries.count - n);
+    for (int32_t i = 0; i < part.queries.count; ++i, ++query, ++kept) {
+      plan.visible_keys[kept] = plan.visible_keys[query];
+      if (!plan.hidden_keys.empty()) plan.hidden_keys[kept] = plan.hidden_keys[query];
+    }
   }
-  plan.self_rows.clear();
-  sample.num_self = 0;
+  plan.visible_keys.resize(kept);
+  if (!plan.hidden_keys.empty()) plan.hidden_keys.resize(kept);
+  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.queries.count == 0; });
   sample.num_parts = static_cast<int64_t>(plan.parts.size());
+  for (SelfRows& rows : plan.self_rows) {
+    const int32_t n = dropped(rows.query, rows.count);
+    rows = {to_int(rows.query + n - first), rows.key + n, rows.count - n};
+  }
+  std::erase_if(plan.self_rows, [](const SelfRows& rows) { return rows.count == 0; });
+  sample.num_self = static_cast<int64_t>(plan.self_rows.size());
 }
 
 }  // namespace facet

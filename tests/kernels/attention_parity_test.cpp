@@ -9,9 +9,11 @@ namespace {
 
 using op_test::AttentionOracle;
 using op_test::begins_of;
-using op_test::kinds_of;
+using op_test::kNoWindow;
 using op_test::Masks;
 using op_test::masks_of;
+using op_test::Order;
+using op_test::plan_of;
 using op_test::Rule;
 using op_test::Samples;
 using op_test::Sizes;
@@ -34,7 +36,8 @@ struct AttentionCase {
   Samples samples;
   int64_t heads, kv_heads, width;
   int64_t gap = 0;
-  int64_t window = INT64_MAX;
+  Order order = Order::kByPosition;
+  int64_t window = kNoWindow;
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
@@ -42,25 +45,6 @@ void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
 std::string name_of_attention(const testing::TestParamInfo<AttentionCase>& info) {
   const AttentionCase& c = info.param;
   return fmt::format("{}_{}_H{}_G{}_E{}", c.name, name_of(c.dtype), c.heads, c.kv_heads, c.width);
-}
-
-AttentionPlan plan_of(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
-  AttentionPlan plan;
-  const auto length = static_cast<int64_t>(samples.front().size());
-  switch (rule) {
-    case Rule::kCausal: make_causal_plan(plan, begins_of(samples)); break;
-    case Rule::kFull:
-      make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
-      break;
-    case Rule::kPublished:
-      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kPublished);
-      break;
-    case Rule::kVisualChat:
-      make_mmca_plan(plan, begins_of(samples), kinds_of(samples), MmcaRule::kVisualChat);
-      break;
-  }
-  if (window != INT64_MAX) limit_to_window(plan, window);
-  return plan;
 }
 
 double norm_of_difference(const Values& a, const Values& b) {
@@ -104,27 +88,28 @@ class AttentionOperands {
     cuda::attention_forward(out.device(), lse.device_f32(), image(), q.device(), k.device(),
                             v.device(), lists(), s_.heads, s_.kv_heads, s_.scale(), stream_);
   }
-  void run_cpu(Backend& cpu) {
-    const Tensor image = two_slots() ? out_part.host() : Tensor();
-    const Tensor host_lse = lse.host().view({plan_.num_statistics(), s_.heads, s_.num_queries});
-    cpu.attention_forward(out.host(), host_lse, image, q.host(), k.host(), v.host(), plan_,
+  void run_forward_cpu(Backend& cpu) {
+    cpu.attention_forward(out.host(), host_lse(), host_image(), q.host(), k.host(), v.host(), plan_,
                           s_.heads, s_.kv_heads, s_.scale());
+  }
+  void run_cpu(Backend& cpu) {
+    run_forward_cpu(cpu);
     cpu.attention_backward(dq.host(), dk.host(), dv.host(), dout.host(), q.host(), k.host(),
-                           v.host(), out.host(), image, host_lse, plan_, s_.heads, s_.kv_heads,
-                           s_.scale());
+                           v.host(), out.host(), host_image(), host_lse(), plan_, s_.heads,
+                           s_.kv_heads, s_.scale());
   }
   bool two_slots() const { return plan_.num_slots == 2; }
-  // Whether the lists let the kernel for Hopper run, where there is one.
-  bool fits_hopper() const { return work_.lists(nullptr).neighbouring_rows > 0; }
   std::vector<ParityMatrix*> outputs() { return {&out, &out_part, &lse, &delta, &dq, &dk, &dv}; }
 
  private:
   cuda::AttentionLists lists() const {
     cuda::AttentionLists lists = work_.lists(device_work_.data());
-    if (!for_hopper) lists.neighbouring_rows = 0;
+    if (!for_hopper) lists.key_rows = 0;
     return lists;
   }
   cuda::Operand image() { return two_slots() ? out_part.device() : cuda::Operand{}; }
+  Tensor host_image() { return two_slots() ? out_part.host() : Tensor(); }
+  Tensor host_lse() { return lse.host().view({plan_.num_statistics(), s_.heads, s_.num_queries}); }
 
   TestStream stream_;
   Sizes s_;
@@ -147,6 +132,10 @@ void expect_near(ParityMatrix& output, const Values& exact, const Values& size, 
   EXPECT_LE(norm_of_difference(gpu, cpu), bound);
 }
 
+double ulp_of(DType dtype) {
+  return dtype == DType::kF32 ? 2e-7 : dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+}
+
 // Which of two parts is the smaller may differ where they are nearly equal.
 void expect_parts(AttentionOperands& x, const Sizes& sizes,
                   const op_test::AttentionResult<double>& exact, double ulp) {
@@ -167,7 +156,7 @@ void expect_parity(AttentionOperands& x, const Sizes& sizes, const std::vector<M
   x.run_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
   const auto exact = AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
                          .run(x.dout.start());
-  const double ulp = dtype == DType::kF32 ? 2e-7 : dtype == DType::kBF16 ? 0x1p-9 : 0x1p-12;
+  const double ulp = ulp_of(dtype);
   expect_near(x.out, exact.out, exact.out, 2, ulp);
   if (x.two_slots()) expect_parts(x, sizes, exact, ulp);
   expect_near(x.dq, exact.dq, exact.dq_size, 3, ulp);
@@ -181,9 +170,9 @@ TEST_P(AttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
   const int64_t rows = begins_of(c.samples).back();
   const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule, c.window);
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.window), c.dtype);
+  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.order, c.window), c.dtype);
   constexpr int64_t kFewRows = 20;
   if (rows > kFewRows) return;
   std::vector<Values> first;
@@ -212,6 +201,31 @@ TEST(CrossAttentionParity, FewerAndMoreQueriesThanKeys) {
       SCOPED_TRACE(fmt::format("{} queries, {} keys, {}", queries, keys, name_of(dtype)));
       AttentionOperands x(sizes, plan, dtype, 0);
       expect_parity(x, sizes, masks, dtype);
+    }
+}
+
+// A cache whose rows lie as they came: the keys of a class are in several ranges, and what a window
+// hides ends in any of them.
+TEST(AttentionParityOfACache, TheLastRowsKeepTheirWindows) {
+  const Samples samples = {tokens({40, 70, 60, 17, 40})};
+  constexpr int64_t kRows = 227, kFirst = 95;
+  for (const int64_t window : {30, 150})
+    for (const auto& [dtype, width] : {std::pair(DType::kF32, 16), {DType::kBF16, 64}}) {
+      SCOPED_TRACE(fmt::format("window {}, {}", window, name_of(dtype)));
+      AttentionPlan plan = plan_of(samples, Rule::kPublished, Order::kByPosition, window);
+      keep_last_queries(plan, kFirst);
+      std::vector<Masks> masks = masks_of(samples, Rule::kPublished, Order::kByPosition, window);
+      for (Masks& mask : masks) mask.erase(mask.begin(), mask.begin() + kFirst * kRows);
+      const Sizes sizes{kRows - kFirst, kRows, 2, 1, width};
+      AttentionOperands x(sizes, plan, dtype, 0);
+      CpuBackend fp32(1);
+      HalfStorage half(fp32, int64_t{1} << 26);
+      x.run_forward();
+      x.run_forward_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
+      const auto exact =
+          AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
+              .run(x.dout.start());
+      expect_near(x.out, exact.out, exact.out, 2, ulp_of(dtype));
     }
 }
 
@@ -318,7 +332,7 @@ const Mode kModes[] = {
 void add_modes(std::vector<AttentionCase>& cases, DType dtype, int length, int64_t width) {
   for (const Mode& mode : kModes)
     cases.push_back({fmt::format("{}{}", mode.name, length), dtype, mode.rule, mode.samples(length),
-                     mode.heads, mode.kv_heads, width});
+                     mode.heads, mode.kv_heads, width, 0, Order::kByKind});
 }
 
 // Few rows, all ways for samples to be: with several images, without one, with nothing else; rows
@@ -332,13 +346,16 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
                                                 {"visual_chat", Rule::kVisualChat}};
   for (const auto& [name, rule] : rules) {
     const auto add = [&, name = name, rule = rule](const char* what, const Samples& samples,
-                                                   int64_t width) {
-      cases.push_back({fmt::format("{}_{}", name, what), dtype, rule, samples, 2, 1, width});
+                                                   int64_t width,
+                                                   Order order = Order::kByPosition) {
+      cases.push_back(
+          {fmt::format("{}_{}", name, what), dtype, rule, samples, 2, 1, width, 0, order});
     };
     for (const int64_t width : {16, 64, 80, 128})
       if (!every_access_is_watched() || width == 16 || width == 64) add("mixed", mixed, width);
     if (!every_access_is_watched() || rule == Rule::kVisualChat) add("tiles", tiles, 64);
     if (rule == Rule::kCausal) continue;
+    add("sorted", tiles, 64, Order::kByKind);
     for (const int64_t width : {16, 64}) {
       add("no_image", {tokens({5}), tokens({1})}, width);
       add("no_text", {tokens({0, 5}), tokens({0, 1})}, width);
@@ -350,15 +367,18 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
 void add_windows(std::vector<AttentionCase>& cases, DType dtype) {
   const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({9})};
   const Samples tiles = {tokens({60, 70, 200, 17, 40}), tokens({66})};
-  for (const Rule rule : {Rule::kCausal, Rule::kPublished}) {
-    const std::string name = rule == Rule::kCausal ? "window_causal" : "window_published";
+  const std::tuple<const char*, Rule, Order> lists[] = {
+      {"window_causal", Rule::kCausal, Order::kByPosition},
+      {"window_published", Rule::kPublished, Order::kByPosition},
+      {"window_sorted", Rule::kPublished, Order::kByKind}};
+  for (const auto& [name, rule, order] : lists) {
     for (const int64_t width : {16, 64, 128})
       if (!every_access_is_watched() || width < 128)
-        cases.push_back({name, dtype, rule, mixed, 2, 1, width, 0, 3});
+        cases.push_back({name, dtype, rule, mixed, 2, 1, width, 0, order, 3});
     if (every_access_is_watched() && dtype != DType::kBF16) continue;
     for (const int64_t window : {30, 150})
       cases.push_back({fmt::format("{}{}", name, window), dtype, rule, tiles, 2, 1,
-                       dtype == DType::kF32 ? 16 : 64, 0, window});
+                       dtype == DType::kF32 ? 16 : 64, 0, order, window});
   }
 }
 
@@ -419,11 +439,10 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
   const int64_t rows = begins_of(c.samples).back();
   const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule, c.window);
+  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  ASSERT_TRUE(x.fits_hopper());
   x.for_hopper = true;
-  const std::vector<Masks> masks = masks_of(c.samples, c.rule, c.window);
+  const std::vector<Masks> masks = masks_of(c.samples, c.rule, c.order, c.window);
   expect_parity(x, sizes, masks, c.dtype);
   const Values out = x.out.of_gpu(), lse = written(x.lse.of_gpu());
   for_thread_orders(1, [&] {
@@ -439,26 +458,39 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
   EXPECT_LE(norm_of_difference(written(x.lse.of_gpu()), lse), 1e-6 * norm(lse));
 }
 
-// Rows of one class are neighbours. Tiles of fewer rows than a warpgroup multiplies, and of more;
-// ranges that end within a step, with it and after it.
+// Tiles of fewer rows than a warpgroup multiplies, and of more; ranges that end within a step, with
+// it and after it; keys of a class in one range, and in several.
 std::vector<AttentionCase> hopper_cases() {
   std::vector<AttentionCase> cases;
   const auto add = [&](const char* name, DType dtype, Rule rule, const Samples& samples,
-                       int64_t heads, int64_t gap) {
-    cases.push_back({name, dtype, rule, samples, heads, 1, 128, gap});
+                       int64_t heads, int64_t gap, Order order = Order::kByKind) {
+    cases.push_back({name, dtype, rule, samples, heads, 1, 128, gap, order});
   };
   for (const DType dtype : {DType::kBF16, DType::kF16}) {
     add("causal7", dtype, Rule::kCausal, {tokens({7})}, 2, 8);
-    add("published", dtype, Rule::kPublished, {tokens({0, 60, 73}), tokens({5, 3})}, 2, 0);
+    add("published", dtype, Rule::kPublished, {tokens({10, 40, 30, 20, 33}), tokens({5, 3})}, 2, 0);
   }
+  const Samples pieces = {tokens({70, 60, 150, 20, 10})};
+  add("cache", DType::kBF16, Rule::kPublished, pieces, 1, 0, Order::kByPosition);
   // Windows are left to the twin.
-  cases.push_back({"causal_window", DType::kBF16, Rule::kCausal, {tokens({17})}, 1, 1, 128, 0, 3});
+  cases.push_back({"causal_window",
+                   DType::kBF16,
+                   Rule::kCausal,
+                   {tokens({17})},
+                   1,
+                   1,
+                   128,
+                   0,
+                   Order::kByKind,
+                   3});
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
   add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
   add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
   add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);
-  add("published_images", DType::kBF16, Rule::kPublished, {tokens({0, 150, 140})}, 1, 0);
+  add("visual_chat_cache", DType::kF16, Rule::kVisualChat, {tokens({9, 150, 20, 30})}, 1, 0,
+      Order::kByPosition);
+  add("published_images", DType::kBF16, Rule::kPublished, {tokens({3, 150, 140, 7, 2})}, 1, 0);
   return cases;
 }
 

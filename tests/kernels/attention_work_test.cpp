@@ -7,6 +7,7 @@
 #include <random>
 
 #include "kernels/cuda/attention_work.h"
+#include "tests/ops/attention_oracle.h"
 
 namespace facet::cuda {
 namespace {
@@ -14,25 +15,24 @@ namespace {
 constexpr int kBatches = 100;
 constexpr int64_t kHeads = 32;
 
-// Batches of two to four conversations of 2048 to 4096 tokens with up to eight images in them.
-AttentionPlan drawn_plan(std::mt19937& random, MmcaRule rule) {
+// Batches of two to four conversations of 2048 to 4096 tokens with up to eight images in them. The
+// rows are sorted by kind.
+AttentionPlan drawn_plan(std::mt19937& random, op_test::Rule rule) {
   const auto draw = [&](int least, int most) {
     return std::uniform_int_distribution<int>(least, most)(random);
   };
-  std::vector<int32_t> begins = {0};
-  std::vector<TokenKind> kinds;
+  op_test::Samples conversations;
   for (int samples = draw(2, 4); samples > 0; --samples) {
-    const size_t end = kinds.size() + static_cast<size_t>(draw(2048, 4096));
+    std::string tokens;
+    const auto length = static_cast<size_t>(draw(2048, 4096));
     for (int images = draw(0, 8); images > 0; --images) {
-      kinds.insert(kinds.end(), static_cast<size_t>(draw(1, 200)), TokenKind::kText);
-      kinds.insert(kinds.end(), 256, TokenKind::kImage);
+      tokens.append(static_cast<size_t>(draw(1, 200)), 't');
+      tokens.append(256, 'i');
     }
-    kinds.resize(std::max(kinds.size(), end), TokenKind::kText);
-    begins.push_back(static_cast<int32_t>(kinds.size()));
+    tokens.resize(std::max(tokens.size(), length), 't');
+    conversations.push_back(tokens);
   }
-  AttentionPlan plan;
-  make_mmca_plan(plan, begins, kinds, rule);
-  return plan;
+  return op_test::plan_of(conversations, rule, op_test::Order::kByKind);
 }
 
 template <typename T>
@@ -48,7 +48,8 @@ template <typename Body>
 void for_batches(int batches, const Body& body) {
   std::mt19937 random(7);
   for (int batch = 0; batch < batches; ++batch) {
-    const MmcaRule rule = batch % 2 == 0 ? MmcaRule::kPublished : MmcaRule::kVisualChat;
+    const op_test::Rule rule =
+        batch % 2 == 0 ? op_test::Rule::kPublished : op_test::Rule::kVisualChat;
     const AttentionPlan plan = drawn_plan(random, rule);
     const AttentionWork work(plan);
     body(work.lists(work.words().data()));
@@ -82,13 +83,25 @@ TEST(AttentionWork, TheFullQueriesSeeEveryRowOfTheTileAndTheOneBeforeThemDoesNot
       for_ranges(lists, tile, [&](const AttentionRange& range) {
         const int32_t* bounds = bounds_of(lists, range);
         const int32_t most = *std::max_element(bounds, bounds + tile.num_rows);
-        const int32_t* visible = lists.data + lists.visible_keys + range.begin;
+        const int32_t* visible = lists.data + lists.visible_keys + range.visible_begin;
         int32_t full = 0;
         while (full < range.count && visible[range.count - 1 - full] > most) ++full;
         EXPECT_EQ(range.full, range.is_mean ? 0 : full);
       });
     }
   });
+}
+
+TEST(AttentionWork, AWindowBoundsWhatATileReads) {
+  constexpr int64_t kWindow = 100;
+  const op_test::Samples samples = {std::string(1000, 't')};
+  const AttentionWork work(
+      op_test::plan_of(samples, op_test::Rule::kCausal, op_test::Order::kByPosition, kWindow));
+  const AttentionLists lists = work.lists(work.words().data());
+  for (int32_t t = 0; t < lists.num_query_tiles + lists.num_key_tiles; ++t)
+    for_ranges(
+        lists, section<AttentionTile>(lists, lists.query_tiles)[t],
+        [&](const AttentionRange& range) { EXPECT_LE(range.count, kTileRows + kWindow - 1); });
 }
 
 // How much longer than ideal the blocks take on an H200, each going to the place that is free

@@ -40,15 +40,16 @@ TEST(DenseAttention, OtherPlansAreRefused) {
     return "";
   };
   AttentionPlan plan;
-  make_mmca_plan(plan, {0, 3}, {TokenKind::kText, TokenKind::kImage, TokenKind::kText},
+  make_mmca_plan(plan, {0, 3}, {TokenKind::kText, TokenKind::kImage, TokenKind::kText}, {0, 1, 2},
                  MmcaRule::kPublished);
   EXPECT_NE(refusal(plan).find("MMCA"), std::string::npos);
   make_causal_plan(plan, {0, 4});
   keep_last_queries(plan, 2);
   EXPECT_NE(refusal(plan).find("all before them"), std::string::npos);
   make_causal_plan(plan, {0, 4});
-  limit_to_window(plan, 3);
-  EXPECT_NE(refusal(plan).find("sliding window"), std::string::npos);
+  AttentionPlan limited;
+  limit_to_window(limited, plan, {0, 1, 2, 3}, 3);
+  EXPECT_NE(refusal(limited).find("sliding window"), std::string::npos);
   make_full_plan(plan, 1, 4, 4);
   plan.parts[0].num_keys = 3;
   for (int32_t& visible : plan.visible_keys) visible = 3;

@@ -111,6 +111,8 @@ TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
   config.lm.rope_scaling.factor = 2;
   config.lm.max_position_embeddings = 11;
   expect_cache_equals_recomputing(config, kWithImages);
+  config.mmca = true;
+  expect_cache_equals_recomputing(config, kWithImages);
 }
 
 // What follows a rewind is as if what was forgotten had never been said.

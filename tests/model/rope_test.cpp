@@ -3,9 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 namespace facet {
 namespace {
+
+const std::vector<int32_t> kPositions = [] {
+  std::vector<int32_t> positions(40);
+  std::iota(positions.begin(), positions.end(), 0);
+  return positions;
+}();
 
 LlamaConfig config_of(RopeScaling::Type type) {
   LlamaConfig config;
@@ -47,10 +54,10 @@ TEST(Rope, DynamicStretchesBeyondTheTrainedLengthWithoutMemory) {
       {1.0, 0.25941282510757446, 0.06729500740766525, 0.01745718903839588, 0.0045286184176802635,
        0.0011747815879061818, 0.0003047533973585814, 7.905694656074047e-05});
   std::vector<float> cos, sin;
-  table.append_rows(cos, sin, 0, 40, 40);
+  table.append_rows(cos, sin, kPositions, 40);
   cos.clear();
   sin.clear();
-  table.append_rows(cos, sin, 3, 1, 5);  // a short sample after a long one
+  table.append_rows(cos, sin, std::vector<int32_t>{3}, 5);  // a short sample after a long one
   EXPECT_FLOAT_EQ(cos[1], static_cast<float>(std::cos(3 / std::pow(10000, 1 / 8.0))));
 }
 
@@ -66,12 +73,13 @@ TEST(Rope, Llama3BlendsLongAndShortWavelengths) {
 }
 
 TEST(Rope, RowsOfAPieceAreRowsOfTheWhole) {
+  const std::span<const int32_t> positions = std::span(kPositions).first(33);
   for (const auto type : {RopeScaling::Type::kNone, RopeScaling::Type::kDynamic}) {
     RopeTable table(config_of(type));
     std::vector<float> cos, sin, cos_piece, sin_piece;
-    table.append_rows(cos, sin, 0, 33, 33);
-    for (int64_t begin = 0; begin < 33; begin += 11)
-      table.append_rows(cos_piece, sin_piece, begin, 11, 33);
+    table.append_rows(cos, sin, positions, 33);
+    for (size_t begin = 0; begin < 33; begin += 11)
+      table.append_rows(cos_piece, sin_piece, positions.subspan(begin, 11), 33);
     EXPECT_EQ(cos.size(), 33u * 8u);
     EXPECT_EQ(cos, cos_piece);
     EXPECT_EQ(sin, sin_piece);

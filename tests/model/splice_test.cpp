@@ -39,11 +39,30 @@ TEST(Splice, AnImagesTokensTakeTheirPlace) {
   EXPECT_EQ(spliced.source, (std::vector<int32_t>{1, -1, -2, 4, -3, -4, 5, 1, 6, 7}));
   EXPECT_EQ(spliced.kinds[1], TokenKind::kImage);
   EXPECT_EQ(spliced.kinds[3], TokenKind::kText);
+  EXPECT_EQ(spliced.positions, (std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 0, 1, 2}));
   // The row before predicts, an image's last row too; a sample's first token has none.
   EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{2, 5, 8}));
   EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{4, 5, 7}));
   EXPECT_EQ(spliced.labelled, (std::vector<int64_t>{2, 1}));
   EXPECT_EQ(two_samples().num_labelled(), spliced.targets());
+}
+
+TEST(Splice, WithMmcaASamplesTextLiesBeforeItsImages) {
+  VlmConfig config = tiny_config();
+  config.mmca = true;
+  SplicedBatch spliced;
+  splice(spliced, two_samples(), config);
+  EXPECT_EQ(spliced.sample_begin, (std::vector<int32_t>{0, 7, 10}));
+  EXPECT_EQ(spliced.source, (std::vector<int32_t>{1, 4, 5, -1, -2, -3, -4, 1, 6, 7}));
+  EXPECT_EQ(spliced.positions, (std::vector<int32_t>{0, 3, 6, 1, 2, 4, 5, 0, 1, 2}));
+  for (size_t row = 0; row < spliced.kinds.size(); ++row)
+    EXPECT_EQ(spliced.kinds[row], spliced.source[row] < 0 ? TokenKind::kImage : TokenKind::kText);
+  // Labels in the order of the text, each by the row of the position before it.
+  EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{4, 6, 8}));
+  EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{4, 5, 7}));
+  std::vector<int32_t> rows;
+  spliced.rows_by_position(rows);
+  EXPECT_EQ(rows, (std::vector<int32_t>{0, 3, 4, 1, 5, 6, 2, 7, 8, 9}));
 }
 
 TEST(Splice, TheCompatibleOrderIsReversedInASample) {

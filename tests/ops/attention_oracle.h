@@ -21,15 +21,11 @@ enum class Rule { kCausal, kFull, kPublished, kVisualChat };
 // How many masks cover an entry, (Nq, Nk).
 using Masks = std::vector<uint8_t>;
 
-// Kinds of the packed samples, one string a sample: 't' text, 'i' image.
+// Kinds of the packed samples by position, one string a sample: 't' text, 'i' image.
 using Samples = std::vector<std::string>;
 
-inline std::vector<TokenKind> kinds_of(const Samples& samples) {
-  std::vector<TokenKind> kinds;
-  for (const std::string& sample : samples)
-    for (const char c : sample) kinds.push_back(c == 'i' ? TokenKind::kImage : TokenKind::kText);
-  return kinds;
-}
+// How the rows of a sample lie: by position, or its text before its images.
+enum class Order { kByPosition, kByKind };
 
 inline std::vector<int32_t> begins_of(const Samples& samples) {
   std::vector<int32_t> begins = {0};
@@ -38,9 +34,53 @@ inline std::vector<int32_t> begins_of(const Samples& samples) {
   return begins;
 }
 
+// The row of every position of the packed samples.
+inline std::vector<int32_t> rows_of(const Samples& samples, Order order) {
+  std::vector<int32_t> rows;
+  int32_t begin = 0;
+  for (const std::string& sample : samples) {
+    int32_t text = begin;
+    int32_t image = begin + static_cast<int32_t>(std::count(sample.begin(), sample.end(), 't'));
+    for (const char c : sample)
+      rows.push_back(c == 'i' && order == Order::kByKind ? image++ : text++);
+    begin += static_cast<int32_t>(sample.size());
+  }
+  return rows;
+}
+
+constexpr int64_t kNoWindow = INT64_MAX;
+
+inline AttentionPlan plan_of(const Samples& samples, Rule rule, Order order = Order::kByPosition,
+                             int64_t window = kNoWindow) {
+  const std::vector<int32_t> begins = begins_of(samples), rows = rows_of(samples, order);
+  std::vector<TokenKind> kinds(rows.size());
+  std::vector<int32_t> positions(rows.size());
+  for (size_t b = 0; b < samples.size(); ++b)
+    for (size_t i = 0; i < samples[b].size(); ++i) {
+      const auto row = static_cast<size_t>(rows[static_cast<size_t>(begins[b]) + i]);
+      kinds[row] = samples[b][i] == 'i' ? TokenKind::kImage : TokenKind::kText;
+      positions[row] = static_cast<int32_t>(i);
+    }
+  AttentionPlan plan;
+  const auto length = static_cast<int64_t>(samples.front().size());
+  if (rule == Rule::kCausal)
+    make_causal_plan(plan, begins);
+  else if (rule == Rule::kFull)
+    make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
+  else
+    make_mmca_plan(plan, begins, kinds, positions,
+                   rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
+  if (window == kNoWindow) return plan;
+  AttentionPlan limited;
+  limit_to_window(limited, plan, positions, window);
+  return limited;
+}
+
 // Text keys (or all keys where the rule has one class), then image keys. A window hides the keys
-// that are `window` rows or more before the query.
-inline std::vector<Masks> masks_of(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
+// that are `window` positions or more before the query.
+inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
+                                   Order order = Order::kByPosition, int64_t window = kNoWindow) {
+  const std::vector<int32_t> rows = rows_of(samples, order);
   const int64_t n = begins_of(samples).back();
   const bool mmca = rule == Rule::kPublished || rule == Rule::kVisualChat;
   std::vector<Masks> masks(mmca ? 2 : 1, Masks(static_cast<size_t>(n * n), 2));
@@ -50,7 +90,8 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule, int64_t wi
     const auto kind = [&](int64_t row) { return sample[static_cast<size_t>(row)]; };
     for (int64_t i = 0; i < length; ++i) {
       for (int64_t j = 0; j < length; ++j) {
-        const size_t entry = static_cast<size_t>((begin + i) * n + begin + j);
+        const auto entry = static_cast<size_t>(rows[static_cast<size_t>(begin + i)] * n +
+                                               rows[static_cast<size_t>(begin + j)]);
         const int later = j > i && rule != Rule::kFull;
         if (i - j >= window) continue;
         if (!mmca) {

@@ -19,54 +19,63 @@ struct Seen {
 };
 using Expanded = std::map<std::pair<int64_t, int>, Seen>;  // by (row, slot)
 
-// A plan as sets, after its promises about order and ranges were checked.
+// A plan as sets, after its promises about order and ranges were checked. A row that adds its own
+// value is a softmax over one key of slot 1.
 Expanded expand(const AttentionPlan& plan) {
   Expanded expanded;
+  const auto add = [&](int64_t row, int slot, const Seen& seen) {
+    EXPECT_TRUE(expanded.emplace(std::pair(row, slot), seen).second) << "two parts";
+  };
   for (const AttentionSample& sample : plan.samples) {
     for (int64_t p = sample.part_begin; p < sample.part_begin + sample.num_parts; ++p) {
       const AttentionPart& part = plan.parts[static_cast<size_t>(p)];
-      EXPECT_GT(part.num_queries, 0);
+      EXPECT_GT(part.queries.count, 0);
       EXPECT_LT(part.slot, plan.num_slots);
-      for (int64_t i = 0; i < part.num_queries; ++i) {
-        const size_t query = static_cast<size_t>(part.query_begin + i);
-        const int64_t row = plan.query_rows[query], visible = plan.visible_keys[query];
+      EXPECT_GE(part.queries.first, sample.query_row_begin);
+      EXPECT_LE(part.queries.end(), sample.query_row_begin + sample.num_query_rows);
+      std::vector<int64_t> keys;
+      for (auto range = plan.key_ranges.begin() + part.key_begin;
+           static_cast<int64_t>(keys.size()) < part.num_keys; ++range)
+        for (int64_t row = range->first; row < range->end(); ++row) keys.push_back(row);
+      for (int32_t i = 0; i < part.queries.count; ++i) {
+        const auto query = static_cast<size_t>(part.visible_begin + i);
+        const int64_t visible = plan.visible_keys[query];
         EXPECT_GE(visible, 1);
         EXPECT_LE(visible, part.num_keys);
-        EXPECT_GE(row, sample.query_row_begin);
-        EXPECT_LT(row, sample.query_row_begin + sample.num_query_rows);
         if (i > 0) {
           EXPECT_GE(visible, plan.visible_keys[query - 1]);
-          EXPECT_GT(row, plan.query_rows[query - 1]);
         }
         int64_t hidden = 0;
         if (!plan.hidden_keys.empty()) {
           hidden = plan.hidden_keys.at(query);
           EXPECT_GE(hidden, i > 0 ? plan.hidden_keys[query - 1] : 0);
           EXPECT_LT(hidden, visible);
+          if (hidden >= visible) continue;
         }
-        const auto keys = plan.key_rows.begin() + part.key_begin;
-        Seen seen{part.kind, std::set<int64_t>(keys + hidden, keys + visible)};
+        Seen seen{part.kind, std::set<int64_t>(keys.begin() + hidden, keys.begin() + visible)};
         EXPECT_EQ(static_cast<int64_t>(seen.keys.size()), visible - hidden) << "a key twice";
         EXPECT_GE(*seen.keys.begin(), sample.key_row_begin);
         EXPECT_LT(*seen.keys.rbegin(), sample.key_row_begin + sample.num_key_rows);
-        EXPECT_TRUE(expanded.emplace(std::pair(row, part.slot), seen).second) << "two parts";
+        add(part.queries.first + i, part.slot, seen);
       }
     }
+    for (int64_t n = sample.self_begin; n < sample.self_begin + sample.num_self; ++n) {
+      const SelfRows& self = plan.self_rows[static_cast<size_t>(n)];
+      for (int32_t i = 0; i < self.count; ++i)
+        add(self.query + i, 1, Seen{AttentionPart::Kind::kSoftmax, {self.key + i}});
+    }
   }
-  for (const int32_t row : plan.self_rows)
-    EXPECT_FALSE(expanded.contains({row, 0}) && expanded.contains({row, 1})) << "row " << row;
   return expanded;
 }
 
-// The same from dense masks; image rows' weight on themselves is listed by self_rows instead.
-Expanded expand(const Samples& samples, Rule rule, int64_t window = INT64_MAX) {
-  const std::vector<Masks> masks = masks_of(samples, rule, window);
-  const std::vector<TokenKind> kinds = kinds_of(samples);
-  const int64_t n = static_cast<int64_t>(kinds.size());
+// The same from dense masks.
+Expanded expand(const Samples& samples, Rule rule, Order order = Order::kByPosition,
+                int64_t window = kNoWindow) {
+  const std::vector<Masks> masks = masks_of(samples, rule, order, window);
+  const int64_t n = begins_of(samples).back();
   Expanded expanded;
   for (size_t slot = 0; slot < masks.size(); ++slot) {
     for (int64_t i = 0; i < n; ++i) {
-      if (slot == 1 && kinds[static_cast<size_t>(i)] == TokenKind::kImage) continue;
       const uint8_t* mask = &masks[slot][static_cast<size_t>(i * n)];
       const uint8_t least = *std::min_element(mask, mask + n);
       if (least == 2) continue;
@@ -101,57 +110,70 @@ TEST(AttentionPlan, CausalSeesItselfAndWhatIsEarlier) {
 
 TEST(AttentionPlan, MmcaFollowsTheMasks) {
   for (const Rule rule : {Rule::kPublished, Rule::kVisualChat}) {
-    AttentionPlan plan;
-    make_mmca_plan(plan, begins_of(kSamples), kinds_of(kSamples),
-                   rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
-    EXPECT_EQ(expand(plan), expand(kSamples, rule));
-    EXPECT_EQ(plan.num_slots, 2);
-    std::vector<int32_t> images;
-    const std::vector<TokenKind> kinds = kinds_of(kSamples);
-    for (size_t i = 0; i < kinds.size(); ++i)
-      if (kinds[i] == TokenKind::kImage) images.push_back(static_cast<int32_t>(i));
-    EXPECT_EQ(plan.self_rows, images);
+    for (const Order order : {Order::kByPosition, Order::kByKind}) {
+      const AttentionPlan plan = plan_of(kSamples, rule, order);
+      EXPECT_EQ(expand(plan), expand(kSamples, rule, order)) << static_cast<int>(order);
+      EXPECT_EQ(plan.num_slots, 2);
+    }
+  }
+}
+
+// What a kernel may read as one block of rows.
+TEST(AttentionPlan, SortedRowsHaveOneRangeOfKeysInEverySoftmax) {
+  for (const Rule rule : {Rule::kPublished, Rule::kVisualChat}) {
+    const AttentionPlan plan = plan_of(kSamples, rule, Order::kByKind);
+    for (const AttentionPart& part : plan.parts)
+      if (part.kind == AttentionPart::Kind::kSoftmax) {
+        EXPECT_LE(part.num_keys, plan.key_ranges.at(static_cast<size_t>(part.key_begin)).count);
+      }
+    for (const AttentionSample& sample : plan.samples) EXPECT_LE(sample.num_self, 1);
   }
 }
 
 TEST(AttentionPlan, SamplesListTheirOwnSelfRows) {
-  AttentionPlan plan;
-  make_mmca_plan(plan, begins_of({"ti", "tt", "iit"}), kinds_of({"ti", "tt", "iit"}),
-                 MmcaRule::kPublished);
+  const AttentionPlan plan = plan_of({"ti", "tt", "iit"}, Rule::kPublished);
+  EXPECT_EQ(plan.self_rows, (std::vector<SelfRows>{{1, 1, 1}, {4, 4, 2}}));
   ASSERT_EQ(plan.samples.size(), 3u);
   EXPECT_EQ(plan.samples[1].num_self, 0);
   EXPECT_EQ(plan.samples[2].self_begin, 1);
-  EXPECT_EQ(plan.samples[2].num_self, 2);
+  EXPECT_EQ(plan.samples[2].num_self, 1);
 }
 
 TEST(AttentionPlan, AWindowHidesWhatLiesBeforeItWhateverItsKind) {
   for (const int64_t window : {1, 2, 3, 5, 100}) {
-    AttentionPlan causal, mmca;
-    make_causal_plan(causal, begins_of(kSamples));
-    limit_to_window(causal, window);
-    EXPECT_EQ(expand(causal), expand(kSamples, Rule::kCausal, window)) << window;
-    make_mmca_plan(mmca, begins_of(kSamples), kinds_of(kSamples), MmcaRule::kPublished);
-    limit_to_window(mmca, window);
-    EXPECT_EQ(expand(mmca), expand(kSamples, Rule::kPublished, window)) << window;
+    EXPECT_EQ(expand(plan_of(kSamples, Rule::kCausal, Order::kByPosition, window)),
+              expand(kSamples, Rule::kCausal, Order::kByPosition, window))
+        << window;
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      EXPECT_EQ(expand(plan_of(kSamples, Rule::kPublished, order, window)),
+                expand(kSamples, Rule::kPublished, order, window))
+          << window << ", order " << static_cast<int>(order);
   }
+}
+
+// Between two images, where the first has left the window, text rows have no image part.
+TEST(AttentionPlan, AWindowCutsAPartWhereItsQueriesKeepNoKey) {
+  const AttentionPlan plan =
+      plan_of({"ttiittttit"}, Rule::kPublished, Order::kByKind, /*window=*/3);
+  std::vector<RowRange> queries;
+  for (const AttentionPart& part : plan.parts)
+    if (part.slot == 1) queries.push_back(part.queries);
+  // Positions 4 and 5 see the first two images, 9 the third.
+  EXPECT_EQ(queries, (std::vector<RowRange>{{2, 2}, {6, 1}}));
 }
 
 TEST(AttentionPlan, TheLastQueriesKeepTheirWindows) {
   const std::string sample = "ttiitittt";
-  for (int64_t first = 0; first < 9; ++first) {
-    AttentionPlan plan;
-    make_mmca_plan(plan, begins_of({sample}), kinds_of({sample}), MmcaRule::kPublished);
-    limit_to_window(plan, 3);
-    keep_last_queries(plan, first);
-    Expanded expected;
-    for (const auto& [place, seen] : expand(Samples{sample}, Rule::kPublished, 3))
-      if (place.first >= first)
-        expected.emplace(std::pair(place.first - first, place.second), seen);
-    for (int64_t row = first; row < 9; ++row)
-      if (sample[static_cast<size_t>(row)] == 'i')
-        expected.emplace(std::pair(row - first, 1), Seen{AttentionPart::Kind::kSoftmax, {row}});
-    EXPECT_EQ(expand(plan), expected) << first;
-  }
+  for (const Order order : {Order::kByPosition, Order::kByKind})
+    for (int64_t first = 0; first < 9; ++first) {
+      AttentionPlan plan = plan_of({sample}, Rule::kPublished, order, 3);
+      keep_last_queries(plan, first);
+      Expanded expected;
+      for (const auto& [place, seen] : expand(Samples{sample}, Rule::kPublished, order, 3))
+        if (place.first >= first)
+          expected.emplace(std::pair(place.first - first, place.second), seen);
+      EXPECT_EQ(expand(plan), expected) << first << ", order " << static_cast<int>(order);
+    }
 }
 
 TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
@@ -159,25 +181,16 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
     const auto rows = static_cast<int64_t>(sample.size());
     for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
       for (int64_t first = 0; first < rows; ++first) {
-        AttentionPlan plan;
-        if (rule == Rule::kCausal)
-          make_causal_plan(plan, begins_of({sample}));
-        else
-          make_mmca_plan(plan, begins_of({sample}), kinds_of({sample}),
-                         rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
+        AttentionPlan plan = plan_of({sample}, rule);
         keep_last_queries(plan, first);
         Expanded expected;
         for (const auto& [place, seen] : expand(Samples{sample}, rule))
           if (place.first >= first)
             expected.emplace(std::pair(place.first - first, place.second), seen);
-        for (int64_t row = first; row < rows && rule != Rule::kCausal; ++row)
-          if (sample[static_cast<size_t>(row)] == 'i')
-            expected.emplace(std::pair(row - first, 1), Seen{AttentionPart::Kind::kSoftmax, {row}});
         EXPECT_EQ(expand(plan), expected)
             << sample << ", rule " << static_cast<int>(rule) << ", first " << first;
         EXPECT_EQ(plan.samples.at(0).num_query_rows, rows - first);
         EXPECT_EQ(plan.samples.at(0).num_key_rows, rows);
-        EXPECT_TRUE(plan.self_rows.empty());
       }
     }
   }
@@ -185,11 +198,11 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
 
 TEST(AttentionPlan, AnotherBatchLeavesNoTraceAndAllocatesNothing) {
   AttentionPlan plan, fresh;
-  make_mmca_plan(plan, begins_of(kSamples), kinds_of(kSamples), MmcaRule::kVisualChat);
-  const int32_t* memory = plan.key_rows.data();
+  plan = plan_of(kSamples, Rule::kVisualChat);
+  const int32_t* memory = plan.visible_keys.data();
   make_causal_plan(plan, {0, 3, 5});
   make_causal_plan(fresh, {0, 3, 5});
-  EXPECT_EQ(plan.key_rows.data(), memory);
+  EXPECT_EQ(plan.visible_keys.data(), memory);
   EXPECT_EQ(expand(plan), expand(fresh));
   EXPECT_EQ(plan.samples.size(), 2u);
   EXPECT_EQ(plan.num_slots, 1);
@@ -212,9 +225,9 @@ TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
   expect_new(plan);
   keep_last_queries(plan, 2);
   expect_new(plan);
-  limit_to_window(other, 2);
+  limit_to_window(other, plan, {0, 1, 2, 3}, 2);
   expect_new(other);
-  make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, MmcaRule::kPublished);
+  make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, {0, 1}, MmcaRule::kPublished);
   expect_new(plan);
   plan.clear();
   expect_new(plan);

@@ -11,23 +11,6 @@ namespace {
 std::string text(int64_t n) { return std::string(static_cast<size_t>(n), 't'); }
 std::string image(int64_t n) { return std::string(static_cast<size_t>(n), 'i'); }
 
-constexpr int64_t kNoWindow = INT64_MAX;
-
-AttentionPlan plan_of(const Samples& samples, Rule rule, int64_t window = kNoWindow) {
-  AttentionPlan plan;
-  if (rule == Rule::kCausal) {
-    make_causal_plan(plan, begins_of(samples));
-  } else if (rule == Rule::kFull) {
-    const int64_t length = static_cast<int64_t>(samples.front().size());
-    make_full_plan(plan, static_cast<int64_t>(samples.size()), length, length);
-  } else {
-    make_mmca_plan(plan, begins_of(samples), kinds_of(samples),
-                   rule == Rule::kPublished ? MmcaRule::kPublished : MmcaRule::kVisualChat);
-  }
-  if (window != kNoWindow) limit_to_window(plan, window);
-  return plan;
-}
-
 // The operator on column blocks of one packed matrix q|k|v, outputs NaN before.
 class Attention {
  public:
@@ -142,14 +125,15 @@ void expect_right(const Sizes& sizes, const AttentionPlan& plan, const std::vect
 }
 
 void expect_right(const Samples& samples, Rule rule, int64_t heads, int64_t kv_heads, int64_t width,
-                  int64_t window = kNoWindow) {
+                  Order order = Order::kByPosition, int64_t window = kNoWindow) {
   const int64_t rows = begins_of(samples).back();
-  SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", " + std::to_string(rows) +
+  SCOPED_TRACE("rule " + std::to_string(static_cast<int>(rule)) + ", order " +
+               std::to_string(static_cast<int>(order)) + ", " + std::to_string(rows) +
                " rows, first sample " + samples.front().substr(0, 40) + ", H " +
                std::to_string(heads) + ", G " + std::to_string(kv_heads) + ", E " +
                std::to_string(width));
-  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, window),
-               masks_of(samples, rule, window));
+  expect_right({rows, rows, heads, kv_heads, width}, plan_of(samples, rule, order, window),
+               masks_of(samples, rule, order, window));
 }
 
 const Samples kPatterns = {
@@ -233,18 +217,22 @@ TEST(Attention, FullWithFewerQueriesThanKeys) {
 
 TEST(Attention, MmcaOfEveryPattern) {
   for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
-    for (const std::string& pattern : kPatterns) expect_right(Samples{pattern}, rule, 2, 2, 64);
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      for (const std::string& pattern : kPatterns)
+        expect_right(Samples{pattern}, rule, 2, 2, 64, order);
 }
 
 TEST(Attention, MmcaOfPackedSamples) {
-  expect_right(kPatterns, Rule::kPublished, 2, 1, 16);
-  expect_right(kPatterns, Rule::kVisualChat, 2, 1, 16);
+  for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      expect_right(kPatterns, rule, 2, 1, 16, order);
 }
 
 TEST(Attention, MmcaOverSeveralTilesOfKeys) {
   const Samples samples = {text(150) + image(290) + text(200), image(270) + text(3)};
-  expect_right(samples, Rule::kPublished, 1, 1, 16);
-  expect_right(samples, Rule::kVisualChat, 1, 1, 16);
+  for (const Rule rule : {Rule::kPublished, Rule::kVisualChat})
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      expect_right(samples, rule, 1, 1, 16, order);
 }
 
 // Windows that begin within a tile of keys and tiles before them; with 300, blocks of queries of
@@ -252,9 +240,11 @@ TEST(Attention, MmcaOverSeveralTilesOfKeys) {
 TEST(Attention, AWindowOverSeveralTilesOfKeys) {
   const Samples samples = {text(150) + image(290) + text(300), text(40)};
   for (const int64_t window : {1, 30, 300})
-    for (const Rule rule : {Rule::kCausal, Rule::kPublished}) {
+    for (const auto& [rule, order] : {std::pair(Rule::kCausal, Order::kByPosition),
+                                      std::pair(Rule::kPublished, Order::kByPosition),
+                                      std::pair(Rule::kPublished, Order::kByKind)}) {
       SCOPED_TRACE("window " + std::to_string(window));
-      expect_right(samples, rule, 2, 1, 16, window);
+      expect_right(samples, rule, 2, 1, 16, order, window);
     }
 }
 
@@ -326,7 +316,7 @@ TEST(Attention, CountsVisiblePairs) {
 TEST(Attention, CountsThePairsOfAWindow) {
   const Sizes sizes{7, 7, 4, 2, 8};
   const Inputs in(sizes);
-  const AttentionPlan plan = plan_of({text(7)}, Rule::kCausal, 3);
+  const AttentionPlan plan = plan_of({text(7)}, Rule::kCausal, Order::kByPosition, 3);
   Attention attention(sizes, plan, in.q, in.k, in.v);
   attention.forward();
   EXPECT_EQ(attention.counts().attention_flops, 4 * 8 * 4 * (1 + 2 + 3 + 3 + 3 + 3 + 3));
@@ -358,12 +348,12 @@ TEST(Attention, DecodingGivesTheLastRows) {
       const int64_t rows = static_cast<int64_t>(sample.size());
       const Sizes sizes{rows, rows, 4, 2, 80};
       const Inputs in(sizes);
-      AttentionPlan plan = plan_of({sample}, rule, window);
+      AttentionPlan plan = plan_of({sample}, rule, Order::kByPosition, window);
       Attention whole(sizes, plan, in.q, in.k, in.v);
       whole.forward();
       const Values out = whole.out();
       for (const int64_t first : {rows - 1, rows / 3}) {
-        plan = plan_of({sample}, rule, window);
+        plan = plan_of({sample}, rule, Order::kByPosition, window);
         keep_last_queries(plan, first);
         const int64_t skipped = first * 4 * 80;
         Attention decode({rows - first, rows, 4, 2, 80}, plan,

@@ -132,7 +132,7 @@ inline AttentionPlan plan_of_two_kinds() {
   AttentionPlan plan;
   const std::vector<TokenKind> kinds{TokenKind::kText, TokenKind::kImage, TokenKind::kText,
                                      TokenKind::kImage, TokenKind::kText};
-  make_mmca_plan(plan, {0, 2, 5}, kinds, MmcaRule::kPublished);
+  make_mmca_plan(plan, {0, 2, 5}, kinds, {0, 1, 0, 1, 2}, MmcaRule::kPublished);
   return plan;
 }
 

@@ -26,9 +26,12 @@ inline AttentionPlan causal_plan(int64_t n) {
 inline AttentionPlan mmca_plan(int64_t n) {
   AttentionPlan plan;
   std::vector<TokenKind> kinds;
-  for (int64_t i = 0; i < n; ++i)
+  std::vector<int32_t> positions;
+  for (int64_t i = 0; i < n; ++i) {
     kinds.push_back(i % 3 == 1 ? TokenKind::kImage : TokenKind::kText);
-  make_mmca_plan(plan, {0, static_cast<int32_t>(n / 3), static_cast<int32_t>(n)}, kinds,
+    positions.push_back(static_cast<int32_t>(i < n / 3 ? i : i - n / 3));
+  }
+  make_mmca_plan(plan, {0, static_cast<int32_t>(n / 3), static_cast<int32_t>(n)}, kinds, positions,
                  MmcaRule::kPublished);
   return plan;
 }

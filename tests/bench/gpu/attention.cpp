@@ -39,13 +39,20 @@ Case causal(int64_t samples, int64_t length, int64_t heads) {
   return c;
 }
 
-// Images of `image_tokens` and as many tokens of text in turn.
+// Images of `image_tokens` and as many tokens of text in turn; the rows of the text come first.
 Case mmca(int64_t samples, int64_t length, int64_t heads, int64_t image_tokens) {
   Case c{"mmca", samples, length, heads, 128, {}};
   std::vector<TokenKind> kinds;
-  for (int64_t row = 0; row < samples * length; ++row)
-    kinds.push_back(row % length / image_tokens % 2 == 0 ? TokenKind::kImage : TokenKind::kText);
-  make_mmca_plan(c.plan, equal_samples(samples, length), kinds, MmcaRule::kPublished);
+  std::vector<int32_t> positions;
+  for (int64_t b = 0; b < samples; ++b)
+    for (const TokenKind kind : {TokenKind::kText, TokenKind::kImage})
+      for (int64_t position = 0; position < length; ++position) {
+        const bool is_image = position / image_tokens % 2 == 0;
+        if (is_image != (kind == TokenKind::kImage)) continue;
+        kinds.push_back(kind);
+        positions.push_back(static_cast<int32_t>(position));
+      }
+  make_mmca_plan(c.plan, equal_samples(samples, length), kinds, positions, MmcaRule::kPublished);
   return c;
 }
 
