@@ -75,6 +75,7 @@ class CudaBackend final : public Backend {
   cuda::AttentionListsCache attention_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   Workspace attention_delta_{stream_};
+  Workspace splice_{stream_};            // of splice_backward()
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
   std::vector<cuda::GradientVector> gradients_;

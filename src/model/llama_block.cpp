@@ -58,10 +58,10 @@ void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const Decode
                         Saved& saved) const {
   const int64_t n = q.rows();
   const AttentionPlan& plan = plan_of(rows);
-  saved.lse = ctx.arena.tensor({plan.num_slots, heads_, n});
+  saved.lse = ctx.arena.tensor({plan.num_statistics(), heads_, n});
   saved.attended = ctx.activation({n, heads_ * head_dim_});
-  saved.attended_image = plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
-  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, plan, heads_,
+  saved.attended_part = plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
+  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_part, q, k, v, plan, heads_,
                             kv_heads_, scale_);
 }
 
@@ -140,7 +140,7 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const 
     ctx.ops.gather_rows_backward(dattended, dasked, rows.asked);
   }
   ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
-                             key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
+                             key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_part,
                              saved.lse, plan_of(rows), heads_, kv_heads_, scale_);
   const int64_t rotated = heads_ + kv_heads_;
   ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);

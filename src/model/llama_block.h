@@ -39,9 +39,9 @@ class LlamaBlock {
     RmsNorm::Saved norm1;
     Tensor qkv;  // (N,(H+2G)E), q and k rotated
     PackedLinear::Saved qkv_saved;
-    Tensor lse;             // (slots,H,N)
-    Tensor attended;        // (N,H*E)
-    Tensor attended_image;  // (N,H*E) only with two slots
+    Tensor lse;            // (statistics,H,N)
+    Tensor attended;       // (N,H*E)
+    Tensor attended_part;  // (N,H*E) only with two slots: the smaller part
     // Of the rows asked for, R = N if that is all of them.
     Tensor attended_asked;  // (R,H*E)
     PackedLinear::Saved out_saved;

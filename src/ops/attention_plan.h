@@ -68,8 +68,8 @@ struct AttentionPlan {
   // prefix lie before its window and are not seen; fewer than visible, non-decreasing within a
   // part.
   std::vector<int32_t> hidden_keys;
-  std::vector<SelfRows> self_rows;  // in increasing order of rows
-  int num_slots = 1;                // 2: the op also writes the image part of the output separately
+  std::vector<SelfRows> self_rows;  // in increasing order of rows, each in at most one part
+  int num_slots = 1;                // 2: the op also writes a part of the output separately
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -77,6 +77,9 @@ struct AttentionPlan {
   uint64_t version = 0;
 
   void clear();
+  // What forward keeps of a row in each head for backward: the log-sum-exp of each slot, and with
+  // two slots the slot of the part that it has written separately.
+  int num_statistics() const { return num_slots == 2 ? 3 : num_slots; }
 };
 
 enum class MmcaRule {

@@ -85,7 +85,7 @@ class HopperOfAttention : public TensorCoresOfAttention {
     const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), dout = matrix(),
                  dq = matrix(), dk = matrix(), dv = matrix();
     const Tensor image = plan.num_slots == 2 ? matrix() : Tensor();
-    const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
+    const Tensor lse = zeros({plan.num_statistics(), kHeads, rows}, DType::kF32);
     const bool forward = multiplies_by_warpgroups(
         dtype, [&] { cuda_.attention_forward(out, lse, image, q, k, v, plan, kHeads, kHeads, 1); });
     const bool backward = multiplies_by_warpgroups(dtype, [&] {

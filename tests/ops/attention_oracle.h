@@ -121,7 +121,8 @@ struct Sizes {
 
 template <typename T>
 struct AttentionResult {
-  std::vector<T> out, out_image;  // (Nq, H*E); out_image: the second mask's share, text rows only
+  // (Nq, H*E); the masks' shares: out_text the first's, out_image the second's, text rows only.
+  std::vector<T> out, out_text, out_image;
   std::vector<T> dq, dk, dv;
   // The same with every term, and both sides of dp - delta, by their size: what they round by, also
   // where all cancels (a row with one key has no dq).
@@ -148,10 +149,10 @@ class AttentionOracle {
   AttentionResult<T> run(const Values& dout_values) const {
     const std::vector<T> dout = cast<T>(dout_values);
     const size_t query_size = q_.size(), key_size = k_.size();
-    AttentionResult<T> r{std::vector<T>(query_size), std::vector<T>(query_size),
-                         std::vector<T>(query_size), std::vector<T>(key_size),
-                         std::vector<T>(key_size),   std::vector<T>(query_size),
-                         std::vector<T>(key_size),   std::vector<T>(key_size)};
+    AttentionResult<T> r;
+    for (auto* of_queries : {&r.out, &r.out_text, &r.out_image, &r.dq, &r.dq_size})
+      of_queries->resize(query_size);
+    for (auto* of_keys : {&r.dk, &r.dv, &r.dk_size, &r.dv_size}) of_keys->resize(key_size);
     for (size_t m = 0; m < masks_.size(); ++m)
       for (int64_t h = 0; h < s_.heads; ++h)
         for (int64_t i = 0; i < s_.num_queries; ++i) run_row(r, m, h, i, dout);
@@ -204,6 +205,7 @@ class AttentionOracle {
       for (int64_t c = 0; c < s_.width; ++c) {
         const size_t e = static_cast<size_t>(c);
         r.out[query(i, h) + e] += p[n] * v_[at + e];
+        if (m == 0) r.out_text[query(i, h) + e] += p[n] * v_[at + e];
         if (m == 1 && !own) r.out_image[query(i, h) + e] += p[n] * v_[at + e];
         r.dv[at + e] += p[n] * d[c];
         r.dv_size[at + e] += p[n] * std::abs(d[c]);
@@ -219,5 +221,31 @@ class AttentionOracle {
   const std::vector<Masks>& masks_;
   std::vector<T> q_, k_, v_, base_q_, base_k_;
 };
+
+// What out_part holds if the third statistic is `slots` (H,Nq): the smaller of a row's shares.
+template <typename T>
+std::vector<T> parts_in_slots(const AttentionResult<T>& r, const Sizes& s, const Values& slots) {
+  constexpr T kNearlyEqual = T(1.01);
+  std::vector<T> parts(r.out.size());
+  for (int64_t h = 0; h < s.heads; ++h)
+    for (int64_t row = 0; row < s.num_queries; ++row) {
+      const double slot = slots[static_cast<size_t>(h * s.num_queries + row)];
+      const std::vector<T>* share[] = {&r.out_text, &r.out_image};
+      T size[2] = {0, 0};
+      for (int64_t c = 0; c < s.width; ++c) {
+        const auto at = static_cast<size_t>((row * s.heads + h) * s.width + c);
+        for (int i : {0, 1}) size[i] += (*share[i])[at] * (*share[i])[at];
+        if (slot >= 0) parts[at] = (*share[static_cast<int>(slot)])[at];
+      }
+      if (slot < 0) {
+        EXPECT_EQ(size[0] + size[1], 0) << "row " << row;
+      } else {
+        const int mine = static_cast<int>(slot);
+        EXPECT_TRUE(size[1 - mine] == 0 || size[mine] <= kNearlyEqual * size[1 - mine])
+            << "row " << row << ", head " << h << ": " << size[mine] << ", " << size[1 - mine];
+      }
+    }
+  return parts;
+}
 
 }  // namespace facet::op_test
