@@ -12,8 +12,8 @@
 
 namespace facet::cuda {
 
-// ---- LoRA; linear layers are in linear.h. The parts of one call have one input and one rank;
-// `multiprocessors` are those of the GPU.
+// ---- LoRA; linear layers are in linear.h. The parts of one call have one input and one rank.
+// `multiprocessors` are those of the GPU, on which few rows are more launches.
 struct LoraOperands {
   Operand y_NO;       // dy in backward
   Operand addend_NO;  // in forward; may be y, or absent
