@@ -202,9 +202,9 @@ std::string why_without_effect(std::string_view name, const Options& o) {
 
 std::vector<std::string> not_built_choices(const Options& options) {
   std::vector<std::string> choices;
-  if (options.on_gpu())
-    for (const std::string& choice : offload_choices(options))
-      choices.push_back(choice + " (with --device cuda; --zero_stage 3 saves memory too)");
+  if (options.on_gpu() && options.offload_param == "cpu")
+    choices.emplace_back(
+        "--offload_param cpu (with --device cuda; --zero_stage 3 saves memory too)");
   return choices;
 }
 

@@ -81,6 +81,7 @@ EngineOptions engine_options(const Options& options) {
                    {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}};
   engine.compute_dtype = compute_dtype(options);
   engine.reduction = reduction_options(options);
+  engine.offload.optimizer = options.offloads_optimizer();
   return engine;
 }
 

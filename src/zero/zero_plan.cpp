@@ -45,7 +45,11 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
   bytes.gradients = gradients.peak();
   if (reduces_every_micro_batch(options)) bytes.gradients += Gradients::slice_bytes(table, ranks);
   bytes.optimizer = moment_bytes(table, ranks, options.zero_stage) +
-                    Values::master_bytes(table, ranks, options.zero_stage);
+                    Values::master_bytes(table, ranks, options.values());
+  if (options.offload.optimizer)
+    bytes.staging = OffloadedStep::staging_bytes(
+        table.dtype(), OffloadedStep::longest(table, ranks, options.zero_stage),
+        options.offload.chunk_elements);
   bytes.window = Values::window_bytes(table, ranks);
   return bytes;
 }

@@ -103,14 +103,16 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   EXPECT_EQ(f.code, ExitCode::kOk) << f.text;
 }
 
-TEST(Options, OffloadFromAGpuIsNotSupportedYet) {
-  const std::string line =
-      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out "
-      "--offload_optimizer cpu --device ";
+TEST(Options, OffloadOfParametersFromAGpuIsNotSupportedYet) {
+  const std::string run =
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out ";
+  EXPECT_EQ(failure_of(Command::kTrain, run + "--offload_optimizer cpu --device cuda").code,
+            ExitCode::kOk);
+  const std::string line = run + "--offload_param cpu --device ";
   EXPECT_EQ(failure_of(Command::kTrain, line + "cpu").code, ExitCode::kOk);
   const Failure f = failure_of(Command::kTrain, line + "cuda");
   EXPECT_EQ(f.code, ExitCode::kConfig);
-  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_optimizer cpu"));
+  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_param cpu"));
   EXPECT_EQ(failure_of(Command::kPlan, line + "cuda").code, ExitCode::kOk);
 }
 

@@ -287,6 +287,36 @@ TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   EXPECT_LE(memory.on_device(), int64_t{45} << 30) << memory.text();
 }
 
+// With the optimizer offloaded 12 bytes an element of a rank's slices leave the GPU and lie on the
+// host, and with them two chunks of 4 Mi fp32 gradients and 16-bit values. fp32 has masters there
+// that it has not on the GPU. Nothing is copied to be saved.
+TEST_F(PlanTest, AnOffloadedOptimizerIsPageLockedOnTheHost) {
+  struct Row {
+    const char* precision;
+    int64_t of_gpu, of_host, of_chunk;  // bytes an element
+  };
+  for (const Row& row : {Row{"bf16", 12, 12, 6}, Row{"fp32", 8, 12, 4}})
+    for (const int64_t ranks : {1, 8}) {
+      const std::string run =
+          fmt::format("--max_seq_len 300 --zero_stage 2 --device cuda --precision {} --ranks {}",
+                      row.precision, ranks);
+      const MemoryPlan without = plan_run(options(run)).costs.memory;
+      const MemoryPlan with = plan_run(options(run + " --offload_optimizer cpu")).costs.memory;
+      const auto expect_share = [&](int64_t bytes, int64_t of_element) {
+        const double expected =
+            static_cast<double>(of_element) * static_cast<double>(kTrained / ranks);
+        EXPECT_NEAR(static_cast<double>(bytes) / expected, 1, 1e-4) << run;  // padding
+      };
+      EXPECT_EQ(with.staging, 2 * row.of_chunk * (int64_t{4} << 20));
+      expect_share(with.page_locked - with.staging, row.of_host);
+      expect_share(with.saved, row.of_gpu);
+      EXPECT_EQ(with.on_device(), without.on_device() - with.saved);
+      EXPECT_EQ(without.page_locked, 0);
+      EXPECT_GT(without.snapshot, 0);
+      EXPECT_EQ(with.snapshot, 0);
+    }
+}
+
 // Each worker may have the largest image at the same time; without workers the step decodes one.
 TEST_F(PlanTest, DecodingIsCounted) {
   const auto bytes = [&](const std::string& line) {

@@ -1,5 +1,6 @@
 #include "emulated/device/cuda_runtime.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -18,6 +19,7 @@ using emulated::Access, emulated::observer, emulated::violation;
 namespace {
 
 int64_t page_locked = 0;
+size_t page_locked_bytes = 0;
 bool next_free_fails = false;
 
 void check_host_side(const void* host, const char* what, EmulatedSite where) {
@@ -98,13 +100,18 @@ int64_t emulated::page_locked_allocations() { return page_locked; }
 void emulated::fail_next_free() { next_free_fails = true; }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  const char* const most = std::getenv("FACET_EMULATED_PAGE_LOCKED");
+  if (most && bytes + page_locked_bytes > std::strtoull(most, nullptr, 10))
+    return cudaErrorMemoryAllocation;
   ++page_locked;
   *data = std::malloc(bytes);
+  page_locked_bytes += malloc_usable_size(*data);
   emulated::fill_undefined(*data, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* data) {
+  page_locked_bytes -= malloc_usable_size(data);
   std::free(data);
   return cudaSuccess;
 }
