@@ -104,12 +104,13 @@ int64_t decoding_bytes(const Options& options) {
 void count_offload(const Options& options, const ParamTable& table, int ranks,
                    const ZeroBytes& kept, MemoryPlan& memory) {
   EngineOptions engine = engine_options(options);
-  memory.staging = kept.staging;
-  memory.page_locked = kept.staging;
   if (!engine.offload.optimizer) return;
-  memory.page_locked += kept.optimizer;
-  engine.offload.optimizer = false;
-  memory.saved += planned_bytes(table, ranks, engine).optimizer;
+  memory.staging = kept.staging;
+  memory.page_locked = kept.staging + kept.optimizer + kept.values_on_host;
+  memory.gathered += kept.uploads;
+  engine.offload = {};
+  const ZeroBytes without = planned_bytes(table, ranks, engine);
+  memory.saved = without.optimizer + kept.values_on_host - kept.uploads;
 }
 
 }  // namespace

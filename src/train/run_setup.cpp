@@ -82,6 +82,7 @@ EngineOptions engine_options(const Options& options) {
   engine.compute_dtype = compute_dtype(options);
   engine.reduction = reduction_options(options);
   engine.offload.optimizer = options.offloads_optimizer();
+  engine.offload.params = options.on_gpu() && options.offload_param == "cpu";
   return engine;
 }
 

@@ -204,9 +204,12 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
 
 void Engine::step_run(int unit, const Slice& part, const AdamWStep& step) {
   if (part.count == 0) return;
-  const OffloadedStep::Vectors at{values_.master_at(unit, part), moment_at(exp_avg_, unit, part),
-                                  moment_at(exp_avg_sq_, unit, part), values_.copy_at(unit, part),
-                                  gradient_at(unit, part)};
+  const OffloadedStep::Vectors at{values_.master_at(unit, part),
+                                  moment_at(exp_avg_, unit, part),
+                                  moment_at(exp_avg_sq_, unit, part),
+                                  values_.copy_at(unit, part),
+                                  gradient_at(unit, part),
+                                  values_.copy_on_host(unit)};
   if (offloaded_) return offloaded_->run(at, step);
   ops_.adamw_step(at.master, at.exp_avg, at.exp_avg_sq, at.value, at.grad, step);
 }

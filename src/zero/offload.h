@@ -10,6 +10,7 @@ namespace facet {
 
 struct OffloadChoices {
   bool optimizer = false;                     // masters and moments; AdamW is the host's
+  bool params = false;                        // at stage 3, with the optimizer: this rank's slices
   int64_t chunk_elements = int64_t{4} << 20;  // that pass between host and device at a time
 };
 

@@ -49,7 +49,7 @@ void OffloadedStep::run(const Vectors& whole, const AdamWStep& step) {
     next_ = 1 - next_;
     slot.came = copies_.start_to_host(flat_range(slot.grad, 0, count), part(whole.grad));
     const Chunk chunk{{part(whole.master), part(whole.exp_avg), part(whole.exp_avg_sq),
-                       part(whole.value), part(whole.grad)},
+                       part(whole.value), part(whole.grad), whole.value_on_host},
                       step,
                       &slot};
     if (coming_) compute(*coming_);
@@ -68,6 +68,12 @@ void OffloadedStep::compute(const Chunk& chunk) {
   const bool rounds = slot.value.defined();
   const Tensor rounded = rounds ? flat_range(slot.value, 0, count) : Tensor();
   copies_.wait(slot.came);
+  if (at.value_on_host) {
+    ops_.adamw_step(at.master, at.exp_avg, at.exp_avg_sq, rounds ? at.value : Tensor(),
+                    flat_range(slot.grad, 0, count), chunk.step);
+    if (!rounds) ops_.copy(at.value, at.master);
+    return;
+  }
   copies_.wait(slot.went);
   ops_.adamw_step(at.master, at.exp_avg, at.exp_avg_sq, rounded, flat_range(slot.grad, 0, count),
                   chunk.step);

@@ -1,6 +1,7 @@
 // AdamW on the host for layers on a device: masters and moments are in page-locked memory, the
-// gradients come in chunks, and the new values go back in chunks. While the host computes a chunk,
-// the next one's gradients are on their way to it and the values of the one before on theirs back.
+// gradients come in chunks, and the new values go back in chunks, unless they stay on the host.
+// While the host computes a chunk, the next one's gradients are on their way to it and the values
+// of the one before on theirs back.
 #pragma once
 
 #include <array>
@@ -22,8 +23,9 @@ class OffloadedStep {
   // The state of n elements: on the host fp32 (n) each, on the device what the layers see of it.
   struct Vectors {
     Tensor master, exp_avg, exp_avg_sq;
-    Tensor value;  // on the device
+    Tensor value;  // of the device, if it is not offloaded too
     Tensor grad;   // fp32, on the device
+    bool value_on_host = false;
   };
   // One AdamW step over them; of what was given, the last chunk is still to be computed. The host
   // has waited for the gradients' collectives.

@@ -39,7 +39,7 @@ Values::Values(ParamTable& table, Communicator& world, Backend& ops, const Value
       zero_stage_(choices.zero_stage),
       window_(table, world.size()),
       frozen_hashes_(table.units().size()) {
-  if (zero_stage_ >= 3) parts_.emplace(table, world, ops, choices.stage3);
+  if (zero_stage_ >= 3) parts_.emplace(table, world, ops, choices.stage3, choices.offload, host);
   if (!has_masters(table, choices.offload)) return;
   memory_ =
       std::make_unique<Arena>("masters", master_bytes(table, world.size(), choices),
@@ -89,7 +89,7 @@ void Values::after(int number) {
 }
 
 void Values::drop_prefetched() {
-  if (parts_) parts_->residency().drop_prefetched();
+  if (parts_) parts_->drop_brought();
 }
 
 // ---- filling and reading the values
@@ -254,7 +254,7 @@ void Values::publish_masters() {
     if (zero_stage_ == 0) world_.all_gather(masters, flat_range(masters, slice_of(number)));
     const Tensor seen = copy_at(number, stepped(number));
     if (masters.space() == Space::kHost)
-      store_values(ops_, seen, masters);
+      store_values(copy_on_host(number) ? master_ops_ : ops_, seen, masters);
     else
       ops_.copy(seen, masters);
   }

@@ -30,7 +30,7 @@ struct ValueChoices {
 class Values {
  public:
   // At stage 3 the table must have been laid out with Memory::kMeasureOnly.
-  // With the optimizer offloaded the masters are the host's.
+  // With the optimizer offloaded the masters are the host's, with the parameters the slices too.
   Values(ParamTable& table, Communicator& world, Backend& ops, const ValueChoices& choices,
          const HostSide& host = {});
 
@@ -58,6 +58,8 @@ class Values {
   // and with masters the values that the layers see, rounded to their type (else undefined).
   Tensor master_at(int unit, const Slice& part) const;
   Tensor copy_at(int unit, const Slice& part) const;
+  // Are those on the host although the layers are on a device?
+  bool copy_on_host(int unit) const { return parts_ && parts_->slices_on_host(unit); }
 
   // Collective: publish() all-gathers the values that the layers see, after every rank has updated
   // its slice. publish_masters() does so after the masters of this rank's slices were changed from

@@ -226,12 +226,24 @@ offloads_the_optimizer() {
   same_run gpu from_host
 }
 
+# The slices too, of which a part is on every rank; begun without, cut and gone on with it.
+offloads_the_parameters() {
+  make_runs
+  stage=3
+  local slices=(--offload_optimizer cpu --offload_param cpu --stage3_param_persistence_threshold 100)
+  offloaded slices_on_host --max_steps 2 "${slices[@]:2}"
+  same_run gpu slices_on_host
+  from_step_1 gpu slices_to_host "$on_gpu" --max_steps 2 "${slices[@]}"
+  same_run gpu slices_to_host
+}
+
 # In fp16 on one rank, which owns everything; the second of three steps is skipped.
 offloads_with_an_overflow() {
-  local name storm=(--precision fp16 --zero_stage 1 --initial_scale_power 10 --max_steps 3 --inject 'nan@grad:rank=0,step=2')
+  local name to storm=(--precision fp16 --zero_stage 3 --initial_scale_power 10 --max_steps 3 --inject 'nan@grad:rank=0,step=2')
   for name in overflow overflow.on_host; do
+    to=$([ "$name" = overflow ] && echo none || echo cpu)
     FACET_EMULATED_STREAMS=late run 0 1 "$on_gpu" "${recipe[@]}" "${storm[@]}" --device cuda --output_dir "$work/$name" \
-      --offload_optimizer "$([ "$name" = overflow ] && echo none || echo cpu)"
+      --offload_optimizer "$to" --offload_param "$to"
     [ "$(column "$work/$name/loss_log.csv" skipped | tr '\n' ' ')" = '0 1 0 ' ]
   done
   same_run overflow overflow.on_host
@@ -272,6 +284,7 @@ check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
 check Cuda.KeepsFeatures keeps_features
 check Cuda.OffloadsTheOptimizer offloads_the_optimizer
+check Cuda.OffloadsTheParameters offloads_the_parameters
 check Cuda.OffloadsWithAnOverflow offloads_with_an_overflow
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.OffloadsTooMuch offloads_too_much
 check Cuda.WithoutAGpu without_a_gpu

@@ -103,17 +103,21 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   EXPECT_EQ(f.code, ExitCode::kOk) << f.text;
 }
 
-TEST(Options, OffloadOfParametersFromAGpuIsNotSupportedYet) {
-  const std::string run =
-      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out ";
-  EXPECT_EQ(failure_of(Command::kTrain, run + "--offload_optimizer cpu --device cuda").code,
+TEST(Options, OffloadOfParametersNeedsSlicesAndTheOptimizersOffload) {
+  const auto code_of = [](const std::string& offload) {
+    return failure_of(Command::kTrain,
+                      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir "
+                      "out --device " +
+                          offload)
+        .code;
+  };
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu"), ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 3"),
             ExitCode::kOk);
-  const std::string line = run + "--offload_param cpu --device ";
-  EXPECT_EQ(failure_of(Command::kTrain, line + "cpu").code, ExitCode::kOk);
-  const Failure f = failure_of(Command::kTrain, line + "cuda");
-  EXPECT_EQ(f.code, ExitCode::kConfig);
-  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_param cpu"));
-  EXPECT_EQ(failure_of(Command::kPlan, line + "cuda").code, ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 2"),
+            ExitCode::kConfig);
+  EXPECT_EQ(code_of("cuda --offload_param cpu --zero_stage 3"), ExitCode::kConfig);
+  EXPECT_EQ(code_of("cpu --offload_param cpu"), ExitCode::kOk);
 }
 
 TEST(Options, AllMistakesAreReportedAtOnce) {

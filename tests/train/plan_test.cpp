@@ -317,6 +317,30 @@ TEST_F(PlanTest, AnOffloadedOptimizerIsPageLockedOnTheHost) {
     }
 }
 
+// 2 bytes an element of the slices leave as well; the largest unit's come twice. Small parameters
+// stay.
+TEST_F(PlanTest, OffloadedParametersArePageLockedOnTheHost) {
+  for (const int64_t ranks : {1, 8}) {
+    const std::string run = fmt::format(
+        "--max_seq_len 300 --zero_stage 3 --device cuda --precision bf16 --ranks {} "
+        "--stage3_param_persistence_threshold 0 --offload_optimizer cpu",
+        ranks);
+    const RunPlan without = plan_run(options(run)),
+                  with = plan_run(options(run + " --offload_param cpu"));
+    const MemoryPlan &before = without.costs.memory, &after = with.costs.memory;
+    EXPECT_EQ(after.page_locked - before.page_locked, after.values);
+    expect_bytes(after.values, 2.0 / static_cast<double>(ranks), 2.0 / static_cast<double>(ranks),
+                 with);
+    EXPECT_EQ(after.on_device(), before.on_device() - (after.saved - before.saved));
+    const int64_t uploads = after.gathered - before.gathered;
+    EXPECT_EQ(after.saved - before.saved, after.values - uploads);
+    // A block of the decoder: its weights and LoRA, 16 bits each; two of them.
+    const double block = 4.0 * 4096 * 4096 + 3.0 * 4096 * 11008 + 2 * 4096 + kLora / 32.0;
+    EXPECT_NEAR(static_cast<double>(uploads) / (2 * 2 * block / static_cast<double>(ranks)), 1,
+                1e-3);
+  }
+}
+
 // Each worker may have the largest image at the same time; without workers the step decodes one.
 TEST_F(PlanTest, DecodingIsCounted) {
   const auto bytes = [&](const std::string& line) {

@@ -1,5 +1,5 @@
-// The optimizer on the host, at every stage and in every precision. Run with 1, 2, 3 and 4 ranks
-// (scripts/run_tests.sh).
+// The optimizer on the host, at every stage and in every precision, and at stage 3 the slices. Run
+// with 1, 2, 3 and 4 ranks (scripts/run_tests.sh).
 #include <gtest/gtest.h>
 
 #include "tests/zero/stage_rig.h"
@@ -22,6 +22,23 @@ TEST(Offload, TheBitsAreThoseWithout) {
     }
 }
 
+// Units come ahead of their use or when it begins, also those of which a part is on every rank, and
+// every step changes what comes.
+TEST(Offload, TheBitsOfSlicesOnTheHostAreThoseWithout) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const int64_t threshold : {0, 30, 200})
+      for (const int64_t prefetched : {0, 12000}) {
+        EngineOptions options = options_of(3, true, threshold);
+        options.compute_dtype = dtype;
+        options.stage3.residency = {prefetched, 1000000};
+        const Result expected = run(lora_config(), false, options, 2);
+        options.offload = {.optimizer = true, .params = true, .chunk_elements = 50};
+        expect_same(
+            run(lora_config(), false, options, 2), expected,
+            fmt::format("{}, threshold {}, prefetched {}", name_of(dtype), threshold, prefetched));
+      }
+}
+
 // The layers see what was loaded, not what was there.
 TEST(Offload, ALoadedStateIsSteppedOn) {
   for (const DType dtype : {DType::kF32, DType::kF16})
@@ -29,7 +46,7 @@ TEST(Offload, ALoadedStateIsSteppedOn) {
       EngineOptions options = options_of(stage, true);
       options.compute_dtype = dtype;
       StageRig without(lora_config(), false, options);
-      options.offload = {.optimizer = true, .chunk_elements = 50};
+      options.offload = {.optimizer = true, .params = stage == 3, .chunk_elements = 50};
       StageRig with(lora_config(), false, options);
       Result ignored, expected, result;
       without.train(2, 1, ignored);

@@ -20,8 +20,11 @@ void* PinnedMemory::allocate(int64_t bytes, const std::string& purpose) {
   return data;
 }
 
-// An error here comes from an earlier kernel, as in CudaMemory::free.
-void PinnedMemory::free(void* data, int64_t) { static_cast<void>(cudaFreeHost(data)); }
+// Copies may be in flight. An error here comes from an earlier kernel, as in CudaMemory::free.
+void PinnedMemory::free(void* data, int64_t) {
+  static_cast<void>(cudaDeviceSynchronize());
+  static_cast<void>(cudaFreeHost(data));
+}
 
 void PinnedMemory::zero(void* data, int64_t bytes) {
   std::memset(data, 0, static_cast<size_t>(bytes));

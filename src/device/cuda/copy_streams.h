@@ -15,7 +15,7 @@ class PinnedMemory final : public MemoryResource {
   Space space() const override { return Space::kHost; }
   // Throws Error(kConfig) where the system locks no more pages.
   void* allocate(int64_t bytes, const std::string& purpose) override;
-  // Waits for the whole device, as cudaFreeHost does. Throws nothing.
+  // Waits for the whole device. Throws nothing.
   void free(void* data, int64_t bytes) override;
   void zero(void* data, int64_t bytes) override;
   void forget(void* data, int64_t bytes) override;
