@@ -34,9 +34,9 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
 }
 
 void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                        Tensor k, Tensor v, Tensor out, Tensor out_part,
-                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
-                                        int64_t kv_heads, float scale) {
+                                        Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                        float scale) {
   if (plan.samples.empty()) return;
   if (attention_library_)
     return attention_library_->backward(

@@ -209,9 +209,9 @@ void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
 }
 
 void HalfStorage::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                        Tensor k, Tensor v, Tensor out, Tensor out_part,
-                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
-                                        int64_t kv_heads, float scale) {
+                                        Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                        float scale) {
   Call call(*this);
   below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
                             call.in(k), call.in(v), call.in(out), call.in(out_part), lse, plan,

@@ -137,9 +137,9 @@ inline AttentionPlan plan_of_two_kinds() {
 }
 
 inline void attend(Backend& ops, Call& call, const AttentionPlan& plan, const Tensor& out_part) {
-  ops.attention_forward(call.matrix("out", 5, 8), call.fp32_vector("lse", plan.num_statistics() * 2 * 5),
-                        out_part, call.matrix("q", 5, 8), call.matrix("k", 5, 4),
-                        call.matrix("v", 5, 4), plan, 2, 1, 0.5f);
+  ops.attention_forward(
+      call.matrix("out", 5, 8), call.fp32_vector("lse", plan.num_statistics() * 2 * 5), out_part,
+      call.matrix("q", 5, 8), call.matrix("k", 5, 4), call.matrix("v", 5, 4), plan, 2, 1, 0.5f);
 }
 
 inline void attend_backward(Backend& ops, Call& call, const AttentionPlan& plan,
