@@ -107,6 +107,7 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   VlmConfig& config = setup->config;
   config.vision = read_vision_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
+  check_llava_features(options.lm_model_name_or_path, config.vision);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
   const bool there = !tokenizer_file(options.lm_model_name_or_path).empty();
