@@ -230,9 +230,19 @@ void apply(const Assignments& assignments, const std::string& where, Options& op
   }
 }
 
+// A language model that is not there may be one that brings the vision encoder; check_paths() says
+// that it is not there.
+bool may_come_with_another(const OptionField& field, const Options& options) {
+  std::error_code ignored;
+  return std::string(field.name) == "vision_model_name_or_path" &&
+         !options.lm_model_name_or_path.empty() &&
+         !std::filesystem::is_directory(options.lm_model_name_or_path, ignored);
+}
+
 void check_required(Command command, const Options& options, Mistakes& mistakes) {
   for (const OptionField& field : option_table())
-    if (field.required_by_command(command) && option_words(field, options)[0].empty())
+    if (field.required_by_command(command) && option_words(field, options)[0].empty() &&
+        !may_come_with_another(field, options))
       mistakes.usage(fmt::format("--{} is missing: {}", field.name, field.help));
 }
 

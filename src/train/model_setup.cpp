@@ -179,6 +179,10 @@ std::string chat_template_as_trained(const Options& options) {
   CHECK(options.chat_template == Options{}.chat_template, ExitCode::kConfig,
         "the model was trained with --chat_template {}, not {}; leave the option out", recorded,
         options.chat_template);
+  CHECK(!options.visualchat(), ExitCode::kConfig,
+        "--compat visualchat: the model was trained with --chat_template {}, which "
+        "DeepSpeed-VisualChat does not have; leave the option out",
+        recorded);
   log_line(fmt::format("conversations as the model was trained: --chat_template {}", recorded));
   return recorded;
 }
