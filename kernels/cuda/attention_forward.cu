@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kThreads)
   plain::fill_row(part_E, 0, width);
   __syncthreads();
 
-  float size_of_part = INFINITY;  // of what out_part holds
+  float size_of_part = 0;  // of what out_part holds, if slot_of_part is one
   int slot_of_part = -1;
   RowSoftmax softmax;
   for (int r = 0; r < tile.num_ranges; ++r) {
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kThreads)
       y.lse_SHN[shape.statistic(range.slot, head, row)] = softmax.max + logf(softmax.sum);
     if (lists.num_slots < 2) continue;
     size = gpu::block_sum<kThreads>(size);
-    if (size >= size_of_part) continue;
+    if (slot_of_part >= 0 && size >= size_of_part) continue;
     plain::store_row(y.out_part_NqD.row(row) + at, part_E, width);
     size_of_part = size;
     slot_of_part = range.slot;
