@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "device/cuda/page_lock.h"
+
 namespace facet {
 
 PinnedInbox::PinnedInbox(const Stream& stream, int64_t bytes) : stream_(stream) {
@@ -52,10 +54,8 @@ char* PinnedInbox::reserve(int64_t bytes) {
 }
 
 void PinnedInbox::add_block(int64_t bytes) {
-  Block block{nullptr, bytes};
-  check_cuda(cudaMallocHost(reinterpret_cast<void**>(&block.memory), static_cast<size_t>(bytes)),
-             "cannot page-lock host memory (see ulimit -l)");
-  blocks_.push_back(block);
+  blocks_.reserve(blocks_.size() + 1);
+  blocks_.push_back({static_cast<char*>(page_lock(bytes, "copies from the GPU")), bytes});
 }
 
 }  // namespace facet
