@@ -28,7 +28,12 @@ void PinnedInbox::copy(void* to, const void* from, int64_t bytes) {
 
 void PinnedInbox::deliver() {
   if (outstanding_.empty()) return;
-  stream_.synchronize();
+  try {
+    stream_.synchronize();
+  } catch (...) {
+    drop();  // the destinations go with whoever waited
+    throw;
+  }
   for (const Letter& letter : outstanding_)
     std::memcpy(letter.to, letter.landed, static_cast<size_t>(letter.bytes));
   drop();
