@@ -251,8 +251,8 @@ offloads_with_an_overflow() {
 
 # What passes through the rings (64 MiB each) and the inbox is there, and the state is too much.
 offloads_too_much() {
-  FACET_EMULATED_PAGE_LOCKED=$(((129 << 20) + (64 << 10))) refused 78 2 'without --offload_optimizer cpu' "$on_gpu" "${recipe[@]}" --precision bf16 --zero_stage 2 \
-    --device cuda --offload_optimizer cpu --output_dir "$work/too_much"
+  FACET_EMULATED_PAGE_LOCKED=$(((129 << 20) + (64 << 10))) refused 78 2 'without --offload_optimizer cpu' \
+    "$on_gpu" "${recipe[@]}" --precision bf16 --zero_stage 2 --device cuda --offload_optimizer cpu --output_dir "$work/too_much"
 }
 
 without_a_gpu() {
