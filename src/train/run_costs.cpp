@@ -60,12 +60,14 @@ BatchLimits with_features(BatchLimits limits, const Options& options, const Mode
   return limits;
 }
 
-void measure_training_at_rest(const Options& options, ModelSetup& model, const MeasuredPass& pass) {
+PassMemory measure_training_at_rest(const Options& options, ModelSetup& model,
+                                    const MeasuredPass& pass) {
   BatchLimits limits = train_limits(options);
   limits.given = BatchLimits::Given::kAll;
   model.model->set_vision(VisionWork::kAtRest);
-  measure_training(*model.model, limits, pass);
+  const PassMemory memory = measure_training(*model.model, limits, pass);
   model.model->set_vision(VisionWork::kCalled);
+  return memory;
 }
 
 // Buffers for gathered units grow when a unit finds none that is large enough, and what is
@@ -130,7 +132,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   UnitHooks resident;
   const InputsIn inputs = options.on_gpu() ? InputsIn::kBuffers : InputsIn::kArena;
   const MeasuredPass train_pass{training, engine.compute_dtype, inputs};
-  const PassMemory passes =
+  PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
           : larger_of(
@@ -139,6 +141,10 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
                 measure_evaluation(*model.model,
                                    with_features(eval_limits(options), options, model),
                                    {resident, engine.compute_dtype, inputs}));
+  // Features come in the place of pixels, and may be larger.
+  if (replay == nullptr && keeps_features(options, model))
+    passes = larger_of(
+        passes, measure_training_at_rest(options, model, {resident, engine.compute_dtype, inputs}));
   costs.memory.activations = passes.activations;
   costs.memory.inputs = Backend::kInputBuffers * passes.inputs;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;

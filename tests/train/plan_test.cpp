@@ -290,6 +290,19 @@ TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   EXPECT_LT(memory.inputs, 4 * kPixels);
 }
 
+// In fp32 the features of 256 tokens that a cache gives are larger than an image's pixels.
+TEST_F(PlanTest, FeaturesThatComeInThePlaceOfPixelsHaveRoom) {
+  const std::string run =
+      "--device cuda --max_seq_len 4096 --per_device_train_batch_size 2 "
+      "--max_num_image_per_sample 8 --precision ";
+  const std::string cached = " --feature_cache " + directory_.path() + "/cache";
+  constexpr int64_t kFeatures = int64_t{2} * 8 * 256 * 1024 * 4;  // bytes of a micro-batch
+  EXPECT_LT(plan_run(options(run + "fp32")).costs.memory.inputs, 2 * kFeatures);
+  EXPECT_GT(plan_run(options(run + "fp32" + cached)).costs.memory.inputs, 2 * kFeatures);
+  EXPECT_EQ(plan_run(options(run + "bf16" + cached)).costs.memory.inputs,
+            plan_run(options(run + "bf16")).costs.memory.inputs);
+}
+
 // With the optimizer offloaded 12 bytes an element of a rank's slices leave the GPU and lie on the
 // host, and with them two chunks of 4 Mi fp32 gradients and 16-bit values. fp32 has masters there
 // that it has not on the GPU. Nothing is copied to be saved.

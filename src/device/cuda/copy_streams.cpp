@@ -3,21 +3,16 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "device/cuda/page_lock.h"
 
 namespace facet {
 
 // ---- page-locked memory
 
 void* PinnedMemory::allocate(int64_t bytes, const std::string& purpose) {
-  void* data = nullptr;
-  const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
-  CHECK(error == cudaSuccess, ExitCode::kConfig,
-        "cannot page-lock {:.1f} MiB of host memory for {}: {}; the job needs that much beside the "
-        "rest on this host for each of its ranks (Slurm: --mem), and `ulimit -l` must allow it; "
-        "more ranks at a higher --zero_stage page-lock less each, and without --offload_optimizer "
-        "cpu and --offload_param cpu the GPU holds it",
-        static_cast<double>(bytes) / 1048576.0, purpose, cudaGetErrorString(error));
-  return data;
+  return page_lock(bytes, purpose,
+                   "; more ranks at a higher --zero_stage page-lock less each, and without "
+                   "--offload_optimizer cpu and --offload_param cpu the GPU holds it");
 }
 
 // Copies may be in flight. An error here comes from an earlier kernel, as in CudaMemory::free.
