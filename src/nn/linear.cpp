@@ -41,6 +41,20 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
   }
 }
 
+PackedLinear PackedLinear::part(size_t first, size_t last) const {
+  ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
+         parts_.size());
+  PackedLinear some;
+  some.inputs_ = inputs_;
+  some.lora_scale_ = lora_scale_;
+  for (size_t i = first; i < last; ++i) {
+    Part& part = some.parts_.emplace_back(parts_[i]);
+    part.begin = some.outputs_;
+    some.outputs_ += part.outputs;
+  }
+  return some;
+}
+
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
   const Part& head = parts_[first];
   Run run;
@@ -88,13 +102,15 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
   }
 }
 
-void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
-                            const Saved& saved) const {
+void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                            Dx mode) const {
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor dy_run = dy.column_block(run.begin, run.outputs);
-    if (dx.defined() && first == 0) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
-    if (dx.defined() && first > 0) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
+    const bool overwrite = first == 0 && mode == Dx::kOverwrite;
+    if (dx.defined() && overwrite) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
+    if (dx.defined() && !overwrite)
+      ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
     if (run.dweight.defined() || run.dbias.defined())
       ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
     first = run.last;

@@ -113,6 +113,34 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
   return masks;
 }
 
+// Some of the query rows: singles and runs of rows of both kinds.
+inline std::vector<int32_t> some_of(int64_t rows) {
+  std::vector<int32_t> some;
+  for (int32_t row = 0; row < rows; ++row)
+    if (row % 7 == 2 || row % 5 > 2) some.push_back(row);
+  return some;
+}
+inline AttentionPlan kept_of(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
+  AttentionPlan kept;
+  keep_queries(kept, plan, rows);
+  return kept;
+}
+// Rows of a matrix (N, width).
+template <typename T>
+std::vector<T> rows_of(const std::vector<T>& matrix, const std::vector<int32_t>& rows,
+                       int64_t width) {
+  std::vector<T> result;
+  for (const int64_t row : rows)
+    result.insert(result.end(), matrix.begin() + row * width, matrix.begin() + (row + 1) * width);
+  return result;
+}
+inline std::vector<Masks> rows_of(const std::vector<Masks>& masks, const std::vector<int32_t>& rows,
+                                  int64_t num_keys) {
+  std::vector<Masks> result;
+  for (const Masks& mask : masks) result.push_back(rows_of(mask, rows, num_keys));
+  return result;
+}
+
 struct Sizes {
   int64_t num_queries, num_keys, heads, kv_heads, width;  // Nq, Nk, H, G, E
 
