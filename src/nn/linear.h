@@ -82,6 +82,11 @@ class PackedLinear {
     Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
+  static constexpr size_t kMostParts = 3;  // q, k, v
+  class LoraParts;                         // those of one call
+  // Of LoRA what backward computes something for, with du in the arena.
+  LoraParts backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
+                           const Saved& saved) const;
 
   std::vector<Part> parts_;
   int64_t inputs_ = 0;

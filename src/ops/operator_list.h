@@ -16,6 +16,10 @@
            float scale)                                                                            \
   OPERATOR(void, lora_backward_accumulate, Tensor dx, Tensor dright, Tensor dleft, Tensor du,      \
            Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left, float scale)                  \
+  OPERATOR(void, lora_linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,              \
+           Tensor residual, std::span<const LoraPart> parts, float scale)                          \
+  OPERATOR(void, lora_linear_backward, Tensor dx, Tensor dy, Tensor x, Tensor weight,              \
+           std::span<const LoraPart> parts, float scale)                                           \
   OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
   OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, \
            Tensor rstd, Tensor dresidual)                                                          \
@@ -29,11 +33,11 @@
   OPERATOR(void, gelu_backward, Tensor dx, Tensor dy, Tensor x, Activation activation)             \
   OPERATOR(void, rope_forward, Tensor x, Tensor cos, Tensor sin, int64_t heads)                    \
   OPERATOR(void, rope_backward, Tensor dx, Tensor cos, Tensor sin, int64_t heads)                  \
-  OPERATOR(void, attention_forward, Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,  \
+  OPERATOR(void, attention_forward, Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,   \
            Tensor v, const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale)      \
   OPERATOR(void, attention_backward, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,       \
-           Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,                           \
-           const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale)                \
+           Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse, const AttentionPlan& plan, \
+           int64_t heads, int64_t kv_heads, float scale)                                           \
   OPERATOR(void, splice_forward, Tensor x, Tensor embed, Tensor image, Tensor source)              \
   OPERATOR(void, splice_backward, Tensor dembed, Tensor dimage, Tensor dx, Tensor source)          \
   OPERATOR(void, gather_rows_forward, Tensor y, Tensor x, Tensor index)                            \

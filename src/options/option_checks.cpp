@@ -90,6 +90,11 @@ void check_training(const Options& o, Findings& found) {
   found.unless(!by_cudnn || !o.enable_mmca_attention,
                "--attention cudnn cannot attend to images and text apart, as "
                "--enable_mmca_attention does; leave one out");
+  found.unless(
+      !o.on_gpu() || o.offload_param == "none" ||
+          (o.zero_stage == 3 && o.offload_optimizer == "cpu"),
+      "--offload_param cpu keeps the slices of --zero_stage 3 where --offload_optimizer cpu "
+      "steps on them: give both, or leave it out");
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {
@@ -199,14 +204,6 @@ std::string why_without_effect(std::string_view name, const Options& o) {
 }
 
 }  // namespace
-
-std::vector<std::string> not_built_choices(const Options& options) {
-  std::vector<std::string> choices;
-  if (options.on_gpu())
-    for (const std::string& choice : offload_choices(options))
-      choices.push_back(choice + " (with --device cuda; --zero_stage 3 saves memory too)");
-  return choices;
-}
 
 std::vector<std::string> choices_without_effect(Command command, const Options& options) {
   std::vector<std::string> lines;

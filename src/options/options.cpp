@@ -303,15 +303,13 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   mistakes.wrong.add_all(merge.mistakes);
   mistakes.wrong.add_all(contradictions(command, options));
   parsed.notes = merge.notes;
-  std::vector<std::string> not_built = merge.unbuilt;
-  for (std::string& choice : not_built_choices(options)) not_built.push_back(std::move(choice));
   for (std::string& note : choices_without_effect(command, options))
     parsed.notes.push_back(std::move(note));
   if (command == Command::kPlan) {
-    for (const std::string& choice : not_built)
+    for (const std::string& choice : merge.unbuilt)
       parsed.notes.push_back(fmt::format("not supported yet by facet train: {}", choice));
   } else {
-    mistakes.not_built.add_all(not_built);
+    mistakes.not_built.add_all(merge.unbuilt);
   }
   report(command, mistakes);
   for (std::string& note : of_models) parsed.notes.push_back(std::move(note));

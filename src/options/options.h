@@ -137,6 +137,8 @@ struct Options {
   std::string communication_data_type = "fp32";  // fp32, bf16, fp16
   std::string offload_optimizer = "none";        // none, cpu
   std::string offload_param = "none";
+  // On CPUs everything is on the host anyway.
+  bool offloads_optimizer() const { return on_gpu() && offload_optimizer == "cpu"; }
 
   // Output
   std::string output_dir;

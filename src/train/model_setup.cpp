@@ -204,7 +204,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
   setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
                        compute_dtype(options));
-  Values values(setup.table, world, ops, 0, {});
+  Values values(setup.table, world, ops, {});
   const LoadReport report = load_weights(options, setup, values.filler());
   log_line(report.read_from);
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,

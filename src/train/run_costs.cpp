@@ -28,10 +28,16 @@ std::string MemoryPlan::text() const {
   if (panels > 0) line("panels", panels);
   if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
+  if (staging > 0) line("staging", staging);
   line("together", total());
   if (space == Space::kDevice) {
     line("CUDA", runtime);
     line("on the GPU", on_device());
+  }
+  if (page_locked > 0) {
+    lines += fmt::format("; without offload {}", bytes_text(on_device() + saved));
+    line("page-locked", page_locked);
+    lines += " of the host's";
   }
   if (decoding > 0) {
     line("decoding", decoding);
@@ -96,6 +102,18 @@ int64_t decoding_bytes(const Options& options) {
   return std::max<int64_t>(options.num_workers, 1) * max_decoding_bytes(options.max_image_pixels);
 }
 
+void count_offload(const Options& options, const ParamTable& table, int ranks,
+                   const ZeroBytes& kept, MemoryPlan& memory) {
+  EngineOptions engine = engine_options(options);
+  if (!engine.offload.optimizer) return;
+  memory.staging = kept.staging;
+  memory.page_locked = kept.staging + kept.optimizer + kept.values_on_host;
+  memory.gathered += kept.uploads;
+  engine.offload = {};
+  const ZeroBytes without = planned_bytes(table, ranks, engine);
+  memory.saved = without.optimizer + kept.values_on_host - kept.uploads;
+}
+
 }  // namespace
 
 BatchSource* replay_of(const Options& options, const DataSetup& data) {
@@ -129,7 +147,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   if (replay == nullptr && engine.zero_stage >= 3)
     costs.memory.gathered = gathered_in_any_order(options, engine, model, ranks);
   costs.memory.buckets = training.bucket_bytes();
-  if (options.async_checkpoint || options.on_gpu())
+  count_offload(options, model.table, ranks, kept, costs.memory);
+  if (options.async_checkpoint || (options.on_gpu() && !engine.offload.optimizer))
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   if (options.on_gpu()) costs.memory.runtime = gpu_runtime_bytes(ranks);
   costs.memory.decoding = decoding_bytes(options);
@@ -143,7 +162,8 @@ RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
   MemoryPlan& memory = costs.memory;
   for (int64_t* const bytes :
        {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
-        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot})
+        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot,
+        &memory.staging, &memory.page_locked, &memory.saved})
     *bytes = world.max(*bytes);
   costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;

@@ -103,15 +103,21 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   EXPECT_EQ(f.code, ExitCode::kOk) << f.text;
 }
 
-TEST(Options, OffloadFromAGpuIsNotSupportedYet) {
-  const std::string line =
-      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out "
-      "--offload_optimizer cpu --device ";
-  EXPECT_EQ(failure_of(Command::kTrain, line + "cpu").code, ExitCode::kOk);
-  const Failure f = failure_of(Command::kTrain, line + "cuda");
-  EXPECT_EQ(f.code, ExitCode::kConfig);
-  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_optimizer cpu"));
-  EXPECT_EQ(failure_of(Command::kPlan, line + "cuda").code, ExitCode::kOk);
+TEST(Options, OffloadOfParametersNeedsSlicesAndTheOptimizersOffload) {
+  const auto code_of = [](const std::string& offload) {
+    return failure_of(Command::kTrain,
+                      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir "
+                      "out --device " +
+                          offload)
+        .code;
+  };
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu"), ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 3"),
+            ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 2"),
+            ExitCode::kConfig);
+  EXPECT_EQ(code_of("cuda --offload_param cpu --zero_stage 3"), ExitCode::kConfig);
+  EXPECT_EQ(code_of("cpu --offload_param cpu"), ExitCode::kOk);
 }
 
 TEST(Options, AllMistakesAreReportedAtOnce) {

@@ -9,6 +9,7 @@
 #include "comm/cuda/device_collectives.h"
 #include "comm/mpi_session.h"
 #include "device/cuda/architectures.h"
+#include "device/cuda/copy_streams.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/backend.h"
 #include "train/peak_flops.h"
@@ -85,6 +86,10 @@ double peak_flops_of_gpu(DType dtype) {
 }
 
 void wait_for_gpu(Backend& backend) { static_cast<CudaBackend&>(backend).synchronize(); }
+
+std::unique_ptr<HostCopies> open_host_copies(Backend& gpu) {
+  return std::make_unique<CopyStreams>(dynamic_cast<CudaBackend&>(gpu).stream());
+}
 
 namespace {
 cuda::LinearProducts& products_of(Backend& gpu) {
