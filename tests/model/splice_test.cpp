@@ -61,11 +61,11 @@ TEST(Splice, WithMmcaASamplesTextLiesBeforeItsImages) {
   EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{4, 6, 8}));
   EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{4, 5, 7}));
   MicroBatch batch = two_samples();
-  batch.token_ids = {1, kImage, 4, 9, kImage, 1, 6, 7};
-  batch.labels = {kNo, kNo, 4, 9, kNo, 1, 6, kNo};
+  batch.token_ids = {1, kImage, 4, 3, kImage, 1, 6, 7};
+  batch.labels = {kNo, kNo, 4, 3, kNo, 1, 6, kNo};
   splice(spliced, batch, config);
   EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{1, 4, 7}));
-  EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{9, 4, 6}));
+  EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{3, 4, 6}));
   splice(spliced, two_samples(), config);
   std::vector<int32_t> rows;
   spliced.rows_by_position(rows);

@@ -197,7 +197,7 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
 }
 
 // What the kept rows saw, by their new numbers.
-Expanded kept_of(const Expanded& whole, const std::vector<int32_t>& rows) {
+Expanded seen_by_kept(const Expanded& whole, const std::vector<int32_t>& rows) {
   Expanded kept;
   for (size_t i = 0; i < rows.size(); ++i)
     for (const int slot : {0, 1})
@@ -217,8 +217,8 @@ TEST(AttentionPlan, KeptQueriesSeeWhatTheySawInTheWhole) {
              {some_of(total), std::vector<int32_t>{0}, std::vector<int32_t>{8, 9, total - 1},
               std::vector<int32_t>()}) {
           SCOPED_TRACE(rows.size());
-          const AttentionPlan kept = op_test::kept_of(plan, rows);
-          EXPECT_EQ(expand(kept), kept_of(expand(plan), rows));
+          const AttentionPlan kept = kept_of(plan, rows);
+          EXPECT_EQ(expand(kept), seen_by_kept(expand(plan), rows));
           EXPECT_TRUE(kept.some_queries);
           ASSERT_EQ(kept.samples.size(), plan.samples.size());
           int64_t queries = 0;
