@@ -50,8 +50,12 @@ struct AttentionCase {
     return all;
   }
   Sizes sizes() const {
-    return {static_cast<int64_t>(queries().size()), begins_of(samples).back(), heads, kv_heads,
-            width};
+    return {static_cast<int64_t>(queries().size()),
+            begins_of(samples).back(),
+            heads,
+            kv_heads,
+            width,
+            queries()};
   }
   AttentionPlan plan() const {
     const AttentionPlan whole = plan_of(samples, rule, order, window);
@@ -530,12 +534,22 @@ std::vector<AttentionCase> hopper_cases() {
                    0,
                    Order::kByKind,
                    3});
-  const Samples labelled = {tokens({10, 40, 30, 20, 33}), tokens({2}), tokens({5, 3})};
-  for (const Rule rule : {Rule::kCausal, Rule::kPublished})
-    cases.push_back({rule == Rule::kCausal ? "some_causal" : "some_published", DType::kBF16, rule,
-                     labelled, 2, 1, 128, 0, Order::kByKind, kNoWindow, true});
+  const Samples labelled = {tokens({9, 12, 7}), tokens({2}), tokens({2, 3})};
+  cases.push_back({"some_published", DType::kBF16, Rule::kPublished, labelled, 2, 1, 128, 0,
+                   Order::kByKind, kNoWindow, true});
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
+  cases.push_back({"some_causal",
+                   DType::kBF16,
+                   Rule::kCausal,
+                   {tokens({133}), tokens({2}), tokens({5})},
+                   2,
+                   1,
+                   128,
+                   0,
+                   Order::kByKind,
+                   kNoWindow,
+                   true});
   add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
   add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
   add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);

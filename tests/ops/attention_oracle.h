@@ -143,6 +143,7 @@ inline std::vector<Masks> rows_of(const std::vector<Masks>& masks, const std::ve
 
 struct Sizes {
   int64_t num_queries, num_keys, heads, kv_heads, width;  // Nq, Nk, H, G, E
+  std::vector<int32_t> rows = {};  // of k and v that the queries are of; empty: the same as theirs
 
   float scale() const { return 1 / std::sqrt(static_cast<float>(width)); }
 };
@@ -225,7 +226,8 @@ class AttentionOracle {
     T delta = 0;
     for (size_t n = 0; n < seen.size(); ++n) delta += p[n] * product(d, &v_[key(seen[n], h)]);
     // An image row's one-hot weight on itself is no image part in the operator's terms.
-    const bool own = least == 0 && seen.size() == 1 && seen[0] == i;
+    const int64_t row = s_.rows.empty() ? i : s_.rows[static_cast<size_t>(i)];
+    const bool own = least == 0 && seen.size() == 1 && seen[0] == row;
     for (size_t n = 0; n < seen.size(); ++n) {
       const size_t at = key(seen[n], h);
       const T dp = product(d, &v_[at]), ds = scale * p[n] * (dp - delta);
