@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int h = 0; h < shape.group(); ++h) {
     const int head = kv_head * shape.group() + h;
     const int64_t at = int64_t{head} * width;
-    // In a plan with self rows, row numbers of q equal those of k and v.
-    if (is_self_row(lists, shape, row)) plain::add_row(dv_E, saved.dout_NqD.row(row) + at, width);
+    if (const int query = self_query(lists, row); query >= 0)
+      plain::add_row(dv_E, saved.dout_NqD.row(query) + at, width);
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
       const int position = bounds_of(lists, range)[i];

@@ -14,11 +14,6 @@ namespace facet::cuda {
 
 constexpr int kDeltaThreads = 128;
 
-// Whether row `row` of v is added to row `row` of out.
-GPU_DEVICE bool is_self_row(const AttentionLists& lists, const AttentionShape& shape, int64_t row) {
-  return row < shape.num_queries && self_row(lists, row) == row;
-}
-
 // The slot whose share of a row out_part holds, or -1.
 template <typename T>
 GPU_DEVICE int slot_of_part_of(const AttentionSaved<T>& saved, const AttentionShape& shape,

@@ -58,6 +58,10 @@ GPU_DEVICE const int32_t* hidden_of_rows(const AttentionLists& lists, const Atte
 GPU_DEVICE int self_row(const AttentionLists& lists, int64_t row) {
   return lists.data[lists.self_rows + row];
 }
+// The row of out that this row of v is added to, or -1.
+GPU_DEVICE int self_query(const AttentionLists& lists, int64_t row) {
+  return lists.data[lists.self_queries + row];
+}
 
 template <typename T>
 struct AttentionOutputs {

@@ -23,7 +23,7 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
-  if (attention_library_)
+  if (attention_library_ && !plan.some_queries)
     return attention_library_->forward(
         on_device(out), f32_on_device(lse),
         {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale}, plan);
@@ -38,7 +38,7 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
                                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                         float scale) {
   if (plan.samples.empty()) return;
-  if (attention_library_)
+  if (attention_library_ && !plan.some_queries)
     return attention_library_->backward(
         {on_device(dq), on_device(dk), on_device(dv)}, on_device(dout), on_device(out),
         f32_on_device(lse), {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},

@@ -57,6 +57,20 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
   }
 }
 
+PackedLinear PackedLinear::part(size_t first, size_t last) const {
+  ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
+         parts_.size());
+  PackedLinear some;
+  some.inputs_ = inputs_;
+  some.lora_scale_ = lora_scale_;
+  for (size_t i = first; i < last; ++i) {
+    Part& part = some.parts_.emplace_back(parts_[i]);
+    part.begin = some.outputs_;
+    some.outputs_ += part.outputs;
+  }
+  return some;
+}
+
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
   const Part& head = parts_[first];
   Run run;
@@ -112,19 +126,20 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
   for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
 }
 
-void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
-                            const Saved& saved) const {
+void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                            Dx mode) const {
   ArenaScope scope(ctx.arena);
   const LoraParts lora = backward_parts(ctx, dx, x, saved);
-  const bool together = !lora.empty() && run_from(0).last == parts_.size();
+  const bool overwrite = mode == Dx::kOverwrite;
+  const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
   if (together)
     ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora.all(), lora_scale_);
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor dy_run = dy.column_block(run.begin, run.outputs);
-    if (dx.defined() && !together && first == 0)
-      ctx.ops.linear_backward_input(dx, dy_run, run.weight);
-    if (dx.defined() && first > 0) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
+    const bool begins = first == 0 && overwrite;
+    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
+    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
     if (run.dweight.defined() || run.dbias.defined())
       ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
     first = run.last;

@@ -43,6 +43,9 @@ class PackedLinear {
                int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
 
+  // Its linears [first, last) alone, of the same parameters.
+  PackedLinear part(size_t first, size_t last) const;
+
   int64_t inputs() const { return inputs_; }
   int64_t outputs() const { return outputs_; }  // of all parts together
 
@@ -53,13 +56,18 @@ class PackedLinear {
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
   // follows.
   void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
-  // dx (N,inputs) overwritten, absent if not needed; gradients of trained parameters accumulated.
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved) const;
+  // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
+  // accumulated.
+  enum class Dx : uint8_t { kOverwrite, kAdd };
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                Dx mode = Dx::kOverwrite) const;
 
   bool has_lora() const;     // of at least one part
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
  private:
+  PackedLinear() = default;
+
   struct Part {
     int64_t begin = 0, outputs = 0;  // its columns of y
     Param* weight = nullptr;

@@ -1,4 +1,6 @@
 // The attention kernels against the CPU backend and against dense masks in fp64.
+#include <numeric>
+
 #include "kernels/cuda/launchers.h"
 #include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/parity.h"
@@ -38,6 +40,31 @@ struct AttentionCase {
   int64_t gap = 0;
   Order order = Order::kByPosition;
   int64_t window = kNoWindow;
+  bool some_queries = false;
+
+  std::vector<int32_t> queries() const {
+    const int64_t rows = begins_of(samples).back();
+    if (some_queries) return op_test::some_of(rows);
+    std::vector<int32_t> all(static_cast<size_t>(rows));
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+  Sizes sizes() const {
+    return {static_cast<int64_t>(queries().size()),
+            begins_of(samples).back(),
+            heads,
+            kv_heads,
+            width,
+            queries()};
+  }
+  AttentionPlan plan() const {
+    const AttentionPlan whole = plan_of(samples, rule, order, window);
+    return some_queries ? op_test::kept_of(whole, queries()) : whole;
+  }
+  std::vector<Masks> masks() const {
+    return op_test::rows_of(masks_of(samples, rule, order, window), queries(),
+                            begins_of(samples).back());
+  }
 };
 
 void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
@@ -168,13 +195,12 @@ class AttentionParity : public testing::TestWithParam<AttentionCase> {};
 
 TEST_P(AttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
-  const int64_t rows = begins_of(c.samples).back();
-  const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
+  const Sizes sizes = c.sizes();
+  const AttentionPlan plan = c.plan();
   AttentionOperands x(sizes, plan, c.dtype, c.gap);
-  expect_parity(x, sizes, masks_of(c.samples, c.rule, c.order, c.window), c.dtype);
+  expect_parity(x, sizes, c.masks(), c.dtype);
   constexpr int64_t kFewRows = 20;
-  if (rows > kFewRows) return;
+  if (sizes.num_keys > kFewRows) return;
   std::vector<Values> first;
   for (ParityMatrix* output : x.outputs()) first.push_back(output->of_gpu());
   for_thread_orders(1, [&] {
@@ -368,6 +394,19 @@ void add_samples(std::vector<AttentionCase>& cases, DType dtype) {
   }
 }
 
+// Labelled rows alone as queries; the last sample but one has none.
+void add_some_queries(std::vector<AttentionCase>& cases, DType dtype) {
+  const Samples samples = {tokens({9, 7, 60, 5, 20}), tokens({2}), tokens({1, 3})};
+  const std::tuple<const char*, Rule, int64_t> lists[] = {
+      {"some_causal", Rule::kCausal, kNoWindow},
+      {"some_published", Rule::kPublished, kNoWindow},
+      {"some_visual_chat", Rule::kVisualChat, kNoWindow},
+      {"some_windows", Rule::kPublished, 30}};
+  for (const auto& [name, rule, window] : lists)
+    cases.push_back({name, dtype, rule, samples, 2, 1, dtype == DType::kF32 ? 16 : 64, 0,
+                     Order::kByKind, window, true});
+}
+
 // Windows of less than a step, and of more than a tile.
 void add_windows(std::vector<AttentionCase>& cases, DType dtype) {
   const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({9})};
@@ -392,6 +431,7 @@ std::vector<AttentionCase> attention_cases() {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     add_samples(cases, dtype);
     add_windows(cases, dtype);
+    if (!every_access_is_watched() || dtype != DType::kF16) add_some_queries(cases, dtype);
     for (const int length : {1, 7, 97, 257})
       if (!every_access_is_watched() || length <= 7)
         for (const int64_t width : {64, 128})
@@ -442,13 +482,10 @@ class HopperAttentionParity : public testing::TestWithParam<AttentionCase> {
 
 TEST_P(HopperAttentionParity, ForwardAndBackward) {
   const AttentionCase& c = GetParam();
-  const int64_t rows = begins_of(c.samples).back();
-  const Sizes sizes{rows, rows, c.heads, c.kv_heads, c.width};
-  const AttentionPlan plan = plan_of(c.samples, c.rule, c.order, c.window);
-  AttentionOperands x(sizes, plan, c.dtype, c.gap);
+  const AttentionPlan plan = c.plan();
+  AttentionOperands x(c.sizes(), plan, c.dtype, c.gap);
   x.for_hopper = true;
-  const std::vector<Masks> masks = masks_of(c.samples, c.rule, c.order, c.window);
-  expect_parity(x, sizes, masks, c.dtype);
+  expect_parity(x, c.sizes(), c.masks(), c.dtype);
   std::vector<Values> first;
   for (ParityMatrix* output : x.outputs()) first.push_back(written(output->of_gpu()));
   for_thread_orders(1, [&] {
@@ -497,8 +534,22 @@ std::vector<AttentionCase> hopper_cases() {
                    0,
                    Order::kByKind,
                    3});
+  const Samples labelled = {tokens({9, 12, 7}), tokens({2}), tokens({2, 3})};
+  cases.push_back({"some_published", DType::kBF16, Rule::kPublished, labelled, 2, 1, 128, 0,
+                   Order::kByKind, kNoWindow, true});
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
+  cases.push_back({"some_causal",
+                   DType::kBF16,
+                   Rule::kCausal,
+                   {tokens({133}), tokens({2}), tokens({5})},
+                   2,
+                   1,
+                   128,
+                   0,
+                   Order::kByKind,
+                   kNoWindow,
+                   true});
   add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
   add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
   add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);

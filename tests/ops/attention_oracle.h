@@ -113,8 +113,37 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
   return masks;
 }
 
+// Some of the query rows: singles and runs of rows of both kinds.
+inline std::vector<int32_t> some_of(int64_t rows) {
+  std::vector<int32_t> some;
+  for (int32_t row = 0; row < rows; ++row)
+    if (row % 7 == 2 || row % 5 > 2) some.push_back(row);
+  return some;
+}
+inline AttentionPlan kept_of(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
+  AttentionPlan kept;
+  keep_queries(kept, plan, rows);
+  return kept;
+}
+// Rows of a matrix (N, width).
+template <typename T>
+std::vector<T> rows_of(const std::vector<T>& matrix, const std::vector<int32_t>& rows,
+                       int64_t width) {
+  std::vector<T> result;
+  for (const int64_t row : rows)
+    result.insert(result.end(), matrix.begin() + row * width, matrix.begin() + (row + 1) * width);
+  return result;
+}
+inline std::vector<Masks> rows_of(const std::vector<Masks>& masks, const std::vector<int32_t>& rows,
+                                  int64_t num_keys) {
+  std::vector<Masks> result;
+  for (const Masks& mask : masks) result.push_back(rows_of(mask, rows, num_keys));
+  return result;
+}
+
 struct Sizes {
   int64_t num_queries, num_keys, heads, kv_heads, width;  // Nq, Nk, H, G, E
+  std::vector<int32_t> rows = {};  // of k and v that the queries are of; empty: the same as theirs
 
   float scale() const { return 1 / std::sqrt(static_cast<float>(width)); }
 };
@@ -197,7 +226,8 @@ class AttentionOracle {
     T delta = 0;
     for (size_t n = 0; n < seen.size(); ++n) delta += p[n] * product(d, &v_[key(seen[n], h)]);
     // An image row's one-hot weight on itself is no image part in the operator's terms.
-    const bool own = least == 0 && seen.size() == 1 && seen[0] == i;
+    const int64_t row = s_.rows.empty() ? i : s_.rows[static_cast<size_t>(i)];
+    const bool own = least == 0 && seen.size() == 1 && seen[0] == row;
     for (size_t n = 0; n < seen.size(); ++n) {
       const size_t at = key(seen[n], h);
       const T dp = product(d, &v_[at]), ds = scale * p[n] * (dp - delta);

@@ -366,5 +366,39 @@ TEST(Attention, DecodingGivesTheLastRows) {
   }
 }
 
+// ---- some of the queries
+
+// As with all of them and no gradient of the others; keys then add up in other blocks.
+TEST(Attention, SomeQueriesHaveWhatTheyHaveAmongAll) {
+  const Samples all = {text(9) + image(17) + text(30), text(80) + image(70) + text(9), text(3)};
+  const std::pair<Rule, int64_t> kinds[] = {{Rule::kCausal, kNoWindow},
+                                            {Rule::kPublished, kNoWindow},
+                                            {Rule::kVisualChat, kNoWindow},
+                                            {Rule::kPublished, 20}};
+  for (const auto& [rule, window] : kinds) {
+    SCOPED_TRACE(static_cast<int>(rule));
+    const int64_t rows = begins_of(all).back(), width = 4 * 80;
+    const std::vector<int32_t> some = some_of(rows);
+    const Sizes sizes{rows, rows, 4, 2, 80};
+    const Inputs in(sizes);
+    const AttentionPlan plan = plan_of(all, rule, Order::kByKind, window);
+    Values dout(in.dout.size(), 0.0);
+    for (const int64_t row : some)
+      std::copy_n(in.dout.begin() + row * width, width, dout.begin() + row * width);
+    Attention whole(sizes, plan, in.q, in.k, in.v);
+    whole.forward();
+    whole.backward(dout);
+    const AttentionPlan kept = kept_of(plan, some);
+    Attention few({static_cast<int64_t>(some.size()), rows, 4, 2, 80}, kept,
+                  rows_of(in.q, some, width), in.k, in.v);
+    few.forward();
+    few.backward(rows_of(in.dout, some, width));
+    EXPECT_LT(relative_error(few.out(), rows_of(whole.out(), some, width)), 1e-6);
+    EXPECT_LT(relative_error(few.dq(), rows_of(whole.dq(), some, width)), 1e-6);
+    EXPECT_LT(relative_error(few.dk(), whole.dk()), 1e-6);
+    EXPECT_LT(relative_error(few.dv(), whole.dv()), 1e-6);
+  }
+}
+
 }  // namespace
 }  // namespace facet::op_test
