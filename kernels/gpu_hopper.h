@@ -13,6 +13,7 @@
 //   gpu::fence_async_proxy()                   after stores to shared memory that products read
 //   gpu::wgmma_fence, wgmma_m64n128k16, wgmma_commit, wgmma_wait
 //                                              D (64,128) += A (64,16) B (16,128) by a warpgroup
+//   gpu::wgmma_m64n256k16                      the same with 256 columns, A in shared memory
 //   gpu::raise_registers<n>(), lower_registers<n>()
 //
 // Tiles that products read hold rows of 128 bytes in the order of the 128-byte swizzle: of the

@@ -39,6 +39,10 @@ class CudaBackend final : public Backend {
   void synchronize() { stream_.synchronize(); }
   // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
   void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
+  // From here on linear layers with LoRA are one product, or no longer. Throws Error(kConfig) where
+  // the GPU or the program has no kernel for it.
+  void join_lora(bool joins);
+  bool joins_lora() const override { return joins_lora_; }
   // Which of cuBLASLt's algorithms it computes by.
   cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
@@ -46,6 +50,11 @@ class CudaBackend final : public Backend {
 
  private:
   FACET_OPERATORS(FACET_OVERRIDE_OPERATOR)
+  void do_linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                              std::span<const LoraPart> parts, float scale) override;
+  void do_linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                               std::span<const LoraPart> parts, float scale,
+                               bool accumulates) override;
 
   // Say once a shape, for 16 bits, that it has no kernel on tensor cores.
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
@@ -60,6 +69,7 @@ class CudaBackend final : public Backend {
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{stream_, ring_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
+  bool joins_lora_ = false;
   Workspace attention_delta_{stream_};
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host

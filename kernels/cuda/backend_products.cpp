@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/lora_product.h"
 #include "kernels/cuda/on_device.h"
 
 namespace facet {
@@ -47,6 +48,69 @@ void CudaBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor d
   cuda::lora_backward_accumulate(on_device(dx), on_device(dright), on_device(dleft), on_device(du),
                                  on_device(dy), on_device(x), on_device(u), on_device(right),
                                  on_device(left), scale, stream_);
+}
+
+// ---- a linear layer and its LoRA in one product
+
+void CudaBackend::join_lora(bool joins) {
+  CHECK(!joins || cuda::has_lora_product(), ExitCode::kConfig,
+        "--lora_products fused needs a GPU of compute capability 9.0 (H100, H200) and a program "
+        "that was built for sm_90; leave it out");
+  joins_lora_ = joins;
+}
+
+namespace {
+
+std::vector<cuda::LoraPartOperands> operands_of(std::span<const LoraPart> parts) {
+  std::vector<cuda::LoraPartOperands> operands;
+  for (const LoraPart& part : parts)
+    operands.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
+                        on_device(part.du)});
+  return operands;
+}
+
+void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
+                 std::span<const cuda::LoraPartOperands> parts) {
+  CHECK(
+      cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), parts),
+      ExitCode::kConfig,
+      "--lora_products fused takes bf16 and fp16, inputs, outputs and ranks that are multiples of "
+      "8, and at most {} adapters of a product, not {} x {} of {} with {} adapters, the first of "
+      "rank {}; leave it out",
+      cuda::kMostLoraParts, y.cols(), x.cols(), name_of(x.dtype()), parts.size(),
+      parts.front().u_Nr.cols);
+}
+
+}  // namespace
+
+void CudaBackend::do_linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                         Tensor residual, std::span<const LoraPart> parts,
+                                         float scale) {
+  if (!joins_lora_)
+    return Backend::do_linear_lora_forward(y, x, weight, bias, residual, parts, scale);
+  const std::vector<cuda::LoraPartOperands> operands = operands_of(parts);
+  check_taken(y, x, weight, operands);
+  for (const cuda::LoraPartOperands& part : operands)
+    cuda::lora_narrow_forward(part.u_Nr, on_device(x), part.right_Ir, stream_);
+  cuda::lora_product_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
+                             on_device(residual), operands, scale, stream_);
+}
+
+void CudaBackend::do_linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                          std::span<const LoraPart> parts, float scale,
+                                          bool accumulates) {
+  if (!joins_lora_ || !dx.defined())
+    return Backend::do_linear_lora_backward(dx, dy, x, weight, parts, scale, accumulates);
+  const std::vector<cuda::LoraPartOperands> operands = operands_of(parts);
+  check_taken(dy, x, weight, operands);
+  for (const LoraPart& part : parts)
+    cuda::lora_narrow_backward(on_device(part.dright), on_device(part.dleft), on_device(part.du),
+                               on_device(dy.column_block(part.begin, part.left.cols())),
+                               on_device(x), on_device(part.u), on_device(part.right),
+                               on_device(part.left), scale, stream_);
+  cuda::lora_product_backward_input(on_device(dx), on_device(dy), on_device(weight),
+                                    accumulates ? on_device(dx) : cuda::Operand{}, operands,
+                                    stream_);
 }
 
 }  // namespace facet

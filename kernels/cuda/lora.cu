@@ -15,6 +15,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_mma.h"
 #include "kernels/cuda/lora_plain.h"
+#include "kernels/cuda/lora_product.h"
 
 namespace facet::cuda {
 namespace {
@@ -59,8 +60,9 @@ void plain_forward(const Operand& y, const Operand& u, const Operand& x, const O
 struct Backward {
   Operand dx_NI, dright_Ir, dleft_rO, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO;
   float scale;
+  bool du_is_output = false;
 
-  bool wants_du() const { return dx_NI.data || dright_Ir.data; }
+  bool wants_du() const { return dx_NI.data || dright_Ir.data || du_is_output; }
 };
 
 template <typename T>
@@ -185,19 +187,47 @@ void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand r
   });
 }
 
-void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,
-                              Operand dy_NO, Operand x_NI, Operand u_Nr, Operand right_Ir,
-                              Operand left_rO, float scale, cudaStream_t stream) {
-  if (dy_NO.rows == 0) return;
-  const Backward backward{dx_NI, dright_Ir, dleft_rO, du_Nr,   dy_NO,
-                          x_NI,  u_Nr,      right_Ir, left_rO, scale};
-  const bool is_fast = suits_tensor_cores({dx_NI, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO});
+void lora_narrow_forward(Operand u_Nr, Operand x_NI, Operand right_Ir, cudaStream_t stream) {
+  if (u_Nr.rows == 0) return;
+  const bool is_fast = suits_tensor_cores({u_Nr, x_NI, right_Ir});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
-      if (is_fast) return fast_backward<T>(backward, stream);
-    plain_backward<T>(backward, stream);
+      if (is_fast)
+        return narrow<Factor::kWideByRank>(rows_of<T>(u_Nr), x_NI, right_Ir, u_Nr.cols, 1, stream);
+    multiply_plain<T, T, T>(u_Nr, strided<const T>(x_NI), strided<const T>(right_Ir), x_NI.cols, 1,
+                            Total::kOverwritten, stream);
   });
+}
+
+namespace {
+
+void run_backward(const Backward& b, cudaStream_t stream) {
+  if (b.dy_NO.rows == 0) return;
+  const bool is_fast =
+      suits_tensor_cores({b.dx_NI, b.du_Nr, b.dy_NO, b.x_NI, b.u_Nr, b.right_Ir, b.left_rO});
+  with_type(b.x_NI.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) == 2)
+      if (is_fast) return fast_backward<T>(b, stream);
+    plain_backward<T>(b, stream);
+  });
+}
+
+}  // namespace
+
+void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,
+                              Operand dy_NO, Operand x_NI, Operand u_Nr, Operand right_Ir,
+                              Operand left_rO, float scale, cudaStream_t stream) {
+  run_backward({dx_NI, dright_Ir, dleft_rO, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO, scale},
+               stream);
+}
+
+void lora_narrow_backward(Operand dright_Ir, Operand dleft_rO, Operand du_Nr, Operand dy_NO,
+                          Operand x_NI, Operand u_Nr, Operand right_Ir, Operand left_rO,
+                          float scale, cudaStream_t stream) {
+  run_backward({{}, dright_Ir, dleft_rO, du_Nr, dy_NO, x_NI, u_Nr, right_Ir, left_rO, scale, true},
+               stream);
 }
 
 }  // namespace facet::cuda

@@ -66,7 +66,38 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
   return run;
 }
 
+namespace {
+
+// Those of the parts that lie in a run, counted from its first column.
+std::vector<LoraPart> within(std::span<const LoraPart> lora, int64_t begin, int64_t outputs) {
+  std::vector<LoraPart> parts;
+  for (LoraPart part : lora) {
+    part.begin -= begin;
+    if (part.begin >= 0 && part.begin < outputs) parts.push_back(part);
+  }
+  return parts;
+}
+
+}  // namespace
+
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
+  const Arena::Mark mark = ctx.arena.mark();
+  std::vector<LoraPart> lora;
+  for (const Part& part : parts_)
+    if (part.right != nullptr)
+      lora.push_back({part.begin, ctx.activation({x.rows(), part.right->value.cols()}),
+                      part.right->value, part.left->value});
+  if (ctx.ops.joins_lora())
+    forward_joined(ctx, y, x, residual, lora);
+  else
+    forward_apart(ctx, y, x, residual, lora);
+  if (saved == nullptr) return ctx.arena.release(mark);
+  saved->u.clear();
+  for (const LoraPart& part : lora) saved->u.push_back(part.u);
+}
+
+void PackedLinear::forward_apart(Context& ctx, Tensor y, Tensor x, Tensor residual,
+                                 std::span<const LoraPart> lora) const {
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor added =
@@ -74,22 +105,44 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
     ctx.ops.linear_forward(y.column_block(run.begin, run.outputs), x, run.weight, run.bias, added);
     first = run.last;
   }
-  if (saved != nullptr) saved->u.clear();
-  for (const Part& part : parts_) {
-    if (part.right == nullptr) continue;
-    const Arena::Mark mark = ctx.arena.mark();
-    const Tensor u = ctx.activation({x.rows(), part.right->value.cols()});
-    ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.outputs), u, x,
-                                    part.right->value, part.left->value, lora_scale_);
-    if (saved != nullptr)
-      saved->u.push_back(u);
-    else
-      ctx.arena.release(mark);
+  for (const LoraPart& part : lora)
+    ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
+                                    part.right, part.left, lora_scale_);
+}
+
+void PackedLinear::forward_joined(Context& ctx, Tensor y, Tensor x, Tensor residual,
+                                  std::span<const LoraPart> lora) const {
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    const Tensor added =
+        residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
+    ctx.ops.linear_lora_forward(y.column_block(run.begin, run.outputs), x, run.weight, run.bias,
+                                added, within(lora, run.begin, run.outputs), lora_scale_);
+    first = run.last;
   }
 }
 
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
                             const Saved& saved) const {
+  ArenaScope scope(ctx.arena);
+  std::vector<LoraPart> lora;
+  size_t next_u = 0;
+  for (const Part& part : parts_) {
+    if (part.right == nullptr) continue;
+    ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
+    const Tensor u = saved.u[next_u++];
+    if (dx.defined() || part.right->grad.defined() || part.left->grad.defined())
+      lora.push_back({part.begin, u, part.right->value, part.left->value,
+                      ctx.arena.tensor({x.rows(), u.cols()}), part.right->grad, part.left->grad});
+  }
+  if (ctx.ops.joins_lora())
+    backward_joined(ctx, dx, dy, x, lora);
+  else
+    backward_apart(ctx, dx, dy, x, lora);
+}
+
+void PackedLinear::backward_apart(Context& ctx, Tensor dx, Tensor dy, Tensor x,
+                                  std::span<const LoraPart> lora) const {
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor dy_run = dy.column_block(run.begin, run.outputs);
@@ -99,18 +152,22 @@ void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
       ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
     first = run.last;
   }
-  size_t next_u = 0;
-  for (const Part& part : parts_) {
-    if (part.right == nullptr) continue;
-    ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
-    const Tensor u = saved.u[next_u++];
-    const Tensor dright = part.right->grad, dleft = part.left->grad;
-    if (!dx.defined() && !dright.defined() && !dleft.defined()) continue;
-    ArenaScope scope(ctx.arena);
-    const Tensor du = ctx.arena.tensor({x.rows(), u.cols()});
-    ctx.ops.lora_backward_accumulate(dx, dright, dleft, du,
-                                     dy.column_block(part.begin, part.outputs), x, u,
-                                     part.right->value, part.left->value, lora_scale_);
+  for (const LoraPart& part : lora)
+    ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
+                                     dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                     part.right, part.left, lora_scale_);
+}
+
+void PackedLinear::backward_joined(Context& ctx, Tensor dx, Tensor dy, Tensor x,
+                                   std::span<const LoraPart> lora) const {
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    const Tensor dy_run = dy.column_block(run.begin, run.outputs);
+    ctx.ops.linear_lora_backward(dx, dy_run, x, run.weight, within(lora, run.begin, run.outputs),
+                                 lora_scale_, first > 0);
+    if (run.dweight.defined() || run.dbias.defined())
+      ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
+    first = run.last;
   }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,16 @@ class PackedLinear {
     Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
+  // By an operator for each run and one for each adapter, or, where the backend joins them, by one
+  // for each run.
+  void forward_apart(Context& ctx, Tensor y, Tensor x, Tensor residual,
+                     std::span<const LoraPart> lora) const;
+  void forward_joined(Context& ctx, Tensor y, Tensor x, Tensor residual,
+                      std::span<const LoraPart> lora) const;
+  void backward_apart(Context& ctx, Tensor dx, Tensor dy, Tensor x,
+                      std::span<const LoraPart> lora) const;
+  void backward_joined(Context& ctx, Tensor dx, Tensor dy, Tensor x,
+                       std::span<const LoraPart> lora) const;
 
   std::vector<Part> parts_;
   int64_t inputs_ = 0;

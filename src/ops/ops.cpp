@@ -67,14 +67,18 @@ void check_product(const OperatorChecks& check, const Tensor& y, const Tensor& x
          y.shape_string(), x.shape_string());
 }
 
-}  // namespace
-
-void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
-  const OperatorChecks check(__func__);
+void check_linear_forward(const OperatorChecks& check, const Tensor& y, const Tensor& x,
+                          const Tensor& weight, const Tensor& bias, const Tensor& residual) {
   check_product(check, y, x, weight);
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
+}
+
+}  // namespace
+
+void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) {
+  check_linear_forward(OperatorChecks(__func__), y, x, weight, bias, residual);
   count_linear(x.rows(), x.cols(), y.cols());
   do_linear_forward(y, x, weight, bias, residual);
 }
@@ -124,6 +128,22 @@ void check_lora(const OperatorChecks& check, const Tensor& y, const Tensor& u, c
 
 }  // namespace
 
+namespace {
+
+void check_lora_backward(const OperatorChecks& check, const LoraPart& part, const Tensor& dx,
+                         const Tensor& dy, const Tensor& x) {
+  check_lora(check, dy, part.u, x, part.right, part.left);
+  check.given({part.du});
+  check.activations({dy, dx});
+  check.like("dx", dx, x);
+  check.fp32({part.du, part.dright, part.dleft});
+  check.like("du", part.du, part.u);
+  check.like("dright", part.dright, part.right);
+  check.like("dleft", part.dleft, part.left);
+}
+
+}  // namespace
+
 void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                       float scale) {
   check_lora(OperatorChecks(__func__), y, u, x, right, left);
@@ -133,17 +153,81 @@ void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right
 
 void Backend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
                                        Tensor x, Tensor u, Tensor right, Tensor left, float scale) {
-  const OperatorChecks check(__func__);
-  check_lora(check, dy, u, x, right, left);
-  check.given({du});
-  check.activations({dy, dx});
-  check.like("dx", dx, x);
-  check.fp32({du, dright, dleft});
-  check.like("du", du, u);
-  check.like("dright", dright, right);
-  check.like("dleft", dleft, left);
+  check_lora_backward(OperatorChecks(__func__), {0, u, right, left, du, dright, dleft}, dx, dy, x);
   count_lora_backward(x.rows(), right, left, dx, dright, dleft);
   do_lora_backward_accumulate(dx, dright, dleft, du, dy, x, u, right, left, scale);
+}
+
+// ---- a linear layer and its LoRA
+
+namespace {
+
+Tensor columns_of(const LoraPart& part, const Tensor& y) {
+  return y.column_block(part.begin, part.left.cols());
+}
+
+// Parts that lie in y, in its order.
+void check_parts(const OperatorChecks& check, const Tensor& y, std::span<const LoraPart> parts) {
+  int64_t end = 0;
+  for (const LoraPart& part : parts) {
+    check.given({part.left});
+    ASSERT(part.begin >= end && part.begin + part.left.cols() <= y.cols(),
+           "{}: a part of columns [{}, {}) of {}, after one that ends at {}", check.name(),
+           part.begin, part.begin + part.left.cols(), y.shape_string(), end);
+    end = part.begin + part.left.cols();
+  }
+}
+
+}  // namespace
+
+void Backend::linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                                  std::span<const LoraPart> parts, float scale) {
+  if (parts.empty()) return linear_forward(y, x, weight, bias, residual);
+  const OperatorChecks check(__func__);
+  check_linear_forward(check, y, x, weight, bias, residual);
+  check_parts(check, y, parts);
+  count_linear(x.rows(), x.cols(), y.cols());
+  for (const LoraPart& part : parts) {
+    check_lora(check, columns_of(part, y), part.u, x, part.right, part.left);
+    count_lora_forward(x.rows(), part.right, part.left);
+  }
+  do_linear_lora_forward(y, x, weight, bias, residual, parts, scale);
+}
+
+void Backend::do_linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                     Tensor residual, std::span<const LoraPart> parts,
+                                     float scale) {
+  do_linear_forward(y, x, weight, bias, residual);
+  for (const LoraPart& part : parts)
+    do_lora_forward_accumulate(columns_of(part, y), part.u, x, part.right, part.left, scale);
+}
+
+void Backend::linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                   std::span<const LoraPart> parts, float scale, bool accumulates) {
+  if (parts.empty()) {
+    if (dx.defined() && accumulates) linear_backward_input_accumulate(dx, dy, weight);
+    if (dx.defined() && !accumulates) linear_backward_input(dx, dy, weight);
+    return;
+  }
+  const OperatorChecks check(__func__);
+  check_product(check, dy, x, weight);
+  check_parts(check, dy, parts);
+  if (dx.defined()) count_linear(dy.rows(), weight.cols(), weight.rows());
+  for (const LoraPart& part : parts) {
+    check_lora_backward(check, part, dx, columns_of(part, dy), x);
+    count_lora_backward(x.rows(), part.right, part.left, dx, part.dright, part.dleft);
+  }
+  do_linear_lora_backward(dx, dy, x, weight, parts, scale, accumulates);
+}
+
+void Backend::do_linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                      std::span<const LoraPart> parts, float scale,
+                                      bool accumulates) {
+  if (dx.defined() && accumulates) do_linear_backward_input_accumulate(dx, dy, weight);
+  if (dx.defined() && !accumulates) do_linear_backward_input(dx, dy, weight);
+  for (const LoraPart& part : parts)
+    do_lora_backward_accumulate(dx, part.dright, part.dleft, part.du, columns_of(part, dy), x,
+                                part.u, part.right, part.left, scale);
 }
 
 // ---- norms

@@ -61,6 +61,15 @@ struct OpCounts {
   int64_t attention_query_rows = 0;  // rows of q over all attention_forward calls
 };
 
+// The adapter of columns [begin, begin + left.cols()) of a linear layer's outputs, as LoRA's
+// operators of Backend take it: u (N,r), right (I,r), left (r,O), and in backward du, dright and
+// dleft.
+struct LoraPart {
+  int64_t begin = 0;
+  Tensor u, right, left;
+  Tensor du = {}, dright = {}, dleft = {};
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -89,6 +98,18 @@ class Backend {
   // dleft may each be absent. The tensor du (N,r) is scratch.
   void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
                                 Tensor x, Tensor u, Tensor right, Tensor left, float scale);
+
+  // ---- a linear layer and its LoRA, whose parts are in the order of their columns
+  // Whether the next two compute y and dx in one product, and round them once. Where they don't,
+  // they are the operators above, one after the other.
+  virtual bool joins_lora() const { return false; }
+  // linear_forward, and of each part lora_forward_accumulate on its columns of y.
+  void linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                           std::span<const LoraPart> parts, float scale);
+  // linear_backward_input, or with `accumulates` linear_backward_input_accumulate, and of each part
+  // lora_backward_accumulate. dx may be absent.
+  void linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                            std::span<const LoraPart> parts, float scale, bool accumulates);
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
@@ -203,6 +224,13 @@ class Backend {
  protected:
   // One for each operator above. Operands have been checked.
   FACET_OPERATORS(FACET_DEMAND_OPERATOR)
+  // Of operators that others make up.
+  virtual void do_linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                      Tensor residual, std::span<const LoraPart> parts,
+                                      float scale);
+  virtual void do_linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                       std::span<const LoraPart> parts, float scale,
+                                       bool accumulates);
 
  private:
   // Every op counts itself once by one of these.

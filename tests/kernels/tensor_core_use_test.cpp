@@ -2,10 +2,14 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/device/devices.h"
 #include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
 #include "emulated/kernels/warpgroup.h"
 #include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/lora_product.h"
+#include "kernels/cuda/operand_of.h"
+#include "tests/device/cuda/device_under_test.h"
 #include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
@@ -158,6 +162,111 @@ TEST_F(TensorCoresOfLora, EveryProductFetchesItsWideMatrixOnce) {
               cuda_.lora_backward_accumulate(dx, dright, dleft, du, y, x, u, right, left, 1);
             }),
             kBytes * (narrow(kO) + gradient(kO, 1) + gradient(kI, 2) + expand(kI, 2)));
+}
+
+// A layer and its LoRA in one product: besides it there are the narrow products and the gradients,
+// and no pass over y or dx.
+class LoraInOneProduct : public TensorCores {
+ protected:
+  static constexpr int64_t kN = 130, kI = 72, kRank = 16, kWide = 264, kSlim = 40,
+                           kO = kWide + kSlim;
+
+  struct Taken {
+    int64_t launches, fetched, products, of_warpgroups;
+  };
+  template <typename Call>
+  Taken taken_by(const Call& call) {
+    const auto now = [] {
+      return Taken{device_test::host_calls().launches, emulated::async_copied_bytes(),
+                   emulated::mma_products(), emulated::wgmma_products()};
+    };
+    const Taken before = now();
+    call();
+    cuda_.synchronize();
+    const Taken after = now();
+    return {after.launches - before.launches, after.fetched - before.fetched,
+            after.products - before.products, after.of_warpgroups - before.of_warpgroups};
+  }
+  LoraPart part(int64_t begin, int64_t outputs, int64_t rank = kRank) {
+    return {begin,
+            half(kN, rank),
+            half(kI, rank),
+            half(rank, outputs),
+            zeros({kN, rank}, DType::kF32),
+            zeros({kI, rank}, DType::kF32),
+            zeros({rank, outputs}, DType::kF32)};
+  }
+  Tensor half(int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); }
+  // Each of the two warpgroups' eight warps counts four products a step of 64 terms.
+  static int64_t products_of_steps(int64_t steps) { return steps * 4 * 8; }
+
+  const device_test::HopperDevice hopper_;
+  const Tensor x_ = half(kN, kI), y_ = half(kN, kO), weight_ = half(kO, kI), dx_ = half(kN, kI);
+  const std::vector<LoraPart> parts_ = {part(0, kWide), part(kWide, kSlim)};
+};
+
+TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
+  cuda_.join_lora(true);
+  const Taken narrow = taken_by([&] {
+    for (const LoraPart& p : parts_)
+      cuda::lora_narrow_forward(cuda::operand_of(p.u), cuda::operand_of(x_),
+                                cuda::operand_of(p.right), cuda_.stream());
+  });
+  const Taken all =
+      taken_by([&] { cuda_.linear_lora_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); });
+  EXPECT_EQ(all.launches, narrow.launches + 1);
+  EXPECT_EQ(all.fetched, narrow.fetched);
+  EXPECT_EQ(all.products, narrow.products);
+  const int64_t tiles = 2 * (2 + 1);  // of rows, and of the columns of both parts
+  EXPECT_EQ(all.of_warpgroups, products_of_steps(tiles * (2 + 1)));
+}
+
+TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
+  cuda_.join_lora(true);
+  const Taken narrow = taken_by([&] {
+    for (const LoraPart& p : parts_)
+      cuda_.lora_backward_accumulate(Tensor(), p.dright, p.dleft, p.du,
+                                     y_.column_block(p.begin, p.left.cols()), x_, p.u, p.right,
+                                     p.left, 1);
+  });
+  for (const bool accumulates : {false, true}) {
+    const Taken all =
+        taken_by([&] { cuda_.linear_lora_backward(dx_, y_, x_, weight_, parts_, 1, accumulates); });
+    EXPECT_EQ(all.launches, narrow.launches + 1);
+    EXPECT_EQ(all.fetched, narrow.fetched);
+    EXPECT_EQ(all.products, narrow.products);
+    const int64_t steps = 5 + 2 * 2;  // of 304 outputs, and of both numbers of each part's du
+    EXPECT_EQ(all.of_warpgroups, products_of_steps(2 * steps));
+  }
+}
+
+TEST_F(LoraInOneProduct, IsLeftAloneUnlessAskedFor) {
+  EXPECT_EQ(taken_by([&] {
+              cuda_.linear_lora_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1);
+              cuda_.linear_lora_backward(dx_, y_, x_, weight_, parts_, 1, false);
+            }).of_warpgroups,
+            0);
+}
+
+TEST_F(LoraInOneProduct, RefusesOddRanksAndOtherGpus) {
+  const auto refusal = [](const auto& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kConfig);
+      return std::string(error.what());
+    }
+    return std::string("nothing");
+  };
+  cuda_.join_lora(true);
+  const std::vector<LoraPart> odd = {part(0, kWide, 4)};
+  EXPECT_NE(refusal([&] {
+              cuda_.linear_lora_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
+            }).find("the first of rank 4"),
+            std::string::npos);
+  emulated::set_compute_capability({});
+  EXPECT_NE(refusal([&] { cuda_.join_lora(true); }).find("compute capability 9.0"),
+            std::string::npos);
 }
 
 }  // namespace

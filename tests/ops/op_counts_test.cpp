@@ -32,6 +32,49 @@ TEST(OpCounts, LinearAndLoraCountTheirProducts) {
   EXPECT_EQ(null.counts().calls, 6);
 }
 
+// Where nothing joins them, a layer and its LoRA are the operators they stand for, to the bit.
+TEST(OpCounts, ALayerAndItsLoraCountAsTheirOperators) {
+  const int64_t n = 3, i = 5, r = 2, slim = 3, o = 7;
+  const auto matrix = [](int64_t rows, int64_t cols, const char* name) {
+    return Matrix(rows, cols, random_values(rows * cols, name));
+  };
+  Matrix x = matrix(n, i, "x"), weight = matrix(o, i, "weight"), right = matrix(i, r, "right"),
+         left = matrix(r, slim, "left"), dy = matrix(n, o, "dy");
+  struct Results {
+    Matrix y, u, dx, du, dright, dleft;
+  };
+  const auto results = [&] {
+    return Results{
+        {n, o}, {n, r}, {n, i}, {n, r}, {i, r, Values(i * r, 1)}, {r, slim, Values(r * slim, 1)}};
+  };
+  Results apart = results(), joined = results();
+  CpuBackend first(1), second(1);
+  const int64_t begin = o - slim;
+  first.linear_forward(apart.y.tensor(), x.tensor(), weight.tensor(), Tensor(), Tensor());
+  first.lora_forward_accumulate(apart.y.tensor().column_block(begin, slim), apart.u.tensor(),
+                                x.tensor(), right.tensor(), left.tensor(), 0.5f);
+  first.linear_backward_input(apart.dx.tensor(), dy.tensor(), weight.tensor());
+  first.linear_backward_input_accumulate(apart.dx.tensor(), dy.tensor(), weight.tensor());
+  first.lora_backward_accumulate(apart.dx.tensor(), apart.dright.tensor(), apart.dleft.tensor(),
+                                 apart.du.tensor(), dy.tensor().column_block(begin, slim),
+                                 x.tensor(), apart.u.tensor(), right.tensor(), left.tensor(), 0.5f);
+  const std::vector<LoraPart> parts = {{begin, joined.u.tensor(), right.tensor(), left.tensor(),
+                                        joined.du.tensor(), joined.dright.tensor(),
+                                        joined.dleft.tensor()}};
+  second.linear_lora_forward(joined.y.tensor(), x.tensor(), weight.tensor(), Tensor(), Tensor(),
+                             parts, 0.5f);
+  second.linear_lora_backward(joined.dx.tensor(), dy.tensor(), x.tensor(), weight.tensor(), {},
+                              0.5f, false);
+  second.linear_lora_backward(joined.dx.tensor(), dy.tensor(), x.tensor(), weight.tensor(), parts,
+                              0.5f, true);
+  EXPECT_EQ(first.counts().calls, second.counts().calls);
+  EXPECT_EQ(first.counts().matmul_flops, second.counts().matmul_flops);
+  EXPECT_EQ(apart.y.values(), joined.y.values());
+  EXPECT_EQ(apart.dx.values(), joined.dx.values());
+  EXPECT_EQ(apart.dright.values(), joined.dright.values());
+  EXPECT_EQ(apart.dleft.values(), joined.dleft.values());
+}
+
 TEST(OpCounts, AttentionCountsVisiblePairs) {
   AttentionPlan plan;
   make_causal_plan(plan, {0, 4});

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "emulated/device/cuda_runtime.h"
+#include "emulated/device/devices.h"
 #include "emulated/device/fault.h"
 #include "emulated/device/memory.h"
 #include "emulated/device/poison.h"
@@ -25,10 +27,15 @@ namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr size_t kStackGuard = 1 << 20;  // inaccessible addresses below; a frame may be large
-// Of sm_80, the smallest of the architectures that the program is built for.
-constexpr size_t kMaxSharedBytes = 163 * 1024;
 constexpr unsigned kMaxThreads = 1024;
 constexpr size_t kEntryBytes = 4096;  // the frames that a finished thread leaves on its stack
+
+// Of the device that it passes for.
+size_t most_shared_bytes() {
+  int major = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  return size_t{major == 9 ? 227u : 163u} << 10;
+}
 
 // Of the scheduling thread; AddressSanitizer provides them at the first switch.
 const void* scheduler_bottom = nullptr;
@@ -96,8 +103,9 @@ void Executor::check_limits(Site where) const {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 ||
       grid.z > 65535)
     violation(where, "a grid of {} x {} x {} blocks", grid.x, grid.y, grid.z);
-  if (shared > kMaxSharedBytes)
-    violation(where, "{} bytes of dynamic shared memory, {} are the most", shared, kMaxSharedBytes);
+  if (shared > most_shared_bytes())
+    violation(where, "{} bytes of dynamic shared memory, {} are the most", shared,
+              most_shared_bytes());
 }
 
 void Executor::make_fibers() {
