@@ -1,4 +1,7 @@
 // Linear layers and LoRA.
+#include <algorithm>
+#include <array>
+
 #include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
@@ -61,24 +64,33 @@ void CudaBackend::join_lora(bool joins) {
 
 namespace {
 
-std::vector<cuda::LoraPartOperands> operands_of(std::span<const LoraPart> parts) {
-  std::vector<cuda::LoraPartOperands> operands;
-  for (const LoraPart& part : parts)
-    operands.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
-                        on_device(part.du)});
-  return operands;
-}
+// A list that allocates nothing: a step does not.
+class PartOperands {
+ public:
+  explicit PartOperands(std::span<const LoraPart> parts) : count_(parts.size()) {
+    for (size_t i = 0; i < std::min(count_, operands_.size()); ++i)
+      operands_[i] = {parts[i].begin, on_device(parts[i].u), on_device(parts[i].right),
+                      on_device(parts[i].left), on_device(parts[i].du)};
+  }
+  bool too_many() const { return count_ > operands_.size(); }
+  operator std::span<const cuda::LoraPartOperands>() const { return {operands_.data(), count_}; }
+
+ private:
+  std::array<cuda::LoraPartOperands, cuda::kMostLoraParts> operands_;
+  size_t count_;
+};
 
 void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
-                 std::span<const cuda::LoraPartOperands> parts) {
+                 std::span<const LoraPart> parts, const PartOperands& operands) {
   CHECK(
-      cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), parts),
+      !operands.too_many() &&
+          cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), operands),
       ExitCode::kConfig,
       "--lora_products fused takes bf16 and fp16, inputs, outputs and ranks that are multiples of "
       "8, and at most {} adapters of a product, not {} x {} of {} with {} adapters, the first of "
       "rank {}; leave it out",
       cuda::kMostLoraParts, y.cols(), x.cols(), name_of(x.dtype()), parts.size(),
-      parts.front().u_Nr.cols);
+      parts.front().right.cols());
 }
 
 }  // namespace
@@ -88,10 +100,10 @@ void CudaBackend::do_linear_lora_forward(Tensor y, Tensor x, Tensor weight, Tens
                                          float scale) {
   if (!joins_lora_)
     return Backend::do_linear_lora_forward(y, x, weight, bias, residual, parts, scale);
-  const std::vector<cuda::LoraPartOperands> operands = operands_of(parts);
-  check_taken(y, x, weight, operands);
-  for (const cuda::LoraPartOperands& part : operands)
-    cuda::lora_narrow_forward(part.u_Nr, on_device(x), part.right_Ir, stream_);
+  const PartOperands operands(parts);
+  check_taken(y, x, weight, parts, operands);
+  for (const LoraPart& part : parts)
+    cuda::lora_narrow_forward(on_device(part.u), on_device(x), on_device(part.right), stream_);
   cuda::lora_product_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
                              on_device(residual), operands, scale, stream_);
 }
@@ -101,8 +113,8 @@ void CudaBackend::do_linear_lora_backward(Tensor dx, Tensor dy, Tensor x, Tensor
                                           bool accumulates) {
   if (!joins_lora_ || !dx.defined())
     return Backend::do_linear_lora_backward(dx, dy, x, weight, parts, scale, accumulates);
-  const std::vector<cuda::LoraPartOperands> operands = operands_of(parts);
-  check_taken(dy, x, weight, operands);
+  const PartOperands operands(parts);
+  check_taken(dy, x, weight, parts, operands);
   for (const LoraPart& part : parts)
     cuda::lora_narrow_backward(on_device(part.dright), on_device(part.dleft), on_device(part.du),
                                on_device(dy.column_block(part.begin, part.left.cols())),

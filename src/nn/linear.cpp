@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include <array>
+
 #include "base/check.h"
 
 namespace facet {
@@ -68,9 +70,23 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
 
 namespace {
 
+// A list that allocates nothing: a step does not.
+class LoraParts {
+ public:
+  void push_back(const LoraPart& part) {
+    ASSERT(count_ < parts_.size(), "a joined linear layer with more than {} adapters", count_);
+    parts_[count_++] = part;
+  }
+  operator std::span<const LoraPart>() const { return {parts_.data(), count_}; }
+
+ private:
+  std::array<LoraPart, 4> parts_;
+  size_t count_ = 0;
+};
+
 // Those of the parts that lie in a run, counted from its first column.
-std::vector<LoraPart> within(std::span<const LoraPart> lora, int64_t begin, int64_t outputs) {
-  std::vector<LoraPart> parts;
+LoraParts within(std::span<const LoraPart> lora, int64_t begin, int64_t outputs) {
+  LoraParts parts;
   for (LoraPart part : lora) {
     part.begin -= begin;
     if (part.begin >= 0 && part.begin < outputs) parts.push_back(part);
@@ -82,7 +98,7 @@ std::vector<LoraPart> within(std::span<const LoraPart> lora, int64_t begin, int6
 
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
   const Arena::Mark mark = ctx.arena.mark();
-  std::vector<LoraPart> lora;
+  LoraParts lora;
   for (const Part& part : parts_)
     if (part.right != nullptr)
       lora.push_back({part.begin, ctx.activation({x.rows(), part.right->value.cols()}),
@@ -93,7 +109,7 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
     forward_apart(ctx, y, x, residual, lora);
   if (saved == nullptr) return ctx.arena.release(mark);
   saved->u.clear();
-  for (const LoraPart& part : lora) saved->u.push_back(part.u);
+  for (const LoraPart& part : std::span<const LoraPart>(lora)) saved->u.push_back(part.u);
 }
 
 void PackedLinear::forward_apart(Context& ctx, Tensor y, Tensor x, Tensor residual,
@@ -125,7 +141,7 @@ void PackedLinear::forward_joined(Context& ctx, Tensor y, Tensor x, Tensor resid
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
                             const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  std::vector<LoraPart> lora;
+  LoraParts lora;
   size_t next_u = 0;
   for (const Part& part : parts_) {
     if (part.right == nullptr) continue;
