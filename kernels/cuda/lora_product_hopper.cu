@@ -413,7 +413,7 @@ template <typename T, Major kMajor>
 void run(const Job& job, const Operand& d, const Operand& bias, const Operand& residual, int blocks,
          cudaStream_t stream) {
   const Sum<T> sum{rows_of<T>(d), rows_of<const T>(residual), static_cast<const T*>(bias.data),
-                   row_access({bias})};
+                   row_access({{.data = bias.data, .rows = 1}})};
   gpu::launch(stream,
               {.grid = static_cast<unsigned>(std::min(blocks, job.row_tiles * job.col_tiles)),
                .block = kThreads,
