@@ -15,7 +15,7 @@ namespace facet::cuda {
 // ---- LoRA; linear layers are in linear.h. The parts of one call have one input and one rank.
 // `multiprocessors` are those of the GPU, on which few rows are more launches.
 struct LoraOperands {
-  Operand y_NO;       // dy in backward
+  Operand y_NO;       // dy in backward; absent in forward if only u is wanted
   Operand addend_NO;  // in forward; may be y, or absent
   Operand u_Nr, right_Ir, left_rO;
   // In backward. The gradients are fp32, and either may be absent. du (fp32) is scratch: on tensor
@@ -24,9 +24,11 @@ struct LoraOperands {
 };
 void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
                   int multiprocessors, cudaStream_t stream);
+// What becomes of du: computed for the other results alone, or one of them.
+enum class LoraDu : uint8_t { kScratch, kResult };
 // dx may be absent; its addend may be dx, or absent.
 void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
-                   Operand x_NI, float scale, int multiprocessors, cudaStream_t stream);
+                   Operand x_NI, float scale, LoraDu du, int multiprocessors, cudaStream_t stream);
 
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,

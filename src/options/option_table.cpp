@@ -351,6 +351,13 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "queries")
                   .one_of({"facet", "cudnn"}));
   t.push_back(
+      field("lora_products", &O::lora_products, Group::kRanks, "t", kMayChange,
+            "how a GPU adds LoRA to a linear layer: separate computes them apart and adds "
+            "them up, which rounds twice; fused, on an H100 or H200 in bf16 or fp16 and for "
+            "ranks that are multiples of 8, computes both in one product of facet's own in "
+            "place of cuBLASLt's and rounds once, so the bits of the two differ")
+          .one_of({"separate", "fused"}));
+  t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "
             "SLURM_CPUS_PER_TASK and OMP_NUM_THREADS")

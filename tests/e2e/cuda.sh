@@ -131,6 +131,37 @@ timed_products() {
   different_columns "$work/timed/loss_log.csv" "$work/timed.anew/loss_log.csv" loss
 }
 
+with_rank_8() { recipe=("${recipe[@]/%4/8}"); }
+
+# LoRA inside the products of a Hopper, forward and backward: other bits than those of the separate operators, from which they are as far as
+# bf16 rounds, and the same ones when the run goes on.
+fused_lora() {
+  export FACET_EMULATED_CAPABILITY=9.0
+  with_rank_8
+  local way name
+  for way in separate fused fused.cut; do
+    if [ "$way" = fused.cut ]; then
+      cp -r "$work/fused" "$work/fused.cut"
+      rm -r "$work/fused.cut/checkpoints/step_00000002"
+    fi
+    run 0 0 "$on_gpu" "${recipe[@]}" --precision bf16 --device cuda --output_dir "$work/$way" --max_steps 2 --lora_products "${way%.cut}"
+  done
+  once "continuing from $work/fused.cut/checkpoints/step_00000001:"
+  for name in loss grad_norm; do
+    close_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" "$name" 4e-3
+  done
+  different_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" grad_norm
+  same_columns "$work/fused/loss_log.csv" "$work/fused.cut/loss_log.csv" step loss grad_norm clip_factor
+  run 0 0 "$facet" inspect "$work/fused" "$work/fused.cut"
+  once '0 of '
+}
+
+fused_lora_elsewhere() {
+  with_rank_8
+  refused 78 2 'needs a GPU of compute capability 9.0' "$on_gpu" "${recipe[@]}" --max_steps 1 --output_dir "$work/none" --device cuda \
+    --precision bf16 --lora_products fused
+}
+
 exported() {
   echo --lm_model_name_or_path "$work/cpu/epoch-1/lang_decoder" --vision_model_name_or_path "$work/cpu/epoch-1/vis_encoder" --threads 1 \
     --enable_mmca_attention
@@ -274,6 +305,8 @@ check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
 check Cuda.InSlicesTheBitsAreTheSame in_slices
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.TimedProductsAreKept timed_products
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLora fused_lora
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLoraElsewhere fused_lora_elsewhere
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$on_gpu"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it

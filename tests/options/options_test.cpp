@@ -152,6 +152,17 @@ TEST(Options, WhatCudnnCannotComputeIsAMistake) {
   EXPECT_TRUE(f.says("--attention cudnn cannot attend to images and text apart")) << f.text;
 }
 
+TEST(Options, WhatFusedLoraCannotComputeIsAMistake) {
+  const std::string line = kBare + "--lora_products fused --precision ";
+  EXPECT_EQ(parse(line + "bf16 --device cuda --lang_lora_dim 16").lora_products, "fused");
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "bf16").says("give --device cuda"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "fp32 --device cuda").says("in bf16 and fp16"));
+  const Failure f =
+      failure_of(Command::kTrain, line + "fp16 --device cuda --lang_lora_dim 8 --vis_lora_dim 4");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_TRUE(f.says("ranks that are multiples of 8, not --vis_lora_dim 4")) << f.text;
+}
+
 TEST(Options, AMistypedHelpIsRecognized) {
   EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--hlep").says("did you mean --help?"));
 }
@@ -321,7 +332,7 @@ TEST(Options, NamesAreFrozen) {
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
       "gradient_checkpointing device device_collectives "
-      "product_algorithms attention threads "
+      "product_algorithms attention lora_products threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "

@@ -62,6 +62,7 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
     gpu = choose_gpu(place);
     backend = std::make_unique<CudaBackend>();
     if (options.attention == "cudnn") backend->take_cudnn();
+    backend->join_lora(options.lora_products == "fused");
   });
   log("GPU of rank 0: {}, compute capability {}.{}", gpu.is.name, gpu.is.major, gpu.is.minor);
   world.use(make_device_transport(world, backend->stream(), collectives_of(options)));
