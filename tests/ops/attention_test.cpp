@@ -368,7 +368,8 @@ TEST(Attention, DecodingGivesTheLastRows) {
 
 // ---- some of the queries
 
-// As with all of them and no gradient of the others; keys then add up in other blocks.
+// As with all of them and no gradient of the others: in equal bits, but for the keys' gradients,
+// which then add up in other blocks; measured up to 1.2e-7.
 TEST(Attention, SomeQueriesHaveWhatTheyHaveAmongAll) {
   const Samples all = {text(9) + image(17) + text(30), text(80) + image(70) + text(9), text(3)};
   const std::pair<Rule, int64_t> kinds[] = {{Rule::kCausal, kNoWindow},
@@ -393,10 +394,10 @@ TEST(Attention, SomeQueriesHaveWhatTheyHaveAmongAll) {
                   rows_of(in.q, some, width), in.k, in.v);
     few.forward();
     few.backward(rows_of(in.dout, some, width));
-    EXPECT_LT(relative_error(few.out(), rows_of(whole.out(), some, width)), 1e-6);
-    EXPECT_LT(relative_error(few.dq(), rows_of(whole.dq(), some, width)), 1e-6);
-    EXPECT_LT(relative_error(few.dk(), whole.dk()), 1e-6);
-    EXPECT_LT(relative_error(few.dv(), whole.dv()), 1e-6);
+    EXPECT_EQ(few.out(), rows_of(whole.out(), some, width));
+    EXPECT_EQ(few.dq(), rows_of(whole.dq(), some, width));
+    EXPECT_LT(relative_error(few.dk(), whole.dk()), 3e-7);
+    EXPECT_LT(relative_error(few.dv(), whole.dv()), 3e-7);
   }
 }
 
