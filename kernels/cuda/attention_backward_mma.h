@@ -99,9 +99,7 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   GPU_SHARED(BlockPlace, place, );
   find_place(place, lists, lists.query_tiles, shape.heads);
   const AttentionTile& tile = place.tile;
-  const int head = head_of_block(shape.heads);
-  const int64_t at = int64_t{head} * kWidth;
-  const int64_t kv_at = int64_t{head / shape.group()} * kWidth;
+  const int64_t at = int64_t{head_of_block(shape.heads)} * kWidth;
   const int team = team_of_thread();
   gpu::SharedArrays arrays;
   const DqTiles<kWidth, T> tiles(arrays);
@@ -118,7 +116,9 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const WarpBounds bounds(bounds_of(lists, range));
-    const int most = bounds.most(), first_of_team = team * kKeys;
+    const int first_of_team = team * kKeys;
+    // Once a range: it would take two registers through the loops.
+    const int64_t kv_at = int64_t{shape.kv_head(place.head)} * kWidth;
     const HeadRows<T> keys(x.k_NkD, kv_at, range.begin, range.count);
     const HeadRows<T> values(x.v_NkD, kv_at, range.begin, range.count);
     const auto fetch = [&](int to, int first) {
@@ -145,7 +145,7 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
       gpu::cp_async_wait<0>();
       __syncthreads();  // the stage is there, the other one has been read
       if (block_first + kBlockKeys < range.count) fetch(stage ^ 1, first + kBlockKeys);
-      if (!kBoundary || first < most) {
+      if (!kBoundary || first < bounds.most()) {
         Fragments<kKeys> ds, scores;
         clear(ds);
         clear(scores);
@@ -260,10 +260,10 @@ class WeightExchange {
 
 // Hides the queries that do not see a key; visible[0] is of the step's first query, visible[last]
 // of the last.
-GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const WarpBounds& bounds,
+GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const int32_t* position_of_row,
                                      const int32_t* visible, int last) {
   int position[kFragments][2];
-  for_rows([&](int m, int h, int) { position[m][h] = bounds.of(m, h); });
+  for_rows([&](int m, int h, int row) { position[m][h] = position_of_row[row]; });
 #pragma unroll
   for (int n = 0; n < kStep / 8; ++n)
 #pragma unroll
@@ -276,10 +276,10 @@ GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const WarpBounds&
 }
 
 // The same for queries whose window begins behind a key: hidden[0] is of the step's first query.
-GPU_DEVICE void hide_later_queries(Fragments<kStep>& scores, const WarpBounds& bounds,
+GPU_DEVICE void hide_later_queries(Fragments<kStep>& scores, const int32_t* position_of_row,
                                    const int32_t* hidden, int last) {
   int position[kFragments][2];
-  for_rows([&](int m, int h, int) { position[m][h] = bounds.of(m, h); });
+  for_rows([&](int m, int h, int row) { position[m][h] = position_of_row[row]; });
 #pragma unroll
   for (int n = 0; n < kStep / 8; ++n)
 #pragma unroll
@@ -300,12 +300,25 @@ GPU_DEVICE void for_columns(const float* values, const Body& body) {
     for (int j = 0; j < 2; ++j) body(n, j, values[n * 8 + first_column() + j]);
 }
 
+// What a team streams: q and lse, or dout and delta. It lies in shared memory: a choice between the
+// kernel's parameters would take registers through the loops.
+template <typename T>
+struct Streamed {
+  Rows<const T> rows_NqD;
+  const float* statistics_SHN;
+};
+
 template <Windows kWindows, int kWidth, typename T>
 GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const AttentionInputs<T>& x,
                           const AttentionSaved<T>& saved, const AttentionLists& lists,
                           const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
-  find_place(place, lists, lists.key_tiles, shape.kv_heads);
+  GPU_SHARED(Streamed<T>, streamed, [kTeams]);
+  if (threadIdx.x == 0) {
+    streamed[0] = {x.q_NqD, saved.lse_SHN};
+    streamed[1] = {saved.dout_NqD, saved.delta_SHN};
+  }
+  find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int kv_head = head_of_block(shape.kv_heads);
   const int64_t kv_at = int64_t{kv_head} * kWidth;
@@ -326,11 +339,10 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
     const int head = kv_head * shape.group() + h;
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
-      const WarpBounds bounds(bounds_of(lists, range));
-      const int least = bounds.least(), own = thread_of_team();
-      const int64_t statistics_at = shape.statistic(range.slot, head, range.begin);
-      // q and lse of a step by the first team, dout and delta by the second.
-      const HeadRows<T> queries(is_first_team ? x.q_NqD : saved.dout_NqD, int64_t{head} * kWidth,
+      const int least = WarpBounds(bounds_of(lists, range)).least(), own = thread_of_team();
+      const float* statistics = streamed[team_of_thread()].statistics_SHN +
+                                shape.statistic(range.slot, head, range.begin);
+      const HeadRows<T> queries(streamed[team_of_thread()].rows_NqD, int64_t{head} * kWidth,
                                 range.begin, range.count);
       const auto fetch = [&](int to, int first) {
         queries.template fetch<kWidth, kStep>(is_first_team ? tiles.q(to) : tiles.dout(to), first);
@@ -338,9 +350,8 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
       };
       const auto statistic_of = [&](int i) {
         const bool present = i < range.count;
-        const int64_t place = statistics_at + (present ? i : 0);
-        if (is_first_team) return present ? saved.lse_SHN[place] * kLog2OfE : INFINITY;
-        return present ? saved.delta_SHN[place] : 0.0f;
+        if (is_first_team) return present ? statistics[i] * kLog2OfE : INFINITY;
+        return present ? statistics[i] : 0.0f;
       };
       const auto store_statistic = [&](int to, float value) {
         if (own < kStep) (is_first_team ? tiles.lse(to) : tiles.delta(to))[own] = value;
@@ -363,12 +374,15 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
         Fragments<kStep> weights;  // P of the first team, dS of the second
         if (is_active) {
           clear(weights);
+          if (!kBoundary || !is_first_team || !range_of(lists, tile, r).is_mean)
+            add_products<kWidth, kStep>(weights, own_rows,
+                                        is_first_team ? tiles.q(stage) : tiles.dout(stage));
           if (is_first_team) {
-            if (!kBoundary || !range_of(lists, tile, r).is_mean)
-              add_products<kWidth, kStep>(weights, own_rows, tiles.q(stage));
-            if (kBoundary) hide_earlier_queries(weights, bounds, visible, last);
+            if (kBoundary)
+              hide_earlier_queries(weights, bounds_of(lists, range_of(lists, tile, r)), visible,
+                                   last);
             if (kBoundary && may_hide(kWindows, lists, tile, r))
-              hide_later_queries(weights, bounds,
+              hide_later_queries(weights, bounds_of(lists, range_of(lists, tile, r)),
                                  hidden_of(lists, range_of(lists, tile, r)) + first, last);
             for_columns(tiles.lse(stage), [&](int n, int j, float lse) {
 #pragma unroll
@@ -379,7 +393,6 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
             });
             exchange.put(weights);
           } else {
-            add_products<kWidth, kStep>(weights, own_rows, tiles.dout(stage));
             for_columns(tiles.delta(stage), [&](int n, int j, float delta) {
 #pragma unroll
               for (int m = 0; m < kFragments; ++m)
@@ -391,12 +404,9 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
         store_statistic(stage ^ 1, next_statistic);
         __syncthreads();  // P is there
         if (is_active) {
-          if (is_first_team) {
-            add_weighted<kWidth, kStep>(sums, weights, tiles.dout(stage));
-          } else {
-            exchange.multiply(weights);
-            add_weighted<kWidth, kStep>(sums, weights, tiles.q(stage));
-          }
+          if (!is_first_team) exchange.multiply(weights);
+          add_weighted<kWidth, kStep>(sums, weights,
+                                      is_first_team ? tiles.dout(stage) : tiles.q(stage));
         }
         stage ^= 1;
       };

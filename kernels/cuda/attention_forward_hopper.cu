@@ -192,6 +192,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                    const __grid_constant__ gpu::TensorMap values) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(Ring, ring, );
+  GPU_SHARED(mma::ImageSizes, image_sizes, );
   gpu::Tiles memory;
   const Tiles<T> tiles(memory);
   init_ring(ring);
@@ -208,7 +209,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   gpu::raise_registers<kConsumerRegisters>();
   store_queries(tiles.queries, ring.queries[consumer_of_thread()], x, int64_t{head} * kHeadWidth,
                 tile);
-  const mma::ForwardRows<kHeadWidth, T> rows(y, x, lists, shape, place);
+  const mma::ForwardRows<kHeadWidth, T> rows(y, x, lists, shape, place, image_sizes);
   Consumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
   Sums sums;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
@@ -218,11 +219,9 @@ __global__ void __launch_bounds__(kThreads, 1)
     consumer.add_range(sums, range, bounds);
     if (range.continues) continue;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const float sum = mma::sum_of_row(consumer.sum[h]);
-      if (bounds.of_half[h] != 0)
-        rows.end_part(sums, h, row_of(h), range.slot, consumer.max[h], sum);
-    }
+    for (int h = 0; h < 2; ++h)
+      rows.end_part(sums, h, row_of(h), range.slot, bounds.of_half[h] != 0, consumer.max[h],
+                    consumer.sum[h]);
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) rows.end_row(sums, h, row_of(h));

@@ -81,46 +81,52 @@ class ForwardTiles {
   T *q, *k, *v;
 };
 
+// The squared norms of a tile's image parts until its text parts come, one copy for each of the
+// four lanes of a row.
+using ImageSizes = float[kTileRows][4];
+
 // Where the results of a block go.
 template <int kWidth, typename T>
 class ForwardRows {
  public:
   GPU_DEVICE ForwardRows(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
                          const AttentionLists& lists, const AttentionShape& shape,
-                         const BlockPlace& place)
-      : y_(y), x_(x), lists_(lists), shape_(shape), place_(place) {}
+                         const BlockPlace& place, ImageSizes& image_sizes)
+      : y_(y), x_(x), lists_(lists), shape_(shape), place_(place), image_sizes_(image_sizes) {}
 
   // Ends the softmax that begins with range r: normalises the sums of the rows in it and stores
   // them with their lse.
   GPU_DEVICE void end_range(Fragments<kWidth>& sums, const RunningSoftmax& softmax,
-                            const WarpBounds& bounds, int r) {
+                            const WarpBounds& bounds, int r) const {
     const AttentionRange range = range_of(lists_, place_.tile, r);
     for_rows([&](int m, int h, int i) {
-      const float sum = sum_of_row(softmax.sum[m][h]);
-      if (bounds.of(m, h) != 0) end_part(sums[m], h, i, range.slot, softmax.max[m][h], sum);
+      end_part(sums[m], h, i, range.slot, bounds.of(m, h) != 0, softmax.max[m][h],
+               softmax.sum[m][h]);
     });
   }
-  // The same for row i of the tile, half h of a C: `max` is its largest q.k, `sum` that of all its
-  // weights.
-  GPU_DEVICE void end_part(float (&part)[kWidth / 8][4], int h, int i, int slot, float max,
-                           float sum) const {
-    const int64_t row = place_.tile.row_begin + i;
-    if (lane_of_thread() % 4 == 0)
-      y_.lse_SHN[shape_.statistic(slot, place_.head, row)] = max * shape_.scale + logf(sum);
+  // The same for row i of the tile, half h of a C, by all lanes of a warp: `is_in`: whether the row
+  // is in the range; `max`: its largest q.k; `sum`: that of the lane's weights.
+  GPU_DEVICE void end_part(float (&part)[kWidth / 8][4], int h, int i, int slot, bool is_in,
+                           float max, float sum) const {
+    // Lanes without the row take part: a branch around shuffles costs ptxas registers in the loops.
+    sum = sum_of_row(sum);
+    const float size = sum_of_row(squares(part, h)) / (sum * sum);
+    if (!is_in) return;
+    store_statistic(slot, i, max * shape_.scale + logf(sum));
     multiply_row(part, h, 1 / sum);
     if (slot == 1)
-      store_image_part(part, h, row);
+      store_image_part(part, h, i, size);
     else
-      store(part, h, i, row, true);
+      store(part, h, i, true, size);
   }
   // The rows without a text part.
-  GPU_DEVICE void end_rows(Fragments<kWidth>& sums) {
+  GPU_DEVICE void end_rows(Fragments<kWidth>& sums) const {
     for_rows([&](int m, int h, int i) { end_row(sums[m], h, i); });
   }
   GPU_DEVICE void end_row(float (&part)[kWidth / 8][4], int h, int i) const {
     if (i >= place_.tile.num_rows || has_part(0, i)) return;
     clear_row(part, h);
-    store(part, h, i, place_.tile.row_begin + i, false);
+    store(part, h, i, false, 0);
   }
 
  private:
@@ -138,48 +144,45 @@ class ForwardRows {
   GPU_DEVICE T* out_part(int64_t row) const {
     return y_.out_part_NqD.row(row) + int64_t{place_.head} * kWidth;
   }
+  // The lane's share of the squared norm.
+  GPU_DEVICE static float squares(const float (&part)[kWidth / 8][4], int h) {
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < kWidth / 8; ++n)
+#pragma unroll
+      for (int i = 2 * h; i < 2 * h + 2; ++i) sum += part[n][i] * part[n][i];
+    return sum;
+  }
+  GPU_DEVICE float& image_size(int i) const { return image_sizes_[i][lane_of_thread() % 4]; }
 
-  GPU_DEVICE void store_image_part(float (&part)[kWidth / 8][4], int h, int64_t row) const {
+  GPU_DEVICE void store_image_part(float (&part)[kWidth / 8][4], int h, int i, float size) const {
+    const int64_t row = place_.tile.row_begin + i;
+    image_size(i) = size;
     store_row(out_part(row), part, h);
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n)
 #pragma unroll
-      for (int i = 2 * h; i < 2 * h + 2; ++i)
-        part[n][i] -= gpu::to_float(gpu::from_float<T>(part[n][i]));
+      for (int j = 2 * h; j < 2 * h + 2; ++j)
+        part[n][j] -= gpu::to_float(gpu::from_float<T>(part[n][j]));
     store_row(out(row), part, h);
   }
   // out = the part + the image part + the row's own v. The thread reads what it wrote itself.
-  // Without a text part the part is 0.
-  GPU_DEVICE void store(float (&part)[kWidth / 8][4], int h, int i, int64_t row,
-                        bool has_text) const {
+  // `size`: the part's squared norm; without a text part the part is 0.
+  GPU_DEVICE void store(float (&part)[kWidth / 8][4], int h, int i, bool has_text,
+                        float size) const {
+    const int64_t row = place_.tile.row_begin + i;
     if (has_part(1, i)) {
-      const bool keep_text = has_text && is_smaller(part, h, out_part(row));
+      const bool keep_text = has_text && size <= image_size(i);
       add_image_part(part, h, row, keep_text);
-      store_slot_of_part(row, keep_text ? 0 : 1);
+      store_statistic(kSlotOfPart, i, keep_text ? 0 : 1);
     } else if (lists_.num_slots == 2) {
       store_row(out_part(row), part, h);
-      store_slot_of_part(row, has_text ? 0 : -1);
+      store_statistic(kSlotOfPart, i, has_text ? 0 : -1);
     }
     const int self = self_row(lists_, row);
     if (self >= 0)
-      add_row<T>(part, h, x_.v_NkD.row(self) + int64_t{place_.head / shape_.group()} * kWidth);
+      add_row<T>(part, h, x_.v_NkD.row(self) + int64_t{shape_.kv_head(place_.head)} * kWidth);
     store_row(out(row), part, h);
-  }
-  // Whether the part's norm is at most that of a row of E values. The four lanes of a row may be
-  // the only ones of their warp that ask.
-  GPU_DEVICE static bool is_smaller(const float (&part)[kWidth / 8][4], int h, const T* row_E) {
-    float difference = 0;
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) {
-      const TwoFloats two = floats_of<T>(gpu::load_pair(row_E + first_column() + n * 8));
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        difference += two.v[i] * two.v[i] - part[n][2 * h + i] * part[n][2 * h + i];
-    }
-    const unsigned lanes = 0xfu << lane_of_thread() / 4 * 4;
-    difference += __shfl_xor_sync(lanes, difference, 1);
-    difference += __shfl_xor_sync(lanes, difference, 2);
-    return difference >= 0;
   }
   // part += the image part; with keep_text out_part becomes what the part was.
   GPU_DEVICE void add_image_part(float (&part)[kWidth / 8][4], int h, int64_t row,
@@ -196,9 +199,9 @@ class ForwardRows {
       if (keep_text) gpu::store_pair(image + n * 8, text);
     }
   }
-  GPU_DEVICE void store_slot_of_part(int64_t row, int slot) const {
+  GPU_DEVICE void store_statistic(int slot, int i, float value) const {
     if (lane_of_thread() % 4 == 0)
-      y_.lse_SHN[shape_.statistic(kSlotOfPart, place_.head, row)] = static_cast<float>(slot);
+      y_.lse_SHN[shape_.statistic(slot, place_.head, place_.tile.row_begin + i)] = value;
   }
 
   const AttentionOutputs<T>& y_;
@@ -206,24 +209,24 @@ class ForwardRows {
   const AttentionLists& lists_;
   const AttentionShape& shape_;
   const BlockPlace& place_;
+  ImageSizes& image_sizes_;
 };
 
 template <Windows kWindows, int kWidth, typename T>
 GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
                               const AttentionLists& lists, const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
+  GPU_SHARED(ImageSizes, image_sizes, );
   find_place(place, lists, lists.query_tiles, shape.heads);
   const AttentionTile& tile = place.tile;
-  const int head = head_of_block(shape.heads);
-  const int64_t at = int64_t{head} * kWidth;
-  const int64_t kv_at = int64_t{head / shape.group()} * kWidth;
+  const int64_t at = int64_t{head_of_block(shape.heads)} * kWidth;
   gpu::SharedArrays arrays;
   const ForwardTiles<kWidth, T> tiles(arrays);
   fetch_tile<kWidth>(tiles.q, HeadRows<T>(x.q_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
   const float factor = shape.scale * kLog2OfE;
 
-  ForwardRows<kWidth, T> rows(y, x, lists, shape, place);
+  const ForwardRows<kWidth, T> rows(y, x, lists, shape, place, image_sizes);
   Fragments<kWidth> sums;
   RunningSoftmax softmax;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
@@ -234,6 +237,8 @@ GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInput
       softmax = RunningSoftmax();
       clear(sums);
     }
+    // Once a range: it would take two registers through the loops.
+    const int64_t kv_at = int64_t{shape.kv_head(place.head)} * kWidth;
     const HeadRows<T> keys(x.k_NkD, kv_at, range.begin, range.count);
     const HeadRows<T> values(x.v_NkD, kv_at, range.begin, range.count);
     const auto fetch = [](T* to, const HeadRows<T>& from, int first) {
@@ -265,7 +270,7 @@ GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInput
     int first = 0;
     for (; first + kStep <= range.full; first += kStep) step(std::false_type(), first);
     for (; first < range.count; first += kStep) step(std::true_type(), first);
-    if (!range.continues) rows.end_range(sums, softmax, bounds, r);
+    if (!range_of(lists, tile, r).continues) rows.end_range(sums, softmax, bounds, r);
   }
   if (tile.num_ranges == 0) clear(sums);
   rows.end_rows(sums);

@@ -14,6 +14,8 @@ struct AttentionShape {
   float scale;
 
   GPU_DEVICE int group() const { return heads / kv_heads; }
+  // The key/value head of a query head, without group(): kernels would keep it in a register.
+  GPU_DEVICE int kv_head(int head) const { return head * kv_heads / heads; }
   // The index of a row in lse and delta (slots,H,Nq).
   GPU_DEVICE int64_t statistic(int slot, int head, int64_t row) const {
     return (int64_t{slot} * heads + head) * num_queries + row;
