@@ -1,6 +1,7 @@
 // make_tiny --output DIR [--seed N] [--scenes N] [--decoder llama2|llama3|mistral|qwen2]: writes
-// DIR/{clip,siglip,lm,data}, two vision encoders and a language model with small random weights and
-// drawn scenes to train them on, and DIR/train.cfg, with which `facet train --config` does that.
+// DIR/{clip,siglip,qwen_vl,lm,data}, three vision encoders and a language model with small random
+// weights and drawn scenes to train them on, and DIR/train.cfg, with which `facet train --config`
+// does that.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -80,9 +81,10 @@ void run(const Arguments& arguments) {
   write_other_sets(arguments.output + "/data", records, seed);
   write_clip(arguments.output + "/clip", seed);
   write_siglip(arguments.output + "/siglip", seed);
+  write_qwen_vl(arguments.output + "/qwen_vl", seed);
   write_lm(arguments.output + "/lm", sentences, seed, arguments.decoder);
   write_configuration(arguments.output);
-  log("{}: clip, siglip, lm, train.cfg and data with {} scenes", arguments.output,
+  log("{}: clip, siglip, qwen_vl, lm, train.cfg and data with {} scenes", arguments.output,
       arguments.scenes);
 }
 

@@ -39,6 +39,10 @@ def main():
             "transformers.SiglipVisionModel in fp64",
             model_cases.siglip_cases,
         ),
+        "qwen_vl_vision": (
+            f"VisionTransformer of qwen_clip.py of {the_original}, in fp64",
+            lambda golden: model_cases.qwen_vl_cases(golden, loaded),
+        ),
         "projection": (
             f"vis_proj.py and build_projection of {the_original}, in fp64",
             lambda golden: model_cases.projection_cases(golden, loaded),

@@ -25,6 +25,8 @@ constexpr int64_t kSiglipImageSize = 52;  // leaves a margin of half a patch
 constexpr int64_t kWidth = 128;           // C and D
 constexpr int64_t kHeads = 4;             // H
 constexpr int64_t kKeyValueHeads = 2;     // G
+constexpr int64_t kPoolWidth = 256;       // of Qwen-VL's encoder
+constexpr int64_t kPoolPlaces = 16;       // its queries, and its positions before they are resized
 constexpr int64_t kVisionLayers = 3;
 constexpr int64_t kVisionFeedForward = 512;
 constexpr int64_t kLmLayers = 3;
@@ -55,9 +57,9 @@ class Weights {
     matrix(name, out, in, scale);
     constant(name + ".bias", out, 0);
   }
-  void layer_norm(const std::string& name) {
-    constant(name + ".weight", kWidth, 1);
-    constant(name + ".bias", kWidth, 0);
+  void layer_norm(const std::string& name, int64_t width = kWidth) {
+    constant(name + ".weight", width, 1);
+    constant(name + ".bias", width, 0);
   }
 
   void write(const std::string& directory) {
@@ -304,6 +306,39 @@ void add_vision_blocks(Weights& weights) {
   weights.layer_norm("vision_model.post_layernorm");
 }
 
+// As Qwen-VL's own configuration has it. The language model's keys are left out.
+void write_qwen_vl_config(const std::string& directory) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("architectures").begin_array();
+  json.value("QWenLMHeadModel");
+  json.end_array();
+  json.key("model_type").value("qwen");
+  json.key("visual").begin_object();
+  write_fields(json, {{"heads", kHeads},
+                      {"image_size", kImageSize},
+                      {"layers", kVisionLayers},
+                      {"mlp_ratio", kVisionFeedForward / kWidth},
+                      {"output_dim", kPoolWidth},
+                      {"patch_size", kPatchSize},
+                      {"width", kWidth}});
+  json.end_object();
+  json.end_object();
+  write_file(directory + "/config.json", json.take());
+}
+
+void add_pool(Weights& weights, const std::string& pool) {
+  weights.normal(pool + "query", {kPoolPlaces, kPoolWidth}, 1);
+  weights.normal(pool + "pos_embed", {kPoolPlaces, kPoolWidth}, 0.7);
+  weights.matrix(pool + "kv_proj", kPoolWidth, kWidth);
+  weights.normal(pool + "attn.in_proj_weight", {3 * kPoolWidth, kPoolWidth},
+                 1 / std::sqrt(static_cast<double>(kPoolWidth)));
+  weights.constant(pool + "attn.in_proj_bias", 3 * kPoolWidth, 0);
+  weights.matrix_and_bias(pool + "attn.out_proj", kPoolWidth, kPoolWidth);
+  weights.layer_norm(pool + "ln_q", kPoolWidth);
+  weights.layer_norm(pool + "ln_kv", kPoolWidth);
+}
+
 }  // namespace
 
 void write_clip(const std::string& directory, uint64_t seed) {
@@ -332,6 +367,32 @@ void write_siglip(const std::string& directory, uint64_t seed) {
   add_vision_blocks(weights);
   // Of the pooling head, which makes no features.
   weights.normal("vision_model.head.probe", {1, 1, kWidth}, 1);
+  weights.write(directory);
+}
+
+void write_qwen_vl(const std::string& directory, uint64_t seed) {
+  const std::string root = "transformer.visual.";
+  make_directories(directory);
+  write_qwen_vl_config(directory);
+  Weights weights(seed);
+  weights.normal(root + "conv1.weight", {kWidth, 3, kPatchSize, kPatchSize},
+                 1 / std::sqrt(3.0 * kPatchSize * kPatchSize));
+  weights.normal(root + "positional_embedding", {kPoolPlaces, kWidth}, 0.8);
+  weights.layer_norm(root + "ln_pre");
+  for (int64_t layer = 0; layer < kVisionLayers; ++layer) {
+    const std::string block = fmt::format("{}transformer.resblocks.{}.", root, layer);
+    weights.layer_norm(block + "ln_1");
+    weights.layer_norm(block + "ln_2");
+    weights.matrix_and_bias(block + "attn.in_proj", 3 * kWidth, kWidth);
+    weights.matrix_and_bias(block + "attn.out_proj", kWidth, kWidth, branch_scale(kVisionLayers));
+    weights.matrix_and_bias(block + "mlp.c_fc", kVisionFeedForward, kWidth);
+    weights.matrix_and_bias(block + "mlp.c_proj", kWidth, kVisionFeedForward,
+                            branch_scale(kVisionLayers));
+  }
+  add_pool(weights, root + "attn_pool.");
+  weights.layer_norm(root + "ln_post", kPoolWidth);
+  weights.normal(root + "proj", {kPoolWidth, kPoolWidth}, 1);  // nothing reads it
+  weights.normal("transformer.ln_f.weight", {kWidth}, 1);
   weights.write(directory);
 }
 

@@ -11,6 +11,9 @@ namespace facet::tiny {
 void write_clip(const std::string& directory, uint64_t seed);
 // The same of a SiglipVisionModel, of whose pooling head there is one tensor.
 void write_siglip(const std::string& directory, uint64_t seed);
+// DIRECTORY/{config.json,model.safetensors} as of a whole Qwen-VL, with nothing of its language
+// model but a tensor.
+void write_qwen_vl(const std::string& directory, uint64_t seed);
 
 // LLaMA-2; LLaMA-3: scaled positions, a tied head, two end tokens; Mistral: a window of 24; Qwen2:
 // biases, a tied head, a window of 24 in the upper two of its three layers.

@@ -75,6 +75,33 @@ def siglip_cases(golden):
     ))
 
 
+def qwen_vl_cases(golden, loaded):
+    """The original's copy of Qwen-VL's vision encoder in fp64. Its 256 positions and queries are
+    fewer here. The real one's heads are 104 wide."""
+    for case, changes, size in (
+        ("qwen_vl", {}, 12),
+        ("qwen_vl_resized", {"pool_width": 256, "pool_queries": 4}, 20),
+        ("qwen_vl_wide_heads", {"hidden_size": 208}, 12),
+    ):
+        spec = specs.model(vision_changes=dict(specs.QWEN_VL, **changes), image_size=size)
+        golden.cases[case] = spec
+        vision = spec["vision"]
+        model = loaded.qwen.VisionTransformer(
+            image_size=size, patch_size=vision["patch_size"], width=vision["hidden_size"],
+            layers=vision["num_hidden_layers"], heads=vision["num_attention_heads"],
+            mlp_size=vision["intermediate_size"], output_dim=vision["pool_width"],
+            n_queries=vision["pool_queries"])
+        positions = (vision["image_size"] // vision["patch_size"]) ** 2
+        model.positional_embedding = torch.nn.Parameter(
+            torch.zeros(positions, vision["hidden_size"]))
+        set_weights(model, "vis_encoder.")
+        model.double().eval()
+        features = model(batches.pixels(case, spec, {"images": [2]}).double())
+        weighted_sum(case, features).backward()
+        golden.add(case, "features", features)
+        add_gradients(golden, case, gradients_of(model, "vis_encoder."))
+
+
 def projection_cases(golden, loaded):
     """The original's projections in fp64, with the gradient of the features too."""
     for case, kind, width, size in (

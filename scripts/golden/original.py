@@ -35,7 +35,7 @@ def stub_missing_modules():
     module("deepspeed.runtime")
     module("deepspeed.runtime.zero")
     module("deepspeed.runtime.zero.partition_parameters", ZeroParamStatus=None)
-    # Imported by the Qwen-VL encoder, which is not run here.
+    # Imported by the Qwen-VL encoder, for pixels that it is not asked for here.
     transforms = module("torchvision.transforms", InterpolationMode=None)
     module("torchvision", transforms=transforms)
 
@@ -46,6 +46,7 @@ def load(path):
     sys.path.insert(0, path)
     loaded = types.SimpleNamespace()
     loaded.dsvl = importlib.import_module("utils.model.modeling_dsvl")
+    loaded.qwen = importlib.import_module("utils.model.third_party_model.qwen_clip.qwen_clip")
     loaded.vis_proj = importlib.import_module("utils.model.vis_proj")
     loaded.lora = importlib.import_module("utils.module.lora")
     loaded.utils = importlib.import_module("utils.utils")

@@ -17,6 +17,13 @@ def vision(**changes):
 
 
 SIGLIP = {"family": "siglip", "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+QWEN_VL = {
+    "family": "qwen_vl",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "pool_queries": 9,
+    "pool_width": 128,
+}
 
 
 def lm(**changes):

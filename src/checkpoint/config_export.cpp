@@ -1,6 +1,7 @@
 #include "checkpoint/config_export.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
@@ -9,6 +10,7 @@
 #include "base/check.h"
 #include "checkpoint/decoder_family.h"
 #include "checkpoint/tokenizer_export.h"
+#include "data/image_preprocess.h"
 #include "data/tokenizer.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -82,7 +84,8 @@ void write_decoder(JsonWriter& writer, const JsonValue& root, const LlamaConfig&
 
 void write_vision(JsonWriter& writer, const JsonValue& root, const VisionTraits& traits,
                   const std::string& type) {
-  const std::optional<JsonValue> nested = root.find("vision_config");
+  std::optional<JsonValue> nested = root.find("vision_config");
+  if (!nested) nested = root.find(traits.settings_key);
   writer.begin_object();
   write_changed(writer, nested ? *nested : root,
                 {traits.architecture, traits.own_type, 0, type, traits.head_key});
@@ -147,6 +150,28 @@ void write_llava_processor(const std::string& path, const VlmConfig& config) {
   write_object(path, writer);
 }
 
+// As an image processor of Transformers that makes the same pixels.
+void write_square_pixels(const std::string& path, const ImagePreprocessConfig& pixels) {
+  JsonWriter writer;
+  const auto channels = [&](const char* key, const std::array<double, 3>& values) {
+    writer.key(key).begin_array();
+    for (const double value : values) writer.value(value);
+    writer.end_array();
+  };
+  writer.begin_object();
+  writer.key("image_processor_type").value("SiglipImageProcessor");
+  writer.key("size").begin_object();
+  writer.key("height").value(pixels.size);
+  writer.key("width").value(pixels.size);
+  writer.end_object();
+  writer.key("resample").value(int64_t{3});  // bicubic
+  writer.key("do_convert_rgb").value(true);
+  channels("image_mean", pixels.image_mean);
+  channels("image_std", pixels.image_std);
+  writer.end_object();
+  write_object(path, writer);
+}
+
 }  // namespace
 
 std::string main_type(const std::vector<TensorToWrite>& tensors) {
@@ -178,6 +203,10 @@ void write_vision_config(const std::string& source_directory, const std::string&
 void write_preprocessor_config(const std::string& source_directory, const std::string& path,
                                bool pads) {
   const std::string source = source_directory + "/preprocessor_config.json";
+  if (const auto pixels = pixels_of_qwen_vl(source_directory)) {
+    write_square_pixels(path, *pixels);
+    return;
+  }
   if (!pads) {
     copy_if_there(source, path);
     return;

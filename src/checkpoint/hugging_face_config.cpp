@@ -1,4 +1,7 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "checkpoint/decoder_family.h"
@@ -6,6 +9,7 @@
 #include "io/json.h"
 #include "io/llava_directory.h"
 #include "io/tensor_directory.h"
+#include "model/attention_pool.h"
 
 namespace facet {
 
@@ -67,15 +71,32 @@ void refuse_quantized(const JsonValue& root) {
     value->reject("quantised weights are not supported; give the directory of the original model");
 }
 
-// Qwen-VL's vision encoder calls itself a CLIP model; only its tensors reveal it. Without weights a
-// run can still be planned; loading reports that they are missing.
-void refuse_qwen_vl(const std::string& directory) {
-  if (!TensorDirectory::is_there(directory)) return;
-  for (const std::string& name : TensorDirectory(directory).names())
-    CHECK(!name.ends_with("attn_pool.query"), ExitCode::kConfig,
-          "{}: {} marks the vision encoder of Qwen-VL, which is not supported yet; give the "
-          "directory of CLIP or SigLIP",
-          directory, name);
+// Of Qwen-VL's vision encoder. DeepSpeed-VisualChat's copy of it calls itself a CLIP model: only
+// the pool among its tensors reveals it. How many rows these two have no configuration tells.
+constexpr std::string_view kPoolQuery = "attn_pool.query";
+constexpr std::string_view kPositions = "positional_embedding";
+
+// The shape of the tensor that has this name below any prefix; {} where there is none, as without
+// weights, where a run can still be planned.
+std::vector<int64_t> shape_of(const std::string& directory, std::string_view name) {
+  if (!TensorDirectory::is_there(directory)) return {};
+  const TensorDirectory tensors(directory);
+  for (const std::string& there : tensors.names())
+    if (there.ends_with(name)) return tensors.find(there)->shape;
+  return {};
+}
+
+// Rows of a square grid by the width, as the family's own code has them, or as in the file.
+std::vector<int64_t> grid_in(const std::string& directory, std::string_view name, int64_t width) {
+  constexpr int64_t kRows = 256;
+  const std::vector<int64_t> shape = shape_of(directory, name);
+  if (shape.empty()) return {kRows, width};
+  const auto side = [&] { return std::llround(std::sqrt(static_cast<double>(shape[0]))); };
+  CHECK(shape.size() == 2 && shape[0] >= 1 && shape[0] <= kMaxTokens && shape[1] >= 1 &&
+            shape[1] <= kMaxWidth && side() * side() == shape[0],
+        ExitCode::kConfig, "{}: {} is {}, expected a row for each place of a square", directory,
+        name, fmt::join(shape, " x "));
+  return shape;
 }
 
 // Those of LLaVA's models that sound like the one that is read.
@@ -127,6 +148,48 @@ void check_heads(const JsonValue& config, int64_t width, int64_t heads) {
     config.reject(
         fmt::format("hidden_size {} is no multiple of num_attention_heads {}; correct one of them",
                     width, heads));
+}
+
+// Key, or the one that Qwen-VL's own configuration has for it.
+struct SizeKeys {
+  const char* usual;
+  const char* qwen;
+};
+
+int64_t qwen_size(const JsonValue& settings, const SizeKeys& keys, int64_t fallback, int64_t most) {
+  return size_or(settings, settings.find(keys.qwen) ? keys.qwen : keys.usual, fallback, most);
+}
+
+int64_t qwen_inner(const JsonValue& settings, int64_t width) {
+  const double ratio = positive_real(settings, "mlp_ratio", 4.9231, static_cast<double>(kMaxInner));
+  const double inner = std::floor(static_cast<double>(width) * ratio);
+  if (!settings.find("intermediate_size") && !(inner >= 1 && inner <= kMaxInner))
+    settings.reject(fmt::format("mlp_ratio {} of width {} is out of range", ratio, width));
+  return size_or(settings, "intermediate_size", static_cast<int64_t>(inner), kMaxInner);
+}
+
+// Sizes are those of Qwen-VL where a file leaves them out. The rest is the same in all of its
+// encoders, whatever a file says that calls them a CLIP.
+void read_qwen_vl(const JsonValue& settings, const std::string& directory, VisionConfig& config) {
+  constexpr int64_t kPoolWidth = 4096;
+  config.family = VisionFamily::kQwenVl;
+  config.hidden_size = qwen_size(settings, {"hidden_size", "width"}, 1664, kMaxWidth);
+  config.intermediate_size = qwen_inner(settings, config.hidden_size);
+  config.num_hidden_layers = qwen_size(settings, {"num_hidden_layers", "layers"}, 48, kMaxLayers);
+  config.num_attention_heads = qwen_size(settings, {"num_attention_heads", "heads"}, 16, kMaxHeads);
+  config.patch_size = size_or(settings, "patch_size", config.traits().default_patch_size, kMaxSide);
+  const auto grid_rows = static_cast<double>(grid_in(directory, kPositions, config.hidden_size)[0]);
+  config.image_size = std::llround(std::sqrt(grid_rows)) * config.patch_size;
+  const std::vector<int64_t> query =
+      grid_in(directory, kPoolQuery, size_or(settings, "output_dim", kPoolWidth, kMaxWidth));
+  config.pool_queries = query[0];
+  config.pool_width = query[1];
+  config.hidden_act = config.traits().default_activation;
+  config.layer_norm_eps = config.traits().default_eps;
+  check_heads(settings, config.hidden_size, config.num_attention_heads);
+  CHECK(config.pool_width % AttentionPool::kHeadWidth == 0, ExitCode::kConfig,
+        "{}: the pool of its vision encoder is {} wide, no multiple of {}", directory,
+        config.pool_width, AttentionPool::kHeadWidth);
 }
 
 RopeScaling read_rope_scaling(const JsonValue& rope) {
@@ -296,10 +359,14 @@ VisionConfig read_vision_config(const std::string& directory) {
   const JsonValue root = encoder_settings(document.root());
   bool whole = false;
   const VisionTraits& traits = vision_family(root.at("model_type"), whole);
-  const JsonValue vision = whole ? root.at("vision_config") : root;
+  const JsonValue vision = whole ? root.at(traits.settings_key) : root;
+  VisionConfig config;
+  if (traits.pool || !shape_of(directory, kPoolQuery).empty()) {
+    read_qwen_vl(vision, directory, config);
+    return config;
+  }
 
   // Keys that are missing have Transformers' defaults, which it omits when saving.
-  VisionConfig config;
   config.family = traits.family;
   config.hidden_size = size_or(vision, "hidden_size", 768, kMaxWidth);
   config.intermediate_size = size_or(vision, "intermediate_size", 3072, kMaxInner);
@@ -314,7 +381,6 @@ VisionConfig read_vision_config(const std::string& directory) {
   check_patches(vision, config);
   if (size_or(vision, "num_channels", 3, kMaxSide) != 3)
     vision.at("num_channels").reject("images have 3 channels here");
-  refuse_qwen_vl(directory);
   return config;
 }
 

@@ -49,7 +49,8 @@ std::string projection_beside(const std::string& lm_directory) {
 bool is_known_beside_vision(std::string_view name) {
   return name.starts_with("text_model.") || name == "text_projection.weight" ||
          name == "visual_projection.weight" || name == "logit_scale" || name == "logit_bias" ||
-         name.starts_with("vision_model.head.") || name.ends_with("embeddings.position_ids");
+         name.starts_with("vision_model.head.") || name.ends_with("embeddings.position_ids") ||
+         name == "proj";
 }
 
 bool is_known_beside_decoder(std::string_view name, bool tied) {
@@ -64,11 +65,25 @@ std::string without(std::string_view prefix, const std::string& name) {
   return name.substr(prefix.size());
 }
 
+// Qwen-VL's own files have the encoder's tensors under a prefix, beside those of its language
+// model.
+TensorDirectory without_qwen_prefix(TensorDirectory tensors) {
+  constexpr std::string_view kPoolQuery = "attn_pool.query";
+  std::string prefix;
+  for (const std::string& name : tensors.names())
+    if (name.ends_with(kPoolQuery)) prefix = name.substr(0, name.size() - kPoolQuery.size());
+  if (prefix.empty()) return tensors;
+  return std::move(tensors).renamed([&](const std::string& name) {
+    return name.starts_with(prefix) ? without(prefix, name) : std::string();
+  });
+}
+
 }  // namespace
 
 TensorDirectory open_model(const std::string& directory, LlavaPart part) {
-  return is_llava_directory(directory) ? open_llava_part(directory, part)
-                                       : TensorDirectory(directory);
+  if (is_llava_directory(directory)) return open_llava_part(directory, part);
+  TensorDirectory tensors(directory);
+  return part == LlavaPart::kVision ? without_qwen_prefix(std::move(tensors)) : std::move(tensors);
 }
 
 std::string projection_file_of(const PretrainedSources& sources) {

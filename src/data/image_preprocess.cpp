@@ -2,6 +2,7 @@
 #include "data/image_preprocess.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/check.h"
 #include "base/half.h"
@@ -109,7 +110,23 @@ void read_clip_sizes(const JsonValue& root, ImagePreprocessConfig& config) {
 
 }  // namespace
 
+std::optional<ImagePreprocessConfig> pixels_of_qwen_vl(const std::string& directory) {
+  std::error_code ignored;
+  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored) ||
+      !std::filesystem::exists(directory + "/config.json", ignored))
+    return std::nullopt;
+  const JsonDocument document = JsonDocument::read_config(directory + "/config.json");
+  const auto visual = document.root().find("visual");
+  if (!visual || document.root().get_string("model_type", "") != "qwen") return std::nullopt;
+  ImagePreprocessConfig config;
+  config.resize_to = ResizeTo::kSquare;
+  config.size = config.crop_size = visual->get_int("image_size", 448);
+  check_side(*visual, config.size, "image_size");
+  return config;
+}
+
 ImagePreprocessConfig read_image_preprocess_config(const std::string& directory) {
+  if (const auto pixels = pixels_of_qwen_vl(directory)) return *pixels;
   const JsonDocument document = JsonDocument::read_config(directory + "/preprocessor_config.json");
   const JsonValue root = settings_of(document.root());
   ImagePreprocessConfig config;

@@ -33,8 +33,12 @@ struct ImagePreprocessConfig {
 
 // Reads DIRECTORY/preprocessor_config.json, also where the settings lie under image_processor.
 // Unsupported settings (another class of image processor, another filter, what is not square, no
-// crop) are errors, and so is a file with none of the settings.
+// crop) are errors, and so is a file with none of the settings. Where there is no file, but the
+// config.json of Qwen-VL, whose own code makes its pixels: as that does.
 ImagePreprocessConfig read_image_preprocess_config(const std::string& directory);
+
+// The pixels of the second case, none in the first.
+std::optional<ImagePreprocessConfig> pixels_of_qwen_vl(const std::string& directory);
 
 // The type that finished pixels are rounded to; fp16 for --compat visualchat.
 enum class PixelRounding : uint8_t { kNone, kFp16 };

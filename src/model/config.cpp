@@ -3,6 +3,7 @@
 namespace facet {
 
 int64_t VlmConfig::vision_tokens() const {
+  if (vision.traits().pool) return vision.pool_queries;
   const int64_t grid = image_size / vision.patch_size;
   const bool class_token =
       vision.traits().class_token && !drop_class_token && projection != ProjectionKind::kPerceiver;

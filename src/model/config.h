@@ -23,9 +23,13 @@ struct VisionConfig {
   int64_t patch_size = 0;
   Activation hidden_act = Activation::kQuickGelu;
   float layer_norm_eps = 1e-5f;
+  // Of a family with a pool (Qwen-VL).
+  int64_t pool_queries = 0;  // a square: tokens of an image after it
+  int64_t pool_width = 0;
 
   const VisionTraits& traits() const { return traits_of(family); }
   int64_t grid() const { return image_size / patch_size; }
+  int64_t feature_width() const { return traits().pool ? pool_width : hidden_size; }
 };
 
 struct RopeScaling {

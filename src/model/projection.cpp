@@ -7,6 +7,12 @@
 namespace facet {
 
 std::unique_ptr<Projection> Projection::make(ParamTable& table, const VlmConfig& config) {
+  const bool of_features =
+      config.projection == ProjectionKind::kBaseline || config.projection == ProjectionKind::kMlp;
+  CHECK(of_features || !config.vision.traits().pool, ExitCode::kConfig,
+        "--vis_proj: the {} vision encoder has pooled its patches itself; vit and perceiver work "
+        "on patches: choose baseline or mlp2x_gelu",
+        config.vision.traits().name);
   switch (config.projection) {
     case ProjectionKind::kBaseline: return make_baseline_projection(table, config);
     case ProjectionKind::kVit: return make_vit_projection(table, config);

@@ -14,7 +14,7 @@ class LinearNorm {
  public:
   LinearNorm(ParamTable& table, const std::string& path, const VlmConfig& config)
       : linear_(table, "projection.", {{path + "0", config.lm.hidden_size}},
-                config.vision.hidden_size, PackedLinear::Bias::kPresent, LoraConfig(),
+                config.vision.feature_width(), PackedLinear::Bias::kPresent, LoraConfig(),
                 Init::kUniformFanIn, Init::kUniformFanIn),
         norm_(table, "projection." + path + "1", config.lm.hidden_size, kEps, Init::kOne,
               Init::kZero) {}

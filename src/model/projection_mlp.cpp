@@ -9,7 +9,7 @@ class MlpProjection final : public Projection {
  public:
   MlpProjection(ParamTable& table, const VlmConfig& config)
       : Projection(table, config),
-        first_(layer(table, "0", config.vision.hidden_size, config.lm.hidden_size)),
+        first_(layer(table, "0", config.vision.feature_width(), config.lm.hidden_size)),
         second_(layer(table, "2", config.lm.hidden_size, config.lm.hidden_size)) {}
 
  private:

@@ -1,6 +1,5 @@
-// One block of a CLIP vision transformer: x += attention(ln1(x)); x += mlp(ln2(x)). Every token of
-// an image attends to all tokens of the image. Used by the vision encoder and by the `vit`
-// projection.
+// One block of a vision transformer: x += attention(ln1(x)); x += mlp(ln2(x)). Every token of an
+// image attends to all tokens of the image. Used by the vision encoder and by the `vit` projection.
 #pragma once
 
 #include <string>
@@ -21,8 +20,8 @@ class VisionBlock {
     Init norm_weight = Init::kNone;
     Init norm_bias = Init::kNone;
   };
-  // Declares root + path + {layer_norm1, self_attn.{q,k,v,out}_proj, layer_norm2, mlp.{fc1,fc2}}.
-  // Both end with a dot; LoRA's module name is matched against `path`.
+  // Declares, below root + path, two norms and the linears of attention and mlp under the family's
+  // names (VisionNames). Both end with a dot; LoRA's module name is matched against `path`.
   VisionBlock(ParamTable& table, const std::string& root, const std::string& path,
               const VisionConfig& config, const LoraConfig& lora, const Start& start);
 
@@ -30,7 +29,7 @@ class VisionBlock {
   struct Saved {
     Tensor normed1;  // (N,C) ln1(x)
     LayerNorm::Saved norm1;
-    Tensor qkv;  // (N,3C)
+    Tensor qkv;  // (N,3C) as qkv_ makes it
     PackedLinear::Saved qkv_saved;
     Tensor attended;  // (N,C) attention's output before out_proj
     Tensor lse;       // (1,H,N)
@@ -52,6 +51,16 @@ class VisionBlock {
                 const Saved& saved) const;
 
  private:
+  // Of all heads, (N,C) each.
+  struct Heads {
+    Tensor q, k, v;
+  };
+  Heads make_heads(Context& ctx, const Tensor& qkv) const;
+  Heads heads_of(Context& ctx, const Tensor& qkv) const;
+  void put_heads(Context& ctx, const Tensor& qkv, const Heads& heads) const;
+  // Part 0, 1 or 2 (q, k, v) of a qkv that lies head by head, (N*H,E).
+  Tensor part_by_head(const Tensor& qkv, int64_t part) const;
+
   void mlp_backward(Context& ctx, Tensor dx, const Saved& saved) const;
   void attention_backward(Context& ctx, Tensor dx, Tensor x, const AttentionPlan& plan,
                           const Saved& saved) const;
@@ -59,6 +68,7 @@ class VisionBlock {
   int64_t width_;
   int64_t mlp_width_;
   int64_t heads_;
+  bool by_head_;  // qkv's columns are q, k and v of the first head, then of the second, ...
   Activation activation_;
   float scale_;  // 1/sqrt(E)
   LayerNorm norm1_;

@@ -9,7 +9,7 @@ namespace facet {
 namespace {
 
 const char* const kRoot = "vis_encoder.";
-const char* const kEmbeddings = "vis_encoder.vision_model.embeddings.";
+const char* const kClassEmbedding = "vision_model.embeddings.class_embedding";
 
 // How many blocks the feature needs: -1 is the output of the last one, -2 of the one before it, ...
 int64_t used_blocks(const VlmConfig& config) {
@@ -19,6 +19,10 @@ int64_t used_blocks(const VlmConfig& config) {
         "--vision_feature_layer {} does not exist: the vision encoder has {} layers, counted from "
         "-1 (the last) down to {}",
         config.vision_feature_layer, layers, -layers);
+  CHECK(!config.vision.traits().pool || used == layers, ExitCode::kConfig,
+        "--vision_feature_layer {}: the {} vision encoder pools the output of its last block; "
+        "leave it out",
+        config.vision_feature_layer, config.vision.traits().name);
   return used;
 }
 
@@ -41,6 +45,9 @@ int64_t patches_of(const VlmConfig& config) {
   return grid * grid;
 }
 
+// The name of a parameter or layer of the encoder.
+std::string rooted(const char* path) { return std::string(kRoot) + path; }
+
 bool any_trained(const ParamUnit& unit) {
   return std::any_of(unit.params.begin(), unit.params.end(),
                      [](const Param* param) { return param->trained; });
@@ -53,28 +60,29 @@ VisionEncoder::VisionEncoder(ParamTable& table, const VlmConfig& config)
       image_size_(config.image_size),
       patches_(patches_of(config)),
       drops_class_token_(config.vision.traits().class_token && config.vision_tokens() == patches_),
+      tokens_out_(config.vision_tokens()),
       recompute_(config.recompute),
       image_by_image_(config.vision_image_by_image),
       num_used_(used_blocks(config)),
       table_(table),
       embeddings_unit_(table.begin_unit("vis_encoder.embeddings")),
       class_embedding_(config_.traits().class_token
-                           ? table.add(std::string(kEmbeddings) + "class_embedding",
-                                       {config_.hidden_size}, ParamRole::kEmbedding, Init::kNone)
+                           ? table.add(rooted(kClassEmbedding), {config_.hidden_size},
+                                       ParamRole::kEmbedding, Init::kNone)
                            : nullptr),
-      patch_embedding_(table.add(std::string(kEmbeddings) + "patch_embedding.weight",
+      patch_embedding_(table.add(rooted(config_.traits().names->patches) + ".weight",
                                  {config_.hidden_size, 3, config_.patch_size, config_.patch_size},
                                  ParamRole::kWeight, Init::kNone)),
       patch_bias_(config_.traits().patch_bias
-                      ? table.add(std::string(kEmbeddings) + "patch_embedding.bias",
+                      ? table.add(rooted(config_.traits().names->patches) + ".bias",
                                   {config_.hidden_size}, ParamRole::kBias, Init::kNone)
                       : nullptr),
       position_embedding_(
-          table.add(std::string(kEmbeddings) + "position_embedding.weight",
+          table.add(rooted(config_.traits().names->positions),
                     {class_tokens() + config_.grid() * config_.grid(), config_.hidden_size},
                     ParamRole::kEmbedding, Init::kNone)) {
   if (config_.traits().pre_norm)
-    pre_norm_.emplace(table, std::string(kRoot) + "vision_model.pre_layrnorm", config_.hidden_size,
+    pre_norm_.emplace(table, rooted(config_.traits().names->pre_norm), config_.hidden_size,
                       config_.layer_norm_eps);
   const bool norms_feature = config.norms_feature();
   if (!norms_feature) declare_post_norm(table, norms_feature);
@@ -84,9 +92,13 @@ VisionEncoder::VisionEncoder(ParamTable& table, const VlmConfig& config)
 
 // Where the feature does not pass through it no gradient ever reaches it.
 void VisionEncoder::declare_post_norm(ParamTable& table, bool in_feature) {
-  const std::string name = std::string(kRoot) + "vision_model.post_layernorm";
-  if (in_feature) post_norm_unit_ = table.begin_unit("vis_encoder.post_layernorm");
-  LayerNorm norm(table, name, config_.hidden_size, config_.layer_norm_eps);
+  const std::string name = rooted(config_.traits().names->post_norm);
+  const bool pools = config_.traits().pool;
+  if (in_feature)
+    post_norm_unit_ =
+        table.begin_unit(pools ? "vis_encoder.attn_pool" : "vis_encoder.post_layernorm");
+  if (pools) declare_pool(table);
+  LayerNorm norm(table, name, config_.feature_width(), config_.layer_norm_eps);
   if (in_feature) {
     post_norm_ = norm;
   } else {
@@ -94,10 +106,23 @@ void VisionEncoder::declare_post_norm(ParamTable& table, bool in_feature) {
   }
 }
 
+// Its positions are sin-cos ones, not learned.
+void VisionEncoder::declare_pool(ParamTable& table) {
+  pool_.emplace(table, kRoot, "attn_pool.",
+                AttentionPool::Shape{.queries = config_.pool_queries,
+                                     .patches = patches_,
+                                     .inputs = config_.hidden_size,
+                                     .width = config_.pool_width,
+                                     .eps = config_.layer_norm_eps,
+                                     .kv_bias = PackedLinear::Bias::kNone},
+                AttentionPool::Start());
+  pool_->positions().constant = true;
+}
+
 void VisionEncoder::declare_blocks(ParamTable& table, const LoraConfig& lora) {
   for (int64_t n = 0; n < config_.num_hidden_layers; ++n) {
     block_units_.push_back(table.begin_unit("vis_encoder.layers." + std::to_string(n)));
-    blocks_.emplace_back(table, kRoot, "vision_model.encoder.layers." + std::to_string(n) + ".",
+    blocks_.emplace_back(table, kRoot, config_.traits().names->blocks + std::to_string(n) + ".",
                          config_, n < num_used_ ? lora : LoraConfig(), VisionBlock::Start());
     if (n < num_used_) continue;
     for (Param* param : table.units()[static_cast<size_t>(block_units_.back())].params)
@@ -114,29 +139,37 @@ int64_t VisionEncoder::lowest_trained() const {
   if (trained(embeddings_unit_)) return -1;
   for (int64_t n = 0; n < num_used_; ++n)
     if (trained(block_units_[static_cast<size_t>(n)])) return n;
-  if (post_norm_ && trained(post_norm_unit_)) return num_used_;
+  if (post_norm_ && !pool_ && trained(post_norm_unit_)) return num_used_;
   return num_stages();
 }
 
-bool VisionEncoder::needs_backward() const { return lowest_trained() < num_stages(); }
+bool VisionEncoder::trains_pool() const {
+  return pool_ && any_trained(table_.units()[static_cast<size_t>(post_norm_unit_)]);
+}
+
+bool VisionEncoder::needs_backward() const {
+  return lowest_trained() < num_stages() || trains_pool();
+}
 
 Tensor VisionEncoder::forward(Context& ctx, Tensor pixels, Keep keep) {
   pixels_ = pixels;
   images_ = pixels.size(0);
+  if (!needs_backward()) keep = Keep::kNothing;
   const int64_t lowest = keep == Keep::kForBackward ? lowest_trained() : num_stages();
   group_ = image_by_image_ && !needs_backward() ? std::min<int64_t>(images_, 1) : images_;
   make_full_plan(plan_, group_, tokens(), tokens());
   const int64_t rows = images_ * tokens(), width = config_.hidden_size;
-  const Tensor features = ctx.activation({images_ * tokens_out(), width});
+  const Tensor features = ctx.activation({images_ * tokens_out(), config_.feature_width()});
   const Arena::Mark mark = ctx.arena.mark();
-  const Tensor x = drops_class_token_ ? ctx.activation({rows, width}) : features;
+  const Tensor x = drops_class_token_ || pool_ ? ctx.activation({rows, width}) : features;
   if (lowest == num_stages())
     run_below(ctx, lowest, x);
   else
     run_kept(ctx, lowest, x);
+  if (pool_) run_pool(ctx, features, x, keep);
   for (int64_t i = 0; i < images_ && drops_class_token_; ++i)
     ctx.ops.copy(features.row_block(i * patches_, patches_), without_class_token(x, i));
-  if (lowest == num_stages()) ctx.arena.release(mark);
+  if (keep == Keep::kNothing) ctx.arena.release(mark);
   return features;
 }
 
@@ -160,7 +193,7 @@ Tensor VisionEncoder::see(Context& ctx, const MicroBatch& batch, int64_t images,
   if (sink != nullptr) sink->given(given);
   if (rests) return features_given(ctx, features, images);
   if (given == 0) return see_pixels(ctx, batch, images, keep, sink);
-  const Tensor all = ctx.activation({images * tokens_out(), config_.hidden_size});
+  const Tensor all = ctx.activation({images * tokens_out(), config_.feature_width()});
   ArenaScope scope(ctx.arena);
   const Tensor computed = see_pixels(ctx, batch, images - given, keep, sink);
   join(ctx, features, computed, all);
@@ -194,7 +227,7 @@ void VisionEncoder::tell(Context& ctx, const ImageFeatures& features, const Tens
 // Of all images, one after the other.
 Tensor VisionEncoder::features_given(const Context& ctx, const ImageFeatures& features,
                                      int64_t images) const {
-  const int64_t rows = images * tokens_out(), width = config_.hidden_size;
+  const int64_t rows = images * tokens_out(), width = config_.feature_width();
   const auto bytes = static_cast<size_t>(rows * width * size_of(ctx.dtype));
   ASSERT(images == 0 || features.values.size() >= bytes, "{} bytes of features, {} images have {}",
          features.values.size(), images, bytes);
@@ -268,6 +301,24 @@ void VisionEncoder::run_post_norm(Context& ctx, Tensor y, Tensor x) {
   ctx.hooks.after(post_norm_unit_, Phase::kForward);
 }
 
+// features = post_norm(pool(x)).
+void VisionEncoder::run_pool(Context& ctx, Tensor features, Tensor x, Keep keep) {
+  ctx.hooks.before(post_norm_unit_, Phase::kForward);
+  if (images_ > 0) {
+    pool_input_ = x;
+    pooled_ = ctx.activation({features.rows(), features.cols()});
+    const Arena::Mark mark = ctx.arena.mark();
+    for (int64_t i = 0; i < images_; i += group_) {
+      pool_->forward(ctx, pooled_.row_block(i * tokens_out(), group_ * tokens_out()),
+                     group_of(x, i));
+      if (keep == Keep::kNothing) ctx.arena.release(mark);
+    }
+    post_norm_->forward(ctx, features, pooled_, &post_norm_saved_);
+    ctx.hooks.wrote(post_norm_unit_, Phase::kForward, features);
+  }
+  ctx.hooks.after(post_norm_unit_, Phase::kForward);
+}
+
 void VisionEncoder::run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep) {
   const size_t n = static_cast<size_t>(block);
   ctx.hooks.before(block_units_[n], Phase::kForward);
@@ -316,7 +367,8 @@ Tensor VisionEncoder::positions(Context& ctx) const {
 }
 
 void VisionEncoder::backward(Context& ctx, Tensor dfeatures) {
-  if (images_ == 0 || !needs_backward()) return walk_backward(ctx, Tensor());
+  if (images_ == 0 || !needs_backward()) return skip_backward(ctx);
+  if (pool_) return backward_from_pool(ctx, dfeatures);
   if (!drops_class_token_) return walk_backward(ctx, dfeatures);
   ArenaScope scope(ctx.arena);
   const Tensor dx = ctx.activation({images_ * tokens(), config_.hidden_size});
@@ -326,12 +378,38 @@ void VisionEncoder::backward(Context& ctx, Tensor dfeatures) {
   walk_backward(ctx, dx);
 }
 
-void VisionEncoder::skip_backward(Context& ctx) { walk_backward(ctx, Tensor()); }
+void VisionEncoder::skip_backward(Context& ctx) {
+  pool_ ? backward_from_pool(ctx, Tensor()) : walk_backward(ctx, Tensor());
+}
+
+// dfeatures may be absent: then only the hooks are called.
+void VisionEncoder::backward_from_pool(Context& ctx, Tensor dfeatures) {
+  ArenaScope scope(ctx.arena);
+  Tensor dx;
+  if (dfeatures.defined()) dx = ctx.activation({images_ * tokens(), config_.hidden_size});
+  if (needs_backward()) {
+    ctx.hooks.before(post_norm_unit_, Phase::kBackward);
+    if (dfeatures.defined()) {
+      pool_backward(ctx, dx, dfeatures);
+      ctx.hooks.wrote(post_norm_unit_, Phase::kBackward, dx);
+    }
+    ctx.hooks.after(post_norm_unit_, Phase::kBackward);
+  }
+  ctx.hooks.gradients_ready(post_norm_unit_);
+  walk_backward(ctx, dx);
+}
+
+void VisionEncoder::pool_backward(Context& ctx, Tensor dx, Tensor dfeatures) {
+  ArenaScope scope(ctx.arena);
+  const Tensor dpooled = ctx.activation({dfeatures.rows(), dfeatures.cols()});
+  post_norm_->backward(ctx, dpooled, dfeatures, pooled_, post_norm_saved_, Tensor());
+  pool_->backward(ctx, dx, dpooled, pool_input_);
+}
 
 // dx: the gradient of the feature, including the class token; undefined: only calls the hooks.
 void VisionEncoder::walk_backward(Context& ctx, Tensor dx) {
   const int64_t lowest = lowest_trained();
-  if (post_norm_) {
+  if (post_norm_ && !pool_) {
     if (needs_backward()) post_norm_backward(ctx, dx);
     ctx.hooks.gradients_ready(post_norm_unit_);
   }

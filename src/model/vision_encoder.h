@@ -1,16 +1,17 @@
 // The vision transformer of any family (vision_family.h; docs/computes.md, "The model"): pixels
 // (I,3,R,R) -> features, the output of the last block (or of --vision_feature_layer), for some
-// families through post_layernorm.
+// families through post_layernorm, for Qwen-VL through its pool first.
 //
 // Units: vis_encoder.embeddings, vis_encoder.layers.N, vis_encoder.post_layernorm where it is part
-// of the feature. Backward goes down only to the lowest
-// trained parameter; below it nothing is kept.
+// of the feature, vis_encoder.attn_pool with the pool and its norm. Backward goes down only to the
+// lowest trained parameter; below it nothing is kept.
 #pragma once
 
 #include <optional>
 #include <vector>
 
 #include "base/micro_batch.h"
+#include "model/attention_pool.h"
 #include "model/config.h"
 #include "model/vision_block.h"
 #include "nn/context.h"
@@ -29,8 +30,8 @@ class VisionEncoder {
   // Something is trained here: the projection must compute its input gradient.
   bool needs_backward() const;
 
-  // Features (I*vision_tokens, C) in the arena. With Keep::kForBackward the arena also keeps what
-  // backward needs. I may be 0: then only the hooks are called.
+  // Features (I*vision_tokens, feature_width) in the arena. With Keep::kForBackward the arena also
+  // keeps what backward needs. I may be 0: then only the hooks are called.
   Tensor forward(Context& ctx, Tensor pixels, Keep keep);
   // After a forward with Keep::kForBackward, once. dfeatures (overwritten as scratch) has the shape
   // of forward's result; it is not read when needs_backward() is false. Announces every unit's
@@ -48,9 +49,10 @@ class VisionEncoder {
  private:
   int64_t class_tokens() const { return config_.traits().class_token ? 1 : 0; }
   int64_t tokens() const { return class_tokens() + patches_; }  // per image inside the encoder
-  int64_t tokens_out() const { return drops_class_token_ ? patches_ : tokens(); }  // of a feature
-  // Blocks up to the feature, then post_layernorm if that is part of it.
-  int64_t num_stages() const { return num_used_ + (post_norm_ ? 1 : 0); }
+  int64_t tokens_out() const { return tokens_out_; }            // per image, of a feature
+  // Blocks up to the feature, then post_layernorm if that is part of it without a pool.
+  int64_t num_stages() const { return num_used_ + (post_norm_ && !pool_ ? 1 : 0); }
+  bool trains_pool() const;
   // The rows of the images [begin, begin + group_) in a matrix of all images'.
   Tensor group_of(const Tensor& rows, int64_t begin) const;
   Tensor pixels_of_group(int64_t begin) const;
@@ -61,6 +63,7 @@ class VisionEncoder {
   Tensor features_given(const Context& ctx, const ImageFeatures& features, int64_t images) const;
   void declare_blocks(ParamTable& table, const LoraConfig& lora);
   void declare_post_norm(ParamTable& table, bool in_feature);
+  void declare_pool(ParamTable& table);
   // The lowest trained stage, -1 if the embeddings are trained; num_stages() if nothing is trained.
   int64_t lowest_trained() const;
 
@@ -70,10 +73,13 @@ class VisionEncoder {
   void run_stage(Context& ctx, int64_t stage, Tensor y, Tensor x, Keep keep);
   void run_block(Context& ctx, int64_t block, Tensor y, Tensor x, Keep keep);
   void run_post_norm(Context& ctx, Tensor y, Tensor x);
+  void run_pool(Context& ctx, Tensor features, Tensor x, Keep keep);
   void run_below(Context& ctx, int64_t end, Tensor x);
   void run_kept(Context& ctx, int64_t lowest, Tensor result);
   Tensor without_class_token(const Tensor& rows, int64_t image) const;
 
+  void backward_from_pool(Context& ctx, Tensor dfeatures);
+  void pool_backward(Context& ctx, Tensor dx, Tensor dfeatures);
   void walk_backward(Context& ctx, Tensor dx);
   void post_norm_backward(Context& ctx, Tensor dx);
   void block_backward(Context& ctx, int64_t block, Tensor dx);
@@ -85,6 +91,7 @@ class VisionEncoder {
   int64_t image_size_;  // R
   int64_t patches_;     // P for this image size
   bool drops_class_token_;
+  int64_t tokens_out_;
   bool recompute_;
   bool image_by_image_;
   int64_t num_used_;  // blocks up to the feature; those above are only declared for export
@@ -98,6 +105,7 @@ class VisionEncoder {
   std::optional<LayerNorm> pre_norm_;
   std::vector<VisionBlock> blocks_;
   std::vector<int> block_units_;
+  std::optional<AttentionPool> pool_;   // in its unit lies post_norm_ too
   std::optional<LayerNorm> post_norm_;  // only where it is part of the feature
   int post_norm_unit_ = kNoUnit;
 
@@ -113,6 +121,8 @@ class VisionEncoder {
   std::vector<Tensor> stage_inputs_;  // (I*tokens,C) each
   std::vector<VisionBlock::Saved> block_saved_;
   LayerNorm::Saved post_norm_saved_;
+  Tensor pool_input_;  // (I*P,C)
+  Tensor pooled_;      // (I*Q,D) before post_norm_
 
   std::vector<std::byte> told_;  // features of a micro-batch in host memory
 };

@@ -39,8 +39,8 @@ void add_model_fields(std::vector<OptionField>& t) {
   t.push_back(field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel,
                     "tegx", kMayChange,
                     "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors or pytorch_model.bin of a CLIP or SigLIP model, whole or "
-                    "its encoder alone; or its name on the hub. By default that of a whole LLaVA")
+                    "safetensors or pytorch_model.bin of a CLIP, SigLIP or Qwen-VL model, "
+                    "whole or its encoder alone; or its name on the hub. By default that of a whole LLaVA")
                   .required("teg")
                   .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,

@@ -43,7 +43,7 @@ std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   text +=
       fmt::format("LoRA: rank {}, alpha {}, modules {}\n", lora.rank, lora.alpha, lora.module_name);
   text += fmt::format("feature: layer {}, {} tokens of {} values\n", config.vision_feature_layer,
-                      config.vision_tokens(), vision.hidden_size);
+                      config.vision_tokens(), vision.feature_width());
   text += fmt::format("pixels: {}\n", origin.model.preprocessor->text());
   return text + fmt::format("computed in {} on {}\n", options.precision, processor);
 }
@@ -112,7 +112,7 @@ bool trains_vision(const ParamTable& table) {
 }
 
 int64_t feature_bytes(const Options& options, const VlmConfig& config) {
-  return config.vision_tokens() * config.vision.hidden_size * size_of(compute_dtype(options));
+  return config.vision_tokens() * config.vision.feature_width() * size_of(compute_dtype(options));
 }
 
 bool keeps_features(const Options& options, const ModelSetup& model) {

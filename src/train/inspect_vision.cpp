@@ -15,6 +15,16 @@
 
 namespace facet {
 
+namespace {
+
+const char* feature_text(const VisionTraits& traits) {
+  if (traits.pool) return "the last block's output through attn_pool and ln_post, without proj";
+  return traits.post_norm ? "the last block's output through post_layernorm"
+                          : "the last block's output without post_layernorm";
+}
+
+}  // namespace
+
 void print_encoder(const std::string& directory, const VisionConfig& config,
                    std::vector<std::string>& missing) {
   const VisionTraits& traits = config.traits();
@@ -24,11 +34,18 @@ void print_encoder(const std::string& directory, const VisionConfig& config,
   say("heads", fmt::format("{} of width {}", config.num_attention_heads,
                            config.hidden_size / config.num_attention_heads));
   const int64_t patches = config.grid() * config.grid();
-  say("tokens",
-      fmt::format("{} patches of {} pixels{}, of images of {}", patches, config.patch_size,
-                  traits.class_token ? " and a class token" : "", config.image_size));
+  if (traits.pool)
+    say("tokens",
+        fmt::format("{} of width {} from the pool, whatever the image size; positions of {} "
+                    "patches of {} pixels",
+                    config.pool_queries, config.pool_width, patches, config.patch_size));
+  else
+    say("tokens",
+        fmt::format("{} patches of {} pixels{}, of images of {}", patches, config.patch_size,
+                    traits.class_token ? " and a class token" : "", config.image_size));
   std::error_code ignored;
-  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored))
+  if (std::filesystem::exists(directory + "/preprocessor_config.json", ignored) ||
+      pixels_of_qwen_vl(directory))
     say("pixels", ImagePreprocessor(read_image_preprocess_config(directory)).text());
   else
     missing.emplace_back("preprocessor_config.json");
@@ -50,8 +67,7 @@ int inspect_vision(const std::string& directory) {
   log("vision encoder {}", directory);
   std::vector<std::string> missing;
   print_encoder(directory, config, missing);
-  say("feature", config.traits().post_norm ? "the last block's output through post_layernorm"
-                                           : "the last block's output without post_layernorm");
+  say("feature", feature_text(config.traits()));
   VlmConfig whole;
   whole.vision = config;
   whole.image_size = config.image_size;

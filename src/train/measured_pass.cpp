@@ -44,7 +44,7 @@ void give_images(const VlmConfig& config, DType dtype, int64_t count, MicroBatch
   is_given.assign(static_cast<size_t>(batch.num_images()), 0);
   std::fill_n(is_given.begin(), count, uint8_t{1});
   batch.features.values.resize(static_cast<size_t>(count * config.vision_tokens() *
-                                                   config.vision.hidden_size * size_of(dtype)));
+                                                   config.vision.feature_width() * size_of(dtype)));
   batch.pixels.resize(static_cast<size_t>((batch.num_images() - count) * 3 * config.image_size *
                                           config.image_size));
 }

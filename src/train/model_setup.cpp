@@ -50,8 +50,8 @@ void check_vision(const VlmConfig& config) {
 // An export says so with LlavaImageProcessor, which has no other sizes than CLIP's.
 void pad_images(ImagePreprocessConfig& pixels) {
   CHECK(pixels.resize_to == ResizeTo::kShortestEdge, ExitCode::kConfig,
-        "--image_aspect_ratio pad: not with SigLIP's image processor, which resizes to a square "
-        "itself; leave it out");
+        "--image_aspect_ratio pad: not with the image processor of SigLIP or Qwen-VL, which "
+        "resizes to a square itself; leave it out");
   pixels.do_pad = true;
 }
 

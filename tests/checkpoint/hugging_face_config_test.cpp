@@ -267,6 +267,45 @@ TEST(VisionConfigFile, SiglipAloneAndInAWholeModel) {
                        "image_size 15 is below patch_size 16"));
 }
 
+TEST(VisionConfigFile, QwenVlInItsOwnWordsAndInThoseOfAClip) {
+  const VisionConfig own = clip_of(kTinyQwenVl);
+  EXPECT_EQ(own.family, VisionFamily::kQwenVl);
+  EXPECT_EQ(own.intermediate_size, 25);
+  EXPECT_EQ(own.num_hidden_layers, 2);
+  EXPECT_EQ(own.grid(), 16);
+  EXPECT_EQ(own.pool_queries, 256);
+  EXPECT_EQ(own.feature_width(), 128);
+  const VisionConfig real = clip_of(R"({"model_type": "qwen", "visual": {}})");
+  EXPECT_EQ(real.hidden_size, 1664);
+  EXPECT_EQ(real.intermediate_size, 8192);
+  EXPECT_EQ(real.num_hidden_layers, 48);
+  EXPECT_EQ(real.num_attention_heads, 16);
+  EXPECT_EQ(real.image_size, 16 * 14);
+  EXPECT_EQ(real.feature_width(), 4096);
+  TemporaryDirectory directory;  // as DeepSpeed-VisualChat's
+  directory.put("config.json", replaced(kTinyClip, "gelu", "quick_gelu"));
+  const auto read = [&](std::vector<int64_t> query) {
+    int64_t elements = 1;
+    for (const int64_t size : query) elements *= size;
+    write_safetensors(
+        directory / "model.safetensors",
+        {to_write("attn_pool.query", query, std::vector<float>(static_cast<size_t>(elements))),
+         to_write("positional_embedding", {9, 16}, std::vector<float>(9 * 16))});
+    return read_vision_config(directory.path());
+  };
+  const VisionConfig clip = read({4, 256});
+  EXPECT_EQ(clip.family, VisionFamily::kQwenVl);
+  EXPECT_EQ(clip.hidden_act, Activation::kGelu);
+  EXPECT_EQ(clip.layer_norm_eps, 1e-6f);
+  EXPECT_EQ(clip.intermediate_size, 24);
+  EXPECT_EQ(clip.grid(), 3);
+  EXPECT_EQ(clip.pool_queries, 4);
+  EXPECT_EQ(clip.feature_width(), 256);
+  EXPECT_TRUE(mentions(error_of([&] { read({5, 256}); }), "attn_pool.query is 5 x 256, expected"));
+  EXPECT_TRUE(mentions(error_of([&] { read({4, 130}); }), "130 wide, no multiple of 128"));
+  EXPECT_TRUE(mentions(clip_error(R"({"model_type": "qwen"})"), "\"visual\" is missing"));
+}
+
 TEST(VisionConfigFile, ContradictionsNameFileKeyAndValue) {
   const auto changed = [](const char* from, const char* to) {
     return clip_error(replaced(kTinyClip, from, to));
@@ -274,7 +313,8 @@ TEST(VisionConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"), "78: "));
   EXPECT_TRUE(mentions(changed("clip_vision_model", "siglip2"),
                        "siglip2 is not supported; vision encoders that are: CLIP (clip or "
-                       "clip_vision_model), SigLIP (siglip or siglip_vision_model)"));
+                       "clip_vision_model), SigLIP (siglip or siglip_vision_model), Qwen-VL (qwen "
+                       "or qwen_vl_visual)"));
   EXPECT_TRUE(mentions(changed("\"patch_size\": 4", "\"patch_size\": 3"),
                        "image_size 8 is no multiple of patch_size 3"));
   EXPECT_TRUE(mentions(changed("\"num_attention_heads\": 2", "\"num_attention_heads\": 5"),
@@ -282,8 +322,6 @@ TEST(VisionConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(changed("\"gelu\"", "\"relu\""), "hidden_act: relu is not supported"));
   EXPECT_TRUE(mentions(changed("channels\": 3", "channels\": 1"), "num_channels"));
   EXPECT_TRUE(mentions(clip_error(R"({"model_type": "clip"})"), "\"vision_config\" is missing"));
-  EXPECT_TRUE(mentions(error_of([] { clip_of(kTinyClip, "transformer.visual.attn_pool.query"); }),
-                       "Qwen-VL, which is not supported yet"));
 }
 
 }  // namespace

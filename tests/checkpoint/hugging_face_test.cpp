@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "data/image_preprocess.h"
 #include "data/tokenizer.h"
 #include "io/json.h"
 #include "kernels/cpu/backend.h"
@@ -347,6 +348,38 @@ TEST(ExportModel, SiglipIsExportedWithoutItsHead) {
   for (const auto& [name, tensor] : written) EXPECT_EQ(tensor, sources.vision.at(name)) << name;
   EXPECT_EQ(written.size() + 5, sources.vision.size());
   EXPECT_EQ(read_vision_config(out + "/vis_encoder").family, VisionFamily::kSiglip);
+}
+
+// The tensors of the encoder among those of a whole model go in, the encoder alone comes out, with
+// the pixels that its own code makes.
+TEST(ExportModel, QwenVlsEncoderIsTakenOutOfTheWholeModel) {
+  Sources sources(kTinyLlama, kTinyQwenVl);
+  sources.config.image_size = 16;
+  const Tensors alone = sources.vision;
+  sources.vision.clear();
+  for (const auto& [name, tensor] : alone) sources.vision["transformer.visual." + name] = tensor;
+  sources.vision["transformer.visual.proj"] = sources.vision["transformer.wte.weight"] = {{1}, {1}};
+  sources.write();
+  std::filesystem::remove(sources.directory / "clip/preprocessor_config.json");
+  Model model(sources.config);
+  EXPECT_TRUE(load_pretrained(model.table, model.config, sources.pretrained(), 1).unused.empty());
+  const std::string out = sources.directory / "out";
+  export_to(out, model, sources.exported());
+  EXPECT_EQ(read_tensors(out + "/vis_encoder/model.safetensors"), alone);
+  const VisionConfig again = read_vision_config(out + "/vis_encoder");
+  EXPECT_EQ(again.family, VisionFamily::kQwenVl);
+  EXPECT_EQ(again.intermediate_size, sources.config.vision.intermediate_size);
+  EXPECT_EQ(again.num_attention_heads, 2);
+  EXPECT_EQ(again.grid(), 16);
+  const auto pixels = [](const std::string& directory) {
+    return ImagePreprocessor(read_image_preprocess_config(directory)).text();
+  };
+  EXPECT_TRUE(mentions(pixels(out + "/vis_encoder"), "each side 16, centre crop of 16"));
+  EXPECT_EQ(pixels(out + "/vis_encoder"), pixels(sources.directory / "clip"));
+  Model loaded(sources.config);
+  load_pretrained(loaded.table, loaded.config, {out + "/lang_decoder", out + "/vis_encoder", ""},
+                  2);
+  EXPECT_EQ(logits_of(loaded), logits_of(model));
 }
 
 TEST(ExportModel, RecordsWhatItWasTrainedWith) {

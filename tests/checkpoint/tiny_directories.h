@@ -35,6 +35,12 @@ inline const char* const kTinySiglip = R"({
     "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 9,
     "patch_size": 4, "vision_use_head": true, "torch_dtype": "bfloat16"}})";
 
+// As of a whole Qwen-VL, which has its vision encoder's sizes in words of its own.
+inline const char* const kTinyQwenVl = R"({
+  "architectures": ["QWenLMHeadModel"], "model_type": "qwen", "hidden_size": 7,
+  "visual": {"heads": 2, "image_size": 16, "image_start_id": 9, "layers": 2, "mlp_ratio": 1.6,
+    "output_dim": 128, "patch_size": 4, "width": 16}})";
+
 inline std::string replaced(std::string text, std::string_view from, std::string_view to) {
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;

@@ -12,7 +12,7 @@ for name in ${!SLURM_*} FACET_HOSTNAME FACET_INJECT; do unset "$name"; done # wh
 work=$(mktemp -d)
 work=$(cd "$work" && pwd -P)
 trap 'rm -rf "$work"' EXIT
-tiny=$work/tiny # clip, siglip, lm and data: 24 scenes
+tiny=$work/tiny # clip, siglip, qwen_vl, lm and data: 24 scenes
 "$BUILD/make_tiny" --output "$tiny" --scenes 24 --seed 1 >"$work/make_tiny.log" || { cat "$work/make_tiny.log"; exit 1; }
 model=(--lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/clip" --threads 1)
 data=(--data_path "$tiny/data" --dataset_names llava llava_dial coco_caption)

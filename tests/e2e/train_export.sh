@@ -180,6 +180,32 @@ siglip() {
   same_columns "$out.computed/loss_log.csv" "$out.kept/loss_log.csv" step loss grad_norm
 }
 
+# Qwen-VL's encoder out of a whole model's directory, likewise; its pool is trained alone and with the blocks' LoRA.
+qwen_vl() {
+  local encoder=(--lm_model_name_or_path "$tiny/lm" --vision_model_name_or_path "$tiny/qwen_vl" --threads 1 "${data[@]}")
+  local out=$work/qwen_vl lora=(--vis_lora_dim 4 --vis_lora_module_name resblocks)
+  refused 78 0 'the Qwen-VL vision encoder has pooled its patches itself' "$facet" train "${encoder[@]}" --vis_proj perceiver --output_dir "$out"
+  refused 78 0 'leave it out' "$facet" train "${encoder[@]}" --vision_feature_layer -2 --output_dir "$out"
+  run 0 0 "$facet" inspect "$tiny/qwen_vl"
+  grep -qx 'family      Qwen-VL (VisionTransformer)' "$output"
+  grep -qx 'tokens      16 of width 256 from the pool, whatever the image size; positions of 16 patches of 8 pixels' "$output"
+  grep -q '^pixels      each side 48, centre crop of 48' "$output"
+  run 0 2 "$facet" train "${encoder[@]}" "${lora[@]}" --unfreeze vis_encoder.attn_pool. --zero_stage 3 --stage3_param_persistence_threshold 0 \
+    --gradient_checkpointing --learning_rate 2e-3 --max_steps 4 --output_dir "$out"
+  run 0 0 "$facet" inspect "$out/epoch-1/vis_encoder"
+  grep -q '^weights     complete in ' "$output"
+  grep -q '^pixels      each side 48, centre crop of 48' "$output"
+  # shellcheck disable=SC2046
+  run 0 0 "$facet" evaluate $(exported "$out/epoch-1") "${data[@]}"
+  close_values "$(last "$out/eval_log.csv" loss)" "$(value loss)" 1e-5
+  local kind=(--max_steps 2 --seed 7)
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --output_dir "$out.computed"
+  run 0 0 "$facet" cache-features "${encoder[@]}" --feature_cache "$out.cache"
+  run 0 1 "$facet" train "${encoder[@]}" "${kind[@]}" --feature_cache "$out.cache" --output_dir "$out.kept"
+  grep -q ' images given, 0 computed' "$output"
+  same_columns "$out.computed/loss_log.csv" "$out.kept/loss_log.csv" step loss grad_norm
+}
+
 # decoder_family NAME MODEL_TYPE TEXT: a tiny decoder of it, with a tokenizer as it has one, is trained with LoRA, exported as what it was, and read again. At
 # stage 3 biases and a tied head are cut up like everything else. TEXT is a line of inspect.
 decoder_family() {
@@ -462,6 +488,7 @@ check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
 check Run.Siglip siglip
+check Run.QwenVl qwen_vl
 check Run.DecoderFamilies decoder_families
 check Run.Llava llava
 check Run.PyTorchFiles pytorch_files

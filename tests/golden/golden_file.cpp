@@ -18,7 +18,11 @@ void read_vision(const JsonValue& json, VisionConfig& vision) {
   vision.num_attention_heads = json.at("num_attention_heads").as_int();
   vision.image_size = json.at("image_size").as_int();
   vision.patch_size = json.at("patch_size").as_int();
-  if (json.get_string("family", "clip") == "siglip") vision.family = VisionFamily::kSiglip;
+  const std::string family = json.get_string("family", "clip");
+  if (family == "siglip") vision.family = VisionFamily::kSiglip;
+  if (family == "qwen_vl") vision.family = VisionFamily::kQwenVl;
+  vision.pool_queries = json.get_int("pool_queries", 0);
+  vision.pool_width = json.get_int("pool_width", 0);
   const std::string_view activation = json.at("hidden_act").as_string();
   vision.hidden_act = activation == "gelu"         ? Activation::kGelu
                       : activation == "quick_gelu" ? Activation::kQuickGelu

@@ -1,5 +1,5 @@
-// CLIP and SigLIP against transformers' CLIPVisionModel and SiglipVisionModel, the projections
-// against the original's.
+// CLIP and SigLIP against transformers' CLIPVisionModel and SiglipVisionModel, Qwen-VL's encoder
+// and the projections against the original's.
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/backend.h"
@@ -52,6 +52,9 @@ void expect_encoders(const std::string& golden, const std::string& prefix) {
 TEST(GoldenVision, ClipMatchesTransformers) { expect_encoders("clip_vision.safetensors", "clip_"); }
 TEST(GoldenVision, SiglipMatchesTransformers) {
   expect_encoders("siglip_vision.safetensors", "siglip");
+}
+TEST(GoldenVision, QwenVlMatchesTheOriginal) {
+  expect_encoders("qwen_vl_vision.safetensors", "qwen_vl");
 }
 
 // The original hands the class token to every projection; ours drops it before the perceiver.

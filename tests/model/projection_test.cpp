@@ -146,6 +146,24 @@ TEST(Projection, PerceiverRefusesWidthsThatAreNoMultipleOf128) {
   }
 }
 
+TEST(Projection, PooledFeaturesAreRefusedByThoseOfPatches) {
+  for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kMlp,
+                                    ProjectionKind::kVit, ProjectionKind::kPerceiver}) {
+    VlmConfig config = small_config(kind);
+    config.vision.family = VisionFamily::kQwenVl;
+    config.vision.pool_queries = 4;
+    config.vision.pool_width = 128;
+    ParamTable table;
+    if (kind == ProjectionKind::kBaseline || kind == ProjectionKind::kMlp) {
+      EXPECT_EQ(config.image_tokens(), 4);
+      Projection::make(table, config);
+      EXPECT_EQ(table.find("projection.0.weight")->shape, (std::vector<int64_t>{11, 128}));
+    } else {
+      EXPECT_THROW(Projection::make(table, config), Error);
+    }
+  }
+}
+
 TEST(Projection, RecomputeGivesTheSameBits) {
   for (const ProjectionKind kind : {ProjectionKind::kBaseline, ProjectionKind::kVit,
                                     ProjectionKind::kPerceiver, ProjectionKind::kMlp}) {

@@ -32,6 +32,17 @@ VlmConfig small_siglip() {
   return config;
 }
 
+// Positions and the pool's keys are resized from 9 and 4 places to 25.
+VlmConfig small_qwen_vl() {
+  VlmConfig config = small_config();
+  config.vision.family = VisionFamily::kQwenVl;
+  config.vision.hidden_act = Activation::kGelu;
+  config.vision.pool_queries = 4;
+  config.vision.pool_width = 128;
+  config.image_size = 15;
+  return config;
+}
+
 LoraConfig lora_on_blocks() {
   LoraConfig lora;
   lora.rank = 3;
@@ -69,7 +80,8 @@ struct Rig {
     return result;
   }
   Mat weights(int64_t images) const {
-    return vision_rig::random_mat(images * config.vision_tokens(), config.vision.hidden_size, "G");
+    return vision_rig::random_mat(images * config.vision_tokens(), config.vision.feature_width(),
+                                  "G");
   }
 
   VlmConfig config;
@@ -354,6 +366,52 @@ TEST(VisionEncoder, TheNormBehindTheBlocksIsAUnitOfItsOwn) {
   }
 }
 
+// Its values are compared with the original's elsewhere (tests/golden).
+TEST(VisionEncoder, QwenVlTrainsInPartsAsAWhole) {
+  VlmConfig config = small_qwen_vl();
+  EXPECT_EQ(config.vision_tokens(), 4);
+  Rig whole(config, "vis_encoder.");
+  const Mat pixels = whole.pixels(3), weights = whole.weights(3);
+  const std::vector<float> features = whole.run(pixels, weights);
+  EXPECT_FALSE(whole.table.find("vis_encoder.attn_pool.pos_embed")->trained);
+  config.recompute = true;
+  for (const char* part : {"vis_encoder.attn_pool.kv_proj.", "vis_encoder.ln_post.",
+                           "vis_encoder.transformer.resblocks.2.", "vis_encoder.conv1."}) {
+    Rig rig(config, part);
+    EXPECT_TRUE(rig.vision.needs_backward());
+    EXPECT_EQ(rig.run(pixels, weights), features) << part;
+    for (const Param& param : rig.table.params()) {
+      if (!param.trained) continue;
+      EXPECT_EQ(vision_rig::floats_of(param.grad),
+                vision_rig::floats_of(whole.table.find(param.name)->grad))
+          << param.name;
+    }
+  }
+  config.vision_image_by_image = true;
+  Rig frozen(config, "");
+  EXPECT_FALSE(frozen.vision.needs_backward());
+  const std::vector<double> expected(features.begin(), features.end());
+  EXPECT_LE(vision_rig::relative_error(frozen.run(pixels, weights), expected), 1e-6);
+}
+
+TEST(VisionEncoder, QwenVlsPoolIsAUnitOfItsOwn) {
+  VlmConfig config = small_qwen_vl();
+  config.vision.num_hidden_layers = 1;
+  Rig rig(config, "vis_encoder.attn_pool.query");
+  const std::vector<std::string> events = {
+      "before forward vis_encoder.embeddings", "after forward vis_encoder.embeddings",
+      "before forward vis_encoder.layers.0",   "after forward vis_encoder.layers.0",
+      "before forward vis_encoder.attn_pool",  "after forward vis_encoder.attn_pool",
+      "before backward vis_encoder.attn_pool", "after backward vis_encoder.attn_pool",
+      "ready vis_encoder.attn_pool",           "ready vis_encoder.layers.0",
+      "ready vis_encoder.embeddings"};
+  for (const int64_t images : {1, 0}) {
+    rig.hooks.events.clear();
+    rig.run(rig.pixels(images), rig.weights(images));
+    EXPECT_EQ(rig.hooks.events, events) << images;
+  }
+}
+
 TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   const auto build = [](const VlmConfig& config) {
     ParamTable table;
@@ -371,6 +429,10 @@ TEST(VisionEncoder, SizesThatDoNotFitAreRefused) {
   EXPECT_THROW(build(deep), Error);
   deep.vision_feature_layer = 0;
   EXPECT_THROW(build(deep), Error);
+  VlmConfig pooled = small_qwen_vl();
+  EXPECT_NO_THROW(build(pooled));
+  pooled.vision_feature_layer = -2;
+  EXPECT_THROW(build(pooled), Error);
   VlmConfig heads = small_config();
   heads.vision.num_attention_heads = 4;
   EXPECT_THROW(build(heads), Error);
