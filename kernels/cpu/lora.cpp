@@ -25,4 +25,22 @@ void CpuBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dl
   if (dx.defined()) gemm(Transpose::kNo, Transpose::kYes, 1, du_Nr, Matrix(right), 1, Matrix(dx));
 }
 
+void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                        Tensor residual, std::span<const LoraPart> parts,
+                                        float scale) {
+  do_linear_forward(y, x, weight, bias, residual);
+  for (const LoraPart& part : parts)
+    do_lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x, part.right,
+                               part.left, scale);
+}
+
+void CpuBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                         std::span<const LoraPart> parts, float scale) {
+  if (dx.defined()) do_linear_backward_input(dx, dy, weight);
+  for (const LoraPart& part : parts)
+    do_lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
+                                dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                part.right, part.left, scale);
+}
+
 }  // namespace facet

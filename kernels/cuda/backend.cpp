@@ -9,10 +9,23 @@ namespace facet {
 
 using cuda::f32_on_device, cuda::on_device;
 
+namespace {
+
+int multiprocessors() {
+  int device = 0, count = 0;
+  check_cuda(cudaGetDevice(&device), "cannot ask which GPU is used");
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+             "cannot ask for the number of multiprocessors");
+  return count;
+}
+
+}  // namespace
+
 CudaBackend::CudaBackend(const CudaBackendSizes& sizes)
     : ring_(stream_, sizes.ring_bytes),
       uploads_(stream_, sizes.upload_bytes),
-      products_(stream_, sizes.product_workspace_bytes) {}
+      products_(stream_, sizes.product_workspace_bytes),
+      multiprocessors_(multiprocessors()) {}
 
 // ---- copies
 

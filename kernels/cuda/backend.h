@@ -60,6 +60,10 @@ class CudaBackend final : public Backend {
   // Say once a shape, for 16 bits, that it has no kernel on tensor cores.
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
+  // LoRA's part of lora_linear_forward(); dx may be absent, or have values to be added to.
+  void add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts, float scale);
+  void add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
+                          std::span<const LoraPart> parts, float scale);
   // Brings a number to the host, which waits for it.
   void fetch(void* host, const void* device, size_t bytes);
 
@@ -74,6 +78,7 @@ class CudaBackend final : public Backend {
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
+  const int multiprocessors_;
   Workspace attention_delta_{stream_};
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host

@@ -34,19 +34,72 @@ void CudaBackend::warn_of_plain_lora(int64_t rank) {
          kPack);
 }
 
+namespace {
+
+cuda::LoraOperands operands_of(const LoraPart& part, const Tensor& y, const Tensor& addend) {
+  const auto columns = [&](const Tensor& of) {
+    return on_device(of.defined() ? of.column_block(part.begin, part.left.cols()) : of);
+  };
+  return {columns(y),           columns(addend),    on_device(part.u),      on_device(part.right),
+          on_device(part.left), on_device(part.du), on_device(part.dright), on_device(part.dleft)};
+}
+
+bool cover(std::span<const LoraPart> parts, int64_t outputs) {
+  for (const LoraPart& part : parts) outputs -= part.left.cols();
+  return outputs == 0;
+}
+
+}  // namespace
+
+void CudaBackend::add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts,
+                           float scale) {
+  if (is_16_bit(x.dtype())) warn_of_plain_lora(parts[0].right.cols());
+  std::vector<cuda::LoraOperands> operands;
+  for (const LoraPart& part : parts) operands.push_back(operands_of(part, y, addend));
+  cuda::lora_forward(operands, on_device(x), scale, multiprocessors_, stream_);
+}
+
+void CudaBackend::add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
+                                     std::span<const LoraPart> parts, float scale) {
+  std::vector<cuda::LoraOperands> operands;
+  for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
+  cuda::lora_backward(operands, on_device(dx), on_device(addend), on_device(x), scale,
+                      multiprocessors_, stream_);
+}
+
 void CudaBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,
                                              Tensor left, float scale) {
-  if (is_16_bit(x.dtype())) warn_of_plain_lora(right.cols());
-  cuda::lora_forward_accumulate(on_device(y), on_device(u), on_device(x), on_device(right),
-                                on_device(left), scale, stream_);
+  const LoraPart part{.u = u, .right = right, .left = left};
+  add_lora(y, y, x, {&part, 1}, scale);
 }
 
 void CudaBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
                                               Tensor dy, Tensor x, Tensor u, Tensor right,
                                               Tensor left, float scale) {
-  cuda::lora_backward_accumulate(on_device(dx), on_device(dright), on_device(dleft), on_device(du),
-                                 on_device(dy), on_device(x), on_device(u), on_device(right),
-                                 on_device(left), scale, stream_);
+  const LoraPart part{
+      .u = u, .right = right, .left = left, .du = du, .dright = dright, .dleft = dleft};
+  add_lora_gradients(dx, dx, dy, x, {&part, 1}, scale);
+}
+
+// LoRA's product comes first where it has a value for every output, and the layer's own is added to
+// it: y is written once and read in the epilogue of cuBLASLt, instead of being read and written
+// after it, and of the two roundings the first is of the smaller number.
+void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                         Tensor residual, std::span<const LoraPart> parts,
+                                         float scale) {
+  if (cover(parts, y.cols())) {
+    add_lora(y, residual, x, parts, scale);
+    do_linear_forward(y, x, weight, bias, y);
+  } else {
+    do_linear_forward(y, x, weight, bias, residual);
+    add_lora(y, y, x, parts, scale);
+  }
+}
+
+void CudaBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                          std::span<const LoraPart> parts, float scale) {
+  add_lora_gradients(dx, Tensor(), dy, x, parts, scale);
+  if (dx.defined()) do_linear_backward_input_accumulate(dx, dy, weight);
 }
 
 }  // namespace facet

@@ -4,19 +4,29 @@
 // fp32, bf16 or fp16.
 #pragma once
 
+#include <span>
+
 #include "device/cuda_runtime.h"
 #include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/operand.h"
 
 namespace facet::cuda {
 
-// ---- LoRA; linear layers are in linear.h. dright and dleft are fp32; dx, dright and dleft may be
-// absent. du (fp32) is scratch: on tensor cores each number of it is two of 16 bits.
-void lora_forward_accumulate(Operand y_NO, Operand u_Nr, Operand x_NI, Operand right_Ir,
-                             Operand left_rO, float scale, cudaStream_t stream);
-void lora_backward_accumulate(Operand dx_NI, Operand dright_Ir, Operand dleft_rO, Operand du_Nr,
-                              Operand dy_NO, Operand x_NI, Operand u_Nr, Operand right_Ir,
-                              Operand left_rO, float scale, cudaStream_t stream);
+// ---- LoRA; linear layers are in linear.h. The parts of one call have one input and one rank.
+// `multiprocessors` are those of the GPU, on which few rows are more launches.
+struct LoraOperands {
+  Operand y_NO;       // dy in backward
+  Operand addend_NO;  // in forward; may be y, or absent
+  Operand u_Nr, right_Ir, left_rO;
+  // In backward. The gradients are fp32, and either may be absent. du (fp32) is scratch: on tensor
+  // cores each number of it is two of 16 bits.
+  Operand du_Nr = {}, dright_Ir = {}, dleft_rO = {};
+};
+void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
+                  int multiprocessors, cudaStream_t stream);
+// dx may be absent; its addend may be dx, or absent.
+void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
+                   Operand x_NI, float scale, int multiprocessors, cudaStream_t stream);
 
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,

@@ -18,8 +18,6 @@ struct Strided {
   }
 };
 
-enum class Total : uint8_t { kOverwritten, kAddedTo };
-
 namespace plain {
 
 constexpr int kTile = 32, kThreads = 256, kRowsOfThread = kTile * kTile / kThreads;
@@ -38,11 +36,13 @@ GPU_DEVICE void load_tile(Tile& tile, const Strided<const T>& x, int64_t row, in
   }
 }
 
-// out (M,N) = or += alpha left (M,K) right (K,N)
+// out (M,N) = addend (M,N) + alpha left (M,K) right (K,N); the addend may be out, or have null data
+// for none.
 template <typename Out, typename Left, typename Right>
-__global__ void __launch_bounds__(kThreads)
-    product_kernel(Strided<Out> out_MN, Strided<const Left> left_MK, Strided<const Right> right_KN,
-                   int64_t rows, int64_t cols, int64_t depth, float alpha, Total total) {
+__global__ void __launch_bounds__(kThreads, 2)
+    product_kernel(Strided<Out> out_MN, Strided<const Out> addend_MN, Strided<const Left> left_MK,
+                   Strided<const Right> right_KN, int64_t rows, int64_t cols, int64_t depth,
+                   float alpha) {
   GPU_SHARED(float, left, [kTile][kTile + 1]);
   GPU_SHARED(float, right, [kTile][kTile + 1]);
   const int64_t first_row = int64_t{blockIdx.x} * kTile, first_col = int64_t{blockIdx.y} * kTile;
@@ -61,9 +61,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int j = 0; j < kRowsOfThread; ++j) {
     const int64_t row = first_row + r0 + j * (kThreads / kTile), col = first_col + c;
     if (row >= rows || col >= cols) continue;
-    Out* to = out_MN.at(row, col);
-    const float before = total == Total::kAddedTo ? gpu::to_float(*to) : 0.0f;
-    *to = gpu::from_float<Out>(before + alpha * sum[j]);
+    const float before = addend_MN.data ? gpu::to_float(*addend_MN.at(row, col)) : 0.0f;
+    *out_MN.at(row, col) = gpu::from_float<Out>(before + alpha * sum[j]);
   }
 }
 

@@ -67,51 +67,76 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
 }
 
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
-  for (size_t first = 0; first < parts_.size();) {
-    const Run run = run_from(first);
-    const Tensor added =
-        residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
-    ctx.ops.linear_forward(y.column_block(run.begin, run.outputs), x, run.weight, run.bias, added);
-    first = run.last;
+  const Arena::Mark mark = ctx.arena.mark();
+  std::vector<LoraPart> lora;
+  for (const Part& part : parts_)
+    if (part.right != nullptr)
+      lora.push_back({.begin = part.begin,
+                      .u = ctx.activation({x.rows(), part.right->value.cols()}),
+                      .right = part.right->value,
+                      .left = part.left->value});
+  const Run head = run_from(0);
+  if (!lora.empty() && head.last == parts_.size()) {
+    ctx.ops.lora_linear_forward(y, x, head.weight, head.bias, residual, lora, lora_scale_);
+  } else {
+    for (size_t first = 0; first < parts_.size();) {
+      const Run run = run_from(first);
+      const Tensor added =
+          residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
+      ctx.ops.linear_forward(y.column_block(run.begin, run.outputs), x, run.weight, run.bias,
+                             added);
+      first = run.last;
+    }
+    for (const LoraPart& part : lora)
+      ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
+                                      part.right, part.left, lora_scale_);
   }
-  if (saved != nullptr) saved->u.clear();
-  for (const Part& part : parts_) {
-    if (part.right == nullptr) continue;
-    const Arena::Mark mark = ctx.arena.mark();
-    const Tensor u = ctx.activation({x.rows(), part.right->value.cols()});
-    ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.outputs), u, x,
-                                    part.right->value, part.left->value, lora_scale_);
-    if (saved != nullptr)
-      saved->u.push_back(u);
-    else
-      ctx.arena.release(mark);
-  }
+  if (saved == nullptr) return ctx.arena.release(mark);
+  saved->u.clear();
+  for (const LoraPart& part : lora) saved->u.push_back(part.u);
 }
 
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
                             const Saved& saved) const {
+  ArenaScope scope(ctx.arena);
+  const std::vector<LoraPart> lora = backward_parts(ctx, dx, x, saved);
+  const bool together = !lora.empty() && run_from(0).last == parts_.size();
+  if (together) ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora, lora_scale_);
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor dy_run = dy.column_block(run.begin, run.outputs);
-    if (dx.defined() && first == 0) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
+    if (dx.defined() && !together && first == 0)
+      ctx.ops.linear_backward_input(dx, dy_run, run.weight);
     if (dx.defined() && first > 0) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
     if (run.dweight.defined() || run.dbias.defined())
       ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
     first = run.last;
   }
+  if (together) return;
+  for (const LoraPart& part : lora)
+    ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
+                                     dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                     part.right, part.left, lora_scale_);
+}
+
+std::vector<LoraPart> PackedLinear::backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
+                                                   const Saved& saved) const {
+  std::vector<LoraPart> lora;
   size_t next_u = 0;
   for (const Part& part : parts_) {
     if (part.right == nullptr) continue;
     ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
     const Tensor u = saved.u[next_u++];
-    const Tensor dright = part.right->grad, dleft = part.left->grad;
-    if (!dx.defined() && !dright.defined() && !dleft.defined()) continue;
-    ArenaScope scope(ctx.arena);
-    const Tensor du = ctx.arena.tensor({x.rows(), u.cols()});
-    ctx.ops.lora_backward_accumulate(dx, dright, dleft, du,
-                                     dy.column_block(part.begin, part.outputs), x, u,
-                                     part.right->value, part.left->value, lora_scale_);
+    if (!dx.defined() && !part.right->grad.defined() && !part.left->grad.defined()) continue;
+    lora.push_back({.begin = part.begin,
+                    .u = u,
+                    .right = part.right->value,
+                    .left = part.left->value,
+                    .du = ctx.arena.tensor({x.rows(), u.cols()}),
+                    .dright = part.right->grad,
+                    .dleft = part.left->grad});
   }
+  return lora;
 }
 
 bool PackedLinear::has_lora() const {

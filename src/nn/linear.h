@@ -74,6 +74,9 @@ class PackedLinear {
     Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
+  // Of LoRA what backward computes something for, with du in the arena.
+  std::vector<LoraPart> backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
+                                       const Saved& saved) const;
 
   std::vector<Part> parts_;
   int64_t inputs_ = 0;

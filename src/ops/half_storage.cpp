@@ -55,6 +55,25 @@ void HalfStorage::do_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor
   });
 }
 
+// As the operators that they consist of, whose outputs are each rounded.
+void HalfStorage::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                         Tensor residual, std::span<const LoraPart> parts,
+                                         float scale) {
+  do_linear_forward(y, x, weight, bias, residual);
+  for (const LoraPart& part : parts)
+    do_lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x, part.right,
+                               part.left, scale);
+}
+
+void HalfStorage::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                          std::span<const LoraPart> parts, float scale) {
+  if (dx.defined()) do_linear_backward_input(dx, dy, weight);
+  for (const LoraPart& part : parts)
+    do_lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
+                                dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                part.right, part.left, scale);
+}
+
 // ---- what works on every row for itself
 
 void HalfStorage::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,

@@ -16,6 +16,10 @@
            float scale)                                                                            \
   OPERATOR(void, lora_backward_accumulate, Tensor dx, Tensor dright, Tensor dleft, Tensor du,      \
            Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left, float scale)                  \
+  OPERATOR(void, lora_linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,              \
+           Tensor residual, std::span<const LoraPart> parts, float scale)                          \
+  OPERATOR(void, lora_linear_backward, Tensor dx, Tensor dy, Tensor x, Tensor weight,              \
+           std::span<const LoraPart> parts, float scale)                                           \
   OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
   OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, \
            Tensor rstd, Tensor dresidual)                                                          \

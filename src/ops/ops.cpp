@@ -20,26 +20,24 @@ int64_t visible_pairs(const AttentionPlan& plan) {
   return pairs;
 }
 
-}  // namespace
-
-void Backend::count_linear(int64_t rows, int64_t inputs, int64_t outputs) {
-  ++counts_.calls;
-  add_saturated(counts_.matmul_flops, {2, rows, inputs, outputs});
-}
-
-void Backend::count_lora_forward(int64_t rows, const Tensor& right, const Tensor& left) {
-  ++counts_.calls;
-  add_saturated(counts_.matmul_flops, {2, rows, right.numel() + left.numel()});
+// Multiply-adds a row.
+int64_t lora_forward_work(const Tensor& right, const Tensor& left) {
+  return right.numel() + left.numel();
 }
 
 // du and dleft cost as much as the left product, dright and dx as the right one.
-void Backend::count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left,
-                                  const Tensor& dx, const Tensor& dright, const Tensor& dleft) {
+int64_t lora_backward_work(const Tensor& right, const Tensor& left, const Tensor& dx,
+                           const Tensor& dright, const Tensor& dleft) {
   const int64_t left_products = dleft.defined() ? 2 : 1;
   const int64_t right_products = (dx.defined() ? 1 : 0) + (dright.defined() ? 1 : 0);
+  return left_products * left.numel() + right_products * right.numel();
+}
+
+}  // namespace
+
+void Backend::count_products(int64_t rows, int64_t work) {
   ++counts_.calls;
-  add_saturated(counts_.matmul_flops,
-                {2, rows, left_products * left.numel() + right_products * right.numel()});
+  add_saturated(counts_.matmul_flops, {2, rows, work});
 }
 
 void Backend::count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads) {
@@ -75,19 +73,19 @@ void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Ten
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
-  count_linear(x.rows(), x.cols(), y.cols());
+  count_products(x.rows(), weight.numel());
   do_linear_forward(y, x, weight, bias, residual);
 }
 
 void Backend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   check_product(OperatorChecks(__func__), dy, dx, weight);
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+  count_products(dy.rows(), weight.numel());
   do_linear_backward_input(dx, dy, weight);
 }
 
 void Backend::linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight) {
   check_product(OperatorChecks(__func__), dy, dx, weight);
-  count_linear(dy.rows(), weight.cols(), weight.rows());
+  count_products(dy.rows(), weight.numel());
   do_linear_backward_input_accumulate(dx, dy, weight);
 }
 
@@ -100,7 +98,7 @@ void Backend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Te
   check.fp32({dweight});
   check.matrix("dweight", dweight, dy.cols(), x.cols());
   check.fp32_vector("dbias", dbias, dy.cols());
-  count_linear(dy.rows(), x.cols(), dweight.defined() ? dy.cols() : 0);
+  count_products(dy.rows(), dweight.defined() ? dweight.numel() : 0);
   do_linear_backward_weight(dweight, dbias, dy, x);
 }
 
@@ -127,7 +125,7 @@ void check_lora(const OperatorChecks& check, const Tensor& y, const Tensor& u, c
 void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                       float scale) {
   check_lora(OperatorChecks(__func__), y, u, x, right, left);
-  count_lora_forward(x.rows(), right, left);
+  count_products(x.rows(), lora_forward_work(right, left));
   do_lora_forward_accumulate(y, u, x, right, left, scale);
 }
 
@@ -142,8 +140,63 @@ void Backend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, T
   check.like("du", du, u);
   check.like("dright", dright, right);
   check.like("dleft", dleft, left);
-  count_lora_backward(x.rows(), right, left, dx, dright, dleft);
+  count_products(x.rows(), lora_backward_work(right, left, dx, dright, dleft));
   do_lora_backward_accumulate(dx, dright, dleft, du, dy, x, u, right, left, scale);
+}
+
+// ---- both
+
+namespace {
+
+void check_part(const OperatorChecks& check, const Tensor& y, const Tensor& x, const LoraPart& part,
+                std::span<const LoraPart> parts) {
+  check.given({part.u, part.right, part.left});
+  ASSERT(part.begin >= 0 && part.begin + part.left.cols() <= y.cols(),
+         "{}: left {} at column {} of {}", check.name(), part.left.shape_string(), part.begin,
+         y.shape_string());
+  ASSERT(part.right.cols() == parts[0].right.cols(), "{}: parts of ranks {} and {}", check.name(),
+         parts[0].right.cols(), part.right.cols());
+  check_lora(check, y.column_block(part.begin, part.left.cols()), part.u, x, part.right, part.left);
+}
+
+}  // namespace
+
+void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                                  std::span<const LoraPart> parts, float scale) {
+  const OperatorChecks check(__func__);
+  check_product(check, y, x, weight);
+  check.activations({y, bias, residual});
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  ASSERT(!parts.empty(), "{}: no parts", check.name());
+  int64_t work = weight.numel();
+  for (const LoraPart& part : parts) {
+    check_part(check, y, x, part, parts);
+    work += lora_forward_work(part.right, part.left);
+  }
+  count_products(x.rows(), work);
+  do_lora_linear_forward(y, x, weight, bias, residual, parts, scale);
+}
+
+void Backend::lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                   std::span<const LoraPart> parts, float scale) {
+  const OperatorChecks check(__func__);
+  check_product(check, dy, x, weight);
+  check.activations({dy, dx});
+  check.like("dx", dx, x);
+  ASSERT(!parts.empty(), "{}: no parts", check.name());
+  int64_t work = dx.defined() ? weight.numel() : 0;
+  for (const LoraPart& part : parts) {
+    check_part(check, dy, x, part, parts);
+    check.given({part.du});
+    check.fp32({part.du, part.dright, part.dleft});
+    check.like("du", part.du, part.u);
+    check.like("dright", part.dright, part.right);
+    check.like("dleft", part.dleft, part.left);
+    work += lora_backward_work(part.right, part.left, dx, part.dright, part.dleft);
+  }
+  count_products(dy.rows(), work);
+  do_lora_linear_backward(dx, dy, x, weight, parts, scale);
 }
 
 // ---- norms

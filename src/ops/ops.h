@@ -53,6 +53,15 @@ struct GradientStatistics {
   int64_t first_non_finite = -1;
 };
 
+// LoRA on the columns [begin, begin + O) of a linear layer's y.
+struct LoraPart {
+  int64_t begin = 0;
+  Tensor u;            // (N,r)
+  Tensor right, left;  // (I,r) and (r,O), dense
+  // In backward alone: scratch (N,r) in fp32, and gradients like the matrices.
+  Tensor du = {}, dright = {}, dleft = {};
+};
+
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
 struct OpCounts {
   int64_t calls = 0;
@@ -107,6 +116,16 @@ class Backend {
   // dleft may each be absent. The tensor du (N,r) is scratch.
   void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
                                 Tensor x, Tensor u, Tensor right, Tensor left, float scale);
+
+  // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
+  // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
+  // may be y itself. In 16 bits y and dx may be rounded between LoRA's product and the other.
+  void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                           std::span<const LoraPart> parts, float scale);
+  // dx (N,I) = dy W + the sum of the parts' du R', du = scale dy L'; dleft += scale u' dy; dright
+  // += x' du. dx, dright and dleft may each be absent.
+  void lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                            std::span<const LoraPart> parts, float scale);
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
@@ -225,11 +244,8 @@ class Backend {
  private:
   // Every op counts itself once by one of these.
   void count_call() { ++counts_.calls; }
-  void count_linear(int64_t rows, int64_t inputs, int64_t outputs);
-  void count_lora_forward(int64_t rows, const Tensor& right, const Tensor& left);
-  // dx, dright and dleft as given: absent ones cost nothing.
-  void count_lora_backward(int64_t rows, const Tensor& right, const Tensor& left, const Tensor& dx,
-                           const Tensor& dright, const Tensor& dleft);
+  // Of `work` multiply-adds a row.
+  void count_products(int64_t rows, int64_t work);
   void count_attention_forward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
 

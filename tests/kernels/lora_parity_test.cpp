@@ -38,53 +38,62 @@ std::vector<LoraCase> lora_cases() {
   return cases;
 }
 
+constexpr float kScale = 0.75f;
+
+template <typename T>
+std::vector<T> scaled(std::vector<T> values) {
+  for (T& value : values) value *= T(kScale);
+  return values;
+}
+
+// What is left of fp32 numbers between two products: u is stored in the activations' type, du on
+// tensor cores as two numbers of that type.
+std::vector<float> stored(const std::vector<float>& u, DType dtype) {
+  return cast<float>(rounded(Values(u.begin(), u.end()), dtype));
+}
+std::vector<float> split(std::vector<float> du, DType dtype) {
+  const std::vector<float> upper = stored(du, dtype);
+  for (size_t at = 0; at < du.size(); ++at) du[at] -= upper[at];
+  return sum_of(upper, stored(du, dtype));
+}
+
+// Of GPUs for which any rows are enough, and on which up to 64 rows have a launch of their own for
+// the outputs, with four blocks for the columns.
+constexpr int kOneMultiprocessor = 1, kTwoMultiprocessors = 2;
+
 class LoraParity : public ParityRig, public testing::WithParamInterface<LoraCase> {
  protected:
   LoraParity() : ParityRig(GetParam()) {}
 
-  static constexpr float kScale = 0.75f;
   const int64_t i_ = GetParam().inputs, o_ = GetParam().outputs, r_ = GetParam().rank;
   ParityMatrix& x_ = matrix("x", i_, Role::kIn);
   ParityMatrix& right_ = add("right", i_, r_, 0, dtype_, Role::kIn);
   ParityMatrix& left_ = add("left", r_, o_, 0, dtype_, Role::kIn);
 
-  template <typename T>
-  std::vector<T> scaled(std::vector<T> values) const {
-    for (T& value : values) value *= T(kScale);
-    return values;
-  }
   static Values times(Values values, double factor) {
     for (double& value : values) value *= factor;
     return values;
   }
   // The sums of gradients begin with random values times `start`.
   void check_backward(ParityMatrix& dy, float start);
-  // What is left of fp32 numbers between two products: u is stored in the activations' type, du on
-  // tensor cores as two numbers of that type.
-  std::vector<float> stored(const std::vector<float>& u) const {
-    return cast<float>(rounded(Values(u.begin(), u.end()), dtype_));
-  }
-  std::vector<float> split(std::vector<float> du) const {
-    const std::vector<float> upper = stored(du);
-    for (size_t at = 0; at < du.size(); ++at) du[at] -= upper[at];
-    return sum_of(upper, stored(du));
-  }
 };
 
 TEST_P(LoraParity, Forward) {
   ParityMatrix& y = matrix("y", o_, Role::kInOut);
   ParityMatrix& u = matrix("u", r_, Role::kOut);
   run_kernels([&] {
-    cuda::lora_forward_accumulate(y.device(), u.device(), x_.device(), right_.device(),
-                                  left_.device(), kScale, stream_);
+    const cuda::LoraOperands part{y.device(), y.device(), u.device(), right_.device(),
+                                  left_.device()};
+    cuda::lora_forward({&part, 1}, x_.device(), kScale, kOneMultiprocessor, stream_);
   });
   cpu().lora_forward_accumulate(y.host(), u.host(), x_.host(), right_.host(), left_.host(), kScale);
   const auto product = multiply(x_.start(), right_.start(), n_, i_, r_);
   const auto naive = multiply(cast<float>(x_.start()), cast<float>(right_.start()), n_, i_, r_);
   expect_parity(u, product, naive);
-  expect_parity(y, sum_of(scaled(multiply(product, left_.start(), n_, r_, o_)), y.start()),
-                sum_of(scaled(multiply(stored(naive), cast<float>(left_.start()), n_, r_, o_)),
-                       cast<float>(y.start())));
+  expect_parity(
+      y, sum_of(scaled(multiply(product, left_.start(), n_, r_, o_)), y.start()),
+      sum_of(scaled(multiply(stored(naive, dtype_), cast<float>(left_.start()), n_, r_, o_)),
+             cast<float>(y.start())));
 }
 
 void LoraParity::check_backward(ParityMatrix& dy, float start) {
@@ -95,9 +104,10 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
   ParityMatrix& du = add("du", n_, r_, gap_, DType::kF32, Role::kOut);
   for (ParityMatrix* total : {&dx, &dright, &dleft}) total->set(times(total->start(), start));
   run_kernels([&] {
-    cuda::lora_backward_accumulate(dx.device(), dright.device(), dleft.device(), du.device(),
-                                   dy.device(), x_.device(), u.device(), right_.device(),
-                                   left_.device(), kScale, stream_);
+    const cuda::LoraOperands part{dy.device(),    {},          u.device(),      right_.device(),
+                                  left_.device(), du.device(), dright.device(), dleft.device()};
+    cuda::lora_backward({&part, 1}, dx.device(), dx.device(), x_.device(), kScale,
+                        kOneMultiprocessor, stream_);
   });
   cpu().lora_backward_accumulate(dx.host(), dright.host(), dleft.host(), du.host(), dy.host(),
                                  x_.host(), u.host(), right_.host(), left_.host(), kScale);
@@ -120,7 +130,7 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
         sum_of(scaled(across(u, r_, cast<T>(dy.start()), o_)), cast<T>(dleft.start()))};
   };
   const auto exact = gradients(du_of(0.0));
-  const auto naive = gradients(split(du_of(0.0f)));
+  const auto naive = gradients(split(du_of(0.0f), dtype_));
   expect_parity(dx, exact[0], naive[0], kGradientFactor);
   expect_parity(dright, exact[1], naive[1], kGradientFactor);
   expect_parity(dleft, exact[2], naive[2], kGradientFactor);
@@ -148,9 +158,10 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
       all[at]->upload();
       return present[at] ? all[at]->device() : cuda::Operand{};
     };
-    cuda::lora_backward_accumulate(operand(0), operand(1), operand(2), du.device(), dy.device(),
-                                   x_.device(), u.device(), right_.device(), left_.device(), kScale,
-                                   stream_);
+    const cuda::Operand of_dx = operand(0);
+    const cuda::LoraOperands part{dy.device(),    {},          u.device(), right_.device(),
+                                  left_.device(), du.device(), operand(1), operand(2)};
+    cuda::lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, kOneMultiprocessor, stream_);
   };
   run({true, true, true});
   const std::array whole = {dx.of_gpu(), dright.of_gpu(), dleft.of_gpu()};
@@ -164,6 +175,208 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LoraParity, testing::ValuesIn(lora_cases()), name_of_lora_case);
+
+// ---- layers with one input, whose outputs stand side by side
+
+struct PartsCase {
+  DType dtype;
+  int64_t rows, inputs, rank, gap;
+  std::vector<int64_t> outputs;
+
+  operator ParityCase() const { return {dtype, rows, inputs, gap}; }
+};
+
+std::string name_of_parts_case(const testing::TestParamInfo<PartsCase>& info) {
+  const PartsCase& c = info.param;
+  return fmt::format("{}_{}x{}x{}r{}_gap{}", name_of(c.dtype), c.rows, c.inputs,
+                     fmt::join(c.outputs, "and"), c.rank, c.gap);
+}
+void PrintTo(const PartsCase& c, std::ostream* out) { *out << c.rows << " rows, rank " << c.rank; }
+
+std::vector<PartsCase> parts_cases() {
+  const PartsCase all[] = {
+      {{}, 7, 17, 12, 3, {9, 5, 31}},                                      // without tensor cores
+      {{}, 5, 16, 8, 0, {8, 8, 8, 8}}, {{}, 7, 136, 16, 8, {40, 8, 136}},  // with them
+      {{}, 5, 648, 8, 0, {648, 16}},   {{}, 65, 72, 8, 0, {40, 24, 64}},
+      {{}, 130, 64, 16, 0, {72, 64}},  {{}, 33, 200, 32, 8, {136, 40, 24}},
+      {{}, 66, 72, 24, 0, {40, 136}},  {{}, 97, 40, 64, 0, {72, 24, 32}},
+      {{}, 33, 40, 72, 8, {24, 16}}};
+  std::vector<PartsCase> cases;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for (PartsCase c : all) {
+      if (every_access_is_watched() && (dtype == DType::kF16 || c.rows > 66)) continue;
+      c.dtype = dtype;
+      cases.push_back(c);
+    }
+  return cases;
+}
+
+class LoraPartsParity : public ParityRig, public testing::WithParamInterface<PartsCase> {
+ protected:
+  struct Part {
+    int64_t begin, outputs;
+    ParityMatrix &right, &left, &u;
+  };
+
+  LoraPartsParity() : ParityRig(GetParam()) {}
+
+  std::vector<Part> parts(Role role_of_u) {
+    std::vector<Part> all;
+    int64_t begin = 0;
+    for (const int64_t outputs : GetParam().outputs) {
+      const std::string of = std::to_string(all.size());
+      all.push_back({begin, outputs, add("right" + of, i_, r_, 0, dtype_, Role::kIn),
+                     add("left" + of, r_, outputs, 0, dtype_, Role::kIn),
+                     matrix("u" + of, r_, role_of_u)});
+      begin += outputs;
+    }
+    return all;
+  }
+  int64_t outputs() const {
+    int64_t sum = 0;
+    for (const int64_t outputs : GetParam().outputs) sum += outputs;
+    return sum;
+  }
+  static cuda::Operand columns(const cuda::Operand& of, const Part& part) {
+    cuda::Operand block = of;
+    block.data = static_cast<char*>(of.data) + part.begin * size_of(of.dtype);
+    block.cols = part.outputs;
+    return block;
+  }
+  // The columns of a part of dense values (N,O).
+  Values columns(const Values& of, const Part& part) const {
+    Values block;
+    for (int64_t n = 0; n < n_; ++n) {
+      const auto first = of.begin() + n * outputs() + part.begin;
+      block.insert(block.end(), first, first + part.outputs);
+    }
+    return block;
+  }
+  template <typename T>
+  void put(std::vector<T>& to, const Part& part, const std::vector<T>& block) const {
+    for (int64_t n = 0; n < n_; ++n)
+      std::copy_n(block.begin() + n * part.outputs, part.outputs,
+                  to.begin() + n * outputs() + part.begin);
+  }
+  void check_forward(ParityMatrix* residual, int multiprocessors);
+  void check_backward(int multiprocessors);
+
+  const int64_t i_ = GetParam().inputs, r_ = GetParam().rank;
+  ParityMatrix& x_ = matrix("x", i_, Role::kIn);
+};
+
+void LoraPartsParity::check_forward(ParityMatrix* residual, int multiprocessors) {
+  std::vector<Part> all = parts(Role::kOut);
+  ParityMatrix& y = matrix("y", outputs(), Role::kOut);
+  run_kernels([&] {
+    std::vector<cuda::LoraOperands> operands;
+    for (const Part& part : all)
+      operands.push_back({columns(y.device(), part),
+                          residual ? columns(residual->device(), part) : cuda::Operand{},
+                          part.u.device(), part.right.device(), part.left.device()});
+    cuda::lora_forward(operands, x_.device(), kScale, multiprocessors, stream_);
+  });
+  if (residual)
+    cpu().copy(y.host(), residual->host());
+  else
+    cpu().fill(y.host(), 0);
+  Values exact = residual ? residual->start() : Values(static_cast<size_t>(n_ * outputs()));
+  auto naive = cast<float>(exact);
+  for (const Part& part : all) {
+    cpu().lora_forward_accumulate(y.host().column_block(part.begin, part.outputs), part.u.host(),
+                                  x_.host(), part.right.host(), part.left.host(), kScale);
+    const Values before = columns(exact, part);
+    const auto u = multiply(x_.start(), part.right.start(), n_, i_, r_);
+    const auto naive_u =
+        multiply(cast<float>(x_.start()), cast<float>(part.right.start()), n_, i_, r_);
+    expect_parity(part.u, u, naive_u);
+    put(exact, part, sum_of(scaled(multiply(u, part.left.start(), n_, r_, part.outputs)), before));
+    put(naive, part,
+        sum_of(scaled(multiply(stored(naive_u, dtype_), cast<float>(part.left.start()), n_, r_,
+                               part.outputs)),
+               cast<float>(before)));
+  }
+  expect_parity(y, exact, naive);
+}
+
+TEST_P(LoraPartsParity, ForwardOverwritesTheOutput) { check_forward(nullptr, kOneMultiprocessor); }
+
+TEST_P(LoraPartsParity, ForwardAddsToTheResidual) {
+  check_forward(&matrix("residual", outputs(), Role::kIn), kOneMultiprocessor);
+}
+
+TEST_P(LoraPartsParity, ForwardOfFewRowsOnALargeGpu) {
+  check_forward(nullptr, kTwoMultiprocessors);
+}
+
+void LoraPartsParity::check_backward(int multiprocessors) {
+  std::vector<Part> all = parts(Role::kIn);
+  ParityMatrix &dy = matrix("dy", outputs(), Role::kIn), &dx = matrix("dx", i_, Role::kOut);
+  std::vector<ParityMatrix*> du, dright, dleft;
+  for (const Part& part : all) {
+    du.push_back(&add("du", n_, r_, gap_, DType::kF32, Role::kOut));
+    dright.push_back(&add("dright", i_, r_, 0, DType::kF32, Role::kInOut));
+    dleft.push_back(&add("dleft", r_, part.outputs, 0, DType::kF32, Role::kInOut));
+  }
+  run_kernels([&] {
+    std::vector<cuda::LoraOperands> operands;
+    for (size_t p = 0; p < all.size(); ++p)
+      operands.push_back({columns(dy.device(), all[p]),
+                          {},
+                          all[p].u.device(),
+                          all[p].right.device(),
+                          all[p].left.device(),
+                          du[p]->device(),
+                          dright[p]->device(),
+                          dleft[p]->device()});
+    cuda::lora_backward(operands, dx.device(), {}, x_.device(), kScale, multiprocessors, stream_);
+  });
+  cpu().fill(dx.host(), 0);
+  Values exact_dx(static_cast<size_t>(n_ * i_));
+  std::vector<float> naive_dx(exact_dx.size());
+  for (size_t p = 0; p < all.size(); ++p) {
+    const Part& part = all[p];
+    const int64_t o = part.outputs;
+    const Values dy_part = columns(dy.start(), part);
+    cpu().lora_backward_accumulate(dx.host(), dright[p]->host(), dleft[p]->host(), du[p]->host(),
+                                   dy.host().column_block(part.begin, o), x_.host(), part.u.host(),
+                                   part.right.host(), part.left.host(), kScale);
+    const auto du_of = [&](auto zero) {
+      using T = decltype(zero);
+      return scaled(
+          multiply(cast<T>(dy_part), transpose(cast<T>(part.left.start()), r_, o), n_, o, r_));
+    };
+    const auto dx_of = [&](const auto& of) {
+      using T = typename std::decay_t<decltype(of)>::value_type;
+      return multiply(of, transpose(cast<T>(part.right.start()), i_, r_), n_, r_, i_);
+    };
+    const auto dright_of = [&](const auto& of) {
+      using T = typename std::decay_t<decltype(of)>::value_type;
+      return sum_of(multiply(transpose(cast<T>(x_.start()), n_, i_), of, i_, n_, r_),
+                    cast<T>(dright[p]->start()));
+    };
+    const auto dleft_of = [&](auto zero) {
+      using T = decltype(zero);
+      return sum_of(
+          scaled(multiply(transpose(cast<T>(part.u.start()), n_, r_), cast<T>(dy_part), r_, n_, o)),
+          cast<T>(dleft[p]->start()));
+    };
+    const auto exact = du_of(0.0);
+    const auto naive = split(du_of(0.0f), dtype_);
+    exact_dx = sum_of(exact_dx, dx_of(exact));
+    naive_dx = sum_of(naive_dx, dx_of(naive));
+    expect_parity(*dright[p], dright_of(exact), dright_of(naive), kGradientFactor);
+    expect_parity(*dleft[p], dleft_of(0.0), dleft_of(0.0f), kGradientFactor);
+  }
+  expect_parity(dx, exact_dx, naive_dx, kGradientFactor);
+}
+
+TEST_P(LoraPartsParity, Backward) { check_backward(kOneMultiprocessor); }
+
+TEST_P(LoraPartsParity, BackwardOfFewRowsOnALargeGpu) { check_backward(kTwoMultiprocessors); }
+
+INSTANTIATE_TEST_SUITE_P(Sizes, LoraPartsParity, testing::ValuesIn(parts_cases()),
+                         name_of_parts_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

@@ -53,6 +53,14 @@ class Mirrored final : public Backend {
     return run(&Backend::lora_backward_accumulate, dx, dright, dleft, du, dy, x, u, right, left,
                scale);
   }
+  void do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
+                              std::span<const LoraPart> parts, float scale) override {
+    return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale);
+  }
+  void do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                               std::span<const LoraPart> parts, float scale) override {
+    return run(&Backend::lora_linear_backward, dx, dy, x, weight, parts, scale);
+  }
   void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
     return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);
   }
@@ -202,6 +210,11 @@ class Mirrored final : public Backend {
     const int64_t bytes = ((t.rows() - 1) * t.row_stride() + t.cols()) * size_of(t.dtype());
     seen.push_back({t.data<char>(), bytes, nullptr});
   }
+  static void note(std::vector<Mirror>& seen, const std::span<const LoraPart>& parts) {
+    for (const LoraPart& part : parts)
+      for (const Tensor& t : {part.u, part.right, part.left, part.du, part.dright, part.dleft})
+        note(seen, t);
+  }
   template <typename Other>
   static void note(std::vector<Mirror>&, const Other&) {}
 
@@ -242,6 +255,13 @@ class Mirrored final : public Backend {
     }
     const Tensor wide(data, {t.rows(), t.row_stride()}, t.dtype(), Space::kDevice);
     return wide.column_block(0, t.cols());
+  }
+  std::vector<LoraPart> on_device(const std::span<const LoraPart>& parts) const {
+    std::vector<LoraPart> there;
+    for (const LoraPart& part : parts)
+      there.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
+                       on_device(part.du), on_device(part.dright), on_device(part.dleft)});
+    return there;
   }
   template <typename Other>
   static const Other& on_device(const Other& other) {

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/device/observer.h"
 #include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
 #include "emulated/kernels/warpgroup.h"
 #include "kernels/cuda/attention_work.h"
+#include "tests/device/cuda/device_under_test.h"
 #include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
@@ -32,7 +34,7 @@ class TensorCores : public testing::Test {
   }
 
   CudaBackend cuda_{kSmallSizes};
-  Arena arena_{"test", 1 << 20, cuda_.memory()};
+  Arena arena_{"test", 1 << 22, cuda_.memory()};
 };
 
 class TensorCoresOfAttention : public TensorCores {
@@ -140,35 +142,124 @@ TEST_F(TensorCoresOfLora, MultiplyWhereRanksAreMultiplesOf8) {
   EXPECT_EQ(products(8, DType::kF32), 0);
 }
 
-// Besides the sums, which are read and written in place, kernels fetch each operand by cp.async: a
-// wide matrix once a product, the narrow ones and the factors once for every block that needs them.
-TEST_F(TensorCoresOfLora, EveryProductFetchesItsWideMatrixOnce) {
-  constexpr int64_t kN = 130, kI = 264, kO = 200, kRank = 16, kBytes = 2;
-  const auto blocks = [](int64_t size, int64_t of) { return (size + of - 1) / of; };
-  const auto matrix = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); };
-  const auto sums = [&](int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kF32); };
-  const Tensor x = matrix(kN, kI), y = matrix(kN, kO), u = matrix(kN, kRank),
-               right = matrix(kI, kRank), left = matrix(kRank, kO), dx = matrix(kN, kI),
-               dright = sums(kI, kRank), dleft = sums(kRank, kO), du = sums(kN, kRank);
-  const auto bytes_of = [&](const auto& call) {
-    const int64_t before = emulated::async_copied_bytes();
+// Counts what kernels store to a range of memory, while it lives; all else is for the observer
+// before it.
+class StoreCount final : public emulated::MemoryObserver {
+ public:
+  explicit StoreCount(const Tensor& range)
+      : begin_(range.data<char>()), end_(begin_ + range.bytes()) {
+    emulated::set_observer(this);
+  }
+  ~StoreCount() override { emulated::set_observer(before_); }
+
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  using Access = emulated::Access;
+  using Site = emulated::Site;
+  void fresh(const void* begin, size_t bytes) override {
+    if (before_) before_->fresh(begin, bytes);
+  }
+  void closed(const void* begin, size_t bytes) override {
+    if (before_) before_->closed(begin, bytes);
+  }
+  void guard(const void* begin, size_t bytes) override {
+    if (before_) before_->guard(begin, bytes);
+  }
+  void undefined(const void* begin, size_t bytes) override {
+    if (before_) before_->undefined(begin, bytes);
+  }
+  void operation_access(const void* begin, size_t bytes, Access access, Site where) override {
+    if (before_) before_->operation_access(begin, bytes, access, where);
+  }
+  void copy_defined(const void* to, const void* from, size_t bytes) override {
+    if (before_) before_->copy_defined(to, from, bytes);
+  }
+  void all_defined(const void* begin, size_t bytes) override {
+    if (before_) before_->all_defined(begin, bytes);
+  }
+  void thread_access(const void* begin, size_t bytes, Access access, Site where) override {
+    if (begin >= begin_ && begin < end_ && access == Access::kWrite)
+      bytes_ += static_cast<int64_t>(bytes);
+    if (before_) before_->thread_access(begin, bytes, access, where);
+  }
+
+  emulated::MemoryObserver* const before_ = emulated::observer();
+  const char *const begin_, *const end_;
+  int64_t bytes_ = 0;
+};
+
+// Of three layers with one input, which is as wide as each output: what their LoRA reads and writes
+// in passes over matrices of that width, and in how many launches. One launch of each operator,
+// which writes its output too, is the product of the layers themselves.
+class PassesOfLora : public TensorCores {
+ protected:
+  static constexpr int64_t kN = 130, kWidth = 256, kRank = 16, kBytes = 2;
+  static constexpr int64_t kBlocks = (kN + 63) / 64;           // of rows
+  static constexpr int64_t kColumnBlocks = kWidth / 64;        // of gradients
+  static constexpr int64_t kWide = kN * kWidth * kBytes;       // a pass
+  static constexpr int64_t kNarrow = kN * kRank * kBytes;      // u; du has two
+  static constexpr int64_t kFactor = kWidth * kRank * kBytes;  // right or left
+
+  struct Cost {
+    int64_t fetched, stored, launches;
+    auto operator<=>(const Cost&) const = default;
+  };
+  friend void PrintTo(const Cost& cost, std::ostream* out) {
+    *out << cost.fetched << " bytes fetched, " << cost.stored << " stored, " << cost.launches
+         << " launches";
+  }
+  // `out`: the matrix whose stores are counted.
+  template <typename Call>
+  Cost cost_of(const Tensor& out, const Call& call) {
+    cuda_.synchronize();
+    const int64_t fetched = emulated::async_copied_bytes();
+    const int64_t launches = device_test::host_calls().launches;
+    const StoreCount stores(out);
     call();
     cuda_.synchronize();
-    return emulated::async_copied_bytes() - before;
-  };
-  const auto narrow = [&](int64_t width) { return kN * width + blocks(kN, 64) * width * kRank; };
-  const auto expand = [&](int64_t width, int64_t halves) {
-    return blocks(width, 128) * kN * kRank * halves + blocks(kN, 64) * width * kRank;
-  };
-  const auto gradient = [&](int64_t width, int64_t halves) {
-    return kN * width + blocks(width, 32) * kN * kRank * halves;
-  };
-  EXPECT_EQ(bytes_of([&] { cuda_.lora_forward_accumulate(y, u, x, right, left, 1); }),
-            kBytes * (narrow(kI) + expand(kO, 1)));
-  EXPECT_EQ(bytes_of([&] {
-              cuda_.lora_backward_accumulate(dx, dright, dleft, du, y, x, u, right, left, 1);
-            }),
-            kBytes * (narrow(kO) + gradient(kO, 1) + gradient(kI, 2) + expand(kI, 2)));
+    return {emulated::async_copied_bytes() - fetched, stores.bytes(),
+            device_test::host_calls().launches - launches};
+  }
+  Tensor matrix(int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); }
+  Tensor sums(int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kF32); }
+  std::vector<LoraPart> parts(int64_t count) {
+    std::vector<LoraPart> all;
+    for (int64_t p = 0; p < count; ++p)
+      all.push_back({p * kWidth, matrix(kN, kRank), matrix(kWidth, kRank), matrix(kRank, kWidth),
+                     sums(kN, kRank), sums(kWidth, kRank), sums(kRank, kWidth)});
+    return all;
+  }
+};
+
+TEST_F(PassesOfLora, ForwardReadsTheInputAndWritesTheOutputOnce) {
+  for (const int64_t count : {1, 2, 3}) {
+    const ArenaScope scope(arena_);
+    const auto lora = parts(count);
+    const Tensor y = matrix(kN, count * kWidth), x = matrix(kN, kWidth),
+                 weight = matrix(count * kWidth, kWidth);
+    const auto forward = [&](const Tensor& residual) {
+      return cost_of(y,
+                     [&] { cuda_.lora_linear_forward(y, x, weight, Tensor(), residual, lora, 1); });
+    };
+    const int64_t factors = 2 * count * kBlocks * kFactor, outputs = count * kWide;
+    EXPECT_EQ(forward(Tensor()), (Cost{kWide + factors, 2 * outputs, 2})) << count;
+    EXPECT_EQ(forward(y), (Cost{kWide + factors + outputs, 2 * outputs, 2})) << count;
+  }
+}
+
+TEST_F(PassesOfLora, BackwardReadsTheOutputsGradientTwiceAndTheRestOnce) {
+  for (const int64_t count : {1, 2, 3}) {
+    const ArenaScope scope(arena_);
+    const auto lora = parts(count);
+    const Tensor dy = matrix(kN, count * kWidth), x = matrix(kN, kWidth), dx = matrix(kN, kWidth),
+                 weight = matrix(count * kWidth, kWidth);
+    const int64_t factors = 2 * count * kBlocks * kFactor;
+    const int64_t narrow = 3 * count * kColumnBlocks * kNarrow;  // u, and the halves of du
+    EXPECT_EQ(cost_of(dx, [&] { cuda_.lora_linear_backward(dx, dy, x, weight, lora, 1); }),
+              (Cost{(2 * count + 1) * kWide + factors + narrow, 2 * kWide, 3}))
+        << count;
+  }
 }
 
 }  // namespace

@@ -53,11 +53,12 @@ struct Reference {
 
 class Rig {
  public:
+  // lora_module: a part, "all" or "".
   Rig(PackedLinear::Bias bias, const std::string& lora_module, const std::string& frozen) {
     LoraConfig lora;
     lora.rank = lora_module.empty() ? 0 : kRank;
     lora.alpha = 3;
-    lora.module_name = lora_module;
+    lora.module_name = lora_module == "all" ? "" : lora_module;
     table.begin_unit("unit");
     linear = std::make_unique<PackedLinear>(
         table, "root.",
@@ -134,8 +135,10 @@ void expect_right(Rig& rig) {
 }
 
 TEST(PackedLinear, NeighboursAreOneProduct) {
-  Rig rig(PackedLinear::Bias::kPresent, "", "");
-  EXPECT_EQ(rig.run().calls, 1);
+  for (const char* lora : {"", "k", "all"}) {
+    Rig rig(PackedLinear::Bias::kPresent, lora, "");
+    EXPECT_EQ(rig.run().calls, 1) << lora;
+  }
 }
 
 TEST(PackedLinear, AFrozenPartSplitsTheProduct) {
@@ -151,7 +154,7 @@ TEST(PackedLinear, AFrozenPartSplitsTheProduct) {
 TEST(PackedLinear, AgreesWithTheReference) {
   for (const char* frozen :
        {"", "root.k", "root.v.weight", "root.q.bias", "root.k.lora_left", "root.v.lora_"}) {
-    for (const char* lora : {"", "k", "v", "q"}) {
+    for (const char* lora : {"", "k", "v", "q", "all"}) {
       SCOPED_TRACE(std::string("frozen ") + frozen + ", LoRA in " + lora);
       Rig rig(PackedLinear::Bias::kPresent, lora, frozen);
       expect_right(rig);

@@ -194,6 +194,28 @@ inline const Case kCases[] = {
            call.matrix("x", 3, 4), call.matrix("u", 3, 2), call.matrix("right", 4, 2, kDense),
            call.matrix("left", 2, 5, kDense), 1);
      }},
+    {"lora_linear_forward",
+     [](Backend& ops, Call& call) {
+       const LoraPart part{.begin = 2,
+                           .u = call.matrix("u", 3, 2),
+                           .right = call.matrix("right", 4, 2, kDense),
+                           .left = call.matrix("left", 2, 3, kDense)};
+       ops.lora_linear_forward(call.matrix("y", 3, 5), call.matrix("x", 3, 4),
+                               call.matrix("weight", 5, 4), call.vector("bias", 5, kOptional),
+                               call.matrix("residual", 3, 5, kOptional), {&part, 1}, 1);
+     }},
+    {"lora_linear_backward",
+     [](Backend& ops, Call& call) {
+       const LoraPart part{.begin = 2,
+                           .u = call.matrix("u", 3, 2),
+                           .right = call.matrix("right", 4, 2, kDense),
+                           .left = call.matrix("left", 2, 3, kDense),
+                           .du = call.fp32("du", 3, 2),
+                           .dright = call.fp32("dright", 4, 2, kOptional),
+                           .dleft = call.fp32("dleft", 2, 3, kOptional)};
+       ops.lora_linear_backward(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
+                                call.matrix("x", 3, 4), call.matrix("weight", 5, 4), {&part, 1}, 1);
+     }},
     {"rms_norm_forward",
      [](Backend& ops, Call& call) {
        ops.rms_norm_forward(call.matrix("y", 3, 4), call.fp32_vector("rstd", 3),

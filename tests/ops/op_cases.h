@@ -36,6 +36,44 @@ inline AttentionPlan mmca_plan(int64_t n) {
   return plan;
 }
 
+// LoRA on the columns from `begin` on of a linear layer's 31 outputs.
+struct LoraColumns {
+  int64_t begin, outputs;
+};
+inline std::vector<LoraPart> lora_parts(Operands& make, int64_t d,
+                                        std::initializer_list<LoraColumns> columns) {
+  std::vector<LoraPart> parts;
+  for (const auto& [begin, outputs] : columns) {
+    const std::string of = std::to_string(begin);
+    parts.push_back({.begin = begin,
+                     .u = {},
+                     .right = make.vector("right" + of, d * 3).view({d, 3}),
+                     .left = make.vector("left" + of, 3 * outputs).view({3, outputs})});
+  }
+  return parts;
+}
+inline void run_lora_linear(Backend& ops, Operands& make, int64_t n, int64_t d,
+                            std::initializer_list<LoraColumns> columns) {
+  std::vector<LoraPart> parts = lora_parts(make, d, columns);
+  for (LoraPart& part : parts) part.u = make.out("u" + std::to_string(part.begin), n, 3);
+  ops.lora_linear_forward(make.out("y", n, 31), make.in("x", n, d), make.in("weight", 31, d),
+                          make.vector("bias", 31), make.in("residual", n, 31), parts, 0.7f);
+}
+inline void run_lora_linear_backward(Backend& ops, Operands& make, int64_t n, int64_t d,
+                                     std::initializer_list<LoraColumns> columns) {
+  std::vector<LoraPart> parts = lora_parts(make, d, columns);
+  for (LoraPart& part : parts) {
+    const std::string of = std::to_string(part.begin);
+    const int64_t outputs = part.left.cols();
+    part.u = make.in("u" + of, n, 3);
+    part.du = make.fp32("du" + of, n, 3, Role::kOut);
+    part.dright = make.fp32_vector("dright" + of, d * 3, Role::kInOut).view({d, 3});
+    part.dleft = make.fp32_vector("dleft" + of, 3 * outputs, Role::kInOut).view({3, outputs});
+  }
+  ops.lora_linear_backward(make.out("dx", n, d), make.in("dy", n, 31), make.in("x", n, d),
+                           make.in("weight", 31, d), parts, 0.7f);
+}
+
 constexpr int64_t kHeads = 4, kKvHeads = 2;
 
 inline void run_attention(Backend& ops, Operands& make, const AttentionPlan& plan, int64_t n,
@@ -132,6 +170,18 @@ inline const OpCase kOpCases[] = {
            make.fp32("du", n, 3, Role::kOut), make.in("dy", n, 31), make.in("x", n, d),
            make.in("u", n, 3), make.vector("right", d * 3).view({d, 3}),
            make.vector("left", 93).view({3, 31}), 0.7f);
+     }},
+    {"lora_linear_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_lora_linear(ops, make, n, d, {{0, 11}, {11, 20}});
+     }},
+    {"lora_linear_forward_of_some_columns",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_lora_linear(ops, make, n, d, {{0, 11}, {22, 9}});
+     }},
+    {"lora_linear_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_lora_linear_backward(ops, make, n, d, {{0, 11}, {22, 9}});
      }},
     {"rms_norm_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

@@ -114,6 +114,25 @@ FACET_MEASURED(lora_backward_accumulate,
                 Tensor right, Tensor left, float scale),
                (dx, dright, dleft, du, dy, x, u, right, left, scale), (du, dy, x, u, right, left),
                (dx, dright, dleft))
+void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                              Tensor residual, std::span<const LoraPart> parts,
+                                              float scale) {
+  Operands operands{{y, x, weight, bias, residual}, {}};
+  for (const LoraPart& part : parts)
+    operands.once.insert(operands.once.end(), {part.u, part.right, part.left});
+  pass_on("lora_linear_forward", operands,
+          [&] { below_.lora_linear_forward(y, x, weight, bias, residual, parts, scale); });
+}
+void MeasuringBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
+                                               std::span<const LoraPart> parts, float scale) {
+  Operands operands{{dx, dy, x, weight}, {}};
+  for (const LoraPart& part : parts) {
+    operands.once.insert(operands.once.end(), {part.u, part.right, part.left, part.du});
+    operands.twice.insert(operands.twice.end(), {part.dright, part.dleft});
+  }
+  pass_on("lora_linear_backward", operands,
+          [&] { below_.lora_linear_backward(dx, dy, x, weight, parts, scale); });
+}
 FACET_MEASURED(rms_norm_forward, (Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps),
                (y, rstd, x, weight, eps), (y, rstd, x, weight), ())
 FACET_MEASURED(rms_norm_backward,

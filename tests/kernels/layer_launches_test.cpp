@@ -1,0 +1,61 @@
+// How much work a layer of the decoder gives to the GPU.
+#include <gtest/gtest.h>
+
+#include "model/llama_block.h"
+#include "tests/device/cuda/device_under_test.h"
+#include "tests/kernels/mirrored.h"
+#include "tests/ops/op_cases.h"
+
+namespace facet::kernel_test {
+namespace {
+
+constexpr int64_t kRows = 5, kWidth = 64;
+
+struct Launches {
+  int64_t forward, backward;
+};
+
+// Kernels and products of a layer in training, with LoRA of that rank on all its linear layers.
+Launches launches(int64_t rank) {
+  LlamaConfig config;
+  config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
+  config.num_attention_heads = config.num_key_value_heads = 1;
+  CudaBackend cuda(kSmallSizes);
+  ParamTable table;
+  table.place_in(cuda.memory());
+  table.begin_unit("layer");
+  const LlamaBlock block(table, "", 0, config, {.rank = rank, .module_name = "proj"});
+  table.set_trained("", true);
+  table.allocate(1, ParamTable::Memory::kReal, DType::kBF16);
+  table.allocate_gradients();
+  for (const Param& param : table.params()) {
+    cuda.fill(param.value, 0);
+    cuda.fill(param.grad, 0);
+  }
+  Arena arena("test", int64_t{1} << 20, cuda.memory());
+  UnitHooks hooks;
+  Context ctx{cuda, arena, hooks, DType::kBF16};
+  const AttentionPlan plan = op_test::causal_plan(kRows);
+  const Tensor x = ctx.activation({kRows, kWidth}), y = ctx.activation({kRows, kWidth}),
+               cos = arena.tensor({kRows, kWidth / 2}), sin = arena.tensor({kRows, kWidth / 2});
+  for (const Tensor& t : {x, cos, sin}) cuda.fill(t, 0);
+  const DecoderRows rows{.plan = plan, .window_plan = plan, .cos = cos, .sin = sin};
+  LlamaBlock::Saved saved;
+  const int64_t begin = device_test::host_calls().launches;
+  block.forward(ctx, y, x, rows, &saved);
+  const int64_t middle = device_test::host_calls().launches;
+  block.backward(ctx, y, y, x, rows, saved, InputGradient::kNeeded);
+  const int64_t end = device_test::host_calls().launches;
+  cuda.synchronize();
+  return {middle - begin, end - middle};
+}
+
+// One for each of q|k|v, o, gate|up and down; in backward two.
+TEST(LayerLaunches, LoraAddsTwelve) {
+  const Launches with = launches(16), without = launches(0);
+  EXPECT_EQ(with.forward - without.forward, 4);
+  EXPECT_EQ(with.backward - without.backward, 8);
+}
+
+}  // namespace
+}  // namespace facet::kernel_test
