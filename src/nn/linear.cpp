@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include <cmath>
+
 #include "base/check.h"
 
 namespace facet {
@@ -14,6 +16,11 @@ bool adjoins(const Param* param, const Param* next) {
 }
 
 }  // namespace
+
+float LoraConfig::scale() const {
+  if (!rank_stabilised) return alpha / static_cast<float>(rank);
+  return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
+}
 
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                            const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,
@@ -32,7 +39,7 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                                bias_init, inputs);
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!lora.applies_to(parts[i].path)) continue;
-    lora_scale_ = lora.alpha / static_cast<float>(lora.rank);
+    lora_scale_ = lora.scale();
     parts_[i].right =
         table.add(root + parts[i].path + ".lora_right_weight", {inputs, lora.rank},
                   ParamRole::kLora, Init::kUniformFanIn, lora.compat_init ? lora.rank : inputs);
