@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/adapter: a tiny LLaMA, two adapters for it as PEFT saves them, and the logits that PEFT gets with each.
+"""Writes tests/golden/adapter: a tiny LLaMA, two adapters for it as PEFT saves them, the logits that PEFT gets with each, and the losses
+and logits of one of them in training with PEFT's optimizer of LoRA+.
 
 usage: scripts/make_golden_adapter.py
 
@@ -10,8 +11,9 @@ import shutil
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AdamW, LlamaConfig, LlamaForCausalLM
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden", "adapter")
 TOKENS = [1, 4, 9, 5, 7, 2, 3]
@@ -29,17 +31,40 @@ def base_model():
     return LlamaForCausalLM(config).eval()
 
 
-def save_adapter(name, choices):
+def adapted_model(choices):
     torch.manual_seed(12)
     model = get_peft_model(base_model(), LoraConfig(task_type="CAUSAL_LM", **choices)).eval()
     for parameter_name, parameter in model.named_parameters():
         if "lora_" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def save_adapter(name, choices):
+    model = adapted_model(choices)
     model.base_model.model.config._name_or_path = model.peft_config["default"].base_model_name_or_path = "base"
     model.save_pretrained(os.path.join(ROOT, name), save_embedding_layers=False)  # else it asks the hub for "base"
     os.remove(os.path.join(ROOT, name, "README.md"))
     with torch.no_grad():
         return model(torch.tensor([TOKENS])).logits[0].contiguous()
+
+
+def train_with_lora_plus(name, steps=4):
+    """What tests/checkpoint/adapter_test.cpp trains too."""
+    model = adapted_model(ADAPTERS[name])
+    optimizer = create_loraplus_optimizer(model, AdamW, lr=2e-3, loraplus_lr_ratio=16, betas=(0.9, 0.95), eps=1e-6,
+                                          loraplus_weight_decay=0.1)
+    tokens = torch.tensor([TOKENS])
+    losses = []
+    for _ in range(steps):
+        loss = model(tokens, labels=tokens).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    with torch.no_grad():
+        logits = model(tokens).logits[0].contiguous()
+    return {f"{name}_losses": torch.tensor(losses), f"{name}_trained": logits}
 
 
 def main():
@@ -49,6 +74,7 @@ def main():
     os.remove(os.path.join(ROOT, "base", "generation_config.json"))
     logits = {name: save_adapter(name, choices) for name, choices in ADAPTERS.items()}
     logits["base"] = base(torch.tensor([TOKENS])).logits[0].detach().contiguous()
+    logits.update(train_with_lora_plus("rslora"))
     save_file({**logits, "tokens_as_float": torch.tensor(TOKENS, dtype=torch.float32)}, os.path.join(ROOT, "logits.safetensors"))
 
 

@@ -112,9 +112,8 @@ AdapterPart read_part(const std::string& directory) {
   const double alpha = config.at("lora_alpha").as_double();
   if (!(std::abs(alpha) <= kMaxAlpha))
     config.at("lora_alpha").reject(fmt::format("an alpha of {} is not possible", alpha));
-  const bool by_root = config.get_bool("use_rslora", false);
-  part.lora.alpha =
-      static_cast<float>(by_root ? alpha * std::sqrt(static_cast<double>(part.lora.rank)) : alpha);
+  part.lora.alpha = static_cast<float>(alpha);
+  part.lora.rank_stabilised = config.get_bool("use_rslora", false);
   part.lora.modules = modules_in(TensorDirectory::of_file(part.weights));
   return part;
 }
@@ -212,7 +211,7 @@ std::string adapter_config_text(const ParamTable& table, std::string_view prefix
   else
     writer.null();
   writer.key("use_dora").value(false);
-  writer.key("use_rslora").value(false);
+  writer.key("use_rslora").value(lora.rank_stabilised);
   writer.end_object();
   return writer.take();
 }

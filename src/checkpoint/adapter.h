@@ -30,7 +30,7 @@ struct AdapterPart {
   std::string directory;
   std::string weights;     // adapter_model.safetensors or .bin
   std::string base_model;  // that it was trained on, as its configuration names it; may be ""
-  LoraConfig lora;         // alpha so that alpha / rank is the scale; modules as in the weights
+  LoraConfig lora;         // modules as in the weights
 };
 
 struct Adapter {

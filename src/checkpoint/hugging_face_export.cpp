@@ -62,7 +62,7 @@ TensorToWrite plain_copy(const ParamMap& params, std::string name, const Param& 
           params.type_of(param)};
 }
 
-// The matrices of a LoRA layer: R (inputs,rank), L (rank,outputs), and alpha / rank.
+// The matrices of a LoRA layer: R (inputs,rank), L (rank,outputs), and its scale.
 struct LoraProduct {
   int64_t inputs = 0, outputs = 0, rank = 0;
   float scale = 0;
@@ -100,9 +100,8 @@ void add_product(const LoraProduct& lora, int64_t begin, int64_t count, float* o
 // end.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
                          const Param& right, const Param& left, const LoraConfig& lora) {
-  const float scale = lora.alpha / static_cast<float>(lora.rank);
   const auto product = std::make_shared<LoraProduct>(
-      LoraProduct{weight.shape[1], weight.shape[0], right.shape[1], scale, {}, {}});
+      LoraProduct{weight.shape[1], weight.shape[0], right.shape[1], lora.scale(), {}, {}});
   return {std::move(name), weight.shape,
           [&params, &weight, &right, &left, product](int64_t begin, int64_t count, float* out) {
             if (begin == 0) {

@@ -1,6 +1,7 @@
 #include "nn/linear.h"
 
 #include <array>
+#include <cmath>
 #include <span>
 
 #include "base/check.h"
@@ -30,6 +31,11 @@ class PackedLinear::LoraParts {
   size_t count_ = 0;
 };
 
+float LoraConfig::scale() const {
+  if (!rank_stabilised) return alpha / static_cast<float>(rank);
+  return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
+}
+
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                            const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,
                            const LoraConfig& lora, Init weight_init, Init bias_init)
@@ -48,7 +54,7 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                                bias_init, inputs);
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!lora.applies_to(parts[i].path)) continue;
-    lora_scale_ = lora.alpha / static_cast<float>(lora.rank);
+    lora_scale_ = lora.scale();
     parts_[i].right =
         table.add(root + parts[i].path + ".lora_right_weight", {inputs, lora.rank},
                   ParamRole::kLora, Init::kUniformFanIn, lora.compat_init ? lora.rank : inputs);

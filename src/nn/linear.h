@@ -1,4 +1,5 @@
-// Linear layers, plain or with LoRA (Hu et al., 2021): y = x W' + b + (x R) L alpha/r.
+// Linear layers, plain or with LoRA (Hu et al., 2021): y = x W' + b + (x R) L alpha/r; with
+// rank-stabilised LoRA (Kalajdzievski, 2023) the factor is alpha/sqrt(r).
 //
 // PackedLinear joins linears with the same input (q, k, v; gate, up): if their weights are
 // contiguous in the parameter buffer it is one matrix product over columns [part 0 | part 1 | ...],
@@ -21,6 +22,10 @@ struct LoraConfig {
   bool compat_init = false;  // bound 1/sqrt(r) instead of 1/sqrt(in) for R
   // Unless empty: the paths of the linears that get LoRA, in place of module_name.
   std::set<std::string, std::less<>> modules = {};
+  bool rank_stabilised = false;
+
+  // Of (x R) L. There must be a rank.
+  float scale() const;
   // Whether the linear at this module path (e.g. "model.layers.0.mlp.up_proj") gets LoRA.
   bool applies_to(const std::string& module_path) const {
     if (!modules.empty()) return rank > 0 && modules.contains(module_path);

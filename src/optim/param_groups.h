@@ -1,5 +1,6 @@
 // The four optimizer groups by parameter name (docs/computes.md, "Optimizer"): decay or not, first
-// or second learning rate.
+// or second learning rate. With LoRA+ (Hayou et al., 2024) the second matrices of LoRA are apart,
+// in groups of their own.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +21,15 @@ struct GroupOptions {
   double learning_rate = 0;
   double learning_rate_pretraining_components =
       0;  // of names with `embed`; 0: the same as learning_rate
+
+  double lora_plus_ratio = 1;  // of the rate of LoRA's second matrices to that of their group
   double weight_decay = 0;
   NoDecayRule rule = NoDecayRule::kBiasAndNorms;
 };
 
 struct ParamGroup {
-  std::string name;  // "decay", "no_decay", "embed_decay", "embed_no_decay"
+  // "decay", "no_decay", "embed_decay", "embed_no_decay"; with "_lora_b" behind if apart.
+  std::string name;
   std::vector<Param*> params;
   int64_t elements = 0;
   double weight_decay = 0;

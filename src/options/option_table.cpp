@@ -100,6 +100,8 @@ void add_trained_fields(std::vector<OptionField>& t) {
   t.push_back(trained("lang_lora_alpha", &O::lang_lora_alpha, kMustMatch,
                       "LoRA's output is scaled by alpha / rank")
                   .in(0, 1e6));
+  t.push_back(trained("lang_lora_rslora", &O::lang_lora_rslora, kMustMatch,
+                      "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
   t.push_back(trained("lang_lora_module_name", &O::lang_lora_module_name, kMustMatch,
                       "linear layers whose path in the language model contains this get LoRA"));
   t.push_back(trained("vis_lora_dim", &O::vis_lora_dim, kMustMatch,
@@ -108,6 +110,8 @@ void add_trained_fields(std::vector<OptionField>& t) {
   t.push_back(trained("vis_lora_alpha", &O::vis_lora_alpha, kMustMatch,
                       "LoRA's output is scaled by alpha / rank")
                   .in(0, 1e6));
+  t.push_back(trained("vis_lora_rslora", &O::vis_lora_rslora, kMustMatch,
+                      "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
   t.push_back(trained("vis_lora_module_name", &O::vis_lora_module_name, kMustMatch,
                       "linear layers whose path in the vision encoder contains this get LoRA"));
   t.push_back(trained("only_optimize_lora", &O::only_optimize_lora, kMustMatch,
@@ -272,6 +276,10 @@ void add_optimizer_fields(std::vector<OptionField>& t) {
                     "learning rate of parameters with embed in their names; 0: the same as "
                     "--learning_rate")
                   .in(0, 1e3));
+  t.push_back(optim("lora_plus_ratio", &O::lora_plus_ratio, kMustMatch,
+                    "LoRA+: the learning rate of LoRA's second matrices (lora_left_weight, PEFT's "
+                    "lora_B), as a multiple of the others'")
+                  .in(1, 1e6));
   t.push_back(optim("weight_decay", &O::weight_decay, kMustMatch,
                     "AdamW's weight decay; biases and norms have none")
                   .in(0, 1e3));

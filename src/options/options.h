@@ -49,9 +49,11 @@ struct Options {
   // What is trained
   int64_t lang_lora_dim = 0;
   double lang_lora_alpha = 1;
+  bool lang_lora_rslora = false;
   std::string lang_lora_module_name = "model.layers.";
   int64_t vis_lora_dim = 0;
   double vis_lora_alpha = 1;
+  bool vis_lora_rslora = false;
   std::string vis_lora_module_name = "encoder.layers.";
   bool only_optimize_lora = false;
   std::vector<std::string> unfreeze;  // prefixes of parameter names
@@ -98,6 +100,7 @@ struct Options {
   // Optimizer
   double learning_rate = 1e-3;
   double learning_rate_pretraining_components = 0;
+  double lora_plus_ratio = 1;
   double weight_decay = 0;
   std::string lr_scheduler_type = "cosine";
   double num_warmup_steps = 0;  // <= 1: a fraction of all steps

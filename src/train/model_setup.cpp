@@ -33,9 +33,20 @@ ProjectionKind projection_kind(const std::string& vis_proj) {
   fail(ExitCode::kInternal, "no projection is called {}", vis_proj);
 }
 
-LoraConfig lora_config(int64_t rank, double alpha, const std::string& module_name,
-                       bool visualchat) {
-  return {rank, static_cast<float>(alpha), module_name, visualchat};
+LoraConfig lang_lora_of(const Options& options) {
+  return {.rank = options.lang_lora_dim,
+          .alpha = static_cast<float>(options.lang_lora_alpha),
+          .module_name = options.lang_lora_module_name,
+          .compat_init = options.visualchat(),
+          .rank_stabilised = options.lang_lora_rslora};
+}
+
+LoraConfig vis_lora_of(const Options& options) {
+  return {.rank = options.vis_lora_dim,
+          .alpha = static_cast<float>(options.vis_lora_alpha),
+          .module_name = options.vis_lora_module_name,
+          .compat_init = options.visualchat(),
+          .rank_stabilised = options.vis_lora_rslora};
 }
 
 void check_vision(const VlmConfig& config) {
@@ -64,6 +75,9 @@ void check_same_lora(const std::string& side, const AdapterPart& part, const Lor
         "{}/adapter_config.json has LoRA of rank {} and alpha {}, --{}_lora_dim says {} and "
         "--{}_lora_alpha {}; leave these out",
         part.directory, part.lora.rank, part.lora.alpha, side, asked.rank, side, asked.alpha);
+  CHECK(part.lora.rank_stabilised || !asked.rank_stabilised, ExitCode::kConfig,
+        "{}/adapter_config.json has LoRA without use_rslora; leave --{}_lora_rslora out",
+        part.directory, side);
 }
 
 void take_lora_of_adapter(const Options& options, VlmConfig& config) {
@@ -90,15 +104,18 @@ bool has_lora(const ParamTable& table, const std::string& prefix) {
 Options with_lora_of_adapter(Options options) {
   if (options.adapter.empty() || !is_adapter(options.adapter)) return options;
   const Adapter adapter = read_adapter(options.adapter);
-  const auto take = [](const char* side, const std::optional<AdapterPart>& part, int64_t& rank,
-                       double& alpha) {
-    if (!part) return;
-    check_same_lora(side, *part, lora_config(rank, alpha, "", false));
-    rank = part->lora.rank;
-    alpha = static_cast<double>(part->lora.alpha);
-  };
-  take("lang", adapter.lang, options.lang_lora_dim, options.lang_lora_alpha);
-  take("vis", adapter.vision, options.vis_lora_dim, options.vis_lora_alpha);
+  if (adapter.lang) {
+    check_same_lora("lang", *adapter.lang, lang_lora_of(options));
+    options.lang_lora_dim = adapter.lang->lora.rank;
+    options.lang_lora_alpha = static_cast<double>(adapter.lang->lora.alpha);
+    options.lang_lora_rslora = adapter.lang->lora.rank_stabilised;
+  }
+  if (adapter.vision) {
+    check_same_lora("vis", *adapter.vision, vis_lora_of(options));
+    options.vis_lora_dim = adapter.vision->lora.rank;
+    options.vis_lora_alpha = static_cast<double>(adapter.vision->lora.alpha);
+    options.vis_lora_rslora = adapter.vision->lora.rank_stabilised;
+  }
   return options;
 }
 
@@ -138,10 +155,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.recompute = options.gradient_checkpointing;
   config.vision_image_by_image =
       !options.on_gpu() || options.vision_image_by_image || !options.feature_cache.empty();
-  config.lang_lora = lora_config(options.lang_lora_dim, options.lang_lora_alpha,
-                                 options.lang_lora_module_name, options.visualchat());
-  config.vis_lora = lora_config(options.vis_lora_dim, options.vis_lora_alpha,
-                                options.vis_lora_module_name, options.visualchat());
+  config.lang_lora = lang_lora_of(options);
+  config.vis_lora = vis_lora_of(options);
   check_vision(config);
   if (!options.adapter.empty()) take_lora_of_adapter(options, config);
   setup->chat_template = options.chat_template;

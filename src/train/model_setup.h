@@ -28,7 +28,7 @@ struct ModelSetup {
 // kAssume takes V to be the model's own rows plus the tokens that this program adds.
 enum class MissingTokenizer : uint8_t { kError, kAssume };
 
-// The options with the ranks and alphas of the LoRA that --adapter brings: a checkpoint, which
+// The options with the ranks and scales of the LoRA that --adapter brings: a checkpoint, which
 // holds them, then belongs to no run with another adapter's. kConfig if they say otherwise.
 Options with_lora_of_adapter(Options options);
 

@@ -110,6 +110,7 @@ std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {
   GroupOptions groups;
   groups.learning_rate = options.learning_rate;
   groups.learning_rate_pretraining_components = options.learning_rate_pretraining_components;
+  groups.lora_plus_ratio = options.lora_plus_ratio;
   groups.weight_decay = options.weight_decay;
   groups.rule = options.visualchat() ? NoDecayRule::kVisualChat : NoDecayRule::kBiasAndNorms;
   return make_param_groups(table, groups);

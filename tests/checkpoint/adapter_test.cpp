@@ -12,7 +12,9 @@
 #include "io/json.h"
 #include "io/tensor_directory.h"
 #include "kernels/cpu/backend.h"
+#include "optim/param_groups.h"
 #include "tests/checkpoint/tiny_model.h"
+#include "zero/engine.h"
 
 namespace facet {
 namespace {
@@ -197,24 +199,36 @@ struct GoldenModel {
   }
 };
 
-std::vector<float> logits_of(Model& model, const TensorDirectory& golden) {
+MicroBatch golden_batch(const TensorDirectory& golden, int64_t image_size) {
   MicroBatch batch;
   for (const float token : read_all(golden, "tokens_as_float"))
     batch.token_ids.push_back(static_cast<int32_t>(token));
-  batch.labels.assign(batch.token_ids.size(), -100);
+  batch.labels = batch.token_ids;
   batch.sample_begin = {0, static_cast<int32_t>(batch.token_ids.size())};
   batch.images_per_sample = {0};
   batch.dataset_of_sample = {0};
   batch.sample_ids = {0};
   batch.image_token_id = 10;
-  batch.image_size = static_cast<int32_t>(model.config.image_size);
+  batch.image_size = static_cast<int32_t>(image_size);
+  return batch;
+}
+
+std::vector<float> logits_of(Model& model, const TensorDirectory& golden) {
   CpuBackend ops(1);
   Arena arena("activations", 64 << 20);
   UnitHooks hooks;
   Context context{ops, arena, hooks};
   std::vector<float> logits;
-  model.model->all_logits(context, batch, logits);
+  model.model->all_logits(context, golden_batch(golden, model.config.image_size), logits);
   return logits;
+}
+
+double largest_difference(const std::vector<float>& one, const std::vector<float>& other) {
+  EXPECT_EQ(one.size(), other.size());
+  double largest = 0;
+  for (size_t i = 0; i < std::min(one.size(), other.size()); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(one[i]) - other[i]));
+  return largest;
 }
 
 TEST(PeftAdapter, GivesPeftsLogits) {
@@ -222,42 +236,73 @@ TEST(PeftAdapter, GivesPeftsLogits) {
   for (const char* name : {"listed", "rslora"}) {
     SCOPED_TRACE(name);
     const std::vector<float> expected = read_all(golden, name);
-    const std::vector<float> base = read_all(golden, "base");
-    const std::vector<float> logits = logits_of(*GoldenModel(name).load(), golden);
-    ASSERT_EQ(logits.size(), expected.size());
-    double difference = 0, effect = 0;
-    for (size_t i = 0; i < logits.size(); ++i) {
-      difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - expected[i]));
-      effect = std::max(effect, std::abs(static_cast<double>(base[i]) - expected[i]));
-    }
-    EXPECT_GT(effect, 0.1);
-    EXPECT_LT(difference, 2e-5);
+    EXPECT_GT(largest_difference(read_all(golden, "base"), expected), 0.1);
+    EXPECT_LT(largest_difference(logits_of(*GoldenModel(name).load(), golden), expected), 2e-5);
   }
+}
+
+// An adapter with rank-stabilised LoRA, trained further by LoRA+.
+TEST(PeftAdapter, TrainsAsWithPeftsLoraPlus) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  const GoldenModel from("rslora");
+  Communicator world(MPI_COMM_SELF);
+  ParamTable table;
+  VisionLanguageModel model(from.config, table);
+  for (const char* beside : {"lang_embed.", "projection."}) table.set_trained(beside, false);
+  EngineOptions options;
+  options.gradient_clipping = 0;
+  Engine::lay_out(table, 1, options);
+  CpuBackend ops(1);
+  GroupOptions rates;
+  rates.learning_rate = 2e-3;
+  rates.lora_plus_ratio = 16;
+  rates.weight_decay = 0.1;
+  Engine engine(table, make_param_groups(table, rates), world, ops, options);
+  load_pretrained(table, from.config, from.sources, 1, engine.filler());
+  Arena arena("activations", 64 << 20);
+  Context context{ops, arena, engine};
+  const MicroBatch batch = golden_batch(golden, from.config.image_size);
+  const auto predicted = static_cast<double>(batch.token_ids.size() - 1);
+  for (const float expected : read_all(golden, "rslora_losses")) {
+    engine.begin_step(1);
+    LossSums sums;
+    model.forward_backward(context, batch, static_cast<float>(1 / predicted), sums);
+    engine.step(engine.reduce_gradients(), 1);
+    EXPECT_NEAR(sums.total_loss() / predicted, static_cast<double>(expected), 2e-6);
+  }
+  std::vector<float> logits;
+  model.all_logits(context, batch, logits);
+  EXPECT_LT(largest_difference(logits, read_all(golden, "rslora_trained")), 2e-5);
 }
 
 // What PEFT wrote, read and exported again, has the same tensors under the same names.
 TEST(PeftAdapter, ComesOutAsItWentIn) {
-  const GoldenModel golden("listed");
-  const std::unique_ptr<Model> model = golden.load();
-  ExportSources sources{.pretrained = golden.sources};
-  const std::string out = golden.beside.directory / "e";
-  export_to(out, *model, sources, {.kind = ExportKind::kAdapter});
-  const auto before =
-      TensorDirectory::of_file(golden.sources.adapter + "/adapter_model.safetensors");
-  const auto after = TensorDirectory::of_file(out + "/lang_decoder/adapter_model.safetensors");
-  ASSERT_EQ(after.names(), before.names());
-  for (const std::string& name : before.names()) {
-    EXPECT_EQ(after.find(name)->shape, before.find(name)->shape) << name;
-    EXPECT_EQ(read_all(after, name), read_all(before, name)) << name;
+  for (const auto& [kind, last] :
+       {std::tuple{"listed", "v_proj"}, std::tuple{"rslora", "model.layers.1.self_attn.o_proj"}}) {
+    SCOPED_TRACE(kind);
+    const GoldenModel golden(kind);
+    const std::unique_ptr<Model> model = golden.load();
+    ExportSources sources{.pretrained = golden.sources};
+    const std::string out = golden.beside.directory / "e";
+    export_to(out, *model, sources, {.kind = ExportKind::kAdapter});
+    const auto before =
+        TensorDirectory::of_file(golden.sources.adapter + "/adapter_model.safetensors");
+    const auto after = TensorDirectory::of_file(out + "/lang_decoder/adapter_model.safetensors");
+    ASSERT_EQ(after.names(), before.names());
+    for (const std::string& name : before.names()) {
+      EXPECT_EQ(after.find(name)->shape, before.find(name)->shape) << name;
+      EXPECT_EQ(read_all(after, name), read_all(before, name)) << name;
+    }
+    const JsonDocument theirs = JsonDocument::read(golden.sources.adapter + "/adapter_config.json");
+    const JsonDocument ours = JsonDocument::read(out + "/lang_decoder/adapter_config.json");
+    for (const char* key : {"r", "lora_alpha"})
+      EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
+    EXPECT_EQ(ours.root().at("use_rslora").as_bool(), theirs.root().at("use_rslora").as_bool());
+    ASSERT_EQ(ours.root().at("target_modules").size(), 2);
+    EXPECT_EQ(ours.root().at("target_modules").at(int64_t{1}).as_string(), last);
+    for (int64_t i = 0; i < ours.root().size(); ++i)
+      EXPECT_TRUE(theirs.root().find(ours.root().member(i).first)) << ours.root().member(i).first;
   }
-  const JsonDocument theirs = JsonDocument::read(golden.sources.adapter + "/adapter_config.json");
-  const JsonDocument ours = JsonDocument::read(out + "/lang_decoder/adapter_config.json");
-  for (const char* key : {"r", "lora_alpha"})
-    EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
-  ASSERT_EQ(ours.root().at("target_modules").size(), 2);
-  EXPECT_EQ(ours.root().at("target_modules").at(int64_t{1}).as_string(), "v_proj");
-  for (int64_t i = 0; i < ours.root().size(); ++i)
-    EXPECT_TRUE(theirs.root().find(ours.root().member(i).first)) << ours.root().member(i).first;
 }
 
 // LoRA on some layers only: last names would mean the others too.

@@ -87,7 +87,11 @@ inline void export_to(const std::string& place, const Model& model, const Export
 
 inline VlmConfig with_lora(VlmConfig config) {
   config.lang_lora = {.rank = 3, .alpha = 2, .module_name = "model.layers.", .compat_init = false};
-  config.vis_lora = {.rank = 2, .alpha = 1, .module_name = "encoder.layers.", .compat_init = false};
+  config.vis_lora = {.rank = 2,
+                     .alpha = 1,
+                     .module_name = "encoder.layers.",
+                     .compat_init = false,
+                     .rank_stabilised = true};
   return config;
 }
 

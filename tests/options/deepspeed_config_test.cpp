@@ -252,6 +252,17 @@ TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreReportedToHaveNoEffect) {
                "--reduce_every_micro_batch has no effect: --zero_stage 2 and 3 do so anyway"));
 }
 
+TEST_F(DeepSpeedConfigTest, ChoicesOfLoraWithoutLoraAreReportedToHaveNoEffect) {
+  const std::string all = "--lang_lora_rslora --vis_lora_rslora --lora_plus_ratio 2";
+  const ParsedOptions none = parse("{}", 1, all),
+                      vision = parse("{}", 1, all + " --vis_lora_dim 4");
+  EXPECT_TRUE(has_note(none, "--vis_lora_rslora has no effect: it belongs to --vis_lora_dim"));
+  EXPECT_TRUE(has_note(none, "--lora_plus_ratio has no effect"));
+  EXPECT_TRUE(has_note(vision, "--lang_lora_rslora has no effect: it belongs to --lang_lora_dim"));
+  EXPECT_FALSE(has_note(vision, "--vis_lora_rslora has no effect"));
+  EXPECT_FALSE(has_note(vision, "--lora_plus_ratio has no effect"));
+}
+
 TEST_F(DeepSpeedConfigTest, OffloadAndPrescalingAreAcceptedWithOneLine) {
   const ParsedOptions parsed = parse(R"({"prescale_gradients": true, "zero_optimization":
     {"offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}})");

@@ -74,6 +74,7 @@ struct StageRig {
     Engine::lay_out(table, world.size(), options);
     GroupOptions groups;
     groups.learning_rate = 1e-2;
+    groups.lora_plus_ratio = 4;
     groups.weight_decay = 0.1;
     engine.emplace(table, make_param_groups(table, groups), world, ops, options,
                    HostSide{&ops, &copies});
