@@ -77,7 +77,7 @@ gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/g
 $(BUILD)/gpu/test_kernels: $(call gpu_objects,$(KERNEL_SOURCES) $(filter src/device/% kernels/%,$(CUDA_CPP_SOURCES)) $(GPU_KERNEL_TESTS))
 $(BUILD)/gpu/test_curves: $(filter-out %/train/cuda/gpu.o,$(CUDA_OBJECTS)) $(call gpu_objects,tests/golden/cuda/curve_test.cpp) \
   $(addprefix $(BUILD)/obj/tests/,golden/curve_rig.o golden/golden_file.o test_main.o)
-$(BUILD)/gpu/test_comm: $(call gpu_objects,src/device/cuda/stream.cpp $(filter src/comm/%,$(CUDA_CPP_SOURCES)) tests/comm/cuda/transport_test.cpp) \
+$(BUILD)/gpu/test_comm: $(call gpu_objects,$(addprefix src/device/cuda/,page_lock.cpp stream.cpp) $(filter src/comm/%,$(CUDA_CPP_SOURCES)) tests/comm/cuda/transport_test.cpp) \
   $(BUILD)/obj/tests/test_main.o
 GPU_TESTS := $(patsubst %,$(BUILD)/gpu/test_%,kernels curves $(if $(HAVE_NCCL),comm))
 $(GPU_TESTS): $(LIBRARY) $(BUILD)/cuda_choice

@@ -7,7 +7,7 @@ EMULATED_SOURCES := $(wildcard src/emulated/device/*.cpp src/device/cuda/*.cpp s
 KERNEL_TEST_SOURCES := $(wildcard tests/kernels/*.cpp) tests/device/cuda/emulation.cpp $(filter-out tests/kernels/bare_shared.cu,$(wildcard tests/kernels/*.cu))
 RACE_CHECK := src/emulated/kernels/race_check.cpp
 # The collectives on device memory; NCCL is emulated over MPI.
-COMM_SOURCES := $(wildcard src/emulated/device/*.cpp src/emulated/kernels/*.cpp src/comm/cuda/*.cpp src/emulated/comm/*.cpp) src/device/cuda/stream.cpp
+COMM_SOURCES := $(wildcard src/emulated/device/*.cpp src/emulated/kernels/*.cpp src/comm/cuda/*.cpp src/emulated/comm/*.cpp) $(addprefix src/device/cuda/,page_lock.cpp stream.cpp)
 COMM_TEST_SOURCES := $(wildcard tests/comm/cuda/*.cpp) tests/device/cuda/emulation.cpp
 
 emulated_flags_plain     :=

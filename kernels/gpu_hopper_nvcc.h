@@ -262,4 +262,50 @@ GPU_DEVICE void lower_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(kRegisters));
 }
 
+// ---- products of 256 columns
+
+#define FACET_4_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define FACET_16_OF_D(n) \
+  FACET_4_OF_D(n), FACET_4_OF_D(n + 1), FACET_4_OF_D(n + 2), FACET_4_OF_D(n + 3)
+#define FACET_128_OF_D                                                                        \
+  FACET_16_OF_D(0), FACET_16_OF_D(4), FACET_16_OF_D(8), FACET_16_OF_D(12), FACET_16_OF_D(16), \
+      FACET_16_OF_D(20), FACET_16_OF_D(24), FACET_16_OF_D(28)
+#define FACET_NAMES_OF_128                                                               \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "     \
+  "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "     \
+  "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "     \
+  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, "     \
+  "%66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, "     \
+  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, "     \
+  "%98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "   \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, " \
+  "%126, %127"
+#define FACET_MULTIPLY_256(type)                                                           \
+  asm volatile(                                                                            \
+      "{\n"                                                                                \
+      ".reg .pred adds;\n"                                                                 \
+      "setp.ne.b32 adds, %130, 0;\n"                                                       \
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {" FACET_NAMES_OF_128 \
+      "}, "                                                                                \
+      "%128, %129, adds, 1, 1, 0, %131;\n"                                                 \
+      "}"                                                                                  \
+      : FACET_128_OF_D                                                                     \
+      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
+      : "memory")
+
+// d (64,256) = a b, plus d if `adds`.
+template <typename T, Major kMajor>
+GPU_DEVICE void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  if constexpr (std::is_same_v<T, bf16>)
+    FACET_MULTIPLY_256("bf16");
+  else
+    FACET_MULTIPLY_256("f16");
+}
+#undef FACET_MULTIPLY_256
+#undef FACET_NAMES_OF_128
+#undef FACET_128_OF_D
+#undef FACET_16_OF_D
+#undef FACET_4_OF_D
+
 }  // namespace facet::gpu

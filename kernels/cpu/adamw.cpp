@@ -5,7 +5,8 @@
 // adamw_step: g = gradient_scale grad; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
 // p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps); then p -= lr wd p. p, m and v are
 // updated in place, the rounded copy of p is overwritten. One pass; each thread has one range of
-// the elements.
+// the elements. What is rounded once by an fma is said, not left to compilers: the bits are those
+// of kernels/cuda/adamw.cu.
 // gradient_statistics: the sum of squares in double, over blocks of fixed length added in order,
 // and the index of the first non-finite element.
 #include <algorithm>
@@ -49,10 +50,10 @@ void CpuBackend::do_adamw_step(Tensor param, Tensor exp_avg, Tensor exp_avg_sq, 
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
       const float g = gradient[i] * scale;
-      m[i] = beta1 * m[i] + rest1 * g;
-      v[i] = beta2 * v[i] + rest2 * g * g;
-      const float moved = p[i] - rate * (m[i] / (std::sqrt(v[i]) + eps));
-      p[i] = moved - decay * moved;
+      m[i] = std::fma(beta1, m[i], rest1 * g);
+      v[i] = std::fma(beta2, v[i], rest2 * g * g);
+      const float moved = std::fma(-rate, m[i] / (std::sqrt(v[i]) + eps), p[i]);
+      p[i] = std::fma(-decay, moved, moved);
     }
   };
   uint16_t* rounded = copy.defined() ? copy.bits16() : nullptr;

@@ -60,7 +60,7 @@ void add_to_keys(float* sums, const float* weights, const float* rows, const Til
 class Backward {
  public:
   struct Tensors {
-    Tensor dq, dk, dv, dout, q, k, v, out, out_image, lse;
+    Tensor dq, dk, dv, dout, q, k, v, out, out_part, lse;
   };
   Backward(const AttentionPlan& plan, const Shape& shape, const Tensors& t)
       : plan_(plan),
@@ -73,14 +73,14 @@ class Backward {
         k_(t.k, shape.width),
         v_(t.v, shape.width),
         out_(t.out, shape.width),
-        out_image_(t.out_image, shape.width),
+        out_part_(t.out_part, shape.width),
         lse_(t.lse.f32()) {}
 
   // One sample in one key/value head and its query heads, in a fixed order.
   void run(const AttentionSample& sample, int64_t kv_head, const BackwardScratch& scratch) const {
     set_self_rows(sample, kv_head);
     for (int64_t p = sample.part_begin; p < sample.part_begin + sample.num_parts; ++p)
-      run_part(sample, plan_.parts[static_cast<size_t>(p)], kv_head, scratch);
+      run_part(plan_.parts[static_cast<size_t>(p)], kv_head, scratch);
   }
 
  private:
@@ -101,8 +101,7 @@ class Backward {
     }
   }
 
-  void run_part(const AttentionSample& sample, const AttentionPart& part, int64_t kv_head,
-                const BackwardScratch& scratch) const {
+  void run_part(const AttentionPart& part, int64_t kv_head, const BackwardScratch& scratch) const {
     const RowRange* key_ranges = plan_.key_ranges.data() + part.key_begin;
     const HeadRows keys = k_.rows(kv_head, key_ranges, part.num_keys);
     gather_transposed(scratch.keys_transposed, keys);
@@ -114,7 +113,7 @@ class Backward {
     for (int64_t h = 0; h < shape_.group(); ++h)
       for (int64_t i = 0; i < part.queries.count; i += kQueryBlock)
         run_block(
-            sample, part, kv_head, h,
+            part, kv_head, h,
             QueryBlock(plan_, part, i, std::min<int64_t>(kQueryBlock, part.queries.count - i)),
             scratch);
     for_listed_rows(key_ranges, 0, part.num_keys, [&](int64_t j, int64_t row) {
@@ -123,15 +122,14 @@ class Backward {
     });
   }
 
-  void run_block(const AttentionSample& sample, const AttentionPart& part, int64_t kv_head,
-                 int64_t head_of_group, const QueryBlock& block,
-                 const BackwardScratch& scratch) const {
+  void run_block(const AttentionPart& part, int64_t kv_head, int64_t head_of_group,
+                 const QueryBlock& block, const BackwardScratch& scratch) const {
     const int64_t head = kv_head * shape_.group() + head_of_group, width = shape_.width;
     gather(scratch.queries, q_.rows(head, &block.rows, block.count));
     gather(scratch.dout, dout_.rows(head, &block.rows, block.count));
     RowStatistics statistics[kQueryBlock];
     for (int64_t i = 0; i < block.count; ++i)
-      statistics[i] = row_statistics(sample, part, kv_head, head, block.row(i), block.visible[i]);
+      statistics[i] = row_statistics(part, head, block.row(i), block.visible[i]);
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile)
       run_tile(part, block, Tile(block, begin), statistics, scratch);
     for (int64_t i = 0; i < block.count; ++i)
@@ -157,43 +155,44 @@ class Backward {
   }
 
   // delta = dout . (the part's share of out), and what P is recomputed from.
-  RowStatistics row_statistics(const AttentionSample& sample, const AttentionPart& part,
-                               int64_t kv_head, int64_t head, int64_t row, int32_t visible) const {
+  RowStatistics row_statistics(const AttentionPart& part, int64_t head, int64_t row,
+                               int32_t visible) const {
     const int64_t width = shape_.width;
     const float* dout = dout_.row(row, head);
     RowStatistics result;
-    if (part.slot == 1) {
-      result.delta = dot(dout, out_image_.row(row, head), width);
+    if (out_part_.data != nullptr && static_cast<int>(statistic(2, head, row)) == part.slot) {
+      result.delta = dot(dout, out_part_.row(row, head), width);
     } else {
       result.delta = dot(dout, out_.row(row, head), width);
-      if (out_image_.data != nullptr) result.delta -= dot(dout, out_image_.row(row, head), width);
-      if (const int64_t key = self_key(plan_, sample, row); key >= 0)
-        result.delta -= dot(dout, v_.row(key, kv_head), width);
+      if (out_part_.data != nullptr) result.delta -= dot(dout, out_part_.row(row, head), width);
     }
     if (part.kind == Kind::kMean)
       result.mean = 1 / static_cast<float>(visible);
     else
-      result.lse = lse_[(part.slot * shape_.heads + head) * shape_.num_queries + row];
+      result.lse = statistic(part.slot, head, row);
     return result;
+  }
+  float statistic(int64_t which, int64_t head, int64_t row) const {
+    return lse_[(which * shape_.heads + head) * shape_.num_queries + row];
   }
 
   const AttentionPlan& plan_;
   Shape shape_;
-  HeadMatrix dq_, dk_, dv_, dout_, q_, k_, v_, out_, out_image_;
+  HeadMatrix dq_, dk_, dv_, dout_, q_, k_, v_, out_, out_part_;
   const float* lse_;
 };
 
 }  // namespace
 
 void CpuBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                       Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                       Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                        float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 
-  const Backward backward(plan, shape, {dq, dk, dv, dout, q, k, v, out, out_image, lse});
+  const Backward backward(plan, shape, {dq, dk, dv, dout, q, k, v, out, out_part, lse});
   const int64_t keys = most_keys(plan);
   const int64_t floats = BackwardScratch(Carver(nullptr), keys, shape.width).size;
   float* memory = attention_scratch(floats);

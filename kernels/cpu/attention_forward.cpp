@@ -1,7 +1,7 @@
 // Forward attention over a plan (ops/attention_plan.h): out (Nq,H*E) = the sum, over the parts that
 // a row is in, of P V, plus the row's own v for self rows; P = softmax(scale q k') over the visible
-// keys, or their mean. Overwrites out, out_image (the part of slot 1, 0 for rows without one) and,
-// for softmax parts, lse (slots,H,Nq).
+// keys, or their mean. Overwrites out and, for softmax parts, lse (slots,H,Nq); with two slots
+// out_part and the slot of what it holds, the third statistic (ops/ops.h).
 //
 // Parallel over samples, key/value heads and, if those are few, pieces of the query rows. Softmax
 // parts run in blocks of kQueryBlock queries over tiles of kKeyTile keys with a running maximum;
@@ -62,12 +62,12 @@ struct Softmax {
 
 class Forward {
  public:
-  Forward(const AttentionPlan& plan, const Shape& shape, Tensor out, Tensor lse, Tensor out_image,
+  Forward(const AttentionPlan& plan, const Shape& shape, Tensor out, Tensor lse, Tensor out_part,
           Tensor q, Tensor k, Tensor v)
       : plan_(plan),
         shape_(shape),
         out_(out, shape.width),
-        out_image_(out_image, shape.width),
+        out_part_(out_part, shape.width),
         q_(q, shape.width),
         k_(k, shape.width),
         v_(v, shape.width),
@@ -91,7 +91,10 @@ class Forward {
                      int64_t end) const {
     const int64_t head = kv_head * shape_.group(), width = shape_.group() * shape_.width;
     for (int64_t row = begin; row < end; ++row) {
-      if (out_image_.data != nullptr) std::fill_n(out_image_.row(row, head), width, 0.0f);
+      if (out_part_.data != nullptr) {
+        std::fill_n(out_part_.row(row, head), width, 0.0f);
+        for (int64_t h = head; h < head + shape_.group(); ++h) slot_of_part(row, h) = -1;
+      }
       const int64_t key = self_key(plan_, sample, row);
       if (key < 0) {
         std::fill_n(out_.row(row, head), width, 0.0f);
@@ -192,25 +195,39 @@ class Forward {
   void add_output(const AttentionPart& part, int64_t row, int64_t head, const float* sums,
                   float factor) const {
     add_scaled(out_.row(row, head), sums, shape_.width, factor);
-    if (part.slot == 1) add_scaled(out_image_.row(row, head), sums, shape_.width, factor);
+    if (out_part_.data != nullptr) keep_smaller(part, row, head, sums, factor);
+  }
+
+  // Leaves the part in out_part if it is the row's first or smaller than the one before.
+  void keep_smaller(const AttentionPart& part, int64_t row, int64_t head, const float* sums,
+                    float factor) const {
+    float* kept = out_part_.row(row, head);
+    const float size = factor * factor * dot(sums, sums, shape_.width);
+    if (slot_of_part(row, head) >= 0 && size >= dot(kept, kept, shape_.width)) return;
+    slot_of_part(row, head) = static_cast<float>(part.slot);
+    std::fill_n(kept, shape_.width, 0.0f);
+    add_scaled(kept, sums, shape_.width, factor);
+  }
+  float& slot_of_part(int64_t row, int64_t head) const {
+    return lse_[(plan_.num_slots * shape_.heads + head) * shape_.num_queries + row];
   }
 
   const AttentionPlan& plan_;
   Shape shape_;
-  HeadMatrix out_, out_image_, q_, k_, v_;
+  HeadMatrix out_, out_part_, q_, k_, v_;
   float* lse_;
 };
 
 }  // namespace
 
-void CpuBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+void CpuBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                       Tensor v, const AttentionPlan& plan, int64_t heads,
                                       int64_t kv_heads, float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
   const int64_t num_samples = static_cast<int64_t>(plan.samples.size());
   if (num_samples == 0) return;
 
-  const Forward forward(plan, shape, out, lse, out_image, q, k, v);
+  const Forward forward(plan, shape, out, lse, out_part, q, k, v);
   const int64_t keys = most_keys(plan);
   const int64_t floats = ForwardScratch(Carver(nullptr), keys, shape.width).size;
   float* memory = attention_scratch(floats);

@@ -2,7 +2,8 @@
 //
 // adamw_step: g = gradient_scale grad; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
 // p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps); then p -= lr wd p. p, m and v are
-// updated in place, the rounded copy of p is overwritten. One element-wise pass.
+// updated in place, the rounded copy of p is overwritten. One element-wise pass. What is rounded
+// once by an fma is said, not left to compilers: the bits are those of kernels/cpu/adamw.cpp.
 // gradient_statistics: of each of several vectors, the sum of squares in double and the index of
 // the first non-finite element, in two launches for all of them: at most kMostParts blocks a vector
 // reduce one part each, one block a vector reduces its parts in a fixed order.
@@ -33,10 +34,10 @@ __global__ void __launch_bounds__(kElementThreads)
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       const float g = grad[i] * f.gradient_scale;
-      m[i] = f.beta1 * m[i] + f.rest1 * g;
-      v[i] = f.beta2 * v[i] + f.rest2 * g * g;
-      const float moved = param[i] - f.rate * (m[i] / (sqrtf(v[i]) + f.eps));
-      param[i] = moved - f.decay * moved;
+      m[i] = fmaf(f.beta1, m[i], f.rest1 * g);
+      v[i] = fmaf(f.beta2, v[i], f.rest2 * g * g);
+      const float moved = fmaf(-f.rate, m[i] / (sqrtf(v[i]) + f.eps), param[i]);
+      param[i] = fmaf(-f.decay, moved, moved);
     }
     store_floats(at.param_n, param, c, n, access);
     store_floats(at.exp_avg_n, m, c, n, access);

@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int h = 0; h < shape.group(); ++h) {
     const int head = kv_head * shape.group() + h;
     const int64_t at = int64_t{head} * width;
-    // In a plan with self rows, row numbers of q equal those of k and v.
-    if (is_self_row(lists, shape, row)) plain::add_row(dv_E, saved.dout_NqD.row(row) + at, width);
+    if (const int query = self_query(lists, row); query >= 0)
+      plain::add_row(dv_E, saved.dout_NqD.row(query) + at, width);
     for (int r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange range = range_of(lists, tile, r);
       const int position = bounds_of(lists, range)[i];
@@ -205,7 +205,7 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
 
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
-                        Operand out_image_NqD, const float* lse_SHN, float* delta_SHN,
+                        Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
                         cudaStream_t stream) {
   const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
@@ -215,9 +215,9 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
     const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
                                rows_of<const T>(v_NkD)};
     const AttentionSaved<T> saved{rows_of<const T>(dout_NqD), rows_of<const T>(out_NqD),
-                                  rows_of<const T>(out_image_NqD), lse_SHN, delta_SHN};
-    compute_delta(x, saved, lists, shape,
-                  delta_access({dout_NqD, out_NqD, out_image_NqD, v_NkD}, shape.width), stream);
+                                  rows_of<const T>(out_part_NqD), lse_SHN, delta_SHN};
+    compute_delta(saved, lists, shape, delta_access({dout_NqD, out_NqD, out_part_NqD}, shape.width),
+                  stream);
     const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
     if (!hopper_backward(dx, x, saved, lists, shape, access, stream) &&
         !mma_backward(dx, x, saved, lists, shape, access, stream))

@@ -209,7 +209,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 // ---- dk and dv: steps of 64 queries. Scores are transposed, rows are keys: so P and dS are left
-// operands as they are.
+// operands as they are. Products of 64 columns read 4 KiB of shared memory in their 32 cycles, all
+// that it gives; for 128 columns registers are too few.
 
 constexpr int kDkvStages = 3, kDkvQueries = 64;
 // Of a thread: sums, P and dS of a consumer are 192, and 16 for P rounded.
@@ -446,9 +447,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int h = 0; h < 2; ++h) {
     if (row_of(h) >= tile.num_rows) continue;
     const int64_t row = row_begin + row_of(h);
-    if (is_self_row(lists, shape, row))
+    if (const int query = self_query(lists, row); query >= 0)
       for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
-        mma::add_row<T>(dv, h, saved.dout_NqD.row(row) + int64_t{head} * kHeadWidth);
+        mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
     mma::multiply_row(dk, h, shape.scale);
     mma::store_row(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, dk, h);
     mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);

@@ -411,9 +411,9 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
     const int64_t row = tile.row_begin + i;
     if (!is_first_team)
       multiply_row(sums[m], h, shape.scale);
-    else if (is_self_row(lists, shape, row))
+    else if (const int query = self_query(lists, row); query >= 0)
       for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
-        add_row<T>(sums[m], h, saved.dout_NqD.row(row) + int64_t{head} * kWidth);
+        add_row<T>(sums[m], h, saved.dout_NqD.row(query) + int64_t{head} * kWidth);
     store_row((is_first_team ? dv_NkD.row(row) : dk_NkD.row(row)) + int64_t{place.head} * kWidth,
               sums[m], h);
   });

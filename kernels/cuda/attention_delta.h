@@ -1,10 +1,11 @@
-// delta (slots,H,Nq) of backward attention, overwritten: dout . (the slot's share of out). The
-// image slot's share is out_image, the other slot's is the rest of out without the row's own v.
+// delta (slots,H,Nq) of backward attention, overwritten: dout . (the slot's share of out). Of two
+// slots one's share is out_part, the other's is the rest of out. A row with its own v in out has
+// one share at most, so that v is never in the rest.
 //
-// The rest is a difference of numbers that were rounded to out's type, and may be much smaller than
-// they are. That costs nothing: dS = P (dout . v - delta) has products of dout with numbers of
-// out's size anyway, and without slots delta has the same error, of out's rounding. A lane loads
-// packs of 16 bytes; a warp has as many heads as they leave room for.
+// The rest is a difference of numbers that were rounded to out's type. As out_part holds the
+// smaller share, or the only one, the rest has at least half of out's size where it is used, and
+// nothing cancels: a slot whose values are small would otherwise get a delta of the other's
+// roundings. A lane loads packs of 16 bytes; a warp has as many heads as they leave room for.
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
@@ -13,16 +14,18 @@ namespace facet::cuda {
 
 constexpr int kDeltaThreads = 128;
 
-// Whether row `row` of v is added to row `row` of out.
-GPU_DEVICE bool is_self_row(const AttentionLists& lists, const AttentionShape& shape, int64_t row) {
-  return row < shape.num_queries && self_row(lists, row) == row;
+// The slot whose share of a row out_part holds, or -1.
+template <typename T>
+GPU_DEVICE int slot_of_part_of(const AttentionSaved<T>& saved, const AttentionShape& shape,
+                               int head, int64_t row) {
+  return static_cast<int>(saved.lse_SHN[shape.statistic(kSlotOfPart, head, row)]);
 }
 
 // `lanes` neighbouring threads for a row and head, a power of 2 up to a warp.
 template <typename T>
 __global__ void __launch_bounds__(kDeltaThreads)
-    delta_kernel(AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
-                 AttentionShape shape, int lanes, RowAccess access) {
+    delta_kernel(AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape, int lanes,
+                 RowAccess access) {
   constexpr int kPack = kPackOf<T>;
   const unsigned thread = threadIdx.x, groups = kDeltaThreads / static_cast<unsigned>(lanes);
   const unsigned group = blockIdx.x * groups + thread / static_cast<unsigned>(lanes);
@@ -32,29 +35,28 @@ __global__ void __launch_bounds__(kDeltaThreads)
   const auto heads = static_cast<unsigned>(shape.heads);
   const int64_t row = present ? group / heads : 0;
   const int head = present ? static_cast<int>(group % heads) : 0;
-  const int64_t at = int64_t{head} * width, kv_at = int64_t{head / shape.group()} * width;
-  const int self = self_row(lists, row);
-  float total = 0, image = 0;
+  const int64_t at = int64_t{head} * width;
+  float rest = 0, part = 0;
   for (int c = lane * kPack; c < width; c += lanes * kPack) {
-    float dout[kPack], share[kPack], v[kPack] = {}, out_image[kPack] = {};
+    float dout[kPack], out[kPack], out_part[kPack] = {};
     load_floats(dout, saved.dout_NqD.row(row) + at, c, width, access);
-    load_floats(share, saved.out_NqD.row(row) + at, c, width, access);
-    if (self >= 0) load_floats(v, x.v_NkD.row(self) + kv_at, c, width, access);
+    load_floats(out, saved.out_NqD.row(row) + at, c, width, access);
     if (lists.num_slots == 2)
-      load_floats(out_image, saved.out_image_NqD.row(row) + at, c, width, access);
+      load_floats(out_part, saved.out_part_NqD.row(row) + at, c, width, access);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      total += dout[i] * (share[i] - v[i] - out_image[i]);
-      image += dout[i] * out_image[i];
+      rest += dout[i] * (out[i] - out_part[i]);
+      part += dout[i] * out_part[i];
     }
   }
   for (int other = lanes / 2; other > 0; other /= 2) {
-    total += __shfl_xor_sync(gpu::kFullWarp, total, other);
-    image += __shfl_xor_sync(gpu::kFullWarp, image, other);
+    rest += __shfl_xor_sync(gpu::kFullWarp, rest, other);
+    part += __shfl_xor_sync(gpu::kFullWarp, part, other);
   }
   if (lane != 0 || !present) return;
-  saved.delta_SHN[shape.statistic(0, head, row)] = total;
-  if (lists.num_slots == 2) saved.delta_SHN[shape.statistic(1, head, row)] = image;
+  const int slot_of_part = lists.num_slots == 2 ? slot_of_part_of(saved, shape, head, row) : -1;
+  for (int slot = 0; slot < lists.num_slots; ++slot)
+    saved.delta_SHN[shape.statistic(slot, head, row)] = slot == slot_of_part ? part : rest;
 }
 
 // As many lanes as a head has packs, at most a warp.
@@ -73,16 +75,15 @@ inline RowAccess delta_access(std::initializer_list<Operand> operands, int width
 }
 
 template <typename T>
-void compute_delta(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
-                   const AttentionLists& lists, const AttentionShape& shape, RowAccess access,
-                   cudaStream_t stream) {
+void compute_delta(const AttentionSaved<T>& saved, const AttentionLists& lists,
+                   const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
   const int lanes = delta_lanes(shape.width, kPackOf<T>);
   const int64_t groups = shape.num_queries * shape.heads, groups_of_block = kDeltaThreads / lanes;
   if (groups == 0) return;
   gpu::launch(stream,
               {.grid = static_cast<unsigned>((groups + groups_of_block - 1) / groups_of_block),
                .block = kDeltaThreads},
-              delta_kernel<T>, x, saved, lists, shape, lanes, access);
+              delta_kernel<T>, saved, lists, shape, lanes, access);
 }
 
 }  // namespace facet::cuda

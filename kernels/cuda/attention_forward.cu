@@ -1,7 +1,8 @@
 // Forward attention over a work list (attention_work.h): out (Nq,H*E) = the sum, over the parts
 // that a row is in, of P V, plus the row's own v for self rows; P = softmax(scale q k') over the
-// visible keys, or their mean. Overwrites out, out_image (the part of slot 1, 0 for rows without
-// one) and lse (slots,H,Nq), in mean parts the logarithm of the number of keys.
+// visible keys, or their mean. Overwrites out and lse (slots,H,Nq), in mean parts the logarithm of
+// the number of keys; with two slots also out_part, the smaller of a row's parts, 0 without one,
+// and its slot or -1, the third statistic in lse.
 //
 // In bf16 and fp16 with a supported head width a tensor-core kernel runs: one block per tile of 128
 // query rows and query head. On Hopper that is the one of attention_forward_hopper.cu where it
@@ -59,7 +60,8 @@ __global__ void __launch_bounds__(kThreads)
   plain::fill_row(part_E, 0, width);
   __syncthreads();
 
-  bool has_image_part = false;
+  float size_of_part = 0;  // of what out_part holds, if slot_of_part is one
+  int slot_of_part = -1;
   RowSoftmax softmax;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
@@ -80,19 +82,27 @@ __global__ void __launch_bounds__(kThreads)
       // The barriers in the next step's block_max precede the next write to weights.
     }
     if (goes_on(lists, tile, r) && bounds_of(lists, range_of(lists, tile, r + 1))[i] > 0) continue;
+    float size = 0;
     for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads) {
       part_E[c] /= softmax.sum;
       out_E[c] += part_E[c];
+      size += part_E[c] * part_E[c];
     }
     if (threadIdx.x == 0)
       y.lse_SHN[shape.statistic(range.slot, head, row)] = softmax.max + logf(softmax.sum);
-    has_image_part = range.slot == 1;
+    if (lists.num_slots < 2) continue;
+    size = gpu::block_sum<kThreads>(size);
+    if (slot_of_part >= 0 && size >= size_of_part) continue;
+    plain::store_row(y.out_part_NqD.row(row) + at, part_E, width);
+    size_of_part = size;
+    slot_of_part = range.slot;
   }
   plain::store_row(y.out_NqD.row(row) + at, out_E, width);
   if (lists.num_slots < 2) return;
-  // Slot 1 is the last part, so part_E still holds the image part.
-  if (!has_image_part) plain::fill_row(part_E, 0, width);
-  plain::store_row(y.out_image_NqD.row(row) + at, part_E, width);
+  // part_E is 0 if no part has filled it.
+  if (slot_of_part < 0) plain::store_row(y.out_part_NqD.row(row) + at, part_E, width);
+  if (threadIdx.x == 0)
+    y.lse_SHN[shape.statistic(kSlotOfPart, head, row)] = static_cast<float>(slot_of_part);
 }
 
 template <typename T>
@@ -141,17 +151,17 @@ bool mma_forward(const AttentionOutputs<T>& y, const AttentionInputs<T>& x,
 
 }  // namespace
 
-void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
+void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream) {
   if (lists.num_query_tiles == 0) return;
   const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
   with_type(q_NqD.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const AttentionOutputs<T> y{rows_of<T>(out_NqD), rows_of<T>(out_image_NqD), lse_SHN};
+    const AttentionOutputs<T> y{rows_of<T>(out_NqD), rows_of<T>(out_part_NqD), lse_SHN};
     const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
                                rows_of<const T>(v_NkD)};
-    const RowAccess access = row_access({out_NqD, out_image_NqD, q_NqD, k_NkD, v_NkD});
+    const RowAccess access = row_access({out_NqD, out_part_NqD, q_NqD, k_NkD, v_NkD});
     if (!hopper_forward(y, x, lists, shape, access, stream) &&
         !mma_forward(y, x, lists, shape, access, stream))
       plain_forward(y, x, lists, shape, stream);

@@ -1,10 +1,10 @@
 // Forward attention on tensor cores, in bf16 and fp16 with fp32 sums (formulas in
 // attention_forward.cu): one block of one team per tile of query rows and query head, streaming
-// keys and values. Overwrites out, out_image (Nq,H*E) and lse (slots,H,Nq).
+// keys and values. Overwrites out, out_part (Nq,H*E) and lse (slots,H,Nq).
 //
 // One sum is live at a time. Ranges of image keys come first; what they give to a row waits in
-// device memory, rounded in out_image and the rest of it in out, until the row's text part is
-// added.
+// device memory, rounded in out_part and the rest of it in out, until the row's text part is
+// added. Then out_part keeps the smaller of the two.
 #pragma once
 
 #include "kernels/cuda/attention_mma.h"
@@ -111,7 +111,7 @@ class ForwardRows {
     if (slot == 1)
       store_image_part(part, h, row);
     else
-      store(part, h, i, row);
+      store(part, h, i, row, true);
   }
   // The rows without a text part.
   GPU_DEVICE void end_rows(Fragments<kWidth>& sums) {
@@ -120,7 +120,7 @@ class ForwardRows {
   GPU_DEVICE void end_row(float (&part)[kWidth / 8][4], int h, int i) const {
     if (i >= place_.tile.num_rows || has_part(0, i)) return;
     clear_row(part, h);
-    store(part, h, i, place_.tile.row_begin + i);
+    store(part, h, i, place_.tile.row_begin + i, false);
   }
 
  private:
@@ -135,12 +135,12 @@ class ForwardRows {
   GPU_DEVICE T* out(int64_t row) const {
     return y_.out_NqD.row(row) + int64_t{place_.head} * kWidth;
   }
-  GPU_DEVICE T* out_image(int64_t row) const {
-    return y_.out_image_NqD.row(row) + int64_t{place_.head} * kWidth;
+  GPU_DEVICE T* out_part(int64_t row) const {
+    return y_.out_part_NqD.row(row) + int64_t{place_.head} * kWidth;
   }
 
   GPU_DEVICE void store_image_part(float (&part)[kWidth / 8][4], int h, int64_t row) const {
-    store_row(out_image(row), part, h);
+    store_row(out_part(row), part, h);
 #pragma unroll
     for (int n = 0; n < kWidth / 8; ++n)
 #pragma unroll
@@ -149,22 +149,56 @@ class ForwardRows {
     store_row(out(row), part, h);
   }
   // out = the part + the image part + the row's own v. The thread reads what it wrote itself.
-  GPU_DEVICE void store(float (&part)[kWidth / 8][4], int h, int i, int64_t row) const {
+  // Without a text part the part is 0.
+  GPU_DEVICE void store(float (&part)[kWidth / 8][4], int h, int i, int64_t row,
+                        bool has_text) const {
     if (has_part(1, i)) {
-      add_row<T>(part, h, out_image(row));
-      add_row<T>(part, h, out(row));
+      const bool keep_text = has_text && is_smaller(part, h, out_part(row));
+      add_image_part(part, h, row, keep_text);
+      store_slot_of_part(row, keep_text ? 0 : 1);
     } else if (lists_.num_slots == 2) {
-      store_zeros(out_image(row));
+      store_row(out_part(row), part, h);
+      store_slot_of_part(row, has_text ? 0 : -1);
     }
     const int self = self_row(lists_, row);
     if (self >= 0)
       add_row<T>(part, h, x_.v_NkD.row(self) + int64_t{place_.head / shape_.group()} * kWidth);
     store_row(out(row), part, h);
   }
-  GPU_DEVICE static void store_zeros(T* row_E) {
-    T* to = row_E + first_column();
+  // Whether the part's norm is at most that of a row of E values. The four lanes of a row may be
+  // the only ones of their warp that ask.
+  GPU_DEVICE static bool is_smaller(const float (&part)[kWidth / 8][4], int h, const T* row_E) {
+    float difference = 0;
 #pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n) gpu::store_pair(to + n * 8, 0);
+    for (int n = 0; n < kWidth / 8; ++n) {
+      const TwoFloats two = floats_of<T>(gpu::load_pair(row_E + first_column() + n * 8));
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        difference += two.v[i] * two.v[i] - part[n][2 * h + i] * part[n][2 * h + i];
+    }
+    const unsigned lanes = 0xfu << lane_of_thread() / 4 * 4;
+    difference += __shfl_xor_sync(lanes, difference, 1);
+    difference += __shfl_xor_sync(lanes, difference, 2);
+    return difference >= 0;
+  }
+  // part += the image part; with keep_text out_part becomes what the part was.
+  GPU_DEVICE void add_image_part(float (&part)[kWidth / 8][4], int h, int64_t row,
+                                 bool keep_text) const {
+    T* image = out_part(row) + first_column();
+    const T* rest = out(row) + first_column();
+#pragma unroll
+    for (int n = 0; n < kWidth / 8; ++n) {
+      const uint32_t text = gpu::pair_of<T>(part[n][2 * h], part[n][2 * h + 1]);
+      const TwoFloats high = floats_of<T>(gpu::load_pair(image + n * 8));
+      const TwoFloats low = floats_of<T>(gpu::load_pair(rest + n * 8));
+#pragma unroll
+      for (int i = 0; i < 2; ++i) part[n][2 * h + i] = part[n][2 * h + i] + high.v[i] + low.v[i];
+      if (keep_text) gpu::store_pair(image + n * 8, text);
+    }
+  }
+  GPU_DEVICE void store_slot_of_part(int64_t row, int slot) const {
+    if (lane_of_thread() % 4 == 0)
+      y_.lse_SHN[shape_.statistic(kSlotOfPart, place_.head, row)] = static_cast<float>(slot);
   }
 
   const AttentionOutputs<T>& y_;

@@ -1,6 +1,5 @@
-// Shared by the attention kernels for Hopper. A block is a warpgroup that fetches by TMA and two,
-// the consumers, that multiply 64 rows of the block's tile each. The other side comes through
-// rings of tiles in shared memory.
+// Shared by the attention kernels for Hopper. The consumers (hopper_ring.h) multiply 64 rows of the
+// block's tile each, and the other side comes through the rings.
 //
 // A tile in shared memory is two panels: its rows' 64 columns of half a head, with the 128-byte
 // swizzle.
@@ -8,16 +7,12 @@
 
 #include "kernels/cuda/attention_hopper.h"
 #include "kernels/cuda/attention_mma.h"
-#include "kernels/gpu_hopper.h"
+#include "kernels/cuda/hopper_ring.h"
 
 namespace facet::cuda::hopper {
 
-using mma::BlockPlace, mma::lane_of_thread;
+using mma::BlockPlace;
 
-constexpr int kConsumers = 2;  // warpgroups
-constexpr int kThreads = (1 + kConsumers) * gpu::kWarpgroupSize;
-constexpr int kConsumerWarps = kConsumers * gpu::kWarpgroupSize / gpu::kWarpSize;
-constexpr int kConsumerRows = 64;
 static_assert(kConsumers * kConsumerRows == kTileRows);
 
 constexpr int kPanelColumns = 64, kPanels = kHeadWidth / kPanelColumns;
@@ -34,10 +29,6 @@ using Accumulators = float[kColumns / 8][4];
 template <int kColumns>
 using Weights = uint32_t[kColumns / 16][4];  // rounded, as wgmma reads them
 
-// -1: the thread fetches.
-GPU_DEVICE int consumer_of_thread() {
-  return static_cast<int>(threadIdx.x / unsigned{gpu::kWarpgroupSize}) - 1;
-}
 GPU_DEVICE int thread_of_consumer() {
   return static_cast<int>(threadIdx.x % unsigned{gpu::kWarpgroupSize});
 }
@@ -65,58 +56,6 @@ struct RowBounds {
     of_half[1] = bounds[row_of(1)];
   }
 };
-
-// ---- rings
-
-// The barriers of a ring of tiles.
-template <int kStages>
-struct Side {
-  gpu::Barrier full[kStages], empty[kStages];
-};
-// By one thread. `arrivals` fill a tile; each warp of the consumers gives it back.
-template <int kStages>
-GPU_DEVICE void init_side(Side<kStages>& side, unsigned arrivals) {
-  for (int s = 0; s < kStages; ++s) {
-    gpu::init_barrier(side.full[s], arrivals);
-    gpu::init_barrier(side.empty[s], kConsumerWarps);
-  }
-}
-
-// The next stage of a side, and the parity of its phase.
-template <int kStages>
-struct RingPlace {
-  int stage = 0;
-  unsigned parity = 0;
-
-  GPU_DEVICE void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-  GPU_DEVICE int stage_before() const { return stage == 0 ? kStages - 1 : stage - 1; }
-};
-
-// For the thread that fetches.
-template <int kStages>
-GPU_DEVICE void wait_until_empty(Side<kStages>& side, const RingPlace<kStages>& place) {
-  gpu::wait_barrier(side.empty[place.stage], place.parity ^ 1);
-}
-// For consumers.
-template <int kStages>
-GPU_DEVICE void wait_until_full(Side<kStages>& side, const RingPlace<kStages>& place) {
-  gpu::wait_barrier(side.full[place.stage], place.parity);
-}
-template <int kStages>
-GPU_DEVICE void release(Side<kStages>& side, int stage) {
-  if (lane_of_thread() == 0) gpu::arrive(side.empty[stage]);
-}
-template <int kStages>
-GPU_DEVICE void skip(Side<kStages>& side, RingPlace<kStages>& place) {
-  wait_until_full(side, place);
-  __syncwarp();  // so that no lane waits for a phase that is long over
-  release(side, place.stage);
-  place.advance();
-}
 
 // Boxes of kRows rows of half a head.
 template <int kRows, typename T>

@@ -6,6 +6,8 @@
 
 namespace facet::cuda {
 
+constexpr int kSlotOfPart = 2;  // the statistic after those of two slots: whose part out_part holds
+
 struct AttentionShape {
   int32_t heads, kv_heads, width;  // H, G, E
   int64_t num_queries;             // Nq
@@ -56,10 +58,14 @@ GPU_DEVICE const int32_t* hidden_of_rows(const AttentionLists& lists, const Atte
 GPU_DEVICE int self_row(const AttentionLists& lists, int64_t row) {
   return lists.data[lists.self_rows + row];
 }
+// The row of out that this row of v is added to, or -1.
+GPU_DEVICE int self_query(const AttentionLists& lists, int64_t row) {
+  return lists.data[lists.self_queries + row];
+}
 
 template <typename T>
 struct AttentionOutputs {
-  Rows<T> out_NqD, out_image_NqD;  // out_image only with two slots
+  Rows<T> out_NqD, out_part_NqD;  // out_part only with two slots
   float* lse_SHN;
 };
 template <typename T>
@@ -72,7 +78,7 @@ struct AttentionGradients {
 };
 template <typename T>
 struct AttentionSaved {
-  Rows<const T> dout_NqD, out_NqD, out_image_NqD;
+  Rows<const T> dout_NqD, out_NqD, out_part_NqD;
   const float* lse_SHN;
   float* delta_SHN;
 };

@@ -9,7 +9,7 @@ namespace facet::cuda {
 AttentionListsCache::AttentionListsCache(UploadStream& uploads)
     : uploads_(uploads),
       places_{Place(uploads.stream()), Place(uploads.stream()), Place(uploads.stream()),
-              Place(uploads.stream())} {}
+              Place(uploads.stream()), Place(uploads.stream())} {}
 
 // The lists are freed behind the work that reads them.
 AttentionListsCache::~AttentionListsCache() { uploads_.follow_compute(); }

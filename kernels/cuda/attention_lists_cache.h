@@ -36,9 +36,9 @@ class AttentionListsCache {
   Place& place_of(const AttentionPlan& plan);
 
   UploadStream& uploads_;
-  // A model has up to four plans: for the vision encoder, the projection and the decoder, whose
-  // layers may be with and without a window.
-  std::array<Place, 4> places_;
+  // A model has up to five plans: for the vision encoder, the projection and the decoder, whose
+  // layers may be with and without a window and whose last has some of the queries.
+  std::array<Place, 5> places_;
   int64_t uses_ = 0, lists_uploaded_ = 0;
 };
 

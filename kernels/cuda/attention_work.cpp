@@ -212,16 +212,17 @@ int32_t key_rows_of(const AttentionPlan& plan) {
   return to_int(end);
 }
 
-// One entry per row of q: the row of v that is added to it, or -1.
-int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan) {
+// One entry per row of one side: its row of the other side where it is a self row, or -1.
+int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan,
+                         int64_t AttentionSample::*num_rows, int32_t SelfRows::*mine,
+                         int32_t SelfRows::*other) {
   size_t rows = 0;
-  for (const AttentionSample& sample : plan.samples)
-    rows += static_cast<size_t>(sample.num_query_rows);
+  for (const AttentionSample& sample : plan.samples) rows += static_cast<size_t>(sample.*num_rows);
   const size_t begin = words.size();
   words.resize(begin + rows, -1);
   for (const SelfRows& self : plan.self_rows)
     for (int32_t i = 0; i < self.count; ++i)
-      words[begin + static_cast<size_t>(self.query + i)] = self.key + i;
+      words[begin + static_cast<size_t>(self.*mine + i)] = self.*other + i;
   return to_int(static_cast<int64_t>(begin));
 }
 
@@ -283,7 +284,10 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.bounds = append(words_, all.bounds);
   lists_.visible_keys = append(words_, plan.visible_keys);
   lists_.hidden_keys = append(words_, plan.hidden_keys);
-  lists_.self_rows = append_self_rows(words_, plan);
+  lists_.self_rows = append_self_rows(words_, plan, &AttentionSample::num_query_rows,
+                                      &SelfRows::query, &SelfRows::key);
+  lists_.self_queries = append_self_rows(words_, plan, &AttentionSample::num_key_rows,
+                                         &SelfRows::key, &SelfRows::query);
   lists_.key_rows = key_rows_of(plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());

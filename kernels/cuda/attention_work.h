@@ -53,6 +53,7 @@ struct AttentionLists {
   int32_t query_tiles = 0, key_tiles = 0, ranges = 0, bounds = 0;
   int32_t visible_keys = 0;  // as in the plan
   int32_t self_rows = 0;     // one per row of q: the row of v that is added to it, or -1
+  int32_t self_queries = 0;  // one per row of v: the row of out that it is added to, or -1
   int32_t hidden_keys = 0;   // as in the plan
   int32_t has_windows = 0;   // whether any range is_window or begins behind a part's first key
   // Rows of k and v up to here belong to the samples, one after the other: boxes of rows may be

@@ -49,6 +49,10 @@ class CudaBackend final : public Backend {
   void synchronize() { stream_.synchronize(); }
   // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
   void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
+  // From here on lora_linear_forward() and lora_linear_backward() have one product for y and dx, or
+  // no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so do the
+  // two for what that takes no matrices of.
+  void join_lora(bool joins);
   // Which of cuBLASLt's algorithms it computes by.
   cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
@@ -60,10 +64,12 @@ class CudaBackend final : public Backend {
   // Say once a shape, for 16 bits, that it has no kernel on tensor cores.
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
-  // LoRA's part of lora_linear_forward(); dx may be absent, or have values to be added to.
+  // LoRA's part of lora_linear_forward(). Without y it leaves u alone; dx may be absent, or have
+  // values to be added to.
   void add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts, float scale);
   void add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
-                          std::span<const LoraPart> parts, float scale);
+                          std::span<const LoraPart> parts, float scale,
+                          cuda::LoraDu du = cuda::LoraDu::kScratch);
   // Brings a number to the host, which waits for it.
   void fetch(void* host, const void* device, size_t bytes);
 
@@ -79,7 +85,9 @@ class CudaBackend final : public Backend {
   cuda::AttentionListsCache attention_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   const int multiprocessors_;
+  bool joins_lora_ = false;
   Workspace attention_delta_{stream_};
+  Workspace splice_{stream_};            // of splice_backward()
   Workspace reduction_{stream_};         // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
   std::vector<cuda::GradientVector> gradients_;

@@ -19,26 +19,26 @@ void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
          width, fmt::join(kTensorCoreWidths, ", "));
 }
 
-void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
-  if (attention_library_)
+  if (attention_library_ && !plan.some_queries)
     return attention_library_->forward(
         on_device(out), f32_on_device(lse),
         {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale}, plan);
   warn_of_plain_attention(q, heads);
-  cuda::attention_forward(on_device(out), f32_on_device(lse), on_device(out_image), on_device(q),
+  cuda::attention_forward(on_device(out), f32_on_device(lse), on_device(out_part), on_device(q),
                           on_device(k), on_device(v), attention_lists_.lists_of(plan), heads,
                           kv_heads, scale, stream_);
 }
 
 void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                        Tensor k, Tensor v, Tensor out, Tensor out_image,
-                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
-                                        int64_t kv_heads, float scale) {
+                                        Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                        float scale) {
   if (plan.samples.empty()) return;
-  if (attention_library_)
+  if (attention_library_ && !plan.some_queries)
     return attention_library_->backward(
         {on_device(dq), on_device(dk), on_device(dv)}, on_device(dout), on_device(out),
         f32_on_device(lse), {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},
@@ -47,7 +47,7 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
   cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),
                            on_device(q), on_device(k), on_device(v), on_device(out),
-                           on_device(out_image), f32_on_device(lse), delta,
+                           on_device(out_part), f32_on_device(lse), delta,
                            attention_lists_.lists_of(plan), heads, kv_heads, scale, stream_);
 }
 

@@ -1,7 +1,11 @@
 // Linear layers and LoRA.
+#include <algorithm>
+#include <array>
+
 #include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/lora_product.h"
 #include "kernels/cuda/on_device.h"
 
 namespace facet {
@@ -60,10 +64,11 @@ void CudaBackend::add_lora(Tensor y, Tensor addend, Tensor x, std::span<const Lo
 }
 
 void CudaBackend::add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
-                                     std::span<const LoraPart> parts, float scale) {
+                                     std::span<const LoraPart> parts, float scale,
+                                     cuda::LoraDu du) {
   std::vector<cuda::LoraOperands> operands;
   for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
-  cuda::lora_backward(operands, on_device(dx), on_device(addend), on_device(x), scale,
+  cuda::lora_backward(operands, on_device(dx), on_device(addend), on_device(x), scale, du,
                       multiprocessors_, stream_);
 }
 
@@ -81,13 +86,61 @@ void CudaBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor d
   add_lora_gradients(dx, dx, dy, x, {&part, 1}, scale);
 }
 
-// LoRA's product comes first where it has a value for every output, and the layer's own is added to
-// it: y is written once and read in the epilogue of cuBLASLt, instead of being read and written
-// after it, and of the two roundings the first is of the smaller number.
+// ---- a linear layer and its LoRA in one product
+
+void CudaBackend::join_lora(bool joins) {
+  CHECK(!joins || cuda::has_lora_product(), ExitCode::kConfig,
+        "--lora_products fused needs a GPU of compute capability 9.0 (H100, H200) and a program "
+        "that was built for sm_90; leave it out");
+  joins_lora_ = joins;
+}
+
+namespace {
+
+// A list that allocates nothing: a step does not.
+class PartOperands {
+ public:
+  explicit PartOperands(std::span<const LoraPart> parts) : count_(parts.size()) {
+    for (size_t i = 0; i < std::min(count_, operands_.size()); ++i)
+      operands_[i] = {parts[i].begin, on_device(parts[i].u), on_device(parts[i].right),
+                      on_device(parts[i].left), on_device(parts[i].du)};
+  }
+  bool too_many() const { return count_ > operands_.size(); }
+  operator std::span<const cuda::LoraPartOperands>() const { return {operands_.data(), count_}; }
+
+ private:
+  std::array<cuda::LoraPartOperands, cuda::kMostLoraParts> operands_;
+  size_t count_;
+};
+
+void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
+                 std::span<const LoraPart> parts, const PartOperands& operands) {
+  CHECK(
+      !operands.too_many() &&
+          cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), operands),
+      ExitCode::kConfig,
+      "--lora_products fused takes bf16 and fp16, inputs, outputs and ranks that are multiples of "
+      "8, and at most {} adapters of a product, all of one rank, not {} x {} of {} with {} "
+      "adapters, the first of rank {}; leave it out",
+      cuda::kMostLoraParts, y.cols(), x.cols(), name_of(x.dtype()), parts.size(),
+      parts.front().right.cols());
+}
+
+}  // namespace
+
+// Apart, LoRA's product comes first where it has a value for every output, and the layer's own is
+// added to it: y is written once and read in the epilogue of cuBLASLt, instead of being read and
+// written after it, and of the two roundings the first is of the smaller number.
 void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                          Tensor residual, std::span<const LoraPart> parts,
                                          float scale) {
-  if (cover(parts, y.cols())) {
+  if (joins_lora_) {
+    const PartOperands operands(parts);
+    check_taken(y, x, weight, parts, operands);
+    add_lora(Tensor(), Tensor(), x, parts, scale);
+    cuda::lora_product_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
+                               on_device(residual), operands, scale, multiprocessors_, stream_);
+  } else if (cover(parts, y.cols())) {
     add_lora(y, residual, x, parts, scale);
     do_linear_forward(y, x, weight, bias, y);
   } else {
@@ -98,8 +151,16 @@ void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tens
 
 void CudaBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                                           std::span<const LoraPart> parts, float scale) {
-  add_lora_gradients(dx, Tensor(), dy, x, parts, scale);
-  if (dx.defined()) do_linear_backward_input_accumulate(dx, dy, weight);
+  if (joins_lora_ && dx.defined()) {
+    const PartOperands operands(parts);
+    check_taken(dy, x, weight, parts, operands);
+    add_lora_gradients(Tensor(), Tensor(), dy, x, parts, scale, cuda::LoraDu::kResult);
+    cuda::lora_product_backward_input(on_device(dx), on_device(dy), on_device(weight), operands,
+                                      multiprocessors_, stream_);
+  } else {
+    add_lora_gradients(dx, Tensor(), dy, x, parts, scale);
+    if (dx.defined()) do_linear_backward_input_accumulate(dx, dy, weight);
+  }
 }
 
 }  // namespace facet

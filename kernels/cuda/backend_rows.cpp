@@ -1,4 +1,6 @@
 // What moves rows: splice, gather, repeat; the vision encoder's patches and positions.
+#include <cstddef>
+
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/on_device.h"
@@ -15,8 +17,12 @@ void CudaBackend::do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor
 }
 
 void CudaBackend::do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {
+  if (dx.rows() == 0) return;
+  void* workspace = nullptr;
+  if (dembed.defined())
+    workspace = splice_.take<std::byte>(cuda::splice_workspace_bytes(dx.rows(), dx.cols()));
   cuda::splice_backward(on_device(dembed), on_device(dimage), on_device(dx), i32_on_device(source),
-                        stream_);
+                        workspace, stream_);
 }
 
 // ---- row movement

@@ -15,7 +15,7 @@ namespace facet::cuda {
 // ---- LoRA; linear layers are in linear.h. The parts of one call have one input and one rank.
 // `multiprocessors` are those of the GPU, on which few rows are more launches.
 struct LoraOperands {
-  Operand y_NO;       // dy in backward
+  Operand y_NO;       // dy in backward; absent in forward if only u is wanted
   Operand addend_NO;  // in forward; may be y, or absent
   Operand u_Nr, right_Ir, left_rO;
   // In backward. The gradients are fp32, and either may be absent. du (fp32) is scratch: on tensor
@@ -24,9 +24,11 @@ struct LoraOperands {
 };
 void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
                   int multiprocessors, cudaStream_t stream);
+// What becomes of du: computed for the other results alone, or one of them.
+enum class LoraDu : uint8_t { kScratch, kResult };
 // dx may be absent; its addend may be dx, or absent.
 void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
-                   Operand x_NI, float scale, int multiprocessors, cudaStream_t stream);
+                   Operand x_NI, float scale, LoraDu du, int multiprocessors, cudaStream_t stream);
 
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,
@@ -59,9 +61,13 @@ void rope_backward(Operand dx_ND, Operand cos_NE, Operand sin_NE, int64_t heads,
 // ---- embeddings; source (N) int32
 void splice_forward(Operand x_ND, Operand embed_VD, Operand image_MD, const int32_t* source_N,
                     cudaStream_t stream);
-// dembed is fp32 and accumulated, dimage is overwritten; either may be absent.
+// dembed is fp32 and accumulated, dimage is overwritten; either may be absent. Of one token at most
+// kSpliceSegment rows are added one after the other; sums of such segments are then added in order.
+constexpr int kSpliceSegment = 128;
 void splice_backward(Operand dembed_VD, Operand dimage_MD, Operand dx_ND, const int32_t* source_N,
-                     cudaStream_t stream);
+                     void* workspace, cudaStream_t stream);
+// Of splice_backward with dembed, for dx (rows,cols); 16-byte aligned.
+int64_t splice_workspace_bytes(int64_t rows, int64_t cols);
 
 // ---- vision embeddings; pixels (images,3,R,R) dense fp32
 void patch_rows_forward(Operand patches, const float* pixels, int64_t resolution,
@@ -81,15 +87,15 @@ void cross_entropy_forward(float* row_loss_R, Operand logits_RV, const int32_t* 
 void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const int32_t* labels_R,
                                     float gradient_scale, cudaStream_t stream);
 
-// ---- attention over a work list; `lists` is in device memory. lse, delta (slots,H,Nq) dense
-// fp32; lse of a row in a mean part is the logarithm of its number of keys.
-void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_image_NqD, Operand q_NqD,
+// ---- attention over a work list; `lists` is in device memory. lse (statistics,H,Nq) and delta
+// (slots,H,Nq) dense fp32; lse of a row in a mean part is the logarithm of its number of keys.
+void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream);
 // delta is a workspace.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
-                        Operand out_image_NqD, const float* lse_SHN, float* delta_SHN,
+                        Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
                         cudaStream_t stream);
 

@@ -53,17 +53,22 @@ template <typename T>
 void plain_forward(const LoraOperands& part, const Operand& x, float scale, cudaStream_t stream) {
   multiply_plain<T, T, T>(part.u_Nr, {}, strided<const T>(x), strided<const T>(part.right_Ir),
                           x.cols, 1, stream);
-  multiply_plain<T, T, T>(part.y_NO, part.addend_NO, strided<const T>(part.u_Nr),
-                          strided<const T>(part.left_rO), part.u_Nr.cols, scale, stream);
+  if (part.y_NO.data)
+    multiply_plain<T, T, T>(part.y_NO, part.addend_NO, strided<const T>(part.u_Nr),
+                            strided<const T>(part.left_rO), part.u_Nr.cols, scale, stream);
+}
+
+template <typename T>
+void plain_du(const LoraOperands& part, float scale, cudaStream_t stream) {
+  const Operand& dy = part.y_NO;
+  multiply_plain<float, T, T>(part.du_Nr, {}, strided<const T>(dy),
+                              transposed<const T>(part.left_rO), dy.cols, scale, stream);
 }
 
 template <typename T>
 void plain_backward(const LoraOperands& part, const Operand& dx, const Operand& addend,
                     const Operand& x, float scale, cudaStream_t stream) {
   const Operand &du = part.du_Nr, &dy = part.y_NO;
-  if (dx.data || part.dright_Ir.data)
-    multiply_plain<float, T, T>(du, {}, strided<const T>(dy), transposed<const T>(part.left_rO),
-                                dy.cols, scale, stream);
   if (part.dleft_rO.data)
     multiply_plain<float, T, T>(part.dleft_rO, part.dleft_rO, transposed<const T>(part.u_Nr),
                                 strided<const T>(dy), dy.rows, scale, stream);
@@ -240,10 +245,11 @@ void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
 }
 
 void lora_backward(Parts parts, Operand dx_NI, Operand addend_NI, Operand x_NI, float scale,
-                   int multiprocessors, cudaStream_t stream) {
+                   LoraDu du, int multiprocessors, cudaStream_t stream) {
   if (x_NI.rows == 0) return;
   const bool is_fast = suits_tensor_cores(parts, x_NI, dx_NI, addend_NI);
-  const bool wants_du = dx_NI.data || std::ranges::any_of(parts, [](const LoraOperands& part) {
+  const bool wants_du = du == LoraDu::kResult || dx_NI.data ||
+                        std::ranges::any_of(parts, [](const LoraOperands& part) {
                           return part.dright_Ir.data != nullptr;
                         });
   with_type(x_NI.dtype, [&](auto zero) {
@@ -256,8 +262,10 @@ void lora_backward(Parts parts, Operand dx_NI, Operand addend_NI, Operand x_NI, 
                                          multiprocessors, stream);
         return add_gradients<T>(parts, x_NI, scale, stream);
       }
-    for (size_t i = 0; i < parts.size(); ++i)
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (wants_du) plain_du<T>(parts[i], scale, stream);
       plain_backward<T>(parts[i], dx_NI, i == 0 ? addend_NI : dx_NI, x_NI, scale, stream);
+    }
   });
 }
 

@@ -46,6 +46,10 @@ VisionConfig read_vision_config(const std::string& directory);
 // without added tokens.
 LlamaConfig read_llama_config(const std::string& directory);
 
+// Of a whole LLaVA's directory: that the features which its config.json asks for are those that
+// such an encoder gives here, else kConfig. Other directories ask for none.
+void check_llava_features(const std::string& lm_directory, const VisionConfig& encoder);
+
 // The part of a config.json that describes the decoder: all of it, or of a whole LLaVA its
 // text_config.
 JsonValue decoder_settings(const JsonValue& root);

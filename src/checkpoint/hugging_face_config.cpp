@@ -318,6 +318,24 @@ VisionConfig read_vision_config(const std::string& directory) {
   return config;
 }
 
+void check_llava_features(const std::string& lm_directory, const VisionConfig& encoder) {
+  if (!is_llava_directory(lm_directory)) return;
+  const JsonDocument document = read_config(lm_directory);
+  const LlavaChoices choices = read_llava_choices(document.root());
+  const VisionTraits& traits = encoder.traits();
+  if (choices.drop_class_token && !traits.class_token)
+    document.root().reject(
+        fmt::format("vision_feature_select_strategy default leaves out the class token, and the {} "
+                    "vision encoder has none; only models with full are supported with it",
+                    traits.name));
+  // Transformers takes the layers' outputs, which post_layernorm does not belong to.
+  if (choices.vision_feature_layer == -1 && traits.post_norm)
+    document.root().reject(
+        fmt::format("vision_feature_layer: the last layer of the {} vision encoder without its "
+                    "post_layernorm is not supported; -2 and earlier ones are",
+                    traits.name));
+}
+
 LlamaConfig read_llama_config(const std::string& directory) {
   const JsonDocument document = read_config(directory);
   refuse_quantized(document.root());

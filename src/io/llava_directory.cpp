@@ -53,15 +53,25 @@ void refuse_own_format(const JsonValue& config) {
           "(llava-hf/...)");
 }
 
+// Of an encoder alone or of a whole model with one; 12 is Transformers' default for both families.
+int64_t vision_layers(const JsonValue& config) {
+  const auto nested = config.find("vision_config");
+  return (nested ? *nested : config).get_int("num_hidden_layers", 12);
+}
+
 int64_t feature_layer(const JsonValue& config) {
   const auto layer = config.find("vision_feature_layer");
   if (!layer) return -2;
   if (layer->is_array())
     layer->reject("features of several layers joined are not supported; those of one are");
-  if (layer->as_int() >= 0)
-    layer->reject(fmt::format("{}: layers counted from the first are not supported; -1 is the last",
-                              layer->as_int()));
-  return layer->as_int();
+  const int64_t number = layer->as_int();
+  const int64_t layers = std::max<int64_t>(0, vision_layers(config.at("vision_config")));
+  if (number == 0 || number > layers || number < -layers)
+    layer->reject(fmt::format(
+        "{} does not exist: the vision encoder has {} layers, -1 is the output of the last and 1 "
+        "that of the first",
+        number, layers));
+  return number < 0 ? number : number - layers - 1;
 }
 
 }  // namespace

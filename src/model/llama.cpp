@@ -62,7 +62,7 @@ Tensor LlamaDecoder::forward(Context& ctx, Tensor x, const DecoderRows& rows, Ke
       const bool kept = i >= first_kept_;
       const DecoderRows mine = rows_of(i, rows);
       const bool some = mine.asked.defined();
-      const int64_t n = some ? mine.asked.numel() : x.rows();
+      const int64_t n = some ? mine.asked.count() : x.rows();
       const Tensor y = kept || some ? ctx.activation({n, config_.hidden_size}) : x;
       blocks_[i].forward(ctx, y, x, mine, kept && !recompute_ ? &saved_[i] : nullptr);
       ctx.hooks.wrote(block_units_[i], Phase::kForward, y);

@@ -68,7 +68,7 @@ class LlamaDecoder {
   DecoderRows rows_of(size_t block, const DecoderRows& rows) const {
     const bool is_last = block + 1 == blocks_.size();
     DecoderRows mine = {rows.plan, rows.window_plan, rows.cos, rows.sin,
-                        is_last ? rows.asked : Tensor()};
+                        is_last ? rows.asked : AskedRows()};
     if (block < first_kept_) return mine;
     mine.normed = normed_;
     mine.activated = activated_;

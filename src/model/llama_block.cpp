@@ -33,6 +33,8 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer
             {module(layer, "self_attn.k_proj"), kv_heads_ * head_dim_},
             {module(layer, "self_attn.v_proj"), kv_heads_ * head_dim_}},
            width_, bias(config.qkv_bias), lora),
+      q_(qkv_.part(0, 1)),
+      kv_(qkv_.part(1, 3)),
       out_(table, root, {{module(layer, "self_attn.o_proj"), width_}}, heads_ * head_dim_,
            bias(config.out_bias), lora),
       norm2_(table, root + module(layer, "post_attention_layernorm"), width_, config.rms_norm_eps),
@@ -48,35 +50,52 @@ void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved&
   const int64_t n = x.rows();
   saved.normed1 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
-  saved.qkv = ctx.activation({n, qkv_.outputs()});
-  qkv_.forward(ctx, saved.qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
+  if (rows.asked.defined()) return project_asked(ctx, rows, saved, keep);
+  const Tensor qkv = ctx.activation({n, qkv_.outputs()});
+  qkv_.forward(ctx, qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
   const int64_t rotated = heads_ + kv_heads_;
-  ctx.ops.rope_forward(saved.qkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+  ctx.ops.rope_forward(qkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+  saved.q = qkv.column_block(0, q_.outputs());
+  saved.k = key(qkv, q_.outputs());
+  saved.v = value(qkv, q_.outputs());
 }
 
-void LlamaBlock::attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
+void LlamaBlock::project_asked(Context& ctx, const DecoderRows& rows, Saved& saved,
+                               Keep keep) const {
+  const AskedRows& asked = rows.asked;
+  const Tensor kv = ctx.activation({saved.normed1.rows(), kv_.outputs()});
+  kv_.forward(ctx, kv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
+  saved.k = key(kv, 0);
+  saved.v = value(kv, 0);
+  ctx.ops.rope_forward(saved.k, rows.cos, rows.sin, kv_heads_);
+  saved.normed_asked = ctx.activation({asked.count(), width_});
+  ctx.ops.gather_rows_forward(saved.normed_asked, saved.normed1, asked.rows);
+  saved.q = ctx.activation({asked.count(), q_.outputs()});
+  q_.forward(ctx, saved.q, saved.normed_asked, Tensor(), kept(saved.q_saved, keep));
+  ctx.ops.rope_forward(saved.q, asked.cos, asked.sin, heads_);
+}
+
+void LlamaBlock::attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows,
                         Saved& saved) const {
+  const Tensor q = saved.q;
   const int64_t n = q.rows();
   const AttentionPlan& plan = plan_of(rows);
-  saved.lse = ctx.arena.tensor({plan.num_slots, heads_, n});
+  saved.lse = ctx.arena.tensor({plan.num_statistics(), heads_, n});
   saved.attended = ctx.activation({n, heads_ * head_dim_});
-  saved.attended_image = plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
-  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_image, q, k, v, plan, heads_,
+  saved.attended_part = plan.num_slots == 2 ? ctx.activation({n, heads_ * head_dim_}) : Tensor();
+  ctx.ops.attention_forward(saved.attended, saved.lse, saved.attended_part, q, k, v, plan, heads_,
                             kv_heads_, scale_);
 }
 
 void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                                   Keep keep) const {
-  const int64_t n = rows.asked.defined() ? rows.asked.numel() : x.rows();
+  const int64_t n = saved.attended.rows();
   saved.middle = ctx.activation({n, width_});
-  saved.attended_asked = saved.attended;
   if (rows.asked.defined()) {
-    saved.attended_asked = ctx.activation({n, saved.attended.cols()});
-    ctx.ops.gather_rows_forward(saved.attended_asked, saved.attended, rows.asked);
-    ctx.ops.gather_rows_forward(saved.middle, x, rows.asked);
+    ctx.ops.gather_rows_forward(saved.middle, x, rows.asked.rows);
     x = saved.middle;
   }
-  out_.forward(ctx, saved.middle, saved.attended_asked, x, kept(saved.out_saved, keep));
+  out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
   saved.normed2 = rebuilt_or_kept(ctx, rows.normed, n, width_);
   norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
   saved.gate_up = ctx.activation({n, 2 * mlp_width_});
@@ -92,7 +111,7 @@ void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& ro
   Saved scratch;
   Saved& values = saved != nullptr ? *saved : scratch;
   project(ctx, x, rows, values, keep);
-  attend(ctx, query(values.qkv), key(values.qkv), value(values.qkv), rows, values);
+  attend(ctx, values.k, values.v, rows, values);
   finish_attention(ctx, x, rows, values, keep);
   down_.forward(ctx, y, values.activated, values.middle, kept(values.down_saved, keep));
   if (saved == nullptr) ctx.arena.release(mark);
@@ -100,7 +119,7 @@ void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& ro
 
 void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const {
   project(ctx, x, rows, saved, Keep::kForBackward);
-  attend(ctx, query(saved.qkv), key(saved.qkv), value(saved.qkv), rows, saved);
+  attend(ctx, saved.k, saved.v, rows, saved);
   finish_attention(ctx, x, rows, saved, Keep::kForBackward);
   // The block's output itself is not needed again, only what LoRA saves while computing it.
   if (!down_.has_lora()) return;
@@ -129,35 +148,52 @@ void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
   norm2_.backward(ctx, dy, dnormed, saved.middle, saved.norm2, dy);
 }
 
-void LlamaBlock::attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
-                                    const Saved& saved) const {
+void LlamaBlock::attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor dv, Tensor dy,
+                                    const DecoderRows& rows, const Saved& saved) const {
   ArenaScope scope(ctx.arena);
-  Tensor dattended = ctx.activation({dy.rows(), heads_ * head_dim_});
-  out_.backward(ctx, dattended, dy, saved.attended_asked, saved.out_saved);
-  if (rows.asked.defined()) {
-    const Tensor dasked = dattended;
-    dattended = ctx.activation({dqkv.rows(), heads_ * head_dim_});
-    ctx.ops.gather_rows_backward(dattended, dasked, rows.asked);
-  }
-  ctx.ops.attention_backward(query(dqkv), key(dqkv), value(dqkv), dattended, query(saved.qkv),
-                             key(saved.qkv), value(saved.qkv), saved.attended, saved.attended_image,
-                             saved.lse, plan_of(rows), heads_, kv_heads_, scale_);
+  const Tensor dattended = ctx.activation({dy.rows(), heads_ * head_dim_});
+  out_.backward(ctx, dattended, dy, saved.attended, saved.out_saved);
+  ctx.ops.attention_backward(dq, dk, dv, dattended, saved.q, saved.k, saved.v, saved.attended,
+                             saved.attended_part, saved.lse, plan_of(rows), heads_, kv_heads_,
+                             scale_);
+}
+
+void LlamaBlock::project_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
+                                  const Saved& saved) const {
+  if (rows.asked.defined()) return project_asked_backward(ctx, dnormed, dy, rows, saved);
+  const Tensor dqkv = ctx.activation({dy.rows(), qkv_.outputs()});
+  const Tensor dq = dqkv.column_block(0, q_.outputs());
+  attention_backward(ctx, dq, key(dqkv, q_.outputs()), value(dqkv, q_.outputs()), dy, rows, saved);
   const int64_t rotated = heads_ + kv_heads_;
   ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+  qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
+}
+
+// The gradient of `normed1` by the queries first: that by keys and values is added in place.
+void LlamaBlock::project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
+                                        const DecoderRows& rows, const Saved& saved) const {
+  const AskedRows& asked = rows.asked;
+  const Tensor dkv = ctx.activation({saved.k.rows(), kv_.outputs()});
+  const Tensor dq = ctx.activation({asked.count(), q_.outputs()});
+  attention_backward(ctx, dq, key(dkv, 0), value(dkv, 0), dy, rows, saved);
+  ctx.ops.rope_backward(dq, asked.cos, asked.sin, heads_);
+  ctx.ops.rope_backward(key(dkv, 0), rows.cos, rows.sin, kv_heads_);
+  const Tensor dasked = dnormed.defined() ? ctx.activation({asked.count(), width_}) : Tensor();
+  q_.backward(ctx, dasked, dq, saved.normed_asked, saved.q_saved);
+  if (dnormed.defined()) ctx.ops.gather_rows_backward(dnormed, dasked, asked.rows);
+  kv_.backward(ctx, dnormed, dkv, saved.normed1, saved.qkv_saved, PackedLinear::Dx::kAdd);
 }
 
 void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
                           const Saved& saved, InputGradient input_gradient) const {
   mlp_backward(ctx, dy, rows, saved);
   ArenaScope scope(ctx.arena);
-  const Tensor dqkv = ctx.activation({dx.rows(), qkv_.outputs()});
-  attention_backward(ctx, dqkv, dy, rows, saved);
   const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
   const Tensor dnormed = through_norm ? ctx.activation({dx.rows(), width_}) : Tensor();
   if (rows.normed.defined() && qkv_.any_trained())
     norm1_.rebuild(ctx, saved.normed1, x, saved.norm1);
-  qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
-  if (through_norm && rows.asked.defined()) ctx.ops.gather_rows_backward(dx, dy, rows.asked);
+  project_backward(ctx, dnormed, dy, rows, saved);
+  if (through_norm && rows.asked.defined()) ctx.ops.gather_rows_backward(dx, dy, rows.asked.rows);
   if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);
 }
 
@@ -167,10 +203,9 @@ void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const C
   Saved scratch;
   const int64_t n = x.rows();
   project(ctx, x, rows, scratch, Keep::kNothing);
-  ctx.ops.copy(cache.k.row_block(length, n), key(scratch.qkv));
-  ctx.ops.copy(cache.v.row_block(length, n), value(scratch.qkv));
-  attend(ctx, query(scratch.qkv), cache.k.row_block(0, length + n),
-         cache.v.row_block(0, length + n), rows, scratch);
+  ctx.ops.copy(cache.k.row_block(length, n), scratch.k);
+  ctx.ops.copy(cache.v.row_block(length, n), scratch.v);
+  attend(ctx, cache.k.row_block(0, length + n), cache.v.row_block(0, length + n), rows, scratch);
   finish_attention(ctx, x, rows, scratch, Keep::kNothing);
   down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
 }

@@ -12,14 +12,23 @@
 
 namespace facet {
 
+// The rows that the last block computes an output for, R of them, increasing.
+struct AskedRows {
+  Tensor rows = {};                     // (R) int32; undefined: all
+  const AttentionPlan* plan = nullptr;  // of their queries and all keys, with the block's window
+  Tensor cos = {}, sin = {};            // (R,E/2)
+
+  bool defined() const { return rows.defined(); }
+  int64_t count() const { return rows.numel(); }
+};
+
 // Shared by all blocks of a pass: the attention plan, the one of layers with a window (the same
 // where the window hides nothing), and the rotation of each row, (N,E/2).
 struct DecoderRows {
   const AttentionPlan& plan;
   const AttentionPlan& window_plan;
   Tensor cos, sin;
-  // (R) int32, distinct: the rows that the last block computes an output for. Undefined: all.
-  Tensor asked = {};
+  AskedRows asked = {};
   // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
   // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
   Tensor normed = {}, activated = {};
@@ -37,13 +46,15 @@ class LlamaBlock {
   struct Saved {
     Tensor normed1;  // (N,D); like normed2 and activated perhaps the memory that blocks share
     RmsNorm::Saved norm1;
-    Tensor qkv;  // (N,(H+2G)E), q and k rotated
-    PackedLinear::Saved qkv_saved;
-    Tensor lse;             // (slots,H,N)
-    Tensor attended;        // (N,H*E)
-    Tensor attended_image;  // (N,H*E) only with two slots
+    Tensor k, v;                    // (N,G*E), k rotated
+    PackedLinear::Saved qkv_saved;  // of k and v alone with rows asked for
     // Of the rows asked for, R = N if that is all of them.
-    Tensor attended_asked;  // (R,H*E)
+    Tensor normed_asked;          // (R,D) only with rows asked for
+    Tensor q;                     // (R,H*E) rotated
+    PackedLinear::Saved q_saved;  // only with rows asked for
+    Tensor lse;                   // (statistics,H,R)
+    Tensor attended;              // (R,H*E)
+    Tensor attended_part;         // (R,H*E) only with two slots: the smaller part
     PackedLinear::Saved out_saved;
     Tensor middle;   // (R,D) x after attention
     Tensor normed2;  // (R,D)
@@ -53,8 +64,8 @@ class LlamaBlock {
     PackedLinear::Saved gate_up_saved;
     PackedLinear::Saved down_saved;
   };
-  // With rows.asked, keys and values are still those of all rows, and so are the queries; what
-  // follows attention is computed for the rows asked for.
+  // With rows.asked, keys and values are still those of all rows; queries, and what follows
+  // attention, are computed for the rows asked for.
   //
   // x (N,D), y (R,D). `saved` is kept in the arena; null: y may be x, if all rows are asked for,
   // and all scratch is released.
@@ -78,8 +89,8 @@ class LlamaBlock {
 
  private:
   void project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved, Keep keep) const;
-  void attend(Context& ctx, Tensor q, Tensor k, Tensor v, const DecoderRows& rows,
-              Saved& saved) const;
+  void project_asked(Context& ctx, const DecoderRows& rows, Saved& saved, Keep keep) const;
+  void attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows, Saved& saved) const;
   // From attention's output to the input of `down`.
   void finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                         Keep keep) const;
@@ -89,17 +100,23 @@ class LlamaBlock {
   }
   void mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows, const Saved& saved) const;
   // dy (R,D): the gradient of `middle`.
-  void attention_backward(Context& ctx, Tensor dqkv, Tensor dy, const DecoderRows& rows,
-                          const Saved& saved) const;
+  void attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor dv, Tensor dy,
+                          const DecoderRows& rows, const Saved& saved) const;
+  // dnormed (N,D), overwritten, absent if not needed: the gradient of `normed1`.
+  void project_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
+                        const Saved& saved) const;
+  void project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
+                              const Saved& saved) const;
   const AttentionPlan& plan_of(const DecoderRows& rows) const {
+    if (rows.asked.defined()) return *rows.asked.plan;
     return has_window_ ? rows.window_plan : rows.plan;
   }
-  Tensor query(const Tensor& qkv) const { return qkv.column_block(0, heads_ * head_dim_); }
-  Tensor key(const Tensor& qkv) const {
-    return qkv.column_block(heads_ * head_dim_, kv_heads_ * head_dim_);
+  // Of the columns of q|k|v, or of k|v, where keys begin.
+  Tensor key(const Tensor& x, int64_t begin) const {
+    return x.column_block(begin, kv_heads_ * head_dim_);
   }
-  Tensor value(const Tensor& qkv) const {
-    return qkv.column_block((heads_ + kv_heads_) * head_dim_, kv_heads_ * head_dim_);
+  Tensor value(const Tensor& x, int64_t begin) const {
+    return x.column_block(begin + kv_heads_ * head_dim_, kv_heads_ * head_dim_);
   }
 
   int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
@@ -108,6 +125,7 @@ class LlamaBlock {
   // Parameters are declared in the order of these members.
   RmsNorm norm1_;
   PackedLinear qkv_;
+  PackedLinear q_, kv_;  // parts of it
   PackedLinear out_;
   RmsNorm norm2_;
   PackedLinear gate_up_;

@@ -89,8 +89,12 @@ class SampleSplicer {
   }
   void add_target(size_t sample, int32_t label) {
     check_id(sample, label);
-    spliced_.target_rows.push_back(static_cast<int32_t>(row_));
-    spliced_.target_labels.push_back(label);
+    std::vector<int32_t>& rows = spliced_.target_rows;
+    const auto row = static_cast<int32_t>(row_);
+    // Where text follows an image its row may lie before one that predicts a label already.
+    const auto later = std::upper_bound(rows.end() - spliced_.labelled.back(), rows.end(), row);
+    spliced_.target_labels.insert(spliced_.target_labels.begin() + (later - rows.begin()), label);
+    rows.insert(later, row);
     ++spliced_.labelled.back();
   }
   void add_text(size_t sample, int32_t id) {

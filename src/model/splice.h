@@ -21,8 +21,8 @@ struct SplicedBatch {
   std::vector<int32_t> source;        // (N) token id, or -1-j for row j of the image tokens
   std::vector<TokenKind> kinds;       // (N)
   std::vector<int32_t> positions;     // (N) in the sample, from 0
-  // (R) labels in the order of their positions, and the rows whose hidden states predict them,
-  // those of the preceding positions.
+  // (R) increasing rows whose hidden states predict a label, that of the next position, and these
+  // labels.
   std::vector<int32_t> target_rows, target_labels;
   std::vector<int64_t> labelled;  // (B) labels per sample
 

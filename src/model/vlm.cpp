@@ -158,7 +158,29 @@ DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {
   const int64_t n = static_cast<int64_t>(host.cos.size()) / pairs;
   const Tensor cos = ctx.input({n, pairs}, DType::kF32, host.cos.data());
   const Tensor sin = ctx.input({n, pairs}, DType::kF32, host.sin.data());
-  return {host.plan, host.window_plan.samples.empty() ? host.plan : host.window_plan, cos, sin};
+  return {host.plan, window_plan(), cos, sin};
+}
+
+void VisionLanguageModel::Impl::lay_out_targets() {
+  const bool has_window = config.lm.has_window(config.lm.num_hidden_layers - 1);
+  const std::vector<int32_t>& rows = host.spliced.target_rows;
+  keep_queries(host.target_plan, has_window ? window_plan() : host.plan, rows);
+  const auto gather = [&, pairs = config.lm.head_dim / 2](std::vector<float>& to,
+                                                          const std::vector<float>& from) {
+    to.clear();
+    for (const int64_t row : rows)
+      to.insert(to.end(), from.begin() + row * pairs, from.begin() + (row + 1) * pairs);
+  };
+  gather(host.target_cos, host.cos);
+  gather(host.target_sin, host.sin);
+}
+
+AskedRows VisionLanguageModel::Impl::asked_rows(Context& ctx, const LossTargets& targets) {
+  const int64_t n = targets.rows.numel(), pairs = config.lm.head_dim / 2;
+  return {.rows = targets.rows,
+          .plan = &host.target_plan,
+          .cos = ctx.input({n, pairs}, DType::kF32, host.target_cos.data()),
+          .sin = ctx.input({n, pairs}, DType::kF32, host.target_sin.data())};
 }
 
 LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
@@ -166,7 +188,7 @@ LossTargets VisionLanguageModel::Impl::targets(Context& ctx) {
 }
 
 Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& batch,
-                                                Tensor asked) {
+                                                const AskedRows& asked) {
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
   const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
@@ -231,6 +253,7 @@ void VisionLanguageModel::Impl::start(Context& ctx, const MicroBatch& batch, Row
   losses.loss.assign(static_cast<size_t>(host.spliced.targets()), 0.0f);
   // Without labels there is nothing to compute, but the hooks must be called as on other ranks.
   if (host.spliced.targets() == 0) lay_out_nothing();
+  lay_out_targets();
 }
 
 void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tensor dtokens,
@@ -240,7 +263,7 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
   const Tensor source = upload(ctx, host.spliced.source);
   const LossTargets asked = targets(ctx);
   DecoderRows decoder_rows = rows(ctx);
-  decoder_rows.asked = asked.rows;
+  decoder_rows.asked = asked_rows(ctx, asked);
   const Tensor x = embed(ctx, tokens, source);
   const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
 
@@ -283,7 +306,7 @@ void VisionLanguageModel::evaluate(Context& ctx, const MicroBatch& batch, LossSu
   RowLosses& losses = model.host.losses;
   model.start(ctx, batch, losses);
   const LossTargets asked = model.targets(ctx);
-  const Tensor hidden = model.hidden_states(ctx, batch, asked.rows);
+  const Tensor hidden = model.hidden_states(ctx, batch, model.asked_rows(ctx, asked));
   const Tensor row_loss = ctx.arena.tensor({model.host.spliced.targets()});
   model.decoder.loss(ctx, row_loss, hidden, asked.labels);
   model.fetch(ctx, row_loss, losses);
@@ -297,7 +320,7 @@ void VisionLanguageModel::all_logits(Context& ctx, const MicroBatch& batch,
   ArenaScope scope(ctx.arena);
   ctx.begin_inputs();
   model.lay_out(batch);
-  const Tensor hidden = model.hidden_states(ctx, batch, Tensor());
+  const Tensor hidden = model.hidden_states(ctx, batch, AskedRows());
   std::vector<int32_t> rows;
   model.host.spliced.rows_by_position(rows);
   const Tensor by_position = ctx.activation({hidden.rows(), hidden.cols()});

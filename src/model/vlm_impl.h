@@ -24,7 +24,10 @@ struct VisionLanguageModel::Impl {
     AttentionPlan plan;
     AttentionPlan window_plan;    // without samples where the window hides nothing
     std::vector<float> cos, sin;  // (N,E/2)
-    RowLosses losses;             // where the caller wants their sums
+    // Of the rows that predict labels, where losses are computed: what the last block needs.
+    AttentionPlan target_plan;
+    std::vector<float> target_cos, target_sin;  // (R,E/2)
+    RowLosses losses;                           // where the caller wants their sums
   };
 
   // Splices the batch, and fills the plan and the rotation of its rows.
@@ -38,17 +41,24 @@ struct VisionLanguageModel::Impl {
   // Of the one sample in the plans, as keep_last_queries().
   void keep_last_rows(int64_t first);
 
+  const AttentionPlan& window_plan() const {
+    return host.window_plan.samples.empty() ? host.plan : host.window_plan;
+  }
+
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
+  // Lays out what the last block computes for the rows that predict labels alone.
+  void lay_out_targets();
   LossTargets targets(Context& ctx);
+  AskedRows asked_rows(Context& ctx, const LossTargets& targets);
   // Everything above the image tokens, forward and backward; dtokens (I*S,D) or none, row_loss (R).
   void train_decoder(Context& ctx, Tensor tokens, Tensor dtokens, Tensor row_loss,
                      float gradient_scale);
   void embed_backward(Context& ctx, Tensor dtokens, Tensor dx, Tensor source);
   void train_vision(Context& ctx, Tensor features, Tensor dtokens);
-  // Hidden states (R,D) of the rows asked for, (R) int32, undefined: of all; nothing is kept.
-  Tensor hidden_states(Context& ctx, const MicroBatch& batch, Tensor asked);
+  // Hidden states (R,D) of the rows asked for, or of all; nothing is kept.
+  Tensor hidden_states(Context& ctx, const MicroBatch& batch, const AskedRows& asked);
   void fetch(Context& ctx, Tensor row_loss, RowLosses& losses);
 
   // Whether the gradient of the image tokens, or of the decoder's input, is needed.

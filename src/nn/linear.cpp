@@ -1,6 +1,8 @@
 #include "nn/linear.h"
 
+#include <array>
 #include <cmath>
+#include <span>
 
 #include "base/check.h"
 
@@ -22,10 +24,23 @@ float LoraConfig::scale() const {
   return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
 }
 
+// Not a vector: steps allocate nothing.
+class PackedLinear::LoraParts {
+ public:
+  void add(const LoraPart& part) { parts_[count_++] = part; }
+  bool empty() const { return count_ == 0; }
+  std::span<const LoraPart> all() const { return {parts_.data(), count_}; }
+
+ private:
+  std::array<LoraPart, kMostParts> parts_;
+  size_t count_ = 0;
+};
+
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                            const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,
                            const LoraConfig& lora, Init weight_init, Init bias_init)
     : inputs_(inputs) {
+  ASSERT(parts.size() <= kMostParts, "{} linear layers in one", parts.size());
   for (const PartSpec& spec : parts) {
     Part& part = parts_.emplace_back();
     part.begin = outputs_;
@@ -46,6 +61,20 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
     parts_[i].left = table.add(root + parts[i].path + ".lora_left_weight",
                                {lora.rank, parts[i].outputs}, ParamRole::kLora, Init::kZero);
   }
+}
+
+PackedLinear PackedLinear::part(size_t first, size_t last) const {
+  ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
+         parts_.size());
+  PackedLinear some;
+  some.inputs_ = inputs_;
+  some.lora_scale_ = lora_scale_;
+  for (size_t i = first; i < last; ++i) {
+    Part& part = some.parts_.emplace_back(parts_[i]);
+    part.begin = some.outputs_;
+    some.outputs_ += part.outputs;
+  }
+  return some;
 }
 
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
@@ -75,16 +104,16 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
 
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
   const Arena::Mark mark = ctx.arena.mark();
-  std::vector<LoraPart> lora;
+  LoraParts lora;
   for (const Part& part : parts_)
     if (part.right != nullptr)
-      lora.push_back({.begin = part.begin,
-                      .u = ctx.activation({x.rows(), part.right->value.cols()}),
-                      .right = part.right->value,
-                      .left = part.left->value});
+      lora.add({.begin = part.begin,
+                .u = ctx.activation({x.rows(), part.right->value.cols()}),
+                .right = part.right->value,
+                .left = part.left->value});
   const Run head = run_from(0);
   if (!lora.empty() && head.last == parts_.size()) {
-    ctx.ops.lora_linear_forward(y, x, head.weight, head.bias, residual, lora, lora_scale_);
+    ctx.ops.lora_linear_forward(y, x, head.weight, head.bias, residual, lora.all(), lora_scale_);
   } else {
     for (size_t first = 0; first < parts_.size();) {
       const Run run = run_from(first);
@@ -94,54 +123,56 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
                              added);
       first = run.last;
     }
-    for (const LoraPart& part : lora)
+    for (const LoraPart& part : lora.all())
       ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
                                       part.right, part.left, lora_scale_);
   }
   if (saved == nullptr) return ctx.arena.release(mark);
   saved->u.clear();
-  for (const LoraPart& part : lora) saved->u.push_back(part.u);
+  for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
 }
 
-void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x,
-                            const Saved& saved) const {
+void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                            Dx mode) const {
   ArenaScope scope(ctx.arena);
-  const std::vector<LoraPart> lora = backward_parts(ctx, dx, x, saved);
-  const bool together = !lora.empty() && run_from(0).last == parts_.size();
-  if (together) ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora, lora_scale_);
+  const LoraParts lora = backward_parts(ctx, dx, x, saved);
+  const bool overwrite = mode == Dx::kOverwrite;
+  const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
+  if (together)
+    ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora.all(), lora_scale_);
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor dy_run = dy.column_block(run.begin, run.outputs);
-    if (dx.defined() && !together && first == 0)
-      ctx.ops.linear_backward_input(dx, dy_run, run.weight);
-    if (dx.defined() && first > 0) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
+    const bool begins = first == 0 && overwrite;
+    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
+    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
     if (run.dweight.defined() || run.dbias.defined())
       ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
     first = run.last;
   }
   if (together) return;
-  for (const LoraPart& part : lora)
+  for (const LoraPart& part : lora.all())
     ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
                                      dy.column_block(part.begin, part.left.cols()), x, part.u,
                                      part.right, part.left, lora_scale_);
 }
 
-std::vector<LoraPart> PackedLinear::backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
-                                                   const Saved& saved) const {
-  std::vector<LoraPart> lora;
+PackedLinear::LoraParts PackedLinear::backward_parts(Context& ctx, const Tensor& dx,
+                                                     const Tensor& x, const Saved& saved) const {
+  LoraParts lora;
   size_t next_u = 0;
   for (const Part& part : parts_) {
     if (part.right == nullptr) continue;
     ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
     const Tensor u = saved.u[next_u++];
     if (!dx.defined() && !part.right->grad.defined() && !part.left->grad.defined()) continue;
-    lora.push_back({.begin = part.begin,
-                    .u = u,
-                    .right = part.right->value,
-                    .left = part.left->value,
-                    .du = ctx.arena.tensor({x.rows(), u.cols()}),
-                    .dright = part.right->grad,
-                    .dleft = part.left->grad});
+    lora.add({.begin = part.begin,
+              .u = u,
+              .right = part.right->value,
+              .left = part.left->value,
+              .du = ctx.arena.tensor({x.rows(), u.cols()}),
+              .dright = part.right->grad,
+              .dleft = part.left->grad});
   }
   return lora;
 }

@@ -48,6 +48,9 @@ class PackedLinear {
                int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
 
+  // Its linears [first, last) alone, of the same parameters.
+  PackedLinear part(size_t first, size_t last) const;
+
   int64_t inputs() const { return inputs_; }
   int64_t outputs() const { return outputs_; }  // of all parts together
 
@@ -58,13 +61,18 @@ class PackedLinear {
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
   // follows.
   void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
-  // dx (N,inputs) overwritten, absent if not needed; gradients of trained parameters accumulated.
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved) const;
+  // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
+  // accumulated.
+  enum class Dx : uint8_t { kOverwrite, kAdd };
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
+                Dx mode = Dx::kOverwrite) const;
 
   bool has_lora() const;     // of at least one part
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
  private:
+  PackedLinear() = default;
+
   struct Part {
     int64_t begin = 0, outputs = 0;  // its columns of y
     Param* weight = nullptr;
@@ -79,9 +87,11 @@ class PackedLinear {
     Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
+  static constexpr size_t kMostParts = 3;  // q, k, v
+  class LoraParts;                         // those of one call
   // Of LoRA what backward computes something for, with du in the arena.
-  std::vector<LoraPart> backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
-                                       const Saved& saved) const;
+  LoraParts backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
+                           const Saved& saved) const;
 
   std::vector<Part> parts_;
   int64_t inputs_ = 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <numeric>
 
 #include "base/check.h"
 
@@ -207,6 +209,50 @@ void add_within_window(AttentionPlan& limited, const AttentionPlan& plan, const 
   run.close();
 }
 
+// The query rows that keep_queries() keeps.
+class KeptRows {
+ public:
+  explicit KeptRows(const std::vector<int32_t>& rows) : rows_(rows) {
+    ASSERT(std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) == rows.end(),
+           "the rows that a plan keeps do not increase");
+  }
+  int32_t operator[](int32_t i) const { return rows_[static_cast<size_t>(i)]; }
+  // Those of a range of the plan's rows, by their new numbers.
+  RowRange of(const RowRange& range) const {
+    const int64_t first = place_of(range.first);
+    return rows_of(first, place_of(range.end()) - first);
+  }
+
+ private:
+  int64_t place_of(int32_t row) const {
+    return std::lower_bound(rows_.begin(), rows_.end(), row) - rows_.begin();
+  }
+
+  const std::vector<int32_t>& rows_;
+};
+
+void add_kept(AttentionPlan& kept, const AttentionPlan& plan, const AttentionPart& part,
+              const KeptRows& rows) {
+  PartWriter writer(kept, part.kind, part.slot, part.key_begin);
+  const RowRange queries = rows.of(part.queries);
+  for (int32_t i = queries.first; i < queries.end(); ++i) {
+    const auto query = static_cast<size_t>(part.visible_begin + rows[i] - part.queries.first);
+    writer.query(i, plan.visible_keys[query]);
+    if (!plan.hidden_keys.empty()) kept.hidden_keys.push_back(plan.hidden_keys[query]);
+  }
+  writer.close();
+}
+
+// Of some self rows the kept ones, in runs whose values follow one another, too.
+void add_kept(AttentionPlan& kept, const SelfRows& self, const KeptRows& rows) {
+  const RowRange queries = rows.of({self.query, self.count});
+  for (int32_t i = queries.first; i < queries.end(); ++i) {
+    if (i == queries.first || rows[i] != rows[i - 1] + 1)
+      kept.self_rows.push_back({i, self.key + rows[i] - self.query, 0});
+    ++kept.self_rows.back().count;
+  }
+}
+
 }  // namespace
 
 void AttentionPlan::clear() {
@@ -217,6 +263,7 @@ void AttentionPlan::clear() {
   hidden_keys.clear();
   self_rows.clear();
   num_slots = 1;
+  some_queries = false;
   version = next_version();
 }
 
@@ -280,36 +327,37 @@ void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
   }
 }
 
+void keep_queries(AttentionPlan& kept, const AttentionPlan& plan,
+                  const std::vector<int32_t>& rows) {
+  kept.clear();
+  kept.key_ranges = plan.key_ranges;
+  kept.num_slots = plan.num_slots;
+  const KeptRows kept_rows(rows);
+  int64_t query_rows = 0;
+  for (const AttentionSample& sample : plan.samples) {
+    ASSERT(sample.query_row_begin == query_rows, "queries of a sample from row {} on, not {}",
+           sample.query_row_begin, query_rows);
+    query_rows += sample.num_query_rows;
+    const RowRange queries = kept_rows.of(rows_of(sample.query_row_begin, sample.num_query_rows));
+    open_sample(kept, queries.first, queries.count, sample.key_row_begin, sample.num_key_rows);
+    for (int64_t p = 0; p < sample.num_parts; ++p)
+      add_kept(kept, plan, plan.parts[static_cast<size_t>(sample.part_begin + p)], kept_rows);
+    for (int64_t n = 0; n < sample.num_self; ++n)
+      add_kept(kept, plan.self_rows[static_cast<size_t>(sample.self_begin + n)], kept_rows);
+    close_sample(kept);
+  }
+  ASSERT(rows.empty() || (rows.front() >= 0 && rows.back() < query_rows),
+         "rows {} to {} of {} query rows", rows.front(), rows.back(), query_rows);
+  kept.some_queries = static_cast<int64_t>(rows.size()) < query_rows;
+}
+
 void keep_last_queries(AttentionPlan& plan, int64_t first) {
   ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
          plan.samples.size());
-  plan.version = next_version();
-  AttentionSample& sample = plan.samples[0];
-  sample.num_query_rows -= first;
-  const auto dropped = [first](int32_t row, int32_t count) {
-    return to_int(std::clamp<int64_t>(first - row, 0, count));
-  };
-  size_t kept = 0;
-  for (AttentionPart& part : plan.parts) {
-    const int32_t n = dropped(part.queries.first, part.queries.count);
-    auto query = static_cast<size_t>(part.visible_begin + n);
-    part.visible_begin = static_cast<int64_t>(kept);
-    part.queries = rows_of(part.queries.first + n - first, part.queries.count - n);
-    for (int32_t i = 0; i < part.queries.count; ++i, ++query, ++kept) {
-      plan.visible_keys[kept] = plan.visible_keys[query];
-      if (!plan.hidden_keys.empty()) plan.hidden_keys[kept] = plan.hidden_keys[query];
-    }
-  }
-  plan.visible_keys.resize(kept);
-  if (!plan.hidden_keys.empty()) plan.hidden_keys.resize(kept);
-  std::erase_if(plan.parts, [](const AttentionPart& part) { return part.queries.count == 0; });
-  sample.num_parts = static_cast<int64_t>(plan.parts.size());
-  for (SelfRows& rows : plan.self_rows) {
-    const int32_t n = dropped(rows.query, rows.count);
-    rows = {to_int(rows.query + n - first), rows.key + n, rows.count - n};
-  }
-  std::erase_if(plan.self_rows, [](const SelfRows& rows) { return rows.count == 0; });
-  sample.num_self = static_cast<int64_t>(plan.self_rows.size());
+  std::vector<int32_t> rows(static_cast<size_t>(plan.samples[0].num_query_rows - first));
+  std::iota(rows.begin(), rows.end(), to_int(first));
+  const AttentionPlan whole = plan;
+  keep_queries(plan, whole, rows);
 }
 
 }  // namespace facet

@@ -68,8 +68,9 @@ struct AttentionPlan {
   // prefix lie before its window and are not seen; fewer than visible, non-decreasing within a
   // part.
   std::vector<int32_t> hidden_keys;
-  std::vector<SelfRows> self_rows;  // in increasing order of rows
-  int num_slots = 1;                // 2: the op also writes the image part of the output separately
+  std::vector<SelfRows> self_rows;  // in increasing order of rows, each in at most one part
+  int num_slots = 1;                // 2: the op also writes a part of the output separately
+  bool some_queries = false;        // made by keep_queries() from a plan of more query rows
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -77,6 +78,9 @@ struct AttentionPlan {
   uint64_t version = 0;
 
   void clear();
+  // What forward keeps of a row in each head for backward: the log-sum-exp of each slot, and with
+  // two slots the slot of the part that it has written separately.
+  int num_statistics() const { return num_slots == 2 ? 3 : num_slots; }
 };
 
 enum class MmcaRule {
@@ -102,9 +106,10 @@ void make_mmca_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begi
 // row in its sample, as above. Not for plans with means (MmcaRule::kVisualChat).
 void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
                      const std::vector<int32_t>& positions, int64_t window);
-// Decoding with a key/value cache: reduces the plan of one sample of rows 0..L-1 to its last rows.
-// q and out then hold only rows first..L-1, counted from 0; k and v hold all of them. For forward
-// attention.
+// A plan of some of the query rows: q and out then hold only `rows`, counted from 0; k and v hold
+// all of theirs. `rows`: increasing, of the query rows of `plan`, whose samples follow one another.
+void keep_queries(AttentionPlan& kept, const AttentionPlan& plan, const std::vector<int32_t>& rows);
+// Decoding with a key/value cache: the same with rows first..L-1 of a plan of one sample.
 void keep_last_queries(AttentionPlan& plan, int64_t first);
 
 }  // namespace facet

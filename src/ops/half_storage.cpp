@@ -199,22 +199,22 @@ void HalfStorage::do_sum_rows(Tensor y, Tensor x) { below_.sum_rows(y, x); }
 
 void HalfStorage::do_sum_rows_accumulate(Tensor y, Tensor x) { below_.sum_rows_accumulate(y, x); }
 
-void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   Call call(*this);
-  below_.attention_forward(call.out(out), lse, call.out(out_image), call.in(q), call.in(k),
+  below_.attention_forward(call.out(out), lse, call.out(out_part), call.in(q), call.in(k),
                            call.in(v), plan, heads, kv_heads, scale);
   call.finish();
 }
 
 void HalfStorage::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
-                                        Tensor k, Tensor v, Tensor out, Tensor out_image,
-                                        Tensor lse, const AttentionPlan& plan, int64_t heads,
-                                        int64_t kv_heads, float scale) {
+                                        Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
+                                        float scale) {
   Call call(*this);
   below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
-                            call.in(k), call.in(v), call.in(out), call.in(out_image), lse, plan,
+                            call.in(k), call.in(v), call.in(out), call.in(out_part), lse, plan,
                             heads, kv_heads, scale);
   call.finish();
 }

@@ -33,11 +33,11 @@
   OPERATOR(void, gelu_backward, Tensor dx, Tensor dy, Tensor x, Activation activation)             \
   OPERATOR(void, rope_forward, Tensor x, Tensor cos, Tensor sin, int64_t heads)                    \
   OPERATOR(void, rope_backward, Tensor dx, Tensor cos, Tensor sin, int64_t heads)                  \
-  OPERATOR(void, attention_forward, Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,  \
+  OPERATOR(void, attention_forward, Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,   \
            Tensor v, const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale)      \
   OPERATOR(void, attention_backward, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,       \
-           Tensor k, Tensor v, Tensor out, Tensor out_image, Tensor lse,                           \
-           const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale)                \
+           Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse, const AttentionPlan& plan, \
+           int64_t heads, int64_t kv_heads, float scale)                                           \
   OPERATOR(void, splice_forward, Tensor x, Tensor embed, Tensor image, Tensor source)              \
   OPERATOR(void, splice_backward, Tensor dembed, Tensor dimage, Tensor dx, Tensor source)          \
   OPERATOR(void, gather_rows_forward, Tensor y, Tensor x, Tensor index)                            \

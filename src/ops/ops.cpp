@@ -343,9 +343,9 @@ void check_heads(const OperatorChecks& check, const Tensor& q, const Tensor& k, 
 }
 
 void check_plan(const OperatorChecks& check, const AttentionPlan& plan, const Tensor& q,
-                const Tensor& k, const Tensor& out_image, const Tensor& lse, int64_t heads) {
-  ASSERT(out_image.defined() == (plan.num_slots == 2), "{}: out_image {} with {} slots",
-         check.name(), out_image.defined() ? "given" : "absent", plan.num_slots);
+                const Tensor& k, const Tensor& out_part, const Tensor& lse, int64_t heads) {
+  ASSERT(out_part.defined() == (plan.num_slots == 2), "{}: out_part {} with {} slots", check.name(),
+         out_part.defined() ? "given" : "absent", plan.num_slots);
   int64_t query_rows = 0, key_rows = 0;
   for (const AttentionSample& sample : plan.samples) {
     query_rows += sample.num_query_rows;
@@ -355,42 +355,42 @@ void check_plan(const OperatorChecks& check, const AttentionPlan& plan, const Te
          "{}: the plan has {} query and {} key rows, q {} and k {}", check.name(), query_rows,
          key_rows, q.shape_string(), k.shape_string());
   check.given({lse});
-  check.fp32_vector("lse", lse, plan.num_slots * heads * q.rows());
+  check.fp32_vector("lse", lse, plan.num_statistics() * heads * q.rows());
 }
 
 }  // namespace
 
-void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k,
+void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                 Tensor v, const AttentionPlan& plan, int64_t heads,
                                 int64_t kv_heads, float scale) {
   const OperatorChecks check(__func__);
   check_heads(check, q, k, v, heads, kv_heads, scale);
-  check_plan(check, plan, q, k, out_image, lse, heads);
+  check_plan(check, plan, q, k, out_part, lse, heads);
   check.given({out});
-  check.activations({out, out_image, q, k, v});
+  check.activations({out, out_part, q, k, v});
   check.like("out", out, q);
-  check.like("out_image", out_image, q);
+  check.like("out_part", out_part, q);
   count_attention_forward(plan, q, heads);
-  do_attention_forward(out, lse, out_image, q, k, v, plan, heads, kv_heads, scale);
+  do_attention_forward(out, lse, out_part, q, k, v, plan, heads, kv_heads, scale);
 }
 
 void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
-                                 Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                                 Tensor v, Tensor out, Tensor out_part, Tensor lse,
                                  const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                  float scale) {
   const OperatorChecks check(__func__);
   check_heads(check, q, k, v, heads, kv_heads, scale);
-  check_plan(check, plan, q, k, out_image, lse, heads);
+  check_plan(check, plan, q, k, out_part, lse, heads);
   check.given({dq, dk, dv, dout, out});
-  check.activations({dq, dk, dv, dout, q, k, v, out, out_image});
+  check.activations({dq, dk, dv, dout, q, k, v, out, out_part});
   check.like("dq", dq, q);
   check.like("dk", dk, k);
   check.like("dv", dv, v);
   check.like("dout", dout, q);
   check.like("out", out, q);
-  check.like("out_image", out_image, q);
+  check.like("out_part", out_part, q);
   count_attention_backward(plan, q, heads);
-  do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_image, lse, plan, heads, kv_heads,
+  do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads,
                         scale);
 }
 

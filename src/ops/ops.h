@@ -156,15 +156,18 @@ class Backend {
   void rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads);
 
   // ---- attention over a work list
-  // out (Nq,H*E), lse (slots,H,Nq) dense, out_image (Nq,H*E; only with plan.num_slots == 2; rows
-  // without an image part become 0); q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse entries
-  // without a softmax part are undefined. Every row of out is written, also rows that see nothing
-  // (0).
-  void attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+  // out (Nq,H*E), lse (statistics,H,Nq) dense, q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse
+  // entries without a softmax part are undefined. Every row of out is written, also rows that see
+  // nothing (0).
+  //
+  // Only with plan.num_slots == 2: out_part (Nq,H*E), of the parts that a row has in a head the
+  // smaller by its norm, and in the third statistic its slot; 0 and -1 for rows without a part. So
+  // backward has each part to the precision of its own size: the other is what remains of out.
+  void attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                          const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
   // dq, dk, dv are overwritten (rows that nobody sees become 0).
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
-                          Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                          Tensor v, Tensor out, Tensor out_part, Tensor lse,
                           const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
 
   // ---- embeddings and row movement
@@ -172,7 +175,7 @@ class Backend {
   // image (M,D; may be absent where no source names it).
   void splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source);
   // dembed (V,D) += rows of dx by token (may be absent), dimage (M,D) overwritten (may be absent);
-  // each image row has exactly one place. Sums run in the order of N.
+  // each image row has exactly one place. Sums run in a fixed order, on the CPU that of N.
   void splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source);
   // y (R,D) = rows index[r] of x (N,D); index (R) int32.
   void gather_rows_forward(Tensor y, Tensor x, Tensor index);

@@ -90,6 +90,23 @@ void check_training(const Options& o, Findings& found) {
   found.unless(!by_cudnn || !o.enable_mmca_attention,
                "--attention cudnn cannot attend to images and text apart, as "
                "--enable_mmca_attention does; leave one out");
+  found.unless(
+      !o.on_gpu() || o.offload_param == "none" ||
+          (o.zero_stage == 3 && o.offload_optimizer == "cpu"),
+      "--offload_param cpu keeps the slices of --zero_stage 3 where --offload_optimizer cpu "
+      "steps on them: give both, or leave it out");
+  const bool fuses = o.lora_products == "fused";
+  found.unless(!fuses || o.on_gpu(),
+               "--lora_products fused computes on a GPU: give --device cuda, or leave it out");
+  found.unless(
+      !fuses || o.precision != "fp32",
+      "--lora_products fused computes in bf16 and fp16: give --precision, or leave it out");
+  for (const auto& [name, rank] :
+       {std::pair("lang", o.lang_lora_dim), std::pair("vis", o.vis_lora_dim)})
+    found.unless(!fuses || rank % 8 == 0,
+                 fmt::format("--lora_products fused takes ranks that are multiples of 8, not "
+                             "--{}_lora_dim {}",
+                             name, rank));
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {
@@ -188,6 +205,8 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (o.zero_stage < 3 && name.starts_with("stage3_")) return "it belongs to --zero_stage 3";
   if (!o.on_gpu() && (name == "device_collectives" || name == "product_algorithms"))
     return "it belongs to --device cuda";
+  if (name == "lora_products" && o.lang_lora_dim == 0 && o.vis_lora_dim == 0 && o.adapter.empty())
+    return "it belongs to --lang_lora_dim, --vis_lora_dim and --adapter";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
@@ -205,14 +224,6 @@ std::string why_without_effect(std::string_view name, const Options& o) {
 }
 
 }  // namespace
-
-std::vector<std::string> not_built_choices(const Options& options) {
-  std::vector<std::string> choices;
-  if (options.on_gpu())
-    for (const std::string& choice : offload_choices(options))
-      choices.push_back(choice + " (with --device cuda; --zero_stage 3 saves memory too)");
-  return choices;
-}
 
 std::vector<std::string> choices_without_effect(Command command, const Options& options) {
   std::vector<std::string> lines;

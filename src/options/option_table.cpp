@@ -359,6 +359,13 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "queries")
                   .one_of({"facet", "cudnn"}));
   t.push_back(
+      field("lora_products", &O::lora_products, Group::kRanks, "t", kMayChange,
+            "how a GPU adds LoRA to a linear layer: separate computes them apart and adds "
+            "them up, which rounds twice; fused, on an H100 or H200 in bf16 or fp16 and for "
+            "ranks that are multiples of 8, computes both in one product of facet's own in "
+            "place of cuBLASLt's and rounds once, so the bits of the two differ")
+          .one_of({"separate", "fused"}));
+  t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "
             "SLURM_CPUS_PER_TASK and OMP_NUM_THREADS")
@@ -403,14 +410,18 @@ void add_zero_fields(std::vector<OptionField>& t) {
                    "the bytes; they are still summed in fp32 and in rank order, and the sums are "
                    "not rounded")
                   .one_of({"fp32", "bf16", "fp16"}));
-  t.push_back(zero("offload_optimizer", &O::offload_optimizer, kMayChange,
-                   "cpu: optimizer state in host memory, where --device cpu has it anyway; not "
-                   "supported yet with --device cuda")
-                  .one_of({"none", "cpu"}));
-  t.push_back(zero("offload_param", &O::offload_param, kMayChange,
-                   "cpu: parameters in host memory, where --device cpu has them anyway; not "
-                   "supported yet with --device cuda")
-                  .one_of({"none", "cpu"}));
+  t.push_back(
+      zero("offload_optimizer", &O::offload_optimizer, kMayChange,
+           "cpu: optimizer state in page-locked host memory, and its step is computed there; "
+           "the same bits. --device cpu has it there anyway")
+          .one_of({"none", "cpu"}));
+  t.push_back(
+      zero("offload_param", &O::offload_param, kMayChange,
+           "cpu: with --zero_stage 3 and --offload_optimizer cpu, this rank's slices of the "
+           "parameters in page-locked host memory too; they come to the GPU for each use, "
+           "those of the next block while one computes; the same bits. --device cpu has them "
+           "there anyway")
+          .one_of({"none", "cpu"}));
 }
 
 void add_output_fields(std::vector<OptionField>& t) {

@@ -90,9 +90,6 @@ std::vector<std::string> option_words(const OptionField& field, const Options& o
 std::string set_option(const OptionField& field, const std::vector<std::string>& words,
                        Options& options);
 
-// Choices that are understood but not supported yet, e.g. "--dataset_names ocr_vqa".
-std::vector<std::string> not_built_choices(const Options& options);
-
 // Choices that change nothing in this program or this build, one line each.
 std::vector<std::string> choices_without_effect(Command command, const Options& options);
 

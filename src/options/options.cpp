@@ -230,9 +230,19 @@ void apply(const Assignments& assignments, const std::string& where, Options& op
   }
 }
 
+// A language model that is not there may be one that brings the vision encoder; check_paths() says
+// that it is not there.
+bool may_come_with_another(const OptionField& field, const Options& options) {
+  std::error_code ignored;
+  return std::string(field.name) == "vision_model_name_or_path" &&
+         !options.lm_model_name_or_path.empty() &&
+         !std::filesystem::is_directory(options.lm_model_name_or_path, ignored);
+}
+
 void check_required(Command command, const Options& options, Mistakes& mistakes) {
   for (const OptionField& field : option_table())
-    if (field.required_by_command(command) && option_words(field, options)[0].empty())
+    if (field.required_by_command(command) && option_words(field, options)[0].empty() &&
+        !may_come_with_another(field, options))
       mistakes.usage(fmt::format("--{} is missing: {}", field.name, field.help));
 }
 
@@ -303,15 +313,13 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   mistakes.wrong.add_all(merge.mistakes);
   mistakes.wrong.add_all(contradictions(command, options));
   parsed.notes = merge.notes;
-  std::vector<std::string> not_built = merge.unbuilt;
-  for (std::string& choice : not_built_choices(options)) not_built.push_back(std::move(choice));
   for (std::string& note : choices_without_effect(command, options))
     parsed.notes.push_back(std::move(note));
   if (command == Command::kPlan) {
-    for (const std::string& choice : not_built)
+    for (const std::string& choice : merge.unbuilt)
       parsed.notes.push_back(fmt::format("not supported yet by facet train: {}", choice));
   } else {
-    mistakes.not_built.add_all(not_built);
+    mistakes.not_built.add_all(merge.unbuilt);
   }
   report(command, mistakes);
   for (std::string& note : of_models) parsed.notes.push_back(std::move(note));

@@ -123,6 +123,7 @@ struct Options {
   std::string device_collectives = "auto";   // with a GPU: auto, nccl, mpi
   std::string product_algorithms = "first";  // with a GPU, of cuBLASLt's: first, timed
   std::string attention = "facet";           // with a GPU: facet, cudnn
+  std::string lora_products = "separate";    // with a GPU: separate, fused
   bool by_tokens() const { return tokens_per_micro_batch > 0; }
   // Samples of a step divided by the ranks.
   int64_t samples_of_rank() const {
@@ -140,6 +141,8 @@ struct Options {
   std::string communication_data_type = "fp32";  // fp32, bf16, fp16
   std::string offload_optimizer = "none";        // none, cpu
   std::string offload_param = "none";
+  // On CPUs everything is on the host anyway.
+  bool offloads_optimizer() const { return on_gpu() && offload_optimizer == "cpu"; }
 
   // Output
   std::string output_dir;

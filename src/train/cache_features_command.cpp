@@ -51,7 +51,7 @@ class VisionAlone {
     table_.set_trained("", false);
     table_.place_in(device.memory());
     table_.allocate(partition_padding(world.size()), ParamTable::Memory::kReal, dtype_);
-    Values& values = values_.emplace(table_, world, device.plain(), 0, ValueLimits{});
+    Values& values = values_.emplace(table_, world, device.plain(), ValueChoices{});
     load_pretrained(table_, config, sources_of(options), static_cast<uint64_t>(options.seed),
                     values.filler());
     take_memory();

@@ -19,13 +19,15 @@ ProductAlgorithms products_of(Backend& gpu) {
 
 ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
   Backend& backend = *gpu.backend;
-  return {std::move(gpu.backend),
-          ComputeDevice::Takes::kEveryType,
-          {.threads = threads,
-           .gpu = std::move(gpu.name),
-           .peak_flops = peak_flops_of_gpu(compute_dtype(options)),
-           .wait = [&backend] { wait_for_gpu(backend); },
-           .products = products_of(backend)}};
+  ComputeDevice device(std::move(gpu.backend), ComputeDevice::Takes::kEveryType,
+                       {.threads = threads,
+                        .gpu = std::move(gpu.name),
+                        .peak_flops = peak_flops_of_gpu(compute_dtype(options)),
+                        .wait = [&backend] { wait_for_gpu(backend); },
+                        .products = products_of(backend)});
+  if (options.offloads_optimizer())
+    device.offload_to(std::make_unique<CpuBackend>(threads), open_host_copies(backend));
+  return device;
 }
 
 }  // namespace

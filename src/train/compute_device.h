@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "comm/communicator.h"
 #include "ops/half_storage.h"
 #include "options/options.h"
+#include "zero/offload.h"
 
 namespace facet {
 
@@ -50,6 +52,13 @@ class ComputeDevice {
   // For the optimizer and the master weights, which are always fp32.
   Backend& plain() { return *backend_; }
 
+  // What offloads to the host: its operators, and the copies from and to the device.
+  void offload_to(std::unique_ptr<Backend> host, std::unique_ptr<HostCopies> copies) {
+    host_ = std::move(host);
+    copies_ = std::move(copies);
+  }
+  HostSide host_side() const { return {host_.get(), copies_.get()}; }
+
   // Where parameters, activations and the optimizer's state are.
   MemoryResource& memory() { return backend_->memory(); }
 
@@ -60,6 +69,8 @@ class ComputeDevice {
   Takes takes_;
   DeviceFacts facts_;
   std::unique_ptr<HalfStorage> half_;
+  std::unique_ptr<Backend> host_;
+  std::unique_ptr<HostCopies> copies_;
 };
 
 // Opens the device that --device names and logs it. With a GPU the communicator can send tensors

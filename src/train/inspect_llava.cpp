@@ -22,6 +22,7 @@ VlmConfig config_of(const std::string& directory, const LlavaChoices& choices) {
   VlmConfig config;
   config.lm = read_llama_config(directory);
   config.vision = read_vision_config(directory);
+  check_llava_features(directory, config.vision);
   config.image_size = config.vision.image_size;
   config.projection = ProjectionKind::kMlp;
   config.vision_feature_layer = choices.vision_feature_layer;
@@ -33,9 +34,11 @@ void print_projection(const VlmConfig& config, const LlavaChoices& choices) {
   say("projection",
       fmt::format("mlp2x_gelu from {} to {}, {} tokens an image", config.vision.hidden_size,
                   config.lm.hidden_size, config.image_tokens()));
+  const char* with = config.drop_class_token              ? ", without the class token"
+                     : config.vision.traits().class_token ? ", with the class token"
+                                                          : "";
   say("feature",
-      fmt::format("output of block {} (-1: the last), {} the class token",
-                  config.vision_feature_layer, config.drop_class_token ? "without" : "with"));
+      fmt::format("output of block {} (-1: the last){}", config.vision_feature_layer, with));
   if (!choices.chat_template.empty()) say("trained as", "--chat_template " + choices.chat_template);
 }
 

@@ -124,6 +124,7 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   VlmConfig& config = setup->config;
   config.vision = read_vision_config(options.vision_model_name_or_path);
   config.lm = read_llama_config(options.lm_model_name_or_path);
+  check_llava_features(options.lm_model_name_or_path, config.vision);
   // DeepSpeed-VisualChat sets it so: dynamic rotary scaling begins only there.
   if (options.visualchat()) config.lm.max_position_embeddings = options.max_seq_len;
   const bool there = !tokenizer_file(options.lm_model_name_or_path).empty();
@@ -193,6 +194,10 @@ std::string chat_template_as_trained(const Options& options) {
   CHECK(options.chat_template == Options{}.chat_template, ExitCode::kConfig,
         "the model was trained with --chat_template {}, not {}; leave the option out", recorded,
         options.chat_template);
+  CHECK(!options.visualchat(), ExitCode::kConfig,
+        "--compat visualchat: the model was trained with --chat_template {}, which "
+        "DeepSpeed-VisualChat does not have; leave the option out",
+        recorded);
   log_line(fmt::format("conversations as the model was trained: --chat_template {}", recorded));
   return recorded;
 }
@@ -219,7 +224,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
   setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
                        compute_dtype(options));
-  Values values(setup.table, world, ops, 0, {});
+  Values values(setup.table, world, ops, {});
   const LoadReport report = load_weights(options, setup, values.filler());
   log_line(report.read_from);
   CHECK(report.differing_choices.empty(), ExitCode::kConfig,

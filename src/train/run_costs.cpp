@@ -28,10 +28,16 @@ std::string MemoryPlan::text() const {
   if (panels > 0) line("panels", panels);
   if (window > 0) line("fp32 window", window);
   if (snapshot > 0) line("snapshot", snapshot);
+  if (staging > 0) line("staging", staging);
   line("together", total());
   if (space == Space::kDevice) {
     line("CUDA", runtime);
     line("on the GPU", on_device());
+  }
+  if (page_locked > 0) {
+    lines += fmt::format("; without offload {}", bytes_text(on_device() + saved));
+    line("page-locked", page_locked);
+    lines += " of the host's";
   }
   if (decoding > 0) {
     line("decoding", decoding);
@@ -54,12 +60,14 @@ BatchLimits with_features(BatchLimits limits, const Options& options, const Mode
   return limits;
 }
 
-void measure_training_at_rest(const Options& options, ModelSetup& model, const MeasuredPass& pass) {
+PassMemory measure_training_at_rest(const Options& options, ModelSetup& model,
+                                    const MeasuredPass& pass) {
   BatchLimits limits = train_limits(options);
   limits.given = BatchLimits::Given::kAll;
   model.model->set_vision(VisionWork::kAtRest);
-  measure_training(*model.model, limits, pass);
+  const PassMemory memory = measure_training(*model.model, limits, pass);
   model.model->set_vision(VisionWork::kCalled);
+  return memory;
 }
 
 // Buffers for gathered units grow when a unit finds none that is large enough, and what is
@@ -96,6 +104,18 @@ int64_t decoding_bytes(const Options& options) {
   return std::max<int64_t>(options.num_workers, 1) * max_decoding_bytes(options.max_image_pixels);
 }
 
+void count_offload(const Options& options, const ParamTable& table, int ranks,
+                   const ZeroBytes& kept, MemoryPlan& memory) {
+  EngineOptions engine = engine_options(options);
+  if (!engine.offload.optimizer) return;
+  memory.staging = kept.staging;
+  memory.page_locked = kept.staging + kept.optimizer + kept.values_on_host;
+  memory.gathered += kept.uploads;
+  engine.offload = {};
+  const ZeroBytes without = planned_bytes(table, ranks, engine);
+  memory.saved = without.optimizer + kept.values_on_host - kept.uploads;
+}
+
 }  // namespace
 
 BatchSource* replay_of(const Options& options, const DataSetup& data) {
@@ -112,7 +132,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   UnitHooks resident;
   const InputsIn inputs = options.on_gpu() ? InputsIn::kBuffers : InputsIn::kArena;
   const MeasuredPass train_pass{training, engine.compute_dtype, inputs};
-  const PassMemory passes =
+  PassMemory passes =
       replay != nullptr
           ? measure_replay(*model.model, *replay, train_pass)
           : larger_of(
@@ -121,6 +141,10 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
                 measure_evaluation(*model.model,
                                    with_features(eval_limits(options), options, model),
                                    {resident, engine.compute_dtype, inputs}));
+  // Features come in the place of pixels, and may be larger.
+  if (replay == nullptr && keeps_features(options, model))
+    passes = larger_of(
+        passes, measure_training_at_rest(options, model, {resident, engine.compute_dtype, inputs}));
   costs.memory.activations = passes.activations;
   costs.memory.inputs = Backend::kInputBuffers * passes.inputs;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
@@ -129,7 +153,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   if (replay == nullptr && engine.zero_stage >= 3)
     costs.memory.gathered = gathered_in_any_order(options, engine, model, ranks);
   costs.memory.buckets = training.bucket_bytes();
-  if (options.async_checkpoint || options.on_gpu())
+  count_offload(options, model.table, ranks, kept, costs.memory);
+  if (options.async_checkpoint || (options.on_gpu() && !engine.offload.optimizer))
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   if (options.on_gpu()) costs.memory.runtime = gpu_runtime_bytes(ranks);
   costs.memory.decoding = decoding_bytes(options);
@@ -143,7 +168,8 @@ RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
   MemoryPlan& memory = costs.memory;
   for (int64_t* const bytes :
        {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
-        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot})
+        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot,
+        &memory.staging, &memory.page_locked, &memory.saved})
     *bytes = world.max(*bytes);
   costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;

@@ -17,7 +17,7 @@ namespace facet {
 struct MemoryPlan {
   int64_t values = 0;          // parameters, trained and frozen: what this rank keeps of them
   int64_t gradients = 0;       // of the trained ones
-  int64_t optimizer = 0;       // moments; with 16 bits the fp32 masters too
+  int64_t optimizer = 0;       // moments; with 16 bits, or offloaded, the fp32 masters too
   int64_t gathered = 0;        // parameters of units that are whole only for a while
   int64_t buckets = 0;         // gradients on their way to the other ranks
   int64_t activations = 0;     // the arena of the largest micro-batch
@@ -25,16 +25,19 @@ struct MemoryPlan {
   int64_t panels = 0;          // fp32 scratch of operators whose operands have 16 bits
   int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
   int64_t snapshot = 0;        // the copy of the state that is written
-  Space space = Space::kHost;  // of all but the last two, which are on the host
+  int64_t staging = 0;         // chunks of offloaded state on their way
+  int64_t page_locked = 0;     // of all these: what is offloaded, in page-locked host memory
+  int64_t saved = 0;           // what the GPU would hold more without
+  Space space = Space::kHost;  // of all but these four, which are on the host
   int64_t runtime = 0;         // what others than the arenas take on the GPU (gpu_runtime_bytes)
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
     return values + gradients + optimizer + gathered + buckets + activations + inputs + panels +
-           window + snapshot;
+           window + snapshot + staging;
   }
   int64_t on_device() const {
-    return space == Space::kDevice ? total() - window - snapshot + runtime : 0;
+    return space == Space::kDevice ? total() - window - snapshot - page_locked + runtime : 0;
   }
   std::string text() const;  // a table
 };

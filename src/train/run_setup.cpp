@@ -81,6 +81,8 @@ EngineOptions engine_options(const Options& options) {
                    {options.stage3_prefetch_bucket_size, options.stage3_max_live_parameters}};
   engine.compute_dtype = compute_dtype(options);
   engine.reduction = reduction_options(options);
+  engine.offload.optimizer = options.offloads_optimizer();
+  engine.offload.params = options.on_gpu() && options.offload_param == "cpu";
   return engine;
 }
 

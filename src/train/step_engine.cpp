@@ -68,7 +68,7 @@ RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResou
 StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
                        const FaultInjection& faults, RunInputs& inputs, const MemoryPlan& memory)
     : engine(inputs.model->table, make_groups(options, inputs.model->table), world, device.plain(),
-             engine_options(options)),
+             engine_options(options), device.host_side()),
       loaded(load_and_log(options, inputs, engine)),
       arena("activations", memory.activations, device.memory()),
       layers(layers_with_panels(device, memory.panels)),

@@ -51,20 +51,26 @@ void Engine::lay_out(ParamTable& table, int ranks, const EngineOptions& options,
 }
 
 Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
-               const EngineOptions& options)
+               const EngineOptions& options, const HostSide& host)
     : table_(table),
       groups_(std::move(groups)),
       world_(world),
       ops_(ops),
       options_(options),
-      values_(table, world, ops, options.zero_stage, options.stage3),
+      values_(table, world, ops, options.values(), host),
       gradients_(table, world, ops, gradient_layout(options), reduce_when(options),
                  options.reduction),
-      mirror_(ops) {
+      mirror_(ops, options.offload.optimizer ? Space::kHost : ops.memory().space()) {
   ASSERT(table.memory().space() == ops.memory().space(),
          "parameters and operators are in different memory");
-  memory_ = std::make_unique<Arena>(
-      "the optimizer state", moment_bytes(table, world.size(), options.zero_stage), ops.memory());
+  const bool offloads = options.offload.optimizer;
+  if (offloads)
+    offloaded_.emplace(host, table.dtype(),
+                       OffloadedStep::longest(table, world.size(), options.zero_stage),
+                       options.offload.chunk_elements);
+  memory_ = std::make_unique<Arena>("the optimizer state",
+                                    moment_bytes(table, world.size(), options.zero_stage),
+                                    offloads ? host.copies->memory() : ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
     if (trained_length(table.units()[u]) > 0) trained_units_.push_back(static_cast<int>(u));
     ASSERT(trained_length(table.units()[u]) % partition_padding(world.size()) == 0,
@@ -72,7 +78,7 @@ Engine::Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& 
     const int64_t length = values_.stepped(static_cast<int>(u)).count;
     for (std::vector<Tensor>* moment : {&exp_avg_, &exp_avg_sq_}) {
       moment->push_back(memory_->tensor({length}));
-      if (length > 0) ops_.fill(moment->back(), 0);
+      if (length > 0) (offloads ? *host.ops : ops_).fill(moment->back(), 0);
     }
   }
 }
@@ -198,9 +204,14 @@ void Engine::step_group(const ParamGroup& group, const AdamWStep& step) {
 
 void Engine::step_run(int unit, const Slice& part, const AdamWStep& step) {
   if (part.count == 0) return;
-  ops_.adamw_step(values_.master_at(unit, part), moment_at(exp_avg_, unit, part),
-                  moment_at(exp_avg_sq_, unit, part), values_.copy_at(unit, part),
-                  gradient_at(unit, part), step);
+  const OffloadedStep::Vectors at{values_.master_at(unit, part),
+                                  moment_at(exp_avg_, unit, part),
+                                  moment_at(exp_avg_sq_, unit, part),
+                                  values_.copy_at(unit, part),
+                                  gradient_at(unit, part),
+                                  values_.copy_on_host(unit)};
+  if (offloaded_) return offloaded_->run(at, step);
+  ops_.adamw_step(at.master, at.exp_avg, at.exp_avg_sq, at.value, at.grad, step);
 }
 
 void Engine::step(const GradientVerdict& verdict, double lr_factor) {
@@ -217,6 +228,7 @@ void Engine::step(const GradientVerdict& verdict, double lr_factor) {
     step.weight_decay = group.weight_decay;
     step_group(group, step);
   }
+  if (offloaded_) offloaded_->finish();
   if (options_.zero_stage > 0) values_.publish();
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@
 #include "optim/partition.h"
 #include "zero/gradients.h"
 #include "zero/host_mirror.h"
+#include "zero/offload.h"
+#include "zero/offloaded_step.h"
 #include "zero/values.h"
 
 namespace facet {
@@ -35,6 +38,9 @@ struct EngineOptions {
   ValueLimits stage3 = {10000, {}};
   DType compute_dtype = DType::kF32;  // of the layers
   ReductionOptions reduction;
+  OffloadChoices offload;
+
+  ValueChoices values() const { return {zero_stage, stage3, offload}; }
 };
 
 // What every rank knows once the gradients are reduced, the same on all.
@@ -64,9 +70,9 @@ class Engine : public UnitHooks {
                       ParamTable::Memory memory = ParamTable::Memory::kReal);
 
   // The table must come from lay_out with the same options. At stage 3, and with 16 bits, its
-  // values are undefined until they are filled through filler().
+  // values are undefined until they are filled through filler(). `host` where the options offload.
   Engine(ParamTable& table, std::vector<ParamGroup> groups, Communicator& world, Backend& ops,
-         const EngineOptions& options);
+         const EngineOptions& options, const HostSide& host = {});
 
   const ParamTable& table() const { return table_; }
   const std::vector<ParamGroup>& groups() const { return groups_; }
@@ -132,6 +138,7 @@ class Engine : public UnitHooks {
   int64_t steps_ = 0;
   Values values_;
   Gradients gradients_;
+  std::optional<OffloadedStep> offloaded_;  // takes the steps, with the optimizer offloaded
   std::unique_ptr<Arena> memory_;
   std::vector<Tensor> exp_avg_;  // per unit: of the elements this rank updates
   std::vector<Tensor> exp_avg_sq_;

@@ -13,10 +13,11 @@ namespace facet {
 
 class HostMirror {
  public:
-  explicit HostMirror(Backend& ops) : ops_(ops) {}
+  // Of vectors that are all in that space, on the host or on the device of `ops`.
+  HostMirror(Backend& ops, Space space) : ops_(ops), space_(space) {}
 
   // Does show() make copies?
-  bool copies() const { return ops_.memory().space() != Space::kHost; }
+  bool copies() const { return space_ != Space::kHost; }
 
   // Host pointers to these fp32 vectors, valid until the next call.
   std::vector<float*> show(std::span<const Tensor> vectors);
@@ -25,6 +26,7 @@ class HostMirror {
 
  private:
   Backend& ops_;
+  Space space_;
   std::unique_ptr<Arena> memory_;  // grown to the most elements ever shown
   std::vector<Tensor> vectors_, copies_;
 };

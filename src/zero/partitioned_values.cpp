@@ -1,5 +1,6 @@
 #include "zero/partitioned_values.h"
 
+#include <algorithm>
 #include <exception>
 
 #include "base/check.h"
@@ -7,6 +8,16 @@
 #include "zero/unit_slices.h"
 
 namespace facet {
+namespace {
+
+// Elements of a rank's slices of the unit that has most of them and is gathered.
+int64_t longest_slices(const ParamTable& table, int ranks, int64_t persistence_threshold) {
+  const std::vector<int64_t> gathered =
+      PartitionedValues::gathered_elements(table, ranks, persistence_threshold);
+  return gathered.empty() ? 0 : *std::max_element(gathered.begin(), gathered.end()) / ranks;
+}
+
+}  // namespace
 
 std::vector<int64_t> PartitionedValues::gathered_elements(const ParamTable& table, int ranks,
                                                           int64_t persistence_threshold) {
@@ -18,26 +29,32 @@ std::vector<int64_t> PartitionedValues::gathered_elements(const ParamTable& tabl
   return elements;
 }
 
-int64_t PartitionedValues::kept_bytes(const ParamTable& table, int ranks,
-                                      int64_t persistence_threshold) {
-  Arena plan("parameters");
+PartitionedValues::KeptBytes PartitionedValues::kept_bytes(const ParamTable& table, int ranks,
+                                                           int64_t persistence_threshold) {
+  Arena slices("parameters"), persistent("persistent parameters");
   for (const ParamUnit& unit : table.units())
-    allocate_unit(plan, unit, ranks, persistence_threshold);
-  return plan.peak();
+    allocate_unit({slices, persistent}, unit, ranks, persistence_threshold);
+  return {slices.peak(), persistent.peak()};
+}
+
+int64_t PartitionedValues::upload_bytes(const ParamTable& table, int ranks,
+                                        int64_t persistence_threshold) {
+  return SliceUploads::bytes(table.dtype(), longest_slices(table, ranks, persistence_threshold));
 }
 
 // ---- the slices and persistent parameters of a rank
 
-PartitionedValues::Unit PartitionedValues::allocate_unit(Arena& memory, const ParamUnit& layout,
-                                                         int ranks, int64_t persistence_threshold) {
+PartitionedValues::Unit PartitionedValues::allocate_unit(const Memory& memory,
+                                                         const ParamUnit& layout, int ranks,
+                                                         int64_t persistence_threshold) {
   Unit unit;
   unit.is_persistent = facet::is_persistent(layout, persistence_threshold);
   unit.trained.layout = layout.trained_values;
   unit.frozen.layout = layout.frozen_values;
   const int64_t trained = trained_length(layout), frozen = frozen_length(layout, ranks);
   if (unit.is_persistent) {
-    unit.trained.slice = memory.tensor({trained}, layout.trained_values.dtype());
-    unit.frozen.slice = memory.tensor({frozen}, layout.frozen_values.dtype());
+    unit.trained.slice = memory.persistent.tensor({trained}, layout.trained_values.dtype());
+    unit.frozen.slice = memory.persistent.tensor({frozen}, layout.frozen_values.dtype());
   } else {
     allocate_buffer(memory, unit.trained, trained_runs(layout, persistence_threshold),
                     trained / ranks);
@@ -47,14 +64,14 @@ PartitionedValues::Unit PartitionedValues::allocate_unit(Arena& memory, const Pa
   return unit;
 }
 
-void PartitionedValues::allocate_buffer(Arena& memory, Buffer& buffer,
+void PartitionedValues::allocate_buffer(const Memory& memory, Buffer& buffer,
                                         const std::vector<ValueRun>& runs, int64_t slice) {
   const DType dtype = buffer.layout.dtype();
-  buffer.slice = memory.tensor({slice}, dtype);
+  buffer.slice = memory.slices.tensor({slice}, dtype);
   for (const ValueRun& run : runs) {
     Run& taken = buffer.runs.emplace_back();
     taken.range = run.range;
-    if (run.persistent) taken.persistent = memory.tensor({run.range.count}, dtype);
+    if (run.persistent) taken.persistent = memory.persistent.tensor({run.range.count}, dtype);
   }
 }
 
@@ -73,22 +90,33 @@ void PartitionedValues::partition(Buffer& buffer, int64_t length) const {
 }
 
 PartitionedValues::PartitionedValues(ParamTable& table, Communicator& world, Backend& ops,
-                                     const ValueLimits& limits)
+                                     const ValueLimits& limits, const OffloadChoices& offload,
+                                     const HostSide& host)
     : table_(table),
       world_(world),
       ops_(ops),
+      slice_ops_(offload.params ? *host.ops : ops),
       pool_(std::make_unique<UnitPool>("gathered parameters", ParamTable::Memory::kReal,
                                        table.dtype(), ops.memory())) {
   const int ranks = world.size();
   const int64_t threshold = limits.persistence_threshold;
-  memory_ =
-      std::make_unique<Arena>("parameters", kept_bytes(table, ranks, threshold), ops.memory());
+  MemoryResource& slice_memory = offload.params ? host.copies->memory() : ops.memory();
+  slices_ = std::make_unique<Arena>("parameters", slice_memory);
+  persistent_ = std::make_unique<Arena>("persistent parameters", ops.memory());
+  const KeptBytes kept = kept_bytes(table, ranks, threshold);
+  if (kept.slices > 0) slices_->allocate(kept.slices);
+  if (kept.persistent > 0) persistent_->allocate(kept.persistent);
+  const int64_t longest = longest_slices(table, ranks, threshold);
+  if (offload.params && longest > 0)
+    uploads_.emplace(*host.copies, table.dtype(), longest, ops.memory());
   for (ParamUnit& layout : table.units()) {
     const auto number = static_cast<int>(units_.size());
-    Unit& unit = units_.emplace_back(allocate_unit(*memory_, layout, ranks, threshold));
+    Unit& unit =
+        units_.emplace_back(allocate_unit({*slices_, *persistent_}, layout, ranks, threshold));
+    MemoryResource& of_unit = unit.is_persistent ? ops.memory() : slice_memory;
     for (const Buffer* buffer : {&unit.trained, &unit.frozen})
       if (const Tensor& slice = buffer->slice; slice.numel() > 0)
-        ops_.memory().zero(slice.raw(), slice.bytes());
+        of_unit.zero(slice.raw(), slice.bytes());
     partition(unit.trained, trained_length(layout));
     partition(unit.frozen, frozen_length(layout, ranks));
     if (!unit.is_persistent) continue;
@@ -108,7 +136,9 @@ PartitionedValues::~PartitionedValues() {
     residency_->drop_prefetched();
   } else {
     static_cast<void>(pool_.release());
-    static_cast<void>(memory_.release());
+    static_cast<void>(slices_.release());
+    static_cast<void>(persistent_.release());
+    if (uploads_) uploads_->leak();
   }
 }
 
@@ -149,25 +179,49 @@ void PartitionedValues::gather(int number) {
 void PartitionedValues::start_gather(int number) {
   acquire(number);
   const auto [trained, frozen] = gathered(number);
-  start_gather(units_[static_cast<size_t>(number)].trained, trained);
-  start_gather(units_[static_cast<size_t>(number)].frozen, frozen);
+  Unit& unit = units_[static_cast<size_t>(number)];
+  SliceUploads::Slices slices{unit.trained.slice, unit.frozen.slice};
+  if (uploads_) {
+    expect(number);
+    slices = uploads_->take(number);
+  }
+  start_gather(unit.trained, trained, slices.trained);
+  start_gather(unit.frozen, frozen, slices.frozen);
 }
 
-void PartitionedValues::start_gather(Buffer& buffer, const Tensor& whole) {
+// Starts to bring the unit's slices from the host. What was there before them may be on its way to
+// the other ranks.
+void PartitionedValues::expect(int number) {
+  if (!uploads_ || uploads_->has(number)) return;
+  if (uploads_->replaced() != SliceUploads::kNone)
+    wait_for(units_[static_cast<size_t>(uploads_->replaced())]);
+  const Unit& unit = units_[static_cast<size_t>(number)];
+  uploads_->start(number, unit.trained.slice, unit.frozen.slice);
+}
+
+void PartitionedValues::drop_brought() {
+  residency_->drop_prefetched();
+  if (uploads_) uploads_->forget();
+}
+
+void PartitionedValues::start_gather(Buffer& buffer, const Tensor& whole, const Tensor& slice) {
   for (Run& run : buffer.runs) {
     const Tensor place = flat_range(whole, run.range);
     if (run.persistent.defined())
       ops_.copy(place, run.persistent);
     else
-      run.pending = world_.start_all_gather(place, flat_range(buffer.slice, run.own), run.parts);
+      run.pending = world_.start_all_gather(place, flat_range(slice, run.own), run.parts);
   }
 }
 
 void PartitionedValues::finish_gather(int number) {
-  Unit& unit = units_[static_cast<size_t>(number)];
+  wait_for(units_[static_cast<size_t>(number)]);
+  bind(number);
+}
+
+void PartitionedValues::wait_for(Unit& unit) {
   for (Buffer* buffer : {&unit.trained, &unit.frozen})
     for (Run& run : buffer->runs) world_.wait(run.pending);
-  bind(number);
 }
 
 // ---- changed values
@@ -185,7 +239,7 @@ void PartitionedValues::store(int number, const Tensor& trained, const Tensor& f
 }
 
 void PartitionedValues::store(const Buffer& buffer, const Tensor& whole) const {
-  store_values(ops_, buffer.slice,
+  store_values(slice_ops_, buffer.slice,
                flat_range(whole, slice_of_rank(whole.numel(), world_.rank(), world_.size())));
   for (const Run& run : buffer.runs)
     if (run.persistent.defined()) store_values(ops_, run.persistent, flat_range(whole, run.range));
@@ -200,8 +254,9 @@ void PartitionedValues::publish(Buffer& buffer) {
     world_.all_gather(buffer.persistent, buffer.slice);
   for (Run& run : buffer.runs) {
     if (!run.persistent.defined()) continue;
-    run.pending =
-        world_.start_all_gather(run.persistent, flat_range(buffer.slice, run.own), run.parts);
+    Tensor own = flat_range(buffer.slice, run.own);
+    if (uploads_) own = uploads_->bring(own);
+    run.pending = world_.start_all_gather(run.persistent, own, run.parts);
     world_.wait(run.pending);
   }
 }

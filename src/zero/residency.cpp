@@ -29,7 +29,7 @@ void Residency::acquire(int unit, Phase phase) {
   else
     gatherer_.gather(unit);
   prefetched_[u] = false;
-  if (limits_.prefetch_elements == 0) return;
+  if (limits_.prefetch_elements == 0) return expect_next(use);
   choose_prefetch(use);
   start_prefetch();
 }
@@ -41,17 +41,31 @@ void Residency::record_use(int use) {
   previous_ = use;
 }
 
-// Predicts the next uses from the previous pass, up to the prefetch limit and the end of the pass:
-// an optimizer step may come between two passes, and values gathered before it would be stale. Uses
-// of units that are gathered already count towards the limit, so that a unit once chosen stays
+// The use that followed this one in the previous pass, or -1 at its end: an optimizer step may come
+// between two passes, and values brought before it would be stale.
+int Residency::following(int use) const {
+  const int next = next_use_[static_cast<size_t>(use)];
+  const bool ends =
+      next < 0 || order_[static_cast<size_t>(next)] <= order_[static_cast<size_t>(use)];
+  return ends ? -1 : next;
+}
+
+void Residency::expect_next(int use) {
+  do {
+    use = following(use);
+  } while (use >= 0 && uses_[static_cast<size_t>(use / 2)] > 0);
+  if (use >= 0) gatherer_.expect(use / 2);
+}
+
+// Predicts the next uses from the previous pass, up to the prefetch limit and the end of the pass.
+// Uses of units that are gathered already count towards the limit, so that a unit once chosen stays
 // chosen until it is used.
 void Residency::choose_prefetch(int use) {
   to_prefetch_.clear();
   int64_t elements = 0;
   for (;;) {
-    const int next = next_use_[static_cast<size_t>(use)];
-    if (next < 0 || order_[static_cast<size_t>(next)] <= order_[static_cast<size_t>(use)]) return;
-    use = next;
+    use = following(use);
+    if (use < 0) return;
     const int unit = use / 2;
     elements += elements_[static_cast<size_t>(unit)];
     if (elements > limits_.prefetch_elements) return;

@@ -18,6 +18,7 @@ class UnitGatherer {
   virtual void start_gather(int unit) = 0;   // starts the all-gather
   virtual void finish_gather(int unit) = 0;  // waits for an all-gather that was started
   virtual void drop_gathered(int unit) = 0;  // frees the gathered copy
+  virtual void expect(int) {}                // the unit is likely to be the next one to be gathered
 };
 
 struct ResidencyLimits {
@@ -31,7 +32,7 @@ class Residency {
   Residency(std::vector<int64_t> elements, const ResidencyLimits& limits, UnitGatherer& gatherer);
 
   // Uses are counted: the first one gathers the unit, and may start to prefetch the units that
-  // followed it the last time.
+  // followed it the last time. Without prefetching the next of them is expected.
   void acquire(int unit, Phase phase);
   // For a use outside forward and backward: nothing is prefetched.
   void acquire_outside_pass(int unit);
@@ -43,6 +44,8 @@ class Residency {
   // Identifies a unit's use in a pass: one number for forward, one for recomputation and backward.
   int use_of(int unit, Phase phase) const { return 2 * unit + (phase == Phase::kForward ? 0 : 1); }
   void record_use(int use);
+  int following(int use) const;
+  void expect_next(int use);
   void choose_prefetch(int use);
   void start_prefetch();
   void drop(size_t unit);

@@ -18,11 +18,11 @@ static_assert(kMeet != kNoUnit);
 
 }  // namespace
 
-int64_t Values::master_bytes(const ParamTable& table, int ranks, int64_t zero_stage) {
-  if (table.dtype() == DType::kF32) return 0;
+int64_t Values::master_bytes(const ParamTable& table, int ranks, const ValueChoices& choices) {
+  if (!has_masters(table, choices.offload)) return 0;
   Arena plan("masters");
   for (const ParamUnit& unit : table.units())
-    plan.tensor({trained_length(unit) / (zero_stage == 0 ? 1 : ranks)});
+    plan.tensor({trained_length(unit) / (choices.zero_stage == 0 ? 1 : ranks)});
   return plan.peak();
 }
 
@@ -30,21 +30,23 @@ int64_t Values::window_bytes(const ParamTable& table, int ranks) {
   return read_in_place(table) ? 0 : Fp32Window::bytes(table, ranks);
 }
 
-Values::Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zero_stage,
-               const ValueLimits& stage3)
+Values::Values(ParamTable& table, Communicator& world, Backend& ops, const ValueChoices& choices,
+               const HostSide& host)
     : table_(table),
       world_(world),
       ops_(ops),
-      zero_stage_(zero_stage),
+      master_ops_(choices.offload.optimizer ? *host.ops : ops),
+      zero_stage_(choices.zero_stage),
       window_(table, world.size()),
       frozen_hashes_(table.units().size()) {
-  if (zero_stage >= 3) parts_.emplace(table, world, ops, stage3);
-  if (!has_masters()) return;
-  memory_ = std::make_unique<Arena>("masters", master_bytes(table, world.size(), zero_stage),
-                                    ops.memory());
+  if (zero_stage_ >= 3) parts_.emplace(table, world, ops, choices.stage3, choices.offload, host);
+  if (!has_masters(table, choices.offload)) return;
+  memory_ =
+      std::make_unique<Arena>("masters", master_bytes(table, world.size(), choices),
+                              choices.offload.optimizer ? host.copies->memory() : ops.memory());
   for (size_t u = 0; u < table.units().size(); ++u) {
     masters_.push_back(memory_->tensor({stepped(static_cast<int>(u)).count}));
-    ops_.fill(masters_.back(), 0);
+    master_ops_.fill(masters_.back(), 0);
   }
 }
 
@@ -87,7 +89,7 @@ void Values::after(int number) {
 }
 
 void Values::drop_prefetched() {
-  if (parts_) parts_->residency().drop_prefetched();
+  if (parts_) parts_->drop_brought();
 }
 
 // ---- filling and reading the values
@@ -115,7 +117,8 @@ void Values::store_filled(int number) {
   for (const Param* param : kept.params)
     check_range(*param, (param->trained ? trained : frozen).f32() + param->offset);
   if (has_masters())
-    store_values(ops_, masters_[static_cast<size_t>(number)], flat_range(trained, stepped(number)));
+    store_values(master_ops_, masters_[static_cast<size_t>(number)],
+                 flat_range(trained, stepped(number)));
   if (parts_) return parts_->store(number, trained, frozen);
   store_values(ops_, kept.trained_values, trained);
   store_values(ops_, kept.frozen_values, flat_range(frozen, 0, kept.frozen_values.numel()));
@@ -223,7 +226,7 @@ void Values::open_to_read(int number) {
 
 void Values::read_masters(int number) {
   const Tensor whole = window_.trained(), own = flat_range(whole, stepped(number));
-  read_values(ops_, own, masters_[static_cast<size_t>(number)]);
+  read_values(master_ops_, own, masters_[static_cast<size_t>(number)]);
   if (zero_stage_ > 0 && own.numel() > 0) world_.all_gather(whole, own);
 }
 
@@ -249,7 +252,11 @@ void Values::publish_masters() {
     const Tensor& masters = masters_[u];
     if (masters.numel() == 0) continue;
     if (zero_stage_ == 0) world_.all_gather(masters, flat_range(masters, slice_of(number)));
-    ops_.copy(copy_at(number, stepped(number)), masters);
+    const Tensor seen = copy_at(number, stepped(number));
+    if (masters.space() == Space::kHost)
+      store_values(copy_on_host(number) ? master_ops_ : ops_, seen, masters);
+    else
+      ops_.copy(seen, masters);
   }
   if (zero_stage_ > 0) publish();
 }

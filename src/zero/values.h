@@ -16,15 +16,23 @@
 #include "ops/ops.h"
 #include "optim/partition.h"
 #include "zero/fp32_window.h"
+#include "zero/offload.h"
 #include "zero/partitioned_values.h"
 
 namespace facet {
 
+struct ValueChoices {
+  int64_t zero_stage = 0;
+  ValueLimits stage3;
+  OffloadChoices offload;
+};
+
 class Values {
  public:
   // At stage 3 the table must have been laid out with Memory::kMeasureOnly.
-  Values(ParamTable& table, Communicator& world, Backend& ops, int64_t zero_stage,
-         const ValueLimits& stage3);
+  // With the optimizer offloaded the masters are the host's, with the parameters the slices too.
+  Values(ParamTable& table, Communicator& world, Backend& ops, const ValueChoices& choices,
+         const HostSide& host = {});
 
   // Around each use of a unit: stage 3 gathers it before and may drop it after.
   void before(int unit, Phase phase);
@@ -47,9 +55,11 @@ class Values {
   Slice slice_of(int unit) const;
   Slice stepped(int unit) const;
   // For a part of what this rank updates (a range of the unit's trained buffer): the fp32 values,
-  // and with masters the rounded values that the layers see (else undefined).
+  // and with masters the values that the layers see, rounded to their type (else undefined).
   Tensor master_at(int unit, const Slice& part) const;
   Tensor copy_at(int unit, const Slice& part) const;
+  // Are those on the host although the layers are on a device?
+  bool copy_on_host(int unit) const { return parts_ && parts_->slices_on_host(unit); }
 
   // Collective: publish() all-gathers the values that the layers see, after every rank has updated
   // its slice. publish_masters() does so after the masters of this rank's slices were changed from
@@ -57,17 +67,21 @@ class Values {
   void publish();
   void publish_masters();
 
-  static int64_t master_bytes(const ParamTable& table, int ranks, int64_t zero_stage);
+  static int64_t master_bytes(const ParamTable& table, int ranks, const ValueChoices& choices);
   // Temporary memory that reading and filling take on top of the rest.
   static int64_t window_bytes(const ParamTable& table, int ranks);
 
  private:
-  bool has_masters() const { return table_.dtype() != DType::kF32; }
+  // 16-bit layers have them, and so has a device in fp32 whose optimizer is the host's.
+  static bool has_masters(const ParamTable& table, const OffloadChoices& offload) {
+    return table.dtype() != DType::kF32 || offload.optimizer;
+  }
+  bool has_masters() const { return !masters_.empty(); }
   // Are a unit's values read, and below stage 3 filled, in place?
   static bool read_in_place(const ParamTable& table) {
     return table.dtype() == DType::kF32 && table.memory().space() == Space::kHost;
   }
-  bool filled_in_place() const { return !parts_ && read_in_place(table_); }
+  bool filled_in_place() const { return !parts_ && !has_masters() && read_in_place(table_); }
   const ParamUnit& unit(int number) const { return table_.units()[static_cast<size_t>(number)]; }
   void store_filled(int number);
   void hash_frozen(int number, const Tensor& frozen);
@@ -83,6 +97,7 @@ class Values {
   ParamTable& table_;
   Communicator& world_;
   Backend& ops_;
+  Backend& master_ops_;  // where the masters are
   int64_t zero_stage_;
   std::optional<PartitionedValues> parts_;  // at stage 3
   std::unique_ptr<Arena> memory_;

@@ -39,13 +39,24 @@ ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions&
     if (options.zero_stage < 2) gradients.tensor({trained});
   }
   ZeroBytes bytes;
-  bytes.values = options.zero_stage >= 3 ? PartitionedValues::kept_bytes(
-                                               table, ranks, options.stage3.persistence_threshold)
-                                         : values.peak();
+  bytes.values = values.peak();
+  if (options.zero_stage >= 3) {
+    const int64_t threshold = options.stage3.persistence_threshold;
+    const auto kept = PartitionedValues::kept_bytes(table, ranks, threshold);
+    bytes.values = kept.slices + kept.persistent;
+    if (options.offload.params) {
+      bytes.values_on_host = kept.slices;
+      bytes.uploads = PartitionedValues::upload_bytes(table, ranks, threshold);
+    }
+  }
   bytes.gradients = gradients.peak();
   if (reduces_every_micro_batch(options)) bytes.gradients += Gradients::slice_bytes(table, ranks);
   bytes.optimizer = moment_bytes(table, ranks, options.zero_stage) +
-                    Values::master_bytes(table, ranks, options.zero_stage);
+                    Values::master_bytes(table, ranks, options.values());
+  if (options.offload.optimizer)
+    bytes.staging = OffloadedStep::staging_bytes(
+        table.dtype(), OffloadedStep::longest(table, ranks, options.zero_stage),
+        options.offload.chunk_elements);
   bytes.window = Values::window_bytes(table, ranks);
   return bytes;
 }

@@ -15,10 +15,13 @@ namespace facet {
 struct EngineOptions;
 
 struct ZeroBytes {
-  int64_t values = 0;     // parameters that the rank keeps
-  int64_t gradients = 0;  // gradients that it keeps through the step
-  int64_t optimizer = 0;  // moments; with 16 bits the masters too
-  int64_t window = 0;     // one unit in fp32, while values are filled or read
+  int64_t values = 0;          // parameters that the rank keeps
+  int64_t gradients = 0;       // gradients that it keeps through the step
+  int64_t optimizer = 0;       // moments; with 16 bits, or offloaded, the masters too
+  int64_t staging = 0;         // chunks of what is offloaded, on their way
+  int64_t uploads = 0;         // on the device: slices of offloaded parameters, to be gathered
+  int64_t values_on_host = 0;  // of `values`: what is offloaded
+  int64_t window = 0;          // one unit in fp32, while values are filled or read
 };
 // Moments of the elements a rank updates.
 int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage);

@@ -5,9 +5,9 @@
 // the rate of a large matrix product measured between the steps.
 //
 // FLOPs of a step: 6 x rows x inputs x outputs of every linear layer (2 forward, 4 backward; 4
-// where no input gradient is wanted), what follows attention in the last layer, head and loss on
-// labelled rows only, and 4 E forward + 10 E backward for every (query, visible key) and head. What
-// is neither, norms, activations, AdamW, counts as no work and only as time.
+// where no input gradient is wanted), and 4 E forward + 10 E backward for every (query, visible
+// key) and head. The last layer, but for its keys and values, head and loss count on labelled rows
+// only. What is neither, norms, activations, AdamW, counts as no work and only as time.
 //
 // usage: step_bench [steps] [threads] [fp32|bf16|fp16]; the last lines are "name value" pairs for
 // scripts/bench.sh

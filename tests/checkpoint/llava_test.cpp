@@ -132,7 +132,9 @@ TEST(Llava, OthersAreRefusedByName) {
       {R"("model_type": "llava")", R"("model_type": "llava_next")", "llava_next"},
       {R"("model_type": "llava")", R"("model_type": "vipllava")", "vipllava"},
       {R"("vision_feature_layer": -2)", R"("vision_feature_layer": [-2, -5])", "several layers"},
-      {R"("vision_feature_layer": -2)", R"("vision_feature_layer": 1)", "counted from the first"},
+      {R"("vision_feature_layer": -2)", R"("vision_feature_layer": 0)", "0 does not exist"},
+      {R"("vision_feature_layer": -2)", R"("vision_feature_layer": 3)", "has 2 layers"},
+      {R"("vision_feature_layer": -2)", R"("vision_feature_layer": -3)", "has 2 layers"},
       {R"("projector_hidden_act": "gelu")", R"("projector_hidden_act": "relu")", "relu"},
       {R"("pad_token_id": 7)", R"("multimodal_projector_bias": false)", "without bias"},
       {R"("pad_token_id": 7)", R"("mm_projector_type": "mlp2x_gelu")", "LLaVA's own format"},
@@ -146,6 +148,33 @@ TEST(Llava, OthersAreRefusedByName) {
     const std::string error = error_of([&] { read_llama_config(directory.path()); });
     EXPECT_NE(error.find(says), std::string::npos) << to << ": " << error;
   }
+}
+
+TEST(Llava, LayersCountedFromTheFirst) {
+  TemporaryDirectory directory;
+  for (const auto& [number, layer] : {std::pair{1, -2}, std::pair{2, -1}}) {
+    directory.put("config.json", replaced(llava_config(), R"("vision_feature_layer": -2)",
+                                          fmt::format(R"("vision_feature_layer": {})", number)));
+    EXPECT_EQ(read_llava_choices(directory.path()).vision_feature_layer, layer);
+  }
+}
+
+// SigLIP has no class token, and its last features are normed here.
+TEST(Llava, FeaturesThatAnEncoderDoesNotGive) {
+  TemporaryDirectory directory;
+  const auto error = [&](const char* layer, const char* strategy, VisionFamily family) {
+    const std::string file = replaced(llava_config(), R"("default")", strategy);
+    directory.put("config.json", replaced(file, R"(layer": -2)", layer));
+    VisionConfig encoder;
+    encoder.family = family;
+    return error_of([&] { check_llava_features(directory.path(), encoder); });
+  };
+  EXPECT_NE(error(R"(layer": -2)", R"("default")", VisionFamily::kSiglip).find("has none"),
+            std::string::npos);
+  EXPECT_NE(error(R"(layer": 2)", R"("full")", VisionFamily::kSiglip).find("post_layernorm"),
+            std::string::npos);
+  EXPECT_EQ(error(R"(layer": -2)", R"("full")", VisionFamily::kSiglip), "");
+  EXPECT_EQ(error(R"(layer": -1)", R"("default")", VisionFamily::kClip), "");
 }
 
 TEST(Llava, AnExportIsSuchADirectoryAndStartsAgain) {

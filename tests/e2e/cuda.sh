@@ -131,6 +131,37 @@ timed_products() {
   different_columns "$work/timed/loss_log.csv" "$work/timed.anew/loss_log.csv" loss
 }
 
+with_rank_8() { recipe=("${recipe[@]/%4/8}"); }
+
+# LoRA inside the products of a Hopper, forward and backward: other bits than those of the separate operators, from which they are as far as
+# bf16 rounds, and the same ones when the run goes on.
+fused_lora() {
+  export FACET_EMULATED_CAPABILITY=9.0
+  with_rank_8
+  local way name
+  for way in separate fused fused.cut; do
+    if [ "$way" = fused.cut ]; then
+      cp -r "$work/fused" "$work/fused.cut"
+      rm -r "$work/fused.cut/checkpoints/step_00000002"
+    fi
+    run 0 0 "$on_gpu" "${recipe[@]}" --precision bf16 --device cuda --output_dir "$work/$way" --max_steps 2 --lora_products "${way%.cut}"
+  done
+  once "continuing from $work/fused.cut/checkpoints/step_00000001:"
+  for name in loss grad_norm; do
+    close_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" "$name" 4e-3
+  done
+  different_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" grad_norm
+  same_columns "$work/fused/loss_log.csv" "$work/fused.cut/loss_log.csv" step loss grad_norm clip_factor
+  run 0 0 "$facet" inspect "$work/fused" "$work/fused.cut"
+  once '0 of '
+}
+
+fused_lora_elsewhere() {
+  with_rank_8
+  refused 78 2 'needs a GPU of compute capability 9.0' "$on_gpu" "${recipe[@]}" --max_steps 1 --output_dir "$work/none" --device cuda \
+    --precision bf16 --lora_products fused
+}
+
 exported() {
   echo --lm_model_name_or_path "$work/cpu/epoch-1/lang_decoder" --vision_model_name_or_path "$work/cpu/epoch-1/vis_encoder" --threads 1 \
     --enable_mmca_attention
@@ -203,6 +234,58 @@ keeps_features() {
   same_columns "$work/by_image/loss_log.csv" "$work/kept/loss_log.csv" step loss grad_norm
 }
 
+# offloaded NAME option...: with the optimizer on the host, everything as late as allowed, and no more memory than planned
+offloaded() {
+  FACET_EMULATED_STREAMS=late train "$on_gpu" "$@" --offload_optimizer cpu
+  sed -n -E 's/.*the arenas of a rank held ([0-9]+) bytes at most; planned: ([0-9]+).*/\1 \2/p' "$output" |
+    awk '{ lines += 1; if ($1 > $2) exit 2 } END { exit lines != 1 }'
+}
+same_run() {
+  same_columns "$work/$1/loss_log.csv" "$work/$2/loss_log.csv" step loss grad_norm clip_factor skipped lr_decay
+  run 0 0 "$facet" inspect "$work/$1" "$work/$2"
+  once '0 of '
+}
+
+# The host takes the steps: the same bits, saved straight from there, at every stage; with it and without it from each other's checkpoints.
+offloads_the_optimizer() {
+  make_runs
+  offloaded on_host --max_steps 2 --async_checkpoint
+  same_run gpu on_host
+  stage=3 from_step_1 gpu to_host "$on_gpu" --max_steps 2 --offload_optimizer cpu --stage3_param_persistence_threshold 100
+  same_run gpu to_host
+  stage=1 from_step_1 on_host from_host "$on_gpu" --max_steps 2
+  same_run gpu from_host
+}
+
+# The slices too, of which a part is on every rank; begun without, cut and gone on with it.
+offloads_the_parameters() {
+  make_runs
+  stage=3
+  local slices=(--offload_optimizer cpu --offload_param cpu --stage3_param_persistence_threshold 100)
+  offloaded slices_on_host --max_steps 2 "${slices[@]:2}"
+  same_run gpu slices_on_host
+  from_step_1 gpu slices_to_host "$on_gpu" --max_steps 2 "${slices[@]}"
+  same_run gpu slices_to_host
+}
+
+# In fp16 on one rank, which owns everything; the second of three steps is skipped.
+offloads_with_an_overflow() {
+  local name to storm=(--precision fp16 --zero_stage 3 --initial_scale_power 10 --max_steps 3 --inject 'nan@grad:rank=0,step=2')
+  for name in overflow overflow.on_host; do
+    to=$([ "$name" = overflow ] && echo none || echo cpu)
+    FACET_EMULATED_STREAMS=late run 0 1 "$on_gpu" "${recipe[@]}" "${storm[@]}" --device cuda --output_dir "$work/$name" \
+      --offload_optimizer "$to" --offload_param "$to"
+    [ "$(column "$work/$name/loss_log.csv" skipped | tr '\n' ' ')" = '0 1 0 ' ]
+  done
+  same_run overflow overflow.on_host
+}
+
+# What passes through the rings (64 MiB each) and the inbox is there, and the state is too much.
+offloads_too_much() {
+  FACET_EMULATED_PAGE_LOCKED=$(((129 << 20) + (64 << 10))) refused 78 2 'without --offload_optimizer cpu' \
+    "$on_gpu" "${recipe[@]}" --precision bf16 --zero_stage 2 --device cuda --offload_optimizer cpu --output_dir "$work/too_much"
+}
+
 without_a_gpu() {
   local text='this program was built without CUDA'
   if grep -q 'no GPU can be used here' "$facet"; then text='no GPU can be used here'; fi
@@ -222,6 +305,8 @@ check Cuda.TrainsAPerceiver trains_a_perceiver
 check Cuda.CutAndContinued cut_and_continued
 check Cuda.InSlicesTheBitsAreTheSame in_slices
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.TimedProductsAreKept timed_products
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLora fused_lora
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLoraElsewhere fused_lora_elsewhere
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$on_gpu"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
@@ -231,6 +316,10 @@ check Cuda.Bandwidth bandwidth
 check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name
 check Cuda.KeepsFeatures keeps_features
+check Cuda.OffloadsTheOptimizer offloads_the_optimizer
+check Cuda.OffloadsTheParameters offloads_the_parameters
+check Cuda.OffloadsWithAnOverflow offloads_with_an_overflow
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.OffloadsTooMuch offloads_too_much
 check Cuda.WithoutAGpu without_a_gpu
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.WithoutCudnn without_cudnn
 finish

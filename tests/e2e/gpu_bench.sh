@@ -25,6 +25,15 @@ measures_attention() {
   [ "$(field "$work/attention.json" attention mode | sort | tr '\n' ' ')" = 'causal clip mmca perceiver ' ]
 }
 
+# On a Hopper every layer has a time of the one product, on others none.
+measures_lora() {
+  run 0 0 "$bench" --tiny --json "$work/lora.json" lora
+  once 'has no product with LoRA'
+  [ "$(field "$work/lora.json" 'linear with LoRA' fused_ms | sort -u)" = 0.0 ]
+  FACET_EMULATED_CAPABILITY=9.0 run 0 0 "$bench" --tiny --json "$work/hopper.json" lora
+  [ "$(field "$work/hopper.json" 'linear with LoRA' fused_ms | grep -cE '[1-9]')" = 4 ]
+}
+
 # Killed after its first operators: their rows are whole.
 a_kill_loses_nothing() {
   local pid wait
@@ -50,6 +59,7 @@ refuses() {
 
 check GpuBench.CountsEveryOperatorOfAStep counts_every_operator
 check GpuBench.MeasuresAttention measures_attention
+check GpuBench.MeasuresLora measures_lora
 check GpuBench.AKillLosesNothing a_kill_loses_nothing
 check GpuBench.RefusesWhatItCannotDo refuses
 finish

@@ -82,13 +82,6 @@ names_of_the_outside() {
   refused 66 0 '--replay none\x9b2J: ' "${train[@]}" --replay $'none\x9b2J'
 }
 
-not_built_yet() {
-  refused 78 0 'not supported yet' "$facet" train "${model[@]}" --data_path "$tiny/data" --dataset_names llava --device cuda --offload_optimizer cpu \
-    --offload_param cpu --zero_stage 3 --output_dir "$work/out"
-  once '--offload_optimizer cpu (with'
-  once '--offload_param cpu (with'
-}
-
 missing_paths() {
   refused_everywhere 66 "$work/no_lm" "$facet" train --lm_model_name_or_path "$work/no_lm" --vision_model_name_or_path "$work/no_clip" \
     --data_path "$work/no_data" --output_dir "$work/out"
@@ -268,7 +261,6 @@ check Rubbish.WrongType wrong_type
 check Rubbish.SeveralMistakesInOneReport several_mistakes
 check Rubbish.MistakesInConfigFile mistakes_in_config_file
 check Rubbish.NamesOfTheOutsideBeginNoLine names_of_the_outside
-check Rubbish.NotBuiltYetInOneReport not_built_yet
 check Rubbish.MissingPaths missing_paths
 check Rubbish.ConfigContradictsTensors config_contradicts_tensors
 check Rubbish.BadConfigJson bad_config_json

@@ -252,6 +252,9 @@ llava() {
   grep -q '^held_out_000,' "$work/llava.csv"
   refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "$facet" evaluate --lm_model_name_or_path "$work/moved" "${data[@]}" \
     --vis_proj vit
+  refused 78 0 '--compat visualchat: the model was trained with --chat_template vicuna' "$facet" evaluate \
+    --lm_model_name_or_path "$work/moved" "${data[@]}" --compat visualchat
+  refused 66 0 "--lm_model_name_or_path $first/epoch-1: no such directory" "$facet" evaluate "${whole[@]}" "${data[@]}"
   sed -i 's/"vision_feature_layer": -2/"vision_feature_layer": [-2, -1]/' "$work/llava_again/config.json"
   refused 78 2 'features of several layers joined are not supported' "$facet" evaluate --lm_model_name_or_path "$work/llava_again" \
     "${data[@]}"

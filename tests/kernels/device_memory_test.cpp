@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "base/check.h"
+#include "device/cuda/copy_streams.h"
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/workspace.h"
 #include "emulated/device/memory.h"
@@ -111,6 +112,25 @@ TEST_F(DeviceMemory, MemoryIsLetGoInSilenceAfterAKernelFailed) {
   EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kLive);
   memory.free(data, 256);
   EXPECT_EQ(emulated::find_allocation(data)->state, emulated::Allocation::State::kFreed);
+}
+
+// It says how much was asked for, and the host holds no more than it did.
+TEST_F(DeviceMemory, PageLockedMemoryThatIsNotThereIsRefused) {
+  setenv("FACET_EMULATED_PAGE_LOCKED", "4000000", 1);
+  PinnedMemory memory;
+  void* const most = memory.allocate(3 << 20, "a test");
+  try {
+    memory.free(memory.allocate(1 << 20, "the optimizer state"), 1 << 20);
+    ADD_FAILURE() << "more pages are locked than may be";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kConfig);
+    for (const char* part : {"cannot page-lock 1.0 MiB", "the optimizer state", "ulimit -l",
+                             "--offload_optimizer cpu"})
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+  memory.free(most, 3 << 20);
+  memory.free(memory.allocate(3 << 20, "a test"), 3 << 20);
+  unsetenv("FACET_EMULATED_PAGE_LOCKED");
 }
 
 int64_t mappings_of_this_process() {

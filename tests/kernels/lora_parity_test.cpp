@@ -107,7 +107,7 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
     const cuda::LoraOperands part{dy.device(),    {},          u.device(),      right_.device(),
                                   left_.device(), du.device(), dright.device(), dleft.device()};
     cuda::lora_backward({&part, 1}, dx.device(), dx.device(), x_.device(), kScale,
-                        kOneMultiprocessor, stream_);
+                        cuda::LoraDu::kScratch, kOneMultiprocessor, stream_);
   });
   cpu().lora_backward_accumulate(dx.host(), dright.host(), dleft.host(), du.host(), dy.host(),
                                  x_.host(), u.host(), right_.host(), left_.host(), kScale);
@@ -161,7 +161,8 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
     const cuda::Operand of_dx = operand(0);
     const cuda::LoraOperands part{dy.device(),    {},          u.device(), right_.device(),
                                   left_.device(), du.device(), operand(1), operand(2)};
-    cuda::lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, kOneMultiprocessor, stream_);
+    cuda::lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, cuda::LoraDu::kScratch,
+                        kOneMultiprocessor, stream_);
   };
   run({true, true, true});
   const std::array whole = {dx.of_gpu(), dright.of_gpu(), dleft.of_gpu()};
@@ -329,7 +330,8 @@ void LoraPartsParity::check_backward(int multiprocessors) {
                           du[p]->device(),
                           dright[p]->device(),
                           dleft[p]->device()});
-    cuda::lora_backward(operands, dx.device(), {}, x_.device(), kScale, multiprocessors, stream_);
+    cuda::lora_backward(operands, dx.device(), {}, x_.device(), kScale, cuda::LoraDu::kScratch,
+                        multiprocessors, stream_);
   });
   cpu().fill(dx.host(), 0);
   Values exact_dx(static_cast<size_t>(n_ * i_));

@@ -95,17 +95,17 @@ class Mirrored final : public Backend {
   void do_rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) override {
     return run(&Backend::rope_backward, dx, cos, sin, heads);
   }
-  void do_attention_forward(Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+  void do_attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                             const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                             float scale) override {
-    return run(&Backend::attention_forward, out, lse, out_image, q, k, v, plan, heads, kv_heads,
+    return run(&Backend::attention_forward, out, lse, out_part, q, k, v, plan, heads, kv_heads,
                scale);
   }
   void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
-                             Tensor v, Tensor out, Tensor out_image, Tensor lse,
+                             Tensor v, Tensor out, Tensor out_part, Tensor lse,
                              const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                              float scale) override {
-    return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_image, lse, plan,
+    return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_part, lse, plan,
                heads, kv_heads, scale);
   }
   void do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) override {

@@ -89,6 +89,7 @@ void product_never_awaited(const BugRig& rig);
 void product_awaited_too_little(const BugRig& rig);
 void accumulators_written_too_early(const BugRig& rig);
 void narrow_accumulators_written_too_early(const BugRig& rig);
+void wide_accumulators_written_too_early(const BugRig& rig);
 void operand_registers_changed(const BugRig& rig);
 void stores_without_proxy_fence(const BugRig& rig);
 void operand_stored_too_early(const BugRig& rig);

@@ -185,6 +185,23 @@ __global__ void narrow_product_kernel(float* y) {
   if (thread() < 32) y[thread()] = d[7][3];
 }
 
+// Only the last accumulator of 128 is written.
+__global__ void wide_product_kernel(float* y) {
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(256 * kCols);
+  for (int i = thread(); i < 256 * kCols; i += kWarpgroup) tile[i] = gpu::from_float<bf16>(1.0f);
+  gpu::fence_async_proxy();
+  __syncthreads();
+  float d[32][4];
+  const uint64_t operand = gpu::operand_of_columns(tile, 0);
+  gpu::wgmma_fence(d);
+  gpu::wgmma_m64n256k16<bf16, gpu::Major::kK>(d, operand, operand, false);
+  gpu::wgmma_commit();
+  d[31][3] = 0;
+  gpu::wgmma_wait<0>(d);
+  if (thread() < 32) y[thread()] = d[31][3];
+}
+
 __global__ void product_of_unswizzled_box_kernel(float* y,
                                                  const __grid_constant__ gpu::TensorMap map) {
   gpu::Tiles tiles;
@@ -277,6 +294,11 @@ void narrow_accumulators_written_too_early(const BugRig& rig) {
   gpu::launch(rig.stream,
               {.grid = 1, .block = kWarpgroup, .shared_bytes = 64 * kCols * sizeof(bf16)},
               narrow_product_kernel, rig.y);
+}
+void wide_accumulators_written_too_early(const BugRig& rig) {
+  gpu::launch(rig.stream,
+              {.grid = 1, .block = kWarpgroup, .shared_bytes = 256 * kCols * sizeof(bf16)},
+              wide_product_kernel, rig.y);
 }
 void operand_registers_changed(const BugRig& rig) { multiply<ProductBug::kChangedA>(rig); }
 void stores_without_proxy_fence(const BugRig& rig) { multiply<ProductBug::kNoProxyFence>(rig); }

@@ -132,7 +132,7 @@ TEST(EmptyMatrices, AreNotLaunched) {
   cuda::add_repeated_rows_forward(none, none, none, stream);
   cuda::add_repeated_rows_backward(none, none, stream);
   cuda::splice_forward(none, none, none, nullptr, stream);
-  cuda::splice_backward(none, none, none, nullptr, stream);
+  cuda::splice_backward(none, none, none, nullptr, nullptr, stream);
   cuda::patch_rows_forward(none, nullptr, 28, 14, stream);
   cuda::vision_embed_forward(none, none, none, none, stream);
   cuda::vision_embed_backward(none, nullptr, none, none, stream);

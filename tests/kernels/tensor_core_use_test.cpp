@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "device/arena.h"
+#include "emulated/device/devices.h"
 #include "emulated/device/observer.h"
 #include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
@@ -87,7 +88,7 @@ class HopperOfAttention : public TensorCoresOfAttention {
     const Tensor q = matrix(), k = matrix(), v = matrix(), out = matrix(), dout = matrix(),
                  dq = matrix(), dk = matrix(), dv = matrix();
     const Tensor image = plan.num_slots == 2 ? matrix() : Tensor();
-    const Tensor lse = zeros({plan.num_slots, kHeads, rows}, DType::kF32);
+    const Tensor lse = zeros({plan.num_statistics(), kHeads, rows}, DType::kF32);
     const bool forward = multiplies_by_warpgroups(
         dtype, [&] { cuda_.attention_forward(out, lse, image, q, k, v, plan, kHeads, kHeads, 1); });
     const bool backward = multiplies_by_warpgroups(dtype, [&] {
@@ -260,6 +261,107 @@ TEST_F(PassesOfLora, BackwardReadsTheOutputsGradientTwiceAndTheRestOnce) {
               (Cost{(2 * count + 1) * kWide + factors + narrow, 2 * kWide, 3}))
         << count;
   }
+}
+
+// A layer and its LoRA in one product: besides it there are u, du and the gradients, and no pass
+// over y or dx.
+class LoraInOneProduct : public TensorCores {
+ protected:
+  static constexpr int64_t kN = 130, kI = 72, kRank = 16, kWide = 264, kSlim = 40,
+                           kO = kWide + kSlim, kRowBlocks = (kN + 63) / 64;
+
+  struct Taken {
+    int64_t launches, fetched, products, of_warpgroups;
+  };
+  template <typename Call>
+  Taken taken_by(const Call& call) {
+    const auto now = [] {
+      return Taken{device_test::host_calls().launches, emulated::async_copied_bytes(),
+                   emulated::mma_products(), emulated::wgmma_products()};
+    };
+    const Taken before = now();
+    call();
+    cuda_.synchronize();
+    const Taken after = now();
+    return {after.launches - before.launches, after.fetched - before.fetched,
+            after.products - before.products, after.of_warpgroups - before.of_warpgroups};
+  }
+  LoraPart part(int64_t begin, int64_t outputs, int64_t rank = kRank) {
+    return {begin,
+            half(kN, rank),
+            half(kI, rank),
+            half(rank, outputs),
+            zeros({kN, rank}, DType::kF32),
+            zeros({kI, rank}, DType::kF32),
+            zeros({rank, outputs}, DType::kF32)};
+  }
+  Tensor half(int64_t rows, int64_t cols) { return zeros({rows, cols}, DType::kBF16); }
+  // Each of the two warpgroups' eight warps counts four products a step of 64 terms.
+  static int64_t products_of_steps(int64_t steps) { return steps * 4 * 8; }
+
+  const device_test::HopperDevice hopper_;
+  const Tensor x_ = half(kN, kI), y_ = half(kN, kO), weight_ = half(kO, kI), dx_ = half(kN, kI);
+  const std::vector<LoraPart> parts_ = {part(0, kWide), part(kWide, kSlim)};
+};
+
+TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
+  cuda_.join_lora(true);
+  const Taken all =
+      taken_by([&] { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); });
+  EXPECT_EQ(all.launches, 2);
+  EXPECT_EQ(all.fetched, 2 * kN * kI + 2 * kRowBlocks * 2 * kI * kRank);  // x, and R of both parts
+  const int64_t tiles = 2 * (2 + 1);  // of rows, and of the columns of both parts
+  EXPECT_EQ(all.of_warpgroups, products_of_steps(tiles * (2 + 1)));
+}
+
+TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
+  cuda_.join_lora(true);
+  const Taken narrow =
+      taken_by([&] { cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1); });
+  const Taken all = taken_by([&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); });
+  EXPECT_EQ(all.launches, narrow.launches + 1);
+  EXPECT_EQ(all.fetched, narrow.fetched);
+  EXPECT_EQ(all.products, narrow.products);
+  const int64_t steps = 5 + 2 * 2;  // of 304 outputs, and of both numbers of each part's du
+  EXPECT_EQ(all.of_warpgroups, products_of_steps(2 * steps));
+}
+
+// Where no dright asks for du, dx does.
+TEST_F(LoraInOneProduct, BackwardOfFrozenFactorsHasDu) {
+  std::vector<LoraPart> frozen = parts_;
+  for (LoraPart& p : frozen) p.dright = p.dleft = Tensor();
+  const auto backward = [&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, frozen, 1); };
+  cuda_.join_lora(true);
+  EXPECT_EQ(taken_by(backward).launches, 2);
+}
+
+TEST_F(LoraInOneProduct, IsLeftAloneUnlessAskedFor) {
+  EXPECT_EQ(taken_by([&] {
+              cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1);
+              cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1);
+            }).of_warpgroups,
+            0);
+}
+
+TEST_F(LoraInOneProduct, RefusesOddRanksAndOtherGpus) {
+  const auto refusal = [](const auto& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kConfig);
+      return std::string(error.what());
+    }
+    return std::string("nothing");
+  };
+  cuda_.join_lora(true);
+  const std::vector<LoraPart> odd = {part(0, kWide, 4)};
+  EXPECT_NE(refusal([&] {
+              cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
+            }).find("the first of rank 4"),
+            std::string::npos);
+  emulated::set_compute_capability({});
+  EXPECT_NE(refusal([&] { cuda_.join_lora(true); }).find("compute capability 9.0"),
+            std::string::npos);
 }
 
 }  // namespace

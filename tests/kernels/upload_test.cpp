@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/check.h"
 #include "device/cuda/pinned_inbox.h"
 #include "device/cuda/upload_stream.h"
 #include "emulated/device/page_locked.h"
@@ -125,6 +126,20 @@ TEST_F(Inbox, DeliversNothingThatWasDropped) {
   inbox.copy(taken.data(), device.data(), 64);
   inbox.deliver();
   EXPECT_EQ(dropped, std::vector<int32_t>(16, -7));
+  EXPECT_EQ(taken, counted_from(5, 16));
+}
+
+TEST_F(Inbox, DeliversNothingOfAStreamThatFailed) {
+  device_test::run_streams_late();
+  const Stream stream;
+  PinnedInbox inbox(stream, 4096);
+  DeviceBuffer<int32_t> device(counted_from(5, 16), TestStream());
+  std::vector<int32_t> lost(32, -7), taken(16, -7);
+  inbox.copy(lost.data(), device.data(), 128);  // more than there is
+  EXPECT_THROW(inbox.deliver(), Error);
+  inbox.copy(taken.data(), device.data(), 64);
+  inbox.deliver();
+  EXPECT_EQ(lost, std::vector<int32_t>(32, -7));
   EXPECT_EQ(taken, counted_from(5, 16));
 }
 

@@ -57,9 +57,16 @@ TEST(Splice, WithMmcaASamplesTextLiesBeforeItsImages) {
   EXPECT_EQ(spliced.positions, (std::vector<int32_t>{0, 3, 6, 1, 2, 4, 5, 0, 1, 2}));
   for (size_t row = 0; row < spliced.kinds.size(); ++row)
     EXPECT_EQ(spliced.kinds[row], spliced.source[row] < 0 ? TokenKind::kImage : TokenKind::kText);
-  // Labels in the order of the text, each by the row of the position before it.
+  // Labels, each by the row of the position before it, in the order of these rows.
   EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{4, 6, 8}));
   EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{4, 5, 7}));
+  MicroBatch batch = two_samples();
+  batch.token_ids = {1, kImage, 4, 3, kImage, 1, 6, 7};
+  batch.labels = {kNo, kNo, 4, 3, kNo, 1, 6, kNo};
+  splice(spliced, batch, config);
+  EXPECT_EQ(spliced.target_rows, (std::vector<int32_t>{1, 4, 7}));
+  EXPECT_EQ(spliced.target_labels, (std::vector<int32_t>{3, 4, 6}));
+  splice(spliced, two_samples(), config);
   std::vector<int32_t> rows;
   spliced.rows_by_position(rows);
   EXPECT_EQ(rows, (std::vector<int32_t>{0, 3, 4, 1, 5, 6, 2, 7, 8, 9}));

@@ -164,7 +164,7 @@ TEST(VlmTraining, RebuildingGivesEqualBitsInLessMemory) {
 
 // ---- labelled rows
 
-// What follows attention in the last block, and the head.
+// Queries and what follows them in the last block, and the head.
 TEST(VlmTraining, TheEndRunsOnLabelledRowsOnly) {
   const VlmConfig config = small_config();
   Rig rig(config);
@@ -175,11 +175,17 @@ TEST(VlmTraining, TheEndRunsOnLabelledRowsOnly) {
     rig.train(batch);
     return rig.ops.counts().matmul_flops - before;
   };
+  const auto query_rows = [&](size_t prompt) {
+    const int64_t before = rig.ops.counts().attention_query_rows;
+    flops(prompt);
+    return rig.ops.counts().attention_query_rows - before;
+  };
   // Forward, gradient of the rows, gradient of the weight: three products a row.
   const LlamaConfig& lm = config.lm;
-  const int64_t out = lm.num_attention_heads * lm.head_dim * lm.hidden_size;
+  const int64_t query = lm.num_attention_heads * lm.head_dim * lm.hidden_size, out = query;
   const int64_t mlp = 3 * lm.intermediate_size * lm.hidden_size;
-  EXPECT_EQ(flops(2) - flops(7), 5 * 3 * 2 * (out + mlp + lm.hidden_size * lm.vocab_size));
+  EXPECT_EQ(flops(2) - flops(7), 5 * 3 * 2 * (query + out + mlp + lm.hidden_size * lm.vocab_size));
+  EXPECT_EQ(query_rows(2) - query_rows(7), 5);
 }
 
 TEST(VlmTraining, LogitsExistOneChunkAtATime) {

@@ -164,6 +164,32 @@ TEST(PackedLinear, AgreesWithTheReference) {
   expect_right(plain);
 }
 
+// Its columns, and shares of the gradients that add up to those of the whole.
+TEST(PackedLinear, PartsAddUpToTheWhole) {
+  Rig whole(PackedLinear::Bias::kPresent, "v", ""), parts(PackedLinear::Bias::kPresent, "v", "");
+  const Rig::Result expected = whole.run();
+  ArenaScope scope(parts.arena);
+  op_test::Matrix x(kRows, kInputs, parts.x), y(kRows, kOutputs, parts.residual),
+      dx(kRows, kInputs), dy(kRows, kOutputs, parts.dy);
+  auto mode = PackedLinear::Dx::kOverwrite;
+  for (const auto& [first, last, begin] : {std::tuple{0, 1, int64_t{0}}, {1, 3, kOut[0]}}) {
+    const PackedLinear part =
+        parts.linear->part(static_cast<size_t>(first), static_cast<size_t>(last));
+    const Tensor columns = y.tensor().column_block(begin, part.outputs());
+    PackedLinear::Saved saved;
+    part.forward(parts.ctx, columns, x.tensor(), columns, &saved);
+    part.backward(parts.ctx, dx.tensor(), dy.tensor().column_block(begin, part.outputs()),
+                  x.tensor(), saved, mode);
+    mode = PackedLinear::Dx::kAdd;
+  }
+  EXPECT_LE(op_test::relative_error(y.values(), expected.y), 2e-7);
+  EXPECT_LE(op_test::relative_error(dx.values(), expected.dx), 3e-7);
+  for (const Param& param : parts.table.params()) {
+    const Tensor grad = whole.table.find(param.name)->grad;
+    EXPECT_TRUE(std::equal(grad.f32(), grad.f32() + grad.numel(), param.grad.f32())) << param.name;
+  }
+}
+
 TEST(PackedLinear, LoraStartsAsNothingWithinItsBound) {
   for (const bool compat : {false, true}) {
     LoraConfig lora{4, 1, "up", compat};

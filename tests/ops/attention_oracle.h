@@ -113,15 +113,45 @@ inline std::vector<Masks> masks_of(const Samples& samples, Rule rule,
   return masks;
 }
 
+// Some of the query rows: singles and runs of rows of both kinds.
+inline std::vector<int32_t> some_of(int64_t rows) {
+  std::vector<int32_t> some;
+  for (int32_t row = 0; row < rows; ++row)
+    if (row % 7 == 2 || row % 5 > 2) some.push_back(row);
+  return some;
+}
+inline AttentionPlan kept_of(const AttentionPlan& plan, const std::vector<int32_t>& rows) {
+  AttentionPlan kept;
+  keep_queries(kept, plan, rows);
+  return kept;
+}
+// Rows of a matrix (N, width).
+template <typename T>
+std::vector<T> rows_of(const std::vector<T>& matrix, const std::vector<int32_t>& rows,
+                       int64_t width) {
+  std::vector<T> result;
+  for (const int64_t row : rows)
+    result.insert(result.end(), matrix.begin() + row * width, matrix.begin() + (row + 1) * width);
+  return result;
+}
+inline std::vector<Masks> rows_of(const std::vector<Masks>& masks, const std::vector<int32_t>& rows,
+                                  int64_t num_keys) {
+  std::vector<Masks> result;
+  for (const Masks& mask : masks) result.push_back(rows_of(mask, rows, num_keys));
+  return result;
+}
+
 struct Sizes {
   int64_t num_queries, num_keys, heads, kv_heads, width;  // Nq, Nk, H, G, E
+  std::vector<int32_t> rows = {};  // of k and v that the queries are of; empty: the same as theirs
 
   float scale() const { return 1 / std::sqrt(static_cast<float>(width)); }
 };
 
 template <typename T>
 struct AttentionResult {
-  std::vector<T> out, out_image;  // (Nq, H*E); out_image: the second mask's share, text rows only
+  // (Nq, H*E); the masks' shares: out_text the first's, out_image the second's, text rows only.
+  std::vector<T> out, out_text, out_image;
   std::vector<T> dq, dk, dv;
   // The same with every term, and both sides of dp - delta, by their size: what they round by, also
   // where all cancels (a row with one key has no dq).
@@ -148,10 +178,10 @@ class AttentionOracle {
   AttentionResult<T> run(const Values& dout_values) const {
     const std::vector<T> dout = cast<T>(dout_values);
     const size_t query_size = q_.size(), key_size = k_.size();
-    AttentionResult<T> r{std::vector<T>(query_size), std::vector<T>(query_size),
-                         std::vector<T>(query_size), std::vector<T>(key_size),
-                         std::vector<T>(key_size),   std::vector<T>(query_size),
-                         std::vector<T>(key_size),   std::vector<T>(key_size)};
+    AttentionResult<T> r;
+    for (auto* of_queries : {&r.out, &r.out_text, &r.out_image, &r.dq, &r.dq_size})
+      of_queries->resize(query_size);
+    for (auto* of_keys : {&r.dk, &r.dv, &r.dk_size, &r.dv_size}) of_keys->resize(key_size);
     for (size_t m = 0; m < masks_.size(); ++m)
       for (int64_t h = 0; h < s_.heads; ++h)
         for (int64_t i = 0; i < s_.num_queries; ++i) run_row(r, m, h, i, dout);
@@ -196,7 +226,8 @@ class AttentionOracle {
     T delta = 0;
     for (size_t n = 0; n < seen.size(); ++n) delta += p[n] * product(d, &v_[key(seen[n], h)]);
     // An image row's one-hot weight on itself is no image part in the operator's terms.
-    const bool own = least == 0 && seen.size() == 1 && seen[0] == i;
+    const int64_t row = s_.rows.empty() ? i : s_.rows[static_cast<size_t>(i)];
+    const bool own = least == 0 && seen.size() == 1 && seen[0] == row;
     for (size_t n = 0; n < seen.size(); ++n) {
       const size_t at = key(seen[n], h);
       const T dp = product(d, &v_[at]), ds = scale * p[n] * (dp - delta);
@@ -204,6 +235,7 @@ class AttentionOracle {
       for (int64_t c = 0; c < s_.width; ++c) {
         const size_t e = static_cast<size_t>(c);
         r.out[query(i, h) + e] += p[n] * v_[at + e];
+        if (m == 0) r.out_text[query(i, h) + e] += p[n] * v_[at + e];
         if (m == 1 && !own) r.out_image[query(i, h) + e] += p[n] * v_[at + e];
         r.dv[at + e] += p[n] * d[c];
         r.dv_size[at + e] += p[n] * std::abs(d[c]);
@@ -219,5 +251,31 @@ class AttentionOracle {
   const std::vector<Masks>& masks_;
   std::vector<T> q_, k_, v_, base_q_, base_k_;
 };
+
+// What out_part holds if the third statistic is `slots` (H,Nq): the smaller of a row's shares.
+template <typename T>
+std::vector<T> parts_in_slots(const AttentionResult<T>& r, const Sizes& s, const Values& slots) {
+  constexpr T kNearlyEqual = T(1.01);
+  std::vector<T> parts(r.out.size());
+  for (int64_t h = 0; h < s.heads; ++h)
+    for (int64_t row = 0; row < s.num_queries; ++row) {
+      const double slot = slots[static_cast<size_t>(h * s.num_queries + row)];
+      const std::vector<T>* share[] = {&r.out_text, &r.out_image};
+      T size[2] = {0, 0};
+      for (int64_t c = 0; c < s.width; ++c) {
+        const auto at = static_cast<size_t>((row * s.heads + h) * s.width + c);
+        for (int i : {0, 1}) size[i] += (*share[i])[at] * (*share[i])[at];
+        if (slot >= 0) parts[at] = (*share[static_cast<int>(slot)])[at];
+      }
+      if (slot < 0) {
+        EXPECT_EQ(size[0] + size[1], 0) << "row " << row;
+      } else {
+        const int mine = static_cast<int>(slot);
+        EXPECT_TRUE(size[1 - mine] == 0 || size[mine] <= kNearlyEqual * size[1 - mine])
+            << "row " << row << ", head " << h << ": " << size[mine] << ", " << size[1 - mine];
+      }
+    }
+  return parts;
+}
 
 }  // namespace facet::op_test

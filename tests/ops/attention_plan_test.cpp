@@ -196,6 +196,55 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
   }
 }
 
+// What the kept rows saw, by their new numbers.
+Expanded seen_by_kept(const Expanded& whole, const std::vector<int32_t>& rows) {
+  Expanded kept;
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (const int slot : {0, 1})
+      if (const auto seen = whole.find({rows[i], slot}); seen != whole.end())
+        kept.emplace(std::pair(static_cast<int64_t>(i), slot), seen->second);
+  return kept;
+}
+
+TEST(AttentionPlan, KeptQueriesSeeWhatTheySawInTheWhole) {
+  const auto total = static_cast<int32_t>(begins_of(kSamples).back());
+  for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat})
+    for (const Order order : {Order::kByPosition, Order::kByKind})
+      for (const int64_t window : {int64_t{3}, kNoWindow}) {
+        if (rule == Rule::kVisualChat && window != kNoWindow) continue;
+        const AttentionPlan plan = plan_of(kSamples, rule, order, window);
+        for (const std::vector<int32_t>& rows :
+             {some_of(total), std::vector<int32_t>{0}, std::vector<int32_t>{8, 9, total - 1},
+              std::vector<int32_t>()}) {
+          SCOPED_TRACE(rows.size());
+          const AttentionPlan kept = kept_of(plan, rows);
+          EXPECT_EQ(expand(kept), seen_by_kept(expand(plan), rows));
+          EXPECT_TRUE(kept.some_queries);
+          ASSERT_EQ(kept.samples.size(), plan.samples.size());
+          int64_t queries = 0;
+          for (size_t b = 0; b < kept.samples.size(); ++b) {
+            EXPECT_EQ(kept.samples[b].query_row_begin, queries);
+            queries += kept.samples[b].num_query_rows;
+            EXPECT_EQ(kept.samples[b].num_key_rows, plan.samples[b].num_key_rows);
+          }
+          EXPECT_EQ(queries, static_cast<int64_t>(rows.size()));
+        }
+      }
+}
+
+// No key is read that only the rows left out saw.
+TEST(AttentionPlan, PartsEndWithTheLastKeyThatAKeptQuerySees) {
+  const AttentionPlan kept = kept_of(plan_of({"tttttt"}, Rule::kCausal), {1, 3});
+  ASSERT_EQ(kept.parts.size(), 1u);
+  EXPECT_EQ(kept.parts[0].num_keys, 4);
+  EXPECT_FALSE(kept_of(plan_of({"tt"}, Rule::kCausal), {0, 1}).some_queries);
+}
+
+TEST(AttentionPlan, KeptSelfRowsAreRunsOfQueriesAndKeys) {
+  const AttentionPlan kept = kept_of(plan_of({"tiiiii"}, Rule::kPublished), {0, 2, 3, 5});
+  EXPECT_EQ(kept.self_rows, (std::vector<SelfRows>{{1, 2, 2}, {3, 5, 1}}));
+}
+
 TEST(AttentionPlan, AnotherBatchLeavesNoTraceAndAllocatesNothing) {
   AttentionPlan plan, fresh;
   plan = plan_of(kSamples, Rule::kVisualChat);
@@ -226,6 +275,8 @@ TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
   keep_last_queries(plan, 2);
   expect_new(plan);
   limit_to_window(other, plan, {0, 1, 2, 3}, 2);
+  expect_new(other);
+  keep_queries(other, plan, {1});
   expect_new(other);
   make_mmca_plan(plan, {0, 2}, {TokenKind::kText, TokenKind::kImage}, {0, 1}, MmcaRule::kPublished);
   expect_new(plan);

@@ -22,8 +22,8 @@ class Attention {
         q_(s_.num_queries, query_width(), q, 5),
         kv_(s_.num_keys, 2 * key_width()),
         out_(s_.num_queries, query_width(), 3),
-        out_image_(s_.num_queries, query_width(), 1),
-        lse_(1, plan.num_slots * s_.heads * s_.num_queries),
+        out_part_(s_.num_queries, query_width(), 1),
+        lse_(1, plan.num_statistics() * s_.heads * s_.num_queries),
         dq_(s_.num_queries, query_width(), 2),
         dkv_(s_.num_keys, 2 * key_width()) {
     for (int64_t j = 0; j < s_.num_keys; ++j) {
@@ -36,25 +36,30 @@ class Attention {
   }
 
   void forward() {
-    backend_.attention_forward(out_.tensor(), lse(), out_image(), q_.tensor(), keys(kv_),
+    backend_.attention_forward(out_.tensor(), lse(), out_part(), q_.tensor(), keys(kv_),
                                values(kv_), plan_, s_.heads, s_.kv_heads, s_.scale());
   }
   void backward(const Values& dout_values) {
     Matrix dout(s_.num_queries, query_width(), dout_values, 7);
     backend_.attention_backward(dq_.tensor(), keys(dkv_), values(dkv_), dout.tensor(), q_.tensor(),
-                                keys(kv_), values(kv_), out_.tensor(), out_image(), lse(), plan_,
+                                keys(kv_), values(kv_), out_.tensor(), out_part(), lse(), plan_,
                                 s_.heads, s_.kv_heads, s_.scale());
   }
 
   Values out() const { return out_.values(); }
-  Values out_image_values() const { return out_image_.values(); }
+  Values out_part_values() const { return out_part_.values(); }
+  // The third statistic, (H,Nq).
+  Values slots_of_parts() const {
+    const Values statistics = lse_.values();
+    return {statistics.end() - s_.heads * s_.num_queries, statistics.end()};
+  }
   Values dq() const { return dq_.values(); }
   Values dk() const { return half(0); }
   Values dv() const { return half(key_width()); }
   const OpCounts& counts() const { return backend_.counts(); }
   bool same_bits(const Attention& other) const {
     return out_.same_bits(other.out_) && dq_.same_bits(other.dq_) && dkv_.same_bits(other.dkv_) &&
-           (plan_.num_slots == 1 || out_image_.same_bits(other.out_image_));
+           (plan_.num_slots == 1 || out_part_.same_bits(other.out_part_));
   }
 
  private:
@@ -62,8 +67,8 @@ class Attention {
   int64_t key_width() const { return s_.kv_heads * s_.width; }
   Tensor keys(Matrix& kv) { return kv.tensor().column_block(0, key_width()); }
   Tensor values(Matrix& kv) { return kv.tensor().column_block(key_width(), key_width()); }
-  Tensor lse() { return lse_.tensor().view({plan_.num_slots, s_.heads, s_.num_queries}); }
-  Tensor out_image() { return plan_.num_slots == 2 ? out_image_.tensor() : Tensor(); }
+  Tensor lse() { return lse_.tensor().view({plan_.num_statistics(), s_.heads, s_.num_queries}); }
+  Tensor out_part() { return plan_.num_slots == 2 ? out_part_.tensor() : Tensor(); }
   Values half(int64_t begin) const {
     Values result;
     for (int64_t j = 0; j < s_.num_keys; ++j)
@@ -74,7 +79,7 @@ class Attention {
   Sizes s_;
   const AttentionPlan& plan_;
   CpuBackend backend_;
-  Matrix q_, kv_, out_, out_image_, lse_, dq_, dkv_;
+  Matrix q_, kv_, out_, out_part_, lse_, dq_, dkv_;
 };
 
 struct Inputs {
@@ -111,7 +116,9 @@ void expect_right(const Sizes& sizes, const AttentionPlan& plan, const std::vect
   attention.backward(in.dout);
   expect_as_good_as(attention.out(), expected.out, naive.out);
   if (plan.num_slots == 2)
-    expect_as_good_as(attention.out_image_values(), expected.out_image, naive.out_image);
+    expect_as_good_as(attention.out_part_values(),
+                      parts_in_slots(expected, sizes, attention.slots_of_parts()),
+                      parts_in_slots(naive, sizes, attention.slots_of_parts()));
   expect_gradient(attention.dq(), expected.dq, naive.dq, expected.dq_size);
   expect_gradient(attention.dk(), expected.dk, naive.dk, expected.dk_size);
   expect_gradient(attention.dv(), expected.dv, naive.dv, expected.dv_size);
@@ -356,6 +363,40 @@ TEST(Attention, DecodingGivesTheLastRows) {
             << sample.substr(0, 30) << ", rule " << static_cast<int>(rule) << ", first " << first;
       }
     }
+  }
+}
+
+// ---- some of the queries
+
+// As with all of them and no gradient of the others; keys then add up in other blocks.
+TEST(Attention, SomeQueriesHaveWhatTheyHaveAmongAll) {
+  const Samples all = {text(9) + image(17) + text(30), text(80) + image(70) + text(9), text(3)};
+  const std::pair<Rule, int64_t> kinds[] = {{Rule::kCausal, kNoWindow},
+                                            {Rule::kPublished, kNoWindow},
+                                            {Rule::kVisualChat, kNoWindow},
+                                            {Rule::kPublished, 20}};
+  for (const auto& [rule, window] : kinds) {
+    SCOPED_TRACE(static_cast<int>(rule));
+    const int64_t rows = begins_of(all).back(), width = 4 * 80;
+    const std::vector<int32_t> some = some_of(rows);
+    const Sizes sizes{rows, rows, 4, 2, 80};
+    const Inputs in(sizes);
+    const AttentionPlan plan = plan_of(all, rule, Order::kByKind, window);
+    Values dout(in.dout.size(), 0.0);
+    for (const int64_t row : some)
+      std::copy_n(in.dout.begin() + row * width, width, dout.begin() + row * width);
+    Attention whole(sizes, plan, in.q, in.k, in.v);
+    whole.forward();
+    whole.backward(dout);
+    const AttentionPlan kept = kept_of(plan, some);
+    Attention few({static_cast<int64_t>(some.size()), rows, 4, 2, 80}, kept,
+                  rows_of(in.q, some, width), in.k, in.v);
+    few.forward();
+    few.backward(rows_of(in.dout, some, width));
+    EXPECT_LT(relative_error(few.out(), rows_of(whole.out(), some, width)), 1e-6);
+    EXPECT_LT(relative_error(few.dq(), rows_of(whole.dq(), some, width)), 1e-6);
+    EXPECT_LT(relative_error(few.dk(), whole.dk()), 1e-6);
+    EXPECT_LT(relative_error(few.dv(), whole.dv()), 1e-6);
   }
 }
 

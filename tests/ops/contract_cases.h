@@ -136,18 +136,18 @@ inline AttentionPlan plan_of_two_kinds() {
   return plan;
 }
 
-inline void attend(Backend& ops, Call& call, const AttentionPlan& plan, const Tensor& out_image) {
-  ops.attention_forward(call.matrix("out", 5, 8), call.fp32_vector("lse", plan.num_slots * 2 * 5),
-                        out_image, call.matrix("q", 5, 8), call.matrix("k", 5, 4),
-                        call.matrix("v", 5, 4), plan, 2, 1, 0.5f);
+inline void attend(Backend& ops, Call& call, const AttentionPlan& plan, const Tensor& out_part) {
+  ops.attention_forward(
+      call.matrix("out", 5, 8), call.fp32_vector("lse", plan.num_statistics() * 2 * 5), out_part,
+      call.matrix("q", 5, 8), call.matrix("k", 5, 4), call.matrix("v", 5, 4), plan, 2, 1, 0.5f);
 }
 
 inline void attend_backward(Backend& ops, Call& call, const AttentionPlan& plan,
-                            const Tensor& out_image) {
+                            const Tensor& out_part) {
   ops.attention_backward(call.matrix("dq", 5, 8), call.matrix("dk", 5, 4), call.matrix("dv", 5, 4),
                          call.matrix("dout", 5, 8), call.matrix("q", 5, 8), call.matrix("k", 5, 4),
-                         call.matrix("v", 5, 4), call.matrix("out", 5, 8), out_image,
-                         call.fp32_vector("lse", plan.num_slots * 2 * 5), plan, 2, 1, 0.5f);
+                         call.matrix("v", 5, 4), call.matrix("out", 5, 8), out_part,
+                         call.fp32_vector("lse", plan.num_statistics() * 2 * 5), plan, 2, 1, 0.5f);
 }
 
 struct Case {
@@ -274,13 +274,13 @@ inline const Case kCases[] = {
      [](Backend& ops, Call& call) { attend(ops, call, plan_of_one_kind(), Tensor()); }},
     {"attention_forward",
      [](Backend& ops, Call& call) {
-       attend(ops, call, plan_of_two_kinds(), call.matrix("out_image", 5, 8));
+       attend(ops, call, plan_of_two_kinds(), call.matrix("out_part", 5, 8));
      }},
     {"attention_backward",
      [](Backend& ops, Call& call) { attend_backward(ops, call, plan_of_one_kind(), Tensor()); }},
     {"attention_backward",
      [](Backend& ops, Call& call) {
-       attend_backward(ops, call, plan_of_two_kinds(), call.matrix("out_image", 5, 8));
+       attend_backward(ops, call, plan_of_two_kinds(), call.matrix("out_part", 5, 8));
      }},
     {"splice_forward",
      [](Backend& ops, Call& call) {

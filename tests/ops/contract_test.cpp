@@ -135,7 +135,7 @@ TEST(ContractMessage, NamesTheOperatorTheOperandAndBothShapes) {
 TEST(ContractOfAttention, RefusesAnImagePartWithoutASlotForIt) {
   NullBackend ops;
   Call call(DType::kF32);
-  EXPECT_NE(refusal([&] { attend(ops, call, plan_of_one_kind(), call.matrix("out_image", 5, 8)); }),
+  EXPECT_NE(refusal([&] { attend(ops, call, plan_of_one_kind(), call.matrix("out_part", 5, 8)); }),
             "");
 }
 

@@ -78,11 +78,12 @@ constexpr int64_t kHeads = 4, kKvHeads = 2;
 
 inline void run_attention(Backend& ops, Operands& make, const AttentionPlan& plan, int64_t n,
                           int64_t d) {
-  const Tensor lse = make.fp32_vector("lse", plan.num_slots * kHeads * n, Role::kOut);
+  const Tensor lse = make.fp32_vector("lse", plan.num_statistics() * kHeads * n, Role::kOut);
   for (int64_t i = 0; i < lse.numel(); ++i) lse.f32()[i] = 0;  // entries without a softmax stay
   const Tensor kv = make.in("kv", n, 2 * kKvHeads * d);
-  ops.attention_forward(make.out("out", n, kHeads * d), lse.view({plan.num_slots, kHeads, n}),
-                        plan.num_slots == 2 ? make.out("out_image", n, kHeads * d) : Tensor(),
+  ops.attention_forward(make.out("out", n, kHeads * d),
+                        lse.view({plan.num_statistics(), kHeads, n}),
+                        plan.num_slots == 2 ? make.out("out_part", n, kHeads * d) : Tensor(),
                         make.in("q", n, kHeads * d), kv.column_block(0, kKvHeads * d),
                         kv.column_block(kKvHeads * d, kKvHeads * d), plan, kHeads, kKvHeads, 0.3f);
 }
@@ -95,13 +96,15 @@ inline void run_attention_backward(Backend& ops, Operands& make, const Attention
   const auto values = [&](const Tensor& both) {
     return both.column_block(kKvHeads * d, kKvHeads * d);
   };
-  const Tensor lse = make.fp32_vector("lse", plan.num_slots * kHeads * n, Role::kIn);
-  for (int64_t i = 0; i < lse.numel(); ++i) lse.f32()[i] = 4 + lse.f32()[i];
-  ops.attention_backward(make.out("dq", n, kHeads * d), keys(dkv), values(dkv),
-                         make.in("dout", n, kHeads * d), make.in("q", n, kHeads * d), keys(kv),
-                         values(kv), make.in("attended", n, kHeads * d),
-                         plan.num_slots == 2 ? make.in("attended_image", n, kHeads * d) : Tensor(),
-                         lse.view({plan.num_slots, kHeads, n}), plan, kHeads, kKvHeads, 0.3f);
+  const Tensor lse = make.fp32_vector("lse", plan.num_statistics() * kHeads * n, Role::kIn);
+  const int64_t sums = plan.num_slots * kHeads * n;
+  for (int64_t i = 0; i < sums; ++i) lse.f32()[i] = 4 + lse.f32()[i];
+  for (int64_t i = sums; i < lse.numel(); ++i) lse.f32()[i] = static_cast<float>(i % 2);
+  ops.attention_backward(
+      make.out("dq", n, kHeads * d), keys(dkv), values(dkv), make.in("dout", n, kHeads * d),
+      make.in("q", n, kHeads * d), keys(kv), values(kv), make.in("attended", n, kHeads * d),
+      plan.num_slots == 2 ? make.in("attended_part", n, kHeads * d) : Tensor(),
+      lse.view({plan.num_statistics(), kHeads, n}), plan, kHeads, kKvHeads, 0.3f);
 }
 
 // Row r from place r of a table whose rows are in another order.

@@ -103,15 +103,21 @@ TEST(Options, ReferenceLaunchLineReadsWordForWord) {
   EXPECT_EQ(f.code, ExitCode::kOk) << f.text;
 }
 
-TEST(Options, OffloadFromAGpuIsNotSupportedYet) {
-  const std::string line =
-      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir out "
-      "--offload_optimizer cpu --device ";
-  EXPECT_EQ(failure_of(Command::kTrain, line + "cpu").code, ExitCode::kOk);
-  const Failure f = failure_of(Command::kTrain, line + "cuda");
-  EXPECT_EQ(f.code, ExitCode::kConfig);
-  EXPECT_TRUE(f.says("not supported yet in this version, leave out:\n  --offload_optimizer cpu"));
-  EXPECT_EQ(failure_of(Command::kPlan, line + "cuda").code, ExitCode::kOk);
+TEST(Options, OffloadOfParametersNeedsSlicesAndTheOptimizersOffload) {
+  const auto code_of = [](const std::string& offload) {
+    return failure_of(Command::kTrain,
+                      "--lm_model_name_or_path lm --vision_model_name_or_path clip --output_dir "
+                      "out --device " +
+                          offload)
+        .code;
+  };
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu"), ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 3"),
+            ExitCode::kOk);
+  EXPECT_EQ(code_of("cuda --offload_optimizer cpu --offload_param cpu --zero_stage 2"),
+            ExitCode::kConfig);
+  EXPECT_EQ(code_of("cuda --offload_param cpu --zero_stage 3"), ExitCode::kConfig);
+  EXPECT_EQ(code_of("cpu --offload_param cpu"), ExitCode::kOk);
 }
 
 TEST(Options, AllMistakesAreReportedAtOnce) {
@@ -144,6 +150,17 @@ TEST(Options, WhatCudnnCannotComputeIsAMistake) {
       failure_of(Command::kTrain, line + "fp16 --device cuda --enable_mmca_attention");
   EXPECT_EQ(f.code, ExitCode::kConfig);
   EXPECT_TRUE(f.says("--attention cudnn cannot attend to images and text apart")) << f.text;
+}
+
+TEST(Options, WhatFusedLoraCannotComputeIsAMistake) {
+  const std::string line = kBare + "--lora_products fused --precision ";
+  EXPECT_EQ(parse(line + "bf16 --device cuda --lang_lora_dim 16").lora_products, "fused");
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "bf16").says("give --device cuda"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "fp32 --device cuda").says("in bf16 and fp16"));
+  const Failure f =
+      failure_of(Command::kTrain, line + "fp16 --device cuda --lang_lora_dim 8 --vis_lora_dim 4");
+  EXPECT_EQ(f.code, ExitCode::kConfig);
+  EXPECT_TRUE(f.says("ranks that are multiples of 8, not --vis_lora_dim 4")) << f.text;
 }
 
 TEST(Options, AMistypedHelpIsRecognized) {
@@ -317,7 +334,7 @@ TEST(Options, NamesAreFrozen) {
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
       "gradient_checkpointing device device_collectives "
-      "product_algorithms attention threads "
+      "product_algorithms attention lora_products threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "

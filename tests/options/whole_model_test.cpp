@@ -50,6 +50,14 @@ TEST_F(WholeModel, SaysTheOtherOptions) {
   EXPECT_EQ(parsed({}).chat_template, "original");
 }
 
+// Then its own message is the one to show, and no other asks for the vision encoder.
+TEST_F(WholeModel, MayBeWhatIsNotThere) {
+  const Options options =
+      parse_options(Command::kEvaluate, {"--lm_model_name_or_path", directory_ / "none"}, 1)
+          .options;
+  EXPECT_THROW(check_paths(Command::kEvaluate, options), Error);
+}
+
 TEST_F(WholeModel, WhatIsGivenStandsOrIsAMistake) {
   put("llama");
   EXPECT_EQ(parsed({"--chat_template", "original"}).chat_template, "original");

@@ -290,6 +290,73 @@ TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   EXPECT_LT(memory.inputs, 4 * kPixels);
 }
 
+// In fp32 the features of 256 tokens that a cache gives are larger than an image's pixels.
+TEST_F(PlanTest, FeaturesThatComeInThePlaceOfPixelsHaveRoom) {
+  const std::string run =
+      "--device cuda --max_seq_len 4096 --per_device_train_batch_size 2 "
+      "--max_num_image_per_sample 8 --precision ";
+  const std::string cached = " --feature_cache " + directory_.path() + "/cache";
+  constexpr int64_t kFeatures = int64_t{2} * 8 * 256 * 1024 * 4;  // bytes of a micro-batch
+  EXPECT_LT(plan_run(options(run + "fp32")).costs.memory.inputs, 2 * kFeatures);
+  EXPECT_GT(plan_run(options(run + "fp32" + cached)).costs.memory.inputs, 2 * kFeatures);
+  EXPECT_EQ(plan_run(options(run + "bf16" + cached)).costs.memory.inputs,
+            plan_run(options(run + "bf16")).costs.memory.inputs);
+}
+
+// With the optimizer offloaded 12 bytes an element of a rank's slices leave the GPU and lie on the
+// host, and with them two chunks of 4 Mi fp32 gradients and 16-bit values. fp32 has masters there
+// that it has not on the GPU. Nothing is copied to be saved.
+TEST_F(PlanTest, AnOffloadedOptimizerIsPageLockedOnTheHost) {
+  struct Row {
+    const char* precision;
+    int64_t of_gpu, of_host, of_chunk;  // bytes an element
+  };
+  for (const Row& row : {Row{"bf16", 12, 12, 6}, Row{"fp32", 8, 12, 4}})
+    for (const int64_t ranks : {1, 8}) {
+      const std::string run =
+          fmt::format("--max_seq_len 300 --zero_stage 2 --device cuda --precision {} --ranks {}",
+                      row.precision, ranks);
+      const MemoryPlan without = plan_run(options(run)).costs.memory;
+      const MemoryPlan with = plan_run(options(run + " --offload_optimizer cpu")).costs.memory;
+      const auto expect_share = [&](int64_t bytes, int64_t of_element) {
+        const double expected =
+            static_cast<double>(of_element) * static_cast<double>(kTrained / ranks);
+        EXPECT_NEAR(static_cast<double>(bytes) / expected, 1, 1e-4) << run;  // padding
+      };
+      EXPECT_EQ(with.staging, 2 * row.of_chunk * (int64_t{4} << 20));
+      expect_share(with.page_locked - with.staging, row.of_host);
+      expect_share(with.saved, row.of_gpu);
+      EXPECT_EQ(with.on_device(), without.on_device() - with.saved);
+      EXPECT_EQ(without.page_locked, 0);
+      EXPECT_GT(without.snapshot, 0);
+      EXPECT_EQ(with.snapshot, 0);
+    }
+}
+
+// 2 bytes an element of the slices leave as well; the largest unit's come twice. Small parameters
+// stay.
+TEST_F(PlanTest, OffloadedParametersArePageLockedOnTheHost) {
+  for (const int64_t ranks : {1, 8}) {
+    const std::string run = fmt::format(
+        "--max_seq_len 300 --zero_stage 3 --device cuda --precision bf16 --ranks {} "
+        "--stage3_param_persistence_threshold 0 --offload_optimizer cpu",
+        ranks);
+    const RunPlan without = plan_run(options(run)),
+                  with = plan_run(options(run + " --offload_param cpu"));
+    const MemoryPlan &before = without.costs.memory, &after = with.costs.memory;
+    EXPECT_EQ(after.page_locked - before.page_locked, after.values);
+    expect_bytes(after.values, 2.0 / static_cast<double>(ranks), 2.0 / static_cast<double>(ranks),
+                 with);
+    EXPECT_EQ(after.on_device(), before.on_device() - (after.saved - before.saved));
+    const int64_t uploads = after.gathered - before.gathered;
+    EXPECT_EQ(after.saved - before.saved, after.values - uploads);
+    // A block of the decoder: its weights and LoRA, 16 bits each; two of them.
+    const double block = 4.0 * 4096 * 4096 + 3.0 * 4096 * 11008 + 2 * 4096 + kLora / 32.0;
+    EXPECT_NEAR(static_cast<double>(uploads) / (2 * 2 * block / static_cast<double>(ranks)), 1,
+                1e-3);
+  }
+}
+
 // Each worker may have the largest image at the same time; without workers the step decodes one.
 TEST_F(PlanTest, DecodingIsCounted) {
   const auto bytes = [&](const std::string& line) {

@@ -17,6 +17,8 @@ class RecordingGatherer : public UnitGatherer {
   void start_gather(int unit) override { note("start", unit); }
   void finish_gather(int unit) override { note("finish", unit); }
   void drop_gathered(int unit) override { note("drop", unit); }
+  void expect(int unit) override { expected_.push_back(unit); }
+  std::vector<int> take_expected() { return std::move(expected_); }
   std::string take() { return std::move(events_); }
 
  private:
@@ -24,6 +26,7 @@ class RecordingGatherer : public UnitGatherer {
     events_ += (events_.empty() ? "" : " ") + std::string(what) + std::to_string(unit);
   }
   std::string events_;
+  std::vector<int> expected_;
 };
 
 struct Rig {
@@ -72,6 +75,20 @@ TEST(Residency, TheNextUnitIsStartedBeforeTheUseOfThisOneEnds) {
   EXPECT_EQ(rig.train(),
             "gather0 start1 drop0 finish1 start2 drop1 finish2 start3 drop2 finish3 drop3 "
             "gather3 start2 drop3 finish2 start1 drop2 finish1 start0 drop1 finish0 drop0");
+}
+
+// In the order of use, and nothing beyond the end of the pass. Unit 3 is used twice in a row, and
+// what comes after both uses is expected during the first.
+TEST(Residency, WithoutPrefetchTheNextUnitIsExpected) {
+  Rig rig({0, 1000});
+  rig.train();
+  EXPECT_EQ(rig.gatherer.take_expected(), std::vector<int>());
+  rig.train();
+  EXPECT_EQ(rig.gatherer.take_expected(), (std::vector<int>{1, 2, 3, 2, 2, 1, 0}));
+  Rig ahead({10, 1000});
+  ahead.train();
+  ahead.train();
+  EXPECT_EQ(ahead.gatherer.take_expected(), std::vector<int>());
 }
 
 TEST(Residency, LimitsHold) {

@@ -12,6 +12,7 @@
 
 #include "ops/half_storage.h"
 #include "tests/model/language_rig.h"
+#include "tests/zero/late_copies.h"
 #include "zero/engine.h"
 
 namespace facet::stage_rig {
@@ -75,7 +76,8 @@ struct StageRig {
     groups.learning_rate = 1e-2;
     groups.lora_plus_ratio = 4;
     groups.weight_decay = 0.1;
-    engine.emplace(table, make_param_groups(table, groups), world, ops, options);
+    engine.emplace(table, make_param_groups(table, groups), world, ops, options,
+                   HostSide{&ops, &copies});
     const OpenUnit open = engine->filler();
     for (Param& param : table.params()) {
       open(param.unit);
@@ -138,6 +140,7 @@ struct StageRig {
   Batches batches;
   DType dtype;
   CpuBackend ops{1};
+  LateCopies copies;
   HalfStorage half{ops, int64_t{64} << 20};
   Arena arena{"activations", int64_t{64} << 20};
   std::optional<Engine> engine;

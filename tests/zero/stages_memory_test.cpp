@@ -126,9 +126,10 @@ TEST(StagesMemory, PlannedBytesAreTheFormulas) {
 TEST(StagesMemory, TheArenasHoldWhatIsPlanned) {
   for (const DType dtype : {DType::kF32, DType::kBF16})
     for (int64_t stage = 0; stage < 4; ++stage)
-      for (const bool every_micro_batch : {false, true}) {
-        EngineOptions options = options_of(stage, every_micro_batch);
+      for (const bool other : {false, true}) {
+        EngineOptions options = options_of(stage, other);
         options.compute_dtype = dtype;
+        options.offload = {.optimizer = other, .params = other && stage == 3, .chunk_elements = 20};
         const int64_t before = Arena::held();
         TwoUnits rig(options);
         for (int step = 0; step < 2; ++step) {
@@ -140,8 +141,8 @@ TEST(StagesMemory, TheArenasHoldWhatIsPlanned) {
         MeasuringHooks hooks(rig.table, rig.world.size(), options);
         pass(hooks);
         const ZeroBytes kept = planned_bytes(rig.table, rig.world.size(), options);
-        EXPECT_EQ(held, kept.values + kept.gradients + kept.optimizer + hooks.gathered_bytes() +
-                            hooks.bucket_bytes())
+        EXPECT_EQ(held, kept.values + kept.gradients + kept.optimizer + kept.staging +
+                            kept.uploads + hooks.gathered_bytes() + hooks.bucket_bytes())
             << fmt::format("stage {}, {} bytes an element", stage, size_of(dtype));
       }
 }

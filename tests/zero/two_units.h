@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/cpu/backend.h"
+#include "tests/zero/late_copies.h"
 #include "zero/engine.h"
 
 namespace facet::two_units {
@@ -40,7 +41,8 @@ struct TwoUnits {
   explicit TwoUnits(const EngineOptions& options) : world(MPI_COMM_WORLD) {
     declare_two_units(table);
     Engine::lay_out(table, world.size(), options);
-    engine.emplace(table, make_param_groups(table, GroupOptions{}), world, ops, options);
+    engine.emplace(table, make_param_groups(table, GroupOptions{}), world, ops, options,
+                   HostSide{&ops, &copies});
     const OpenUnit open = engine->filler();
     for (Param& param : table.params()) {
       open(param.unit);
@@ -51,6 +53,7 @@ struct TwoUnits {
   Communicator world;
   ParamTable table;
   CpuBackend ops{1};
+  LateCopies copies;
   std::optional<Engine> engine;
 };
 

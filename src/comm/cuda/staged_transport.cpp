@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "comm/mpi_calls.h"
+#include "device/cuda/page_lock.h"
 
 namespace facet {
 namespace {
@@ -28,8 +29,7 @@ void PageLockedBuffer::grow(size_t bytes) {
   if (data_) check_cuda(cudaFreeHost(data_), "cannot free page-locked memory");
   data_ = nullptr;
   capacity_ = 0;
-  check_cuda(cudaMallocHost(reinterpret_cast<void**>(&data_), bytes),
-             "cannot page-lock host memory for collectives (see ulimit -l)");
+  data_ = static_cast<char*>(page_lock(static_cast<int64_t>(bytes), "collectives"));
   capacity_ = bytes;
 }
 

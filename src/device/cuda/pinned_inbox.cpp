@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "device/cuda/page_lock.h"
+
 namespace facet {
 
 PinnedInbox::PinnedInbox(const Stream& stream, int64_t bytes) : stream_(stream) {
@@ -26,7 +28,12 @@ void PinnedInbox::copy(void* to, const void* from, int64_t bytes) {
 
 void PinnedInbox::deliver() {
   if (outstanding_.empty()) return;
-  stream_.synchronize();
+  try {
+    stream_.synchronize();
+  } catch (...) {
+    drop();  // the destinations go with whoever waited
+    throw;
+  }
   for (const Letter& letter : outstanding_)
     std::memcpy(letter.to, letter.landed, static_cast<size_t>(letter.bytes));
   drop();
@@ -52,10 +59,8 @@ char* PinnedInbox::reserve(int64_t bytes) {
 }
 
 void PinnedInbox::add_block(int64_t bytes) {
-  Block block{nullptr, bytes};
-  check_cuda(cudaMallocHost(reinterpret_cast<void**>(&block.memory), static_cast<size_t>(bytes)),
-             "cannot page-lock host memory (see ulimit -l)");
-  blocks_.push_back(block);
+  blocks_.reserve(blocks_.size() + 1);
+  blocks_.push_back({static_cast<char*>(page_lock(bytes, "copies from the GPU")), bytes});
 }
 
 }  // namespace facet

@@ -22,7 +22,7 @@ class PinnedInbox {
 
   // `to` is written by the next deliver() and must exist until then, or until drop().
   void copy(void* to, const void* from, int64_t bytes);
-  // Waits for the stream if anything is outstanding.
+  // Waits for the stream if anything is outstanding. If that throws, nothing is any more.
   void deliver();
   // Whatever is outstanding will not be delivered.
   void drop();

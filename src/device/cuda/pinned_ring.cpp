@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "device/cuda/page_lock.h"
 
 namespace facet {
 namespace {
@@ -14,8 +15,7 @@ constexpr int64_t kAlignment = 256;  // of a piece
 PinnedRing::PinnedRing(const Stream& stream, int64_t bytes)
     : stream_(stream), capacity_(bytes), pieces_(kPieces) {
   ASSERT(bytes > 0 && bytes % (2 * kAlignment) == 0, "a ring of {} bytes", bytes);
-  check_cuda(cudaMallocHost(reinterpret_cast<void**>(&memory_), static_cast<size_t>(bytes)),
-             "cannot page-lock host memory (see ulimit -l)");
+  memory_ = static_cast<char*>(page_lock(bytes, "copies to the GPU"));
 }
 
 PinnedRing::~PinnedRing() {

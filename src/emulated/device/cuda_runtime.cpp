@@ -99,6 +99,9 @@ int64_t emulated::page_locked_allocations() { return page_locked; }
 void emulated::fail_next_free() { next_free_fails = true; }
 
 cudaError_t cudaMallocHost(void** data, size_t bytes) {
+  const char* const most = std::getenv("FACET_EMULATED_PAGE_LOCKED");
+  if (most && bytes + emulated::page_locked_bytes() > std::strtoull(most, nullptr, 10))
+    return cudaErrorMemoryAllocation;
   ++page_locked;
   *data = emulated::allocate_page_locked(bytes);
   emulated::fill_undefined(*data, bytes);

@@ -1,6 +1,6 @@
 // The part of the CUDA runtime that the program calls, under CUDA's names, for the emulated build.
 // A broken rule throws an Error that names the caller's line, so no call returns an error, except
-// cudaErrorNotReady by cudaEventQuery and, by cudaFree, what a test asks for.
+// cudaErrorNotReady by cudaEventQuery and, by cudaFree and cudaMallocHost, what a test asks for.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,12 @@ using cudaStream_t = facet::emulated::Stream*;
 using cudaEvent_t = facet::emulated::Event*;
 using EmulatedSite = facet::emulated::Site;
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorNotReady = 600, cudaErrorLaunchFailure = 719 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNotReady = 600,
+  cudaErrorLaunchFailure = 719
+};
 enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost = 2,
@@ -36,7 +41,9 @@ enum cudaMemcpyKind {
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 
-inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "no error";
+}
 // There is never a sticky error.
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
@@ -51,6 +58,7 @@ cudaError_t cudaMallocAsync(void** data, size_t bytes, cudaStream_t stream,
                             EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaFreeAsync(void* data, cudaStream_t stream,
                           EmulatedSite where = EmulatedSite::current());
+// FACET_EMULATED_PAGE_LOCKED: so many bytes may be locked at a time.
 cudaError_t cudaMallocHost(void** data, size_t bytes);
 cudaError_t cudaFreeHost(void* data);
 

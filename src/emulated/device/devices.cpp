@@ -20,6 +20,16 @@ StreamPolicy policy_of(const std::string& text) {
   return {Lateness::kRandom, std::stoull(text)};
 }
 
+// FACET_EMULATED_CAPABILITY, read like FACET_EMULATED_STREAMS, is what the device says that it is:
+// 9.0 for a Hopper.
+void read_capability() {
+  const char* const text = std::getenv("FACET_EMULATED_CAPABILITY");
+  if (!text) return;
+  CHECK(std::string(text) == "8.0" || std::string(text) == "9.0", ExitCode::kUsage,
+        "FACET_EMULATED_CAPABILITY is {}; give 8.0 or 9.0", text);
+  set_compute_capability({.major = text[0] - '0', .minor = 0});
+}
+
 }  // namespace
 
 void set_compute_capability(ComputeCapability of_device) { capability = of_device; }
@@ -33,6 +43,7 @@ cudaError_t cudaGetDeviceCount(int* devices) {
 }
 
 cudaError_t cudaSetDevice(int) {
+  facet::emulated::read_capability();
   const char* policy = std::getenv("FACET_EMULATED_STREAMS");
   facet::emulated::set_stream_policy(facet::emulated::policy_of(policy ? policy : ""));
   return cudaSuccess;

@@ -36,6 +36,12 @@ bool is_page_locked(const void* host) {
   return place < begin + bytes;
 }
 
+size_t page_locked_bytes() {
+  size_t sum = 0;
+  for (const auto& [begin, bytes] : ranges()) sum += bytes;
+  return sum;
+}
+
 void count_pageable_copy() { ++copies; }
 int64_t pageable_copies() { return copies; }
 

@@ -26,7 +26,6 @@ namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr size_t kStackGuard = 1 << 20;  // inaccessible addresses below; a frame may be large
-// Of sm_80, the smallest of the architectures that the program is built for.
 constexpr unsigned kMaxThreads = 1024;
 constexpr size_t kEntryBytes = 4096;  // the frames that a finished thread leaves on its stack
 

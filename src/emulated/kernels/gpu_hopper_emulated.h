@@ -122,4 +122,13 @@ void lower_registers(FACET_HERE) {
   emulated::set_registers(kRegisters, emulated::Registers::kLower, where);
 }
 
+// ---- products of 256 columns
+
+template <typename T, Major kMajor>
+void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
+  emulated::wgmma({kType, 256, kMajor == Major::kN, adds}, d[0], a, b, where);
+}
+
 }  // namespace facet::gpu

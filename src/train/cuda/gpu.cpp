@@ -9,6 +9,7 @@
 #include "comm/cuda/device_collectives.h"
 #include "comm/mpi_session.h"
 #include "device/cuda/architectures.h"
+#include "device/cuda/copy_streams.h"
 #include "device/cuda/stream.h"
 #include "kernels/cuda/backend.h"
 #include "train/peak_flops.h"
@@ -61,6 +62,7 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
     gpu = choose_gpu(place);
     backend = std::make_unique<CudaBackend>();
     if (options.attention == "cudnn") backend->take_cudnn();
+    backend->join_lora(options.lora_products == "fused");
   });
   log("GPU of rank 0: {}, compute capability {}.{}", gpu.is.name, gpu.is.major, gpu.is.minor);
   world.use(make_device_transport(world, backend->stream(), collectives_of(options)));
@@ -85,6 +87,10 @@ double peak_flops_of_gpu(DType dtype) {
 }
 
 void wait_for_gpu(Backend& backend) { static_cast<CudaBackend&>(backend).synchronize(); }
+
+std::unique_ptr<HostCopies> open_host_copies(Backend& gpu) {
+  return std::make_unique<CopyStreams>(dynamic_cast<CudaBackend&>(gpu).stream());
+}
 
 namespace {
 cuda::LinearProducts& products_of(Backend& gpu) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "comm/communicator.h"
+#include "device/host_copies.h"
 #include "ops/ops.h"
 #include "options/options.h"
 
@@ -25,6 +26,9 @@ double peak_flops_of_gpu(DType dtype);
 
 // Waits until what was asked of a backend that open_gpu() made is done.
 void wait_for_gpu(Backend& backend);
+
+// Page-locked memory of the host and copies from and to it, for as long as the backend lives.
+std::unique_ptr<HostCopies> open_host_copies(Backend& gpu);
 
 // By which of cuBLASLt's algorithms such a backend computes (kernels/cuda/product_choices.h). Each
 // new product is timed from time_products() until choices are taken; these are texts of a line

@@ -17,6 +17,10 @@ std::string connect_gpu(const Options&, Communicator&, Backend&) {
   fail(ExitCode::kInternal, "there is no GPU to connect");
 }
 
+std::unique_ptr<HostCopies> open_host_copies(Backend&) {
+  fail(ExitCode::kInternal, "there is no GPU to copy from");
+}
+
 void time_products(Backend&) { fail(ExitCode::kInternal, "there is no GPU to time"); }
 std::string product_choices(Backend&) { return ""; }
 int64_t take_product_choices(Backend&, const std::string&) { return 0; }

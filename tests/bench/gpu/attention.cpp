@@ -99,7 +99,7 @@ void run(Bench& bench, const RandomValues& random, const Case& c) {
   const Tensor qkv = matrix(rows, 3 * width), dqkv = matrix(rows, 3 * width);
   const Tensor out = matrix(rows, width), dout = matrix(rows, width);
   const Tensor image = c.plan.num_slots == 2 ? matrix(rows, width) : Tensor();
-  const Tensor lse = arena.tensor({c.plan.num_slots, c.heads, rows});
+  const Tensor lse = arena.tensor({c.plan.num_statistics(), c.heads, rows});
   const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_width)));
 
   const Timed forward = timed(bench, [&] {

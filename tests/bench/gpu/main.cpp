@@ -22,12 +22,12 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: gpu_bench [--json FILE] [--layers N] [--tiny] [SECTION...]\n"
-    "  sections: step_mmca step_causal operators attention; by default all, in this order\n"
+    "  sections: step_mmca step_causal operators lora attention; by default all, in this order\n"
     "  --json FILE   append every row to it, as a line of JSON\n"
     "  --layers N    of the decoder, instead of 32: for GPUs with less memory\n"
     "  --tiny        tiny sizes, to see whether it runs\n";
 
-constexpr const char* kSections[] = {"step_mmca", "step_causal", "operators", "attention"};
+constexpr const char* kSections[] = {"step_mmca", "step_causal", "operators", "lora", "attention"};
 
 struct Arguments {
   std::string json;
@@ -73,6 +73,7 @@ void run_section(Bench& bench, Communicator& world, const std::string& section, 
   if (section == "step_mmca") measure_step(bench, world, Mode::kMmca, layers);
   if (section == "step_causal") measure_step(bench, world, Mode::kCausal, layers);
   if (section == "operators") measure_operators(bench, world, Mode::kMmca, layers);
+  if (section == "lora") measure_lora(bench);
   if (section == "attention") measure_attention(bench);
 }
 

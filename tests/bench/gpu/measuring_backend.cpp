@@ -161,16 +161,16 @@ FACET_MEASURED(rope_forward, (Tensor x, Tensor cos, Tensor sin, int64_t heads),
 FACET_MEASURED(rope_backward, (Tensor dx, Tensor cos, Tensor sin, int64_t heads),
                (dx, cos, sin, heads), (cos, sin), (dx))
 FACET_MEASURED(attention_forward,
-               (Tensor out, Tensor lse, Tensor out_image, Tensor q, Tensor k, Tensor v,
+               (Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                 const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale),
-               (out, lse, out_image, q, k, v, plan, heads, kv_heads, scale),
-               (out, lse, out_image, q, k, v), ())
+               (out, lse, out_part, q, k, v, plan, heads, kv_heads, scale),
+               (out, lse, out_part, q, k, v), ())
 FACET_MEASURED(attention_backward,
                (Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v,
-                Tensor out, Tensor out_image, Tensor lse, const AttentionPlan& plan, int64_t heads,
+                Tensor out, Tensor out_part, Tensor lse, const AttentionPlan& plan, int64_t heads,
                 int64_t kv_heads, float scale),
-               (dq, dk, dv, dout, q, k, v, out, out_image, lse, plan, heads, kv_heads, scale),
-               (dq, dk, dv, dout, q, k, v, out, out_image, lse), ())
+               (dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads, scale),
+               (dq, dk, dv, dout, q, k, v, out, out_part, lse), ())
 // Of `embed` only the rows that are taken are read: as many bytes as are written, with those of
 // `image`.
 FACET_MEASURED(splice_forward, (Tensor x, Tensor embed, Tensor image, Tensor source),

@@ -37,6 +37,8 @@ Rates measure_rates(Bench& bench);
 enum class Mode : uint8_t { kCausal, kMmca };
 
 void measure_attention(Bench& bench);
+// Linear layers with LoRA, as separate operators and as one product. bench.ops is the CUDA backend.
+void measure_lora(Bench& bench);
 // Whole steps of training: tokens/s, MFU, memory, milliseconds by phase. `layers`: of the decoder,
 // 0: all.
 void measure_step(Bench& bench, Communicator& world, Mode mode, int64_t layers);

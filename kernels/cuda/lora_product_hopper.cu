@@ -1,0 +1,458 @@
+// D (N,M) = alpha (sum of narrow factor) + left right + bias + residual, rounded once: forward with
+// left = x, right = W', narrow = u, factor = lora_left and alpha its scale; backward with left =
+// dy, right = W, narrow = du, factor = lora_right', and alpha = 1.
+//
+// A block stays on its multiprocessor and takes one tile of 128 x 256 after the other: a warpgroup
+// of which one thread fetches steps of 64 terms by TMA into a ring, and two that multiply 64 rows
+// each. The adapters' steps come first, so that alpha is a factor of fp32 sums and no operand is
+// rounded for it; what is missing up to 64 terms, rows or columns arrives as zeros. While a tile is
+// stored, the first steps of the next one arrive.
+//
+// du has more than 16 bits: two numbers of 16 bits each, of which each half is a narrow matrix of
+// its own (lora_mma.h).
+#include "kernels/cuda/lora_product_hopper.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "kernels/cuda/hopper_ring.h"
+#include "kernels/cuda/rows.h"
+
+namespace facet::cuda::hopper {
+namespace {
+
+using gpu::Major;
+
+constexpr int kStages = 4, kStep = 64;
+constexpr int kTileRows = 128, kTileCols = 256, kPanelCols = 64;
+constexpr int kWarpRows = 16;
+static_assert(kConsumers * kConsumerRows == kTileRows && kConsumerRows == 4 * kWarpRows);
+// Of a thread: the sums of a consumer are 128.
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+
+constexpr int kLeft = kTileRows * kStep, kRight = kTileCols * kStep;  // elements of a stage
+constexpr int kPanel = kStep * kPanelCols;
+constexpr int kStaged = kWarpRows * kPanelCols;  // sums that a warp stores at a time
+
+// How the other factor lies in memory: where W's rows are columns of the product, those of an
+// adapter's factor are its terms.
+template <Major kMajor>
+constexpr Major kOther = kMajor == Major::kK ? Major::kN : Major::kK;
+
+// ---- what is multiplied
+
+struct Adapter {
+  gpu::TensorMap narrow, factor;
+  int terms;
+};
+// Columns of D that take the same adapters.
+struct Columns {
+  int begin, count;
+  int first_adapter, last_adapter;  // [first, last)
+};
+
+constexpr int kMostAdapters = 2 * kMostLoraParts, kMostColumns = 2 * kMostLoraParts + 1;
+struct Job {
+  gpu::TensorMap left, right;
+  Adapter adapters[kMostAdapters];
+  Columns columns[kMostColumns];
+  int num_columns, rows, terms;
+  int row_tiles, col_tiles;
+  float alpha;
+};
+static_assert(sizeof(Job) <= 3 << 10, "kernels take 4 KiB of parameters");
+
+template <typename T>
+struct Sum {
+  Rows<T> d;
+  Rows<const T> residual;  // or none
+  const T* bias;           // or none
+  RowAccess bias_access;
+};
+
+struct Tile {
+  int row, col;    // of D
+  int of_columns;  // the first column within its Columns
+  int cols;
+  const Columns* columns;
+};
+
+GPU_DEVICE int tiles_of(int size, int tile) { return (size + tile - 1) / tile; }
+
+// Tiles follow each other in bands of 16 rows of tiles, column by column: those that run at the
+// same time share rows and columns in the L2 cache.
+GPU_DEVICE Tile tile_at(const Job& job, int number) {
+  constexpr int kBand = 16;
+  const int band = number / (kBand * job.col_tiles), in_band = number % (kBand * job.col_tiles);
+  const int rows = min(kBand, job.row_tiles - band * kBand);
+  const Columns* columns = job.columns;
+  int col_tile = in_band / rows;
+  for (; col_tile >= tiles_of(columns->count, kTileCols); ++columns)
+    col_tile -= tiles_of(columns->count, kTileCols);
+  const int of_columns = col_tile * kTileCols;
+  return {(band * kBand + in_band % rows) * kTileRows, columns->begin + of_columns, of_columns,
+          min(kTileCols, columns->count - of_columns), columns};
+}
+
+// ---- the ring
+
+using Ring = Side<kStages>;
+GPU_DEVICE void init_ring(Ring& ring) {
+  if (threadIdx.x == 0) {
+    init_side(ring, 1);
+    gpu::fence_barrier_init();
+  }
+  __syncthreads();
+}
+
+template <typename T>
+struct Memory {
+  GPU_DEVICE explicit Memory(gpu::Tiles& tiles)
+      : left(tiles.take<T>(kStages * kLeft)),
+        right(tiles.take<T>(kStages * kRight)),
+        sums(tiles.take<float>(kConsumerWarps * kStaged)) {}
+  static constexpr size_t bytes() {
+    return kStages * (kLeft + kRight) * sizeof(T) + kConsumerWarps * kStaged * sizeof(float);
+  }
+  T *left, *right;
+  float* sums;
+};
+
+// ---- the producer: one thread
+
+template <typename T>
+class Producer {
+ public:
+  GPU_DEVICE Producer(const Memory<T>& memory, Ring& ring) : memory_(memory), ring_(ring) {}
+
+  template <Major kMajor>
+  GPU_DEVICE void fetch_tile(const Job& job, const Tile& tile) {
+    for (int a = tile.columns->first_adapter; a < tile.columns->last_adapter; ++a) {
+      const Adapter& adapter = job.adapters[a];
+      for (int k = 0; k < adapter.terms; k += kStep)
+        fetch<kOther<kMajor>>(adapter.narrow, adapter.factor, tile.row, tile.of_columns, k);
+    }
+    for (int k = 0; k < job.terms; k += kStep)
+      fetch<kMajor>(job.left, job.right, tile.row, tile.col, k);
+  }
+
+ private:
+  template <Major kMajor>
+  GPU_DEVICE void fetch(const gpu::TensorMap& left, const gpu::TensorMap& right, int row, int col,
+                        int term) {
+    gpu::Barrier& full = ring_.full[place_.stage];
+    T* right_tile = memory_.right + place_.stage * kRight;
+    wait_until_empty(ring_, place_);
+    gpu::arrive_expecting(full, (kLeft + kRight) * sizeof(T));
+    gpu::load_box(memory_.left + place_.stage * kLeft, left, full, term, row);
+    if constexpr (kMajor == Major::kK) {
+      gpu::load_box(right_tile, right, full, term, col);
+    } else {
+#pragma unroll
+      for (int p = 0; p < kTileCols / kPanelCols; ++p)
+        gpu::load_box(right_tile + p * kPanel, right, full, col + p * kPanelCols, term);
+    }
+    place_.advance();
+  }
+
+  const Memory<T>& memory_;
+  Ring& ring_;
+  RingPlace<kStages> place_;
+};
+
+// ---- a consumer: a warpgroup
+
+GPU_DEVICE int consumer_warp_of_thread() {
+  return static_cast<int>((threadIdx.x - unsigned{gpu::kWarpgroupSize}) / unsigned{gpu::kWarpSize});
+}
+
+using Sums = float[kTileCols / 8][4];
+
+template <typename T>
+class Consumer {
+ public:
+  GPU_DEVICE Consumer(const Memory<T>& memory, Ring& ring) : memory_(memory), ring_(ring) {}
+
+  template <Major kMajor>
+  GPU_DEVICE void multiply_tile(Sums& sums, const Job& job, const Tile& tile) {
+    clear(sums);
+    for (int a = tile.columns->first_adapter; a < tile.columns->last_adapter; ++a)
+      for (int k = 0; k < job.adapters[a].terms; k += kStep) {
+        multiply<kOther<kMajor>>(sums);
+        gpu::wgmma_wait<0>(sums);
+        release(ring_, place_.stage);
+        place_.advance();
+      }
+    // Also where alpha is 1: without it ptxas has every product wait for the one before.
+    multiply_by(sums, job.alpha);
+    int before = place_.stage;
+    for (int k = 0; k < job.terms; k += kStep) {
+      multiply<kMajor>(sums);
+      if (k > 0) {
+        gpu::wgmma_wait<1>();
+        release(ring_, before);
+      }
+      before = place_.stage;
+      place_.advance();
+    }
+    gpu::wgmma_wait<0>(sums);
+    release(ring_, before);
+  }
+
+ private:
+  // sums (64,256) += 64 terms, under way.
+  template <Major kMajor>
+  GPU_DEVICE void multiply(Sums& sums) {
+    const T* left =
+        memory_.left + place_.stage * kLeft + consumer_of_thread() * kConsumerRows * kStep;
+    const T* right = memory_.right + place_.stage * kRight;
+    wait_until_full(ring_, place_);
+    gpu::wgmma_fence(sums);
+#pragma unroll
+    for (int k = 0; k < kStep; k += 16) {
+      constexpr int kPanelBytes = kPanel * static_cast<int>(sizeof(T));
+      const uint64_t b = kMajor == Major::kK ? gpu::operand_of_columns(right, k)
+                                             : gpu::operand_of_rows(right, k, kPanelBytes);
+      gpu::wgmma_m64n256k16<T, kMajor>(sums, gpu::operand_of_columns(left, k), b, true);
+    }
+    gpu::wgmma_commit();
+  }
+  GPU_DEVICE static void clear(Sums& sums) {
+#pragma unroll
+    for (auto& four : sums)
+#pragma unroll
+      for (float& sum : four) sum = 0;
+  }
+  GPU_DEVICE static void multiply_by(Sums& sums, float factor) {
+#pragma unroll
+    for (auto& four : sums)
+#pragma unroll
+      for (float& sum : four) sum *= factor;
+  }
+
+  const Memory<T>& memory_;
+  Ring& ring_;
+  RingPlace<kStages> place_;
+};
+
+// ---- storing: each warp its 16 rows, a panel at a time
+
+struct alignas(8) TwoSums {
+  float v[2];
+};
+
+// The place of a sum in the warp's panel: eight neighbours keep together in fours. Of the pairs
+// that lanes write at once, and of the fours that they read, no two are in the same bank.
+GPU_DEVICE int place_of_sum(int row, int col) {
+  return row * kPanelCols + (col ^ row % 4 * 8 ^ col / 32 * 4);
+}
+
+GPU_DEVICE void stage_panel(float* staged, const Sums& sums, int panel) {
+  const int row = lane_of_thread() / 4, col = lane_of_thread() % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < kPanelCols / 8; ++n) {
+    const auto& four = sums[panel * (kPanelCols / 8) + n];
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      *reinterpret_cast<TwoSums*>(staged + place_of_sum(row + 8 * h, n * 8 + col)) = {
+          four[2 * h], four[2 * h + 1]};
+  }
+}
+
+// D's packs from (row, col) on: up to 16 rows and 64 columns of it, which has (rows, cols) left
+// there.
+template <typename T>
+GPU_DEVICE void store_panel(const float* staged, const Sum<T>& sum, int row, int col, int rows,
+                            int cols) {
+  constexpr int kPack = gpu::Pack<T>::kSize, kFour = gpu::Pack<float>::kSize;
+  constexpr int kPacks = kPanelCols / kPack, kRowsAtOnce = gpu::kWarpSize / kPacks;
+  static_assert(kPack == 2 * kFour);
+  const int c = lane_of_thread() % kPacks * kPack;
+#pragma unroll
+  for (int r = lane_of_thread() / kPacks; r < kWarpRows; r += kRowsAtOnce) {
+    if (r >= rows || c >= cols) continue;
+    const int64_t at = col + c;
+    float total[kPack], more[kPack];
+    const auto low = gpu::load_pack(staged + place_of_sum(r, c));
+    const auto high = gpu::load_pack(staged + place_of_sum(r, c + kFour));
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) total[i] = i < kFour ? low.v[i] : high.v[i - kFour];
+    const auto add = [&](const T* from, RowAccess access) {
+      load_floats(more, from, at, at + kPack, access);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) total[i] += more[i];
+    };
+    if (sum.bias) add(sum.bias, sum.bias_access);
+    if (sum.residual.data) add(sum.residual.row(row + r), RowAccess::kPacked);
+    store_floats(sum.d.row(row + r), total, at, at + kPack, RowAccess::kPacked);
+  }
+}
+
+template <typename T>
+GPU_DEVICE void store_tile(float* staged, const Sums& sums, const Sum<T>& sum, int rows,
+                           const Tile& tile) {
+  const int row = tile.row + consumer_warp_of_thread() * kWarpRows;
+#pragma unroll
+  for (int panel = 0; panel < kTileCols / kPanelCols; ++panel) {
+    const int col = panel * kPanelCols;
+    __syncwarp();  // all lanes have read the panel before
+    stage_panel(staged, sums, panel);
+    __syncwarp();
+    store_panel(staged, sum, row, tile.col + col, rows - row, tile.cols - col);
+  }
+}
+
+template <typename T, Major kMajor>
+__global__ void __launch_bounds__(kThreads, 1)
+    lora_product_kernel(Sum<T> sum, const __grid_constant__ Job job) {
+  GPU_SHARED(Ring, ring, );
+  gpu::Tiles tiles;
+  const Memory<T> memory(tiles);
+  init_ring(ring);
+  const int count = job.row_tiles * job.col_tiles, step = static_cast<int>(gridDim.x);
+  int number = static_cast<int>(blockIdx.x);
+  if (consumer_of_thread() < 0) {
+    gpu::lower_registers<kProducerRegisters>();
+    if (threadIdx.x != 0) return;
+    Producer<T> producer(memory, ring);
+    for (; number < count; number += step)
+      producer.template fetch_tile<kMajor>(job, tile_at(job, number));
+    return;
+  }
+  gpu::raise_registers<kConsumerRegisters>();
+  Consumer<T> consumer(memory, ring);
+  Sums sums;
+  for (; number < count; number += step) {
+    const Tile tile = tile_at(job, number);
+    consumer.template multiply_tile<kMajor>(sums, job, tile);
+    store_tile(memory.sums + consumer_warp_of_thread() * kStaged, sums, sum, job.rows, tile);
+  }
+}
+
+// ---- the host's side
+
+template <typename T>
+gpu::TensorMap map_of(const Operand& x, int box_rows) {
+  return gpu::make_tensor_map(static_cast<const T*>(x.data), x.rows, x.cols, x.stride, box_rows,
+                              kStep);
+}
+template <typename T>
+gpu::TensorMap map_of_left(const Operand& x) {
+  return map_of<T>(x, kTileRows);
+}
+template <typename T, Major kMajor>
+gpu::TensorMap map_of_right(const Operand& x) {
+  static_assert(kStep == kPanelCols);
+  return map_of<T>(x, kMajor == Major::kK ? kTileCols : kStep);
+}
+
+int as_int(int64_t size) {
+  if (size > std::numeric_limits<int>::max() - kTileCols)
+    throw std::invalid_argument("a product of more than 2^31 rows or columns");
+  return static_cast<int>(size);
+}
+
+template <typename T, Major kMajor>
+Adapter adapter_of(const Operand& narrow, const Operand& factor) {
+  return {map_of_left<T>(narrow), map_of_right<T, kOther<kMajor>>(factor), as_int(narrow.cols)};
+}
+
+void add_columns(Job& job, int64_t begin, int64_t end, int first_adapter, int last_adapter) {
+  if (begin == end) return;
+  job.columns[job.num_columns++] = {as_int(begin), as_int(end - begin), first_adapter,
+                                    last_adapter};
+  job.col_tiles += as_int((end - begin + kTileCols - 1) / kTileCols);
+}
+
+template <typename T, Major kMajor>
+Job job_of(const Operand& left, const Operand& right, float alpha) {
+  Job job{};
+  job.left = map_of_left<T>(left);
+  job.right = map_of_right<T, kMajor>(right);
+  job.rows = as_int(left.rows);
+  job.terms = as_int(left.cols);
+  job.row_tiles = as_int((left.rows + kTileRows - 1) / kTileRows);
+  job.alpha = alpha;
+  return job;
+}
+
+// One of the two numbers of each element of du.
+template <typename T>
+Operand half_of(const Operand& du_Nr, int half) {
+  return {static_cast<T*>(du_Nr.data) + half * du_Nr.cols, du_Nr.rows, du_Nr.cols, 2 * du_Nr.stride,
+          du_Nr.dtype};
+}
+
+template <typename T, Major kMajor>
+void run(const Job& job, const Operand& d, const Operand& bias, const Operand& residual, int blocks,
+         cudaStream_t stream) {
+  const Sum<T> sum{rows_of<T>(d), rows_of<const T>(residual), static_cast<const T*>(bias.data),
+                   row_access({{.data = bias.data, .rows = 1}})};
+  gpu::launch(stream,
+              {.grid = static_cast<unsigned>(std::min(blocks, job.row_tiles * job.col_tiles)),
+               .block = kThreads,
+               .shared_bytes = Memory<T>::bytes()},
+              lora_product_kernel<T, kMajor>, sum, job);
+}
+
+template <typename T>
+void start_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
+                   const Operand& bias_O, const Operand& residual_NO,
+                   std::span<const LoraPartOperands> parts, float scale, int blocks,
+                   cudaStream_t stream) {
+  Job job = job_of<T, Major::kK>(x_NI, weight_OI, scale);
+  int64_t end = 0;
+  int adapters = 0;
+  for (const LoraPartOperands& part : parts) {
+    add_columns(job, end, part.begin, 0, 0);
+    end = part.begin + part.left_rO.cols;
+    add_columns(job, part.begin, end, adapters, adapters + 1);
+    job.adapters[adapters++] = adapter_of<T, Major::kK>(part.u_Nr, part.left_rO);
+  }
+  add_columns(job, end, y_NO.cols, 0, 0);
+  run<T, Major::kK>(job, y_NO, bias_O, residual_NO, blocks, stream);
+}
+
+template <typename T>
+void start_backward_input(const Operand& dx_NI, const Operand& dy_NO, const Operand& weight_OI,
+                          std::span<const LoraPartOperands> parts, int blocks,
+                          cudaStream_t stream) {
+  Job job = job_of<T, Major::kN>(dy_NO, weight_OI, 1);
+  int adapters = 0;
+  for (const LoraPartOperands& part : parts)
+    for (int half = 0; half < 2; ++half)
+      job.adapters[adapters++] =
+          adapter_of<T, Major::kN>(half_of<T>(part.du_Nr, half), part.right_Ir);
+  add_columns(job, 0, dx_NI.cols, 0, adapters);
+  run<T, Major::kN>(job, dx_NI, {}, {}, blocks, stream);
+}
+
+// Calls body(T()) for the type of 16 bits.
+template <typename Body>
+void with_half(DType dtype, const Body& body) {
+  with_type(dtype, [&](auto zero) {
+    if constexpr (sizeof(zero) == 2) body(zero);
+  });
+}
+
+}  // namespace
+
+void lora_product_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
+                          const Operand& bias_O, const Operand& residual_NO,
+                          std::span<const LoraPartOperands> parts, float scale, int blocks,
+                          cudaStream_t stream) {
+  with_half(y_NO.dtype, [&](auto zero) {
+    start_forward<decltype(zero)>(y_NO, x_NI, weight_OI, bias_O, residual_NO, parts, scale, blocks,
+                                  stream);
+  });
+}
+
+void lora_product_backward_input(const Operand& dx_NI, const Operand& dy_NO,
+                                 const Operand& weight_OI, std::span<const LoraPartOperands> parts,
+                                 int blocks, cudaStream_t stream) {
+  with_half(dx_NI.dtype, [&](auto zero) {
+    start_backward_input<decltype(zero)>(dx_NI, dy_NO, weight_OI, parts, blocks, stream);
+  });
+}
+
+}  // namespace facet::cuda::hopper

@@ -1,0 +1,109 @@
+// The linear layers of the reference configuration's decoder with LoRA of rank 16: cuBLASLt's
+// product and the adapters' passes, beside the one product of --lora_products fused.
+#include <fmt/format.h>
+
+#include <functional>
+
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/lora_product.h"
+#include "tests/bench/gpu/random_values.h"
+#include "tests/bench/gpu/sections.h"
+
+namespace facet::bench {
+namespace {
+
+struct Layer {
+  const char* name;
+  int64_t rows, inputs, outputs, parts, rank;  // outputs of each part
+};
+
+std::vector<Layer> layers(Scale scale) {
+  if (scale == Scale::kTiny) return {{"q, k, v", 24, 64, 40, 3, 8}, {"down", 24, 72, 64, 1, 8}};
+  return {{"q, k, v", 8192, 4096, 4096, 3, 16},
+          {"out", 8192, 4096, 4096, 1, 16},
+          {"gate, up", 8192, 4096, 11008, 2, 16},
+          {"down", 8192, 11008, 4096, 1, 16}};
+}
+
+class Operands {
+ public:
+  Operands(Bench& bench, const RandomValues& random, const Layer& l)
+      : bench_(bench),
+        arena_("LoRA", bytes_of(l), bench.ops.memory()),
+        x_(matrix(random, l.rows, l.inputs)),
+        weight_(matrix(random, l.parts * l.outputs, l.inputs)),
+        y_(matrix(random, l.rows, l.parts * l.outputs)),
+        dx_(matrix(random, l.rows, l.inputs)) {
+    for (int64_t part = 0; part < l.parts; ++part)
+      parts_.push_back({part * l.outputs, matrix(random, l.rows, l.rank),
+                        matrix(random, l.inputs, l.rank), matrix(random, l.rank, l.outputs),
+                        arena_.tensor({l.rows, l.rank}), sums(l.inputs, l.rank),
+                        sums(l.rank, l.outputs)});
+  }
+
+  void linear() { bench_.ops.linear_forward(y_, x_, weight_, Tensor(), Tensor()); }
+  void forward() { bench_.ops.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
+  void linear_backward() { bench_.ops.linear_backward_input(dx_, y_, weight_); }
+  void backward() { bench_.ops.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+
+ private:
+  static int64_t bytes_of(const Layer& l) {
+    const int64_t outputs = l.parts * l.outputs;
+    return 2 * (2 * l.rows * l.inputs + outputs * l.inputs + l.rows * outputs) +
+           8 * l.parts * l.rank * (l.rows + l.inputs + l.outputs) + 4096;
+  }
+  Tensor matrix(const RandomValues& random, int64_t rows, int64_t cols) {
+    const Tensor x = arena_.tensor({rows, cols}, DType::kBF16);
+    random.fill(x.view({rows * cols}));
+    return x;
+  }
+  Tensor sums(int64_t rows, int64_t cols) {
+    const Tensor x = arena_.tensor({rows, cols});
+    bench_.ops.fill(x, 0);
+    return x;
+  }
+
+  Bench& bench_;
+  Arena arena_;
+  const Tensor x_, weight_, y_, dx_;
+  std::vector<LoraPart> parts_;
+};
+
+void measure(Bench& bench, CudaBackend& gpu, const RandomValues& random, const Layer& layer,
+             bool is_there) {
+  Operands operands(bench, random, layer);
+  const auto ms = [&](bool joins, void (Operands::*call)()) {
+    if (joins && !is_there) return 0.0;
+    gpu.join_lora(joins);
+    const double taken = milliseconds_of(bench.clock, bench.limits, [&] { (operands.*call)(); });
+    gpu.join_lora(false);
+    return taken;
+  };
+  const auto row = [&](const char* way, void (Operands::*linear)(), void (Operands::*with_lora)()) {
+    const double fused = ms(true, with_lora);
+    const double flops = 2.0 * static_cast<double>(layer.rows * layer.inputs) *
+                         static_cast<double>(layer.parts * layer.outputs);
+    const double rate = fused > 0 ? flops / (fused * 1e-3) : 0;
+    bench.report.row("linear with LoRA", {{"layer", layer.name},
+                                          {"way", way},
+                                          {"linear_ms", ms(false, linear)},
+                                          {"separate_ms", ms(false, with_lora)},
+                                          {"fused_ms", fused},
+                                          {"fused_TFLOP/s", rate * 1e-12},
+                                          {"fused_%", percent(rate, bench.rates.product)}});
+  };
+  row("forward", &Operands::linear, &Operands::forward);
+  row("backward", &Operands::linear_backward, &Operands::backward);
+}
+
+}  // namespace
+
+void measure_lora(Bench& bench) {
+  auto& gpu = static_cast<CudaBackend&>(bench.ops);
+  const bool is_there = cuda::has_lora_product();
+  if (!is_there) fmt::print("the GPU or the program has no product with LoRA: fused_ms is 0\n");
+  const RandomValues random(bench.ops, 0.1f);
+  for (const Layer& layer : layers(bench.scale)) measure(bench, gpu, random, layer, is_there);
+}
+
+}  // namespace facet::bench
