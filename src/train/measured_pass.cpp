@@ -184,8 +184,8 @@ OpCounts count_operations(VisionLanguageModel& model, const BatchShape& shape, D
 }
 
 // What is counted is linear in a sample's shape, so a few made micro-batches give each coefficient.
-// [rows, labels, pairs] of those without images: a sample of 2, [2, 1, 3]; of 3, [3, 2, 6]; of 4,
-// [4, 3, 10]; two of 2, [4, 2, 6].
+// [rows, labels, pairs, labelled pairs] of those without images: a sample of 2, [2, 1, 3, 1]; of 3,
+// [3, 2, 6, 3]; of 4, [4, 3, 10, 6]; two of 2, [4, 2, 6, 2]. A pair is as much work in each layer.
 WorkModel work_model(VisionLanguageModel& model, DType dtype) {
   const VlmConfig& config = model.config();
   const auto operations = [&](const std::vector<MadeSample>& samples) {
@@ -197,9 +197,11 @@ WorkModel work_model(VisionLanguageModel& model, DType dtype) {
   WorkModel work;
   work.image_tokens = config.image_tokens();
   work.images_apart = config.mmca;
-  work.of_pair = four - 2 * three + two;
-  work.of_label = four - two_twos - 4 * work.of_pair;
-  work.of_row = three - two - work.of_label - 3 * work.of_pair;
+  const int64_t of_pair_in_all = four - 2 * three + two;
+  work.of_labelled_pair = of_pair_in_all / config.lm.num_hidden_layers;
+  work.of_pair = of_pair_in_all - work.of_labelled_pair;
+  work.of_label = four - two_twos - 4 * of_pair_in_all;
+  work.of_row = three - two - work.of_label - 3 * work.of_pair - 2 * work.of_labelled_pair;
 
   const auto with_images = [&](int64_t images) {
     return MadeSample{images * work.image_tokens + 1, images};

@@ -170,8 +170,10 @@ TEST(WorkModel, AShapeCountsRowsImagesLabelsAndPairs) {
   EXPECT_EQ(causal.images, 1);
   EXPECT_EQ(causal.labels, 1);
   EXPECT_EQ(causal.pairs, 21);
+  EXPECT_EQ(causal.labelled_pairs, 5);
   work.images_apart = true;
   EXPECT_EQ(work.shape(sample, 500).pairs, 1 + 5 + 6);
+  EXPECT_EQ(work.shape(sample, 500).labelled_pairs, 5);
 }
 
 }  // namespace
