@@ -36,13 +36,14 @@ void add_model_fields(std::vector<OptionField>& t) {
             "the local cache. A whole LLaVA 1.5 brings the vision encoder and the projection")
           .required("teg")
           .directory());
-  t.push_back(field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel,
-                    "tegx", kMayChange,
-                    "directory of the vision encoder: config.json, preprocessor_config.json, "
-                    "safetensors or pytorch_model.bin of a CLIP, SigLIP or Qwen-VL model, "
-                    "whole or its encoder alone; or its name on the hub. By default that of a whole LLaVA")
-                  .required("teg")
-                  .directory());
+  t.push_back(
+      field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel, "tegx",
+            kMayChange,
+            "directory of the vision encoder: config.json, preprocessor_config.json, "
+            "safetensors or pytorch_model.bin of a CLIP, SigLIP or Qwen-VL model, "
+            "whole or its encoder alone; or its name on the hub. By default that of a whole LLaVA")
+          .required("teg")
+          .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
                   .one_of({"baseline", "vit", "perceiver", "mlp2x_gelu"}));
