@@ -19,6 +19,11 @@ bool adjoins(const Param* param, const Param* next) {
 
 }  // namespace
 
+float LoraConfig::scale() const {
+  if (!rank_stabilised) return alpha / static_cast<float>(rank);
+  return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
+}
+
 // Not a vector: steps allocate nothing.
 class PackedLinear::LoraParts {
  public:
@@ -39,11 +44,6 @@ class PackedLinear::LoraParts {
   std::array<LoraPart, kMostParts> parts_;
   size_t count_ = 0;
 };
-
-float LoraConfig::scale() const {
-  if (!rank_stabilised) return alpha / static_cast<float>(rank);
-  return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
-}
 
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                            const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,

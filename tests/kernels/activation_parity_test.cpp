@@ -107,6 +107,9 @@ TEST_P(ActivationParity, Swiglu) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ActivationParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, ActivationParity,
+                         testing::ValuesIn(real_cases({{1024, 11008}, {4112, 4096}})),
+                         name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

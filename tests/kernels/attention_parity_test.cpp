@@ -559,7 +559,29 @@ std::vector<AttentionCase> hopper_cases() {
   return cases;
 }
 
+// Samples of 4096 tokens with eight images; two images of CLIP. `make check-kernels-full`.
+std::vector<AttentionCase> real_attention_cases() {
+  std::vector<AttentionCase> cases;
+  if (!whole_matrix() || every_access_is_watched()) return cases;
+  std::string text_and_images;
+  for (int image = 0; image < 8; ++image) text_and_images += tokens({256, 256});
+  const Samples chat = {text_and_images}, clip = {tokens({257}), tokens({257})};
+  for (const auto& [name, rule] :
+       {std::pair{"causal4096", Rule::kCausal}, {"visual_chat4096", Rule::kVisualChat}})
+    cases.push_back({name, DType::kBF16, rule, chat, 1, 1, 128});
+  cases.push_back({"clip", DType::kBF16, Rule::kFull, clip, 16, 16, 64});
+  return cases;
+}
+
+std::vector<AttentionCase> real_hopper_cases() {
+  std::vector<AttentionCase> cases = real_attention_cases();
+  std::erase_if(cases, [](const AttentionCase& c) { return c.width != 128; });
+  return cases;
+}
+
 INSTANTIATE_TEST_SUITE_P(Plans, HopperAttentionParity, testing::ValuesIn(hopper_cases()),
+                         name_of_attention);
+INSTANTIATE_TEST_SUITE_P(RealSizes, HopperAttentionParity, testing::ValuesIn(real_hopper_cases()),
                          name_of_attention);
 
 // Every mode at every length, in every type and width of the tensor-core kernels.
@@ -572,6 +594,8 @@ std::vector<AttentionCase> whole_attention_matrix() {
   return cases;
 }
 
+INSTANTIATE_TEST_SUITE_P(RealSizes, AttentionParity, testing::ValuesIn(real_attention_cases()),
+                         name_of_attention);
 INSTANTIATE_TEST_SUITE_P(WholeMatrix, AttentionParity, testing::ValuesIn(whole_attention_matrix()),
                          name_of_attention);
 

@@ -37,6 +37,14 @@ std::vector<LinearCase> linear_cases() {
   return cases;
 }
 
+// The head, whose columns are no multiple of 8, and the longest sums. `make check-kernels-full`.
+std::vector<LinearCase> real_linear_cases() {
+  std::vector<LinearCase> cases;
+  for (const ParityCase& c : real_cases({{8, 4096}, {8, 11008}}))
+    cases.push_back({c.dtype, c.rows, c.cols, c.cols == 4096 ? 32002 : 4096, 0});
+  return cases;
+}
+
 class LinearParity : public ParityRig, public testing::WithParamInterface<LinearCase> {
  protected:
   LinearParity() : ParityRig(GetParam()) {}
@@ -128,6 +136,8 @@ TEST_P(LinearParity, BackwardWeight) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LinearParity, testing::ValuesIn(linear_cases()),
+                         name_of_linear_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, LinearParity, testing::ValuesIn(real_linear_cases()),
                          name_of_linear_case);
 
 // ---- apart from the numbers

@@ -61,6 +61,15 @@ std::vector<float> split(std::vector<float> du, DType dtype) {
 // the outputs, with four blocks for the columns.
 constexpr int kOneMultiprocessor = 1, kTwoMultiprocessors = 2;
 
+// Of Llama-2-7b: q, k, v and o; gate and up; down. `make check-kernels-full`.
+std::vector<LoraCase> real_lora_cases() {
+  std::vector<LoraCase> cases;
+  for (const ParityCase& c : real_cases({{8192, 4096}, {1024, 4096}, {1024, 11008}}))
+    cases.push_back(
+        {c.dtype, c.rows, c.cols, c.rows == 1024 && c.cols == 4096 ? 11008 : 4096, 16, 0});
+  return cases;
+}
+
 class LoraParity : public ParityRig, public testing::WithParamInterface<LoraCase> {
  protected:
   LoraParity() : ParityRig(GetParam()) {}
@@ -176,6 +185,8 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LoraParity, testing::ValuesIn(lora_cases()), name_of_lora_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, LoraParity, testing::ValuesIn(real_lora_cases()),
+                         name_of_lora_case);
 
 // ---- layers with one input, whose outputs stand side by side
 

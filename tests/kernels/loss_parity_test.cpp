@@ -151,6 +151,8 @@ INSTANTIATE_TEST_SUITE_P(Rows, SpliceOfManyRows,
                                          ParityCase{DType::kBF16, 1300, 8, 0}),
                          name_of_case);
 INSTANTIATE_TEST_SUITE_P(Sizes, LossParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, LossParity,
+                         testing::ValuesIn(real_cases({{512, 32002}, {8192, 4096}})), name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

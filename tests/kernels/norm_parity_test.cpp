@@ -198,6 +198,8 @@ INSTANTIATE_TEST_SUITE_P(Rows, NormParityFarFromZero,
                                          ParityCase{DType::kF32, 7, 257, 1}),
                          name_of_case);
 INSTANTIATE_TEST_SUITE_P(Sizes, NormParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, NormParity,
+                         testing::ValuesIn(real_cases({{8192, 4096}, {4112, 1024}})), name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

@@ -61,6 +61,16 @@ inline std::vector<ParityCase> parity_cases() {
   return cases;
 }
 
+// Rows and columns as they are in a training step of Llama-2-7b and CLIP ViT-L/14 with 8192 tokens,
+// in bf16: `make check-kernels-full`. None in the builds that watch every access.
+inline std::vector<ParityCase> real_cases(
+    std::initializer_list<std::pair<int64_t, int64_t>> sizes) {
+  std::vector<ParityCase> cases;
+  if (!whole_matrix() || every_access_is_watched()) return cases;
+  for (const auto& [rows, cols] : sizes) cases.push_back({DType::kBF16, rows, cols, 0});
+  return cases;
+}
+
 inline std::string name_of_case(const testing::TestParamInfo<ParityCase>& info) {
   const auto& [dtype, rows, cols, gap] = info.param;
   return fmt::format("{}_{}x{}_gap{}", name_of(dtype), rows, cols, gap);

@@ -47,6 +47,8 @@ TEST_P(RopeParity, BothDirections) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RopeParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, RopeParity, testing::ValuesIn(real_cases({{8192, 64}})),
+                         name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

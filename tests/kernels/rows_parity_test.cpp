@@ -153,6 +153,8 @@ TEST(EmptyMatrices, AreNotLaunched) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RowsParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, RowsParity, testing::ValuesIn(real_cases({{8192, 4096}})),
+                         name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test

@@ -37,6 +37,8 @@ std::vector<ParityCase> row_sums() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, SumParity, testing::ValuesIn(row_sums()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, SumParity,
+                         testing::ValuesIn(real_cases({{8192, 4096}, {4112, 4096}})), name_of_case);
 
 TEST(SumRowsParity, TheSumOfNegativeZeroesIsOne) {
   const TestStream stream;
@@ -79,6 +81,8 @@ std::vector<ParityCase> totals() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, TotalParity, testing::ValuesIn(totals()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, TotalParity, testing::ValuesIn(real_cases({{8192, 4096}})),
+                         name_of_case);
 
 TEST(TotalOfNothing, IsZero) {
   const TestStream stream;

@@ -57,6 +57,8 @@ TEST_P(VisionParity, Embed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, VisionParity, testing::ValuesIn(parity_cases()), name_of_case);
+INSTANTIATE_TEST_SUITE_P(RealSizes, VisionParity, testing::ValuesIn(real_cases({{256, 1024}})),
+                         name_of_case);
 
 }  // namespace
 }  // namespace facet::kernel_test
