@@ -30,6 +30,15 @@ class PackedLinear::LoraParts {
   void add(const LoraPart& part) { parts_[count_++] = part; }
   bool empty() const { return count_ == 0; }
   std::span<const LoraPart> all() const { return {parts_.data(), count_}; }
+  // Those in the columns [begin, begin + count), counted from there.
+  LoraParts of_columns(int64_t begin, int64_t count) const {
+    LoraParts some;
+    for (LoraPart part : all()) {
+      part.begin -= begin;
+      if (part.begin >= 0 && part.begin < count) some.add(part);
+    }
+    return some;
+  }
 
  private:
   std::array<LoraPart, kMostParts> parts_;
@@ -111,21 +120,16 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
                 .u = ctx.activation({x.rows(), part.right->value.cols()}),
                 .right = part.right->value,
                 .left = part.left->value});
-  const Run head = run_from(0);
-  if (!lora.empty() && head.last == parts_.size()) {
-    ctx.ops.lora_linear_forward(y, x, head.weight, head.bias, residual, lora.all(), lora_scale_);
-  } else {
-    for (size_t first = 0; first < parts_.size();) {
-      const Run run = run_from(first);
-      const Tensor added =
-          residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
-      ctx.ops.linear_forward(y.column_block(run.begin, run.outputs), x, run.weight, run.bias,
-                             added);
-      first = run.last;
-    }
-    for (const LoraPart& part : lora.all())
-      ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
-                                      part.right, part.left, lora_scale_);
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    const Tensor y_run = y.column_block(run.begin, run.outputs);
+    const Tensor added =
+        residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
+    if (const LoraParts some = lora.of_columns(run.begin, run.outputs); some.empty())
+      ctx.ops.linear_forward(y_run, x, run.weight, run.bias, added);
+    else
+      ctx.ops.lora_linear_forward(y_run, x, run.weight, run.bias, added, some.all(), lora_scale_);
+    first = run.last;
   }
   if (saved == nullptr) return ctx.arena.release(mark);
   saved->u.clear();

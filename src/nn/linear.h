@@ -3,7 +3,8 @@
 //
 // PackedLinear joins linears with the same input (q, k, v; gate, up): if their weights are
 // contiguous in the parameter buffer it is one matrix product over columns [part 0 | part 1 | ...],
-// else one product per run of contiguous weights.
+// else, where only some of them are trained, one product per run of contiguous weights. In backward
+// LoRA is an operator of its own where there are several runs, or where dx is added to.
 #pragma once
 
 #include <set>

@@ -148,15 +148,22 @@ void Backend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, T
 
 namespace {
 
-void check_part(const OperatorChecks& check, const Tensor& y, const Tensor& x, const LoraPart& part,
-                std::span<const LoraPart> parts) {
-  check.given({part.u, part.right, part.left});
-  ASSERT(part.begin >= 0 && part.begin + part.left.cols() <= y.cols(),
-         "{}: left {} at column {} of {}", check.name(), part.left.shape_string(), part.begin,
-         y.shape_string());
-  ASSERT(part.right.cols() == parts[0].right.cols(), "{}: parts of ranks {} and {}", check.name(),
-         parts[0].right.cols(), part.right.cols());
-  check_lora(check, y.column_block(part.begin, part.left.cols()), part.u, x, part.right, part.left);
+// The parts, of columns of y (N,O) that follow one another.
+void check_parts(const OperatorChecks& check, const Tensor& y, const Tensor& x,
+                 std::span<const LoraPart> parts) {
+  ASSERT(!parts.empty(), "{}: no parts", check.name());
+  int64_t end = 0;
+  for (const LoraPart& part : parts) {
+    check.given({part.u, part.right, part.left});
+    const int64_t outputs = part.left.cols();
+    ASSERT(part.begin >= end && part.begin + outputs <= y.cols(),
+           "{}: left {} at column {} of {}, behind column {}", check.name(),
+           part.left.shape_string(), part.begin, y.shape_string(), end);
+    end = part.begin + outputs;
+    ASSERT(part.right.cols() == parts[0].right.cols(), "{}: parts of ranks {} and {}", check.name(),
+           parts[0].right.cols(), part.right.cols());
+    check_lora(check, y.column_block(part.begin, outputs), part.u, x, part.right, part.left);
+  }
 }
 
 }  // namespace
@@ -168,12 +175,9 @@ void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
-  ASSERT(!parts.empty(), "{}: no parts", check.name());
+  check_parts(check, y, x, parts);
   int64_t work = weight.numel();
-  for (const LoraPart& part : parts) {
-    check_part(check, y, x, part, parts);
-    work += lora_forward_work(part.right, part.left);
-  }
+  for (const LoraPart& part : parts) work += lora_forward_work(part.right, part.left);
   count_products(x.rows(), work);
   do_lora_linear_forward(y, x, weight, bias, residual, parts, scale);
 }
@@ -184,10 +188,9 @@ void Backend::lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight
   check_product(check, dy, x, weight);
   check.activations({dy, dx});
   check.like("dx", dx, x);
-  ASSERT(!parts.empty(), "{}: no parts", check.name());
+  check_parts(check, dy, x, parts);
   int64_t work = dx.defined() ? weight.numel() : 0;
   for (const LoraPart& part : parts) {
-    check_part(check, dy, x, part, parts);
     check.given({part.du});
     check.fp32({part.du, part.dright, part.dleft});
     check.like("du", part.du, part.u);

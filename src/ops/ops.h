@@ -119,7 +119,8 @@ class Backend {
 
   // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
   // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
-  // may be y itself. In 16 bits y and dx may be rounded between LoRA's product and the other.
+  // may be y itself. In 16 bits y and dx may be rounded between LoRA's product and the other. Parts
+  // are in the order of their columns, which do not overlap.
   void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
                            std::span<const LoraPart> parts, float scale);
   // dx (N,I) = dy W + the sum of the parts' du R', du = scale dy L'; dleft += scale u' dy; dright

@@ -151,6 +151,14 @@ TEST(PackedLinear, AFrozenPartSplitsTheProduct) {
   EXPECT_LE(op_test::relative_error(parts.dx, whole.dx), 3e-7);
 }
 
+// LoRA is computed with the product that its columns are in.
+TEST(PackedLinear, ASplitProductTakesItsLoraAlong) {
+  Rig split(PackedLinear::Bias::kNone, "all", "root.k.weight"),
+      tail(PackedLinear::Bias::kNone, "all", "root.v.weight");
+  EXPECT_EQ(split.run().calls, 3);
+  EXPECT_EQ(tail.run().calls, 2);
+}
+
 TEST(PackedLinear, AgreesWithTheReference) {
   for (const char* frozen :
        {"", "root.k", "root.v.weight", "root.q.bias", "root.k.lora_left", "root.v.lora_"}) {

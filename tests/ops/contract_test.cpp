@@ -132,6 +132,26 @@ TEST(ContractMessage, NamesTheOperatorTheOperandAndBothShapes) {
       << message;
 }
 
+TEST(ContractOfLora, RefusesPartsOutOfOrderAndOnesThatOverlap) {
+  NullBackend ops;
+  Call call(DType::kF32);
+  const auto run = [&](int64_t first, int64_t second) {
+    std::vector<LoraPart> parts;
+    for (const int64_t begin : {first, second})
+      parts.push_back({.begin = begin,
+                       .u = call.matrix("u", 3, 2),
+                       .right = call.matrix("right", 4, 2, kDense),
+                       .left = call.matrix("left", 2, 3, kDense)});
+    return refusal([&] {
+      ops.lora_linear_forward(call.matrix("y", 3, 6), call.matrix("x", 3, 4),
+                              call.matrix("weight", 6, 4), Tensor(), Tensor(), parts, 1);
+    });
+  };
+  EXPECT_EQ(run(0, 3), "");
+  EXPECT_NE(run(3, 0), "");
+  EXPECT_NE(run(0, 2), "");
+}
+
 TEST(ContractOfAttention, RefusesAnImagePartWithoutASlotForIt) {
   NullBackend ops;
   Call call(DType::kF32);
