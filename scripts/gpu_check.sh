@@ -32,9 +32,10 @@ grep '^GPU ' "$logs/gpu.txt"
 
 # Most of the time is spent computing the expected values on one core.
 kernels() {
-  local shards=$(($(nproc) < 8 ? $(nproc) : 8)) i failed=0 pids=()
+  local limit=$1 shards=$(($(nproc) < 8 ? $(nproc) : 8)) i failed=0 pids=()
+  shift
   for ((i = 0; i < shards; ++i)); do
-    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout -k 5 "$1" "$tests" >"$log.$i" 2>&1 &
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout -k 5 "$limit" "$tests" "$@" >"$log.$i" 2>&1 &
     pids+=($!)
   done
   for i in "${!pids[@]}"; do wait "${pids[i]}" || failed=$?; done
@@ -43,7 +44,9 @@ kernels() {
 }
 
 # The same in every size, type and mode.
-matrix() { FACET_WHOLE_MATRIX=1 kernels "$1"; }
+matrix() { FACET_WHOLE_MATRIX=1 kernels "$1" --gtest_filter='-RealSizes/*'; }
+# At the sizes of the reference configuration.
+real_sizes() { FACET_WHOLE_MATRIX=1 kernels "$1" --gtest_filter='RealSizes/*'; }
 
 curves() { timeout -k 5 "$1" "$BUILD/gpu/test_curves" --gtest_filter='-*TwoRanks*'; }
 
@@ -101,6 +104,7 @@ step() {
 
 step kernels 150 kernels
 step curves 60 curves
+step real 180 real_sizes
 step memcheck 120 sanitize memcheck
 step racecheck 120 sanitize racecheck
 if wanted program && [ -e bundle_launch.sh ]; then

@@ -54,11 +54,11 @@ export -f train trains
 export logs
 
 step trains 60 bash -c trains
-for section in step_mmca operators attention step_causal; do
+for section in step_mmca operators lora attention step_causal; do
   step "$section" 110 build/gpu/gpu_bench --json "$logs/bench.json" "$section"
 done
 step tests 150 env STEPS='kernels curves' scripts/gpu_check.sh "$logs/tests"
 step torch 90 python3 scripts/bench_torch_gpu.py
-step sanitizers 420 env STEPS='memcheck racecheck synccheck initcheck matrix' scripts/gpu_check.sh "$logs/sanitizers"
+step sanitizers 420 env STEPS='real memcheck racecheck synccheck initcheck matrix' scripts/gpu_check.sh "$logs/sanitizers"
 echo "$failed steps failed or got no time; their output is in $logs"
 [ "$failed" = 0 ]
