@@ -1,4 +1,6 @@
 // LoRA's kernels against the CPU backend and fp64.
+#include <fmt/format.h>
+
 #include "kernels/cuda/launchers.h"
 #include "tests/kernels/parity.h"
 
