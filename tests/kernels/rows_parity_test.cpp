@@ -153,7 +153,7 @@ TEST(EmptyMatrices, AreNotLaunched) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RowsParity, testing::ValuesIn(parity_cases()), name_of_case);
-INSTANTIATE_TEST_SUITE_P(RealSizes, RowsParity, testing::ValuesIn(real_cases({{8192, 4096}})),
+INSTANTIATE_TEST_SUITE_P(RealSizes, RowsParity, testing::ValuesIn(real_cases({{2048, 4096}})),
                          name_of_case);
 
 }  // namespace
