@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "chat/answer_journal.h"
+#include "chat/answer_report.h"
+#include "chat/answering_models.h"
 #include "chat/conversation.h"
 #include "chat/sampling.h"
 #include "checkpoint/adapter.h"
@@ -115,8 +117,9 @@ std::string quoted_words(const OptionField& field, const Options& options) {
 // What answers depend on, a line each: the options, the questions and the system prompt, and the
 // model's files by size and time.
 std::string identity_of(const Options& options) {
-  const std::set<std::string_view> without_effect = {"output", "csv", "config", "threads",
-                                                     "device_collectives"};
+  const std::set<std::string_view> without_effect = {
+      "output",         "csv", "config", "threads", "device_collectives", "checkpoint_names",
+      "checkpoint_path"};
   std::string text;
   for (const OptionField& field : option_table())
     if (field.known_to(Command::kGenerate) && !without_effect.contains(field.name) &&
@@ -138,28 +141,34 @@ std::string identity_of(const Options& options) {
 // A test, by its index, and the number of the answer to it.
 using Task = std::pair<int64_t, int64_t>;
 
+// The answers of one model.
 class Generation {
  public:
-  Generation(MpiSession& session, const Options& options)
-      : world_(session.world()), options_(options), host_(session.host()) {}
+  // The arguments must outlive it.
+  Generation(Communicator& world, const AnsweringModel& model, ComputeDevice& device,
+             const std::vector<GenerationTest>& tests)
+      : world_(world), name_(model.name), options_(model.options), device_(device), tests_(tests) {}
 
-  void run();
+  // Collective. A model whose answers are all in the journal is not loaded.
+  std::vector<AnsweredTest> run();
+  std::unique_ptr<AnswerJournal> take_journal() { return std::move(journal_); }
 
  private:
+  void open_journal();
   void open_model();
   void deal_out(const std::vector<AnsweredTest>& finished);
   void take_memory();
   AnsweredTest answered(const Task& task);
-  std::string answer_mine(const AnswerJournal& journal);
-  std::vector<AnsweredTest> answer_all(const AnswerJournal& journal);
-  void report(const std::vector<AnsweredTest>& answers) const;
+  std::string answer_mine();
+  std::vector<AnsweredTest> answer_all();
 
   Communicator& world_;
+  const std::string& name_;
   const Options& options_;
-  const std::string& host_;
-  std::optional<ComputeDevice> device_;
+  ComputeDevice& device_;
+  const std::vector<GenerationTest>& tests_;
+  std::unique_ptr<AnswerJournal> journal_;
   std::optional<Arena> arena_;
-  std::vector<GenerationTest> tests_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
   std::unique_ptr<Conversation> conversation_;
@@ -168,12 +177,9 @@ class Generation {
 };
 
 void Generation::open_model() {
-  tests_ = read_generation_tests(options_.input,
-                                 options_.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
-  check_images(tests_);
   model_ = declare_model(options_);
   model_->chat_template = chat_template_as_trained(options_);
-  load_weights_as_trained(options_, *model_, world_, device_->plain());
+  load_weights_as_trained(options_, *model_, world_, device_.plain());
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
@@ -207,15 +213,15 @@ void Generation::take_memory() {
   for (const auto& [test, number] : mine_) asked.insert(static_cast<size_t>(test));
   const PassMemory memory =
       measure_conversations(*conversation_, tests_, asked, compute_dtype(options_));
-  arena_.emplace("conversation", memory.activations, device_->memory());
-  device_->allocate_panels(memory.panels);
+  arena_.emplace("conversation", memory.activations, device_.memory());
+  device_.allocate_panels(memory.panels);
 }
 
 // Draws depend on the seed, the test's name, the round and the number of the answer: neither on the
 // other tests nor on the ranks.
 AnsweredTest Generation::answered(const Task& task) {
   ProgressHooks hooks;
-  Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
+  Context context{device_.layers(), *arena_, hooks, compute_dtype(options_)};
   const auto [index, number] = task;
   const GenerationTest& test = tests_[static_cast<size_t>(index)];
   if (options_.score) return {index, number, conversation_->scores(context, test)};
@@ -233,13 +239,13 @@ AnsweredTest Generation::answered(const Task& task) {
 }
 
 // Lines of the journal.
-std::string Generation::answer_mine(const AnswerJournal& journal) {
+std::string Generation::answer_mine() {
   std::string lines;
   AnswerConsole console(static_cast<int64_t>(mine_.size()), world_);
   int64_t done = 0;
   for (const Task& task : mine_) {
     const AnsweredTest now = answered(task);
-    journal.append(now);
+    journal_->append(now);
     lines += line_of(now);
     console.show(++done);
   }
@@ -247,10 +253,10 @@ std::string Generation::answer_mine(const AnswerJournal& journal) {
 }
 
 // In the order of the tests and of their answers' numbers.
-std::vector<AnsweredTest> Generation::answer_all(const AnswerJournal& journal) {
+std::vector<AnsweredTest> Generation::answer_all() {
   std::string mine;
-  collectively(world_, [&] { mine = answer_mine(journal); });
-  std::vector<AnsweredTest> answers = journal.finished();
+  collectively(world_, [&] { mine = answer_mine(); });
+  std::vector<AnsweredTest> answers = journal_->finished();
   for (const std::string& of_rank : world_.all_gather(mine))
     for (AnsweredTest& answered : answered_tests_of(of_rank, "answers of a rank"))
       answers.push_back(std::move(answered));
@@ -260,7 +266,37 @@ std::vector<AnsweredTest> Generation::answer_all(const AnswerJournal& journal) {
   return answers;
 }
 
-void Generation::report(const std::vector<AnsweredTest>& answers) const {
+// Of several models each has its own.
+void Generation::open_journal() {
+  std::string identity;
+  collectively(world_, [&] {
+    if (world_.rank() == 0) identity = identity_of(options_);
+  });
+  std::string output = options_.output;
+  if (!name_.empty()) {
+    std::string suffix = name_;
+    std::replace(suffix.begin(), suffix.end(), '/', '_');
+    output += "." + suffix;
+  }
+  journal_ = std::make_unique<AnswerJournal>(output, identity, world_);
+}
+
+std::vector<AnsweredTest> Generation::run() {
+  begin_section(Section::kLoad);
+  open_journal();
+  collectively(world_, [&] {
+    deal_out(journal_->finished());
+    if (left_ == 0) return;
+    open_model();
+    take_memory();
+  });
+  begin_section(Section::kCompute);
+  return answer_all();
+}
+
+// ---- all models
+
+void warn_of_empty(const Options& options, const std::vector<AnsweredTest>& answers) {
   int64_t rounds = 0, empty = 0;
   for (const AnsweredTest& answered : answers)
     for (const Answer& answer : answered.rounds) {
@@ -271,37 +307,63 @@ void Generation::report(const std::vector<AnsweredTest>& answers) const {
     warn(
         "{} of {} answers are empty: the model or a stop string ended them at once, or "
         "--max_seq_len {} left no room",
-        empty, rounds, options_.max_seq_len);
-  log("{} answers to {} tests in {}", rounds, tests_.size(), options_.output);
+        empty, rounds, options.max_seq_len);
 }
 
-void Generation::run() {
-  const AnswerFormat format = answer_format(options_.output, options_.csv);
-  collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
-  device_.emplace(open_compute_device(options_, world_, host_));
-  collectively(world_, [&] { open_model(); });
-  std::string identity;
-  collectively(world_, [&] {
-    if (world_.rank() == 0) identity = identity_of(options_);
-  });
-  AnswerJournal journal(options_.output, identity, world_);
-  collectively(world_, [&] {
-    deal_out(journal.finished());
-    take_memory();
-  });
-  begin_section(Section::kCompute);
-  const std::vector<AnsweredTest> answers = answer_all(journal);
-  begin_section(Section::kSave);
-  collectively(world_, [&] {
-    if (world_.rank() != 0) return;
-    write_answers(options_.output, format, tests_, answers);
-    journal.remove();
-  });
-  report(answers);
+int64_t count_answers(const std::vector<ModelAnswers>& models) {
+  int64_t rounds = 0;
+  for (const ModelAnswers& of_model : models)
+    for (const AnsweredTest& answered : of_model.answers)
+      rounds += static_cast<int64_t>(answered.rounds.size());
+  return rounds;
+}
+
+// Of rank 0.
+void write_metrics(const Options& options, const std::vector<GenerationTest>& tests,
+                   const std::vector<ModelAnswers>& models) {
+  std::vector<std::pair<std::string, AnswerReport>> reports;
+  for (const ModelAnswers& of_model : models)
+    if (const std::optional<AnswerReport> report = report_on(tests, of_model.answers)) {
+      log("{}{}", of_model.model.empty() ? "" : of_model.model + ": ", report->text());
+      reports.emplace_back(of_model.model, *report);
+    }
+  if (!reports.empty()) write_reports(options.output, reports);
 }
 
 }  // namespace
 
-void generate(MpiSession& session, const Options& options) { Generation(session, options).run(); }
+void generate(MpiSession& session, const Options& options) {
+  Communicator& world = session.world();
+  const AnswerFormat format = answer_format(options.output, options.csv);
+  std::vector<AnsweringModel> models;
+  std::vector<GenerationTest> tests;
+  std::vector<std::string> notes;
+  collectively(world, [&] {
+    models = answering_models(options, notes);
+    for (const AnsweringModel& model : models) check_paths(Command::kGenerate, model.options);
+    tests = read_generation_tests(options.input,
+                                  options.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
+    check_images(tests);
+  });
+  for (const std::string& note : notes) log_line(note);
+  ComputeDevice device = open_compute_device(options, world, session.host());
+  std::vector<std::unique_ptr<AnswerJournal>> journals;
+  std::vector<ModelAnswers> answers;
+  for (const AnsweringModel& model : models) {
+    if (!model.name.empty()) log("answering with {}", model.name);
+    Generation generation(world, model, device, tests);
+    answers.push_back({model.name, generation.run()});
+    warn_of_empty(options, answers.back().answers);
+    journals.push_back(generation.take_journal());
+  }
+  begin_section(Section::kSave);
+  collectively(world, [&] {
+    if (world.rank() != 0) return;
+    write_answers(options.output, format, tests, answers);
+    write_metrics(options, tests, answers);
+    for (const auto& journal : journals) journal->remove();
+  });
+  log("{} answers to {} tests in {}", count_answers(answers), tests.size(), options.output);
+}
 
 }  // namespace facet

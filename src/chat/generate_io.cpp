@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "chat/answer_metrics.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -15,10 +16,12 @@ namespace {
 // ---- questions
 
 constexpr const char* kForms[] = {
-    "expected [question], [question, \"image path image path\"] or [question, [\"image path\", "
-    "...]]",
+    "expected [question], [question, \"image path image path\"], [question, [\"image path\", "
+    "...]], or an object with \"question\" and, where there are any, \"images\" and \"answers\"",
     "expected [question, images, [\"choice\", \"choice\", ...]] with two choices or more, which "
-    "--score compares; images: \"path path\" or a list"};
+    "--score compares; images: \"path path\" or a list; or an object with \"question\", "
+    "\"choices\" "
+    "and, where there are any, \"images\" and \"answers\""};
 
 std::vector<std::string> strings_of(const JsonValue& list) {
   std::vector<std::string> strings;
@@ -37,19 +40,54 @@ void read_images(const JsonValue& images, GenerationRound& round) {
   for (std::string path; paths >> path;) round.images.push_back(path);
 }
 
-GenerationRound read_round(const JsonValue& entry, QuestionForm form) {
-  const bool scored = form == QuestionForm::kWithChoices;
-  const int64_t most = scored ? 3 : 2;
-  if (!entry.is_array() || entry.size() < (scored ? 3 : 1) || entry.size() > most)
+void read_choices(const JsonValue& choices, GenerationRound& round) {
+  if (!choices.is_array() || choices.size() < 2) choices.reject(kForms[1]);
+  round.choices = strings_of(choices);
+}
+
+// [question, images?, choices?]
+GenerationRound round_of_list(const JsonValue& entry, bool scored) {
+  if (entry.size() < (scored ? 3 : 1) || entry.size() > (scored ? 3 : 2))
     entry.reject(kForms[scored]);
   GenerationRound round;
   round.question = entry.at(int64_t{0}).as_string();
   if (entry.size() > 1) read_images(entry.at(int64_t{1}), round);
-  if (!scored) return round;
-  const JsonValue choices = entry.at(int64_t{2});
-  if (!choices.is_array() || choices.size() < 2) entry.reject(kForms[scored]);
-  round.choices = strings_of(choices);
+  if (scored) read_choices(entry.at(int64_t{2}), round);
   return round;
+}
+
+void read_right_answers(const JsonValue& answers, GenerationRound& round) {
+  if (answers.is_array())
+    round.right = strings_of(answers);
+  else
+    round.right = {std::string(answers.as_string())};
+  if (round.right.empty()) answers.reject("no right answer in it; leave it out");
+  if (round.choices.empty()) return;
+  for (const std::string& right : round.right)
+    if (std::find(round.choices.begin(), round.choices.end(), right) == round.choices.end())
+      answers.reject(fmt::format("{} is none of the choices", json_string(right)));
+}
+
+// {"question", "images"?, "choices"?, "answers"?}
+GenerationRound round_of_object(const JsonValue& entry, bool scored) {
+  for (int64_t i = 0; i < entry.size(); ++i) {
+    const std::string_view key = entry.member(i).first;
+    if (key != "question" && key != "images" && key != "answers" && !(scored && key == "choices"))
+      entry.reject(fmt::format("{} means nothing here; {}", json_string(key), kForms[scored]));
+  }
+  GenerationRound round;
+  round.question = entry.at("question").as_string();
+  if (const auto images = entry.find("images")) read_images(*images, round);
+  if (scored) read_choices(entry.at("choices"), round);
+  if (const auto answers = entry.find("answers")) read_right_answers(*answers, round);
+  return round;
+}
+
+GenerationRound read_round(const JsonValue& entry, QuestionForm form) {
+  const bool scored = form == QuestionForm::kWithChoices;
+  if (entry.is_object()) return round_of_object(entry, scored);
+  if (!entry.is_array()) entry.reject(kForms[scored]);
+  return round_of_list(entry, scored);
 }
 
 }  // namespace
@@ -139,11 +177,24 @@ void write_scores(JsonWriter& writer, const std::vector<ChoiceScore>& scores,
   writer.end_array();
 }
 
-std::string json_records(const GenerationTest& test, const AnsweredTest& answered) {
+// What is right, and what the answer is worth by it.
+void write_judgement(JsonWriter& writer, const GenerationRound& round, const Answer& answer) {
+  if (round.right.empty()) return;
+  write_strings(writer, "right_answers", round.right);
+  const JudgedAnswer judged{answer.text, round.right};
+  writer.key("exact_match").value(exact_match(judged));
+  writer.key("contains").value(contains_right(judged));
+  if (round.right.size() >= kFewestVqaAnswers)
+    writer.key("vqa_accuracy").value(vqa_accuracy(judged));
+}
+
+std::string json_records(const std::string& model, const GenerationTest& test,
+                         const AnsweredTest& answered) {
   std::string lines;
   for (size_t r = 0; r < test.rounds.size(); ++r) {
     JsonWriter writer(JsonLayout::kOneLine);
     writer.begin_object();
+    if (!model.empty()) writer.key("checkpoint").value(model);
     writer.key("test").value(test.name);
     writer.key("answer_number").value(answered.number);
     writer.key("round").value(static_cast<int64_t>(r));
@@ -151,28 +202,51 @@ std::string json_records(const GenerationTest& test, const AnsweredTest& answere
     writer.key("question").value(test.rounds[r].question);
     write_answer(writer, answered.rounds[r]);
     write_scores(writer, answered.rounds[r].choices, test.rounds[r].choices);
+    write_judgement(writer, test.rounds[r], answered.rounds[r]);
     writer.end_object();
     lines += writer.take();
   }
   return lines;
 }
 
+std::string csv_records(AnswerFormat format, const std::string& model, const GenerationTest& test,
+                        const AnsweredTest& answered) {
+  std::string lines;
+  for (size_t r = 0; r < test.rounds.size(); ++r) {
+    if (!model.empty()) lines += csv_field(model) + ",";
+    lines += csv_record(format, test.name, test.rounds[r], answered.rounds[r]);
+  }
+  return lines;
+}
+
+std::string original_csv(const std::vector<GenerationTest>& tests,
+                         const std::vector<ModelAnswers>& models) {
+  std::string text = "test_name,image_path,question,answer\r\n";
+  for (size_t t = 0; t < tests.size(); ++t)
+    for (const ModelAnswers& of_model : models)
+      for (const AnsweredTest& answered : of_model.answers)
+        if (answered.test == static_cast<int64_t>(t))
+          text += csv_records(AnswerFormat::kOriginalCsv, "", tests[t], answered);
+  return text;
+}
+
 }  // namespace
 
 void write_answers(const std::string& path, AnswerFormat format,
                    const std::vector<GenerationTest>& tests,
-                   const std::vector<AnsweredTest>& answers) {
+                   const std::vector<ModelAnswers>& models) {
+  if (format == AnswerFormat::kOriginalCsv) return write_file(path, original_csv(tests, models));
   std::string text;
-  if (format == AnswerFormat::kCsv) text = "test_name,image_path,question,answer\n";
-  if (format == AnswerFormat::kOriginalCsv) text = "test_name,image_path,question,answer\r\n";
-  for (const AnsweredTest& answered : answers) {
-    const GenerationTest& test = tests[static_cast<size_t>(answered.test)];
-    if (format == AnswerFormat::kJsonLines)
-      text += json_records(test, answered);
-    else
-      for (size_t r = 0; r < test.rounds.size(); ++r)
-        text += csv_record(format, test.name, test.rounds[r], answered.rounds[r]);
-  }
+  if (format == AnswerFormat::kCsv)
+    text = fmt::format("{}test_name,image_path,question,answer\n",
+                       models.front().model.empty() ? "" : "checkpoint,");
+  for (const ModelAnswers& of_model : models)
+    for (const AnsweredTest& answered : of_model.answers) {
+      const GenerationTest& test = tests[static_cast<size_t>(answered.test)];
+      text += format == AnswerFormat::kJsonLines
+                  ? json_records(of_model.model, test, answered)
+                  : csv_records(format, of_model.model, test, answered);
+    }
   write_file(path, text);
 }
 

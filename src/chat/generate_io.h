@@ -15,6 +15,7 @@ struct GenerationRound {
   std::string image_text;                 // the paths as written in the file, separated by blanks
   std::vector<std::string> images;        // the paths, one by one
   std::vector<std::string> choices = {};  // given answers, for --score
+  std::vector<std::string> right = {};    // right answers, where they are known
 };
 
 // The rounds of a test share one conversation.
@@ -24,8 +25,10 @@ struct GenerationTest {
 };
 
 // {test: [[question, images?, choices?], ...]}, in the order of the file. Images are "path path" or
-// ["path with a blank", ...], choices ["yes", "no"]. Which of the two forms of a question: with
-// choices for --score, without for all else.
+// ["path with a blank", ...], choices ["yes", "no"]. A round may also be an object {"question",
+// "images", "choices", "answers"}, of which "answers", one or a list, are the right ones; with
+// choices they are among these. Which of the two forms of a question: with choices for --score,
+// without for all else.
 enum class QuestionForm : uint8_t { kOpen, kWithChoices };
 std::vector<GenerationTest> read_generation_tests(const std::string& path, QuestionForm form);
 
@@ -47,14 +50,23 @@ enum class AnswerFormat : uint8_t {
   kOriginalCsv,  // as batch_generation.py of DeepSpeed-VisualChat has it: lines end in CR LF, and a
                  // question without an image stands in image_path too
   kJsonLines,    // an object per round: test, answer_number, round, images, question, answer,
-                 // tokens, seconds, stop_reason; logprobs and choices where there are any
+                 // tokens, seconds, stop_reason; logprobs, choices, right answers and what the
+                 // answer is worth by them where there are any
 };
 // By the end of the file's name and --csv.
 AnswerFormat answer_format(const std::string& path, const std::string& csv);
 
+// The answers of one model, in the order of the tests; its name is "" where there is only one.
+struct ModelAnswers {
+  std::string model;
+  std::vector<AnsweredTest> answers;
+};
+
+// Models with names have them in a column or a member "checkpoint", before all others, one model
+// after the other; but the original's CSV has no names, and all models' answers to a test together.
 void write_answers(const std::string& path, AnswerFormat format,
                    const std::vector<GenerationTest>& tests,
-                   const std::vector<AnsweredTest>& answers);
+                   const std::vector<ModelAnswers>& models);
 
 // A conversation as one line of JSON, and back from any number of such lines. Another text is
 // Error(kBadData), which begins with `where`.

@@ -168,6 +168,14 @@ void check_output(const Options& o, Findings& found) {
 
 void check_generation(const Options& o, Findings& found) {
   found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
+  found.unless(o.checkpoint_path.empty() || !o.checkpoint_names.empty(),
+               "--checkpoint_path holds the models of --checkpoint_names; give these, too");
+  found.unless(std::set(o.checkpoint_names.begin(), o.checkpoint_names.end()).size() ==
+                   o.checkpoint_names.size(),
+               "--checkpoint_names: a name stands there twice");
+  found.unless(o.checkpoint_names.empty() || (o.adapter.empty() && o.projection.empty()),
+               "--checkpoint_names say what the models are made of; leave --adapter and "
+               "--projection out");
   found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
                "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
                "drawn");

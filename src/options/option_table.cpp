@@ -555,12 +555,23 @@ void add_generate_fields(std::vector<OptionField>& t) {
   const auto generate = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "g", kNotOfTraining, help);
   };
-  t.push_back(generate("input", &O::input,
-                       "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
-                       "blanks, or a list of paths; the questions of a test are the rounds of one "
-                       "conversation")
-                  .required("g")
-                  .file());
+  t.push_back(generate("checkpoint_names", &O::checkpoint_names,
+                       "answer with each of these models in turn, into one file: exports, "
+                       "adapters, runs or their checkpoints, whole LLaVA 1.5 models, or "
+                       "directories with a pytorch_model.bin of DeepSpeed-VisualChat. What such a "
+                       "directory says of the model stands; an adapter and a pytorch_model.bin "
+                       "need the two models of --*_model_name_or_path"));
+  t.push_back(generate("checkpoint_path", &O::checkpoint_path,
+                       "directory that holds --checkpoint_names; without it they are paths")
+                  .directory());
+  t.push_back(
+      generate("input", &O::input,
+               "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
+               "blanks, or a list of paths; the questions of a test are the rounds of one "
+               "conversation. Objects {\"question\", \"images\", \"answers\"} bring the right "
+               "answers too, and OUTPUT.metrics.json says how good the model's are")
+          .required("g")
+          .file());
   t.push_back(generate("output", &O::output,
                        "CSV: test_name,image_path,question,answer; named *.jsonl: JSON Lines with "
                        "tokens, seconds and the reason for each answer's end too. A call that was "

@@ -231,9 +231,10 @@ void apply(const Assignments& assignments, const std::string& where, Options& op
 }
 
 // A language model that is not there may be one that brings the vision encoder; check_paths() says
-// that it is not there.
+// that it is not there. --checkpoint_names may bring both.
 bool may_come_with_another(const OptionField& field, const Options& options) {
   std::error_code ignored;
+  if (field.group == OptionGroup::kModel && !options.checkpoint_names.empty()) return true;
   return std::string(field.name) == "vision_model_name_or_path" &&
          !options.lm_model_name_or_path.empty() &&
          !std::filesystem::is_directory(options.lm_model_name_or_path, ignored);

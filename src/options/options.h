@@ -177,6 +177,8 @@ struct Options {
   int64_t replay_step = 0;  // 0: none
 
   // Generate
+  std::string checkpoint_path;                // directory of --checkpoint_names
+  std::vector<std::string> checkpoint_names;  // models to answer with, one after the other
   std::string input;   // JSON {test: [[question, images?, choices?], ...]}
   std::string output;  // CSV or JSON Lines
   std::string csv = "facet";

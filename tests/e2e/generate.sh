@@ -202,6 +202,39 @@ scores() {
   refused 65 0 'two choices or more' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --score
 }
 
+# Right answers in the questions: metrics of the file and of each answer.
+right_answers() {
+  local answer
+  answer=$(fields greedy.csv | sed -n 9p)
+  printf '{"one": [{"question": "What do you see?", "images": ["images/%s"], "answers": ["%s", "nothing"]}], "two": [{"question": "How are you?", "answers": "zz"}], "three": [["Why?"]]}' \
+    "${images[0]}" "$answer" >right.json
+  run 0 2 "$facet" generate "${trained[@]}" --input right.json --output right.jsonl --max_new_tokens 12
+  once 'exact_match 0.5000, contains 0.5000, bleu_1'
+  [ "$(tr -d ' \n' <right.jsonl.metrics.json | cut -d, -f1-3)" = '{"answers":2,"exact_match":0.5,"contains":0.5' ]
+  [ "$(grep -c '"exact_match": 1' right.jsonl)" = 1 ]
+  [ "$(grep -c right_answers right.jsonl)" = 2 ]
+  [ ! -e greedy.csv.metrics.json ]
+}
+
+# Exports of several epochs in one call answer as each does alone.
+several_models() {
+  local name rest=(--input tests.json --max_new_tokens 12 --enable_mmca_attention --threads 1)
+  run 0 2 "$facet" generate --checkpoint_path "$work/run" --checkpoint_names epoch-7 epoch-8 "${rest[@]}" --output both.csv
+  fields both.csv | head -n 2 | cmp - <(printf 'checkpoint\ntest_name\n')
+  for name in epoch-7 epoch-8; do
+    run 0 0 "$facet" generate --lm_model_name_or_path "$work/run/$name/lang_decoder" --vision_model_name_or_path "$work/run/$name/vis_encoder" \
+      "${rest[@]}" --output "$name.jsonl"
+  done
+  run 0 0 "$facet" generate --checkpoint_names "$work/run/epoch-7" "$work/run/epoch-8" "${rest[@]}" --output both.jsonl
+  cmp <(cat epoch-7.jsonl epoch-8.jsonl | untimed) <(sed 's/"checkpoint": "[^"]*", //' both.jsonl | untimed)
+  [ "$(grep -c '/epoch-7"' both.jsonl)" = 6 ]
+  refused 66 0 'run is no model to answer with' "$facet" generate --checkpoint_names "$work/run" "${rest[@]}" --output x.csv
+  refused 66 0 'epoch-99: no such directory' "$facet" generate --checkpoint_names "$work/run/epoch-99" "${rest[@]}" --output x.csv
+  refused 64 0 '--lm_model_name_or_path is missing' "$facet" generate "${rest[@]}" --output x.csv
+  refused 78 0 'a name stands there twice' "$facet" generate --checkpoint_names a a "${rest[@]}" --output x.csv
+}
+untimed() { sed 's/"seconds": [^,]*, //'; }
+
 rubbish() {
   local count
   for count in 0 3; do
@@ -234,5 +267,7 @@ check Generate.KilledAndGivenAgain killed_and_given_again
 check Generate.DrawsOfATest draws_of_a_test
 check Generate.JsonLines json_lines
 check Generate.Scores scores
+check Generate.RightAnswers right_answers
+check Generate.SeveralModels several_models
 check Generate.Rubbish rubbish
 finish

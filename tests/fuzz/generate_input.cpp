@@ -22,6 +22,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     for (const AnswerFormat format :
          {AnswerFormat::kCsv, AnswerFormat::kOriginalCsv, AnswerFormat::kJsonLines})
-      write_answers(fuzz::scratch() + "/answers", format, tests, answers);
+      write_answers(fuzz::scratch() + "/answers", format, tests, {{"", answers}});
   });
 }
