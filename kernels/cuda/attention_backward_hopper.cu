@@ -109,10 +109,9 @@ class DqConsumer {
     for (; step < mine && (step + 1) * kDqKeys <= range.full; ++step)
       add_step<false>(dq, range, bounds, rows, step);
     for (; step < mine; ++step) add_step<true>(dq, range, bounds, rows, step);
-    if (mine > 0) {
-      gpu::wgmma_wait<0>(dq, weights_);
-      release(ring_.keys, keys_.stage_before());
-    }
+    // Not under a condition: ptxas must see that no path leaves the loops without it.
+    gpu::wgmma_wait<0>(dq, weights_);
+    if (mine > 0) release(ring_.keys, keys_.stage_before());
     for (; step < steps; ++step) {  // that only the other consumer needs
       skip(ring_.keys, keys_);
       skip(ring_.values, values_);
