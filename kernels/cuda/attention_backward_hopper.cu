@@ -18,6 +18,16 @@ namespace {
 constexpr int kTile = kTileSize<kTileRows>;
 using Sums = Accumulators<kHeadWidth>;
 
+// Of the block's own rows, which arrive once, and of the ring's sides; `arrivals` fill a stage of
+// these.
+template <typename... Sides>
+GPU_DEVICE void init_barriers(gpu::Barrier& rows, unsigned arrivals, Sides&... sides) {
+  if (threadIdx.x != 0) return;
+  gpu::init_barrier(rows, 1);
+  (init_side(sides, arrivals), ...);
+  gpu::fence_barrier_init();
+}
+
 // ---- dq: steps of 128 keys and values. While a step's scores are multiplied, the sums of the
 // step before go on.
 
@@ -29,14 +39,6 @@ struct DqRing {
   Side<kDqStages> keys, values;
   gpu::Barrier rows;
 };
-GPU_DEVICE void init_ring(DqRing& ring) {
-  if (threadIdx.x == 0) {
-    init_side(ring.keys, 1);
-    init_side(ring.values, 1);
-    gpu::init_barrier(ring.rows, 1);
-    gpu::fence_barrier_init();
-  }
-}
 
 template <typename T>
 struct DqTiles {
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   GPU_SHARED(DqRing, ring, );
   gpu::Tiles memory;
   const DqTiles<T> tiles(memory);
-  init_ring(ring);
+  init_barriers(ring.rows, 1, ring.keys, ring.values);
   mma::find_place(place, lists, lists.query_tiles, shape.heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int head = mma::head_of_block(shape.heads);
@@ -227,13 +229,6 @@ struct DkvRing {
   Side<kDkvStages> queries;  // with dout and statistics
   gpu::Barrier rows;
 };
-GPU_DEVICE void init_ring(DkvRing& ring) {
-  if (threadIdx.x == 0) {
-    init_side(ring.queries, 1 + gpu::kWarpSize);
-    gpu::init_barrier(ring.rows, 1);
-    gpu::fence_barrier_init();
-  }
-}
 
 template <typename T>
 struct DkvTiles {
@@ -415,7 +410,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   GPU_SHARED(StepStatistics, statistics, [kDkvStages]);
   gpu::Tiles memory;
   const DkvTiles<T> tiles(memory);
-  init_ring(ring);
+  init_barriers(ring.rows, 1 + gpu::kWarpSize, ring.queries);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
