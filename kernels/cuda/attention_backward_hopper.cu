@@ -91,7 +91,7 @@ struct RowStatistics {
     for (int h = 0; h < 2; ++h) {
       const bool present = bounds.of_half[h] != 0;
       const int64_t at = shape.statistic(slot, head, present ? row_begin + row_of(h) : 0);
-      lse[h] = present ? saved.lse_SHN[at] * mma::kLog2OfE : INFINITY;
+      lse[h] = present ? saved.lse_SHN[at] * kLog2OfE : INFINITY;
       delta[h] = present ? saved.delta_SHN[at] : 0;
     }
   }
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   gpu::raise_registers<kDqConsumerRegisters>();
-  DqConsumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
+  DqConsumer<T> consumer(tiles, ring, shape.factor);
   Sums dq;
   clear(dq);
   gpu::wait_barrier(ring.rows, 0);
@@ -289,7 +289,7 @@ class DkvProducer {
     for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
       const int query = first + i;
       const bool present = query < range.count;
-      to.lse[i] = present ? saved_.lse_SHN[at + query] * mma::kLog2OfE : INFINITY;
+      to.lse[i] = present ? saved_.lse_SHN[at + query] * kLog2OfE : INFINITY;
       to.delta[i] = present ? saved_.delta_SHN[at + query] : 0;
       to.visible[i] = present ? visible_of(lists_, range)[query] : 0;
     }
@@ -426,7 +426,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   gpu::raise_registers<kDkvConsumerRegisters>();
-  DkvConsumer<T> consumer(tiles, ring, statistics, shape.scale * mma::kLog2OfE);
+  DkvConsumer<T> consumer(tiles, ring, statistics, shape.factor);
   Sums dk, dv;
   clear(dk);
   clear(dv);

@@ -542,6 +542,8 @@ std::vector<AttentionCase> hopper_cases() {
   const Samples labelled = {tokens({9, 12, 7}), tokens({2}), tokens({2, 3})};
   cases.push_back({"some_published", DType::kBF16, Rule::kPublished, labelled, 2, 1, 128, 0,
                    Order::kByKind, kNoWindow, true});
+  // The first row of q sees its own value.
+  add("no_text", DType::kBF16, Rule::kVisualChat, {tokens({0, 5})}, 2, 0);
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
   cases.push_back({"some_causal",
