@@ -24,9 +24,10 @@ constexpr int kTeams = 2, kBackwardThreads = kTeams * kTeamThreads;
 template <int kWidth>
 constexpr int kDqKeys = kWidth == 128 ? 32 : kStep;
 // Fragments of q that a warp keeps: four registers, and an ldmatrix a step less. At 64 there is
-// room for three: 61 ldmatrix for 192 products. At 80 there is none, where four would do for 76 of
-// 240; and 128 would need 19, 76 registers, for 61 of 192. With P rounded to fp16 before dout.v is
-// computed, as in dkv, 80 has its four and 128 eight, for half an instruction more a product.
+// room for three: 61 ldmatrix for 192 products, 0.318. At 80 there is none, where four would make
+// it 76 for 240; 128 would need 19, 76 registers, for 61 of 192 instead of 80. With P rounded to
+// fp16 before dout.v is computed, as in dkv, 80 had nearly room for four (0.317) and 128 for eight
+// (0.375), for 0.3 to 0.5 instructions more a product.
 template <int kWidth>
 constexpr int kDqKept = kWidth == 64 ? 3 : 0;
 
