@@ -13,7 +13,8 @@
 //   OUT/                config.json, model.safetensors, tokenizer files as above,
 //                       preprocessor_config.json, processor_config.json
 //                       -> LlavaForConditionalGeneration, LlavaProcessor
-// LoRA is merged into the exported weights (W + scale (R L)'); the values in the ParamTable do
+// LoRA is merged into the exported weights (W + scale (R L)', with DoRA its rows brought to their
+// magnitudes); the values in the ParamTable do
 // not change. More than 5 GB of a part become shards with model.safetensors.index.json.
 //
 // Text tokens are embedded with lang_embed, in training and in generation. So the exported

@@ -86,6 +86,7 @@ class WeightOrigins {
   bool is_known_in_projection(const std::string& name) const;
   [[noreturn]] void fail_with_problems() const;
   const std::vector<float>& made_values(const Param& param) const;
+  std::vector<float> row_norms(const Param& matrix) const;
   void read_transposed(const Param& param, const Origin& origin, float* out) const;
   void make_added_rows(const Param& param, const Origin& origin, float* out) const;
   std::vector<float> mean_row(const Origin& origin, int64_t columns) const;

@@ -70,6 +70,12 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
     parts_[i].left = table.add(root + parts[i].path + ".lora_left_weight",
                                {lora.rank, parts[i].outputs}, ParamRole::kLora, Init::kZero);
   }
+  for (size_t i = 0; lora.dora && i < parts.size(); ++i) {
+    if (parts_[i].right == nullptr) continue;
+    parts_[i].magnitude = table.add(root + parts[i].path + ".lora_magnitude_vector",
+                                    {parts[i].outputs}, ParamRole::kLora, Init::kRowNorms);
+    parts_[i].magnitude->rows_of = parts_[i].weight;
+  }
 }
 
 PackedLinear PackedLinear::part(size_t first, size_t last) const {
@@ -89,12 +95,15 @@ PackedLinear PackedLinear::part(size_t first, size_t last) const {
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
   const Part& head = parts_[first];
   Run run;
+  run.first = first;
   run.begin = head.begin;
   run.outputs = head.outputs;
   run.last = first + 1;
   for (; run.last < parts_.size(); ++run.last) {
     const Part &before = parts_[run.last - 1], &part = parts_[run.last];
-    if (!adjoins(before.weight, part.weight) || !adjoins(before.bias, part.bias)) break;
+    if (!adjoins(before.weight, part.weight) || !adjoins(before.bias, part.bias) ||
+        !adjoins(before.magnitude, part.magnitude))
+      break;
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
@@ -105,10 +114,22 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
   };
   run.weight = joined(head.weight->value);
   if (head.weight->grad.defined()) run.dweight = joined(head.weight->grad);
-  if (head.bias == nullptr) return run;
-  run.bias = joined_vector(head.bias->value);
-  if (head.bias->grad.defined()) run.dbias = joined_vector(head.bias->grad);
+  const auto join = [&](const Param* param, Tensor& value, Tensor& grad) {
+    if (param == nullptr) return;
+    value = joined_vector(param->value);
+    if (param->grad.defined()) grad = joined_vector(param->grad);
+  };
+  join(head.bias, run.bias, run.dbias);
+  join(head.magnitude, run.magnitude, run.dmagnitude);
   return run;
+}
+
+void PackedLinear::find_norms(Context& ctx, const Tensor& norm, const Run& run) const {
+  for (size_t i = run.first; i < run.last; ++i) {
+    const Part& part = parts_[i];
+    ctx.ops.dora_row_norms(norm.range(part.begin - run.begin, part.outputs), part.weight->value,
+                           part.right->value, part.left->value, lora_scale_);
+  }
 }
 
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
@@ -120,18 +141,32 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
                 .u = ctx.activation({x.rows(), part.right->value.cols()}),
                 .right = part.right->value,
                 .left = part.left->value});
+  const bool dora = has_dora();
+  const Tensor z = dora ? ctx.activation({x.rows(), outputs_}) : Tensor();
+  const Tensor norm = dora ? ctx.arena.tensor({outputs_}) : Tensor();
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
     const Tensor y_run = y.column_block(run.begin, run.outputs);
     const Tensor added =
         residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
-    if (const LoraParts some = lora.of_columns(run.begin, run.outputs); some.empty())
+    const LoraParts some = lora.of_columns(run.begin, run.outputs);
+    if (some.empty()) {
       ctx.ops.linear_forward(y_run, x, run.weight, run.bias, added);
-    else
+    } else if (!run.magnitude.defined()) {
       ctx.ops.lora_linear_forward(y_run, x, run.weight, run.bias, added, some.all(), lora_scale_);
+    } else {
+      const Tensor z_run = z.column_block(run.begin, run.outputs);
+      const Tensor norm_run = norm.range(run.begin, run.outputs);
+      ctx.ops.lora_linear_forward(z_run, x, run.weight, Tensor(), Tensor(), some.all(),
+                                  lora_scale_);
+      find_norms(ctx, norm_run, run);
+      ctx.ops.dora_forward(y_run, z_run, run.magnitude, norm_run, run.bias, added);
+    }
     first = run.last;
   }
   if (saved == nullptr) return ctx.arena.release(mark);
+  saved->z = z;
+  saved->norm = norm;
   saved->u.clear();
   for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
 }
@@ -139,26 +174,55 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                             Dx mode) const {
   ArenaScope scope(ctx.arena);
+  const Tensor dz = before_magnitudes(ctx, dy, saved);
   const LoraParts lora = backward_parts(ctx, dx, x, saved);
   const bool overwrite = mode == Dx::kOverwrite;
   const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
   if (together)
-    ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora.all(), lora_scale_);
+    ctx.ops.lora_linear_backward(dx, dz, x, run_from(0).weight, lora.all(), lora_scale_);
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
-    const Tensor dy_run = dy.column_block(run.begin, run.outputs);
+    const Tensor dz_run = dz.column_block(run.begin, run.outputs);
     const bool begins = first == 0 && overwrite;
-    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
-    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
-    if (run.dweight.defined() || run.dbias.defined())
-      ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
+    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dz_run, run.weight);
+    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dz_run, run.weight);
+    add_weight_gradients(ctx, run, dz_run, dy.column_block(run.begin, run.outputs), x);
     first = run.last;
   }
   if (together) return;
   for (const LoraPart& part : lora.all())
     ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
-                                     dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                     dz.column_block(part.begin, part.left.cols()), x, part.u,
                                      part.right, part.left, lora_scale_);
+}
+
+// A bias is added behind the magnitudes.
+void PackedLinear::add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz,
+                                        const Tensor& dy, const Tensor& x) {
+  const bool apart = run.magnitude.defined() && run.dbias.defined();
+  const Tensor dbias = apart ? Tensor() : run.dbias;
+  if (run.dweight.defined() || dbias.defined())
+    ctx.ops.linear_backward_weight(run.dweight, dbias, dz, x);
+  if (apart) ctx.ops.linear_backward_weight(Tensor(), run.dbias, dy, x);
+}
+
+Tensor PackedLinear::before_magnitudes(Context& ctx, const Tensor& dy, const Saved& saved) const {
+  if (!has_dora()) return dy;
+  ASSERT(saved.z.defined(), "backward without a forward that saved");
+  const Tensor dz = ctx.activation({dy.rows(), outputs_});
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    const Tensor dz_run = dz.column_block(run.begin, run.outputs);
+    const Tensor dy_run = dy.column_block(run.begin, run.outputs);
+    if (run.magnitude.defined())
+      ctx.ops.dora_backward(dz_run, run.dmagnitude, dy_run,
+                            saved.z.column_block(run.begin, run.outputs), run.magnitude,
+                            saved.norm.range(run.begin, run.outputs));
+    else
+      ctx.ops.copy(dz_run, dy_run);
+    first = run.last;
+  }
+  return dz;
 }
 
 PackedLinear::LoraParts PackedLinear::backward_parts(Context& ctx, const Tensor& dx,
@@ -187,9 +251,15 @@ bool PackedLinear::has_lora() const {
   return false;
 }
 
+bool PackedLinear::has_dora() const {
+  for (const Part& part : parts_)
+    if (part.magnitude != nullptr) return true;
+  return false;
+}
+
 bool PackedLinear::any_trained() const {
   for (const Part& part : parts_)
-    for (const Param* param : {part.weight, part.bias, part.right, part.left})
+    for (const Param* param : {part.weight, part.bias, part.right, part.left, part.magnitude})
       if (param != nullptr && param->trained) return true;
   return false;
 }

@@ -215,11 +215,26 @@ void ParamTable::draw(Param& param, uint64_t seed) {
                    std::sqrt(6.0 / static_cast<double>(param.shape[0] + param.shape[1])), stream);
       return;
     case Init::kSinCosGrid: fill_sin_cos_grid(param.value); return;
+    case Init::kRowNorms: {
+      const Tensor& matrix = param.rows_of->value;
+      return row_norms(data, matrix.f32(), matrix.rows(), matrix.cols());
+    }
     case Init::kNone:
       fail(ExitCode::kBadData,
            "parameter {} is in none of the model files and has no initialisation rule; give a "
            "model directory that holds it",
            param.name);
+  }
+}
+
+void ParamTable::row_norms(float* norms, const float* values, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) {
+    double sum = 0;
+    for (int64_t c = 0; c < columns; ++c) {
+      const auto value = static_cast<double>(values[r * columns + c]);
+      sum += value * value;
+    }
+    norms[r] = static_cast<float>(std::sqrt(sum));
   }
 }
 

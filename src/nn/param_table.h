@@ -31,6 +31,7 @@ enum class Init : uint8_t {
   kUniformFanIn,   // uniform within 1/sqrt(fan_in); fan_in is Param::fan_in
   kXavierUniform,  // uniform within sqrt(6/(fan_in+fan_out)) of the 2-D shape
   kSinCosGrid,     // not random: 2-D sin-cos positions of a square grid, (g*g,D), D = 4n
+  kRowNorms,       // not random: the L2 norms of the rows of Param::rows_of, which has its values
   kNone,           // must come from a file: initialising it is an error
 };
 
@@ -42,7 +43,8 @@ struct Param {
   std::vector<int64_t> shape;  // as in the file
   ParamRole role = ParamRole::kWeight;
   Init init = Init::kNone;
-  int64_t fan_in = 0;  // for kUniformFanIn
+  int64_t fan_in = 0;              // for kUniformFanIn
+  const Param* rows_of = nullptr;  // for kRowNorms: a matrix of the same unit, declared before
   int unit = 0;
   bool trained = false;
   bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
@@ -119,6 +121,8 @@ class ParamTable {
   // Initialises one parameter, whose value is in host memory, by its rule, in fp32; the same (seed,
   // name) gives the same values on every machine and rank.
   static void draw(Param& param, uint64_t seed);
+  // norms (rows) = the L2 norms of the rows of values (rows,columns), added in double.
+  static void row_norms(float* norms, const float* values, int64_t rows, int64_t columns);
 
  private:
   void zero(const Tensor& x) const;

@@ -20,6 +20,12 @@
            Tensor residual, std::span<const LoraPart> parts, float scale)                          \
   OPERATOR(void, lora_linear_backward, Tensor dx, Tensor dy, Tensor x, Tensor weight,              \
            std::span<const LoraPart> parts, float scale)                                           \
+  OPERATOR(void, dora_row_norms, Tensor norm, Tensor weight, Tensor right, Tensor left,            \
+           float scale)                                                                            \
+  OPERATOR(void, dora_forward, Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,     \
+           Tensor residual)                                                                        \
+  OPERATOR(void, dora_backward, Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,                 \
+           Tensor magnitude, Tensor norm)                                                          \
   OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
   OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, \
            Tensor rstd, Tensor dresidual)                                                          \

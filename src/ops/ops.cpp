@@ -202,6 +202,56 @@ void Backend::lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight
   do_lora_linear_backward(dx, dy, x, weight, parts, scale);
 }
 
+// ---- DoRA
+
+void Backend::dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left, float scale) {
+  const OperatorChecks check(__func__);
+  check.given({norm, weight, right, left});
+  check.activations({weight, right, left});
+  check.fp32_vector("norm", norm, weight.rows());
+  check.matrix("right", right, weight.cols(), right.cols());
+  check.matrix("left", left, right.cols(), weight.rows());
+  count_products(right.cols(), weight.numel());
+  do_dora_row_norms(norm, weight, right, left, scale);
+}
+
+namespace {
+
+// z (N,O) and the vectors of its columns.
+void check_dora(const OperatorChecks& check, const Tensor& y, const Tensor& z,
+                const Tensor& magnitude, const Tensor& norm) {
+  check.given({y, z, magnitude, norm});
+  check.activations({y, z, magnitude});
+  check.like("z", z, y);
+  check.vector("magnitude", magnitude, y.cols());
+  check.fp32_vector("norm", norm, y.cols());
+}
+
+}  // namespace
+
+void Backend::dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                           Tensor residual) {
+  const OperatorChecks check(__func__);
+  check_dora(check, y, z, magnitude, norm);
+  check.activations({y, bias, residual});
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  count_call();
+  do_dora_forward(y, z, magnitude, norm, bias, residual);
+}
+
+void Backend::dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude,
+                            Tensor norm) {
+  const OperatorChecks check(__func__);
+  check_dora(check, dy, z, magnitude, norm);
+  check.given({dz});
+  check.activations({dz, dy});
+  check.like("dz", dz, dy);
+  check.fp32_vector("dmagnitude", dmagnitude, dy.cols());
+  count_call();
+  do_dora_backward(dz, dmagnitude, dy, z, magnitude, norm);
+}
+
 // ---- norms
 
 void Backend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {

@@ -65,7 +65,8 @@ struct LoraPart {
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
 struct OpCounts {
   int64_t calls = 0;
-  int64_t matmul_flops = 0;     // 2 * rows * inputs * outputs of every linear and LoRA product
+  int64_t matmul_flops =
+      0;  // 2 * rows * inputs * outputs of every linear and LoRA product, DoRA's too
   int64_t attention_flops = 0;  // forward: 4 E per visible (query, key) and head; backward: 10 E
   int64_t attention_query_rows = 0;  // rows of q over all attention_forward calls
 };
@@ -127,6 +128,19 @@ class Backend {
   // += x' du. dx, dright and dleft may each be absent.
   void lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                             std::span<const LoraPart> parts, float scale);
+
+  // ---- DoRA: the rows of W + scale (R L)' at a magnitude that is learned; z = x (W + scale (R
+  // L)')' norm (O) = the L2 norms of the rows of weight (O,I) + scale (right (I,r) left (r,O))',
+  // which is nowhere in memory.
+  void dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left, float scale);
+  // y (N,O) = z (N,O) magnitude/norm (+ bias) (+ residual); magnitude, bias (O), norm (O) fp32;
+  // residual may be y itself. A row of weights that is 0 has no direction: its magnitude/norm is 0.
+  void dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                    Tensor residual);
+  // dz (N,O) = dy magnitude/norm; dmagnitude (O) += column sums of dy z / norm (may be absent). The
+  // norm counts as a constant.
+  void dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude,
+                     Tensor norm);
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).

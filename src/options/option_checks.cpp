@@ -211,8 +211,10 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
   if (o.adapter.empty()) {  // which may bring LoRA
-    if (o.lang_lora_dim == 0 && name == "lang_lora_rslora") return "it belongs to --lang_lora_dim";
-    if (o.vis_lora_dim == 0 && name == "vis_lora_rslora") return "it belongs to --vis_lora_dim";
+    if (o.lang_lora_dim == 0 && (name == "lang_lora_rslora" || name == "lang_lora_dora"))
+      return "it belongs to --lang_lora_dim";
+    if (o.vis_lora_dim == 0 && (name == "vis_lora_rslora" || name == "vis_lora_dora"))
+      return "it belongs to --vis_lora_dim";
     if (o.lang_lora_dim == 0 && o.vis_lora_dim == 0 && name == "lora_plus_ratio")
       return "it belongs to --lang_lora_dim and --vis_lora_dim";
   }

@@ -103,6 +103,9 @@ void add_trained_fields(std::vector<OptionField>& t) {
                   .in(0, 1e6));
   t.push_back(trained("lang_lora_rslora", &O::lang_lora_rslora, kMustMatch,
                       "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
+  t.push_back(
+      trained("lang_lora_dora", &O::lang_lora_dora, kMustMatch,
+              "DoRA: a magnitude is trained for each row of an adapted weight, beside LoRA"));
   t.push_back(trained("lang_lora_module_name", &O::lang_lora_module_name, kMustMatch,
                       "linear layers whose path in the language model contains this get LoRA"));
   t.push_back(trained("vis_lora_dim", &O::vis_lora_dim, kMustMatch,
@@ -113,6 +116,9 @@ void add_trained_fields(std::vector<OptionField>& t) {
                   .in(0, 1e6));
   t.push_back(trained("vis_lora_rslora", &O::vis_lora_rslora, kMustMatch,
                       "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
+  t.push_back(
+      trained("vis_lora_dora", &O::vis_lora_dora, kMustMatch,
+              "DoRA: a magnitude is trained for each row of an adapted weight, beside LoRA"));
   t.push_back(trained("vis_lora_module_name", &O::vis_lora_module_name, kMustMatch,
                       "linear layers whose path in the vision encoder contains this get LoRA"));
   t.push_back(trained("only_optimize_lora", &O::only_optimize_lora, kMustMatch,

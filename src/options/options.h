@@ -50,10 +50,12 @@ struct Options {
   int64_t lang_lora_dim = 0;
   double lang_lora_alpha = 1;
   bool lang_lora_rslora = false;
+  bool lang_lora_dora = false;
   std::string lang_lora_module_name = "model.layers.";
   int64_t vis_lora_dim = 0;
   double vis_lora_alpha = 1;
   bool vis_lora_rslora = false;
+  bool vis_lora_dora = false;
   std::string vis_lora_module_name = "encoder.layers.";
   bool only_optimize_lora = false;
   std::vector<std::string> unfreeze;  // prefixes of parameter names

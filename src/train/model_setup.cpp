@@ -38,7 +38,8 @@ LoraConfig lang_lora_of(const Options& options) {
           .alpha = static_cast<float>(options.lang_lora_alpha),
           .module_name = options.lang_lora_module_name,
           .compat_init = options.visualchat(),
-          .rank_stabilised = options.lang_lora_rslora};
+          .rank_stabilised = options.lang_lora_rslora,
+          .dora = options.lang_lora_dora};
 }
 
 LoraConfig vis_lora_of(const Options& options) {
@@ -46,7 +47,8 @@ LoraConfig vis_lora_of(const Options& options) {
           .alpha = static_cast<float>(options.vis_lora_alpha),
           .module_name = options.vis_lora_module_name,
           .compat_init = options.visualchat(),
-          .rank_stabilised = options.vis_lora_rslora};
+          .rank_stabilised = options.vis_lora_rslora,
+          .dora = options.vis_lora_dora};
 }
 
 void check_vision(const VlmConfig& config) {
@@ -77,6 +79,9 @@ void check_same_lora(const std::string& side, const AdapterPart& part, const Lor
         part.directory, part.lora.rank, part.lora.alpha, side, asked.rank, side, asked.alpha);
   CHECK(part.lora.rank_stabilised || !asked.rank_stabilised, ExitCode::kConfig,
         "{}/adapter_config.json has LoRA without use_rslora; leave --{}_lora_rslora out",
+        part.directory, side);
+  CHECK(part.lora.dora || !asked.dora, ExitCode::kConfig,
+        "{}/adapter_config.json has LoRA without use_dora; leave --{}_lora_dora out",
         part.directory, side);
 }
 
@@ -109,12 +114,14 @@ Options with_lora_of_adapter(Options options) {
     options.lang_lora_dim = adapter.lang->lora.rank;
     options.lang_lora_alpha = static_cast<double>(adapter.lang->lora.alpha);
     options.lang_lora_rslora = adapter.lang->lora.rank_stabilised;
+    options.lang_lora_dora = adapter.lang->lora.dora;
   }
   if (adapter.vision) {
     check_same_lora("vis", *adapter.vision, vis_lora_of(options));
     options.vis_lora_dim = adapter.vision->lora.rank;
     options.vis_lora_alpha = static_cast<double>(adapter.vision->lora.alpha);
     options.vis_lora_rslora = adapter.vision->lora.rank_stabilised;
+    options.vis_lora_dora = adapter.vision->lora.dora;
   }
   return options;
 }

@@ -216,6 +216,23 @@ inline const Case kCases[] = {
        ops.lora_linear_backward(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
                                 call.matrix("x", 3, 4), call.matrix("weight", 5, 4), {&part, 1}, 1);
      }},
+    {"dora_row_norms",
+     [](Backend& ops, Call& call) {
+       ops.dora_row_norms(call.fp32_vector("norm", 5), call.matrix("weight", 5, 4),
+                          call.matrix("right", 4, 2), call.matrix("left", 2, 5), 1);
+     }},
+    {"dora_forward",
+     [](Backend& ops, Call& call) {
+       ops.dora_forward(call.matrix("y", 3, 5), call.matrix("z", 3, 5), call.vector("magnitude", 5),
+                        call.fp32_vector("norm", 5), call.vector("bias", 5, kOptional),
+                        call.matrix("residual", 3, 5, kOptional));
+     }},
+    {"dora_backward",
+     [](Backend& ops, Call& call) {
+       ops.dora_backward(call.matrix("dz", 3, 5), call.fp32_vector("dmagnitude", 5, kOptional),
+                         call.matrix("dy", 3, 5), call.matrix("z", 3, 5),
+                         call.vector("magnitude", 5), call.fp32_vector("norm", 5));
+     }},
     {"rms_norm_forward",
      [](Backend& ops, Call& call) {
        ops.rms_norm_forward(call.matrix("y", 3, 4), call.fp32_vector("rstd", 3),

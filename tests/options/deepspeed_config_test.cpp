@@ -253,10 +253,12 @@ TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreReportedToHaveNoEffect) {
 }
 
 TEST_F(DeepSpeedConfigTest, ChoicesOfLoraWithoutLoraAreReportedToHaveNoEffect) {
-  const std::string all = "--lang_lora_rslora --vis_lora_rslora --lora_plus_ratio 2";
+  const std::string all =
+      "--lang_lora_rslora --vis_lora_rslora --lang_lora_dora --vis_lora_dora --lora_plus_ratio 2";
   const ParsedOptions none = parse("{}", 1, all),
                       vision = parse("{}", 1, all + " --vis_lora_dim 4");
   EXPECT_TRUE(has_note(none, "--vis_lora_rslora has no effect: it belongs to --vis_lora_dim"));
+  EXPECT_TRUE(has_note(none, "--vis_lora_dora has no effect: it belongs to --vis_lora_dim"));
   EXPECT_TRUE(has_note(none, "--lora_plus_ratio has no effect"));
   EXPECT_TRUE(has_note(vision, "--lang_lora_rslora has no effect: it belongs to --lang_lora_dim"));
   EXPECT_FALSE(has_note(vision, "--vis_lora_rslora has no effect"));
