@@ -35,6 +35,7 @@ struct VisionLanguageModel::Decoding::State {
 
 VisionLanguageModel::Decoding::State::State(Impl& the_model, Context& the_ctx, int64_t the_capacity)
     : model(the_model), ctx(the_ctx), memory(the_ctx.arena), capacity(the_capacity) {
+  ctx.decoding = true;
   const LlamaConfig& lm = model.config.lm;
   const int64_t width = lm.num_key_value_heads * lm.head_dim;
   for (size_t i = 0; i < model.decoder.num_blocks(); ++i)

@@ -108,7 +108,7 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
   // With added tokens the vocabulary size is often odd.
   chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
-  ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
+  ctx.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
   return chunk;
 }
 
