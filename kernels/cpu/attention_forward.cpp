@@ -129,7 +129,9 @@ class Forward {
     if (has_few_queries(part)) {
       const int64_t together = kQueryBlock / count;
       for (int64_t h = heads.first; h < heads.end; h += together)
-        run_few(part, {h, std::min(h + together, heads.end)}, all, scratch);
+        with_type(v_.dtype(), [&](auto zero) {
+          run_few<decltype(zero)>(part, {h, std::min(h + together, heads.end)}, all, scratch);
+        });
       return;
     }
     for_groups(heads, [&](const Heads& group) {
@@ -176,7 +178,8 @@ class Forward {
   }
 
   // The same with keys and values in place, not gathered, in all of the heads together: row i in
-  // head h is row i * heads.count() + h of the scores.
+  // head h is row i * heads.count() + h of the scores. T: of keys and values.
+  template <typename T>
   void run_few(const AttentionPart& part, const Heads& heads, const QueryBlock& block,
                const ForwardScratch& scratch) const {
     const int64_t width = shape_.width, stride = padded(width), rows = block.count * heads.count();
@@ -186,12 +189,12 @@ class Forward {
     Softmax softmax(rows);
     for (int64_t begin = block.first_tile(); begin < block.num_keys(); begin += kKeyTile) {
       const Tile tile = Tile(block, begin).repeated(block.count, heads.count());
-      for_seen(keys, tile, heads, rows, [&](int64_t r, int64_t key, const Seen& seen) {
+      for_seen<T>(keys, tile, heads, rows, [&](int64_t r, int64_t key, const Seen<T>& seen) {
         const float* q = q_.row(block.row(r / heads.count()), heads.first + r % heads.count());
         dot_rows(scratch.scores + r * kScoreStride + key, q, seen.rows, seen.count, width);
       });
       softmax.step(scratch.scores, scratch.sums, tile, rows, stride, shape_.scale);
-      for_seen(values, tile, heads, rows, [&](int64_t r, int64_t key, const Seen& seen) {
+      for_seen<T>(values, tile, heads, rows, [&](int64_t r, int64_t key, const Seen<T>& seen) {
         add_scaled_rows(scratch.sums + r * stride, seen.rows,
                         scratch.scores + r * kScoreStride + key, seen.count, width);
       });
@@ -202,31 +205,32 @@ class Forward {
   }
 
   // Some rows of keys or values, in one head.
+  template <typename T>
   struct Seen {
-    const float* rows[kLanes];
+    const T* rows[kLanes];
     int64_t count;
   };
   // body(row of scores, first key in the tile, keys) for all that the rows see of a tile.
-  template <typename Body>
+  template <typename T, typename Body>
   void for_seen(const HeadRows& keys, const Tile& tile, const Heads& heads, int64_t rows,
                 const Body& body) const {
     const int64_t kv_first = shape_.kv_head(heads.first);
-    keys.for_groups(tile.begin + tile.hidden[0], tile.begin + tile.visible[rows - 1],
-                    [&](int64_t first, const float* const* group, int64_t count) {
-                      const int64_t at = first - tile.begin;
-                      for (int64_t r = 0; r < rows; ++r) {
-                        const int64_t begin = std::max<int64_t>(tile.hidden[r] - at, 0);
-                        const int64_t end = std::min<int64_t>(tile.visible[r] - at, count);
-                        if (begin >= end) continue;
-                        const int64_t head =
-                            shape_.kv_head(heads.first + r % heads.count()) - kv_first;
-                        Seen seen;
-                        seen.count = end - begin;
-                        for (int64_t j = begin; j < end; ++j)
-                          seen.rows[j - begin] = group[j] + head * shape_.width;
-                        body(r, at + begin, seen);
-                      }
-                    });
+    keys.for_groups<T>(tile.begin + tile.hidden[0], tile.begin + tile.visible[rows - 1],
+                       [&](int64_t first, const T* const* group, int64_t count) {
+                         const int64_t at = first - tile.begin;
+                         for (int64_t r = 0; r < rows; ++r) {
+                           const int64_t begin = std::max<int64_t>(tile.hidden[r] - at, 0);
+                           const int64_t end = std::min<int64_t>(tile.visible[r] - at, count);
+                           if (begin >= end) continue;
+                           const int64_t head =
+                               shape_.kv_head(heads.first + r % heads.count()) - kv_first;
+                           Seen<T> seen;
+                           seen.count = end - begin;
+                           for (int64_t j = begin; j < end; ++j)
+                             seen.rows[j - begin] = group[j] + head * shape_.width;
+                           body(r, at + begin, seen);
+                         }
+                       });
   }
 
   // Row `row` of q, which is row i of the sums.

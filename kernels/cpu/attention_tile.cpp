@@ -5,8 +5,6 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/cpu/simd.h"
-
 namespace facet::attention {
 namespace {
 
@@ -196,16 +194,19 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
 
 constexpr int kChains = 4;  // independent sums of 8 lanes, whichever vectors hold them
 
-template <typename V>
-FACET_INLINE float dot_row(const float* a, const float* b, int64_t n) {
+template <typename V, typename T>
+FACET_INLINE float dot_row(const float* a, const T* b, int64_t n) {
   constexpr int kVectors = kChains * kWidth<Vector8> / kWidth<V>;
   constexpr int64_t kStep = kChains * kWidth<Vector8>;
   V sum[kVectors] = {};
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep)
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c)
-      sum[c] += at<V>(a + i + c * kWidth<V>) * at<V>(b + i + c * kWidth<V>);
+    for (int c = 0; c < kVectors; ++c) {
+      V x;
+      load(x, b + i + c * kWidth<V>);
+      sum[c] += at<V>(a + i + c * kWidth<V>) * x;
+    }
   Vector8 chain[kChains];
 #pragma GCC unroll 4
   for (int c = 0; c < kChains; ++c) {
@@ -216,44 +217,52 @@ FACET_INLINE float dot_row(const float* a, const float* b, int64_t n) {
     else
       chain[c] = __builtin_shufflevector(sum[c / 2], sum[c / 2], 8, 9, 10, 11, 12, 13, 14, 15);
   }
-  for (; i + kWidth<Vector8> <= n; i += kWidth<Vector8>)
-    chain[0] += at<Vector8>(a + i) * at<Vector8>(b + i);
+  for (; i + kWidth<Vector8> <= n; i += kWidth<Vector8>) {
+    Vector8 x;
+    load(x, b + i);
+    chain[0] += at<Vector8>(a + i) * x;
+  }
   const Vector8 total = (chain[0] + chain[1]) + (chain[2] + chain[3]);
   float result = reduce(total, [](float x, float y) { return x + y; });
-  for (; i < n; ++i) result += a[i] * b[i];
+  for (; i < n; ++i) result += a[i] * widened(b[i]);
   return result;
 }
 
-template <typename V>
-FACET_INLINE void dot_all(float* products, const float* a, const float* const* rows, int64_t count,
+template <typename V, typename T>
+FACET_INLINE void dot_all(float* products, const float* a, const T* const* rows, int64_t count,
                           int64_t n) {
   for (int64_t j = 0; j < count; ++j) products[j] = dot_row<V>(a, rows[j], n);
 }
 
 // N vectors of y, kept in registers over all rows.
-template <typename V, int N>
-FACET_INLINE void add_block(float* y, const float* const* rows, const float* factors, int64_t count,
+template <typename V, int N, typename T>
+FACET_INLINE void add_block(float* y, const T* const* rows, const float* factors, int64_t count,
                             int64_t at_column) {
   V sum[N];
 #pragma GCC unroll 4
   for (int c = 0; c < N; ++c) sum[c] = at<V>(y + at_column + c * kWidth<V>);
   for (int64_t j = 0; j < count; ++j) {
-    const float* row = rows[j] + at_column;
+    const T* row = rows[j] + at_column;
 #pragma GCC unroll 4
-    for (int c = 0; c < N; ++c) sum[c] += factors[j] * at<V>(row + c * kWidth<V>);
+    for (int c = 0; c < N; ++c) {
+      V x;
+      load(x, row + c * kWidth<V>);
+      sum[c] += factors[j] * x;
+    }
   }
 #pragma GCC unroll 4
   for (int c = 0; c < N; ++c) at<V>(y + at_column + c * kWidth<V>) = sum[c];
 }
 
-template <typename V>
-FACET_INLINE void add_all(float* y, const float* const* rows, const float* factors, int64_t count,
+template <typename V, typename T>
+FACET_INLINE void add_all(float* y, const T* const* rows, const float* factors, int64_t count,
                           int64_t n) {
   int64_t i = 0;
   for (; i + 4 * kWidth<V> <= n; i += 4 * kWidth<V>) add_block<V, 4>(y, rows, factors, count, i);
   for (; i + kWidth<V> <= n; i += kWidth<V>) add_block<V, 1>(y, rows, factors, count, i);
   for (; i < n; ++i)
-    for (int64_t j = 0; j < count; ++j) y[i] = __builtin_fmaf(factors[j], rows[j][i], y[i]);
+    for (int64_t j = 0; j < count; ++j)
+      y[i] = __builtin_fmaf(factors[j], widened(rows[j][i]), y[i]);
 }
 
 // ---- the two instruction sets
@@ -270,17 +279,21 @@ FACET_AVX512 void gradient_avx512(float* scores, float* dscores, int64_t rows, i
                                   const RowStatistics* statistics) {
   gradient_all<Vector16>(scores, dscores, rows, keys, visible, hidden, scale, statistics);
 }
-FACET_AVX512 void dot_rows_avx512(float* products, const float* a, const float* const* rows,
+template <typename T>
+FACET_AVX512 void dot_rows_avx512(float* products, const float* a, const T* const* rows,
                                   int64_t count, int64_t n) {
   dot_all<Vector16>(products, a, rows, count, n);
 }
-FACET_AVX512 void add_rows_avx512(float* y, const float* const* rows, const float* factors,
+template <typename T>
+FACET_AVX512 void add_rows_avx512(float* y, const T* const* rows, const float* factors,
                                   int64_t count, int64_t n) {
   add_all<Vector16>(y, rows, factors, count, n);
 }
 #else
-constexpr auto dot_rows_avx512 = dot_all<Vector8>;
-constexpr auto add_rows_avx512 = add_all<Vector8>;
+template <typename T>
+constexpr auto dot_rows_avx512 = dot_all<Vector8, T>;
+template <typename T>
+constexpr auto add_rows_avx512 = add_all<Vector8, T>;
 constexpr auto multiply_avx512 = multiply_all<Vector8>;
 constexpr auto softmax_avx512 = softmax_all<Vector8>;
 constexpr auto gradient_avx512 = gradient_all<Vector8>;
@@ -363,16 +376,25 @@ void gather_transposed(float* to, const HeadRows& from) {
 
 float dot(const float* a, const float* b, int64_t n) { return dot_row<Vector8>(a, b, n); }
 
-void dot_rows(float* products, const float* a, const float* const* rows, int64_t count, int64_t n) {
-  kHasAvx512 ? dot_rows_avx512(products, a, rows, count, n)
+template <typename T>
+void dot_rows(float* products, const float* a, const T* const* rows, int64_t count, int64_t n) {
+  kHasAvx512 ? dot_rows_avx512<T>(products, a, rows, count, n)
              : dot_all<Vector8>(products, a, rows, count, n);
 }
 
-void add_scaled_rows(float* y, const float* const* rows, const float* factors, int64_t count,
+template <typename T>
+void add_scaled_rows(float* y, const T* const* rows, const float* factors, int64_t count,
                      int64_t n) {
-  kHasAvx512 ? add_rows_avx512(y, rows, factors, count, n)
+  kHasAvx512 ? add_rows_avx512<T>(y, rows, factors, count, n)
              : add_all<Vector8>(y, rows, factors, count, n);
 }
+
+template void dot_rows(float*, const float*, const float* const*, int64_t, int64_t);
+template void dot_rows(float*, const float*, const Bf16* const*, int64_t, int64_t);
+template void dot_rows(float*, const float*, const F16* const*, int64_t, int64_t);
+template void add_scaled_rows(float*, const float* const*, const float*, int64_t, int64_t);
+template void add_scaled_rows(float*, const Bf16* const*, const float*, int64_t, int64_t);
+template void add_scaled_rows(float*, const F16* const*, const float*, int64_t, int64_t);
 
 void add_scaled(float* y, const float* x, int64_t n, float factor) {
 #pragma omp simd

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/half.h"
+#include "kernels/cpu/simd.h"
 #include "ops/attention_plan.h"
 
 namespace facet::attention {
@@ -46,13 +47,16 @@ struct HeadRows {
   void for_rows(int64_t begin, int64_t end, const Body& body) const {
     for_listed_rows(ranges, begin, end, [&](int64_t i, int64_t row) { body(i, row_at(i, row)); });
   }
-  // body(first, rows, count): up to kLanes rows together, rows[0] being row `first` of the list.
-  template <typename Body>
+  // body(first, rows, count): up to kLanes rows together as they are stored, rows[0] being row
+  // `first` of the list.
+  template <typename T, typename Body>
   void for_groups(int64_t begin, int64_t end, const Body& body) const {
-    const float* rows[kLanes];
+    const T* stored =
+        words == nullptr ? reinterpret_cast<const T*>(data) : reinterpret_cast<const T*>(words);
+    const T* rows[kLanes];
     int64_t count = 0;
-    for_rows(begin, end, [&](int64_t i, const float* row) {
-      rows[count++] = row;
+    for_listed_rows(ranges, begin, end, [&](int64_t i, int64_t row) {
+      rows[count++] = stored + row * stride;
       if (count < kLanes && i + 1 < end) return;
       body(i + 1 - count, rows, count);
       count = 0;
@@ -108,10 +112,12 @@ void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
                       const RowStatistics* statistics);
 
 float dot(const float* a, const float* b, int64_t n);
-// Of `count` rows: products[j] = dot(a, rows[j], n); y += the sum of factors[j] rows[j], one after
-// the other. The bits are those of dot() and add_scaled().
-void dot_rows(float* products, const float* a, const float* const* rows, int64_t count, int64_t n);
-void add_scaled_rows(float* y, const float* const* rows, const float* factors, int64_t count,
+// Of `count` rows of numbers in fp32, bf16 or fp16: products[j] = dot(a, rows[j], n); y += the sum
+// of factors[j] rows[j], one after the other. The bits are those of dot() and add_scaled().
+template <typename T>
+void dot_rows(float* products, const float* a, const T* const* rows, int64_t count, int64_t n);
+template <typename T>
+void add_scaled_rows(float* y, const T* const* rows, const float* factors, int64_t count,
                      int64_t n);
 void add_scaled(float* y, const float* x, int64_t n, float factor);  // y += factor x
 

@@ -125,7 +125,7 @@ void multiply(const Matrix& y, const Matrix& x, const Tensor& weight, const floa
 #pragma omp parallel if (x.rows * weight.numel() >= kParallelProducts)
   {
     const Range outputs = line_range(y.cols);
-    kHasAvx512 ? multiply_range_avx512(p, outputs) : multiply_range<Vector8>(p, outputs);
+    kHasAvx512 ? multiply_range_avx512<T>(p, outputs) : multiply_range<Vector8>(p, outputs);
   }
 }
 
@@ -134,11 +134,9 @@ void multiply(const Matrix& y, const Matrix& x, const Tensor& weight, const floa
 void CpuBackend::do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                             Tensor residual) {
   const Matrix y_NO(y), x_NI(x), residual_NO(residual);
-  switch (weight.dtype()) {
-    case DType::kBF16: return multiply<Bf16>(y_NO, x_NI, weight, optional_f32(bias), residual_NO);
-    case DType::kF16: return multiply<F16>(y_NO, x_NI, weight, optional_f32(bias), residual_NO);
-    default: return multiply<float>(y_NO, x_NI, weight, optional_f32(bias), residual_NO);
-  }
+  with_type(weight.dtype(), [&](auto zero) {
+    multiply<decltype(zero)>(y_NO, x_NI, weight, optional_f32(bias), residual_NO);
+  });
 }
 
 }  // namespace facet

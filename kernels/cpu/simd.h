@@ -62,6 +62,16 @@ FACET_INLINE float widened(float x) { return x; }
 FACET_INLINE float widened(Bf16 x) { return float_from_bf16(x.word); }
 FACET_INLINE float widened(F16 x) { return float_from_f16(x.word); }
 
+// body(zero) with a number of the type that stands for `dtype`: fp32, bf16 or fp16.
+template <typename Body>
+void with_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kBF16: return body(Bf16());
+    case DType::kF16: return body(F16());
+    default: return body(float());
+  }
+}
+
 // to = kWidth<V> numbers from p on.
 template <typename V>
 FACET_INLINE void load(V& to, const float* p) {
