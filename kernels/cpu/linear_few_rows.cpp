@@ -4,7 +4,7 @@
 //
 // An element of y is one sum: kLanes running sums over the inputs i, i + kLanes, ..., then those in
 // halves, then the inputs that are left over, then what is added. So its bits depend neither on the
-// other rows nor on threads or instruction set.
+// other rows nor on threads or the width of vectors.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/parallel.h"
