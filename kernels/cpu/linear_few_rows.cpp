@@ -49,6 +49,11 @@ constexpr int kRows = kWidth<V> == 16 ? 5 : 2;
 template <typename V>
 constexpr int kOutputs = kWidth<V> == 16 ? 4 : 2;
 
+// How far ahead of itself a row of the weight is fetched, and behind its end the row of the next
+// outputs: the processor begins anew at every page.
+template <typename T>
+constexpr int64_t kAhead = 2048 / sizeof(T);
+
 template <typename V, int R, int O, typename T>
 FACET_INLINE void multiply_block(const FewRows<T>& p, int64_t row, int64_t output) {
   Lanes<V> sum[R][O];
@@ -57,6 +62,10 @@ FACET_INLINE void multiply_block(const FewRows<T>& p, int64_t row, int64_t outpu
   const int64_t inputs = p.x.cols, x_stride = p.x.stride, stride = p.weight_stride;
   int64_t i = 0;
   for (; i + kLanes <= inputs; i += kLanes) {
+    const int64_t ahead =
+        i + kAhead<T> < inputs ? i + kAhead<T> : i + kAhead<T> - inputs + O * stride;
+#pragma GCC unroll 4
+    for (int o = 0; o < O; ++o) __builtin_prefetch(weight + o * stride + ahead);
 #pragma GCC unroll 2
     for (int part = 0; part < Lanes<V>::kParts; ++part) {
       const int64_t at_input = i + part * kWidth<V>;
