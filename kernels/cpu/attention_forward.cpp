@@ -41,13 +41,13 @@ int64_t most_gathered_keys(const AttentionPlan& plan) {
 }
 
 struct ForwardScratch {
-  ForwardScratch(Carver carver, int64_t num_keys, const Shape& shape)
-      : keys_transposed(carver.take(padded(num_keys) * shape.width)),
-        values(carver.take(num_keys * padded(shape.width))),
-        queries(carver.take(kQueryBlock * padded(shape.width))),
-        sums(carver.take(kQueryBlock * padded(shape.width))),
+  ForwardScratch(Carver carver, int64_t num_keys, int64_t width)
+      : keys_transposed(carver.take(padded(num_keys) * width)),
+        values(carver.take(num_keys * padded(width))),
+        queries(carver.take(kQueryBlock * padded(width))),
+        sums(carver.take(kQueryBlock * padded(width))),
         scores(carver.take(kQueryBlock * kScoreStride)),
-        wide(carver.take(kLanes * padded(shape.kv_heads * shape.width))),
+        wide(carver.take(kLanes * padded(width))),
         size(carver.used()) {}
   float *keys_transposed, *values, *queries, *sums, *scores, *wide;
   int64_t size;
@@ -178,7 +178,7 @@ class Forward {
   }
 
   // The same with keys and values in place, not gathered, in all of the heads together: row i in
-  // head h is row i * heads.count() + h of the scores. T: of keys and values.
+  // their h-th head is row i * heads.count() + h of the scores. T: of keys and values.
   template <typename T>
   void run_few(const AttentionPart& part, const Heads& heads, const QueryBlock& block,
                const ForwardScratch& scratch) const {
@@ -340,12 +340,13 @@ void CpuBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, T
 
   const Forward forward(plan, shape, out, lse, out_part, q, k, v);
   const int64_t gathered = most_gathered_keys(plan);
-  const int64_t floats = ForwardScratch(Carver(nullptr), gathered, shape).size;
+  const int64_t floats = ForwardScratch(Carver(nullptr), gathered, shape.width).size;
   float* memory = attention_scratch(floats);
   const Tasks tasks(plan, shape, threads_);
 #pragma omp parallel num_threads(threads_) if (worth_threads(q, most_keys(plan)))
   {
-    const ForwardScratch scratch(Carver(memory + omp_get_thread_num() * floats), gathered, shape);
+    const ForwardScratch scratch(Carver(memory + omp_get_thread_num() * floats), gathered,
+                                 shape.width);
 #pragma omp for collapse(2) schedule(dynamic, 1)
     for (int64_t b = 0; b < tasks.num_samples(); ++b)
       for (int64_t task = 0; task < tasks.of_a_sample(); ++task)

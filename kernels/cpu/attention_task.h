@@ -35,7 +35,7 @@ class KeyMatrix {
   KeyMatrix(const Tensor& tensor, int64_t head_width)
       : tensor_(tensor), stride_(tensor.row_stride()), width_(head_width) {}
   DType dtype() const { return tensor_.dtype(); }
-  // Of `heads` heads from `head` on. `wide`: for rows in 16 bits, kLanes * padded(heads * E)
+  // Of `heads` heads from `head` on. `wide`: for for_rows() in 16 bits, kLanes * padded(heads * E)
   // floats.
   HeadRows rows(int64_t head, int64_t heads, const RowRange* ranges, int64_t count,
                 float* wide) const {
