@@ -25,7 +25,7 @@
 namespace facet {
 namespace {
 
-constexpr int64_t kPrompt = 200;
+constexpr int64_t kPrompt = 16;
 constexpr double kForever = 1e30;
 
 VlmConfig bench_config() {
