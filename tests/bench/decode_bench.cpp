@@ -3,9 +3,9 @@
 //
 // The model has 8 decoder layers of width 2048 (438 million parameters, more than caches hold), in
 // fp32, bf16 and fp16 by turns; a round is a prompt and `tokens` tokens after it. Then, for weights
-// of 4096 x 4096 and 11008 x 4096 and 1 to 16 rows: the rate at which the weight is read, as a share
-// of that of a plain sum over the same memory, by turns. Of every kind the fastest token, product
-// and sum counts, so that what else the machine does weighs little.
+// of 4096 x 4096 and 11008 x 4096 and 1 to 16 rows: the rate at which the weight is read, as a
+// share of that of a plain sum over the same memory, by turns. Of every kind the fastest token,
+// product and sum counts, so that what else the machine does weighs little.
 //
 // usage: decode_bench [tokens] [threads] [rounds]
 #include <fmt/core.h>
