@@ -11,6 +11,7 @@
 #include "base/end_report.h"
 #include "base/log.h"
 #include "chat/generate.h"
+#include "chat/sample_questions.h"
 #include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
@@ -47,9 +48,9 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
   collectively(session.world(), [&] { parsed.options = with_lora_of_adapter(parsed.options); });
-  if (options.dry_run) return dry_run(session, options);
+  if (options.dry_run) return dry_run(session, options, open_sample_questions);
   if (options.replay_step > 0) return replay_step(session, options, status);
-  train(session, options, status);
+  train(session, options, status, open_sample_questions);
 }
 
 ExitCode code_of(const std::exception& error) {
@@ -62,7 +63,7 @@ int plan_alone(const std::vector<std::string>& words) {
   try {
     const ParsedOptions parsed = parse_options(Command::kPlan, words, 1);
     for (const std::string& note : parsed.notes) log_line(note);
-    plan_command(parsed.options);
+    plan_command(parsed.options, open_sample_questions);
   } catch (const std::exception& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(code_of(error));

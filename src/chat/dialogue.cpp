@@ -1,5 +1,6 @@
 #include "chat/dialogue.h"
 
+#include "base/rng.h"
 #include "chat/sampling.h"
 
 namespace facet {
@@ -11,6 +12,18 @@ void append_to(std::vector<int32_t>& ids, std::span<const int32_t> more) {
 }
 
 }  // namespace
+
+ChooseToken choose_by_draws(const Options& options, const GenerationTest& test, int64_t number) {
+  Sampler sampler({options.temperature, options.top_k, options.top_p, options.repetition_penalty});
+  std::vector<RandomStream> draws;  // one per round
+  for (size_t round = 0; round < test.rounds.size(); ++round)
+    draws.emplace_back(static_cast<uint64_t>(options.seed), "generate", hash_name(test.name),
+                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
+  return [sampler, draws](int64_t round, std::span<const float> logits,
+                          std::span<const int32_t> said) mutable {
+    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
+  };
+}
 
 std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round) {
   if (pieces_->surely_too_long(round)) return {};

@@ -11,6 +11,7 @@
 
 #include "chat/answer.h"
 #include "chat/round_pieces.h"
+#include "options/options.h"
 
 namespace facet {
 
@@ -18,6 +19,10 @@ namespace facet {
 // so far, an <image> token for each image.
 using ChooseToken = std::function<int32_t(int64_t round, std::span<const float> logits,
                                           std::span<const int32_t> said)>;
+
+// Those that the options of sampling choose. Draws depend on the seed, the test's name, the round
+// and the number of the answer: neither on other tests nor on the ranks.
+ChooseToken choose_by_draws(const Options& options, const GenerationTest& test, int64_t number);
 
 class Dialogue {
  public:

@@ -9,7 +9,6 @@
 #include "base/timer.h"
 #include "chat/answer_journal.h"
 #include "chat/conversation.h"
-#include "chat/sampling.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/weight_origins.h"
 #include "io/file.h"
@@ -32,7 +31,7 @@ PassMemory measure_conversations(Conversation& conversation,
                                  const std::vector<GenerationTest>& tests,
                                  const std::set<size_t>& asked, DType dtype) {
   UnitHooks hooks;
-  PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
+  return with_rounding(measure({hooks, dtype}, [&](Context& context) {
     for (const size_t test : asked) {
       try {
         conversation.run_largest_pieces(context, tests[test]);
@@ -40,23 +39,7 @@ PassMemory measure_conversations(Conversation& conversation,
         fail(error.code(), "test {}: {}", tests[test].name, error.what());
       }
     }
-  });
-  // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
-  memory.activations += memory.activations / 64 + (1 << 20);
-  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
-  return memory;
-}
-
-// Checks that all images exist before the first answer is generated.
-void check_images(const std::vector<GenerationTest>& tests) {
-  std::string missing;
-  for (const GenerationTest& test : tests)
-    for (const GenerationRound& round : test.rounds)
-      for (const std::string& image : round.images)
-        if (std::error_code error; !std::filesystem::is_regular_file(image, error))
-          missing += fmt::format("\n  {} (test {})", image, test.name);
-  CHECK(missing.empty(), ExitCode::kMissingInput,
-        "images named by the questions are not there, or no regular files:{}", missing);
+  }));
 }
 
 // The regular files that the model is read from, by name.
@@ -170,7 +153,7 @@ class Generation {
 void Generation::open_model() {
   tests_ = read_generation_tests(options_.input,
                                  options_.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
-  check_images(tests_);
+  check_images_are_there(tests_);
   model_ = declare_model(options_);
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
@@ -211,25 +194,14 @@ void Generation::take_memory() {
   device_->allocate_panels(memory.panels);
 }
 
-// Draws depend on the seed, the test's name, the round and the number of the answer: neither on the
-// other tests nor on the ranks.
 AnsweredTest Generation::answered(const Task& task) {
   ProgressHooks hooks;
   Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
   const auto [index, number] = task;
   const GenerationTest& test = tests_[static_cast<size_t>(index)];
   if (options_.score) return {index, number, conversation_->scores(context, test)};
-  Sampler sampler(
-      {options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty});
-  std::vector<RandomStream> draws;  // one per round
-  for (size_t round = 0; round < test.rounds.size(); ++round)
-    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
-                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
-  const auto choose = [&](int64_t round, std::span<const float> logits,
-                          std::span<const int32_t> said) {
-    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
-  };
-  return {index, number, conversation_->answers(context, test, choose)};
+  return {index, number,
+          conversation_->answers(context, test, choose_by_draws(options_, test, number))};
 }
 
 // Lines of the journal.

@@ -17,8 +17,8 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::string_view, 15> kMoments = {
-    "data",        "data.read",   "compute",        "log",          "evaluate",
+constexpr std::array<std::string_view, 16> kMoments = {
+    "data",        "data.read",   "compute",        "log",          "evaluate",  "sample",
     "step",        "export",      "ckpt.begin",     "ckpt.write",   "ckpt.written",
     "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal", "bandwidth"};
 

@@ -507,7 +507,7 @@ void add_output_fields(std::vector<OptionField>& t) {
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
       "rank, stop@... stops it, fail@... makes its disk fail, slow@MOMENT:ms=M sleeps, "
       "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, data.read, "
-      "compute, log, evaluate, step, export, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, "
+      "compute, log, evaluate, sample, step, export, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, "
       "ckpt.latest, ckpt.retention, ckpt.removal; the environment variable FACET_INJECT adds "
       "more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
@@ -530,6 +530,35 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "directory below --tensorboard_path that holds this run's event files"));
 }
 
+// The names of DeepSpeed's hybrid_engine, from max_out_tokens on.
+void add_sample_fields(std::vector<OptionField>& t) {
+  const auto sample = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kOutput, "t", kMayChange, help);
+  };
+  t.push_back(sample("sample_prompts", &O::sample_prompts,
+                     "answer these questions while training, into OUT/samples.jsonl and "
+                     "TensorBoard: JSON as --input of facet generate has it")
+                  .file());
+  t.push_back(sample("sample_interval", &O::sample_interval,
+                     "answer --sample_prompts every N steps and at the end; 0: after each epoch")
+                  .in(0, 1LL << 40));
+  t.push_back(sample("max_out_tokens", &O::max_out_tokens,
+                     "--sample_prompts: longest conversation in tokens, those of questions and "
+                     "images included; 0: --max_seq_len")
+                  .in(0, 1 << 24));
+  t.push_back(sample("pin_parameters", &O::pin_parameters,
+                     "--sample_prompts at stage 3: gather all parameters once for all answers, "
+                     "which takes a rank the memory of the whole model; else some layers for each "
+                     "token"));
+  t.push_back(sample("tp_gather_partition_size", &O::tp_gather_partition_size,
+                     "--sample_prompts at stage 3 without --pin_parameters: layers that are "
+                     "gathered at a time")
+                  .in(1, 1 << 20));
+  t.push_back(sample("release_inference_cache", &O::release_inference_cache,
+                     "--sample_prompts: give back the memory that answers take beyond that of a "
+                     "step when they are done; else it is kept"));
+}
+
 void add_watchdog_fields(std::vector<OptionField>& t) {
   const auto limit = [&](const char* name, OptionMember member, const char* commands,
                          const char* help) {
@@ -542,7 +571,7 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
   limit("hang_seconds_compute", &O::hang_seconds_compute, "tgb",
         "in forward, backward, reduction and optimizer; every block of the model is progress");
   limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "te",
-        "in an evaluation, including its data");
+        "in an evaluation, including its data, and in answering --sample_prompts");
   limit("hang_seconds_save", &O::hang_seconds_save, "tg",
         "in checkpoints, exports, logs and answers");
   limit("hang_seconds_collective", &O::hang_seconds_collective, "tegb",
@@ -554,6 +583,10 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
 void add_generate_fields(std::vector<OptionField>& t) {
   const auto generate = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "g", kNotOfTraining, help);
+  };
+  // How answers are found; of --sample_prompts too.
+  const auto answer = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kGenerate, "gt", kMayChange, help);
   };
   t.push_back(generate("input", &O::input,
                        "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
@@ -571,23 +604,23 @@ void add_generate_fields(std::vector<OptionField>& t) {
                        "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
                        "end in CR LF and questions without an image stand in image_path too")
                   .one_of({"facet", "original"}));
-  t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
+  t.push_back(answer("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());
-  t.push_back(generate("temperature", &O::temperature,
+  t.push_back(answer("temperature", &O::temperature,
                        "0: always the most likely token; above 0: sample, more evenly the higher "
                        "it is")
                   .in(0, 1e3));
-  t.push_back(generate("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
+  t.push_back(answer("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
                   .in(0, 1 << 24));
-  t.push_back(generate("top_p", &O::top_p,
+  t.push_back(answer("top_p", &O::top_p,
                        "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
-  t.push_back(generate("repetition_penalty", &O::repetition_penalty,
+  t.push_back(answer("repetition_penalty", &O::repetition_penalty,
                        "positive logits of tokens that stand in the conversation are divided by "
                        "it, negative ones multiplied; 1: none")
                   .in(0.01, 100));
-  t.push_back(generate("stop_strings", &O::stop_strings,
+  t.push_back(answer("stop_strings", &O::stop_strings,
                        "an answer ends before the first of these texts, besides at the end tokens "
                        "of the model's files"));
   t.push_back(
@@ -656,6 +689,7 @@ std::vector<OptionField> make_table() {
   add_rank_fields(table);
   add_zero_fields(table);
   add_output_fields(table);
+  add_sample_fields(table);
   add_watchdog_fields(table);
   add_generate_fields(table);
   add_plan_fields(table);

@@ -344,6 +344,8 @@ TEST(Options, NamesAreFrozen) {
       "to checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
+      "sample_prompts sample_interval max_out_tokens pin_parameters tp_gather_partition_size "
+      "release_inference_cache "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output csv max_new_tokens temperature top_k top_p repetition_penalty stop_strings "
