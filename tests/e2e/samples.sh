@@ -14,8 +14,12 @@ cat >questions.json <<END
   "text": [["How are you?"]]
 }
 END
-recipe=("$facet" train "${model[@]}" "${data[@]}" --seed 7 --data_train_split_ratio 1 --learning_rate 4e-3 --unfreeze vis_encoder. lang_decoder.
-  --enable_mmca_attention --per_device_train_batch_size 3 --gradient_accumulation_steps 2 --num_train_epochs 2)
+steps=("$facet" train "${model[@]}" "${data[@]}" --seed 7 --data_train_split_ratio 1 --learning_rate 4e-3 --enable_mmca_attention --num_train_epochs 2)
+whole=(--unfreeze vis_encoder. lang_decoder.)
+on_2=(--per_device_train_batch_size 3 --gradient_accumulation_steps 2)
+on_3=(--per_device_train_batch_size 2 --gradient_accumulation_steps 2)
+on_4=(--per_device_train_batch_size 1 --gradient_accumulation_steps 3)
+recipe=("${steps[@]}" "${whole[@]}" "${on_2[@]}")
 asked=(--sample_prompts questions.json --max_new_tokens 8)
 parts=(--zero_stage 3 --stage3_param_persistence_threshold 100)
 
@@ -25,12 +29,18 @@ answers_of() {
     sed -E 's/"(step|epoch|samples|answer_number|seconds)": ?[^,]*, ?//g'
 }
 
+# How many lines each step has: "2:5 4:5".
+steps_of() { sed -E 's/.*"step": ([0-9]+),.*/\1/' "$1" | uniq -c | awk '{ printf "%s%s:%s", (NR > 1 ? " " : ""), $2, $1 }'; }
+
 # answers_as_exported RUN EPOCH STEP option...: the run's answers after that step are those of facet generate on that export.
 answers_as_exported() {
-  local out=$1 epoch=$2 step=$3
-  shift 3
-  run 0 0 "$facet" generate --lm_model_name_or_path "$out/epoch-$epoch/lang_decoder" --vision_model_name_or_path "$out/epoch-$epoch/vis_encoder" \
-    --threads 1 --enable_mmca_attention --input questions.json --output "$out.$step.jsonl" --max_new_tokens 8 "$@"
+  local out=$1 epoch=$2
+  answers_as_of "$1" "$3" --lm_model_name_or_path "$out/epoch-$epoch/lang_decoder" --vision_model_name_or_path "$out/epoch-$epoch/vis_encoder" "${@:4}"
+}
+answers_as_of() { # RUN STEP option...
+  local out=$1 step=$2
+  shift 2
+  run 0 0 "$facet" generate --threads 1 --enable_mmca_attention --input questions.json --output "$out.$step.jsonl" --max_new_tokens 8 "$@"
   diff <(answers_of "$out.$step.jsonl") <(answers_of "$out/samples.jsonl" "$step")
   [ "$(answers_of "$out/samples.jsonl" "$step" | wc -l)" = 5 ]
 }
@@ -63,19 +73,23 @@ at_stage_3() {
   answers_as_exported pinned 1 3
   answers_as_exported pinned 2 6
   diff <(answers_of pinned/samples.jsonl 6) <(answers_of stage3/samples.jsonl 6)
-  [ "$(sed -E 's/.*"step":([0-9]+).*/\1/' stage3/samples.jsonl | sort -n | uniq -c | tr -s ' \n' ' ')" = ' 5 2 5 4 5 6 ' ]
+  [ "$(steps_of stage3/samples.jsonl)" = '2:5 4:5 6:5' ]
 }
 
-# More ranks than questions; 16 bits and LoRA; the other arithmetic.
-ranks_types_and_lora() {
-  local lora=(--precision bf16 --lang_lora_dim 4 --unfreeze lang_decoder. --per_device_train_batch_size 1 --gradient_accumulation_steps 3)
-  run 0 4 "${recipe[@]}" --output_dir stage2 --zero_stage 2 "${asked[@]}" "${lora[@]}" --export full
+# More ranks than questions. In an adapter LoRA is apart as it is in training, in a whole model it is merged.
+more_ranks_and_lora() {
+  local lora=(--precision bf16 --lang_lora_dim 4)
+  run 0 4 "${steps[@]}" "${on_4[@]}" --output_dir stage2 --zero_stage 2 "${asked[@]}" "${lora[@]}"
+  answers_as_of stage2 3 "${model[@]:0:4}" --adapter stage2/epoch-1 --precision bf16
   answers_as_exported stage2 2 6 --precision bf16
-  run 0 3 "${recipe[@]}" "${parts[@]}" --output_dir compat --compat visualchat "${asked[@]}" --per_device_train_batch_size 2
-  answers_as_exported compat 2 6 --compat visualchat
 }
 
-# Killed in its answers after step 4, with the last checkpoint at step 3; goes on with another number of ranks. Every line stands once.
+compat_in_fp16() {
+  run 0 3 "${steps[@]}" "${on_3[@]}" "${whole[@]}" "${parts[@]}" --output_dir compat --compat visualchat --precision fp16 "${asked[@]}"
+  answers_as_exported compat 2 6 --compat visualchat --precision fp16
+}
+
+# Killed after step 5, with the last checkpoint at step 3; goes on with another number of ranks. Every line stands once.
 killed_and_continued() {
   local code=0
   make_plain 0
@@ -83,9 +97,9 @@ killed_and_continued() {
   timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${recipe[@]}" --output_dir killed "${asked[@]}" --sample_interval 1 \
     --inject kill@step:rank=1,step=5 >"$output" 2>&1 </dev/null || code=$?
   [ "$code" != 0 ]
-  until_true 10 grep -q '"step":5' killed/samples.jsonl
-  run 0 3 "${recipe[@]}" --output_dir killed "${asked[@]}" --sample_interval 1 --per_device_train_batch_size 2
-  [ "$(sed -E 's/.*"step":([0-9]+).*/\1/' killed/samples.jsonl | uniq -c | tr -s ' \n' ' ')" = ' 5 1 5 2 5 3 5 4 5 5 5 6 ' ]
+  [ "$(steps_of killed/samples.jsonl)" = '1:5 2:5 3:5 4:5 5:5' ]
+  run 0 3 "${steps[@]}" "${on_3[@]}" "${whole[@]}" --output_dir killed "${asked[@]}" --sample_interval 1
+  [ "$(steps_of killed/samples.jsonl)" = '1:5 2:5 3:5 4:5 5:5 6:5' ]
   diff <(answers_of stage0/samples.jsonl 6) <(answers_of killed/samples.jsonl 6)
 }
 
@@ -95,21 +109,22 @@ stopped_in_its_answers() {
   (exec timeout -k 5 "$time_limit" mpirun -n 2 --oversubscribe "${recipe[@]}" "${parts[@]}" --output_dir stopped "${asked[@]}" \
     --sample_interval 2 --inject slow@sample:ms=1500) >"$output" 2>&1 </dev/null &
   pid=$!
-  until_true 60 grep -q '^2,' stopped/loss_log.csv
+  until_true 60 has_step_2
   kill -USR1 "$(pgrep -f -- '--output_dir stopped' | tail -n 1)"
   wait "$pid" || code=$?
   [ "$code" = 85 ]
   [ ! -s stopped/samples.jsonl ]
   [ "$(cat stopped/checkpoints/latest)" = step_00000002 ]
   run 0 2 "${recipe[@]}" "${parts[@]}" --output_dir stopped "${asked[@]}" --sample_interval 2
-  [ "$(sed -E 's/.*"step":([0-9]+).*/\1/' stopped/samples.jsonl | uniq -c | tr -s ' \n' ' ')" = ' 5 2 5 4 5 6 ' ]
+  [ "$(steps_of stopped/samples.jsonl)" = '2:5 4:5 6:5' ]
 }
+has_step_2() { grep -qs '^2,' stopped/loss_log.csv; }
 
 # One rank cannot read what it is asked about: the others answer, and training ends as ever.
 one_question_fails() {
   make_plain 3
   run 0 2 "${recipe[@]}" "${parts[@]}" --output_dir failing "${asked[@]}" --inject fail@sample:rank=1,step=3
-  [ "$(grep -c '"stop_reason":"error","error":' failing/samples.jsonl)" = 3 ]
+  [ "$(grep -c '"stop_reason": "error", "error": ' failing/samples.jsonl)" = 3 ]
   [ "$(wc -l <failing/samples.jsonl)" = 10 ]
   unnoticed 3 failing
 }
@@ -124,15 +139,17 @@ checked_at_the_start() {
 
 # What answers take beyond a step is planned, held meanwhile, and given back.
 memory_is_planned() {
-  local small=(--max_seq_len 200 --per_device_train_batch_size 1 --gradient_accumulation_steps 6 --gradient_checkpointing --max_new_tokens 120 --max_steps 1)
-  run 0 1 "${recipe[@]}" --output_dir memory --sample_prompts questions.json "${small[@]}" --release_inference_cache --zero_stage 3 --pin_parameters
+  local planned small=(--max_seq_len 240 --gradient_checkpointing --max_new_tokens 8 --max_steps 1)
+  run 0 2 "${steps[@]}" "${on_4[@]}" "${parts[@]}" --output_dir memory --sample_prompts questions.json "${small[@]}" --release_inference_cache --pin_parameters
+  grep -E '^  sampling +[1-9]' "$output"
   planned=$(sed -nE 's/the arenas of a rank held ([0-9]+) bytes at most; planned: ([0-9]+)/\1 \2/p' "$output")
   awk '{ exit !($1 <= $2 && $1 > 0.8 * $2) }' <<<"$planned"
 }
 
 check Samples.AtStage0 at_stage_0
 check Samples.AtStage3 at_stage_3
-check Samples.RanksTypesAndLora ranks_types_and_lora
+check Samples.MoreRanksAndLora more_ranks_and_lora
+check Samples.CompatInFp16 compat_in_fp16
 check Samples.KilledAndContinued killed_and_continued
 check Samples.StoppedInItsAnswers stopped_in_its_answers
 check Samples.OneQuestionFails one_question_fails
