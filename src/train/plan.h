@@ -39,6 +39,6 @@ RunPlan plan_run(const Options& options, const OpenQuestions& open_questions = {
 std::string plan_text(const RunPlan& plan, const Options& options);
 
 // Prints the plan. Error(kConfig) when a rank needs more than --memory.
-void plan_command(const Options& options, const OpenQuestions& open_questions);
+void plan_command(const Options& options, const OpenQuestions& open_questions = {});
 
 }  // namespace facet

@@ -9,6 +9,7 @@ std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& mode
   if (options.sample_prompts.empty()) return nullptr;
   CHECK(model.tokenizer != nullptr, ExitCode::kConfig,
         "--sample_prompts are text, and {} has no tokenizer", options.lm_model_name_or_path);
+  ASSERT(open, "nobody can open --sample_prompts");
   return open(options, model);
 }
 
