@@ -2,12 +2,12 @@
 #include "train/sample_log.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <filesystem>
 
 #include "io/file.h"
 #include "tests/io/temporary_directory.h"
+#include "tests/train/file_size_limit.h"
 
 namespace facet {
 namespace {
@@ -82,12 +82,10 @@ TEST_F(SampleLogTest, AnotherTextIsRefused) {
 TEST_F(SampleLogTest, TheAnswersAfterAStepAreWrittenTogetherOrNotAtAll) {
   const std::string before = content();
   SampleLog log(directory_.path(), 6);
-  rlimit limit{};
-  getrlimit(RLIMIT_FSIZE, &limit);
-  const rlimit full{before.size() + 300, limit.rlim_max};
-  setrlimit(RLIMIT_FSIZE, &full);
-  EXPECT_THROW(log.append({sample_after(8, 0), sample_after(8, 1)}), Error);
-  setrlimit(RLIMIT_FSIZE, &limit);
+  {
+    const FileSizeLimit full(before.size() + 300);
+    EXPECT_THROW(log.append({sample_after(8, 0), sample_after(8, 1)}), Error);
+  }
   EXPECT_EQ(content(), before);
   EXPECT_EQ(log.last_step(), 6);
 }
