@@ -72,8 +72,8 @@ int64_t SampleQuestions::shortest(const GenerationTest& test) const {
   for (const GenerationRound& round : test.rounds) {
     if (pieces_.surely_too_long(round)) return rules_.max_seq_len + 1;
     positions += place.rounds_before > 0;  // the end of the answer before it
-    positions += pieces_.length(pieces_.piece(pieces_.prompt_ids(round, place), round.images,
-                                              RoundPieces::Pixels::kBlank));
+    positions += pieces_.length(
+        pieces_.piece(pieces_.prompt_ids(round, place), round.images, RoundPieces::Pixels::kBlank));
     place.pass(round);
   }
   return positions;
@@ -86,10 +86,11 @@ void SampleQuestions::check_lengths() const {
     if (least >= rules_.max_seq_len)
       too_long += fmt::format("\n  test {}: {} or more", test.name, least);
   }
-  CHECK(too_long.empty(), ExitCode::kConfig,
-        "--sample_prompts {}: questions leave no room for an answer in {} tokens (--max_out_tokens, "
-        "--max_seq_len); images count too:{}",
-        options_.sample_prompts, rules_.max_seq_len, too_long);
+  CHECK(
+      too_long.empty(), ExitCode::kConfig,
+      "--sample_prompts {}: questions leave no room for an answer in {} tokens (--max_out_tokens, "
+      "--max_seq_len); images count too:{}",
+      options_.sample_prompts, rules_.max_seq_len, too_long);
 }
 
 void SampleQuestions::check_images() const {

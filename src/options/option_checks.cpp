@@ -202,10 +202,17 @@ std::vector<std::string> offload_choices(const Options& o) {
 }
 
 bool belongs_to_samples(std::string_view name) {
-  constexpr std::array kNames = {"sample_interval", "max_out_tokens", "pin_parameters",
-                                 "tp_gather_partition_size", "release_inference_cache",
-                                 "max_new_tokens", "temperature", "top_k", "top_p",
-                                 "repetition_penalty", "stop_strings"};
+  constexpr std::array kNames = {"sample_interval",
+                                 "max_out_tokens",
+                                 "pin_parameters",
+                                 "tp_gather_partition_size",
+                                 "release_inference_cache",
+                                 "max_new_tokens",
+                                 "temperature",
+                                 "top_k",
+                                 "top_p",
+                                 "repetition_penalty",
+                                 "stop_strings"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
@@ -222,8 +229,7 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (name == "lora_products" && o.lang_lora_dim == 0 && o.vis_lora_dim == 0 && o.adapter.empty())
     return "it belongs to --lang_lora_dim, --vis_lora_dim and --adapter";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
-  if (o.sample_prompts.empty() && belongs_to_samples(name))
-    return "it belongs to --sample_prompts";
+  if (o.sample_prompts.empty() && belongs_to_samples(name)) return "it belongs to --sample_prompts";
   if (o.zero_stage < 3 && (name == "pin_parameters" || name == "tp_gather_partition_size"))
     return "it belongs to --zero_stage 3";
   if (o.pin_parameters && name == "tp_gather_partition_size")

@@ -507,7 +507,8 @@ void add_output_fields(std::vector<OptionField>& t) {
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
       "rank, stop@... stops it, fail@... makes its disk fail, slow@MOMENT:ms=M sleeps, "
       "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, data.read, "
-      "compute, log, evaluate, sample, step, export, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, "
+      "compute, log, evaluate, sample, step, export, ckpt.begin, ckpt.write, ckpt.written, "
+      "ckpt.rename, "
       "ckpt.latest, ckpt.retention, ckpt.removal; the environment variable FACET_INJECT adds "
       "more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
@@ -608,21 +609,21 @@ void add_generate_fields(std::vector<OptionField>& t) {
                   .in(1, 1 << 24)
                   .usually_given());
   t.push_back(answer("temperature", &O::temperature,
-                       "0: always the most likely token; above 0: sample, more evenly the higher "
-                       "it is")
+                     "0: always the most likely token; above 0: sample, more evenly the higher "
+                     "it is")
                   .in(0, 1e3));
   t.push_back(answer("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
                   .in(0, 1 << 24));
   t.push_back(answer("top_p", &O::top_p,
-                       "sample from the most likely tokens that together reach this probability")
+                     "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
   t.push_back(answer("repetition_penalty", &O::repetition_penalty,
-                       "positive logits of tokens that stand in the conversation are divided by "
-                       "it, negative ones multiplied; 1: none")
+                     "positive logits of tokens that stand in the conversation are divided by "
+                     "it, negative ones multiplied; 1: none")
                   .in(0.01, 100));
   t.push_back(answer("stop_strings", &O::stop_strings,
-                       "an answer ends before the first of these texts, besides at the end tokens "
-                       "of the model's files"));
+                     "an answer ends before the first of these texts, besides at the end tokens "
+                     "of the model's files"));
   t.push_back(
       generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
           .in(1, 1 << 20));

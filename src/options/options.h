@@ -172,10 +172,10 @@ struct Options {
   bool enable_tensorboard = false;
   std::string tensorboard_path;  // "": output_dir
   std::string tensorboard_job_name = "tb_logging";
-  std::string sample_prompts;       // questions as --input has them; "": none are asked
-  int64_t sample_interval = 0;      // steps; 0: after each epoch
-  int64_t max_out_tokens = 0;       // of a conversation; 0: max_seq_len
-  bool pin_parameters = false;      // stage 3: gather once for all answers
+  std::string sample_prompts;            // questions as --input has them; "": none are asked
+  int64_t sample_interval = 0;           // steps; 0: after each epoch
+  int64_t max_out_tokens = 0;            // of a conversation; 0: max_seq_len
+  bool pin_parameters = false;           // stage 3: gather once for all answers
   int64_t tp_gather_partition_size = 8;  // stage 3: layers gathered at a time
   bool release_inference_cache = false;
   bool dry_run = false;

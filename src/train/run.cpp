@@ -113,10 +113,9 @@ std::unique_ptr<Questions> open_checked_questions(const Run& run, const OpenQues
 RunCosts plan_costs_of_all_ranks(Run& run) {
   return largest_of_all_ranks(made_collectively(run.world,
                                                 [&] {
-                                                  return lay_out_and_plan(run.options, *run.inputs,
-                                                                          run.device.memory(),
-                                                                          run.world.size(),
-                                                                          run.questions.get());
+                                                  return lay_out_and_plan(
+                                                      run.options, *run.inputs, run.device.memory(),
+                                                      run.world.size(), run.questions.get());
                                                 }),
                               run.world);
 }
@@ -204,8 +203,8 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status,
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       record(open_record(*this)),
       inputs(index_files_and_open_inputs(*this)),
-      questions(made_collectively(world,
-                                  [&] { return open_checked_questions(*this, open_questions); })),
+      questions(
+          made_collectively(world, [&] { return open_checked_questions(*this, open_questions); })),
       costs(plan_costs_of_all_ranks(*this)),
       sampling(plan_of_questions(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),

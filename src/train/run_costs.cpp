@@ -179,8 +179,8 @@ RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
   MemoryPlan& memory = costs.memory;
   for (int64_t* const bytes :
        {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
-        &memory.activations, &memory.sampling, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot,
-        &memory.staging, &memory.page_locked, &memory.saved})
+        &memory.activations, &memory.sampling, &memory.inputs, &memory.panels, &memory.window,
+        &memory.snapshot, &memory.staging, &memory.page_locked, &memory.saved})
     *bytes = world.max(*bytes);
   costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;

@@ -31,9 +31,9 @@ SamplingPlan plan_sampling(const Options& options, const ModelSetup& model,
   const int64_t together = options.pin_parameters ? 0 : options.tp_gather_partition_size;
   plan.groups = grouped_units(plan.order.units, plan.order.text_begin, together);
   UnitHooks hooks;
-  plan.memory = with_rounding(
-      measure({hooks, engine.compute_dtype},
-              [&](Context& context) { run_largest_passes(questions, context); }));
+  plan.memory = with_rounding(measure({hooks, engine.compute_dtype}, [&](Context& context) {
+    run_largest_passes(questions, context);
+  }));
   Arena window("gathered units");
   UnitWindow::take_memory(plan.groups, plan.elements, window, model.table.dtype());
   plan.memory.activations += window.peak();

@@ -67,8 +67,7 @@ RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResou
   Engine::lay_out(table, ranks, engine_options(options));
   if (options.by_tokens())
     inputs.data->work = work_model(*inputs.model->model, compute_dtype(options));
-  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks,
-                    questions);
+  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks, questions);
 }
 
 StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevice& device,

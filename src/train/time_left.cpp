@@ -44,7 +44,7 @@ WorkLeft work_left(const WorkPlan& plan, int64_t step) {
   };
   WorkLeft left;
   left.of(Work::kStep) = std::max<int64_t>(last - step, 0);
-  left.of(Work::kEvaluation) = 
+  left.of(Work::kEvaluation) =
       plan.evaluates ? multiples_and_last(or_epoch(plan.eval_interval), first, last) : 0;
   left.of(Work::kSampling) =
       plan.samples ? multiples_and_last(or_epoch(plan.sample_interval), first, last) : 0;
@@ -71,8 +71,8 @@ double WorkTimes::mean(Work work) const {
 double seconds_left(const WorkPlan& plan, int64_t step, const WorkTimes& times) {
   const WorkLeft left = work_left(plan, step);
   double seconds = 0;
-  for (const Work work : {Work::kStep, Work::kEvaluation, Work::kSave, Work::kExport,
-                          Work::kSampling})
+  for (const Work work :
+       {Work::kStep, Work::kEvaluation, Work::kSave, Work::kExport, Work::kSampling})
     seconds += static_cast<double>(left.of(work)) * times.mean(work);
   if (plan.save_minutes <= 0) return seconds;
   const auto by_the_clock = static_cast<int64_t>(seconds / (60 * plan.save_minutes));

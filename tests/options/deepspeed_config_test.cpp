@@ -97,8 +97,8 @@ TEST_F(DeepSpeedConfigTest, TheOriginalsOwnConfigurationIsUnderstood) {
   EXPECT_EQ(options.tensorboard_job_name, "tb_logging");
   EXPECT_FALSE(options.wall_clock_breakdown);
   ASSERT_EQ(merge.notes.size(), 1u);
-  for (const char* key : {"zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-                          "memory_efficient_linear"})
+  for (const char* key :
+       {"zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "memory_efficient_linear"})
     EXPECT_NE(merge.notes[0].find(key), std::string::npos) << key;
   EXPECT_EQ(mistake(original("true", "false", 2, "cpu"), 8,
                     "--precision fp32 --zero_stage 0 --enable_tensorboard false"),

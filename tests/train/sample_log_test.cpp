@@ -26,8 +26,7 @@ class SampleLogTest : public ::testing::Test {
  protected:
   SampleLogTest() {
     SampleLog log(directory_.path(), 0);
-    for (const int64_t step : {2, 4, 6})
-      log.append({sample_after(step, 0), sample_after(step, 1)});
+    for (const int64_t step : {2, 4, 6}) log.append({sample_after(step, 0), sample_after(step, 1)});
   }
   std::string content() const { return read_file(path_, 1 << 20); }
   std::string steps() const {
