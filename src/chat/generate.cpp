@@ -12,6 +12,7 @@
 #include "chat/sampling.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/weight_origins.h"
+#include "comm/split.h"
 #include "io/file.h"
 #include "io/hash.h"
 #include "io/input_file.h"
@@ -22,6 +23,8 @@
 #include "train/measured_pass.h"
 #include "train/progress_bar.h"
 #include "train/progress_hooks.h"
+#include "train/run_costs.h"
+#include "zero/rank_group.h"
 
 namespace facet {
 
@@ -146,11 +149,13 @@ class Generation {
   void run();
 
  private:
+  void make_groups();
   void open_model();
   void deal_out(const std::vector<AnsweredTest>& finished);
   void take_memory();
   AnsweredTest answered(const Task& task);
   std::string answer_mine(const AnswerJournal& journal);
+  std::string answer_mine_together(const AnswerJournal& journal);
   std::vector<AnsweredTest> answer_all(const AnswerJournal& journal);
   void report(const std::vector<AnsweredTest>& answers) const;
 
@@ -158,22 +163,38 @@ class Generation {
   const Options& options_;
   const std::string& host_;
   std::optional<ComputeDevice> device_;
+  // Of --inference_tp_size; none where each rank has the whole model.
+  std::unique_ptr<Communicator> group_;
+  std::optional<RankGroup> shares_;
   std::optional<Arena> arena_;
   std::vector<GenerationTest> tests_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
   std::unique_ptr<Conversation> conversation_;
-  std::vector<Task> mine_;  // conversations of this rank
+  std::vector<Task> mine_;  // conversations of this rank, or of its group
   int64_t left_ = 0;        // conversations of all ranks
 };
+
+// Consecutive ranks, which a host has together if it has a multiple of the size.
+void Generation::make_groups() {
+  const int64_t size = options_.inference_tp_size;
+  if (size == 1) return;
+  group_ = split(world_, static_cast<int>(world_.rank() / size));
+  connect(options_, *group_, *device_);
+  shares_.emplace(*group_);
+}
 
 void Generation::open_model() {
   tests_ = read_generation_tests(options_.input,
                                  options_.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
   check_images(tests_);
-  model_ = declare_model(options_);
+  model_ = declare_model(options_, MissingTokenizer::kError,
+                         group_ ? GroupPlace{group_->rank(), group_->size()} : GroupPlace{});
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
+  if (group_)
+    log_line(fmt::format("of the model's weights a rank keeps {}, {} ranks of a group all of them",
+                         bytes_text(model_->table.bytes()), group_->size()));
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
@@ -181,7 +202,7 @@ void Generation::open_model() {
                         options_.stop_strings, options_.logprobs, options_.score});
 }
 
-// What earlier starts have not finished, in turn to the ranks.
+// What earlier starts have not finished, in turn to the groups of ranks.
 void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
   std::set<Task> done;
   for (const AnsweredTest& answered : finished) {
@@ -193,9 +214,10 @@ void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
           options_.output, answered.test, answered.number);
     done.emplace(answered.test, answered.number);
   }
+  const int64_t size = options_.inference_tp_size, groups = world_.size() / size;
   for (int64_t test = 0; test < static_cast<int64_t>(tests_.size()); ++test)
     for (int64_t number = 0; number < options_.num_answers; ++number)
-      if (!done.contains({test, number}) && left_++ % world_.size() == world_.rank())
+      if (!done.contains({test, number}) && left_++ % groups == world_.rank() / size)
         mine_.emplace_back(test, number);
   if (!done.empty())
     log("{} of {} conversations were finished before", done.size(),
@@ -216,6 +238,7 @@ void Generation::take_memory() {
 AnsweredTest Generation::answered(const Task& task) {
   ProgressHooks hooks;
   Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
+  if (shares_) context.group = &*shares_;
   const auto [index, number] = task;
   const GenerationTest& test = tests_[static_cast<size_t>(index)];
   if (options_.score) return {index, number, conversation_->scores(context, test)};
@@ -232,24 +255,33 @@ AnsweredTest Generation::answered(const Task& task) {
   return {index, number, conversation_->answers(context, test, choose)};
 }
 
-// Lines of the journal.
+// Lines of the journal. The ranks of a group have the same answers, and its first one keeps them.
 std::string Generation::answer_mine(const AnswerJournal& journal) {
   std::string lines;
+  const bool keeps = group_ == nullptr || group_->rank() == 0;
   AnswerConsole console(static_cast<int64_t>(mine_.size()), world_);
   int64_t done = 0;
   for (const Task& task : mine_) {
     const AnsweredTest now = answered(task);
-    journal.append(now);
-    lines += line_of(now);
+    if (keeps) journal.append(now);
+    if (keeps) lines += line_of(now);
     console.show(++done);
   }
   return lines;
 }
 
-// In the order of the tests and of their answers' numbers.
-std::vector<AnsweredTest> Generation::answer_all(const AnswerJournal& journal) {
+// An error of one rank leaves the others of its group waiting: it is no collective one, and ends
+// the job at once.
+std::string Generation::answer_mine_together(const AnswerJournal& journal) {
+  if (group_ != nullptr) return answer_mine(journal);
   std::string mine;
   collectively(world_, [&] { mine = answer_mine(journal); });
+  return mine;
+}
+
+// In the order of the tests and of their answers' numbers.
+std::vector<AnsweredTest> Generation::answer_all(const AnswerJournal& journal) {
+  const std::string mine = answer_mine_together(journal);
   std::vector<AnsweredTest> answers = journal.finished();
   for (const std::string& of_rank : world_.all_gather(mine))
     for (AnsweredTest& answered : answered_tests_of(of_rank, "answers of a rank"))
@@ -279,6 +311,7 @@ void Generation::run() {
   const AnswerFormat format = answer_format(options_.output, options_.csv);
   collectively(world_, [&] { check_paths(Command::kGenerate, options_); });
   device_.emplace(open_compute_device(options_, world_, host_));
+  make_groups();
   collectively(world_, [&] { open_model(); });
   std::string identity;
   collectively(world_, [&] {

@@ -128,7 +128,7 @@ WeightOrigins::WeightOrigins(const ParamTable& table, const VlmConfig& config,
         "not belong together",
         lm_directory_, file_rows_, config.lm.vocab_size);
   open(sources);
-  for (const Param& param : table.params()) place(param);
+  for (const Param& param : table.params()) place(whole_of(param));
   for (const auto* source : {&decoder_, &vision_})
     if (*source) note_missing(**source);
   note_foreign_modules();

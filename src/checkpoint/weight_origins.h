@@ -26,6 +26,7 @@ TensorDirectory open_model(const std::string& directory, LlavaPart part);
 // The file with projection and lang_embed of these sources; "": there is none.
 std::string projection_file_of(const PretrainedSources& sources);
 
+// Of a parameter that is a part it knows the whole (whole_of), which its functions are asked about.
 class WeightOrigins {
  public:
   // Reads the directories' headers. Missing and wrongly shaped tensors are listed in ONE

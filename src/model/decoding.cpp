@@ -36,7 +36,7 @@ struct VisionLanguageModel::Decoding::State {
 VisionLanguageModel::Decoding::State::State(Impl& the_model, Context& the_ctx, int64_t the_capacity)
     : model(the_model), ctx(the_ctx), memory(the_ctx.arena), capacity(the_capacity) {
   const LlamaConfig& lm = model.config.lm;
-  const int64_t width = lm.num_key_value_heads * lm.head_dim;
+  const int64_t width = model.decoder.cache_width();
   for (size_t i = 0; i < model.decoder.num_blocks(); ++i)
     caches.push_back({ctx.activation({capacity, width}), ctx.activation({capacity, width})});
   if (model.rope.stretches(capacity)) inputs = ctx.activation({capacity, lm.hidden_size});

@@ -13,10 +13,13 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
       recompute_(config.recompute),
       rebuild_(config.rebuild && !config.recompute),
       rows_per_chunk_(config.max_labelled_rows_per_chunk) {
-  const std::vector<int64_t> vocabulary = {config_.vocab_size, config_.hidden_size};
+  const Share tokens = config_.group.about_even(config_.vocab_size);
+  const auto add_tokens = [&](const char* name, ParamRole role) {
+    return table.add(kRoot + name, {tokens.count, config_.hidden_size}, role, Init::kNone, 0,
+                     tokens.along(0));
+  };
   const auto add_embedding = [&] {
-    return table.add(kRoot + "model.embed_tokens.weight", vocabulary, ParamRole::kEmbedding,
-                     Init::kNone);
+    return add_tokens("model.embed_tokens.weight", ParamRole::kEmbedding);
   };
   if (!config_.tie_word_embeddings) {
     // The input rows come from lang_embed: no gradient ever reaches this table.
@@ -30,9 +33,8 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   head_unit_ = table.begin_unit(kRoot + "head");
   final_norm_ = std::make_unique<RmsNorm>(table, kRoot + "model.norm", config_.hidden_size,
                                           config_.rms_norm_eps);
-  head_ = config_.tie_word_embeddings
-              ? add_embedding()
-              : table.add(kRoot + "lm_head.weight", vocabulary, ParamRole::kWeight, Init::kNone);
+  head_ = config_.tie_word_embeddings ? add_embedding()
+                                      : add_tokens("lm_head.weight", ParamRole::kWeight);
   block_inputs_.resize(blocks_.size());
   saved_.resize(blocks_.size());
 }
@@ -108,8 +110,17 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
   // With added tokens the vocabulary size is often odd.
   chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
-  ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
+  project(ctx, chunk.logits, chunk.normed);
   return chunk;
+}
+
+void LlamaDecoder::project(Context& ctx, Tensor logits, Tensor normed) const {
+  if (!head_->is_part())
+    return ctx.ops.linear_forward(logits, normed, head_->value, Tensor(), Tensor());
+  ArenaScope scope(ctx.arena);
+  SharedColumns columns(ctx, config_.group, normed.rows(), config_.vocab_size);
+  ctx.ops.linear_forward(columns.mine(), normed, head_->value, Tensor(), Tensor());
+  columns.join(logits);
 }
 
 void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, Tensor labels) {

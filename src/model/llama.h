@@ -50,6 +50,7 @@ class LlamaDecoder {
   // called.
   void backward(Context& ctx, Tensor dx, Tensor dhidden, const DecoderRows& rows);
 
+  int64_t cache_width() const { return blocks_.front().cache_width(); }
   // Logits (n,V) of hidden states (n,D).
   void logits(Context& ctx, Tensor logits, Tensor hidden);
   // Decoding: rows x (n,D) following `length` rows in the caches (one per block), in place.
@@ -76,6 +77,7 @@ class LlamaDecoder {
   }
   void backward_block(Context& ctx, size_t block, Tensor dx, Tensor dy, const DecoderRows& rows);
   Chunk run_chunk(Context& ctx, Tensor hidden) const;
+  void project(Context& ctx, Tensor logits, Tensor normed) const;
   void chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const;
 
   LlamaConfig config_;
@@ -85,7 +87,7 @@ class LlamaDecoder {
   std::vector<int> block_units_;
   int embed_unit_ = -1;  // -1: tied
   int head_unit_ = -1;
-  Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied
+  Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied; of a group this rank's rows
   std::unique_ptr<RmsNorm> final_norm_;
 
   // Of the current forward.

@@ -86,8 +86,12 @@ class LlamaBlock {
               int64_t length) const;
 
   bool any_trained() const;
+  int64_t cache_width() const { return kv_heads_ * head_dim_; }
 
  private:
+  struct Shares;
+  LlamaBlock(ParamTable& table, const std::string& root, int64_t layer, const LlamaConfig& config,
+             const LoraConfig& lora, const Shares& shares);
   void project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved, Keep keep) const;
   void project_asked(Context& ctx, const DecoderRows& rows, Saved& saved, Keep keep) const;
   void attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows, Saved& saved) const;
@@ -119,8 +123,9 @@ class LlamaBlock {
     return x.column_block(begin + kv_heads_ * head_dim_, kv_heads_ * head_dim_);
   }
 
-  int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
-  float scale_;                                              // 1/sqrt(E)
+  // H, G, E, D, F; of H, G and F those of this rank.
+  int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;
+  float scale_;  // 1/sqrt(E)
   bool has_window_;
   // Parameters are declared in the order of these members.
   RmsNorm norm1_;

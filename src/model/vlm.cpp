@@ -60,8 +60,9 @@ void check_window(const VlmConfig& config) {
 }
 
 Param* declare_embedding(ParamTable& table, const LlamaConfig& lm) {
-  return table.add("lang_embed.weight", {lm.vocab_size, lm.hidden_size}, ParamRole::kEmbedding,
-                   Init::kNone);
+  const Share columns = lm.group.about_even(lm.hidden_size);
+  return table.add("lang_embed.weight", {lm.vocab_size, columns.count}, ParamRole::kEmbedding,
+                   Init::kNone, 0, columns.along(1));
 }
 
 }  // namespace
@@ -147,10 +148,22 @@ void VisionLanguageModel::Impl::lay_out_nothing() {
 Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
   const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
   ctx.hooks.before(embed_unit, Phase::kForward);
-  if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
+  if (x.rows() > 0) splice_rows(ctx, x, image_tokens, source);
   if (x.rows() > 0) ctx.hooks.wrote(embed_unit, Phase::kForward, x);
   ctx.hooks.after(embed_unit, Phase::kForward);
   return x;
+}
+
+void VisionLanguageModel::Impl::splice_rows(Context& ctx, Tensor x, Tensor image_tokens,
+                                            Tensor source) const {
+  if (!lang_embed->is_part())
+    return ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
+  ArenaScope scope(ctx.arena);
+  SharedColumns columns(ctx, config.lm.group, x.rows(), x.cols());
+  if (image_tokens.defined())
+    image_tokens = image_tokens.column_block(lang_embed->part.begin, lang_embed->value.cols());
+  ctx.ops.splice_forward(columns.mine(), lang_embed->value, image_tokens, source);
+  columns.join(x);
 }
 
 DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {

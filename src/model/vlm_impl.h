@@ -47,6 +47,7 @@ struct VisionLanguageModel::Impl {
 
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
   Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
+  void splice_rows(Context& ctx, Tensor x, Tensor image_tokens, Tensor source) const;
   DecoderRows rows(Context& ctx);
   // Lays out what the last block computes for the rows that predict labels alone.
   void lay_out_targets();
@@ -75,7 +76,7 @@ struct VisionLanguageModel::Impl {
   VisionEncoder vision;
   std::unique_ptr<Projection> projection;
   int embed_unit;
-  Param* lang_embed;  // (V,D)
+  Param* lang_embed;  // (V,D); of a group this rank's columns
   LlamaDecoder decoder;
   RopeTable rope;
   FeatureSink* feature_sink = nullptr;

@@ -6,6 +6,7 @@
 
 #include "device/arena.h"
 #include "nn/input_buffers.h"
+#include "nn/weight_sharing.h"
 #include "ops/ops.h"
 
 namespace facet {
@@ -39,6 +40,7 @@ struct Context {
   // softmax, losses, rotations, pixels, gradients of parameters.
   DType dtype = DType::kF32;
   InputBuffers* inputs = nullptr;  // of micro-batches; nullptr: they are in the arena
+  WeightGroup* group = nullptr;    // of a model whose weights are shared, unless it is measured
 
   // A micro-batch begins, and a tensor that it brings from the host.
   void begin_inputs() const {

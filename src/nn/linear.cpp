@@ -46,37 +46,41 @@ class PackedLinear::LoraParts {
 };
 
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
-                           const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,
+                           const std::vector<PartSpec>& parts, Share inputs, Bias bias,
                            const LoraConfig& lora, Init weight_init, Init bias_init)
     : inputs_(inputs) {
   ASSERT(parts.size() <= kMostParts, "{} linear layers in one", parts.size());
+  ASSERT(!inputs.is_part() || (parts.size() == 1 && !parts[0].outputs.is_part()),
+         "{} shares its inputs, and they are joined or share their outputs", parts[0].path);
   for (const PartSpec& spec : parts) {
     Part& part = parts_.emplace_back();
     part.begin = outputs_;
-    part.outputs = spec.outputs;
-    part.weight = table.add(root + spec.path + ".weight", {spec.outputs, inputs},
-                            ParamRole::kWeight, weight_init, inputs);
-    outputs_ += spec.outputs;
+    part.outputs = spec.outputs.count;
+    part.weight = table.add(root + spec.path + ".weight", {part.outputs, inputs.count},
+                            ParamRole::kWeight, weight_init, inputs.whole,
+                            inputs.is_part() ? inputs.along(1) : spec.outputs.along(0));
+    outputs_ += part.outputs;
   }
   for (size_t i = 0; bias == Bias::kPresent && i < parts.size(); ++i)
-    parts_[i].bias = table.add(root + parts[i].path + ".bias", {parts[i].outputs}, ParamRole::kBias,
-                               bias_init, inputs);
+    parts_[i].bias =
+        table.add(root + parts[i].path + ".bias", {parts_[i].outputs}, ParamRole::kBias, bias_init,
+                  inputs.whole, parts[i].outputs.along(0));
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!lora.applies_to(parts[i].path)) continue;
     lora_scale_ = lora.scale();
-    parts_[i].right =
-        table.add(root + parts[i].path + ".lora_right_weight", {inputs, lora.rank},
-                  ParamRole::kLora, Init::kUniformFanIn, lora.compat_init ? lora.rank : inputs);
-    parts_[i].left = table.add(root + parts[i].path + ".lora_left_weight",
-                               {lora.rank, parts[i].outputs}, ParamRole::kLora, Init::kZero);
+    parts_[i].right = table.add(root + parts[i].path + ".lora_right_weight",
+                                {inputs.count, lora.rank}, ParamRole::kLora, Init::kUniformFanIn,
+                                lora.compat_init ? lora.rank : inputs.whole, inputs.along(0));
+    parts_[i].left =
+        table.add(root + parts[i].path + ".lora_left_weight", {lora.rank, parts_[i].outputs},
+                  ParamRole::kLora, Init::kZero, 0, parts[i].outputs.along(1));
   }
 }
 
 PackedLinear PackedLinear::part(size_t first, size_t last) const {
   ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
          parts_.size());
-  PackedLinear some;
-  some.inputs_ = inputs_;
+  PackedLinear some(inputs_);
   some.lora_scale_ = lora_scale_;
   for (size_t i = first; i < last; ++i) {
     Part& part = some.parts_.emplace_back(parts_[i]);
@@ -98,7 +102,7 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs, inputs_}, piece.dtype(), piece.space());
+    return Tensor(piece.raw(), {run.outputs, inputs_.count}, piece.dtype(), piece.space());
   };
   const auto joined_vector = [&](const Tensor& piece) {
     return Tensor(piece.raw(), {run.outputs}, piece.dtype(), piece.space());
@@ -112,6 +116,23 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
 }
 
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
+  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved);
+  ASSERT(saved == nullptr, "a layer that shares its inputs has no backward");
+  add_up(ctx, y, x, residual);
+}
+
+// The bias belongs to the sum, not to each part of it.
+void PackedLinear::add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const {
+  ArenaScope scope(ctx.arena);
+  const GroupPlace place{inputs_.begin / inputs_.count, inputs_.whole / inputs_.count};
+  SharedSum sum(ctx, place, x.rows(), outputs_);
+  multiply(ctx, sum.part(), x, Tensor(), nullptr);
+  sum.add_up(y, residual);
+  if (const Param* const bias = parts_[0].bias)
+    ctx.ops.add_repeated_rows_forward(y, y, bias->value.view({1, outputs_}));
+}
+
+void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
   const Arena::Mark mark = ctx.arena.mark();
   LoraParts lora;
   for (const Part& part : parts_)
@@ -121,7 +142,8 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
                 .right = part.right->value,
                 .left = part.left->value});
   for (size_t first = 0; first < parts_.size();) {
-    const Run run = run_from(first);
+    Run run = run_from(first);
+    if (inputs_.is_part()) run.bias = Tensor();
     const Tensor y_run = y.column_block(run.begin, run.outputs);
     const Tensor added =
         residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();

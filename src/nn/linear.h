@@ -38,21 +38,25 @@ class PackedLinear {
  public:
   struct PartSpec {
     std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
-    int64_t outputs = 0;
+    Share outputs;     // that this rank computes
   };
   enum class Bias : uint8_t { kNone, kPresent };
   // Declares `root + path + ".weight"` (outputs, inputs), `.bias` (outputs) if requested,
   // `.lora_right_weight` (inputs, r) and `.lora_left_weight` (r, outputs) where `lora` applies to
   // the path. All weights first, then biases, then LoRA. `root` is the model's prefix with its dot,
   // e.g. "lang_decoder.". weight_init / bias_init: initialisation if no file provides them.
+  //
+  // Of shared outputs or inputs (nn/weight_sharing.h) it has this rank's rows or columns of the
+  // matrices. A rank that shares inputs, evenly, has the whole bias; forward gives all ranks of the
+  // group the whole sums, and keeps nothing for backward.
   PackedLinear(ParamTable& table, const std::string& root, const std::vector<PartSpec>& parts,
-               int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
+               Share inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
 
   // Its linears [first, last) alone, of the same parameters.
   PackedLinear part(size_t first, size_t last) const;
 
-  int64_t inputs() const { return inputs_; }
+  int64_t inputs() const { return inputs_.count; }
   int64_t outputs() const { return outputs_; }  // of all parts together
 
   // What backward needs besides x: u = x R of each part with LoRA.
@@ -72,7 +76,7 @@ class PackedLinear {
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
  private:
-  PackedLinear() = default;
+  explicit PackedLinear(Share inputs) : inputs_(inputs) {}
 
   struct Part {
     int64_t begin = 0, outputs = 0;  // its columns of y
@@ -88,6 +92,8 @@ class PackedLinear {
     Tensor weight, bias, dweight, dbias;  // gradients only if trained
   };
   Run run_from(size_t first) const;
+  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
   static constexpr size_t kMostParts = 3;  // q, k, v
   class LoraParts;                         // those of one call
   // Of LoRA what backward computes something for, with du in the arena.
@@ -95,7 +101,7 @@ class PackedLinear {
                            const Saved& saved) const;
 
   std::vector<Part> parts_;
-  int64_t inputs_ = 0;
+  Share inputs_;
   int64_t outputs_ = 0;
   float lora_scale_ = 0;
 };

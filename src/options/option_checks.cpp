@@ -239,7 +239,7 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
   return lines;
 }
 
-std::vector<std::string> contradictions(Command command, const Options& options) {
+std::vector<std::string> contradictions(Command command, const Options& options, int64_t ranks) {
   Findings found;
   found.unless(
       options.chat_template == "original" || !options.visualchat(),
@@ -266,6 +266,10 @@ std::vector<std::string> contradictions(Command command, const Options& options)
     found.unless(options.replay.empty(),
                  "data-stats reads data sets, and --replay has none; leave it out");
   if (command == Command::kGenerate) check_generation(options, found);
+  found.unless(ranks % options.inference_tp_size == 0,
+               fmt::format("--inference_tp_size {}: {} ranks are no groups of {}; start a multiple "
+                           "of it",
+                           options.inference_tp_size, ranks, options.inference_tp_size));
   return found.take();
 }
 

@@ -598,6 +598,10 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("score", &O::score,
                        "answers nothing, but says of given answers, a list behind the images of "
                        "each question, how likely each is; the likeliest is the answer"));
+  t.push_back(generate("inference_tp_size", &O::inference_tp_size,
+                       "so many consecutive ranks hold the language model together, cut by heads "
+                       "and columns, and answer together: for models that are too large for one")
+                  .in(1, 1 << 20));
 }
 
 void add_plan_fields(std::vector<OptionField>& t) {

@@ -93,7 +93,7 @@ std::string set_option(const OptionField& field, const std::vector<std::string>&
 // Choices that change nothing in this program or this build, one line each.
 std::vector<std::string> choices_without_effect(Command command, const Options& options);
 
-// Choices that contradict each other.
-std::vector<std::string> contradictions(Command command, const Options& options);
+// Choices that contradict each other, or the number of ranks that the program runs on.
+std::vector<std::string> contradictions(Command command, const Options& options, int64_t ranks);
 
 }  // namespace facet

@@ -189,6 +189,7 @@ struct Options {
   int64_t num_answers = 1;
   bool logprobs = false;
   bool score = false;
+  int64_t inference_tp_size = 1;  // ranks that hold the decoder together
 
   // Export
   std::string to;  // directory that does not exist yet

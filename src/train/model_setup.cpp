@@ -119,7 +119,8 @@ Options with_lora_of_adapter(Options options) {
   return options;
 }
 
-std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
+std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing,
+                                          GroupPlace group) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
   config.vision = read_vision_config(options.vision_model_name_or_path);
@@ -159,6 +160,8 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.vis_lora = vis_lora_of(options);
   check_vision(config);
   if (!options.adapter.empty()) take_lora_of_adapter(options, config);
+  config.lm.group = group;
+  check_shared(config.lm);
   setup->chat_template = options.chat_template;
   setup->model = std::make_unique<VisionLanguageModel>(config, setup->table);
   return setup;

@@ -33,8 +33,10 @@ enum class MissingTokenizer : uint8_t { kError, kAssume };
 Options with_lora_of_adapter(Options options);
 
 // Reads configurations and tokenizer and declares the parameters.
+// For a rank of a group that shares the decoder: what that rank holds. kConfig if the group can't.
 std::unique_ptr<ModelSetup> declare_model(const Options& options,
-                                          MissingTokenizer missing = MissingTokenizer::kError);
+                                          MissingTokenizer missing = MissingTokenizer::kError,
+                                          GroupPlace group = {});
 
 // Applies --unfreeze and --freeze, and checks that they mean something: a prefix that matches no
 // parameter, LoRA that matches no linear layer and nothing left to train are errors.

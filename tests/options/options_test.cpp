@@ -30,9 +30,9 @@ struct Failure {
   std::string text;
   bool says(const std::string& part) const { return text.find(part) != std::string::npos; }
 };
-Failure failure_of(Command command, const std::string& line) {
+Failure failure_of(Command command, const std::string& line, int64_t ranks = 1) {
   try {
-    parse_options(command, words_of(line), 1);
+    parse_options(command, words_of(line), ranks);
   } catch (const Error& error) {
     return {error.code(), error.what()};
   }
@@ -309,6 +309,18 @@ TEST(Options, GenerationChecksItsDraws) {
                         "facet plan"));
 }
 
+TEST(Options, RanksOfAGroupDivideTheRanks) {
+  const std::string bare =
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --input q.json --output a.csv ";
+  EXPECT_EQ(failure_of(Command::kGenerate, bare + "--inference_tp_size 2", 4).code, ExitCode::kOk);
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--inference_tp_size 2", 3)
+                  .says("--inference_tp_size 2: 3 ranks are no groups of 2"));
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--inference_tp_size 4", 2)
+                  .says("--inference_tp_size 4: 2 ranks are no groups of 4"));
+  EXPECT_EQ(failure_of(Command::kGenerate, bare + "--inference_tp_size 0", 2).code,
+            ExitCode::kConfig);
+}
+
 // Launch scripts are written against these names: taking one away breaks them.
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
@@ -347,7 +359,7 @@ TEST(Options, NamesAreFrozen) {
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output csv max_new_tokens temperature top_k top_p repetition_penalty stop_strings "
-      "num_answers logprobs score "
+      "num_answers logprobs score inference_tp_size "
       "ranks memory average_text_tokens average_images measured stats_svg all_reduce_mib "
       "repeats";
   std::string names;
