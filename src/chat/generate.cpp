@@ -193,8 +193,8 @@ void Generation::open_model() {
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   if (group_)
-    log_line(fmt::format("of the model's weights a rank keeps {}, {} ranks of a group all of them",
-                         bytes_text(model_->table.bytes()), group_->size()));
+    log("each {} ranks hold the language model together; of all weights a rank keeps {}",
+        group_->size(), bytes_text(model_->table.bytes()));
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,

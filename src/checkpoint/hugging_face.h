@@ -93,12 +93,11 @@ struct LoadReport {
 std::vector<std::string> check_pretrained(const ParamTable& table, const VlmConfig& config,
                                           const PretrainedSources& sources);
 
-// check_pretrained, then fills every parameter of an allocated table, tensor by tensor, of a part
-// its own places. Rows of
-// added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
-// with compat_visualchat normal draws of std initializer_range. LoRA is newly initialised unless it
-// comes from an adapter.
-// Each unit is opened once.
+// check_pretrained, then fills every parameter of an allocated table, tensor by tensor; a part
+// (nn/param_table.h) with its places of the whole. Rows of added tokens (config.lm.vocab_size
+// beyond the file's rows) get the mean of the file's rows, or with compat_visualchat normal draws
+// of std initializer_range. LoRA is newly initialised unless it comes from an adapter. Each unit is
+// opened once.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
                            const PretrainedSources& sources, uint64_t seed,
                            const OpenUnit& open_unit = nothing_to_open);

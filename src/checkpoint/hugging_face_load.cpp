@@ -1,9 +1,9 @@
+#include <algorithm>
+#include <vector>
+
 #include "checkpoint/hugging_face.h"
 #include "checkpoint/model_choices.h"
 #include "checkpoint/weight_origins.h"
-
-#include <algorithm>
-#include <vector>
 
 namespace facet {
 

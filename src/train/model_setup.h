@@ -32,8 +32,8 @@ enum class MissingTokenizer : uint8_t { kError, kAssume };
 // holds them, then belongs to no run with another adapter's. kConfig if they say otherwise.
 Options with_lora_of_adapter(Options options);
 
-// Reads configurations and tokenizer and declares the parameters.
-// For a rank of a group that shares the decoder: what that rank holds. kConfig if the group can't.
+// Reads configurations and tokenizer and declares the parameters: of a decoder that a group of
+// ranks holds together those of one rank. kConfig if they can't be shared so.
 std::unique_ptr<ModelSetup> declare_model(const Options& options,
                                           MissingTokenizer missing = MissingTokenizer::kError,
                                           GroupPlace group = {});

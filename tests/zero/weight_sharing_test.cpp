@@ -85,7 +85,7 @@ void expect_as_alone(VlmConfig config, const char* what) {
     rig.ctx.group = &group;
     const std::vector<float> logits = logits_of_conversation(rig);
     const std::vector<double> as_double(expected.begin(), expected.end());
-    EXPECT_LE(vision_rig::relative_error(logits, as_double), 2e-6) << what << ranks.size();
+    EXPECT_LE(vision_rig::relative_error(logits, as_double), 1e-6) << what << ranks.size();
     std::vector<float> first = logits;
     ranks.broadcast(Tensor(first.data(), {static_cast<int64_t>(first.size())}, DType::kF32), 0);
     EXPECT_TRUE(same_bits(first, logits)) << what << ranks.size();
@@ -148,11 +148,11 @@ TEST(WeightSharing, SizesThatDoNotDivideAreNamed) {
   EXPECT_NO_THROW(check_shared(config.lm));
 }
 
-// 2^24 + 1 - 2^24 in fp32 says in which order they were added, whichever way the parts went.
+// (2^24 + 1) + (8 - 2^24) is 8 in fp32, in other orders 9, whichever way the parts went.
 TEST(WeightSharing, SumsAreInTheOrderOfTheRanks) {
   constexpr float kLarge = 1 << 24;
   on_groups_of({2, 3, 4}, [&](Communicator& ranks) {
-    const float parts[] = {kLarge, 1, -kLarge, 0.5f};
+    const float parts[] = {kLarge, 1, 8 - kLarge, 0.5f};
     float expected = 0;
     for (int r = 0; r < ranks.size(); ++r) expected += parts[r];
     RankGroup group(ranks);
