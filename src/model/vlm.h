@@ -1,6 +1,6 @@
 // The composed model (docs/computes.md, "The model"): vision encoder -> projection -> splice into
-// the text -> LLaMA -> loss on labelled rows. Plain single-process mathematics: it knows no rank
-// and no file.
+// the text -> LLaMA -> loss on labelled rows. Plain mathematics: it knows no file, and of ranks
+// only those that hold the decoder together with this one (nn/weight_sharing.h).
 #pragma once
 
 #include <cstdint>

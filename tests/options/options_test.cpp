@@ -318,7 +318,7 @@ TEST(Options, RanksOfAGroupDivideTheRanks) {
   EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--inference_tp_size 4", 2)
                   .says("--inference_tp_size 4: 2 ranks are no groups of 4"));
   EXPECT_EQ(failure_of(Command::kGenerate, bare + "--inference_tp_size 0", 2).code,
-            ExitCode::kConfig);
+            ExitCode::kUsage);
 }
 
 // Launch scripts are written against these names: taking one away breaks them.
