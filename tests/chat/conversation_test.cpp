@@ -16,11 +16,14 @@ namespace facet {
 namespace {
 
 const std::string kImagePath = "tests/golden/data/images/420.jpg";
+const std::string kOtherImagePath = "tests/golden/data/images/rgb.png";
 
-std::unique_ptr<ModelSetup> small_model() {
+std::unique_ptr<ModelSetup> small_model(PromptStyle style) {
   auto setup = std::make_unique<ModelSetup>();
-  setup->tokenizer = std::make_unique<Tokenizer>("tests/golden/data", PromptStyle::kCorrect);
+  setup->tokenizer = std::make_unique<Tokenizer>("tests/golden/data", style);
   setup->config = language_rig::small_config();
+  setup->config.compat_visualchat = style == PromptStyle::kVisualChat;
+  setup->config.mmca = setup->config.compat_visualchat;
   setup->config.vision.intermediate_size = 4000;  // pictures cost more than text
   setup->config.lm.vocab_size = setup->tokenizer->vocab_size();
   setup->preprocessor =
@@ -44,13 +47,15 @@ GenerationTest pictures_later() {
 }
 
 struct ConversationRig {
-  explicit ConversationRig(const ConversationRules& limits)
-      : prompt(*setup->tokenizer,
-               {PromptStyle::kCorrect, "", setup->config.image_tokens(), limits.max_seq_len}),
+  explicit ConversationRig(const ConversationRules& limits,
+                           PromptStyle style = PromptStyle::kCorrect)
+      : setup(small_model(style)),
+        prompt(*setup->tokenizer, {style, "", setup->config.image_tokens(), limits.max_seq_len}),
         conversation(*setup, prompt, limits) {}
 
   // Peak of the arena, and the answers, when every answer has `tokens` tokens at most.
-  std::pair<int64_t, std::vector<Answer>> peak_with_answers_of(int64_t tokens) {
+  std::pair<int64_t, std::vector<Answer>> peak_with_answers_of(
+      int64_t tokens, const GenerationTest& test = pictures_later()) {
     NullBackend ops;
     Arena arena("measured");
     Context context{ops, arena, hooks};
@@ -60,11 +65,11 @@ struct ConversationRig {
       round = now;
       return said++ < tokens ? 5 : setup->tokenizer->eos_id();
     };
-    auto answers = conversation.answers(context, pictures_later(), choose);
+    auto answers = conversation.answers(context, test, choose);
     return {arena.peak(), answers};
   }
 
-  std::unique_ptr<ModelSetup> setup = small_model();
+  std::unique_ptr<ModelSetup> setup;
   PromptBuilder prompt;
   UnitHooks hooks;
   Conversation conversation;
@@ -90,6 +95,25 @@ TEST(Conversation, MeasuredMemorySufficesWhateverTheAnswers) {
   }
   EXPECT_EQ(most_answers, 3u);
   EXPECT_EQ(fewest_answers, 1u);
+}
+
+// With --compat visualchat a round takes in the images of all rounds before it.
+TEST(Conversation, MeasuredMemorySufficesForAllImagesSoFar) {
+  const GenerationTest test{"t",
+                            {{"These?", "", {kImagePath, kImagePath}},
+                             {"And these?", "", {kImagePath, kImagePath}},
+                             {"Why?", "", {}}}};
+  ConversationRig rig({.max_new_tokens = 20, .max_seq_len = 4096, .max_image_pixels = 1 << 24},
+                      PromptStyle::kVisualChat);
+  NullBackend ops;
+  Arena arena("measured");
+  Context context{ops, arena, rig.hooks};
+  rig.conversation.run_largest_pieces(context, test);
+  for (const int64_t tokens : {1, 20}) {
+    const auto [peak, answers] = rig.peak_with_answers_of(tokens, test);
+    EXPECT_LE(peak, arena.peak()) << tokens;
+    EXPECT_EQ(answers.back().tokens, tokens);
+  }
 }
 
 TEST(Conversation, AnAnswerEndsAtItsLimit) {
@@ -142,10 +166,42 @@ TEST(Conversation, AnAnswerEndsAtAStopString) {
   EXPECT_LT(said, text.size());
 }
 
+// With --compat visualchat its text keeps its blanks, and the next round's prompt has it without a
+// BOS at its begin.
+TEST(Conversation, CompatTakesAnswersOverAsTheOriginal) {
+  ConversationRig rig({.max_new_tokens = 50, .max_seq_len = 4096, .max_image_pixels = 1 << 24},
+                      PromptStyle::kVisualChat);
+  NullBackend ops;
+  Arena arena("answers");
+  Context context{ops, arena, rig.hooks};
+  const Tokenizer& tokenizer = *rig.setup->tokenizer;
+  const std::vector<int32_t> text = tokenizer.encode("a red circle ");
+  std::vector<int32_t> answer = {*tokenizer.bos_id(), *tokenizer.bos_id()};
+  answer.insert(answer.end(), text.begin(), text.end());
+  answer.push_back(tokenizer.eos_id());
+  std::vector<int32_t> first_prompt, second_prompt;
+  size_t chosen = 0;
+  const auto choose = [&](int64_t round, std::span<const float>, std::span<const int32_t> said) {
+    if (chosen == 0) first_prompt.assign(said.begin(), said.end());
+    if (round == 1) second_prompt.assign(said.begin(), said.end());
+    return round == 0 ? answer[chosen++] : tokenizer.eos_id();
+  };
+  const GenerationTest test{"t", {{"What is it?", "", {kImagePath}}, {"Sure?", "", {}}}};
+  const std::vector<Answer> answers = rig.conversation.answers(context, test, choose);
+  EXPECT_EQ(answers.at(0).text, "a red circle ");
+  std::vector<int32_t> expected = first_prompt;
+  expected.insert(expected.end(), text.begin(), text.end());
+  expected.push_back(tokenizer.eos_id());
+  const std::vector<int32_t> asked = rig.prompt.round_prompt("Sure?", 0, 1, 1);
+  expected.insert(expected.end(), asked.begin(), asked.end());
+  EXPECT_EQ(second_prompt, expected);
+}
+
 // ---- on a model that computes
 
 struct ComputingRig : ConversationRig {
-  explicit ComputingRig(const ConversationRules& rules) : ConversationRig(rules) {}
+  explicit ComputingRig(const ConversationRules& rules, PromptStyle style = PromptStyle::kCorrect)
+      : ConversationRig(rules, style) {}
 
   CpuBackend cpu{1};
   Arena memory{"conversation", int64_t{1} << 28};
@@ -215,6 +271,38 @@ TEST(Conversation, ScoringGoesOnWithTheLikeliestChoice) {
   const std::vector<double> second(both.begin() + static_cast<int64_t>(first.size()) + 1,
                                    both.end());
   EXPECT_NEAR(answers[1].choices[1].logprob, sum_of(second), kLogprobBound);
+}
+
+// With --compat visualchat a later round's image changes what the rows of earlier rounds read.
+TEST(Conversation, ScoringAsksTheWholeConversationAnew) {
+  ComputingRig rig(kScored, PromptStyle::kVisualChat);
+  const Tensor own = rig.setup->table.find("lang_decoder.model.embed_tokens.weight")->value;
+  const Tensor trained = rig.setup->table.find("lang_embed.weight")->value;
+  std::copy_n(trained.f32(), trained.numel(), own.f32());  // a choice is read as it is generated
+  GenerationTest test{"t",
+                      {{"Is it?", "", {kImagePath}, {"no, it is not", "yes"}},
+                       {"And this?", "", {kOtherImagePath}, {"maybe", "it is"}}}};
+  const std::vector<Answer> answers = rig.conversation.scores(rig.context, test);
+  ASSERT_EQ(answers.size(), 2u);
+
+  const RoundPieces pieces(*rig.setup, rig.prompt, kScored);
+  RoundPlace place;
+  const bool said_yes = answers[0].text == "yes";
+  std::vector<int32_t> ids = pieces.choices(test.rounds[0], place)[said_yes ? 1 : 0].ids;
+  place.pass(test.rounds[0]);
+  const ChoiceTokens choice = pieces.choices(test.rounds[1], place)[1];
+  const size_t begin = ids.size() + choice.answer_begin, end = ids.size() + choice.answer_end;
+  ids.insert(ids.end(), choice.ids.begin(), choice.ids.end());
+  const MicroBatch whole =
+      pieces.piece(ids, std::vector{kImagePath, kOtherImagePath}, RoundPieces::Pixels::kFromFiles);
+  std::vector<float> logits;
+  rig.setup->model->all_logits(rig.context, whole, logits);
+  const auto width = static_cast<size_t>(rig.setup->config.lm.vocab_size);
+  const auto images = static_cast<size_t>(2 * (rig.setup->config.image_tokens() - 1));
+  double expected = 0;
+  for (size_t t = begin; t < end; ++t)
+    expected += log_probability(std::span(logits).subspan((t + images - 1) * width, width), ids[t]);
+  EXPECT_NEAR(answers[1].choices[1].logprob, expected, kLogprobBound);
 }
 
 TEST(Conversation, LogprobsAreThoseOfTheTokensThatWereSaid) {

@@ -202,6 +202,20 @@ scores() {
   refused 65 0 'two choices or more' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --score
 }
 
+# The tools of DeepSpeed-VisualChat number the two images of a round differently: its probabilities differ.
+as_the_original() {
+  local tool
+  printf '{"two": [["Compare.", "images/%s images/%s"], ["And now?", "images/%s"]]}' "${images[@]}" >pair.json
+  for tool in auto batch chat; do
+    run 0 0 "$facet" generate "${model[@]}" --compat visualchat --compat_tool "$tool" --input pair.json --output "$tool.jsonl" \
+      --max_new_tokens 3 --logprobs
+    grep -o '"logprobs": .*' "$tool.jsonl" >"$tool.txt"
+  done
+  cmp auto.txt batch.txt
+  if cmp -s chat.txt batch.txt; then fail '--compat_tool changes nothing'; fi
+  refused 78 0 '--compat_tool chooses between tools' "$facet" generate "${trained[@]}" --input pair.json --output x.csv --compat_tool batch
+}
+
 rubbish() {
   local count
   for count in 0 3; do
@@ -234,5 +248,6 @@ check Generate.KilledAndGivenAgain killed_and_given_again
 check Generate.DrawsOfATest draws_of_a_test
 check Generate.JsonLines json_lines
 check Generate.Scores scores
+check Generate.AsTheOriginal as_the_original
 check Generate.Rubbish rubbish
 finish
