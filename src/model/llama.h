@@ -1,10 +1,10 @@
 // The decoder (LLaMA), from spliced rows to the loss of the labelled ones: blocks, final norm,
 // head.
 //
-// Units: lang_decoder.embed_tokens (untied: read only by generation with --compat visualchat),
-// lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens too). In training
-// the head visits its unit once, in Phase::kBackward, because the loss and its gradient are
-// computed chunk by chunk.
+// Units: lang_decoder.embed_tokens (untied: for import, export and generation with --compat
+// visualchat only), lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens
+// too). In training the head visits its unit once, in Phase::kBackward, because the loss and its
+// gradient are computed chunk by chunk.
 #pragma once
 
 #include <memory>
