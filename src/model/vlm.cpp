@@ -213,6 +213,10 @@ const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
 void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
 
+void VisionLanguageModel::generate_as_original() {
+  impl_->generated_as_original = impl_->config.compat_visualchat;
+}
+
 FeatureSink* VisionLanguageModel::tell_features_to(FeatureSink* sink) {
   return std::exchange(impl_->feature_sink, sink);
 }

@@ -49,6 +49,11 @@ class VisionLanguageModel {
   // keys (VisionEncoder::see); nullptr: none is. Returns the one before it.
   FeatureSink* tell_features_to(FeatureSink* sink);
 
+  // With --compat visualchat a token that has just been generated is embedded with the decoder's
+  // own table from now on, as by the original, whose next prompt embeds it with lang_embed like any
+  // other text. For a model that is not trained: passes of training do not visit that table's unit.
+  void generate_as_original();
+
   // Forward and backward of one micro-batch. Gradients of sum(loss) * gradient_scale are
   // accumulated. A micro-batch without samples or labels contributes zero; the hooks are still
   // called. Waits for nothing.

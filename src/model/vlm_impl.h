@@ -51,9 +51,8 @@ struct VisionLanguageModel::Impl {
     const Param* rows;
   };
   TokenTable trained_table() const { return {embed_unit, lang_embed}; }
-  // That of a generated token until its round ends: the original reads it with the decoder's own.
   TokenTable table_of_generated() const {
-    if (!config.compat_visualchat) return trained_table();
+    if (!generated_as_original) return trained_table();
     return {decoder.own_tokens_unit(), &decoder.own_tokens()};
   }
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
@@ -90,6 +89,7 @@ struct VisionLanguageModel::Impl {
   LlamaDecoder decoder;
   RopeTable rope;
   FeatureSink* feature_sink = nullptr;
+  bool generated_as_original = false;
 
   OnHost host;
 };

@@ -231,6 +231,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));
   for (const std::string& line : report.unused) warn_line(line);
+  setup.model->generate_as_original();
 }
 
 ExportSources export_sources(const Options& options, const ModelSetup& setup) {

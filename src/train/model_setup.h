@@ -53,7 +53,8 @@ PretrainedSources sources_of(const Options& options);
 LoadReport load_weights(const Options& options, ModelSetup& setup,
                         const OpenUnit& open_unit = nothing_to_open);
 // The same for evaluation and generation, which train nothing; lays the parameters out as well. An
-// exported model must be used as it was trained, so differing choices are an Error(kConfig).
+// exported model must be used as it was trained, so differing choices are an Error(kConfig). With
+// --compat visualchat generated tokens are then embedded as by the original.
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops);
 

@@ -42,6 +42,7 @@ struct ToolRun {
     setup.preprocessor = std::make_unique<ImagePreprocessor>(
         ImagePreprocessConfig{}, setup.config.image_size, PixelRounding::kFp16);
     setup.model = std::make_unique<VisionLanguageModel>(setup.config, setup.table);
+    setup.model->generate_as_original();
     set_parameters(setup.table, {});
     favour_end_token(golden.at("end_scale").as_double());
     prompt.emplace(*setup.tokenizer, PromptConfig{PromptStyle::kVisualChat,
