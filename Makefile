@@ -32,7 +32,7 @@ PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg
 HDF5_CFLAGS  ?= $(if $(PKG_HDF5),$(shell pkg-config --cflags $(PKG_HDF5)))
 HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
-LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece -lpcre2-8 -lutf8proc $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
+LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece -lpcre2-8 -lutf8proc $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz -ledit
 
 # Debug information has paths from the root of the tree: none of the machine that the program was built on.
 CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror $(HARDENING) -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \

@@ -10,6 +10,7 @@
 
 #include "base/end_report.h"
 #include "base/log.h"
+#include "chat/chat.h"
 #include "chat/generate.h"
 #include "comm/library_exit.h"
 #include "comm/mpi_session.h"
@@ -32,6 +33,7 @@ namespace {
 void run(MpiSession& session, Watchdog& watchdog, Command command,
          const std::vector<std::string>& words, RunStatus& status) {
   begin_section(Section::kLoad);
+  if (command == Command::kChat) log_to_stderr();
   log_line(program_name());
   ParsedOptions parsed;
   collectively(session.world(),
@@ -41,6 +43,7 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
+  if (command == Command::kChat) return chat(session, options);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
   if (command == Command::kDataStats) return data_stats(session, options);
   if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);

@@ -34,6 +34,8 @@ class Dialogue {
   // Chooses a token of the answer, by the logits of the last position that was read. Returns the
   // token, which the model is to read next; nothing: the answer is complete.
   std::optional<int32_t> answer_on(std::span<const float> logits, const ChooseToken& choose);
+  // Ends the answer where it is. The model has read all tokens that answer_on() returned.
+  void interrupt() { complete(StopReason::kInterrupted); }
   // The answer to the last question, as far as it has come.
   const Answer& answer() const { return answer_; }
   std::span<const int32_t> answer_ids() const { return answer_ids_; }

@@ -32,7 +32,7 @@ PassMemory measure_conversations(Conversation& conversation,
                                  const std::vector<GenerationTest>& tests,
                                  const std::set<size_t>& asked, DType dtype) {
   UnitHooks hooks;
-  PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
+  const PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
     for (const size_t test : asked) {
       try {
         conversation.run_largest_pieces(context, tests[test]);
@@ -41,10 +41,7 @@ PassMemory measure_conversations(Conversation& conversation,
       }
     }
   });
-  // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
-  memory.activations += memory.activations / 64 + (1 << 20);
-  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
-  return memory;
+  return with_room_for_rounding(memory);
 }
 
 // Checks that all images exist before the first answer is generated.
@@ -223,8 +220,7 @@ AnsweredTest Generation::answered(const Task& task) {
       {options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty});
   std::vector<RandomStream> draws;  // one per round
   for (size_t round = 0; round < test.rounds.size(); ++round)
-    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
-                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
+    draws.push_back(draws_of(options_.seed, test.name, number, static_cast<int64_t>(round)));
   const auto choose = [&](int64_t round, std::span<const float> logits,
                           std::span<const int32_t> said) {
     return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);

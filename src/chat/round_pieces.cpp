@@ -6,15 +6,11 @@
 
 namespace facet {
 
-namespace {
-
 std::string without_outer_blanks(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos) return "";
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
-
-}  // namespace
 
 std::vector<int32_t> RoundPieces::prompt_ids(const GenerationRound& round, RoundPlace place) const {
   return prompt_.round_prompt(round.question, static_cast<int64_t>(round.images.size()),

@@ -13,6 +13,9 @@
 
 namespace facet {
 
+// The text without blanks and line breaks at its ends.
+std::string without_outer_blanks(const std::string& text);
+
 struct ConversationRules {
   int64_t max_new_tokens = 0;  // of an answer
   int64_t max_seq_len = 0;     // of the whole conversation, image tokens included

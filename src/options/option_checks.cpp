@@ -248,7 +248,8 @@ std::vector<std::string> contradictions(Command command, const Options& options)
           "--chat_template original");
   if (command == Command::kExport)
     found.unless(options.export_kind != "none", "--export none leaves nothing to do");
-  if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
+  const bool answers = command == Command::kGenerate || command == Command::kChat;
+  if (!answers && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || takes_options_of_training(command))
     check_training(options, found);
   if (command == Command::kCacheFeatures)
@@ -265,7 +266,7 @@ std::vector<std::string> contradictions(Command command, const Options& options)
   if (command == Command::kDataStats)
     found.unless(options.replay.empty(),
                  "data-stats reads data sets, and --replay has none; leave it out");
-  if (command == Command::kGenerate) check_generation(options, found);
+  if (answers) check_generation(options, found);
   return found.take();
 }
 

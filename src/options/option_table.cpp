@@ -27,22 +27,22 @@ OptionField field(const char* name, OptionMember member, Group group, const char
 void add_model_fields(std::vector<OptionField>& t) {
   const auto model = [&](const char* name, OptionMember member, OnResume on_resume,
                          const char* help) {
-    return field(name, member, Group::kModel, "teg", on_resume, help);
+    return field(name, member, Group::kModel, "tegc", on_resume, help);
   };
   t.push_back(
-      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegx", kMayChange,
+      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegcx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
             "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
             "the local cache. A whole LLaVA 1.5 brings the vision encoder and the projection")
-          .required("teg")
+          .required("tegc")
           .directory());
   t.push_back(
-      field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel, "tegx",
+      field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel, "tegcx",
             kMayChange,
             "directory of the vision encoder: config.json, preprocessor_config.json, "
             "safetensors or pytorch_model.bin of a CLIP, SigLIP or Qwen-VL model, "
             "whole or its encoder alone; or its name on the hub. By default that of a whole LLaVA")
-          .required("teg")
+          .required("tegc")
           .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
@@ -165,10 +165,10 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "a sample with more images is a bad sample: see --bad_samples; the otter, blend "
                    "and sparkles sets leave such conversations out")
                   .in(0, 1 << 16));
-  t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg", kMayChange,
+  t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "tegc", kMayChange,
                     "text that opens every conversation, instead of the one in data/prompts/")
                   .file());
-  t.push_back(field("chat_template", &O::chat_template, Group::kData, "teg", kMustMatch,
+  t.push_back(field("chat_template", &O::chat_template, Group::kData, "tegc", kMustMatch,
                     "the form of a conversation: this program's own, or that of a chat model to go "
                     "on from; its tokenizer must have the form's tokens")
                   .one_of(chat_template_names()));
@@ -186,7 +186,7 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "with --bad_samples skip: end the run when more than this fraction is bad")
                   .in(0, 1));
   t.push_back(
-      field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
+      field("max_image_pixels", &O::max_image_pixels, Group::kData, "tegc", kMustMatch,
             "an image with more pixels is a bad sample and is not decoded; above the default "
             "Pillow warns of a decompression bomb. Decoding takes a worker up to 8 bytes "
             "of memory a pixel")
@@ -252,7 +252,7 @@ void add_step_fields(std::vector<OptionField>& t) {
                    "global: mean over all labelled tokens of the step; micro_batch: mean of each "
                    "micro-batch, then the mean of these (always so with --compat visualchat)")
                   .one_of({"global", "micro_batch"}));
-  t.push_back(field("seed", &O::seed, Group::kSteps, "teg", kMustMatch,
+  t.push_back(field("seed", &O::seed, Group::kSteps, "tegc", kMustMatch,
                     "seed of the data order, of all draws and of parameters that no file provides")
                   .in(0, 9007199254740992.0));
   t.push_back(step("eval_interval", &O::eval_interval, kMayChange,
@@ -331,7 +331,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     kMayChange,
                     "sum gradients over the ranks after every micro-batch at stages 0 and 1 too, "
                     "as 2 and 3 do: all stages then compute the same bits"));
-  t.push_back(field("precision", &O::precision, Group::kRanks, "teg", kMayChange,
+  t.push_back(field("precision", &O::precision, Group::kRanks, "tegc", kMayChange,
                     "type of parameters and activations; sums, master weights, moments and "
                     "gradients of parameters are fp32 in all three")
                   .one_of({"fp32", "bf16", "fp16"})
@@ -340,7 +340,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     kMayChange,
                     "recompute each block's activations in the backward pass: less memory, more "
                     "time"));
-  t.push_back(field("device", &O::device, Group::kRanks, "tegb", kMayChange,
+  t.push_back(field("device", &O::device, Group::kRanks, "tegcb", kMayChange,
                     "cpu, or cuda: one GPU per rank, assigned round-robin on each host")
                   .one_of({"cpu", "cuda"})
                   .usually_given());
@@ -367,7 +367,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
             "place of cuBLASLt's and rounds once, so the bits of the two differ")
           .one_of({"separate", "fused"}));
   t.push_back(
-      field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
+      field("threads", &O::threads, Group::kRanks, "tegcb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "
             "SLURM_CPUS_PER_TASK and OMP_NUM_THREADS")
           .in(0, 4096));
@@ -535,11 +535,11 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
                          const char* help) {
     t.push_back(field(name, member, Group::kOutput, commands, kMayChange, help).in(0, 1e9));
   };
-  limit("hang_seconds_load", &O::hang_seconds_load, "tegb",
+  limit("hang_seconds_load", &O::hang_seconds_load, "tegcb",
         "end the job with exit code 86 and one report when a rank makes no progress for this long "
         "during set-up; 0: never");
   limit("hang_seconds_data", &O::hang_seconds_data, "t", "the same while it waits for a sample");
-  limit("hang_seconds_compute", &O::hang_seconds_compute, "tgb",
+  limit("hang_seconds_compute", &O::hang_seconds_compute, "tgcb",
         "in forward, backward, reduction and optimizer; every block of the model is progress");
   limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "te",
         "in an evaluation, including its data");
@@ -554,6 +554,9 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
 void add_generate_fields(std::vector<OptionField>& t) {
   const auto generate = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "g", kNotOfTraining, help);
+  };
+  const auto answering = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kGenerate, "gc", kNotOfTraining, help);
   };
   t.push_back(generate("input", &O::input,
                        "JSON {test: [[question, \"path path\"?], ...]}: image paths separated by "
@@ -571,25 +574,25 @@ void add_generate_fields(std::vector<OptionField>& t) {
                        "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
                        "end in CR LF and questions without an image stand in image_path too")
                   .one_of({"facet", "original"}));
-  t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
+  t.push_back(answering("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());
-  t.push_back(generate("temperature", &O::temperature,
-                       "0: always the most likely token; above 0: sample, more evenly the higher "
-                       "it is")
+  t.push_back(answering("temperature", &O::temperature,
+                        "0: always the most likely token; above 0: sample, more evenly the higher "
+                        "it is")
                   .in(0, 1e3));
-  t.push_back(generate("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
+  t.push_back(answering("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
                   .in(0, 1 << 24));
-  t.push_back(generate("top_p", &O::top_p,
-                       "sample from the most likely tokens that together reach this probability")
+  t.push_back(answering("top_p", &O::top_p,
+                        "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
-  t.push_back(generate("repetition_penalty", &O::repetition_penalty,
-                       "positive logits of tokens that stand in the conversation are divided by "
-                       "it, negative ones multiplied; 1: none")
+  t.push_back(answering("repetition_penalty", &O::repetition_penalty,
+                        "positive logits of tokens that stand in the conversation are divided by "
+                        "it, negative ones multiplied; 1: none")
                   .in(0.01, 100));
-  t.push_back(generate("stop_strings", &O::stop_strings,
-                       "an answer ends before the first of these texts, besides at the end tokens "
-                       "of the model's files"));
+  t.push_back(answering("stop_strings", &O::stop_strings,
+                        "an answer ends before the first of these texts, besides at the end tokens "
+                        "of the model's files"));
   t.push_back(
       generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
           .in(1, 1 << 20));
@@ -598,6 +601,19 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("score", &O::score,
                        "answers nothing, but says of given answers, a list behind the images of "
                        "each question, how likely each is; the likeliest is the answer"));
+}
+
+void add_chat_fields(std::vector<OptionField>& t) {
+  const auto chat = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kChat, "c", kNotOfTraining, help);
+  };
+  t.push_back(chat("history", &O::history,
+                   "save the conversations to this new file after each answer, as generate --input "
+                   "reads them, and the answers to FILE.answers.jsonl")
+                  .new_file()
+                  .usually_given());
+  t.push_back(
+      chat("max_images", &O::max_images, "images of a conversation at most").in(0, 1 << 16));
 }
 
 void add_plan_fields(std::vector<OptionField>& t) {
@@ -658,6 +674,7 @@ std::vector<OptionField> make_table() {
   add_output_fields(table);
   add_watchdog_fields(table);
   add_generate_fields(table);
+  add_chat_fields(table);
   add_plan_fields(table);
   add_data_stats_fields(table);
   add_bandwidth_fields(table);

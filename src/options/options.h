@@ -17,6 +17,7 @@ enum class Command : uint8_t {
   kTrain,
   kEvaluate,
   kGenerate,
+  kChat,
   kPlan,
   kDataStats,
   kBandwidth,
@@ -189,6 +190,10 @@ struct Options {
   int64_t num_answers = 1;
   bool logprobs = false;
   bool score = false;
+
+  // Chat
+  std::string history;  // JSON as of `input`; the answers lie beside it
+  int64_t max_images = 8;
 
   // Export
   std::string to;  // directory that does not exist yet

@@ -130,6 +130,12 @@ PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
           std::max(a.inputs, b.inputs)};
 }
 
+PassMemory with_room_for_rounding(PassMemory memory) {
+  memory.activations += memory.activations / 64 + (1 << 20);
+  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
+  return memory;
+}
+
 PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work) {
   NullBackend nothing;
   HalfStorage ops(nothing);

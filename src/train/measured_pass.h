@@ -37,6 +37,9 @@ struct PassMemory {
   int64_t panels = 0;       // of HalfStorage
   int64_t inputs = 0;       // of one input buffer, where there are any
 };
+// A little more: arena allocations are rounded up to 64 bytes, by other amounts for smaller pieces
+// than the largest, which was measured.
+PassMemory with_room_for_rounding(PassMemory memory);
 // The larger of each.
 PassMemory larger_of(const PassMemory& a, const PassMemory& b);
 

@@ -9,30 +9,12 @@
 #include "chat/sampling.h"
 #include "kernels/cpu/backend.h"
 #include "ops/null_backend.h"
-#include "optim/partition.h"
-#include "tests/model/language_rig.h"
+#include "tests/chat/small_model.h"
 
 namespace facet {
 namespace {
 
 const std::string kImagePath = "tests/golden/data/images/420.jpg";
-
-std::unique_ptr<ModelSetup> small_model() {
-  auto setup = std::make_unique<ModelSetup>();
-  setup->tokenizer = std::make_unique<Tokenizer>("tests/golden/data", PromptStyle::kCorrect);
-  setup->config = language_rig::small_config();
-  setup->config.vision.intermediate_size = 4000;  // pictures cost more than text
-  setup->config.lm.vocab_size = setup->tokenizer->vocab_size();
-  setup->preprocessor =
-      std::make_unique<ImagePreprocessor>(ImagePreprocessConfig{}, setup->config.image_size);
-  setup->model = std::make_unique<VisionLanguageModel>(setup->config, setup->table);
-  setup->table.allocate(partition_padding(1));
-  for (Param& param : setup->table.params()) {
-    if (param.init == Init::kNone) param.init = Init::kNormal002;
-    ParamTable::draw(param, 3);
-  }
-  return setup;
-}
 
 // The second round shows pictures, and fits only where the first answer was short.
 GenerationTest pictures_later() {
