@@ -83,9 +83,10 @@ void Chat::open_model() {
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
-  pieces_.emplace(*model_, *prompt_,
-                  ConversationRules{options_.max_new_tokens, options_.max_seq_len,
-                                    options_.max_image_pixels, options_.stop_strings});
+  pieces_.emplace(
+      *model_, *prompt_,
+      ConversationRules{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
+                        options_.stop_strings, false, false, ImageNumbers::kInText});
 }
 
 // Nobody knows what will be asked: for a whole conversation of --max_seq_len positions.

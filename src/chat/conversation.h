@@ -25,12 +25,16 @@ class Conversation {
   std::vector<Answer> scores(Context& context, const GenerationTest& test);
 
   // For measuring: runs the largest pieces that answers() and scores() can run into, whatever the
-  // answers: the prompt of every round as the end of a full conversation. Reads no image.
+  // answers: the prompt of every round, or with --compat visualchat all up to it, as the end of a
+  // full conversation. Reads no image.
   void run_largest_pieces(Context& context, const GenerationTest& test);
 
  private:
   using Decoding = VisionLanguageModel::Decoding;
 
+  // The logits after what the dialogue has asked.
+  static const std::vector<float>& read(Decoding& decoding, const Dialogue& dialogue,
+                                        const MicroBatch& asked);
   std::optional<Answer> score_round(Dialogue& dialogue, Decoding& decoding,
                                     const GenerationRound& round) const;
 

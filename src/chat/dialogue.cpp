@@ -1,5 +1,7 @@
 #include "chat/dialogue.h"
 
+#include <algorithm>
+
 #include "chat/sampling.h"
 
 namespace facet {
@@ -21,8 +23,7 @@ std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round, std::span<
                                         int64_t room) {
   append_to(said_, ids);
   append_to(unread_, ids);
-  MicroBatch asked =
-      pieces_->piece(std::move(unread_), round.images, RoundPieces::Pixels::kFromFiles);
+  MicroBatch asked = starts_anew() ? whole(round) : unread(round);
   unread_.clear();
   length_ += pieces_->length(asked);
   place_.pass(round);
@@ -30,6 +31,18 @@ std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round, std::span<
   answer_ = {};
   if (length_ + room > capacity_) return {};
   return asked;
+}
+
+// What the model has not read yet, and the round's images.
+MicroBatch Dialogue::unread(const GenerationRound& round) {
+  return pieces_->piece(std::move(unread_), round.images, RoundPieces::Pixels::kFromFiles);
+}
+
+// Everything said and shown, for a model that has forgotten it.
+MicroBatch Dialogue::whole(const GenerationRound& round) {
+  images_.insert(images_.end(), round.images.begin(), round.images.end());
+  length_ = 0;
+  return pieces_->piece(said_, images_, RoundPieces::Pixels::kFromFiles);
 }
 
 // Whether an answer that has just got its last token ends with it.
@@ -44,7 +57,15 @@ std::optional<StopReason> Dialogue::reason_to_stop() const {
   return {};
 }
 
+// The original takes an answer over into the next round's prompt without a BOS at its begin.
+void Dialogue::forget_bos_of_answer() {
+  const auto answer = said_.end() - static_cast<std::ptrdiff_t>(answer_ids_.size());
+  const std::optional<int32_t> bos = pieces_->tokenizer().bos_id();
+  said_.erase(answer, std::find_if(answer, said_.end(), [&](int32_t id) { return id != bos; }));
+}
+
 void Dialogue::complete(StopReason reason) {
+  if (starts_anew()) forget_bos_of_answer();
   said_.push_back(pieces_->end_id());
   unread_.push_back(pieces_->end_id());
   answer_.text = pieces_->text_of(answer_ids_);

@@ -174,8 +174,10 @@ void Generation::open_model() {
   prompt_ = make_prompt_builder(options_, *model_);
   conversation_ = std::make_unique<Conversation>(
       *model_, *prompt_,
-      ConversationRules{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
-                        options_.stop_strings, options_.logprobs, options_.score});
+      ConversationRules{
+          options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
+          options_.stop_strings, options_.logprobs, options_.score,
+          options_.compat_tool == "chat" ? ImageNumbers::kInText : ImageNumbers::kCountAtFirst});
 }
 
 // What earlier starts have not finished, in turn to the ranks.

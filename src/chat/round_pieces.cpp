@@ -14,7 +14,7 @@ std::string without_outer_blanks(const std::string& text) {
 
 std::vector<int32_t> RoundPieces::prompt_ids(const GenerationRound& round, RoundPlace place) const {
   return prompt_.round_prompt(round.question, static_cast<int64_t>(round.images.size()),
-                              place.rounds_before, place.images_before);
+                              place.rounds_before, place.images_before, rules_.image_numbers);
 }
 
 MicroBatch RoundPieces::piece(std::vector<int32_t> ids, std::span<const std::string> images,
@@ -50,7 +50,7 @@ std::vector<ChoiceTokens> RoundPieces::choices(const GenerationRound& round,
   for (const std::string& text : round.choices) {
     const TokenizedSample whole =
         prompt_.whole_round({round.question, text, static_cast<int64_t>(round.images.size())},
-                            place.rounds_before, place.images_before);
+                            place.rounds_before, place.images_before, rules_.image_numbers);
     const auto first = std::find_if(whole.labels.begin(), whole.labels.end(),
                                     [](int32_t label) { return label != kIgnoredLabel; });
     choices.push_back({whole.token_ids, static_cast<size_t>(first - whole.labels.begin()),
@@ -101,7 +101,8 @@ size_t RoundPieces::stop_in(const std::string& text) const {
 
 std::string RoundPieces::text_of(std::span<const int32_t> answer) const {
   const std::string text = model_.tokenizer->decode(answer);
-  return without_outer_blanks(text.substr(0, stop_in(text)));
+  const std::string before_stop = text.substr(0, stop_in(text));
+  return starts_anew() ? before_stop : without_outer_blanks(before_stop);
 }
 
 }  // namespace facet

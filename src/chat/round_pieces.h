@@ -23,6 +23,8 @@ struct ConversationRules {
   std::vector<std::string> stop_strings = {};  // an answer ends before the first of them
   bool logprobs = false;                       // of each token of an answer
   bool score = false;                          // the rounds' choices, instead of answering freely
+  // With --compat visualchat: how the images of a round are numbered.
+  ImageNumbers image_numbers = ImageNumbers::kCountAtFirst;
 };
 
 // Where a round stands: how many rounds and how many images come before it.
@@ -53,6 +55,9 @@ class RoundPieces {
   const ConversationRules& rules() const { return rules_; }
   const Tokenizer& tokenizer() const { return *model_.tokenizer; }
   VisionLanguageModel& model() const { return *model_.model; }
+  // Whether every round gives the model the whole conversation anew, as the original does: there an
+  // image of a later round changes the places of the earlier ones, and what rows before them read.
+  bool starts_anew() const { return model_.config.compat_visualchat; }
 
   // Everything in the round before its answer.
   std::vector<int32_t> prompt_ids(const GenerationRound& round, RoundPlace place) const;
@@ -72,7 +77,8 @@ class RoundPieces {
   bool ends_answer(int32_t token) const;
   // npos: there is no stop string in it.
   size_t stop_in(const std::string& text) const;
-  // An answer's text, up to a stop string and without blanks at its ends.
+  // An answer's text, up to a stop string and, as the original leaves them, but with --compat
+  // visualchat without blanks at its ends.
   std::string text_of(std::span<const int32_t> answer) const;
 
  private:

@@ -18,6 +18,7 @@ std::optional<Answer> Talk::answer(const GenerationRound& round, const ChooseTok
   const std::optional<MicroBatch> asked = next.ask(round);
   if (!asked) return {};
   before_.push_back(std::exchange(now_, std::move(next)));
+  if (now_.starts_anew()) decoding_.rewind(0);
   const std::vector<float>* logits = &decoding_.append(*asked);
   bool heard = goes_on({});
   while (heard) {
@@ -36,7 +37,7 @@ bool Talk::undo() {
   if (before_.empty()) return false;
   now_ = std::move(before_.back());
   before_.pop_back();
-  decoding_.rewind(now_.length());
+  if (!now_.starts_anew()) decoding_.rewind(now_.length());
   return true;
 }
 

@@ -14,8 +14,8 @@ namespace facet {
 struct VisionLanguageModel::Decoding::State {
   State(Impl& the_model, Context& the_ctx, int64_t the_capacity);
 
-  // Appends the `tokens` new rows of host.spliced to the cache.
-  const std::vector<float>& append_rows(Tensor image_tokens);
+  // Appends the new rows of host.spliced to the cache.
+  const std::vector<float>& append_rows(Impl::TokenTable table, Tensor image_tokens);
   void run_blocks(Tensor x, int64_t begin);
   Tensor run_again();
   int64_t row_of_last_position() const;
@@ -43,7 +43,8 @@ VisionLanguageModel::Decoding::State::State(Impl& the_model, Context& the_ctx, i
   logits.resize(static_cast<size_t>(lm.vocab_size));
 }
 
-const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tensor image_tokens) {
+const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Impl::TokenTable table,
+                                                                            Tensor image_tokens) {
   const SplicedBatch& spliced = model.host.spliced;
   const int64_t begin = length();
   CHECK(begin + spliced.rows() <= capacity, ExitCode::kBadData,
@@ -53,7 +54,7 @@ const std::vector<float>& VisionLanguageModel::Decoding::State::append_rows(Tens
   kinds.insert(kinds.end(), spliced.kinds.begin(), spliced.kinds.end());
   for (const int32_t position : spliced.positions)
     positions.push_back(static_cast<int32_t>(begin) + position);
-  Tensor x = model.embed(ctx, image_tokens, upload(ctx, spliced.source));
+  Tensor x = model.embed(ctx, table, image_tokens, upload(ctx, spliced.source));
   if (inputs.defined()) ctx.ops.copy(inputs.row_block(begin, x.rows()), x);
   // If the angles of all positions have changed, the cached rows are stale.
   const int64_t first = model.rope.stretches(length()) ? 0 : begin;
@@ -124,7 +125,7 @@ const std::vector<float>& VisionLanguageModel::Decoding::append(const MicroBatch
     image_tokens = model.projection->forward(
         ctx, model.vision.see(ctx, piece, piece.num_images(), Keep::kNothing, nullptr),
         Keep::kNothing);
-  return state_->append_rows(image_tokens);
+  return state_->append_rows(model.trained_table(), image_tokens);
 }
 
 const std::vector<float>& VisionLanguageModel::Decoding::append_token(int32_t token) {
@@ -135,7 +136,7 @@ const std::vector<float>& VisionLanguageModel::Decoding::append_token(int32_t to
   spliced.source.push_back(token);
   spliced.kinds.push_back(TokenKind::kText);
   spliced.positions.push_back(0);
-  return state_->append_rows(Tensor());
+  return state_->append_rows(state_->model.table_of_generated(), Tensor());
 }
 
 }  // namespace facet

@@ -21,7 +21,8 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   if (!config_.tie_word_embeddings) {
     // The input rows come from lang_embed: no gradient ever reaches this table.
     embed_unit_ = table.begin_unit(kRoot + "embed_tokens");
-    add_embedding()->constant = true;
+    own_tokens_ = add_embedding();
+    own_tokens_->constant = true;
   }
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     block_units_.push_back(table.begin_unit(kRoot + "layers." + std::to_string(i)));
@@ -30,8 +31,9 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   head_unit_ = table.begin_unit(kRoot + "head");
   final_norm_ = std::make_unique<RmsNorm>(table, kRoot + "model.norm", config_.hidden_size,
                                           config_.rms_norm_eps);
+  if (config_.tie_word_embeddings) own_tokens_ = add_embedding();
   head_ = config_.tie_word_embeddings
-              ? add_embedding()
+              ? own_tokens_
               : table.add(kRoot + "lm_head.weight", vocabulary, ParamRole::kWeight, Init::kNone);
   block_inputs_.resize(blocks_.size());
   saved_.resize(blocks_.size());

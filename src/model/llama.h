@@ -1,7 +1,7 @@
 // The decoder (LLaMA), from spliced rows to the loss of the labelled ones: blocks, final norm,
 // head.
 //
-// Units: lang_decoder.embed_tokens (untied: declared for import and export only),
+// Units: lang_decoder.embed_tokens (untied: read only by generation with --compat visualchat),
 // lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens too). In training
 // the head visits its unit once, in Phase::kBackward, because the loss and its gradient are
 // computed chunk by chunk.
@@ -29,6 +29,9 @@ class LlamaDecoder {
   LlamaDecoder(ParamTable& table, const VlmConfig& config);
 
   size_t num_blocks() const { return blocks_.size(); }
+  // The decoder's own table of token rows (V,D), which training leaves alone, and its unit.
+  const Param& own_tokens() const { return *own_tokens_; }
+  int own_tokens_unit() const { return embed_unit_ >= 0 ? embed_unit_ : head_unit_; }
 
   // Hidden states (R,D) before the final norm of the rows asked for, from spliced rows x (N,D),
   // which may be overwritten. N may be 0: then only the hooks are called. With Keep::kForBackward
@@ -85,6 +88,7 @@ class LlamaDecoder {
   std::vector<int> block_units_;
   int embed_unit_ = -1;  // -1: tied
   int head_unit_ = -1;
+  Param* own_tokens_ = nullptr;
   Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied
   std::unique_ptr<RmsNorm> final_norm_;
 

@@ -144,12 +144,13 @@ void VisionLanguageModel::Impl::lay_out_nothing() {
   host.sin.clear();
 }
 
-Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
+Tensor VisionLanguageModel::Impl::embed(Context& ctx, TokenTable table, Tensor image_tokens,
+                                        Tensor source) {
   const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
-  ctx.hooks.before(embed_unit, Phase::kForward);
-  if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
-  if (x.rows() > 0) ctx.hooks.wrote(embed_unit, Phase::kForward, x);
-  ctx.hooks.after(embed_unit, Phase::kForward);
+  ctx.hooks.before(table.unit, Phase::kForward);
+  if (x.rows() > 0) ctx.ops.splice_forward(x, table.rows->value, image_tokens, source);
+  if (x.rows() > 0) ctx.hooks.wrote(table.unit, Phase::kForward, x);
+  ctx.hooks.after(table.unit, Phase::kForward);
   return x;
 }
 
@@ -192,7 +193,7 @@ Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& 
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
   const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
-  const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
+  const Tensor x = embed(ctx, trained_table(), tokens, upload(ctx, host.spliced.source));
   DecoderRows decoder_rows = rows(ctx);
   decoder_rows.asked = asked;
   return decoder.forward(ctx, x, decoder_rows, Keep::kNothing, InputGradient::kNotNeeded);
@@ -264,7 +265,7 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
   const LossTargets asked = targets(ctx);
   DecoderRows decoder_rows = rows(ctx);
   decoder_rows.asked = asked_rows(ctx, asked);
-  const Tensor x = embed(ctx, tokens, source);
+  const Tensor x = embed(ctx, trained_table(), tokens, source);
   const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
 
   const bool active = host.spliced.targets() > 0;

@@ -45,8 +45,19 @@ struct VisionLanguageModel::Impl {
     return host.window_plan.samples.empty() ? host.plan : host.window_plan;
   }
 
+  // A table of token rows (V,D) and its unit.
+  struct TokenTable {
+    int unit;
+    const Param* rows;
+  };
+  TokenTable trained_table() const { return {embed_unit, lang_embed}; }
+  // That of a generated token until its round ends: the original reads it with the decoder's own.
+  TokenTable table_of_generated() const {
+    if (!config.compat_visualchat) return trained_table();
+    return {decoder.own_tokens_unit(), &decoder.own_tokens()};
+  }
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
-  Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
+  Tensor embed(Context& ctx, TokenTable table, Tensor image_tokens, Tensor source);
   DecoderRows rows(Context& ctx);
   // Lays out what the last block computes for the rows that predict labels alone.
   void lay_out_targets();

@@ -171,6 +171,9 @@ void check_generation(const Options& o, Findings& found) {
   found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
                "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
                "drawn");
+  found.unless(o.compat_tool == "auto" || o.visualchat(),
+               "--compat_tool chooses between tools of DeepSpeed-VisualChat; add --compat "
+               "visualchat, or leave it out");
   found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
   found.unless(o.temperature > 0 || o.num_answers == 1,
                "--num_answers above 1 needs draws to differ by; without --temperature above 0 "

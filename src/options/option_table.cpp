@@ -574,6 +574,11 @@ void add_generate_fields(std::vector<OptionField>& t) {
                        "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
                        "end in CR LF and questions without an image stand in image_path too")
                   .one_of({"facet", "original"}));
+  t.push_back(generate("compat_tool", &O::compat_tool,
+                       "with --compat visualchat: the tool of DeepSpeed-VisualChat whose prompts "
+                       "are asked, batch (batch_generation.py) or chat (chat.py), which number the "
+                       "images of a round differently; auto: batch")
+                  .one_of({"auto", "batch", "chat"}));
   t.push_back(answering("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());

@@ -181,6 +181,7 @@ struct Options {
   std::string input;   // JSON {test: [[question, images?, choices?], ...]}
   std::string output;  // CSV or JSON Lines
   std::string csv = "facet";
+  std::string compat_tool = "auto";  // batch, chat; auto: that of the command
   int64_t max_new_tokens = 128;
   double temperature = 0;  // 0: the most likely token
   int64_t top_k = 0;

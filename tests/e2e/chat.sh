@@ -177,7 +177,31 @@ from_a_file() {
   refused 78 2 'facet chat answers on one rank, not 2' "$facet" chat "${answering[@]}"
 }
 
+as_the_original() {
+  chat original 0 --compat visualchat <<'END'
+wait Images (
+type images/a.jpg
+wait You: 
+type What do you see?
+wait Images (
+type na
+wait You: 
+type Never said.
+wait Images (
+type undo
+wait rounds left: 1
+wait Images (
+type "images/b c.jpg" images/a.jpg
+wait You: 
+type And here?
+wait Images (
+type quit
+END
+  same_as_generated original --compat visualchat --compat_tool chat
+}
+
 check Chat.Conversation conversation
+check Chat.AsTheOriginal as_the_original
 check Chat.FromAFile from_a_file
 check Chat.LongLine long_line
 check Chat.Interrupts interrupts
