@@ -132,10 +132,11 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data,train.cfg} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it; gain of --tokens_per_micro_batch
+bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it; gain of --tokens_per_micro_batch; tokens/s of decoding (and Transformers' where found)
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 	@BUILD=$(BUILD) scripts/bench_tokens.sh
+	@BUILD=$(BUILD) scripts/bench_decode.sh
 
 soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with an uninterrupted run
 	@BUILD=$(BUILD) KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) bash tests/e2e/soak.sh

@@ -18,6 +18,12 @@ void CudaBackend::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bi
                            on_device(residual));
 }
 
+// cuBLASLt has algorithms of its own for few rows.
+void CudaBackend::do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                             Tensor residual) {
+  do_linear_forward(y, x, weight, bias, residual);
+}
+
 void CudaBackend::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   products_.linear_backward_input(on_device(dx), on_device(dy), on_device(weight));
 }

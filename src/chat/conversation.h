@@ -13,6 +13,7 @@ class Conversation {
   // The arguments must outlive the conversation.
   Conversation(ModelSetup& model, const PromptBuilder& prompt, ConversationRules rules)
       : pieces_(model, prompt, std::move(rules)) {}
+  explicit Conversation(const RoundPieces& pieces) : pieces_(pieces) {}
 
   // One answer per round. A round whose prompt no longer fits into max_seq_len ends the
   // conversation: answers from there on are empty.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -9,6 +12,7 @@
 #include "base/timer.h"
 #include "chat/answer_journal.h"
 #include "chat/conversation.h"
+#include "chat/conversation_batch.h"
 #include "chat/sampling.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/weight_origins.h"
@@ -27,20 +31,13 @@ namespace facet {
 
 namespace {
 
-// The arena bytes that conversations about those tests need.
-PassMemory measure_conversations(Conversation& conversation,
-                                 const std::vector<GenerationTest>& tests,
-                                 const std::set<size_t>& asked, DType dtype) {
+// How many conversations are held at the same time where the user does not say it.
+constexpr int64_t kUsualBatch = 8;
+
+// The arena bytes that conversations need, by what runs the largest they can run into.
+PassMemory measure_conversations(DType dtype, const std::function<void(Context&)>& run_largest) {
   UnitHooks hooks;
-  PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
-    for (const size_t test : asked) {
-      try {
-        conversation.run_largest_pieces(context, tests[test]);
-      } catch (const Error& error) {
-        fail(error.code(), "test {}: {}", tests[test].name, error.what());
-      }
-    }
-  });
+  PassMemory memory = measure({hooks, dtype}, run_largest);
   // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
   memory.activations += memory.activations / 64 + (1 << 20);
   if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
@@ -115,8 +112,8 @@ std::string quoted_words(const OptionField& field, const Options& options) {
 // What answers depend on, a line each: the options, the questions and the system prompt, and the
 // model's files by size and time.
 std::string identity_of(const Options& options) {
-  const std::set<std::string_view> without_effect = {"output", "csv", "config", "threads",
-                                                     "device_collectives"};
+  const std::set<std::string_view> without_effect = {
+      "output", "csv", "config", "threads", "decode_batch", "device_collectives"};
   std::string text;
   for (const OptionField& field : option_table())
     if (field.known_to(Command::kGenerate) && !without_effect.contains(field.name) &&
@@ -148,8 +145,13 @@ class Generation {
  private:
   void open_model();
   void deal_out(const std::vector<AnsweredTest>& finished);
+  std::vector<const GenerationTest*> my_tests() const;
+  PassMemory measure_scoring();
+  PassMemory measure_batch(int64_t most);
   void take_memory();
-  AnsweredTest answered(const Task& task);
+  ChooseToken chooser(const Task& task) const;
+  void score_mine(Context& context, const std::function<void(AnsweredTest)>& finished);
+  void hold_mine(Context& context, const std::function<void(AnsweredTest)>& finished);
   std::string answer_mine(const AnswerJournal& journal);
   std::vector<AnsweredTest> answer_all(const AnswerJournal& journal);
   void report(const std::vector<AnsweredTest>& answers) const;
@@ -162,9 +164,10 @@ class Generation {
   std::vector<GenerationTest> tests_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
-  std::unique_ptr<Conversation> conversation_;
-  std::vector<Task> mine_;  // conversations of this rank
-  int64_t left_ = 0;        // conversations of all ranks
+  std::unique_ptr<RoundPieces> pieces_;
+  std::optional<ConversationBatch> batch_;  // without --score
+  std::vector<Task> mine_;                  // conversations of this rank
+  int64_t left_ = 0;                        // conversations of all ranks
 };
 
 void Generation::open_model() {
@@ -175,7 +178,7 @@ void Generation::open_model() {
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
   prompt_ = make_prompt_builder(options_, *model_);
-  conversation_ = std::make_unique<Conversation>(
+  pieces_ = std::make_unique<RoundPieces>(
       *model_, *prompt_,
       ConversationRules{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
                         options_.stop_strings, options_.logprobs, options_.score});
@@ -202,47 +205,109 @@ void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
         static_cast<int64_t>(done.size()) + left_);
 }
 
+// Each test that this rank answers, once.
+std::vector<const GenerationTest*> Generation::my_tests() const {
+  std::set<const GenerationTest*> mine;
+  for (const auto& [test, number] : mine_) mine.insert(&tests_[static_cast<size_t>(test)]);
+  return {mine.begin(), mine.end()};
+}
+
+PassMemory Generation::measure_scoring() {
+  return measure_conversations(compute_dtype(options_), [&](Context& context) {
+    Conversation conversation(*pieces_);
+    for (const GenerationTest* test : my_tests())
+      naming(*test, [&] { conversation.run_largest_pieces(context, *test); });
+  });
+}
+
+PassMemory Generation::measure_batch(int64_t most) {
+  std::map<int64_t, int64_t> capacity_of;  // by test
+  std::vector<int64_t> capacities;
+  for (const auto& [index, number] : mine_) {
+    const GenerationTest& test = tests_[static_cast<size_t>(index)];
+    int64_t& capacity = capacity_of[index];
+    if (capacity == 0) naming(test, [&] { capacity = pieces_->capacity(test); });
+    capacities.push_back(capacity);
+  }
+  batch_.emplace(*pieces_, std::move(capacities), most);
+  return measure_conversations(compute_dtype(options_), [&](Context& context) {
+    batch_->run_largest_forwards(context, my_tests());
+  });
+}
+
+// Where the user leaves it open, as many conversations at the same time as there is memory for.
 void Generation::take_memory() {
-  std::set<size_t> asked;
-  for (const auto& [test, number] : mine_) asked.insert(static_cast<size_t>(test));
-  const PassMemory memory =
-      measure_conversations(*conversation_, tests_, asked, compute_dtype(options_));
-  arena_.emplace("conversation", memory.activations, device_->memory());
-  device_->allocate_panels(memory.panels);
+  const bool chooses = options_.decode_batch == 0 && !options_.score;
+  for (int64_t most = chooses ? kUsualBatch : options_.decode_batch;; most /= 2) {
+    const PassMemory memory = options_.score ? measure_scoring() : measure_batch(most);
+    try {
+      arena_.emplace("conversations", memory.activations, device_->memory());
+    } catch (const Error& error) {
+      if (most <= 1) throw;
+      if (!chooses) fail(error.code(), "{}, or --decode_batch {}", error.what(), most);
+      continue;
+    }
+    return device_->allocate_panels(memory.panels);
+  }
 }
 
 // Draws depend on the seed, the test's name, the round and the number of the answer: neither on the
 // other tests nor on the ranks.
-AnsweredTest Generation::answered(const Task& task) {
-  ProgressHooks hooks;
-  Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
+ChooseToken Generation::chooser(const Task& task) const {
+  struct Draws {
+    Sampler sampler;
+    std::vector<RandomStream> of_round;
+  };
   const auto [index, number] = task;
   const GenerationTest& test = tests_[static_cast<size_t>(index)];
-  if (options_.score) return {index, number, conversation_->scores(context, test)};
-  Sampler sampler(
-      {options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty});
-  std::vector<RandomStream> draws;  // one per round
+  auto draws = std::make_shared<Draws>(Draws{
+      Sampler({options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty}),
+      {}});
   for (size_t round = 0; round < test.rounds.size(); ++round)
-    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
-                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
-  const auto choose = [&](int64_t round, std::span<const float> logits,
-                          std::span<const int32_t> said) {
-    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
+    draws->of_round.emplace_back(
+        static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
+        static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
+  return [draws](int64_t round, std::span<const float> logits, std::span<const int32_t> said) {
+    return draws->sampler.pick(logits, said, draws->of_round[static_cast<size_t>(round)]);
   };
-  return {index, number, conversation_->answers(context, test, choose)};
+}
+
+void Generation::score_mine(Context& context, const std::function<void(AnsweredTest)>& finished) {
+  Conversation conversation(*pieces_);
+  for (const auto& [test, number] : mine_)
+    finished({test, number, conversation.scores(context, tests_[static_cast<size_t>(test)])});
+}
+
+void Generation::hold_mine(Context& context, const std::function<void(AnsweredTest)>& finished) {
+  size_t started = 0;
+  const auto next = [&]() -> std::optional<ConversationBatch::Start> {
+    if (started == mine_.size()) return {};
+    const Task& task = mine_[started];
+    return ConversationBatch::Start{static_cast<int64_t>(started++),
+                                    &tests_[static_cast<size_t>(task.first)], chooser(task)};
+  };
+  batch_->hold(context, next, [&](int64_t place, std::vector<Answer> answers) {
+    const auto& [test, number] = mine_[static_cast<size_t>(place)];
+    finished({test, number, std::move(answers)});
+  });
 }
 
 // Lines of the journal.
 std::string Generation::answer_mine(const AnswerJournal& journal) {
+  ProgressHooks hooks;
+  Context context{device_->layers(), *arena_, hooks, compute_dtype(options_)};
   std::string lines;
   AnswerConsole console(static_cast<int64_t>(mine_.size()), world_);
   int64_t done = 0;
-  for (const Task& task : mine_) {
-    const AnsweredTest now = answered(task);
+  const auto finished = [&](const AnsweredTest& now) {
     journal.append(now);
     lines += line_of(now);
     console.show(++done);
-  }
+  };
+  if (options_.score)
+    score_mine(context, finished);
+  else
+    hold_mine(context, finished);
   return lines;
 }
 

@@ -91,6 +91,24 @@ int64_t RoundPieces::capacity(const GenerationTest& test) const {
   return std::min(positions, rules_.max_seq_len);
 }
 
+void RoundPieces::for_largest_pieces(const GenerationTest& test,
+                                     const std::function<void(const MicroBatch&)>& body) const {
+  const int64_t most = capacity(test);
+  RoundPlace place;
+  for (const GenerationRound& round : test.rounds) {
+    if (surely_too_long(round)) break;
+    MicroBatch prompt = piece(prompt_ids(round, place), round.images, Pixels::kBlank);
+    place.pass(round);
+    const int64_t room = most - length(prompt);
+    if (room < 0) continue;  // such a round is never answered
+    prompt.token_ids.insert(prompt.token_ids.end(), static_cast<size_t>(room),
+                            tokenizer().eos_id());
+    prompt.labels.resize(prompt.token_ids.size(), kIgnoredLabel);
+    prompt.sample_begin.back() = static_cast<int32_t>(prompt.token_ids.size());
+    body(prompt);
+  }
+}
+
 bool RoundPieces::ends_answer(int32_t token) const {
   const std::vector<int32_t>& ends = model_.end_tokens;
   return token == prompt_.end_id() || token == model_.tokenizer->eos_id() ||

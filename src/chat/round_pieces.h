@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "chat/generate_io.h"
 #include "data/prompt.h"
 #include "train/model_setup.h"
@@ -38,6 +40,16 @@ struct ChoiceTokens {
   size_t answer_begin = 0, answer_end = 0;  // without the end token
 };
 
+// Does the work; an Error in it names the test.
+template <typename Work>
+void naming(const GenerationTest& test, const Work& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    fail(error.code(), "test {}: {}", test.name, error.what());
+  }
+}
+
 class RoundPieces {
  public:
   // Whether pixels are loaded; measuring needs only their number.
@@ -64,6 +76,10 @@ class RoundPieces {
   bool surely_too_long(const GenerationRound& round) const;
   // The most positions that a conversation of those rounds can take.
   int64_t capacity(const GenerationTest& test) const;
+  // For measuring: the largest pieces that the conversation can put into the model, whatever the
+  // answers: the prompt of every round as the end of a full conversation. Reads no image.
+  void for_largest_pieces(const GenerationTest& test,
+                          const std::function<void(const MicroBatch&)>& body) const;
 
   int32_t end_id() const { return prompt_.end_id(); }  // stands behind each answer
   bool ends_answer(int32_t token) const;

@@ -108,7 +108,7 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
   // With added tokens the vocabulary size is often odd.
   chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
-  ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
+  ctx.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
   return chunk;
 }
 
@@ -171,10 +171,11 @@ void LlamaDecoder::logits(Context& ctx, Tensor logits, Tensor hidden) {
 }
 
 void LlamaDecoder::append(Context& ctx, Tensor x, const DecoderRows& rows,
-                          const std::vector<LlamaBlock::Cache>& caches, int64_t length) {
+                          const std::vector<LlamaBlock::Cache>& caches,
+                          std::span<const StoredRows> stored) {
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ctx.hooks.before(block_units_[i], Phase::kForward);
-    blocks_[i].append(ctx, x, rows, caches[i], length);
+    blocks_[i].append(ctx, x, rows, caches[i], stored);
     ctx.hooks.after(block_units_[i], Phase::kForward);
   }
 }

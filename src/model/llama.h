@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/config.h"
@@ -52,9 +53,9 @@ class LlamaDecoder {
 
   // Logits (n,V) of hidden states (n,D).
   void logits(Context& ctx, Tensor logits, Tensor hidden);
-  // Decoding: rows x (n,D) following `length` rows in the caches (one per block), in place.
+  // Decoding: rows x (n,D), in place; LlamaBlock::append with one cache per block.
   void append(Context& ctx, Tensor x, const DecoderRows& rows,
-              const std::vector<LlamaBlock::Cache>& caches, int64_t length);
+              const std::vector<LlamaBlock::Cache>& caches, std::span<const StoredRows> stored);
 
  private:
   // The head on a chunk of rows; cross-entropy overwrites logits with their gradient.

@@ -198,14 +198,16 @@ void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const De
 }
 
 void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
-                        int64_t length) const {
+                        std::span<const StoredRows> stored) const {
   ArenaScope scope(ctx.arena);
   Saved scratch;
-  const int64_t n = x.rows();
   project(ctx, x, rows, scratch, Keep::kNothing);
-  ctx.ops.copy(cache.k.row_block(length, n), scratch.k);
-  ctx.ops.copy(cache.v.row_block(length, n), scratch.v);
-  attend(ctx, cache.k.row_block(0, length + n), cache.v.row_block(0, length + n), rows, scratch);
+  for (const auto& [from, to, count] : stored) {
+    ctx.ops.copy(cache.k.row_block(to, count), scratch.k.row_block(from, count));
+    ctx.ops.copy(cache.v.row_block(to, count), scratch.v.row_block(from, count));
+  }
+  const int64_t keys = rows.plan.pool_rows;
+  attend(ctx, cache.k.row_block(0, keys), cache.v.row_block(0, keys), rows, scratch);
   finish_attention(ctx, x, rows, scratch, Keep::kNothing);
   down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
 }

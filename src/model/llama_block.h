@@ -2,6 +2,7 @@
 // down(swiglu(gate|up(norm(x)))).
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "model/config.h"
@@ -32,6 +33,11 @@ struct DecoderRows {
   // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
   // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
   Tensor normed = {}, activated = {};
+};
+
+// Rows [from, from + count) of what is computed, and where they begin in a cache.
+struct StoredRows {
+  int32_t from = 0, to = 0, count = 0;
 };
 
 enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
@@ -77,13 +83,13 @@ class LlamaBlock {
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
                 const Saved& saved, InputGradient input_gradient) const;
 
-  // Decoding: x (n,D) in place, its rows following `length` rows in the cache, this block's k and v
-  // (capacity,G*E). rows.plan: n queries, length + n keys.
+  // Decoding: x (n,D) in place. Its keys and values go to this block's k and v (rows,G*E), to the
+  // places that `stored` names; rows.plan: n queries over the first rows.plan.pool_rows of k and v.
   struct Cache {
     Tensor k, v;
   };
   void append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
-              int64_t length) const;
+              std::span<const StoredRows> stored) const;
 
   bool any_trained() const;
 

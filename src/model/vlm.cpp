@@ -101,23 +101,25 @@ VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
   train_by_default(table);
 }
 
+void VisionLanguageModel::Impl::make_whole_plan(AttentionPlan& plan,
+                                                const std::vector<int32_t>& sample_begin,
+                                                const std::vector<TokenKind>& kinds,
+                                                const std::vector<int32_t>& positions) const {
+  if (!config.mmca)
+    make_causal_plan(plan, sample_begin);
+  else
+    make_mmca_plan(plan, sample_begin, kinds, positions,
+                   config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+}
+
 void VisionLanguageModel::Impl::make_plan(const std::vector<int32_t>& sample_begin,
                                           const std::vector<TokenKind>& kinds,
                                           const std::vector<int32_t>& positions) {
-  if (!config.mmca)
-    make_causal_plan(host.plan, sample_begin);
-  else
-    make_mmca_plan(host.plan, sample_begin, kinds, positions,
-                   config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+  make_whole_plan(host.plan, sample_begin, kinds, positions);
   host.window_plan.clear();
   const int64_t window = config.lm.sliding_window;
   if (window == 0 || longest_sample(sample_begin) <= window) return;
   limit_to_window(host.window_plan, host.plan, positions, window);
-}
-
-void VisionLanguageModel::Impl::keep_last_rows(int64_t first) {
-  for (AttentionPlan* plan : {&host.plan, &host.window_plan})
-    if (!plan->samples.empty()) keep_last_queries(*plan, first);
 }
 
 void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {

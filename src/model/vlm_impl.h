@@ -1,5 +1,5 @@
 // The implementation of VisionLanguageModel, shared by training (vlm.cpp) and decoding
-// (decoding.cpp).
+// (batch_decoding.cpp).
 #pragma once
 
 #include <memory>
@@ -36,10 +36,12 @@ struct VisionLanguageModel::Impl {
   void start(Context& ctx, const MicroBatch& batch, RowLosses& losses);
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
+  // The plan of samples without windows.
+  void make_whole_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
+                       const std::vector<TokenKind>& kinds,
+                       const std::vector<int32_t>& positions) const;
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
                  const std::vector<int32_t>& positions);
-  // Of the one sample in the plans, as keep_last_queries().
-  void keep_last_rows(int64_t first);
 
   const AttentionPlan& window_plan() const {
     return host.window_plan.samples.empty() ? host.plan : host.window_plan;

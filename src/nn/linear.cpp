@@ -125,9 +125,13 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
     const Tensor y_run = y.column_block(run.begin, run.outputs);
     const Tensor added =
         residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
-    if (const LoraParts some = lora.of_columns(run.begin, run.outputs); some.empty())
-      ctx.ops.linear_forward(y_run, x, run.weight, run.bias, added);
-    else
+    const LoraParts some = lora.of_columns(run.begin, run.outputs);
+    if (some.empty() || ctx.decoding) {
+      ctx.linear_forward(y_run, x, run.weight, run.bias, added);
+      for (const LoraPart& part : some.all())
+        ctx.ops.lora_forward_accumulate(y_run.column_block(part.begin, part.left.cols()), part.u, x,
+                                        part.right, part.left, lora_scale_);
+    } else
       ctx.ops.lora_linear_forward(y_run, x, run.weight, run.bias, added, some.all(), lora_scale_);
     first = run.last;
   }

@@ -21,6 +21,14 @@ void HalfStorage::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bi
   });
 }
 
+// Here the backend below reads the weight as it is.
+void HalfStorage::do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                             Tensor residual) {
+  Call call(*this);
+  below_.linear_few_rows_forward(call.out(y), call.in(x), weight, call.in(bias), call.in(residual));
+  call.finish();
+}
+
 void HalfStorage::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   Call whole(*this);
   const Tensor dx_NI = whole.out(dx);
@@ -203,8 +211,8 @@ void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   Call call(*this);
-  below_.attention_forward(call.out(out), lse, call.out(out_part), call.in(q), call.in(k),
-                           call.in(v), plan, heads, kv_heads, scale);
+  below_.attention_forward(call.out(out), lse, call.out(out_part), call.in(q), k, v, plan, heads,
+                           kv_heads, scale);
   call.finish();
 }
 

@@ -9,6 +9,8 @@
 
 #define FACET_OPERATORS(OPERATOR)                                                                  \
   OPERATOR(void, linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual)  \
+  OPERATOR(void, linear_few_rows_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,          \
+           Tensor residual)                                                                        \
   OPERATOR(void, linear_backward_input, Tensor dx, Tensor dy, Tensor weight)                       \
   OPERATOR(void, linear_backward_input_accumulate, Tensor dx, Tensor dy, Tensor weight)            \
   OPERATOR(void, linear_backward_weight, Tensor dweight, Tensor dbias, Tensor dy, Tensor x)        \

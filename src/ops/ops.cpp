@@ -56,13 +56,18 @@ void Backend::count_attention_backward(const AttentionPlan& plan, const Tensor& 
 namespace {
 
 // y (N,O), x (N,I), weight (O,I), whichever way the product goes.
+void check_sizes(const OperatorChecks& check, const Tensor& y, const Tensor& x,
+                 const Tensor& weight) {
+  check.matrix("weight", weight, y.cols(), x.cols());
+  ASSERT(y.rows() == x.rows(), "{}: {} and {} do not have the same number of rows", check.name(),
+         y.shape_string(), x.shape_string());
+}
+
 void check_product(const OperatorChecks& check, const Tensor& y, const Tensor& x,
                    const Tensor& weight) {
   check.given({y, x, weight});
   check.activations({y, x, weight});
-  check.matrix("weight", weight, y.cols(), x.cols());
-  ASSERT(y.rows() == x.rows(), "{}: {} and {} do not have the same number of rows", check.name(),
-         y.shape_string(), x.shape_string());
+  check_sizes(check, y, x, weight);
 }
 
 }  // namespace
@@ -75,6 +80,20 @@ void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Ten
   check.like("residual", residual, y);
   count_products(x.rows(), weight.numel());
   do_linear_forward(y, x, weight, bias, residual);
+}
+
+void Backend::linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                      Tensor residual) {
+  const OperatorChecks check(__func__);
+  check.given({y, x, weight});
+  check.activations({y, x, bias, residual});
+  check.same_or_narrower(weight, y);
+  check_sizes(check, y, x, weight);
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  ASSERT(x.rows() <= kFewRows, "{}: {} rows, at most {}", check.name(), x.rows(), kFewRows);
+  count_products(x.rows(), weight.numel());
+  do_linear_few_rows_forward(y, x, weight, bias, residual);
 }
 
 void Backend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
@@ -354,6 +373,7 @@ void check_plan(const OperatorChecks& check, const AttentionPlan& plan, const Te
     query_rows += sample.num_query_rows;
     key_rows += sample.num_key_rows;
   }
+  key_rows += plan.pool_rows;
   ASSERT(query_rows == q.rows() && key_rows == k.rows(),
          "{}: the plan has {} query and {} key rows, q {} and k {}", check.name(), query_rows,
          key_rows, q.shape_string(), k.shape_string());
@@ -370,7 +390,9 @@ void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor 
   check_heads(check, q, k, v, heads, kv_heads, scale);
   check_plan(check, plan, q, k, out_part, lse, heads);
   check.given({out});
-  check.activations({out, out_part, q, k, v});
+  check.activations({out, out_part, q});
+  check.same_or_narrower(k, q);
+  check.one_type(k, v);
   check.like("out", out, q);
   check.like("out_part", out_part, q);
   count_attention_forward(plan, q, heads);
@@ -392,6 +414,7 @@ void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, T
   check.like("dout", dout, q);
   check.like("out", out, q);
   check.like("out_part", out_part, q);
+  ASSERT(plan.pool_rows == 0, "{}: samples may share the plan's key rows", check.name());
   count_attention_backward(plan, q, heads);
   do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads,
                         scale);

@@ -37,6 +37,8 @@ namespace facet {
 // x*sigmoid(1.702x); x*Phi(x) with erf; x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715x^3))).
 enum class Activation : uint8_t { kQuickGelu, kGelu, kGeluTanh };
 
+constexpr int64_t kFewRows = 32;  // the most that linear_few_rows_forward() takes
+
 // One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.
 struct AdamWStep {
   // In double, so that 1 - beta and the bias corrections are right to the last bit of fp32.
@@ -101,6 +103,10 @@ class Backend {
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
   // itself.
   void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual);
+  // The same for at most kFewRows rows, as in decoding: at the pace at which the weight is read. On
+  // the CPU a row has the same bits whatever rows are beside it, and the weight may be of 16 bits
+  // beside operands in fp32.
+  void linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual);
   // dx (N,I) = dy (N,O) W
   void linear_backward_input(Tensor dx, Tensor dy, Tensor weight);
   void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight);
@@ -159,7 +165,7 @@ class Backend {
   // ---- attention over a work list
   // out (Nq,H*E), lse (statistics,H,Nq) dense, q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse
   // entries without a softmax part are undefined. Every row of out is written, also rows that see
-  // nothing (0).
+  // nothing (0). On the CPU k and v may be of 16 bits beside the others in fp32.
   //
   // Only with plan.num_slots == 2: out_part (Nq,H*E), of the parts that a row has in a head the
   // smaller by its norm, and in the third statistic its slot; 0 and -1 for rows without a part. So

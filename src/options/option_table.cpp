@@ -593,6 +593,12 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(
       generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
           .in(1, 1 << 20));
+  t.push_back(
+      generate("decode_batch", &O::decode_batch,
+               "conversations answered at the same time, a token of each in one pass; 0: 8, "
+               "or as many of them as there is memory for; 1: each by itself. Choices "
+               "(--score) are scored one conversation after the other")
+          .in(0, 256));
   t.push_back(generate("logprobs", &O::logprobs,
                        "the log-probability of each token of an answer, in JSON Lines"));
   t.push_back(generate("score", &O::score,

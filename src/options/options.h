@@ -187,6 +187,7 @@ struct Options {
   double repetition_penalty = 1;
   std::vector<std::string> stop_strings;
   int64_t num_answers = 1;
+  int64_t decode_batch = 0;
   bool logprobs = false;
   bool score = false;
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "chat/conversation_batch.h"
 #include "chat/sampling.h"
 #include "kernels/cpu/backend.h"
 #include "ops/null_backend.h"
@@ -47,7 +48,8 @@ struct ConversationRig {
   explicit ConversationRig(const ConversationRules& limits)
       : prompt(*setup->tokenizer,
                {PromptStyle::kCorrect, "", setup->config.image_tokens(), limits.max_seq_len}),
-        conversation(*setup, prompt, limits) {}
+        pieces(*setup, prompt, limits),
+        conversation(pieces) {}
 
   // Peak of the arena, and the answers, when every answer has `tokens` tokens at most.
   std::pair<int64_t, std::vector<Answer>> peak_with_answers_of(int64_t tokens) {
@@ -67,6 +69,7 @@ struct ConversationRig {
   std::unique_ptr<ModelSetup> setup = small_model();
   PromptBuilder prompt;
   UnitHooks hooks;
+  RoundPieces pieces;
   Conversation conversation;
 };
 
@@ -232,6 +235,96 @@ TEST(Conversation, LogprobsAreThoseOfTheTokensThatWereSaid) {
   const std::vector<double> logprobs = rig.logprobs_of({{"Is it?", "it may be so", 0}});
   ASSERT_EQ(answer.logprobs.size(), 3u);
   for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(answer.logprobs[i], logprobs[i], kLogprobBound);
+}
+
+// ---- several at the same time
+
+// Conversations of different lengths, with and without images; some begin alike.
+std::vector<GenerationTest> several() {
+  std::vector<GenerationTest> tests;
+  for (const std::string question : {"Why?", "What is it that you see here?", "Why?", "And?"})
+    tests.push_back({"t" + std::to_string(tests.size()), {{question, "", {}}}});
+  tests[1].rounds[0].images = {kImagePath};
+  tests[3].rounds = pictures_later().rounds;
+  tests.push_back(tests[1]);
+  return tests;
+}
+
+// The likeliest token, and the end after as many as the test and the round say.
+ChooseToken likeliest_but_end(const Tokenizer& tokenizer, int64_t test) {
+  auto said_in = std::make_shared<std::vector<int64_t>>(8);
+  return [&tokenizer, test, said_in](int64_t round, std::span<const float> logits,
+                                     std::span<const int32_t>) {
+    if ((*said_in)[static_cast<size_t>(round)]++ == 3 + 4 * test + round) return tokenizer.eos_id();
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  };
+}
+
+// The answers of a batch, by test.
+std::vector<std::vector<Answer>> held(const ConversationRig& rig, Context& context,
+                                      const std::vector<GenerationTest>& tests, int64_t most) {
+  std::vector<int64_t> capacities;
+  for (const GenerationTest& test : tests) capacities.push_back(rig.pieces.capacity(test));
+  std::vector<std::vector<Answer>> answers(tests.size());
+  int64_t started = 0;
+  const auto next = [&]() -> std::optional<ConversationBatch::Start> {
+    if (started == static_cast<int64_t>(tests.size())) return {};
+    const int64_t number = started++;
+    return ConversationBatch::Start{number, &tests[static_cast<size_t>(number)],
+                                    likeliest_but_end(*rig.setup->tokenizer, number)};
+  };
+  ConversationBatch(rig.pieces, capacities, most)
+      .hold(context, next, [&](int64_t number, std::vector<Answer> of_test) {
+        answers[static_cast<size_t>(number)] = std::move(of_test);
+      });
+  return answers;
+}
+
+TEST(ConversationBatch, AnswersAreThoseOfEachByItself) {
+  ConversationRules rules{.max_new_tokens = 20, .max_seq_len = 400, .max_image_pixels = 1 << 24};
+  rules.logprobs = true;
+  ComputingRig rig(rules);
+  const std::vector<GenerationTest> tests = several();
+  std::vector<std::vector<Answer>> expected;
+  for (size_t i = 0; i < tests.size(); ++i)
+    expected.push_back(rig.conversation.answers(
+        rig.context, tests[i], likeliest_but_end(*rig.setup->tokenizer, static_cast<int64_t>(i))));
+  for (const int64_t most : {1, 2, 8}) {
+    const auto answers = held(rig, rig.context, tests, most);
+    for (size_t i = 0; i < tests.size(); ++i) {
+      ASSERT_EQ(answers[i].size(), tests[i].rounds.size());
+      for (size_t round = 0; round < answers[i].size(); ++round) {
+        const Answer &answer = answers[i][round], &alone = expected[i][round];
+        EXPECT_EQ(answer.text, alone.text) << "test " << i << ", at most " << most;
+        EXPECT_EQ(answer.stop_reason, alone.stop_reason);
+        ASSERT_EQ(answer.logprobs.size(), alone.logprobs.size());
+        EXPECT_GT(answer.tokens, 0);
+        for (size_t t = 0; t < answer.logprobs.size(); ++t)
+          EXPECT_NEAR(answer.logprobs[t], alone.logprobs[t], kLogprobBound);
+      }
+    }
+  }
+}
+
+// Few pictures and many short conversations, whose tokens are more rows than a prompt has.
+TEST(ConversationBatch, MeasuredMemorySufficesWhateverTheAnswers) {
+  std::vector<GenerationTest> many(64, {"short", {{"Why?", "", {}}}});
+  for (const auto& tests : {several(), many})
+    for (const int64_t most : {1, 3, 64}) {
+      ConversationRig rig({.max_new_tokens = 30, .max_seq_len = 400, .max_image_pixels = 1 << 24});
+      NullBackend ops;
+      Arena measured("measured"), arena("held");
+      Context measuring{ops, measured, rig.hooks}, context{ops, arena, rig.hooks};
+      std::vector<int64_t> capacities;
+      std::vector<const GenerationTest*> pointers;
+      for (const GenerationTest& test : tests) {
+        capacities.push_back(rig.pieces.capacity(test));
+        pointers.push_back(&test);
+      }
+      ConversationBatch(rig.pieces, capacities, most).run_largest_forwards(measuring, pointers);
+      held(rig, context, tests, most);
+      EXPECT_LE(arena.peak(), measured.peak()) << tests.size() << " tests, at most " << most;
+    }
 }
 
 }  // namespace

@@ -93,6 +93,16 @@ ranks_share_the_tests() {
   cmp drawn_1.csv drawn_2.csv
 }
 
+# Neither how many conversations are held at the same time nor what they share changes an answer.
+conversations_at_the_same_time() {
+  for many in 1 3; do
+    generate "greedy_$many" --decode_batch "$many"
+    cmp greedy.csv "greedy_$many.csv"
+    generate "five_$many" --decode_batch "$many" --num_answers 5 --temperature 1 --seed 3
+  done
+  cmp five_1.csv five_3.csv
+}
+
 # 12 tokens of six answers at a high temperature: equal by chance never.
 seed_decides_draws() {
   generate hot_1 --temperature 3 --seed 1
@@ -226,6 +236,7 @@ rubbish() {
 check Generate.CsvOfAllRounds csv
 check Generate.GreedyIsDetermined greedy_is_determined
 check Generate.RanksShareTheTests ranks_share_the_tests
+check Generate.ConversationsAtTheSameTime conversations_at_the_same_time
 check Generate.SeedDecidesDraws seed_decides_draws
 check Generate.TopKAndTopP top_k_and_top_p
 check Generate.ImagesMatter images_matter

@@ -34,6 +34,10 @@ class Mirrored final : public Backend {
   void do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
     return run(&Backend::linear_forward, y, x, weight, bias, residual);
   }
+  void do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                  Tensor residual) override {
+    return run(&Backend::linear_few_rows_forward, y, x, weight, bias, residual);
+  }
   void do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) override {
     return run(&Backend::linear_backward_input, dx, dy, weight);
   }

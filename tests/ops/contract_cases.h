@@ -32,6 +32,7 @@ enum Freedom : unsigned {
   kAnyFloat = 8,
   kAnyType = 16,
   kDense = 32,
+  kNarrower = 64,  // of 16 bits where the activations are fp32
 };
 
 struct Operand {
@@ -47,7 +48,8 @@ struct Operand {
       case Flaw::kAbsent: return !may(kOptional);
       case Flaw::kRows: return !may(kAnyRows);
       case Flaw::kColumns: return !may(kAnyColumns);
-      case Flaw::kOtherFloat: return !may(kAnyFloat | kAnyType);
+      case Flaw::kOtherFloat:
+        return !may(kAnyFloat | kAnyType) && !(may(kNarrower) && dtype == DType::kF32);
       case Flaw::kOtherKind: return !may(kAnyType);
       case Flaw::kGaps: return is_vector || may(kDense);
     }
@@ -163,6 +165,12 @@ inline const Case kCases[] = {
        ops.linear_forward(call.matrix("y", 3, 5), call.matrix("x", 3, 4),
                           call.matrix("weight", 5, 4), call.vector("bias", 5, kOptional),
                           call.matrix("residual", 3, 5, kOptional));
+     }},
+    {"linear_few_rows_forward",
+     [](Backend& ops, Call& call) {
+       ops.linear_few_rows_forward(
+           call.matrix("y", 3, 5), call.matrix("x", 3, 4), call.matrix("weight", 5, 4, kNarrower),
+           call.vector("bias", 5, kOptional), call.matrix("residual", 3, 5, kOptional));
      }},
     {"linear_backward_input",
      [](Backend& ops, Call& call) {

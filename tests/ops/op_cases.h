@@ -127,6 +127,13 @@ inline const OpCase kOpCases[] = {
        ops.linear_forward(make.out("y", n, 40 * d), make.in("x", n, 4100),
                           make.in("weight", 40 * d, 4100), Tensor(), Tensor());
      }},
+    {"linear_few_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const int64_t rows = n % kFewRows + 1;
+       ops.linear_few_rows_forward(make.out("y", rows, 33), make.in("x", rows, d),
+                                   make.in("weight", 33, d), make.vector("bias", 33),
+                                   make.in("residual", rows, 33));
+     }},
     {"linear_backward_input",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        ops.linear_backward_input(make.out("dx", n, d), make.in("dy", n, 33),

@@ -347,7 +347,7 @@ TEST(Options, NamesAreFrozen) {
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
       "input output csv max_new_tokens temperature top_k top_p repetition_penalty stop_strings "
-      "num_answers logprobs score "
+      "num_answers decode_batch logprobs score "
       "ranks memory average_text_tokens average_images measured stats_svg all_reduce_mib "
       "repeats";
   std::string names;
