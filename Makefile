@@ -32,7 +32,7 @@ PKG_HDF5     := $(firstword $(foreach p,hdf5-openmpi hdf5-mpich hdf5,$(shell pkg
 HDF5_CFLAGS  ?= $(if $(PKG_HDF5),$(shell pkg-config --cflags $(PKG_HDF5)))
 HDF5_LIBS    ?= $(if $(PKG_HDF5),$(shell pkg-config --libs $(PKG_HDF5)),-lhdf5)
 DNNL_LIBS    ?= -ldnnl
-LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece -lpcre2-8 -lutf8proc $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz
+LIBS         := $(HDF5_LIBS) -lboost_program_options -lsentencepiece -lpcre2-8 -lutf8proc $(DNNL_LIBS) -lfmt -lxxhash -ljpeg -lwebpdemux -lwebp -lz -ledit
 
 # Debug information has paths from the root of the tree: none of the machine that the program was built on.
 CXXFLAGS_ALL := -std=c++20 $(OPT) -g1 $(ARCH) $(OPENMP) -Wall -Wextra -Werror $(HARDENING) -DOMPI_SKIP_MPICXX -DMPICH_SKIP_MPICXX \
@@ -132,10 +132,11 @@ check-sanitized-build:
 tiny: $(BUILD)/make_tiny ## make build/tiny/{clip,lm,data,train.cfg} for first experiments
 	@$(BUILD)/make_tiny --output $(BUILD)/tiny
 
-bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it; gain of --tokens_per_micro_batch
+bench: $(BENCHMARKS) all $(BUILD)/make_tiny ## speed of a full fine-tuning step beside the large-product rate (and PyTorch where found); images/s a core (and Pillow's where found); time that saves take from it; gain of --tokens_per_micro_batch; tokens/s of decoding (and Transformers' where found)
 	@BUILD=$(BUILD) scripts/bench.sh
 	@BUILD=$(BUILD) scripts/bench_saves.sh
 	@BUILD=$(BUILD) scripts/bench_tokens.sh
+	@BUILD=$(BUILD) scripts/bench_decode.sh
 
 soak: all $(BUILD)/make_tiny ## kill a run KILLS=200 times (SEED=1), at named and random moments, and compare its end with an uninterrupted run
 	@BUILD=$(BUILD) KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) bash tests/e2e/soak.sh

@@ -164,44 +164,49 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
   (settle(registers), ...);
 }
 
-// Accumulators as operands of asm: those of N = 64, and of N = 128.
-#define FACET_ROW_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define FACET_32_OF_D                                                                            \
-  FACET_ROW_OF_D(0), FACET_ROW_OF_D(1), FACET_ROW_OF_D(2), FACET_ROW_OF_D(3), FACET_ROW_OF_D(4), \
-      FACET_ROW_OF_D(5), FACET_ROW_OF_D(6), FACET_ROW_OF_D(7)
-#define FACET_64_OF_D                                                                          \
-  FACET_32_OF_D, FACET_ROW_OF_D(8), FACET_ROW_OF_D(9), FACET_ROW_OF_D(10), FACET_ROW_OF_D(11), \
-      FACET_ROW_OF_D(12), FACET_ROW_OF_D(13), FACET_ROW_OF_D(14), FACET_ROW_OF_D(15)
-#define FACET_NAMES_OF_32                                                                 \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
-  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+// Accumulators as operands of asm, of 64, 128 and 256 columns, and their names in it.
+#define FACET_4_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define FACET_16_OF_D(n) \
+  FACET_4_OF_D(n), FACET_4_OF_D(n + 1), FACET_4_OF_D(n + 2), FACET_4_OF_D(n + 3)
+#define FACET_32_OF_D FACET_16_OF_D(0), FACET_16_OF_D(4)
+#define FACET_64_OF_D FACET_32_OF_D, FACET_16_OF_D(8), FACET_16_OF_D(12)
+#define FACET_128_OF_D \
+  FACET_64_OF_D, FACET_16_OF_D(16), FACET_16_OF_D(20), FACET_16_OF_D(24), FACET_16_OF_D(28)
+#define FACET_NAMES_OF_32                                                                      \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+  "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define FACET_NAMES_OF_64                                                                   \
   FACET_NAMES_OF_32                                                                         \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
   "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FACET_NAMES_OF_128                                                                     \
+  FACET_NAMES_OF_64                                                                            \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, "    \
+  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, " \
+  "%99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, "  \
+  "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-#define FACET_MULTIPLY_32_SHARED(type)                                                     \
-  asm volatile(                                                                            \
-      "{\n"                                                                                \
-      ".reg .pred adds;\n"                                                                 \
-      "setp.ne.b32 adds, %34, 0;\n"                                                        \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " {" FACET_NAMES_OF_32   \
-      "}, %32, %33, adds, 1, 1, 0, %35;\n"                                                 \
-      "}"                                                                                  \
-      : FACET_32_OF_D                                                                      \
-      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
+// Products whose a is in shared memory; the operands that follow d by their names.
+#define FACET_MULTIPLY_SHARED(type, columns, sums, names, a_name, b_name, adds_name, major_name)   \
+  asm volatile(                                                                                    \
+      "{\n"                                                                                        \
+      ".reg .pred adds;\n"                                                                         \
+      "setp.ne.b32 adds, " adds_name                                                               \
+      ", 0;\n"                                                                                     \
+      "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type " {" names "}, " a_name \
+      ", " b_name ", adds, 1, 1, 0, " major_name                                                   \
+      ";\n"                                                                                        \
+      "}"                                                                                          \
+      : sums                                                                                       \
+      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0)         \
       : "memory")
-#define FACET_MULTIPLY_SHARED(type)                                                        \
-  asm volatile(                                                                            \
-      "{\n"                                                                                \
-      ".reg .pred adds;\n"                                                                 \
-      "setp.ne.b32 adds, %66, 0;\n"                                                        \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" FACET_NAMES_OF_64  \
-      "}, %64, %65, adds, 1, 1, 0, %67;\n"                                                 \
-      "}"                                                                                  \
-      : FACET_64_OF_D                                                                      \
-      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
-      : "memory")
+#define FACET_MULTIPLY_64(type) \
+  FACET_MULTIPLY_SHARED(type, "64", FACET_32_OF_D, FACET_NAMES_OF_32, "%32", "%33", "%34", "%35")
+#define FACET_MULTIPLY_128(type) \
+  FACET_MULTIPLY_SHARED(type, "128", FACET_64_OF_D, FACET_NAMES_OF_64, "%64", "%65", "%66", "%67")
+#define FACET_MULTIPLY_256(type)                                                                 \
+  FACET_MULTIPLY_SHARED(type, "256", FACET_128_OF_D, FACET_NAMES_OF_128, "%128", "%129", "%130", \
+                        "%131")
 #define FACET_MULTIPLY_REGISTERS(type)                                                        \
   asm volatile(                                                                               \
       "{\n"                                                                                   \
@@ -215,41 +220,58 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
         "n"(kMajor == Major::kN ? 1 : 0)                                                      \
       : "memory")
 
+template <typename T>
+constexpr bool kIsFactor = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+
 // d (64,64) = a b, plus d if `adds`.
 template <typename T, Major kMajor>
 GPU_DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
-    FACET_MULTIPLY_32_SHARED("bf16");
+    FACET_MULTIPLY_64("bf16");
   else
-    FACET_MULTIPLY_32_SHARED("f16");
+    FACET_MULTIPLY_64("f16");
 }
 // d (64,128) = a b, plus d if `adds`.
 template <typename T, Major kMajor>
 GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
-    FACET_MULTIPLY_SHARED("bf16");
+    FACET_MULTIPLY_128("bf16");
   else
-    FACET_MULTIPLY_SHARED("f16");
+    FACET_MULTIPLY_128("f16");
 }
 // With a in registers, as fragments of mma_m16n8k16: each warp its 16 rows.
 template <typename T, Major kMajor>
 GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
+  static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
     FACET_MULTIPLY_REGISTERS("bf16");
   else
     FACET_MULTIPLY_REGISTERS("f16");
 }
-#undef FACET_MULTIPLY_32_SHARED
+// d (64,256) = a b, plus d if `adds`.
+template <typename T, Major kMajor>
+GPU_DEVICE void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds) {
+  static_assert(kIsFactor<T>);
+  if constexpr (std::is_same_v<T, bf16>)
+    FACET_MULTIPLY_256("bf16");
+  else
+    FACET_MULTIPLY_256("f16");
+}
+#undef FACET_MULTIPLY_64
+#undef FACET_MULTIPLY_128
+#undef FACET_MULTIPLY_256
 #undef FACET_MULTIPLY_SHARED
 #undef FACET_MULTIPLY_REGISTERS
 #undef FACET_NAMES_OF_32
 #undef FACET_NAMES_OF_64
+#undef FACET_NAMES_OF_128
+#undef FACET_4_OF_D
+#undef FACET_16_OF_D
 #undef FACET_32_OF_D
 #undef FACET_64_OF_D
-#undef FACET_ROW_OF_D
+#undef FACET_128_OF_D
 
 // ---- registers: what a thread of this warpgroup may use from now on, a multiple of 8
 
@@ -261,51 +283,5 @@ template <int kRegisters>
 GPU_DEVICE void lower_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(kRegisters));
 }
-
-// ---- products of 256 columns
-
-#define FACET_4_OF_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define FACET_16_OF_D(n) \
-  FACET_4_OF_D(n), FACET_4_OF_D(n + 1), FACET_4_OF_D(n + 2), FACET_4_OF_D(n + 3)
-#define FACET_128_OF_D                                                                        \
-  FACET_16_OF_D(0), FACET_16_OF_D(4), FACET_16_OF_D(8), FACET_16_OF_D(12), FACET_16_OF_D(16), \
-      FACET_16_OF_D(20), FACET_16_OF_D(24), FACET_16_OF_D(28)
-#define FACET_NAMES_OF_128                                                               \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "     \
-  "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "     \
-  "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "     \
-  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, "     \
-  "%66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, "     \
-  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, "     \
-  "%98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "   \
-  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, " \
-  "%126, %127"
-#define FACET_MULTIPLY_256(type)                                                           \
-  asm volatile(                                                                            \
-      "{\n"                                                                                \
-      ".reg .pred adds;\n"                                                                 \
-      "setp.ne.b32 adds, %130, 0;\n"                                                       \
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32." type "." type " {" FACET_NAMES_OF_128 \
-      "}, "                                                                                \
-      "%128, %129, adds, 1, 1, 0, %131;\n"                                                 \
-      "}"                                                                                  \
-      : FACET_128_OF_D                                                                     \
-      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0) \
-      : "memory")
-
-// d (64,256) = a b, plus d if `adds`.
-template <typename T, Major kMajor>
-GPU_DEVICE void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
-  if constexpr (std::is_same_v<T, bf16>)
-    FACET_MULTIPLY_256("bf16");
-  else
-    FACET_MULTIPLY_256("f16");
-}
-#undef FACET_MULTIPLY_256
-#undef FACET_NAMES_OF_128
-#undef FACET_128_OF_D
-#undef FACET_16_OF_D
-#undef FACET_4_OF_D
 
 }  // namespace facet::gpu

@@ -14,6 +14,7 @@ packages=(
   libpcre2-dev libutf8proc-dev           # tokenizer.json: patterns, Unicode normalization
   libfmt-dev libxxhash-dev
   libjpeg-dev libwebp-dev zlib1g-dev     # images
+  libedit-dev                            # lines typed to facet chat
   libgtest-dev                           # tests
   clang-format                           # make lint, part of make check
   ccache                                 # compiles nothing twice; the build does without where it is missing
@@ -42,6 +43,7 @@ have_all() {
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <hdf5.h>
+#include <histedit.h>
 #include <mpi.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <sentencepiece_processor.h>
@@ -109,7 +111,7 @@ cat >&2 <<'TEXT'
 This is not Debian or Ubuntu, so nothing is installed. facet needs, with development files:
   a C++20 compiler behind mpicxx (GCC 12 or newer), Open MPI 4.1 or newer, HDF5 1.10 or newer built with that MPI,
   Boost.Program_options, oneDNN 2.6 or newer, SentencePiece, PCRE2 10.40 or newer,
-  utf8proc, fmt, xxHash, libjpeg-turbo, libwebp, zlib, GoogleTest, clang-format, h5diff and h5dump (tests only)
+  utf8proc, fmt, xxHash, libjpeg-turbo, libwebp, zlib, libedit, GoogleTest, clang-format, h5diff and h5dump (tests only)
   Python 3.9 or newer with pandas and matplotlib, only to draw and compare runs with scripts/analysis:
     module load python, or python3 -m venv ~/analysis && ~/analysis/bin/pip install pandas matplotlib
 On a cluster load the modules of these names, for example: module load gcc openmpi hdf5 boost

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/adapter: a tiny LLaMA, two adapters for it as PEFT saves them, the logits that PEFT gets with each, and the losses
-and logits of one of them in training with PEFT's optimizer of LoRA+.
+"""Writes tests/golden/adapter: a tiny LLaMA, adapters for it as PEFT saves them, the logits that PEFT gets with each, the losses and
+logits of one of them in training with PEFT's optimizer of LoRA+, and the gradients of the one with DoRA.
 
 usage: scripts/make_golden_adapter.py
 
@@ -17,10 +17,11 @@ from transformers import AdamW, LlamaConfig, LlamaForCausalLM
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden", "adapter")
 TOKENS = [1, 4, 9, 5, 7, 2, 3]
-# By name: targets as a list of last names, and as a pattern of whole paths with the scale of rank-stabilised LoRA.
+# By name: targets as a list of last names, and as a pattern of whole paths with the scale of rank-stabilised LoRA; DoRA on all linears.
 ADAPTERS = {
     "listed": dict(r=3, lora_alpha=2, target_modules=["q_proj", "v_proj"]),
     "rslora": dict(r=2, lora_alpha=5, use_rslora=True, target_modules=r"model\.layers\.1\.(mlp\.up_proj|self_attn\.o_proj)"),
+    "dora": dict(r=3, lora_alpha=4, use_dora=True, target_modules="all-linear"),
 }
 
 
@@ -35,7 +36,9 @@ def adapted_model(choices):
     torch.manual_seed(12)
     model = get_peft_model(base_model(), LoraConfig(task_type="CAUSAL_LM", **choices)).eval()
     for parameter_name, parameter in model.named_parameters():
-        if "lora_" in parameter_name:
+        if "lora_magnitude_vector" in parameter_name:  # the norms of the weight's rows
+            parameter.data *= 1 + 0.2 * torch.randn(parameter.shape)
+        elif "lora_" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -67,6 +70,20 @@ def train_with_lora_plus(name, steps=4):
     return {f"{name}_losses": torch.tensor(losses), f"{name}_trained": logits}
 
 
+def gradients(name):
+    """Of the mean loss: of the adapter's tensors, under their names in its file, and of the embedded tokens."""
+    model = adapted_model(ADAPTERS[name])
+    tokens = torch.tensor([TOKENS])
+    embedded = model.get_input_embeddings()(tokens).detach().requires_grad_()
+    model(inputs_embeds=embedded, labels=tokens).loss.backward()
+    grads = {f"{name}_grad.embedded": embedded.grad[0].contiguous()}
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            file_name = parameter_name.replace(".default.weight" if "magnitude" in parameter_name else ".default", "")
+            grads[f"{name}_grad.{file_name}"] = parameter.grad
+    return grads
+
+
 def main():
     shutil.rmtree(ROOT, ignore_errors=True)
     base = base_model()
@@ -75,6 +92,7 @@ def main():
     logits = {name: save_adapter(name, choices) for name, choices in ADAPTERS.items()}
     logits["base"] = base(torch.tensor([TOKENS])).logits[0].detach().contiguous()
     logits.update(train_with_lora_plus("rslora"))
+    logits.update(gradients("dora"))
     save_file({**logits, "tokens_as_float": torch.tensor(TOKENS, dtype=torch.float32)}, os.path.join(ROOT, "logits.safetensors"))
 
 

@@ -3,7 +3,7 @@
 
 usage: make mutate                    all mutants of synchronisation and a sample of MUTANTS others, the same on every run
        make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
-       make mutate ONLY=rows.h:57     the mutants of a file or of one line
+       make mutate ONLY=rows.h:57     the mutants of a file or of one line; with MUTANTS=12: those of synchronisation and 12 others
        make mutate ONLY=barrier      the mutants of one operator
        make mutate ONLY=survivors     those that survived the last time, with the tests of today
        make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
@@ -36,14 +36,16 @@ PROGRAMS = ["plain", "race", "sanitized"]  # the quickest to build first
 NO_BUILD = "does not compile"
 
 # The tests of a kernel file: filters in the order in which they run, quick ones first. A file not listed here is tested by all
-# suites of the test files that name one of its launchers.
+# suites of the test files that name one of its launchers, a header by the tests of each kernel file that includes it.
+HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_published*", "*HopperAttention*:HopperOfAttention*"]
+LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*", "*LoraProduct.*"]
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
-    "attention_forward_hopper": ["*HopperAttentionParity*:HopperOfAttention*"],
+    "attention_forward_hopper": HOPPER,
+    "attention_backward_hopper": HOPPER,
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
     "attention_work": ["AttentionWork*", *ATTENTION],
-    "fragments": ATTENTION,
     "adamw": ["*AdamWParity*:GradientStatistics*"],
     "cross_entropy": ["*LossParity.CrossEntropy*_7x*", "*LossParity.CrossEntropy*"],
     "splice": ["*LossParity.Splice*_7x*", "*LossParity.Splice*:*SpliceOfManyRows*"],
@@ -51,6 +53,9 @@ TESTS = {
     "rms_norm": ["*NormParity.*Rms*7x*", "*NormParity.*Rms*"],
     "gelu": ["*ActivationParity.*Gelu*"],
     "swiglu": ["*ActivationParity.Swiglu*"],
+    "lora_product_hopper": LORA_PRODUCT,
+    "lora_rows.h": ["*Lora*Parity.*_7x*", "*LoraParity.*:*LoraPartsParity.*"],
+    "lora_gradients.h": ["*LoraParity.Backward*_7x*", "*LoraParity.*Backward*:*LoraParity.Absent*:*LoraPartsParity.Backward*"],
     "rope": ["*RopeParity*"],
     "rows": ["*RowsParity*:RowsOf*:EmptyMatrices*"],
     "backend": ["Backend*:*BackendOp*:*BackendCounts*", "LateStreams*:*Linear*:*AttentionParity*-*1025*"],
@@ -155,8 +160,11 @@ def suites_of(path):
     return sorted({f"*{name}.*" for name in names})
 
 
-def tests_of(name):
-    """The filters of a kernel file's tests, or of the backend's."""
+def tests_of(path, name):
+    """The filters of the tests of a changed file that is part of kernel file `name`, or of the backend."""
+    header = os.path.basename(path)
+    if header in TESTS:
+        return TESTS[header]
     if name in TESTS:
         return TESTS[name]
     source, suites = LIVE / f"kernels/cuda/{name}.cu", []
@@ -198,7 +206,7 @@ class Judge:
             self.unmutated[source] = target.read_bytes()
         return pathlib.Path(built).read_bytes() == self.unmutated[source]
 
-    def try_family(self, program, name, sources):
+    def try_family(self, program, path, name, sources):
         changed = {}
         for source in sources:
             target = str(WORK / "objects" / (source.replace("/", "_") + ".o"))
@@ -211,7 +219,7 @@ class Judge:
         linked = program.link_with(changed, executable)
         if linked.code != 0:
             return NO_BUILD
-        for tests in tests_of(name):
+        for tests in tests_of(path, name):
             limit = program.limit(tests)
             result = run([str(executable), "--gtest_fail_fast", "--gtest_brief=1", f"--gtest_filter={tests}"], limit)
             if result.code == Run.NO_END:
@@ -231,7 +239,7 @@ class Judge:
             for name, sources in families:
                 if name in same:
                     continue
-                verdict = self.try_family(program, name, sources)
+                verdict = self.try_family(program, path, name, sources)
                 if verdict == "same code":
                     same.add(name)
                 elif verdict:
@@ -364,7 +372,7 @@ def self_test(judge):
 def main():
     copy_tree()
     judge, results = Judge(), Results()
-    only, count = os.environ.get("ONLY", ""), os.environ.get("MUTANTS") or str(SAMPLE)
+    only, count = os.environ.get("ONLY", ""), os.environ.get("MUTANTS")
     if only in ("", "self") and not self_test(judge):
         sys.exit("the tool fails its self-test")
     if only == "self":
@@ -376,7 +384,10 @@ def main():
         files[path] = source, *in_order(path, source)
     survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}
     total = sum(len(always) + len(drawn) for _, always, drawn in files.values())
-    share_of = shares(files, total if count == "all" or only else int(count))
+    if only and count and count != "all":
+        share_of = {path: len(always) + int(count) for path, (_, always, _) in files.items()}
+    else:
+        share_of = shares(files, total if only or count == "all" else int(count or SAMPLE))
     print(f"{total} mutants in {len(files)} files; {sum(share_of.values()) if not only else 'some'} are tried", flush=True)
 
     def wanted(place):

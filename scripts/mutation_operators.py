@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 OPERATORS = {
     "barrier": "a barrier dropped",
-    "wait": "a wait for asynchronous copies weakened by one or dropped, a commit dropped",
+    "wait": "a wait for asynchronous copies or products weakened by one or dropped, a commit or fence of them dropped",
     "bound": "begin, end or comparison of a loop off by one",
     "shared": "a shared array shorter by one element",
     "atomic": "an atomic addition done as a plain one",
@@ -200,12 +200,12 @@ def synchronisation(file, i):
         file.add("barrier", i, call_end, "")
     if name == "__syncthreads_or" and call_end:
         file.add("barrier", i, call_end, "(" + file.text(i + 2, call_end - 1) + ") != 0")
-    if name == "cp_async_commit" and call_end:
+    if name in ("cp_async_commit", "wgmma_commit", "wgmma_fence") and call_end:
         file.add("wait", i - 2, call_end, "")
-    if name == "cp_async_wait":
-        number = file.tokens[i + 2]
-        file.add("wait", i + 2, i + 2, str(int(number.text) + 1))
-        file.add("wait", i - 2, file.partner[i + 4], "")
+    if name in ("cp_async_wait", "wgmma_wait"):
+        pending = file.text(i + 2, call_end - 1)  # call_end: of the template's argument
+        file.add("wait", i + 2, call_end - 1, str(int(pending) + 1) if pending.isdigit() else f"{pending} + 1")
+        file.add("wait", i - 2, file.partner[call_end + 1], "")
     if name == "atomicAdd" and call_end:
         (first, last), (value, value_end) = file.arguments(i + 1)
         file.add("atomic", i, call_end, f"*({file.text(first, last)}) += {file.text(value, value_end)}")

@@ -10,7 +10,9 @@
 
 #include "base/end_report.h"
 #include "base/log.h"
+#include "chat/chat.h"
 #include "chat/generate.h"
+#include "chat/sample_questions.h"
 #include "comm/library_exit.h"
 #include "comm/mpi_session.h"
 #include "comm/watchdog.h"
@@ -32,6 +34,7 @@ namespace {
 void run(MpiSession& session, Watchdog& watchdog, Command command,
          const std::vector<std::string>& words, RunStatus& status) {
   begin_section(Section::kLoad);
+  if (command == Command::kChat) log_to_stderr();
   log_line(program_name());
   ParsedOptions parsed;
   collectively(session.world(),
@@ -41,15 +44,16 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
   if (command == Command::kGenerate) return generate(session, options);
+  if (command == Command::kChat) return chat(session, options);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
   if (command == Command::kDataStats) return data_stats(session, options);
   if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);
   if (options.dry_run || options.replay_step > 0)
     set_meaning_of_stop_signals(OnSignal::kEndNow);  // there is nothing to save
   collectively(session.world(), [&] { parsed.options = with_lora_of_adapter(parsed.options); });
-  if (options.dry_run) return dry_run(session, options);
+  if (options.dry_run) return dry_run(session, options, open_sample_questions);
   if (options.replay_step > 0) return replay_step(session, options, status);
-  train(session, options, status);
+  train(session, options, status, open_sample_questions);
 }
 
 ExitCode code_of(const std::exception& error) {
@@ -62,7 +66,7 @@ int plan_alone(const std::vector<std::string>& words) {
   try {
     const ParsedOptions parsed = parse_options(Command::kPlan, words, 1);
     for (const std::string& note : parsed.notes) log_line(note);
-    plan_command(parsed.options);
+    plan_command(parsed.options, open_sample_questions);
   } catch (const std::exception& error) {
     print_end_report(fmt::format("error: {}", error.what()), "");
     return static_cast<int>(code_of(error));

@@ -29,11 +29,46 @@ struct HeadMatrix {
   }
 };
 
+// k or v (N, G*E), in fp32 or 16 bits.
+class KeyMatrix {
+ public:
+  KeyMatrix(const Tensor& tensor, int64_t head_width)
+      : tensor_(tensor), stride_(tensor.row_stride()), width_(head_width) {}
+  DType dtype() const { return tensor_.dtype(); }
+  // Of `heads` heads from `head` on. `wide`: for for_rows() in 16 bits, kLanes * padded(heads * E)
+  // floats.
+  HeadRows rows(int64_t head, int64_t heads, const RowRange* ranges, int64_t count,
+                float* wide) const {
+    const int64_t at = head * width_;
+    if (tensor_.dtype() == DType::kF32)
+      return {tensor_.f32() + at, stride_, ranges, count, heads * width_};
+    return {.stride = stride_,
+            .ranges = ranges,
+            .count = count,
+            .width = heads * width_,
+            .words = tensor_.data<uint16_t>() + at,
+            .dtype = tensor_.dtype(),
+            .wide = wide};
+  }
+
+ private:
+  Tensor tensor_;
+  int64_t stride_, width_;
+};
+
+// Query heads [first, end).
+struct Heads {
+  int64_t first, end;
+
+  int64_t count() const { return end - first; }
+};
+
 struct Shape {
   int64_t heads, kv_heads, width, num_queries;  // H, G, E, Nq
   float scale;
 
   int64_t group() const { return heads / kv_heads; }
+  int64_t kv_head(int64_t head) const { return head / group(); }
 };
 
 // Hands out pieces of a thread's scratch memory; without memory it only counts.
@@ -97,6 +132,15 @@ struct Tile {
       visible[i] = within(block.visible[i]);
       hidden[i] = block.hidden == nullptr ? 0 : within(block.hidden[i]);
     }
+  }
+  // Each of its `rows` rows `times` times, one after the other.
+  Tile repeated(int64_t rows, int64_t times) const {
+    Tile tile = *this;
+    for (int64_t r = 0; r < rows * times; ++r) {
+      tile.visible[r] = visible[r / times];
+      tile.hidden[r] = hidden[r / times];
+    }
+    return tile;
   }
   int64_t begin, keys;
   bool is_first;

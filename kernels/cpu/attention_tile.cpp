@@ -8,45 +8,18 @@
 namespace facet::attention {
 namespace {
 
-#define FACET_INLINE inline __attribute__((always_inline))
-// The checked build uses the baseline, so that both get tested on a machine with AVX-512.
-#if defined(__x86_64__) && !defined(FACET_CHECKED)
-#define FACET_AVX512 __attribute__((target("arch=x86-64-v4")))
-#endif
-
-typedef float Vector8 __attribute__((vector_size(32)));
-typedef float Vector16 __attribute__((vector_size(64)));
-
-// Traits of a vector type: integers of the same shape, the unaligned type, and how many rows and
-// vectors of a product fit into the registers.
+// How many rows and vectors of a product fit into the registers.
 template <typename V>
 struct Traits;
 template <>
 struct Traits<Vector8> {
-  typedef uint32_t Integer __attribute__((vector_size(32)));
-  typedef float Unaligned __attribute__((vector_size(32), aligned(4), may_alias));
   static constexpr int kRows = 6, kVectors = 2;
 };
 template <>
 struct Traits<Vector16> {
-  typedef uint32_t Integer __attribute__((vector_size(64)));
-  typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
   static constexpr int kRows = 8, kVectors = 2;
 };
-template <typename V>
-using Unaligned = typename Traits<V>::Unaligned;  // `auto` would forget the alignment
-template <typename V>
-constexpr int kWidth = sizeof(V) / sizeof(float);
 constexpr int64_t kMostRows = 8;  // the largest kRows
-
-template <typename V>
-FACET_INLINE Unaligned<V>& at(float* p) {
-  return *reinterpret_cast<Unaligned<V>*>(p);
-}
-template <typename V>
-FACET_INLINE const Unaligned<V>& at(const float* p) {
-  return *reinterpret_cast<const Unaligned<V>*>(p);
-}
 
 // ---- products
 
@@ -121,7 +94,7 @@ FACET_INLINE void multiply_all(const Product& p) {
 // above, unspecified.
 template <typename V>
 FACET_INLINE void exponentiate(V& x) {
-  using Integer = typename Traits<V>::Integer;
+  using Integer = typename VectorTypes<V>::Integer;
   constexpr float kRound = 0x1.8p23f;  // adding it leaves an integer in the low bits
   const V lowest = V{} - 87.33f;
   x = x < lowest ? lowest : x;
@@ -149,18 +122,6 @@ FACET_INLINE void clear_rest(float* row, int64_t r, int64_t rows, int64_t keys,
   const int64_t together = visible[std::min(r + kMostRows, rows) - 1];
   const int64_t end = std::min(keys, std::max<int64_t>(together, visible[r] + kMostRows - 1));
   for (int64_t j = visible[r]; j < end; j += kWidth<V>) at<V>(row + j) = V{};
-}
-
-// Reduces all lanes pairwise, in halves.
-template <typename V, typename Combine>
-FACET_INLINE float reduce(const V& x, const Combine& combine) {
-  float lanes[kWidth<V>];
-  at<V>(lanes) = x;
-#pragma GCC unroll 4
-  for (int width = kWidth<V> / 2; width > 0; width /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < width; ++i) lanes[i] = combine(lanes[i], lanes[i + width]);
-  return lanes[0];
 }
 
 template <typename V>
@@ -229,15 +190,84 @@ FACET_INLINE void gradient_all(float* scores, float* dscores, int64_t rows, int6
   }
 }
 
+// ---- rows in place
+
+constexpr int kChains = 4;  // independent sums of 8 lanes, whichever vectors hold them
+
+template <typename V, typename T>
+FACET_INLINE float dot_row(const float* a, const T* b, int64_t n) {
+  constexpr int kVectors = kChains * kWidth<Vector8> / kWidth<V>;
+  constexpr int64_t kStep = kChains * kWidth<Vector8>;
+  V sum[kVectors] = {};
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep)
+#pragma GCC unroll 4
+    for (int c = 0; c < kVectors; ++c) {
+      V x;
+      load(x, b + i + c * kWidth<V>);
+      sum[c] += at<V>(a + i + c * kWidth<V>) * x;
+    }
+  Vector8 chain[kChains];
+#pragma GCC unroll 4
+  for (int c = 0; c < kChains; ++c) {
+    if constexpr (kWidth<V> == kWidth<Vector8>)
+      chain[c] = sum[c];
+    else if (c % 2 == 0)
+      chain[c] = __builtin_shufflevector(sum[c / 2], sum[c / 2], 0, 1, 2, 3, 4, 5, 6, 7);
+    else
+      chain[c] = __builtin_shufflevector(sum[c / 2], sum[c / 2], 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  for (; i + kWidth<Vector8> <= n; i += kWidth<Vector8>) {
+    Vector8 x;
+    load(x, b + i);
+    chain[0] += at<Vector8>(a + i) * x;
+  }
+  const Vector8 total = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+  float result = reduce(total, [](float x, float y) { return x + y; });
+  for (; i < n; ++i) result += a[i] * widened(b[i]);
+  return result;
+}
+
+template <typename V, typename T>
+FACET_INLINE void dot_all(float* products, const float* a, const T* const* rows, int64_t count,
+                          int64_t n) {
+  for (int64_t j = 0; j < count; ++j) products[j] = dot_row<V>(a, rows[j], n);
+}
+
+// N vectors of y, kept in registers over all rows.
+template <typename V, int N, typename T>
+FACET_INLINE void add_block(float* y, const T* const* rows, const float* factors, int64_t count,
+                            int64_t at_column) {
+  V sum[N];
+#pragma GCC unroll 4
+  for (int c = 0; c < N; ++c) sum[c] = at<V>(y + at_column + c * kWidth<V>);
+  for (int64_t j = 0; j < count; ++j) {
+    const T* row = rows[j] + at_column;
+#pragma GCC unroll 4
+    for (int c = 0; c < N; ++c) {
+      V x;
+      load(x, row + c * kWidth<V>);
+      sum[c] += factors[j] * x;
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < N; ++c) at<V>(y + at_column + c * kWidth<V>) = sum[c];
+}
+
+template <typename V, typename T>
+FACET_INLINE void add_all(float* y, const T* const* rows, const float* factors, int64_t count,
+                          int64_t n) {
+  int64_t i = 0;
+  for (; i + 4 * kWidth<V> <= n; i += 4 * kWidth<V>) add_block<V, 4>(y, rows, factors, count, i);
+  for (; i + kWidth<V> <= n; i += kWidth<V>) add_block<V, 1>(y, rows, factors, count, i);
+  for (; i < n; ++i)
+    for (int64_t j = 0; j < count; ++j)
+      y[i] = __builtin_fmaf(factors[j], widened(rows[j][i]), y[i]);
+}
+
 // ---- the two instruction sets
 
 #if defined(FACET_AVX512)
-const bool kHasAvx512 = [] {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd") &&
-         __builtin_cpu_supports("avx512vl");
-}();
 FACET_AVX512 void multiply_avx512(const Product& p) { multiply_all<Vector16>(p); }
 FACET_AVX512 void softmax_avx512(float* scores, int64_t rows, int64_t keys, const int32_t* visible,
                                  const int32_t* hidden, float scale, float* max, float* sum,
@@ -249,8 +279,21 @@ FACET_AVX512 void gradient_avx512(float* scores, float* dscores, int64_t rows, i
                                   const RowStatistics* statistics) {
   gradient_all<Vector16>(scores, dscores, rows, keys, visible, hidden, scale, statistics);
 }
+template <typename T>
+FACET_AVX512 void dot_rows_avx512(float* products, const float* a, const T* const* rows,
+                                  int64_t count, int64_t n) {
+  dot_all<Vector16>(products, a, rows, count, n);
+}
+template <typename T>
+FACET_AVX512 void add_rows_avx512(float* y, const T* const* rows, const float* factors,
+                                  int64_t count, int64_t n) {
+  add_all<Vector16>(y, rows, factors, count, n);
+}
 #else
-constexpr bool kHasAvx512 = false;
+template <typename T>
+constexpr auto dot_rows_avx512 = dot_all<Vector8, T>;
+template <typename T>
+constexpr auto add_rows_avx512 = add_all<Vector8, T>;
 constexpr auto multiply_avx512 = multiply_all<Vector8>;
 constexpr auto softmax_avx512 = softmax_all<Vector8>;
 constexpr auto gradient_avx512 = gradient_all<Vector8>;
@@ -331,21 +374,27 @@ void gather_transposed(float* to, const HeadRows& from) {
   }
 }
 
-float dot(const float* a, const float* b, int64_t n) {
-  constexpr int kChains = 4,
-                kStep = kChains * kWidth<Vector8>;  // independent sums
-  Vector8 sum[kChains] = {};
-  int64_t i = 0;
-  for (; i + kStep <= n; i += kStep)
-    for (int c = 0; c < kChains; ++c)
-      sum[c] += at<Vector8>(a + i + c * kWidth<Vector8>) * at<Vector8>(b + i + c * kWidth<Vector8>);
-  for (; i + kWidth<Vector8> <= n; i += kWidth<Vector8>)
-    sum[0] += at<Vector8>(a + i) * at<Vector8>(b + i);
-  const Vector8 total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  float result = reduce(total, [](float x, float y) { return x + y; });
-  for (; i < n; ++i) result += a[i] * b[i];
-  return result;
+float dot(const float* a, const float* b, int64_t n) { return dot_row<Vector8>(a, b, n); }
+
+template <typename T>
+void dot_rows(float* products, const float* a, const T* const* rows, int64_t count, int64_t n) {
+  kHasAvx512 ? dot_rows_avx512<T>(products, a, rows, count, n)
+             : dot_all<Vector8>(products, a, rows, count, n);
 }
+
+template <typename T>
+void add_scaled_rows(float* y, const T* const* rows, const float* factors, int64_t count,
+                     int64_t n) {
+  kHasAvx512 ? add_rows_avx512<T>(y, rows, factors, count, n)
+             : add_all<Vector8>(y, rows, factors, count, n);
+}
+
+template void dot_rows(float*, const float*, const float* const*, int64_t, int64_t);
+template void dot_rows(float*, const float*, const Bf16* const*, int64_t, int64_t);
+template void dot_rows(float*, const float*, const F16* const*, int64_t, int64_t);
+template void add_scaled_rows(float*, const float* const*, const float*, int64_t, int64_t);
+template void add_scaled_rows(float*, const Bf16* const*, const float*, int64_t, int64_t);
+template void add_scaled_rows(float*, const F16* const*, const float*, int64_t, int64_t);
 
 void add_scaled(float* y, const float* x, int64_t n, float factor) {
 #pragma omp simd

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/half.h"
+#include "kernels/cpu/simd.h"
 #include "ops/attention_plan.h"
 
 namespace facet::attention {
@@ -28,18 +30,45 @@ void for_listed_rows(const RowRange* ranges, int64_t begin, int64_t end, const B
       body(i, ranges->first + i - first);
 }
 
-// Rows of one head, `width` floats each: the first `count` of a list, row r at data + r * stride.
+// Rows of one head, `width` numbers each: the first `count` of a list, row r at data + r * stride.
+// Those in 16 bits lie at words + r * stride and are widened into `wide`, which has room for kLanes
+// rows, of which each stays until kLanes more have been asked for.
 struct HeadRows {
   const float* data = nullptr;
   int64_t stride = 0;
   const RowRange* ranges = nullptr;
   int64_t count = 0;
   int64_t width = 0;
+  const uint16_t* words = nullptr;
+  DType dtype = DType::kF32;  // of the words
+  float* wide = nullptr;
 
   template <typename Body>
   void for_rows(int64_t begin, int64_t end, const Body& body) const {
-    for_listed_rows(ranges, begin, end,
-                    [&](int64_t i, int64_t row) { body(i, data + row * stride); });
+    for_listed_rows(ranges, begin, end, [&](int64_t i, int64_t row) { body(i, row_at(i, row)); });
+  }
+  // body(first, rows, count): up to kLanes rows together as they are stored, rows[0] being row
+  // `first` of the list.
+  template <typename T, typename Body>
+  void for_groups(int64_t begin, int64_t end, const Body& body) const {
+    const T* stored =
+        words == nullptr ? reinterpret_cast<const T*>(data) : reinterpret_cast<const T*>(words);
+    const T* rows[kLanes];
+    int64_t count = 0;
+    for_listed_rows(ranges, begin, end, [&](int64_t i, int64_t row) {
+      rows[count++] = stored + row * stride;
+      if (count < kLanes && i + 1 < end) return;
+      body(i + 1 - count, rows, count);
+      count = 0;
+    });
+  }
+
+ private:
+  const float* row_at(int64_t i, int64_t row) const {
+    if (words == nullptr) return data + row * stride;
+    float* to = wide + i % kLanes * padded(width);
+    widen(to, words + row * stride, width, dtype);
+    return to;
   }
 };
 
@@ -83,6 +112,13 @@ void softmax_gradient(float* scores, float* dscores, int64_t rows, int64_t keys,
                       const RowStatistics* statistics);
 
 float dot(const float* a, const float* b, int64_t n);
+// Of `count` rows of numbers in fp32, bf16 or fp16: products[j] = dot(a, rows[j], n); y += the sum
+// of factors[j] rows[j], one after the other. The bits are those of dot() and add_scaled().
+template <typename T>
+void dot_rows(float* products, const float* a, const T* const* rows, int64_t count, int64_t n);
+template <typename T>
+void add_scaled_rows(float* y, const T* const* rows, const float* factors, int64_t count,
+                     int64_t n);
 void add_scaled(float* y, const float* x, int64_t n, float factor);  // y += factor x
 
 }  // namespace facet::attention

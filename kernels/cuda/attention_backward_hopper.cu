@@ -18,6 +18,16 @@ namespace {
 constexpr int kTile = kTileSize<kTileRows>;
 using Sums = Accumulators<kHeadWidth>;
 
+// Of the block's own rows, which arrive once, and of the ring's sides; `arrivals` fill a stage of
+// these.
+template <typename... Sides>
+GPU_DEVICE void init_barriers(gpu::Barrier& rows, unsigned arrivals, Sides&... sides) {
+  if (threadIdx.x != 0) return;
+  gpu::init_barrier(rows, 1);
+  (init_side(sides, arrivals), ...);
+  gpu::fence_barrier_init();
+}
+
 // ---- dq: steps of 128 keys and values. While a step's scores are multiplied, the sums of the
 // step before go on.
 
@@ -29,14 +39,6 @@ struct DqRing {
   Side<kDqStages> keys, values;
   gpu::Barrier rows;
 };
-GPU_DEVICE void init_ring(DqRing& ring) {
-  if (threadIdx.x == 0) {
-    init_side(ring.keys, 1);
-    init_side(ring.values, 1);
-    gpu::init_barrier(ring.rows, 1);
-    gpu::fence_barrier_init();
-  }
-}
 
 template <typename T>
 struct DqTiles {
@@ -89,7 +91,7 @@ struct RowStatistics {
     for (int h = 0; h < 2; ++h) {
       const bool present = bounds.of_half[h] != 0;
       const int64_t at = shape.statistic(slot, head, present ? row_begin + row_of(h) : 0);
-      lse[h] = present ? saved.lse_SHN[at] * mma::kLog2OfE : INFINITY;
+      lse[h] = present ? saved.lse_SHN[at] * kLog2OfE : INFINITY;
       delta[h] = present ? saved.delta_SHN[at] : 0;
     }
   }
@@ -109,10 +111,9 @@ class DqConsumer {
     for (; step < mine && (step + 1) * kDqKeys <= range.full; ++step)
       add_step<false>(dq, range, bounds, rows, step);
     for (; step < mine; ++step) add_step<true>(dq, range, bounds, rows, step);
-    if (mine > 0) {
-      gpu::wgmma_wait<0>(dq, weights_);
-      release(ring_.keys, keys_.stage_before());
-    }
+    // Not under a condition: ptxas must see that no path leaves the loops without it.
+    gpu::wgmma_wait<0>(dq, weights_);
+    if (mine > 0) release(ring_.keys, keys_.stage_before());
     for (; step < steps; ++step) {  // that only the other consumer needs
       skip(ring_.keys, keys_);
       skip(ring_.values, values_);
@@ -176,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   GPU_SHARED(DqRing, ring, );
   gpu::Tiles memory;
   const DqTiles<T> tiles(memory);
-  init_ring(ring);
+  init_barriers(ring.rows, 1, ring.keys, ring.values);
   mma::find_place(place, lists, lists.query_tiles, shape.heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int head = mma::head_of_block(shape.heads);
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   gpu::raise_registers<kDqConsumerRegisters>();
-  DqConsumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
+  DqConsumer<T> consumer(tiles, ring, shape.factor);
   Sums dq;
   clear(dq);
   gpu::wait_barrier(ring.rows, 0);
@@ -228,13 +229,6 @@ struct DkvRing {
   Side<kDkvStages> queries;  // with dout and statistics
   gpu::Barrier rows;
 };
-GPU_DEVICE void init_ring(DkvRing& ring) {
-  if (threadIdx.x == 0) {
-    init_side(ring.queries, 1 + gpu::kWarpSize);
-    gpu::init_barrier(ring.rows, 1);
-    gpu::fence_barrier_init();
-  }
-}
 
 template <typename T>
 struct DkvTiles {
@@ -295,7 +289,7 @@ class DkvProducer {
     for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
       const int query = first + i;
       const bool present = query < range.count;
-      to.lse[i] = present ? saved_.lse_SHN[at + query] * mma::kLog2OfE : INFINITY;
+      to.lse[i] = present ? saved_.lse_SHN[at + query] * kLog2OfE : INFINITY;
       to.delta[i] = present ? saved_.delta_SHN[at + query] : 0;
       to.visible[i] = present ? visible_of(lists_, range)[query] : 0;
     }
@@ -416,7 +410,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   GPU_SHARED(StepStatistics, statistics, [kDkvStages]);
   gpu::Tiles memory;
   const DkvTiles<T> tiles(memory);
-  init_ring(ring);
+  init_barriers(ring.rows, 1 + gpu::kWarpSize, ring.queries);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
@@ -432,7 +426,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   gpu::raise_registers<kDkvConsumerRegisters>();
-  DkvConsumer<T> consumer(tiles, ring, statistics, shape.scale * mma::kLog2OfE);
+  DkvConsumer<T> consumer(tiles, ring, statistics, shape.factor);
   Sums dk, dv;
   clear(dk);
   clear(dv);

@@ -18,9 +18,18 @@ constexpr int kTeams = 2, kBackwardThreads = kTeams * kTeamThreads;
 // ---- dq: the teams take turns with the keys; in the end the sums of the second are added to
 // those of the first
 
-// Keys of a team's step: at the largest width registers are too few for more.
+// A step's q.k and dout.v take a register for each of its keys, dq one for each column; 45 or so of
+// the 255 hold addresses and fragments on their way. At width 128 that leaves 32 keys: 64 would
+// make 256.
 template <int kWidth>
 constexpr int kDqKeys = kWidth == 128 ? 32 : kStep;
+// Fragments of q that a warp keeps: four registers, and an ldmatrix a step less. At 64 there is
+// room for three: 61 ldmatrix for 192 products, 0.318. At 80 there is none, where four would make
+// it 76 for 240; 128 would need 19, 76 registers, for 61 of 192 instead of 80. With P rounded to
+// fp16 before dout.v is computed, as in dkv, 80 had nearly room for four (0.317) and 128 for eight
+// (0.375), for 0.3 to 0.5 instructions more a product.
+template <int kWidth>
+constexpr int kDqKept = kWidth == 64 ? 3 : 0;
 
 template <int kWidth, typename T>
 class DqTiles {
@@ -108,11 +117,11 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
       HeadRows<T>(team == 0 ? x.q_NqD : saved.dout_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
   const T* dout_of_warp = tiles.dout + row_of_warp() * kStride<kWidth>;
-  const float factor = shape.scale * kLog2OfE;
 
   Fragments<kWidth> dq;
   clear(dq);
   int stage = 0;
+  KeptRows<kWidth, kDqKept<kWidth>> kept_q;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const WarpBounds bounds(bounds_of(lists, range));
@@ -138,6 +147,11 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
         tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
     }
     fetch(stage, first_of_team);
+    if (r == 0 && kDqKept<kWidth> != 0) {
+      gpu::cp_async_wait<1>();  // the stage may still be on its way
+      __syncthreads();
+      kept_q.load(q_of_warp);
+    }
 
     const auto step = [&](auto is_boundary, int block_first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
@@ -151,11 +165,11 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
         clear(scores);
         add_products<kWidth, kKeys>(ds, dout_of_warp, tiles.v(stage));
         if (!kBoundary || !range_of(lists, tile, r).is_mean)
-          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage));
+          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage), kept_q);
         if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first);
         if (kBoundary && may_hide(kWindows, lists, tile, r))
           hide_earlier_keys<kKeys>(scores, hidden_of_rows(lists, range_of(lists, tile, r)), first);
-        multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, factor);
+        multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, shape.factor);
         add_weighted<kWidth, kKeys>(dq, ds, tiles.k(stage));
       }
       stage ^= 1;
@@ -330,7 +344,6 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
       HeadRows<T>(is_first_team ? x.k_NkD : x.v_NkD, kv_at, tile.row_begin, tile.num_rows));
   const T* own_rows = (is_first_team ? tiles.k : tiles.v) + row_of_warp() * kStride<kWidth>;
   const WeightExchange exchange(tiles.weights);
-  const float factor = shape.scale * kLog2OfE;
 
   Fragments<kWidth> sums;  // dv of the first team, dk of the second
   clear(sums);
@@ -389,7 +402,7 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
               for (int m = 0; m < kFragments; ++m)
 #pragma unroll
                 for (int i = j; i < 4; i += 2)
-                  weights[m][n][i] = gpu::fast_exp2(weights[m][n][i] * factor - lse);
+                  weights[m][n][i] = gpu::fast_exp2(weights[m][n][i] * shape.factor - lse);
             });
             exchange.put(weights);
           } else {

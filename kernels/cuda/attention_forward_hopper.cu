@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   store_queries(tiles.queries, ring.queries[consumer_of_thread()], x, int64_t{head} * kHeadWidth,
                 tile);
   const mma::ForwardRows<kHeadWidth, T> rows(y, x, lists, shape, place, image_sizes);
-  Consumer<T> consumer(tiles, ring, shape.scale * mma::kLog2OfE);
+  Consumer<T> consumer(tiles, ring, shape.factor);
   Sums sums;
   for (int r = tile.num_ranges - 1; r >= 0; --r) {  // image keys first
     const AttentionRange range = range_of(lists, tile, r);

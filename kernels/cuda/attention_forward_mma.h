@@ -224,7 +224,7 @@ GPU_DEVICE void forward_block(const AttentionOutputs<T>& y, const AttentionInput
   const ForwardTiles<kWidth, T> tiles(arrays);
   fetch_tile<kWidth>(tiles.q, HeadRows<T>(x.q_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
-  const float factor = shape.scale * kLog2OfE;
+  const float factor = shape.factor;
 
   const ForwardRows<kWidth, T> rows(y, x, lists, shape, place, image_sizes);
   Fragments<kWidth> sums;

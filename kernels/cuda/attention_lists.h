@@ -7,11 +7,13 @@
 namespace facet::cuda {
 
 constexpr int kSlotOfPart = 2;  // the statistic after those of two slots: whose part out_part holds
+constexpr float kLog2OfE = 1.4426950408889634f;
 
 struct AttentionShape {
   int32_t heads, kv_heads, width;  // H, G, E
   int64_t num_queries;             // Nq
   float scale;
+  float factor;  // of q.k in the exponent of 2; an operand in constant memory takes no register
 
   GPU_DEVICE int group() const { return heads / kv_heads; }
   // The key/value head of a query head, without group(): kernels would keep it in a register.
@@ -23,8 +25,12 @@ struct AttentionShape {
 };
 
 inline AttentionShape shape_of(const Operand& q, int64_t heads, int64_t kv_heads, float scale) {
-  return {static_cast<int32_t>(heads), static_cast<int32_t>(kv_heads),
-          static_cast<int32_t>(q.cols / heads), q.rows, scale};
+  return {static_cast<int32_t>(heads),
+          static_cast<int32_t>(kv_heads),
+          static_cast<int32_t>(q.cols / heads),
+          q.rows,
+          scale,
+          scale * kLog2OfE};
 }
 
 GPU_DEVICE AttentionTile query_tile(const AttentionLists& lists, unsigned i) {

@@ -18,8 +18,6 @@ constexpr int kWarpRows = kFragments * 16;
 static_assert(kTeamWarps * kWarpRows == kTileRows);
 constexpr int kStep = kStepRows;
 
-constexpr float kLog2OfE = 1.4426950408889634f;
-
 template <int kColumns>
 using Fragments = float[kFragments][kColumns / 8][4];
 
@@ -100,15 +98,38 @@ GPU_DEVICE void add_two(float (&c)[kFragments][kTiles][4], int n,
       gpu::mma_m16n8k16<T>(c[m][n / 8 + j], a[m], two.b[j], c[m][n / 8 + j]);
 }
 
+// The first A fragments of a warp's 32 rows, which it would load in each step.
+template <int kWidth, int kCount>
+class KeptRows {
+ public:
+  template <typename T>
+  GPU_DEVICE void load(const T* rows) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      load_a<kWidth>(kept_[i], rows + i % kFragments * 16 * kStride<kWidth> + i / kFragments * 16);
+  }
+  // The fragment of 16 rows m and 16 columns k, from `rows` if it is not kept.
+  template <typename T>
+  GPU_DEVICE void get(uint32_t (&a)[4], const T* rows, int m, int k) const {
+    const int number = k / 16 * kFragments + m;
+    if (number >= kCount) return load_a<kWidth>(a, rows + m * 16 * kStride<kWidth> + k);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = kept_[number < kCount ? number : 0][i];
+  }
+
+ private:
+  uint32_t kept_[kCount > 0 ? kCount : 1][4] = {};
+};
+
 // c (32, kColumns) += a b', with the warp's 32 rows a and kColumns rows b of kWidth values.
-template <int kWidth, int kColumns, typename T>
-GPU_DEVICE void add_products(Fragments<kColumns>& c, const T* a_rows, const T* b_rows) {
+template <int kWidth, int kColumns, typename T, int kCount = 0>
+GPU_DEVICE void add_products(Fragments<kColumns>& c, const T* a_rows, const T* b_rows,
+                             const KeptRows<kWidth, kCount>& kept = {}) {
 #pragma unroll
   for (int k = 0; k < kWidth; k += 16) {
     uint32_t a[kFragments][4];
 #pragma unroll
-    for (int m = 0; m < kFragments; ++m)
-      load_a<kWidth>(a[m], a_rows + m * 16 * kStride<kWidth> + k);
+    for (int m = 0; m < kFragments; ++m) kept.get(a[m], a_rows, m, k);
 #pragma unroll
     for (int n = 0; n < kColumns; n += 16)
       add_two<T>(c, n, a, load_b_of_columns<kWidth>(b_rows + n * kStride<kWidth> + k));

@@ -203,6 +203,7 @@ void sort_by_cost(Tiles& tiles) {
 
 // As in AttentionLists.
 int32_t key_rows_of(const AttentionPlan& plan) {
+  if (plan.pool_rows > 0) return to_int(plan.pool_rows);
   int64_t end = 0;
   for (const AttentionSample& sample : plan.samples) {
     ASSERT(sample.key_row_begin == end, "keys of a sample from row {} on, not {}",
@@ -286,8 +287,9 @@ void AttentionWork::make(const AttentionPlan& plan) {
   lists_.hidden_keys = append(words_, plan.hidden_keys);
   lists_.self_rows = append_self_rows(words_, plan, &AttentionSample::num_query_rows,
                                       &SelfRows::query, &SelfRows::key);
-  lists_.self_queries = append_self_rows(words_, plan, &AttentionSample::num_key_rows,
-                                         &SelfRows::key, &SelfRows::query);
+  if (plan.pool_rows == 0)  // otherwise there is no backward pass
+    lists_.self_queries = append_self_rows(words_, plan, &AttentionSample::num_key_rows,
+                                           &SelfRows::key, &SelfRows::query);
   lists_.key_rows = key_rows_of(plan);
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
@@ -23,6 +24,8 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
+  ASSERT(k.dtype() == q.dtype(), "keys in {} beside queries in {} on a GPU", name_of(k.dtype()),
+         name_of(q.dtype()));
   if (attention_library_ && !plan.some_queries)
     return attention_library_->forward(
         on_device(out), f32_on_device(lse),

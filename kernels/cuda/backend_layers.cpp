@@ -1,4 +1,4 @@
-// Norms, activations, rotary embedding, loss.
+// DoRA, norms, activations, rotary embedding, loss.
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/on_device.h"
@@ -6,6 +6,26 @@
 namespace facet {
 
 using cuda::f32_on_device, cuda::i32_on_device, cuda::on_device;
+
+// ---- DoRA
+
+void CudaBackend::do_dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left,
+                                    float scale) {
+  cuda::dora_row_norms(f32_on_device(norm), on_device(weight), on_device(right), on_device(left),
+                       scale, stream_);
+}
+
+void CudaBackend::do_dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                                  Tensor residual) {
+  cuda::dora_forward(on_device(y), on_device(z), on_device(magnitude), f32_on_device(norm),
+                     on_device(bias), on_device(residual), stream_);
+}
+
+void CudaBackend::do_dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,
+                                   Tensor magnitude, Tensor norm) {
+  cuda::dora_backward(on_device(dz), f32_on_device(dmagnitude), on_device(dy), on_device(z),
+                      on_device(magnitude), f32_on_device(norm), stream_);
+}
 
 // ---- norms
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
@@ -16,6 +17,14 @@ void CudaBackend::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bi
                                     Tensor residual) {
   products_.linear_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
                            on_device(residual));
+}
+
+// cuBLASLt has algorithms of its own for few rows.
+void CudaBackend::do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                             Tensor residual) {
+  ASSERT(weight.dtype() == x.dtype(), "a weight in {} beside rows in {} on a GPU",
+         name_of(weight.dtype()), name_of(x.dtype()));
+  do_linear_forward(y, x, weight, bias, residual);
 }
 
 void CudaBackend::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {

@@ -30,6 +30,15 @@ enum class LoraDu : uint8_t { kScratch, kResult };
 void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
                    Operand x_NI, float scale, LoraDu du, int multiprocessors, cudaStream_t stream);
 
+// ---- DoRA
+void dora_row_norms(float* norm_O, Operand weight_OI, Operand right_Ir, Operand left_rO,
+                    float scale, cudaStream_t stream);
+void dora_forward(Operand y_NO, Operand z_NO, Operand magnitude_O, const float* norm_O,
+                  Operand bias_O, Operand residual_NO, cudaStream_t stream);
+// dmagnitude may be absent.
+void dora_backward(Operand dz_NO, float* dmagnitude_O, Operand dy_NO, Operand z_NO,
+                   Operand magnitude_O, const float* norm_O, cudaStream_t stream);
+
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,
                       cudaStream_t stream);

@@ -1,6 +1,7 @@
 // Parameter gradients of the norms (rms_norm.cu, layer_norm.cu): dweight (D) += the sum over rows
 // of dy (x - mean) rstd, dbias (D) += the sum over rows of dy. One block per kSumPacks packs of
-// columns goes through all rows, so sums run in a fixed order and need no workspace.
+// columns goes through all rows, so sums run in a fixed order and need no workspace. dora.cu adds
+// its magnitudes' gradients alike.
 #pragma once
 
 #include "kernels/cuda/rows.h"

@@ -66,7 +66,7 @@ class FakeTokenizer:
         return self.image_token_id if token == "<image>" else -1
 
 
-def build_model(loaded, spec):
+def build_model(loaded, spec, tokenizer=None):
     """The original's DeepSpeedViLModel from one of our case descriptions, in fp32."""
     vision = transformers.CLIPVisionModel(
         transformers.CLIPVisionConfig(**spec["vision"], attention_dropout=0.0)
@@ -79,7 +79,7 @@ def build_model(loaded, spec):
     model = loaded.dsvl.DeepSpeedViLModel(
         vision,
         decoder,
-        FakeTokenizer(spec["image_token_id"], spec["pad_token_id"]),
+        tokenizer or FakeTokenizer(spec["image_token_id"], spec["pad_token_id"]),
         vis_config=vision.config,
         decoder_name="llama",
         lang_config=lang_config,

@@ -10,6 +10,7 @@ namespace facet {
 namespace {
 int log_rank = 0;
 LineStamps line_stamps = LineStamps::kNone;
+bool to_stderr = false;
 
 std::string stamp() {
   const bool stamped = line_stamps == LineStamps::kTimeOfDay;
@@ -26,11 +27,12 @@ void print(std::FILE* file, const std::string& stamp, const std::string& line) {
 
 void set_log_rank(int rank) { log_rank = rank; }
 void set_line_stamps(LineStamps stamps) { line_stamps = stamps; }
-void log_line(const std::string& line) { print(stdout, stamp(), line); }
+void log_to_stderr() { to_stderr = true; }
+void log_line(const std::string& line) { print(to_stderr ? stderr : stdout, stamp(), line); }
 void log_lines(std::string_view lines) {
   while (!lines.empty()) {
     const size_t end = std::min(lines.find('\n'), lines.size());
-    print(stdout, "", std::string(lines.substr(0, end)));
+    print(to_stderr ? stderr : stdout, "", std::string(lines.substr(0, end)));
     lines.remove_prefix(std::min(end + 1, lines.size()));
   }
 }

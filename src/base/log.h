@@ -18,7 +18,9 @@ void set_log_rank(int rank);
 enum class LineStamps : uint8_t { kNone, kTimeOfDay };
 void set_line_stamps(LineStamps stamps);
 
-// Prints to stdout on rank 0 only.
+// Prints to stdout on rank 0 only, or to stderr after log_to_stderr(): where stdout is for what the
+// program was asked for.
+void log_to_stderr();
 void log_line(const std::string& line);
 // A text of the program's own that has several lines, each a line of the log, and is read as a
 // whole: options that a file can take over, a table. No line of it has a stamp. Nothing of the

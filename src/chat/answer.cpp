@@ -8,8 +8,8 @@
 namespace facet {
 namespace {
 
-constexpr std::array kNames = {"end_token", "stop_string", "max_new_tokens", "max_seq_len",
-                               "chosen"};
+constexpr std::array kNames = {"end_token",   "stop_string", "max_new_tokens",
+                               "max_seq_len", "chosen",      "interrupted"};
 
 }  // namespace
 

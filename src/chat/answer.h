@@ -14,8 +14,9 @@ enum class StopReason : uint8_t {
   kMaxNewTokens,  // it reached --max_new_tokens
   kMaxSeqLen,     // the conversation reached --max_seq_len, perhaps before the first token
   kChosen,        // it is one of the round's choices, the likeliest (--score)
+  kInterrupted,   // whoever asked did not want to hear more (facet chat)
 };
-// "end_token", "stop_string", "max_new_tokens", "max_seq_len", "chosen".
+// "end_token", "stop_string", "max_new_tokens", "max_seq_len", "chosen", "interrupted".
 const char* name_of(StopReason reason);
 // Throws Error(kBadData) if there is no such reason.
 StopReason stop_reason_from_name(std::string_view name);

@@ -9,20 +9,15 @@ namespace facet {
 
 void Conversation::run_largest_pieces(Context& context, const GenerationTest& test) {
   const int64_t most = pieces_.capacity(test);
-  RoundPlace place;
-  for (const GenerationRound& round : test.rounds) {
-    if (pieces_.surely_too_long(round)) break;
-    MicroBatch prompt = pieces_.piece(pieces_.prompt_ids(round, place), round.images,
-                                      RoundPieces::Pixels::kBlank);
-    place.pass(round);
-    const int64_t room = most - pieces_.length(prompt);
-    if (room < 0) continue;  // such a round is never answered
-    prompt.token_ids.insert(prompt.token_ids.end(), static_cast<size_t>(room),
-                            pieces_.tokenizer().eos_id());
-    prompt.labels.resize(prompt.token_ids.size(), kIgnoredLabel);
-    prompt.sample_begin.back() = static_cast<int32_t>(prompt.token_ids.size());
+  pieces_.for_largest_pieces(test, [&](const MicroBatch& prompt) {
     Decoding(pieces_.model(), context, most).append(prompt);
-  }
+  });
+}
+
+const std::vector<float>& Conversation::read(Decoding& decoding, const Dialogue& dialogue,
+                                             const MicroBatch& asked) {
+  if (dialogue.starts_anew()) decoding.rewind(0);
+  return decoding.append(asked);
 }
 
 std::vector<Answer> Conversation::answers(Context& context, const GenerationTest& test,
@@ -35,7 +30,7 @@ std::vector<Answer> Conversation::answers(Context& context, const GenerationTest
     const Timer timer;
     const std::optional<MicroBatch> asked = dialogue.ask(round);
     if (!asked) break;
-    const std::vector<float>* logits = &decoding.append(*asked);
+    const std::vector<float>* logits = &read(decoding, dialogue, *asked);
     while (const std::optional<int32_t> token = dialogue.answer_on(*logits, choose))
       logits = &decoding.append_token(*token);
     answers.push_back(dialogue.answer());
@@ -88,11 +83,10 @@ std::optional<Answer> Conversation::score_round(Dialogue& dialogue, Decoding& de
   const size_t common = common_tokens(choices);
   size_t longest = 0;
   for (const ChoiceTokens& choice : choices) longest = std::max(longest, choice.ids.size());
-  const std::optional<MicroBatch> asked =
-      dialogue.ask(round, std::span(choices.front().ids).first(common),
-                   static_cast<int64_t>(longest - common));
+  const std::optional<MicroBatch> asked = dialogue.ask(
+      round, std::span(choices.front().ids).first(common), static_cast<int64_t>(longest - common));
   if (!asked) return {};
-  const std::vector<float> after_question = decoding.append(*asked);
+  const std::vector<float> after_question = read(decoding, dialogue, *asked);
   Answer answer;
   for (const ChoiceTokens& choice : choices) {
     answer.choices.push_back(score(decoding, after_question, choice, common));

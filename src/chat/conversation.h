@@ -13,6 +13,7 @@ class Conversation {
   // The arguments must outlive the conversation.
   Conversation(ModelSetup& model, const PromptBuilder& prompt, ConversationRules rules)
       : pieces_(model, prompt, std::move(rules)) {}
+  explicit Conversation(const RoundPieces& pieces) : pieces_(pieces) {}
 
   // One answer per round. A round whose prompt no longer fits into max_seq_len ends the
   // conversation: answers from there on are empty.
@@ -25,12 +26,16 @@ class Conversation {
   std::vector<Answer> scores(Context& context, const GenerationTest& test);
 
   // For measuring: runs the largest pieces that answers() and scores() can run into, whatever the
-  // answers: the prompt of every round as the end of a full conversation. Reads no image.
+  // answers: the prompt of every round, or with --compat visualchat all up to it, as the end of a
+  // full conversation. Reads no image.
   void run_largest_pieces(Context& context, const GenerationTest& test);
 
  private:
   using Decoding = VisionLanguageModel::Decoding;
 
+  // The logits after what the dialogue has asked.
+  static const std::vector<float>& read(Decoding& decoding, const Dialogue& dialogue,
+                                        const MicroBatch& asked);
   std::optional<Answer> score_round(Dialogue& dialogue, Decoding& decoding,
                                     const GenerationRound& round) const;
 

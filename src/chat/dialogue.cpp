@@ -1,5 +1,7 @@
 #include "chat/dialogue.h"
 
+#include <algorithm>
+
 #include "chat/sampling.h"
 
 namespace facet {
@@ -12,6 +14,17 @@ void append_to(std::vector<int32_t>& ids, std::span<const int32_t> more) {
 
 }  // namespace
 
+ChooseToken choose_by_draws(const Options& options, const GenerationTest& test, int64_t number) {
+  Sampler sampler({options.temperature, options.top_k, options.top_p, options.repetition_penalty});
+  std::vector<RandomStream> draws;  // one per round
+  for (size_t round = 0; round < test.rounds.size(); ++round)
+    draws.push_back(draws_of(options.seed, test.name, number, static_cast<int64_t>(round)));
+  return [sampler, draws](int64_t round, std::span<const float> logits,
+                          std::span<const int32_t> said) mutable {
+    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
+  };
+}
+
 std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round) {
   if (pieces_->surely_too_long(round)) return {};
   return ask(round, pieces_->prompt_ids(round, place_), 0);
@@ -21,8 +34,7 @@ std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round, std::span<
                                         int64_t room) {
   append_to(said_, ids);
   append_to(unread_, ids);
-  MicroBatch asked =
-      pieces_->piece(std::move(unread_), round.images, RoundPieces::Pixels::kFromFiles);
+  MicroBatch asked = starts_anew() ? whole(round) : unread(round);
   unread_.clear();
   length_ += pieces_->length(asked);
   place_.pass(round);
@@ -30,6 +42,18 @@ std::optional<MicroBatch> Dialogue::ask(const GenerationRound& round, std::span<
   answer_ = {};
   if (length_ + room > capacity_) return {};
   return asked;
+}
+
+// What the model has not read yet, and the round's images.
+MicroBatch Dialogue::unread(const GenerationRound& round) {
+  return pieces_->piece(std::move(unread_), round.images, RoundPieces::Pixels::kFromFiles);
+}
+
+// Everything said and shown, for a model that has forgotten it.
+MicroBatch Dialogue::whole(const GenerationRound& round) {
+  images_.insert(images_.end(), round.images.begin(), round.images.end());
+  length_ = 0;
+  return pieces_->piece(said_, images_, RoundPieces::Pixels::kFromFiles);
 }
 
 // Whether an answer that has just got its last token ends with it.
@@ -44,7 +68,15 @@ std::optional<StopReason> Dialogue::reason_to_stop() const {
   return {};
 }
 
+// The original takes an answer over into the next round's prompt without a BOS at its begin.
+void Dialogue::forget_bos_of_answer() {
+  const auto answer = said_.end() - static_cast<std::ptrdiff_t>(answer_ids_.size());
+  const std::optional<int32_t> bos = pieces_->tokenizer().bos_id();
+  said_.erase(answer, std::find_if(answer, said_.end(), [&](int32_t id) { return id != bos; }));
+}
+
 void Dialogue::complete(StopReason reason) {
+  if (starts_anew()) forget_bos_of_answer();
   said_.push_back(pieces_->end_id());
   unread_.push_back(pieces_->end_id());
   answer_.text = pieces_->text_of(answer_ids_);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -11,9 +14,10 @@
 #include "chat/answer_report.h"
 #include "chat/answering_models.h"
 #include "chat/conversation.h"
-#include "chat/sampling.h"
+#include "chat/conversation_batch.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/weight_origins.h"
+#include "comm/split.h"
 #include "io/file.h"
 #include "io/hash.h"
 #include "io/input_file.h"
@@ -24,41 +28,20 @@
 #include "train/measured_pass.h"
 #include "train/progress_bar.h"
 #include "train/progress_hooks.h"
+#include "train/run_costs.h"
+#include "zero/rank_group.h"
 
 namespace facet {
 
 namespace {
 
-// The arena bytes that conversations about those tests need.
-PassMemory measure_conversations(Conversation& conversation,
-                                 const std::vector<GenerationTest>& tests,
-                                 const std::set<size_t>& asked, DType dtype) {
-  UnitHooks hooks;
-  PassMemory memory = measure({hooks, dtype}, [&](Context& context) {
-    for (const size_t test : asked) {
-      try {
-        conversation.run_largest_pieces(context, tests[test]);
-      } catch (const Error& error) {
-        fail(error.code(), "test {}: {}", tests[test].name, error.what());
-      }
-    }
-  });
-  // Arena allocations are rounded up to 64 bytes, by other amounts for shorter prompts.
-  memory.activations += memory.activations / 64 + (1 << 20);
-  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
-  return memory;
-}
+// How many conversations are held at the same time where the user does not say it.
+constexpr int64_t kUsualBatch = 8;
 
-// Checks that all images exist before the first answer is generated.
-void check_images(const std::vector<GenerationTest>& tests) {
-  std::string missing;
-  for (const GenerationTest& test : tests)
-    for (const GenerationRound& round : test.rounds)
-      for (const std::string& image : round.images)
-        if (std::error_code error; !std::filesystem::is_regular_file(image, error))
-          missing += fmt::format("\n  {} (test {})", image, test.name);
-  CHECK(missing.empty(), ExitCode::kMissingInput,
-        "images named by the questions are not there, or no regular files:{}", missing);
+// The arena bytes that conversations need, by what runs the largest they can run into.
+PassMemory measure_conversations(DType dtype, const std::function<void(Context&)>& run_largest) {
+  UnitHooks hooks;
+  return with_rounding(measure({hooks, dtype}, run_largest));
 }
 
 // The regular files that the model is read from, by name.
@@ -117,9 +100,14 @@ std::string quoted_words(const OptionField& field, const Options& options) {
 // What answers depend on, a line each: the options, the questions and the system prompt, and the
 // model's files by size and time.
 std::string identity_of(const Options& options) {
-  const std::set<std::string_view> without_effect = {
-      "output",         "csv", "config", "threads", "device_collectives", "checkpoint_names",
-      "checkpoint_path"};
+  const std::set<std::string_view> without_effect = {"output",
+                                                     "csv",
+                                                     "config",
+                                                     "threads",
+                                                     "device_collectives",
+                                                     "checkpoint_names",
+                                                     "checkpoint_path",
+                                                     "decode_batch"};
   std::string text;
   for (const OptionField& field : option_table())
     if (field.known_to(Command::kGenerate) && !without_effect.contains(field.name) &&
@@ -155,11 +143,17 @@ class Generation {
 
  private:
   void open_journal();
+  void make_groups();
   void open_model();
   void deal_out(const std::vector<AnsweredTest>& finished);
+  std::vector<const GenerationTest*> my_tests() const;
+  PassMemory measure_scoring();
+  PassMemory measure_batch(int64_t most);
   void take_memory();
-  AnsweredTest answered(const Task& task);
+  void score_mine(Context& context, const std::function<void(AnsweredTest)>& finished);
+  void hold_mine(Context& context, const std::function<void(AnsweredTest)>& finished);
   std::string answer_mine();
+  std::string answer_mine_together();
   std::vector<AnsweredTest> answer_all();
 
   Communicator& world_;
@@ -168,26 +162,45 @@ class Generation {
   ComputeDevice& device_;
   const std::vector<GenerationTest>& tests_;
   std::unique_ptr<AnswerJournal> journal_;
+  // Of --inference_tp_size; none where each rank has the whole model.
+  std::unique_ptr<Communicator> group_;
+  std::optional<RankGroup> shares_;
   std::optional<Arena> arena_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
-  std::unique_ptr<Conversation> conversation_;
-  std::vector<Task> mine_;  // conversations of this rank
-  int64_t left_ = 0;        // conversations of all ranks
+  std::unique_ptr<RoundPieces> pieces_;
+  std::optional<ConversationBatch> batch_;  // without --score
+  std::vector<Task> mine_;                  // conversations of this rank, or of its group
+  int64_t left_ = 0;                        // conversations of all ranks
 };
 
-void Generation::open_model() {
-  model_ = declare_model(options_);
-  model_->chat_template = chat_template_as_trained(options_);
-  load_weights_as_trained(options_, *model_, world_, device_.plain());
-  prompt_ = make_prompt_builder(options_, *model_);
-  conversation_ = std::make_unique<Conversation>(
-      *model_, *prompt_,
-      ConversationRules{options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
-                        options_.stop_strings, options_.logprobs, options_.score});
+// Consecutive ranks, which a host has together if it has a multiple of the size.
+void Generation::make_groups() {
+  const int64_t size = options_.inference_tp_size;
+  if (size == 1) return;
+  group_ = split(world_, static_cast<int>(world_.rank() / size));
+  connect(options_, *group_, device_);
+  shares_.emplace(*group_);
 }
 
-// What earlier starts have not finished, in turn to the ranks.
+void Generation::open_model() {
+  model_ = declare_model(options_, MissingTokenizer::kError,
+                         group_ ? GroupPlace{group_->rank(), group_->size()} : GroupPlace{});
+  model_->chat_template = chat_template_as_trained(options_);
+  load_weights_as_trained(options_, *model_, world_, device_.plain());
+  if (group_)
+    log("each {} ranks hold the language model together; of all weights a rank keeps {}",
+        group_->size(), bytes_text(model_->table.bytes()));
+  prompt_ = make_prompt_builder(options_, *model_);
+  pieces_ = std::make_unique<RoundPieces>(
+      *model_, *prompt_,
+      ConversationRules{
+          options_.max_new_tokens, options_.max_seq_len, options_.max_image_pixels,
+          options_.stop_strings, options_.logprobs, options_.score,
+          options_.compat_tool == "chat" ? ImageNumbers::kInText : ImageNumbers::kCountAtFirst});
+}
+
+// What earlier starts have not finished, in turn to the groups of ranks.
 void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
   std::set<Task> done;
   for (const AnsweredTest& answered : finished) {
@@ -199,63 +212,117 @@ void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
           options_.output, answered.test, answered.number);
     done.emplace(answered.test, answered.number);
   }
+  const int64_t size = options_.inference_tp_size, groups = world_.size() / size;
   for (int64_t test = 0; test < static_cast<int64_t>(tests_.size()); ++test)
     for (int64_t number = 0; number < options_.num_answers; ++number)
-      if (!done.contains({test, number}) && left_++ % world_.size() == world_.rank())
+      if (!done.contains({test, number}) && left_++ % groups == world_.rank() / size)
         mine_.emplace_back(test, number);
   if (!done.empty())
     log("{} of {} conversations were finished before", done.size(),
         static_cast<int64_t>(done.size()) + left_);
 }
 
-void Generation::take_memory() {
-  std::set<size_t> asked;
-  for (const auto& [test, number] : mine_) asked.insert(static_cast<size_t>(test));
-  const PassMemory memory =
-      measure_conversations(*conversation_, tests_, asked, compute_dtype(options_));
-  arena_.emplace("conversation", memory.activations, device_.memory());
-  device_.allocate_panels(memory.panels);
+// Each test that this rank answers, once.
+std::vector<const GenerationTest*> Generation::my_tests() const {
+  std::set<const GenerationTest*> mine;
+  for (const auto& [test, number] : mine_) mine.insert(&tests_[static_cast<size_t>(test)]);
+  return {mine.begin(), mine.end()};
 }
 
-// Draws depend on the seed, the test's name, the round and the number of the answer: neither on the
-// other tests nor on the ranks.
-AnsweredTest Generation::answered(const Task& task) {
+PassMemory Generation::measure_scoring() {
+  return measure_conversations(compute_dtype(options_), [&](Context& context) {
+    Conversation conversation(*pieces_);
+    for (const GenerationTest* test : my_tests())
+      naming(*test, [&] { conversation.run_largest_pieces(context, *test); });
+  });
+}
+
+PassMemory Generation::measure_batch(int64_t most) {
+  std::map<int64_t, int64_t> capacity_of;  // by test
+  std::vector<int64_t> capacities;
+  for (const auto& [index, number] : mine_) {
+    const GenerationTest& test = tests_[static_cast<size_t>(index)];
+    int64_t& capacity = capacity_of[index];
+    if (capacity == 0) naming(test, [&] { capacity = pieces_->capacity(test); });
+    capacities.push_back(capacity);
+  }
+  batch_.emplace(*pieces_, std::move(capacities), most);
+  return measure_conversations(compute_dtype(options_), [&](Context& context) {
+    batch_->run_largest_forwards(context, my_tests());
+  });
+}
+
+// Where the user leaves it open, as many conversations at the same time as there is memory for. The
+// ranks of a group, which must hold as many as one another, do not try.
+void Generation::take_memory() {
+  const bool chooses = options_.decode_batch == 0 && !options_.score && !group_;
+  for (int64_t most = options_.decode_batch > 0 ? options_.decode_batch : kUsualBatch;; most /= 2) {
+    const PassMemory memory = options_.score ? measure_scoring() : measure_batch(most);
+    try {
+      arena_.emplace("conversations", memory.activations, device_.memory());
+    } catch (const Error& error) {
+      if (most <= 1) throw;
+      if (!chooses) fail(error.code(), "{}, or --decode_batch {}", error.what(), most);
+      continue;
+    }
+    return device_.allocate_panels(memory.panels);
+  }
+}
+
+void Generation::score_mine(Context& context, const std::function<void(AnsweredTest)>& finished) {
+  Conversation conversation(*pieces_);
+  for (const auto& [test, number] : mine_)
+    finished({test, number, conversation.scores(context, tests_[static_cast<size_t>(test)])});
+}
+
+void Generation::hold_mine(Context& context, const std::function<void(AnsweredTest)>& finished) {
+  size_t started = 0;
+  const auto next = [&]() -> std::optional<ConversationBatch::Start> {
+    if (started == mine_.size()) return {};
+    const auto& [index, number] = mine_[started];
+    const GenerationTest& test = tests_[static_cast<size_t>(index)];
+    return ConversationBatch::Start{static_cast<int64_t>(started++), &test,
+                                    choose_by_draws(options_, test, number)};
+  };
+  batch_->hold(context, next, [&](int64_t place, std::vector<Answer> answers) {
+    const auto& [test, number] = mine_[static_cast<size_t>(place)];
+    finished({test, number, std::move(answers)});
+  });
+}
+
+// Lines of the journal. The ranks of a group have the same answers, and its first one keeps them.
+std::string Generation::answer_mine() {
   ProgressHooks hooks;
   Context context{device_.layers(), *arena_, hooks, compute_dtype(options_)};
-  const auto [index, number] = task;
-  const GenerationTest& test = tests_[static_cast<size_t>(index)];
-  if (options_.score) return {index, number, conversation_->scores(context, test)};
-  Sampler sampler(
-      {options_.temperature, options_.top_k, options_.top_p, options_.repetition_penalty});
-  std::vector<RandomStream> draws;  // one per round
-  for (size_t round = 0; round < test.rounds.size(); ++round)
-    draws.emplace_back(static_cast<uint64_t>(options_.seed), "generate", hash_name(test.name),
-                       static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round));
-  const auto choose = [&](int64_t round, std::span<const float> logits,
-                          std::span<const int32_t> said) {
-    return sampler.pick(logits, said, draws[static_cast<size_t>(round)]);
-  };
-  return {index, number, conversation_->answers(context, test, choose)};
-}
-
-// Lines of the journal.
-std::string Generation::answer_mine() {
+  if (shares_) context.group = &*shares_;
   std::string lines;
+  const bool keeps = group_ == nullptr || group_->rank() == 0;
   AnswerConsole console(static_cast<int64_t>(mine_.size()), world_);
   int64_t done = 0;
-  for (const Task& task : mine_) {
-    const AnsweredTest now = answered(task);
-    journal_->append(now);
-    lines += line_of(now);
+  const auto finished = [&](const AnsweredTest& now) {
+    if (keeps) journal_->append(now);
+    if (keeps) lines += line_of(now);
     console.show(++done);
-  }
+  };
+  if (options_.score)
+    score_mine(context, finished);
+  else
+    hold_mine(context, finished);
   return lines;
+}
+
+// An error of one rank leaves the others of its group waiting: it is no collective one, and ends
+// the job at once.
+std::string Generation::answer_mine_together() {
+  if (group_ != nullptr) return answer_mine();
+  std::string mine;
+  collectively(world_, [&] { mine = answer_mine(); });
+  return mine;
 }
 
 // In the order of the tests and of their answers' numbers.
 std::vector<AnsweredTest> Generation::answer_all() {
-  std::string mine;
-  collectively(world_, [&] { mine = answer_mine(); });
+  const std::string mine = answer_mine_together();
   std::vector<AnsweredTest> answers = journal_->finished();
   for (const std::string& of_rank : world_.all_gather(mine))
     for (AnsweredTest& answered : answered_tests_of(of_rank, "answers of a rank"))
@@ -284,6 +351,7 @@ void Generation::open_journal() {
 std::vector<AnsweredTest> Generation::run() {
   begin_section(Section::kLoad);
   open_journal();
+  make_groups();
   collectively(world_, [&] {
     deal_out(journal_->finished());
     if (left_ == 0) return;
@@ -343,7 +411,7 @@ void generate(MpiSession& session, const Options& options) {
     for (const AnsweringModel& model : models) check_paths(Command::kGenerate, model.options);
     tests = read_generation_tests(options.input,
                                   options.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
-    check_images(tests);
+    check_images_are_there(tests);
   });
   for (const std::string& note : notes) log_line(note);
   ComputeDevice device = open_compute_device(options, world, session.host());

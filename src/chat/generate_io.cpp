@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 
 #include "chat/answer_metrics.h"
@@ -106,6 +107,17 @@ std::vector<GenerationTest> read_generation_tests(const std::string& path, Quest
     tests.push_back(std::move(test));
   }
   return tests;
+}
+
+void check_images_are_there(const std::vector<GenerationTest>& tests) {
+  std::string missing;
+  for (const GenerationTest& test : tests)
+    for (const GenerationRound& round : test.rounds)
+      for (const std::string& image : round.images)
+        if (std::error_code error; !std::filesystem::is_regular_file(image, error))
+          missing += fmt::format("\n  {} (test {})", image, test.name);
+  CHECK(missing.empty(), ExitCode::kMissingInput,
+        "images named by the questions are not there, or no regular files:{}", missing);
 }
 
 // ---- answers

@@ -6,19 +6,15 @@
 
 namespace facet {
 
-namespace {
-
 std::string without_outer_blanks(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos) return "";
   return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
 }
 
-}  // namespace
-
 std::vector<int32_t> RoundPieces::prompt_ids(const GenerationRound& round, RoundPlace place) const {
   return prompt_.round_prompt(round.question, static_cast<int64_t>(round.images.size()),
-                              place.rounds_before, place.images_before);
+                              place.rounds_before, place.images_before, rules_.image_numbers);
 }
 
 MicroBatch RoundPieces::piece(std::vector<int32_t> ids, std::span<const std::string> images,
@@ -54,7 +50,7 @@ std::vector<ChoiceTokens> RoundPieces::choices(const GenerationRound& round,
   for (const std::string& text : round.choices) {
     const TokenizedSample whole =
         prompt_.whole_round({round.question, text, static_cast<int64_t>(round.images.size())},
-                            place.rounds_before, place.images_before);
+                            place.rounds_before, place.images_before, rules_.image_numbers);
     const auto first = std::find_if(whole.labels.begin(), whole.labels.end(),
                                     [](int32_t label) { return label != kIgnoredLabel; });
     choices.push_back({whole.token_ids, static_cast<size_t>(first - whole.labels.begin()),
@@ -91,6 +87,33 @@ int64_t RoundPieces::capacity(const GenerationTest& test) const {
   return std::min(positions, rules_.max_seq_len);
 }
 
+void RoundPieces::for_largest_pieces(const GenerationTest& test,
+                                     const std::function<void(const MicroBatch&)>& body) const {
+  const int64_t most = capacity(test);
+  RoundPlace place;
+  std::vector<int32_t> ids;
+  std::vector<std::string> images;
+  for (const GenerationRound& round : test.rounds) {
+    if (surely_too_long(round)) break;
+    if (!starts_anew()) {
+      ids.clear();
+      images.clear();
+    }
+    const std::vector<int32_t> of_round = prompt_ids(round, place);
+    ids.insert(ids.end(), of_round.begin(), of_round.end());
+    images.insert(images.end(), round.images.begin(), round.images.end());
+    MicroBatch prompt = piece(ids, images, Pixels::kBlank);
+    place.pass(round);
+    const int64_t room = most - length(prompt);
+    if (room < 0) continue;  // such a round is never answered
+    prompt.token_ids.insert(prompt.token_ids.end(), static_cast<size_t>(room),
+                            tokenizer().eos_id());
+    prompt.labels.resize(prompt.token_ids.size(), kIgnoredLabel);
+    prompt.sample_begin.back() = static_cast<int32_t>(prompt.token_ids.size());
+    body(prompt);
+  }
+}
+
 bool RoundPieces::ends_answer(int32_t token) const {
   const std::vector<int32_t>& ends = model_.end_tokens;
   return token == prompt_.end_id() || token == model_.tokenizer->eos_id() ||
@@ -105,7 +128,8 @@ size_t RoundPieces::stop_in(const std::string& text) const {
 
 std::string RoundPieces::text_of(std::span<const int32_t> answer) const {
   const std::string text = model_.tokenizer->decode(answer);
-  return without_outer_blanks(text.substr(0, stop_in(text)));
+  const std::string before_stop = text.substr(0, stop_in(text));
+  return starts_anew() ? before_stop : without_outer_blanks(before_stop);
 }
 
 }  // namespace facet

@@ -3,15 +3,20 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "chat/generate_io.h"
 #include "data/prompt.h"
 #include "train/model_setup.h"
 
 namespace facet {
+
+// The text without blanks and line breaks at its ends.
+std::string without_outer_blanks(const std::string& text);
 
 struct ConversationRules {
   int64_t max_new_tokens = 0;  // of an answer
@@ -20,6 +25,8 @@ struct ConversationRules {
   std::vector<std::string> stop_strings = {};  // an answer ends before the first of them
   bool logprobs = false;                       // of each token of an answer
   bool score = false;                          // the rounds' choices, instead of answering freely
+  // With --compat visualchat: how the images of a round are numbered.
+  ImageNumbers image_numbers = ImageNumbers::kCountAtFirst;
 };
 
 // Where a round stands: how many rounds and how many images come before it.
@@ -38,6 +45,16 @@ struct ChoiceTokens {
   size_t answer_begin = 0, answer_end = 0;  // without the end token
 };
 
+// Does the work; an Error in it names the test.
+template <typename Work>
+void naming(const GenerationTest& test, const Work& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    fail(error.code(), "test {}: {}", test.name, error.what());
+  }
+}
+
 class RoundPieces {
  public:
   // Whether pixels are loaded; measuring needs only their number.
@@ -50,6 +67,9 @@ class RoundPieces {
   const ConversationRules& rules() const { return rules_; }
   const Tokenizer& tokenizer() const { return *model_.tokenizer; }
   VisionLanguageModel& model() const { return *model_.model; }
+  // Whether every round gives the model the whole conversation anew, as the original does: there an
+  // image of a later round changes the places of the earlier ones, and what rows before them read.
+  bool starts_anew() const { return model_.config.compat_visualchat; }
 
   // Everything in the round before its answer.
   std::vector<int32_t> prompt_ids(const GenerationRound& round, RoundPlace place) const;
@@ -64,12 +84,17 @@ class RoundPieces {
   bool surely_too_long(const GenerationRound& round) const;
   // The most positions that a conversation of those rounds can take.
   int64_t capacity(const GenerationTest& test) const;
+  // For measuring: the largest pieces that the conversation can put into the model, whatever the
+  // answers: the prompt of every round as the end of a full conversation. Reads no image.
+  void for_largest_pieces(const GenerationTest& test,
+                          const std::function<void(const MicroBatch&)>& body) const;
 
   int32_t end_id() const { return prompt_.end_id(); }  // stands behind each answer
   bool ends_answer(int32_t token) const;
   // npos: there is no stop string in it.
   size_t stop_in(const std::string& text) const;
-  // An answer's text, up to a stop string and without blanks at its ends.
+  // An answer's text, up to a stop string and, as the original leaves them, but with --compat
+  // visualchat without blanks at its ends.
   std::string text_of(std::span<const int32_t> answer) const;
 
  private:

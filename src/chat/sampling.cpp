@@ -68,6 +68,11 @@ int32_t Sampler::pick(std::span<const float> of_model, std::span<const int32_t> 
   return candidates_[count - 1];
 }
 
+RandomStream draws_of(int64_t seed, std::string_view test, int64_t number, int64_t round) {
+  return {static_cast<uint64_t>(seed), "generate", hash_name(test),
+          static_cast<uint64_t>(number) << 32 | static_cast<uint64_t>(round)};
+}
+
 double log_probability(std::span<const float> logits, int32_t token) {
   const double highest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;

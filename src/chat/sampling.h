@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/rng.h"
@@ -35,6 +36,10 @@ class Sampler {
   std::vector<double> weights_;      // of the candidates, not normalised
   std::vector<float> penalised_;     // (V)
 };
+
+// The draws of an answer: they depend on nothing but the seed, the test's name, the number of the
+// answer to it and the round.
+RandomStream draws_of(int64_t seed, std::string_view test, int64_t number, int64_t round);
 
 // ln of the probability of that token: its logit less ln of the sum of exp of all, in double.
 // Error(kNumericStop) if that is no finite number.

@@ -18,8 +18,15 @@ namespace {
 
 constexpr std::string_view kConfigFile = "/adapter_config.json";
 constexpr std::string_view kKeyPrefix = "base_model.model.";
-constexpr std::string_view kEndOfA = ".lora_A.weight", kEndOfB = ".lora_B.weight";
-constexpr std::string_view kRight = ".lora_right_weight", kLeft = ".lora_left_weight";
+constexpr std::string_view kRight = ".lora_right_weight";
+// How the names of a linear layer's LoRA end in a parameter table and in PEFT's files.
+struct NameEnds {
+  std::string_view ours, theirs;
+};
+constexpr std::array<NameEnds, 3> kMatrices = {
+    NameEnds{kRight, ".lora_A.weight"}, NameEnds{".lora_left_weight", ".lora_B.weight"},
+    NameEnds{".lora_magnitude_vector", ".lora_magnitude_vector"}};
+constexpr size_t kMagnitude = 2;
 constexpr int64_t kMaxRank = 1 << 16;
 constexpr double kMaxAlpha = 1e6;
 
@@ -48,10 +55,9 @@ bool is_used(const JsonValue& value) {
 
 // Members whose use changes what the matrices mean, or what else belongs to the adapter.
 void refuse_unsupported(const JsonValue& config) {
-  constexpr std::array<std::string_view, 11> kMustBeUnused = {
-      "use_dora",          "rank_pattern",    "alpha_pattern",
-      "modules_to_save",   "fan_in_fan_out",  "lora_bias",
-      "layer_replication", "megatron_config", "trainable_token_indices",
+  constexpr std::array<std::string_view, 10> kMustBeUnused = {
+      "rank_pattern",      "alpha_pattern",     "modules_to_save", "fan_in_fan_out",
+      "lora_bias",         "layer_replication", "megatron_config", "trainable_token_indices",
       "target_parameters", "use_qalora"};
   if (const std::string type = config.get_string("peft_type", "LORA"); type != "LORA")
     config.at("peft_type").reject(fmt::format("only LORA is supported, not {}", type));
@@ -70,19 +76,26 @@ void refuse_unsupported(const JsonValue& config) {
                     start->as_string()));
 }
 
+// The path of the linear layer to which a tensor of an adapter belongs; "" if to none.
+std::string module_of(const std::string& name, bool dora) {
+  for (size_t i = 0; i < (dora ? kMatrices.size() : kMagnitude); ++i) {
+    const size_t around = kKeyPrefix.size() + kMatrices[i].theirs.size();
+    if (name.starts_with(kKeyPrefix) && name.ends_with(kMatrices[i].theirs) && name.size() > around)
+      return name.substr(kKeyPrefix.size(), name.size() - around);
+  }
+  return "";
+}
+
 // The paths of the modules that have matrices.
-std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors) {
+std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors, bool dora) {
   std::set<std::string, std::less<>> modules;
   for (const std::string& name : tensors.names()) {
-    const bool known = name.starts_with(kKeyPrefix) && name.size() > kKeyPrefix.size() &&
-                       (name.ends_with(kEndOfA) || name.ends_with(kEndOfB));
-    CHECK(
-        known && name.size() > kKeyPrefix.size() + kEndOfA.size(), ExitCode::kConfig,
-        "{}: {} is no matrix of LoRA on a linear layer ({}PATH{}); other weights in an adapter are "
-        "not supported",
-        tensors.source(), name, kKeyPrefix, kEndOfA);
-    modules.insert(
-        name.substr(kKeyPrefix.size(), name.size() - kKeyPrefix.size() - kEndOfA.size()));
+    const std::string module = module_of(name, dora);
+    CHECK(!module.empty(), ExitCode::kConfig,
+          "{}: {} is no matrix of {} on a linear layer ({}PATH{}); other weights in an adapter are "
+          "not supported",
+          tensors.source(), name, dora ? "DoRA" : "LoRA", kKeyPrefix, kMatrices[0].theirs);
+    modules.insert(module);
   }
   CHECK(!modules.empty(), ExitCode::kConfig, "{}: there is no matrix of LoRA in it",
         tensors.source());
@@ -114,7 +127,8 @@ AdapterPart read_part(const std::string& directory) {
     config.at("lora_alpha").reject(fmt::format("an alpha of {} is not possible", alpha));
   part.lora.alpha = static_cast<float>(alpha);
   part.lora.rank_stabilised = config.get_bool("use_rslora", false);
-  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights));
+  part.lora.dora = config.get_bool("use_dora", false);
+  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora);
   return part;
 }
 
@@ -150,11 +164,10 @@ Adapter read_adapter(const std::string& directory) {
 
 std::string adapter_key(std::string_view param_name) {
   const std::string_view path = param_name.substr(param_name.find('.') + 1);
-  const bool right = path.ends_with(kRight);
-  ASSERT(right || path.ends_with(kLeft), "{} is no matrix of LoRA", param_name);
-  return fmt::format("{}{}{}", kKeyPrefix,
-                     path.substr(0, path.size() - (right ? kRight : kLeft).size()),
-                     right ? kEndOfA : kEndOfB);
+  for (const auto& [ours, theirs] : kMatrices)
+    if (path.ends_with(ours))
+      return fmt::format("{}{}{}", kKeyPrefix, path.substr(0, path.size() - ours.size()), theirs);
+  fail(ExitCode::kInternal, "{} is no matrix of LoRA", param_name);
 }
 
 namespace {
@@ -210,7 +223,7 @@ std::string adapter_config_text(const ParamTable& table, std::string_view prefix
     writer.value("CAUSAL_LM");
   else
     writer.null();
-  writer.key("use_dora").value(false);
+  writer.key("use_dora").value(lora.dora);
   writer.key("use_rslora").value(lora.rank_stabilised);
   writer.end_object();
   return writer.take();

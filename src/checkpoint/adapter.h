@@ -12,7 +12,7 @@
 // PEFT's own directories have the files of the decoder at their top, and no more.
 //
 // PEFT's A (r, inputs) is R' and its B (outputs, r) is L' of nn/linear.h; its scale is alpha / r,
-// or alpha / sqrt(r) with use_rslora.
+// or alpha / sqrt(r) with use_rslora. With use_dora there are lora_magnitude_vector (outputs) too.
 #pragma once
 
 #include <optional>

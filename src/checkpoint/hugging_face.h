@@ -13,7 +13,8 @@
 //   OUT/                config.json, model.safetensors, tokenizer files as above,
 //                       preprocessor_config.json, processor_config.json
 //                       -> LlavaForConditionalGeneration, LlavaProcessor
-// LoRA is merged into the exported weights (W + scale (R L)'); the values in the ParamTable do
+// LoRA is merged into the exported weights (W + scale (R L)', with DoRA its rows brought to their
+// magnitudes); the values in the ParamTable do
 // not change. More than 5 GB of a part become shards with model.safetensors.index.json.
 //
 // Text tokens are embedded with lang_embed, in training and in generation. So the exported
@@ -93,11 +94,11 @@ struct LoadReport {
 std::vector<std::string> check_pretrained(const ParamTable& table, const VlmConfig& config,
                                           const PretrainedSources& sources);
 
-// check_pretrained, then fills every parameter of an allocated table, tensor by tensor. Rows of
-// added tokens (config.lm.vocab_size beyond the file's rows) get the mean of the file's rows, or
-// with compat_visualchat normal draws of std initializer_range. LoRA is newly initialised unless it
-// comes from an adapter.
-// Each unit is opened once.
+// check_pretrained, then fills every parameter of an allocated table, tensor by tensor; a part
+// (nn/param_table.h) with its places of the whole. Rows of added tokens (config.lm.vocab_size
+// beyond the file's rows) get the mean of the file's rows, or with compat_visualchat normal draws
+// of std initializer_range. LoRA is newly initialised unless it comes from an adapter. Each unit is
+// opened once.
 LoadReport load_pretrained(ParamTable& table, const VlmConfig& config,
                            const PretrainedSources& sources, uint64_t seed,
                            const OpenUnit& open_unit = nothing_to_open);

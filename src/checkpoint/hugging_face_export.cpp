@@ -67,6 +67,7 @@ struct LoraProduct {
   int64_t inputs = 0, outputs = 0, rank = 0;
   float scale = 0;
   std::vector<float> right, left;
+  std::vector<float> factors;  // of the rows of the sum, with DoRA
 };
 
 // out, elements [begin, begin+count) of a weight (outputs,inputs), += scale (R L)'.
@@ -96,21 +97,58 @@ void add_product(const LoraProduct& lora, int64_t begin, int64_t count, float* o
   }
 }
 
-// LoRA weights are in their linear layer's unit. The matrices are read once, and dropped at the
-// end.
+void scale_rows(const LoraProduct& lora, int64_t begin, int64_t count, float* out) {
+  if (lora.factors.empty()) return;
+  for (int64_t i = 0; i < count; ++i)
+    out[i] *= lora.factors[static_cast<size_t>((begin + i) / lora.inputs)];
+}
+
+// The LoRA of one linear layer, in its unit as the layer's weight is; magnitude: nullptr without
+// DoRA.
+struct LoraParams {
+  const Param *right, *left, *magnitude;
+};
+
+// With DoRA, the factors of the rows of weight + scale (R L)', which come from whole rows.
+std::vector<float> dora_factors(const ParamMap& params, const Param& weight,
+                                const LoraProduct& product, const Param& magnitude) {
+  constexpr int64_t kPieceElements = int64_t{1} << 20;
+  const int64_t inputs = product.inputs, at_a_time = std::max<int64_t>(1, kPieceElements / inputs);
+  std::vector<float> factors = params.whole(magnitude), rows, norms;
+  for (int64_t first = 0; first < product.outputs; first += at_a_time) {
+    const int64_t count = std::min(at_a_time, product.outputs - first);
+    rows.resize(static_cast<size_t>(count * inputs));
+    norms.resize(static_cast<size_t>(count));
+    params.read(weight, first * inputs, count * inputs, rows.data());
+    add_product(product, first * inputs, count * inputs, rows.data());
+    ParamTable::row_norms(norms.data(), rows.data(), count, inputs);
+    for (int64_t row = 0; row < count; ++row) {
+      float& factor = factors[static_cast<size_t>(first + row)];
+      const float norm = norms[static_cast<size_t>(row)];
+      factor = norm > 0 ? factor / norm : 0;
+    }
+  }
+  return factors;
+}
+
+// The matrices are read once, and dropped at the end.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
-                         const Param& right, const Param& left, const LoraConfig& lora) {
-  const auto product = std::make_shared<LoraProduct>(
-      LoraProduct{weight.shape[1], weight.shape[0], right.shape[1], lora.scale(), {}, {}});
+                         const LoraParams& matrices, const LoraConfig& lora) {
+  const auto product = std::make_shared<LoraProduct>(LoraProduct{
+      weight.shape[1], weight.shape[0], matrices.right->shape[1], lora.scale(), {}, {}, {}});
   return {std::move(name), weight.shape,
-          [&params, &weight, &right, &left, product](int64_t begin, int64_t count, float* out) {
+          [&params, &weight, matrices, product](int64_t begin, int64_t count, float* out) {
             if (begin == 0) {
-              product->right = params.whole(right);
-              product->left = params.whole(left);
+              product->right = params.whole(*matrices.right);
+              product->left = params.whole(*matrices.left);
+              if (matrices.magnitude != nullptr)
+                product->factors = dora_factors(params, weight, *product, *matrices.magnitude);
             }
             params.read(weight, begin, count, out);
             add_product(*product, begin, count, out);
-            if (begin + count == weight.numel()) product->right = product->left = {};
+            scale_rows(*product, begin, count, out);
+            if (begin + count == weight.numel())
+              product->right = product->left = product->factors = {};
           },
           params.type_of(weight)};
 }
@@ -122,15 +160,15 @@ std::vector<TensorToWrite> fused_part(const ParamMap& params, std::string_view p
   for (const auto& [full_name, param] : params.by_name) {
     if (!full_name.starts_with(prefix) || param->role == ParamRole::kLora) continue;
     std::string name(full_name.substr(prefix.size()));
-    const Param* right = nullptr;
-    const Param* left = nullptr;
+    LoraParams matrices{};
     if (full_name.ends_with(".weight")) {
       const std::string module(full_name.substr(0, full_name.size() - 6));
-      right = params.find(module + "lora_right_weight");
-      left = params.find(module + "lora_left_weight");
+      matrices = {params.find(module + "lora_right_weight"),
+                  params.find(module + "lora_left_weight"),
+                  params.find(module + "lora_magnitude_vector")};
     }
-    tensors.push_back(right != nullptr && left != nullptr
-                          ? fused_copy(params, std::move(name), *param, *right, *left, lora)
+    tensors.push_back(matrices.right != nullptr && matrices.left != nullptr
+                          ? fused_copy(params, std::move(name), *param, matrices, lora)
                           : plain_copy(params, std::move(name), *param));
   }
   return tensors;
@@ -189,7 +227,9 @@ std::vector<TensorToWrite> lora_tensors(const ParamMap& params, std::string_view
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, param] : params.by_name)
     if (name.starts_with(prefix) && param->role == ParamRole::kLora)
-      tensors.push_back(transposed_copy(params, adapter_key(name), *param));
+      tensors.push_back(param->shape.size() == 2
+                            ? transposed_copy(params, adapter_key(name), *param)
+                            : plain_copy(params, adapter_key(name), *param));
   return tensors;
 }
 

@@ -58,7 +58,8 @@ bool is_known_beside_decoder(std::string_view name, bool tied) {
 }
 
 bool is_lora(std::string_view name) {
-  return name.ends_with(".lora_right_weight") || name.ends_with(".lora_left_weight");
+  return name.ends_with(".lora_right_weight") || name.ends_with(".lora_left_weight") ||
+         name.ends_with(".lora_magnitude_vector");
 }
 
 std::string without(std::string_view prefix, const std::string& name) {
@@ -128,7 +129,7 @@ WeightOrigins::WeightOrigins(const ParamTable& table, const VlmConfig& config,
         "not belong together",
         lm_directory_, file_rows_, config.lm.vocab_size);
   open(sources);
-  for (const Param& param : table.params()) place(param);
+  for (const Param& param : table.params()) place(whole_of(param));
   for (const auto* source : {&decoder_, &vision_})
     if (*source) note_missing(**source);
   note_foreign_modules();
@@ -206,7 +207,7 @@ bool WeightOrigins::place_from_adapter(const Param& param) {
   std::optional<Source>& lora = lang ? lang_lora_ : vision_lora_;
   if (param.role == ParamRole::kLora && lora) {
     claim(param, *lora, adapter_key(param.name));
-    origins_[param.name].transposed = true;
+    origins_[param.name].transposed = param.shape.size() == 2;
     return true;
   }
   if (!other_ || other_->tensors.find(param.name) == nullptr) return false;
@@ -374,6 +375,11 @@ const std::vector<float>& WeightOrigins::made_values(const Param& param) const {
   if (made_for_ == param.name) return made_;
   const Origin& origin = origin_of(param);
   made_for_.clear();
+  if (origin.source == nullptr && param.init == Init::kRowNorms) {
+    made_ = row_norms(*param.rows_of);
+    made_for_ = param.name;
+    return made_;
+  }
   const bool rows = origin.source != nullptr && !origin.transposed;
   made_.assign(static_cast<size_t>(rows ? param.numel() - origin.elements : param.numel()), 0);
   if (rows) {
@@ -388,6 +394,14 @@ const std::vector<float>& WeightOrigins::made_values(const Param& param) const {
   }
   made_for_ = param.name;
   return made_;
+}
+
+std::vector<float> WeightOrigins::row_norms(const Param& matrix) const {
+  std::vector<float> values(static_cast<size_t>(matrix.numel()));
+  std::vector<float> norms(static_cast<size_t>(matrix.shape[0]));
+  read(matrix, 0, matrix.numel(), values.data());
+  ParamTable::row_norms(norms.data(), values.data(), matrix.shape[0], matrix.shape[1]);
+  return norms;
 }
 
 // The parameter is (rows, columns), the file has (columns, rows).

@@ -26,6 +26,7 @@ TensorDirectory open_model(const std::string& directory, LlavaPart part);
 // The file with projection and lang_embed of these sources; "": there is none.
 std::string projection_file_of(const PretrainedSources& sources);
 
+// Of a parameter that is a part it knows the whole (whole_of), which its functions are asked about.
 class WeightOrigins {
  public:
   // Reads the directories' headers. Missing and wrongly shaped tensors are listed in ONE
@@ -86,6 +87,7 @@ class WeightOrigins {
   bool is_known_in_projection(const std::string& name) const;
   [[noreturn]] void fail_with_problems() const;
   const std::vector<float>& made_values(const Param& param) const;
+  std::vector<float> row_norms(const Param& matrix) const;
   void read_transposed(const Param& param, const Origin& origin, float* out) const;
   void make_added_rows(const Param& param, const Origin& origin, float* out) const;
   std::vector<float> mean_row(const Origin& origin, int64_t columns) const;

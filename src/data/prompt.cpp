@@ -53,11 +53,12 @@ PromptBuilder::PromptBuilder(const Tokenizer& tokenizer, PromptConfig config)
   if (tokenizer.bos_id()) begin_text_ = tokenizer.text_of_added(*tokenizer.bos_id());
 }
 
-// --compat visualchat, a round with one image: the text is encoded with the unnumbered header,
-// which is one added token, and that token is then replaced by the numbered header.
+// --compat visualchat: whether the text is encoded with unnumbered headers, each of which is one
+// added token; the first such token is then replaced by the numbered header of the last image.
 bool PromptBuilder::numbers_after_encoding(int64_t num_images, ImageNumbers numbers) const {
-  return config_.style == PromptStyle::kVisualChat && num_images == 1 &&
-         numbers == ImageNumbers::kAfterEncoding;
+  if (config_.style != PromptStyle::kVisualChat || num_images == 0) return false;
+  return numbers == ImageNumbers::kCountAtFirst ||
+         (numbers == ImageNumbers::kAfterEncoding && num_images == 1);
 }
 
 bool PromptBuilder::opens_with_bos(int64_t round) const {
@@ -118,10 +119,9 @@ std::vector<int32_t> PromptBuilder::round_prompt(std::string_view question, int6
 }
 
 TokenizedSample PromptBuilder::whole_round(const Round& round, int64_t number,
-                                           int64_t images_before) const {
+                                           int64_t images_before, ImageNumbers numbers) const {
   check_round(round);
-  return tokenize_round(round,
-                        {number, images_before, ImageNumbers::kAfterEncoding, config_.system_text});
+  return tokenize_round(round, {number, images_before, numbers, config_.system_text});
 }
 
 std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_t num_images,
@@ -131,7 +131,7 @@ std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_
     return encode_template(template_text(question, num_images, around), around.round);
   std::vector<int32_t> ids = encode_prompt(prompt_text(question, num_images, around), around.round);
   if (numbers_after_encoding(num_images, around.numbers))
-    number_header(tokenizer_, around.images_before + 1, ids);
+    number_header(tokenizer_, around.images_before + num_images, ids);
   return ids;
 }
 
@@ -151,7 +151,7 @@ std::vector<int32_t> PromptBuilder::round_ids(const Round& round,
       prompt_text(round.question, round.num_images, around).append(round.answer), around.round);
   if (ids.back() != tokenizer_.eos_id()) ids.push_back(tokenizer_.eos_id());
   if (numbers_after_encoding(round.num_images, around.numbers))
-    number_header(tokenizer_, around.images_before + 1, ids);
+    number_header(tokenizer_, around.images_before + round.num_images, ids);
   return ids;
 }
 

@@ -60,7 +60,8 @@ class PromptBuilder {
                                     ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
   // The same round with its answer, as training has it; labels at the answer and its end. An empty
   // answer is Error(kBadData).
-  TokenizedSample whole_round(const Round& round, int64_t number, int64_t images_before) const;
+  TokenizedSample whole_round(const Round& round, int64_t number, int64_t images_before,
+                              ImageNumbers numbers = ImageNumbers::kAfterEncoding) const;
   int32_t end_id() const { return end_id_; }  // the token at the end of each answer
 
  private:

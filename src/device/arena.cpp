@@ -40,9 +40,11 @@ Arena::Arena(std::string name, int64_t capacity, MemoryResource& memory)
   allocate(capacity);
 }
 
-Arena::~Arena() {
+Arena::~Arena() { give_back(); }
+
+void Arena::give_back() {
   if (base_ == nullptr) return;
-  memory_->free(base_, capacity_);
+  memory_->free(std::exchange(base_, nullptr), capacity_);
   count(-capacity_);
 }
 
@@ -55,6 +57,19 @@ void Arena::allocate(int64_t capacity) {
   base_ = static_cast<char*>(memory_->allocate(capacity_, name_));
   count(capacity_);
   peak_ = 0;
+}
+
+void Arena::resize(int64_t capacity) {
+  ASSERT(base_ != nullptr && used_ == 0, "arena {} is in use, or only measures", name_);
+  const int64_t before = capacity_, peak = peak_;
+  give_back();
+  try {
+    allocate(capacity);
+  } catch (const Error&) {
+    allocate(before);
+    peak_ = peak;
+    throw;
+  }
 }
 
 // Of a tensor at this place, aligned.

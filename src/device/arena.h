@@ -36,6 +36,11 @@ class Arena {
   // released.
   void allocate(int64_t capacity);
 
+  // Makes a real arena, of which everything has been released, one of another capacity: the old
+  // memory is given back before the new is taken. If that fails, as allocate() does, the arena is
+  // as it was.
+  void resize(int64_t capacity);
+
   // The next piece, 64-byte aligned, content undefined. Exceeding the capacity is a bug in the dry
   // run; the error names the arena and the sizes. More than 2^62 bytes are an Error(kConfig).
   Tensor tensor(std::initializer_list<int64_t> shape, DType dtype = DType::kF32);
@@ -55,6 +60,7 @@ class Arena {
   static int64_t most_held();
 
  private:
+  void give_back();
   int64_t padded_bytes(std::initializer_list<int64_t> shape, DType dtype) const;
 
   std::string name_;

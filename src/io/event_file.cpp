@@ -38,12 +38,33 @@ int64_t seconds_of(const std::string& path) {
   return seconds;
 }
 
+constexpr int64_t kStringTensor = 7;  // DT_STRING
+
+ProtobufWriter message_of(uint32_t field, std::string_view bytes) {
+  ProtobufWriter message;
+  message.put_bytes(field, bytes);
+  return message;
+}
+
+// A tensor of one string, and that the text plugin shows it.
+std::string encoded(const Text& text) {
+  ProtobufWriter size, tensor, value;
+  size.put_varint(1, 1);
+  tensor.put_varint(1, kStringTensor);
+  tensor.put_bytes(2, message_of(2, size.bytes()).bytes());
+  tensor.put_bytes(8, text.text);
+  value.put_bytes(1, text.tag);
+  value.put_bytes(8, tensor.bytes());
+  value.put_bytes(9, message_of(1, message_of(1, "text").bytes()).bytes());
+  return value.bytes();
+}
+
 std::string encoded(const Event& event) {
   ProtobufWriter message;
   message.put_double(1, event.wall_time);
   message.put_varint(2, event.step);
   if (!event.file_version.empty()) message.put_bytes(3, event.file_version);
-  if (!event.scalars.empty()) {
+  if (!event.scalars.empty() || !event.texts.empty()) {
     ProtobufWriter summary;
     for (const Scalar& scalar : event.scalars) {
       ProtobufWriter value;
@@ -51,6 +72,7 @@ std::string encoded(const Event& event) {
       value.put_float(2, scalar.value);
       summary.put_bytes(1, value.bytes());
     }
+    for (const Text& text : event.texts) summary.put_bytes(1, encoded(text));
     message.put_bytes(5, summary.bytes());
   }
   if (event.session_start) {
@@ -61,13 +83,21 @@ std::string encoded(const Event& event) {
   return message.bytes();
 }
 
-Scalar decoded_scalar(std::string_view message) {
+// A scalar, unless it has a tensor: then a text.
+void decode_value(std::string_view message, Event& event) {
   Scalar scalar;
+  std::optional<std::string> text;
   for (const ProtobufField& field : protobuf_fields(message)) {
     if (field.number == 1) scalar.tag = field.bytes;
     if (field.number == 2) scalar.value = field.as_float();
+    if (field.number != 8) continue;
+    for (const ProtobufField& of_tensor : protobuf_fields(field.bytes))
+      if (of_tensor.number == 8) text = of_tensor.bytes;
   }
-  return scalar;
+  if (text)
+    event.texts.push_back({scalar.tag, *text});
+  else
+    event.scalars.push_back(scalar);
 }
 
 Event decoded(std::string_view message) {
@@ -78,7 +108,7 @@ Event decoded(std::string_view message) {
     if (field.number == 3) event.file_version = field.bytes;
     if (field.number == 5)
       for (const ProtobufField& value : protobuf_fields(field.bytes))
-        event.scalars.push_back(decoded_scalar(value.bytes));
+        decode_value(value.bytes, event);
     if (field.number == 7)
       for (const ProtobufField& status : protobuf_fields(field.bytes))
         event.session_start = status.number == 1 && status.value == 1;
@@ -123,6 +153,10 @@ void EventFile::session_start(int64_t step) {
 
 void EventFile::write(int64_t step, std::span<const Scalar> scalars) {
   write(Event{.wall_time = now(), .step = step, .scalars = {scalars.begin(), scalars.end()}});
+}
+
+void EventFile::write(int64_t step, std::span<const Text> texts) {
+  write(Event{.wall_time = now(), .step = step, .texts = {texts.begin(), texts.end()}});
 }
 
 void EventFile::write(const Event& event) {

@@ -126,6 +126,14 @@ void append_to_file(const std::string& path, std::string_view text) {
   CHECK(reason == 0, ExitCode::kIo, "{}: writing failed: {}", path, std::strerror(reason));
 }
 
+void sync_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  const bool flushed = fd >= 0 && ::fsync(fd) == 0;
+  const int reason = errno;
+  if (fd >= 0) ::close(fd);
+  CHECK(flushed, ExitCode::kIo, "{}: can't be flushed: {}", path, std::strerror(reason));
+}
+
 void write_file(const std::string& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);

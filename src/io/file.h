@@ -23,6 +23,9 @@ std::string read_file(const std::string& path, int64_t max_bytes,
 // Adds a line or a few to a file, which is created if need be. kIo.
 void append_to_file(const std::string& path, std::string_view text);
 
+// Flushes a file to the disk. kIo.
+void sync_file(const std::string& path);
+
 // Creates a directory and its parents; kIo with the reason if that fails.
 void make_directories(const std::string& path);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/check.h"
@@ -20,23 +21,24 @@ constexpr int64_t kMaxContentBytes = int64_t{1} << 26;
 constexpr size_t kMaxDimensions = 64;
 constexpr std::string_view kPickleEnd = "/data.pkl";
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
+constexpr std::string_view kRebuildUntyped = "torch._utils._rebuild_tensor_v3";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
-constexpr std::string_view kAllowed[] = {kRebuildTensor,
-                                         kRebuildParameter,
-                                         "torch.FloatStorage",
-                                         "torch.HalfStorage",
-                                         "torch.BFloat16Storage",
-                                         "torch.DoubleStorage",
-                                         "torch.LongStorage",
-                                         "torch.IntStorage",
-                                         "torch.ShortStorage",
-                                         "torch.CharStorage",
-                                         "torch.ByteStorage",
-                                         "torch.BoolStorage",
-                                         "torch.ComplexFloatStorage"};
+constexpr std::string_view kUntypedStorage = "torch.storage.UntypedStorage";
+constexpr std::string_view kAllowed[] = {kRebuildTensor,          kRebuildUntyped,
+                                         kRebuildParameter,       kUntypedStorage,
+                                         "torch.float8_e4m3fn",   "torch.float8_e5m2",
+                                         "torch.float8_e4m3fnuz", "torch.float8_e5m2fnuz",
+                                         "torch.uint16",          "torch.uint32",
+                                         "torch.uint64",          "torch.FloatStorage",
+                                         "torch.HalfStorage",     "torch.BFloat16Storage",
+                                         "torch.DoubleStorage",   "torch.LongStorage",
+                                         "torch.IntStorage",      "torch.ShortStorage",
+                                         "torch.CharStorage",     "torch.ByteStorage",
+                                         "torch.BoolStorage",     "torch.ComplexFloatStorage"};
 
+// A class of storages with one type of elements, or an element type of untyped storages.
 struct StorageType {
-  std::string_view storage;
+  std::string_view global;
   std::string_view type;
   int64_t bytes;
 };
@@ -47,6 +49,18 @@ constexpr StorageType kStorageTypes[] = {
     {"torch.ShortStorage", "I16", 2},       {"torch.CharStorage", "I8", 1},
     {"torch.ByteStorage", "U8", 1},         {"torch.BoolStorage", "BOOL", 1},
     {"torch.ComplexFloatStorage", "C64", 8}};
+constexpr StorageType kElementTypes[] = {{"torch.float8_e4m3fn", "F8_E4M3", 1},
+                                         {"torch.float8_e5m2", "F8_E5M2", 1},
+                                         {"torch.float8_e4m3fnuz", "F8_E4M3FNUZ", 1},
+                                         {"torch.float8_e5m2fnuz", "F8_E5M2FNUZ", 1},
+                                         {"torch.uint16", "U16", 2},
+                                         {"torch.uint32", "U32", 4},
+                                         {"torch.uint64", "U64", 8}};
+
+const StorageType* type_called(std::span<const StorageType> types, std::string_view global) {
+  const auto found = std::ranges::find(types, global, &StorageType::global);
+  return found == types.end() ? nullptr : &*found;
+}
 
 const char* why_no_torch_zip(ContentKind kind) {
   switch (kind) {
@@ -106,7 +120,9 @@ class Tensors {
   [[noreturn]] void refuse(const std::string& name, std::string_view what) const {
     fail(ExitCode::kBadData, "{}: {}: {}; the file is damaged", path_, name, what);
   }
-  Storage storage(const std::string& name, const PickleValue& value) const;
+  // dtype: of an untyped storage's elements; nullptr where the storage has a type.
+  Storage storage(const std::string& name, const PickleValue& value,
+                  const PickleValue* dtype) const;
   std::vector<int64_t> sizes(const std::string& name, const PickleValue& value) const;
 
   const std::string& path_;
@@ -123,7 +139,9 @@ const std::vector<const PickleValue*>* arguments_of(const PickleValue& value,
   return arguments.size() >= least && arguments.size() <= most ? &arguments : nullptr;
 }
 
-Tensors::Storage Tensors::storage(const std::string& name, const PickleValue& value) const {
+// An untyped storage counts its bytes.
+Tensors::Storage Tensors::storage(const std::string& name, const PickleValue& value,
+                                  const PickleValue* dtype) const {
   if (value.kind != Kind::kPersistent || value.items[0]->kind != Kind::kTuple)
     refuse(name, "a tensor without a storage");
   const auto& id = value.items[0]->items;
@@ -132,17 +150,21 @@ Tensors::Storage Tensors::storage(const std::string& name, const PickleValue& va
       std::equal(id.begin(), id.end(), std::begin(kKinds), std::end(kKinds),
                  [](const PickleValue* part, Kind kind) { return part->kind == kind; });
   if (!known || id[0]->text != "storage") refuse(name, "a storage of an unknown form");
-  const auto* type = std::find_if(std::begin(kStorageTypes), std::end(kStorageTypes),
-                                  [&](const StorageType& t) { return t.storage == id[1]->text; });
-  if (type == std::end(kStorageTypes)) refuse(name, "a storage of no known type");
+  const StorageType* type = nullptr;
+  if (dtype == nullptr)
+    type = type_called(kStorageTypes, id[1]->text);
+  else if (id[1]->text == kUntypedStorage)
+    type = type_called(kElementTypes, dtype->text);
+  if (type == nullptr) refuse(name, "a storage of no known type");
   const std::string entry = fmt::format("{}/data/{}", archive_, id[2]->text);
   const auto found = entries_.find(entry);
   if (found == entries_.end()) refuse(name, fmt::format("there is no {}", entry));
-  const auto bytes = checked_product({id[4]->integer, type->bytes});
+  const auto bytes = checked_product({id[4]->integer, dtype == nullptr ? type->bytes : 1});
   if (!bytes || *bytes != found->second.bytes)
-    refuse(name, fmt::format("{} has {} bytes, not {} elements of {}", entry, found->second.bytes,
-                             id[4]->integer, type->type));
-  return {type, entry, id[4]->integer};
+    refuse(name,
+           fmt::format("{} has {} bytes, not {} {}{}", entry, found->second.bytes, id[4]->integer,
+                       dtype == nullptr ? "elements of " : "bytes of ", type->type));
+  return {type, entry, *bytes / type->bytes};
 }
 
 std::vector<int64_t> Tensors::sizes(const std::string& name, const PickleValue& value) const {
@@ -171,13 +193,14 @@ std::pair<StoredTensor, std::string> Tensors::read(const std::string& name,
                                                    const PickleValue& value) const {
   const auto* parameter = arguments_of(value, kRebuildParameter, 3, 3);
   const PickleValue& call = parameter != nullptr ? *parameter->front() : value;
-  const auto* found = arguments_of(call, kRebuildTensor, 6, 7);
+  const auto* typed = arguments_of(call, kRebuildTensor, 6, 7);
+  const auto* found = typed != nullptr ? typed : arguments_of(call, kRebuildUntyped, 7, 8);
   CHECK(found != nullptr, ExitCode::kBadData,
         "{}: {} is {}, not a tensor; only a dictionary of tensors is read. Save the part that is "
         "one on its own in Python: torch.save(part, file)",
         path_, name, name_of(value.kind));
   const auto& arguments = *found;
-  const Storage in = storage(name, *arguments[0]);
+  const Storage in = storage(name, *arguments[0], typed != nullptr ? nullptr : arguments[6]);
   StoredTensor tensor{.name = name, .type = std::string(in.type->type), .shape = {}};
   tensor.shape = sizes(name, *arguments[2]);
   tensor.strides = sizes(name, *arguments[3]);

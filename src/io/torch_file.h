@@ -4,9 +4,11 @@
 // for each storage, NAME/byteorder, NAME/version (torch/serialization.py, torch/_utils.py). In the
 // pickle a tensor is a call of torch._utils._rebuild_tensor_v2(storage, offset, size, stride,
 // requires_grad, hooks), a parameter one of torch._utils._rebuild_parameter(tensor, requires_grad,
-// hooks), and a storage the persistent id ('storage', its class, KEY, device, elements). Tensors
-// may share a storage and be transposed or cut in it. Nothing else is allowed, and nothing is
-// executed.
+// hooks), and a storage the persistent id ('storage', its class, KEY, device, elements). Of types
+// without such a class (8-bit floats, unsigned integers) a tensor is a call of
+// torch._utils._rebuild_tensor_v3 with its type behind the hooks, and its storage an
+// UntypedStorage, whose elements are bytes. Tensors may share a storage and be transposed or cut in
+// it. Nothing else is allowed, and nothing is executed.
 //
 // What is refused by name: files from before 1.6, TorchScript archives, big-endian machines' files,
 // any other global in the pickle, any value that is no tensor.

@@ -17,10 +17,10 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::string_view, 15> kMoments = {
-    "data",        "data.read",   "compute",        "log",          "evaluate",
-    "step",        "export",      "ckpt.begin",     "ckpt.write",   "ckpt.written",
-    "ckpt.rename", "ckpt.latest", "ckpt.retention", "ckpt.removal", "bandwidth"};
+constexpr std::array<std::string_view, 16> kMoments = {
+    "data",        "data.read",      "compute",      "log",        "evaluate",     "sample",
+    "step",        "export",         "ckpt.begin",   "ckpt.write", "ckpt.written", "ckpt.rename",
+    "ckpt.latest", "ckpt.retention", "ckpt.removal", "bandwidth"};
 
 // The whole text as a number of 0 or more.
 bool whole_number(std::string_view text, int64_t& number) {

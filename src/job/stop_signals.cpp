@@ -26,11 +26,19 @@ constexpr std::array<StopSignal, 5> kStopSignals = {{{SIGTERM, "SIGTERM"},
 
 std::atomic<unsigned> received{0};  // a bit for each
 std::atomic<OnSignal> on_signal{OnSignal::kEndNow};
-static_assert(std::atomic<unsigned>::is_always_lock_free, "a signal handler must not lock");
+std::atomic<bool> counting{false};
+std::atomic<int64_t> interrupt_count{0};
+static_assert(std::atomic<unsigned>::is_always_lock_free &&
+                  std::atomic<int64_t>::is_always_lock_free,
+              "a signal handler must not lock");
 
 constexpr unsigned bit(int number) { return 1U << number; }
 
 extern "C" void note_signal(int number) {
+  if (number == SIGINT && counting) {
+    ++interrupt_count;
+    return;
+  }
   if (number == SIGINT && (received & bit(SIGINT)) != 0) {
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);
@@ -69,6 +77,9 @@ void take_stop_signals_in_a_thread() {
 }
 
 void set_meaning_of_stop_signals(OnSignal meaning) { on_signal = meaning; }
+
+void count_interrupts() { counting = true; }
+int64_t interrupts() { return interrupt_count; }
 
 const char* stop_signal() {
   for (const StopSignal& signal : kStopSignals)

@@ -7,6 +7,8 @@
 // thread takes the signals.
 #pragma once
 
+#include <cstdint>
+
 namespace facet {
 
 enum class OnSignal { kSaveAndStop, kEndNow };
@@ -19,6 +21,11 @@ void catch_stop_signals(OnSignal meaning);
 void take_stop_signals_in_a_thread();
 // What they mean may change, as long as nothing was trained: to a dry run, for example.
 void set_meaning_of_stop_signals(OnSignal meaning);
+
+// From now on SIGINT is none of them: it is only counted, for a dialogue in which it interrupts
+// what is under way.
+void count_interrupts();
+int64_t interrupts();
 
 // The name of a signal received ("SIGTERM"), or nullptr.
 const char* stop_signal();

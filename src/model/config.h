@@ -8,6 +8,7 @@
 
 #include "model/vision_family.h"
 #include "nn/linear.h"
+#include "nn/weight_sharing.h"
 #include "ops/ops.h"
 
 namespace facet {
@@ -60,12 +61,17 @@ struct LlamaConfig {
   // 0: no layer has one.
   int64_t sliding_window = 0;
   std::vector<uint8_t> window_layers;  // by layer: whether it has the window; empty: all
+  GroupPlace group = {};               // of the ranks that hold the weights together
 
   bool has_window(int64_t layer) const {
     return sliding_window > 0 &&
            (window_layers.empty() || window_layers[static_cast<size_t>(layer)] != 0);
   }
 };
+
+// That the ranks of the group can hold the decoder together, several of them the same key/value
+// head where there are fewer of these; Error(kConfig) with the numbers.
+void check_shared(const LlamaConfig& config);
 
 enum class ProjectionKind : uint8_t { kBaseline, kVit, kPerceiver, kMlp };
 

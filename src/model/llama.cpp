@@ -13,15 +13,19 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
       recompute_(config.recompute),
       rebuild_(config.rebuild && !config.recompute),
       rows_per_chunk_(config.max_labelled_rows_per_chunk) {
-  const std::vector<int64_t> vocabulary = {config_.vocab_size, config_.hidden_size};
+  const Share tokens = config_.group.about_even(config_.vocab_size);
+  const auto add_tokens = [&](const char* name, ParamRole role) {
+    return table.add(kRoot + name, {tokens.count, config_.hidden_size}, role, Init::kNone, 0,
+                     tokens.along(0));
+  };
   const auto add_embedding = [&] {
-    return table.add(kRoot + "model.embed_tokens.weight", vocabulary, ParamRole::kEmbedding,
-                     Init::kNone);
+    return add_tokens("model.embed_tokens.weight", ParamRole::kEmbedding);
   };
   if (!config_.tie_word_embeddings) {
     // The input rows come from lang_embed: no gradient ever reaches this table.
     embed_unit_ = table.begin_unit(kRoot + "embed_tokens");
-    add_embedding()->constant = true;
+    own_tokens_ = add_embedding();
+    own_tokens_->constant = true;
   }
   for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     block_units_.push_back(table.begin_unit(kRoot + "layers." + std::to_string(i)));
@@ -30,9 +34,9 @@ LlamaDecoder::LlamaDecoder(ParamTable& table, const VlmConfig& config)
   head_unit_ = table.begin_unit(kRoot + "head");
   final_norm_ = std::make_unique<RmsNorm>(table, kRoot + "model.norm", config_.hidden_size,
                                           config_.rms_norm_eps);
-  head_ = config_.tie_word_embeddings
-              ? add_embedding()
-              : table.add(kRoot + "lm_head.weight", vocabulary, ParamRole::kWeight, Init::kNone);
+  if (config_.tie_word_embeddings) own_tokens_ = add_embedding();
+  head_ =
+      config_.tie_word_embeddings ? own_tokens_ : add_tokens("lm_head.weight", ParamRole::kWeight);
   block_inputs_.resize(blocks_.size());
   saved_.resize(blocks_.size());
 }
@@ -108,8 +112,17 @@ LlamaDecoder::Chunk LlamaDecoder::run_chunk(Context& ctx, Tensor hidden) const {
   final_norm_->forward(ctx, chunk.normed, hidden, &chunk.norm);
   // With added tokens the vocabulary size is often odd.
   chunk.logits = ctx.activation_with_aligned_rows(hidden.rows(), config_.vocab_size);
-  ctx.ops.linear_forward(chunk.logits, chunk.normed, head_->value, Tensor(), Tensor());
+  project(ctx, chunk.logits, chunk.normed);
   return chunk;
+}
+
+void LlamaDecoder::project(Context& ctx, Tensor logits, Tensor normed) const {
+  if (!head_->is_part())
+    return ctx.linear_forward(logits, normed, head_->value, Tensor(), Tensor());
+  ArenaScope scope(ctx.arena);
+  SharedColumns columns(ctx, config_.group, normed.rows(), config_.vocab_size);
+  ctx.linear_forward(columns.mine(), normed, head_->value, Tensor(), Tensor());
+  columns.join(logits);
 }
 
 void LlamaDecoder::loss(Context& ctx, Tensor row_loss, Tensor hidden, Tensor labels) {
@@ -171,10 +184,11 @@ void LlamaDecoder::logits(Context& ctx, Tensor logits, Tensor hidden) {
 }
 
 void LlamaDecoder::append(Context& ctx, Tensor x, const DecoderRows& rows,
-                          const std::vector<LlamaBlock::Cache>& caches, int64_t length) {
+                          const std::vector<LlamaBlock::Cache>& caches,
+                          std::span<const StoredRows> stored) {
   for (size_t i = 0; i < blocks_.size(); ++i) {
     ctx.hooks.before(block_units_[i], Phase::kForward);
-    blocks_[i].append(ctx, x, rows, caches[i], length);
+    blocks_[i].append(ctx, x, rows, caches[i], stored);
     ctx.hooks.after(block_units_[i], Phase::kForward);
   }
 }

@@ -1,13 +1,14 @@
 // The decoder (LLaMA), from spliced rows to the loss of the labelled ones: blocks, final norm,
 // head.
 //
-// Units: lang_decoder.embed_tokens (untied: declared for import and export only),
-// lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens too). In training
-// the head visits its unit once, in Phase::kBackward, because the loss and its gradient are
-// computed chunk by chunk.
+// Units: lang_decoder.embed_tokens (untied: for import, export and generation with --compat
+// visualchat only), lang_decoder.layers.N, lang_decoder.head (final norm, head; tied: embed_tokens
+// too). In training the head visits its unit once, in Phase::kBackward, because the loss and its
+// gradient are computed chunk by chunk.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/config.h"
@@ -29,6 +30,9 @@ class LlamaDecoder {
   LlamaDecoder(ParamTable& table, const VlmConfig& config);
 
   size_t num_blocks() const { return blocks_.size(); }
+  // The decoder's own table of token rows (V,D), which training leaves alone, and its unit.
+  const Param& own_tokens() const { return *own_tokens_; }
+  int own_tokens_unit() const { return embed_unit_ >= 0 ? embed_unit_ : head_unit_; }
 
   // Hidden states (R,D) before the final norm of the rows asked for, from spliced rows x (N,D),
   // which may be overwritten. N may be 0: then only the hooks are called. With Keep::kForBackward
@@ -50,11 +54,12 @@ class LlamaDecoder {
   // called.
   void backward(Context& ctx, Tensor dx, Tensor dhidden, const DecoderRows& rows);
 
+  int64_t cache_width() const { return blocks_.front().cache_width(); }
   // Logits (n,V) of hidden states (n,D).
   void logits(Context& ctx, Tensor logits, Tensor hidden);
-  // Decoding: rows x (n,D) following `length` rows in the caches (one per block), in place.
+  // Decoding: rows x (n,D), in place; LlamaBlock::append with one cache per block.
   void append(Context& ctx, Tensor x, const DecoderRows& rows,
-              const std::vector<LlamaBlock::Cache>& caches, int64_t length);
+              const std::vector<LlamaBlock::Cache>& caches, std::span<const StoredRows> stored);
 
  private:
   // The head on a chunk of rows; cross-entropy overwrites logits with their gradient.
@@ -76,6 +81,7 @@ class LlamaDecoder {
   }
   void backward_block(Context& ctx, size_t block, Tensor dx, Tensor dy, const DecoderRows& rows);
   Chunk run_chunk(Context& ctx, Tensor hidden) const;
+  void project(Context& ctx, Tensor logits, Tensor normed) const;
   void chunk_backward(Context& ctx, Tensor dx, Tensor x, const Chunk& chunk) const;
 
   LlamaConfig config_;
@@ -85,7 +91,8 @@ class LlamaDecoder {
   std::vector<int> block_units_;
   int embed_unit_ = -1;  // -1: tied
   int head_unit_ = -1;
-  Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied
+  Param* own_tokens_ = nullptr;
+  Param* head_ = nullptr;  // (V,D) lm_head, or embed_tokens when tied; of a group this rank's rows
   std::unique_ptr<RmsNorm> final_norm_;
 
   // Of the current forward.

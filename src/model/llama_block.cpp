@@ -18,31 +18,44 @@ PackedLinear::Bias bias(bool present) {
 }
 }  // namespace
 
+// What this rank has of heads and of the feed-forward width.
+struct LlamaBlock::Shares {
+  explicit Shares(const LlamaConfig& config)
+      : heads(config.group.even(config.num_attention_heads)),
+        kv_heads(config.group.kv_heads(config.num_key_value_heads)),
+        mlp(config.group.even(config.intermediate_size)) {}
+  Share heads, kv_heads, mlp;
+};
+
 LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer,
                        const LlamaConfig& config, const LoraConfig& lora)
-    : heads_(config.num_attention_heads),
-      kv_heads_(config.num_key_value_heads),
+    : LlamaBlock(table, root, layer, config, lora, Shares(config)) {}
+
+LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer,
+                       const LlamaConfig& config, const LoraConfig& lora, const Shares& shares)
+    : heads_(shares.heads.count),
+      kv_heads_(shares.kv_heads.count),
       head_dim_(config.head_dim),
       width_(config.hidden_size),
-      mlp_width_(config.intermediate_size),
+      mlp_width_(shares.mlp.count),
       scale_(1.0f / std::sqrt(static_cast<float>(config.head_dim))),
       has_window_(config.has_window(layer)),
       norm1_(table, root + module(layer, "input_layernorm"), width_, config.rms_norm_eps),
       qkv_(table, root,
-           {{module(layer, "self_attn.q_proj"), heads_ * head_dim_},
-            {module(layer, "self_attn.k_proj"), kv_heads_ * head_dim_},
-            {module(layer, "self_attn.v_proj"), kv_heads_ * head_dim_}},
+           {{module(layer, "self_attn.q_proj"), shares.heads.times(head_dim_)},
+            {module(layer, "self_attn.k_proj"), shares.kv_heads.times(head_dim_)},
+            {module(layer, "self_attn.v_proj"), shares.kv_heads.times(head_dim_)}},
            width_, bias(config.qkv_bias), lora),
       q_(qkv_.part(0, 1)),
       kv_(qkv_.part(1, 3)),
-      out_(table, root, {{module(layer, "self_attn.o_proj"), width_}}, heads_ * head_dim_,
-           bias(config.out_bias), lora),
+      out_(table, root, {{module(layer, "self_attn.o_proj"), width_}},
+           shares.heads.times(head_dim_), bias(config.out_bias), lora),
       norm2_(table, root + module(layer, "post_attention_layernorm"), width_, config.rms_norm_eps),
       gate_up_(table, root,
-               {{module(layer, "mlp.gate_proj"), mlp_width_},
-                {module(layer, "mlp.up_proj"), mlp_width_}},
+               {{module(layer, "mlp.gate_proj"), shares.mlp},
+                {module(layer, "mlp.up_proj"), shares.mlp}},
                width_, bias(config.mlp_bias), lora),
-      down_(table, root, {{module(layer, "mlp.down_proj"), width_}}, mlp_width_,
+      down_(table, root, {{module(layer, "mlp.down_proj"), width_}}, shares.mlp,
             bias(config.mlp_bias), lora) {}
 
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
@@ -198,14 +211,16 @@ void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const De
 }
 
 void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
-                        int64_t length) const {
+                        std::span<const StoredRows> stored) const {
   ArenaScope scope(ctx.arena);
   Saved scratch;
-  const int64_t n = x.rows();
   project(ctx, x, rows, scratch, Keep::kNothing);
-  ctx.ops.copy(cache.k.row_block(length, n), scratch.k);
-  ctx.ops.copy(cache.v.row_block(length, n), scratch.v);
-  attend(ctx, cache.k.row_block(0, length + n), cache.v.row_block(0, length + n), rows, scratch);
+  for (const auto& [from, to, count] : stored) {
+    ctx.ops.copy(cache.k.row_block(to, count), scratch.k.row_block(from, count));
+    ctx.ops.copy(cache.v.row_block(to, count), scratch.v.row_block(from, count));
+  }
+  const int64_t keys = rows.plan.pool_rows;
+  attend(ctx, cache.k.row_block(0, keys), cache.v.row_block(0, keys), rows, scratch);
   finish_attention(ctx, x, rows, scratch, Keep::kNothing);
   down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
 }

@@ -2,6 +2,7 @@
 // down(swiglu(gate|up(norm(x)))).
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "model/config.h"
@@ -32,6 +33,11 @@ struct DecoderRows {
   // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
   // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
   Tensor normed = {}, activated = {};
+};
+
+// Rows [from, from + count) of what is computed, and where they begin in a cache.
+struct StoredRows {
+  int32_t from = 0, to = 0, count = 0;
 };
 
 enum class InputGradient : uint8_t { kNotNeeded, kNeeded };
@@ -77,17 +83,21 @@ class LlamaBlock {
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
                 const Saved& saved, InputGradient input_gradient) const;
 
-  // Decoding: x (n,D) in place, its rows following `length` rows in the cache, this block's k and v
-  // (capacity,G*E). rows.plan: n queries, length + n keys.
+  // Decoding: x (n,D) in place. Its keys and values go to this block's k and v (rows,G*E), to the
+  // places that `stored` names; rows.plan: n queries over the first rows.plan.pool_rows of k and v.
   struct Cache {
     Tensor k, v;
   };
   void append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,
-              int64_t length) const;
+              std::span<const StoredRows> stored) const;
 
   bool any_trained() const;
+  int64_t cache_width() const { return kv_heads_ * head_dim_; }
 
  private:
+  struct Shares;
+  LlamaBlock(ParamTable& table, const std::string& root, int64_t layer, const LlamaConfig& config,
+             const LoraConfig& lora, const Shares& shares);
   void project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved, Keep keep) const;
   void project_asked(Context& ctx, const DecoderRows& rows, Saved& saved, Keep keep) const;
   void attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows, Saved& saved) const;
@@ -119,8 +129,9 @@ class LlamaBlock {
     return x.column_block(begin + kv_heads_ * head_dim_, kv_heads_ * head_dim_);
   }
 
-  int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;  // H, G, E, D, F
-  float scale_;                                              // 1/sqrt(E)
+  // H, G, E, D, F; of H, G and F those of this rank.
+  int64_t heads_, kv_heads_, head_dim_, width_, mlp_width_;
+  float scale_;  // 1/sqrt(E)
   bool has_window_;
   // Parameters are declared in the order of these members.
   RmsNorm norm1_;

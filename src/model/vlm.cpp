@@ -60,8 +60,9 @@ void check_window(const VlmConfig& config) {
 }
 
 Param* declare_embedding(ParamTable& table, const LlamaConfig& lm) {
-  return table.add("lang_embed.weight", {lm.vocab_size, lm.hidden_size}, ParamRole::kEmbedding,
-                   Init::kNone);
+  const Share columns = lm.group.about_even(lm.hidden_size);
+  return table.add("lang_embed.weight", {lm.vocab_size, columns.count}, ParamRole::kEmbedding,
+                   Init::kNone, 0, columns.along(1));
 }
 
 }  // namespace
@@ -101,23 +102,25 @@ VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
   train_by_default(table);
 }
 
+void VisionLanguageModel::Impl::make_whole_plan(AttentionPlan& plan,
+                                                const std::vector<int32_t>& sample_begin,
+                                                const std::vector<TokenKind>& kinds,
+                                                const std::vector<int32_t>& positions) const {
+  if (!config.mmca)
+    make_causal_plan(plan, sample_begin);
+  else
+    make_mmca_plan(plan, sample_begin, kinds, positions,
+                   config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+}
+
 void VisionLanguageModel::Impl::make_plan(const std::vector<int32_t>& sample_begin,
                                           const std::vector<TokenKind>& kinds,
                                           const std::vector<int32_t>& positions) {
-  if (!config.mmca)
-    make_causal_plan(host.plan, sample_begin);
-  else
-    make_mmca_plan(host.plan, sample_begin, kinds, positions,
-                   config.compat_visualchat ? MmcaRule::kVisualChat : MmcaRule::kPublished);
+  make_whole_plan(host.plan, sample_begin, kinds, positions);
   host.window_plan.clear();
   const int64_t window = config.lm.sliding_window;
   if (window == 0 || longest_sample(sample_begin) <= window) return;
   limit_to_window(host.window_plan, host.plan, positions, window);
-}
-
-void VisionLanguageModel::Impl::keep_last_rows(int64_t first) {
-  for (AttentionPlan* plan : {&host.plan, &host.window_plan})
-    if (!plan->samples.empty()) keep_last_queries(*plan, first);
 }
 
 void VisionLanguageModel::Impl::lay_out(const MicroBatch& batch) {
@@ -144,13 +147,26 @@ void VisionLanguageModel::Impl::lay_out_nothing() {
   host.sin.clear();
 }
 
-Tensor VisionLanguageModel::Impl::embed(Context& ctx, Tensor image_tokens, Tensor source) {
+Tensor VisionLanguageModel::Impl::embed(Context& ctx, TokenTable table, Tensor image_tokens,
+                                        Tensor source) {
   const Tensor x = ctx.activation({source.numel(), config.lm.hidden_size});
-  ctx.hooks.before(embed_unit, Phase::kForward);
-  if (x.rows() > 0) ctx.ops.splice_forward(x, lang_embed->value, image_tokens, source);
-  if (x.rows() > 0) ctx.hooks.wrote(embed_unit, Phase::kForward, x);
-  ctx.hooks.after(embed_unit, Phase::kForward);
+  ctx.hooks.before(table.unit, Phase::kForward);
+  if (x.rows() > 0) splice_rows(ctx, *table.rows, x, image_tokens, source);
+  if (x.rows() > 0) ctx.hooks.wrote(table.unit, Phase::kForward, x);
+  ctx.hooks.after(table.unit, Phase::kForward);
   return x;
+}
+
+void VisionLanguageModel::Impl::splice_rows(Context& ctx, const Param& table, Tensor x,
+                                            Tensor image_tokens, Tensor source) const {
+  if (!table.is_part()) return ctx.ops.splice_forward(x, table.value, image_tokens, source);
+  ASSERT(table.part.axis == 1, "{} is cut by tokens", table.name);
+  ArenaScope scope(ctx.arena);
+  SharedColumns columns(ctx, config.lm.group, x.rows(), x.cols());
+  if (image_tokens.defined())
+    image_tokens = image_tokens.column_block(table.part.begin, table.value.cols());
+  ctx.ops.splice_forward(columns.mine(), table.value, image_tokens, source);
+  columns.join(x);
 }
 
 DecoderRows VisionLanguageModel::Impl::rows(Context& ctx) {
@@ -192,7 +208,7 @@ Tensor VisionLanguageModel::Impl::hidden_states(Context& ctx, const MicroBatch& 
   const int64_t images = host.spliced.rows() > 0 ? batch.num_images() : 0;
   const Tensor features = vision.see(ctx, batch, images, Keep::kNothing, feature_sink);
   const Tensor tokens = projection->forward(ctx, features, Keep::kNothing);
-  const Tensor x = embed(ctx, tokens, upload(ctx, host.spliced.source));
+  const Tensor x = embed(ctx, trained_table(), tokens, upload(ctx, host.spliced.source));
   DecoderRows decoder_rows = rows(ctx);
   decoder_rows.asked = asked;
   return decoder.forward(ctx, x, decoder_rows, Keep::kNothing, InputGradient::kNotNeeded);
@@ -211,6 +227,10 @@ VisionLanguageModel::~VisionLanguageModel() = default;
 const VlmConfig& VisionLanguageModel::config() const { return impl_->config; }
 
 void VisionLanguageModel::set_vision(VisionWork work) { impl_->vision.set_work(work); }
+
+void VisionLanguageModel::generate_as_original() {
+  impl_->generated_as_original = impl_->config.compat_visualchat;
+}
 
 FeatureSink* VisionLanguageModel::tell_features_to(FeatureSink* sink) {
   return std::exchange(impl_->feature_sink, sink);
@@ -264,7 +284,7 @@ void VisionLanguageModel::Impl::train_decoder(Context& ctx, Tensor tokens, Tenso
   const LossTargets asked = targets(ctx);
   DecoderRows decoder_rows = rows(ctx);
   decoder_rows.asked = asked_rows(ctx, asked);
-  const Tensor x = embed(ctx, tokens, source);
+  const Tensor x = embed(ctx, trained_table(), tokens, source);
   const Tensor hidden = decoder.forward(ctx, x, decoder_rows, Keep::kForBackward, input_gradient);
 
   const bool active = host.spliced.targets() > 0;

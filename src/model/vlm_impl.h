@@ -1,5 +1,5 @@
 // The implementation of VisionLanguageModel, shared by training (vlm.cpp) and decoding
-// (decoding.cpp).
+// (batch_decoding.cpp).
 #pragma once
 
 #include <memory>
@@ -36,17 +36,31 @@ struct VisionLanguageModel::Impl {
   void start(Context& ctx, const MicroBatch& batch, RowLosses& losses);
   // Lays out an empty batch: everything runs on zero rows.
   void lay_out_nothing();
+  // The plan of samples without windows.
+  void make_whole_plan(AttentionPlan& plan, const std::vector<int32_t>& sample_begin,
+                       const std::vector<TokenKind>& kinds,
+                       const std::vector<int32_t>& positions) const;
   void make_plan(const std::vector<int32_t>& sample_begin, const std::vector<TokenKind>& kinds,
                  const std::vector<int32_t>& positions);
-  // Of the one sample in the plans, as keep_last_queries().
-  void keep_last_rows(int64_t first);
 
   const AttentionPlan& window_plan() const {
     return host.window_plan.samples.empty() ? host.plan : host.window_plan;
   }
 
+  // A table of token rows (V,D) and its unit.
+  struct TokenTable {
+    int unit;
+    const Param* rows;
+  };
+  TokenTable trained_table() const { return {embed_unit, lang_embed}; }
+  TokenTable table_of_generated() const {
+    if (!generated_as_original) return trained_table();
+    return {decoder.own_tokens_unit(), &decoder.own_tokens()};
+  }
   // Rows x (N,D) of the decoder from image tokens (I*S,D).
-  Tensor embed(Context& ctx, Tensor image_tokens, Tensor source);
+  Tensor embed(Context& ctx, TokenTable table, Tensor image_tokens, Tensor source);
+  void splice_rows(Context& ctx, const Param& table, Tensor x, Tensor image_tokens,
+                   Tensor source) const;
   DecoderRows rows(Context& ctx);
   // Lays out what the last block computes for the rows that predict labels alone.
   void lay_out_targets();
@@ -75,10 +89,11 @@ struct VisionLanguageModel::Impl {
   VisionEncoder vision;
   std::unique_ptr<Projection> projection;
   int embed_unit;
-  Param* lang_embed;  // (V,D)
+  Param* lang_embed;  // (V,D); of a group this rank's columns
   LlamaDecoder decoder;
   RopeTable rope;
   FeatureSink* feature_sink = nullptr;
+  bool generated_as_original = false;
 
   OnHost host;
 };

@@ -6,6 +6,7 @@
 
 #include "device/arena.h"
 #include "nn/input_buffers.h"
+#include "nn/weight_sharing.h"
 #include "ops/ops.h"
 
 namespace facet {
@@ -39,6 +40,16 @@ struct Context {
   // softmax, losses, rotations, pixels, gradients of parameters.
   DType dtype = DType::kF32;
   InputBuffers* inputs = nullptr;  // of micro-batches; nullptr: they are in the arena
+  // Products of few rows are then those that are made for them; in training all are of one kind.
+  bool decoding = false;
+
+  void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) const {
+    if (decoding && x.rows() <= kFewRows)
+      ops.linear_few_rows_forward(y, x, weight, bias, residual);
+    else
+      ops.linear_forward(y, x, weight, bias, residual);
+  }
+  WeightGroup* group = nullptr;  // of a model whose weights are shared, unless it is measured
 
   // A micro-batch begins, and a tensor that it brings from the host.
   void begin_inputs() const {

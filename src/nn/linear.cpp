@@ -46,37 +46,47 @@ class PackedLinear::LoraParts {
 };
 
 PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
-                           const std::vector<PartSpec>& parts, int64_t inputs, Bias bias,
+                           const std::vector<PartSpec>& parts, Share inputs, Bias bias,
                            const LoraConfig& lora, Init weight_init, Init bias_init)
     : inputs_(inputs) {
   ASSERT(parts.size() <= kMostParts, "{} linear layers in one", parts.size());
+  ASSERT(!inputs.is_part() || (parts.size() == 1 && !parts[0].outputs.is_part()),
+         "{} shares its inputs, and they are joined or share their outputs", parts[0].path);
   for (const PartSpec& spec : parts) {
     Part& part = parts_.emplace_back();
     part.begin = outputs_;
-    part.outputs = spec.outputs;
-    part.weight = table.add(root + spec.path + ".weight", {spec.outputs, inputs},
-                            ParamRole::kWeight, weight_init, inputs);
-    outputs_ += spec.outputs;
+    part.outputs = spec.outputs.count;
+    part.weight = table.add(root + spec.path + ".weight", {part.outputs, inputs.count},
+                            ParamRole::kWeight, weight_init, inputs.whole,
+                            inputs.is_part() ? inputs.along(1) : spec.outputs.along(0));
+    outputs_ += part.outputs;
   }
   for (size_t i = 0; bias == Bias::kPresent && i < parts.size(); ++i)
-    parts_[i].bias = table.add(root + parts[i].path + ".bias", {parts[i].outputs}, ParamRole::kBias,
-                               bias_init, inputs);
+    parts_[i].bias =
+        table.add(root + parts[i].path + ".bias", {parts_[i].outputs}, ParamRole::kBias, bias_init,
+                  inputs.whole, parts[i].outputs.along(0));
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!lora.applies_to(parts[i].path)) continue;
     lora_scale_ = lora.scale();
-    parts_[i].right =
-        table.add(root + parts[i].path + ".lora_right_weight", {inputs, lora.rank},
-                  ParamRole::kLora, Init::kUniformFanIn, lora.compat_init ? lora.rank : inputs);
-    parts_[i].left = table.add(root + parts[i].path + ".lora_left_weight",
-                               {lora.rank, parts[i].outputs}, ParamRole::kLora, Init::kZero);
+    parts_[i].right = table.add(root + parts[i].path + ".lora_right_weight",
+                                {inputs.count, lora.rank}, ParamRole::kLora, Init::kUniformFanIn,
+                                lora.compat_init ? lora.rank : inputs.whole, inputs.along(0));
+    parts_[i].left =
+        table.add(root + parts[i].path + ".lora_left_weight", {lora.rank, parts_[i].outputs},
+                  ParamRole::kLora, Init::kZero, 0, parts[i].outputs.along(1));
+  }
+  for (size_t i = 0; lora.dora && i < parts.size(); ++i) {
+    if (parts_[i].right == nullptr) continue;
+    parts_[i].magnitude = table.add(root + parts[i].path + ".lora_magnitude_vector",
+                                    {parts_[i].outputs}, ParamRole::kLora, Init::kRowNorms);
+    parts_[i].magnitude->rows_of = parts_[i].weight;
   }
 }
 
 PackedLinear PackedLinear::part(size_t first, size_t last) const {
   ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
          parts_.size());
-  PackedLinear some;
-  some.inputs_ = inputs_;
+  PackedLinear some(inputs_);
   some.lora_scale_ = lora_scale_;
   for (size_t i = first; i < last; ++i) {
     Part& part = some.parts_.emplace_back(parts_[i]);
@@ -89,29 +99,73 @@ PackedLinear PackedLinear::part(size_t first, size_t last) const {
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
   const Part& head = parts_[first];
   Run run;
+  run.first = first;
   run.begin = head.begin;
   run.outputs = head.outputs;
   run.last = first + 1;
   for (; run.last < parts_.size(); ++run.last) {
     const Part &before = parts_[run.last - 1], &part = parts_[run.last];
-    if (!adjoins(before.weight, part.weight) || !adjoins(before.bias, part.bias)) break;
+    if (!adjoins(before.weight, part.weight) || !adjoins(before.bias, part.bias) ||
+        !adjoins(before.magnitude, part.magnitude))
+      break;
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
-    return Tensor(piece.raw(), {run.outputs, inputs_}, piece.dtype(), piece.space());
+    return Tensor(piece.raw(), {run.outputs, inputs_.count}, piece.dtype(), piece.space());
   };
   const auto joined_vector = [&](const Tensor& piece) {
     return Tensor(piece.raw(), {run.outputs}, piece.dtype(), piece.space());
   };
   run.weight = joined(head.weight->value);
   if (head.weight->grad.defined()) run.dweight = joined(head.weight->grad);
-  if (head.bias == nullptr) return run;
-  run.bias = joined_vector(head.bias->value);
-  if (head.bias->grad.defined()) run.dbias = joined_vector(head.bias->grad);
+  const auto join = [&](const Param* param, Tensor& value, Tensor& grad) {
+    if (param == nullptr) return;
+    value = joined_vector(param->value);
+    if (param->grad.defined()) grad = joined_vector(param->grad);
+  };
+  join(head.bias, run.bias, run.dbias);
+  join(head.magnitude, run.magnitude, run.dmagnitude);
   return run;
 }
 
+void PackedLinear::find_norms(Context& ctx, const Tensor& norm, const Run& run) const {
+  for (size_t i = run.first; i < run.last; ++i) {
+    const Part& part = parts_[i];
+    ctx.ops.dora_row_norms(norm.range(part.begin - run.begin, part.outputs), part.weight->value,
+                           part.right->value, part.left->value, lora_scale_);
+  }
+}
+
+// `lora`: the parts of those columns.
+void PackedLinear::forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x,
+                                     const Tensor& weight, const Tensor& bias, const Tensor& added,
+                                     const LoraParts& lora) const {
+  if (!ctx.decoding)
+    return ctx.ops.lora_linear_forward(y, x, weight, bias, added, lora.all(), lora_scale_);
+  ctx.linear_forward(y, x, weight, bias, added);
+  for (const LoraPart& part : lora.all())
+    ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
+                                    part.right, part.left, lora_scale_);
+}
+
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
+  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved);
+  ASSERT(saved == nullptr, "a layer that shares its inputs has no backward");
+  add_up(ctx, y, x, residual);
+}
+
+// The bias belongs to the sum, not to each part of it.
+void PackedLinear::add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const {
+  ArenaScope scope(ctx.arena);
+  const GroupPlace place{inputs_.begin / inputs_.count, inputs_.whole / inputs_.count};
+  SharedSum sum(ctx, place, x.rows(), outputs_);
+  multiply(ctx, sum.part(), x, Tensor(), nullptr);
+  sum.add_up(y, residual);
+  if (const Param* const bias = parts_[0].bias)
+    ctx.ops.add_repeated_rows_forward(y, y, bias->value.view({1, outputs_}));
+}
+
+void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
   const Arena::Mark mark = ctx.arena.mark();
   LoraParts lora;
   for (const Part& part : parts_)
@@ -120,18 +174,32 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
                 .u = ctx.activation({x.rows(), part.right->value.cols()}),
                 .right = part.right->value,
                 .left = part.left->value});
+  const bool dora = has_dora();
+  const Tensor z = dora ? ctx.activation({x.rows(), outputs_}) : Tensor();
+  const Tensor norm = dora ? ctx.arena.tensor({outputs_}) : Tensor();
   for (size_t first = 0; first < parts_.size();) {
-    const Run run = run_from(first);
+    Run run = run_from(first);
+    if (inputs_.is_part()) run.bias = Tensor();
     const Tensor y_run = y.column_block(run.begin, run.outputs);
     const Tensor added =
         residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
-    if (const LoraParts some = lora.of_columns(run.begin, run.outputs); some.empty())
-      ctx.ops.linear_forward(y_run, x, run.weight, run.bias, added);
-    else
-      ctx.ops.lora_linear_forward(y_run, x, run.weight, run.bias, added, some.all(), lora_scale_);
+    const LoraParts some = lora.of_columns(run.begin, run.outputs);
+    if (some.empty()) {
+      ctx.linear_forward(y_run, x, run.weight, run.bias, added);
+    } else if (!run.magnitude.defined()) {
+      forward_with_lora(ctx, y_run, x, run.weight, run.bias, added, some);
+    } else {
+      const Tensor z_run = z.column_block(run.begin, run.outputs);
+      const Tensor norm_run = norm.range(run.begin, run.outputs);
+      forward_with_lora(ctx, z_run, x, run.weight, Tensor(), Tensor(), some);
+      find_norms(ctx, norm_run, run);
+      ctx.ops.dora_forward(y_run, z_run, run.magnitude, norm_run, run.bias, added);
+    }
     first = run.last;
   }
   if (saved == nullptr) return ctx.arena.release(mark);
+  saved->z = z;
+  saved->norm = norm;
   saved->u.clear();
   for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
 }
@@ -139,26 +207,55 @@ void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Sa
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                             Dx mode) const {
   ArenaScope scope(ctx.arena);
+  const Tensor dz = before_magnitudes(ctx, dy, saved);
   const LoraParts lora = backward_parts(ctx, dx, x, saved);
   const bool overwrite = mode == Dx::kOverwrite;
   const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
   if (together)
-    ctx.ops.lora_linear_backward(dx, dy, x, run_from(0).weight, lora.all(), lora_scale_);
+    ctx.ops.lora_linear_backward(dx, dz, x, run_from(0).weight, lora.all(), lora_scale_);
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
-    const Tensor dy_run = dy.column_block(run.begin, run.outputs);
+    const Tensor dz_run = dz.column_block(run.begin, run.outputs);
     const bool begins = first == 0 && overwrite;
-    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dy_run, run.weight);
-    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dy_run, run.weight);
-    if (run.dweight.defined() || run.dbias.defined())
-      ctx.ops.linear_backward_weight(run.dweight, run.dbias, dy_run, x);
+    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dz_run, run.weight);
+    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dz_run, run.weight);
+    add_weight_gradients(ctx, run, dz_run, dy.column_block(run.begin, run.outputs), x);
     first = run.last;
   }
   if (together) return;
   for (const LoraPart& part : lora.all())
     ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
-                                     dy.column_block(part.begin, part.left.cols()), x, part.u,
+                                     dz.column_block(part.begin, part.left.cols()), x, part.u,
                                      part.right, part.left, lora_scale_);
+}
+
+// A bias is added behind the magnitudes.
+void PackedLinear::add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz,
+                                        const Tensor& dy, const Tensor& x) {
+  const bool apart = run.magnitude.defined() && run.dbias.defined();
+  const Tensor dbias = apart ? Tensor() : run.dbias;
+  if (run.dweight.defined() || dbias.defined())
+    ctx.ops.linear_backward_weight(run.dweight, dbias, dz, x);
+  if (apart) ctx.ops.linear_backward_weight(Tensor(), run.dbias, dy, x);
+}
+
+Tensor PackedLinear::before_magnitudes(Context& ctx, const Tensor& dy, const Saved& saved) const {
+  if (!has_dora()) return dy;
+  ASSERT(saved.z.defined(), "backward without a forward that saved");
+  const Tensor dz = ctx.activation({dy.rows(), outputs_});
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    const Tensor dz_run = dz.column_block(run.begin, run.outputs);
+    const Tensor dy_run = dy.column_block(run.begin, run.outputs);
+    if (run.magnitude.defined())
+      ctx.ops.dora_backward(dz_run, run.dmagnitude, dy_run,
+                            saved.z.column_block(run.begin, run.outputs), run.magnitude,
+                            saved.norm.range(run.begin, run.outputs));
+    else
+      ctx.ops.copy(dz_run, dy_run);
+    first = run.last;
+  }
+  return dz;
 }
 
 PackedLinear::LoraParts PackedLinear::backward_parts(Context& ctx, const Tensor& dx,
@@ -187,9 +284,15 @@ bool PackedLinear::has_lora() const {
   return false;
 }
 
+bool PackedLinear::has_dora() const {
+  for (const Part& part : parts_)
+    if (part.magnitude != nullptr) return true;
+  return false;
+}
+
 bool PackedLinear::any_trained() const {
   for (const Part& part : parts_)
-    for (const Param* param : {part.weight, part.bias, part.right, part.left})
+    for (const Param* param : {part.weight, part.bias, part.right, part.left, part.magnitude})
       if (param != nullptr && param->trained) return true;
   return false;
 }

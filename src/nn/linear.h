@@ -1,6 +1,10 @@
 // Linear layers, plain or with LoRA (Hu et al., 2021): y = x W' + b + (x R) L alpha/r; with
 // rank-stabilised LoRA (Kalajdzievski, 2023) the factor is alpha/sqrt(r).
 //
+// With DoRA (Liu et al., 2024) the rows of W + (R L)' alpha/r, with the norms n, are brought to the
+// magnitudes m, which are trained: y = m/n (x W' + (x R) L alpha/r) + b. As in its section 4.3 and
+// in PEFT, n is a constant in backward.
+//
 // PackedLinear joins linears with the same input (q, k, v; gate, up): if their weights are
 // contiguous in the parameter buffer it is one matrix product over columns [part 0 | part 1 | ...],
 // else, where only some of them are trained, one product per run of contiguous weights. In backward
@@ -24,6 +28,7 @@ struct LoraConfig {
   // Unless empty: the paths of the linears that get LoRA, in place of module_name.
   std::set<std::string, std::less<>> modules = {};
   bool rank_stabilised = false;
+  bool dora = false;
 
   // Of (x R) L. There must be a rank.
   float scale() const;
@@ -38,26 +43,34 @@ class PackedLinear {
  public:
   struct PartSpec {
     std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
-    int64_t outputs = 0;
+    Share outputs;     // that this rank computes
   };
   enum class Bias : uint8_t { kNone, kPresent };
   // Declares `root + path + ".weight"` (outputs, inputs), `.bias` (outputs) if requested,
   // `.lora_right_weight` (inputs, r) and `.lora_left_weight` (r, outputs) where `lora` applies to
-  // the path. All weights first, then biases, then LoRA. `root` is the model's prefix with its dot,
-  // e.g. "lang_decoder.". weight_init / bias_init: initialisation if no file provides them.
+  // the path; with DoRA also `.lora_magnitude_vector` (outputs). All weights first, then biases,
+  // then LoRA's matrices, then magnitudes. `root` is the model's prefix with its dot, e.g.
+  // "lang_decoder.". weight_init / bias_init: initialisation if no file provides them.
+  //
+  // Of shared outputs or inputs (nn/weight_sharing.h) it has this rank's rows or columns of the
+  // matrices. A rank that shares inputs, evenly, has the whole bias; forward gives all ranks of the
+  // group the whole sums, and keeps nothing for backward. Not with DoRA, whose norms are of whole
+  // rows.
   PackedLinear(ParamTable& table, const std::string& root, const std::vector<PartSpec>& parts,
-               int64_t inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
+               Share inputs, Bias bias, const LoraConfig& lora, Init weight_init = Init::kNone,
                Init bias_init = Init::kNone);
 
   // Its linears [first, last) alone, of the same parameters.
   PackedLinear part(size_t first, size_t last) const;
 
-  int64_t inputs() const { return inputs_; }
+  int64_t inputs() const { return inputs_.count; }
   int64_t outputs() const { return outputs_; }  // of all parts together
 
-  // What backward needs besides x: u = x R of each part with LoRA.
+  // What backward needs besides x: u = x R of each part with LoRA; with DoRA in one of the parts,
+  // for their columns, y before the magnitudes (N,outputs) and the norms (outputs).
   struct Saved {
     std::vector<Tensor> u;
+    Tensor z, norm;
   };
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
   // follows.
@@ -72,7 +85,7 @@ class PackedLinear {
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
  private:
-  PackedLinear() = default;
+  explicit PackedLinear(Share inputs) : inputs_(inputs) {}
 
   struct Part {
     int64_t begin = 0, outputs = 0;  // its columns of y
@@ -80,22 +93,37 @@ class PackedLinear {
     Param* bias = nullptr;
     Param* right = nullptr;
     Param* left = nullptr;
+    Param* magnitude = nullptr;
   };
-  // Parts [first, last) whose weights and biases are one matrix in memory, equally trained.
+  // Parts [first, last) whose weights, biases and magnitudes are one matrix in memory, equally
+  // trained.
   struct Run {
-    size_t last = 0;
+    size_t first = 0, last = 0;
     int64_t begin = 0, outputs = 0;
-    Tensor weight, bias, dweight, dbias;  // gradients only if trained
+    Tensor weight, bias, magnitude;
+    Tensor dweight, dbias, dmagnitude;  // only if trained
   };
   Run run_from(size_t first) const;
+  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
   static constexpr size_t kMostParts = 3;  // q, k, v
   class LoraParts;                         // those of one call
   // Of LoRA what backward computes something for, with du in the arena.
   LoraParts backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
                            const Saved& saved) const;
+  bool has_dora() const;
+  void forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& weight,
+                         const Tensor& bias, const Tensor& added, const LoraParts& lora) const;
+  // norm (run.outputs) of the rows of W + scale (R L)' of a run with magnitudes.
+  void find_norms(Context& ctx, const Tensor& norm, const Run& run) const;
+  static void add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz, const Tensor& dy,
+                                   const Tensor& x);
+  // The gradient of y before magnitudes and biases: dy itself, or with DoRA in the arena. Adds to
+  // the gradients of the magnitudes.
+  Tensor before_magnitudes(Context& ctx, const Tensor& dy, const Saved& saved) const;
 
   std::vector<Part> parts_;
-  int64_t inputs_ = 0;
+  Share inputs_;
   int64_t outputs_ = 0;
   float lora_scale_ = 0;
 };

@@ -57,6 +57,14 @@ void fill_sin_cos_grid(Tensor value) {
 
 }  // namespace
 
+Param whole_of(const Param& param) {
+  Param whole = param;
+  if (param.is_part()) whole.shape[param.part.axis] = param.part.whole;
+  whole.part = {};
+  whole.value = whole.grad = Tensor();
+  return whole;
+}
+
 int ParamTable::begin_unit(std::string name) {
   units_.emplace_back();
   units_.back().name = std::move(name);
@@ -64,18 +72,22 @@ int ParamTable::begin_unit(std::string name) {
 }
 
 Param* ParamTable::add(std::string name, std::vector<int64_t> shape, ParamRole role, Init init,
-                       int64_t fan_in) {
+                       int64_t fan_in, ParamPart part) {
   ASSERT(!units_.empty(), "{} is declared before any unit", name);
   ASSERT(values_ == nullptr, "{} is declared after the buffers were laid out", name);
   ASSERT(init != Init::kUniformFanIn || fan_in > 0, "{} needs a fan_in", name);
   ASSERT(init != Init::kXavierUniform || shape.size() == 2, "{} is not a matrix", name);
   ASSERT(find(name) == nullptr, "{} is declared twice", name);
+  ASSERT(
+      part.whole == 0 || (part.axis < shape.size() && part.begin + shape[part.axis] <= part.whole),
+      "{} is no part of {} places", name, part.whole);
   Param& param = params_.emplace_back();
   param.name = std::move(name);
   param.shape = std::move(shape);
   param.role = role;
   param.init = init;
   param.fan_in = fan_in;
+  param.part = part;
   param.unit = static_cast<int>(units_.size()) - 1;
   units_.back().params.push_back(&param);
   by_name_.emplace(param.name, &param);
@@ -215,11 +227,26 @@ void ParamTable::draw(Param& param, uint64_t seed) {
                    std::sqrt(6.0 / static_cast<double>(param.shape[0] + param.shape[1])), stream);
       return;
     case Init::kSinCosGrid: fill_sin_cos_grid(param.value); return;
+    case Init::kRowNorms: {
+      const Tensor& matrix = param.rows_of->value;
+      return row_norms(data, matrix.f32(), matrix.rows(), matrix.cols());
+    }
     case Init::kNone:
       fail(ExitCode::kBadData,
            "parameter {} is in none of the model files and has no initialisation rule; give a "
            "model directory that holds it",
            param.name);
+  }
+}
+
+void ParamTable::row_norms(float* norms, const float* values, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) {
+    double sum = 0;
+    for (int64_t c = 0; c < columns; ++c) {
+      const auto value = static_cast<double>(values[r * columns + c]);
+      sum += value * value;
+    }
+    norms[r] = static_cast<float>(std::sqrt(sum));
   }
 }
 

@@ -31,31 +31,46 @@ enum class Init : uint8_t {
   kUniformFanIn,   // uniform within 1/sqrt(fan_in); fan_in is Param::fan_in
   kXavierUniform,  // uniform within sqrt(6/(fan_in+fan_out)) of the 2-D shape
   kSinCosGrid,     // not random: 2-D sin-cos positions of a square grid, (g*g,D), D = 4n
+  kRowNorms,       // not random: the L2 norms of the rows of Param::rows_of, which has its values
   kNone,           // must come from a file: initialising it is an error
 };
 
 // The kind of parameter, for the no-decay rule and for export.
 enum class ParamRole : uint8_t { kWeight, kBias, kNormWeight, kEmbedding, kLora };
 
+// Which part of a larger parameter one is, where several ranks hold that together: along one axis
+// the places [begin, begin + shape[axis]) of `whole`.
+struct ParamPart {
+  size_t axis = 0;
+  int64_t begin = 0;
+  int64_t whole = 0;  // 0: it is no part
+};
+
 struct Param {
   std::string name;  // Hugging Face name under its prefix, e.g. "lang_decoder.model.norm.weight"
-  std::vector<int64_t> shape;  // as in the file
+  std::vector<int64_t> shape;  // as in the file, but of a part its own
   ParamRole role = ParamRole::kWeight;
   Init init = Init::kNone;
-  int64_t fan_in = 0;  // for kUniformFanIn
+  int64_t fan_in = 0;              // for kUniformFanIn
+  const Param* rows_of = nullptr;  // for kRowNorms: a matrix of the same unit, declared before
   int unit = 0;
   bool trained = false;
   bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
-  int64_t offset = 0;     // elements from the beginning of its unit's trained or frozen buffer
-  Tensor value;           // (shape folded to at most 2-D: first dimension, rest)
-  Tensor grad;            // the same shape, fp32; undefined unless trained
+  ParamPart part = {};
+  int64_t offset = 0;  // elements from the beginning of its unit's trained or frozen buffer
+  Tensor value;        // (shape folded to at most 2-D: first dimension, rest)
+  Tensor grad;         // the same shape, fp32; undefined unless trained
 
   int64_t numel() const {
     int64_t n = 1;
     for (const int64_t size : shape) n *= size;
     return n;
   }
+  bool is_part() const { return part.whole > 0; }
 };
+
+// What a part is of, in the shape of the file and without values; of a whole parameter the same.
+Param whole_of(const Param& param);
 
 // A block of the model: the granularity of gathering, recomputation and reduction.
 struct ParamUnit {
@@ -82,7 +97,7 @@ class ParamTable {
   int begin_unit(std::string name);
   // Names are unique. The pointer is valid as long as the table.
   Param* add(std::string name, std::vector<int64_t> shape, ParamRole role, Init init,
-             int64_t fan_in = 0);
+             int64_t fan_in = 0, ParamPart part = {});
 
   // Sets `trained` of every parameter whose name starts with the prefix (except constants). Returns
   // how many were set, so that a prefix that matches nothing can be rejected.
@@ -119,6 +134,8 @@ class ParamTable {
   // Initialises one parameter, whose value is in host memory, by its rule, in fp32; the same (seed,
   // name) gives the same values on every machine and rank.
   static void draw(Param& param, uint64_t seed);
+  // norms (rows) = the L2 norms of the rows of values (rows,columns), added in double.
+  static void row_norms(float* norms, const float* values, int64_t rows, int64_t columns);
 
  private:
   void zero(const Tensor& x) const;

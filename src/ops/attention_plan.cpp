@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
-#include <numeric>
 
 #include "base/check.h"
 
@@ -264,6 +263,7 @@ void AttentionPlan::clear() {
   self_rows.clear();
   num_slots = 1;
   some_queries = false;
+  pool_rows = 0;
   version = next_version();
 }
 
@@ -349,15 +349,6 @@ void keep_queries(AttentionPlan& kept, const AttentionPlan& plan,
   ASSERT(rows.empty() || (rows.front() >= 0 && rows.back() < query_rows),
          "rows {} to {} of {} query rows", rows.front(), rows.back(), query_rows);
   kept.some_queries = static_cast<int64_t>(rows.size()) < query_rows;
-}
-
-void keep_last_queries(AttentionPlan& plan, int64_t first) {
-  ASSERT(plan.samples.size() == 1, "a cache holds one sample, the plan has {}",
-         plan.samples.size());
-  std::vector<int32_t> rows(static_cast<size_t>(plan.samples[0].num_query_rows - first));
-  std::iota(rows.begin(), rows.end(), to_int(first));
-  const AttentionPlan whole = plan;
-  keep_queries(plan, whole, rows);
 }
 
 }  // namespace facet

@@ -50,13 +50,15 @@ struct SelfRows {
   bool operator==(const SelfRows&) const = default;
 };
 
-// The parts of one sample; samples share no query row and no key row, so they may run in parallel.
+// The parts of one sample; samples share no query row, so they may run in parallel. They share no
+// key row either, so that their gradients may, unless the plan is one over a pool of rows.
 struct AttentionSample {
   int64_t part_begin = 0, num_parts = 0;
   int64_t self_begin = 0, num_self = 0;  // plan.self_rows[self_begin, + num_self)
   int64_t query_row_begin = 0,
-          num_query_rows = 0;                   // all rows of q and out that belong to the sample
-  int64_t key_row_begin = 0, num_key_rows = 0;  // all rows of k and v that belong to it
+          num_query_rows = 0;  // all rows of q and out that belong to the sample
+  // All rows of k and v that belong to it; none, if they are in a pool.
+  int64_t key_row_begin = 0, num_key_rows = 0;
 };
 
 struct AttentionPlan {
@@ -71,6 +73,9 @@ struct AttentionPlan {
   std::vector<SelfRows> self_rows;  // in increasing order of rows, each in at most one part
   int num_slots = 1;                // 2: the op also writes a part of the output separately
   bool some_queries = false;        // made by keep_queries() from a plan of more query rows
+  // Above 0: k and v have so many rows, of which samples may share some (ops/pool_plan.h). Such a
+  // plan has a forward pass only.
+  int64_t pool_rows = 0;
 
   // Identifies the content: every function below that makes or changes a plan assigns a new
   // version, unique in the process. 0: not made by them. Backends cache by it what they derive from
@@ -109,7 +114,5 @@ void limit_to_window(AttentionPlan& limited, const AttentionPlan& plan,
 // A plan of some of the query rows: q and out then hold only `rows`, counted from 0; k and v hold
 // all of theirs. `rows`: increasing, of the query rows of `plan`, whose samples follow one another.
 void keep_queries(AttentionPlan& kept, const AttentionPlan& plan, const std::vector<int32_t>& rows);
-// Decoding with a key/value cache: the same with rows first..L-1 of a plan of one sample.
-void keep_last_queries(AttentionPlan& plan, int64_t first);
 
 }  // namespace facet

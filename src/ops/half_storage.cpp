@@ -21,6 +21,14 @@ void HalfStorage::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bi
   });
 }
 
+// Here the backend below reads the weight as it is.
+void HalfStorage::do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                             Tensor residual) {
+  Call call(*this);
+  below_.linear_few_rows_forward(call.out(y), call.in(x), weight, call.in(bias), call.in(residual));
+  call.finish();
+}
+
 void HalfStorage::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
   Call whole(*this);
   const Tensor dx_NI = whole.out(dx);
@@ -74,7 +82,33 @@ void HalfStorage::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor
                                 part.right, part.left, scale);
 }
 
+void HalfStorage::do_dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left,
+                                    float scale) {
+  Call whole(*this);
+  const Tensor right_Ir = whole.in(right);
+  in_output_blocks({weight}, weight.rows(), weight.cols(), [&](Call& call, const Block& at) {
+    below_.dora_row_norms(at.elements(norm), call.in(at.rows(weight)), right_Ir,
+                          call.in(at.columns(left)), scale);
+  });
+}
+
 // ---- what works on every row for itself
+
+void HalfStorage::do_dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                                  Tensor residual) {
+  in_row_blocks({y, z, residual}, [&](Call& call, const Block& at) {
+    below_.dora_forward(call.out(at.rows(y)), call.in(at.rows(z)), call.in(magnitude), norm,
+                        call.in(bias), call.in(at.rows(residual)));
+  });
+}
+
+void HalfStorage::do_dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,
+                                   Tensor magnitude, Tensor norm) {
+  in_row_blocks({dz, dy, z}, [&](Call& call, const Block& at) {
+    below_.dora_backward(call.out(at.rows(dz)), dmagnitude, call.in(at.rows(dy)),
+                         call.in(at.rows(z)), call.in(magnitude), norm);
+  });
+}
 
 void HalfStorage::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,
                                              Tensor left, float scale) {
@@ -203,8 +237,8 @@ void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   Call call(*this);
-  below_.attention_forward(call.out(out), lse, call.out(out_part), call.in(q), call.in(k),
-                           call.in(v), plan, heads, kv_heads, scale);
+  below_.attention_forward(call.out(out), lse, call.out(out_part), call.in(q), k, v, plan, heads,
+                           kv_heads, scale);
   call.finish();
 }
 

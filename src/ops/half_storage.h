@@ -11,6 +11,9 @@
 //   ... run the step on `measured` ...
 //   HalfStorage ops(cpu, measured.panel_bytes());
 //
+// Weights of linear_few_rows_forward(), and keys and values of attention_forward(), have no panels:
+// the backend below reads them as they are.
+//
 // A panel is never as large as a matrix of the model: products go through a block of outputs at a
 // time, token-wise operators through a block of rows, which a cache holds. A panel is memory of its
 // own, so operands may be each other's memory wherever ops.h allows it.

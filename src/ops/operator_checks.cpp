@@ -40,6 +40,11 @@ void OperatorChecks::fp32(std::initializer_list<Tensor> operands) const {
            name_of(t.dtype()), t.shape_string());
 }
 
+void OperatorChecks::same_or_narrower(const Tensor& t, const Tensor& other) const {
+  floats({t});
+  if (other.dtype() != DType::kF32) one_type(t, other);
+}
+
 void OperatorChecks::one_type(const Tensor& a, const Tensor& b) const {
   ASSERT(!a.defined() || !b.defined() || a.dtype() == b.dtype(), "{}: {} {} and {} {} in one call",
          name_, name_of(a.dtype()), a.shape_string(), name_of(b.dtype()), b.shape_string());

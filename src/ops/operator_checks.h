@@ -26,6 +26,8 @@ class OperatorChecks {
   // Each fp32, bf16 or fp16.
   void floats(std::initializer_list<Tensor> operands) const;
   void fp32(std::initializer_list<Tensor> operands) const;
+  // Read as it is stored: of the type of `other`, or of 16 bits where that is fp32.
+  void same_or_narrower(const Tensor& t, const Tensor& other) const;
   // Of one type, whichever it is.
   void one_type(const Tensor& a, const Tensor& b) const;
 

@@ -9,6 +9,8 @@
 
 #define FACET_OPERATORS(OPERATOR)                                                                  \
   OPERATOR(void, linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual)  \
+  OPERATOR(void, linear_few_rows_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,          \
+           Tensor residual)                                                                        \
   OPERATOR(void, linear_backward_input, Tensor dx, Tensor dy, Tensor weight)                       \
   OPERATOR(void, linear_backward_input_accumulate, Tensor dx, Tensor dy, Tensor weight)            \
   OPERATOR(void, linear_backward_weight, Tensor dweight, Tensor dbias, Tensor dy, Tensor x)        \
@@ -20,6 +22,12 @@
            Tensor residual, std::span<const LoraPart> parts, float scale)                          \
   OPERATOR(void, lora_linear_backward, Tensor dx, Tensor dy, Tensor x, Tensor weight,              \
            std::span<const LoraPart> parts, float scale)                                           \
+  OPERATOR(void, dora_row_norms, Tensor norm, Tensor weight, Tensor right, Tensor left,            \
+           float scale)                                                                            \
+  OPERATOR(void, dora_forward, Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,     \
+           Tensor residual)                                                                        \
+  OPERATOR(void, dora_backward, Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,                 \
+           Tensor magnitude, Tensor norm)                                                          \
   OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
   OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, \
            Tensor rstd, Tensor dresidual)                                                          \

@@ -56,13 +56,18 @@ void Backend::count_attention_backward(const AttentionPlan& plan, const Tensor& 
 namespace {
 
 // y (N,O), x (N,I), weight (O,I), whichever way the product goes.
+void check_sizes(const OperatorChecks& check, const Tensor& y, const Tensor& x,
+                 const Tensor& weight) {
+  check.matrix("weight", weight, y.cols(), x.cols());
+  ASSERT(y.rows() == x.rows(), "{}: {} and {} do not have the same number of rows", check.name(),
+         y.shape_string(), x.shape_string());
+}
+
 void check_product(const OperatorChecks& check, const Tensor& y, const Tensor& x,
                    const Tensor& weight) {
   check.given({y, x, weight});
   check.activations({y, x, weight});
-  check.matrix("weight", weight, y.cols(), x.cols());
-  ASSERT(y.rows() == x.rows(), "{}: {} and {} do not have the same number of rows", check.name(),
-         y.shape_string(), x.shape_string());
+  check_sizes(check, y, x, weight);
 }
 
 }  // namespace
@@ -75,6 +80,20 @@ void Backend::linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Ten
   check.like("residual", residual, y);
   count_products(x.rows(), weight.numel());
   do_linear_forward(y, x, weight, bias, residual);
+}
+
+void Backend::linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                      Tensor residual) {
+  const OperatorChecks check(__func__);
+  check.given({y, x, weight});
+  check.activations({y, x, bias, residual});
+  check.same_or_narrower(weight, y);
+  check_sizes(check, y, x, weight);
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  ASSERT(x.rows() <= kFewRows, "{}: {} rows, at most {}", check.name(), x.rows(), kFewRows);
+  count_products(x.rows(), weight.numel());
+  do_linear_few_rows_forward(y, x, weight, bias, residual);
 }
 
 void Backend::linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {
@@ -200,6 +219,56 @@ void Backend::lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight
   }
   count_products(dy.rows(), work);
   do_lora_linear_backward(dx, dy, x, weight, parts, scale);
+}
+
+// ---- DoRA
+
+void Backend::dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left, float scale) {
+  const OperatorChecks check(__func__);
+  check.given({norm, weight, right, left});
+  check.activations({weight, right, left});
+  check.fp32_vector("norm", norm, weight.rows());
+  check.matrix("right", right, weight.cols(), right.cols());
+  check.matrix("left", left, right.cols(), weight.rows());
+  count_products(right.cols(), weight.numel());
+  do_dora_row_norms(norm, weight, right, left, scale);
+}
+
+namespace {
+
+// z (N,O) and the vectors of its columns.
+void check_dora(const OperatorChecks& check, const Tensor& y, const Tensor& z,
+                const Tensor& magnitude, const Tensor& norm) {
+  check.given({y, z, magnitude, norm});
+  check.activations({y, z, magnitude});
+  check.like("z", z, y);
+  check.vector("magnitude", magnitude, y.cols());
+  check.fp32_vector("norm", norm, y.cols());
+}
+
+}  // namespace
+
+void Backend::dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                           Tensor residual) {
+  const OperatorChecks check(__func__);
+  check_dora(check, y, z, magnitude, norm);
+  check.activations({y, bias, residual});
+  check.vector("bias", bias, y.cols());
+  check.like("residual", residual, y);
+  count_call();
+  do_dora_forward(y, z, magnitude, norm, bias, residual);
+}
+
+void Backend::dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude,
+                            Tensor norm) {
+  const OperatorChecks check(__func__);
+  check_dora(check, dy, z, magnitude, norm);
+  check.given({dz});
+  check.activations({dz, dy});
+  check.like("dz", dz, dy);
+  check.fp32_vector("dmagnitude", dmagnitude, dy.cols());
+  count_call();
+  do_dora_backward(dz, dmagnitude, dy, z, magnitude, norm);
 }
 
 // ---- norms
@@ -354,6 +423,7 @@ void check_plan(const OperatorChecks& check, const AttentionPlan& plan, const Te
     query_rows += sample.num_query_rows;
     key_rows += sample.num_key_rows;
   }
+  key_rows += plan.pool_rows;
   ASSERT(query_rows == q.rows() && key_rows == k.rows(),
          "{}: the plan has {} query and {} key rows, q {} and k {}", check.name(), query_rows,
          key_rows, q.shape_string(), k.shape_string());
@@ -370,7 +440,9 @@ void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor 
   check_heads(check, q, k, v, heads, kv_heads, scale);
   check_plan(check, plan, q, k, out_part, lse, heads);
   check.given({out});
-  check.activations({out, out_part, q, k, v});
+  check.activations({out, out_part, q});
+  check.same_or_narrower(k, q);
+  check.one_type(k, v);
   check.like("out", out, q);
   check.like("out_part", out_part, q);
   count_attention_forward(plan, q, heads);
@@ -392,6 +464,7 @@ void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, T
   check.like("dout", dout, q);
   check.like("out", out, q);
   check.like("out_part", out_part, q);
+  ASSERT(plan.pool_rows == 0, "{}: samples may share the plan's key rows", check.name());
   count_attention_backward(plan, q, heads);
   do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads,
                         scale);

@@ -37,6 +37,8 @@ namespace facet {
 // x*sigmoid(1.702x); x*Phi(x) with erf; x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715x^3))).
 enum class Activation : uint8_t { kQuickGelu, kGelu, kGeluTanh };
 
+constexpr int64_t kFewRows = 32;  // the most that linear_few_rows_forward() takes
+
 // One step as Hugging Face's AdamW (docs/computes.md, "Optimizer"). t counts from 1.
 struct AdamWStep {
   // In double, so that 1 - beta and the bias corrections are right to the last bit of fp32.
@@ -65,7 +67,8 @@ struct LoraPart {
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
 struct OpCounts {
   int64_t calls = 0;
-  int64_t matmul_flops = 0;     // 2 * rows * inputs * outputs of every linear and LoRA product
+  int64_t matmul_flops =
+      0;  // 2 * rows * inputs * outputs of every linear and LoRA product, DoRA's too
   int64_t attention_flops = 0;  // forward: 4 E per visible (query, key) and head; backward: 10 E
   int64_t attention_query_rows = 0;  // rows of q over all attention_forward calls
 };
@@ -101,6 +104,10 @@ class Backend {
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
   // itself.
   void linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual);
+  // The same for at most kFewRows rows, as in decoding: at the pace at which the weight is read. On
+  // the CPU a row has the same bits whatever rows are beside it, and the weight may be of 16 bits
+  // beside operands in fp32.
+  void linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual);
   // dx (N,I) = dy (N,O) W
   void linear_backward_input(Tensor dx, Tensor dy, Tensor weight);
   void linear_backward_input_accumulate(Tensor dx, Tensor dy, Tensor weight);
@@ -127,6 +134,19 @@ class Backend {
   // += x' du. dx, dright and dleft may each be absent.
   void lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                             std::span<const LoraPart> parts, float scale);
+
+  // ---- DoRA: the rows of W + scale (R L)' at a magnitude that is learned; z = x (W + scale (R
+  // L)')' norm (O) = the L2 norms of the rows of weight (O,I) + scale (right (I,r) left (r,O))',
+  // which is nowhere in memory.
+  void dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left, float scale);
+  // y (N,O) = z (N,O) magnitude/norm (+ bias) (+ residual); magnitude, bias (O), norm (O) fp32;
+  // residual may be y itself. A row of weights that is 0 has no direction: its magnitude/norm is 0.
+  void dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                    Tensor residual);
+  // dz (N,O) = dy magnitude/norm; dmagnitude (O) += column sums of dy z / norm (may be absent). The
+  // norm counts as a constant.
+  void dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude,
+                     Tensor norm);
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
@@ -159,7 +179,7 @@ class Backend {
   // ---- attention over a work list
   // out (Nq,H*E), lse (statistics,H,Nq) dense, q (Nq,H*E), k, v (Nk,G*E), H a multiple of G. lse
   // entries without a softmax part are undefined. Every row of out is written, also rows that see
-  // nothing (0).
+  // nothing (0). On the CPU k and v may be of 16 bits beside the others in fp32.
   //
   // Only with plan.num_slots == 2: out_part (Nq,H*E), of the parts that a row has in a head the
   // smaller by its norm, and in the third statistic its slot; 0 and -1 for rows without a part. So

@@ -89,12 +89,14 @@ constexpr Key kKeys[] = {
     {"bf16.enabled", Type::kBool, Meaning::kBesides},
     {"bf16.immediate_grad_update", Type::kBool, Meaning::kNothing},
 
-    {"hybrid_engine.enabled", Type::kBool, Meaning::kFixed, "false"},
-    {"hybrid_engine.max_out_tokens", Type::kInteger, Meaning::kNothing},
-    {"hybrid_engine.inference_tp_size", Type::kInteger, Meaning::kNothing},
-    {"hybrid_engine.release_inference_cache", Type::kBool, Meaning::kNothing},
-    {"hybrid_engine.pin_parameters", Type::kBool, Meaning::kNothing},
-    {"hybrid_engine.tp_gather_partition_size", Type::kInteger, Meaning::kNothing},
+    {"hybrid_engine.enabled", Type::kBool, Meaning::kBesides},
+    {"hybrid_engine.max_out_tokens", Type::kInteger, Meaning::kOption, "max_out_tokens"},
+    {"hybrid_engine.inference_tp_size", Type::kInteger, Meaning::kFixed, "1"},
+    {"hybrid_engine.release_inference_cache", Type::kBool, Meaning::kOption,
+     "release_inference_cache"},
+    {"hybrid_engine.pin_parameters", Type::kBool, Meaning::kOption, "pin_parameters"},
+    {"hybrid_engine.tp_gather_partition_size", Type::kInteger, Meaning::kOption,
+     "tp_gather_partition_size"},
 
     {"tensorboard.enabled", Type::kBool, Meaning::kOption, "enable_tensorboard"},
     {"tensorboard.output_path", Type::kString, Meaning::kOption, "tensorboard_path"},
@@ -250,6 +252,8 @@ class Reader {
       fp16_ = word == "true";
     } else if (path == "bf16.enabled") {
       bf16_ = word == "true";
+    } else if (path == "hybrid_engine.enabled") {
+      config_.hybrid_engine = word == "true";
     } else if (word == "true") {  // prescale_gradients
       config_.notes.push_back(
           fmt::format("{}: prescale_gradients has no effect: gradients are summed over the ranks "

@@ -28,6 +28,7 @@ struct DeepSpeedConfig {
   BatchSizes batch;
   std::vector<Setting> settings;
   std::vector<Unbuilt> unbuilt;
+  bool hybrid_engine = false;            // is to take over when the model is to answer
   std::vector<std::string> meaningless;  // keys without an effect in this program
   std::vector<std::string> notes;        // lines to be printed
   std::vector<std::string> mistakes;

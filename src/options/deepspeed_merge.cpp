@@ -32,6 +32,11 @@ class Merge {
     for (const DeepSpeedConfig::Unbuilt& unbuilt : config_.unbuilt)
       if (unbuilt.option.empty() || value_of(unbuilt.option) == unbuilt.when)
         result_.unbuilt.push_back(unbuilt.choice);
+    if (config_.hybrid_engine && options_.sample_prompts.empty())
+      result_.notes.push_back(fmt::format(
+          "{}: hybrid_engine.enabled changes nothing: no --sample_prompts are to be answered while "
+          "training",
+          config_.file));
     if (!config_.meaningless.empty())
       result_.notes.push_back(fmt::format("{}: read, and without a meaning in this program: {}",
                                           config_.file, fmt::join(config_.meaningless, ", ")));

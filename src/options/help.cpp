@@ -85,6 +85,7 @@ const std::vector<CommandSummary>& command_summaries() {
       {"train", "train on images and conversations; --dry_run checks and plans"},
       {"evaluate", "loss of a model over the evaluation split"},
       {"generate", "answers to the questions of a file"},
+      {"chat", "a conversation with a model on a terminal, about images"},
       {"plan", "what a training run would take: memory, traffic, operations"},
       {"data-stats", "lengths of the samples, and what training would cut or omit"},
       {"bandwidth", "how fast all-reduces between ranks are, and which host is slow"},
@@ -146,7 +147,8 @@ std::string notes_of(const OptionField& field) {
 
 std::string help_text(Command command) {
   const auto needed = [&](const OptionField& f) { return is_needed(command, f); };
-  const bool alone = command == Command::kPlan || command == Command::kExport;
+  const bool alone =
+      command == Command::kPlan || command == Command::kExport || command == Command::kChat;
   std::string text =
       fmt::format("usage: {}facet {}{} --name value ...\n", alone ? "" : "[mpirun -n N] ",
                   name_of(command), command == Command::kExport ? " OUT|CHECKPOINT|ADAPTER" : "");

@@ -1,6 +1,7 @@
 // Checks of all options together: choices that this version does not have, and choices that
 // contradict each other.
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -166,7 +167,22 @@ void check_output(const Options& o, Findings& found) {
                "--check_all_samples reads data sets, and --replay has none; leave one out");
 }
 
+// Of answers, in a run and in facet generate.
+void check_answers(const Options& o, Findings& found) {
+  found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
+               "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
+               "drawn");
+  found.unless(o.compat_tool == "auto" || o.visualchat(),
+               "--compat_tool chooses between tools of DeepSpeed-VisualChat; add --compat "
+               "visualchat, or leave it out");
+  found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
+  found.unless(std::none_of(o.stop_strings.begin(), o.stop_strings.end(),
+                            [](const std::string& text) { return text.empty(); }),
+               "--stop_strings: an empty text would end every answer before it begins");
+}
+
 void check_generation(const Options& o, Findings& found) {
+  check_answers(o, found);
   found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
   found.unless(o.checkpoint_path.empty() || !o.checkpoint_names.empty(),
                "--checkpoint_path holds the models of --checkpoint_names; give these, too");
@@ -176,19 +192,12 @@ void check_generation(const Options& o, Findings& found) {
   found.unless(o.checkpoint_names.empty() || (o.adapter.empty() && o.projection.empty()),
                "--checkpoint_names say what the models are made of; leave --adapter and "
                "--projection out");
-  found.unless(o.temperature > 0 || (o.top_k == 0 && o.top_p == 1),
-               "--top_k and --top_p choose among draws; without --temperature above 0 nothing is "
-               "drawn");
-  found.unless(o.top_p > 0, "--top_p 0 leaves no token to draw");
   found.unless(o.temperature > 0 || o.num_answers == 1,
                "--num_answers above 1 needs draws to differ by; without --temperature above 0 "
                "nothing is drawn");
   const bool lines = o.output.ends_with(".jsonl");
   found.unless(lines || !o.logprobs, "--logprobs has no column in CSV: name --output *.jsonl");
   found.unless(!lines || o.csv == "facet", "--csv is a form of CSV, and --output names JSON Lines");
-  found.unless(std::none_of(o.stop_strings.begin(), o.stop_strings.end(),
-                            [](const std::string& text) { return text.empty(); }),
-               "--stop_strings: an empty text would end every answer before it begins");
   found.unless(!o.score || (o.temperature == 0 && o.repetition_penalty == 1 && !o.logprobs &&
                             o.stop_strings.empty()),
                "--score draws no token: it takes no --temperature, --repetition_penalty, "
@@ -201,6 +210,21 @@ std::vector<std::string> offload_choices(const Options& o) {
   if (o.offload_optimizer == "cpu") choices.emplace_back("--offload_optimizer cpu");
   if (o.offload_param == "cpu") choices.emplace_back("--offload_param cpu");
   return choices;
+}
+
+bool belongs_to_samples(std::string_view name) {
+  constexpr std::array kNames = {"sample_interval",
+                                 "max_out_tokens",
+                                 "pin_parameters",
+                                 "tp_gather_partition_size",
+                                 "release_inference_cache",
+                                 "max_new_tokens",
+                                 "temperature",
+                                 "top_k",
+                                 "top_p",
+                                 "repetition_penalty",
+                                 "stop_strings"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
 
 // "" for an option that has an effect.
@@ -216,11 +240,18 @@ std::string why_without_effect(std::string_view name, const Options& o) {
   if (name == "lora_products" && o.lang_lora_dim == 0 && o.vis_lora_dim == 0 && o.adapter.empty())
     return "it belongs to --lang_lora_dim, --vis_lora_dim and --adapter";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
+  if (o.sample_prompts.empty() && belongs_to_samples(name)) return "it belongs to --sample_prompts";
+  if (o.zero_stage < 3 && (name == "pin_parameters" || name == "tp_gather_partition_size"))
+    return "it belongs to --zero_stage 3";
+  if (o.pin_parameters && name == "tp_gather_partition_size")
+    return "--pin_parameters gathers everything at once";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
     return "it belongs to --enable_tensorboard";
   if (o.adapter.empty()) {  // which may bring LoRA
-    if (o.lang_lora_dim == 0 && name == "lang_lora_rslora") return "it belongs to --lang_lora_dim";
-    if (o.vis_lora_dim == 0 && name == "vis_lora_rslora") return "it belongs to --vis_lora_dim";
+    if (o.lang_lora_dim == 0 && (name == "lang_lora_rslora" || name == "lang_lora_dora"))
+      return "it belongs to --lang_lora_dim";
+    if (o.vis_lora_dim == 0 && (name == "vis_lora_rslora" || name == "vis_lora_dora"))
+      return "it belongs to --vis_lora_dim";
     if (o.lang_lora_dim == 0 && o.vis_lora_dim == 0 && name == "lora_plus_ratio")
       return "it belongs to --lang_lora_dim and --vis_lora_dim";
   }
@@ -247,7 +278,7 @@ std::vector<std::string> choices_without_effect(Command command, const Options& 
   return lines;
 }
 
-std::vector<std::string> contradictions(Command command, const Options& options) {
+std::vector<std::string> contradictions(Command command, const Options& options, int64_t ranks) {
   Findings found;
   found.unless(
       options.chat_template == "original" || !options.visualchat(),
@@ -256,7 +287,8 @@ std::vector<std::string> contradictions(Command command, const Options& options)
           "--chat_template original");
   if (command == Command::kExport)
     found.unless(options.export_kind != "none", "--export none leaves nothing to do");
-  if (command != Command::kGenerate && command != Command::kBandwidth) check_data(options, found);
+  const bool answers = command == Command::kGenerate || command == Command::kChat;
+  if (!answers && command != Command::kBandwidth) check_data(options, found);
   if (command == Command::kTrain || takes_options_of_training(command))
     check_training(options, found);
   if (command == Command::kCacheFeatures)
@@ -267,13 +299,22 @@ std::vector<std::string> contradictions(Command command, const Options& options)
                  "cache-features computes, and --dry_run does not; leave it out, or ask facet plan "
                  "what the features take");
   if (command == Command::kTrain) check_output(options, found);
+  if (!options.sample_prompts.empty()) check_answers(options, found);
   if (command == Command::kPlan)
     found.unless(options.average_images == 0 || options.average_text_tokens > 0,
                  "--average_images says little without --average_text_tokens");
   if (command == Command::kDataStats)
     found.unless(options.replay.empty(),
                  "data-stats reads data sets, and --replay has none; leave it out");
-  if (command == Command::kGenerate) check_generation(options, found);
+  if (answers) check_generation(options, found);
+  found.unless(
+      options.inference_tp_size == 1 || !options.visualchat(),
+      "--inference_tp_size: not with --compat visualchat, whose answers take the decoder's "
+      "own table of tokens, which the ranks share otherwise; leave one out");
+  found.unless(ranks % options.inference_tp_size == 0,
+               fmt::format("--inference_tp_size {}: {} ranks are no groups of {}; start a multiple "
+                           "of it",
+                           options.inference_tp_size, ranks, options.inference_tp_size));
   return found.take();
 }
 

@@ -10,10 +10,11 @@ namespace facet {
 
 namespace {
 
-constexpr std::array<std::pair<Command, const char*>, 8> kCommands = {{
+constexpr std::array<std::pair<Command, const char*>, 9> kCommands = {{
     {Command::kTrain, "train"},
     {Command::kEvaluate, "evaluate"},
     {Command::kGenerate, "generate"},
+    {Command::kChat, "chat"},
     {Command::kPlan, "plan"},
     {Command::kDataStats, "data-stats"},
     {Command::kBandwidth, "bandwidth"},
@@ -21,8 +22,11 @@ constexpr std::array<std::pair<Command, const char*>, 8> kCommands = {{
     {Command::kExport, "export"},
 }};
 
-// The e is that of evaluate.
-char letter_of(Command command) { return command == Command::kExport ? 'x' : name_of(command)[0]; }
+// The e is that of evaluate, the c that of chat.
+char letter_of(Command command) {
+  if (command == Command::kCacheFeatures) return '\0';
+  return command == Command::kExport ? 'x' : name_of(command)[0];
+}
 
 bool contains(const char* letters, Command command) {
   const std::string_view list = letters;
@@ -39,8 +43,8 @@ bool takes_options_of_training(Command command) {
 
 const char* title_of(OptionGroup group) {
   static constexpr std::array<const char*, kOptionGroups> kTitles = {
-      "Model",  "What is trained", "Data", "Steps",      "Optimizer", "Ranks and precision",
-      "Output", "Generation",      "Plan", "Data-stats", "Bandwidth"};
+      "Model",  "What is trained", "Data", "Steps", "Optimizer",  "Ranks and precision",
+      "Output", "Generation",      "Chat", "Plan",  "Data-stats", "Bandwidth"};
   return kTitles[static_cast<size_t>(group)];
 }
 

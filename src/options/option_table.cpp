@@ -27,22 +27,22 @@ OptionField field(const char* name, OptionMember member, Group group, const char
 void add_model_fields(std::vector<OptionField>& t) {
   const auto model = [&](const char* name, OptionMember member, OnResume on_resume,
                          const char* help) {
-    return field(name, member, Group::kModel, "teg", on_resume, help);
+    return field(name, member, Group::kModel, "tegc", on_resume, help);
   };
   t.push_back(
-      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegx", kMayChange,
+      field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegcx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
             "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
             "the local cache. A whole LLaVA 1.5 brings the vision encoder and the projection")
-          .required("teg")
+          .required("tegc")
           .directory());
   t.push_back(
-      field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel, "tegx",
+      field("vision_model_name_or_path", &O::vision_model_name_or_path, Group::kModel, "tegcx",
             kMayChange,
             "directory of the vision encoder: config.json, preprocessor_config.json, "
             "safetensors or pytorch_model.bin of a CLIP, SigLIP or Qwen-VL model, "
             "whole or its encoder alone; or its name on the hub. By default that of a whole LLaVA")
-          .required("teg")
+          .required("tegc")
           .directory());
   t.push_back(model("vis_proj", &O::vis_proj, kMustMatch,
                     "projection from vision features to the width of the language model")
@@ -103,6 +103,9 @@ void add_trained_fields(std::vector<OptionField>& t) {
                   .in(0, 1e6));
   t.push_back(trained("lang_lora_rslora", &O::lang_lora_rslora, kMustMatch,
                       "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
+  t.push_back(
+      trained("lang_lora_dora", &O::lang_lora_dora, kMustMatch,
+              "DoRA: a magnitude is trained for each row of an adapted weight, beside LoRA"));
   t.push_back(trained("lang_lora_module_name", &O::lang_lora_module_name, kMustMatch,
                       "linear layers whose path in the language model contains this get LoRA"));
   t.push_back(trained("vis_lora_dim", &O::vis_lora_dim, kMustMatch,
@@ -113,6 +116,9 @@ void add_trained_fields(std::vector<OptionField>& t) {
                   .in(0, 1e6));
   t.push_back(trained("vis_lora_rslora", &O::vis_lora_rslora, kMustMatch,
                       "rank-stabilised LoRA: scaled by alpha / sqrt(rank) instead"));
+  t.push_back(
+      trained("vis_lora_dora", &O::vis_lora_dora, kMustMatch,
+              "DoRA: a magnitude is trained for each row of an adapted weight, beside LoRA"));
   t.push_back(trained("vis_lora_module_name", &O::vis_lora_module_name, kMustMatch,
                       "linear layers whose path in the vision encoder contains this get LoRA"));
   t.push_back(trained("only_optimize_lora", &O::only_optimize_lora, kMustMatch,
@@ -165,10 +171,10 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "a sample with more images is a bad sample: see --bad_samples; the otter, blend "
                    "and sparkles sets leave such conversations out")
                   .in(0, 1 << 16));
-  t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "teg", kMayChange,
+  t.push_back(field("system_prompt_file", &O::system_prompt_file, Group::kData, "tegc", kMayChange,
                     "text that opens every conversation, instead of the one in data/prompts/")
                   .file());
-  t.push_back(field("chat_template", &O::chat_template, Group::kData, "teg", kMustMatch,
+  t.push_back(field("chat_template", &O::chat_template, Group::kData, "tegc", kMustMatch,
                     "the form of a conversation: this program's own, or that of a chat model to go "
                     "on from; its tokenizer must have the form's tokens")
                   .one_of(chat_template_names()));
@@ -186,7 +192,7 @@ void add_data_fields(std::vector<OptionField>& t) {
                    "with --bad_samples skip: end the run when more than this fraction is bad")
                   .in(0, 1));
   t.push_back(
-      field("max_image_pixels", &O::max_image_pixels, Group::kData, "teg", kMustMatch,
+      field("max_image_pixels", &O::max_image_pixels, Group::kData, "tegc", kMustMatch,
             "an image with more pixels is a bad sample and is not decoded; above the default "
             "Pillow warns of a decompression bomb. Decoding takes a worker up to 8 bytes "
             "of memory a pixel")
@@ -252,7 +258,7 @@ void add_step_fields(std::vector<OptionField>& t) {
                    "global: mean over all labelled tokens of the step; micro_batch: mean of each "
                    "micro-batch, then the mean of these (always so with --compat visualchat)")
                   .one_of({"global", "micro_batch"}));
-  t.push_back(field("seed", &O::seed, Group::kSteps, "teg", kMustMatch,
+  t.push_back(field("seed", &O::seed, Group::kSteps, "tegc", kMustMatch,
                     "seed of the data order, of all draws and of parameters that no file provides")
                   .in(0, 9007199254740992.0));
   t.push_back(step("eval_interval", &O::eval_interval, kMayChange,
@@ -331,7 +337,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     kMayChange,
                     "sum gradients over the ranks after every micro-batch at stages 0 and 1 too, "
                     "as 2 and 3 do: all stages then compute the same bits"));
-  t.push_back(field("precision", &O::precision, Group::kRanks, "teg", kMayChange,
+  t.push_back(field("precision", &O::precision, Group::kRanks, "tegc", kMayChange,
                     "type of parameters and activations; sums, master weights, moments and "
                     "gradients of parameters are fp32 in all three")
                   .one_of({"fp32", "bf16", "fp16"})
@@ -340,7 +346,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     kMayChange,
                     "recompute each block's activations in the backward pass: less memory, more "
                     "time"));
-  t.push_back(field("device", &O::device, Group::kRanks, "tegb", kMayChange,
+  t.push_back(field("device", &O::device, Group::kRanks, "tegcb", kMayChange,
                     "cpu, or cuda: one GPU per rank, assigned round-robin on each host")
                   .one_of({"cpu", "cuda"})
                   .usually_given());
@@ -367,7 +373,7 @@ void add_rank_fields(std::vector<OptionField>& t) {
             "place of cuBLASLt's and rounds once, so the bits of the two differ")
           .one_of({"separate", "fused"}));
   t.push_back(
-      field("threads", &O::threads, Group::kRanks, "tegb", kMayChange,
+      field("threads", &O::threads, Group::kRanks, "tegcb", kMayChange,
             "compute threads of each rank; 0: its share of the cores it is bound to, at most "
             "SLURM_CPUS_PER_TASK and OMP_NUM_THREADS")
           .in(0, 4096));
@@ -507,7 +513,8 @@ void add_output_fields(std::vector<OptionField>& t) {
       "faults for trying out restarts, separated by ';': kill@MOMENT:rank=R,step=S kills that "
       "rank, stop@... stops it, fail@... makes its disk fail, slow@MOMENT:ms=M sleeps, "
       "nan@grad:rank=R,step=S puts a NaN into that rank's gradient; moments are data, data.read, "
-      "compute, log, evaluate, step, export, ckpt.begin, ckpt.write, ckpt.written, ckpt.rename, "
+      "compute, log, evaluate, sample, step, export, ckpt.begin, ckpt.write, ckpt.written, "
+      "ckpt.rename, "
       "ckpt.latest, ckpt.retention, ckpt.removal; the environment variable FACET_INJECT adds "
       "more"));
   t.push_back(output("wall_clock_breakdown", &O::wall_clock_breakdown, kMayChange,
@@ -530,19 +537,48 @@ void add_output_fields(std::vector<OptionField>& t) {
                      "directory below --tensorboard_path that holds this run's event files"));
 }
 
+// The names of DeepSpeed's hybrid_engine, from max_out_tokens on.
+void add_sample_fields(std::vector<OptionField>& t) {
+  const auto sample = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kOutput, "t", kMayChange, help);
+  };
+  t.push_back(sample("sample_prompts", &O::sample_prompts,
+                     "answer these questions while training, into OUT/samples.jsonl and "
+                     "TensorBoard: JSON as --input of facet generate has it")
+                  .file());
+  t.push_back(sample("sample_interval", &O::sample_interval,
+                     "answer --sample_prompts every N steps and at the end; 0: after each epoch")
+                  .in(0, 1LL << 40));
+  t.push_back(sample("max_out_tokens", &O::max_out_tokens,
+                     "--sample_prompts: longest conversation in tokens, those of questions and "
+                     "images included; 0: --max_seq_len")
+                  .in(0, 1 << 24));
+  t.push_back(sample("pin_parameters", &O::pin_parameters,
+                     "--sample_prompts at stage 3: gather all parameters once for all answers, "
+                     "which takes a rank the memory of the whole model; else some layers for each "
+                     "token"));
+  t.push_back(sample("tp_gather_partition_size", &O::tp_gather_partition_size,
+                     "--sample_prompts at stage 3 without --pin_parameters: layers that are "
+                     "gathered at a time")
+                  .in(1, 1 << 20));
+  t.push_back(sample("release_inference_cache", &O::release_inference_cache,
+                     "--sample_prompts: give back the memory that answers take beyond that of a "
+                     "step when they are done; else it is kept"));
+}
+
 void add_watchdog_fields(std::vector<OptionField>& t) {
   const auto limit = [&](const char* name, OptionMember member, const char* commands,
                          const char* help) {
     t.push_back(field(name, member, Group::kOutput, commands, kMayChange, help).in(0, 1e9));
   };
-  limit("hang_seconds_load", &O::hang_seconds_load, "tegb",
+  limit("hang_seconds_load", &O::hang_seconds_load, "tegcb",
         "end the job with exit code 86 and one report when a rank makes no progress for this long "
         "during set-up; 0: never");
   limit("hang_seconds_data", &O::hang_seconds_data, "t", "the same while it waits for a sample");
-  limit("hang_seconds_compute", &O::hang_seconds_compute, "tgb",
+  limit("hang_seconds_compute", &O::hang_seconds_compute, "tgcb",
         "in forward, backward, reduction and optimizer; every block of the model is progress");
   limit("hang_seconds_evaluate", &O::hang_seconds_evaluate, "te",
-        "in an evaluation, including its data");
+        "in an evaluation, including its data, and in answering --sample_prompts");
   limit("hang_seconds_save", &O::hang_seconds_save, "tg",
         "in checkpoints, exports, logs and answers");
   limit("hang_seconds_collective", &O::hang_seconds_collective, "tegb",
@@ -555,9 +591,13 @@ void add_generate_fields(std::vector<OptionField>& t) {
   const auto generate = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "g", kNotOfTraining, help);
   };
+  // How answers are found; of --sample_prompts too.
+  const auto answering = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kGenerate, "gtc", kMayChange, help);
+  };
   t.push_back(generate("checkpoint_names", &O::checkpoint_names,
                        "answer with each of these models in turn, into one file: exports, "
-                       "adapters, runs or their checkpoints, whole LLaVA 1.5 models, or "
+                       "adapters, whole LLaVA 1.5 models, or "
                        "directories with a pytorch_model.bin of DeepSpeed-VisualChat. What such a "
                        "directory says of the model stands; an adapter and a pytorch_model.bin "
                        "need the two models of --*_model_name_or_path"));
@@ -582,33 +622,61 @@ void add_generate_fields(std::vector<OptionField>& t) {
                        "original: as batch_generation.py of DeepSpeed-VisualChat writes it, lines "
                        "end in CR LF and questions without an image stand in image_path too")
                   .one_of({"facet", "original"}));
-  t.push_back(generate("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
+  t.push_back(generate("compat_tool", &O::compat_tool,
+                       "with --compat visualchat: the tool of DeepSpeed-VisualChat whose prompts "
+                       "are asked, batch (batch_generation.py) or chat (chat.py), which number the "
+                       "images of a round differently; auto: batch")
+                  .one_of({"auto", "batch", "chat"}));
+  t.push_back(answering("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
                   .usually_given());
-  t.push_back(generate("temperature", &O::temperature,
-                       "0: always the most likely token; above 0: sample, more evenly the higher "
-                       "it is")
+  t.push_back(answering("temperature", &O::temperature,
+                        "0: always the most likely token; above 0: sample, more evenly the higher "
+                        "it is")
                   .in(0, 1e3));
-  t.push_back(generate("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
+  t.push_back(answering("top_k", &O::top_k, "sample from the k most likely tokens; 0: from all")
                   .in(0, 1 << 24));
-  t.push_back(generate("top_p", &O::top_p,
-                       "sample from the most likely tokens that together reach this probability")
+  t.push_back(answering("top_p", &O::top_p,
+                        "sample from the most likely tokens that together reach this probability")
                   .in(0, 1));
-  t.push_back(generate("repetition_penalty", &O::repetition_penalty,
-                       "positive logits of tokens that stand in the conversation are divided by "
-                       "it, negative ones multiplied; 1: none")
+  t.push_back(answering("repetition_penalty", &O::repetition_penalty,
+                        "positive logits of tokens that stand in the conversation are divided by "
+                        "it, negative ones multiplied; 1: none")
                   .in(0.01, 100));
-  t.push_back(generate("stop_strings", &O::stop_strings,
-                       "an answer ends before the first of these texts, besides at the end tokens "
-                       "of the model's files"));
+  t.push_back(answering("stop_strings", &O::stop_strings,
+                        "an answer ends before the first of these texts, besides at the end tokens "
+                        "of the model's files"));
   t.push_back(
       generate("num_answers", &O::num_answers, "answers to each test, with draws of their own")
           .in(1, 1 << 20));
+  t.push_back(
+      generate("decode_batch", &O::decode_batch,
+               "conversations answered at the same time, a token of each in one pass; 0: 8, "
+               "or as many of them as there is memory for; 1: each by itself. Choices "
+               "(--score) are scored one conversation after the other")
+          .in(0, 256));
   t.push_back(generate("logprobs", &O::logprobs,
                        "the log-probability of each token of an answer, in JSON Lines"));
   t.push_back(generate("score", &O::score,
                        "answers nothing, but says of given answers, a list behind the images of "
                        "each question, how likely each is; the likeliest is the answer"));
+  t.push_back(generate("inference_tp_size", &O::inference_tp_size,
+                       "so many consecutive ranks hold the language model together, cut by heads "
+                       "and columns, and answer together: for models that are too large for one")
+                  .in(1, 1 << 20));
+}
+
+void add_chat_fields(std::vector<OptionField>& t) {
+  const auto chat = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kChat, "c", kNotOfTraining, help);
+  };
+  t.push_back(chat("history", &O::history,
+                   "save the conversations to this new file after each answer, as generate --input "
+                   "reads them, and the answers to FILE.answers.jsonl")
+                  .new_file()
+                  .usually_given());
+  t.push_back(
+      chat("max_images", &O::max_images, "images of a conversation at most").in(0, 1 << 16));
 }
 
 void add_plan_fields(std::vector<OptionField>& t) {
@@ -667,8 +735,10 @@ std::vector<OptionField> make_table() {
   add_rank_fields(table);
   add_zero_fields(table);
   add_output_fields(table);
+  add_sample_fields(table);
   add_watchdog_fields(table);
   add_generate_fields(table);
+  add_chat_fields(table);
   add_plan_fields(table);
   add_data_stats_fields(table);
   add_bandwidth_fields(table);

@@ -19,11 +19,12 @@ enum class OptionGroup : uint8_t {
   kRanks,
   kOutput,
   kGenerate,
+  kChat,
   kPlan,
   kDataStats,
   kBandwidth
 };
-constexpr int kOptionGroups = 11;
+constexpr int kOptionGroups = 12;
 const char* title_of(OptionGroup group);
 
 // Whether a run that is resumed may give another value than the one it began with.
@@ -45,7 +46,7 @@ struct OptionField {
   OptionMember member;  // its type is the option's type; its value in Options{} the default
   OptionGroup group;
   const char* commands;  // first letters of the subcommands that know it, x of export; t stands for
-                         // plan, data-stats and cache-features too
+                         // plan, data-stats and cache-features, which has no letter, too
   OnResume on_resume;
   const char* help;
 
@@ -93,7 +94,7 @@ std::string set_option(const OptionField& field, const std::vector<std::string>&
 // Choices that change nothing in this program or this build, one line each.
 std::vector<std::string> choices_without_effect(Command command, const Options& options);
 
-// Choices that contradict each other.
-std::vector<std::string> contradictions(Command command, const Options& options);
+// Choices that contradict each other, or the number of ranks that the program runs on.
+std::vector<std::string> contradictions(Command command, const Options& options, int64_t ranks);
 
 }  // namespace facet

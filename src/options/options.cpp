@@ -312,7 +312,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
     mistakes.wrong.add_all(take_from_whole_model(given, options, of_models));
   check_required(command, options, mistakes);
   mistakes.wrong.add_all(merge.mistakes);
-  mistakes.wrong.add_all(contradictions(command, options));
+  mistakes.wrong.add_all(contradictions(command, options, ranks));
   parsed.notes = merge.notes;
   for (std::string& note : choices_without_effect(command, options))
     parsed.notes.push_back(std::move(note));

@@ -17,6 +17,7 @@ enum class Command : uint8_t {
   kTrain,
   kEvaluate,
   kGenerate,
+  kChat,
   kPlan,
   kDataStats,
   kBandwidth,
@@ -50,10 +51,12 @@ struct Options {
   int64_t lang_lora_dim = 0;
   double lang_lora_alpha = 1;
   bool lang_lora_rslora = false;
+  bool lang_lora_dora = false;
   std::string lang_lora_module_name = "model.layers.";
   int64_t vis_lora_dim = 0;
   double vis_lora_alpha = 1;
   bool vis_lora_rslora = false;
+  bool vis_lora_dora = false;
   std::string vis_lora_module_name = "encoder.layers.";
   bool only_optimize_lora = false;
   std::vector<std::string> unfreeze;  // prefixes of parameter names
@@ -172,16 +175,23 @@ struct Options {
   bool enable_tensorboard = false;
   std::string tensorboard_path;  // "": output_dir
   std::string tensorboard_job_name = "tb_logging";
+  std::string sample_prompts;            // questions as --input has them; "": none are asked
+  int64_t sample_interval = 0;           // steps; 0: after each epoch
+  int64_t max_out_tokens = 0;            // of a conversation; 0: max_seq_len
+  bool pin_parameters = false;           // stage 3: gather once for all answers
+  int64_t tp_gather_partition_size = 8;  // stage 3: layers gathered at a time
+  bool release_inference_cache = false;
   bool dry_run = false;
   bool check_all_samples = false;
   int64_t replay_step = 0;  // 0: none
 
-  // Generate
+  // Generate; how answers are found also serves sample_prompts and chat
   std::string checkpoint_path;                // directory of --checkpoint_names
   std::vector<std::string> checkpoint_names;  // models to answer with, one after the other
-  std::string input;   // JSON {test: [[question, images?, choices?], ...]}
-  std::string output;  // CSV or JSON Lines
+  std::string input;                          // JSON {test: [[question, images?, choices?], ...]}
+  std::string output;                         // CSV or JSON Lines
   std::string csv = "facet";
+  std::string compat_tool = "auto";  // batch, chat; auto: that of the command
   int64_t max_new_tokens = 128;
   double temperature = 0;  // 0: the most likely token
   int64_t top_k = 0;
@@ -189,8 +199,14 @@ struct Options {
   double repetition_penalty = 1;
   std::vector<std::string> stop_strings;
   int64_t num_answers = 1;
+  int64_t decode_batch = 0;
   bool logprobs = false;
   bool score = false;
+  int64_t inference_tp_size = 1;  // ranks that hold the decoder together
+
+  // Chat
+  std::string history;  // JSON as of `input`; the answers lie beside it
+  int64_t max_images = 8;
 
   // Export
   std::string to;  // directory that does not exist yet

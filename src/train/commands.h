@@ -4,15 +4,17 @@
 #include "comm/mpi_session.h"
 #include "job/run_status.h"
 #include "options/options.h"
+#include "train/questions.h"
 
 namespace facet {
 
 // facet train: set-up, the loop over epochs and steps, logs, checkpoints, exports. Collective, as
 // are the others.
-void train(MpiSession& session, const Options& options, RunStatus& status);
+void train(MpiSession& session, const Options& options, RunStatus& status,
+           const OpenQuestions& open_questions);
 
 // facet train --dry_run: the same set-up without weights and without a step; prints the plan.
-void dry_run(MpiSession& session, const Options& options);
+void dry_run(MpiSession& session, const Options& options, const OpenQuestions& open_questions);
 
 // facet train --replay_step: a step of a run once more (train/replay_step.h).
 void replay_step(MpiSession& session, const Options& options, RunStatus& status);

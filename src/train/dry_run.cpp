@@ -25,9 +25,10 @@ std::string probe_text(const ProbeReport& report) {
   return text;
 }
 
-RunCosts lay_out_and_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data) {
+RunCosts lay_out_and_plan(const Options& options, int ranks, ModelSetup& model, DataSetup& data,
+                          const Questions* questions) {
   Engine::lay_out(model.table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  return plan_costs(options, model, replay_of(options, data), ranks);
+  return plan_costs(options, model, replay_of(options, data), ranks, questions);
 }
 
 void print_plan(const Options& options, int ranks, ModelSetup& model, const DataSetup& data,
@@ -42,7 +43,7 @@ void print_plan(const Options& options, int ranks, ModelSetup& model, const Data
 
 }  // namespace
 
-void dry_run(MpiSession& session, const Options& options) {
+void dry_run(MpiSession& session, const Options& options, const OpenQuestions& open_questions) {
   Communicator& world = session.world();
   collectively(world, [&] {
     check_paths(Command::kTrain, options);
@@ -66,7 +67,9 @@ void dry_run(MpiSession& session, const Options& options) {
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
     if (world.rank() == 0) write_debug_samples(options, *model, *data);
-    costs = lay_out_and_plan(options, world.size(), *model, *data);
+    const std::unique_ptr<Questions> questions = questions_of(options, *model, open_questions);
+    if (questions != nullptr) questions->check_images();
+    costs = lay_out_and_plan(options, world.size(), *model, *data, questions.get());
   });
   costs = largest_of_all_ranks(costs, world);
   collectively(world, [&] { print_plan(options, world.size(), *model, *data, costs); });

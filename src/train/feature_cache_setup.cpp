@@ -40,8 +40,9 @@ std::string identity_text(const Options& options, const FeatureOrigin& origin) {
       vision.traits().name, vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers,
       vision.num_attention_heads, vision.image_size, vision.patch_size,
       static_cast<int>(vision.hidden_act), vision.layer_norm_eps);
-  text += fmt::format("LoRA: rank {}, alpha {}{}, modules {}\n", lora.rank, lora.alpha,
-                      lora.rank_stabilised ? ", rank-stabilised" : "", lora.module_name);
+  text += fmt::format("LoRA: rank {}, alpha {}{}{}, modules {}\n", lora.rank, lora.alpha,
+                      lora.rank_stabilised ? ", rank-stabilised" : "", lora.dora ? ", DoRA" : "",
+                      lora.module_name);
   text += fmt::format("feature: layer {}, {} tokens of {} values\n", config.vision_feature_layer,
                       config.vision_tokens(), vision.feature_width());
   text += fmt::format("pixels: {}\n", origin.model.preprocessor->text());

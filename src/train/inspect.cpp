@@ -64,9 +64,9 @@ void print_array(const StoredArray& array) {
 
 void describe_part(const char* name, const std::optional<AdapterPart>& part) {
   if (!part) return;
-  log("{}: LoRA of rank {}, alpha {:g}{}, on {} linear layers of {}", name, part->lora.rank,
-      part->lora.alpha, part->lora.rank_stabilised ? ", rank-stabilised" : "",
-      part->lora.modules.size(),
+  log("{}: {} of rank {}, alpha {:g}{}, on {} linear layers of {}", name,
+      part->lora.dora ? "DoRA" : "LoRA", part->lora.rank, part->lora.alpha,
+      part->lora.rank_stabilised ? ", rank-stabilised" : "", part->lora.modules.size(),
       part->base_model.empty() ? "a model that it does not name" : part->base_model);
 }
 

@@ -99,11 +99,7 @@ PassMemory measure_ends(const VlmConfig& config, const BatchLimits& limits,
     give_images(config, pass.dtype, 1, batch);  // takes most: the others are computed and join it
     look();
   }
-  // Every piece of an arena is rounded up to 64 bytes, by different amounts in other micro-batches.
-  largest.activations += largest.activations / 64 + (1 << 20);
-  if (largest.panels > 0) largest.panels += largest.panels / 64 + 4096;
-  if (largest.inputs > 0) largest.inputs += largest.inputs / 64 + 4096;
-  return largest;
+  return with_rounding(largest);
 }
 
 }  // namespace
@@ -128,6 +124,13 @@ BatchLimits eval_limits(const Options& options) {
 PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
   return {std::max(a.activations, b.activations), std::max(a.panels, b.panels),
           std::max(a.inputs, b.inputs)};
+}
+
+PassMemory with_rounding(PassMemory memory) {
+  memory.activations += memory.activations / 64 + (1 << 20);
+  if (memory.panels > 0) memory.panels += memory.panels / 64 + 4096;
+  if (memory.inputs > 0) memory.inputs += memory.inputs / 64 + 4096;
+  return memory;
 }
 
 PassMemory measure(const MeasuredPass& pass, const std::function<void(Context&)>& work) {

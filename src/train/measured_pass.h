@@ -40,6 +40,10 @@ struct PassMemory {
 // The larger of each.
 PassMemory larger_of(const PassMemory& a, const PassMemory& b);
 
+// Every piece of an arena is rounded up to 64 bytes, by other amounts in passes other than those
+// measured: what no such pass exceeds.
+PassMemory with_rounding(PassMemory memory);
+
 // Where a micro-batch's inputs are: in the arena or in buffers of their own (nn/input_buffers.h).
 enum class InputsIn : uint8_t { kArena, kBuffers };
 

@@ -38,7 +38,8 @@ LoraConfig lang_lora_of(const Options& options) {
           .alpha = static_cast<float>(options.lang_lora_alpha),
           .module_name = options.lang_lora_module_name,
           .compat_init = options.visualchat(),
-          .rank_stabilised = options.lang_lora_rslora};
+          .rank_stabilised = options.lang_lora_rslora,
+          .dora = options.lang_lora_dora};
 }
 
 LoraConfig vis_lora_of(const Options& options) {
@@ -46,7 +47,8 @@ LoraConfig vis_lora_of(const Options& options) {
           .alpha = static_cast<float>(options.vis_lora_alpha),
           .module_name = options.vis_lora_module_name,
           .compat_init = options.visualchat(),
-          .rank_stabilised = options.vis_lora_rslora};
+          .rank_stabilised = options.vis_lora_rslora,
+          .dora = options.vis_lora_dora};
 }
 
 void check_vision(const VlmConfig& config) {
@@ -77,6 +79,9 @@ void check_same_lora(const std::string& side, const AdapterPart& part, const Lor
         part.directory, part.lora.rank, part.lora.alpha, side, asked.rank, side, asked.alpha);
   CHECK(part.lora.rank_stabilised || !asked.rank_stabilised, ExitCode::kConfig,
         "{}/adapter_config.json has LoRA without use_rslora; leave --{}_lora_rslora out",
+        part.directory, side);
+  CHECK(part.lora.dora || !asked.dora, ExitCode::kConfig,
+        "{}/adapter_config.json has LoRA without use_dora; leave --{}_lora_dora out",
         part.directory, side);
 }
 
@@ -109,17 +114,20 @@ Options with_lora_of_adapter(Options options) {
     options.lang_lora_dim = adapter.lang->lora.rank;
     options.lang_lora_alpha = static_cast<double>(adapter.lang->lora.alpha);
     options.lang_lora_rslora = adapter.lang->lora.rank_stabilised;
+    options.lang_lora_dora = adapter.lang->lora.dora;
   }
   if (adapter.vision) {
     check_same_lora("vis", *adapter.vision, vis_lora_of(options));
     options.vis_lora_dim = adapter.vision->lora.rank;
     options.vis_lora_alpha = static_cast<double>(adapter.vision->lora.alpha);
     options.vis_lora_rslora = adapter.vision->lora.rank_stabilised;
+    options.vis_lora_dora = adapter.vision->lora.dora;
   }
   return options;
 }
 
-std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing) {
+std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokenizer missing,
+                                          GroupPlace group) {
   auto setup = std::make_unique<ModelSetup>();
   VlmConfig& config = setup->config;
   config.vision = read_vision_config(options.vision_model_name_or_path);
@@ -159,6 +167,11 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.vis_lora = vis_lora_of(options);
   check_vision(config);
   if (!options.adapter.empty()) take_lora_of_adapter(options, config);
+  CHECK(group.size == 1 || !config.lang_lora.dora, ExitCode::kConfig,
+        "--inference_tp_size: not with an adapter of DoRA, whose norms are of whole rows; make a "
+        "whole model of it with facet export, or leave the option out");
+  config.lm.group = group;
+  check_shared(config.lm);
   setup->chat_template = options.chat_template;
   setup->model = std::make_unique<VisionLanguageModel>(config, setup->table);
   return setup;
@@ -231,6 +244,7 @@ void load_weights_as_trained(const Options& options, ModelSetup& setup, Communic
         "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
         fmt::join(report.differing_choices, "\n  "));
   for (const std::string& line : report.unused) warn_line(line);
+  setup.model->generate_as_original();
 }
 
 ExportSources export_sources(const Options& options, const ModelSetup& setup) {

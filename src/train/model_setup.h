@@ -32,9 +32,11 @@ enum class MissingTokenizer : uint8_t { kError, kAssume };
 // holds them, then belongs to no run with another adapter's. kConfig if they say otherwise.
 Options with_lora_of_adapter(Options options);
 
-// Reads configurations and tokenizer and declares the parameters.
+// Reads configurations and tokenizer and declares the parameters: of a decoder that a group of
+// ranks holds together those of one rank. kConfig if they can't be shared so.
 std::unique_ptr<ModelSetup> declare_model(const Options& options,
-                                          MissingTokenizer missing = MissingTokenizer::kError);
+                                          MissingTokenizer missing = MissingTokenizer::kError,
+                                          GroupPlace group = {});
 
 // Applies --unfreeze and --freeze, and checks that they mean something: a prefix that matches no
 // parameter, LoRA that matches no linear layer and nothing left to train are errors.
@@ -53,7 +55,8 @@ PretrainedSources sources_of(const Options& options);
 LoadReport load_weights(const Options& options, ModelSetup& setup,
                         const OpenUnit& open_unit = nothing_to_open);
 // The same for evaluation and generation, which train nothing; lays the parameters out as well. An
-// exported model must be used as it was trained, so differing choices are an Error(kConfig).
+// exported model must be used as it was trained, so differing choices are an Error(kConfig). With
+// --compat visualchat generated tokens are then embedded as by the original.
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
                              Backend& ops);
 

@@ -31,6 +31,8 @@ void add_notes(const Options& options, const ModelSetup& model, RunPlan& plan) {
     plan.notes.push_back(fmt::format(
         "{} has no tokenizer: V = {} is the model's vocab_size and the tokens added here",
         options.lm_model_name_or_path, model.config.lm.vocab_size));
+  if (!options.sample_prompts.empty() && model.tokenizer == nullptr)
+    plan.notes.push_back("--sample_prompts is not counted: there is no tokenizer to read it with");
   if (!options.replay.empty())
     plan.notes.push_back("--replay is not read: batches are planned as long as the options allow");
   if (!options.feature_cache.empty() && trains_vision(model.table))
@@ -50,14 +52,17 @@ std::string grouped(int64_t number) {
 
 }  // namespace
 
-RunPlan plan_run(const Options& options) {
+RunPlan plan_run(const Options& options, const OpenQuestions& open_questions) {
   const std::unique_ptr<ModelSetup> model = declare_model(options, MissingTokenizer::kAssume);
   choose_trained(options, model->table);
   RunPlan plan;
   count_elements(model->table, plan);
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
-  plan.costs = plan_costs(options, *model, nullptr, ranks);
+  const bool asks = !options.sample_prompts.empty() && model->tokenizer != nullptr;
+  const std::unique_ptr<Questions> questions =
+      asks ? questions_of(options, *model, open_questions) : nullptr;
+  plan.costs = plan_costs(options, *model, nullptr, ranks, questions.get());
   plan.operations = plan_operations(options, *model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));
   plan.disk = plan_disk(options, plan_exports(options, model->table), plan.checkpoint_bytes,
@@ -117,9 +122,9 @@ std::string plan_text(const RunPlan& plan, const Options& options) {
   return text + speed_text(plan, options);
 }
 
-void plan_command(const Options& options) {
+void plan_command(const Options& options, const OpenQuestions& open_questions) {
   check_paths(Command::kPlan, options);
-  const RunPlan plan = plan_run(options);
+  const RunPlan plan = plan_run(options, open_questions);
   log_lines(plan_text(plan, options));
   const double limit = options.memory * (int64_t{1} << 30);
   const MemoryPlan& memory = plan.costs.memory;

@@ -10,6 +10,7 @@
 #include "options/options.h"
 #include "train/disk_plan.h"
 #include "train/measured_speed.h"
+#include "train/questions.h"
 #include "train/run_costs.h"
 
 namespace facet {
@@ -34,10 +35,10 @@ struct RunPlan {
   double seconds() const;
 };
 
-RunPlan plan_run(const Options& options);
+RunPlan plan_run(const Options& options, const OpenQuestions& open_questions = {});
 std::string plan_text(const RunPlan& plan, const Options& options);
 
 // Prints the plan. Error(kConfig) when a rank needs more than --memory.
-void plan_command(const Options& options);
+void plan_command(const Options& options, const OpenQuestions& open_questions = {});
 
 }  // namespace facet

@@ -104,14 +104,25 @@ std::unique_ptr<RunInputs> index_files_and_open_inputs(const Run& run) {
   return made_collectively(run.world, [&] { return open_inputs(run); });
 }
 
+std::unique_ptr<Questions> open_checked_questions(const Run& run, const OpenQuestions& open) {
+  auto questions = questions_of(run.options, *run.inputs->model, open);
+  if (questions != nullptr) questions->check_images();
+  return questions;
+}
+
 RunCosts plan_costs_of_all_ranks(Run& run) {
   return largest_of_all_ranks(made_collectively(run.world,
                                                 [&] {
-                                                  return lay_out_and_plan(run.options, *run.inputs,
-                                                                          run.device.memory(),
-                                                                          run.world.size());
+                                                  return lay_out_and_plan(
+                                                      run.options, *run.inputs, run.device.memory(),
+                                                      run.world.size(), run.questions.get());
                                                 }),
                               run.world);
+}
+
+std::optional<SamplingPlan> plan_of_questions(const Run& run) {
+  if (run.questions == nullptr) return std::nullopt;
+  return plan_sampling(run.options, *run.inputs->model, *run.questions, run.world.size());
 }
 
 std::unique_ptr<StepEngine> open_compute(Run& run) {
@@ -147,7 +158,9 @@ WorkPlan work_plan(const Options& options, const RunInputs& inputs) {
           .eval_interval = options.eval_interval,
           .save_interval = options.save_interval,
           .save_minutes = options.save_minutes,
-          .export_every = options.export_kind == "none" ? 0 : options.export_every};
+          .export_every = options.export_kind == "none" ? 0 : options.export_every,
+          .samples = !options.sample_prompts.empty(),
+          .sample_interval = options.sample_interval};
 }
 
 // Operations a second that all ranks can do at most; 0 where that is not known of each. Collective.
@@ -173,7 +186,8 @@ LogSubject subject_of_logs(const Run& run, const std::string& host) {
 
 }  // namespace
 
-Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
+Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status,
+         const OpenQuestions& open_questions)
     : options(run_options),
       world(session.world()),
       status(run_status),
@@ -189,7 +203,10 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status)
           [&] { return std::make_unique<RunCheckpoints>(options, world, faults, status); })),
       record(open_record(*this)),
       inputs(index_files_and_open_inputs(*this)),
+      questions(
+          made_collectively(world, [&] { return open_checked_questions(*this, open_questions); })),
       costs(plan_costs_of_all_ranks(*this)),
+      sampling(plan_of_questions(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),
       state(end_job_on_error(session, status, [&] { return begin_or_continue(*this, session); })) {
   end_job_on_error(session, status, [&] {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "train/run_inputs.h"
 #include "train/run_logs.h"
 #include "train/run_record.h"
+#include "train/sampling_plan.h"
 #include "train/section_report.h"
 #include "train/step_engine.h"
 
@@ -28,7 +30,8 @@ namespace facet {
 struct Run {
   // Collective. Starts the run, or continues it from its newest checkpoint. An error that all ranks
   // know of is thrown as the same CollectiveError on all of them; any other ends the job.
-  Run(MpiSession& session, const Options& options, RunStatus& status);
+  Run(MpiSession& session, const Options& options, RunStatus& status,
+      const OpenQuestions& open_questions);
   ~Run();
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -51,7 +54,9 @@ struct Run {
   std::unique_ptr<RunCheckpoints> checkpoints;
   const std::unique_ptr<RunRecord> record;  // with the number of this start
   const std::unique_ptr<RunInputs> inputs;
-  const RunCosts costs;  // of the rank that needs most
+  const std::unique_ptr<Questions> questions;  // of --sample_prompts, if it is given
+  const RunCosts costs;                        // of the rank that needs most
+  const std::optional<SamplingPlan> sampling;  // with --sample_prompts
   const std::unique_ptr<StepEngine> compute;
   RunState state;                 // how far the run has come
   LocalError local_error;         // that this rank met since the last step

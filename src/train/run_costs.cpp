@@ -9,6 +9,7 @@
 #include "data/image.h"
 #include "train/feature_cache_setup.h"
 #include "train/run_setup.h"
+#include "train/sampling_plan.h"
 #include "zero/zero_plan.h"
 
 namespace facet {
@@ -24,6 +25,7 @@ std::string MemoryPlan::text() const {
   line("gathered", gathered);
   line("buckets", buckets);
   line("activations", activations);
+  if (sampling > 0) line("sampling", sampling);
   if (inputs > 0) line("inputs", inputs);
   if (panels > 0) line("panels", panels);
   if (window > 0) line("fp32 window", window);
@@ -116,13 +118,20 @@ void count_offload(const Options& options, const ParamTable& table, int ranks,
   memory.saved = without.optimizer + kept.values_on_host - kept.uploads;
 }
 
+// Answers are found when no step is under way, and work in the same memory.
+void count_sampling(const Options& options, const PassMemory& answers, MemoryPlan& memory) {
+  memory.sampling = std::max<int64_t>(answers.activations - memory.activations, 0);
+  if (!options.on_gpu()) memory.panels = std::max(memory.panels, answers.panels);
+}
+
 }  // namespace
 
 BatchSource* replay_of(const Options& options, const DataSetup& data) {
   return options.replay.empty() ? nullptr : data.source.get();
 }
 
-RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks) {
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks,
+                    const Questions* questions) {
   const EngineOptions engine = engine_options(options);
   const ZeroBytes kept = planned_bytes(model.table, ranks, engine);
   MeasuringHooks training(model.table, ranks, engine);
@@ -148,6 +157,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   costs.memory.activations = passes.activations;
   costs.memory.inputs = Backend::kInputBuffers * passes.inputs;
   costs.memory.panels = options.on_gpu() ? 0 : passes.panels;
+  if (questions != nullptr)
+    count_sampling(options, plan_sampling(options, model, *questions, ranks).memory, costs.memory);
   costs.memory.window = options.on_gpu() ? Fp32Window::bytes(model.table, ranks) : kept.window;
   costs.memory.gathered = training.gathered_bytes();
   if (replay == nullptr && engine.zero_stage >= 3)
@@ -168,8 +179,8 @@ RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world) {
   MemoryPlan& memory = costs.memory;
   for (int64_t* const bytes :
        {&memory.values, &memory.gradients, &memory.optimizer, &memory.gathered, &memory.buckets,
-        &memory.activations, &memory.inputs, &memory.panels, &memory.window, &memory.snapshot,
-        &memory.staging, &memory.page_locked, &memory.saved})
+        &memory.activations, &memory.sampling, &memory.inputs, &memory.panels, &memory.window,
+        &memory.snapshot, &memory.staging, &memory.page_locked, &memory.saved})
     *bytes = world.max(*bytes);
   costs.elements_per_step = world.max(costs.elements_per_step);
   return costs;

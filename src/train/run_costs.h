@@ -11,6 +11,7 @@
 #include "train/data_setup.h"
 #include "train/measured_pass.h"
 #include "train/model_setup.h"
+#include "train/questions.h"
 
 namespace facet {
 
@@ -21,6 +22,7 @@ struct MemoryPlan {
   int64_t gathered = 0;        // parameters of units that are whole only for a while
   int64_t buckets = 0;         // gradients on their way to the other ranks
   int64_t activations = 0;     // the arena of the largest micro-batch
+  int64_t sampling = 0;        // what answering --sample_prompts takes in that arena beyond a step
   int64_t inputs = 0;          // of one micro-batch and of the next, which is on its way to a GPU
   int64_t panels = 0;          // fp32 scratch of operators whose operands have 16 bits
   int64_t window = 0;          // one unit in fp32, while 16-bit or partitioned values are filled
@@ -33,8 +35,8 @@ struct MemoryPlan {
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
-    return values + gradients + optimizer + gathered + buckets + activations + inputs + panels +
-           window + snapshot + staging;
+    return values + gradients + optimizer + gathered + buckets + activations + sampling + inputs +
+           panels + window + snapshot + staging;
   }
   int64_t on_device() const {
     return space == Space::kDevice ? total() - window - snapshot - page_locked + runtime : 0;
@@ -53,8 +55,9 @@ struct RunCosts {
 };
 
 // From a table that Engine::lay_out made. Micro-batches are those of the recording, or with nullptr
-// all that the options allow.
-RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks);
+// all that the options allow. `questions` are answered in between, unless nullptr.
+RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* replay, int ranks,
+                    const Questions* questions = nullptr);
 // Of the rank that needs most of each: recorded micro-batches differ between ranks. Collective.
 RunCosts largest_of_all_ranks(RunCosts costs, Communicator& world);
 // What plan_costs takes as the recording: --replay, or nullptr.

@@ -1,5 +1,6 @@
 #include "train/run_logs.h"
 
+#include "base/log.h"
 #include "base/printable.h"
 #include "io/file.h"
 #include "train/run_setup.h"
@@ -15,6 +16,7 @@ void RunLogs::open(const RunState& state, const LogSubject& subject) {
   loss_log_ = std::make_unique<LossLog>(out, subject.group_names, dataset_names_,
                                         state.loss_log_bytes, subject.origin);
   eval_log_ = std::make_unique<EvalLog>(out, dataset_names_, state.eval_log_bytes, subject.origin);
+  if (!options_.sample_prompts.empty()) sample_log_ = std::make_unique<SampleLog>(out, state.step);
   if (options_.enable_tensorboard)
     tensorboard_ = std::make_unique<TensorBoard>(options_, state, subject.host, dataset_names_);
   step_losses_ = read_curve(out + "/loss_log.csv");
@@ -26,6 +28,15 @@ void RunLogs::open(const RunState& state, const LogSubject& subject) {
 }
 
 namespace {
+
+// Of a text that may be long, whole characters.
+std::string beginning_of(const std::string& text) {
+  constexpr size_t kShown = 60;
+  if (text.size() <= kShown) return text;
+  size_t end = kShown;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80U) --end;
+  return text.substr(0, end) + "...";
+}
 
 // Why the step was skipped, and with which loss scale where there is one.
 std::string skip_text(const StepReport& report) {
@@ -74,6 +85,23 @@ void RunLogs::append(const EvalReport& report) {
     console_->line(fmt::format("eval: bad samples left out: {}", bad));
 }
 
+// In two lines on the console: how many, and the first one's beginning.
+void RunLogs::append(const std::vector<SampleLine>& samples) {
+  if (!writes_ || samples.empty()) return;
+  sample_log_->append(samples);
+  if (tensorboard_) tensorboard_->append(samples);
+  const SampleLine& first = samples.front();
+  double seconds = 0;
+  for (const SampleLine& sample : samples) seconds += sample.answer.seconds;
+  console_->line(fmt::format("samples: step={}, {} answers, {:.1f} s of the ranks; {}: {}",
+                             first.step, samples.size(), seconds, printable(first.test),
+                             beginning_of(printable(first.answer.text))));
+  for (const SampleLine& sample : samples)
+    if (!sample.answer.error.empty())
+      warn("--sample_prompts, test {}, round {}: no answer: {}", sample.test, sample.round,
+           sample.answer.error);
+}
+
 void RunLogs::took(Work work, double seconds) {
   if (writes_) console_->took(work, seconds);
 }
@@ -90,6 +118,7 @@ void RunLogs::sync(RunState& state) {
   if (!writes_) return;
   state.loss_log_bytes = loss_log_->sync();
   state.eval_log_bytes = eval_log_->sync();
+  if (sample_log_) sample_log_->sync();
   if (tensorboard_) tensorboard_->sync();
 }
 

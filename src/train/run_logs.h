@@ -1,4 +1,4 @@
-// What a training run writes for people: the two logs, the lines on the console, the plot of the
+// What a training run writes for people: the logs, the lines on the console, the plot of the
 // losses. Rank 0 writes; on other ranks the functions do nothing.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "train/console.h"
 #include "train/loss_log.h"
 #include "train/loss_plot.h"
+#include "train/sample_log.h"
 #include "train/step_report.h"
 #include "train/tensorboard.h"
 
@@ -37,6 +38,7 @@ class RunLogs {
   void line(const std::string& text);
   void append(const StepReport& report);
   void append(const EvalReport& report);
+  void append(const std::vector<SampleLine>& samples);  // those after a step
   // Training was held up by other work than a step.
   void took(Work work, double seconds);
   void draw_curve() const;
@@ -45,6 +47,9 @@ class RunLogs {
   std::optional<CurvePoint> last_evaluation() const {
     return eval_losses_.empty() ? std::nullopt : std::optional(eval_losses_.back());
   }
+
+  // After which --sample_prompts were answered last; nothing on other ranks than 0.
+  int64_t last_sampled_step() const { return sample_log_ ? sample_log_->last_step() : 0; }
 
   // Error(kIo) if somebody has removed the output directory.
   void find_files() const;
@@ -60,6 +65,7 @@ class RunLogs {
   std::vector<std::string> dataset_names_;
   std::unique_ptr<LossLog> loss_log_;
   std::unique_ptr<EvalLog> eval_log_;
+  std::unique_ptr<SampleLog> sample_log_;     // with --sample_prompts
   std::unique_ptr<TensorBoard> tensorboard_;  // with --enable_tensorboard
   std::unique_ptr<Console> console_;
   std::vector<CurvePoint> step_losses_, eval_losses_;  // of the whole run

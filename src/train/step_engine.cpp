@@ -37,6 +37,11 @@ std::optional<LossScaler> scaler_of(const Options& options) {
   return LossScaler(scaler_options(options));
 }
 
+// Of the arena: what answers take beyond a step may be taken for them alone.
+int64_t kept_for_passes(const Options& options, const MemoryPlan& memory) {
+  return memory.activations + (options.release_inference_cache ? 0 : memory.sampling);
+}
+
 // Operators that work in fp32 on 16-bit operands need their panels before the first pass.
 Backend& layers_with_panels(ComputeDevice& device, int64_t bytes) {
   device.allocate_panels(bytes);
@@ -56,13 +61,13 @@ LossAverage loss_average(const Options& options) {
 }  // namespace
 
 RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
-                          int ranks) {
+                          int ranks, const Questions* questions) {
   ParamTable& table = inputs.model->table;
   table.place_in(memory);
   Engine::lay_out(table, ranks, engine_options(options));
   if (options.by_tokens())
     inputs.data->work = work_model(*inputs.model->model, compute_dtype(options));
-  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks);
+  return plan_costs(options, *inputs.model, replay_of(options, *inputs.data), ranks, questions);
 }
 
 StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevice& device,
@@ -70,7 +75,7 @@ StepEngine::StepEngine(const Options& options, Communicator& world, ComputeDevic
     : engine(inputs.model->table, make_groups(options, inputs.model->table), world, device.plain(),
              engine_options(options), device.host_side()),
       loaded(load_and_log(options, inputs, engine)),
-      arena("activations", memory.activations, device.memory()),
+      arena("activations", kept_for_passes(options, memory), device.memory()),
       layers(layers_with_panels(device, memory.panels)),
       input_buffers(inputs_of(memory, layers)),
       poison(poison_of(faults, engine, layers, world.rank())),

@@ -21,7 +21,7 @@ namespace facet {
 
 // Takes the memory of the parameters and plans the rest, for this rank alone.
 RunCosts lay_out_and_plan(const Options& options, RunInputs& inputs, MemoryResource& memory,
-                          int ranks);
+                          int ranks, const Questions* questions = nullptr);
 
 struct StepEngine {
   // After lay_out_and_plan(): takes the rest of the memory and loads the weights. Throws errors of

@@ -79,6 +79,18 @@ void TensorBoard::append(const EvalReport& report) {
   write();
 }
 
+// A text for each round of each test, the question above its answer. Texts are read as Markdown.
+void TensorBoard::append(const std::vector<SampleLine>& samples) {
+  std::vector<Text> texts;
+  for (const SampleLine& sample : samples) {
+    const SampledAnswer& answer = sample.answer;
+    texts.push_back({fmt::format("Samples/{}/{}", sample.test, sample.round),
+                     fmt::format("{}\n\n---\n\n{}", sample.question.text,
+                                 answer.error.empty() ? answer.text : answer.error)});
+  }
+  file_.write(samples_, texts);
+}
+
 // The loss, and that of each data set that had labelled tokens.
 void TensorBoard::add_losses(const std::string& tag, double loss,
                              const std::vector<LossOfDataset>& datasets) {

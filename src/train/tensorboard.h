@@ -10,6 +10,7 @@
 #include "checkpoint/run_state.h"
 #include "io/event_file.h"
 #include "options/options.h"
+#include "train/sample_log.h"
 #include "train/step_report.h"
 
 namespace facet {
@@ -23,6 +24,7 @@ class TensorBoard {
 
   void append(const StepReport& report);
   void append(const EvalReport& report);
+  void append(const std::vector<SampleLine>& samples);
   void sync() { file_.sync(); }
 
  private:

@@ -39,10 +39,15 @@ int64_t saves(const WorkPlan& plan, int64_t epochs, int64_t first, int64_t last)
 WorkLeft work_left(const WorkPlan& plan, int64_t step) {
   const int64_t first = std::max<int64_t>(step, 1), last = plan.total_steps;
   const int64_t epochs = multiples_and_last(plan.steps_per_epoch, first, last);
-  const int64_t each = plan.eval_interval > 0 ? plan.eval_interval : plan.steps_per_epoch;
+  const auto or_epoch = [&](int64_t interval) {
+    return interval > 0 ? interval : plan.steps_per_epoch;
+  };
   WorkLeft left;
   left.of(Work::kStep) = std::max<int64_t>(last - step, 0);
-  left.of(Work::kEvaluation) = plan.evaluates ? multiples_and_last(each, first, last) : 0;
+  left.of(Work::kEvaluation) =
+      plan.evaluates ? multiples_and_last(or_epoch(plan.eval_interval), first, last) : 0;
+  left.of(Work::kSampling) =
+      plan.samples ? multiples_and_last(or_epoch(plan.sample_interval), first, last) : 0;
   left.of(Work::kSave) = saves(plan, epochs, first, last);
   left.of(Work::kExport) =
       plan.export_every > 0
@@ -66,7 +71,8 @@ double WorkTimes::mean(Work work) const {
 double seconds_left(const WorkPlan& plan, int64_t step, const WorkTimes& times) {
   const WorkLeft left = work_left(plan, step);
   double seconds = 0;
-  for (const Work work : {Work::kStep, Work::kEvaluation, Work::kSave, Work::kExport})
+  for (const Work work :
+       {Work::kStep, Work::kEvaluation, Work::kSave, Work::kExport, Work::kSampling})
     seconds += static_cast<double>(left.of(work)) * times.mean(work);
   if (plan.save_minutes <= 0) return seconds;
   const auto by_the_clock = static_cast<int64_t>(seconds / (60 * plan.save_minutes));

@@ -1,5 +1,5 @@
-// How long a run will take from here: its steps, and the evaluations, saves and exports that are
-// still to come, each as long as those so far.
+// How long a run will take from here: its steps, and the evaluations, saves, exports and
+// rounds of questions that are still to come, each as long as those so far.
 #pragma once
 
 #include <array>
@@ -14,10 +14,12 @@ struct WorkPlan {
   int64_t eval_interval = 0, save_interval = 0;
   double save_minutes = 0;
   int64_t export_every = 1;  // epochs; 0: nothing is exported
+  bool samples = false;      // --sample_prompts are answered
+  int64_t sample_interval = 0;
 };
 
-enum class Work : uint8_t { kStep, kEvaluation, kSave, kExport };
-inline constexpr size_t kNumKindsOfWork = 4;
+enum class Work : uint8_t { kStep, kEvaluation, kSave, kExport, kSampling };
+inline constexpr size_t kNumKindsOfWork = 5;
 
 // How often each kind of work is still to be done, `step` steps being taken and nothing else since.
 struct WorkLeft {

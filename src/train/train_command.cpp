@@ -40,8 +40,9 @@ void recorded(const Run& run, const Body& body) {
 
 }  // namespace
 
-void train(MpiSession& session, const Options& options, RunStatus& status) {
-  Run run(session, options, status);
+void train(MpiSession& session, const Options& options, RunStatus& status,
+           const OpenQuestions& open_questions) {
+  Run run(session, options, status, open_questions);
   end_job_on_error(session, status, [&] { recorded(run, [&] { run_to_the_end(run); }); });
 }
 

@@ -8,6 +8,7 @@
 #include "train/product_choices.h"
 #include "train/run_report.h"
 #include "train/run_results.h"
+#include "train/run_samples.h"
 #include "train/skipped_steps.h"
 #include "train/stop_request.h"
 
@@ -41,6 +42,7 @@ void TrainingLoop::go_on() {
   settle_products(run_.options, run_.world, run_.device, state_, run_.compute->step);
   if (!work_left()) log("all {} steps are done; nothing to do", state_.step);
   if (evaluation_due()) evaluate_now(run_);
+  if (work_left() && sampling_due()) sample_now(run_);
   while (work_left()) {
     train_epoch();
     close_epoch();
@@ -56,6 +58,15 @@ void TrainingLoop::go_on() {
 bool TrainingLoop::evaluation_due() const {
   const int64_t interval = run_.options.eval_interval;
   return state_.step == 0 || (interval > 0 && state_.step % interval == 0);
+}
+
+// After every --sample_interval steps, or each epoch, and at the run's end. A run that was stopped
+// meanwhile begins again with it.
+bool TrainingLoop::sampling_due() const {
+  if (run_.questions == nullptr || state_.step == 0) return false;
+  const int64_t interval = run_.options.sample_interval;
+  const bool epoch_ended = epoch_complete() || state_.next_step == 0;
+  return finished() || (interval > 0 ? state_.step % interval == 0 : epoch_ended);
 }
 
 // From where the epoch stands to its end, or to the run's.
@@ -93,6 +104,7 @@ void TrainingLoop::finish_step(const StepReport& report) {
   write_recording();
   if (report.skipped) explain_skipped_step(run_, report);
   if (evaluation_due()) evaluate_now(run_);
+  if (sampling_due()) sample_now(run_);
   run_.faults.at("step", run_.world.rank(), report.step);
 }
 

@@ -37,6 +37,7 @@ class TrainingLoop {
   // The last epoch of a run, or the one cut short by --max_steps, has to be closed too.
   bool work_left() const { return !finished() || state_.closed_step != state_.step; }
   bool evaluation_due() const;
+  bool sampling_due() const;
 
   Run& run_;
   RunState& state_;

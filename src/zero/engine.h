@@ -109,6 +109,9 @@ class Engine : public UnitHooks {
   // If so, later steps do not change the ranges.
   bool owned_state_is_copied() const { return mirror_.copies(); }
 
+  // For passes outside training: where the values are, partitioned or not.
+  Values& values() { return values_; }
+
   void before(int unit, Phase phase) override;
   void after(int unit, Phase phase) override;
   void gradients_ready(int unit) override;

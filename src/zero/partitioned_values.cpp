@@ -145,14 +145,29 @@ PartitionedValues::~PartitionedValues() {
 PartitionedValues::Gathered PartitionedValues::gathered(int number) const {
   const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
   const int64_t trained = trained_length(layout), frozen = frozen_length(layout, world_.size());
-  const Tensor all = pool_->buffer(units_[static_cast<size_t>(number)].buffer, trained + frozen);
+  const Tensor& all = units_[static_cast<size_t>(number)].whole;
   return {flat_range(all, 0, trained), flat_range(all, trained, frozen)};
 }
 
-void PartitionedValues::acquire(int number) {
+int64_t PartitionedValues::gathered_elements(int number) const {
   const ParamUnit& layout = table_.units()[static_cast<size_t>(number)];
-  units_[static_cast<size_t>(number)].buffer =
-      pool_->acquire(trained_length(layout) + frozen_length(layout, world_.size()));
+  return trained_length(layout) + frozen_length(layout, world_.size());
+}
+
+// A place of the pool, unless the unit has been given one.
+void PartitionedValues::acquire(int number) {
+  Unit& unit = units_[static_cast<size_t>(number)];
+  if (unit.whole.defined()) return;
+  unit.buffer = pool_->acquire(gathered_elements(number));
+  unit.whole = pool_->buffer(unit.buffer, gathered_elements(number));
+}
+
+void PartitionedValues::gather_into(int number, const Tensor& place) {
+  Unit& unit = units_[static_cast<size_t>(number)];
+  ASSERT(!unit.whole.defined() && place.numel() == gathered_elements(number),
+         "unit {} is in use, or its place has {} elements", number, place.numel());
+  unit.whole = place;
+  gather(number);
 }
 
 // Makes the unit's tensors point into its gathered buffer.
@@ -165,8 +180,9 @@ void PartitionedValues::bind(int number) {
 void PartitionedValues::drop_gathered(int number) {
   Unit& unit = units_[static_cast<size_t>(number)];
   table_.bind_values(number, unit.trained.layout, unit.frozen.layout);
-  pool_->release(unit.buffer);
+  if (unit.buffer >= 0) pool_->release(unit.buffer);
   unit.buffer = -1;
+  unit.whole = Tensor();
 }
 
 // ---- gathering units
@@ -228,7 +244,7 @@ void PartitionedValues::wait_for(Unit& unit) {
 
 void PartitionedValues::store(int number, const Tensor& trained, const Tensor& frozen) {
   Unit& unit = units_[static_cast<size_t>(number)];
-  ASSERT(unit.buffer < 0, "a unit is filled while it is in use");
+  ASSERT(!unit.whole.defined(), "a unit is filled while it is in use");
   if (unit.is_persistent) {
     store_values(ops_, unit.trained.persistent, trained);
     store_values(ops_, unit.frozen.slice, frozen);

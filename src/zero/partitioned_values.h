@@ -43,6 +43,11 @@ class PartitionedValues : private UnitGatherer {
   // Drops what was brought ahead of its use: the values are about to change.
   void drop_brought();
 
+  // Outside passes, while nothing is in use through residency(): gathers the unit into `place`, of
+  // its gathered elements, where the layers find it until drop().
+  void gather_into(int unit, const Tensor& place);
+  void drop(int unit) { drop_gathered(unit); }
+
   // Takes this rank's slices and the persistent parameters from a full unit of new fp32 values on
   // the host (padded to a multiple of the slices), rounded to the table's type.
   void store(int unit, const Tensor& trained, const Tensor& frozen);
@@ -84,7 +89,8 @@ class PartitionedValues : private UnitGatherer {
   struct Unit {
     bool is_persistent = false;
     Buffer trained, frozen;
-    int buffer = -1;  // in pool_, while gathered or being gathered
+    Tensor whole;     // while gathered or being gathered; with padding
+    int buffer = -1;  // that it is of pool_, if it is
   };
   struct Memory {
     Arena &slices, &persistent;
@@ -104,6 +110,7 @@ class PartitionedValues : private UnitGatherer {
   };
   Gathered gathered(int unit) const;
   void acquire(int unit);
+  int64_t gathered_elements(int unit) const;
   void bind(int unit);
 
   void gather(int unit) override;

@@ -40,6 +40,11 @@ class Values {
   // Drops prefetched units: the values are about to change.
   void drop_prefetched();
 
+  // Collective, outside passes and at stage 3: gathers a unit into memory of the caller's, until it
+  // is dropped (zero/unit_window.h).
+  void gather_into(int unit, const Tensor& place) { parts_->gather_into(unit, place); }
+  void drop(int unit) { parts_->drop(unit); }
+
   // To fill the values of all units, with the same values on every rank.
   OpenUnit filler();
   // Collective: rank 0 runs `work`, which may open any unit and read its full values. Whenever it

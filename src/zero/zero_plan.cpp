@@ -12,13 +12,13 @@ bool reduces_every_micro_batch(const EngineOptions& options) {
   return options.zero_stage >= 2 || options.reduce_every_micro_batch;
 }
 
+}  // namespace
+
 std::vector<int64_t> gathered_elements(const ParamTable& table, int ranks,
                                        const EngineOptions& options) {
   if (options.zero_stage < 3) return std::vector<int64_t>(table.units().size(), 0);
   return PartitionedValues::gathered_elements(table, ranks, options.stage3.persistence_threshold);
 }
-
-}  // namespace
 
 int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage) {
   Arena plan("the optimizer state");

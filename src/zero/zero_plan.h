@@ -27,6 +27,9 @@ struct ZeroBytes {
 int64_t moment_bytes(const ParamTable& table, int ranks, int64_t zero_stage);
 // The table must come from Engine::lay_out.
 ZeroBytes planned_bytes(const ParamTable& table, int ranks, const EngineOptions& options);
+// Elements of each unit, with padding, that a use of it gathers; 0: it is whole on every rank.
+std::vector<int64_t> gathered_elements(const ParamTable& table, int ranks,
+                                       const EngineOptions& options);
 // Trained elements of one rank's slices with padding: its share of a checkpoint.
 int64_t owned_elements(const ParamTable& table, int ranks);
 

@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "checkpoint/model_choices.h"
+#include "checkpoint/weight_origins.h"
 #include "io/json.h"
 #include "io/tensor_directory.h"
 #include "kernels/cpu/backend.h"
@@ -122,6 +123,16 @@ TEST(ExportForms, ShardsAreThoseOfTheirIndex) {
   EXPECT_EQ(index.root().at("weight_map").size(), static_cast<int64_t>(one.names().size()));
   EXPECT_TRUE(mentions(std::string(index.root().at("weight_map").at("lm_head.weight").as_string()),
                        "model-00001-of-000"));
+  // Each tensor is in the shard that is named, and a run can start from them all.
+  for (const std::string& name : many.names())
+    EXPECT_EQ(many.path_of(name),
+              fmt::format("{}/{}", directory, index.root().at("weight_map").at(name).as_string()));
+  Model again(sources.config);
+  const std::string out = sources.directory / "many";
+  load_pretrained(again.table, again.config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 2);
+  for (const char* name : {"lang_decoder.lm_head.weight", "lang_embed.weight",
+                           "vis_encoder.vision_model.pre_layrnorm.weight"})
+    EXPECT_EQ(again.values(name), model.values(name)) << name;
 }
 
 // What starts from an adapter is the model that it was made from, to the last bit.
@@ -223,6 +234,15 @@ std::vector<float> logits_of(Model& model, const TensorDirectory& golden) {
   return logits;
 }
 
+// (columns, rows) of (rows, columns).
+std::vector<float> transposed(const std::vector<float>& values, int64_t columns) {
+  const auto width = static_cast<size_t>(columns), rows = values.size() / width;
+  std::vector<float> turned;
+  for (size_t c = 0; c < width; ++c)
+    for (size_t r = 0; r < rows; ++r) turned.push_back(values[r * width + c]);
+  return turned;
+}
+
 double largest_difference(const std::vector<float>& one, const std::vector<float>& other) {
   EXPECT_EQ(one.size(), other.size());
   double largest = 0;
@@ -233,12 +253,88 @@ double largest_difference(const std::vector<float>& one, const std::vector<float
 
 TEST(PeftAdapter, GivesPeftsLogits) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  for (const char* name : {"listed", "rslora"}) {
+  for (const char* name : {"listed", "rslora", "dora"}) {
     SCOPED_TRACE(name);
     const std::vector<float> expected = read_all(golden, name);
     EXPECT_GT(largest_difference(read_all(golden, "base"), expected), 0.1);
     EXPECT_LT(largest_difference(logits_of(*GoldenModel(name).load(), golden), expected), 2e-5);
   }
+}
+
+double relative_difference(const std::vector<float>& one, const std::vector<float>& other) {
+  const double size = largest_difference(other, std::vector<float>(other.size(), 0));
+  return largest_difference(one, other) / size;
+}
+
+// Of every matrix, every magnitude and the tokens' embeddings, where all linear layers have DoRA.
+TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  const GoldenModel from("dora");
+  EXPECT_TRUE(from.config.lang_lora.dora);
+  ParamTable table;
+  VisionLanguageModel model(from.config, table);
+  table.allocate(1);
+  table.allocate_gradients();
+  load_pretrained(table, from.config, from.sources, 1);
+  CpuBackend ops(1);
+  Arena arena("activations", 64 << 20);
+  UnitHooks hooks;
+  Context context{ops, arena, hooks};
+  const MicroBatch batch = golden_batch(golden, from.config.image_size);
+  LossSums sums;
+  const auto predicted = static_cast<float>(batch.token_ids.size() - 1);
+  model.forward_backward(context, batch, 1 / predicted, sums);
+  int64_t compared = 0;
+  for (const Param& param : table.params()) {
+    if (param.role != ParamRole::kLora) continue;
+    ++compared;
+    std::vector<float> grad(param.grad.f32(), param.grad.f32() + param.numel());
+    if (param.shape.size() == 2) grad = transposed(grad, param.shape[1]);
+    const std::vector<float> expected = read_all(golden, "dora_grad." + adapter_key(param.name));
+    EXPECT_LE(relative_difference(grad, expected), 1e-5) << param.name;
+  }
+  EXPECT_EQ(compared, 2 * 7 * 3);
+  const Tensor embedding = table.find("lang_embed.weight")->grad;
+  std::vector<float> embedded;
+  for (const int32_t token : batch.token_ids) {
+    const float* const row = embedding.f32() + token * embedding.cols();
+    embedded.insert(embedded.end(), row, row + embedding.cols());
+  }
+  EXPECT_LE(relative_difference(embedded, read_all(golden, "dora_grad.embedded")), 1e-5);
+}
+
+TEST(PeftAdapter, FusedDoraGivesPeftsLogits) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  const GoldenModel from("dora");
+  const std::unique_ptr<Model> model = from.load();
+  const std::string out = from.beside.directory / "e";
+  export_to(out, *model, {.pretrained = from.sources});
+  VlmConfig config = from.config;
+  config.lang_lora = {};
+  Model fused(config);
+  load_pretrained(fused.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 1);
+  EXPECT_LT(largest_difference(logits_of(fused, golden), read_all(golden, "dora")), 2e-5);
+}
+
+// Magnitudes that start fresh leave the model as it is, and are the same where they are asked for
+// later, as for an export that does not train them.
+TEST(FreshDora, StartsAsTheModel) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  GoldenModel from("dora");
+  from.sources.adapter = "";
+  from.config.vis_lora = {.rank = 2, .alpha = 1, .module_name = "encoder.layers.", .dora = true};
+  const std::unique_ptr<Model> model = from.load();
+  EXPECT_LT(largest_difference(logits_of(*model, golden), read_all(golden, "base")), 5e-6);
+  const WeightOrigins origins(model->table, from.config, from.sources, 1);
+  int64_t magnitudes = 0;
+  for (const Param& param : model->table.params()) {
+    if (param.init != Init::kRowNorms) continue;
+    ++magnitudes;
+    std::vector<float> read(static_cast<size_t>(param.numel()));
+    origins.read(param, 0, param.numel(), read.data());
+    EXPECT_EQ(read, values_of(param)) << param.name;
+  }
+  EXPECT_EQ(magnitudes, 2 * 7 + 2 * 6);
 }
 
 // An adapter with rank-stabilised LoRA, trained further by LoRA+.
@@ -277,8 +373,9 @@ TEST(PeftAdapter, TrainsAsWithPeftsLoraPlus) {
 
 // What PEFT wrote, read and exported again, has the same tensors under the same names.
 TEST(PeftAdapter, ComesOutAsItWentIn) {
-  for (const auto& [kind, last] :
-       {std::tuple{"listed", "v_proj"}, std::tuple{"rslora", "model.layers.1.self_attn.o_proj"}}) {
+  for (const auto& [kind, targets, last] : {std::tuple{"listed", int64_t{2}, "v_proj"},
+                                            {"rslora", 2, "model.layers.1.self_attn.o_proj"},
+                                            {"dora", 7, "v_proj"}}) {
     SCOPED_TRACE(kind);
     const GoldenModel golden(kind);
     const std::unique_ptr<Model> model = golden.load();
@@ -297,9 +394,10 @@ TEST(PeftAdapter, ComesOutAsItWentIn) {
     const JsonDocument ours = JsonDocument::read(out + "/lang_decoder/adapter_config.json");
     for (const char* key : {"r", "lora_alpha"})
       EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
-    EXPECT_EQ(ours.root().at("use_rslora").as_bool(), theirs.root().at("use_rslora").as_bool());
-    ASSERT_EQ(ours.root().at("target_modules").size(), 2);
-    EXPECT_EQ(ours.root().at("target_modules").at(int64_t{1}).as_string(), last);
+    for (const char* key : {"use_rslora", "use_dora"})
+      EXPECT_EQ(ours.root().at(key).as_bool(), theirs.root().at(key).as_bool()) << key;
+    ASSERT_EQ(ours.root().at("target_modules").size(), targets);
+    EXPECT_EQ(ours.root().at("target_modules").at(targets - 1).as_string(), last);
     for (int64_t i = 0; i < ours.root().size(); ++i)
       EXPECT_TRUE(theirs.root().find(ours.root().member(i).first)) << ours.root().member(i).first;
   }
@@ -328,8 +426,7 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
     return error_of([&] { read_adapter(directory.path()); });
   };
   for (const auto& [from, to, text] :
-       {std::tuple{"\"use_dora\": false", "\"use_dora\": true", "use_dora is not supported"},
-        std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 4}",
+       {std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 4}",
                    "rank_pattern is not supported"},
         std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]",
                    "modules_to_save is not supported"},
@@ -344,6 +441,30 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
   }
   TemporaryDirectory empty;
   EXPECT_TRUE(mentions(error_of([&] { read_adapter(empty.path()); }), "no adapter_config.json"));
+}
+
+// A configuration that says otherwise than the matrices beside it.
+TEST(PeftAdapter, MagnitudesAreThereWithUseDoraAndOnlyThen) {
+  const auto with = [](TemporaryDirectory& directory, const std::string& kind, const char* from,
+                       const char* to) {
+    const std::string golden = std::string(kGolden) + "/" + kind;
+    directory.put("adapter_config.json",
+                  replaced(read_file(golden + "/adapter_config.json", 10'000), from, to));
+    fs::copy(golden + "/adapter_model.safetensors", directory / "adapter_model.safetensors");
+  };
+  TemporaryDirectory unsaid, missing;
+  with(unsaid, "dora", "\"use_dora\": true", "\"use_dora\": false");
+  EXPECT_TRUE(mentions(error_of([&] { read_adapter(unsaid.path()); }),
+                       "lora_magnitude_vector is no matrix of LoRA on a linear layer"));
+  with(missing, "listed", "\"use_dora\": false", "\"use_dora\": true");
+  GoldenModel golden("listed");
+  golden.sources.adapter = missing.path();
+  golden.config.lang_lora = read_adapter(missing.path()).lang->lora;
+  const std::string error = error_of([&] { static_cast<void>(golden.load()); });
+  EXPECT_TRUE(mentions(error,
+                       "missing: base_model.model.model.layers.0.self_attn.q_proj."
+                       "lora_magnitude_vector (16)"))
+      << error;
 }
 
 TEST(PeftAdapter, OfAnotherModelIsOneError) {

@@ -1,4 +1,5 @@
 // Models whose weights lie in files of torch.save().
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "checkpoint/hugging_face.h"
@@ -49,6 +50,50 @@ TEST(LoadTorch, TheReportSaysWhichOfTwoWasRead) {
   const LoadReport report = load_pretrained(model.table, model.config, sources.pretrained(), 1);
   EXPECT_TRUE(mentions(report.read_from, "models/lm/model.safetensors ("));
   EXPECT_TRUE(mentions(report.read_from, "models/lm/pytorch_model.bin beside it is not read)"));
+}
+
+// Of one tensor of 8-bit floats, all of them 1.
+std::string float8_file(const std::string& name, int64_t count, bool torch) {
+  const std::string values(static_cast<size_t>(count), '\x38');
+  if (torch)
+    return torch_file(
+        pickle::dictionary(pickle::text(name) +
+                           pickle::untyped_tensor("0", count, "float8_e4m3fn", 0, {count}, {1})),
+        {values});
+  const std::string header = fmt::format(
+      R"({{"{}":{{"dtype":"F8_E4M3","shape":[{}],"data_offsets":[0,{}]}}}})", name, count, count);
+  return bytes_of(static_cast<uint64_t>(header.size())) + header + values;
+}
+
+// It is an error where a weight is read from it, by its name and type, and none where nobody asks
+// for it; in a safetensors file too.
+TEST(LoadTorch, Float8IsRefusedByNameAndOnlyAsAWeight) {
+  for (const bool torch : {false, true}) {
+    const std::string end = torch ? ".bin" : ".safetensors",
+                      index = torch ? "pytorch_model.bin" : "model.safetensors";
+    for (const std::string name : {"model.norm.weight", "model.norm.weight_scale"}) {
+      Sources sources;
+      Tensors others = sources.decoder;
+      const bool is_weight = others.erase(name) == 1;
+      const int64_t count = sources.decoder.at("model.norm.weight").first[0];
+      std::string map = fmt::format(R"("{}": "b{}")", name, end);
+      std::vector<TensorForTorch> list;
+      add_tensors(list, "", others);
+      for (const TensorForTorch& tensor : list)
+        map += fmt::format(R"(, "{}": "a{}")", tensor.name, end);
+      fs::remove(sources.directory / "models/lm/model.safetensors");
+      write_tensors(sources.directory / "models/lm/a.safetensors", others);
+      if (torch) sources.directory.put("models/lm/a.bin", torch_file_of(list));
+      sources.directory.put("models/lm/b" + end, float8_file(name, count, torch));
+      sources.directory.put("models/lm/" + index + ".index.json",
+                            fmt::format(R"({{"weight_map": {{{}}}}})", map));
+      const std::string error = sources.load_error();
+      if (is_weight)
+        EXPECT_TRUE(mentions(error, "wrong type: model.norm.weight is F8_E4M3 in ")) << error;
+      else
+        EXPECT_EQ(error, "");
+    }
+  }
 }
 
 // A trained model as DeepSpeed-VisualChat saves it: all four parts in one file, LoRA merged and yet

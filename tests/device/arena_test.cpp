@@ -27,6 +27,20 @@ TEST(Arena, MeasuresWhatTheRealOneThenHands) {
   EXPECT_THROW(arena.tensor({1}), Error);
 }
 
+TEST(Arena, AnotherSizeIsTakenOrNone) {
+  const int64_t before = Arena::held();
+  Arena arena("test", 640);
+  arena.resize(6400);
+  EXPECT_EQ(Arena::held(), before + 6400);
+  arena.tensor({1500}).f32()[1499] = 1;
+  arena.release(0);
+  EXPECT_THROW(arena.resize(int64_t{1} << 60), Error);
+  EXPECT_EQ(arena.capacity(), 6400);
+  arena.resize(640);
+  EXPECT_EQ(Arena::held(), before + 640);
+  EXPECT_THROW(arena.tensor({1500}), Error);
+}
+
 TEST(Arena, SizesThatNoNumberOfBytesHasAreRefused) {
   Arena arena("test");
   arena.tensor({int64_t{1} << 58, 3});  // three quarters of 2^62 bytes

@@ -93,6 +93,53 @@ ranks_share_the_tests() {
   cmp drawn_1.csv drawn_2.csv
 }
 
+# Ranks that hold the model together answer as one that holds it alone: with other questions beside, drawn, and to given answers. Of four
+# ranks each two have the same key/value head of the tiny model.
+groups_share_the_weights() {
+  local count
+  generate alone
+  ranks=2 generate pair --inference_tp_size 2
+  cmp alone.csv pair.csv
+  once 'a rank keeps'
+  ranks=4 generate four --inference_tp_size 4
+  cmp alone.csv four.csv
+  generate drawn_alone --temperature 1 --seed 3 --num_answers 2
+  ranks=4 generate drawn_pairs --temperature 1 --seed 3 --num_answers 2 --inference_tp_size 2
+  cmp drawn_alone.csv drawn_pairs.csv
+  printf '{"one": [["What do you see?", "images/%s", ["a red circle", "two dogs"]], ["And?", [], ["no", "yes"]]]}' "${images[0]}" >given.json
+  for count in 1 2; do
+    run 0 "$count" "$facet" generate "${trained[@]}" --input given.json --output "given_$count.jsonl" --score --inference_tp_size "$count"
+    sed -E 's/"seconds": [^,]*//; s/(-[0-9]+\.[0-9]{3})[0-9]*/\1/g' "given_$count.jsonl" >"given_$count.txt"
+  done
+  cmp given_1.txt given_2.txt
+  refused 78 3 '3 ranks are no groups of 2' "$facet" generate "${trained[@]}" --input tests.json --output x.csv --inference_tp_size 2
+  refused 78 3 "4 attention heads, 2 key/value heads and 352 feed-forward columns can't be shared evenly by 3 ranks" \
+    "$facet" generate "${trained[@]}" --input tests.json --output x.csv --inference_tp_size 3
+  [ ! -e x.csv ]
+}
+
+# An error of one rank ends the job while the other one of its group waits for it: here the image is none where the second rank looks.
+one_of_a_group_fails() {
+  local asks=("$facet" generate "${trained[@]}" --input one.json --output x.csv --inference_tp_size 2 --hang_seconds_compute 20)
+  mkdir -p elsewhere
+  echo '{"a": [["Q?", "one.jpg"]]}' | tee one.json >elsewhere/one.json
+  cp "images/${images[0]}" one.jpg
+  echo 'not an image' >elsewhere/one.jpg
+  run 65 1 "${asks[@]}" : -n 1 --wdir "$work/elsewhere" "${asks[@]}"
+  once 'error on rank 1'
+  [ ! -e x.csv ]
+}
+
+# Neither how many conversations are held at the same time nor what they share changes an answer.
+conversations_at_the_same_time() {
+  for many in 1 3; do
+    generate "greedy_$many" --decode_batch "$many"
+    cmp greedy.csv "greedy_$many.csv"
+    generate "five_$many" --decode_batch "$many" --num_answers 5 --temperature 1 --seed 3
+  done
+  cmp five_1.csv five_3.csv
+}
+
 # 12 tokens of six answers at a high temperature: equal by chance never.
 seed_decides_draws() {
   generate hot_1 --temperature 3 --seed 1
@@ -235,6 +282,20 @@ several_models() {
 }
 untimed() { sed 's/"seconds": [^,]*, //'; }
 
+# The tools of DeepSpeed-VisualChat number the two images of a round differently: its probabilities differ.
+as_the_original() {
+  local tool
+  printf '{"two": [["Compare.", "images/%s images/%s"], ["And now?", "images/%s"]]}' "${images[@]}" >pair.json
+  for tool in auto batch chat; do
+    run 0 0 "$facet" generate "${model[@]}" --compat visualchat --compat_tool "$tool" --input pair.json --output "$tool.jsonl" \
+      --max_new_tokens 3 --logprobs
+    grep -o '"logprobs": .*' "$tool.jsonl" >"$tool.txt"
+  done
+  cmp auto.txt batch.txt
+  if cmp -s chat.txt batch.txt; then fail '--compat_tool changes nothing'; fi
+  refused 78 0 '--compat_tool chooses between tools' "$facet" generate "${trained[@]}" --input pair.json --output x.csv --compat_tool batch
+}
+
 rubbish() {
   local count
   for count in 0 3; do
@@ -259,6 +320,9 @@ rubbish() {
 check Generate.CsvOfAllRounds csv
 check Generate.GreedyIsDetermined greedy_is_determined
 check Generate.RanksShareTheTests ranks_share_the_tests
+check Generate.GroupsShareTheWeights groups_share_the_weights
+check Generate.OneOfAGroupFails one_of_a_group_fails
+check Generate.ConversationsAtTheSameTime conversations_at_the_same_time
 check Generate.SeedDecidesDraws seed_decides_draws
 check Generate.TopKAndTopP top_k_and_top_p
 check Generate.ImagesMatter images_matter
@@ -269,5 +333,6 @@ check Generate.JsonLines json_lines
 check Generate.Scores scores
 check Generate.RightAnswers right_answers
 check Generate.SeveralModels several_models
+check Generate.AsTheOriginal as_the_original
 check Generate.Rubbish rubbish
 finish

@@ -162,7 +162,7 @@ offered() { # WORDS_OFFERED WORD...
   diff <(sort "$output" | grep .) <(tr ' ' '\n' <<<"$expected" | sort | grep .) || fail "not '$expected' after $*"
 }
 completion() {
-  offered 'train evaluate generate plan data-stats bandwidth cache-features export inspect --help --version --man --completion' facet ''
+  offered 'train evaluate generate chat plan data-stats bandwidth cache-features export inspect --help --version --man --completion' facet ''
   offered 'plan' facet p
   offered '--top_k --top_p' facet generate --top
   offered '' facet train --top

@@ -164,7 +164,7 @@ check Ranks.EqualThreadedRunsEqualBits equal_threaded_runs
 check Ranks.SeedDecides other_seed
 check Ranks.RecomputeEqualBits recompute full --unfreeze vis_encoder. lang_decoder.
 check Ranks.RecomputeEqualBitsVit recompute vit --vis_proj vit --lang_lora_dim 4 --enable_mmca_attention
-check Ranks.RecomputeEqualBitsPerceiver recompute perceiver --vis_proj perceiver --vis_lora_dim 4 --lang_lora_dim 2 --compat visualchat --enable_mmca_attention
+check Ranks.RecomputeEqualBitsPerceiver recompute perceiver --vis_proj perceiver --vis_lora_dim 4 --vis_lora_dora --lang_lora_dim 2 --lang_lora_dora --compat visualchat --enable_mmca_attention
 check Ranks.RecomputeEqualBitsMlp recompute mlp --vis_proj mlp2x_gelu --drop_class_token --vision_feature_layer -2 --vis_lora_dim 4
 check Ranks.ReplayEqualBits replay 1
 check Ranks.ReplayEqualBitsOnTwoRanks replay 2 --unfreeze lang_decoder.

@@ -5,8 +5,8 @@ cd "$(dirname "$0")/../.." || exit 1
 
 # 32 training samples, 12 a step: three steps an epoch, the last of 8 samples and two micro-batches instead of three. Evaluations fall
 # after steps that do not end an epoch.
-recipe=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --num_warmup_steps 0.2 --lang_lora_dim 4 --lora_plus_ratio 4 --enable_mmca_attention
-  --seed 7)
+recipe=("$facet" train "${model[@]}" "${data[@]}" --learning_rate 2e-3 --num_warmup_steps 0.2 --lang_lora_dim 4 --lang_lora_dora
+  --lora_plus_ratio 4 --enable_mmca_attention --seed 7)
 batches=(--eval_interval 2 --per_device_train_batch_size 2 --gradient_accumulation_steps 3)
 train=("${recipe[@]}" --num_train_epochs 4 "${batches[@]}")
 loss_columns=(step epoch micro_batches samples tokens labelled_tokens loss grad_norm clip_factor loss_scale skipped lr_decay loss_llava
@@ -147,6 +147,7 @@ other_run() {
   refused 78 2 'is of another run' "${changed[@]}"
   once "--seed was '7', is '8'"
   once "--lang_lora_dim was '4', is '2'"
+  once "--lang_lora_dora was 'true', is 'false'"
   once 'a step had 12 samples, now 2'
   once '--num_train_epochs was 4, is 3: it may only grow'
 }

@@ -16,11 +16,11 @@ to_torch=$work/to_torch
 # value TEXT: what follows the last "TEXT=" in the last run's output.
 value() { grep -o "$1=[^, ]*" "$output" | tail -n 1 | cut -d= -f2; }
 
-# One run of every kind of parameter: LoRA that is fused at export, the vit projection, MMCA.
+# One run of every kind of parameter: LoRA and DoRA that are fused at export, the vit projection, MMCA.
 kind=(--vis_proj vit --enable_mmca_attention)
 one_run() {
-  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --vis_lora_dim 4 --vis_lora_rslora --lora_plus_ratio 4 --num_train_epochs 2 \
-    --output_dir "$work/run" --steps_per_print 3 --peak_tflops 0.5
+  run 0 2 "${train[@]}" "${kind[@]}" --lang_lora_dim 4 --lang_lora_dora --vis_lora_dim 4 --vis_lora_rslora --lora_plus_ratio 4 \
+    --num_train_epochs 2 --output_dir "$work/run" --steps_per_print 3 --peak_tflops 0.5
   once "EXIT code=0 reason=done step=16 checkpoint=$work/run/checkpoints/step_00000016"
   once "exported $work/run/epoch-1 (an adapter)"
   once "exported $work/run/epoch-2 (the model)"
@@ -42,6 +42,7 @@ one_run() {
   [ ! -e "$work/run/epoch-1/lang_decoder/config.json" ]
   grep -q '"use_rslora": *true' "$work/run/epoch-1/vis_encoder/adapter_config.json"
   grep -q '"use_rslora": *false' "$work/run/epoch-1/lang_decoder/adapter_config.json"
+  grep -q '"use_dora": *true' "$work/run/epoch-1/lang_decoder/adapter_config.json"
   paste <(column "$work/run/loss_log.csv" lr_decay) <(column "$work/run/loss_log.csv" lr_decay_lora_b) |
     awk '$2 != 4 * $1 { bad = 1 } END { exit bad || NR != 16 }' # LoRA+
   [ -z "$(find "$work/run" -name '*partial*')" ]
@@ -69,20 +70,23 @@ adapter() {
   run 0 0 "$facet" evaluate "${model[@]}" "${with[@]}" "${data[@]}" "${kind[@]}"
   once "adapter from $work/run/epoch-1"
   close_values "$(second "$work/run/eval_log.csv" loss)" "$(value loss)" 1e-6
-  run 0 2 "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 4 --max_steps 2 --export adapter --output_dir "$work/from_adapter"
+  run 0 2 "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 4 --max_steps 2 --export adapter --zero_stage 3 \
+    --stage3_param_persistence_threshold 0 --output_dir "$work/from_adapter"
   close_values "$(second "$work/run/eval_log.csv" loss)" "$(column "$work/from_adapter/eval_log.csv" loss | head -n 1)" 1e-6
   once "exported $work/from_adapter/epoch-1 (an adapter)"
   refused 78 0 'has LoRA of rank 4 and alpha 1, --lang_lora_dim says 8' "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_dim 8 \
     --output_dir "$work/other_rank"
   refused 78 0 'has LoRA without use_rslora; leave --lang_lora_rslora out' "${train[@]}" "${kind[@]}" "${with[@]}" --lang_lora_rslora \
     --output_dir "$work/other_scale"
+  refused 78 0 'has LoRA without use_dora; leave --vis_lora_dora out' "${train[@]}" "${kind[@]}" "${with[@]}" --vis_lora_dora \
+    --output_dir "$work/other_form"
   cp -r "$work/run/epoch-1" "$work/other_alpha"
   sed -i 's/"lora_alpha": *1/"lora_alpha": 3/' "$work/other_alpha/lang_decoder/adapter_config.json"
   refused 78 0 "--lang_lora_alpha was '1', is '3'" "${train[@]}" "${kind[@]}" --adapter "$work/other_alpha" --max_steps 3 \
     --output_dir "$work/from_adapter"
   refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
-  once "lang_decoder: LoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
+  once "lang_decoder: DoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
   once 'vis_encoder: LoRA of rank 4, alpha 1, rank-stabilised, on '
   # Answers that a killed call has left are of this adapter and no other.
   local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1

@@ -78,8 +78,8 @@ check Zero.EqualBitsOnTwoRanks stages 2 "${full[@]}" --per_device_train_batch_si
   --stage3_prefetch_bucket_size 1000000
 check Zero.EqualBitsWithAccumulation stages 2 "${full[@]}" --per_device_train_batch_size 1 --gradient_accumulation_steps 3 \
   --reduce_every_micro_batch --gradient_checkpointing
-check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --vis_lora_dim 4 --lora_plus_ratio 4 --enable_mmca_attention \
-  --gradient_accumulation_steps 2 --reduce_every_micro_batch --stage3_param_persistence_threshold 1000
+check Zero.EqualBitsWithFrozenParts stages 3 --vis_proj perceiver --lang_lora_dim 4 --lang_lora_dora --vis_lora_dim 4 --lora_plus_ratio 4 \
+  --enable_mmca_attention   --gradient_accumulation_steps 2 --reduce_every_micro_batch --stage3_param_persistence_threshold 1000
 check Zero.EqualBitsInBf16 stages 2 "${full[@]}" --per_device_train_batch_size 2 --precision bf16 --async_checkpoint
 check Zero.MemoryOfReplays memory_of_replays
 check Zero.BucketsAndOverlapChangeNoBit buckets "${full[@]}" --per_device_train_batch_size 1 --gradient_accumulation_steps 2 \

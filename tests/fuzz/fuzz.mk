@@ -7,7 +7,8 @@
 
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.cpp,%,$(wildcard tests/fuzz/*.cpp))
 # Of rooms that neither build has as a whole.
-FUZZ_OTHER_SOURCES := $(patsubst %,src/train/%.cpp,log_columns log_table loss_log loss_plot run_record step_phases svg_plot) \
+FUZZ_OTHER_SOURCES := $(patsubst %,src/train/%.cpp,log_columns log_table loss_log loss_plot run_record sample_log step_phases \
+  svg_plot) \
   src/chat/answer.cpp src/chat/answer_metrics.cpp src/chat/answer_words.cpp src/chat/generate_io.cpp
 
 # ---- the test program: all targets in one, each under a name of its own

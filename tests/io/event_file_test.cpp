@@ -76,6 +76,29 @@ TEST(EventFile, ComesBackAsWritten) {
   EXPECT_EQ(events[2].scalars[1].value, 1e-3F);
 }
 
+// As TensorFlow's SummaryWriter and the text plugin have it.
+TEST(EventFile, TextsAreTensorsOfOneString) {
+  const TemporaryDirectory directory;
+  const std::vector<Text> texts = {{"Samples/one/0", "What?\n\na circle"}};
+  {
+    EventFile file(directory.path(), "c1");
+    file.write(7, texts);
+  }
+  const std::string path = event_files(directory.path()).back();
+  const std::vector<Event> events = read_events(path);
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[1].step, 7);
+  EXPECT_TRUE(events[1].scalars.empty());
+  ASSERT_EQ(events[1].texts.size(), 1u);
+  EXPECT_EQ(events[1].texts[0].tag, "Samples/one/0");
+  EXPECT_EQ(events[1].texts[0].text, "What?\n\na circle");
+  // tensor {dtype 7, shape {dim {size 1}}, string_val}, metadata {plugin_data {"text"}}
+  const std::string expected =
+      std::string("\x42\x19\x08\x07\x12\x04\x12\x02\x08\x01\x42\x0fWhat?\n\na circle") +
+      "\x4a\x08\x0a\x06\x0a\x04text";
+  EXPECT_NE(read_file(path, 1 << 20).find(expected), std::string::npos);
+}
+
 // Readers take the files of a directory by name, whatever the clocks of the hosts say.
 TEST(EventFile, ANewFileIsReadAfterTheOlderOnes) {
   const TemporaryDirectory directory;

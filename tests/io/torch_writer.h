@@ -93,6 +93,17 @@ inline std::string tensor(const std::string& storage, int64_t offset,
               tuple({storage, integer(offset), sizes(shape), sizes(strides), "\x89",
                      call(global("collections", "OrderedDict"), ")")}));
 }
+// Of a type without a class of storages; the storage has so many bytes.
+inline std::string untyped_tensor(const std::string& key, int64_t bytes, const std::string& dtype,
+                                  int64_t offset, const std::vector<int64_t>& shape,
+                                  const std::vector<int64_t>& strides) {
+  const std::string storage = tuple({text("storage"), global("torch.storage", "UntypedStorage"),
+                                     text(key), text("cpu"), integer(bytes)}) +
+                              "Q";
+  return call(global("torch._utils", "_rebuild_tensor_v3"),
+              tuple({storage, integer(offset), sizes(shape), sizes(strides), "\x89",
+                     call(global("collections", "OrderedDict"), ")"), global("torch", dtype)}));
+}
 inline std::string program(const std::string& body) { return "\x80\x02" + body + "."; }
 // {key: value}, both pickled.
 inline std::string dictionary(const std::string& items) { return program("}(" + items + "u"); }

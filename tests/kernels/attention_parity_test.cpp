@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "kernels/cuda/launchers.h"
+#include "ops/pool_plan.h"
 #include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/parity.h"
 #include "tests/ops/attention_oracle.h"
@@ -238,11 +239,76 @@ TEST(AttentionParityOfACache, TheLastRowsKeepTheirWindows) {
   for (const int64_t window : {30, 150})
     for (const auto& [dtype, width] : {std::pair(DType::kF32, 16), {DType::kBF16, 64}}) {
       SCOPED_TRACE(fmt::format("window {}, {}", window, name_of(dtype)));
-      AttentionPlan plan = plan_of(samples, Rule::kPublished, Order::kByPosition, window);
-      keep_last_queries(plan, kFirst);
+      const AttentionPlan plan =
+          op_test::last_of(plan_of(samples, Rule::kPublished, Order::kByPosition, window), kFirst);
       std::vector<Masks> masks = masks_of(samples, Rule::kPublished, Order::kByPosition, window);
       for (Masks& mask : masks) mask.erase(mask.begin(), mask.begin() + kFirst * kRows);
       const Sizes sizes{kRows - kFirst, kRows, 2, 1, width};
+      AttentionOperands x(sizes, plan, dtype, 0);
+      CpuBackend fp32(1);
+      HalfStorage half(fp32, int64_t{1} << 26);
+      x.run_forward();
+      x.run_forward_cpu(is_16_bit(dtype) ? static_cast<Backend&>(half) : fp32);
+      const auto exact =
+          AttentionOracle<double>(sizes, masks, x.q.start(), x.k.start(), x.v.start())
+              .run(x.dout.start());
+      expect_near(x.out, exact.out, exact.out, 2, ulp_of(dtype));
+    }
+}
+
+// The last queries of a sequence whose rows lie in a pool.
+struct PoolSequence {
+  std::string tokens;
+  int64_t first;
+  std::vector<RowRange> places;
+
+  int64_t row_in_pool(int64_t row) const {
+    auto place = places.begin();
+    for (; row >= place->count; ++place) row -= place->count;
+    return place->first + row;
+  }
+};
+
+// Adds the sequence's queries to the masks, whose keys are the rows of the pool.
+void add_masks(std::vector<Masks>& masks, const PoolSequence& sequence, int64_t pool_rows,
+               int64_t window) {
+  const auto rows = static_cast<int64_t>(sequence.tokens.size());
+  const std::vector<Masks> own =
+      masks_of({sequence.tokens}, Rule::kPublished, Order::kByPosition, window);
+  for (size_t m = 0; m < masks.size(); ++m)
+    for (int64_t i = sequence.first; i < rows; ++i) {
+      masks[m].resize(masks[m].size() + static_cast<size_t>(pool_rows), 2);
+      for (int64_t j = 0; j < rows; ++j)
+        masks[m][masks[m].size() - static_cast<size_t>(pool_rows - sequence.row_in_pool(j))] =
+            own[m][static_cast<size_t>(i * rows + j)];
+    }
+}
+
+// Three sequences in pages of 32 rows, two of which share their first two; one brings a prompt and
+// the others a token.
+TEST(AttentionParityOfACache, SequencesInAPool) {
+  constexpr int64_t kPoolRows = 384;
+  const std::vector<PoolSequence> sequences = {
+      {tokens({40, 70, 20}), 129, {{64, 64}, {0, 64}, {352, 32}}},
+      {tokens({40, 24, 30, 5, 40}), 64, {{64, 64}, {160, 96}}},
+      {tokens({9, 20}), 28, {{320, 32}}}};
+  for (const int64_t window : {kNoWindow, int64_t{30}})
+    for (const auto& [dtype, width] : {std::pair(DType::kF32, 16), {DType::kBF16, 64}}) {
+      SCOPED_TRACE(fmt::format("window {}, {}", window, name_of(dtype)));
+      AttentionPlan plan;
+      PoolPlanWriter writer;
+      writer.begin(plan, kPoolRows, 2);
+      std::vector<Masks> masks(2);
+      std::vector<int32_t> own_rows;
+      for (const PoolSequence& sequence : sequences) {
+        const AttentionPlan whole =
+            plan_of({sequence.tokens}, Rule::kPublished, Order::kByPosition, window);
+        writer.add(plan, op_test::last_of(whole, sequence.first), sequence.places);
+        add_masks(masks, sequence, kPoolRows, window);
+        for (auto row = sequence.first; row < static_cast<int64_t>(sequence.tokens.size()); ++row)
+          own_rows.push_back(static_cast<int32_t>(sequence.row_in_pool(row)));
+      }
+      const Sizes sizes{static_cast<int64_t>(own_rows.size()), kPoolRows, 2, 1, width, own_rows};
       AttentionOperands x(sizes, plan, dtype, 0);
       CpuBackend fp32(1);
       HalfStorage half(fp32, int64_t{1} << 26);
@@ -542,6 +608,8 @@ std::vector<AttentionCase> hopper_cases() {
   const Samples labelled = {tokens({9, 12, 7}), tokens({2}), tokens({2, 3})};
   cases.push_back({"some_published", DType::kBF16, Rule::kPublished, labelled, 2, 1, 128, 0,
                    Order::kByKind, kNoWindow, true});
+  // The first row of q sees its own value.
+  add("no_text", DType::kBF16, Rule::kVisualChat, {tokens({0, 5})}, 2, 0);
   add("causal300", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 0);
   if (every_access_is_watched()) return cases;
   cases.push_back({"some_causal",

@@ -39,13 +39,13 @@ TEST(DenseAttention, OtherPlansAreRefused) {
     }
     return "";
   };
-  AttentionPlan plan;
+  AttentionPlan plan, some;
   make_mmca_plan(plan, {0, 3}, {TokenKind::kText, TokenKind::kImage, TokenKind::kText}, {0, 1, 2},
                  MmcaRule::kPublished);
   EXPECT_NE(refusal(plan).find("MMCA"), std::string::npos);
   make_causal_plan(plan, {0, 4});
-  keep_last_queries(plan, 2);
-  EXPECT_NE(refusal(plan).find("all before them"), std::string::npos);
+  keep_queries(some, plan, {2, 3});
+  EXPECT_NE(refusal(some).find("all before them"), std::string::npos);
   make_causal_plan(plan, {0, 4});
   AttentionPlan limited;
   limit_to_window(limited, plan, {0, 1, 2, 3}, 3);

@@ -34,6 +34,10 @@ class Mirrored final : public Backend {
   void do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual) override {
     return run(&Backend::linear_forward, y, x, weight, bias, residual);
   }
+  void do_linear_few_rows_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
+                                  Tensor residual) override {
+    return run(&Backend::linear_few_rows_forward, y, x, weight, bias, residual);
+  }
   void do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) override {
     return run(&Backend::linear_backward_input, dx, dy, weight);
   }
@@ -60,6 +64,18 @@ class Mirrored final : public Backend {
   void do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                                std::span<const LoraPart> parts, float scale) override {
     return run(&Backend::lora_linear_backward, dx, dy, x, weight, parts, scale);
+  }
+  void do_dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left,
+                         float scale) override {
+    return run(&Backend::dora_row_norms, norm, weight, right, left, scale);
+  }
+  void do_dora_forward(Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias,
+                       Tensor residual) override {
+    return run(&Backend::dora_forward, y, z, magnitude, norm, bias, residual);
+  }
+  void do_dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude,
+                        Tensor norm) override {
+    return run(&Backend::dora_backward, dz, dmagnitude, dy, z, magnitude, norm);
   }
   void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
     return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);

@@ -22,10 +22,28 @@ constexpr int64_t kRows = 7, kInputs = 13, kOut[] = {6, 3, 5}, kOutputs = 14, kR
 // q, k, v over the same input, each with its matrices in fp64.
 struct Reference {
   struct Part {
-    Values weight, bias, right, left;
+    Values weight, bias, right, left, magnitude;
+    Values norms = {};  // of the rows of the sum, which gradients take as constants
   };
   Part parts[3];
   double scale = 0;
+
+  double sum_at(const Part& part, int64_t p, int64_t o, int64_t i) const {
+    double w = part.weight[static_cast<size_t>(o * kInputs + i)];
+    for (int64_t r = 0; !part.right.empty() && r < kRank; ++r)
+      w += scale * part.right[static_cast<size_t>(i * kRank + r)] *
+           part.left[static_cast<size_t>(r * kOut[p] + o)];
+    return w;
+  }
+  void find_norms() {
+    for (int p = 0; p < 3; ++p)
+      for (int64_t o = 0; o < kOut[p] && !parts[p].magnitude.empty(); ++o) {
+        double squares = 0;
+        for (int64_t i = 0; i < kInputs; ++i)
+          squares += sum_at(parts[p], p, o, i) * sum_at(parts[p], p, o, i);
+        parts[p].norms.push_back(std::sqrt(squares));
+      }
+  }
 
   // Parts in sequence: y columns [q|k|v], (kRows, kOutputs).
   Values run(const Values& x, const Values& residual) const {
@@ -37,13 +55,10 @@ struct Reference {
         for (int64_t o = 0; o < kOut[p]; ++o) {
           double& sum = y[static_cast<size_t>(n * kOutputs + begin + o)];
           if (!part.bias.empty()) sum += part.bias[static_cast<size_t>(o)];
-          for (int64_t i = 0; i < kInputs; ++i) {
-            double w = part.weight[static_cast<size_t>(o * kInputs + i)];
-            for (int64_t r = 0; !part.right.empty() && r < kRank; ++r)
-              w += scale * part.right[static_cast<size_t>(i * kRank + r)] *
-                   part.left[static_cast<size_t>(r * kOut[p] + o)];
-            sum += w * x[static_cast<size_t>(n * kInputs + i)];
-          }
+          const auto at = static_cast<size_t>(o);
+          const double factor = part.norms.empty() ? 1 : part.magnitude[at] / part.norms[at];
+          for (int64_t i = 0; i < kInputs; ++i)
+            sum += factor * sum_at(part, p, o, i) * x[static_cast<size_t>(n * kInputs + i)];
         }
       begin += kOut[p];
     }
@@ -54,11 +69,13 @@ struct Reference {
 class Rig {
  public:
   // lora_module: a part, "all" or "".
-  Rig(PackedLinear::Bias bias, const std::string& lora_module, const std::string& frozen) {
+  Rig(PackedLinear::Bias bias, const std::string& lora_module, const std::string& frozen,
+      bool dora = false) {
     LoraConfig lora;
     lora.rank = lora_module.empty() ? 0 : kRank;
     lora.alpha = 3;
     lora.module_name = lora_module == "all" ? "" : lora_module;
+    lora.dora = dora;
     table.begin_unit("unit");
     linear = std::make_unique<PackedLinear>(
         table, "root.",
@@ -76,7 +93,9 @@ class Rig {
       values(path + ".bias", reference.parts[p].bias);
       values(path + ".lora_right_weight", reference.parts[p].right);
       values(path + ".lora_left_weight", reference.parts[p].left);
+      values(path + ".lora_magnitude_vector", reference.parts[p].magnitude);
     }
+    reference.find_norms();
   }
   void values(const std::string& name, Values& into) {
     Param* param = table.find(name);
@@ -172,6 +191,24 @@ TEST(PackedLinear, AgreesWithTheReference) {
   expect_right(plain);
 }
 
+// With DoRA too, in one part, in all, and where a frozen one splits the product.
+TEST(PackedLinear, AgreesWithTheReferenceOfDora) {
+  for (const auto bias : {PackedLinear::Bias::kPresent, PackedLinear::Bias::kNone})
+    for (const char* frozen : {"", "root.k", "root.v.weight", "root.q.bias", "root.k.lora_left",
+                               "root.v.lora_magnitude"})
+      for (const char* lora : {"k", "all"}) {
+        SCOPED_TRACE(std::string("frozen ") + frozen + ", DoRA in " + lora);
+        Rig rig(bias, lora, frozen, true);
+        expect_right(rig);
+      }
+}
+
+// One product of q, k and v; a norm for each, and the magnitudes of all together.
+TEST(PackedLinear, DoraKeepsNeighboursOneProduct) {
+  Rig rig(PackedLinear::Bias::kPresent, "all", "", true);
+  EXPECT_EQ(rig.run().calls, 1 + 3 + 1);
+}
+
 // Its columns, and shares of the gradients that add up to those of the whole.
 TEST(PackedLinear, PartsAddUpToTheWhole) {
   Rig whole(PackedLinear::Bias::kPresent, "v", ""), parts(PackedLinear::Bias::kPresent, "v", "");
@@ -195,6 +232,22 @@ TEST(PackedLinear, PartsAddUpToTheWhole) {
   for (const Param& param : parts.table.params()) {
     const Tensor grad = whole.table.find(param.name)->grad;
     EXPECT_TRUE(std::equal(grad.f32(), grad.f32() + grad.numel(), param.grad.f32())) << param.name;
+  }
+}
+
+TEST(PackedLinear, MagnitudesStartAsTheNormsOfTheRows) {
+  Rig rig(PackedLinear::Bias::kNone, "v", "", true);
+  EXPECT_EQ(rig.table.find("root.q.lora_magnitude_vector"), nullptr);
+  Param* magnitude = rig.table.find("root.v.lora_magnitude_vector");
+  EXPECT_EQ(magnitude->shape, (std::vector<int64_t>{kOut[2]}));
+  EXPECT_EQ(magnitude->role, ParamRole::kLora);
+  ParamTable::draw(*magnitude, 1);
+  const Values& weight = rig.reference.parts[2].weight;
+  for (int64_t o = 0; o < kOut[2]; ++o) {
+    const auto row = weight.begin() + o * kInputs;
+    const double norm =
+        std::sqrt(op_test::dot(Values(row, row + kInputs), Values(row, row + kInputs)));
+    EXPECT_FLOAT_EQ(magnitude->value.f32()[o], static_cast<float>(norm));
   }
 }
 

@@ -125,6 +125,13 @@ inline AttentionPlan kept_of(const AttentionPlan& plan, const std::vector<int32_
   keep_queries(kept, plan, rows);
   return kept;
 }
+// Of a plan of one sample the queries of its rows from `first` on, as in decoding.
+inline AttentionPlan last_of(const AttentionPlan& plan, int64_t first) {
+  std::vector<int32_t> rows;
+  for (int64_t row = first; row < plan.samples.at(0).num_query_rows; ++row)
+    rows.push_back(static_cast<int32_t>(row));
+  return kept_of(plan, rows);
+}
 // Rows of a matrix (N, width).
 template <typename T>
 std::vector<T> rows_of(const std::vector<T>& matrix, const std::vector<int32_t>& rows,

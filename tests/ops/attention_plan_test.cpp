@@ -166,8 +166,7 @@ TEST(AttentionPlan, TheLastQueriesKeepTheirWindows) {
   const std::string sample = "ttiitittt";
   for (const Order order : {Order::kByPosition, Order::kByKind})
     for (int64_t first = 0; first < 9; ++first) {
-      AttentionPlan plan = plan_of({sample}, Rule::kPublished, order, 3);
-      keep_last_queries(plan, first);
+      const AttentionPlan plan = last_of(plan_of({sample}, Rule::kPublished, order, 3), first);
       Expanded expected;
       for (const auto& [place, seen] : expand(Samples{sample}, Rule::kPublished, order, 3))
         if (place.first >= first)
@@ -181,8 +180,7 @@ TEST(AttentionPlan, TheLastQueriesSeeWhatTheySawInTheWhole) {
     const auto rows = static_cast<int64_t>(sample.size());
     for (const Rule rule : {Rule::kCausal, Rule::kPublished, Rule::kVisualChat}) {
       for (int64_t first = 0; first < rows; ++first) {
-        AttentionPlan plan = plan_of({sample}, rule);
-        keep_last_queries(plan, first);
+        const AttentionPlan plan = last_of(plan_of({sample}, rule), first);
         Expanded expected;
         for (const auto& [place, seen] : expand(Samples{sample}, rule))
           if (place.first >= first)
@@ -271,8 +269,6 @@ TEST(AttentionPlanVersion, EveryContentHasItsOwn) {
   make_causal_plan(other, {0, 3, 5});
   expect_new(other);
   make_full_plan(plan, 1, 4, 4);
-  expect_new(plan);
-  keep_last_queries(plan, 2);
   expect_new(plan);
   limit_to_window(other, plan, {0, 1, 2, 3}, 2);
   expect_new(other);

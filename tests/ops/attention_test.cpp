@@ -353,8 +353,7 @@ TEST(Attention, DecodingGivesTheLastRows) {
       whole.forward();
       const Values out = whole.out();
       for (const int64_t first : {rows - 1, rows / 3}) {
-        plan = plan_of({sample}, rule, Order::kByPosition, window);
-        keep_last_queries(plan, first);
+        plan = last_of(plan_of({sample}, rule, Order::kByPosition, window), first);
         const int64_t skipped = first * 4 * 80;
         Attention decode({rows - first, rows, 4, 2, 80}, plan,
                          Values(in.q.begin() + skipped, in.q.end()), in.k, in.v);

@@ -32,6 +32,7 @@ enum Freedom : unsigned {
   kAnyFloat = 8,
   kAnyType = 16,
   kDense = 32,
+  kNarrower = 64,  // of 16 bits where the activations are fp32
 };
 
 struct Operand {
@@ -47,7 +48,8 @@ struct Operand {
       case Flaw::kAbsent: return !may(kOptional);
       case Flaw::kRows: return !may(kAnyRows);
       case Flaw::kColumns: return !may(kAnyColumns);
-      case Flaw::kOtherFloat: return !may(kAnyFloat | kAnyType);
+      case Flaw::kOtherFloat:
+        return !may(kAnyFloat | kAnyType) && !(may(kNarrower) && dtype == DType::kF32);
       case Flaw::kOtherKind: return !may(kAnyType);
       case Flaw::kGaps: return is_vector || may(kDense);
     }
@@ -164,6 +166,12 @@ inline const Case kCases[] = {
                           call.matrix("weight", 5, 4), call.vector("bias", 5, kOptional),
                           call.matrix("residual", 3, 5, kOptional));
      }},
+    {"linear_few_rows_forward",
+     [](Backend& ops, Call& call) {
+       ops.linear_few_rows_forward(
+           call.matrix("y", 3, 5), call.matrix("x", 3, 4), call.matrix("weight", 5, 4, kNarrower),
+           call.vector("bias", 5, kOptional), call.matrix("residual", 3, 5, kOptional));
+     }},
     {"linear_backward_input",
      [](Backend& ops, Call& call) {
        ops.linear_backward_input(call.matrix("dx", 3, 4), call.matrix("dy", 3, 5),
@@ -215,6 +223,23 @@ inline const Case kCases[] = {
                            .dleft = call.fp32("dleft", 2, 3, kOptional)};
        ops.lora_linear_backward(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
                                 call.matrix("x", 3, 4), call.matrix("weight", 5, 4), {&part, 1}, 1);
+     }},
+    {"dora_row_norms",
+     [](Backend& ops, Call& call) {
+       ops.dora_row_norms(call.fp32_vector("norm", 5), call.matrix("weight", 5, 4),
+                          call.matrix("right", 4, 2), call.matrix("left", 2, 5), 1);
+     }},
+    {"dora_forward",
+     [](Backend& ops, Call& call) {
+       ops.dora_forward(call.matrix("y", 3, 5), call.matrix("z", 3, 5), call.vector("magnitude", 5),
+                        call.fp32_vector("norm", 5), call.vector("bias", 5, kOptional),
+                        call.matrix("residual", 3, 5, kOptional));
+     }},
+    {"dora_backward",
+     [](Backend& ops, Call& call) {
+       ops.dora_backward(call.matrix("dz", 3, 5), call.fp32_vector("dmagnitude", 5, kOptional),
+                         call.matrix("dy", 3, 5), call.matrix("z", 3, 5),
+                         call.vector("magnitude", 5), call.fp32_vector("norm", 5));
      }},
     {"rms_norm_forward",
      [](Backend& ops, Call& call) {

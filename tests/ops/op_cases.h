@@ -74,6 +74,13 @@ inline void run_lora_linear_backward(Backend& ops, Operands& make, int64_t n, in
                            make.in("weight", 31, d), parts, 0.7f);
 }
 
+// Of d rows of weights, the first of which is 0.
+inline Tensor norms(Operands& make, int64_t d) {
+  const Tensor norm = make.fp32_vector("norm", d, Role::kIn);
+  for (int64_t i = 0; i < d; ++i) norm.f32()[i] = i == 0 ? 0 : 2 + norm.f32()[i];
+  return norm;
+}
+
 constexpr int64_t kHeads = 4, kKvHeads = 2;
 
 inline void run_attention(Backend& ops, Operands& make, const AttentionPlan& plan, int64_t n,
@@ -126,6 +133,13 @@ inline const OpCase kOpCases[] = {
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        ops.linear_forward(make.out("y", n, 40 * d), make.in("x", n, 4100),
                           make.in("weight", 40 * d, 4100), Tensor(), Tensor());
+     }},
+    {"linear_few_rows_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const int64_t rows = n % kFewRows + 1;
+       ops.linear_few_rows_forward(make.out("y", rows, 33), make.in("x", rows, d),
+                                   make.in("weight", 33, d), make.vector("bias", 33),
+                                   make.in("residual", rows, 33));
      }},
     {"linear_backward_input",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
@@ -185,6 +199,30 @@ inline const OpCase kOpCases[] = {
     {"lora_linear_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear_backward(ops, make, n, d, {{0, 11}, {22, 9}});
+     }},
+    {"dora_row_norms",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.dora_row_norms(make.fp32_vector("norm", n, Role::kOut), make.in("weight", n, d),
+                          make.vector("right", d * 3).view({d, 3}),
+                          make.vector("left", 3 * n).view({3, n}), 0.7f);
+     }},
+    {"dora_row_norms_of_many_blocks",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.dora_row_norms(make.fp32_vector("norm", 40 * d, Role::kOut),
+                          make.in("weight", 40 * d, 4100 + n),
+                          make.vector("right", 3 * (4100 + n)).view({4100 + n, 3}),
+                          make.vector("left", 3 * 40 * d).view({3, 40 * d}), 0.7f);
+     }},
+    {"dora_forward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.dora_forward(make.out("y", n, d), make.in("z", n, d), make.vector("magnitude", d),
+                        norms(make, d), make.vector("bias", d), make.in("residual", n, d));
+     }},
+    {"dora_backward",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.dora_backward(make.out("dz", n, d), make.fp32_vector("dmagnitude", d, Role::kInOut),
+                         make.in("dy", n, d), make.in("z", n, d), make.vector("magnitude", d),
+                         norms(make, d));
      }},
     {"rms_norm_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

@@ -17,6 +17,8 @@ void use(Backend& ops) {
   ops.linear_backward_input(x.tensor(), dy.tensor(), weight.tensor());
   ops.linear_backward_weight(weight.tensor(), Tensor(), dy.tensor(), x.tensor());
   ops.linear_backward_weight(Tensor(), left.tensor().row_block(0, 1), dy.tensor(), x.tensor());
+  Matrix norm(1, o);
+  ops.dora_row_norms(norm.vector(), weight.tensor(), right.tensor(), left.tensor(), 1);
 }
 
 TEST(OpCounts, LinearAndLoraCountTheirProducts) {
@@ -26,10 +28,11 @@ TEST(OpCounts, LinearAndLoraCountTheirProducts) {
   use(null);
   const int64_t linear = 3 * (2 * 3 * 5 * 7);                // forward, input, weight
   const int64_t lora = 2 * 3 * 2 * ((5 + 7) + (2 * 7 + 5));  // without dx
-  EXPECT_EQ(cpu.counts().matmul_flops, linear + lora);
-  EXPECT_EQ(null.counts().matmul_flops, linear + lora);
-  EXPECT_EQ(cpu.counts().calls, 6);
-  EXPECT_EQ(null.counts().calls, 6);
+  const int64_t norms = 2 * 2 * 5 * 7;                       // R L
+  EXPECT_EQ(cpu.counts().matmul_flops, linear + lora + norms);
+  EXPECT_EQ(null.counts().matmul_flops, linear + lora + norms);
+  EXPECT_EQ(cpu.counts().calls, 7);
+  EXPECT_EQ(null.counts().calls, 7);
 }
 
 TEST(OpCounts, AttentionCountsVisiblePairs) {

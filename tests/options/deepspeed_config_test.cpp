@@ -97,8 +97,8 @@ TEST_F(DeepSpeedConfigTest, TheOriginalsOwnConfigurationIsUnderstood) {
   EXPECT_EQ(options.tensorboard_job_name, "tb_logging");
   EXPECT_FALSE(options.wall_clock_breakdown);
   ASSERT_EQ(merge.notes.size(), 1u);
-  for (const char* key : {"zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-                          "memory_efficient_linear", "hybrid_engine.max_out_tokens"})
+  for (const char* key :
+       {"zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "memory_efficient_linear"})
     EXPECT_NE(merge.notes[0].find(key), std::string::npos) << key;
   EXPECT_EQ(mistake(original("true", "false", 2, "cpu"), 8,
                     "--precision fp32 --zero_stage 0 --enable_tensorboard false"),
@@ -208,16 +208,36 @@ TEST_F(DeepSpeedConfigTest, WhatIsNoJsonIsRefused) {
 
 TEST_F(DeepSpeedConfigTest, UnbuiltKeysJoinTheOneError) {
   const std::string text = mistake(
-      R"({"hybrid_engine": {"enabled": true},
+      R"({"hybrid_engine": {"enabled": true, "inference_tp_size": 2},
           "zero_optimization": {"stage3_prefetch_bucket_size": 5e7},
           "fp16": {"enabled": false, "hysteresis": 5}})");
   EXPECT_NE(text.find("not supported yet in this version, leave out:"), std::string::npos);
-  EXPECT_NE(text.find("hybrid_engine.enabled = true"), std::string::npos) << text;
+  EXPECT_NE(text.find("hybrid_engine.inference_tp_size = 2 (here it is 1)"), std::string::npos)
+      << text;
   EXPECT_EQ(text.find("hysteresis"), std::string::npos) << text;  // nothing is scaled
   EXPECT_EQ(text.find("stage3_"), std::string::npos) << text;
   EXPECT_NE(mistake(R"({"fp16": {"enabled": true, "consecutive_hysteresis": true}})")
                 .find("fp16.consecutive_hysteresis = true"),
             std::string::npos);
+}
+
+TEST_F(DeepSpeedConfigTest, TheHybridEngineIsOfAnswersWhileTraining) {
+  const std::string json = R"({"hybrid_engine": {"enabled": true, "max_out_tokens": 512,
+      "inference_tp_size": 1, "release_inference_cache": true, "pin_parameters": true,
+      "tp_gather_partition_size": 4}, "zero_optimization": {"stage": 3}})";
+  const ParsedOptions asking = parse(json, 1, "--sample_prompts q.json");
+  EXPECT_EQ(asking.options.max_out_tokens, 512);
+  EXPECT_TRUE(asking.options.release_inference_cache);
+  EXPECT_TRUE(asking.options.pin_parameters);
+  EXPECT_EQ(asking.options.tp_gather_partition_size, 4);
+  EXPECT_FALSE(has_note(asking, "hybrid_engine.enabled"));
+  EXPECT_TRUE(has_note(asking, "--tp_gather_partition_size has no effect: --pin_parameters"));
+  const ParsedOptions idle = parse(json);
+  EXPECT_TRUE(has_note(idle, "hybrid_engine.enabled changes nothing"));
+  EXPECT_TRUE(has_note(idle, "--max_out_tokens has no effect: it belongs to --sample_prompts"));
+  EXPECT_TRUE(has_note(parse("{}", 1, "--sample_prompts q.json --pin_parameters"),
+                       "--pin_parameters has no effect: it belongs to --zero_stage 3"));
+  expect_mistake("{}", "without --temperature above 0", 1, "--sample_prompts q.json --top_k 3");
 }
 
 TEST_F(DeepSpeedConfigTest, TheLossScaleFollowsTheFile) {
@@ -253,10 +273,12 @@ TEST_F(DeepSpeedConfigTest, ChoicesOfOtherStagesAreReportedToHaveNoEffect) {
 }
 
 TEST_F(DeepSpeedConfigTest, ChoicesOfLoraWithoutLoraAreReportedToHaveNoEffect) {
-  const std::string all = "--lang_lora_rslora --vis_lora_rslora --lora_plus_ratio 2";
+  const std::string all =
+      "--lang_lora_rslora --vis_lora_rslora --lang_lora_dora --vis_lora_dora --lora_plus_ratio 2";
   const ParsedOptions none = parse("{}", 1, all),
                       vision = parse("{}", 1, all + " --vis_lora_dim 4");
   EXPECT_TRUE(has_note(none, "--vis_lora_rslora has no effect: it belongs to --vis_lora_dim"));
+  EXPECT_TRUE(has_note(none, "--vis_lora_dora has no effect: it belongs to --vis_lora_dim"));
   EXPECT_TRUE(has_note(none, "--lora_plus_ratio has no effect"));
   EXPECT_TRUE(has_note(vision, "--lang_lora_rslora has no effect: it belongs to --lang_lora_dim"));
   EXPECT_FALSE(has_note(vision, "--vis_lora_rslora has no effect"));

@@ -74,7 +74,7 @@ TEST(Help, ListsOnlyWhatWorks) {
         "--config FILE", "--output_dir DIR ", "[one of fp32, bf16, fp16; default fp32]"})
     EXPECT_NE(flat(help).find(there), std::string::npos) << there;
   EXPECT_NE(help_text(Command::kGenerate).find("--top_k"), std::string::npos);
-  for (const char* hidden : {"--local_rank", "--top_k"})
+  for (const char* hidden : {"--local_rank", "--num_answers"})
     EXPECT_EQ(help.find(hidden), std::string::npos) << hidden;
   for (const char* hidden : {"local_rank"}) {
     EXPECT_EQ(bash_completion().find(hidden), std::string::npos) << hidden;
@@ -92,7 +92,7 @@ TEST(Help, AFirstWordThatIsNoCommand) {
   says("generation", "did you mean facet generate?");
   says("Plan", "did you mean facet plan?");
   says("--dry_run", "the command is missing: facet COMMAND --dry_run ..., with one of train, plan");
-  says("--top_k=3", "facet COMMAND --top_k ..., with one of generate");
+  says("--num_answers=3", "facet COMMAND --num_answers ..., with one of generate");
   says("--config", "with one of train, evaluate, generate, plan, data-stats");
   says("--trian", "did you mean facet train?");
   says("--verison", "did you mean facet --version?");

@@ -30,9 +30,9 @@ struct Failure {
   std::string text;
   bool says(const std::string& part) const { return text.find(part) != std::string::npos; }
 };
-Failure failure_of(Command command, const std::string& line) {
+Failure failure_of(Command command, const std::string& line, int64_t ranks = 1) {
   try {
-    parse_options(command, words_of(line), 1);
+    parse_options(command, words_of(line), ranks);
   } catch (const Error& error) {
     return {error.code(), error.what()};
   }
@@ -309,6 +309,18 @@ TEST(Options, GenerationChecksItsDraws) {
                         "facet plan"));
 }
 
+TEST(Options, RanksOfAGroupDivideTheRanks) {
+  const std::string bare =
+      "--lm_model_name_or_path lm --vision_model_name_or_path clip --input q.json --output a.csv ";
+  EXPECT_EQ(failure_of(Command::kGenerate, bare + "--inference_tp_size 2", 4).code, ExitCode::kOk);
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--inference_tp_size 2", 3)
+                  .says("--inference_tp_size 2: 3 ranks are no groups of 2"));
+  EXPECT_TRUE(failure_of(Command::kGenerate, bare + "--inference_tp_size 4", 2)
+                  .says("--inference_tp_size 4: 2 ranks are no groups of 4"));
+  EXPECT_EQ(failure_of(Command::kGenerate, bare + "--inference_tp_size 0", 2).code,
+            ExitCode::kUsage);
+}
+
 // Launch scripts are written against these names: taking one away breaks them.
 TEST(Options, NamesAreFrozen) {
   const std::string expected =
@@ -316,8 +328,9 @@ TEST(Options, NamesAreFrozen) {
       "enable_mmca_attention max_seq_len image_size image_aspect_ratio vision_feature_layer "
       "drop_class_token "
       "vision_image_by_image compat lang_lora_dim "
-      "lang_lora_alpha lang_lora_rslora lang_lora_module_name vis_lora_dim vis_lora_alpha "
-      "vis_lora_rslora vis_lora_module_name "
+      "lang_lora_alpha lang_lora_rslora lang_lora_dora lang_lora_module_name vis_lora_dim "
+      "vis_lora_alpha "
+      "vis_lora_rslora vis_lora_dora vis_lora_module_name "
       "only_optimize_lora unfreeze freeze data_path image_root dataset_names dataset_samples "
       "dataset_concatenate_samples dataset_weights data_config data_train_split_ratio "
       "max_num_image_per_sample "
@@ -344,11 +357,13 @@ TEST(Options, NamesAreFrozen) {
       "to checkpoint_io async_checkpoint max_hours inject "
       "wall_clock_breakdown peak_tflops straggler_interval enable_tensorboard tensorboard_path "
       "tensorboard_job_name "
+      "sample_prompts sample_interval max_out_tokens pin_parameters tp_gather_partition_size "
+      "release_inference_cache "
       "hang_seconds_load hang_seconds_data hang_seconds_compute "
       "hang_seconds_evaluate hang_seconds_save hang_seconds_collective hang_seconds_host "
-      "checkpoint_names checkpoint_path input output csv max_new_tokens temperature top_k top_p "
-      "repetition_penalty stop_strings "
-      "num_answers logprobs score "
+      "checkpoint_names checkpoint_path input output csv compat_tool max_new_tokens temperature "
+      "top_k top_p repetition_penalty stop_strings num_answers decode_batch logprobs score "
+      "inference_tp_size history max_images "
       "ranks memory average_text_tokens average_images measured stats_svg all_reduce_mib "
       "repeats";
   std::string names;

@@ -2,10 +2,8 @@
 #include "train/loss_log.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +11,7 @@
 #include <utility>
 
 #include "io/file.h"
+#include "tests/train/file_size_limit.h"
 
 namespace facet {
 namespace {
@@ -174,27 +173,6 @@ TEST_F(LossLogTest, EarlierLogIsKept) {
   EXPECT_EQ(rows[1][8], "loss_replay");
   EXPECT_EQ(rows[2][8], "1.5");
 }
-
-// A limit on the size of files plays the full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    getrlimit(RLIMIT_FSIZE, &before_);
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = nullptr;
-};
 
 // What is on the disk ends with a whole row, which is what a checkpoint notes; the row that did not
 // fit comes later if it can.

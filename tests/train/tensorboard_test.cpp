@@ -98,6 +98,22 @@ TEST_F(TensorBoardTest, PhasesWithTheBreakdownOnly) {
   EXPECT_EQ(phase("step"), (Points{{3, 16}}));
 }
 
+TEST_F(TensorBoardTest, AnswersAreTexts) {
+  TensorBoard board = open();
+  board.append(step_report(1, 5));
+  SampleLine sample{.test = "one", .round = 1, .question = {"What?", {}}, .answer = {"a circle"}};
+  SampleLine failed = sample;
+  failed.answer = {.error = "no such file"};
+  board.append({sample, failed});
+  const std::string file = event_files(directory_ / options_.tensorboard_job_name).back();
+  const Event last = read_events(file).back();
+  EXPECT_EQ(last.step, 5);
+  ASSERT_EQ(last.texts.size(), 2u);
+  EXPECT_EQ(last.texts[0].tag, "Samples/one/1");
+  EXPECT_EQ(last.texts[0].text, "What?\n\n---\n\na circle");
+  EXPECT_EQ(last.texts[1].text, "What?\n\n---\n\nno such file");
+}
+
 // Steps after the checkpoint are taken again.
 TEST_F(TensorBoardTest, NoStepStandsTwiceAfterAResume) {
   {

@@ -42,6 +42,18 @@ TEST(TimeLeft, ExportsAreMadeEverySoManyEpochsAndAtTheEnd) {
   expect_left(plan, 1, 3, 6, 0);
 }
 
+TEST(TimeLeft, QuestionsAreAskedEverySoManyStepsAndAtTheEnd) {
+  WorkPlan plan = plan_of_epochs();
+  EXPECT_EQ(work_left(plan, 1).of(Work::kSampling), 0);
+  plan.samples = true;
+  EXPECT_EQ(work_left(plan, 11).of(Work::kSampling), 2);
+  plan.sample_interval = 7;  // after 7, 14, 21, 28 and 30
+  EXPECT_EQ(work_left(plan, 14).of(Work::kSampling), 4);
+  WorkTimes times;
+  times.add(Work::kSampling, 3);
+  EXPECT_EQ(seconds_left(plan, 14, times), 12);
+}
+
 TEST(TimeLeft, TheLastEpochMayBeCutShort) {
   WorkPlan plan = plan_of_epochs();
   plan.total_steps = 25;

@@ -7,6 +7,8 @@ namespace facet {
 void* CudaMemory::allocate(int64_t bytes, const std::string& purpose) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+  // Else the next kernel launch would report it, where a caller goes on with less memory.
+  if (error != cudaSuccess) cudaGetLastError();
   CHECK(
       error == cudaSuccess, ExitCode::kConfig,
       "cannot allocate {:.1f} MiB of device memory for {}: {}; lower "

@@ -100,6 +100,9 @@ void MeasuringBackend::report_sums() const {
 
 FACET_MEASURED(linear_forward, (Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual),
                (y, x, weight, bias, residual), (y, x, weight, bias, residual), ())
+FACET_MEASURED(linear_few_rows_forward,
+               (Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual),
+               (y, x, weight, bias, residual), (y, x, weight, bias, residual), ())
 FACET_MEASURED(linear_backward_input, (Tensor dx, Tensor dy, Tensor weight), (dx, dy, weight),
                (dx, dy, weight), ())
 FACET_MEASURED(linear_backward_input_accumulate, (Tensor dx, Tensor dy, Tensor weight),

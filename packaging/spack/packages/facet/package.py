@@ -46,6 +46,7 @@ class Facet(MakefilePackage):
     depends_on("libjpeg-turbo")  # libjpeg-dev
     depends_on("libwebp +libwebpdemux")  # libwebp-dev
     depends_on("zlib-api")  # zlib1g-dev
+    depends_on("libedit")  # libedit-dev
     depends_on("cuda@12:", when="+cuda")
     depends_on("nccl", when="+cuda")
 

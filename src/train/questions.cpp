@@ -1,0 +1,16 @@
+#include "train/questions.h"
+
+#include "base/check.h"
+
+namespace facet {
+
+std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& model,
+                                        const OpenQuestions& open) {
+  if (options.sample_prompts.empty()) return nullptr;
+  CHECK(model.tokenizer != nullptr, ExitCode::kConfig,
+        "--sample_prompts are text, and {} has no tokenizer", options.lm_model_name_or_path);
+  ASSERT(open, "nobody can open --sample_prompts");
+  return open(options, model);
+}
+
+}  // namespace facet
