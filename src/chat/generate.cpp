@@ -142,6 +142,7 @@ class Generation {
   std::unique_ptr<AnswerJournal> take_journal() { return std::move(journal_); }
 
  private:
+  std::string journal_place() const;
   void open_journal();
   void make_groups();
   void open_model();
@@ -179,7 +180,13 @@ void Generation::make_groups() {
   const int64_t size = options_.inference_tp_size;
   if (size == 1) return;
   group_ = split(world_, static_cast<int>(world_.rank() / size));
-  connect(options_, *group_, device_);
+  collectively(world_, [&] {
+    try {
+      connect(options_, *group_, device_);
+    } catch (const CollectiveError& error) {  // which the other groups do not know of
+      fail(error.code(), "{}", error.what());
+    }
+  });
   shares_.emplace(*group_);
 }
 
@@ -261,7 +268,7 @@ void Generation::take_memory() {
     try {
       arena_.emplace("conversations", memory.activations, device_.memory());
     } catch (const Error& error) {
-      if (most <= 1) throw;
+      if (most <= 1 || options_.score) throw;
       if (!chooses) fail(error.code(), "{}, or --decode_batch {}", error.what(), most);
       continue;
     }
@@ -292,6 +299,7 @@ void Generation::hold_mine(Context& context, const std::function<void(AnsweredTe
 
 // Lines of the journal. The ranks of a group have the same answers, and its first one keeps them.
 std::string Generation::answer_mine() {
+  if (mine_.empty()) return {};  // where all were finished before, there is no model
   ProgressHooks hooks;
   Context context{device_.layers(), *arena_, hooks, compute_dtype(options_)};
   if (shares_) context.group = &*shares_;
@@ -333,19 +341,21 @@ std::vector<AnsweredTest> Generation::answer_all() {
   return answers;
 }
 
-// Of several models each has its own.
+// Of several models each has its own, by the end of its name; paths are told apart by a hash.
+std::string Generation::journal_place() const {
+  if (name_.empty()) return options_.output;
+  const size_t slash = name_.find_last_of('/');
+  if (slash == std::string::npos) return options_.output + "." + name_;
+  const std::string hash = hash_of(name_.data(), static_cast<int64_t>(name_.size()));
+  return fmt::format("{}.{}-{}", options_.output, name_.substr(slash + 1), hash.substr(0, 8));
+}
+
 void Generation::open_journal() {
   std::string identity;
   collectively(world_, [&] {
     if (world_.rank() == 0) identity = identity_of(options_);
   });
-  std::string output = options_.output;
-  if (!name_.empty()) {
-    std::string suffix = name_;
-    std::replace(suffix.begin(), suffix.end(), '/', '_');
-    output += "." + suffix;
-  }
-  journal_ = std::make_unique<AnswerJournal>(output, identity, world_);
+  journal_ = std::make_unique<AnswerJournal>(journal_place(), identity, world_);
 }
 
 std::vector<AnsweredTest> Generation::run() {

@@ -47,8 +47,7 @@ void Talk::clear() {
   decoding_.rewind(0);
 }
 
-// A whole conversation in one piece, with as many of the images as fit; and in two, for positions
-// whose angles change with the length have earlier rows computed again beside those of a piece.
+// A whole conversation in one piece, with as many of the images as fit.
 void Talk::run_largest_pieces(const RoundPieces& pieces, Context& context, int64_t images) {
   const int64_t most = pieces.rules().max_seq_len;
   GenerationRound round;
@@ -61,17 +60,13 @@ void Talk::run_largest_pieces(const RoundPieces& pieces, Context& context, int64
     round.images.pop_back();
     largest = prompt();
   }
-  for (const int64_t begin : {0, 1}) {
-    VisionLanguageModel::Decoding decoding(pieces.model(), context, most);
-    if (begin > 0) decoding.append_token(pieces.end_id());
-    MicroBatch piece = largest;
-    const int64_t room = most - begin - pieces.length(piece);
-    if (room < 0) continue;  // no such round is ever answered
-    piece.token_ids.insert(piece.token_ids.end(), static_cast<size_t>(room), pieces.end_id());
-    piece.labels.resize(piece.token_ids.size(), kIgnoredLabel);
-    piece.sample_begin.back() = static_cast<int32_t>(piece.token_ids.size());
-    decoding.append(piece);
-  }
+  VisionLanguageModel::Decoding decoding(pieces.model(), context, most);
+  const int64_t room = most - pieces.length(largest);
+  if (room < 0) return;  // no round is ever answered
+  largest.token_ids.insert(largest.token_ids.end(), static_cast<size_t>(room), pieces.end_id());
+  largest.labels.resize(largest.token_ids.size(), kIgnoredLabel);
+  largest.sample_begin.back() = static_cast<int32_t>(largest.token_ids.size());
+  decoding.append(largest);
 }
 
 }  // namespace facet

@@ -257,8 +257,9 @@ Tensor VisionLanguageModel::BatchDecoding::State::image_tokens() {
 }
 
 // The rows to be computed, (num_rows,D). Those of a sequence that is run again are kept from
-// before.
+// before, and take no memory beside what only the new ones took.
 Tensor VisionLanguageModel::BatchDecoding::State::input_rows(std::span<const int> which) {
+  const Arena::Mark mark = ctx.arena.mark();
   const bool generated = at(which.front()).generated;
   const Tensor added =
       model.embed(ctx, generated ? model.table_of_generated() : model.trained_table(),
@@ -274,6 +275,7 @@ Tensor VisionLanguageModel::BatchDecoding::State::input_rows(std::span<const int
     begin += count;
   }
   if (num_rows == added.rows()) return added;
+  ctx.arena.release(mark);
   const Tensor x = ctx.activation({num_rows, inputs.cols()});
   for (const auto& [from, to, count] : stored)
     ctx.ops.copy(x.row_block(from, count), inputs.row_block(to, count));

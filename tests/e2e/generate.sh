@@ -263,6 +263,19 @@ right_answers() {
   [ ! -e greedy.csv.metrics.json ]
 }
 
+# A call that found all answers, but could not write what they are worth, needs no model when it is given again.
+all_were_answered_before() {
+  printf '{"one": [{"question": "What do you see?", "images": ["images/%s"], "answers": "nothing"}], "two": [["Why?"]]}' "${images[0]}" >worth.json
+  local worth=("$facet" generate "${trained[@]}" --input worth.json --output worth.jsonl --max_new_tokens 2)
+  mkdir worth.jsonl.metrics.json
+  refused 74 0 'worth.jsonl.metrics.json' "${worth[@]}"
+  rmdir worth.jsonl.metrics.json
+  run 0 2 "${worth[@]}"
+  once '2 of 2 conversations were finished before'
+  [ "$(wc -l <worth.jsonl)" = 2 ]
+  grep -q '"answers": 1' worth.jsonl.metrics.json
+}
+
 # Exports of several epochs in one call answer as each does alone.
 several_models() {
   local name rest=(--input tests.json --max_new_tokens 12 --enable_mmca_attention --threads 1)
@@ -332,6 +345,7 @@ check Generate.DrawsOfATest draws_of_a_test
 check Generate.JsonLines json_lines
 check Generate.Scores scores
 check Generate.RightAnswers right_answers
+check Generate.AllWereAnsweredBefore all_were_answered_before
 check Generate.SeveralModels several_models
 check Generate.AsTheOriginal as_the_original
 check Generate.Rubbish rubbish
