@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
-#include <map>
-#include <set>
+#include <unordered_map>
 
 #include "chat/answer_words.h"
 
@@ -50,19 +50,37 @@ double vqa_accuracy(const JudgedAnswer& judged) {
 
 namespace {
 
-constexpr int kLongest = 4;
+constexpr size_t kLongest = 4;
 
-using NGram = std::vector<std::string>;
-using Counts = std::map<NGram, int64_t>;
+// The numbers of 1 to kLongest words, then zeros.
+using NGram = std::array<uint32_t, kLongest>;
+// Ascending, each n-gram once.
+using Counts = std::vector<std::pair<NGram, int64_t>>;
 
-// Of all n-grams of 1 to kLongest words.
-Counts ngrams(const std::vector<std::string>& words) {
+// The length of an n-gram less one.
+size_t order_of(const NGram& ngram) {
+  size_t order = 0;
+  while (order + 1 < kLongest && ngram[order + 1] != 0) ++order;
+  return order;
+}
+
+Counts counted(std::vector<NGram> ngrams) {
+  std::sort(ngrams.begin(), ngrams.end());
   Counts counts;
-  const auto num_words = static_cast<int64_t>(words.size());
-  for (int64_t n = 1; n <= kLongest; ++n)
-    for (int64_t begin = 0; begin + n <= num_words; ++begin)
-      ++counts[NGram(words.begin() + begin, words.begin() + begin + n)];
+  for (const NGram& ngram : ngrams) {
+    if (counts.empty() || counts.back().first != ngram) counts.emplace_back(ngram, 0);
+    ++counts.back().second;
+  }
   return counts;
+}
+
+// What is found under an n-gram in an ascending list, or nullptr.
+template <typename Value>
+const Value* find(const std::vector<std::pair<NGram, Value>>& list, const NGram& ngram) {
+  const auto found =
+      std::lower_bound(list.begin(), list.end(), ngram,
+                       [](const auto& entry, const NGram& sought) { return entry.first < sought; });
+  return found != list.end() && found->first == ngram ? &found->second : nullptr;
 }
 
 struct Caption {
@@ -70,23 +88,45 @@ struct Caption {
   Counts counts;
 };
 
-Caption caption_of(const std::string& text) {
-  const std::vector<std::string> words = caption_words(text);
-  return {static_cast<int64_t>(words.size()), ngrams(words)};
-}
-
 struct CaptionPair {
   Caption answer;
   std::vector<Caption> right;
+  bool repeated = false;
+};
+
+// Gives the words of all captions numbers from 1 on.
+class CaptionReader {
+ public:
+  CaptionPair read(const JudgedAnswer& judged) {
+    CaptionPair pair{caption_of(judged.answer), {}, judged.repeated};
+    for (const std::string& right : judged.right) pair.right.push_back(caption_of(right));
+    return pair;
+  }
+
+ private:
+  Caption caption_of(const std::string& text) {
+    std::vector<uint32_t> words;
+    for (const std::string& word : caption_words(text))
+      words.push_back(
+          numbers_.emplace(word, static_cast<uint32_t>(numbers_.size()) + 1).first->second);
+    std::vector<NGram> ngrams;
+    for (size_t begin = 0; begin < words.size(); ++begin) {
+      NGram ngram{};
+      for (size_t n = 0; n < kLongest && begin + n < words.size(); ++n) {
+        ngram[n] = words[begin + n];
+        ngrams.push_back(ngram);
+      }
+    }
+    return {static_cast<int64_t>(words.size()), counted(std::move(ngrams))};
+  }
+
+  std::unordered_map<std::string, uint32_t> numbers_;
 };
 
 std::vector<CaptionPair> captions_of(std::span<const JudgedAnswer> judged) {
+  CaptionReader reader;
   std::vector<CaptionPair> pairs;
-  for (const JudgedAnswer& one : judged) {
-    CaptionPair& pair = pairs.emplace_back();
-    pair.answer = caption_of(one.answer);
-    for (const std::string& right : one.right) pair.right.push_back(caption_of(right));
-  }
+  for (const JudgedAnswer& one : judged) pairs.push_back(reader.read(one));
   return pairs;
 }
 
@@ -108,10 +148,9 @@ void add(BleuSums& sums, const CaptionPair& pair) {
   for (const auto& [ngram, count] : pair.answer.counts) {
     int64_t most = 0;
     for (const Caption& right : pair.right)
-      if (const auto found = right.counts.find(ngram); found != right.counts.end())
-        most = std::max(most, found->second);
-    sums.matched[ngram.size() - 1] += std::min(count, most);
-    sums.proposed[ngram.size() - 1] += count;
+      if (const int64_t* const there = find(right.counts, ngram)) most = std::max(most, *there);
+    sums.matched[order_of(ngram)] += std::min(count, most);
+    sums.proposed[order_of(ngram)] += count;
   }
   sums.length += pair.answer.length;
   sums.right_length += closest_length(pair);
@@ -145,19 +184,26 @@ namespace {
 
 // How many questions' right answers have the n-gram.
 Counts document_frequencies(const std::vector<CaptionPair>& pairs) {
-  Counts frequencies;
+  std::vector<NGram> all, here;
   for (const CaptionPair& pair : pairs) {
-    std::set<NGram> here;
+    if (pair.repeated) continue;
+    here.clear();
     for (const Caption& right : pair.right)
-      for (const auto& [ngram, count] : right.counts) here.insert(ngram);
-    for (const NGram& ngram : here) ++frequencies[ngram];
+      for (const auto& [ngram, count] : right.counts) here.push_back(ngram);
+    std::sort(here.begin(), here.end());
+    all.insert(all.end(), here.begin(), std::unique(here.begin(), here.end()));
   }
-  return frequencies;
+  return counted(std::move(all));
 }
 
-// Weights of n-grams by term frequency and inverse document frequency.
+int64_t count_questions(const std::vector<CaptionPair>& pairs) {
+  return std::count_if(pairs.begin(), pairs.end(),
+                       [](const CaptionPair& pair) { return !pair.repeated; });
+}
+
+// Weights of n-grams by term frequency and inverse document frequency, ascending by n-gram.
 struct WeightedCaption {
-  std::map<NGram, double> weights;
+  std::vector<std::pair<NGram, double>> weights;
   double norms[kLongest] = {};
   int64_t length = 0;  // of the caption in pairs of words
 };
@@ -166,7 +212,7 @@ class Cider {
  public:
   explicit Cider(const std::vector<CaptionPair>& pairs)
       : frequencies_(document_frequencies(pairs)),
-        log_documents_(std::log(static_cast<double>(pairs.size()))) {}
+        log_documents_(std::log(static_cast<double>(count_questions(pairs)))) {}
 
   double score(const CaptionPair& pair) const {
     const WeightedCaption answer = weighted(pair.answer);
@@ -186,12 +232,12 @@ class Cider {
 WeightedCaption Cider::weighted(const Caption& caption) const {
   WeightedCaption weighted;
   for (const auto& [ngram, count] : caption.counts) {
-    const auto found = frequencies_.find(ngram);
-    const double frequency = found == frequencies_.end() ? 1 : static_cast<double>(found->second);
+    const int64_t* const found = find(frequencies_, ngram);
+    const double frequency = found == nullptr ? 1 : static_cast<double>(*found);
     const double weight = static_cast<double>(count) * (log_documents_ - std::log(frequency));
-    weighted.weights.emplace(ngram, weight);
-    weighted.norms[ngram.size() - 1] += weight * weight;
-    if (ngram.size() == 2) weighted.length += count;
+    weighted.weights.emplace_back(ngram, weight);
+    weighted.norms[order_of(ngram)] += weight * weight;
+    if (order_of(ngram) == 1) weighted.length += count;
   }
   for (double& norm : weighted.norms) norm = std::sqrt(norm);
   return weighted;
@@ -202,14 +248,14 @@ double Cider::similarity(const WeightedCaption& answer, const WeightedCaption& r
   constexpr double kSigma = 6;
   double products[kLongest] = {};
   for (const auto& [ngram, weight] : answer.weights)
-    if (const auto found = right.weights.find(ngram); found != right.weights.end())
-      products[ngram.size() - 1] += std::min(weight, found->second) * found->second;
+    if (const double* const there = find(right.weights, ngram))
+      products[order_of(ngram)] += std::min(weight, *there) * *there;
   double sum = 0;
-  for (int i = 0; i < kLongest; ++i)
+  for (size_t i = 0; i < kLongest; ++i)
     if (const double norms = answer.norms[i] * right.norms[i]; norms > 0)
       sum += products[i] / norms;
   const auto longer = static_cast<double>(answer.length - right.length);
-  return sum / kLongest * std::exp(-longer * longer / (2 * kSigma * kSigma));
+  return sum / double{kLongest} * std::exp(-longer * longer / (2 * kSigma * kSigma));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ namespace facet {
 struct JudgedAnswer {
   std::string answer;
   std::vector<std::string> right;
+  bool repeated = false;  // there is another answer to the same question that is not
 };
 
 // 1 if the answer is one of the right ones, after plain_words() of both; else 0.
@@ -32,7 +33,8 @@ constexpr size_t kFewestVqaAnswers = 4;
 // closest right answer, of two as close the shorter). From 0 to 1.
 std::vector<double> bleu(std::span<const JudgedAnswer> judged, int most = 4);
 // CIDEr-D (Vedantam et al., "CIDEr", 2015; sigma 6, n-grams up to 4), the mean over the answers,
-// each question's right answers being a document. From 0 to 10; 0 if there is one question only.
+// each question's right answers being one document, however often it is answered. From 0 to 10; 0
+// if there is one question only.
 double cider(std::span<const JudgedAnswer> judged);
 
 // "exact_match", "contains", "vqa_accuracy" (if every question has enough right answers),

@@ -57,7 +57,7 @@ std::optional<AnswerReport> report_on(const std::vector<GenerationTest>& tests,
     for (size_t r = 0; r < test.rounds.size(); ++r) {
       const GenerationRound& round = test.rounds[r];
       if (round.right.empty()) continue;
-      judged.push_back({answered.rounds[r].text, round.right});
+      judged.push_back({answered.rounds[r].text, round.right, answered.number > 0});
       scored = scored || !round.choices.empty();
       add(sums, round, answered.rounds[r]);
     }

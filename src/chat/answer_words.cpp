@@ -1,6 +1,7 @@
 #include "chat/answer_words.h"
 
 #include <fmt/format.h>
+#include <utf8proc.h>
 
 #include <algorithm>
 #include <array>
@@ -20,11 +21,24 @@ bool is_word(char c) {
 }
 bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_punctuation(char c) { return c > ' ' && c < 0x7f && (c == '_' || !is_word(c)); }
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
+// Bytes that are no UTF-8 stay as they are.
 std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = lower(c);
+  std::string result;
+  for (size_t at = 0; at < text.size();) {
+    const auto* const begin = reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at);
+    utf8proc_int32_t code = 0;
+    const utf8proc_ssize_t bytes =
+        utf8proc_iterate(begin, static_cast<utf8proc_ssize_t>(text.size() - at), &code);
+    if (bytes < 1) {
+      result += text[at++];
+      continue;
+    }
+    std::array<utf8proc_uint8_t, 4> letter{};
+    const utf8proc_ssize_t count = utf8proc_encode_char(utf8proc_tolower(code), letter.data());
+    result.append(letter.begin(), letter.begin() + count);
+    at += static_cast<size_t>(bytes);
+  }
   return result;
 }
 
@@ -49,11 +63,10 @@ void replace_all(std::string& text, std::string_view old, std::string_view by) {
 }  // namespace
 
 std::string plain_words(std::string_view text) {
-  std::string kept;
-  for (const char c : text)
-    if (!is_punctuation(c)) kept += lower(c);
+  std::string kept = lower(text);
+  std::erase_if(kept, is_punctuation);
   std::vector<std::string> words = split(kept);
-  std::erase_if(words, is_article);
+  if (!std::all_of(words.begin(), words.end(), is_article)) std::erase_if(words, is_article);
   return joined(words);
 }
 

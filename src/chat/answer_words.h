@@ -8,7 +8,8 @@
 namespace facet {
 
 // For exact match: lower case, without ASCII punctuation and the articles a, an, the, one blank
-// between words (Rajpurkar et al., "SQuAD", 2016).
+// between words (Rajpurkar et al., "SQuAD", 2016). Unlike there a text of articles alone keeps
+// them: the letter A of a multiple choice is not an empty answer.
 std::string plain_words(std::string_view text);
 
 // For the accuracy of VQA, as its evaluation server prepares answers, given and right (Antol et

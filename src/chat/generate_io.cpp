@@ -110,12 +110,16 @@ std::vector<GenerationTest> read_generation_tests(const std::string& path, Quest
 }
 
 void check_images_are_there(const std::vector<GenerationTest>& tests) {
+  constexpr int64_t kShown = 20;
   std::string missing;
+  int64_t count = 0;
   for (const GenerationTest& test : tests)
     for (const GenerationRound& round : test.rounds)
       for (const std::string& image : round.images)
-        if (std::error_code error; !std::filesystem::is_regular_file(image, error))
+        if (std::error_code error;
+            !std::filesystem::is_regular_file(image, error) && count++ < kShown)
           missing += fmt::format("\n  {} (test {})", image, test.name);
+  if (count > kShown) missing += fmt::format("\n  and {} more", count - kShown);
   CHECK(missing.empty(), ExitCode::kMissingInput,
         "images named by the questions are not there, or no regular files:{}", missing);
 }
@@ -234,11 +238,15 @@ std::string csv_records(AnswerFormat format, const std::string& model, const Gen
 std::string original_csv(const std::vector<GenerationTest>& tests,
                          const std::vector<ModelAnswers>& models) {
   std::string text = "test_name,image_path,question,answer\r\n";
+  std::vector<size_t> next(models.size());  // of each model's answers
   for (size_t t = 0; t < tests.size(); ++t)
-    for (const ModelAnswers& of_model : models)
-      for (const AnsweredTest& answered : of_model.answers)
-        if (answered.test == static_cast<int64_t>(t))
-          text += csv_records(AnswerFormat::kOriginalCsv, "", tests[t], answered);
+    for (size_t m = 0; m < models.size(); ++m) {
+      const std::vector<AnsweredTest>& answers = models[m].answers;
+      for (size_t& a = next[m]; a < answers.size(); ++a) {
+        if (answers[a].test != static_cast<int64_t>(t)) break;
+        text += csv_records(AnswerFormat::kOriginalCsv, "", tests[t], answers[a]);
+      }
+    }
   return text;
 }
 

@@ -32,7 +32,7 @@ struct GenerationTest {
 enum class QuestionForm : uint8_t { kOpen, kWithChoices };
 std::vector<GenerationTest> read_generation_tests(const std::string& path, QuestionForm form);
 
-// Error(kMissingInput) that lists the images which are not there.
+// Error(kMissingInput) that lists the images which are not there, the first 20 of them.
 void check_images_are_there(const std::vector<GenerationTest>& tests);
 
 // One conversation: the answers to all rounds of a test, the n-th of --num_answers.

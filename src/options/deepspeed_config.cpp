@@ -169,6 +169,14 @@ std::string word_of(const JsonValue& value, Type type) {
   return fmt::format("{}", whole_number(value));
 }
 
+// An engine that is off says nothing of how the model is to answer.
+bool has_hybrid_engine(const JsonValue& root) {
+  const std::optional<JsonValue> engine = root.find("hybrid_engine");
+  if (!engine || !engine->is_object()) return false;
+  const std::optional<JsonValue> enabled = engine->find("enabled");
+  return enabled && enabled->kind() == JsonKind::kBool && enabled->as_bool();
+}
+
 class Reader {
  public:
   explicit Reader(const std::string& file) : file_(file) { config_.file = file; }
@@ -178,6 +186,7 @@ class Reader {
       const JsonDocument document = JsonDocument::read_config(file_);
       if (!document.root().is_object())
         document.root().reject("expected an object with DeepSpeed's keys");
+      config_.hybrid_engine = has_hybrid_engine(document.root());
       read_section(document.root(), "");
     } catch (const Error& error) {
       config_.mistakes.push_back(error.what());
@@ -220,6 +229,8 @@ class Reader {
 
   void read_key(const Key& key, const JsonValue& value) {
     const std::string word = word_of(value, key.type);
+    if (!config_.hybrid_engine && std::string_view(key.path).starts_with("hybrid_engine."))
+      return config_.meaningless.push_back(key.path);
     switch (key.meaning) {
       case Meaning::kOption: config_.settings.push_back({key.path, word, key.text}); return;
       case Meaning::kNothing: config_.meaningless.push_back(key.path); return;
@@ -252,9 +263,7 @@ class Reader {
       fp16_ = word == "true";
     } else if (path == "bf16.enabled") {
       bf16_ = word == "true";
-    } else if (path == "hybrid_engine.enabled") {
-      config_.hybrid_engine = word == "true";
-    } else if (word == "true") {  // prescale_gradients
+    } else if (path == "prescale_gradients" && word == "true") {
       config_.notes.push_back(
           fmt::format("{}: prescale_gradients has no effect: gradients are summed over the ranks "
                       "in fp32, never averaged",

@@ -147,14 +147,16 @@ std::string notes_of(const OptionField& field) {
 
 std::string help_text(Command command) {
   const auto needed = [&](const OptionField& f) { return is_needed(command, f); };
+  const auto usual = [&](const OptionField& f) {
+    return f.usual_for_command(command) && !needed(f);
+  };
   const bool alone =
       command == Command::kPlan || command == Command::kExport || command == Command::kChat;
   std::string text =
       fmt::format("usage: {}facet {}{} --name value ...\n", alone ? "" : "[mpirun -n N] ",
                   name_of(command), command == Command::kExport ? " OUT|CHECKPOINT|ADAPTER" : "");
   text += section(command, "Needed", needed);
-  text += section(command, "Usually given",
-                  [&](const OptionField& f) { return f.usual && !needed(f); });
+  text += section(command, "Usually given", usual);
   text +=
       "\nFrom a file\n  --config FILE\n" +
       wrapped("lines name = value; the command line beats them, and of several files the last one",
@@ -162,7 +164,7 @@ std::string help_text(Command command) {
   for (int g = 0; g < kOptionGroups; ++g) {
     const auto group = static_cast<OptionGroup>(g);
     text += section(command, title_of(group), [&](const OptionField& f) {
-      return f.group == group && !f.usual && !needed(f);
+      return f.group == group && !usual(f) && !needed(f);
     });
   }
   return text;

@@ -99,9 +99,10 @@ OptionField OptionField::new_file() const {
   f.path = Path::kFile;
   return f;
 }
-OptionField OptionField::usually_given() const {
+OptionField OptionField::usually_given() const { return usually_given(commands); }
+OptionField OptionField::usually_given(const char* letters) const {
   OptionField f = *this;
-  f.usual = true;
+  f.usual_for = letters;
   return f;
 }
 
@@ -109,6 +110,7 @@ bool OptionField::known_to(Command command) const { return contains(commands, co
 bool OptionField::required_by_command(Command command) const {
   return contains(required_by, command);
 }
+bool OptionField::usual_for_command(Command command) const { return contains(usual_for, command); }
 bool OptionField::is_list() const {
   return std::holds_alternative<std::vector<std::string> Options::*>(member) ||
          std::holds_alternative<std::vector<int64_t> Options::*>(member) ||

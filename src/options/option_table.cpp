@@ -629,7 +629,7 @@ void add_generate_fields(std::vector<OptionField>& t) {
                   .one_of({"auto", "batch", "chat"}));
   t.push_back(answering("max_new_tokens", &O::max_new_tokens, "longest answer in tokens")
                   .in(1, 1 << 24)
-                  .usually_given());
+                  .usually_given("gc"));
   t.push_back(answering("temperature", &O::temperature,
                         "0: always the most likely token; above 0: sample, more evenly the higher "
                         "it is")

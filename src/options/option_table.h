@@ -57,8 +57,9 @@ struct OptionField {
   std::vector<std::string> kinds = {};    // KIND: with anything behind the colon is allowed too
   enum class State : uint8_t { kBuilt, kIgnored, kMerged } state = State::kBuilt;
   enum class Path : uint8_t { kNone, kDirectory, kFile } path = Path::kNone;
-  bool must_exist = false;  // what the path names
-  bool usual = false;       // most runs give it: --help has it at the top
+  bool must_exist = false;     // what the path names
+  const char* usual_for = "";  // letters of the subcommands whose calls mostly give it: their
+                               // --help has it at the top
 
   OptionField required(const char* letters) const;
   OptionField in(double lowest, double highest) const;  // both ends included, of each value
@@ -71,10 +72,12 @@ struct OptionField {
   OptionField file() const;
   OptionField new_directory() const;  // need not
   OptionField new_file() const;
-  OptionField usually_given() const;
+  OptionField usually_given() const;  // to all subcommands that know it
+  OptionField usually_given(const char* letters) const;
 
   bool known_to(Command command) const;
   bool required_by_command(Command command) const;
+  bool usual_for_command(Command command) const;
   bool is_flag() const { return std::holds_alternative<bool Options::*>(member); }
   bool is_list() const;
   // Those that --help names: all but the ones that do nothing.

@@ -77,6 +77,31 @@ TEST(AnswerMetrics, ExactMatchAndContains) {
   }
 }
 
+TEST(AnswerMetrics, TheLetterAIsNoEmptyAnswer) {
+  EXPECT_EQ(exact_match({"", {"A"}}), 0);
+  EXPECT_EQ(exact_match({"the", {"A"}}), 0);
+  EXPECT_EQ(exact_match({"a.", {"A"}}), 1);
+}
+
+TEST(AnswerMetrics, LettersBeyondAsciiHaveCases) {
+  EXPECT_EQ(exact_match({"Écureuil", {"écureuil"}}), 1);
+  EXPECT_EQ(vqa_accuracy({"ÉCUREUIL", std::vector<std::string>(10, "Écureuil")}), 1);
+  EXPECT_EQ(caption_words("Ein ROTER Äpfel"), caption_words("ein roter äpfel"));
+  EXPECT_EQ(plain_words("\xff A\xc3"), "\xff a\xc3");  // no UTF-8
+}
+
+// Several answers to each question: what a n-gram weighs does not change by their number.
+TEST(AnswerMetrics, CiderOfSeveralAnswersIsTheMean) {
+  std::vector<JudgedAnswer> all = captions(), both;
+  for (const JudgedAnswer& one : all) {
+    both.push_back(one);
+    both.push_back({"a zebra with " + one.answer, one.right, true});
+  }
+  double sum = cider(all);
+  for (JudgedAnswer& one : all) one.answer = "a zebra with " + one.answer;
+  EXPECT_NEAR(cider(both), (sum + cider(all)) / 2, 1e-12);
+}
+
 TEST(AnswerMetrics, VqaOnlyWhereEnoughPeopleAnswered) {
   const auto has_vqa = [](size_t people) {
     const std::vector<JudgedAnswer> judged = {{"yes", std::vector<std::string>(people, "yes")}};

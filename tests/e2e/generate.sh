@@ -288,6 +288,10 @@ several_models() {
   run 0 0 "$facet" generate --checkpoint_names "$work/run/epoch-7" "$work/run/epoch-8" "${rest[@]}" --output both.jsonl
   cmp <(cat epoch-7.jsonl epoch-8.jsonl | untimed) <(sed 's/"checkpoint": "[^"]*", //' both.jsonl | untimed)
   [ "$(grep -c '/epoch-7"' both.jsonl)" = 6 ]
+  mkdir -p one
+  ln -sfn "$work/run/epoch-7" one/a
+  ln -sfn "$work/run/epoch-8" one_a
+  run 0 0 "$facet" generate --checkpoint_names one/a one_a "${rest[@]}" --output alike.csv
   refused 66 0 'run is no model to answer with' "$facet" generate --checkpoint_names "$work/run" "${rest[@]}" --output x.csv
   refused 66 0 'epoch-99: no such directory' "$facet" generate --checkpoint_names "$work/run/epoch-99" "${rest[@]}" --output x.csv
   refused 64 0 '--lm_model_name_or_path is missing' "$facet" generate "${rest[@]}" --output x.csv

@@ -232,6 +232,14 @@ TEST_F(DeepSpeedConfigTest, TheHybridEngineIsOfAnswersWhileTraining) {
   EXPECT_EQ(asking.options.tp_gather_partition_size, 4);
   EXPECT_FALSE(has_note(asking, "hybrid_engine.enabled"));
   EXPECT_TRUE(has_note(asking, "--tp_gather_partition_size has no effect: --pin_parameters"));
+  const ParsedOptions off = parse(R"({"hybrid_engine": {"enabled": false, "max_out_tokens": 512,
+      "inference_tp_size": 4, "pin_parameters": true}})",
+                                  1, "--sample_prompts q.json");
+  EXPECT_EQ(off.options.max_out_tokens, 0);
+  EXPECT_FALSE(off.options.pin_parameters);
+  EXPECT_TRUE(has_note(off,
+                       "without a meaning in this program: hybrid_engine.enabled, "
+                       "hybrid_engine.max_out_tokens"));
   const ParsedOptions idle = parse(json);
   EXPECT_TRUE(has_note(idle, "hybrid_engine.enabled changes nothing"));
   EXPECT_TRUE(has_note(idle, "--max_out_tokens has no effect: it belongs to --sample_prompts"));

@@ -65,6 +65,10 @@ TEST(Help, OfACommandHasEachOptionOnceAndTheNeededFirst) {
   }
   const std::string train = help_text(Command::kTrain);  // what a run cannot be without
   EXPECT_LT(train.find("\n  --output_dir DIR"), train.find("\nUsually given\n"));
+  // Only with --sample_prompts, and so not usual; of generate it is.
+  EXPECT_GT(train.find("\n  --max_new_tokens"), train.find("\nGeneration\n"));
+  const std::string generate = help_text(Command::kGenerate);
+  EXPECT_LT(generate.find("\n  --max_new_tokens"), generate.find("\nModel\n"));
 }
 
 TEST(Help, ListsOnlyWhatWorks) {
