@@ -12,6 +12,7 @@
 #include "chat/chat_input.h"
 #include "chat/image_words.h"
 #include "chat/sampling.h"
+#include "chat/shared_input.h"
 #include "chat/talk.h"
 #include "job/stop_signals.h"
 #include "options/option_table.h"
@@ -19,6 +20,8 @@
 #include "train/data_setup.h"
 #include "train/measured_pass.h"
 #include "train/progress_hooks.h"
+#include "train/run_costs.h"
+#include "zero/rank_group.h"
 
 namespace facet {
 
@@ -44,6 +47,7 @@ std::string shown(std::string_view text) {
   return result;
 }
 
+// All ranks are told the same lines and do the same; rank 0 alone shows and saves it.
 class Chat {
  public:
   Chat(MpiSession& session, const Options& options)
@@ -55,6 +59,7 @@ class Chat {
   void open_model();
   void take_memory();
   void converse();
+  void say(std::string_view text);
   bool obeys(const std::string& word);
   void take_back();
   void take_images(const std::string& line);
@@ -67,6 +72,7 @@ class Chat {
   const Options& options_;
   std::optional<ChatHistory> history_;
   std::optional<ComputeDevice> device_;
+  std::optional<RankGroup> shares_;  // none: this rank has the whole model
   std::optional<Arena> arena_;
   std::unique_ptr<ModelSetup> model_;
   std::unique_ptr<PromptBuilder> prompt_;
@@ -79,9 +85,14 @@ class Chat {
 };
 
 void Chat::open_model() {
-  model_ = declare_model(options_);
+  model_ = declare_model(options_, MissingTokenizer::kError, {world_.rank(), world_.size()});
   model_->chat_template = chat_template_as_trained(options_);
   load_weights_as_trained(options_, *model_, world_, device_->plain());
+  if (world_.size() > 1) {
+    shares_.emplace(world_);
+    log("{} ranks hold the language model together; of all weights a rank keeps {}", world_.size(),
+        bytes_text(model_->table.bytes()));
+  }
   prompt_ = make_prompt_builder(options_, *model_);
   pieces_.emplace(
       *model_, *prompt_,
@@ -99,7 +110,8 @@ void Chat::take_memory() {
   arena_.emplace("conversation", memory.activations, device_->memory());
   device_->allocate_panels(memory.panels);
   context_.emplace(Context{device_->layers(), *arena_, hooks_, compute_dtype(options_)});
-  talk_.emplace(*pieces_, *context_);
+  if (shares_) context_->group = &*shares_;
+  talk_.emplace(*pieces_, *context_, [&](auto& work) { collectively(world_, work); });
 }
 
 // The history must not end the conversation that it is to keep.
@@ -111,6 +123,10 @@ void Chat::save(const std::function<void()>& change) {
   }
 }
 
+void Chat::say(std::string_view text) {
+  if (world_.rank() == 0) print_at_once(text);
+}
+
 void Chat::take_back() {
   if (!talk_->undo()) return log_line("there is no round to take back");
   save([&] { history_->undo(); });
@@ -120,7 +136,7 @@ void Chat::take_back() {
 // Whether the line was one of the words that are no answer to a prompt.
 bool Chat::obeys(const std::string& word) {
   if (word == "help") {
-    print_at_once(kHelp);
+    say(kHelp);
   } else if (word == "undo") {
     take_back();
   } else if (word == "clear") {
@@ -137,13 +153,15 @@ bool Chat::obeys(const std::string& word) {
 void Chat::take_images(const std::string& line) {
   images_.clear();
   const char* const home = std::getenv("HOME");
-  if (line != "na") images_ = words_of_images(line, home == nullptr ? "" : home);
-  const auto count = static_cast<int64_t>(images_.size());
-  CHECK(talk_->images() + count <= options_.max_images, ExitCode::kBadData,
-        "{} images and {} before are more than --max_images {} of a conversation; `clear` begins "
-        "another",
-        count, talk_->images(), options_.max_images);
-  pieces_->piece({}, images_, RoundPieces::Pixels::kFromFiles);  // can they be read?
+  collectively(world_, [&] {
+    if (line != "na") images_ = words_of_images(line, home == nullptr ? "" : home);
+    const auto count = static_cast<int64_t>(images_.size());
+    CHECK(talk_->images() + count <= options_.max_images, ExitCode::kBadData,
+          "{} images and {} before are more than --max_images {} of a conversation; `clear` begins "
+          "another",
+          count, talk_->images(), options_.max_images);
+    pieces_->piece({}, images_, RoundPieces::Pixels::kFromFiles);  // can they be read?
+  });
   asked_ = Asked::kQuestion;
 }
 
@@ -176,23 +194,25 @@ void Chat::answer(const std::string& question) {
   AnswerStream stream(*pieces_);
   const int64_t interrupts_before = interrupts();
   const auto goes_on = [&](std::span<const int32_t> ids) {
-    print_at_once(shown(stream.grown(ids)));
-    return interrupts() == interrupts_before;
+    say(shown(stream.grown(ids)));
+    const bool heard = interrupts() == interrupts_before;
+    return world_.broadcast(int64_t{heard}, 0) != 0;
   };
   const std::optional<Answer> answer = talk_->answer(round, choose, goes_on);
   if (answer) {
-    print_at_once(shown(stream.rest(answer->text)) + "\n");
+    say(shown(stream.rest(answer->text)) + "\n");
     save([&] { history_->add(round, *answer); });
   }
   tell(answer);
 }
 
-// Whatever is wrong with a line, the conversation goes on without it.
+// Whatever is wrong with a line, all ranks hear of it and the conversation goes on without it. Any
+// other error of one rank leaves the others waiting, and ends the job.
 void Chat::converse() {
-  const std::unique_ptr<ChatInput> input = open_chat_input();
+  SharedInput input(world_);
   bool interrupted = false;
   while (true) {
-    const TypedLine typed = input->read(asked_);
+    const TypedLine typed = input.read(asked_);
     if (typed.kind == TypedLine::Kind::kEnd) return;
     if (typed.kind == TypedLine::Kind::kInterrupted) {
       if (interrupted && typed.text.empty()) return;
@@ -205,12 +225,12 @@ void Chat::converse() {
     if (line == "quit") return;
     if (obeys(line)) continue;
     try {
-      CHECK(is_utf8(line), ExitCode::kBadData, "that is not UTF-8");
+      collectively(world_, [&] { CHECK(is_utf8(line), ExitCode::kBadData, "that is not UTF-8"); });
       if (asked_ == Asked::kImages)
         take_images(line);
       else if (!line.empty())
         answer(line);
-    } catch (const Error& error) {
+    } catch (const CollectiveError& error) {
       if (error.code() != ExitCode::kBadData && error.code() != ExitCode::kMissingInput) throw;
       log_line(error.what());
     }
@@ -219,11 +239,8 @@ void Chat::converse() {
 
 void Chat::run() {
   collectively(world_, [&] {
-    CHECK(world_.size() == 1, ExitCode::kConfig,
-          "facet chat answers on one rank, not {}: start it without mpirun or by srun --pty -n 1",
-          world_.size());
     check_paths(Command::kChat, options_);
-    history_.emplace(options_.history);
+    history_.emplace(world_.rank() == 0 ? options_.history : "");
   });
   device_.emplace(open_compute_device(options_, world_, host_));
   collectively(world_, [&] {

@@ -6,7 +6,7 @@
 
 namespace facet {
 
-// Until the input ends or says so. On one rank only: Error(kConfig).
+// Until the input of rank 0 ends or says so. Several ranks hold the model together.
 void chat(MpiSession& session, const Options& options);
 
 }  // namespace facet

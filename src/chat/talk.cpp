@@ -6,8 +6,9 @@
 
 namespace facet {
 
-Talk::Talk(const RoundPieces& pieces, Context& context)
+Talk::Talk(const RoundPieces& pieces, Context& context, Together together)
     : pieces_(pieces),
+      together_(std::move(together)),
       decoding_(pieces.model(), context, pieces.rules().max_seq_len),
       now_(pieces, pieces.rules().max_seq_len) {}
 
@@ -15,7 +16,8 @@ std::optional<Answer> Talk::answer(const GenerationRound& round, const ChooseTok
                                    const GoesOn& goes_on) {
   const Timer timer;
   Dialogue next = now_;
-  const std::optional<MicroBatch> asked = next.ask(round);
+  std::optional<MicroBatch> asked;
+  together_([&] { asked = next.ask(round); });
   if (!asked) return {};
   before_.push_back(std::exchange(now_, std::move(next)));
   if (now_.starts_anew()) decoding_.rewind(0);

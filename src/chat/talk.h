@@ -13,9 +13,12 @@ namespace facet {
 
 class Talk {
  public:
+  // Runs what reads a round's images: on several ranks it must throw on all of them or on none.
+  using Together = std::function<void(const std::function<void()>& work)>;
   // Takes the memory of max_seq_len positions in the context's arena. The arguments must outlive
   // it.
-  Talk(const RoundPieces& pieces, Context& context);
+  Talk(
+      const RoundPieces& pieces, Context& context, Together together = [](auto& work) { work(); });
 
   // Told the tokens of an answer after each of them; false: the answer ends here.
   using GoesOn = std::function<bool(std::span<const int32_t> answer)>;
@@ -38,6 +41,7 @@ class Talk {
 
  private:
   const RoundPieces& pieces_;
+  const Together together_;
   VisionLanguageModel::Decoding decoding_;
   Dialogue now_;
   std::vector<Dialogue> before_;  // each round

@@ -1,7 +1,9 @@
 #include "comm/communicator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -205,6 +207,20 @@ int64_t Communicator::broadcast(int64_t value, int root) {
   const InCollective here(Collective::kBroadcast);
   check_mpi(MPI_Bcast(&value, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
   return value;
+}
+
+void Communicator::await_root(int root) {
+  constexpr std::chrono::milliseconds kBetweenLooks{10};
+  MPI_Request request = MPI_REQUEST_NULL;
+  char nothing = 0;
+  check_mpi(MPI_Ibcast(&nothing, 1, MPI_CHAR, root, comm_, &request), "MPI_Ibcast");
+  while (true) {
+    int arrived = 0;
+    check_mpi(MPI_Test(&request, &arrived, MPI_STATUS_IGNORE), "MPI_Test");
+    if (arrived != 0) return;
+    note_progress();
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
 }
 
 void Communicator::broadcast(std::string& text, int root) {

@@ -78,6 +78,9 @@ class Communicator {
   void broadcast(Tensor x, int root);
   void broadcast(std::string& text, int root);
   int64_t broadcast(int64_t value, int root);  // the root's value
+  // Returns when the root has called it, too, which may take hours: the other ranks sleep between
+  // looks, and their waiting is progress for the watchdog.
+  void await_root(int root);
 
   int64_t elements_sent() const {
     return elements_sent_;

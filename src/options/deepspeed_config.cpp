@@ -91,7 +91,7 @@ constexpr Key kKeys[] = {
 
     {"hybrid_engine.enabled", Type::kBool, Meaning::kBesides},
     {"hybrid_engine.max_out_tokens", Type::kInteger, Meaning::kOption, "max_out_tokens"},
-    {"hybrid_engine.inference_tp_size", Type::kInteger, Meaning::kFixed, "1"},
+    {"hybrid_engine.inference_tp_size", Type::kInteger, Meaning::kOption, "inference_tp_size"},
     {"hybrid_engine.release_inference_cache", Type::kBool, Meaning::kOption,
      "release_inference_cache"},
     {"hybrid_engine.pin_parameters", Type::kBool, Meaning::kOption, "pin_parameters"},

@@ -181,6 +181,26 @@ void check_answers(const Options& o, Findings& found) {
                "--stop_strings: an empty text would end every answer before it begins");
 }
 
+// Of ranks that answer together.
+void check_groups(Command command, const Options& o, int64_t ranks, Findings& found) {
+  const int64_t group = o.inference_tp_size;
+  found.unless(
+      group == 1 || !o.visualchat(),
+      "--inference_tp_size: not with --compat visualchat, whose answers take the decoder's "
+      "own table of tokens, which the ranks share otherwise; leave one out");
+  if (command == Command::kChat)
+    return found.unless(
+        ranks == group,
+        fmt::format("--inference_tp_size {} is not the number of ranks, {}: all ranks of facet "
+                    "chat hold the model together; give --inference_tp_size {}, or start {} by "
+                    "mpirun -n {} or srun --pty -n {}",
+                    group, ranks, ranks, group, group, group));
+  found.unless(ranks % group == 0,
+               fmt::format("--inference_tp_size {}: {} ranks are no groups of {}; start a multiple "
+                           "of it",
+                           group, ranks, group));
+}
+
 void check_generation(const Options& o, Findings& found) {
   check_answers(o, found);
   found.unless(o.input.empty() || o.input != o.output, "--output would overwrite --input");
@@ -218,6 +238,7 @@ bool belongs_to_samples(std::string_view name) {
                                  "pin_parameters",
                                  "tp_gather_partition_size",
                                  "release_inference_cache",
+                                 "inference_tp_size",
                                  "max_new_tokens",
                                  "temperature",
                                  "top_k",
@@ -241,8 +262,10 @@ std::string why_without_effect(std::string_view name, const Options& o) {
     return "it belongs to --lang_lora_dim, --vis_lora_dim and --adapter";
   if (!o.on_gpu() && name == "vision_image_by_image") return "with --device cpu it is always so";
   if (o.sample_prompts.empty() && belongs_to_samples(name)) return "it belongs to --sample_prompts";
-  if (o.zero_stage < 3 && (name == "pin_parameters" || name == "tp_gather_partition_size"))
-    return "it belongs to --zero_stage 3";
+  const bool gathers = name == "pin_parameters" || name == "tp_gather_partition_size";
+  if (o.zero_stage < 3 && gathers) return "it belongs to --zero_stage 3";
+  if (o.inference_tp_size > 1 && gathers)
+    return "with --inference_tp_size each rank keeps its part of all parameters";
   if (o.pin_parameters && name == "tp_gather_partition_size")
     return "--pin_parameters gathers everything at once";
   if (!o.enable_tensorboard && name.starts_with("tensorboard_"))
@@ -307,14 +330,10 @@ std::vector<std::string> contradictions(Command command, const Options& options,
     found.unless(options.replay.empty(),
                  "data-stats reads data sets, and --replay has none; leave it out");
   if (answers) check_generation(options, found);
-  found.unless(
-      options.inference_tp_size == 1 || !options.visualchat(),
-      "--inference_tp_size: not with --compat visualchat, whose answers take the decoder's "
-      "own table of tokens, which the ranks share otherwise; leave one out");
-  found.unless(ranks % options.inference_tp_size == 0,
-               fmt::format("--inference_tp_size {}: {} ranks are no groups of {}; start a multiple "
-                           "of it",
-                           options.inference_tp_size, ranks, options.inference_tp_size));
+  const bool asks =
+      (command == Command::kTrain || command == Command::kPlan) && !options.sample_prompts.empty();
+  if (answers || asks)
+    check_groups(command, options, command == Command::kPlan ? options.ranks : ranks, found);
   return found.take();
 }
 

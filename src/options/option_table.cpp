@@ -581,9 +581,9 @@ void add_watchdog_fields(std::vector<OptionField>& t) {
         "in an evaluation, including its data, and in answering --sample_prompts");
   limit("hang_seconds_save", &O::hang_seconds_save, "tg",
         "in checkpoints, exports, logs and answers");
-  limit("hang_seconds_collective", &O::hang_seconds_collective, "tegb",
+  limit("hang_seconds_collective", &O::hang_seconds_collective, "tegcb",
         "while all ranks of a host wait for other hosts, whose own watchdogs report nothing");
-  limit("hang_seconds_host", &O::hang_seconds_host, "tegb",
+  limit("hang_seconds_host", &O::hang_seconds_host, "tegcb",
         "end the job likewise when nothing is heard of another host for this long; 0: never");
 }
 
@@ -660,9 +660,11 @@ void add_generate_fields(std::vector<OptionField>& t) {
   t.push_back(generate("score", &O::score,
                        "answers nothing, but says of given answers, a list behind the images of "
                        "each question, how likely each is; the likeliest is the answer"));
-  t.push_back(generate("inference_tp_size", &O::inference_tp_size,
-                       "so many consecutive ranks hold the language model together, cut by heads "
-                       "and columns, and answer together: for models that are too large for one")
+  t.push_back(field("inference_tp_size", &O::inference_tp_size, Group::kGenerate, "gct", kMayChange,
+                    "so many consecutive ranks hold the language model together, cut by heads "
+                    "and columns, and answer together: for models that are too large for one. "
+                    "facet chat: the number of all ranks. With --sample_prompts they copy their "
+                    "parts before each round of questions")
                   .in(1, 1 << 20));
 }
 

@@ -67,7 +67,8 @@ void dry_run(MpiSession& session, const Options& options, const OpenQuestions& o
                *data->table, *data->builder, options.max_num_image_per_sample, kProbedRecords))
         log_line(probe_text(report));
     if (world.rank() == 0) write_debug_samples(options, *model, *data);
-    const std::unique_ptr<Questions> questions = questions_of(options, *model, open_questions);
+    const std::unique_ptr<Questions> questions =
+        questions_of(options, *model, world.rank(), open_questions);
     if (questions != nullptr) questions->check_images();
     costs = lay_out_and_plan(options, world.size(), *model, *data, questions.get());
   });

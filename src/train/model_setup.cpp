@@ -167,9 +167,10 @@ std::unique_ptr<ModelSetup> declare_model(const Options& options, MissingTokeniz
   config.vis_lora = vis_lora_of(options);
   check_vision(config);
   if (!options.adapter.empty()) take_lora_of_adapter(options, config);
-  CHECK(group.size == 1 || !config.lang_lora.dora, ExitCode::kConfig,
-        "--inference_tp_size: not with an adapter of DoRA, whose norms are of whole rows; make a "
-        "whole model of it with facet export, or leave the option out");
+  CHECK(
+      group.size == 1 || !config.lang_lora.dora, ExitCode::kConfig,
+      "--inference_tp_size: not with DoRA, whose norms are of whole rows; leave the option out, or "
+      "answer with a whole model, which facet export makes of an adapter");
   config.lm.group = group;
   check_shared(config.lm);
   setup->chat_template = options.chat_template;

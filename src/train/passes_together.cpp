@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/progress.h"
+#include "comm/mpi_session.h"
 
 namespace facet {
 
@@ -43,8 +44,8 @@ PassOrder OrderHooks::order() const {
 }
 
 PassesTogether::PassesTogether(Communicator& world, const PassOrder& order, UnitWindow* window,
-                               std::function<void()> meet)
-    : world_(world), order_(order), window_(window), meet_(std::move(meet)) {}
+                               std::function<void()> meet, Communicator* group)
+    : world_(world), order_(order), window_(window), group_(group), meet_(std::move(meet)) {}
 
 void PassesTogether::before(int unit, Phase) {
   note_progress();
@@ -56,7 +57,37 @@ void PassesTogether::after(int unit, Phase) {
   if (unit == order_.units.back()) in_pass_ = false;
 }
 
+// Before each pass, and when a conversation is over: what one rank of a group cannot go on with
+// none of them does, for in a pass the others would wait for it.
+void PassesTogether::agree_in_group(const Error* failed) {
+  if (group_ == nullptr) return;
+  try {
+    collectively(*group_, [&] {
+      if (failed != nullptr) throw *failed;
+    });
+  } catch (const CollectiveError& error) {
+    throw ConversationError(error.code(), fmt::format("of {} ranks that answer together: {}",
+                                                      group_->size(), error.what()));
+  }
+}
+
+void PassesTogether::converse(const std::function<void()>& conversation) {
+  try {
+    conversation();
+  } catch (const ConversationError&) {
+    throw;
+  } catch (const CollectiveError&) {
+    throw;
+  } catch (const Error& error) {
+    if (in_pass_) throw;
+    agree_in_group(&error);
+    throw ConversationError(error.code(), error.what());
+  }
+  agree_in_group();
+}
+
 void PassesTogether::begin_pass(bool with_images) {
+  agree_in_group();
   const int64_t all = agree(with_images ? kImages : kText);
   if (!with_images && (all & kImages) != 0) use(0, order_.text_begin);
   in_pass_ = true;

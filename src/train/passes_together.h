@@ -9,6 +9,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/check.h"
 #include "comm/communicator.h"
 #include "nn/context.h"
 #include "zero/unit_window.h"
@@ -36,23 +37,33 @@ class OrderHooks : public UnitHooks {
   std::vector<int> longest_;  // of those that ended
 };
 
+// What ended a conversation, but nothing else.
+class ConversationError : public Error {
+ public:
+  using Error::Error;
+};
+
 class PassesTogether : public UnitHooks {
  public:
-  // All ranks call meet() before each pass; what it throws is thrown on all of them. nullptr: no
-  // parameters are partitioned.
+  // All ranks call meet() before each pass; what it throws is thrown on all of them. nullptr for
+  // the window: no parameters are partitioned. `group`: ranks that compute each pass together;
+  // nullptr: each has passes of its own.
   PassesTogether(Communicator& world, const PassOrder& order, UnitWindow* window,
-                 std::function<void()> meet);
+                 std::function<void()> meet, Communicator* group = nullptr);
 
   // The layers of this rank's own passes.
   void before(int unit, Phase phase) override;
   void after(int unit, Phase phase) override;
-  // Is this rank inside a pass? Then what it throws cannot be made good: others wait for it.
-  bool in_pass() const { return in_pass_; }
+  // Collective over the group: runs all passes of a conversation. An error of one rank between two
+  // of them is thrown by the whole group, as a ConversationError; one inside a pass, where others
+  // wait for the rank, cannot be made good and is thrown as it is.
+  void converse(const std::function<void()>& conversation);
 
   // Collective: this rank has no pass left. Returns when none has.
   void finish();
 
  private:
+  void agree_in_group(const Error* failed = nullptr);
   void begin_pass(bool with_images);
   int64_t agree(int64_t mine);
   void use(size_t begin, size_t end);
@@ -60,6 +71,7 @@ class PassesTogether : public UnitHooks {
   Communicator& world_;
   const PassOrder& order_;
   UnitWindow* window_;
+  Communicator* group_;
   std::function<void()> meet_;
   bool in_pass_ = false;
 };

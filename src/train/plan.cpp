@@ -60,8 +60,9 @@ RunPlan plan_run(const Options& options, const OpenQuestions& open_questions) {
   const auto ranks = static_cast<int>(options.ranks);
   Engine::lay_out(model->table, ranks, engine_options(options), ParamTable::Memory::kMeasureOnly);
   const bool asks = !options.sample_prompts.empty() && model->tokenizer != nullptr;
+  // Of the ranks that answer together the last one has the largest part.
   const std::unique_ptr<Questions> questions =
-      asks ? questions_of(options, *model, open_questions) : nullptr;
+      asks ? questions_of(options, *model, ranks - 1, open_questions) : nullptr;
   plan.costs = plan_costs(options, *model, nullptr, ranks, questions.get());
   plan.operations = plan_operations(options, *model);
   plan.checkpoint_bytes = plan.trained() * 3 * static_cast<int64_t>(sizeof(float));

@@ -4,13 +4,17 @@
 
 namespace facet {
 
-std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& model,
+std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& model, int rank,
                                         const OpenQuestions& open) {
   if (options.sample_prompts.empty()) return nullptr;
   CHECK(model.tokenizer != nullptr, ExitCode::kConfig,
         "--sample_prompts are text, and {} has no tokenizer", options.lm_model_name_or_path);
   ASSERT(open, "nobody can open --sample_prompts");
-  return open(options, model);
+  if (options.inference_tp_size == 1) return open(options, model);
+  auto cut = std::make_unique<CutModel>(options, rank);
+  std::unique_ptr<Questions> questions = open(options, cut->setup());
+  questions->keep(std::move(cut));
+  return questions;
 }
 
 }  // namespace facet

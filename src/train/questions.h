@@ -5,10 +5,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nn/context.h"
 #include "options/options.h"
+#include "train/cut_model.h"
 #include "train/model_setup.h"
 #include "train/sampled_answer.h"
 
@@ -30,6 +32,13 @@ class Questions {
   // One per round. An error of the data or of the numbers is thrown between two passes over the
   // model.
   virtual std::vector<SampledAnswer> answers(Context& context, size_t test) const = 0;
+
+  // With --inference_tp_size the model that is asked; nullptr: it is the one that is trained.
+  CutModel* cut() const { return cut_.get(); }
+  void keep(std::unique_ptr<CutModel> cut) { cut_ = std::move(cut); }
+
+ private:
+  std::unique_ptr<CutModel> cut_;
 };
 
 // For a declared model with a tokenizer, which outlives the questions. Questions that cannot be
@@ -37,8 +46,9 @@ class Questions {
 using OpenQuestions =
     std::function<std::unique_ptr<Questions>(const Options& options, ModelSetup& model)>;
 
-// Those that --sample_prompts names; nullptr for none. Error(kConfig) without a tokenizer.
-std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& model,
+// Those that --sample_prompts names, as that rank of the job asks them; nullptr for none.
+// Error(kConfig) without a tokenizer.
+std::unique_ptr<Questions> questions_of(const Options& options, ModelSetup& model, int rank,
                                         const OpenQuestions& open);
 
 }  // namespace facet

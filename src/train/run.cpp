@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "checkpoint/frozen_hash.h"
+#include "comm/split.h"
 #include "io/file.h"
 #include "job/stop_signals.h"
 #include "train/export_plan.h"
@@ -105,9 +106,17 @@ std::unique_ptr<RunInputs> index_files_and_open_inputs(const Run& run) {
 }
 
 std::unique_ptr<Questions> open_checked_questions(const Run& run, const OpenQuestions& open) {
-  auto questions = questions_of(run.options, *run.inputs->model, open);
+  auto questions = questions_of(run.options, *run.inputs->model, run.world.rank(), open);
   if (questions != nullptr) questions->check_images();
   return questions;
+}
+
+// Consecutive ranks, which a host has together if it has a multiple of the size.
+std::unique_ptr<Communicator> make_answer_group(Run& run) {
+  if (run.questions == nullptr || run.questions->cut() == nullptr) return nullptr;
+  auto group = split(run.world, static_cast<int>(run.world.rank() / run.options.inference_tp_size));
+  connect(run.options, *group, run.device);
+  return group;
 }
 
 RunCosts plan_costs_of_all_ranks(Run& run) {
@@ -205,6 +214,7 @@ Run::Run(MpiSession& session, const Options& run_options, RunStatus& run_status,
       inputs(index_files_and_open_inputs(*this)),
       questions(
           made_collectively(world, [&] { return open_checked_questions(*this, open_questions); })),
+      answer_group(make_answer_group(*this)),
       costs(plan_costs_of_all_ranks(*this)),
       sampling(plan_of_questions(*this)),
       compute(made_collectively(world, [&] { return open_compute(*this); })),

@@ -55,6 +55,8 @@ struct Run {
   const std::unique_ptr<RunRecord> record;  // with the number of this start
   const std::unique_ptr<RunInputs> inputs;
   const std::unique_ptr<Questions> questions;  // of --sample_prompts, if it is given
+  // Of --inference_tp_size; nullptr where each rank answers by itself.
+  const std::unique_ptr<Communicator> answer_group;
   const RunCosts costs;                        // of the rank that needs most
   const std::optional<SamplingPlan> sampling;  // with --sample_prompts
   const std::unique_ptr<StepEngine> compute;

@@ -2,9 +2,12 @@
 #include "comm/communicator.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <thread>
 #include <vector>
 
 #include "base/rng.h"
@@ -164,6 +167,29 @@ TEST(Communicator, SmallValues) {
   std::vector<float> x(5, static_cast<float>(world.rank()));
   world.broadcast(Tensor(x.data(), {5}, DType::kF32), n - 1);
   EXPECT_EQ(x, std::vector<float>(5, static_cast<float>(n - 1)));
+}
+
+// How often this thread has given its core away to wait for something.
+int64_t times_asleep() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
+// Who waits for somebody who types takes no core, and is no hang.
+TEST(Communicator, WaitsForTheRootAsleep) {
+  constexpr std::chrono::milliseconds kLate{400};
+  Communicator world(MPI_COMM_WORLD);
+  world.sum(int64_t{0});
+  const auto begin = std::chrono::steady_clock::now();
+  const int64_t begun = steady_now();
+  const int64_t asleep = times_asleep();
+  if (world.rank() == 0) std::this_thread::sleep_for(kLate);
+  world.await_root(0);
+  if (world.rank() == 0) return;
+  EXPECT_GE(times_asleep() - asleep, 4);  // of 40 on an idle machine
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, kLate / 2);
+  EXPECT_GT(my_progress().progress - begun, std::chrono::nanoseconds(kLate / 2).count());
 }
 
 TEST(Collectively, AnErrorOnOneRankEndsAll) {

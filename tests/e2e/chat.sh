@@ -174,7 +174,70 @@ from_a_file() {
   { sed -n 's/.*"answer": "\(.*\)", "tokens".*/\1/p' file.jsonl | sed 's/\\u00/\\x/g; s/\\\(["\\]\)/\1/g' | sed "1,2s/^/${images_prompt}You: /; 3s/^/$images_prompt${images_prompt}You: /"
     echo "$images_prompt"; } | diff - file.txt
   refused 78 0 'file.json is there already' "$facet" chat "${answering[@]}" --history file.json
-  refused 78 2 'facet chat answers on one rank, not 2' "$facet" chat "${answering[@]}"
+}
+
+# together RANK-1'S-DIRECTORY NAME option...: <SCRIPT on two ranks, whose process ids go to pid.0 and pid.1.
+together() {
+  local elsewhere=$1 name=$2
+  local -a words
+  shift 2
+  # shellcheck disable=SC2016
+  words=(bash -c 'echo $$ >"$0/pid.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$work" "$facet" chat "${model[@]}" --inference_tp_size 2
+    --history "$name.json" "$@")
+  timeout -k 5 "$time_limit" mpirun --oversubscribe -n 1 "${words[@]}" : -n 1 --wdir "$elsewhere" "${words[@]}" >"$name.txt" 2>"$name.err"
+}
+# How often a rank has given its core away to wait for something.
+times_asleep() { awk '/^voluntary/ { print $2 }' "/proc/$(cat "pid.$1")/status"; }
+has_bytes() { [ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -gt "$2" ]; }
+has_answers() { [ "$(rounds "$1" 2>/dev/null | wc -l)" = "$2" ]; }
+
+# Ranks that hold the model together answer as one. While nobody types they sleep, and that is no hang.
+on_two_ranks() {
+  local drawing=(--max_new_tokens 12 --temperature 1 --seed 5)
+  printf '%s\n' images/none.jpg 'images/a.jpg "images/b c.jpg"' 'What do you see?' na 'And why?' >first.txt
+  printf '%s\n' undo na 'And now?' clear help images/a.jpg 'This one?' quit >second.txt
+  { cat first.txt
+    until_true 60 has_answers two 2
+    sleep 0.3
+    times_asleep 1 >before.txt
+    sleep 2
+    times_asleep 1 >after.txt
+    cat second.txt
+  } | together "$work" two "${drawing[@]}" --hang_seconds_compute 1.5
+  [ "$(($(cat after.txt) - $(cat before.txt)))" -ge 20 ] # of 200 on an idle machine
+  cat first.txt second.txt | "$facet" chat "${model[@]}" "${drawing[@]}" --history one.json >one.txt 2>one.err
+  [ "$(rounds one | wc -l)" = 3 ]
+  cmp one.txt two.txt
+  cmp one.json two.json
+  diff <(sed 's/"seconds": [^,]*, //' one.json.answers.jsonl) <(sed 's/"seconds": [^,]*, //' two.json.answers.jsonl)
+  diff <(grep images/none.jpg one.err) <(grep images/none.jpg two.err)
+  refused 78 2 '--inference_tp_size 1 is not the number of ranks, 2' "$facet" chat "${model[@]}"
+}
+
+# What one rank alone cannot read all refuse; Ctrl-C counts on the first one.
+ranks_agree() {
+  mkdir -p elsewhere/images
+  cp images/text.jpg elsewhere/images/a.jpg
+  cp images/a.jpg images/later.jpg
+  cp images/a.jpg elsewhere/images/later.jpg
+  { printf '%s\n' images/a.jpg images/later.jpg
+    until_true 60 grep -q You: agree.txt
+    cp images/text.jpg elsewhere/images/later.jpg
+    printf '%s\n' 'What is this?' na 'Go on for ever.'
+    until_true 60 has_bytes agree.txt 500
+    kill -INT "$(cat pid.1)"
+    sleep 0.3
+    cp agree.err before.err
+    kill -INT "$(cat pid.0)"
+    until_true 30 has_answers agree 1
+    echo quit
+  } | together "$work/elsewhere" agree --max_new_tokens 100000 --max_seq_len 100000
+  grep -q '^rank 1 .*images/a.jpg' agree.err
+  grep -q '^rank 1 .*images/later.jpg' agree.err
+  [ ! -e elsewhere/agree.json ]
+  grep -qF '(stopped)' agree.err
+  [ "$(grep -cF '(stopped)' before.err)" = 0 ]
+  grep -q '"stop_reason": "interrupted"' agree.json.answers.jsonl
 }
 
 as_the_original() {
@@ -203,6 +266,8 @@ END
 check Chat.Conversation conversation
 check Chat.AsTheOriginal as_the_original
 check Chat.FromAFile from_a_file
+check Chat.OnTwoRanks on_two_ranks
+check Chat.RanksAgree ranks_agree
 check Chat.LongLine long_line
 check Chat.Interrupts interrupts
 finish

@@ -139,11 +139,39 @@ checked_at_the_start() {
 
 # What answers take beyond a step is planned, held meanwhile, and given back.
 memory_is_planned() {
-  local planned small=(--max_seq_len 240 --gradient_checkpointing --max_new_tokens 8 --max_steps 1)
-  run 0 2 "${steps[@]}" "${on_4[@]}" "${parts[@]}" --output_dir memory --sample_prompts questions.json "${small[@]}" --release_inference_cache --pin_parameters
-  grep -E '^  sampling +[1-9]' "$output"
-  planned=$(sed -nE 's/the arenas of a rank held ([0-9]+) bytes at most; planned: ([0-9]+)/\1 \2/p' "$output")
-  awk '{ exit !($1 <= $2 && $1 > 0.8 * $2) }' <<<"$planned"
+  local planned kept small=(--max_seq_len 240 --gradient_checkpointing --max_new_tokens 8 --max_steps 1)
+  for kept in --pin_parameters '--inference_tp_size 2'; do
+    # shellcheck disable=SC2086
+    run 0 2 "${steps[@]}" "${on_4[@]}" "${parts[@]}" --output_dir "memory_${kept:2:3}" --sample_prompts questions.json "${small[@]}" --release_inference_cache $kept
+    grep -E '^  sampling +[1-9]' "$output"
+    planned=$(sed -nE 's/the arenas of a rank held ([0-9]+) bytes at most; planned: ([0-9]+)/\1 \2/p' "$output")
+    awk '{ exit !($1 <= $2 && $1 > 0.8 * $2) }' <<<"$planned"
+  done
+}
+
+# Both ranks hold the model together: the same answers as of one, also with LoRA and partitioned parameters; three ranks are no pairs.
+in_groups() {
+  local stage of_stage lora=(--lang_lora_dim 4)
+  for stage in 0 3; do
+    of_stage=("${steps[@]}" "${on_2[@]}" "${lora[@]}" --zero_stage "$stage" --stage3_param_persistence_threshold 100 --max_steps 3)
+    run 0 2 "${of_stage[@]}" --output_dir "alone$stage" "${asked[@]}"
+    run 0 2 "${of_stage[@]}" --output_dir "pair$stage" "${asked[@]}" --inference_tp_size 2 --release_inference_cache
+    diff <(answers_of "alone$stage/samples.jsonl") <(answers_of "pair$stage/samples.jsonl")
+    [ "$(steps_of "pair$stage/samples.jsonl")" = '3:5' ]
+    same_columns "alone$stage/loss_log.csv" "pair$stage/loss_log.csv" step samples tokens loss grad_norm clip_factor
+    equal_models "alone$stage/epoch-1" "pair$stage/epoch-1"
+  done
+  refused 78 3 '3 ranks are no groups of 2' "${steps[@]}" "${on_3[@]}" --output_dir refused_groups "${asked[@]}" --inference_tp_size 2
+}
+
+# What one rank of a group cannot read costs the answers of the group, of four ranks those of the first two; the others answer as ever.
+one_of_a_group_fails() {
+  local fours=("${steps[@]}" "${on_4[@]}" --max_steps 1 "${asked[@]}" --inference_tp_size 2)
+  run 0 4 "${fours[@]}" --output_dir groups
+  run 0 4 "${fours[@]}" --output_dir failing_group --hang_seconds_evaluate 20 --inject fail@sample:rank=1,step=1
+  [ "$(grep -c '"stop_reason": "error", "error": "of 2 ranks that answer together: rank 1' failing_group/samples.jsonl)" = 2 ]
+  diff <(answers_of groups/samples.jsonl | sed -n 2,4p) <(answers_of failing_group/samples.jsonl | sed -n 2,4p)
+  same_columns groups/loss_log.csv failing_group/loss_log.csv loss grad_norm
 }
 
 check Samples.AtStage0 at_stage_0
@@ -155,4 +183,6 @@ check Samples.StoppedInItsAnswers stopped_in_its_answers
 check Samples.OneQuestionFails one_question_fails
 check Samples.CheckedAtTheStart checked_at_the_start
 check Samples.MemoryIsPlanned memory_is_planned
+check Samples.InGroups in_groups
+check Samples.OneOfAGroupFails one_of_a_group_fails
 finish

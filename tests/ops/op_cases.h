@@ -202,9 +202,10 @@ inline const OpCase kOpCases[] = {
      }},
     {"dora_row_norms",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
-       ops.dora_row_norms(make.fp32_vector("norm", n, Role::kOut), make.in("weight", n, d),
-                          make.vector("right", d * 3).view({d, 3}),
-                          make.vector("left", 3 * n).view({3, n}), 0.7f);
+       const int64_t outputs = n + 1;  // a layer has some
+       ops.dora_row_norms(make.fp32_vector("norm", outputs, Role::kOut),
+                          make.in("weight", outputs, d), make.vector("right", d * 3).view({d, 3}),
+                          make.vector("left", 3 * outputs).view({3, outputs}), 0.7f);
      }},
     {"dora_row_norms_of_many_blocks",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

@@ -208,13 +208,13 @@ TEST_F(DeepSpeedConfigTest, WhatIsNoJsonIsRefused) {
 
 TEST_F(DeepSpeedConfigTest, UnbuiltKeysJoinTheOneError) {
   const std::string text = mistake(
-      R"({"hybrid_engine": {"enabled": true, "inference_tp_size": 2},
-          "zero_optimization": {"stage3_prefetch_bucket_size": 5e7},
-          "fp16": {"enabled": false, "hysteresis": 5}})");
+      R"({"zero_optimization": {"stage3_prefetch_bucket_size": 5e7},
+          "fp16": {"enabled": true, "hysteresis": 5, "fp16_master_weights_and_grads": true}})");
   EXPECT_NE(text.find("not supported yet in this version, leave out:"), std::string::npos);
-  EXPECT_NE(text.find("hybrid_engine.inference_tp_size = 2 (here it is 1)"), std::string::npos)
+  EXPECT_NE(text.find("fp16.fp16_master_weights_and_grads = true (here it is false)"),
+            std::string::npos)
       << text;
-  EXPECT_EQ(text.find("hysteresis"), std::string::npos) << text;  // nothing is scaled
+  EXPECT_EQ(text.find("hysteresis"), std::string::npos) << text;
   EXPECT_EQ(text.find("stage3_"), std::string::npos) << text;
   EXPECT_NE(mistake(R"({"fp16": {"enabled": true, "consecutive_hysteresis": true}})")
                 .find("fp16.consecutive_hysteresis = true"),
@@ -240,6 +240,13 @@ TEST_F(DeepSpeedConfigTest, TheHybridEngineIsOfAnswersWhileTraining) {
   EXPECT_TRUE(has_note(off,
                        "without a meaning in this program: hybrid_engine.enabled, "
                        "hybrid_engine.max_out_tokens"));
+  expect_mistake(R"({"hybrid_engine": {"enabled": true, "inference_tp_size": 2}})",
+                 "--inference_tp_size 2: 3 ranks are no groups of 2", 3, "--sample_prompts q.json");
+  EXPECT_TRUE(has_note(parse(R"({"hybrid_engine": {"enabled": true, "inference_tp_size": 2}})", 2,
+                             "--sample_prompts q.json --zero_stage 3 --pin_parameters"),
+                       "--pin_parameters has no effect: with --inference_tp_size"));
+  EXPECT_TRUE(has_note(parse(R"({"hybrid_engine": {"enabled": true, "inference_tp_size": 2}})", 3),
+                       "--inference_tp_size has no effect: it belongs to --sample_prompts"));
   const ParsedOptions idle = parse(json);
   EXPECT_TRUE(has_note(idle, "hybrid_engine.enabled changes nothing"));
   EXPECT_TRUE(has_note(idle, "--max_out_tokens has no effect: it belongs to --sample_prompts"));

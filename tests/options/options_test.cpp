@@ -321,6 +321,17 @@ TEST(Options, RanksOfAGroupDivideTheRanks) {
             ExitCode::kUsage);
 }
 
+TEST(Options, AllRanksOfAChatAreOneGroup) {
+  const std::string bare = "--lm_model_name_or_path lm --vision_model_name_or_path clip ";
+  EXPECT_EQ(failure_of(Command::kChat, bare).code, ExitCode::kOk);
+  EXPECT_EQ(failure_of(Command::kChat, bare + "--inference_tp_size 4", 4).code, ExitCode::kOk);
+  EXPECT_TRUE(failure_of(Command::kChat, bare + "--inference_tp_size 2", 4)
+                  .says("--inference_tp_size 2 is not the number of ranks, 4: all ranks of facet "
+                        "chat hold the model together; give --inference_tp_size 4, or start 2 by "
+                        "mpirun -n 2"));
+  EXPECT_TRUE(failure_of(Command::kChat, bare, 2).says("give --inference_tp_size 2, or start 1"));
+}
+
 // Launch scripts are written against these names: taking one away breaks them.
 TEST(Options, NamesAreFrozen) {
   const std::string expected =

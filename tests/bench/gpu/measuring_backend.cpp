@@ -136,6 +136,14 @@ void MeasuringBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, T
   pass_on("lora_linear_backward", operands,
           [&] { below_.lora_linear_backward(dx, dy, x, weight, parts, scale); });
 }
+FACET_MEASURED(dora_row_norms, (Tensor norm, Tensor weight, Tensor right, Tensor left, float scale),
+               (norm, weight, right, left, scale), (norm, weight, right, left), ())
+FACET_MEASURED(dora_forward,
+               (Tensor y, Tensor z, Tensor magnitude, Tensor norm, Tensor bias, Tensor residual),
+               (y, z, magnitude, norm, bias, residual), (y, z, magnitude, norm, bias, residual), ())
+FACET_MEASURED(dora_backward,
+               (Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude, Tensor norm),
+               (dz, dmagnitude, dy, z, magnitude, norm), (dz, dy, z, magnitude, norm), (dmagnitude))
 FACET_MEASURED(rms_norm_forward, (Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps),
                (y, rstd, x, weight, eps), (y, rstd, x, weight), ())
 FACET_MEASURED(rms_norm_backward,
