@@ -6,6 +6,7 @@ usage: make mutate                    all mutants of synchronisation and a sampl
        make mutate ONLY=rows.h:57     the mutants of a file or of one line; with MUTANTS=12: those of synchronisation and 12 others
        make mutate ONLY=barrier      the mutants of one operator
        make mutate ONLY=survivors     those that survived the last time, with the tests of today
+       make mutate ONLY=explained     those with an entry in tests/kernels/equivalent_mutants.txt
        make mutate ONLY=self          the tool's own test: a dropped barrier is killed, a renamed variable survives
 
 Mutants of ALWAYS are few, and what the emulation is for: all are tried. The others of a file (mutation_operators.py) are drawn by
@@ -13,6 +14,10 @@ SEED, one operator after the other, and each file has a share of the sample in p
 copy of the tree and linked with the objects of the live one; then the tests of its kernels run plain, sanitized and with the race
 check until one program turns red. Results stand in build/mutate/results.jsonl; a run that was cut goes on where it stood while
 kernels and tests are the same.
+
+A mutant that changes nothing a test could see gets an entry in tests/kernels/equivalent_mutants.txt, which says why: it runs plain
+only and counts as explained. An entry fails the run if its line is gone or stands at other places, too, or if its mutant is
+killed. The run passes if at least 90 % of the mutants are killed or explained; survivors are printed as entries that lack their reason.
 """
 import collections
 import glob
@@ -34,6 +39,8 @@ SAMPLE = 200
 ALWAYS = ("barrier", "wait", "shared", "atomic")
 PROGRAMS = ["plain", "race", "sanitized"]  # the quickest to build first
 NO_BUILD = "does not compile"
+ALIVE = ("survived", "same code")
+EXPLAINED = "explained"
 
 # The tests of a kernel file: filters in the order in which they run, quick ones first. A file not listed here is tested by all
 # suites of the test files that name one of its launchers, a header by the tests of each kernel file that includes it.
@@ -67,6 +74,7 @@ LIVE = pathlib.Path(__file__).resolve().parent.parent
 BUILD = LIVE / os.environ.get("BUILD", "build")
 WORK = BUILD / "mutate"
 COPY = WORK / "tree"
+EQUIVALENT = LIVE / "tests/kernels/equivalent_mutants.txt"
 ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "OMPI_CXX": "g++"}
 
 
@@ -104,7 +112,7 @@ def key_of_tree():
     digest = hashlib.sha256(SEED.encode())
     for path in sorted([*glob.glob(f"{LIVE}/kernels/**/*", recursive=True), *glob.glob(f"{LIVE}/tests/kernels/*"),
                         *glob.glob(f"{LIVE}/scripts/muta*.py")]):
-        if os.path.isfile(path) and not path.endswith(".md"):
+        if os.path.isfile(path) and not path.endswith((".md", ".txt")):
             digest.update(pathlib.Path(path).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -247,20 +255,26 @@ class Judge:
         return "same code" if len(same) == len(families) else "survived", same
 
 
+def one_line(text):
+    return " ".join(text.split())
+
+
 def describe(path, source, mutant):
     line = source.count("\n", 0, mutant.begin) + 1
     begin = source.rfind("\n", 0, mutant.begin) + 1
     end = source.find("\n", mutant.end)
-    after = source[begin:mutant.begin] + mutant.text + source[mutant.end:end]
-    return {"file": path, "line": line, "operator": mutant.operator, "old": " ".join(source[begin:end].split()),
-            "new": " ".join(after.split()), "column": mutant.begin - begin + 1}
+    before = source[source.rfind("\n", 0, max(0, begin - 1)) + 1:begin]
+    new = source[begin:mutant.begin] + mutant.text + source[mutant.end:end]
+    return {"file": path, "line": line, "operator": mutant.operator, "before": one_line(before),
+            "old": one_line(source[begin:end]), "new": one_line(new), "column": mutant.begin - begin + 1}
 
 
 def in_order(path, source):
     """The mutants of ALWAYS, and the others in the order in which they are drawn: one of each operator in turn."""
     by_operator = collections.defaultdict(list)
     for mutant in mutants_of(source):
-        words = [SEED, path, *map(str, describe(path, source, mutant).values())]
+        place = describe(path, source, mutant)
+        words = [SEED, path, *(str(place[k]) for k in ("file", "line", "operator", "old", "new", "column"))]
         by_operator[mutant.operator].append((hashlib.sha256("\0".join(words).encode()).hexdigest(), mutant))
     always = [mutant for operator in ALWAYS for _, mutant in by_operator.pop(operator, [])]
     turns = []
@@ -276,6 +290,30 @@ def shares(files, count):
             for path, (_, always, drawn) in files.items()}
 
 
+class Equivalents:
+    """The entries of EQUIVALENT, which says how they are written."""
+    FIELDS, OPTIONAL = {"file", "old", "new", "why"}, {"before", "places"}
+
+    def __init__(self, text, files):
+        self.names, self.problems = set(), []
+        for block in re.split(r"\n\s*\n", re.sub(r"^#.*\n", "", text, flags=re.M).strip()):
+            self.add(dict(line.split(": ", 1) for line in block.splitlines() if ": " in line), files)
+
+    def add(self, entry, files):
+        if set(entry) - self.OPTIONAL != self.FIELDS or entry["file"] not in files:
+            self.problems.append(f"an entry of no kernel file, or not of the fields that its head names: {entry}")
+            return
+        source, always, drawn = files[entry["file"]]
+        mutants = (describe(entry["file"], source, m) for m in always + drawn)
+        found = [m for m in mutants if all(one_line(entry[k]) == m[k] for k in ("old", "new", "before") if k in entry)]
+        if len(found) != int(entry.get("places", 1)):
+            self.problems.append(f"{len(found)} places of {entry['file']} fit an entry of {entry.get('places', 1)}: {entry}")
+        self.names.update(map(Results.name, found))
+
+    def explain(self, entry):
+        return Results.name(entry) in self.names
+
+
 class Results:
     def __init__(self):
         self.path = WORK / "results.jsonl"
@@ -285,38 +323,46 @@ class Results:
 
     @staticmethod
     def name(entry):
-        return tuple(entry[k] for k in ("file", "old", "new", "column", "operator"))
+        return tuple(entry.get(k) for k in ("file", "before", "old", "new", "column", "operator"))
 
-    def find(self, entry):
-        return self.known.get(self.name(entry))
+    def find(self, entry, explained):
+        """What is known of a mutant; one that was explained, but is no longer, has not been through all programs."""
+        known = self.known.get(self.name(entry))
+        if known and explained and known["verdict"] in ALIVE:
+            return {**known, "verdict": EXPLAINED}
+        return None if known and not explained and known["verdict"] == EXPLAINED else known
 
     def add(self, entry):
         with open(self.path, "a") as out:
             out.write(json.dumps({"key": self.key, **entry}) + "\n")
 
 
-def try_mutant(judge, path, source, mutant, names, skipped=()):
+def try_mutant(judge, path, source, mutant, names, skipped=(), explained=False):
     """The mutant's entry in the results, and the kernel files that it does not change."""
     entry = describe(path, source, mutant)
     begin = time.monotonic()
     (COPY / path).write_text(source[:mutant.begin] + mutant.text + source[mutant.end:])
     entry["verdict"], same = judge.judge(path, names, skipped)
+    if explained and entry["verdict"] in ALIVE:
+        entry["verdict"] = EXPLAINED
     (COPY / path).write_text(source)
     entry["seconds"] = round(time.monotonic() - begin, 1)
     print(f"{entry['verdict']:17} {entry['seconds']:6.1f} s  {path}:{entry['line']} {entry['operator']}: {entry['new'][:90]}", flush=True)
     return entry, same
 
 
-def try_all(judge, results, files, share_of, wanted):
-    """The plain program for all mutants, then the others for its survivors."""
+def try_all(judge, results, files, share_of, wanted, equivalents):
+    """The plain program for all mutants, then the others for its survivors without an explanation."""
     entries, passed = [], []
     for path, (source, always, drawn) in files.items():
         left = share_of[path]
         for mutant in (m for m in always + drawn if wanted(describe(path, source, m))):
             if left == 0:
                 break
-            known = results.find(describe(path, source, mutant))
-            entry, same = (known, ()) if known else try_mutant(judge, path, source, mutant, PROGRAMS[:1])
+            place = describe(path, source, mutant)
+            explained = equivalents.explain(place)
+            known = results.find(place, explained)
+            entry, same = (known, ()) if known else try_mutant(judge, path, source, mutant, PROGRAMS[:1], (), explained)
             if entry["verdict"] == "survived" and not known:
                 passed.append((path, source, mutant, same))
             else:
@@ -332,41 +378,60 @@ def try_all(judge, results, files, share_of, wanted):
     return entries
 
 
-def print_table(entries):
+def print_table(entries, equivalents):
     counted = [e for e in entries if e["verdict"] != NO_BUILD]
-    survivors = [e for e in counted if e["verdict"] in ("survived", "same code")]
+    survivors = [e for e in counted if e["verdict"] in ALIVE]
     for field in ("operator", "file"):
-        columns = [*PROGRAMS, "no end", "survived"]
+        columns = [*PROGRAMS, "no end", EXPLAINED, "survived"]
         print(f"\n| {field} | mutants | killed | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 3))
         for value in [*sorted({e[field] for e in counted}), "all"]:
             mine = [e for e in counted if value in (e[field], "all")]
             alive = sum(e in survivors for e in mine)
             by = [sum(e["verdict"] == c for e in mine) for c in columns[:-1]]
-            print(f"| {value} | {len(mine)} | {len(mine) - alive} | " + " | ".join(map(str, [*by, alive])) + " |")
+            print(f"| {value} | {len(mine)} | {len(mine) - alive - by[-1]} | " + " | ".join(map(str, [*by, alive])) + " |")
     print()
     for e in survivors:
-        print(f"{e['verdict']}: {e['file']}:{e['line']} {e['operator']}\n  - {e['old']}\n  + {e['new']}")
+        print(f"{e['verdict']}: line {e['line']}, {e['operator']}")
+        print(*(f"{key}: {e[key]}" for key in ("file", "before", "old", "new")), "why: ", "", sep="\n")
+    wrong = [e for e in counted if e["verdict"] != EXPLAINED and equivalents.explain(e)]
+    for e in wrong:
+        print(f"an entry of {EQUIVALENT} is wrong, {e['verdict']} notices it: {e['file']}:{e['line']} {e['new']}")
     share = 100 * (1 - len(survivors) / max(1, len(counted)))
-    print(f"\n{len(counted)} mutants, {len(survivors)} survived, {share:.1f} % killed; "
+    print(f"{len(counted)} mutants, {len(survivors)} survived, {share:.1f} % killed or explained; "
           f"{len(entries) - len(counted)} did not compile; seed {SEED}")
-    return share >= 90
+    return share >= 90 and not wrong
 
 
 def self_test(judge):
     """A dropped barrier must be killed; a renamed variable must not."""
     path = "kernels/cuda/splice.cu"
     source = (COPY / path).read_text()
-    wanted = {"a dropped barrier": ("= matches;\n    __syncthreads();\n", "= matches;\n", PROGRAMS),
-              "a renamed variable": ("const int32_t token = source_N[first];", "const int32_t word = source_N[first], token = word;",
+    wanted = {"a dropped barrier": ("thread].row;\n  __syncthreads();\n", "thread].row;\n", PROGRAMS),
+              "a renamed variable": ("const int32_t token = source_N[row];", "const int32_t word = source_N[row], token = word;",
                                      ["survived", "same code"])}
     passed = True
     for what, (old, new, verdicts) in wanted.items():
-        assert source.count(old) == 1
+        if source.count(old) != 1:
+            sys.exit(f"the self-test finds {source.count(old)} times, not once, in {path}: {old}")
         (COPY / path).write_text(source.replace(old, new))
         verdict, _ = judge.judge(path, PROGRAMS)
         print(f"{what}: {verdict}")
         passed = passed and verdict in verdicts
-    return passed
+    return passed and self_test_of_entries(path, source)
+
+
+def self_test_of_entries(path, source):
+    """An entry fits one mutant; one whose line is gone, or that fits several places, is reported."""
+    files = {path: (source, *in_order(path, source))}
+    entry = "file: {}\nold: {}\nnew: {}\nwhy: -\n"
+    once, twice = "if (row >= rows) return;", "for (int j = 0; j < kRowsAtOnce; ++j)"
+    texts = {"an entry": entry.format(path, once, once.replace(">=", ">")),
+             "an entry without its line": entry.format(path, once + " // gone", once.replace(">=", ">")),
+             "an entry of two places": entry.format(path, twice, twice.replace("<", "<="))}
+    found = {what: Equivalents(text, files) for what, text in texts.items()}
+    for what, equivalents in found.items():
+        print(f"{what}: {len(equivalents.problems)} problems")
+    return [len(e.problems) for e in found.values()] == [0, 1, 1]
 
 
 def main():
@@ -382,7 +447,10 @@ def main():
     for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # the quickest to build first
         source = (COPY / path).read_text()
         files[path] = source, *in_order(path, source)
-    survivors = {Results.name(r) for r in results.old if r["verdict"] in ("survived", "same code")}
+    equivalents = Equivalents(EQUIVALENT.read_text(), files)
+    if equivalents.problems:
+        sys.exit("\n".join([f"{EQUIVALENT}:", *equivalents.problems]))
+    survivors = {Results.name(r) for r in results.old if r["verdict"] in ALIVE}
     total = sum(len(always) + len(drawn) for _, always, drawn in files.values())
     if only and count and count != "all":
         share_of = {path: len(always) + int(count) for path, (_, always, _) in files.items()}
@@ -392,9 +460,10 @@ def main():
 
     def wanted(place):
         name = os.path.basename(place["file"])
-        return only in ("", name, f"{name}:{place['line']}", place["operator"]) or (only == "survivors" and Results.name(place) in survivors)
+        return (only in ("", name, f"{name}:{place['line']}", place["operator"]) or (only == "survivors" and Results.name(place) in survivors)
+                or (only == "explained" and equivalents.explain(place)))
 
-    return print_table(try_all(judge, results, files, share_of, wanted))
+    return print_table(try_all(judge, results, files, share_of, wanted, equivalents), equivalents)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 OPERATORS = {
     "barrier": "a barrier dropped",
-    "wait": "a wait for asynchronous copies or products weakened by one or dropped, a commit or fence of them dropped",
+    "wait": "a wait for asynchronous copies or products weakened by one or dropped; a commit or fence of them, an arrival at a barrier "
+            "of their ring or a wait there dropped",
     "bound": "begin, end or comparison of a loop off by one",
     "shared": "a shared array shorter by one element",
     "atomic": "an atomic addition done as a plain one",
@@ -56,6 +57,8 @@ PRECEDENCE = {"*": 5, "/": 5, "%": 5, "+": 4, "-": 4, "<<": 3, ">>": 3, "<": 2, 
 CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 ENDS = {",", ";", "?", ":", "=", "return", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "case", "{", "}"}
 TYPES = {"float", "double", "int", "unsigned", "bool", "int32_t", "uint32_t", "int64_t", "const"}
+RING = re.compile(r"(?:gpu::)?(?:arrive|arrive_expecting|release|wait_barrier|wait_until_empty|wait_until_full|fence_async_proxy|"
+                  r"fence_barrier_init)\(")
 NOT_CALLS = {"if", "for", "while", "switch", "return", "sizeof", "decltype", "GPU_SHARED", "alignas", "operator"}
 
 
@@ -328,7 +331,9 @@ def statements(file, i):
         return
     call = file.tokens[last - 1].text == ")" and not file.tokens[i].text.startswith(("__sync", "return", "if", "throw"))
     operators = {file.tokens[j].text for j in range(i, last)} & {"=", "+=", "-=", "|=", "*=", "/="}
-    if (call or operators) and "cp_async" not in file.text(i, last):
+    if call and RING.match(file.text(i, last)):
+        file.add("wait", i, last - 1, "")
+    elif (call or operators) and "cp_async" not in file.text(i, last):
         file.add("scale" if operators & {"*=", "/="} else "statement", i, last - 1, "")
 
 

@@ -202,7 +202,7 @@ inline const OpCase kOpCases[] = {
      }},
     {"dora_row_norms",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
-       const int64_t outputs = n + 1;  // a layer has some
+       const int64_t outputs = std::max<int64_t>(n, 1);  // a layer has one
        ops.dora_row_norms(make.fp32_vector("norm", outputs, Role::kOut),
                           make.in("weight", outputs, d), make.vector("right", d * 3).view({d, 3}),
                           make.vector("left", 3 * outputs).view({3, outputs}), 0.7f);
