@@ -52,6 +52,8 @@ TESTS = {
     "attention_backward_hopper": HOPPER,
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
+    "attention_decode": ["*AttentionDecode*"],
+    "decode_work": ["*AttentionDecode*:AttentionLaunches*"],
     "attention_work": ["AttentionWork*", *ATTENTION],
     "adamw": ["*AdamWParity*:GradientStatistics*"],
     "cross_entropy": ["*LossParity.CrossEntropy*_7x*", "*LossParity.CrossEntropy*"],

@@ -9,16 +9,31 @@
 #include "device/cuda/upload_stream.h"
 #include "device/cuda/workspace.h"
 #include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/decode_work.h"
 
 namespace facet::cuda {
 
-class AttentionListsCache {
+// Work: AttentionWork or DecodeWork.
+template <typename Work>
+class ListsCache {
  public:
-  explicit AttentionListsCache(UploadStream& uploads);
-  ~AttentionListsCache();
+  explicit ListsCache(UploadStream& uploads);
+  // The lists are freed behind the work that reads them.
+  ~ListsCache() { uploads_.follow_compute(); }
 
-  // Valid for work enqueued on the compute stream before the next call.
-  AttentionLists lists_of(const AttentionPlan& plan);
+  // Valid for work enqueued on the compute stream before the next call. `device`: what else
+  // Work::make() is given, the same in every call.
+  template <typename... Device>
+  auto lists_of(const AttentionPlan& plan, Device... device) {
+    Place& place = place_of(plan);
+    if (place.version != plan.version) {
+      place.plan = &plan;
+      place.version = plan.version;
+      place.work.make(plan, device...);
+      upload(place);
+    }
+    return place.work.lists(place.device_words);
+  }
 
   int64_t uploads() const { return lists_uploaded_; }
 
@@ -28,12 +43,13 @@ class AttentionListsCache {
     const AttentionPlan* plan = nullptr;
     uint64_t version = 0;
     int64_t last_use = 0;
-    AttentionWork work;
+    Work work;
     UploadTurns turns;
     std::array<Workspace, UploadTurns::kPieces> words;
     const int32_t* device_words = nullptr;
   };
   Place& place_of(const AttentionPlan& plan);
+  void upload(Place& place);
 
   UploadStream& uploads_;
   // A model has up to five plans: for the vision encoder, the projection and the decoder, whose
@@ -41,5 +57,8 @@ class AttentionListsCache {
   std::array<Place, 5> places_;
   int64_t uses_ = 0, lists_uploaded_ = 0;
 };
+
+using AttentionListsCache = ListsCache<AttentionWork>;
+using DecodeListsCache = ListsCache<DecodeWork>;
 
 }  // namespace facet::cuda

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "base/check.h"
+#include "kernels/cuda/list_words.h"
 
 namespace facet::cuda {
 namespace {
-
-int32_t to_int(int64_t n) { return static_cast<int32_t>(n); }
 
 // The tiles of one side of a plan, with their ranges.
 struct Tiles {
@@ -224,14 +222,6 @@ int32_t append_self_rows(std::vector<int32_t>& words, const AttentionPlan& plan,
   for (const SelfRows& self : plan.self_rows)
     for (int32_t i = 0; i < self.count; ++i)
       words[begin + static_cast<size_t>(self.*mine + i)] = self.*other + i;
-  return to_int(static_cast<int64_t>(begin));
-}
-
-template <typename T>
-int32_t append(std::vector<int32_t>& words, const std::vector<T>& items) {
-  const size_t begin = words.size(), count = items.size() * sizeof(T) / sizeof(int32_t);
-  words.resize(begin + count);
-  if (count > 0) std::memcpy(words.data() + begin, items.data(), count * sizeof(int32_t));
   return to_int(static_cast<int64_t>(begin));
 }
 

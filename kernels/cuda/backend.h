@@ -56,7 +56,7 @@ class CudaBackend final : public Backend {
   // Which of cuBLASLt's algorithms it computes by.
   cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
-  int64_t attention_uploads() const { return attention_lists_.uploads(); }
+  int64_t attention_uploads() const { return attention_lists_.uploads() + decode_lists_.uploads(); }
 
  private:
   FACET_OPERATORS(FACET_OVERRIDE_OPERATOR)
@@ -70,6 +70,9 @@ class CudaBackend final : public Backend {
   void add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
                           std::span<const LoraPart> parts, float scale,
                           cuda::LoraDu du = cuda::LoraDu::kScratch);
+  // Attention for a plan with few queries. Returns false if its kernels do not take the matrices.
+  bool decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
+                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
   // Brings a number to the host, which waits for it.
   void fetch(void* host, const void* device, size_t bytes);
 
@@ -83,13 +86,15 @@ class CudaBackend final : public Backend {
   PinnedInbox inbox_{stream_, int64_t{1} << 20};
   cuda::LinearProducts products_;
   cuda::AttentionListsCache attention_lists_{uploads_};
+  cuda::DecodeListsCache decode_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   const int multiprocessors_;
   bool joins_lora_ = false;
   Workspace attention_delta_{stream_};
-  Workspace splice_{stream_};            // of splice_backward()
-  Workspace reduction_{stream_};         // of sum() and gradient_statistics()
-  Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
+  Workspace attention_partials_{stream_};  // of decode_attention()
+  Workspace splice_{stream_};              // of splice_backward()
+  Workspace reduction_{stream_};           // of sum() and gradient_statistics()
+  Workspace gradient_vectors_{stream_};    // on the device, what gradients_ is on the host
   std::vector<cuda::GradientVector> gradients_;
   std::vector<cuda::GradientPart> gradient_results_;
   std::set<int64_t> plain_widths_, plain_ranks_;  // that were warned of

@@ -20,12 +20,28 @@ void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
          width, fmt::join(kTensorCoreWidths, ", "));
 }
 
+bool CudaBackend::decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
+                                   Tensor v, const AttentionPlan& plan, int64_t heads,
+                                   int64_t kv_heads, float scale) {
+  if (!cuda::attention_decode_takes(on_device(q), on_device(k), on_device(v), heads)) return false;
+  const cuda::DecodeLists lists = decode_lists_.lists_of(plan, multiprocessors_);
+  const int64_t floats = cuda::attention_decode_floats(lists, heads, q.cols() / heads);
+  float* partials = attention_partials_.take<float>(std::max<int64_t>(1, floats));
+  cuda::attention_decode(on_device(out), f32_on_device(lse), on_device(out_part), on_device(q),
+                         on_device(k), on_device(v), lists, partials, heads, kv_heads, scale,
+                         stream_);
+  return true;
+}
+
 void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                        Tensor v, const AttentionPlan& plan, int64_t heads,
                                        int64_t kv_heads, float scale) {
   if (plan.samples.empty()) return;
   ASSERT(k.dtype() == q.dtype(), "keys in {} beside queries in {} on a GPU", name_of(k.dtype()),
          name_of(q.dtype()));
+  if (cuda::has_few_queries(plan) &&
+      decode_attention(out, lse, out_part, q, k, v, plan, heads, kv_heads, scale))
+    return;
   if (attention_library_ && !plan.some_queries)
     return attention_library_->forward(
         on_device(out), f32_on_device(lse),

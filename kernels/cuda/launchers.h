@@ -8,6 +8,7 @@
 
 #include "device/cuda_runtime.h"
 #include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/decode_work.h"
 #include "kernels/cuda/operand.h"
 
 namespace facet::cuda {
@@ -107,6 +108,14 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
                         cudaStream_t stream);
+// The same as attention_forward() over the work list of a plan with few queries, on a workspace of
+// attention_decode_floats(). It takes heads of up to 128 columns whose rows are whole packs of 16
+// bytes.
+bool attention_decode_takes(Operand q_NqD, Operand k_NkD, Operand v_NkD, int64_t heads);
+int64_t attention_decode_floats(const DecodeLists& lists, int64_t heads, int64_t width);
+void attention_decode(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
+                      Operand k_NkD, Operand v_NkD, const DecodeLists& lists, float* workspace,
+                      int64_t heads, int64_t kv_heads, float scale, cudaStream_t stream);
 
 // ---- row movement; index (R) int32
 void gather_rows_forward(Operand y_RD, Operand x_ND, const int32_t* index_R, cudaStream_t stream);

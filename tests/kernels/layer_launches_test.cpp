@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "model/llama_block.h"
+#include "ops/pool_plan.h"
 #include "tests/device/cuda/device_under_test.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
@@ -55,6 +56,46 @@ TEST(LayerLaunches, LoraAddsTwelve) {
   const Launches with = launches(16), without = launches(0);
   EXPECT_EQ(with.forward - without.forward, 4);
   EXPECT_EQ(with.backward - without.backward, 8);
+}
+
+// Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.
+int64_t attention_launches(int64_t queries, int64_t width, DType dtype, bool in_pool = true) {
+  constexpr int32_t kLength = 40;
+  std::vector<int32_t> last;
+  for (int64_t row = kLength - queries; row < kLength; ++row)
+    last.push_back(static_cast<int32_t>(row));
+  AttentionPlan whole, kept, plan;
+  make_causal_plan(whole, {0, kLength});
+  keep_queries(kept, whole, last);
+  PoolPlanWriter writer;
+  writer.begin(plan, kLength, 1);
+  writer.add(plan, kept, std::vector<RowRange>{{0, kLength}});
+  CudaBackend cuda(kSmallSizes);
+  Arena arena("test", int64_t{1} << 20, cuda.memory());
+  const auto zeros = [&](int64_t rows) {
+    const Tensor x = arena.tensor({rows, width}, dtype);
+    cuda.fill(x, 0);
+    return x;
+  };
+  const Tensor q = zeros(queries), out = zeros(queries), k = zeros(kLength), v = zeros(kLength);
+  const Tensor lse = arena.tensor({1, 1, queries});
+  const int64_t begin = device_test::host_calls().launches;
+  cuda.attention_forward(out, lse, Tensor(), q, k, v, in_pool ? plan : kept, 1, 1, 1);
+  const int64_t launches = device_test::host_calls().launches - begin;
+  cuda.synchronize();
+  return launches;
+}
+
+// Its kernels are two launches, and those of training one.
+TEST(AttentionLaunches, DecodingOfFewRowsHasKernelsOfItsOwn) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    EXPECT_EQ(attention_launches(1, 64, dtype), 2);
+    EXPECT_EQ(attention_launches(8, 128, dtype), 2);
+    EXPECT_EQ(attention_launches(9, 64, dtype), 1);
+    EXPECT_EQ(attention_launches(1, 136, dtype), 1);
+    EXPECT_EQ(attention_launches(1, 20 / size_of(dtype), dtype), 1);  // rows are no whole packs
+    EXPECT_EQ(attention_launches(1, 64, dtype, false), 1);
+  }
 }
 
 }  // namespace
