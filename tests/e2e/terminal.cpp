@@ -2,7 +2,10 @@
 // usage: terminal COMMAND... <SCRIPT >TRANSCRIPT
 //
 // The script, line by line:
-//   wait TEXT     until the command has printed that, behind what was waited for before
+//   wait TEXT     until the command has printed that, behind what was waited for before; of a
+//   prompt of
+//                 facet chat until it edits the line too, for two seconds: reading plainly it does
+//                 not
 //   type TEXT     types the text and presses the enter key
 //   keys TEXT     types the text alone, in which \e, \r, \n, \t, \\ and \xNN stand for such bytes
 //   kill N        sends the command signal N
@@ -126,13 +129,21 @@ void wait_until_it_echoes() {
   }
 }
 
+// Keys that come before the terminal is in its mode for editing are not edited.
+void wait_until_it_edits() {
+  const auto end = Clock::now() + std::chrono::seconds(2);
+  for (termios settings{}; Clock::now() < end; take_output())
+    if (tcgetattr(master, &settings) == 0 && (settings.c_lflag & ICANON) == 0) return;
+}
+
 void obey(const std::string& line) {
   const size_t blank = std::min(line.find(' '), line.size());
   const std::string word = line.substr(0, blank);
   const std::string rest = line.substr(std::min(blank + 1, line.size()));
-  if (word == "wait")
+  if (word == "wait") {
     wait_for(rest);
-  else if (word == "type")
+    if (rest.starts_with("Images (") || rest.starts_with("You: ")) wait_until_it_edits();
+  } else if (word == "type")
     send(rest + "\r");
   else if (word == "keys")
     send(bytes_of(rest));
