@@ -62,6 +62,7 @@ TESTS = {
     "rms_norm": ["*NormParity.*Rms*7x*", "*NormParity.*Rms*"],
     "gelu": ["*ActivationParity.*Gelu*"],
     "swiglu": ["*ActivationParity.Swiglu*"],
+    "lora_product": ["LoraInOneProduct.*", *LORA_PRODUCT],
     "lora_product_hopper": LORA_PRODUCT,
     "lora_rows.h": ["*Lora*Parity.*_7x*", "*LoraParity.*:*LoraPartsParity.*"],
     "lora_gradients.h": ["*LoraParity.Backward*_7x*", "*LoraParity.*Backward*:*LoraParity.Absent*:*LoraPartsParity.Backward*"],

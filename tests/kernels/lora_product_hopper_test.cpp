@@ -1,6 +1,6 @@
 // Linear layers with LoRA as one product, against fp64.
-#include "kernels/cuda/lora_product_hopper.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/lora_product.h"
 #include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/parity.h"
 
@@ -130,9 +130,9 @@ cuda::Operand device_of(ParityMatrix* m) { return m ? m->device() : cuda::Operan
 
 void LoraProduct::check_forward(ParityMatrix& y, ParityMatrix* bias, ParityMatrix* residual) {
   run_kernels([&] {
-    cuda::hopper::lora_product_forward(y.device(), x_.device(), weight_.device(), device_of(bias),
-                                       device_of(residual), operands(adapters_), kScale,
-                                       GetParam().blocks, stream_);
+    cuda::lora_product_forward(y.device(), x_.device(), weight_.device(), device_of(bias),
+                               device_of(residual), operands(adapters_), kScale, GetParam().blocks,
+                               stream_);
   });
   const auto outputs = [&](auto zero) {
     using T = decltype(zero);
@@ -182,8 +182,8 @@ TEST_P(LoraProduct, BackwardInput) {
       cuda::lora_backward({&part, 1}, {}, {}, x_.device(), kScale, cuda::LoraDu::kResult, 1,
                           stream_);
     }
-    cuda::hopper::lora_product_backward_input(dx.device(), dy.device(), weight_.device(),
-                                              operands(adapters_), GetParam().blocks, stream_);
+    cuda::lora_product_backward_input(dx.device(), dy.device(), weight_.device(),
+                                      operands(adapters_), GetParam().blocks, stream_);
   });
   const auto gradient = [&](auto zero) {
     using T = decltype(zero);
