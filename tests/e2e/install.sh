@@ -164,8 +164,8 @@ offered() { # WORDS_OFFERED WORD...
 completion() {
   offered 'train evaluate generate chat plan data-stats bandwidth cache-features export inspect --help --version --man --completion' facet ''
   offered 'plan' facet p
-  offered '--top_k --top_p' facet generate --top
-  offered '' facet train --top
+  offered '--num_answers' facet generate --num_an
+  offered '' facet train --num_an
   offered 'cpu cuda' facet train --device ''
   offered 'cuda' facet train --device = cu
   offered 'cpu cuda' facet train --device =
