@@ -322,8 +322,8 @@ void VisionLanguageModel::BatchDecoding::State::forward(std::span<const int> whi
 // Where generated tokens have a table of their own they have a forward of their own.
 void VisionLanguageModel::BatchDecoding::State::forward_all(std::span<int> which) {
   if (!model.config.compat_visualchat) return forward(which);
-  const auto generated = std::stable_partition(
-      which.begin(), which.end(), [&](int sequence) { return !at(sequence).generated; });
+  const auto generated = std::partition(which.begin(), which.end(),
+                                        [&](int sequence) { return !at(sequence).generated; });
   forward({which.begin(), generated});
   forward({generated, which.end()});
 }
