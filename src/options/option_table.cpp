@@ -597,10 +597,10 @@ void add_generate_fields(std::vector<OptionField>& t) {
   };
   t.push_back(generate("checkpoint_names", &O::checkpoint_names,
                        "answer with each of these models in turn, into one file: exports, "
-                       "adapters, whole LLaVA 1.5 models, or "
-                       "directories with a pytorch_model.bin of DeepSpeed-VisualChat. What such a "
-                       "directory says of the model stands; an adapter and a pytorch_model.bin "
-                       "need the two models of --*_model_name_or_path"));
+                       "adapters, whole LLaVA 1.5 models, or directories with a pytorch_model.bin "
+                       "of DeepSpeed-VisualChat. What such a directory says of the model stands. "
+                       "The two models of --*_model_name_or_path are then needed for an adapter "
+                       "and a pytorch_model.bin only"));
   t.push_back(generate("checkpoint_path", &O::checkpoint_path,
                        "directory that holds --checkpoint_names; without it they are paths")
                   .directory());
