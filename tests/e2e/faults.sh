@@ -8,8 +8,7 @@ export_files=(lang_decoder/{config.json,model.safetensors,tokenizer.model,tokeni
   vis_encoder/{config.json,model.safetensors,preprocessor_config.json} projection.safetensors)
 run_files=(run.lock options.cfg loss_log.csv eval_log.csv state.h5 manifest.json "${export_files[@]}")
 
-refusing=$work/refusing_system.so
-"${CXX:-mpicxx}" -std=c++20 -O1 -shared -fPIC -o "$refusing" tests/e2e/refusing_system.cpp -ldl || exit 1
+build_refusing_system || exit 1
 full_disk_for() { echo env "LD_PRELOAD=$refusing" "FULL_DISK_FOR=$1"; }
 no_handles_for() { echo env "LD_PRELOAD=$refusing" "NO_HANDLES_FOR=$1"; }
 

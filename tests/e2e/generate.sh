@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../.." || exit 1
   --enable_mmca_attention --output_dir "$work/run" >"$work/train.txt" 2>&1 || { tail "$work/train.txt"; exit 1; }
 trained=(--lm_model_name_or_path "$work/run/epoch-8/lang_decoder" --vision_model_name_or_path "$work/run/epoch-8/vis_encoder" --threads 1
   --enable_mmca_attention)
+build_refusing_system || exit 1
 ln -s "$tiny/data/eval/images" "$work/images"
 cd "$work" || exit 1
 mapfile -t images < <(ls images | head -n 3)
@@ -180,20 +181,20 @@ limits() {
 # A call that is killed goes on from the answers it had; on other ranks too. None is asked again, lost or doubled.
 killed_and_given_again() {
   local i lines
-  for i in {1..30}; do printf '"test %d": [["What do you see?", "images/%s"], ["Why?"]]\n' "$i" "${images[0]}"; done |
-    paste -sd, | sed 's/.*/{&}/' >many.json
+  for i in {1..30}; do printf '"test %d": [["What do you see?", "images/%s"], ["Why?"]]\n' "$i" "${images[0]}"; done >many.txt
+  cp "images/${images[0]}" halts_at
+  sed "20s#images/${images[0]}#halts_at#" many.txt | paste -sd, | sed 's/.*/{&}/' >many.json
   local many=("$facet" generate "${trained[@]}" --input many.json --temperature 1 --max_new_tokens 12)
   run 0 0 "${many[@]}" --output whole.csv --stop_strings 'zq qz'
   many+=(--output cut.csv --stop_strings)
-  "${many[@]}" 'zq qz' >cut.txt 2>&1 &
-  until_true 60 journal_has 3
-  kill -STOP $!
+  env "LD_PRELOAD=$refusing" STOPS_AT=halts_at "${many[@]}" 'zq qz' >cut.txt 2>&1 &
+  until_true 60 is_stopped $!
   refused 78 0 'cut.csv.unfinished is in use by another run' "${many[@]}" 'zq qz'
   kill -KILL $!
   wait $! || true
   [ ! -e cut.csv ]
   lines=$(cat cut.csv.unfinished/*.jsonl | wc -l)
-  [ "$lines" -lt 30 ]
+  [ "$lines" -ge 1 ] && [ "$lines" -lt 30 ]
   printf '{"test": 29, "num' >>cut.csv.unfinished/start-1-rank-0.jsonl  # what a kill leaves of a line
   refused 78 0 'cut.csv.unfinished holds the answers so far' "${many[@]}" zq qz
   echo '{"test": 30, "number": 0, "rounds": []}' >cut.csv.unfinished/start-2-rank-0.jsonl
@@ -207,7 +208,7 @@ killed_and_given_again() {
   [ "$(ls cut.csv.unfinished)" = notes ]
   [ ! -e whole.csv.unfinished ]
 }
-journal_has() { [ "$(cat cut.csv.unfinished/*.jsonl 2>/dev/null | wc -l)" -ge "$1" ]; }
+is_stopped() { [[ "$(sed 's/.*) //' "/proc/$1/stat")" == T* ]]; }
 
 # Draws belong to a test and its answer's number: a test alone, and the first of several answers, are as in all.
 draws_of_a_test() {

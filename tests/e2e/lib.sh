@@ -182,6 +182,12 @@ equal_models() {
   for file in $files; do cmp "$1/$file" "$2/$file"; done
 }
 
+# $refusing: tests/e2e/refusing_system.cpp for LD_PRELOAD. Called in the repository's root.
+build_refusing_system() {
+  refusing=$work/refusing_system.so
+  "${CXX:-mpicxx}" -std=c++20 -O1 -shared -fPIC -o "$refusing" tests/e2e/refusing_system.cpp -ldl
+}
+
 # until_true SECONDS command...: waits for something another process does.
 until_true() {
   local end=$((SECONDS + $1))

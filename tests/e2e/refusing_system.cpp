@@ -1,17 +1,20 @@
-// For LD_PRELOAD: a system that refuses what it would refuse on a full disk or at a limit.
+// For LD_PRELOAD: a system that refuses what it would refuse on a full disk or at a limit, or halts at a moment a test can name.
 //
 //   FULL_DISK_FOR=TEXT    what is written to a file whose path contains TEXT fails with ENOSPC
 //   NO_HANDLES_FOR=TEXT   opening it fails with EMFILE
+//   STOPS_AT=TEXT         opening it stops the process, as SIGSTOP does
 //   THREADS_AT_MOST=N     of more threads, MPI's included, none starts
 //
 // All else is untouched.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -40,6 +43,7 @@ void mark(int fd, bool full) {
 // What every kind of open() does around the system's.
 template <typename Open>
 int opened(const char* path, int flags, const Open& open_it) {
+  if (is_meant("STOPS_AT", path)) kill(getpid(), SIGSTOP);
   if (is_meant("NO_HANDLES_FOR", path)) {
     errno = EMFILE;
     return -1;

@@ -90,7 +90,7 @@ adapter() {
   once 'vis_encoder: LoRA of rank 4, alpha 1, rank-stabilised, on '
   # Answers that a killed call has left are of this adapter and no other.
   local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1
-    --num_answers 1000 --output "$work/answers.csv")
+    --num_answers 100000 --output "$work/answers.csv")
   "${answers[@]}" >"$work/answers.txt" 2>&1 &
   until_true 60 [ -s "$work/answers.csv.unfinished/start-1-rank-0.jsonl" ]
   kill -KILL $!
