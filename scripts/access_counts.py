@@ -3,9 +3,11 @@
 
 usage: access_counts.py NVDISASM BOUNDS CUBIN...
 
-BOUNDS holds a line a kernel: name | LDG.E.128 at least | STG.E.128 at least. Fails if a kernel has fewer, if one of the
-cubins' kernels on 16-bit elements stands not in BOUNDS, or if it divides in 64 bits, which takes about as long as moving 16
-bytes. Kernels on fp32 share their source and are not listed, nor are products: those on tensor cores (mma::) and plain ones.
+BOUNDS holds a line a kernel: name | loads of 16 bytes at least | stores of 16 bytes at least. Loads are LDG.E.128, LD.E.128
+where the address itself comes from memory, and LDGSTS.E.BYPASS.128, which copies to shared memory. Fails if a kernel has
+fewer, if one of the cubins' kernels on 16-bit elements stands not in BOUNDS, or if it divides in 64 bits, which takes about as
+long as moving 16 bytes. Kernels on fp32 share their source: only those that exist on fp32 alone are in BOUNDS. Not listed are
+attention's products on tensor cores (mma::) and plain products.
 """
 import re
 import subprocess
@@ -13,6 +15,7 @@ import sys
 
 from loop_counts import functions_of
 
+LOAD, STORE = r"(?:LDG?\.E\.128|LDGSTS\.E\S*\.128)", r"STG\.E\.128"
 DIVISION = re.compile(r"CALL.*__cuda_sm\w*_(div|rem)_[su]64")
 
 
@@ -21,7 +24,8 @@ def names_of(mangled):
     text = subprocess.run(["c++filt"], input="\n".join(mangled), check=True, capture_output=True, text=True).stdout
     names = []
     for line in text.splitlines():
-        line = line.replace("(anonymous namespace)::", "").split("(")[0].removeprefix("void ")
+        line = re.sub(r"\(facet::[\w:]+\)(?=\d)", "", line.replace("(anonymous namespace)::", ""))  # an enumerator's type
+        line = line.split("(")[0].removeprefix("void ")
         line = re.sub(r"facet::(cuda::|gpu::)?", "", line)
         names.append(line.replace("__nv_bfloat16", "bf16").replace("__half", "f16"))
     return dict(zip(mangled, names))
@@ -36,15 +40,16 @@ def bounds_of(path):
 def main():
     nvdisasm, bounds_path, *cubins = sys.argv[1:]
     bounds, seen, wrong = bounds_of(bounds_path), set(), []
-    print(f"{'kernel':<44} {'LDG.128':>8} {'STG.128':>8}")
+    print(f"{'kernel':<44} {'loads':>8} {'stores':>8}")
     for cubin in cubins:
         functions = functions_of(nvdisasm, cubin)
         for mangled, name in names_of(sorted(functions)).items():
-            if ("bf16" not in name and "unsigned short" not in name) or re.match(r"mma::|plain_", name):
+            on_16_bits = "bf16" in name or "unsigned short" in name
+            if (not on_16_bits and name not in bounds) or re.match(r"mma::|plain", name):
                 continue
             seen.add(name)
             everything = (0, len(functions[mangled].instructions) - 1)
-            loads, stores = (functions[mangled].count(everything, operation) for operation in (r"LDG\.E\.128", r"STG\.E\.128"))
+            loads, stores = (functions[mangled].count(everything, operation) for operation in (LOAD, STORE))
             print(f"{name:<44} {loads:>8} {stores:>8}")
             if name not in bounds:
                 wrong.append(f"{name} stands not in {bounds_path}")

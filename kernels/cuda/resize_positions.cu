@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(kElementThreads)
                           RowAccess access) {
   constexpr int kPack = kPackOf<T>;
   for_packs<kPack>(sides.new_side * sides.new_side, cols, [=](int64_t r, int64_t c) {
-    const Taps y(r / sides.new_side, sides), x(r % sides.new_side, sides);
+    const Quotient point = divided(r, sides.new_side);
+    const Taps y(point.whole, sides), x(point.rest, sides);
     float sum[kPack] = {};
     for (int i = 0; i < 4; ++i)
       for (int j = 0; j < 4; ++j)
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(kElementThreads)
                            RowAccess access) {
   constexpr int kPack = kPackOf<float>;
   for_packs<kPack>(sides.old_side * sides.old_side, cols, [=](int64_t r, int64_t c) {
-    const int64_t row = r / sides.old_side, col = r % sides.old_side;
+    const auto [row, col] = divided(r, sides.old_side);
     const Takers rows(row, sides), columns(col, sides);
     float sum[kPack];
     load_floats(sum, din_MC.row(r), c, cols, access);
