@@ -249,7 +249,8 @@ Rope read_rope_object(const JsonValue& object, double theta) {
           fmt::format("angles of their own for layers of the kind {} are not supported", kind));
   refuse_partial_rotation(object);
   Rope rope{positive_real(object, "rope_theta", theta, kMaxRope), {}};
-  if (object.find("rope_type") || object.find("type")) rope.scaling = read_rope_scaling(object);
+  if (object.find("rope_type") || object.find("type") || object.find("factor"))
+    rope.scaling = read_rope_scaling(object);
   return rope;
 }
 

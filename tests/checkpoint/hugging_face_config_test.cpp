@@ -203,6 +203,7 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
                          "rope_scaling: it says otherwise than rope_parameters"));
   EXPECT_TRUE(mentions(scaling(R"("quantization": {"bits": 4})"), "quantised weights"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear"})"), "\"factor\" is missing"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"factor": 2})"), "\"type\" is missing"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear", "factor": 0.5})"),
                        "rope_scaling.factor: 0.5 is below 1"));
   EXPECT_TRUE(mentions(
