@@ -15,12 +15,12 @@ import sys
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import (AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, CLIPVisionModel, LlamaForCausalLM,
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, CLIPVisionModel,
                           LlavaForConditionalGeneration, SiglipVisionModel)
 
 
 def load_strictly(kind, directory):
-    model, info = kind.from_pretrained(directory, output_loading_info=True)
+    model, info = kind.from_pretrained(directory, torch_dtype=torch.float32, output_loading_info=True)
     for complaint in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if info[complaint]:
             sys.exit(f"{directory}: {complaint}: {list(info[complaint])[:10]}")
@@ -46,15 +46,19 @@ def check_tokenizer(directory, rows):
     return f"### Image: = {header}, <image> = {image}"
 
 
-def load_adapted(kind, directory, prepare=lambda model: None):
+def name_in_file(placed):
+    return placed.replace(".default.", ".").replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
+
+
+def load_adapted(load, directory, prepare=lambda model: None):
     """The base model that an adapter names, with that adapter. Every matrix must have its place and every place its matrix."""
     from peft import PeftModel
-    with open(os.path.join(directory, "adapter_config.json")) as file:
-        base = load_strictly(kind, json.load(file)["base_model_name_or_path"])
+    with open(os.path.join(directory, "adapter_config.json"), encoding="utf-8") as file:
+        base = load(json.load(file)["base_model_name_or_path"])
     prepare(base)
     model = PeftModel.from_pretrained(base, directory).eval()
     stored = load_file(os.path.join(directory, "adapter_model.safetensors"))
-    placed = {name.replace(".default.", "."): value for name, value in model.state_dict().items() if ".lora_" in name}
+    placed = {name_in_file(name): value for name, value in model.state_dict().items() if ".lora_" in name}
     if placed.keys() != stored.keys():
         sys.exit(f"{directory}: not in both: {sorted(placed.keys() ^ stored.keys())[:10]}")
     if not all(torch.equal(placed[name], value.to(placed[name].dtype)) for name, value in stored.items()):
@@ -62,13 +66,20 @@ def load_adapted(kind, directory, prepare=lambda model: None):
     return model
 
 
+def load_decoder(directory):
+    return load_strictly(AutoModelForCausalLM, directory)
+
+
 def add_rows(extra, others):
+    """With a tied head the token table stays the decoder's own, as in a whole model's export."""
     def prepare(decoder):
         decoder.resize_token_embeddings(len(extra["lang_embed.weight"]), mean_resizing=False)
-        rows = others.get("lang_decoder.lm_head.weight.added_rows")
+        tied = decoder.config.tie_word_embeddings
+        rows = others.get(f"lang_decoder.{'model.embed_tokens' if tied else 'lm_head'}.weight.added_rows")
         if rows is not None:
             decoder.lm_head.weight.data[-len(rows):] = rows
-        decoder.model.embed_tokens.weight.data[:] = extra["lang_embed.weight"]
+        if not tied:
+            decoder.model.embed_tokens.weight.data[:] = extra["lang_embed.weight"]
     return prepare
 
 
@@ -76,9 +87,9 @@ def check_adapter(directory, full):
     extra = load_file(os.path.join(directory, "projection.safetensors"))
     other_file = os.path.join(directory, "other_weights.safetensors")
     others = load_file(other_file) if os.path.exists(other_file) else {}
-    decoder = load_adapted(LlamaForCausalLM, os.path.join(directory, "lang_decoder"), add_rows(extra, others))
+    decoder = load_adapted(load_decoder, os.path.join(directory, "lang_decoder"), add_rows(extra, others))
     if os.path.exists(os.path.join(directory, "vis_encoder")):
-        load_adapted(CLIPVisionModel, os.path.join(directory, "vis_encoder"))
+        load_adapted(load_vision, os.path.join(directory, "vis_encoder"))
     tokens = check_tokenizer(os.path.join(directory, "lang_decoder"), len(extra["lang_embed.weight"]))
     ids = torch.arange(3, 40)[None] % len(extra["lang_embed.weight"])
     with torch.no_grad():
@@ -86,7 +97,7 @@ def check_adapter(directory, full):
     print(f"{directory}: adapter, {len(extra)} tensors beside it, {tokens}; logits norm {logits.norm():.7g}")
     if full:
         with torch.no_grad():
-            merged = load_strictly(LlamaForCausalLM, os.path.join(full, "lang_decoder"))(ids).logits
+            merged = load_decoder(os.path.join(full, "lang_decoder"))(ids).logits
         difference = (merged - logits).abs().max().item()
         print(f"{full}: logits differ by {difference:.3g} at most")
         if difference > 2e-5:
@@ -94,7 +105,7 @@ def check_adapter(directory, full):
 
 
 def main(directory):
-    decoder = load_strictly(AutoModelForCausalLM, os.path.join(directory, "lang_decoder"))
+    decoder = load_decoder(os.path.join(directory, "lang_decoder"))
     [architecture] = AutoConfig.from_pretrained(os.path.join(directory, "lang_decoder")).architectures
     if type(decoder).__name__ != architecture:
         sys.exit(f"lang_decoder is a {type(decoder).__name__}, config.json says {architecture}")

@@ -53,17 +53,47 @@ bool is_used(const JsonValue& value) {
   }
 }
 
-// Members whose use changes what the matrices mean, or what else belongs to the adapter.
+// Members that are read, or whose use changes neither what the matrices mean nor what else belongs
+// to the adapter: how PEFT chose the modules, how it started and trained them.
+constexpr std::string_view kKnownMembers[] = {"auto_mapping",
+                                              "base_model_name_or_path",
+                                              "bias",
+                                              "corda_config",
+                                              "ensure_weight_tying",
+                                              "eva_config",
+                                              "exclude_modules",
+                                              "inference_mode",
+                                              "init_lora_weights",
+                                              "layers_pattern",
+                                              "layers_to_transform",
+                                              "loftq_config",
+                                              "lora_alpha",
+                                              "lora_dropout",
+                                              "lora_ga_config",
+                                              "megatron_core",
+                                              "peft_type",
+                                              "peft_version",
+                                              "qalora_group_size",
+                                              "r",
+                                              "revision",
+                                              "runtime_config",
+                                              "target_modules",
+                                              "task_type",
+                                              "use_dora",
+                                              "use_rslora",
+                                              "velora_config"};
+
+// Whatever else is used may change that, as patterns of ranks and modules_to_save do.
 void refuse_unsupported(const JsonValue& config) {
-  constexpr std::array<std::string_view, 10> kMustBeUnused = {
-      "rank_pattern",      "alpha_pattern",     "modules_to_save", "fan_in_fan_out",
-      "lora_bias",         "layer_replication", "megatron_config", "trainable_token_indices",
-      "target_parameters", "use_qalora"};
   if (const std::string type = config.get_string("peft_type", "LORA"); type != "LORA")
     config.at("peft_type").reject(fmt::format("only LORA is supported, not {}", type));
-  for (const std::string_view name : kMustBeUnused)
-    if (const std::optional<JsonValue> value = config.find(name); value && is_used(*value))
-      value->reject(fmt::format("{} is not supported", name));
+  for (int64_t i = 0; i < config.size(); ++i) {
+    const auto [name, value] = config.member(i);
+    if (std::find(std::begin(kKnownMembers), std::end(kKnownMembers), name) ==
+            std::end(kKnownMembers) &&
+        is_used(value))
+      value.reject(fmt::format("{} is not supported", name));
+  }
   if (const std::string bias = config.get_string("bias", "none"); bias != "none")
     config.at("bias").reject(fmt::format("trained biases ({}) are not supported", bias));
   const std::optional<JsonValue> start = config.find("init_lora_weights");

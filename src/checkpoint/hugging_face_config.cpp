@@ -66,9 +66,12 @@ int32_t token_id(const JsonValue& value) {
   return static_cast<int32_t>(id);
 }
 
+// "quantization" is MLX's key.
 void refuse_quantized(const JsonValue& root) {
-  if (const auto value = root.find("quantization_config"); value && !value->is_null())
-    value->reject("quantised weights are not supported; give the directory of the original model");
+  for (const char* key : {"quantization_config", "quantization"})
+    if (const auto value = root.find(key); value && !value->is_null())
+      value->reject(
+          "quantised weights are not supported; give the directory of the original model");
 }
 
 // Of Qwen-VL's vision encoder. DeepSpeed-VisualChat's copy of it calls itself a CLIP model: only
@@ -231,18 +234,42 @@ void refuse_partial_rotation(const JsonValue& config) {
     config.at("partial_rotary_factor").reject("heads that are rotated in part are not supported");
 }
 
-// rope_theta and rope_scaling, or rope_parameters, which holds both in newer files.
+struct Rope {
+  double theta = 0;
+  RopeScaling scaling;
+
+  bool operator==(const Rope&) const = default;
+};
+
+// Of one of the two objects that may describe it; theta: where the object has none.
+Rope read_rope_object(const JsonValue& object, double theta) {
+  for (int64_t i = 0; i < object.size(); ++i)
+    if (const auto [kind, value] = object.member(i); value.is_object())
+      value.reject(
+          fmt::format("angles of their own for layers of the kind {} are not supported", kind));
+  refuse_partial_rotation(object);
+  Rope rope{positive_real(object, "rope_theta", theta, kMaxRope), {}};
+  if (object.find("rope_type") || object.find("type") || object.find("factor"))
+    rope.scaling = read_rope_scaling(object);
+  return rope;
+}
+
+// rope_theta and rope_scaling, or rope_parameters, which holds both in newer files. Transformers
+// takes rope_scaling where both are there, and no theta from rope_parameters then.
 void read_rope(const JsonValue& root, LlamaConfig& config) {
   refuse_partial_rotation(root);
-  config.rope_theta = positive_real(root, "rope_theta", 10000, kMaxRope);
-  if (const auto both = root.find("rope_parameters"); both && !both->is_null()) {
-    refuse_partial_rotation(*both);
-    config.rope_theta = positive_real(*both, "rope_theta", config.rope_theta, kMaxRope);
-    if (both->find("rope_type") || both->find("type"))
-      config.rope_scaling = read_rope_scaling(*both);
-  } else if (const auto scaling = root.find("rope_scaling"); scaling && !scaling->is_null()) {
-    config.rope_scaling = read_rope_scaling(*scaling);
-  }
+  const double theta = positive_real(root, "rope_theta", 10000, kMaxRope);
+  const auto object = [&](const char* key) {
+    const auto found = root.find(key);
+    return found && !found->is_null() ? found : std::nullopt;
+  };
+  const auto older = object("rope_scaling"), newer = object("rope_parameters");
+  Rope rope{theta, {}};
+  if (older || newer) rope = read_rope_object(older ? *older : *newer, theta);
+  if (older && newer && rope != read_rope_object(*newer, theta))
+    older->reject("it says otherwise than rope_parameters; remove one of the two");
+  config.rope_theta = rope.theta;
+  config.rope_scaling = rope.scaling;
 }
 
 // Where the key is missing the family's default; where it is null one for each query head.

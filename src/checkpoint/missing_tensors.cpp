@@ -78,6 +78,9 @@ std::string why_missing(const std::vector<std::string>& missing,
         "a model without lm_head.weight uses its token table as the head too: if this one does, "
         "{}/config.json must say \"tie_word_embeddings\": true",
         directory);
+  if (any_holds(there, ".qweight"))
+    return "the files hold quantised weights (GPTQ, AWQ), which are not supported: give the "
+           "directory of the original model";
   if (any_holds(there, ".lora_A."))
     return "the files are those of an adapter (PEFT): give its directory as --adapter, and here "
            "that of its base model";

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "checkpoint/missing_tensors.h"
 #include "checkpoint/model_choices.h"
+#include "checkpoint/model_names.h"
 #include "io/json.h"
 #include "io/llava_directory.h"
 
@@ -66,25 +67,11 @@ std::string without(std::string_view prefix, const std::string& name) {
   return name.substr(prefix.size());
 }
 
-// Qwen-VL's own files have the encoder's tensors under a prefix, beside those of its language
-// model.
-TensorDirectory without_qwen_prefix(TensorDirectory tensors) {
-  constexpr std::string_view kPoolQuery = "attn_pool.query";
-  std::string prefix;
-  for (const std::string& name : tensors.names())
-    if (name.ends_with(kPoolQuery)) prefix = name.substr(0, name.size() - kPoolQuery.size());
-  if (prefix.empty()) return tensors;
-  return std::move(tensors).renamed([&](const std::string& name) {
-    return name.starts_with(prefix) ? without(prefix, name) : std::string();
-  });
-}
-
 }  // namespace
 
 TensorDirectory open_model(const std::string& directory, LlavaPart part) {
   if (is_llava_directory(directory)) return open_llava_part(directory, part);
-  TensorDirectory tensors(directory);
-  return part == LlavaPart::kVision ? without_qwen_prefix(std::move(tensors)) : std::move(tensors);
+  return with_model_names(TensorDirectory(directory), part);
 }
 
 std::string projection_file_of(const PretrainedSources& sources) {

@@ -39,6 +39,8 @@ struct RopeScaling {
   double factor = 1;
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   double original_max_position_embeddings = 8192;    // llama3
+
+  bool operator==(const RopeScaling&) const = default;
 };
 
 // A decoder of LLaMA's kind; names as in Hugging Face's configurations. What the families differ in

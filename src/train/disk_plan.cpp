@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/checked_math.h"
 #include "io/file.h"
@@ -96,9 +97,22 @@ std::string free_disk_text(const Options& options, const DiskPlan& plan) {
   return fmt::format("free at {}: {}, {}", place, bytes_text(free),
                      free >= plan.total()
                          ? "enough"
-                         : fmt::format("{} TOO LITTLE: --keep_exports, --export_every and a "
-                                       "lower --keep_last take less",
-                                       bytes_text(plan.total() - free)));
+                         : fmt::format("{} TOO LITTLE", bytes_text(plan.total() - free)));
+}
+
+void check_disk(const Options& options, const DiskPlan& plan) {
+  namespace fs = std::filesystem;
+  if (options.output_dir.empty()) return;
+  const std::string place = nearest_existing(options.output_dir);
+  int64_t room = free_bytes(place);
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(options.output_dir, error), end; !error && at != end;
+       at.increment(error))
+    if (at->is_regular_file(error)) room += static_cast<int64_t>(at->file_size(error));
+  CHECK(plan.total() <= room, ExitCode::kIo,
+        "{}: the run writes up to {}, there is room for {}; --keep_exports, --export_every, a "
+        "lower --keep_last and --export_dtype bf16 take less",
+        place, bytes_text(plan.total()), bytes_text(room));
 }
 
 }  // namespace facet

@@ -38,4 +38,7 @@ ExportBytes planned_export_bytes(const Options& options, const ModelSetup& model
 // whether that will do. Nothing without --output_dir. Error(kIo) if the system does not say.
 std::string free_disk_text(const Options& options, const DiskPlan& plan);
 
+// Error(kIo) if it will not do, where files that the run has written already are counted as free.
+void check_disk(const Options& options, const DiskPlan& plan);
+
 }  // namespace facet

@@ -39,10 +39,11 @@ void check_part(const std::string& directory, const PartToCheck& part,
     else if (!stored->is_real())
       problems.push_back(fmt::format("{} is {}, not F32, BF16, F16 or F64", name, stored->type));
   }
-  for (const std::string& name : absent) problems.push_back("tensor " + name);
+  // The reason goes first: of a long list only the begin is told.
   if (!absent.empty())
     if (const std::string why = why_missing(absent, tensors.names(), directory); !why.empty())
       problems.push_back(why);
+  for (const std::string& name : absent) problems.push_back("tensor " + name);
 }
 
 }  // namespace

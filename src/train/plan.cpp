@@ -135,6 +135,7 @@ void plan_command(const Options& options, const OpenQuestions& open_questions) {
         "--per_device_train_batch_size or --max_seq_len, or --gradient_checkpointing take less, "
         "on the host also fewer --num_workers or --max_image_pixels",
         bytes_text(needed), bytes_text(static_cast<int64_t>(limit)), options.memory);
+  check_disk(options, plan.disk);
 }
 
 }  // namespace facet

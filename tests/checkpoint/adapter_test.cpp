@@ -430,6 +430,8 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
                    "rank_pattern is not supported"},
         std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]",
                    "modules_to_save is not supported"},
+        std::tuple{"\"revision\": null", "\"alora_invocation_tokens\": [5]",
+                   "alora_invocation_tokens is not supported"},
         std::tuple{"\"bias\": \"none\"", "\"bias\": \"all\"", "trained biases (all)"},
         std::tuple{"\"peft_type\": \"LORA\"", "\"peft_type\": \"LOHA\"", "not LOHA"},
         std::tuple{"\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa\"",

@@ -164,6 +164,10 @@ TEST(LlamaConfigFile, RopeScalingInAllSpellings) {
   EXPECT_EQ(newer.rope_theta, 700);
   EXPECT_EQ(with(R"("rope_parameters": {"rope_theta": 600})").rope_theta, 600);
   EXPECT_EQ(newer.rope_scaling.factor, 2);
+  EXPECT_EQ(with(R"("rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters":
+                    {"rope_type": "linear", "factor": 2, "rope_theta": 5000})")
+                .rope_scaling.factor,
+            2);
 }
 
 TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
@@ -189,7 +193,17 @@ TEST(LlamaConfigFile, ContradictionsNameFileKeyAndValue) {
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "yarn", "factor": 2})"), "yarn"));
   EXPECT_TRUE(mentions(scaling(R"("rope_parameters": {"partial_rotary_factor": 0.5})"),
                        "partial_rotary_factor: heads that are rotated in part"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_parameters": {"full_attention": {"rope_theta": 600}})"),
+                       "layers of the kind full_attention"));
+  for (const char* other : {R"({"rope_type": "default"})", R"({"type": "linear", "factor": 3})"})
+    EXPECT_TRUE(mentions(scaling(fmt::format(R"("rope_scaling": {{"type": "linear", "factor": 2}},
+                                             "rope_parameters": {})",
+                                             other)
+                                     .c_str()),
+                         "rope_scaling: it says otherwise than rope_parameters"));
+  EXPECT_TRUE(mentions(scaling(R"("quantization": {"bits": 4})"), "quantised weights"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear"})"), "\"factor\" is missing"));
+  EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"factor": 2})"), "\"type\" is missing"));
   EXPECT_TRUE(mentions(scaling(R"("rope_scaling": {"type": "linear", "factor": 0.5})"),
                        "rope_scaling.factor: 0.5 is below 1"));
   EXPECT_TRUE(mentions(

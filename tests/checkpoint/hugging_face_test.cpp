@@ -173,11 +173,7 @@ TEST(LoadPretrained, AMissingTensorIsNamedOnceWithTheReason) {
   };
   EXPECT_TRUE(mentions(error_renamed(below("language_model.")),
                        "with \"language_model.\" where no prefix is expected"));
-  EXPECT_TRUE(mentions(error_renamed(below("base_model.model.")), "with \"base_model.model.\""));
-  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
-                         return name.starts_with("model.") ? name.substr(6) : name;
-                       }),
-                       "with no prefix where \"model.\" is expected"));
+  EXPECT_TRUE(mentions(error_renamed(below("transformer.")), "with \"transformer.\""));
   EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
                          return name.starts_with("model.")
                                     ? "model.language_model." + name.substr(6)
@@ -194,6 +190,35 @@ TEST(LoadPretrained, AMissingTensorIsNamedOnceWithTheReason) {
                                                                     : "x." + name;
                        }),
                        "consolidated.00.pth"));
+  EXPECT_TRUE(mentions(error_renamed([](const std::string& name) {
+                         return name.ends_with("proj.weight")
+                                    ? name.substr(0, name.size() - 6) + "qweight"
+                                    : name;
+                       }),
+                       "quantised weights (GPTQ, AWQ)"));
+}
+
+// Of wrappers around the model, and of its class without a head.
+TEST(LoadPretrained, ModelsWithOtherPrefixesAreRead) {
+  const auto read_with = [](auto&& rename) {
+    Sources sources;
+    for (Tensors* part : {&sources.decoder, &sources.vision})
+      for (const auto& [name, tensor] : std::exchange(*part, {})) (*part)[rename(name)] = tensor;
+    sources.write();
+    Model model(sources.config);
+    const LoadReport report = load_pretrained(model.table, sources.config, sources.pretrained(), 1);
+    EXPECT_EQ(report.unused, std::vector<std::string>{});
+    return std::pair(tensors_under(model.table, "lang_decoder."),
+                     tensors_under(model.table, "vis_encoder."));
+  };
+  const auto as_they_are = read_with([](const std::string& name) { return name; });
+  for (const std::string prefix : {"base_model.model.", "module.", "_orig_mod."})
+    EXPECT_EQ(read_with([&](const std::string& name) { return prefix + name; }), as_they_are)
+        << prefix;
+  EXPECT_EQ(read_with([](const std::string& name) {
+              return name.starts_with("lm_head.") ? name : name.substr(name.find('.') + 1);
+            }),
+            as_they_are);
 }
 
 TEST(LoadPretrained, TensorsThatNobodyAsksForAreNamedInAWarning) {

@@ -226,6 +226,7 @@ no_room() {
   mkdir "$disk"
   mount -t tmpfs -o size=2m facet_test "$disk"
   refused 74 0 'a checkpoint and an export need' "${dry[@]}" --data_path "$tiny/data" --output_dir "$disk/out"
+  refused 74 0 'the run writes up to' "$facet" plan "${model[@]}" --output_dir "$disk/out"
   mount -o remount,ro "$disk"
   refused 74 0 '--output_dir: nothing can be written' "${dry[@]}" --data_path "$tiny/data" --output_dir "$disk/out"
   umount "$disk"

@@ -204,6 +204,14 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   DiskPlan huge = disk;
   huge.fulls = 1 << 20;
   EXPECT_NE(free_disk_text(run, huge).find("TOO LITTLE"), std::string::npos);
+  EXPECT_THROW(check_disk(run, huge), Error);
+  DiskPlan more;  // than is free
+  more.checkpoints = 1;
+  more.checkpoint = free_bytes(directory_.path()) + (int64_t{1} << 39);
+  EXPECT_THROW(check_disk(run, more), Error);
+  directory_.put("not/there/checkpoint", "");  // what the run has written, sparse
+  std::filesystem::resize_file(directory_ / "not/there/checkpoint", int64_t{1} << 40);
+  EXPECT_NO_THROW(check_disk(run, more));
 }
 
 // A run that was measured: 8 samples of 320 tokens a step on a rank.
