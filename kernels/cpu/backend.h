@@ -30,6 +30,7 @@ class CpuBackend final : public Backend {
   explicit CpuBackend(int threads);
 
   int threads() const { return threads_; }
+  void set_decoding(bool decodes) override { decodes_ = decodes; }
 
  private:
   FACET_OPERATORS(FACET_OVERRIDE_OPERATOR)
@@ -46,6 +47,7 @@ class CpuBackend final : public Backend {
   float* attention_scratch(int64_t floats);
 
   int threads_;
+  bool decodes_ = false;
   // Reused between calls, so that a training step allocates nothing once they have grown.
   std::vector<float> partials_;     // of column_sums()
   std::vector<double> block_sums_;  // of sum() and gradient_statistics()

@@ -32,6 +32,9 @@ class ThreadsFor {
   int threads_;
 };
 
+// Of a thread; with fewer, packing A, which every thread does for itself, takes too long.
+constexpr int64_t kFewestColumns = 64;
+
 void scale(const Matrix& c, float beta) {
   for (int64_t r = 0; r < c.rows; ++r)
     for (int64_t i = 0; i < c.cols; ++i) c.row(r)[i] = beta == 0 ? 0 : beta * c.row(r)[i];
@@ -60,6 +63,20 @@ void gemm(Transpose transpose_a, Transpose transpose_b, float alpha, const Matri
         c.data, c.stride);
     ASSERT(status == dnnl_success, "oneDNN's sgemm failed with status {} at ({}, {}) depth {}",
            static_cast<int>(status), c.rows, c.cols, depth);
+  }
+}
+
+void gemm_by_columns(const Matrix& a, const Matrix& b, float beta, const Matrix& c) {
+  if (c.cols < kFewestColumns * omp_get_max_threads())
+    return gemm(Transpose::kNo, Transpose::kYes, 1, a, b, beta, c);
+#pragma omp parallel if (c.rows * b.rows * b.cols >= kParallelProducts)
+  {
+    const auto [begin, end] = line_range(c.cols);
+    Matrix some_b = b, some_c = c;
+    some_b.data = b.row(begin);
+    some_c.data = c.data + begin;
+    some_b.rows = some_c.cols = end - begin;
+    gemm(Transpose::kNo, Transpose::kYes, 1, a, some_b, beta, some_c);
   }
 }
 

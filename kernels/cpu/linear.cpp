@@ -33,7 +33,11 @@ void CpuBackend::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bia
   const Matrix y_NO(y), residual_NO(residual);
   const bool starts = bias.defined() || residual.defined();
   if (starts) start_from(y_NO, optional_f32(bias), residual_NO);
-  gemm(Transpose::kNo, Transpose::kYes, 1, Matrix(x), Matrix(weight), starts ? 1 : 0, y_NO);
+  const float beta = starts ? 1 : 0;
+  if (decodes_)
+    gemm_by_columns(Matrix(x), Matrix(weight), beta, y_NO);
+  else
+    gemm(Transpose::kNo, Transpose::kYes, 1, Matrix(x), Matrix(weight), beta, y_NO);
 }
 
 void CpuBackend::do_linear_backward_input(Tensor dx, Tensor dy, Tensor weight) {

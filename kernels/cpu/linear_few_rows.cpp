@@ -14,6 +14,9 @@ namespace facet {
 namespace {
 
 constexpr int64_t kLanes = 16;
+// Below, one core is done before two have started. Of a product of one row reading takes the time,
+// and a weight of 512 KiB takes one core ten microseconds.
+constexpr int64_t kParallelFewRows = kParallelProducts / 4;
 
 template <typename T>
 struct FewRows {
@@ -43,16 +46,50 @@ struct Lanes {
   }
 };
 
-// How many rows and outputs are computed together, by registers: sums, weights and a piece of x.
+// The most rows that are computed together, and with how many outputs, by registers: sums, weights
+// and a piece of x.
 template <typename V>
-constexpr int kRows = kWidth<V> == 16 ? 5 : 2;
+constexpr int kRows = kWidth<V> == 16 ? 8 : 2;
 template <typename V>
-constexpr int kOutputs = kWidth<V> == 16 ? 4 : 2;
+constexpr int outputs_beside(int rows) {
+  if (kWidth<V> < 16) return 2;
+  return rows > 6 ? 3 : 4;
+}
 
+template <typename T>
+constexpr int64_t kLine = 64 / sizeof(T);  // of a row of the weight
 // How far ahead of itself a row of the weight is fetched, and behind its end the row of the next
-// outputs: the processor begins anew at every page.
+// outputs. Where there is little arithmetic beside the loads, as with one row in fp32, the
+// processor looks as far ahead itself, and does so faster.
 template <typename T>
 constexpr int64_t kAhead = 2048 / sizeof(T);
+template <typename T>
+constexpr bool fetches_ahead(int rows) {
+  return rows > 1 || sizeof(T) < sizeof(float);
+}
+
+template <typename V, int R, int O>
+using Sums = Lanes<V>[R][O];
+
+// The products of one step of kLanes inputs.
+template <typename V, int R, int O, typename T>
+FACET_INLINE void add_products(Sums<V, R, O>& sum, const float* x, int64_t x_stride,
+                               const T* weight, int64_t stride) {
+#pragma GCC unroll 2
+  for (int part = 0; part < Lanes<V>::kParts; ++part) {
+    const int64_t at_input = part * kWidth<V>;
+    V factor[O];
+#pragma GCC unroll 4
+    for (int o = 0; o < O; ++o) load(factor[o], weight + o * stride + at_input);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      V value;
+      load(value, x + r * x_stride + at_input);
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) sum[r][o].part[part] += value * factor[o];
+    }
+  }
+}
 
 template <typename V, int R, int O, typename T>
 FACET_INLINE void multiply_block(const FewRows<T>& p, int64_t row, int64_t output) {
@@ -61,26 +98,19 @@ FACET_INLINE void multiply_block(const FewRows<T>& p, int64_t row, int64_t outpu
   const T* weight = p.weight + output * p.weight_stride;
   const int64_t inputs = p.x.cols, x_stride = p.x.stride, stride = p.weight_stride;
   int64_t i = 0;
-  for (; i + kLanes <= inputs; i += kLanes) {
-    const int64_t ahead =
-        i + kAhead<T> < inputs ? i + kAhead<T> : i + kAhead<T> - inputs + O * stride;
+  for (; i + kLine<T> <= inputs; i += kLine<T>) {
+    if constexpr (fetches_ahead<T>(R)) {
+      const int64_t ahead =
+          i + kAhead<T> < inputs ? i + kAhead<T> : i + kAhead<T> - inputs + O * stride;
 #pragma GCC unroll 4
-    for (int o = 0; o < O; ++o) __builtin_prefetch(weight + o * stride + ahead);
-#pragma GCC unroll 2
-    for (int part = 0; part < Lanes<V>::kParts; ++part) {
-      const int64_t at_input = i + part * kWidth<V>;
-      V factor[O];
-#pragma GCC unroll 4
-      for (int o = 0; o < O; ++o) load(factor[o], weight + o * stride + at_input);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        V value;
-        load(value, x + r * x_stride + at_input);
-#pragma GCC unroll 4
-        for (int o = 0; o < O; ++o) sum[r][o].part[part] += value * factor[o];
-      }
+      for (int o = 0; o < O; ++o) __builtin_prefetch(weight + o * stride + ahead);
     }
+#pragma GCC unroll 2
+    for (int64_t step = 0; step < kLine<T>; step += kLanes)
+      add_products<V, R, O>(sum, x + i + step, x_stride, weight + i + step, stride);
   }
+  for (; i + kLanes <= inputs; i += kLanes)
+    add_products<V, R, O>(sum, x + i, x_stride, weight + i, stride);
   for (int r = 0; r < R; ++r)
     for (int o = 0; o < O; ++o) {
       float total = sum[r][o].sum();
@@ -90,31 +120,30 @@ FACET_INLINE void multiply_block(const FewRows<T>& p, int64_t row, int64_t outpu
     }
 }
 
-// The remaining rows, at most R.
-template <typename V, int R, int O, typename T>
-FACET_INLINE void multiply_rest(const FewRows<T>& p, int64_t row, int64_t output) {
+// `rows` rows from `row` on, at most R.
+template <typename V, int R, typename T>
+FACET_INLINE void multiply_rows(const FewRows<T>& p, int64_t row, int64_t rows, Range outputs) {
   if constexpr (R > 0) {
-    if (p.x.rows - row == R)
-      multiply_block<V, R, O>(p, row, output);
-    else
-      multiply_rest<V, R - 1, O>(p, row, output);
+    if (rows < R) return multiply_rows<V, R - 1>(p, row, rows, outputs);
+    constexpr int O = outputs_beside<V>(R);
+    int64_t output = outputs.begin;
+    for (; output + O <= outputs.end; output += O) multiply_block<V, R, O>(p, row, output);
+    for (; output < outputs.end; ++output) multiply_block<V, R, 1>(p, row, output);
   }
 }
 
-template <typename V, int O, typename T>
-FACET_INLINE void multiply_outputs(const FewRows<T>& p, int64_t output) {
-  int64_t row = 0;
-  for (; row + kRows<V> <= p.x.rows; row += kRows<V>)
-    multiply_block<V, kRows<V>, O>(p, row, output);
-  multiply_rest<V, kRows<V> - 1, O>(p, row, output);
-}
-
+// More rows than one block has take turns at a tile of the weight that stays in a cache.
 template <typename V, typename T>
 FACET_INLINE void multiply_range(const FewRows<T>& p, Range outputs) {
-  int64_t output = outputs.begin;
-  for (; output + kOutputs<V> <= outputs.end; output += kOutputs<V>)
-    multiply_outputs<V, kOutputs<V>>(p, output);
-  for (; output < outputs.end; ++output) multiply_outputs<V, 1>(p, output);
+  constexpr int64_t kTile = 12;  // a multiple of what blocks have
+  const int64_t groups = (p.x.rows + kRows<V> - 1) / kRows<V>;
+  const int64_t tile = groups == 1 ? outputs.end - outputs.begin : kTile;
+  for (int64_t output = outputs.begin; output < outputs.end; output += tile)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t row = p.x.rows * g / groups;
+      multiply_rows<V, kRows<V>>(p, row, p.x.rows * (g + 1) / groups - row,
+                                 {output, std::min(output + tile, outputs.end)});
+    }
 }
 
 #if defined(FACET_AVX512)
@@ -131,7 +160,7 @@ template <typename T>
 void multiply(const Matrix& y, const Matrix& x, const Tensor& weight, const float* bias,
               const Matrix& residual) {
   const FewRows<T> p{y, x, residual, weight.data<T>(), weight.row_stride(), bias};
-#pragma omp parallel if (x.rows * weight.numel() >= kParallelProducts)
+#pragma omp parallel if (x.rows * weight.numel() >= kParallelFewRows)
   {
     const Range outputs = line_range(y.cols);
     kHasAvx512 ? multiply_range_avx512<T>(p, outputs) : multiply_range<Vector8>(p, outputs);

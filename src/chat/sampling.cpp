@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/check.h"
@@ -12,7 +13,25 @@ namespace {
 constexpr const char* kNotNumbers =
     "the model's logits are not numbers; were its weights trained to a non-finite loss?";
 
+bool are_numbers(std::span<const float> logits) {
+  const float* const x = logits.data();
+  const size_t count = logits.size();
+  int32_t others = 0;
+#pragma omp simd reduction(+ : others)
+  for (size_t i = 0; i < count; ++i) others += x[i] != x[i];
+  return others == 0;
+}
+
 }  // namespace
+
+int32_t likeliest(std::span<const float> logits) {
+  const float* const x = logits.data();
+  const size_t count = logits.size();
+  float highest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : highest)
+  for (size_t i = 0; i < count; ++i) highest = std::max(highest, x[i]);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), highest) - logits.begin());
+}
 
 std::span<const float> Sampler::penalised(std::span<const float> logits,
                                           std::span<const int32_t> said) {
@@ -28,10 +47,9 @@ std::span<const float> Sampler::penalised(std::span<const float> logits,
 
 int32_t Sampler::pick(std::span<const float> of_model, std::span<const int32_t> said,
                       RandomStream& draws) {
-  for (const float logit : of_model) CHECK(!std::isnan(logit), ExitCode::kNumericStop, kNotNumbers);
+  CHECK(are_numbers(of_model), ExitCode::kNumericStop, kNotNumbers);
   const std::span<const float> logits = penalised(of_model, said);
-  if (options_.temperature == 0)
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (options_.temperature == 0) return likeliest(logits);
 
   const auto likelier = [&](int32_t a, int32_t b) {
     const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];

@@ -17,6 +17,9 @@ struct SamplingOptions {
   double repetition_penalty = 1;  // 1: none
 };
 
+// The place of the highest of the logits, the first of equals. None is NaN.
+int32_t likeliest(std::span<const float> logits);
+
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options) : options_(options) {}

@@ -312,6 +312,7 @@ void VisionLanguageModel::BatchDecoding::State::finish(SequenceRows& rows) {
 void VisionLanguageModel::BatchDecoding::State::forward(std::span<const int> which) {
   if (which.empty()) return;
   ArenaScope scope(ctx.arena);
+  const DecodingScope decodes(ctx.ops);
   lay_out(which);
   const Tensor x = input_rows(which);
   model.decoder.append(ctx, x, model.rows(ctx), caches, stored);

@@ -33,6 +33,7 @@ class HalfStorage final : public Backend {
   HalfStorage(Backend& below, int64_t panel_bytes);
 
   MemoryResource& memory() override { return below_.memory(); }
+  void set_decoding(bool decodes) override { below_.set_decoding(decodes); }
 
   int64_t panel_bytes() const { return panels_.peak(); }  // the most that a call took
 

@@ -100,6 +100,10 @@ class Backend {
   virtual int next_inputs() { return 0; }
   virtual void copy_input(Tensor y, const void* host) { copy_from_host(y, host); }
 
+  // Between set_decoding(true) and set_decoding(false) linear_forward() need not have the bits that
+  // it has in training: on the CPU it is faster then with the some hundred rows of a prompt.
+  virtual void set_decoding(bool decodes) { (void)decodes; }
+
   // ---- linear: y = x W' (+ bias) (+ residual)
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
   // itself.
@@ -274,6 +278,18 @@ class Backend {
   void count_attention_backward(const AttentionPlan& plan, const Tensor& q, int64_t heads);
 
   OpCounts counts_;
+};
+
+// A backend decodes as long as this exists.
+class DecodingScope {
+ public:
+  explicit DecodingScope(Backend& ops) : ops_(ops) { ops_.set_decoding(true); }
+  ~DecodingScope() { ops_.set_decoding(false); }
+  DecodingScope(const DecodingScope&) = delete;
+  DecodingScope& operator=(const DecodingScope&) = delete;
+
+ private:
+  Backend& ops_;
 };
 
 }  // namespace facet

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "base/timer.h"
+#include "chat/sampling.h"
 #include "kernels/cpu/backend.h"
 #include "model/vlm.h"
 
@@ -66,9 +67,8 @@ double decode(VisionLanguageModel& model, Context& context, int64_t count) {
   }
   for (int64_t t = 1; t < kAnswer; ++t) {
     for (const int sequence : sequences) {
-      const std::vector<float>& logits = decoding.logits(sequence);
-      const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
-      decoding.append_token(sequence, static_cast<int32_t>(likeliest));
+      const int32_t token = likeliest(decoding.logits(sequence));
+      decoding.append_token(sequence, token);
     }
     decoding.run();
   }

@@ -121,11 +121,11 @@ float sum_of(const float* x, Range range) {
 }
 
 // Seconds to add up memory, all threads.
-double time_reading(const std::vector<float>& memory, int64_t floats) {
+double time_reading(const float* memory, int64_t floats) {
   const Timer timer;
   float sum = 0;
 #pragma omp parallel reduction(+ : sum)
-  sum += sum_of(memory.data(), line_range(floats));
+  sum += sum_of(memory, line_range(floats));
   const double seconds = timer.seconds();
   CHECK(sum == sum, ExitCode::kNumericStop, "the benchmark's memory holds no numbers");
   return seconds;
@@ -133,18 +133,21 @@ double time_reading(const std::vector<float>& memory, int64_t floats) {
 
 void compare_with_reading(Backend& cpu, int64_t outputs, int64_t inputs, int rounds) {
   constexpr int64_t kMostRows = 16;
-  std::vector<float> weight(static_cast<size_t>(outputs * inputs), 0.001f),
-      x(static_cast<size_t>(kMostRows * inputs), 1.0f), y(static_cast<size_t>(kMostRows * outputs));
+  // Aligned and in huge pages, as the program's are.
+  Arena arena("products", 4 * (outputs * inputs + kMostRows * (inputs + outputs)));
+  const Tensor weight = arena.tensor({outputs, inputs}), x = arena.tensor({kMostRows, inputs}),
+               y = arena.tensor({kMostRows, outputs});
+  std::fill_n(weight.f32(), weight.numel(), 0.001f);
+  std::fill_n(x.f32(), x.numel(), 1.0f);
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    const Tensor weight_OI(weight.data(), {outputs, inputs}, dtype);
+    const Tensor weight_OI(weight.f32(), {outputs, inputs}, dtype);
     for (const int64_t rows : {1, 2, 4, 8, 16}) {
       double seconds = kForever, reading = kForever;
       for (int round = 0; round < rounds; ++round) {
-        reading = std::min(reading, time_reading(weight, weight_OI.bytes() / 4));
+        reading = std::min(reading, time_reading(weight.f32(), weight_OI.bytes() / 4));
         const Timer timer;
-        cpu.linear_few_rows_forward(Tensor(y.data(), {rows, outputs}, DType::kF32),
-                                    Tensor(x.data(), {rows, inputs}, DType::kF32), weight_OI,
-                                    Tensor(), Tensor());
+        cpu.linear_few_rows_forward(y.row_block(0, rows), x.row_block(0, rows), weight_OI, Tensor(),
+                                    Tensor());
         seconds = std::min(seconds, timer.seconds());
       }
       fmt::print("{} x {} {}, {} rows: {:.1f} GB/s, {:.2f} of reading\n", outputs, inputs,

@@ -13,11 +13,17 @@ namespace {
 // Counts products by their operator.
 class Watcher : public NullBackend {
  public:
-  int few = 0, many = 0;
+  int few = 0, many = 0, many_in_decoding = 0;
+  bool decodes = false;
+
+  void set_decoding(bool now) override { decodes = now; }
 
  private:
   void do_linear_few_rows_forward(Tensor, Tensor, Tensor, Tensor, Tensor) override { ++few; }
-  void do_linear_forward(Tensor, Tensor, Tensor, Tensor, Tensor) override { ++many; }
+  void do_linear_forward(Tensor, Tensor, Tensor, Tensor, Tensor) override {
+    ++many;
+    many_in_decoding += decodes;
+  }
   void do_lora_linear_forward(Tensor, Tensor, Tensor, Tensor, Tensor, std::span<const LoraPart>,
                               float) override {
     ++many;
@@ -50,6 +56,25 @@ TEST(DecodingOperators, FewRowsHaveProductsOfTheirOwnInDecodingAlone) {
     // q, k and v; the output; gate and up; down: one product each where the weights are contiguous
     EXPECT_EQ(ops.few, 4 * config.lm.num_hidden_layers + 1);
   }
+}
+
+// And the backend knows, so that it may divide the work of a prompt in another way.
+TEST(DecodingOperators, ThoseOfAPromptAreInDecoding) {
+  const VlmConfig config = language_rig::small_config();
+  ParamTable table;
+  VisionLanguageModel model(config, table);
+  table.allocate(1, ParamTable::Memory::kMeasureOnly);
+  Watcher ops;
+  Arena arena("activations");
+  UnitHooks hooks;
+  Context ctx{ops, arena, hooks};
+  MicroBatch batch;
+  language_rig::add_sample(batch, config, std::vector<int32_t>(kFewRows + 1, 5), 2, "a prompt");
+  VisionLanguageModel::Decoding decoding(model, ctx, 64);
+  decoding.append(batch);
+  EXPECT_GT(ops.many, 0);
+  EXPECT_EQ(ops.many_in_decoding, ops.many);
+  EXPECT_FALSE(ops.decodes);
 }
 
 TEST(DecodingOperators, AttentionTakesNothingAsTheCacheGrows) {

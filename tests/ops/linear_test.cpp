@@ -124,6 +124,22 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
                                   std::to_string(info.param.outputs);
                          });
 
+// Each thread computes columns of its own, as one thread computes all.
+TEST(LinearOp, InDecodingTwoThreadsGiveTheBitsOfOne) {
+  for (const auto& [n, i, o] : {Shape{33, 300, 1000}, Shape{128, 257, 333}, Shape{600, 64, 128}}) {
+    const Values x_values = random_values(n * i, "x"), w_values = random_values(o * i, "w"),
+                 residual_values = random_values(n * o, "residual");
+    Matrix x(n, i, x_values, 3), weight(o, i, w_values, 1), residual(n, o, residual_values, 2),
+        whole(n, o), divided(n, o, 5);
+    CpuBackend alone(1);
+    alone.linear_forward(whole.tensor(), x.tensor(), weight.tensor(), Tensor(), residual.tensor());
+    CpuBackend ops(2);
+    const DecodingScope decodes(ops);
+    ops.linear_forward(divided.tensor(), x.tensor(), weight.tensor(), Tensor(), residual.tensor());
+    EXPECT_TRUE(divided.same_bits(whole)) << n << " x " << i << " x " << o;
+  }
+}
+
 // The finite differences prove the formulas that the comparisons above take for granted.
 TEST(LinearOp, GradientsMatchFiniteDifferences) {
   const int64_t n = 3, i = 5, o = 4;
