@@ -14,6 +14,7 @@
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_inbox.h"
 #include "device/cuda/pinned_ring.h"
+#include "device/cuda/side_stream.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/upload_stream.h"
 #include "device/cuda/workspace.h"
@@ -88,6 +89,7 @@ class CudaBackend final : public Backend {
   cuda::AttentionListsCache attention_lists_{uploads_};
   cuda::DecodeListsCache decode_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
+  SideStream attention_side_;                                  // of its backward
   const int multiprocessors_;
   bool joins_lora_ = false;
   Workspace attention_delta_{stream_};
