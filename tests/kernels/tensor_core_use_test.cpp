@@ -406,6 +406,73 @@ TEST_F(LoraInOneProduct, RefusesOddRanksAndOtherGpus) {
             std::string::npos);
 }
 
+class LoraWays : public LoraInOneProduct {
+ protected:
+  ~LoraWays() override { emulated::set_wgmma_time(0); }
+  void forward() { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
+  void backward() { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+  bool forward_is_fused() {
+    return taken_by([&] { forward(); }).of_warpgroups > 0;
+  }
+  bool backward_is_fused() {
+    return taken_by([&] { backward(); }).of_warpgroups > 0;
+  }
+};
+
+// Choices are kept: of the times that come after they know nothing.
+TEST_F(LoraWays, TheFasterIsTakenAndTakenAgainFromItsText) {
+  cuda_.choose_lora();
+  EXPECT_FALSE(forward_is_fused() || backward_is_fused()) << "before anything was timed";
+  for (const bool fused : {true, false}) {
+    emulated::set_wgmma_time(fused ? 0 : 1);
+    cuda_.time_products(false);
+    forward();
+    emulated::set_wgmma_time(fused ? 1 : 0);
+    EXPECT_EQ(forward_is_fused(), fused) << "a shape is timed once";
+    emulated::set_wgmma_time(fused ? 0 : 1);
+    backward();
+    const std::string text = cuda_.products().choices().text();
+    cuda_.products().take_choices({});
+    EXPECT_FALSE(forward_is_fused() || backward_is_fused());
+    emulated::set_wgmma_time(fused ? 1 : 0);
+    cuda_.products().take_choices(cuda::ProductChoices::parse(text));
+    EXPECT_EQ(forward_is_fused(), fused);
+    EXPECT_EQ(backward_is_fused(), fused);
+    EXPECT_EQ(cuda_.products().choices().text(), text);
+  }
+}
+
+// Each way depends on the direction and on what is added to y.
+TEST_F(LoraWays, EachShapeHasItsOwn) {
+  cuda_.choose_lora();
+  emulated::set_wgmma_time(1);
+  cuda_.time_products(false);
+  forward();
+  emulated::set_wgmma_time(0);
+  const Tensor residual = half(kN, kO);
+  cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), residual, parts_, 1);
+  EXPECT_TRUE(backward_is_fused());
+  EXPECT_FALSE(forward_is_fused());
+  EXPECT_EQ(cuda_.products().choices().size(), 3);
+}
+
+TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {
+  cuda_.choose_lora();
+  cuda_.time_products(false);
+  const std::vector<LoraPart> odd = {part(0, kWide, 4)};
+  cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
+  cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1);
+  EXPECT_EQ(cuda_.products().choices().size(), 0);
+  emulated::set_compute_capability({});
+  testing::internal::CaptureStderr();
+  cuda_.choose_lora();
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("has nothing to choose from"),
+            std::string::npos);
+  cuda_.time_products(false);
+  EXPECT_FALSE(forward_is_fused());
+  EXPECT_EQ(cuda_.products().choices().size(), 0);
+}
+
 // Rows on 16-byte boundaries that end within a pack, and whole packs of rows that begin elsewhere.
 TEST_F(LoraInOneProduct, TakesWholePacksOn16ByteBoundaries) {
   const std::vector<cuda::LoraPartOperands> parts = {

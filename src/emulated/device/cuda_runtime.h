@@ -85,7 +85,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event, EmulatedSite where = EmulatedSit
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream,
                             EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
-// By a clock that only products move (emulated/device/cublaslt.h).
+// By a clock that only products move (emulated/device/cublaslt.h, emulated/kernels/warpgroup.h).
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end,
                                  EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventQuery(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
