@@ -99,9 +99,10 @@ class CudaBackend final : public Backend {
   cuda::AttentionListsCache attention_lists_{uploads_};
   cuda::DecodeListsCache decode_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
-  SideStream attention_side_;                                  // of its backward
+  SideStream attention_side_;                                  // of attention's backward
   const int multiprocessors_;
-  bool joins_lora_ = false, chooses_lora_ = false;
+  bool joins_lora_ = false;
+  bool chooses_lora_ = false;
   Workspace attention_delta_{stream_};
   Workspace attention_partials_{stream_};  // of decode_attention()
   Workspace splice_{stream_};              // of splice_backward()
