@@ -3,8 +3,10 @@
 // P' dout (+ dout for self rows), summed over parts, and dk, dv over the query heads that share a
 // key/value head. Overwrites dq (Nq,H*E), dk, dv (Nk,G*E) and the workspace delta (slots,H,Nq).
 //
-// Three launches: delta (attention_delta.h), dq by query rows, dk and dv by key rows, so that every
-// output is written by one block, in a fixed order. In bf16 and fp16 with a supported head width
+// Three launches: delta (attention_delta.h), then dk and dv by key rows and dq by query rows, so
+// that every output is written by one block, in a fixed order. Blocks of keys are few and long
+// where query heads share them: when the last of them run, blocks of queries take the
+// multiprocessors that are free. In bf16 and fp16 with a supported head width
 // the tensor-core kernels run (attention_backward_mma.h, on a Hopper attention_backward_hopper.cu):
 // one block per tile of 128 rows and head.
 // Otherwise the plain kernels below: one block per row and head.
@@ -143,30 +145,30 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                     const AttentionSaved<T>& saved, const AttentionLists& lists,
-                    const AttentionShape& shape, cudaStream_t stream) {
+                    const AttentionShape& shape, BackwardStreams streams) {
   const size_t row_bytes = (static_cast<size_t>(shape.width) * sizeof(float) + 15) / 16 * 16;
-  if (lists.num_query_tiles > 0)
-    gpu::launch(stream,
-                {.grid = plain::grid_of(lists.num_query_tiles, shape.heads),
-                 .block = kThreads,
-                 .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
-                plain_dq_kernel<T>, dx.dq_NqD, x, saved, lists, shape);
   if (lists.num_key_tiles > 0)
-    gpu::launch(stream,
+    gpu::launch(streams.dkv,
                 {.grid = plain::grid_of(lists.num_key_tiles, shape.kv_heads),
                  .block = kThreads,
                  .shared_bytes = 4 * row_bytes + 2 * kThreads * sizeof(float)},
                 plain_dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
+  if (lists.num_query_tiles > 0)
+    gpu::launch(streams.dq,
+                {.grid = plain::grid_of(lists.num_query_tiles, shape.heads),
+                 .block = kThreads,
+                 .shared_bytes = 3 * row_bytes + kThreads * sizeof(float)},
+                plain_dq_kernel<T>, dx.dq_NqD, x, saved, lists, shape);
 }
 
 // Returns false if the kernels for Hopper are not built or do not take the call.
 template <typename T>
 bool hopper_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                      const AttentionSaved<T>& saved, const AttentionLists& lists,
-                     const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
+                     const AttentionShape& shape, RowAccess access, BackwardStreams streams) {
   if constexpr (sizeof(T) == 2 && hopper::kIsBuilt)
     if (hopper::takes(lists, shape, access)) {
-      hopper::backward(dx, x, saved, lists, shape, stream);
+      hopper::backward(dx, x, saved, lists, shape, streams);
       return true;
     }
   return false;
@@ -176,26 +178,26 @@ bool hopper_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& 
 template <typename T>
 bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                   const AttentionSaved<T>& saved, const AttentionLists& lists,
-                  const AttentionShape& shape, RowAccess access, cudaStream_t stream) {
+                  const AttentionShape& shape, RowAccess access, BackwardStreams streams) {
   if constexpr (sizeof(T) == 2)
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      if (lists.num_query_tiles > 0)
-        gpu::launch(
-            stream,
-            {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
-             .block = mma::kBackwardThreads,
-             .shared_bytes = mma::DqTiles<kWidth, T>::bytes()},
-            lists.has_windows ? mma::dq_window_kernel<kWidth, T> : mma::dq_kernel<kWidth, T>,
-            dx.dq_NqD, x, saved, lists, shape);
       if (lists.num_key_tiles > 0)
         gpu::launch(
-            stream,
+            streams.dkv,
             {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
              .block = mma::kBackwardThreads,
              .shared_bytes = mma::DkvTiles<kWidth, T>::bytes()},
             lists.has_windows ? mma::dkv_window_kernel<kWidth, T> : mma::dkv_kernel<kWidth, T>,
             dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
+      if (lists.num_query_tiles > 0)
+        gpu::launch(
+            streams.dq,
+            {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+             .block = mma::kBackwardThreads,
+             .shared_bytes = mma::DqTiles<kWidth, T>::bytes()},
+            lists.has_windows ? mma::dq_window_kernel<kWidth, T> : mma::dq_kernel<kWidth, T>,
+            dx.dq_NqD, x, saved, lists, shape);
     });
   else
     return false;
@@ -207,7 +209,7 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
-                        cudaStream_t stream) {
+                        SideStream& side, cudaStream_t stream) {
   const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
   with_type(q_NqD.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -218,10 +220,13 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
                                   rows_of<const T>(out_part_NqD), lse_SHN, delta_SHN};
     compute_delta(saved, lists, shape, delta_access({dout_NqD, out_NqD, out_part_NqD}, shape.width),
                   stream);
+    side.follow(stream);
+    const BackwardStreams streams{.dq = stream, .dkv = side};
     const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
-    if (!hopper_backward(dx, x, saved, lists, shape, access, stream) &&
-        !mma_backward(dx, x, saved, lists, shape, access, stream))
-      plain_backward(dx, x, saved, lists, shape, stream);
+    if (!hopper_backward(dx, x, saved, lists, shape, access, streams) &&
+        !mma_backward(dx, x, saved, lists, shape, access, streams))
+      plain_backward(dx, x, saved, lists, shape, streams);
+    side.precede(stream);
   });
 }
 

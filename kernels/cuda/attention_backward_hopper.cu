@@ -464,28 +464,28 @@ Maps maps_of(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
 template <typename T>
 void backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
               const AttentionSaved<T>& saved, const AttentionLists& lists,
-              const AttentionShape& shape, cudaStream_t stream) {
-  if (lists.num_query_tiles > 0)
-    gpu::launch(stream,
-                {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
-                 .block = kThreads,
-                 .shared_bytes = DqTiles<T>::bytes()},
-                dq_kernel<T>, dx.dq_NqD, saved, lists, shape,
-                maps_of<kTileRows>(x, saved, lists, shape));
+              const AttentionShape& shape, BackwardStreams streams) {
   if (lists.num_key_tiles > 0)
-    gpu::launch(stream,
+    gpu::launch(streams.dkv,
                 {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
                  .block = kThreads,
                  .shared_bytes = DkvTiles<T>::bytes()},
                 dkv_kernel<T>, dx.dk_NkD, dx.dv_NkD, saved, lists, shape,
                 maps_of<kDkvQueries>(x, saved, lists, shape));
+  if (lists.num_query_tiles > 0)
+    gpu::launch(streams.dq,
+                {.grid = mma::grid_of(lists.num_query_tiles, shape.heads),
+                 .block = kThreads,
+                 .shared_bytes = DqTiles<T>::bytes()},
+                dq_kernel<T>, dx.dq_NqD, saved, lists, shape,
+                maps_of<kTileRows>(x, saved, lists, shape));
 }
 
 template void backward(const AttentionGradients<gpu::bf16>&, const AttentionInputs<gpu::bf16>&,
                        const AttentionSaved<gpu::bf16>&, const AttentionLists&,
-                       const AttentionShape&, cudaStream_t);
+                       const AttentionShape&, BackwardStreams);
 template void backward(const AttentionGradients<gpu::f16>&, const AttentionInputs<gpu::f16>&,
                        const AttentionSaved<gpu::f16>&, const AttentionLists&,
-                       const AttentionShape&, cudaStream_t);
+                       const AttentionShape&, BackwardStreams);
 
 }  // namespace facet::cuda::hopper

@@ -10,6 +10,6 @@ namespace facet::cuda::hopper {
 template <typename T>
 void backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
               const AttentionSaved<T>& saved, const AttentionLists& lists,
-              const AttentionShape& shape, cudaStream_t stream);
+              const AttentionShape& shape, BackwardStreams streams);
 
 }  // namespace facet::cuda::hopper

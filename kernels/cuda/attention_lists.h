@@ -84,6 +84,10 @@ template <typename T>
 struct AttentionGradients {
   Rows<T> dq_NqD, dk_NkD, dv_NkD;
 };
+// What runs where in backward: neither dq nor dk and dv wait for the other.
+struct BackwardStreams {
+  cudaStream_t dq, dkv;
+};
 template <typename T>
 struct AttentionSaved {
   Rows<const T> dout_NqD, out_NqD, out_part_NqD;

@@ -14,6 +14,7 @@
 #include "device/cuda/cuda_memory.h"
 #include "device/cuda/pinned_inbox.h"
 #include "device/cuda/pinned_ring.h"
+#include "device/cuda/side_stream.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/upload_stream.h"
 #include "device/cuda/workspace.h"
@@ -53,7 +54,14 @@ class CudaBackend final : public Backend {
   // no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so do the
   // two for what that takes no matrices of.
   void join_lora(bool joins);
-  // Which of cuBLASLt's algorithms it computes by.
+  // From here on the choices of products() say which of the two computes a layer with LoRA, where
+  // both can; where they cannot it is computed apart, with a warning if the GPU or the program is
+  // the reason.
+  void choose_lora();
+  // Times products from here on until choices are taken: each of cuBLASLt's algorithms, if asked
+  // to, and the two ways of layers with LoRA, after choose_lora().
+  void time_products(bool algorithms);
+  // How products are computed.
   cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
   int64_t attention_uploads() const { return attention_lists_.uploads() + decode_lists_.uploads(); }
@@ -70,6 +78,9 @@ class CudaBackend final : public Backend {
   void add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
                           std::span<const LoraPart> parts, float scale,
                           cuda::LoraDu du = cuda::LoraDu::kScratch);
+  // Computes a layer with LoRA in the way that was chosen for it, or times both and chooses.
+  template <typename Fused, typename Separate>
+  void run_chosen(const cuda::LoraKey& key, const Fused& fused, const Separate& separate);
   // Attention for a plan with few queries. Returns false if its kernels do not take the matrices.
   bool decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
@@ -88,8 +99,10 @@ class CudaBackend final : public Backend {
   cuda::AttentionListsCache attention_lists_{uploads_};
   cuda::DecodeListsCache decode_lists_{uploads_};
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
+  SideStream attention_side_;                                  // of attention's backward
   const int multiprocessors_;
   bool joins_lora_ = false;
+  bool chooses_lora_ = false;
   Workspace attention_delta_{stream_};
   Workspace attention_partials_{stream_};  // of decode_attention()
   Workspace splice_{stream_};              // of splice_backward()

@@ -64,10 +64,10 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
         plan);
   const int64_t statistics = plan.num_slots * heads * q.rows();
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
-  cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),
-                           on_device(q), on_device(k), on_device(v), on_device(out),
-                           on_device(out_part), f32_on_device(lse), delta,
-                           attention_lists_.lists_of(plan), heads, kv_heads, scale, stream_);
+  cuda::attention_backward(
+      on_device(dq), on_device(dk), on_device(dv), on_device(dout), on_device(q), on_device(k),
+      on_device(v), on_device(out), on_device(out_part), f32_on_device(lse), delta,
+      attention_lists_.lists_of(plan), heads, kv_heads, scale, attention_side_, stream_);
 }
 
 }  // namespace facet

@@ -8,6 +8,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_product.h"
 #include "kernels/cuda/on_device.h"
+#include "kernels/cuda/stopwatch.h"
 
 namespace facet {
 
@@ -122,12 +123,15 @@ class PartOperands {
   size_t count_;
 };
 
+bool takes(const Tensor& y, const Tensor& x, const Tensor& weight, const PartOperands& operands) {
+  return !operands.too_many() &&
+         cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), operands);
+}
+
 void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
                  std::span<const LoraPart> parts, const PartOperands& operands) {
   CHECK(
-      !operands.too_many() &&
-          cuda::lora_product_takes(on_device(y), on_device(x), on_device(weight), operands),
-      ExitCode::kConfig,
+      takes(y, x, weight, operands), ExitCode::kConfig,
       "--lora_products fused takes bf16 and fp16, inputs, outputs and ranks that are multiples of "
       "8, and at most {} adapters of a product, all of one rank, not {} x {} of {} with {} "
       "adapters, the first of rank {}; leave it out",
@@ -137,38 +141,92 @@ void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
 
 }  // namespace
 
+void CudaBackend::choose_lora() {
+  chooses_lora_ = cuda::has_lora_product();
+  if (!chooses_lora_)
+    warn(
+        "--lora_products timed has nothing to choose from: the fused products need a GPU of "
+        "compute capability 9.0 (H100, H200) and a program that was built for sm_90; LoRA is "
+        "computed apart");
+}
+
+void CudaBackend::time_products(bool algorithms) {
+  products_.take_choices({});
+  if (algorithms) products_.time_algorithms();
+  if (chooses_lora_) products_.time_lora();
+}
+
+template <typename Fused, typename Separate>
+void CudaBackend::run_chosen(const cuda::LoraKey& key, const Fused& fused,
+                             const Separate& separate) {
+  std::optional<cuda::LoraWay> way = products_.lora_way(key);
+  if (!way) {
+    separate();  // cuBLASLt's algorithms are timed before
+    const float of_separate = cuda::milliseconds_of(stream_, separate);
+    const float of_fused = cuda::milliseconds_of(stream_, fused);
+    way = of_fused < of_separate ? cuda::LoraWay::kFused : cuda::LoraWay::kSeparate;
+    products_.choose_lora(key, *way);
+  }
+  if (*way == cuda::LoraWay::kFused)
+    fused();
+  else
+    separate();
+}
+
 // Apart, LoRA's product comes first where it has a value for every output, and the layer's own is
 // added to it: y is written once and read in the epilogue of cuBLASLt, instead of being read and
 // written after it, and of the two roundings the first is of the smaller number.
 void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                          Tensor residual, std::span<const LoraPart> parts,
                                          float scale) {
-  if (joins_lora_) {
-    const PartOperands operands(parts);
-    check_taken(y, x, weight, parts, operands);
+  const PartOperands operands(parts);
+  const auto fused = [&] {
     add_lora(Tensor(), Tensor(), x, parts, scale);
     cuda::lora_product_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
                                on_device(residual), operands, scale, multiprocessors_, stream_);
-  } else if (cover(parts, y.cols())) {
-    add_lora(y, residual, x, parts, scale);
-    do_linear_forward(y, x, weight, bias, y);
+  };
+  const auto separate = [&] {
+    if (cover(parts, y.cols())) {
+      add_lora(y, residual, x, parts, scale);
+      do_linear_forward(y, x, weight, bias, y);
+    } else {
+      do_linear_forward(y, x, weight, bias, residual);
+      add_lora(y, y, x, parts, scale);
+    }
+  };
+  if (joins_lora_) {
+    check_taken(y, x, weight, parts, operands);
+    fused();
+  } else if (chooses_lora_ && y.rows() > 0 && takes(y, x, weight, operands)) {
+    run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kForward, on_device(y), on_device(x),
+                              on_device(bias), on_device(residual), operands),
+               fused, separate);
   } else {
-    do_linear_forward(y, x, weight, bias, residual);
-    add_lora(y, y, x, parts, scale);
+    separate();
   }
 }
 
 void CudaBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                                           std::span<const LoraPart> parts, float scale) {
-  if (joins_lora_ && dx.defined()) {
-    const PartOperands operands(parts);
-    check_taken(dy, x, weight, parts, operands);
+  const PartOperands operands(parts);
+  const auto fused = [&] {
     add_lora_gradients(Tensor(), Tensor(), dy, x, parts, scale, cuda::LoraDu::kResult);
     cuda::lora_product_backward_input(on_device(dx), on_device(dy), on_device(weight), operands,
                                       multiprocessors_, stream_);
-  } else {
+  };
+  const auto separate = [&] {
     add_lora_gradients(dx, Tensor(), dy, x, parts, scale);
     if (dx.defined()) do_linear_backward_input_accumulate(dx, dy, weight);
+  };
+  if (joins_lora_ && dx.defined()) {
+    check_taken(dy, x, weight, parts, operands);
+    fused();
+  } else if (chooses_lora_ && dx.defined() && dy.rows() > 0 && takes(dy, x, weight, operands)) {
+    run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kBackward, on_device(dy), on_device(x), {},
+                              {}, operands),
+               fused, separate);
+  } else {
+    separate();
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <span>
 
+#include "device/cuda/side_stream.h"
 #include "device/cuda_runtime.h"
 #include "kernels/cuda/attention_work.h"
 #include "kernels/cuda/decode_work.h"
@@ -102,12 +103,12 @@ void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const 
 void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream);
-// delta is a workspace.
+// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
-                        cudaStream_t stream);
+                        SideStream& side, cudaStream_t stream);
 // The same as attention_forward() over the work list of a plan with few queries, on a workspace of
 // attention_decode_floats(). It takes heads of up to 128 columns whose rows are whole packs of 16
 // bytes.

@@ -10,6 +10,10 @@
 
 namespace facet::cuda {
 
+namespace {
+constexpr size_t kMostPlans = 4096;
+}  // namespace
+
 class LinearProducts::Plans {
  public:
   // Null if there is none yet.
@@ -27,7 +31,6 @@ class LinearProducts::Plans {
   int64_t made() const { return made_; }
 
  private:
-  static constexpr size_t kMostPlans = 4096;
   std::map<ProductKey, std::unique_ptr<ProductPlan>> plans_;
   int64_t made_ = 0;
 };
@@ -64,16 +67,24 @@ void LinearProducts::multiply(const Product& product) {
 std::unique_ptr<ProductPlan> LinearProducts::make_plan(const ProductKey& key,
                                                        const Product& product) {
   auto plan = std::make_unique<ProductPlan>(site(), key, product.bias.data);
-  if (timing_ && !choices_.has(key)) {
+  if (timing_ && !choices_.algorithms.has(key)) {
     plan->time(site(), product);
-    choices_.choose(key, plan->algorithm());
-  } else if (const auto chosen = choices_.nearest(key); chosen && !plan->prefer(site(), *chosen)) {
+    choices_.algorithms.choose(key, plan->algorithm());
+  } else if (const auto chosen = choices_.algorithms.nearest(key);
+             chosen && !plan->prefer(site(), *chosen)) {
     warn(
         "cuBLASLt does not take the algorithm chosen for {} for {} rows of it; its own first "
         "proposal is used",
         key.text_without_rows(), key.rows());
   }
   return plan;
+}
+
+std::optional<LoraWay> LinearProducts::lora_way(const LoraKey& key) {
+  if (const auto found = lora_ways_.find(key); found != lora_ways_.end()) return found->second;
+  if (timing_lora_ && !choices_.lora.has(key)) return std::nullopt;
+  if (lora_ways_.size() == kMostPlans) lora_ways_.clear();
+  return lora_ways_[key] = choices_.lora.nearest(key).value_or(LoraWay::kSeparate);
 }
 
 void LinearProducts::time_algorithms() {
@@ -84,8 +95,9 @@ void LinearProducts::time_algorithms() {
 
 void LinearProducts::take_choices(ProductChoices choices) {
   choices_ = std::move(choices);
-  timing_ = false;
+  timing_ = timing_lora_ = false;
   plans_->clear();
+  lora_ways_.clear();
 }
 
 void LinearProducts::linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,

@@ -9,7 +9,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "device/cublaslt.h"
 #include "kernels/cuda/operand.h"
@@ -41,10 +43,16 @@ class LinearProducts {
   // From here until take_choices(), products are timed by each algorithm that cuBLASLt proposes at
   // their first use. A product that is added to in place is not exact then.
   void time_algorithms();
+  // The same of layers with LoRA: from here on lora_way() leaves those that are new to be timed.
+  void time_lora() { timing_lora_ = true; }
+  // How a layer and its LoRA are computed; nothing: both ways are to be timed, for choose_lora().
+  std::optional<LoraWay> lora_way(const LoraKey& key);
+  void choose_lora(const LoraKey& key, LoraWay way) { choices_.lora.choose(key, way); }
   // What was chosen so far.
   const ProductChoices& choices() const { return choices_; }
   // From here on products are computed by these algorithms: one of other rows by that of the
-  // nearest rows, one that is not among them by cuBLASLt's first.
+  // nearest rows, one that is not among them by cuBLASLt's first. Layers with LoRA that are not
+  // among them are computed apart from it.
   void take_choices(ProductChoices choices);
 
   // How many different products were planned; a step with the shapes of an earlier one plans none.
@@ -62,7 +70,8 @@ class LinearProducts {
   cublasLtHandle_t handle_ = nullptr;
   std::unique_ptr<Plans> plans_;
   ProductChoices choices_;
-  bool timing_ = false;
+  std::map<LoraKey, LoraWay> lora_ways_;  // of those that were asked for
+  bool timing_ = false, timing_lora_ = false;
 };
 
 }  // namespace facet::cuda

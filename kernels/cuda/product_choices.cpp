@@ -12,11 +12,6 @@
 namespace facet::cuda {
 namespace {
 
-int64_t bucket_of(const ProductKey& key) {
-  constexpr int64_t kStep = 128;
-  return (key.rows() + kStep - 1) / kStep * kStep;
-}
-
 std::string hexadecimal(const cublasLtMatmulAlgo_t& algorithm) {
   std::string digits;
   for (size_t i = 0; i < sizeof algorithm; ++i)
@@ -40,7 +35,40 @@ bool read_algorithm(std::string_view digits, cublasLtMatmulAlgo_t& algorithm) {
   return true;
 }
 
+constexpr const char* kSeparate = "separate";
+constexpr const char* kFused = "fused";
+const char* name_of(LoraWay way) { return way == LoraWay::kFused ? kFused : kSeparate; }
+
 }  // namespace
+
+LoraKey lora_key(LoraKey::Direction direction, const Operand& y_NO, const Operand& x_NI,
+                 const Operand& bias_O, const Operand& residual_NO,
+                 std::span<const LoraPartOperands> parts) {
+  LoraKey key{.direction = direction,
+              .dtype = y_NO.dtype,
+              .num_rows = y_NO.rows,
+              .inputs = x_NI.cols,
+              .outputs = y_NO.cols,
+              .rank = parts.front().right_Ir.cols,
+              .has_bias = bias_O.data != nullptr,
+              .has_residual = residual_NO.data != nullptr};
+  for (size_t p = 0; p < parts.size(); ++p) {
+    key.begins[p] = parts[p].begin;
+    key.widths[p] = parts[p].left_rO.cols;
+  }
+  return key;
+}
+
+std::string LoraKey::text_without_rows() const {
+  std::string text = fmt::format("LoRA {} {} {} to {}, rank {}",
+                                 direction == Direction::kForward ? "forward" : "backward",
+                                 facet::name_of(dtype), inputs, outputs, rank);
+  if (has_bias) text += ", bias";
+  if (has_residual) text += ", residual";
+  for (size_t p = 0; p < widths.size() && widths[p] > 0; ++p)
+    text += fmt::format(", {} from {}", widths[p], begins[p]);
+  return text;
+}
 
 std::string ProductChoices::kind() {
   int gpu = 0;
@@ -50,39 +78,26 @@ std::string ProductChoices::kind() {
   return fmt::format("{}, cuBLASLt {}", properties.name, cublasLtGetVersion());
 }
 
-void ProductChoices::choose(const ProductKey& key, const cublasLtMatmulAlgo_t& algorithm) {
-  by_product_[key.text_without_rows()][bucket_of(key)] = algorithm;
-}
-
-bool ProductChoices::has(const ProductKey& key) const {
-  const auto product = by_product_.find(key.text_without_rows());
-  return product != by_product_.end() && product->second.contains(bucket_of(key));
-}
-
-std::optional<cublasLtMatmulAlgo_t> ProductChoices::nearest(const ProductKey& key) const {
-  const auto product = by_product_.find(key.text_without_rows());
-  if (product == by_product_.end()) return std::nullopt;
-  const auto& by_rows = product->second;
-  const int64_t rows = bucket_of(key);
-  const auto above = by_rows.lower_bound(rows);
-  if (above == by_rows.begin()) return above->second;
-  const auto below = std::prev(above);
-  const bool is_nearer = above == by_rows.end() || rows - below->first <= above->first - rows;
-  return is_nearer ? below->second : above->second;
-}
-
 int64_t ProductChoices::size() const {
   int64_t size = 0;
-  for (const auto& [product, by_rows] : by_product_) size += std::ssize(by_rows);
+  const auto count = [&](const auto&...) { ++size; };
+  algorithms.for_each(count);
+  lora.for_each(count);
   return size;
 }
 
 std::string ProductChoices::text() const {
   const std::string of_kind = kind();
   std::string text;
-  for (const auto& [product, by_rows] : by_product_)
-    for (const auto& [rows, algorithm] : by_rows)
-      text += fmt::format("{}\t{}\t{}\t{}\n", of_kind, product, rows, hexadecimal(algorithm));
+  const auto add = [&](const std::string& product, int64_t rows, const std::string& choice) {
+    text += fmt::format("{}\t{}\t{}\t{}\n", of_kind, product, rows, choice);
+  };
+  algorithms.for_each([&](const std::string& product, int64_t rows, const auto& algorithm) {
+    add(product, rows, hexadecimal(algorithm));
+  });
+  lora.for_each([&](const std::string& product, int64_t rows, LoraWay way) {
+    add(product, rows, name_of(way));
+  });
   return text;
 }
 
@@ -97,10 +112,14 @@ ProductChoices ProductChoices::parse(const std::string& text) {
     if (!fields.empty() && fields[0] != of_kind) continue;
     int64_t rows = 0;
     cublasLtMatmulAlgo_t algorithm;
-    CHECK(fields.size() == 4 && read_number(fields[2], rows, 10) &&
-              read_algorithm(fields[3], algorithm),
-          ExitCode::kBadData, "a choice of cuBLASLt's algorithms cannot be read: '{}'", line);
-    choices.by_product_[fields[1]][rows] = algorithm;
+    const bool has_rows = fields.size() == 4 && read_number(fields[2], rows, 10);
+    if (has_rows && (fields[3] == kSeparate || fields[3] == kFused)) {
+      choices.lora.put(fields[1], rows, fields[3] == kFused ? LoraWay::kFused : LoraWay::kSeparate);
+      continue;
+    }
+    CHECK(has_rows && read_algorithm(fields[3], algorithm), ExitCode::kBadData,
+          "a choice of how products are computed cannot be read: '{}'", line);
+    choices.algorithms.put(fields[1], rows, algorithm);
   }
   return choices;
 }

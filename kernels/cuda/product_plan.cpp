@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "device/cuda/stream.h"
+#include "kernels/cuda/stopwatch.h"
 
 namespace facet::cuda {
 namespace {
@@ -58,34 +58,6 @@ class Preference {
 
  private:
   cublasLtMatmulPreference_t preference_ = nullptr;
-};
-
-// Milliseconds on a stream between two moments.
-class Stopwatch {
- public:
-  explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
-    for (cudaEvent_t* event : {&begin_, &end_})
-      check_cuda(cudaEventCreateWithFlags(event, cudaEventDefault), "cannot create an event");
-  }
-  ~Stopwatch() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
-  void start() { check_cuda(cudaEventRecord(begin_, stream_), "cannot record an event"); }
-  float stop() {
-    float milliseconds = 0;
-    check_cuda(cudaEventRecord(end_, stream_), "cannot record an event");
-    check_cuda(cudaEventSynchronize(end_), "a product that was timed failed");
-    check_cuda(cudaEventElapsedTime(&milliseconds, begin_, end_), "cannot read a time");
-    return milliseconds;
-  }
-
- private:
-  cudaStream_t stream_;
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
 }  // namespace
@@ -200,14 +172,11 @@ void ProductPlan::time(const ProductSite& site, const Product& product) {
 // Nothing if it does not start. The first run is not timed.
 std::optional<float> ProductPlan::milliseconds(const ProductSite& site, const Product& product,
                                                const Candidate& candidate) {
-  constexpr int kRuns = 3;
   const float alpha = product.in_place() ? 1e-30f : 1;
-  cublasStatus_t status = start(site, product, candidate, alpha);
-  Stopwatch stopwatch(site.stream);
-  stopwatch.start();
-  for (int run = 0; run < kRuns && status == CUBLAS_STATUS_SUCCESS; ++run)
-    status = start(site, product, candidate, alpha);
-  const float taken = stopwatch.stop();
+  cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+  const float taken = milliseconds_of(site.stream, [&] {
+    if (status == CUBLAS_STATUS_SUCCESS) status = start(site, product, candidate, alpha);
+  });
   if (status == CUBLAS_STATUS_SUCCESS) return taken;
   warn_of(candidate, status);
   return std::nullopt;

@@ -41,7 +41,7 @@ struct RunState {
   int64_t eval_log_bytes = 0;
   std::vector<int64_t> bad_list_bytes;  // of each rank's list of bad samples
 
-  // By which algorithms matrix products are computed (train/product_choices.h); "": nobody chose.
+  // How matrix products are computed (train/product_choices.h); "": nobody chose.
   // In the manifest alone, and left out there while it is empty.
   std::string product_choices;
 

@@ -96,18 +96,21 @@ void check_training(const Options& o, Findings& found) {
           (o.zero_stage == 3 && o.offload_optimizer == "cpu"),
       "--offload_param cpu keeps the slices of --zero_stage 3 where --offload_optimizer cpu "
       "steps on them: give both, or leave it out");
-  const bool fuses = o.lora_products == "fused";
+  const bool fuses = o.lora_products != "separate";
   found.unless(!fuses || o.on_gpu(),
-               "--lora_products fused computes on a GPU: give --device cuda, or leave it out");
-  found.unless(
-      !fuses || o.precision != "fp32",
-      "--lora_products fused computes in bf16 and fp16: give --precision, or leave it out");
+               fmt::format("--lora_products {} computes on a GPU: give --device cuda, or leave it "
+                           "out",
+                           o.lora_products));
+  found.unless(!fuses || o.precision != "fp32",
+               fmt::format("--lora_products {} computes in bf16 and fp16: give --precision, or "
+                           "leave it out",
+                           o.lora_products));
   for (const auto& [name, rank] :
        {std::pair("lang", o.lang_lora_dim), std::pair("vis", o.vis_lora_dim)})
     found.unless(!fuses || rank % 8 == 0,
-                 fmt::format("--lora_products fused takes ranks that are multiples of 8, not "
+                 fmt::format("--lora_products {} takes ranks that are multiples of 8, not "
                              "--{}_lora_dim {}",
-                             name, rank));
+                             o.lora_products, name, rank));
   found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
                "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
   if (o.only_optimize_lora) {

@@ -9,10 +9,10 @@ namespace facet {
 
 namespace {
 
-ProductAlgorithms products_of(Backend& gpu) {
+ProductAlgorithms products_of(Backend& gpu, const Options& options) {
   return {
       .kind = product_kind(),
-      .time = [&gpu] { time_products(gpu); },
+      .time = [&gpu, options] { time_products(gpu, options); },
       .choices = [&gpu] { return product_choices(gpu); },
       .take = [&gpu](const std::string& choices) { return take_product_choices(gpu, choices); }};
 }
@@ -24,7 +24,7 @@ ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
                         .gpu = std::move(gpu.name),
                         .peak_flops = peak_flops_of_gpu(compute_dtype(options)),
                         .wait = [&backend] { wait_for_gpu(backend); },
-                        .products = products_of(backend)});
+                        .products = products_of(backend, options)});
   if (options.offloads_optimizer())
     device.offload_to(std::make_unique<CpuBackend>(threads), open_host_copies(backend));
   return device;

@@ -15,7 +15,7 @@
 
 namespace facet {
 
-// By which of a library's algorithms a GPU computes its products (train/product_choices.h).
+// In which of several ways a GPU computes its products (train/product_choices.h).
 struct ProductAlgorithms {
   std::string kind;                      // "NVIDIA H200, cuBLASLt 130100"
   std::function<void()> time;            // each new product, from here until some are taken

@@ -21,8 +21,7 @@ bool taken_by_all(Communicator& world, const ProductAlgorithms& gpu, const std::
 void choose(Communicator& world, const ProductAlgorithms& gpu, RunState& state) {
   state.product_choices = first_choices(world.all_gather(gpu.choices()));
   static_cast<void>(gpu.take(state.product_choices));
-  log("{} matrix products were timed: from here on each is computed by the fastest of cuBLASLt's "
-      "algorithms",
+  log("{} matrix products were timed: from here on each is computed in the way that was fastest",
       std::count(state.product_choices.begin(), state.product_choices.end(), '\n'));
 }
 
@@ -46,13 +45,13 @@ std::string first_choices(std::span<const std::string> of_ranks) {
 
 void settle_products(const Options& options, Communicator& world, const ComputeDevice& device,
                      RunState& state, TrainStep& step) {
-  if (options.product_algorithms != "timed") return;
+  if (options.product_algorithms != "timed" && options.lora_products != "timed") return;
   const ProductAlgorithms& gpu = device.facts().products;
   if (!state.product_choices.empty()) {
     if (taken_by_all(world, gpu, state.product_choices)) return;
     warn(
-        "cuBLASLt's algorithms are chosen anew, so bits may differ: the checkpoint's were chosen "
-        "for {}, and there is a rank that computes by another (rank 0: {})",
+        "the ways of matrix products are chosen anew, so bits may differ: the checkpoint's were "
+        "chosen for {}, and there is a rank that computes by another (rank 0: {})",
         kind_of(state.product_choices), gpu.kind);
   }
   step.rehearse_next(

@@ -1,5 +1,5 @@
-// By which of cuBLASLt's algorithms a run computes its matrix products (--product_algorithms
-// timed).
+// How a run computes its matrix products: by which of cuBLASLt's algorithms (--product_algorithms
+// timed), and layers with LoRA apart from it or in one product (--lora_products timed).
 //
 // They are timed while the first step is rehearsed, on each rank for the shapes it meets; then all
 // ranks take the same ones, and so does the run when it continues, on any number of ranks. A shape

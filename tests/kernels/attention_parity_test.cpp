@@ -108,7 +108,7 @@ class AttentionOperands {
     run_forward();
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
                              k.device(), v.device(), out.device(), image(), lse.device_f32(),
-                             delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(),
+                             delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(), side_,
                              stream_);
   }
   void run_forward() {
@@ -140,6 +140,7 @@ class AttentionOperands {
   Tensor host_lse() { return lse.host().view({plan_.num_statistics(), s_.heads, s_.num_queries}); }
 
   TestStream stream_;
+  SideStream side_;
   Sizes s_;
   const AttentionPlan& plan_;
   cuda::AttentionWork work_;

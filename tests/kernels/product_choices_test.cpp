@@ -1,4 +1,4 @@
-// By which of cuBLASLt's algorithms products are computed. The emulation has several, whose results
+// How products are computed. Of cuBLASLt's algorithms the emulation has several, whose results
 // differ in the last bits, and times that a test sets.
 #include "kernels/cuda/product_choices.h"
 

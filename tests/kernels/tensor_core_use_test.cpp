@@ -8,8 +8,11 @@
 #include "emulated/kernels/tensor_core.h"
 #include "emulated/kernels/warpgroup.h"
 #include "kernels/cuda/attention_work.h"
+#include "kernels/cuda/lora_product.h"
+#include "kernels/cuda/on_device.h"
 #include "tests/device/cuda/device_under_test.h"
 #include "tests/device/cuda/hopper_device.h"
+#include "tests/kernels/device_buffer.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 
@@ -75,6 +78,45 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
     EXPECT_EQ(taken.forward, 0) << width;
     EXPECT_EQ(taken.backward, 0) << width;
   }
+}
+
+// Of its backward the four products of dk and dv run on the stream that has priority, the three of
+// dq on the caller's: blocks of keys, the longer ones, find places first.
+TEST_F(TensorCoresOfAttention, KeysGoBeforeQueries) {
+  const ArenaScope scope(arena_);
+  const AttentionPlan plan = op_test::causal_plan(kRows);
+  const cuda::AttentionWork work(plan);
+  const auto rows = [&] {
+    return cuda::on_device(zeros({kRows, kHeads * kTensorCoreWidths[0]}, DType::kBF16));
+  };
+  const cuda::Operand q = rows(), k = rows(), v = rows(), out = rows(), dq = rows(), dk = rows(),
+                      dv = rows(), dout = rows();
+  const auto statistics = [&] {
+    return cuda::f32_on_device(zeros({1, kHeads, kRows}, DType::kF32));
+  };
+  float *const lse = statistics(), *const delta = statistics();
+  cuda_.synchronize();
+  const TestStream stream;
+  SideStream side;
+  const DeviceBuffer<int32_t> words(work.words(), stream);
+  stream.synchronize();
+
+  int of_side = 0, of_stream = 0;
+  cudaStreamGetPriority(side, &of_side);
+  cudaStreamGetPriority(stream, &of_stream);
+  EXPECT_LT(of_side, of_stream);
+
+  device_test::run_streams_late();
+  const int64_t before = emulated::mma_products();
+  cuda::attention_backward(dq, dk, dv, dout, q, k, v, out, {}, lse, delta, work.lists(words.data()),
+                           kHeads, kHeads, 1, side, stream);
+  cudaStreamSynchronize(side);
+  const int64_t of_keys = emulated::mma_products() - before;
+  stream.synchronize();
+  const int64_t of_queries = emulated::mma_products() - before - of_keys;
+  device_test::run_streams_at_once();
+  EXPECT_GT(of_queries, 0);
+  EXPECT_GT(of_keys, of_queries);
 }
 
 // On a Hopper its own kernels take what they can.
@@ -362,6 +404,87 @@ TEST_F(LoraInOneProduct, RefusesOddRanksAndOtherGpus) {
   emulated::set_compute_capability({});
   EXPECT_NE(refusal([&] { cuda_.join_lora(true); }).find("compute capability 9.0"),
             std::string::npos);
+}
+
+class LoraWays : public LoraInOneProduct {
+ protected:
+  ~LoraWays() override { emulated::set_wgmma_time(0); }
+  void forward() { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
+  void backward() { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+  bool forward_is_fused() {
+    return taken_by([&] { forward(); }).of_warpgroups > 0;
+  }
+  bool backward_is_fused() {
+    return taken_by([&] { backward(); }).of_warpgroups > 0;
+  }
+};
+
+// Choices are kept: of the times that come after they know nothing.
+TEST_F(LoraWays, TheFasterIsTakenAndTakenAgainFromItsText) {
+  cuda_.choose_lora();
+  EXPECT_FALSE(forward_is_fused() || backward_is_fused()) << "before anything was timed";
+  for (const bool fused : {true, false}) {
+    emulated::set_wgmma_time(fused ? 0 : 1);
+    cuda_.time_products(false);
+    forward();
+    emulated::set_wgmma_time(fused ? 1 : 0);
+    EXPECT_EQ(forward_is_fused(), fused) << "a shape is timed once";
+    emulated::set_wgmma_time(fused ? 0 : 1);
+    backward();
+    const std::string text = cuda_.products().choices().text();
+    cuda_.products().take_choices({});
+    EXPECT_FALSE(forward_is_fused() || backward_is_fused());
+    emulated::set_wgmma_time(fused ? 1 : 0);
+    cuda_.products().take_choices(cuda::ProductChoices::parse(text));
+    EXPECT_EQ(forward_is_fused(), fused);
+    EXPECT_EQ(backward_is_fused(), fused);
+    EXPECT_EQ(cuda_.products().choices().text(), text);
+  }
+}
+
+// Each way depends on the direction and on what is added to y.
+TEST_F(LoraWays, EachShapeHasItsOwn) {
+  cuda_.choose_lora();
+  emulated::set_wgmma_time(1);
+  cuda_.time_products(false);
+  forward();
+  emulated::set_wgmma_time(0);
+  const Tensor residual = half(kN, kO);
+  cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), residual, parts_, 1);
+  EXPECT_TRUE(backward_is_fused());
+  EXPECT_FALSE(forward_is_fused());
+  EXPECT_EQ(cuda_.products().choices().size(), 3);
+}
+
+TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {
+  cuda_.choose_lora();
+  cuda_.time_products(false);
+  const std::vector<LoraPart> odd = {part(0, kWide, 4)};
+  cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
+  cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1);
+  EXPECT_EQ(cuda_.products().choices().size(), 0);
+  emulated::set_compute_capability({});
+  testing::internal::CaptureStderr();
+  cuda_.choose_lora();
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("has nothing to choose from"),
+            std::string::npos);
+  cuda_.time_products(false);
+  EXPECT_FALSE(forward_is_fused());
+  EXPECT_EQ(cuda_.products().choices().size(), 0);
+}
+
+// Rows on 16-byte boundaries that end within a pack, and whole packs of rows that begin elsewhere.
+TEST_F(LoraInOneProduct, TakesWholePacksOn16ByteBoundaries) {
+  const std::vector<cuda::LoraPartOperands> parts = {
+      {0, cuda::on_device(parts_[0].u), cuda::on_device(parts_[0].right),
+       cuda::on_device(parts_[0].left), cuda::on_device(parts_[0].du)}};
+  const auto takes = [&](const Tensor& x) {
+    return cuda::lora_product_takes(cuda::on_device(y_), cuda::on_device(x),
+                                    cuda::on_device(weight_), parts);
+  };
+  EXPECT_TRUE(takes(x_));
+  EXPECT_FALSE(takes(x_.column_block(0, kI - 4)));
+  EXPECT_FALSE(takes(half(kN, kI + 4).column_block(0, kI)));
 }
 
 }  // namespace

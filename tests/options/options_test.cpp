@@ -161,6 +161,8 @@ TEST(Options, WhatFusedLoraCannotComputeIsAMistake) {
       failure_of(Command::kTrain, line + "fp16 --device cuda --lang_lora_dim 8 --vis_lora_dim 4");
   EXPECT_EQ(f.code, ExitCode::kConfig);
   EXPECT_TRUE(f.says("ranks that are multiples of 8, not --vis_lora_dim 4")) << f.text;
+  EXPECT_TRUE(failure_of(Command::kTrain, kBare + "--lora_products timed --precision bf16")
+                  .says("--lora_products timed computes on a GPU"));
 }
 
 TEST(Options, AMistypedHelpIsRecognized) {

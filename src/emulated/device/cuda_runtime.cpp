@@ -133,9 +133,25 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t st
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags, EmulatedSite where) {
+  return cudaStreamCreateWithPriority(stream, flags, 0, where);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority,
+                                         EmulatedSite where) {
   if (flags != cudaStreamNonBlocking)
     violation(where, "a stream must be made with cudaStreamNonBlocking: only events order streams");
-  *stream = emulated::create_stream();
+  *stream = emulated::create_stream(priority);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority) {
+  *priority = emulated::priority_of(stream);
   return cudaSuccess;
 }
 

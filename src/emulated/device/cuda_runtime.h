@@ -70,6 +70,11 @@ cudaError_t cudaMemsetAsync(void* data, int value, size_t bytes, cudaStream_t st
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags,
                                       EmulatedSite where = EmulatedSite::current());
+// 0, as every stream without a priority has it, to -5.
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority,
+                                         EmulatedSite where = EmulatedSite::current());
+cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream, EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaStreamSynchronize(cudaStream_t stream,
                                   EmulatedSite where = EmulatedSite::current());
@@ -80,7 +85,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event, EmulatedSite where = EmulatedSit
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream,
                             EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventSynchronize(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());
-// By a clock that only products move (emulated/device/cublaslt.h).
+// By a clock that only products move (emulated/device/cublaslt.h, emulated/kernels/warpgroup.h).
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end,
                                  EmulatedSite where = EmulatedSite::current());
 cudaError_t cudaEventQuery(cudaEvent_t event, EmulatedSite where = EmulatedSite::current());

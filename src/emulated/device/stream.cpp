@@ -17,6 +17,7 @@ namespace facet::emulated {
 class Stream {
  public:
   uint32_t number = 0;
+  int priority = 0;
   uint64_t enqueued = 0;
   Clock before;  // everything ordered before the next operation
   std::deque<Operation> queue;
@@ -213,10 +214,11 @@ void Clock::join(const Clock& other) {
 
 void set_stream_policy(StreamPolicy policy) { engine().set_policy(policy); }
 
-Stream* create_stream() {
+Stream* create_stream(int priority) {
   Engine& e = engine();
   e.streams.push_back(std::make_unique<Stream>());
   Stream* stream = e.streams.back().get();
+  stream->priority = priority;
   if (e.free_numbers.empty()) {
     stream->number = e.next_number++;
   } else {
@@ -225,6 +227,8 @@ Stream* create_stream() {
   }
   return stream;
 }
+
+int priority_of(const Stream* stream) { return stream->priority; }
 
 void destroy_stream(Stream* stream, Site where) {
   Engine& e = engine();

@@ -77,7 +77,9 @@ struct Operation {
   bool begun = false;  // the joint work
 };
 
-Stream* create_stream();
+// A priority changes nothing: which work goes first is the policy's choice.
+Stream* create_stream(int priority);
+int priority_of(const Stream* stream);
 // Runs what is still queued first, unless an exception unwinds the host: other processes may never
 // do their part of it.
 void destroy_stream(Stream* stream, Site where);

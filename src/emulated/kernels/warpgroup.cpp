@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <string>
 #include <vector>
 
 #include "base/half.h"
+#include "emulated/device/stream.h"
 #include "emulated/device/violation.h"
 #include "emulated/kernels/access.h"
 #include "emulated/kernels/bulk_copy.h"
@@ -17,6 +20,12 @@ namespace facet::emulated {
 namespace {
 
 int64_t products = 0;
+
+double initial_time() {
+  const char* const text = std::getenv("FACET_EMULATED_WGMMA_MS");
+  return text != nullptr ? std::stod(text) : 0;
+}
+double time_of_product = initial_time();  // ms
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr unsigned kWarps = 4;               // of a warpgroup
@@ -292,6 +301,7 @@ std::vector<float> load_b(const Product& p) {
 
 void compute(const Product& p, unsigned warp) {
   ++products;
+  pass_time(time_of_product);
   const RowsOfA a = load_a(p, warp);
   const std::vector<float> b = load_b(p);
   const size_t n = p.shape.n;
@@ -409,6 +419,7 @@ void wgmma_wait(int pending, Site where) {
 }
 
 int64_t wgmma_products() { return products; }
+void set_wgmma_time(double milliseconds) { time_of_product = milliseconds; }
 
 // ---- registers
 

@@ -34,6 +34,9 @@ void wgmma_commit(Site where);
 void wgmma_wait(int pending, Site where = Site::current());
 // How many products of warpgroups the process has computed, each counted by its four warps.
 int64_t wgmma_products();
+// What each takes on the device's clock; at first what the variable FACET_EMULATED_WGMMA_MS says,
+// or 0.
+void set_wgmma_time(double milliseconds);
 
 enum class Registers : uint8_t { kRaise, kLower };
 void set_registers(int registers, Registers change, Site where);

@@ -63,6 +63,7 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
     backend = std::make_unique<CudaBackend>();
     if (options.attention == "cudnn") backend->take_cudnn();
     backend->join_lora(options.lora_products == "fused");
+    if (options.lora_products == "timed") backend->choose_lora();
   });
   log("GPU of rank 0: {}, compute capability {}.{}", gpu.is.name, gpu.is.major, gpu.is.minor);
   world.use(make_device_transport(world, backend->stream(), collectives_of(options)));
@@ -98,7 +99,9 @@ cuda::LinearProducts& products_of(Backend& gpu) {
 }
 }  // namespace
 
-void time_products(Backend& gpu) { products_of(gpu).time_algorithms(); }
+void time_products(Backend& gpu, const Options& options) {
+  dynamic_cast<CudaBackend&>(gpu).time_products(options.product_algorithms == "timed");
+}
 
 std::string product_choices(Backend& gpu) { return products_of(gpu).choices().text(); }
 

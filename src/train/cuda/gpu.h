@@ -30,10 +30,10 @@ void wait_for_gpu(Backend& backend);
 // Page-locked memory of the host and copies from and to it, for as long as the backend lives.
 std::unique_ptr<HostCopies> open_host_copies(Backend& gpu);
 
-// By which of cuBLASLt's algorithms such a backend computes (kernels/cuda/product_choices.h). Each
-// new product is timed from time_products() until choices are taken; these are texts of a line
-// each.
-void time_products(Backend& gpu);
+// How such a backend computes its products (kernels/cuda/product_choices.h). Each new one that the
+// options have timed is timed from time_products() until choices are taken; these are texts of a
+// line each.
+void time_products(Backend& gpu, const Options& options);
 std::string product_choices(Backend& gpu);
 // Returns how many of them are for this GPU and this version of cuBLASLt.
 int64_t take_product_choices(Backend& gpu, const std::string& text);

@@ -21,7 +21,9 @@ std::unique_ptr<HostCopies> open_host_copies(Backend&) {
   fail(ExitCode::kInternal, "there is no GPU to copy from");
 }
 
-void time_products(Backend&) { fail(ExitCode::kInternal, "there is no GPU to time"); }
+void time_products(Backend&, const Options&) {
+  fail(ExitCode::kInternal, "there is no GPU to time");
+}
 std::string product_choices(Backend&) { return ""; }
 int64_t take_product_choices(Backend&, const std::string&) { return 0; }
 std::string product_kind() { return ""; }
