@@ -8,6 +8,8 @@
 // keys, is the price of having the same bits every time.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_mma.h"
 
@@ -15,21 +17,36 @@ namespace facet::cuda::mma {
 
 constexpr int kTeams = 2, kBackwardThreads = kTeams * kTeamThreads;
 
-// ---- dq: the teams take turns with the keys; in the end the sums of the second are added to
-// those of the first
+// The rows that a team fetches, and the statistics that it stores, for both. They lie in shared
+// memory: a choice between the kernel's parameters would take registers through the loops.
+template <typename T>
+struct Streamed {
+  Rows<const T> rows_ND;
+  const float* statistics_SHN;
+};
 
-// A step's q.k and dout.v take a register for each of its keys, dq one for each column; 45 or so of
-// the 255 hold addresses and fragments on their way. At width 128 that leaves 32 keys: 64 would
-// make 256.
+// ---- dq: each team has 32 keys of a step. At widths 64 and 80 it adds up dq over its own keys,
+// and in the end the sums of the second team are added to those of the first. At 128 it adds up
+// half of dq's columns over the keys of both: dS goes from team to team through shared memory.
+//
+// A step's q.k and dout.v take a register for each of the 32 keys, dq one for each column that the
+// team adds up; 50 or so of the 255 hold addresses and fragments on their way. The rest keeps
+// fragments of q and dout: four registers, and an ldmatrix a step less. Of keys and values a step
+// loads one for four products; of q and dout it would load width / 4 for 3 width / 2 products.
+//   width   registers: scores, dq, kept   ldmatrix   products   a product
+//    64               64   64   64  (all)        24         96       0.250
+//    80               64   80   60  (15 of 20)   35        120       0.292
+//   128               64   64   76  (19 of 32)   61        192       0.318
+// At 128 all of dq's columns would leave nothing to keep them in: 80 for 192, 0.417.
+constexpr int kDqKeys = kStep / 2;  // of a team
 template <int kWidth>
-constexpr int kDqKeys = kWidth == 128 ? 32 : kStep;
-// Fragments of q that a warp keeps: four registers, and an ldmatrix a step less. At 64 there is
-// room for three: 61 ldmatrix for 192 products, 0.318. At 80 there is none, where four would make
-// it 76 for 240; 128 would need 19, 76 registers, for 61 of 192 instead of 80. With P rounded to
-// fp16 before dout.v is computed, as in dkv, 80 had nearly room for four (0.317) and 128 for eight
-// (0.375), for 0.3 to 0.5 instructions more a product.
+constexpr bool kTeamsShareDs = kWidth == 128;
 template <int kWidth>
-constexpr int kDqKept = kWidth == 64 ? 3 : 0;
+constexpr int kDqColumns = kTeamsShareDs<kWidth> ? kWidth / kTeams : kWidth;
+// Fragments of dout that a warp keeps, beside all of q: as many as 204 registers leave room for.
+template <int kWidth>
+constexpr int kKeptOfDout = std::min(kWidth / 8,
+                                     (204 - 2 * kDqKeys - kDqColumns<kWidth> - 4 * kWidth / 8) / 4);
 
 template <int kWidth, typename T>
 class DqTiles {
@@ -39,22 +56,53 @@ class DqTiles {
         dout(q + kTileRows * kStride<kWidth>),
         lse(arrays.take<float>(kTileRows)),
         delta(arrays.take<float>(kTileRows)),
-        k_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize),
-        v_(arrays.take<T>(2 * kStageSize) + team_of_thread() * kTeamSize) {}
+        ds(arrays.take<uint32_t>(kDsSize)),
+        k_(arrays.take<T>(2 * kStageSize)),
+        v_(arrays.take<T>(2 * kStageSize)) {}
   static constexpr size_t bytes() {
     return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize) * sizeof(T) +
-           2 * kTileRows * sizeof(float);
+           2 * kTileRows * sizeof(float) + kDsSize * sizeof(uint32_t);
   }
   T *q, *dout;
   float *lse, *delta;  // of the rows in a range, lse to base 2; rows outside it weigh nothing
-  // The team's own.
+  uint32_t* ds;        // of DsExchange, if the teams share it
+  // The first team's keys, then the second's.
   GPU_DEVICE T* k(int stage) const { return k_ + stage * kStageSize; }
   GPU_DEVICE T* v(int stage) const { return v_ + stage * kStageSize; }
 
  private:
-  static constexpr int kTeamSize = kDqKeys<kWidth> * kStride<kWidth>;
-  static constexpr int kStageSize = kTeams * kTeamSize;
+  static constexpr int kBlockKeys = kTeams * kDqKeys;
+  static constexpr int kStageSize = kBlockKeys * kStride<kWidth>;
+  static constexpr int kDsSize = kTeamsShareDs<kWidth> ? kTileRows * kBlockKeys / 2 : 0;
   T *k_, *v_;
+};
+
+// Hands the dS of a team to the other, as left operands. The same thread of both teams has the same
+// rows: it finds the 16 bytes of a fragment where the other one put them. `key` is of the step.
+class DsExchange {
+ public:
+  GPU_DEVICE explicit DsExchange(uint32_t* ds) : ds_(ds) {}
+
+  GPU_DEVICE void put(const LeftOperands& a, int key) const {
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m)
+      gpu::store_pack(place(m, key), Four{{a[m][0], a[m][1], a[m][2], a[m][3]}});
+  }
+  GPU_DEVICE void get(LeftOperands& a, int key) const {
+#pragma unroll
+    for (int m = 0; m < kFragments; ++m) {
+      const Four four = gpu::load_pack(place(m, key));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[m][i] = four.v[i];
+    }
+  }
+
+ private:
+  using Four = gpu::Pack<uint32_t>;
+  GPU_DEVICE uint32_t* place(int m, int key) const {
+    return ds_ + ((key / 16 * kFragments + m) * kTeamThreads + thread_of_team()) * Four::kSize;
+  }
+  uint32_t* ds_;
 };
 
 // dP becomes dS = P (dP - delta), with products q.k in `scores`.
@@ -73,9 +121,9 @@ GPU_DEVICE void multiply_by_weights(Fragments<kKeys>& dp, const Fragments<kKeys>
 }
 
 // Adds the second team's sums to those of the first, through shared memory that nobody reads any
-// more, and scales them.
+// more.
 template <int kWidth>
-GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared, float scale) {
+GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared) {
   using Four = gpu::Pack<float>;
   const auto place = [&](int m, int n) {
     return shared + ((m * (kWidth / 8) + n) * kTeamThreads + thread_of_team()) * Four::kSize;
@@ -96,7 +144,7 @@ GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared, float scale) 
     for_packs([&](float(&c)[4], const float* from) {
       const Four other = gpu::load_pack(from);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) c[i] = (c[i] + other.v[i]) * scale;
+      for (int i = 0; i < 4; ++i) c[i] += other.v[i];
     });
 }
 
@@ -104,9 +152,14 @@ template <Windows kWindows, int kWidth, typename T>
 GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
                          const AttentionSaved<T>& saved, const AttentionLists& lists,
                          const AttentionShape& shape) {
-  constexpr int kKeys = kDqKeys<kWidth>, kBlockKeys = kTeams * kKeys;
+  constexpr int kKeys = kDqKeys, kBlockKeys = kTeams * kKeys, kColumns = kDqColumns<kWidth>;
   GPU_SHARED(BlockPlace, place, );
-  find_place(place, lists, lists.query_tiles, shape.heads);
+  GPU_SHARED(Streamed<T>, streamed, [kTeams]);
+  if (threadIdx.x == 0) {
+    streamed[0] = {x.k_NkD, saved.lse_SHN};
+    streamed[1] = {x.v_NkD, saved.delta_SHN};
+  }
+  find_place(place, lists, lists.query_tiles, shape.heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int64_t at = int64_t{head_of_block(shape.heads)} * kWidth;
   const int team = team_of_thread();
@@ -117,60 +170,86 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
       HeadRows<T>(team == 0 ? x.q_NqD : saved.dout_NqD, at, tile.row_begin, tile.num_rows));
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
   const T* dout_of_warp = tiles.dout + row_of_warp() * kStride<kWidth>;
+  const int first_of_team = team * kKeys, row_of_team = first_of_team * kStride<kWidth>;
+  const int column_of_team = team * kColumns % kWidth;
+  const DsExchange exchange(tiles.ds);
 
-  Fragments<kWidth> dq;
+  Fragments<kColumns> dq;
   clear(dq);
   int stage = 0;
-  KeptRows<kWidth, kDqKept<kWidth>> kept_q;
+  KeptRows<kWidth, kWidth / 8> kept_q;
+  KeptRows<kWidth, kKeptOfDout<kWidth>> kept_dout;
   for (int r = 0; r < tile.num_ranges; ++r) {
     const AttentionRange range = range_of(lists, tile, r);
     const WarpBounds bounds(bounds_of(lists, range));
-    const int first_of_team = team * kKeys;
-    // Once a range: it would take two registers through the loops.
-    const int64_t kv_at = int64_t{shape.kv_head(place.head)} * kWidth;
-    const HeadRows<T> keys(x.k_NkD, kv_at, range.begin, range.count);
-    const HeadRows<T> values(x.v_NkD, kv_at, range.begin, range.count);
+    const HeadRows<T> streamed_rows(streamed[team].rows_ND,
+                                    int64_t{shape.kv_head(place.head)} * kWidth, range.begin,
+                                    range.count);
     const auto fetch = [&](int to, int first) {
-      keys.template fetch<kWidth, kKeys>(tiles.k(to), first);
-      values.template fetch<kWidth, kKeys>(tiles.v(to), first);
+      streamed_rows.template fetch<kWidth, kBlockKeys>(team == 0 ? tiles.k(to) : tiles.v(to),
+                                                       first);
       gpu::cp_async_commit();
     };
     __syncthreads();  // the statistics of the last range have been read
     {
       const int own = thread_of_team();
       const bool present = bounds_of(lists, range)[own] != 0;
-      const int64_t own_at =
-          shape.statistic(range.slot, place.head, present ? tile.row_begin + own : 0);
+      const float statistic = streamed[team].statistics_SHN[shape.statistic(
+          range.slot, place.head, present ? tile.row_begin + own : 0)];
       if (team == 0)
-        tiles.lse[own] = present ? saved.lse_SHN[own_at] * kLog2OfE : INFINITY;
+        tiles.lse[own] = present ? statistic * kLog2OfE : INFINITY;
       else
-        tiles.delta[own] = present ? saved.delta_SHN[own_at] : 0;
+        tiles.delta[own] = present ? statistic : 0;
     }
-    fetch(stage, first_of_team);
-    if (r == 0 && kDqKept<kWidth> != 0) {
+    fetch(stage, 0);
+    if (r == 0) {
       gpu::cp_async_wait<1>();  // the stage may still be on its way
       __syncthreads();
       kept_q.load(q_of_warp);
+      kept_dout.load(dout_of_warp);
     }
 
     const auto step = [&](auto is_boundary, int block_first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
       const int first = block_first + first_of_team;
       gpu::cp_async_wait<0>();
-      __syncthreads();  // the stage is there, the other one has been read
-      if (block_first + kBlockKeys < range.count) fetch(stage ^ 1, first + kBlockKeys);
-      if (!kBoundary || first < bounds.most()) {
+      __syncthreads();  // the stage is there, the other one and dS have been read
+      if (block_first + kBlockKeys < range.count) fetch(stage ^ 1, block_first + kBlockKeys);
+      // What the teams share is needed if a key of either is seen.
+      const bool is_active =
+          !kBoundary || (kTeamsShareDs<kWidth> ? block_first : first) < bounds.most();
+      if (is_active) {
         Fragments<kKeys> ds, scores;
         clear(ds);
         clear(scores);
-        add_products<kWidth, kKeys>(ds, dout_of_warp, tiles.v(stage));
+        add_products<kWidth, kKeys>(ds, dout_of_warp, tiles.v(stage) + row_of_team, kept_dout);
         if (!kBoundary || !range_of(lists, tile, r).is_mean)
-          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage), kept_q);
+          add_products<kWidth, kKeys>(scores, q_of_warp, tiles.k(stage) + row_of_team, kept_q);
         if (kBoundary) hide_later_keys<kKeys>(scores, bounds, first);
         if (kBoundary && may_hide(kWindows, lists, tile, r))
           hide_earlier_keys<kKeys>(scores, hidden_of_rows(lists, range_of(lists, tile, r)), first);
         multiply_by_weights<kKeys>(ds, scores, tiles.lse, tiles.delta, shape.factor);
-        add_weighted<kWidth, kKeys>(dq, ds, tiles.k(stage));
+        const T* keys = tiles.k(stage) + row_of_team + column_of_team;
+#pragma unroll
+        for (int k = 0; k < kKeys; k += 16) {
+          LeftOperands a;
+          round_weights<T, kKeys>(a, ds, k);
+          if (kTeamsShareDs<kWidth>) exchange.put(a, first_of_team + k);
+          add_operands<kWidth, kColumns>(dq, a, keys + k * kStride<kWidth>);
+        }
+      }
+      if constexpr (kTeamsShareDs<kWidth>) {
+        __syncthreads();  // dS is there
+        if (is_active) {
+          const int others = kKeys - first_of_team;
+          const T* keys = tiles.k(stage) + others * kStride<kWidth> + column_of_team;
+#pragma unroll
+          for (int k = 0; k < kKeys; k += 16) {
+            LeftOperands a;
+            exchange.get(a, others + k);
+            add_operands<kWidth, kColumns>(dq, a, keys + k * kStride<kWidth>);
+          }
+        }
       }
       stage ^= 1;
     };
@@ -179,11 +258,15 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
     for (; first < range.count; first += kBlockKeys) step(std::true_type(), first);
   }
   gpu::cp_async_wait<0>();  // if the tile has no ranges
-  join_teams<kWidth>(dq, reinterpret_cast<float*>(tiles.q), shape.scale);
-  if (team == 1) return;
+  if constexpr (!kTeamsShareDs<kWidth>) {
+    join_teams<kWidth>(dq, reinterpret_cast<float*>(tiles.q));
+    if (team == 1) return;
+  }
   for_rows([&](int m, int h, int i) {
-    if (i < tile.num_rows)
-      store_row(dq_NqD.row(tile.row_begin + i) + int64_t{place.head} * kWidth, dq[m], h);
+    if (i >= tile.num_rows) return;
+    multiply_row(dq[m], h, shape.scale);
+    store_row(dq_NqD.row(tile.row_begin + i) + int64_t{place.head} * kWidth + column_of_team, dq[m],
+              h);
   });
 }
 
@@ -212,26 +295,36 @@ class DkvTiles {
         v(arrays.take<T>(kTileRows * kStride<kWidth>)),
         q_(arrays.take<T>(2 * kStageSize)),
         dout_(arrays.take<T>(2 * kStageSize)),
-        lse_(arrays.take<float>(2 * kStep)),
-        delta_(arrays.take<float>(2 * kStep)),
+        query_numbers_(arrays.take<float>(2 * kBackwardThreads)),
+        positions(arrays.take<int32_t>(kTileRows)),
         weights(arrays.take<gpu::f16>(kTileRows * kStep)) {}
   static constexpr size_t bytes() {
     return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize + kTileRows * kStep) * sizeof(T) +
-           4 * kStep * sizeof(float);
+           2 * kBackwardThreads * sizeof(float) + kTileRows * sizeof(int32_t);
   }
   GPU_DEVICE T* q(int stage) const { return q_ + stage * kStageSize; }
   GPU_DEVICE T* dout(int stage) const { return dout_ + stage * kStageSize; }
-  GPU_DEVICE float* lse(int stage) const { return lse_ + stage * kStep; }
-  GPU_DEVICE float* delta(int stage) const { return delta_ + stage * kStep; }
+  // Four numbers of each of a step's queries, in the order of the threads that store them: lse to
+  // base 2; the keys that it sees, as bits; delta; the keys at the front that it does not see, as
+  // bits. Queries after the last weigh nothing and have its limits.
+  GPU_DEVICE float* query_numbers(int stage) const {
+    return query_numbers_ + stage * kBackwardThreads;
+  }
+  GPU_DEVICE const float* lse(int stage) const { return query_numbers(stage); }
+  GPU_DEVICE const float* visible(int stage) const { return query_numbers(stage) + kStep; }
+  GPU_DEVICE const float* delta(int stage) const { return query_numbers(stage) + 2 * kStep; }
+  GPU_DEVICE const float* hidden(int stage) const { return query_numbers(stage) + 3 * kStep; }
   T *k, *v;
 
  private:
   static constexpr int kStageSize = kStep * kStride<kWidth>;
+  static_assert(kBackwardThreads == 4 * kStep);
   T *q_, *dout_;
-  float *lse_, *delta_;  // of a step's queries, lse to base 2; queries after the last weigh nothing
+  float* query_numbers_;
 
  public:
-  gpu::f16* weights;  // P, as the threads hold it
+  int32_t* positions;  // of the tile's keys in the range, see bounds_of()
+  gpu::f16* weights;   // P, as the threads hold it
 };
 
 // Hands the P of a thread to the thread with the same elements in the other team. fp16 holds
@@ -272,39 +365,6 @@ class WeightExchange {
   gpu::f16* weights_;
 };
 
-// Hides the queries that do not see a key; visible[0] is of the step's first query, visible[last]
-// of the last.
-GPU_DEVICE void hide_earlier_queries(Fragments<kStep>& scores, const int32_t* position_of_row,
-                                     const int32_t* visible, int last) {
-  int position[kFragments][2];
-  for_rows([&](int m, int h, int row) { position[m][h] = position_of_row[row]; });
-#pragma unroll
-  for (int n = 0; n < kStep / 8; ++n)
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const int seen = visible[min(n * 8 + j + first_column(), last)];
-      for_rows([&](int m, int h, int) {
-        if (position[m][h] >= seen) scores[m][n][2 * h + j] = -INFINITY;
-      });
-    }
-}
-
-// The same for queries whose window begins behind a key: hidden[0] is of the step's first query.
-GPU_DEVICE void hide_later_queries(Fragments<kStep>& scores, const int32_t* position_of_row,
-                                   const int32_t* hidden, int last) {
-  int position[kFragments][2];
-  for_rows([&](int m, int h, int row) { position[m][h] = position_of_row[row]; });
-#pragma unroll
-  for (int n = 0; n < kStep / 8; ++n)
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const int first_seen = hidden[min(n * 8 + j + first_column(), last)];
-      for_rows([&](int m, int h, int) {
-        if (position[m][h] < first_seen) scores[m][n][2 * h + j] = -INFINITY;
-      });
-    }
-}
-
 // Calls body(n, j, value) for the two values of the thread's columns of every column tile n.
 template <typename Body>
 GPU_DEVICE void for_columns(const float* values, const Body& body) {
@@ -314,28 +374,76 @@ GPU_DEVICE void for_columns(const float* values, const Body& body) {
     for (int j = 0; j < 2; ++j) body(n, j, values[n * 8 + first_column() + j]);
 }
 
-// What a team streams: q and lse, or dout and delta. It lies in shared memory: a choice between the
-// kernel's parameters would take registers through the loops.
-template <typename T>
-struct Streamed {
-  Rows<const T> rows_NqD;
-  const float* statistics_SHN;
+// An integer as a float with the same bits: an array and a register can hold either.
+GPU_DEVICE float float_of_bits(int32_t bits) {
+  float value;
+  memcpy(static_cast<void*>(&value), &bits, sizeof value);
+  return value;
+}
+GPU_DEVICE int32_t bits_of(float value) {
+  int32_t bits;
+  memcpy(static_cast<void*>(&bits), &value, sizeof bits);
+  return bits;
+}
+
+// Hides the queries for which is_hidden(position of the key, the query's limit).
+template <typename IsHidden>
+GPU_DEVICE void hide_queries(Fragments<kStep>& scores, const int32_t* position_of_row,
+                             const float* limit_of_column, const IsHidden& is_hidden) {
+  for_rows([&](int m, int h, int row) {
+    const int position = position_of_row[row];
+    for_columns(limit_of_column, [&](int n, int j, float limit) {
+      if (is_hidden(position, bits_of(limit))) scores[m][n][2 * h + j] = -INFINITY;
+    });
+  });
+}
+
+struct QueryHeads {
+  int first, count;
 };
+
+// And by team the limits of every range's queries: the keys that a query sees, or those at the
+// front that it does not see.
+template <typename T>
+struct StreamedQueries : Streamed<T> {
+  const int32_t* limits;
+};
+
+// A range as a team streams it. It lies in shared memory, too: its threads need it when they fetch
+// a step, and not while they multiply, when sums and weights take 192 registers.
+template <typename T>
+struct StreamedRange {
+  AttentionRange range;
+  HeadRows<T> rows;
+  const float* statistics;
+  const int32_t *limits, *bounds;
+};
+template <int kWidth, typename T>
+GPU_DEVICE StreamedRange<T> range_of_head(const StreamedQueries<T>& streamed, int head,
+                                          const AttentionRange& range, const AttentionLists& lists,
+                                          const AttentionShape& shape) {
+  return {range, HeadRows<T>(streamed.rows_ND, int64_t{head} * kWidth, range.begin, range.count),
+          streamed.statistics_SHN + shape.statistic(range.slot, head, range.begin),
+          streamed.limits + range.visible_begin, bounds_of(lists, range)};
+}
 
 template <Windows kWindows, int kWidth, typename T>
 GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const AttentionInputs<T>& x,
                           const AttentionSaved<T>& saved, const AttentionLists& lists,
                           const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
-  GPU_SHARED(Streamed<T>, streamed, [kTeams]);
+  GPU_SHARED(StreamedQueries<T>, streamed, [kTeams]);
+  GPU_SHARED(StreamedRange<T>, ranges, [kTeams]);
+  GPU_SHARED(QueryHeads, query_heads, );
   if (threadIdx.x == 0) {
-    streamed[0] = {x.q_NqD, saved.lse_SHN};
-    streamed[1] = {saved.dout_NqD, saved.delta_SHN};
+    const int kv_head = head_of_block(shape.kv_heads);
+    query_heads = {kv_head * shape.group(), shape.group()};
+    streamed[0] = {{x.q_NqD, saved.lse_SHN}, lists.data + lists.visible_keys};
+    streamed[1] = {{saved.dout_NqD, saved.delta_SHN}, lists.data + lists.hidden_keys};
   }
   find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
-  const int kv_head = head_of_block(shape.kv_heads);
-  const int64_t kv_at = int64_t{kv_head} * kWidth;
+  const int64_t kv_at = int64_t{head_of_block(shape.kv_heads)} * kWidth;
   const bool is_first_team = team_of_thread() == 0;
   gpu::SharedArrays arrays;
   const DkvTiles<kWidth, T> tiles(arrays);
@@ -347,86 +455,88 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
 
   Fragments<kWidth> sums;  // dv of the first team, dk of the second
   clear(sums);
-  int stage = 0;
-  for (int h = 0; h < shape.group(); ++h) {
-    const int head = kv_head * shape.group() + h;
-    for (int r = 0; r < tile.num_ranges; ++r) {
-      const AttentionRange range = range_of(lists, tile, r);
-      const int least = WarpBounds(bounds_of(lists, range)).least(), own = thread_of_team();
-      const float* statistics = streamed[team_of_thread()].statistics_SHN +
-                                shape.statistic(range.slot, head, range.begin);
-      const HeadRows<T> queries(streamed[team_of_thread()].rows_NqD, int64_t{head} * kWidth,
-                                range.begin, range.count);
-      const auto fetch = [&](int to, int first) {
-        queries.template fetch<kWidth, kStep>(is_first_team ? tiles.q(to) : tiles.dout(to), first);
-        gpu::cp_async_commit();
-      };
-      const auto statistic_of = [&](int i) {
-        const bool present = i < range.count;
-        if (is_first_team) return present ? statistics[i] * kLog2OfE : INFINITY;
-        return present ? statistics[i] : 0.0f;
-      };
-      const auto store_statistic = [&](int to, float value) {
-        if (own < kStep) (is_first_team ? tiles.lse(to) : tiles.delta(to))[own] = value;
-      };
-      fetch(stage, 0);
-      store_statistic(stage, statistic_of(own));
+  for (int turn = 0; turn < query_heads.count * tile.num_ranges; ++turn) {
+    const int own = thread_of_team();
+    const StreamedRange<T>& now = ranges[team_of_thread()];
+    __syncthreads();  // the last range has been read
+    if (own == 0)
+      ranges[team_of_thread()] = range_of_head<kWidth>(
+          streamed[team_of_thread()], query_heads.first + turn / tile.num_ranges,
+          range_of(lists, tile, turn % tile.num_ranges), lists, shape);
+    __syncthreads();
+    if (is_first_team) tiles.positions[own] = now.bounds[own];
+    const int least = WarpBounds(now.bounds).least();
+    const auto fetch = [&](int to, int first) {
+      const HeadRows<T> rows = now.rows;
+      rows.template fetch<kWidth, kStep>(is_first_team ? tiles.q(to) : tiles.dout(to), first);
+      gpu::cp_async_commit();
+    };
+    // What the thread stores of a step's queries: half of the team statistics, half limits.
+    const auto query_number = [&](int first) {
+      const int i = first + own % kStep, count = now.range.count;
+      if (own < kStep) {
+        if (i >= count) return is_first_team ? INFINITY : 0;
+        return now.statistics[i] * (is_first_team ? kLog2OfE : 1);
+      }
+      if (is_first_team || (kWindows == Windows::kPresent && now.range.is_window))
+        return float_of_bits(now.limits[min(i, count - 1)]);
+      return 0.0f;
+    };
+    fetch(0, 0);
+    tiles.query_numbers(0)[threadIdx.x] = query_number(0);
 
-      const auto step = [&](auto is_boundary, int first) {
-        constexpr bool kBoundary = decltype(is_boundary)::value;
-        gpu::cp_async_wait<0>();
-        __syncthreads();  // the stage is there, the other one and P have been read
-        float next_statistic = 0;
-        if (first + kStep < range.count) {
-          fetch(stage ^ 1, first + kStep);
-          next_statistic = statistic_of(first + kStep + own);
+    const auto step = [&](auto is_boundary, int first) {
+      constexpr bool kBoundary = decltype(is_boundary)::value;
+      const int stage = first / kStep % 2;
+      gpu::cp_async_wait<0>();
+      __syncthreads();  // the stage is there, the other one and P have been read
+      float next = 0;
+      if (first + kStep < now.range.count) {
+        fetch(stage ^ 1, first + kStep);
+        next = query_number(first + kStep);
+      }
+      const bool is_active = !kBoundary || least < bits_of(tiles.visible(stage)[kStep - 1]);
+      Fragments<kStep> weights;  // P of the first team, dS of the second
+      if (is_active) {
+        clear(weights);
+        if (!kBoundary || !is_first_team || !now.range.is_mean)
+          add_products<kWidth, kStep>(weights, own_rows,
+                                      is_first_team ? tiles.q(stage) : tiles.dout(stage));
+        if (is_first_team) {
+          if (kBoundary)
+            hide_queries(weights, tiles.positions, tiles.visible(stage),
+                         [](int position, int seen) { return position >= seen; });
+          if (kBoundary && kWindows == Windows::kPresent && now.range.is_window)
+            hide_queries(weights, tiles.positions, tiles.hidden(stage),
+                         [](int position, int first_seen) { return position < first_seen; });
+          for_columns(tiles.lse(stage), [&](int n, int j, float lse) {
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+              for (int i = j; i < 4; i += 2)
+                weights[m][n][i] = gpu::fast_exp2(weights[m][n][i] * shape.factor - lse);
+          });
+          exchange.put(weights);
+        } else {
+          for_columns(tiles.delta(stage), [&](int n, int j, float delta) {
+#pragma unroll
+            for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+              for (int i = j; i < 4; i += 2) weights[m][n][i] -= delta;
+          });
         }
-        const int last = min(kStep, range.count - first) - 1;
-        const int32_t* visible = visible_of(lists, range) + first;
-        const bool is_active = !kBoundary || least < visible[last];
-        Fragments<kStep> weights;  // P of the first team, dS of the second
-        if (is_active) {
-          clear(weights);
-          if (!kBoundary || !is_first_team || !range_of(lists, tile, r).is_mean)
-            add_products<kWidth, kStep>(weights, own_rows,
-                                        is_first_team ? tiles.q(stage) : tiles.dout(stage));
-          if (is_first_team) {
-            if (kBoundary)
-              hide_earlier_queries(weights, bounds_of(lists, range_of(lists, tile, r)), visible,
-                                   last);
-            if (kBoundary && may_hide(kWindows, lists, tile, r))
-              hide_later_queries(weights, bounds_of(lists, range_of(lists, tile, r)),
-                                 hidden_of(lists, range_of(lists, tile, r)) + first, last);
-            for_columns(tiles.lse(stage), [&](int n, int j, float lse) {
-#pragma unroll
-              for (int m = 0; m < kFragments; ++m)
-#pragma unroll
-                for (int i = j; i < 4; i += 2)
-                  weights[m][n][i] = gpu::fast_exp2(weights[m][n][i] * shape.factor - lse);
-            });
-            exchange.put(weights);
-          } else {
-            for_columns(tiles.delta(stage), [&](int n, int j, float delta) {
-#pragma unroll
-              for (int m = 0; m < kFragments; ++m)
-#pragma unroll
-                for (int i = j; i < 4; i += 2) weights[m][n][i] -= delta;
-            });
-          }
-        }
-        store_statistic(stage ^ 1, next_statistic);
-        __syncthreads();  // P is there
-        if (is_active) {
-          if (!is_first_team) exchange.multiply(weights);
-          add_weighted<kWidth, kStep>(sums, weights,
-                                      is_first_team ? tiles.dout(stage) : tiles.q(stage));
-        }
-        stage ^= 1;
-      };
-      int first = 0;
-      for (; first < range.count - range.full; first += kStep) step(std::true_type(), first);
-      for (; first < range.count; first += kStep) step(std::false_type(), first);
-    }
+      }
+      tiles.query_numbers(stage ^ 1)[threadIdx.x] = next;
+      __syncthreads();  // P is there
+      if (is_active) {
+        if (!is_first_team) exchange.multiply(weights);
+        add_weighted<kWidth, kStep>(sums, weights,
+                                    is_first_team ? tiles.dout(stage) : tiles.q(stage));
+      }
+    };
+    int first = 0;
+    for (; first < now.range.count - now.range.full; first += kStep) step(std::true_type(), first);
+    for (; first < now.range.count; first += kStep) step(std::false_type(), first);
   }
   gpu::cp_async_wait<0>();  // if the tile has no ranges
   for_rows([&](int m, int h, int i) {
@@ -435,7 +545,7 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
     if (!is_first_team)
       multiply_row(sums[m], h, shape.scale);
     else if (const int query = self_query(lists, row); query >= 0)
-      for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
+      for (int head = query_heads.first; head < query_heads.first + query_heads.count; ++head)
         add_row<T>(sums[m], h, saved.dout_NqD.row(query) + int64_t{head} * kWidth);
     store_row((is_first_team ? dv_NkD.row(row) : dk_NkD.row(row)) + int64_t{place.head} * kWidth,
               sums[m], h);

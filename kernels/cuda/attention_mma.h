@@ -20,6 +20,7 @@ constexpr int kStep = kStepRows;
 
 template <int kColumns>
 using Fragments = float[kFragments][kColumns / 8][4];
+using LeftOperands = uint32_t[kFragments][4];
 
 GPU_DEVICE int thread_of_team() { return static_cast<int>(threadIdx.x % unsigned{kTeamThreads}); }
 GPU_DEVICE int team_of_thread() { return static_cast<int>(threadIdx.x / unsigned{kTeamThreads}); }
@@ -53,6 +54,7 @@ struct TeamCopy {
 template <typename T>
 class HeadRows {
  public:
+  HeadRows() = default;
   template <typename From>
   GPU_DEVICE HeadRows(const From& from_D, int64_t at, int begin, int count)
       : first_(reinterpret_cast<const char*>(from_D.row(begin) + at)),
@@ -89,8 +91,8 @@ GPU_DEVICE void fetch_tile(T* to, const HeadRows<T>& from) {
 
 // c (32, 16 columns from n) += a b of both fragments.
 template <typename T, int kTiles>
-GPU_DEVICE void add_two(float (&c)[kFragments][kTiles][4], int n,
-                        const uint32_t (&a)[kFragments][4], const TwoB& two) {
+GPU_DEVICE void add_two(float (&c)[kFragments][kTiles][4], int n, const LeftOperands& a,
+                        const TwoB& two) {
 #pragma unroll
   for (int m = 0; m < kFragments; ++m)
 #pragma unroll
@@ -127,7 +129,7 @@ GPU_DEVICE void add_products(Fragments<kColumns>& c, const T* a_rows, const T* b
                              const KeptRows<kWidth, kCount>& kept = {}) {
 #pragma unroll
   for (int k = 0; k < kWidth; k += 16) {
-    uint32_t a[kFragments][4];
+    LeftOperands a;
 #pragma unroll
     for (int m = 0; m < kFragments; ++m) kept.get(a[m], a_rows, m, k);
 #pragma unroll
@@ -136,22 +138,33 @@ GPU_DEVICE void add_products(Fragments<kColumns>& c, const T* a_rows, const T* b
   }
 }
 
+// 16 columns of weights from k, rounded to T, as left operands of both fragments.
+template <typename T, int kK>
+GPU_DEVICE void round_weights(LeftOperands& a, const Fragments<kK>& weights, int k) {
+#pragma unroll
+  for (int m = 0; m < kFragments; ++m)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const auto& c = weights[m][k / 8 + i / 2];
+      a[m][i] = gpu::pair_of<T>(c[i % 2 * 2], c[i % 2 * 2 + 1]);
+    }
+}
+
+// sum (32, kColumns) += a times 16 rows of a tile of kWidth columns.
+template <int kWidth, int kColumns, typename T>
+GPU_DEVICE void add_operands(Fragments<kColumns>& sum, const LeftOperands& a, const T* rows) {
+#pragma unroll
+  for (int n = 0; n < kColumns; n += 16) add_two<T>(sum, n, a, load_b_of_rows<kWidth>(rows + n));
+}
+
 // sum (32, kWidth) += weights (32, kK), rounded to T, times kK rows.
 template <int kWidth, int kK, typename T>
 GPU_DEVICE void add_weighted(Fragments<kWidth>& sum, const Fragments<kK>& weights, const T* rows) {
 #pragma unroll
   for (int k = 0; k < kK; k += 16) {
-    uint32_t a[kFragments][4];
-#pragma unroll
-    for (int m = 0; m < kFragments; ++m)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const auto& c = weights[m][k / 8 + i / 2];
-        a[m][i] = gpu::pair_of<T>(c[i % 2 * 2], c[i % 2 * 2 + 1]);
-      }
-#pragma unroll
-    for (int n = 0; n < kWidth; n += 16)
-      add_two<T>(sum, n, a, load_b_of_rows<kWidth>(rows + k * kStride<kWidth> + n));
+    LeftOperands a;
+    round_weights<T, kK>(a, weights, k);
+    add_operands<kWidth, kWidth>(sum, a, rows + k * kStride<kWidth>);
   }
 }
 

@@ -521,6 +521,8 @@ std::vector<AttentionCase> attention_cases() {
   if (every_access_is_watched()) {
     add_modes(cases, DType::kBF16, 257, 64);
     cases.push_back({"long513", DType::kF16, Rule::kVisualChat, with_images(513), 1, 1, 64});
+    // At 128 the teams of dq share dS.
+    cases.push_back({"wide257", DType::kBF16, Rule::kVisualChat, with_images(257), 2, 1, 128});
   }
   return cases;
 }
