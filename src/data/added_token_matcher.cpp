@@ -56,9 +56,9 @@ void AddedTokenMatcher::add(std::string_view spelling, const AddedToken& token) 
 
 std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
   std::vector<Part> parts;
-  // Bytes that are in parts. As in the library, a token of white space that another token took along
-  // sets this back to its own end, so that what follows it there is text again; and with lstrip,
-  // which leaves it nothing, it is no token.
+  // Bytes that are in parts. As in the library, a token of white space that another token took
+  // along sets this back to its own end, so that what follows it there is text again; and with
+  // lstrip, which leaves it nothing, it is no token.
   size_t taken = 0;
   for (size_t at = 0; at < text.size();) {
     const auto [bytes, found] = by_spelling_.longest_at(text.substr(at));
@@ -72,9 +72,8 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
     if (token.single_word &&
         (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end))))
       continue;
-    if (token.lstrip) begin -= spaces_at_end(text.substr(0, begin));
+    if (token.lstrip) begin = std::max(begin - spaces_at_end(text.substr(0, begin)), taken);
     if (token.rstrip) end += spaces_at_begin(text.substr(end));
-    begin = std::max(begin, taken);
     if (begin > taken) parts.push_back({text.substr(taken, begin - taken), nullptr});
     if (begin < end) parts.push_back({text.substr(begin, end - begin), &token});
     taken = end;
