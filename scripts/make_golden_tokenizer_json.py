@@ -244,8 +244,8 @@ VARIANTS = [
     ("GPT-2's pattern", "llama3", [[REGEX, '"use_regex":true']]),
     ("space first", "qwen2", [[PREFIX, '"add_prefix_space":true']]),
     # White space that two tokens want.
-    ("newline", "llama3", [['"content":"<word>","single_word":true,"lstrip":false,"rstrip":false',
-                            '"content":"\\n","single_word":false,"lstrip":false,"rstrip":false']]),
+    ("carriage return", "llama3", [['"content":"<word>","single_word":true,"lstrip":false,"rstrip":false',
+                                    '"content":"\\r","single_word":false,"lstrip":false,"rstrip":false']]),
     ("newline to the left", "qwen2", [['"content":"<word>","single_word":true,"lstrip":false,"rstrip":false',
                                        '"content":"\\n","single_word":false,"lstrip":true,"rstrip":false']]),
 ]

@@ -355,6 +355,19 @@ TEST(TokenizerJson, APatternThatTakesTooLongIsAnError) {
   }
 }
 
+// A token in the white space that another one took along: the library takes what is behind it
+// twice.
+TEST(TokenizerJson, WhiteSpaceThatTwoTokensWantIsCutAsInTheLibrary) {
+  Changed llama("llama3");
+  llama.replace(R"("content":"<word>","single_word":true)",
+                R"("content":"\r","single_word":false)");
+  const Tokenizer tokenizer(llama.directory, PromptStyle::kCorrect);
+  std::vector<int32_t> expected = tokenizer.encode("a<both>");
+  for (const char* part : {"\r", "\nb"})
+    for (const int32_t id : tokenizer.encode(part)) expected.push_back(id);
+  EXPECT_EQ(tokenizer.encode("a<both>\r\nb"), expected);
+}
+
 TEST(TokenizerJson, TextThatIsNoUtf8IsRefused) {
   const Tokenizer tokenizer(kTokenizers + "/qwen2", PromptStyle::kCorrect);
   EXPECT_THROW(tokenizer.encode("a\xFF"), Error);
