@@ -73,6 +73,8 @@ CONVERSATIONS = [
     (None, [("What is shown?", 1, "A red circle."), ("And its colour?", 0, "It's 100% red\n\nand round."), ("Why?", 2, "the photograph")]),
     (SYSTEM, [("Compare both: 1234 na\u00efve \u6f22\u5b57", 2, "\U0001F600 e\u0301 12345"), ("  x <both> y", 0, "don't new words <word>")]),
     (SYSTEM, [("", 1, "showing"), ("two\nlines\n", 0, "ends with a space "), ("  spaces  ", 0, "\u3000")]),
+    # Tokens that span prompt and answer; a system text with white space around it.
+    ("\n " + SYSTEM + " \n\n", [("What?\n", 0, "\n\nred"), (" ", 1, " <both>circle"), ("Why?", 0, "\t\n\n\n x")]),
 ]
 
 

@@ -10,10 +10,14 @@ KIND/tokenizer.json and tokenizer_config.json, for each kind:
 texts.json: what random texts are made of (tests/data/tokenizer_json_test.cpp makes the same ones), and for each kind the ids and decoded
 texts of the first of them, and of all a running hash, noted every so many texts.
 
-usage: make_golden_tokenizer_json.py     Needs tokenizers (made with 0.23.3).
+variants.json: the kinds with other steps of their tokenizer.json, as changes of its text, and a hash of what the library makes of random
+texts then. It is made from the files of the kinds, which "variants" leaves as they are.
+
+usage: make_golden_tokenizer_json.py [variants]     Needs tokenizers (made with 0.23.3).
 """
 import json
 import pathlib
+import sys
 
 import tokenizers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -204,16 +208,21 @@ class Hash:
             self.value = (self.value ^ byte) * 0x100000001B3 & (1 << 64) - 1
 
 
+def add_text(hashed, tokenizer, text):
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    decoded = tokenizer.decode(ids, skip_special_tokens=True)
+    # Two of three tokens: characters break off.
+    broken = tokenizer.decode([one for i, one in enumerate(ids) if i % 3 != 1], skip_special_tokens=True)
+    for data in (text.encode(), b"".join(one.to_bytes(4, "little") for one in ids), decoded.encode(), broken.encode()):
+        hashed.add(data + b"\xff")
+    return ids, decoded, broken
+
+
 def expected(tokenizer, lists):
     hashed, noted, full = Hash(), [], []
     for number in range(TEXTS):
         text = random_text(number, lists)
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        decoded = tokenizer.decode(ids, skip_special_tokens=True)
-        # Two of three tokens: characters break off.
-        broken = tokenizer.decode([one for i, one in enumerate(ids) if i % 3 != 1], skip_special_tokens=True)
-        for data in (text.encode(), b"".join(one.to_bytes(4, "little") for one in ids), decoded.encode(), broken.encode()):
-            hashed.add(data + b"\xff")
+        ids, decoded, broken = add_text(hashed, tokenizer, text)
         if number < IN_FULL:
             full.append({"text": text, "ids": ids, "decoded": decoded, "broken": broken})
         if number % NOTED_EVERY == NOTED_EVERY - 1:
@@ -221,7 +230,46 @@ def expected(tokenizer, lists):
     return {"full": full, "hashes": noted}
 
 
+ISOLATED, INVERT = '"behavior":"Isolated"', '"invert":false'
+PREFIX, REGEX = '"add_prefix_space":false', '"use_regex":false'
+SPLITTERS = '"pretokenizers":['
+# Name, kind, and texts of tokenizer.json with those in their place.
+VARIANTS = [
+    *((f"{behavior} {inverted}", "llama3",
+       [[json.dumps(LLAMA3), '"[aeiou]|\\\\s+"'], [ISOLATED, f'"behavior":"{behavior}"'], [INVERT, f'"invert":{inverted}']])
+      for behavior in ("Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous") for inverted in ("false", "true")),
+    ("text as pattern", "qwen2", [['{"Regex":' + json.dumps(QWEN2) + "}", '{"String":"a."}'], [ISOLATED, '"behavior":"MergedWithNext"']]),
+    ("digits", "llama3", [[SPLITTERS, SPLITTERS + '{"type":"Digits","individual_digits":true},']]),
+    ("numbers", "llama3", [[SPLITTERS, SPLITTERS + '{"type":"Digits","individual_digits":false},']]),
+    ("GPT-2's pattern", "llama3", [[REGEX, '"use_regex":true']]),
+    ("space first", "qwen2", [[PREFIX, '"add_prefix_space":true']]),
+    # White space that two tokens want.
+    ("carriage return", "llama3", [['"content":"<word>","single_word":true,"lstrip":false,"rstrip":false',
+                                    '"content":"\\r","single_word":false,"lstrip":false,"rstrip":false']]),
+    ("newline to the left", "qwen2", [['"content":"<word>","single_word":true,"lstrip":false,"rstrip":false',
+                                       '"content":"\\n","single_word":false,"lstrip":true,"rstrip":false']]),
+]
+VARIANT_TEXTS = 1000
+
+
+def make_variants(lists):
+    listed = []
+    for name, kind, changes in VARIANTS:
+        text = (GOLDEN / kind / "tokenizer.json").read_text()
+        for old, new in changes:
+            assert text.count(old) >= 1, (name, old)
+            text = text.replace(old, new, 1)
+        tokenizer, hashed = Tokenizer.from_str(text), Hash()
+        for number in range(VARIANT_TEXTS):
+            add_text(hashed, tokenizer, random_text(number, lists))
+        listed.append({"name": name, "kind": kind, "changes": changes, "hash": f"{hashed.value:016x}"})
+    golden = {"made_with": {"tokenizers": tokenizers.__version__}, "texts": VARIANT_TEXTS, "variants": listed}
+    (GOLDEN / "variants.json").write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
+
+
 def main():
+    if sys.argv[1:] == ["variants"]:
+        return make_variants(json.loads((GOLDEN / "texts.json").read_text())["lists"])
     made = {kind: make() for kind, make in KINDS.items()}
     added = sorted({t["content"] for tokenizer, _ in made.values() for t in tokenizer["added_tokens"]})
     lists = [WORDS, SPACES, EMOJI, PUNCTUATION, added]
@@ -235,6 +283,7 @@ def main():
         (directory / "tokenizer_config.json").write_text(json.dumps(config, **compact) + "\n")
         golden["kinds"][kind] = expected(Tokenizer.from_str(json.dumps(tokenizer)), lists)
     (GOLDEN / "texts.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    make_variants(lists)
 
 
 if __name__ == "__main__":

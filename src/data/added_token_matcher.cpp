@@ -56,7 +56,10 @@ void AddedTokenMatcher::add(std::string_view spelling, const AddedToken& token) 
 
 std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text) const {
   std::vector<Part> parts;
-  size_t taken = 0;  // bytes that are in parts
+  // Bytes that are in parts. As in the library, a token of white space that another token took
+  // along sets this back to its own end, so that what follows it there is text again; and with
+  // lstrip, which leaves it nothing, it is no token.
+  size_t taken = 0;
   for (size_t at = 0; at < text.size();) {
     const auto [bytes, found] = by_spelling_.longest_at(text.substr(at));
     if (found == nullptr) {
@@ -69,12 +72,11 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
     if (token.single_word &&
         (ends_with_word(text.substr(0, begin)) || begins_with_word(text.substr(end))))
       continue;
-    if (token.lstrip) begin -= spaces_at_end(text.substr(0, begin));
+    if (token.lstrip) begin = std::max(begin - spaces_at_end(text.substr(0, begin)), taken);
     if (token.rstrip) end += spaces_at_begin(text.substr(end));
-    begin = std::max(begin, taken);
     if (begin > taken) parts.push_back({text.substr(taken, begin - taken), nullptr});
-    parts.push_back({text.substr(begin, std::max(begin, end) - begin), &token});
-    taken = std::max(taken, end);
+    if (begin < end) parts.push_back({text.substr(begin, end - begin), &token});
+    taken = end;
   }
   if (taken < text.size()) parts.push_back({text.substr(taken), nullptr});
   return parts;

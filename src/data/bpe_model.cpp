@@ -101,6 +101,7 @@ class BpeModel : public TokenModel {
   std::string normalized(std::string_view text) const;
   std::string marked(std::string_view text, bool is_first) const;
   std::vector<std::string_view> words_of(std::string_view text) const;
+  void encode_bytes(std::string_view word, std::vector<int32_t>& ids) const;
   void encode_part(std::string_view text, bool is_first, std::vector<int32_t>& ids) const;
   std::optional<std::string> shown_text(int32_t id) const;
   std::string decode_byte_level(std::span<const int32_t> ids) const;
@@ -142,10 +143,10 @@ std::string BpeModel::marked(std::string_view text, bool is_first) const {
 
 std::vector<std::string_view> BpeModel::words_of(std::string_view text) const {
   std::vector<std::string_view> words = {text};
-  for (const TextPattern& pattern : steps_.patterns) {
+  for (const TextCut& cut : steps_.cuts) {
     std::vector<std::string_view> shorter;
     for (const std::string_view word : words)
-      for (const std::string_view part : pattern.split(word)) shorter.push_back(part);
+      for (const std::string_view part : cut.words_of(word)) shorter.push_back(part);
     words = std::move(shorter);
   }
   if (!steps_.cuts_at_marks) return words;
@@ -158,11 +159,20 @@ std::vector<std::string_view> BpeModel::words_of(std::string_view text) const {
   return words;
 }
 
+// ByteLevel.
+void BpeModel::encode_bytes(std::string_view word, std::vector<int32_t>& ids) const {
+  std::string with_space;
+  if (steps_.prefixes_space && !word.starts_with(' ')) word = with_space.append(" ").append(word);
+  if (!steps_.last_cut) return bpe_.encode(byte_level_text(word), ids);
+  for (const std::string_view part : steps_.last_cut->words_of(word))
+    bpe_.encode(byte_level_text(part), ids);
+}
+
 void BpeModel::encode_part(std::string_view text, bool is_first, std::vector<int32_t>& ids) const {
   const std::string spaced = steps_.metaspace ? marked(text, is_first) : std::string(text);
   for (const std::string_view word : words_of(spaced)) {
     if (steps_.byte_level) {
-      bpe_.encode(byte_level_text(word), ids);
+      encode_bytes(word, ids);
     } else {
       bpe_.encode(word, ids);
     }
@@ -243,6 +253,9 @@ TextBound BpeModel::bound() const {
     lengths.take_spaces |= token.lstrip || token.rstrip;
   }
   if (steps_.composes) lengths.longest *= kShrinksBy;
+  const bool removes = std::ranges::any_of(
+      steps_.cuts, [](const TextCut& cut) { return cut.behavior == TextCut::Behavior::kRemoved; });
+  if (removes) return TextBound(lengths);  // nothing is sure to become a token
   if (!steps_.byte_level && !bpe_.knows_bytes())
     for (int c = 0x21; c < 0x7f; ++c) {
       const char text[] = {static_cast<char>(c)};

@@ -82,6 +82,13 @@ std::vector<std::string> chat_template_names() {
   return names;
 }
 
+bool fits_template(std::string_view name, const Tokenizer& tokenizer) {
+  if (name == chat_template_names()[0]) return true;
+  return std::ranges::any_of(kTemplates, [&](const ChatTemplate& row) {
+    return row.name == name && missing_tokens(row, tokenizer).empty();
+  });
+}
+
 const ChatTemplate& find_chat_template(std::string_view name, const Tokenizer& tokenizer) {
   std::vector<std::string_view> missing;
   for (const ChatTemplate& row : kTemplates) {

@@ -28,6 +28,9 @@ struct ChatTemplate {
 // "original", which is this program's own form and no row, and the names of the rows.
 std::vector<std::string> chat_template_names();
 
+// Whether the tokenizer has the tokens of a name's row, or one of its rows.
+bool fits_template(std::string_view name, const Tokenizer& tokenizer);
+
 // The row of a name: the first whose tokens the tokenizer has. kConfig if there is none.
 const ChatTemplate& find_chat_template(std::string_view name, const Tokenizer& tokenizer);
 

@@ -48,6 +48,7 @@ PromptBuilder::PromptBuilder(const Tokenizer& tokenizer, PromptConfig config)
   if (config_.chat_template == "original") return;
   ASSERT(config_.style == PromptStyle::kCorrect, "--chat_template {}", config_.chat_template);
   template_ = &find_chat_template(config_.chat_template, tokenizer);
+  config_.system_text = without_outer_spaces(config_.system_text);
   if (!template_->end_of_answer.empty()) end_id_ = *tokenizer.added_token(template_->end_of_answer);
   end_text_ = tokenizer.text_of_added(end_id_);
   if (tokenizer.bos_id()) begin_text_ = tokenizer.text_of_added(*tokenizer.bos_id());
@@ -82,10 +83,13 @@ std::string PromptBuilder::prompt_text(std::string_view question, int64_t num_im
 // The round up to its answer.
 std::string PromptBuilder::template_text(std::string_view question, int64_t num_images,
                                          const Surroundings& around) const {
-  const std::string_view system_text = without_outer_spaces(around.system_text);
+  const auto trimmed = [&](std::string_view part) {
+    return template_->trims ? without_outer_spaces(part) : part;
+  };
   std::string system;
-  if (around.round == 0 && !system_text.empty())
-    system = fmt::format("{}{}{}", template_->before_system, system_text, template_->after_system);
+  if (around.round == 0 && !around.system_text.empty())
+    system = fmt::format("{}{}{}", template_->before_system, trimmed(around.system_text),
+                         template_->after_system);
   std::string text = around.round == 0 ? begin_text_ : end_text_;
   if (around.round > 0) text += template_->after_answer;
   if (!template_->system_in_question) text += system;
@@ -94,7 +98,7 @@ std::string PromptBuilder::template_text(std::string_view question, int64_t num_
   std::string content;
   for (int64_t i = 0; i < num_images; ++i) content += fmt::format("{}\n", kImageText);
   content += question;
-  text += template_->trims ? without_outer_spaces(content) : content;
+  text += trimmed(content);
   return text += template_->after_question;
 }
 
@@ -136,7 +140,7 @@ std::vector<int32_t> PromptBuilder::prompt_ids(std::string_view question, int64_
 }
 
 // Prompt and answer encoded as one text, so that a token may span both, as compat and Transformers'
-// apply_chat_template() do. Labels begin where the prompt encoded alone would end.
+// apply_chat_template() do.
 std::vector<int32_t> PromptBuilder::round_ids(const Round& round,
                                               const Surroundings& around) const {
   if (template_ != nullptr) {
@@ -155,6 +159,15 @@ std::vector<int32_t> PromptBuilder::round_ids(const Round& round,
   return ids;
 }
 
+// How many tokens of a round are its prompt's: as many as the prompt encoded alone has. With a
+// template a token that spans both belongs to the answer, as in Transformers.
+size_t PromptBuilder::unlearnt_length(const std::vector<int32_t>& prompt,
+                                      const std::vector<int32_t>& round) const {
+  if (template_ == nullptr) return std::min(prompt.size(), round.size());
+  const auto first = std::mismatch(prompt.begin(), prompt.end(), round.begin(), round.end()).second;
+  return static_cast<size_t>(first - round.begin());
+}
+
 TokenizedSample PromptBuilder::tokenize_round(const Round& round,
                                               const Surroundings& around) const {
   const std::vector<int32_t> prompt = prompt_ids(round.question, round.num_images, around);
@@ -168,8 +181,7 @@ TokenizedSample PromptBuilder::tokenize_round(const Round& round,
     result.token_ids = round_ids(round, around);
   }
   result.labels = result.token_ids;
-  const size_t prompt_length = std::min(prompt.size(), result.labels.size());
-  std::fill_n(result.labels.begin(), prompt_length, kIgnoredLabel);
+  std::fill_n(result.labels.begin(), unlearnt_length(prompt, result.token_ids), kIgnoredLabel);
   result.num_images = round.num_images;
   return result;
 }
@@ -191,7 +203,7 @@ std::string PromptBuilder::own_system_text(std::string_view text) const {
   CHECK(!surely_too_long(text), ExitCode::kBadData,
         "the system text has {} bytes, which are more tokens than --max_seq_len {}", text.size(),
         config_.max_seq_len);
-  return system_text_of(text);
+  return template_ != nullptr ? std::string(text) : system_text_of(text);
 }
 
 TokenizedSample PromptBuilder::tokenize(std::span<const Round> rounds, ImageNumbers numbers,

@@ -43,7 +43,8 @@ class PromptBuilder {
   // Rounds that exceed max_seq_len are dropped from the end with their images. A bad sample (no
   // round, empty answer, text that isn't UTF-8, `<image>` inside a text, first round too long) is
   // Error(ExitCode::kBadData).
-  // `system_text`: of this sample, instead of the configured one.
+  // `system_text`: of this sample, instead of the configured one; with a template as it is, white
+  // space and all.
   TokenizedSample tokenize(std::span<const Round> rounds,
                            ImageNumbers numbers = ImageNumbers::kAfterEncoding,
                            const std::optional<std::string>& system_text = {}) const;
@@ -74,6 +75,8 @@ class PromptBuilder {
 
   int64_t length_with_images(const TokenizedSample& sample, const TokenizedSample& next) const;
   std::vector<int32_t> round_ids(const Round& round, const Surroundings& around) const;
+  size_t unlearnt_length(const std::vector<int32_t>& prompt,
+                         const std::vector<int32_t>& round) const;
   TokenizedSample tokenize_round(const Round& round, const Surroundings& around) const;
   std::vector<int32_t> prompt_ids(std::string_view question, int64_t num_images,
                                   const Surroundings& around) const;

@@ -142,6 +142,15 @@ std::optional<std::string> error_in_pattern(std::string_view expression) {
   return std::nullopt;
 }
 
+std::string pattern_of_text(std::string_view text) {
+  std::string expression;
+  for (const char c : text) {
+    if (std::ispunct(static_cast<unsigned char>(c)) != 0) expression += '\\';
+    expression += c;
+  }
+  return expression;
+}
+
 struct TextPattern::Code {
   CodePointer compiled;
 
@@ -167,18 +176,37 @@ TextPattern::TextPattern(std::string_view expression) {
   code_ = std::move(code);
 }
 
-std::vector<std::string_view> TextPattern::split(std::string_view text) const {
-  std::vector<std::string_view> parts;
+std::vector<TextPattern::Part> TextPattern::split(std::string_view text) const {
+  std::vector<Part> parts;
   const MatchPointer memory(pcre2_match_data_create(1, nullptr));
   size_t at = 0;
   while (const auto match = code_->find(text, at, 0, memory.get())) {
     const auto [begin, end] = *match;
-    if (begin > at) parts.push_back(text.substr(at, begin - at));
-    parts.push_back(text.substr(begin, end - begin));
+    if (begin > at) parts.push_back({text.substr(at, begin - at), false});
+    parts.push_back({text.substr(begin, end - begin), true});
     at = end;
   }
-  if (at < text.size()) parts.push_back(text.substr(at));
+  if (at < text.size()) parts.push_back({text.substr(at), false});
   return parts;
+}
+
+std::vector<std::string_view> TextCut::words_of(std::string_view text) const {
+  std::vector<std::string_view> words;
+  bool after_match = false;
+  for (const auto& [part, found] : pattern.split(text)) {
+    const bool matches = found != inverted, is_first = words.empty();
+    const bool joins =
+        !is_first && (behavior == Behavior::kMergedWithPrevious ? matches && !after_match
+                      : behavior == Behavior::kMergedWithNext   ? !matches && after_match
+                      : behavior == Behavior::kContiguous       ? matches == after_match
+                                                                : false);
+    if (joins)
+      words.back() = {words.back().data(), words.back().size() + part.size()};
+    else if (!matches || behavior != Behavior::kRemoved)
+      words.push_back(part);
+    after_match = matches;
+  }
+  return words;
 }
 
 bool TextPattern::matches_begin(std::string_view text) const {

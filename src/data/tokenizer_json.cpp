@@ -15,6 +15,9 @@ namespace {
 
 constexpr int64_t kMaxBytes = int64_t{256} << 20;
 constexpr std::string_view kMark = "\u2581";
+// GPT-2's, which ByteLevel cuts by unless it is told not to.
+constexpr std::string_view kByteLevelPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 std::optional<JsonValue> value_of(const JsonValue& object, std::string_view key) {
   const std::optional<JsonValue> value = object.find(key);
@@ -46,8 +49,17 @@ void check_text(const JsonValue& component, std::string_view key, std::string_vi
     value.reject(fmt::format("only \"{}\" is supported, not \"{}\"", expected, value.as_string()));
 }
 
-void check_off(const JsonValue& component, std::string_view key) {
-  if (component.get_bool(key, false)) component.at(key).reject("only false is supported");
+TextCut::Behavior behavior_of(const JsonValue& value) {
+  using Behavior = TextCut::Behavior;
+  constexpr std::pair<std::string_view, Behavior> kNames[] = {
+      {"Isolated", Behavior::kIsolated},
+      {"Removed", Behavior::kRemoved},
+      {"MergedWithPrevious", Behavior::kMergedWithPrevious},
+      {"MergedWithNext", Behavior::kMergedWithNext},
+      {"Contiguous", Behavior::kContiguous}};
+  for (const auto& [name, behavior] : kNames)
+    if (value.as_string() == name) return behavior;
+  value.reject(fmt::format("\"{}\" is not supported", value.as_string()));
 }
 
 // Calls `read` for a component, or for each of a Sequence's.
@@ -93,6 +105,8 @@ class Reader {
   void read_pre_tokenizer(const JsonValue& step);
   void read_metaspace(const JsonValue& step);
   void read_split(const JsonValue& step);
+  void read_digits(const JsonValue& step);
+  void read_byte_level(const JsonValue& step);
   void read_post_processor(const JsonValue& step);
   void read_template(const JsonValue& step);
   void read_decoder(const JsonValue& decoder);
@@ -204,23 +218,41 @@ void Reader::read_pre_tokenizer(const JsonValue& step) {
     step.reject("nothing is supported after ByteLevel or Metaspace");
   const std::string type = type_of(step);
   if (type == "Split") return read_split(step);
-  if (type == "Metaspace" && steps.patterns.empty()) return read_metaspace(step);
-  if (type != "ByteLevel")
-    refuse_component(step, "ByteLevel, Metaspace, Split and a Sequence of Split and ByteLevel");
+  if (type == "Digits") return read_digits(step);
+  if (type == "ByteLevel") return read_byte_level(step);
+  if (type == "Metaspace" && steps.cuts.empty()) return read_metaspace(step);
+  refuse_component(step,
+                   "ByteLevel, Metaspace, Split, Digits and a Sequence of Split, Digits and "
+                   "ByteLevel");
+}
+
+void Reader::read_byte_level(const JsonValue& step) {
   check_members(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-  check_off(step, "add_prefix_space");
-  if (step.get_bool("use_regex", true)) step.reject("use_regex: only false is supported");
+  TextSteps& steps = result_.steps;
   steps.byte_level = true;
+  steps.prefixes_space = step.at("add_prefix_space").as_bool();
+  if (step.get_bool("use_regex", true)) steps.last_cut = TextCut{TextPattern(kByteLevelPattern)};
+}
+
+void Reader::read_digits(const JsonValue& step) {
+  check_members(step, {"type", "individual_digits"});
+  using Behavior = TextCut::Behavior;
+  const bool each = step.at("individual_digits").as_bool();
+  result_.steps.cuts.push_back(
+      {TextPattern("\\p{N}"), each ? Behavior::kIsolated : Behavior::kContiguous});
 }
 
 void Reader::read_split(const JsonValue& step) {
   check_members(step, {"type", "pattern", "behavior", "invert"});
-  check_text(step, "behavior", "Isolated");
-  check_off(step, "invert");
-  check_members(step.at("pattern"), {"Regex"});
-  const JsonValue expression = step.at("pattern").at("Regex");
-  if (const auto error = error_in_pattern(expression.as_string())) expression.reject(*error);
-  result_.steps.patterns.emplace_back(expression.as_string());
+  const JsonValue pattern = step.at("pattern");
+  check_members(pattern, {"Regex", "String"});
+  const auto text = pattern.find("String");
+  const JsonValue place = text ? *text : pattern.at("Regex");
+  const std::string expression =
+      text ? pattern_of_text(text->as_string()) : std::string(place.as_string());
+  if (const auto error = error_in_pattern(expression)) place.reject(*error);
+  result_.steps.cuts.push_back(
+      {TextPattern(expression), behavior_of(step.at("behavior")), step.get_bool("invert", false)});
 }
 
 void Reader::read_metaspace(const JsonValue& step) {

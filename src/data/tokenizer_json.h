@@ -3,6 +3,7 @@
 //   LLaMA-2, Mistral  normalizer Prepend and Replace, or pre-tokenizer Metaspace; byte_fallback
 //   LLaMA-3           pre-tokenizer Split by a pattern, then ByteLevel; ignore_merges
 //   Qwen2             normalizer NFC, then as LLaMA-3
+//   of LLaMA's form   Digits; ByteLevel with GPT-2's own pattern or with a space before the text
 // Every component, member and value that is not known is refused (kConfig) with its place: a
 // tokenizer that is read nearly right gives wrong ids.
 #pragma once
@@ -25,11 +26,13 @@ struct TextSteps {
   bool prepends_mark = false;    // U+2581 before the text, whatever it begins with
   bool replaces_spaces = false;  // by U+2581
   // The pre-tokenizer.
-  bool metaspace = false;             // replaces spaces by U+2581
-  Marks marks = Marks::kNone;         // and puts one before these, unless one is there
-  bool cuts_at_marks = false;         // before each
-  std::vector<TextPattern> patterns;  // cut into words, one after the other
-  bool byte_level = false;            // bytes as characters (byte_level.h)
+  bool metaspace = false;           // replaces spaces by U+2581
+  Marks marks = Marks::kNone;       // and puts one before these, unless one is there
+  bool cuts_at_marks = false;       // before each
+  std::vector<TextCut> cuts;        // into words, one after the other
+  bool prefixes_space = false;      // before each word that does not begin with one
+  std::optional<TextCut> last_cut;  // of these
+  bool byte_level = false;          // bytes as characters (byte_level.h)
 };
 
 struct TokenizerJson {

@@ -1,6 +1,7 @@
 #include "io/pickle.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <unordered_map>
 
@@ -15,6 +16,7 @@ namespace {
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 constexpr size_t kMaxValues = size_t{1} << 23;  // far more than a model's tensors need
 constexpr size_t kMaxName = 256;                // of a global's module or name
+constexpr size_t kMaxLine = size_t{1} << 16;    // of protocol 0
 
 }  // namespace
 
@@ -35,13 +37,14 @@ class PickleMachine {
   // Each returns whether the opcode is one of its kind.
   bool push_constant(char op);
   bool push_text(char op);
+  bool push_line(char op);
   bool build(char op);
   bool make_tuple(char op);
   bool remember(char op);
   bool make_object(char op);
 
   std::string_view take(size_t bytes);
-  std::string_view take_line();
+  std::string_view take_line(size_t most);
   template <typename T>
   T number() {
     T value;
@@ -49,6 +52,8 @@ class PickleMachine {
     return value;
   }
   int64_t long_number(size_t bytes);
+  int64_t written_number();
+  void check_protocol(int protocol) const;
 
   PickleValue* make(Kind kind);
   bool push(PickleValue* value) {
@@ -61,6 +66,7 @@ class PickleMachine {
   std::vector<const PickleValue*> pop_to_mark();
   bool add(Kind kind, std::vector<const PickleValue*> items);
   bool push_tuple(size_t size);
+  bool push_from_mark(Kind kind);
   bool push_global(std::string_view module, std::string_view name);
   bool call();
 
@@ -69,19 +75,15 @@ class PickleMachine {
   std::span<const std::string_view> allowed_;
   Pickle& pickle_;
   std::vector<PickleValue*> stack_;  // nullptr: a mark
-  std::unordered_map<uint32_t, PickleValue*> memo_;
+  std::unordered_map<int64_t, PickleValue*> memo_;
 };
 
 void PickleMachine::run() {
-  if (take(1)[0] != '\x80') refuse("no pickle of protocol 2 or later");
-  const int protocol = static_cast<uint8_t>(take(1)[0]);
-  if (protocol < 2 || protocol > 5)
-    refuse(fmt::format("a pickle of protocol {}; 2 to 5 are read", protocol));
   for (;;) {
     const char op = take(1)[0];
     if (op == '.') break;
-    const bool known = push_constant(op) || push_text(op) || build(op) || make_tuple(op) ||
-                       remember(op) || make_object(op);
+    const bool known = push_constant(op) || push_text(op) || push_line(op) || build(op) ||
+                       make_tuple(op) || remember(op) || make_object(op);
     if (!known)
       refuse(fmt::format("the pickle holds opcode {:#04x}, which no dictionary of tensors needs",
                          static_cast<uint8_t>(op)));
@@ -96,8 +98,8 @@ std::string_view PickleMachine::take(size_t bytes) {
   return taken;
 }
 
-std::string_view PickleMachine::take_line() {
-  const size_t end = rest_.substr(0, kMaxName + 1).find('\n');
+std::string_view PickleMachine::take_line(size_t most) {
+  const size_t end = rest_.substr(0, most + 1).find('\n');
   if (end == rest_.npos) damaged();
   return take(end + 1).substr(0, end);
 }
@@ -109,6 +111,20 @@ int64_t PickleMachine::long_number(size_t bytes) {
   uint64_t value = !digits.empty() && digits.back() < 0 ? ~uint64_t{0} : 0;
   std::memcpy(&value, digits.data(), bytes);
   return static_cast<int64_t>(value);
+}
+
+// A line with a decimal number, as protocol 0 writes it; a long one ends with an L.
+int64_t PickleMachine::written_number() {
+  std::string_view digits = take_line(kMaxName);
+  if (digits.ends_with('L')) digits.remove_suffix(1);
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc() || end != digits.data() + digits.size()) damaged();
+  return number;
+}
+
+void PickleMachine::check_protocol(int protocol) const {
+  if (protocol > 5) refuse(fmt::format("a pickle of protocol {}; 0 to 5 are read", protocol));
 }
 
 PickleValue* PickleMachine::make(Kind kind) {
@@ -176,6 +192,26 @@ bool PickleMachine::push_text(char op) {
   return true;
 }
 
+// What protocols 0 and 1 write as a line.
+bool PickleMachine::push_line(char op) {
+  switch (op) {
+    case 'I':
+      if (rest_.starts_with("00\n") || rest_.starts_with("01\n"))
+        return push_integer(Kind::kBool, take_line(2) == "01");
+      return push_integer(Kind::kInt, written_number());
+    case 'L': return push_integer(Kind::kInt, written_number());
+    case 'F': return take_line(kMaxName), push(make(Kind::kFloat));
+    case 'S':
+    case 'V': {
+      const std::string_view text = take_line(kMaxLine);
+      push(make(Kind::kText));
+      stack_.back()->text = text;
+      return true;
+    }
+    default: return false;
+  }
+}
+
 // Adds to the list or dictionary on top.
 bool PickleMachine::add(Kind kind, std::vector<const PickleValue*> items) {
   PickleValue* container = top_of(kind);
@@ -193,6 +229,8 @@ bool PickleMachine::build(char op) {
       return add(Kind::kDict, {pop(), value});
     }
     case 'u': return add(Kind::kDict, pop_to_mark());
+    case 'l': return push_from_mark(Kind::kList);
+    case 'd': return push_from_mark(Kind::kDict);
     case 'b': return pop(), top_of(Kind::kDict), true;  // a state_dict's attributes: no tensors
     case '0': return pop(), true;
     default: return false;
@@ -207,23 +245,28 @@ bool PickleMachine::push_tuple(size_t size) {
   return true;
 }
 
-bool PickleMachine::make_tuple(char op) {
-  if (op >= '\x85' && op <= '\x87') return push_tuple(static_cast<size_t>(op - '\x85') + 1);
-  if (op != 't') return false;
+bool PickleMachine::push_from_mark(Kind kind) {
   std::vector<const PickleValue*> items = pop_to_mark();
-  push(make(Kind::kTuple));
+  if (kind == Kind::kDict && items.size() % 2 != 0) damaged();
+  push(make(kind));
   stack_.back()->items = std::move(items);
   return true;
 }
 
-// The memo: values that are used again. Frames (protocol 4) only help who reads from a stream.
+bool PickleMachine::make_tuple(char op) {
+  if (op >= '\x85' && op <= '\x87') return push_tuple(static_cast<size_t>(op - '\x85') + 1);
+  return op == 't' && push_from_mark(Kind::kTuple);
+}
+
+// The memo: values that are used again. The protocol's number allows or forbids nothing, and frames
+// (protocol 4) only help who reads from a stream.
 bool PickleMachine::remember(char op) {
-  const auto put = [&](uint32_t key) {
+  const auto put = [&](int64_t key) {
     if (stack_.empty() || stack_.back() == nullptr) damaged();
     memo_[key] = stack_.back();
     return true;
   };
-  const auto get = [&](uint32_t key) {
+  const auto get = [&](int64_t key) {
     const auto found = memo_.find(key);
     if (found == memo_.end()) damaged();
     return push(found->second);
@@ -231,9 +274,12 @@ bool PickleMachine::remember(char op) {
   switch (op) {
     case 'q': return put(number<uint8_t>());
     case 'r': return put(number<uint32_t>());
-    case '\x94': return put(static_cast<uint32_t>(memo_.size()));
+    case 'p': return put(written_number());
+    case '\x94': return put(std::ssize(memo_));
     case 'h': return get(number<uint8_t>());
     case 'j': return get(number<uint32_t>());
+    case 'g': return get(written_number());
+    case '\x80': return check_protocol(number<uint8_t>()), true;
     case '\x95': return take(8), true;
     default: return false;
   }
@@ -270,9 +316,10 @@ bool PickleMachine::call() {
 
 bool PickleMachine::make_object(char op) {
   switch (op) {
-    case 'c': {
-      const std::string_view module = take_line();
-      return push_global(module, take_line());
+    case 'c':
+    case 'i': {  // 'i' also makes an object of the class, which none of those allowed needs
+      const std::string_view module = take_line(kMaxName);
+      return push_global(module, take_line(kMaxName)) && op == 'c';
     }
     case '\x93': {
       const PickleValue* name = pop();

@@ -1,4 +1,4 @@
-// Values in a Python pickle, protocols 2 to 5 (PEP 307, 574; Lib/pickletools.py), as far as files
+// Values in a Python pickle, protocols 0 to 5 (PEP 307, 574; Lib/pickletools.py), as far as files
 // of tensors need them. Nothing is executed: a global is a name, which must be one of those
 // allowed, and a call is kept as a function's name with its arguments. Every other global and every
 // opcode that could do more is refused by name.

@@ -46,6 +46,25 @@ bool exists(const std::string& path) {
   return std::filesystem::exists(path, ignored);
 }
 
+// What `hf download` is told to fetch a snapshot in the hub's cache again, whose directory is
+// models--ORG--NAME/snapshots/COMMIT; "" for other directories.
+std::string hub_name_of(const std::filesystem::path& directory) {
+  constexpr std::string_view kBegin = "models--", kBetween = "--";
+  const std::filesystem::path snapshots = directory.parent_path();
+  const std::string model = snapshots.parent_path().filename().string();
+  if (snapshots.filename() != "snapshots" || !model.starts_with(kBegin)) return "";
+  const std::string name = model.substr(kBegin.size());
+  const size_t at = name.find(kBetween);
+  return at == name.npos
+             ? name
+             : fmt::format("{}/{}", name.substr(0, at), name.substr(at + kBetween.size()));
+}
+
+std::string how_to_complete(const std::string& directory) {
+  const std::string name = hub_name_of(directory);
+  return name.empty() ? "" : fmt::format("; fetch all of it: hf download {}", name);
+}
+
 bool has_weights_name(std::string_view name) {
   return name.ends_with(".safetensors") || name.ends_with(".gguf") ||
          name.starts_with("pytorch_model");
@@ -78,6 +97,13 @@ std::string what_lies_there_instead(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory, ignored))
     names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    const std::filesystem::path path = directory + "/" + name;
+    if ((name == "config.json" || has_weights_name(name)) && !exists(path.string()))
+      return fmt::format("; {} is a link to {}, which is not there{}", name,
+                         std::filesystem::read_symlink(path, ignored).string(),
+                         how_to_complete(directory));
+  }
   const auto find = [&](auto&& kinds) -> std::string {
     for (const OtherWeights& other : kinds)
       for (const std::string& name : names)
@@ -89,7 +115,7 @@ std::string what_lies_there_instead(const std::string& directory) {
   if (const std::string shard = find(kShards); !shard.empty()) return shard;
   for (const std::string& name : names)
     if (has_weights_name(name)) return fmt::format("; it holds {}: {}", name, kOtherName);
-  return "";
+  return how_to_complete(directory);
 }
 
 TensorDirectory::TensorDirectory(std::string directory) : directory_(std::move(directory)) {

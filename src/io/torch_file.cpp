@@ -34,7 +34,8 @@ constexpr std::string_view kAllowed[] = {kRebuildTensor,          kRebuildUntype
                                          "torch.DoubleStorage",   "torch.LongStorage",
                                          "torch.IntStorage",      "torch.ShortStorage",
                                          "torch.CharStorage",     "torch.ByteStorage",
-                                         "torch.BoolStorage",     "torch.ComplexFloatStorage"};
+                                         "torch.BoolStorage",     "torch.ComplexFloatStorage",
+                                         "torch.complex32",       "torch.ComplexDoubleStorage"};
 
 // A class of storages with one type of elements, or an element type of untyped storages.
 struct StorageType {
@@ -43,19 +44,20 @@ struct StorageType {
   int64_t bytes;
 };
 constexpr StorageType kStorageTypes[] = {
-    {"torch.FloatStorage", "F32", 4},       {"torch.HalfStorage", "F16", 2},
-    {"torch.BFloat16Storage", "BF16", 2},   {"torch.DoubleStorage", "F64", 8},
-    {"torch.LongStorage", "I64", 8},        {"torch.IntStorage", "I32", 4},
-    {"torch.ShortStorage", "I16", 2},       {"torch.CharStorage", "I8", 1},
-    {"torch.ByteStorage", "U8", 1},         {"torch.BoolStorage", "BOOL", 1},
-    {"torch.ComplexFloatStorage", "C64", 8}};
+    {"torch.FloatStorage", "F32", 4},        {"torch.HalfStorage", "F16", 2},
+    {"torch.BFloat16Storage", "BF16", 2},    {"torch.DoubleStorage", "F64", 8},
+    {"torch.LongStorage", "I64", 8},         {"torch.IntStorage", "I32", 4},
+    {"torch.ShortStorage", "I16", 2},        {"torch.CharStorage", "I8", 1},
+    {"torch.ByteStorage", "U8", 1},          {"torch.BoolStorage", "BOOL", 1},
+    {"torch.ComplexFloatStorage", "C64", 8}, {"torch.ComplexDoubleStorage", "C128", 16}};
 constexpr StorageType kElementTypes[] = {{"torch.float8_e4m3fn", "F8_E4M3", 1},
                                          {"torch.float8_e5m2", "F8_E5M2", 1},
                                          {"torch.float8_e4m3fnuz", "F8_E4M3FNUZ", 1},
                                          {"torch.float8_e5m2fnuz", "F8_E5M2FNUZ", 1},
                                          {"torch.uint16", "U16", 2},
                                          {"torch.uint32", "U32", 4},
-                                         {"torch.uint64", "U64", 8}};
+                                         {"torch.uint64", "U64", 8},
+                                         {"torch.complex32", "C32", 4}};
 
 const StorageType* type_called(std::span<const StorageType> types, std::string_view global) {
   const auto found = std::ranges::find(types, global, &StorageType::global);
@@ -200,6 +202,11 @@ std::pair<StoredTensor, std::string> Tensors::read(const std::string& name,
         "one on its own in Python: torch.save(part, file)",
         path_, name, name_of(value.kind));
   const auto& arguments = *found;
+  const size_t needed = typed != nullptr ? 6 : 7;
+  CHECK(arguments.size() == needed || arguments[needed]->items.empty(), ExitCode::kBadData,
+        "{}: {} is a view that negates or conjugates its values; save it resolved in Python: "
+        "tensor.resolve_conj().resolve_neg()",
+        path_, name);
   const Storage in = storage(name, *arguments[0], typed != nullptr ? nullptr : arguments[6]);
   StoredTensor tensor{.name = name, .type = std::string(in.type->type), .shape = {}};
   tensor.shape = sizes(name, *arguments[2]);

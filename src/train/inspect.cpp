@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <new>
 #include <span>
 
@@ -16,6 +17,7 @@
 #include "io/input_file.h"
 #include "io/llava_directory.h"
 #include "io/tensor_directory.h"
+#include "options/hub_cache.h"
 #include "train/inspect_llava.h"
 #include "train/inspect_model.h"
 #include "train/inspect_vision.h"
@@ -185,6 +187,24 @@ int compare_checkpoints(const std::string& first, const std::string& second) {
   return arrays + fields > 0 ? kDifferent : 0;
 }
 
+// A name of the hub stands for its snapshot.
+std::string path_of(const std::string& word) {
+  std::error_code ignored;
+  if (std::filesystem::exists(word, ignored)) return word;
+  const std::optional<HubLookup> hub = look_up_in_hub_cache(word);
+  const bool is_path = word.find('/') == word.npos;  // as a run's directory is given
+  if (!hub || (hub->directory.empty() && is_path)) return word;
+  CHECK(!hub->directory.empty(), ExitCode::kMissingInput, "{}: no such directory; {}", word,
+        hub->failure);
+  return hub->directory;
+}
+
+int inspect_path(const std::string& path) {
+  if (is_llava_directory(path)) return inspect_llava(path);
+  if (is_vision_directory(path)) return inspect_vision(path);
+  return is_model_directory(path) ? inspect_model(path) : describe(path);
+}
+
 constexpr const char* kHelp =
     "usage: facet inspect MODEL\n"
     "         of a language model's, a vision encoder's or a whole LLaVA's directory its family "
@@ -196,7 +216,8 @@ constexpr const char* kHelp =
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n"
     "       facet inspect ADAPTER\n"
     "         its LoRA, the base models that it wants, and what else is in it\n\n"
-    "A MODEL is a directory with config.json.\n"
+    "A MODEL is a directory with config.json, or its name in the local cache of the Hugging Face\n"
+    "hub.\n"
     "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
 }  // namespace
@@ -205,10 +226,7 @@ int inspect_command(const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), "--help") != words.end())
     return fmt::print("{}", kHelp), 0;
   try {
-    if (words.size() == 1 && is_llava_directory(words[0])) return inspect_llava(words[0]);
-    if (words.size() == 1 && is_vision_directory(words[0])) return inspect_vision(words[0]);
-    if (words.size() == 1)
-      return is_model_directory(words[0]) ? inspect_model(words[0]) : describe(words[0]);
+    if (words.size() == 1) return inspect_path(path_of(words[0]));
     if (words.size() == 2) return compare_checkpoints(words[0], words[1]);
     fail(ExitCode::kUsage,
          "facet inspect takes a model, an adapter, or one checkpoint or two; see facet inspect "

@@ -6,9 +6,11 @@
 #include <filesystem>
 #include <vector>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "checkpoint/decoder_family.h"
 #include "checkpoint/hugging_face.h"
+#include "data/chat_template.h"
 #include "data/tokenizer.h"
 #include "io/json.h"
 #include "model/llama.h"
@@ -64,6 +66,38 @@ std::string biases_text(const LlamaConfig& config) {
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 
+std::string tokens_text(const Tokenizer& tokenizer, const LlamaConfig& config) {
+  const auto token = [&](int32_t id) {
+    return fmt::format("{} ({})", tokenizer.text_of_added(id), id);
+  };
+  const int64_t more = tokenizer.base_vocab_size() - config.vocab_size;
+  return fmt::format(
+      "{} tokens{}; {}; ends with {}", tokenizer.base_vocab_size(),
+      more > 0 ? fmt::format(", {} of them without a row in the model, which adds it", more) : "",
+      tokenizer.bos_id() ? "begins with " + token(*tokenizer.bos_id()) : "no begin token",
+      token(tokenizer.eos_id()));
+}
+
+std::string templates_text(const Tokenizer& tokenizer) {
+  std::vector<std::string> names = chat_template_names();
+  std::erase_if(names, [&](const std::string& name) { return !fits_template(name, tokenizer); });
+  return fmt::format("its tokens allow --chat_template {}", fmt::join(names, ", "));
+}
+
+// Reads it, as training would.
+void print_tokenizer(const std::string& directory, const LlamaConfig& config,
+                     std::vector<std::string>& missing) {
+  const std::string file = tokenizer_file(directory);
+  if (file.empty()) return missing.emplace_back("tokenizer.model or tokenizer.json"), void();
+  try {
+    const Tokenizer tokenizer(directory, PromptStyle::kCorrect);
+    say("tokenizer", fmt::format("{}: {}", file, tokens_text(tokenizer, config)));
+    say("templates", templates_text(tokenizer));
+  } catch (const Error& error) {
+    missing.push_back(fmt::format("tokenizer: {}", error.what()));
+  }
+}
+
 }  // namespace
 
 void print_decoder(const std::string& directory, const LlamaConfig& config,
@@ -78,11 +112,7 @@ void print_decoder(const std::string& directory, const LlamaConfig& config,
   say("head", config.tie_word_embeddings ? "tied to embed_tokens" : "lm_head of its own");
   const std::vector<int32_t> ends = read_end_tokens(directory);
   say("end tokens", ends.empty() ? "the tokenizer's own" : fmt::format("{}", fmt::join(ends, " ")));
-  const std::string tokenizer = tokenizer_file(directory);
-  if (tokenizer.empty())
-    missing.emplace_back("tokenizer.model or tokenizer.json");
-  else
-    say("tokenizer", tokenizer);
+  print_tokenizer(directory, config, missing);
 }
 
 bool is_model_directory(const std::string& path) {

@@ -8,11 +8,21 @@
 #include "base/check.h"
 #include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/state_file.h"
+#include "data/tokenizer.h"
 #include "io/llava_directory.h"
+#include "io/tensor_directory.h"
 
 namespace facet {
 
 namespace {
+
+// What of a model is in a directory that has no config.json; "" if nothing.
+std::string parts_of_model(const std::string& path) {
+  const std::string instead = what_lies_there_instead(path);
+  if (instead.empty() && !TensorDirectory::is_there(path) && tokenizer_file(path).empty())
+    return "";
+  return "; it has files of a model, but config.json is missing" + instead;
+}
 
 std::string checkpoint_at(const std::string& path) {
   namespace fs = std::filesystem;
@@ -22,7 +32,7 @@ std::string checkpoint_at(const std::string& path) {
     const std::vector<int64_t> steps = published_steps(directory);
     if (!steps.empty()) return fmt::format("{}/step_{:08}", directory, steps.back());
   }
-  const char* instead = "";
+  std::string instead = parts_of_model(path);
   if (fs::exists(path + "/lang_decoder/config.json", error))
     instead = "; it is a whole model, in its lang_decoder and vis_encoder";
   else if (is_llava_directory(path))

@@ -51,14 +51,23 @@ TEST(ChatTemplate, IdsAndLabelsAreThoseOfTransformers) {
   for (const JsonValue record : golden.root().at("cases")) {
     SCOPED_TRACE(record.where() + " " + record.get_string("template", ""));
     names.emplace(record.at("template").as_string());
-    Fixture fixture(record.at("tokenizer").as_string(), record.at("template").as_string(),
-                    system_text_of(record.get_string("system", "")));
-    const TokenizedSample sample = fixture.builder.tokenize(rounds_of(record.at("rounds")));
+    Fixture fixture(record.at("tokenizer").as_string(), record.at("template").as_string());
+    const TokenizedSample sample =
+        fixture.builder.tokenize(rounds_of(record.at("rounds")), ImageNumbers::kAfterEncoding,
+                                 record.get_string("system", ""));
     const auto [ids, labels] = expected_of(record);
     EXPECT_EQ(sample.token_ids, ids);
     EXPECT_EQ(sample.labels, labels);
   }
   EXPECT_EQ(names.size() + 1, chat_template_names().size()) << "a template without a golden case";
+}
+
+// As a text with a newline at its end is read from a file.
+TEST(ChatTemplate, TheRunsSystemTextHasNoWhiteSpaceAroundIt) {
+  const std::vector<Round> rounds = {{"One?", "1", 0}};
+  Fixture bare("qwen2", "chatml"), configured("qwen2", "chatml", system_text_of(" Be brief.\n"));
+  EXPECT_EQ(configured.builder.tokenize(rounds).token_ids,
+            bare.builder.tokenize(rounds, ImageNumbers::kAfterEncoding, "Be brief.").token_ids);
 }
 
 TEST(ChatTemplate, GenerationContinuesWhereTheAnswerStood) {

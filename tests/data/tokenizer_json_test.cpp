@@ -93,6 +93,14 @@ std::vector<int32_t> broken(const std::vector<int32_t>& ids) {
   return some;
 }
 
+void hash_text(RunningHash& hash, const Tokenizer& tokenizer, std::string_view text,
+               const std::vector<int32_t>& ids) {
+  hash.add(text);
+  hash.add({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)});
+  hash.add(tokenizer.decode(ids));
+  hash.add(tokenizer.decode(broken(ids)));
+}
+
 class TokenizerJsonKinds : public testing::TestWithParam<const char*> {
  protected:
   TokenizerJsonKinds() : tokenizer(kTokenizers + "/" + GetParam(), PromptStyle::kCorrect) {}
@@ -121,10 +129,7 @@ TEST_P(TokenizerJsonKinds, IdsAndTextsAreThoseOfTheLibrary) {
   for (int64_t i = 0; i < count; ++i) {
     const std::string text = texts(static_cast<uint64_t>(i));
     const std::vector<int32_t> ids = tokenizer.encode(text);
-    hash.add(text);
-    hash.add({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)});
-    hash.add(tokenizer.decode(ids));
-    hash.add(tokenizer.decode(broken(ids)));
+    hash_text(hash, tokenizer, text, ids);
     if ((i + 1) % noted_every == 0) {
       ASSERT_EQ(hash.text(), expected.at("hashes").at(i / noted_every).as_string())
           << "one of the " << noted_every << " texts up to number " << i;
@@ -169,6 +174,12 @@ class Changed {
     std::filesystem::remove_all(directory);
     std::filesystem::copy(kTokenizers + "/" + kind, directory);
   }
+  // By "from" and "to" of the list.
+  Changed& replace_all(const JsonValue& list) {
+    for (const JsonValue change : list)
+      replace(change.at(int64_t{0}).as_string(), change.at(int64_t{1}).as_string());
+    return *this;
+  }
   Changed& replace(std::string_view from, std::string_view to) {
     const size_t at = text_.find(from);
     EXPECT_NE(at, std::string::npos) << from;
@@ -191,6 +202,27 @@ class Changed {
  private:
   std::string text_;
 };
+
+TEST(TokenizerJson, IdsAndTextsOfOtherStepsAreThoseOfTheLibrary) {
+  const JsonDocument golden = JsonDocument::read(kTokenizers + "/variants.json");
+  const JsonDocument of_texts = JsonDocument::read(kTokenizers + "/texts.json");
+  EXPECT_GT(golden.root().at("variants").size(), 10);
+  for (const JsonValue variant : golden.root().at("variants")) {
+    SCOPED_TRACE(variant.get_string("name", ""));
+    Changed changed{std::string(variant.at("kind").as_string())};
+    changed.replace_all(variant.at("changes"));
+    const Tokenizer tokenizer(changed.directory, PromptStyle::kCorrect);
+    RandomTexts texts(of_texts.root());
+    RunningHash hash;
+    for (int64_t i = 0; i < golden.root().at("texts").as_int(); ++i) {
+      const std::string text = texts(static_cast<uint64_t>(i));
+      const std::vector<int32_t> ids = tokenizer.encode(text);
+      hash_text(hash, tokenizer, text, ids);
+      EXPECT_FALSE(tokenizer.exceeds(text, static_cast<int64_t>(ids.size()))) << text;
+    }
+    EXPECT_EQ(hash.text(), variant.at("hash").as_string());
+  }
+}
 
 TEST(TokenizerJson, WhatIsNotKnownIsRefusedWithItsPlace) {
   const auto refused = [](const char* kind, std::string_view from, std::string_view to,
@@ -221,14 +253,10 @@ TEST(TokenizerJson, WhatIsNotKnownIsRefusedWithItsPlace) {
   refused("llama3", R"("!":0)", R"("!":1)", "token ! has id 1 too");
   refused("llama3", R"("!":0)", R"("!":4000)", "model.vocab.!: id 4000 of ");
   refused("llama3", R"("!":0)", R"("!!!":0)", "model.vocab: there is no token for byte 0x21");
-  refused("llama3", R"("behavior":"Isolated")", R"("behavior":"Removed")",
-          R"(pre_tokenizer.pretokenizers[0].behavior: only "Isolated")");
-  refused("llama3", R"("invert":false)", R"("invert":true)",
-          "pre_tokenizer.pretokenizers[0].invert: only false");
-  refused("llama3", R"("add_prefix_space":false)", R"("add_prefix_space":true)",
-          "pre_tokenizer.pretokenizers[1].add_prefix_space: only false");
-  refused("llama3", R"("use_regex":false)", R"("use_regex":true)",
-          "pre_tokenizer.pretokenizers[1]: use_regex: only false");
+  refused("llama3", R"("behavior":"Isolated")", R"("behavior":"Kept")",
+          R"(pre_tokenizer.pretokenizers[0].behavior: "Kept" is not supported)");
+  refused("llama3", R"("pattern":{"Regex")", R"("pattern":{"Unknown")",
+          "pre_tokenizer.pretokenizers[0].pattern.Unknown: this member is not known");
   refused("llama3", R"("Regex":")", R"("Regex":"\\w|)",
           R"(pre_tokenizer.pretokenizers[0].pattern.Regex: `\w` is not supported in a pattern)");
   refused("llama3", R"("Regex":")", R"("Regex":"[[a]&&b]|)", "`[` is not supported");
@@ -325,6 +353,19 @@ TEST(TokenizerJson, APatternThatTakesTooLongIsAnError) {
               std::string::npos)
         << error.what();
   }
+}
+
+// A token in the white space that another one took along: the library takes what is behind it
+// twice.
+TEST(TokenizerJson, WhiteSpaceThatTwoTokensWantIsCutAsInTheLibrary) {
+  Changed llama("llama3");
+  llama.replace(R"("content":"<word>","single_word":true)",
+                R"("content":"\r","single_word":false)");
+  const Tokenizer tokenizer(llama.directory, PromptStyle::kCorrect);
+  std::vector<int32_t> expected = tokenizer.encode("a<both>");
+  for (const char* part : {"\r", "\nb"})
+    for (const int32_t id : tokenizer.encode(part)) expected.push_back(id);
+  EXPECT_EQ(tokenizer.encode("a<both>\r\nb"), expected);
 }
 
 TEST(TokenizerJson, TextThatIsNoUtf8IsRefused) {

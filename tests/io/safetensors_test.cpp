@@ -7,6 +7,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 
 #include "io/file.h"
@@ -200,6 +201,20 @@ TEST(TensorDirectory, SaysWhatLiesThereInstead) {
     EXPECT_TRUE(mentions(error, what)) << error;
     EXPECT_EQ(mentions(error, std::string("it holds ") + file), std::string(file) != "README.md");
   }
+}
+
+// Files of a snapshot are links, and a fetch that was broken off leaves some out.
+TEST(TensorDirectory, LinksOfTheHubsCacheThatLeadNowhereAreNamed) {
+  TemporaryDirectory directory;
+  const std::string snapshot = directory / "models--meta--Llama-2-7b/snapshots/0123";
+  std::filesystem::create_directories(snapshot);
+  const auto error = [&] { return error_of([&] { TensorDirectory{snapshot}; }); };
+  EXPECT_TRUE(mentions(error(), ".index.json; fetch all of it: hf download meta/Llama-2-7b"));
+  std::filesystem::create_symlink("../../blobs/abc", snapshot + "/model.safetensors");
+  EXPECT_TRUE(mentions(error(),
+                       "; model.safetensors is a link to ../../blobs/abc, which is not there; "
+                       "fetch all of it: hf download meta/Llama-2-7b"))
+      << error();
 }
 
 struct Abuse {

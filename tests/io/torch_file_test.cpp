@@ -114,7 +114,7 @@ TEST(TorchFile, UntypedStoragesHaveATypeAndTheirBytes) {
       {{file(untyped_tensor("0", 6, "float8_e4m3fn", 0, {7}, {1})), "does not lie within"},
        {file(untyped_tensor("0", 6, "uint16", 2, {2}, {1})), "does not lie within"},
        {file(untyped_tensor("0", 5, "float8_e4m3fn", 0, {2}, {1})), "has 6 bytes, not 5 bytes of"},
-       {file(untyped_tensor("0", 6, "complex32", 0, {1}, {1})), "asks for torch.complex32;"},
+       {file(untyped_tensor("0", 6, "bits16", 0, {1}, {1})), "asks for torch.bits16;"},
        {file(untyped_tensor("0", 6, "FloatStorage", 0, {1}, {1})), "a storage of no known type"},
        {file(tensor(storage("0", 6, "UntypedStorage"), 0, {6}, {1})),
         "asks for torch.UntypedStorage;"}});
@@ -180,7 +180,10 @@ TEST(Pickle, NothingForeignIsCalled) {
       {file("\x80\x04" + text("builtins") + text("exec") + "\x93."), "asks for builtins.exec;"},
       {file(program(global("torch", "load") + command + "R")), "asks for torch.load;"},
       {file(program(global("torch.hub", "FloatStorage"))), "asks for torch.hub.FloatStorage;"},
-      {file(program("(i__main__\nX\n")), "opcode 0x69"},                          // INST
+      {file(program("(i__main__\nX\n")), "asks for __main__.X;"},  // INST
+      {file(program("(icollections\nOrderedDict\n")), "opcode 0x69"},
+      {file("cposix\nsystem\n(S'id'\ntR."), "asks for posix.system;"},  // protocol 0
+      {file("(dp0\nVa\np1\nI01\nsg0\n(lp2\nL7L\na(S'id'\nios\nsystem\n."), "asks for os.system;"},
       {file(program("(" + text("x") + "o")), "opcode 0x6f"},                      // OBJ
       {file(program(global("torch", "FloatStorage") + ")\x81")), "opcode 0x81"},  // NEWOBJ
       {file(program("\x82\1")), "opcode 0x82"},                                   // EXT1
@@ -196,8 +199,8 @@ TEST(Pickle, AbusedPicklesAreRefused) {
   const auto file = [](const std::string& pickle) { return torch_file(pickle, {}); };
   expect_refused({
       {file(""), "truncated or damaged"},
-      {file("}."), "no pickle of protocol 2"},
-      {file("\x80\x01}."), "protocol 1;"},
+      {file("Ix\n."), "truncated or damaged"},
+      {file("(Va\nd."), "truncated or damaged"},
       {file("\x80\x06}."), "protocol 6;"},
       {file("\x80\x02}"), "truncated or damaged"},
       {file(program("")), "truncated or damaged"},
@@ -228,6 +231,10 @@ TEST(TorchFile, AbusedTensorsAreRefused) {
     return with(tensor(storage("0", 2), offset, shape, strides));
   };
   constexpr int64_t kHuge = int64_t{1} << 62;
+  const std::string negated =
+      call(global("torch._utils", "_rebuild_tensor_v2"),
+           tuple({storage("0", 2), integer(0), sizes({2}), sizes({1}), "\x89",
+                  call(global("collections", "OrderedDict"), ")"), "}" + text("neg") + "\x88s"}));
   expect_refused({
       {view(1, {2}, {1}), "does not lie within"},
       {view(-1, {2}, {1}), "does not lie within"},
@@ -236,6 +243,7 @@ TEST(TorchFile, AbusedTensorsAreRefused) {
       {view(0, {3}, {kHuge}), "does not lie within"},
       {view(kHuge, {kHuge}, {2}), "does not lie within"},
       {view(0, {-2}, {1}), "no size"},
+      {with(negated), "a is a view that negates or conjugates its values"},
       {view(0, {2}, {-1}), "no size"},
       {view(0, {2}, {1, 1}), "differ in length"},
       {view(0, std::vector<int64_t>(65, 1), std::vector<int64_t>(65, 1)), "no tuple of up to 64"},

@@ -61,6 +61,10 @@ TEST_F(HubCacheTest, NamesAreFoundInTheCacheThatTheEnvironmentNames) {
   environment_.set("HF_HUB_CACHE", "~/own");
   const std::string own = add(home_ + "/own", "gpt2");
   EXPECT_EQ(directory("gpt2"), own);
+  environment_.set("HF_HUB_CACHE", "${HF_HOME}/$NONE/../hub");
+  fs::create_directory(home_ + "/hf/$NONE");
+  EXPECT_EQ(hub_cache_directory(), home_ + "/hf/$NONE/../hub");
+  EXPECT_NE(directory("meta-llama/Llama-2-7b-hf"), "");
 }
 
 TEST_F(HubCacheTest, WithoutVariablesItLiesInTheHomeDirectory) {
@@ -71,7 +75,9 @@ TEST_F(HubCacheTest, WithoutVariablesItLiesInTheHomeDirectory) {
 TEST_F(HubCacheTest, WhatIsMissingIsSaidWithTheCommandThatFetchesIt) {
   const std::string hub = home_ + "/.cache/huggingface/hub";
   EXPECT_NE(failure("a/b").find(hub + " has no models--a--b"), std::string::npos) << failure("a/b");
-  EXPECT_NE(failure("a/b").find("huggingface-cli download a/b"), std::string::npos);
+  EXPECT_NE(failure("a/b").find("hf download a/b (before huggingface_hub 0.34: "
+                                "huggingface-cli download a/b)"),
+            std::string::npos);
   add(hub, "a--b", std::string(40, 'b'));
   EXPECT_NE(failure("a/b").find("named by refs/main, but it is not there"), std::string::npos);
   for (const std::string& foreign : {std::string("../../../../etc"), std::string(), "x\n" + kCommit,
@@ -80,6 +86,18 @@ TEST_F(HubCacheTest, WhatIsMissingIsSaidWithTheCommandThatFetchesIt) {
     EXPECT_EQ(directory("a/b"), "") << foreign;
     EXPECT_NE(failure("a/b"), "") << foreign;
   }
+}
+
+// Fetched with --revision COMMIT.
+TEST_F(HubCacheTest, SnapshotsThatRefsMainDoesNotNameAreNamed) {
+  const std::string hub = home_ + "/.cache/huggingface/hub";
+  const std::string snapshot = add(hub, "a--b", std::string(40, 'b'));
+  EXPECT_NE(failure("a/b").find("of other revisions there are " + snapshot), std::string::npos);
+  fs::remove(hub + "/models--a--b/refs/main");
+  EXPECT_EQ(directory("a/b"), "");
+  EXPECT_NE(failure("a/b").find("/refs/main; of other revisions there are " + snapshot),
+            std::string::npos)
+      << failure("a/b");
 }
 
 TEST_F(HubCacheTest, PathsAreNoNames) {
