@@ -12,8 +12,6 @@
 
 namespace facet {
 
-namespace {
-
 std::string checkpoint_at(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -29,8 +27,6 @@ std::string checkpoint_at(const std::string& path) {
     instead = "; it is a whole LLaVA model";
   fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path, instead);
 }
-
-}  // namespace
 
 StoredCheckpoint open_verified(const std::string& path) {
   StoredCheckpoint checkpoint{checkpoint_at(path), {}};
