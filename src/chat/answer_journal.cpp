@@ -70,6 +70,14 @@ AnswerJournal::AnswerJournal(const std::string& output, const std::string& ident
       finished_.push_back(std::move(answered));
 }
 
+AnswerJournal::~AnswerJournal() {
+  if (lock_ == nullptr) return;
+  try {
+    if (line_files(directory_).empty()) remove();
+  } catch (const Error&) {  // a directory that cannot be read is not removed either
+  }
+}
+
 // Says in the directory what the answers are of. Those that are there must be of the same.
 void AnswerJournal::claim(const std::string& identity, bool has_answers) const {
   const std::string about = directory_ + "/about";

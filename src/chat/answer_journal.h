@@ -20,6 +20,10 @@ class AnswerJournal {
   // Error(kConfig): they are neither mixed with others nor thrown away. So is another call that is
   // at work there.
   AnswerJournal(const std::string& output, const std::string& identity, Communicator& world);
+  // A call that has stored no answer leaves nothing.
+  ~AnswerJournal();
+  AnswerJournal(const AnswerJournal&) = delete;
+  AnswerJournal& operator=(const AnswerJournal&) = delete;
 
   // The conversations that were finished in earlier starts, the same on all ranks; each once. What
   // a killed process left of a line is ignored.

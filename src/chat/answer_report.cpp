@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "base/check.h"
 #include "chat/answer_metrics.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -38,6 +40,8 @@ void write_report(JsonWriter& writer, const AnswerReport& report) {
   writer.key("answers").value(report.answers);
   for (const auto& [name, value] : report.metrics) writer.key(name).value(value);
 }
+
+std::string place_of_reports(const std::string& output) { return output + ".metrics.json"; }
 
 }  // namespace
 
@@ -74,6 +78,13 @@ std::optional<AnswerReport> report_on(const std::vector<GenerationTest>& tests,
   return report;
 }
 
+void remove_reports(const std::string& output) {
+  std::error_code error;
+  std::filesystem::remove(place_of_reports(output), error);
+  CHECK(!error, ExitCode::kIo, "{}: cannot be removed, and is of other answers: {}",
+        place_of_reports(output), error.message());
+}
+
 void write_reports(const std::string& output,
                    std::span<const std::pair<std::string, AnswerReport>> reports) {
   JsonWriter writer;
@@ -84,7 +95,7 @@ void write_reports(const std::string& output,
     if (!name.empty()) writer.end_object();
   }
   writer.end_object();
-  write_file(output + ".metrics.json", writer.take());
+  write_file(place_of_reports(output), writer.take());
 }
 
 }  // namespace facet

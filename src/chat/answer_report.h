@@ -28,5 +28,7 @@ std::optional<AnswerReport> report_on(const std::vector<GenerationTest>& tests,
 // object for each model under its name.
 void write_reports(const std::string& output,
                    std::span<const std::pair<std::string, AnswerReport>> reports);
+// What an earlier call has written of other answers. kIo.
+void remove_reports(const std::string& output);
 
 }  // namespace facet

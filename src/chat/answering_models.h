@@ -2,22 +2,27 @@
 // it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "options/options.h"
+#include "train/stored_model.h"
 
 namespace facet {
 
 struct AnsweringModel {
   std::string name;  // as given; "": without --checkpoint_names
   Options options;
+  std::optional<StoredRun> stored;  // of a checkpoint
 };
 
 // In the order of the names; without names the one model of the options. A directory that is no
-// model, and an adapter without the models that it belongs to, are errors: kMissingInput, kUsage.
-// Adds a line to the notes for what a whole LLaVA says of itself.
-std::vector<AnsweringModel> answering_models(const Options& options,
-                                             std::vector<std::string>& notes);
+// model, an adapter without the models that it belongs to, and options that say otherwise than a
+// checkpoint's run are errors: kMissingInput, kUsage, kConfig. Logs what a whole LLaVA says of
+// itself. Collective.
+std::vector<AnsweringModel> answering_models(Command command, const Options& options,
+                                             Communicator& world);
 
 }  // namespace facet

@@ -8,6 +8,7 @@
 #include "base/printable.h"
 #include "base/utf8.h"
 #include "chat/answer_stream.h"
+#include "chat/answering_models.h"
 #include "chat/chat_history.h"
 #include "chat/chat_input.h"
 #include "chat/image_words.h"
@@ -21,6 +22,7 @@
 #include "train/measured_pass.h"
 #include "train/progress_hooks.h"
 #include "train/run_costs.h"
+#include "train/stored_model.h"
 #include "zero/rank_group.h"
 
 namespace facet {
@@ -51,12 +53,15 @@ std::string shown(std::string_view text) {
 class Chat {
  public:
   Chat(MpiSession& session, const Options& options)
-      : world_(session.world()), host_(session.host()), options_(options) {}
+      : world_(session.world()),
+        host_(session.host()),
+        of_(answering_models(Command::kChat, options, world_).front()),
+        options_(of_.options) {}
 
   void run();
 
  private:
-  void open_model();
+  void open_model(const StoredModel* stored);
   void take_memory();
   void converse();
   void say(std::string_view text);
@@ -69,7 +74,8 @@ class Chat {
 
   Communicator& world_;
   const std::string& host_;
-  const Options& options_;
+  const AnsweringModel of_;
+  const Options& options_;  // of that
   std::optional<ChatHistory> history_;
   std::optional<ComputeDevice> device_;
   std::optional<RankGroup> shares_;  // none: this rank has the whole model
@@ -84,10 +90,10 @@ class Chat {
   std::vector<std::string> images_;  // of the question to come
 };
 
-void Chat::open_model() {
+void Chat::open_model(const StoredModel* stored) {
   model_ = declare_model(options_, MissingTokenizer::kError, {world_.rank(), world_.size()});
-  model_->chat_template = chat_template_as_trained(options_);
-  load_weights_as_trained(options_, *model_, world_, device_->plain());
+  if (stored == nullptr) model_->chat_template = chat_template_as_trained(options_);
+  load_weights_as_trained(options_, *model_, world_, device_->plain(), stored);
   if (world_.size() > 1) {
     shares_.emplace(world_);
     log("{} ranks hold the language model together; of all weights a rank keeps {}", world_.size(),
@@ -238,15 +244,18 @@ void Chat::converse() {
 }
 
 void Chat::run() {
+  advise_on_memory(kAnswersTakeLess);
   collectively(world_, [&] {
     check_paths(Command::kChat, options_);
     history_.emplace(world_.rank() == 0 ? options_.history : "");
   });
   device_.emplace(open_compute_device(options_, world_, host_));
-  collectively(world_, [&] {
-    open_model();
-    take_memory();
-  });
+  {
+    const std::unique_ptr<StoredModel> stored =
+        of_.stored ? open_stored_model(*of_.stored, world_) : nullptr;
+    collectively(world_, [&] { open_model(stored.get()); });
+  }
+  collectively(world_, [&] { take_memory(); });
   begin_section(Section::kCompute);
   log_line("`help` shows what can be typed, `quit` ends");
   count_interrupts();

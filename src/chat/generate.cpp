@@ -16,6 +16,7 @@
 #include "chat/conversation.h"
 #include "chat/conversation_batch.h"
 #include "checkpoint/adapter.h"
+#include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/weight_origins.h"
 #include "comm/split.h"
 #include "io/file.h"
@@ -29,6 +30,7 @@
 #include "train/progress_bar.h"
 #include "train/progress_hooks.h"
 #include "train/run_costs.h"
+#include "train/stored_model.h"
 #include "zero/rank_group.h"
 
 namespace facet {
@@ -45,9 +47,12 @@ PassMemory measure_conversations(DType dtype, const std::function<void(Context&)
 }
 
 // The regular files that the model is read from, by name.
-std::vector<std::string> model_files(const PretrainedSources& sources) {
+std::vector<std::string> model_files(const AnsweringModel& model) {
   namespace fs = std::filesystem;
+  const PretrainedSources sources =
+      sources_of(model.stored ? model.stored->options : model.options);
   std::vector<std::string> files;
+  if (model.stored) files.push_back(state_file_of(model.stored->checkpoint));
   std::error_code error;
   std::vector<std::string> directories = {sources.lm_directory, sources.vision_directory};
   if (!sources.adapter.empty()) {
@@ -99,7 +104,8 @@ std::string quoted_words(const OptionField& field, const Options& options) {
 
 // What answers depend on, a line each: the options, the questions and the system prompt, and the
 // model's files by size and time.
-std::string identity_of(const Options& options) {
+std::string identity_of(const AnsweringModel& model) {
+  const Options& options = model.options;
   const std::set<std::string_view> without_effect = {"output",
                                                      "csv",
                                                      "config",
@@ -119,7 +125,7 @@ std::string identity_of(const Options& options) {
     text += fmt::format("content of {}: {}\n", path,
                         hash_of(content.data(), static_cast<int64_t>(content.size())));
   }
-  for (const std::string& path : model_files(sources_of(options))) {
+  for (const std::string& path : model_files(model)) {
     const InputFile file(path);
     text += fmt::format("{} of {} bytes, changed {}\n", path, file.bytes(), file.modified());
   }
@@ -135,7 +141,7 @@ class Generation {
   // The arguments must outlive it.
   Generation(Communicator& world, const AnsweringModel& model, ComputeDevice& device,
              const std::vector<GenerationTest>& tests)
-      : world_(world), name_(model.name), options_(model.options), device_(device), tests_(tests) {}
+      : world_(world), of_(model), options_(model.options), device_(device), tests_(tests) {}
 
   // Collective. A model whose answers are all in the journal is not loaded.
   std::vector<AnsweredTest> run();
@@ -145,7 +151,7 @@ class Generation {
   std::string journal_place() const;
   void open_journal();
   void make_groups();
-  void open_model();
+  void open_model(const StoredModel* stored);
   void deal_out(const std::vector<AnsweredTest>& finished);
   std::vector<const GenerationTest*> my_tests() const;
   PassMemory measure_scoring();
@@ -158,8 +164,8 @@ class Generation {
   std::vector<AnsweredTest> answer_all();
 
   Communicator& world_;
-  const std::string& name_;
-  const Options& options_;
+  const AnsweringModel& of_;
+  const Options& options_;  // of that
   ComputeDevice& device_;
   const std::vector<GenerationTest>& tests_;
   std::unique_ptr<AnswerJournal> journal_;
@@ -190,11 +196,11 @@ void Generation::make_groups() {
   shares_.emplace(*group_);
 }
 
-void Generation::open_model() {
+void Generation::open_model(const StoredModel* stored) {
   model_ = declare_model(options_, MissingTokenizer::kError,
                          group_ ? GroupPlace{group_->rank(), group_->size()} : GroupPlace{});
-  model_->chat_template = chat_template_as_trained(options_);
-  load_weights_as_trained(options_, *model_, world_, device_.plain());
+  if (stored == nullptr) model_->chat_template = chat_template_as_trained(options_);
+  load_weights_as_trained(options_, *model_, world_, device_.plain(), stored);
   if (group_)
     log("each {} ranks hold the language model together; of all weights a rank keeps {}",
         group_->size(), bytes_text(model_->table.bytes()));
@@ -343,17 +349,18 @@ std::vector<AnsweredTest> Generation::answer_all() {
 
 // Of several models each has its own, by the end of its name; paths are told apart by a hash.
 std::string Generation::journal_place() const {
-  if (name_.empty()) return options_.output;
-  const size_t slash = name_.find_last_of('/');
-  if (slash == std::string::npos) return options_.output + "." + name_;
-  const std::string hash = hash_of(name_.data(), static_cast<int64_t>(name_.size()));
-  return fmt::format("{}.{}-{}", options_.output, name_.substr(slash + 1), hash.substr(0, 8));
+  const std::string& name = of_.name;
+  if (name.empty()) return options_.output;
+  const size_t slash = name.find_last_of('/');
+  if (slash == std::string::npos) return options_.output + "." + name;
+  const std::string hash = hash_of(name.data(), static_cast<int64_t>(name.size()));
+  return fmt::format("{}.{}-{}", options_.output, name.substr(slash + 1), hash.substr(0, 8));
 }
 
 void Generation::open_journal() {
   std::string identity;
   collectively(world_, [&] {
-    if (world_.rank() == 0) identity = identity_of(options_);
+    if (world_.rank() == 0) identity = identity_of(of_);
   });
   journal_ = std::make_unique<AnswerJournal>(journal_place(), identity, world_);
 }
@@ -362,12 +369,15 @@ std::vector<AnsweredTest> Generation::run() {
   begin_section(Section::kLoad);
   open_journal();
   make_groups();
-  collectively(world_, [&] {
-    deal_out(journal_->finished());
-    if (left_ == 0) return;
-    open_model();
-    take_memory();
-  });
+  collectively(world_, [&] { deal_out(journal_->finished()); });
+  if (left_ > 0) {
+    const std::unique_ptr<StoredModel> stored =
+        of_.stored ? open_stored_model(*of_.stored, world_) : nullptr;
+    collectively(world_, [&] {
+      open_model(stored.get());
+      take_memory();
+    });
+  }
   begin_section(Section::kCompute);
   return answer_all();
 }
@@ -405,25 +415,24 @@ void write_metrics(const Options& options, const std::vector<GenerationTest>& te
       log("{}{}", of_model.model.empty() ? "" : of_model.model + ": ", report->text());
       reports.emplace_back(of_model.model, *report);
     }
-  if (!reports.empty()) write_reports(options.output, reports);
+  if (reports.empty()) return remove_reports(options.output);
+  write_reports(options.output, reports);
 }
 
 }  // namespace
 
 void generate(MpiSession& session, const Options& options) {
+  advise_on_memory(kAnswersTakeLess);
   Communicator& world = session.world();
   const AnswerFormat format = answer_format(options.output, options.csv);
-  std::vector<AnsweringModel> models;
+  const std::vector<AnsweringModel> models = answering_models(Command::kGenerate, options, world);
   std::vector<GenerationTest> tests;
-  std::vector<std::string> notes;
   collectively(world, [&] {
-    models = answering_models(options, notes);
     for (const AnsweringModel& model : models) check_paths(Command::kGenerate, model.options);
     tests = read_generation_tests(options.input,
                                   options.score ? QuestionForm::kWithChoices : QuestionForm::kOpen);
     check_images_are_there(tests);
   });
-  for (const std::string& note : notes) log_line(note);
   ComputeDevice device = open_compute_device(options, world, session.host());
   std::vector<std::unique_ptr<AnswerJournal>> journals;
   std::vector<ModelAnswers> answers;

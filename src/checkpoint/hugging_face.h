@@ -40,6 +40,8 @@
 
 namespace facet {
 
+class WeightOrigins;
+
 // config.json of a vision encoder of any family (vision_family.h) or of a whole model with one.
 // Missing files: kMissingInput; contradictory or unsupported settings: kConfig.
 VisionConfig read_vision_config(const std::string& directory);
@@ -132,6 +134,15 @@ struct ExportForm {
 using ReadParam = std::function<void(const Param&, int64_t begin, int64_t count, float* out)>;
 // From a table whose units are opened so.
 ReadParam read_through(const OpenUnit& open_unit);
+// What load_pretrained() would find in a full export of the model `trained` without a type of its
+// own, without that anything is written: LoRA is merged, and values are rounded to the types of the
+// files. For the parameters of the same model without LoRA, one after the other. The arguments must
+// outlive it.
+ReadParam read_as_exported(const ParamTable& trained, const VlmConfig& config,
+                           const WeightOrigins& origins, const ReadParam& read_trained);
+// Fills every parameter of an allocated table, a part with its places of the whole that is read.
+// Each unit is opened once.
+void fill(ParamTable& table, const ReadParam& read, const OpenUnit& open_unit = nothing_to_open);
 
 // The bytes that export_model writes, or a little more. Needs the headers of the files; without
 // them, as for a plan, the caller says what type each parameter has there.

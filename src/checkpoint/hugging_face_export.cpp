@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/half.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/config_export.h"
 #include "checkpoint/hugging_face.h"
@@ -131,14 +132,14 @@ std::vector<float> dora_factors(const ParamMap& params, const Param& weight,
   return factors;
 }
 
-// The matrices are read once, and dropped at the end.
+// The matrices are read with the first elements, and dropped after the last ones.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
                          const LoraParams& matrices, const LoraConfig& lora) {
   const auto product = std::make_shared<LoraProduct>(LoraProduct{
       weight.shape[1], weight.shape[0], matrices.right->shape[1], lora.scale(), {}, {}, {}});
   return {std::move(name), weight.shape,
           [&params, &weight, matrices, product](int64_t begin, int64_t count, float* out) {
-            if (begin == 0) {
+            if (product->right.empty()) {
               product->right = params.whole(*matrices.right);
               product->left = params.whole(*matrices.left);
               if (matrices.magnitude != nullptr)
@@ -153,23 +154,28 @@ TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& 
           params.type_of(weight)};
 }
 
+// A parameter that is none of LoRA's, merged with the LoRA that its layer has.
+TensorToWrite merged_copy(const ParamMap& params, std::string name, const Param& param,
+                          const LoraConfig& lora) {
+  LoraParams matrices{};
+  if (param.name.ends_with(".weight")) {
+    const std::string module = param.name.substr(0, param.name.size() - 6);
+    matrices = {params.find(module + "lora_right_weight"), params.find(module + "lora_left_weight"),
+                params.find(module + "lora_magnitude_vector")};
+  }
+  return matrices.right != nullptr && matrices.left != nullptr
+             ? fused_copy(params, std::move(name), param, matrices, lora)
+             : plain_copy(params, std::move(name), param);
+}
+
 // All parameters with a prefix, named without it, LoRA merged.
 std::vector<TensorToWrite> fused_part(const ParamMap& params, std::string_view prefix,
                                       const LoraConfig& lora) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [full_name, param] : params.by_name) {
     if (!full_name.starts_with(prefix) || param->role == ParamRole::kLora) continue;
-    std::string name(full_name.substr(prefix.size()));
-    LoraParams matrices{};
-    if (full_name.ends_with(".weight")) {
-      const std::string module(full_name.substr(0, full_name.size() - 6));
-      matrices = {params.find(module + "lora_right_weight"),
-                  params.find(module + "lora_left_weight"),
-                  params.find(module + "lora_magnitude_vector")};
-    }
-    tensors.push_back(matrices.right != nullptr && matrices.left != nullptr
-                          ? fused_copy(params, std::move(name), *param, matrices, lora)
-                          : plain_copy(params, std::move(name), *param));
+    tensors.push_back(
+        merged_copy(params, std::string(full_name.substr(prefix.size())), *param, lora));
   }
   return tensors;
 }
@@ -380,10 +386,61 @@ int64_t bytes_of_export(const ParamMap& params, const VlmConfig& config,
 ParamMap map_of(const ParamTable& table, const WeightOrigins& origins, const ExportForm& form,
                 ReadParam read) {
   return map_of(
-      table, [&](const Param& param) { return form.type ? *form.type : origins.type_of(param); },
+      table,
+      [&origins, type = form.type](const Param& param) {
+        return type ? *type : origins.type_of(param);
+      },
       std::move(read),
       [&](const Param& param) { return !param.trained && origins.is_in_models(param); });
 }
+
+// Values of frozen parameters are those of the files.
+ReadParam read_frozen_and_trained(const WeightOrigins& origins, ReadParam read_trained) {
+  return [&origins, read_trained = std::move(read_trained)](const Param& param, int64_t begin,
+                                                            int64_t count, float* out) {
+    if (param.trained) return read_trained(param, begin, count, out);
+    origins.read(param, begin, count, out);
+  };
+}
+
+// As if it had been written in this type and read.
+void round_through(DType type, float* values, int64_t count) {
+  if (!is_16_bit(type)) return;
+  constexpr int64_t kPieceElements = int64_t{1} << 16;
+  std::vector<uint16_t> words(static_cast<size_t>(std::min(kPieceElements, count)));
+  for (int64_t done = 0; done < count; done += kPieceElements) {
+    const int64_t piece = std::min(kPieceElements, count - done);
+    round_to_16_bits(words.data(), values + done, piece, type);
+    widen(values + done, words.data(), piece, type);
+  }
+}
+
+// The parameters of a full export, one at a time.
+class AsExported {
+ public:
+  AsExported(const VlmConfig& config, ParamMap params)
+      : config_(config), params_(std::move(params)) {}
+
+  void read(const Param& param, int64_t begin, int64_t count, float* out) {
+    if (tensor_.name != param.name) tensor_ = tensor_of(param.name);
+    tensor_.read(begin, count, out);
+    round_through(tensor_.type, out, count);
+  }
+
+ private:
+  // The decoder's table is lang_embed, unless its head is tied to it (decoder_tensors).
+  TensorToWrite tensor_of(const std::string& name) const {
+    const bool embeds = name == kTokenTable && !config_.lm.tie_word_embeddings;
+    const Param* param = params_.find(embeds ? kLangEmbed : std::string_view(name));
+    ASSERT(param != nullptr, "{} is no parameter of the trained model", name);
+    return merged_copy(params_, name, *param,
+                       name.starts_with(kVisionPrefix) ? config_.vis_lora : config_.lang_lora);
+  }
+
+  const VlmConfig& config_;
+  const ParamMap params_;
+  TensorToWrite tensor_;  // that was asked for last
+};
 
 }  // namespace
 
@@ -403,16 +460,15 @@ int64_t estimated_export_bytes(const ParamTable& table, const VlmConfig& config,
   return bytes_of_export(map_of(table, origins, form, {}), config, sources, form.kind);
 }
 
-// Values of frozen parameters are those of the files.
 void export_model(const std::string& out_directory, const ParamTable& table,
                   const VlmConfig& config, const ExportSources& sources, const ExportForm& form,
                   const ReadParam& read_trained, const std::function<void()>& between_pieces) {
   const WeightOrigins origins(table, config, sources.pretrained, sources.seed);
+  const ReadParam read_values = read_frozen_and_trained(origins, read_trained);
   const ParamMap params = map_of(table, origins, form,
                                  [&](const Param& param, int64_t begin, int64_t count, float* out) {
                                    if (between_pieces) between_pieces();
-                                   if (param.trained) return read_trained(param, begin, count, out);
-                                   origins.read(param, begin, count, out);
+                                   read_values(param, begin, count, out);
                                  });
   const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
   const Export from{table, config, sources, form, params, origins.added_rows(head)};
@@ -433,6 +489,15 @@ void export_model(const std::string& out_directory, const ParamTable& table,
     std::filesystem::remove_all(working, ignored);
     throw;
   }
+}
+
+ReadParam read_as_exported(const ParamTable& trained, const VlmConfig& config,
+                           const WeightOrigins& origins, const ReadParam& read_trained) {
+  auto exported = std::make_shared<AsExported>(
+      config, map_of(trained, origins, {}, read_frozen_and_trained(origins, read_trained)));
+  return [exported](const Param& param, int64_t begin, int64_t count, float* out) {
+    exported->read(param, begin, count, out);
+  };
 }
 
 ReadParam read_through(const OpenUnit& open_unit) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/checked_math.h"
+#include "device/memory_advice.h"
 
 namespace facet {
 namespace {
@@ -27,9 +28,8 @@ void count(int64_t bytes) {
 // A run whose sizes have no number of bytes could not be planned, let alone allocated.
 [[noreturn]] void refuse_size(const std::string& arena, std::initializer_list<int64_t> shape) {
   fail(ExitCode::kConfig,
-       "{}: with a tensor of ({}) more than 2^62 bytes; lower --per_device_train_batch_size, "
-       "--max_seq_len or --image_size, or correct config.json",
-       arena, fmt::join(shape, ", "));
+       "{}: with a tensor of ({}) more than 2^62 bytes; correct config.json, or {}", arena,
+       fmt::join(shape, ", "), memory_advice());
 }
 }  // namespace
 

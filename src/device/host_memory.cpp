@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "device/memory_advice.h"
 #include "device/memory_resource.h"
 
 namespace facet {
@@ -17,10 +18,8 @@ class HostMemory final : public MemoryResource {
   void* allocate(int64_t bytes, const std::string& purpose) override {
     void* memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    CHECK(memory != MAP_FAILED, ExitCode::kConfig,
-          "cannot reserve {:.1f} MiB for {}: {}; lower --per_device_train_batch_size or "
-          "--max_seq_len",
-          static_cast<double>(bytes) / 1048576.0, purpose, std::strerror(errno));
+    CHECK(memory != MAP_FAILED, ExitCode::kConfig, "cannot reserve {:.1f} MiB for {}: {}; {}",
+          static_cast<double>(bytes) / 1048576.0, purpose, std::strerror(errno), memory_advice());
     madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);
     return memory;
   }

@@ -78,6 +78,14 @@ bool is_needed(Command command, const OptionField& field) {
          (command == Command::kTrain && &field == find_option("output_dir"));
 }
 
+// What a model is made of, for commands that take one by a name as well.
+bool says_the_model(Command command, const OptionField& field) {
+  const std::string_view name = field.name;
+  return find_option("checkpoint_names")->known_to(command) &&
+         (name == "lm_model_name_or_path" || name == "vision_model_name_or_path" ||
+          name == "checkpoint_names" || name == "checkpoint_path");
+}
+
 }  // namespace
 
 const std::vector<CommandSummary>& command_summaries() {
@@ -146,15 +154,17 @@ std::string notes_of(const OptionField& field) {
 }
 
 std::string help_text(Command command) {
-  const auto needed = [&](const OptionField& f) { return is_needed(command, f); };
+  const auto model = [&](const OptionField& f) { return says_the_model(command, f); };
+  const auto needed = [&](const OptionField& f) { return is_needed(command, f) && !model(f); };
   const auto usual = [&](const OptionField& f) {
-    return f.usual_for_command(command) && !needed(f);
+    return f.usual_for_command(command) && !needed(f) && !model(f);
   };
   const bool alone =
       command == Command::kPlan || command == Command::kExport || command == Command::kChat;
   std::string text =
       fmt::format("usage: {}facet {}{} --name value ...\n", alone ? "" : "[mpirun -n N] ",
                   name_of(command), command == Command::kExport ? " OUT|CHECKPOINT|ADAPTER" : "");
+  text += section(command, "Needed: the two models, or --checkpoint_names", model);
   text += section(command, "Needed", needed);
   text += section(command, "Usually given", usual);
   text +=
@@ -164,7 +174,7 @@ std::string help_text(Command command) {
   for (int g = 0; g < kOptionGroups; ++g) {
     const auto group = static_cast<OptionGroup>(g);
     text += section(command, title_of(group), [&](const OptionField& f) {
-      return f.group == group && !usual(f) && !needed(f);
+      return f.group == group && !usual(f) && !needed(f) && !model(f);
     });
   }
   return text;

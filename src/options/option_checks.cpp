@@ -333,6 +333,9 @@ std::vector<std::string> contradictions(Command command, const Options& options,
     found.unless(options.replay.empty(),
                  "data-stats reads data sets, and --replay has none; leave it out");
   if (answers) check_generation(options, found);
+  if (command == Command::kChat)
+    found.unless(options.checkpoint_names.size() <= 1,
+                 "--checkpoint_names: facet chat talks with one model; name one");
   const bool asks =
       (command == Command::kTrain || command == Command::kPlan) && !options.sample_prompts.empty();
   if (answers || asks)

@@ -593,18 +593,22 @@ void add_generate_fields(std::vector<OptionField>& t) {
   const auto generate = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "g", kNotOfTraining, help);
   };
+  const auto named = [&](const char* name, OptionMember member, const char* help) {
+    return field(name, member, Group::kGenerate, "gc", kNotOfTraining, help);
+  };
   // How answers are found; of --sample_prompts too.
   const auto answering = [&](const char* name, OptionMember member, const char* help) {
     return field(name, member, Group::kGenerate, "gtc", kMayChange, help);
   };
-  t.push_back(generate("checkpoint_names", &O::checkpoint_names,
-                       "answer with each of these models in turn, into one file: exports, "
-                       "adapters, whole LLaVA 1.5 models, or directories with a pytorch_model.bin "
-                       "of DeepSpeed-VisualChat. What such a directory says of the model stands. "
-                       "The two models of --*_model_name_or_path are then needed for an adapter "
-                       "and a pytorch_model.bin only"));
-  t.push_back(generate("checkpoint_path", &O::checkpoint_path,
-                       "directory that holds --checkpoint_names; without it they are paths")
+  t.push_back(named("checkpoint_names", &O::checkpoint_names,
+                    "answer with each of these models in turn, into one file (facet chat: with "
+                    "one): checkpoints, runs (their newest one), exports, adapters, whole LLaVA "
+                    "1.5 models, or directories with a pytorch_model.bin of DeepSpeed-VisualChat. "
+                    "What such a directory says of the model stands. The two models of "
+                    "--*_model_name_or_path are then needed for an adapter and a "
+                    "pytorch_model.bin only, and for a checkpoint whose models have moved"));
+  t.push_back(named("checkpoint_path", &O::checkpoint_path,
+                    "directory that holds --checkpoint_names; without it they are paths")
                   .directory());
   t.push_back(
       generate("input", &O::input,

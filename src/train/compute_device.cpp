@@ -1,5 +1,6 @@
 #include "train/compute_device.h"
 
+#include "device/memory_advice.h"
 #include "kernels/cpu/backend.h"
 #include "train/cuda/gpu.h"
 #include "train/model_setup.h"
@@ -31,6 +32,8 @@ ComputeDevice on_gpu(const Options& options, OpenGpu gpu, int threads) {
 }
 
 }  // namespace
+
+void advise_on_memory(const char* advice) { set_memory_advice(advice); }
 
 ComputeDevice open_compute_device(const Options& options, Communicator& world,
                                   const std::string& host) {

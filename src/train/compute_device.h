@@ -73,6 +73,12 @@ class ComputeDevice {
   std::unique_ptr<HostCopies> copies_;
 };
 
+// What a command's errors say where memory is short, in place of what training's do.
+void advise_on_memory(const char* advice);
+constexpr const char* kAnswersTakeLess =
+    "lower --max_seq_len, give --precision bf16, or share the model between ranks with "
+    "--inference_tp_size";
+
 // Opens the device that --device names and logs it. With a GPU the communicator can send tensors
 // from one to another for as long as the device lives. Collective; throws CollectiveError where
 // there is no such device.

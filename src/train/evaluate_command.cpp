@@ -10,6 +10,7 @@ namespace facet {
 
 void evaluate_command(MpiSession& session, const Options& options) {
   Communicator& world = session.world();
+  advise_on_memory("lower --per_device_eval_batch_size or --max_seq_len, or give --precision bf16");
   collectively(world, [&] { check_paths(Command::kEvaluate, options); });
   ComputeDevice device = open_compute_device(options, world, session.host());
   std::unique_ptr<ModelSetup> model;

@@ -1,19 +1,15 @@
 #include "train/export_command.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <new>
+#include <utility>
 
 #include "base/end_report.h"
 #include "base/log.h"
-#include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/weight_origins.h"
 #include "io/file.h"
-#include "io/input_file.h"
 #include "train/export_plan.h"
-#include "train/model_setup.h"
-#include "train/stored_checkpoint.h"
-#include "zero/value_hash.h"
+#include "train/stored_model.h"
 
 namespace facet {
 
@@ -23,46 +19,11 @@ constexpr int64_t kMaxOptionsBytes = int64_t{1} << 24;
 
 // The options of the run with those of this command in place of them.
 Options with_own(Options run, const Options& given) {
-  const auto take = [](std::string& value, const std::string& own) {
-    if (!own.empty()) value = own;
-  };
-  const bool whole = run.vision_model_name_or_path == run.lm_model_name_or_path;  // LLaVA's
-  take(run.lm_model_name_or_path, given.lm_model_name_or_path);
-  if (whole) run.vision_model_name_or_path = run.lm_model_name_or_path;
-  take(run.vision_model_name_or_path, given.vision_model_name_or_path);
+  run = with_models_of(std::move(run), given);
   run.export_kind = given.export_kind == "adapter" ? "adapter" : "full";
   run.export_dtype = given.export_dtype;
   run.to = given.to;
   return run;
-}
-
-std::unique_ptr<ModelSetup> declare_as_trained(const Options& options) {
-  for (const std::string& model :
-       {options.lm_model_name_or_path, options.vision_model_name_or_path})
-    CHECK(std::filesystem::is_directory(model), ExitCode::kMissingInput,
-          "{}: the run was made with the model in this directory, which is not there; say where it "
-          "is with --lm_model_name_or_path or --vision_model_name_or_path",
-          model);
-  std::unique_ptr<ModelSetup> model = declare_model(
-      options, options.replay.empty() ? MissingTokenizer::kError : MissingTokenizer::kAssume);
-  choose_trained(options, model->table);
-  return model;
-}
-
-// Of the values as a run begins with them: compared with what a checkpoint says of its run.
-std::string frozen_hash(const ParamTable& table, const WeightOrigins& origins) {
-  constexpr int64_t kPieceElements = int64_t{1} << 20;
-  std::vector<float> piece(static_cast<size_t>(kPieceElements));
-  uint64_t sum = 0;
-  for (const Param& param : table.params()) {
-    if (param.trained) continue;
-    for (int64_t begin = 0; begin < param.numel(); begin += kPieceElements) {
-      const int64_t count = std::min(kPieceElements, param.numel() - begin);
-      origins.read(param, begin, count, piece.data());
-      sum += value_hash(param, begin, piece.data(), count);
-    }
-  }
-  return fmt::format("{:016x}", sum);
 }
 
 void write(const Options& options, const ModelSetup& model, const ReadParam& read_trained) {
@@ -73,25 +34,15 @@ void write(const Options& options, const ModelSetup& model, const ReadParam& rea
 }
 
 void export_checkpoint(const std::string& source, const Options& given) {
-  const StoredCheckpoint checkpoint = open_verified(source);
-  const RunState& state = checkpoint.manifest.state;
-  const Options options = with_own(options_of_run(state.options, checkpoint.directory), given);
-  const std::unique_ptr<ModelSetup> model = declare_as_trained(options);
-  const WeightOrigins origins(model->table, model->config, sources_of(options),
-                              static_cast<uint64_t>(options.seed));
-  CHECK(frozen_hash(model->table, origins) == state.frozen_hash, ExitCode::kConfig,
-        "{} was trained on other models than {} and {}: their frozen weights differ",
-        checkpoint.directory, options.lm_model_name_or_path, options.vision_model_name_or_path);
-  log("from {}: step {}, epoch {}", checkpoint.directory, state.step, state.epoch + 1);
-  const InputFile file(state_file_of(checkpoint.directory), ExitCode::kIo);
-  write(options, *model, [&](const Param& param, int64_t begin, int64_t count, float* out) {
-    const StoredArray* array = checkpoint.manifest.find(fmt::format("param/{}/fp32", param.name));
-    CHECK(array != nullptr && array->shape == param.shape, ExitCode::kConfig,
-          "{}: {} is not in it as the options of its run describe it", checkpoint.directory,
-          param.name);
-    constexpr int64_t kBytes = sizeof(float);
-    file.read_at(array->offset + begin * kBytes, out, count * kBytes);
-  });
+  StoredRun run = stored_run(source, given);
+  run.options = with_own(std::move(run.options), given);
+  const StoredModel stored(std::move(run));
+  stored.check_frozen(stored.frozen_hash());
+  log("from {}", stored.text());
+  write(stored.options(), stored.setup(),
+        [&](const Param& param, int64_t begin, int64_t count, float* out) {
+          stored.read_trained(param, begin, count, out);
+        });
 }
 
 // Of a run: options.cfg lies in the directory above.

@@ -10,6 +10,7 @@
 #include "checkpoint/adapter.h"
 #include "checkpoint/model_choices.h"
 #include "optim/partition.h"
+#include "train/stored_model.h"
 #include "zero/values.h"
 
 namespace facet {
@@ -94,6 +95,15 @@ void take_lora_of_adapter(const Options& options, VlmConfig& config) {
   };
   take("lang", adapter.lang, config.lang_lora);
   take("vis", adapter.vision, config.vis_lora);
+}
+
+void load_from_files(const Options& options, ModelSetup& setup, const OpenUnit& open_unit) {
+  const LoadReport report = load_weights(options, setup, open_unit);
+  log_line(report.read_from);
+  CHECK(report.differing_choices.empty(), ExitCode::kConfig,
+        "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
+        fmt::join(report.differing_choices, "\n  "));
+  for (const std::string& line : report.unused) warn_line(line);
 }
 
 // Is there a LoRA matrix below this prefix?
@@ -231,20 +241,32 @@ LoadReport load_weights(const Options& options, ModelSetup& setup, const OpenUni
                          static_cast<uint64_t>(options.seed), open_unit);
 }
 
+Options with_models_of(Options options, const Options& given) {
+  const auto take = [](std::string& value, const std::string& other) {
+    if (!other.empty()) value = other;
+  };
+  const bool whole = options.vision_model_name_or_path == options.lm_model_name_or_path;  // LLaVA's
+  take(options.lm_model_name_or_path, given.lm_model_name_or_path);
+  if (whole) options.vision_model_name_or_path = options.lm_model_name_or_path;
+  take(options.vision_model_name_or_path, given.vision_model_name_or_path);
+  return options;
+}
+
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
-                             Backend& ops) {
-  check_pretrained(setup.table, setup.config, sources_of(options));  // before memory is taken
+                             Backend& ops, const StoredModel* stored) {
+  if (stored == nullptr)  // before memory is taken
+    check_pretrained(setup.table, setup.config, sources_of(options));
   setup.table.set_trained("", false);
   setup.table.place_in(ops.memory());
   setup.table.allocate(partition_padding(world.size()), ParamTable::Memory::kReal,
                        compute_dtype(options));
   Values values(setup.table, world, ops, {});
-  const LoadReport report = load_weights(options, setup, values.filler());
-  log_line(report.read_from);
-  CHECK(report.differing_choices.empty(), ExitCode::kConfig,
-        "{} was trained with other choices; give them here too:\n  {}", report.projection_file,
-        fmt::join(report.differing_choices, "\n  "));
-  for (const std::string& line : report.unused) warn_line(line);
+  if (stored == nullptr) {
+    load_from_files(options, setup, values.filler());
+  } else {
+    log("from {}", stored->text());
+    fill(setup.table, stored->read_as_exported(), values.filler());
+  }
   setup.model->generate_as_original();
 }
 

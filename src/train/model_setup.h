@@ -12,6 +12,8 @@
 
 namespace facet {
 
+class StoredModel;
+
 struct ModelSetup {
   VlmConfig config;
   // nullptr for a model without a tokenizer, which will do when recorded micro-batches are
@@ -51,14 +53,18 @@ DType compute_dtype(const Options& options);
 
 PretrainedSources sources_of(const Options& options);
 
+// The options with the directories of the two models that `given` names in place of theirs.
+Options with_models_of(Options options, const Options& given);
+
 // Fills the allocated parameters from the files; returns what to report about it.
 LoadReport load_weights(const Options& options, ModelSetup& setup,
                         const OpenUnit& open_unit = nothing_to_open);
 // The same for evaluation and generation, which train nothing; lays the parameters out as well. An
 // exported model must be used as it was trained, so differing choices are an Error(kConfig). With
-// --compat visualchat generated tokens are then embedded as by the original.
+// --compat visualchat generated tokens are then embedded as by the original. `stored`: the weights
+// are those of a checkpoint's model, LoRA merged.
 void load_weights_as_trained(const Options& options, ModelSetup& setup, Communicator& world,
-                             Backend& ops);
+                             Backend& ops, const StoredModel* stored = nullptr);
 
 // What an export takes from the files that were read.
 ExportSources export_sources(const Options& options, const ModelSetup& setup);

@@ -24,6 +24,8 @@ std::string parts_of_model(const std::string& path) {
   return "; it has files of a model, but config.json is missing" + instead;
 }
 
+}  // namespace
+
 std::string checkpoint_at(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -39,8 +41,6 @@ std::string checkpoint_at(const std::string& path) {
     instead = "; it is a whole LLaVA model";
   fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path, instead);
 }
-
-}  // namespace
 
 StoredCheckpoint open_verified(const std::string& path) {
   StoredCheckpoint checkpoint{checkpoint_at(path), {}};

@@ -12,7 +12,11 @@ struct StoredCheckpoint {
   Manifest manifest;
 };
 
-// The path itself if it is a checkpoint, else the newest one of that run, all its bytes verified.
+// The directory of a checkpoint: the path itself if it is one, else the newest one of that run.
+// kMissingInput.
+std::string checkpoint_at(const std::string& path);
+
+// checkpoint_at(path), all its bytes verified.
 // kMissingInput, kBadData.
 StoredCheckpoint open_verified(const std::string& path);
 

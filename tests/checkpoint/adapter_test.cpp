@@ -103,6 +103,38 @@ TEST(ExportForms, AGivenTypeIsThatOfAllTensorsRoundedOnce) {
   }
 }
 
+// A model with LoRA and DoRA, one from 16-bit files, one whose head is tied; whole, and the half of
+// a decoder that two ranks share.
+TEST(ExportForms, WhatAnExportWouldHoldIsReadWithoutOne) {
+  for (const bool tied : {false, true}) {
+    Sources sources(
+        replaced(kTinyLlama, "\"tie_word_embeddings\": false",
+                 tied ? "\"tie_word_embeddings\": true" : "\"tie_word_embeddings\": false"));
+    store_decoder_as(sources, DType::kBF16);
+    sources.config.lm.vocab_size = kFileRows + 3;
+    VlmConfig adapted = with_lora(sources.config);
+    adapted.lang_lora.dora = true;
+    Model model(adapted, "vis_encoder.vision_model.pre_layrnorm.");
+    load_and_train(model, sources.pretrained());
+    const std::string out = sources.directory / "e";
+    export_to(out, model, sources.exported());
+    spoil_frozen(model);
+    const WeightOrigins origins(model.table, adapted, sources.pretrained(), 1);
+    const ReadParam read =
+        read_as_exported(model.table, adapted, origins, read_through(nothing_to_open));
+    for (const int ranks : {1, 2}) {
+      VlmConfig config = sources.config;
+      config.lm.group = {ranks - 1, ranks};
+      Model from_export(config), directly(config);
+      load_pretrained(from_export.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""},
+                      2);
+      fill(directly.table, read);
+      for (const Param& param : directly.table.params())
+        EXPECT_EQ(values_of(param), from_export.values(param.name.c_str())) << param.name;
+    }
+  }
+}
+
 TEST(ExportForms, ShardsAreThoseOfTheirIndex) {
   Sources sources;
   Model model(sources.config);

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
+
+#include "base/check.h"
+#include "device/memory_advice.h"
 
 namespace facet {
 namespace {
@@ -54,6 +58,19 @@ TEST(Arena, SizesThatNoNumberOfBytesHasAreRefused) {
       EXPECT_EQ(error.code(), ExitCode::kConfig) << error.what();
     }
   }
+}
+
+// More than any address space holds.
+TEST(Arena, WhereMemoryIsShortTheCommandsAdviceIsGiven) {
+  const std::string usual = memory_advice();
+  set_memory_advice("ask for less");
+  try {
+    Arena arena("test", int64_t{1} << 60);
+    ADD_FAILURE() << "2^60 bytes were reserved";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("; ask for less"), std::string::npos) << error.what();
+  }
+  set_memory_advice(usual);
 }
 
 TEST(Arena, TheBytesOfAllAreCounted) {

@@ -262,6 +262,8 @@ right_answers() {
   [ "$(grep -c '"exact_match": 1' right.jsonl)" = 1 ]
   [ "$(grep -c right_answers right.jsonl)" = 2 ]
   [ ! -e greedy.csv.metrics.json ]
+  run 0 0 "$facet" generate "${trained[@]}" --input tests.json --output right.jsonl --max_new_tokens 2 # other questions
+  [ ! -e right.jsonl.metrics.json ]
 }
 
 # A call that found all answers, but could not write what they are worth, needs no model when it is given again.
@@ -293,10 +295,30 @@ several_models() {
   ln -sfn "$work/run/epoch-7" one/a
   ln -sfn "$work/run/epoch-8" one_a
   run 0 0 "$facet" generate --checkpoint_names one/a one_a "${rest[@]}" --output alike.csv
-  refused 66 0 'run is no model to answer with' "$facet" generate --checkpoint_names "$work/run" "${rest[@]}" --output x.csv
+  refused 66 0 'images is no model to answer with' "$facet" generate --checkpoint_names images "${rest[@]}" --output x.csv
   refused 66 0 'epoch-99: no such directory' "$facet" generate --checkpoint_names "$work/run/epoch-99" "${rest[@]}" --output x.csv
   refused 64 0 '--lm_model_name_or_path is missing' "$facet" generate "${rest[@]}" --output x.csv
   refused 78 0 'a name stands there twice' "$facet" generate --checkpoint_names a a "${rest[@]}" --output x.csv
+}
+
+# A run's checkpoints answer as their exports do, without an option about the model; together with an export, too.
+checkpoints() {
+  local rest=(--input tests.json --max_new_tokens 12 --threads 1 --logprobs)
+  run 0 2 "$facet" generate --checkpoint_names run run/checkpoints/step_00000112 "${rest[@]}" --output stored.jsonl
+  once 'from run/checkpoints/step_00000128: step 128, epoch 9'
+  run 0 2 "$facet" generate --checkpoint_names run/epoch-8 run/epoch-7 --enable_mmca_attention "${rest[@]}" --output exported.jsonl
+  cmp <(untimed <stored.jsonl) <(untimed <exported.jsonl | sed 's/"run.epoch-8"/"run"/; s/"run.epoch-7"/"run\/checkpoints\/step_00000112"/')
+  refused 78 2 '--vis_proj vit: run/checkpoints/step_00000128 was trained with baseline; leave the option out' \
+    "$facet" generate --checkpoint_names run "${rest[@]}" --vis_proj vit --output x.jsonl
+  refused 78 0 'their frozen weights differ' "$facet" generate --checkpoint_names run "${rest[@]}" --lm_model_name_or_path run/epoch-1/lang_decoder \
+    --output x.jsonl
+  cp -r run/checkpoints/step_00000128 damaged
+  printf 'x' | dd of=damaged/state.h5 bs=1 seek=$(($(stat -c %s damaged/state.h5) / 2)) conv=notrunc status=none
+  refused 65 2 'damaged/state.h5: damaged' "$facet" generate --checkpoint_names damaged "${rest[@]}" --output x.jsonl
+  refused 78 0 'facet chat talks with one model' "$facet" chat --checkpoint_names run damaged
+  "$facet" chat --checkpoint_names run --threads 1 --max_new_tokens 12 --history talk.json >talk.txt 2>&1 <<<$'na\nHow are you?'
+  cmp <(grep -o '"answer": .*"tokens"' talk.json.answers.jsonl) <(grep -F '"text only"' stored.jsonl | head -n 1 | grep -o '"answer": .*"tokens"')
+  [ -z "$(find . -maxdepth 1 -name 'x.jsonl*')" ]
 }
 untimed() { sed 's/"seconds": [^,]*, //'; }
 
@@ -352,6 +374,7 @@ check Generate.Scores scores
 check Generate.RightAnswers right_answers
 check Generate.AllWereAnsweredBefore all_were_answered_before
 check Generate.SeveralModels several_models
+check Generate.Checkpoints checkpoints
 check Generate.AsTheOriginal as_the_original
 check Generate.Rubbish rubbish
 finish

@@ -280,6 +280,9 @@ llava() {
   run 0 0 "$facet" generate --lm_model_name_or_path "$second/epoch-1" --threads 1 --input "$tiny/data/eval/held_out.json" \
     --output "$work/llava.csv" --max_new_tokens 3
   grep -q '^held_out_000,' "$work/llava.csv"
+  run 0 2 "$facet" generate --checkpoint_names "$second" --lm_model_name_or_path "$work/moved" --threads 1 \
+    --input "$tiny/data/eval/held_out.json" --output "$work/llava_stored.csv" --max_new_tokens 3
+  cmp "$work/llava.csv" <(sed 's/^[^,]*,//' "$work/llava_stored.csv")
   refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "$facet" evaluate --lm_model_name_or_path "$work/moved" "${data[@]}" \
     --vis_proj vit
   refused 78 0 '--compat visualchat: the model was trained with --chat_template vicuna' "$facet" evaluate \

@@ -67,7 +67,10 @@ TEST(Help, OfACommandHasEachOptionOnceAndTheNeededFirst) {
   EXPECT_LT(train.find("\n  --output_dir DIR"), train.find("\nUsually given\n"));
   // Only with --sample_prompts, and so not usual; of generate it is.
   EXPECT_GT(train.find("\n  --max_new_tokens"), train.find("\nGeneration\n"));
-  const std::string generate = help_text(Command::kGenerate);
+  const std::string generate = help_text(Command::kGenerate);  // the model in one of two ways
+  const size_t model = generate.find("\nNeeded: the two models, or --checkpoint_names\n");
+  EXPECT_LT(model, generate.find("\n  --vision_model_name_or_path"));
+  EXPECT_LT(generate.find("\n  --checkpoint_names X ..."), generate.find("\nNeeded\n"));
   EXPECT_LT(generate.find("\n  --max_new_tokens"), generate.find("\nModel\n"));
 }
 

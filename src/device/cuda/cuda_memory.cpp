@@ -1,6 +1,7 @@
 #include "device/cuda/cuda_memory.h"
 
 #include "base/check.h"
+#include "device/memory_advice.h"
 
 namespace facet {
 
@@ -9,12 +10,10 @@ void* CudaMemory::allocate(int64_t bytes, const std::string& purpose) {
   const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
   // Else the next kernel launch would report it, where a caller goes on with less memory.
   if (error != cudaSuccess) cudaGetLastError();
-  CHECK(
-      error == cudaSuccess, ExitCode::kConfig,
-      "cannot allocate {:.1f} MiB of device memory for {}: {}; lower "
-      "--per_device_train_batch_size or --max_seq_len, or give the program more ranks at a higher "
-      "--zero_stage",
-      static_cast<double>(bytes) / 1048576.0, purpose, cudaGetErrorString(error));
+  CHECK(error == cudaSuccess, ExitCode::kConfig,
+        "cannot allocate {:.1f} MiB of device memory for {}: {}; {}",
+        static_cast<double>(bytes) / 1048576.0, purpose, cudaGetErrorString(error),
+        memory_advice());
   return data;
 }
 

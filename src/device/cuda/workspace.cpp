@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "device/memory_advice.h"
 
 namespace facet {
 
@@ -23,9 +24,8 @@ void* Workspace::take_bytes(int64_t bytes) {
     capacity_ = 0;
     const cudaError_t error = cudaMallocAsync(&data_, static_cast<size_t>(capacity), stream_);
     CHECK(error == cudaSuccess, ExitCode::kConfig,
-          "cannot allocate {:.1f} MiB of device memory for a workspace: {}; lower "
-          "--per_device_train_batch_size or --max_seq_len",
-          static_cast<double>(capacity) / 1048576.0, cudaGetErrorString(error));
+          "cannot allocate {:.1f} MiB of device memory for a workspace: {}; {}",
+          static_cast<double>(capacity) / 1048576.0, cudaGetErrorString(error), memory_advice());
     capacity_ = capacity;
   } else {
     forget_content(data_, capacity_, stream_);
