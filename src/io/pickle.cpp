@@ -247,10 +247,8 @@ bool PickleMachine::push_tuple(size_t size) {
 
 bool PickleMachine::push_from_mark(Kind kind) {
   std::vector<const PickleValue*> items = pop_to_mark();
-  if (kind == Kind::kDict && items.size() % 2 != 0) damaged();
   push(make(kind));
-  stack_.back()->items = std::move(items);
-  return true;
+  return add(kind, std::move(items));
 }
 
 bool PickleMachine::make_tuple(char op) {

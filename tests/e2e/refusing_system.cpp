@@ -1,4 +1,5 @@
-// For LD_PRELOAD: a system that refuses what it would refuse on a full disk or at a limit, or halts at a moment a test can name.
+// For LD_PRELOAD: a system that refuses what it would refuse on a full disk or at a limit, or halts
+// at a moment a test can name.
 //
 //   FULL_DISK_FOR=TEXT    what is written to a file whose path contains TEXT fails with ENOSPC
 //   NO_HANDLES_FOR=TEXT   opening it fails with EMFILE

@@ -225,6 +225,10 @@ decoder_family() {
   mv "$lm/tokenizer.model" "$from"
   run 66 0 "$facet" inspect "$lm"
   once 'missing     tokenizer.model or tokenizer.json'
+  echo '{"model": {"type": "Unigram"}}' >"$lm/tokenizer.json"
+  run 66 0 "$facet" inspect "$lm"
+  once "missing     tokenizer: $lm/tokenizer.json: model: type Unigram is not supported here, only BPE"
+  rm "$lm/tokenizer.json"
   # Mistral comes with a SentencePiece model too; that of the tests is for a larger table.
   if [ "$family" = mistral ]; then mv "$from/tokenizer.model" "$lm"; else cp tests/golden/data/tokenizers/"$family"/*.json "$lm"; fi
   run 0 0 "$facet" inspect "$lm"
