@@ -92,7 +92,8 @@ void refuse_unsupported(const JsonValue& config) {
     if (std::find(std::begin(kKnownMembers), std::end(kKnownMembers), name) ==
             std::end(kKnownMembers) &&
         is_used(value))
-      value.reject(fmt::format("{} is not supported", name));
+      value.reject(fmt::format(
+          "{} is not supported; remove it only if the model is the same without it", name));
   }
   if (const std::string bias = config.get_string("bias", "none"); bias != "none")
     config.at("bias").reject(fmt::format("trained biases ({}) are not supported", bias));

@@ -1,7 +1,11 @@
 #include "checkpoint/model_names.h"
 
+#include <algorithm>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace facet {
 
@@ -25,10 +29,24 @@ std::string joined(std::string_view first, std::string_view second) {
   return std::string(first).append(second);
 }
 
-TensorDirectory without_wrapper(std::string_view wrapper, TensorDirectory tensors) {
-  return std::move(tensors).renamed([wrapper](const std::string& name) {
-    return name.starts_with(wrapper) ? name.substr(wrapper.size()) : name;
-  });
+// What is left of a name behind the wrappers with which it begins.
+std::string_view without_wrappers(std::string_view name) {
+  for (;;) {
+    const auto* const wrapper = std::ranges::find_if(
+        kWrappers, [&](std::string_view prefix) { return name.starts_with(prefix); });
+    if (wrapper == std::end(kWrappers)) return name;
+    name.remove_prefix(wrapper->size());
+  }
+}
+
+// The wrappers, of which one may stand in another, around the model whose landmark has this name in
+// its files; nothing if it isn't there.
+std::optional<std::string> wrappers_around(const TensorDirectory& tensors,
+                                           std::string_view landmark) {
+  for (const std::string& name : tensors.names())
+    if (name.ends_with(landmark) && without_wrappers(name) == landmark)
+      return name.substr(0, name.size() - landmark.size());
+  return std::nullopt;
 }
 
 // Beside those of the encoder are the tensors of its language model.
@@ -48,12 +66,13 @@ TensorDirectory with_model_names(TensorDirectory tensors, LlavaPart part) {
       if (name.ends_with(kPoolQuery)) return without_qwen_prefix(name, std::move(tensors));
   const ModelNames& own = part == LlavaPart::kVision ? kVisionNames : kDecoderNames;
   if (tensors.find(own.landmark) != nullptr) return tensors;
-  for (const std::string_view wrapper : kWrappers)
-    if (tensors.find(joined(wrapper, own.landmark)) != nullptr)
-      return without_wrapper(wrapper, std::move(tensors));
-  if (tensors.find(own.landmark.substr(own.base.size())) == nullptr) return tensors;
-  return std::move(tensors).renamed([&](const std::string& name) {
-    return name.starts_with(kHead) ? name : joined(own.base, name);
+  std::optional<std::string> wrappers = wrappers_around(tensors, own.landmark);
+  const bool lacks_base = !wrappers;
+  if (lacks_base) wrappers = wrappers_around(tensors, own.landmark.substr(own.base.size()));
+  if (!wrappers) return tensors;
+  return std::move(tensors).renamed([&](const std::string& full) {
+    const std::string name = full.starts_with(*wrappers) ? full.substr(wrappers->size()) : full;
+    return !lacks_base || name.starts_with(kHead) ? name : joined(own.base, name);
   });
 }
 

@@ -38,6 +38,26 @@ void count_exports(const Options& options, const ExportPlan& exports, DiskPlan& 
   count(*exports.last) += 1;
 }
 
+// What a run can fill: files that it has written already are overwritten or removed, or count among
+// those that it writes.
+struct DiskRoom {
+  std::string place;  // what exists of the path of --output_dir
+  int64_t free = 0, written = 0;
+
+  int64_t total() const { return free + written; }
+};
+
+DiskRoom room_for(const Options& options) {
+  namespace fs = std::filesystem;
+  DiskRoom room{nearest_existing(options.output_dir)};
+  room.free = free_bytes(room.place);
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(options.output_dir, error), end; !error && at != end;
+       at.increment(error))
+    if (at->is_regular_file(error)) room.written += static_cast<int64_t>(at->file_size(error));
+  return room;
+}
+
 }  // namespace
 
 DiskPlan plan_disk(const Options& options, const ExportPlan& exports, int64_t checkpoint_bytes,
@@ -92,27 +112,23 @@ std::string DiskPlan::text() const {
 
 std::string free_disk_text(const Options& options, const DiskPlan& plan) {
   if (options.output_dir.empty()) return "";
-  const std::string place = nearest_existing(options.output_dir);
-  const int64_t free = free_bytes(place);
-  return fmt::format("free at {}: {}, {}", place, bytes_text(free),
-                     free >= plan.total()
+  const DiskRoom room = room_for(options);
+  const std::string written =
+      room.written > 0 ? fmt::format(" and {} of files that are there", bytes_text(room.written))
+                       : "";
+  return fmt::format("free at {}: {}{}, {}", room.place, bytes_text(room.free), written,
+                     room.total() >= plan.total()
                          ? "enough"
-                         : fmt::format("{} TOO LITTLE", bytes_text(plan.total() - free)));
+                         : fmt::format("{} TOO LITTLE", bytes_text(plan.total() - room.total())));
 }
 
 void check_disk(const Options& options, const DiskPlan& plan) {
-  namespace fs = std::filesystem;
   if (options.output_dir.empty()) return;
-  const std::string place = nearest_existing(options.output_dir);
-  int64_t room = free_bytes(place);
-  std::error_code error;
-  for (fs::recursive_directory_iterator at(options.output_dir, error), end; !error && at != end;
-       at.increment(error))
-    if (at->is_regular_file(error)) room += static_cast<int64_t>(at->file_size(error));
-  CHECK(plan.total() <= room, ExitCode::kIo,
+  const DiskRoom room = room_for(options);
+  CHECK(plan.total() <= room.total(), ExitCode::kIo,
         "{}: the run writes up to {}, there is room for {}; --keep_exports, --export_every, a "
         "lower --keep_last and --export_dtype bf16 take less",
-        place, bytes_text(plan.total()), bytes_text(room));
+        room.place, bytes_text(plan.total()), bytes_text(room.total()));
 }
 
 }  // namespace facet

@@ -89,7 +89,10 @@ int describe_adapter(const std::string& path) {
 
 int describe(const std::string& path) {
   if (is_adapter(path)) return describe_adapter(path);
-  const StoredCheckpoint checkpoint = open_verified(path);
+  const StoredCheckpoint checkpoint =
+      open_verified(path, fmt::format("{}, config.json (a model) or adapter_config.json (an "
+                                      "adapter)",
+                                      kFilesOfCheckpoints));
   const Manifest& manifest = checkpoint.manifest;
   log("checkpoint {}", checkpoint.directory);
   print_state(manifest.state);
@@ -192,10 +195,8 @@ std::string path_of(const std::string& word) {
   std::error_code ignored;
   if (std::filesystem::exists(word, ignored)) return word;
   const std::optional<HubLookup> hub = look_up_in_hub_cache(word);
-  const bool is_path = word.find('/') == word.npos;  // as a run's directory is given
-  if (!hub || (hub->directory.empty() && is_path)) return word;
-  CHECK(!hub->directory.empty(), ExitCode::kMissingInput, "{}: no such directory; {}", word,
-        hub->failure);
+  CHECK(hub && !hub->directory.empty(), ExitCode::kMissingInput, "{}: no such directory{}", word,
+        hub ? "; as a name of the Hugging Face hub: " + hub->failure : "");
   return hub->directory;
 }
 

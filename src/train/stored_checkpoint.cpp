@@ -26,7 +26,7 @@ std::string parts_of_model(const std::string& path) {
 
 }  // namespace
 
-std::string checkpoint_at(const std::string& path) {
+std::string checkpoint_at(const std::string& path, std::string_view looked_for) {
   namespace fs = std::filesystem;
   std::error_code error;
   for (const std::string& directory : {path, path + "/checkpoints"}) {
@@ -39,11 +39,12 @@ std::string checkpoint_at(const std::string& path) {
     instead = "; it is a whole model, in its lang_decoder and vis_encoder";
   else if (is_llava_directory(path))
     instead = "; it is a whole LLaVA model";
+  if (instead.empty()) instead = fmt::format("; looked for in it: {}", looked_for);
   fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path, instead);
 }
 
-StoredCheckpoint open_verified(const std::string& path) {
-  StoredCheckpoint checkpoint{checkpoint_at(path), {}};
+StoredCheckpoint open_verified(const std::string& path, std::string_view looked_for) {
+  StoredCheckpoint checkpoint{checkpoint_at(path, looked_for), {}};
   checkpoint.manifest = read_manifest(checkpoint.directory);
   verify_state_file(state_file_of(checkpoint.directory), checkpoint.manifest, 0, 1);
   return checkpoint;

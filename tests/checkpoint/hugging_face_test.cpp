@@ -212,13 +212,17 @@ TEST(LoadPretrained, ModelsWithOtherPrefixesAreRead) {
                      tensors_under(model.table, "vis_encoder."));
   };
   const auto as_they_are = read_with([](const std::string& name) { return name; });
-  for (const std::string prefix : {"base_model.model.", "module.", "_orig_mod."})
+  for (const std::string prefix :
+       {"base_model.model.", "module.", "_orig_mod.", "module._orig_mod."})
     EXPECT_EQ(read_with([&](const std::string& name) { return prefix + name; }), as_they_are)
         << prefix;
-  EXPECT_EQ(read_with([](const std::string& name) {
-              return name.starts_with("lm_head.") ? name : name.substr(name.find('.') + 1);
-            }),
-            as_they_are);
+  for (const std::string prefix : {"", "base_model.model.", "module."})
+    EXPECT_EQ(read_with([&](const std::string& name) {
+                return prefix +
+                       (name.starts_with("lm_head.") ? name : name.substr(name.find('.') + 1));
+              }),
+              as_they_are)
+        << prefix;
 }
 
 TEST(LoadPretrained, TensorsThatNobodyAsksForAreNamedInAWarning) {

@@ -255,6 +255,17 @@ decoder_families() {
   decoder_family llama3 llama 'positions   rotary, base 10000, scaled (llama3, factor 8)'
 }
 
+# An empty directory and a name that is none.
+inspect_finds_nothing() {
+  mkdir "$work/empty"
+  refused 66 0 'empty: no checkpoint is there; looked for in it: manifest.json or checkpoints/step_N (a checkpoint, a run), config.json (a model)' \
+    "$facet" inspect "$work/empty"
+  once 'or adapter_config.json (an adapter)'
+  HF_HUB_CACHE=$work refused 66 0 "no_such: no such directory; as a name of the Hugging Face hub: the cache $work has no models--no_such" \
+    "$facet" inspect no_such
+  refused 66 0 "$work/no/such: no such directory" "$facet" inspect "$work/no/such"
+}
+
 # LLaVA 1.5 in its two stages: the projection alone; then the language model with it, from the one directory that the first has left.
 llava() {
   local shape=(--vis_proj mlp2x_gelu --vision_feature_layer -2 --drop_class_token --chat_template vicuna --image_aspect_ratio pad)
@@ -508,6 +519,7 @@ check Run.ChatModel chat_model
 check Run.Siglip siglip
 check Run.QwenVl qwen_vl
 check Run.DecoderFamilies decoder_families
+check Run.InspectFindsNothing inspect_finds_nothing
 check Run.Llava llava
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file

@@ -212,6 +212,8 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   directory_.put("not/there/checkpoint", "");  // what the run has written, sparse
   std::filesystem::resize_file(directory_ / "not/there/checkpoint", int64_t{1} << 40);
   EXPECT_NO_THROW(check_disk(run, more));
+  EXPECT_TRUE(free_disk_text(run, more).ends_with(" of files that are there, enough"))
+      << free_disk_text(run, more);
 }
 
 // A run that was measured: 8 samples of 320 tokens a step on a rank.
