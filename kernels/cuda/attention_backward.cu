@@ -179,6 +179,7 @@ template <typename T>
 bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                   const AttentionSaved<T>& saved, const AttentionLists& lists,
                   const AttentionShape& shape, RowAccess access, BackwardStreams streams) {
+  if (!attention_backward_fits(shape.width)) return false;
   if constexpr (sizeof(T) == 2)
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
@@ -204,6 +205,19 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
 }
 
 }  // namespace
+
+bool attention_backward_fits(int64_t width) {
+  int device = 0, bytes = 0;
+  const bool told = cudaGetDevice(&device) == cudaSuccess &&
+                    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                           device) == cudaSuccess;
+  bool fits = false;
+  mma::with_width(static_cast<int>(width), RowAccess::kPacked, [&](auto constant) {
+    fits =
+        told && mma::kBackwardSharedBytes<decltype(constant)::value> <= static_cast<size_t>(bytes);
+  });
+  return fits;
+}
 
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,

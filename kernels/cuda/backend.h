@@ -71,6 +71,7 @@ class CudaBackend final : public Backend {
 
   // Say once a shape, for 16 bits, that it has no kernel on tensor cores.
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
+  void warn_of_plain_backward(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
   // LoRA's part of lora_linear_forward(). Without y it leaves u alone; dx may be absent, or have
   // values to be added to.

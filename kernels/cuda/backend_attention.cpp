@@ -20,6 +20,18 @@ void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
          width, fmt::join(kTensorCoreWidths, ", "));
 }
 
+void CudaBackend::warn_of_plain_backward(const Tensor& q, int64_t heads) {
+  const int64_t width = q.cols() / heads;
+  if (!is_16_bit(q.dtype()) || !has_tensor_core_width(width) ||
+      cuda::attention_backward_fits(width))
+    return;
+  if (plain_widths_.insert(width).second)
+    warn(
+        "backward attention with heads of width {} runs without tensor cores, for which this GPU "
+        "has too little shared memory: much slower",
+        width);
+}
+
 bool CudaBackend::decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                    Tensor v, const AttentionPlan& plan, int64_t heads,
                                    int64_t kv_heads, float scale) {
@@ -62,6 +74,7 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
         {on_device(dq), on_device(dk), on_device(dv)}, on_device(dout), on_device(out),
         f32_on_device(lse), {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},
         plan);
+  warn_of_plain_backward(q, heads);
   const int64_t statistics = plan.num_slots * heads * q.rows();
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
   cuda::attention_backward(

@@ -103,6 +103,10 @@ void cross_entropy_forward_backward(float* row_loss_R, Operand logits_RV, const 
 void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Operand q_NqD,
                        Operand k_NkD, Operand v_NkD, const AttentionLists& lists, int64_t heads,
                        int64_t kv_heads, float scale, cudaStream_t stream);
+// Whether backward's kernels on tensor cores take heads of `width` columns, and the current GPU has
+// the shared memory that a block of them needs: an A100 and a Hopper have it at every width,
+// compute capabilities 8.6, 8.9 and 12 at 64 alone.
+bool attention_backward_fits(int64_t width);
 // delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,

@@ -1,6 +1,9 @@
 // Which calls reach the tensor cores: plain kernels would give the numbers too, much later.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
+
 #include "device/arena.h"
 #include "emulated/device/devices.h"
 #include "emulated/device/observer.h"
@@ -78,6 +81,23 @@ TEST_F(TensorCoresOfAttention, AreLeftAloneInFp32AndAtOtherWidths) {
     EXPECT_EQ(taken.forward, 0) << width;
     EXPECT_EQ(taken.backward, 0) << width;
   }
+}
+
+// On compute capability 8.6 a block has 99 KiB of shared memory.
+TEST_F(TensorCoresOfAttention, AreLeftAloneInBackwardWhereABlockHasTooLittleMemory) {
+  emulated::set_compute_capability({.major = 8, .minor = 6});
+  testing::internal::CaptureStderr();
+  for (const int width : kTensorCoreWidths) {
+    const Products taken = products(width, DType::kBF16);
+    EXPECT_GT(taken.forward, 0) << width;
+    EXPECT_EQ(taken.backward > 0, width == 64) << width;
+  }
+  products(128, DType::kBF16);
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  emulated::set_compute_capability({});
+  EXPECT_EQ(std::count(warnings.begin(), warnings.end(), '\n'), 2) << warnings;
+  EXPECT_NE(warnings.find("width 80 runs without tensor cores"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("width 128 runs without tensor cores"), std::string::npos) << warnings;
 }
 
 // Of its backward the four products of dk and dv run on the stream that has priority, the three of

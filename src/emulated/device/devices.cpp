@@ -33,7 +33,10 @@ void read_capability() {
 }  // namespace
 
 void set_compute_capability(ComputeCapability of_device) { capability = of_device; }
-size_t max_shared_bytes() { return size_t{capability.major >= 9 ? 227u : 163u} * 1024; }
+size_t max_shared_bytes() {
+  if (capability.major == 8 && capability.minor > 0) return size_t{99} << 10;
+  return size_t{capability.major >= 9 ? 227u : 163u} << 10;
+}
 
 }  // namespace facet::emulated
 
@@ -55,6 +58,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrMultiProcessorCount: *value = 1; break;
     case cudaDevAttrComputeCapabilityMajor: *value = facet::emulated::capability.major; break;
     case cudaDevAttrComputeCapabilityMinor: *value = facet::emulated::capability.minor; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(facet::emulated::max_shared_bytes());
+      break;
   }
   return cudaSuccess;
 }
