@@ -43,8 +43,8 @@ void run(MpiSession& session, Watchdog& watchdog, Command command,
   const Options& options = parsed.options;
   watchdog.set_limits(hang_limits(options));
   if (command == Command::kEvaluate) return evaluate_command(session, options);
-  if (command == Command::kGenerate) return generate(session, options);
-  if (command == Command::kChat) return chat(session, options);
+  if (command == Command::kGenerate) return generate(session, parsed);
+  if (command == Command::kChat) return chat(session, parsed);
   if (command == Command::kBandwidth) return bandwidth_command(session, options);
   if (command == Command::kDataStats) return data_stats(session, options);
   if (command == Command::kCacheFeatures) return cache_features_command(session, options, status);

@@ -1,6 +1,7 @@
 #include "chat/answering_models.h"
 
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -15,6 +16,8 @@
 namespace facet {
 
 namespace {
+
+constexpr const char* kVisionModel = "vision_model_name_or_path";
 
 bool exists(const std::string& path) {
   std::error_code ignored;
@@ -47,36 +50,44 @@ bool is_stored(const std::string& path) {
          !published_steps(path + "/checkpoints").empty();
 }
 
-// What the run says of the model. Options that say otherwise are told; whether one that says what
-// stands without it was given is not known.
-void take_from_run(const StoredRun& run, Options& options, std::vector<std::string>& mistakes) {
+// What a directory says of its model. Given options that say otherwise are mistakes.
+struct Described {
+  AnsweringModel model;
+  std::vector<std::string> notes, mistakes;
+};
+
+void take_from_run(const StoredRun& run, const std::set<std::string>& given, Described& described) {
+  Options& options = described.model.options;
   for (const char* name : {"vis_proj", "enable_mmca_attention", "image_size", "image_aspect_ratio",
                            "vision_feature_layer", "drop_class_token", "compat", "chat_template"}) {
     const OptionField& field = *find_option(name);
-    const std::vector<std::string> given = option_words(field, options);
+    const std::vector<std::string> asked = option_words(field, options);
     const std::vector<std::string> trained = option_words(field, run.options);
-    if (given == trained) continue;
-    if (given != option_words(field, Options{}))
-      mistakes.push_back(fmt::format("--{} {}: {} was trained with {}; leave the option out", name,
-                                     fmt::join(given, " "), run.checkpoint,
-                                     fmt::join(trained, " ")));
+    if (given.contains(name) && asked != trained)
+      described.mistakes.push_back(
+          fmt::format("--{} {}: {} was trained with {}; leave the option out", name,
+                      fmt::join(asked, " "), run.checkpoint, fmt::join(trained, " ")));
     set_option(field, trained, options);
   }
   options.lm_model_name_or_path = run.options.lm_model_name_or_path;
   options.vision_model_name_or_path = run.options.vision_model_name_or_path;
 }
 
-// What a directory says of its model.
-struct Described {
-  AnsweringModel model;
-  std::vector<std::string> notes, mistakes;
-};
+// A vision encoder that is not given is the run's, and not one that a whole LLaVA in place of the
+// run's language model has brought.
+StoredRun run_with_models_of(const std::string& path, Options options,
+                             const std::set<std::string>& given) {
+  if (!given.contains(kVisionModel)) options.vision_model_name_or_path.clear();
+  return stored_run(path, options);
+}
 
-void describe(const std::string& path, Described& described) {
+void describe(const std::string& path, const std::set<std::string>& given, Described& described) {
   Options& options = described.model.options;
   if (is_llava_directory(path)) {
     options.lm_model_name_or_path = path;
-    described.mistakes = take_from_whole_model({}, options, described.notes);
+    std::set<std::string> of_this = given;
+    of_this.erase(kVisionModel);  // of the other names
+    described.mistakes = take_from_whole_model(of_this, options, described.notes);
   } else if (exists(path + "/lang_decoder/config.json")) {
     options.lm_model_name_or_path = path + "/lang_decoder";
     options.vision_model_name_or_path = path + "/vis_encoder";
@@ -87,46 +98,51 @@ void describe(const std::string& path, Described& described) {
     need_models_of(path, options);
     options.adapter = path;
   } else if (is_stored(path)) {
-    described.model.stored = stored_run(path, options);
-    take_from_run(*described.model.stored, options, described.mistakes);
+    described.model.stored = run_with_models_of(path, options, given);
+    take_from_run(*described.model.stored, given, described);
   } else {
     refuse(path);
   }
 }
 
 // A run that goes on makes newer checkpoints: all ranks take the one that rank 0 finds.
-void agree(StoredRun& run, const Options& given, Communicator& world) {
-  std::string checkpoint = run.checkpoint;
-  world.broadcast(checkpoint, 0);
-  collectively(world, [&] {
-    if (checkpoint != run.checkpoint) run = stored_run(checkpoint, given);
-  });
+std::string agreed_place(const Described& described, const std::string& path, Communicator& world) {
+  std::string place = described.model.stored ? described.model.stored->checkpoint : path;
+  world.broadcast(place, 0);
+  return place;
 }
 
-AnsweringModel named_model(Command command, const std::string& name, const Options& options,
+AnsweringModel named_model(Command command, const std::string& name, const ParsedOptions& parsed,
                            Communicator& world) {
-  Described described{{name, options, {}}, {}, {}};
+  const Options& options = parsed.options;
   const std::string path =
       options.checkpoint_path.empty() ? name : options.checkpoint_path + "/" + name;
+  Described described;
+  const auto describe_anew = [&](const std::string& place) {
+    described = {{name, options, {}}, {}, {}};
+    describe(place, parsed.given, described);
+  };
+  collectively(world, [&] { describe_anew(path); });
+  const std::string place = agreed_place(described, path, world);
   collectively(world, [&] {
-    describe(path, described);
+    if (described.model.stored && described.model.stored->checkpoint != place) describe_anew(place);
     std::vector<std::string>& mistakes = described.mistakes;
     if (mistakes.empty()) mistakes = contradictions(command, described.model.options, world.size());
     CHECK(mistakes.empty(), ExitCode::kConfig, "{}", fmt::join(mistakes, "\n  "));
   });
   for (const std::string& note : described.notes) log_line(note);
-  if (described.model.stored) agree(*described.model.stored, options, world);
   return std::move(described.model);
 }
 
 }  // namespace
 
-std::vector<AnsweringModel> answering_models(Command command, const Options& options,
+std::vector<AnsweringModel> answering_models(Command command, const ParsedOptions& parsed,
                                              Communicator& world) {
+  const Options& options = parsed.options;
   if (options.checkpoint_names.empty()) return {{"", options, {}}};
   std::vector<AnsweringModel> models;
   for (const std::string& name : options.checkpoint_names)
-    models.push_back(named_model(command, name, options, world));
+    models.push_back(named_model(command, name, parsed, world));
   return models;
 }
 

@@ -19,10 +19,10 @@ struct AnsweringModel {
 };
 
 // In the order of the names; without names the one model of the options. A directory that is no
-// model, an adapter without the models that it belongs to, and options that say otherwise than a
-// checkpoint's run are errors: kMissingInput, kUsage, kConfig. Logs what a whole LLaVA says of
-// itself. Collective.
-std::vector<AnsweringModel> answering_models(Command command, const Options& options,
+// model, an adapter without the models that it belongs to, and given options that say otherwise
+// than a checkpoint's run or a whole LLaVA are errors: kMissingInput, kUsage, kConfig. Logs what a
+// whole LLaVA says of itself. Collective.
+std::vector<AnsweringModel> answering_models(Command command, const ParsedOptions& parsed,
                                              Communicator& world);
 
 }  // namespace facet

@@ -52,10 +52,10 @@ std::string shown(std::string_view text) {
 // All ranks are told the same lines and do the same; rank 0 alone shows and saves it.
 class Chat {
  public:
-  Chat(MpiSession& session, const Options& options)
+  Chat(MpiSession& session, const ParsedOptions& parsed)
       : world_(session.world()),
         host_(session.host()),
-        of_(answering_models(Command::kChat, options, world_).front()),
+        of_(answering_models(Command::kChat, parsed, world_).front()),
         options_(of_.options) {}
 
   void run();
@@ -264,6 +264,6 @@ void Chat::run() {
 
 }  // namespace
 
-void chat(MpiSession& session, const Options& options) { Chat(session, options).run(); }
+void chat(MpiSession& session, const ParsedOptions& parsed) { Chat(session, parsed).run(); }
 
 }  // namespace facet

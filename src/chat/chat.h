@@ -7,6 +7,6 @@
 namespace facet {
 
 // Until the input of rank 0 ends or says so. Several ranks hold the model together.
-void chat(MpiSession& session, const Options& options);
+void chat(MpiSession& session, const ParsedOptions& parsed);
 
 }  // namespace facet

@@ -421,11 +421,12 @@ void write_metrics(const Options& options, const std::vector<GenerationTest>& te
 
 }  // namespace
 
-void generate(MpiSession& session, const Options& options) {
+void generate(MpiSession& session, const ParsedOptions& parsed) {
+  const Options& options = parsed.options;
   advise_on_memory(kAnswersTakeLess);
   Communicator& world = session.world();
   const AnswerFormat format = answer_format(options.output, options.csv);
-  const std::vector<AnsweringModel> models = answering_models(Command::kGenerate, options, world);
+  const std::vector<AnsweringModel> models = answering_models(Command::kGenerate, parsed, world);
   std::vector<GenerationTest> tests;
   collectively(world, [&] {
     for (const AnsweringModel& model : models) check_paths(Command::kGenerate, model.options);

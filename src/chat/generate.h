@@ -7,6 +7,6 @@
 namespace facet {
 
 // Collective. The tests are distributed over the ranks; draws depend only on (seed, test, round).
-void generate(MpiSession& session, const Options& options);
+void generate(MpiSession& session, const ParsedOptions& parsed);
 
 }  // namespace facet

@@ -324,6 +324,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   }
   report(command, mistakes);
   for (std::string& note : of_models) parsed.notes.push_back(std::move(note));
+  parsed.given = std::move(given);
   return parsed;
 }
 

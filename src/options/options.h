@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -231,6 +232,7 @@ struct Options {
 struct ParsedOptions {
   Options options;
   std::vector<std::string> notes;  // lines to be printed: what was overridden, what has no effect
+  std::set<std::string> given;     // names of the options on the command line and in --config
 };
 
 // Reads the words after the subcommand, and the files of --config and --deepspeed_config where they

@@ -25,6 +25,20 @@ using Counts = std::map<int32_t, int64_t>;
 
 TEST(Sampling, GreedyTakesTheLowestIdOfTheMostLikely) {
   EXPECT_EQ(draw({}, {1, 3, 3, 2}, 3), (Counts{{1, 3}}));
+  const float inf = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(likeliest(std::vector<float>(40, -inf)), 0);
+}
+
+// Vectors of all widths and what is left over.
+TEST(Sampling, GreedyLooksAtEveryToken) {
+  constexpr size_t kTokens = 77;
+  for (size_t token = 0; token < kTokens; ++token) {
+    std::vector<float> logits(kTokens, -1);
+    logits[token] = logits[kTokens - 1] = -0.5F;
+    EXPECT_EQ(likeliest(logits), static_cast<int32_t>(token));
+    logits[token] = std::nanf("");
+    EXPECT_THROW(draw({}, logits, 1), Error) << token;
+  }
 }
 
 TEST(Sampling, TopKKeepsTheKLikeliestAndTheLowerIdOfEquals) {

@@ -310,6 +310,8 @@ checkpoints() {
   cmp <(untimed <stored.jsonl) <(untimed <exported.jsonl | sed 's/"run.epoch-8"/"run"/; s/"run.epoch-7"/"run\/checkpoints\/step_00000112"/')
   refused 78 2 '--vis_proj vit: run/checkpoints/step_00000128 was trained with baseline; leave the option out' \
     "$facet" generate --checkpoint_names run "${rest[@]}" --vis_proj vit --output x.jsonl
+  refused 78 0 '--enable_mmca_attention false: run/checkpoints/step_00000128 was trained with true' \
+    "$facet" generate --checkpoint_names run "${rest[@]}" --enable_mmca_attention false --output x.jsonl
   refused 78 0 'their frozen weights differ' "$facet" generate --checkpoint_names run "${rest[@]}" --lm_model_name_or_path run/epoch-1/lang_decoder \
     --output x.jsonl
   cp -r run/checkpoints/step_00000128 damaged

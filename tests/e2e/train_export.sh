@@ -298,6 +298,8 @@ llava() {
   run 0 2 "$facet" generate --checkpoint_names "$second" --lm_model_name_or_path "$work/moved" --threads 1 \
     --input "$tiny/data/eval/held_out.json" --output "$work/llava_stored.csv" --max_new_tokens 3
   cmp "$work/llava.csv" <(sed 's/^[^,]*,//' "$work/llava_stored.csv")
+  refused 78 0 '--vis_proj baseline: the model in' "$facet" generate --checkpoint_names "$second/epoch-1" --vis_proj baseline \
+    --input "$tiny/data/eval/held_out.json" --output "$work/x.csv"
   refused 78 2 "--vis_proj vit: the model in $work/moved has mlp2x_gelu" "$facet" evaluate --lm_model_name_or_path "$work/moved" "${data[@]}" \
     --vis_proj vit
   refused 78 0 '--compat visualchat: the model was trained with --chat_template vicuna' "$facet" evaluate \

@@ -124,7 +124,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
                                   std::to_string(info.param.outputs);
                          });
 
-// Each thread computes columns of its own, as one thread computes all.
+// Each thread computes columns of its own, as one thread computes all; with shapes for which oneDNN
+// takes the same kernel.
 TEST(LinearOp, InDecodingTwoThreadsGiveTheBitsOfOne) {
   for (const auto& [n, i, o] : {Shape{33, 300, 1000}, Shape{128, 257, 333}, Shape{600, 64, 128}}) {
     const Values x_values = random_values(n * i, "x"), w_values = random_values(o * i, "w"),
