@@ -86,23 +86,23 @@ reference_line() {
   ls output/tb_logging/events.out.tfevents.* output/epoch-6 >/dev/null
 }
 
-# srun --pty gives rank 0 a terminal of its node: keys edit lines there, and Ctrl-C stops the answer of both nodes. The prompt may be seen
-# here before that terminal is ready for keys; what the tab key has completed shows that it is.
+# srun --pty gives rank 0 a terminal of its node: keys edit lines there, and Ctrl-C stops the answer of both nodes. A prompt may be seen
+# here before that terminal is ready for keys: what the tab key has completed shows that it is, and a line's end that it has been read.
 chat_on_a_terminal() {
-  local together=("${model[@]}" --inference_tp_size 2)
+  local sharing=("${model[@]}" --inference_tp_size 2)
   "${CXX:-mpicxx}" -std=c++20 -O0 -o "$work/terminal" tests/e2e/terminal.cpp
   mkdir -p "$work/talk/images"
   cp "$(find "$tiny/data/eval/images" -type f | sort | head -n 1)" "$work/talk/images/a.jpg"
   cd "$work/talk"
   HOME=$work TERM=xterm timeout -k 5 "$time_limit" "$work/terminal" srun --pty --mpi="$FACET_MPI" --nodes=2 --ntasks=2 "$facet" chat \
-    "${together[@]}" --history talk.json --max_new_tokens 100000 --max_seq_len 100000 <<'END'
+    "${sharing[@]}" --history talk.json --max_new_tokens 100000 --max_seq_len 100000 <<'END'
 wait Images (
 keys im\t
 wait ages/
 keys ba\x02\x7f\x05\t\r
 wait You: 
 type Gö on for ever.
-wait ever.
+wait [?2004l
 wait  
 keys \x03
 wait (stopped)
@@ -112,7 +112,7 @@ echoes
 END
   grep -qF '"images": ["images/a.jpg"], "question": "Gö on for ever."' talk.json.answers.jsonl
   grep -qF '"stop_reason": "interrupted"' talk.json.answers.jsonl
-  run 0 2 "$facet" generate "${together[@]}" --input talk.json --output talk.jsonl --max_seq_len 100000 \
+  run 0 2 "$facet" generate "${sharing[@]}" --input talk.json --output talk.jsonl --max_seq_len 100000 \
     --max_new_tokens "$(grep -oP '"tokens": \K[0-9]+' talk.json.answers.jsonl)"
   diff <(answer_in talk.json.answers.jsonl) <(answer_in talk.jsonl)
 }
