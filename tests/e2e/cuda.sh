@@ -21,10 +21,14 @@ train() {
   run 0 2 "$program" "${recipe[@]}" --precision "$precision" --zero_stage "$stage" --device "$(device_of "$program")" --output_dir "$work/$name" "$@"
 }
 
-# The same two steps on GPUs and on CPUs, with a checkpoint after each.
+image=$(find "$tiny/data/eval/images" -type f | sort | head -n 1)
+questions=$work/questions.json
+echo '{"one": [["What do you see?", "'"$image"'"], ["And its colour?"]], "text": [{"question": "How are you?", "answers": "zz"}]}' >"$questions"
+
+# The same two steps on GPUs and on CPUs, with a checkpoint after each; on GPUs questions are answered after them.
 make_runs() {
   [ ! -d "$work/gpu" ] || return 0
-  train "$on_gpu" gpu --max_steps 2
+  train "$on_gpu" gpu --max_steps 2 --sample_prompts "$questions" --max_new_tokens 4
   once 'GPU of rank 0: '
   grep -q '"gpu": "[0-9]* .' "$work/gpu/run.json"
   train "$facet" cpu --max_steps 2
@@ -188,22 +192,30 @@ evaluates() {
     fail "the CPU's loss is ${loss[0]}, the GPU's ${loss[1]}"
 }
 
+# A batch that two ranks share on GPUs, compared with right answers.
 answers() {
-  local program
   make_runs
-  cd "$work"
-  ln -s "$tiny/data/eval/images" images
-  local image
-  image=images/$(find images/ -type f -printf '%f\n' | sort | head -n 1)
-  echo '{"one": [["What do you see?", "'"$image"'"], ["And its colour?"]], "text": [["How are you?"]]}' >tests.json
-  for program in "$facet" "$on_gpu"; do
-    # shellcheck disable=SC2046
-    run 0 0 "$program" generate $(exported) --input tests.json --output "$(device_of "$program").csv" --max_new_tokens 8 \
-      --device "$(device_of "$program")"
-  done
-  cmp cpu.csv cuda.csv
-  grep -qE '[a-z]{3,}' <(tail -n 1 cuda.csv | cut -d, -f4)
+  # shellcheck disable=SC2207
+  local asking=(generate $(exported) --input "$questions" --max_new_tokens 8)
+  run 0 0 "$facet" "${asking[@]}" --output "$work/cpu.csv"
+  run 0 2 "$on_gpu" "${asking[@]}" --output "$work/cuda.csv" --device cuda --decode_batch 2 --inference_tp_size 2
+  cmp "$work/cpu.csv" "$work/cuda.csv"
+  cmp "$work/cpu.csv.metrics.json" "$work/cuda.csv.metrics.json"
+  grep -qE '[a-z]{3,}' <(tail -n 1 "$work/cuda.csv" | cut -d, -f4)
 }
+
+# What a run answered after its last step are the answers of its checkpoint, to a file of questions and to what is typed.
+answers_of_a_checkpoint() {
+  local of_it=(--checkpoint_names "$work/gpu" --threads 1 --device cuda --precision "$precision" --max_new_tokens 4)
+  make_runs
+  printf '%s\n' "$image" 'What do you see?' na 'And its colour?' clear na 'How are you?' |
+    "$on_gpu" chat "${of_it[@]}" --history "$work/talk.json" >"$work/talk.txt" 2>&1
+  run 0 0 "$on_gpu" generate "${of_it[@]}" --input "$questions" --output "$work/stored.jsonl"
+  [ "$(answers_in "$work/stored.jsonl" | wc -l)" = 3 ]
+  diff <(answers_in "$work/gpu/samples.jsonl") <(answers_in "$work/stored.jsonl")
+  diff <(answers_in "$work/talk.json.answers.jsonl") <(answers_in "$work/stored.jsonl")
+}
+answers_in() { grep -oE '"question": ?.*"tokens": ?[0-9]+' "$1"; }
 
 # The same words about the same number on both.
 not_finite() {
@@ -315,6 +327,7 @@ check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it
 check Cuda.Evaluates evaluates
 check Cuda.Answers answers
+check Cuda.AnswersOfACheckpoint answers_of_a_checkpoint
 check Cuda.Bandwidth bandwidth
 check Cuda.NotFiniteIsFound not_finite
 check Cuda.HangsByName hangs_by_name

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The job scripts of slurm/ under a real Slurm of four nodes on this machine: whatever happens to a job, its curve has the bits of a
-# run that nothing happened to.
+# run that nothing happened to. And facet chat, on the terminal that srun gives it.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib.sh
 . tests/e2e/slurm/cluster.sh
@@ -9,7 +9,7 @@ declare -A cases=([Slurm.NormalEndOneRankAGpu]=normal_end [Slurm.Usr1]=usr1 [Slu
   [Slurm.KilledRank]=killed_rank [Slurm.TimeLimitOfAnArray]=time_limit_of_an_array
   [Slurm.TwoJobsOnOneDirectory]=two_jobs_on_one_directory [Slurm.CancelledForGood]=cancelled_for_good [Slurm.Chain]=chain
   [Slurm.PreflightOfGoodNodes]=preflight_of_good_nodes [Slurm.PreflightOfBadNodes]=preflight_of_bad_nodes
-  [Slurm.ReferenceLine]=reference_line
+  [Slurm.ReferenceLine]=reference_line [Slurm.ChatOnATerminal]=chat_on_a_terminal
   [Slurm.HeadNodeLost]=head_node_lost [Slurm.OtherNodeLost]=other_node_lost)
 if ! can_make_a_cluster; then
   for name in "${!cases[@]}"; do
@@ -85,6 +85,38 @@ reference_line() {
   grep -q '^EXIT code=0 ' "$work/reference.out"
   ls output/tb_logging/events.out.tfevents.* output/epoch-6 >/dev/null
 }
+
+# srun --pty gives rank 0 a terminal of its node: keys edit lines there, and Ctrl-C stops the answer of both nodes. A prompt may be seen
+# here before that terminal is ready for keys: what the tab key has completed shows that it is, and a line's end that it has been read.
+chat_on_a_terminal() {
+  local sharing=("${model[@]}" --inference_tp_size 2)
+  "${CXX:-mpicxx}" -std=c++20 -O0 -o "$work/terminal" tests/e2e/terminal.cpp
+  mkdir -p "$work/talk/images"
+  cp "$(find "$tiny/data/eval/images" -type f | sort | head -n 1)" "$work/talk/images/a.jpg"
+  cd "$work/talk"
+  HOME=$work TERM=xterm timeout -k 5 "$time_limit" "$work/terminal" srun --pty --mpi="$FACET_MPI" --nodes=2 --ntasks=2 "$facet" chat \
+    "${sharing[@]}" --history talk.json --max_new_tokens 100000 --max_seq_len 100000 <<'END'
+wait Images (
+keys im\t
+wait ages/
+keys ba\x02\x7f\x05\t\r
+wait You: 
+type Gö on for ever.
+wait [?2004l
+wait  
+keys \x03
+wait (stopped)
+wait Images (
+type quit
+echoes
+END
+  grep -qF '"images": ["images/a.jpg"], "question": "Gö on for ever."' talk.json.answers.jsonl
+  grep -qF '"stop_reason": "interrupted"' talk.json.answers.jsonl
+  run 0 2 "$facet" generate "${sharing[@]}" --input talk.json --output talk.jsonl --max_seq_len 100000 \
+    --max_new_tokens "$(grep -oP '"tokens": \K[0-9]+' talk.json.answers.jsonl)"
+  diff <(answer_in talk.json.answers.jsonl) <(answer_in talk.jsonl)
+}
+answer_in() { grep -o '"answer": .*, "tokens": [0-9]*' "$1"; }
 
 # signalled NAME SIGNAL: to the ranks, as sbatch --signal does
 signalled() {
@@ -262,6 +294,6 @@ together() { # NAME...
 run 0 2 "$facet" train "${train[@]}" --output_dir "$work/whole"
 together Slurm.{NormalEndOneRankAGpu,Usr1,Term,Preemption,KilledRank,TimeLimitOfAnArray,TwoJobsOnOneDirectory} \
   Slurm.{CancelledForGood,Chain,PreflightOfGoodNodes,PreflightOfBadNodes}
-together Slurm.ReferenceLine
+together Slurm.{ReferenceLine,ChatOnATerminal}
 together Slurm.{HeadNodeLost,OtherNodeLost}
 finish
