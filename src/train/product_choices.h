@@ -9,6 +9,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
@@ -23,6 +24,9 @@ namespace facet {
 // and state outlive it. Does nothing for products that are not timed. Collective.
 void settle_products(const Options& options, Communicator& world, const ComputeDevice& device,
                      RunState& state, TrainStep& step);
+
+// What is said to be timed, but has no place in the choices of a checkpoint: a warning each.
+std::vector<std::string> without_choices(const Options& options, const std::string& choices);
 
 // The choices of all ranks as one: of each kind of GPU, product and rows that of the first rank
 // which has one.

@@ -16,5 +16,19 @@ TEST(ProductChoices, TheFirstRankThatHasAChoiceDecides) {
   EXPECT_EQ(first_choices({}), "");
 }
 
+// A run that goes on times nothing: what was not timed before keeps to what it was.
+TEST(ProductChoices, WhatTheCheckpointHasNoChoicesOfIsNamed) {
+  const std::string algorithms = "A\tp\t128\t01\n", lora = "A\tforward\t128\tfused\n";
+  Options options;
+  options.lora_products = "timed";
+  ASSERT_EQ(without_choices(options, algorithms).size(), 1U);
+  EXPECT_EQ(without_choices(options, algorithms)[0].find("--lora_products timed: "), 0U);
+  EXPECT_TRUE(without_choices(options, algorithms + lora).empty());
+  options.product_algorithms = "timed";
+  EXPECT_TRUE(without_choices(options, algorithms + lora).empty());
+  ASSERT_EQ(without_choices(options, lora).size(), 1U);
+  EXPECT_EQ(without_choices(options, lora)[0].find("--product_algorithms timed: "), 0U);
+}
+
 }  // namespace
 }  // namespace facet
