@@ -204,7 +204,8 @@ std::string adapter_key(std::string_view param_name) {
 namespace {
 
 // PEFT adapts every module whose path ends with one of these: last names where they mean no more
-// than the modules with LoRA, else whole paths.
+// than the modules with LoRA, else whole paths. Of a vision encoder always these: what it is within
+// (SigLIP's pooling head, CLIP's text model) has modules of the same last names.
 std::set<std::string, std::less<>> target_modules(const ParamTable& table,
                                                   std::string_view prefix) {
   constexpr std::string_view kWeight = ".weight";
@@ -217,6 +218,7 @@ std::set<std::string, std::less<>> target_modules(const ParamTable& table,
       adapted.insert(within(param, kRight));
       names.emplace(last_name(*adapted.find(within(param, kRight))));
     }
+  if (prefix == "vis_encoder.") return adapted;
   for (const Param& param : table.params()) {
     if (!param.name.starts_with(prefix) || !param.name.ends_with(kWeight)) continue;
     const std::string path = within(param, kWeight);

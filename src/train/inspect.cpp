@@ -17,6 +17,7 @@
 #include "io/input_file.h"
 #include "io/llava_directory.h"
 #include "io/tensor_directory.h"
+#include "model/vision_family.h"
 #include "options/hub_cache.h"
 #include "train/inspect_llava.h"
 #include "train/inspect_model.h"
@@ -72,9 +73,21 @@ void describe_part(const char* name, const std::optional<AdapterPart>& part) {
       part->base_model.empty() ? "a model that it does not name" : part->base_model);
 }
 
+bool is_of_vision_encoder(const AdapterPart& part) {
+  return std::ranges::any_of(all_vision_traits(), [&](const VisionTraits& family) {
+    return part.lora.modules.begin()->starts_with(family.names->blocks);
+  });
+}
+
 int describe_adapter(const std::string& path) {
   const Adapter adapter = read_adapter(path);
   log("adapter {}", path);
+  // A directory that has a configuration itself may be either part.
+  if (adapter.lang && is_of_vision_encoder(*adapter.lang)) {
+    describe_part("vis_encoder", adapter.lang);
+    log("this is a part of an adapter: give --adapter the directory that vis_encoder lies in");
+    return 0;
+  }
   describe_part("lang_decoder", adapter.lang);
   describe_part("vis_encoder", adapter.vision);
   for (const std::string& file : {adapter.projection_file, adapter.other_file}) {

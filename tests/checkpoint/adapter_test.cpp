@@ -435,7 +435,8 @@ TEST(PeftAdapter, ComesOutAsItWentIn) {
   }
 }
 
-// LoRA on some layers only: last names would mean the others too.
+// LoRA on some layers only: last names would mean the others too. A vision encoder's would mean
+// those of SigLIP's pooling head or CLIP's text model.
 TEST(PeftAdapter, TargetsAreWholePathsWhereLastNamesMeanMore) {
   Sources sources;
   Model model(with_partial_lora(sources.config));
@@ -446,6 +447,10 @@ TEST(PeftAdapter, TargetsAreWholePathsWhereLastNamesMeanMore) {
   EXPECT_EQ(config.root().at("target_modules").size(), 7);
   EXPECT_EQ(config.root().at("target_modules").at(int64_t{0}).as_string(),
             "model.layers.1.mlp.down_proj");
+  const JsonDocument vision = JsonDocument::read(out + "/vis_encoder/adapter_config.json");
+  EXPECT_EQ(vision.root().at("target_modules").size(), 12);
+  EXPECT_EQ(vision.root().at("target_modules").at(int64_t{0}).as_string(),
+            "vision_model.encoder.layers.0.mlp.fc1");
 }
 
 TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {

@@ -88,6 +88,8 @@ adapter() {
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: DoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
   once 'vis_encoder: LoRA of rank 4, alpha 1, rank-stabilised, on '
+  run 0 0 "$facet" inspect "$work/run/epoch-1/vis_encoder"
+  once 'vis_encoder: LoRA of rank 4, alpha 1, rank-stabilised, on '
   # Answers that a killed call has left are of this adapter and no other.
   local answers=("$facet" generate "${model[@]}" "${with[@]}" "${kind[@]}" --input "$tiny/data/eval/held_out.json" --temperature 1
     --num_answers 100000 --output "$work/answers.csv")
