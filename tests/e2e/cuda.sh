@@ -145,21 +145,21 @@ fused_lora() {
   local way name
   for way in separate fused timed timed.cut; do
     if [ "$way" = timed.cut ]; then
-      cp -r "$work/timed" "$work/timed.cut"
-      rm -r "$work/timed.cut/checkpoints/step_00000002"
+      cp -r "$work/lora.timed" "$work/lora.timed.cut"
+      rm -r "$work/lora.timed.cut/checkpoints/step_00000002"
       export FACET_EMULATED_WGMMA_MS=1
     fi
-    run 0 0 "$on_gpu" "${recipe[@]}" --precision bf16 --device cuda --output_dir "$work/$way" --max_steps 2 --lora_products "${way%.cut}"
+    run 0 0 "$on_gpu" "${recipe[@]}" --precision bf16 --device cuda --output_dir "$work/lora.$way" --max_steps 2 --lora_products "${way%.cut}"
   done
-  once "continuing from $work/timed.cut/checkpoints/step_00000001:"
+  once "continuing from $work/lora.timed.cut/checkpoints/step_00000001:"
   never 'matrix products were timed'
   for name in loss grad_norm; do
-    close_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" "$name" 4e-3
+    close_columns "$work/lora.separate/loss_log.csv" "$work/lora.fused/loss_log.csv" "$name" 4e-3
   done
-  different_columns "$work/separate/loss_log.csv" "$work/fused/loss_log.csv" grad_norm
-  same_columns "$work/fused/loss_log.csv" "$work/timed/loss_log.csv" step loss grad_norm clip_factor
-  same_columns "$work/timed/loss_log.csv" "$work/timed.cut/loss_log.csv" step loss grad_norm clip_factor
-  run 0 0 "$facet" inspect "$work/timed" "$work/timed.cut"
+  different_columns "$work/lora.separate/loss_log.csv" "$work/lora.fused/loss_log.csv" grad_norm
+  same_columns "$work/lora.fused/loss_log.csv" "$work/lora.timed/loss_log.csv" step loss grad_norm clip_factor
+  same_columns "$work/lora.timed/loss_log.csv" "$work/lora.timed.cut/loss_log.csv" step loss grad_norm clip_factor
+  run 0 0 "$facet" inspect "$work/lora.timed" "$work/lora.timed.cut"
   once '0 of '
 }
 
