@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "base/check.h"
 #include "io/content_kind.h"
@@ -89,6 +90,21 @@ std::unique_ptr<TensorFile> open_by_content(const std::string& path) {
   }
 }
 
+// All files of an index must be there; one message names those that are not.
+void need_shards(const JsonValue& weight_map, const std::string& directory,
+                 const std::string& index) {
+  std::set<std::string> shards, missing;
+  for (int64_t i = 0; i < weight_map.size(); ++i) {
+    const JsonValue entry = weight_map.member(i).second;
+    const std::string name(entry.as_string());
+    if (name.find('/') != std::string::npos)
+      entry.reject("a shard must be in the same directory as the index");
+    if (shards.insert(name).second && !exists(directory + "/" + name)) missing.insert(name);
+  }
+  CHECK(missing.empty(), ExitCode::kMissingInput, "{}: of its {} files these are not there: {}{}",
+        index, shards.size(), fmt::join(missing, ", "), how_to_complete(directory));
+}
+
 }  // namespace
 
 std::string what_lies_there_instead(const std::string& directory) {
@@ -166,12 +182,11 @@ void TensorDirectory::open_index() {
   const bool torch = is_torch_name(source_.substr(0, source_.size() - kIndexEnd.size()));
   const JsonDocument index = JsonDocument::read(source_, ExitCode::kBadData, kMaxIndexBytes);
   const JsonValue weight_map = index.root().at("weight_map");
+  need_shards(weight_map, directory_, source_);
   std::map<std::string, const TensorFile*, std::less<>> opened;
   for (int64_t i = 0; i < weight_map.size(); ++i) {
     const auto [name, entry] = weight_map.member(i);
     const std::string file_name(entry.as_string());
-    if (file_name.find('/') != std::string::npos)
-      entry.reject("a shard must be in the same directory as the index");
     auto found = opened.find(file_name);
     if (found == opened.end()) {
       files_.push_back(open_torch_or_safetensors(directory_ + "/" + file_name, torch));

@@ -353,6 +353,17 @@ TEST(TensorDirectory, SafetensorsWinOverPyTorchsFiles) {
   EXPECT_EQ(read(), "1 /model.safetensors and another");
 }
 
+TEST(TensorDirectory, AllShardsThatAreNotThereAreNamedAtOnce) {
+  TemporaryDirectory directory;
+  directory.put("part-2", torch_file_of({{"b", {1}, {4}}}));
+  directory.put("pytorch_model.bin.index.json",
+                R"({"weight_map": {"a": "part-1", "b": "part-2", "c": "part-3", "d": "part-1"}})");
+  EXPECT_NE(error_of([&] {
+              TensorDirectory{directory.path()};
+            }).find("index.json: of its 3 files these are not there: part-1, part-3"),
+            std::string::npos);
+}
+
 TEST(TensorDirectory, AFileIsOpenedByWhatItHolds) {
   TemporaryDirectory directory;
   directory.put("x.safetensors", torch_file_of({{"a", {1}, {3}}}));
