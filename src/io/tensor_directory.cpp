@@ -1,5 +1,7 @@
 #include "io/tensor_directory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
