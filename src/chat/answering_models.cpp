@@ -1,5 +1,7 @@
 #include "chat/answering_models.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <set>
 #include <utility>

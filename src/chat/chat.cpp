@@ -1,5 +1,7 @@
 #include "chat/chat.h"
 
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <optional>
 #include <utility>

@@ -1,5 +1,7 @@
 #include "chat/generate.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <functional>

@@ -1,5 +1,6 @@
 #include "train/feature_cache_setup.h"
 
+#include <fmt/format.h>
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 #include "train/replay_step.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 
 #include "base/log.h"
