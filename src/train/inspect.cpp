@@ -213,9 +213,22 @@ std::string path_of(const std::string& word) {
   return hub->directory;
 }
 
+// A whole model in its parts, as an export has them. Returns the exit code: of a part that lacks
+// something.
+int inspect_parts(const std::string& path) {
+  const int decoder = inspect_model(path + "/lang_decoder");
+  const int encoder = inspect_vision(path + "/vis_encoder");
+  const std::string projection = path + "/projection.safetensors";
+  log("projection {}: {} tensors", projection, TensorDirectory::of_file(projection).names().size());
+  return decoder != 0 ? decoder : encoder;
+}
+
 int inspect_path(const std::string& path) {
   if (is_llava_directory(path)) return inspect_llava(path);
   if (is_vision_directory(path)) return inspect_vision(path);
+  std::error_code ignored;
+  if (std::filesystem::exists(path + "/lang_decoder/config.json", ignored))
+    return inspect_parts(path);
   return is_model_directory(path) ? inspect_model(path) : describe(path);
 }
 
@@ -230,8 +243,9 @@ constexpr const char* kHelp =
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n"
     "       facet inspect ADAPTER\n"
     "         its LoRA, the base models that it wants, and what else is in it\n\n"
-    "A MODEL is a directory with config.json, or its name in the local cache of the Hugging Face\n"
-    "hub.\n"
+    "A MODEL is a directory with config.json, its name in the local cache of the Hugging Face "
+    "hub,\n"
+    "or an export with lang_decoder, vis_encoder and projection.safetensors.\n"
     "A CHECKPOINT is OUT/checkpoints/step_N, or OUT for its newest one.\n";
 
 }  // namespace

@@ -107,6 +107,12 @@ exports_of_a_checkpoint() {
   equal_models "$work/run/epoch-2" "$work/again"
   refused 78 0 "--to $work/again: is there already" "$facet" export "$work/run" --to "$work/again"
   run 0 0 "$facet" export "$work/run/epoch-1" --to "$work/merged" --export_dtype bf16
+  run 0 0 "$facet" inspect "$work/merged"
+  [ "$(grep -c "^weights     complete in $work/merged/" "$output")" = 2 ]
+  once "projection $work/merged/projection.safetensors: "
+  mv "$work/merged/projection.safetensors" "$work/projection"
+  refused 66 0 'merged/projection.safetensors' "$facet" inspect "$work/merged"
+  mv "$work/projection" "$work/merged/projection.safetensors"
   run 0 0 "$facet" export "$work/run/checkpoints/step_00000008" --to "$work/first" --export adapter
   equal_models "$work/run/epoch-1" "$work/first"
   refused 78 0 'their frozen weights differ' "$facet" export "$work/run" --to "$work/wrong" \
