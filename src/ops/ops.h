@@ -64,6 +64,14 @@ struct LoraPart {
   Tensor du = {}, dright = {}, dleft = {};
 };
 
+// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos, sin
+// (N,E/2) fp32. Undefined: nothing is turned.
+struct Rotation {
+  Tensor cos = {}, sin = {};
+
+  bool defined() const { return cos.defined(); }
+};
+
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
 struct OpCounts {
   int64_t calls = 0;
