@@ -171,8 +171,8 @@ class DqConsumer {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    dq_kernel(Rows<T> dq_NqD, AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape,
-              const __grid_constant__ Maps maps) {
+    dq_kernel(TurnedRows<T> dq_NqD, AttentionSaved<T> saved, AttentionLists lists,
+              AttentionShape shape, const __grid_constant__ Maps maps) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(DqRing, ring, );
   gpu::Tiles memory;
@@ -203,9 +203,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (row_of(h) >= tile.num_rows) continue;
+    const int64_t row = tile.row_begin + row_of(h);
     mma::multiply_row(dq, h, shape.scale);
-    mma::store_row(dq_NqD.row(tile.row_begin + row_of(h)) + int64_t{place.head} * kHeadWidth, dq,
-                   h);
+    mma::store_turned_row<kHeadWidth>(dq_NqD.row(row) + int64_t{place.head} * kHeadWidth, 0, dq, h,
+                                      dq_NqD.angles(row));
   }
 }
 
@@ -403,7 +404,7 @@ class DkvConsumer {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionSaved<T> saved, AttentionLists lists,
+    dkv_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionSaved<T> saved, AttentionLists lists,
                AttentionShape shape, const __grid_constant__ Maps maps) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(DkvRing, ring, );
@@ -445,7 +446,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
         mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
     mma::multiply_row(dk, h, shape.scale);
-    mma::store_row(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, dk, h);
+    mma::store_turned_row<kHeadWidth>(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, 0, dk, h,
+                                      dk_NkD.angles(row));
     mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);
   }
 }

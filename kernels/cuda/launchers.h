@@ -107,12 +107,18 @@ void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Op
 // the shared memory that a block of them needs: an A100 and a Hopper have it at every width,
 // compute capabilities 8.6, 8.9 and 12 at 64 alone.
 bool attention_backward_fits(int64_t width);
-// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`.
+// The angles of a rotary embedding, fp32; absent: nothing is turned.
+struct Angles {
+  Operand cos_NE = {}, sin_NE = {};  // (N,E/2)
+};
+// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`. dq and dk are
+// turned back by their angles, and have the bits that rope_backward() would leave.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
-                        const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
-                        SideStream& side, cudaStream_t stream);
+                        const Angles& q_angles, const Angles& k_angles, const AttentionLists& lists,
+                        int64_t heads, int64_t kv_heads, float scale, SideStream& side,
+                        cudaStream_t stream);
 // The same as attention_forward() over the work list of a plan with few queries, on a workspace of
 // attention_decode_floats(). It takes heads of up to 128 columns whose rows are whole packs of 16
 // bytes.
