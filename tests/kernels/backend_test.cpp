@@ -169,6 +169,8 @@ class BackendAlias : public testing::TestWithParam<DType> {
     op(together, both, both);
     ops_.finish();
     EXPECT_EQ(together.outputs().at("x")->values(), apart.outputs().at("y")->values());
+    for (const auto& [name, matrix] : together.outputs())
+      if (name != "x") EXPECT_EQ(matrix->values(), apart.outputs().at(name)->values()) << name;
   }
 };
 
@@ -181,9 +183,9 @@ TEST_P(BackendAlias, ALinearLayersResidualMayBeItsOutput) {
 
 TEST_P(BackendAlias, ANormsGradientMayBeTheResidualsOwn) {
   expect_same([&](Operands& make, Tensor dx, Tensor dresidual) {
-    ops_.rms_norm_backward(dx, Tensor(), make.in("dy", kRows, kCols), make.in("in", kRows, kCols),
-                           make.vector("w", kCols), make.fp32_vector("rstd", kRows, Role::kIn),
-                           dresidual);
+    ops_.rms_norm_backward(dx, Tensor(), Tensor(), make.in("dy", kRows, kCols),
+                           make.in("in", kRows, kCols), make.vector("w", kCols),
+                           make.fp32_vector("rstd", kRows, Role::kIn), dresidual);
   });
   expect_same([&](Operands& make, Tensor dx, Tensor dresidual) {
     ops_.layer_norm_backward(dx, Tensor(), Tensor(), make.in("dy", kRows, kCols),
@@ -199,6 +201,19 @@ TEST_P(BackendAlias, AnActivationsGradientMayBeThatOfItsOutput) {
     expect_same([&](Operands& make, Tensor dx, Tensor dy) {
       ops_.gelu_backward(dx, dy, make.in("in", kRows, kCols), activation);
     });
+}
+
+TEST_P(BackendAlias, WhatBackwardRebuildsMayTakeTheGradientsPlace) {
+  expect_same([&](Operands& make, Tensor y, Tensor dy) {
+    ops_.rms_norm_backward(make.out("dx", kRows, kCols),
+                           make.fp32_vector("dw", kCols, Role::kInOut), y, dy,
+                           make.in("in", kRows, kCols), make.vector("w", kCols),
+                           make.fp32_vector("rstd", kRows, Role::kIn), Tensor());
+  });
+  expect_same([&](Operands& make, Tensor act, Tensor dact) {
+    ops_.swiglu_backward(make.out("dgate_up", kRows, 2 * kCols), act, dact,
+                         make.in("gate_up", kRows, 2 * kCols));
+  });
 }
 
 TEST_P(BackendAlias, RowsMayBeAddedInPlace) {
