@@ -76,6 +76,9 @@ class BackendOp : public testing::TestWithParam<Setting> {
 // fp32 sums in another order, and a score of attention whose rounding the softmax enlarges. The
 // worst that was measured is 6e-7.
 constexpr double kOtherOrder = 2e-6;
+// Of LoRA's du, which is two numbers of 16 bits: in bf16 its relative error is at most 2^-17. The
+// worst that was measured of what it multiplies is 4.2e-6.
+constexpr double kTwoHalves = 8e-6;
 
 TEST_P(BackendOp, IsThatOfTheCpuBackend) {
   const auto& [op, dtype] = GetParam();
@@ -94,6 +97,8 @@ TEST_P(BackendOp, IsThatOfTheCpuBackend) {
       // probabilities of attention, one of these too.
       if (is_16_bit(matrix->dtype()))
         bound += (name[0] == 'd' ? 3 : 2) * relative_error(rounded(expected, dtype), expected);
+      else if (name.starts_with("dright") && is_16_bit(dtype))
+        bound += kTwoHalves;
       EXPECT_LE(relative_error(matrix->values(), expected), bound) << name << " " << n << "x" << d;
     }
   }
@@ -168,9 +173,8 @@ class BackendAlias : public testing::TestWithParam<DType> {
     const Tensor both = together.in_out("x", kRows, kCols);
     op(together, both, both);
     ops_.finish();
-    EXPECT_EQ(together.outputs().at("x")->values(), apart.outputs().at("y")->values());
     for (const auto& [name, matrix] : together.outputs())
-      if (name != "x") EXPECT_EQ(matrix->values(), apart.outputs().at(name)->values()) << name;
+      EXPECT_EQ(matrix->values(), apart.outputs().at(name == "x" ? "y" : name)->values()) << name;
   }
 };
 
