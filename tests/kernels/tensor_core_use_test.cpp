@@ -320,7 +320,11 @@ TEST_F(PassesOfLora, BackwardReadsTheOutputsGradientTwiceAndTheRestOnce) {
                  weight = matrix(count * kWidth, kWidth);
     const int64_t factors = 2 * count * kBlocks * kFactor;
     const int64_t narrow = 3 * count * kColumnBlocks * kNarrow;  // u, and the halves of du
-    EXPECT_EQ(cost_of(dx, [&] { cuda_.lora_linear_backward(dx, dy, x, weight, lora, 1); }),
+    EXPECT_EQ(cost_of(dx,
+                      [&] {
+                        cuda_.lora_linear_backward_input(dx, dy, weight, lora, 1);
+                        cuda_.lora_backward_weights(dy, x, lora, 1);
+                      }),
               (Cost{(2 * count + 1) * kWide + factors + narrow, 2 * kWide, 3}))
         << count;
   }
@@ -380,8 +384,9 @@ TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
 TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
   cuda_.join_lora(true);
   const Taken narrow =
-      taken_by([&] { cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1); });
-  const Taken all = taken_by([&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); });
+      taken_by([&] { cuda_.lora_linear_backward_input(Tensor(), y_, weight_, parts_, 1); });
+  const Taken all =
+      taken_by([&] { cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1); });
   EXPECT_EQ(all.launches, narrow.launches + 1);
   EXPECT_EQ(all.fetched, narrow.fetched);
   EXPECT_EQ(all.products, narrow.products);
@@ -389,19 +394,10 @@ TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
   EXPECT_EQ(all.of_warpgroups, products_of_steps(2 * steps));
 }
 
-// Where no dright asks for du, dx does.
-TEST_F(LoraInOneProduct, BackwardOfFrozenFactorsHasDu) {
-  std::vector<LoraPart> frozen = parts_;
-  for (LoraPart& p : frozen) p.dright = p.dleft = Tensor();
-  const auto backward = [&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, frozen, 1); };
-  cuda_.join_lora(true);
-  EXPECT_EQ(taken_by(backward).launches, 2);
-}
-
 TEST_F(LoraInOneProduct, IsLeftAloneUnlessAskedFor) {
   EXPECT_EQ(taken_by([&] {
               cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1);
-              cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1);
+              cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1);
             }).of_warpgroups,
             0);
 }
@@ -431,7 +427,7 @@ class LoraWays : public LoraInOneProduct {
  protected:
   ~LoraWays() override { emulated::set_wgmma_time(0); }
   void forward() { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
-  void backward() { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+  void backward() { cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1); }
   bool forward_is_fused() {
     return taken_by([&] { forward(); }).of_warpgroups > 0;
   }
@@ -482,7 +478,7 @@ TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {
   cuda_.time_products(false);
   const std::vector<LoraPart> odd = {part(0, kWide, 4)};
   cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
-  cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1);
+  cuda_.lora_linear_backward_input(Tensor(), y_, weight_, parts_, 1);
   EXPECT_EQ(cuda_.products().choices().size(), 0);
   emulated::set_compute_capability({});
   testing::internal::CaptureStderr();
