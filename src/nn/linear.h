@@ -39,6 +39,13 @@ struct LoraConfig {
   }
 };
 
+// The heads in the first columns of a layer's y, which a rotary embedding turns; each is within one
+// part. The layer's backward has the gradient of y before that.
+struct RotatedHeads {
+  Rotation by = {};
+  int64_t count = 0;
+};
+
 class PackedLinear {
  public:
   struct PartSpec {
@@ -73,8 +80,9 @@ class PackedLinear {
     Tensor z, norm;
   };
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
-  // follows.
-  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  // follows. `rotated` are turned after all else: not with a residual, and not of shared inputs.
+  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+               const RotatedHeads& rotated = {}) const;
   // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
   // accumulated.
   enum class Dx : uint8_t { kOverwrite, kAdd };
@@ -104,7 +112,8 @@ class PackedLinear {
     Tensor dweight, dbias, dmagnitude;  // only if trained
   };
   Run run_from(size_t first) const;
-  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+                const RotatedHeads& rotated) const;
   void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
   static constexpr size_t kMostParts = 3;  // q, k, v
   class LoraParts;                         // those of one call
@@ -113,7 +122,8 @@ class PackedLinear {
                            const Saved& saved) const;
   bool has_dora() const;
   void forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& weight,
-                         const Tensor& bias, const Tensor& added, const LoraParts& lora) const;
+                         const Tensor& bias, const Tensor& added, const LoraParts& lora,
+                         const RotatedHeads& rotated) const;
   // norm (run.outputs) of the rows of W + scale (R L)' of a run with magnitudes.
   void find_norms(Context& ctx, const Tensor& norm, const Run& run) const;
   static void add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz, const Tensor& dy,

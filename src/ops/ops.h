@@ -64,12 +64,13 @@ struct LoraPart {
   Tensor du = {}, dright = {}, dleft = {};
 };
 
-// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos, sin
-// (N,E/2) fp32. Undefined: nothing is turned.
+// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos,
+// sin (N,E/2) fp32. Undefined: nothing is turned.
 struct Rotation {
   Tensor cos = {}, sin = {};
 
   bool defined() const { return cos.defined(); }
+  int64_t width() const { return 2 * cos.cols(); }
 };
 
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
@@ -139,9 +140,12 @@ class Backend {
   // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
   // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
   // may be y itself. In 16 bits y and dx may be rounded between LoRA's product and the other. Parts
-  // are in the order of their columns, which do not overlap.
+  // are in the order of their columns, which do not overlap. With a rotation, and then without a
+  // residual, the heads in y's first columns are turned after that: the bits of rope_forward() over
+  // them.
   void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
-                           std::span<const LoraPart> parts, float scale);
+                           std::span<const LoraPart> parts, float scale,
+                           const Rotation& rotation = {}, int64_t rotated_heads = 0);
   // dx (N,I) = dy W + the sum of the parts' du R', du = scale dy L'; dleft += scale u' dy; dright
   // += x' du. dx, dright and dleft may each be absent.
   void lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
@@ -276,6 +280,10 @@ class Backend {
  protected:
   // One for each operator above. Operands have been checked.
   FACET_OPERATORS(FACET_DEMAND_OPERATOR)
+
+  // The rotation of lora_linear_forward() as a pass of its own, where it does not turn what it
+  // stores.
+  void turn_heads(Tensor y, const Rotation& rotation, int64_t heads);
 
  private:
   // Every op counts itself once by one of these.

@@ -4,6 +4,7 @@
 #include "model/llama_block.h"
 #include "ops/pool_plan.h"
 #include "tests/device/cuda/device_under_test.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 
@@ -17,11 +18,12 @@ struct Launches {
 };
 
 // Kernels and products of a layer in training, with LoRA of that rank on all its linear layers.
-Launches launches(int64_t rank) {
+Launches launches(int64_t rank, bool joins_lora = false) {
   LlamaConfig config;
   config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
   config.num_attention_heads = config.num_key_value_heads = 1;
   CudaBackend cuda(kSmallSizes);
+  cuda.join_lora(joins_lora);
   ParamTable table;
   table.place_in(cuda.memory());
   table.begin_unit("layer");
@@ -56,6 +58,12 @@ TEST(LayerLaunches, LoraAddsTwelve) {
   const Launches with = launches(16), without = launches(0);
   EXPECT_EQ(with.forward - without.forward, 4);
   EXPECT_EQ(with.backward - without.backward, 8);
+}
+
+// Rotating queries and keys is none of them where one product stores them.
+TEST(LayerLaunches, FusedLoraTurnsWhatItStores) {
+  const device_test::HopperDevice hopper;
+  EXPECT_EQ(launches(16, true).forward, launches(16).forward - 1);
 }
 
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.

@@ -58,8 +58,10 @@ class Mirrored final : public Backend {
                scale);
   }
   void do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
-                              std::span<const LoraPart> parts, float scale) override {
-    return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale);
+                              std::span<const LoraPart> parts, float scale,
+                              const Rotation& rotation, int64_t rotated_heads) override {
+    return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale, rotation,
+               rotated_heads);
   }
   void do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
                                std::span<const LoraPart> parts, float scale) override {
@@ -231,6 +233,9 @@ class Mirrored final : public Backend {
       for (const Tensor& t : {part.u, part.right, part.left, part.du, part.dright, part.dleft})
         note(seen, t);
   }
+  static void note(std::vector<Mirror>& seen, const Rotation& rotation) {
+    for (const Tensor& t : {rotation.cos, rotation.sin}) note(seen, t);
+  }
   template <typename Other>
   static void note(std::vector<Mirror>&, const Other&) {}
 
@@ -278,6 +283,9 @@ class Mirrored final : public Backend {
       there.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
                        on_device(part.du), on_device(part.dright), on_device(part.dleft)});
     return there;
+  }
+  Rotation on_device(const Rotation& rotation) const {
+    return {on_device(rotation.cos), on_device(rotation.sin)};
   }
   template <typename Other>
   static const Other& on_device(const Other& other) {
