@@ -390,7 +390,7 @@ TEST_F(LoraInOneProduct, ForwardTurnsHeadsWhereItStoresThem) {
         .launches;
   };
   EXPECT_EQ(launches(64, 2), 2);
-  EXPECT_EQ(launches(128, 2), 2);
+  EXPECT_EQ(launches(128, 1), 2);
   EXPECT_EQ(launches(32, 4), 3);
   EXPECT_EQ(launches(64, 3), 3) << "heads end within the adapter of a part";
 }
