@@ -46,7 +46,7 @@ EXPLAINED = "explained"
 # suites of the test files that name one of its launchers, a header by the tests of each kernel file that includes it.
 HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_published*",
           "*HopperAttention*:HopperOfAttention*:*HopperTurned*"]
-LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*", "*LoraProduct.*"]
+LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*:*TurnedHeads*q_and_k_of_64_bf16*", "*LoraProduct*"]
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*",
              "*AttentionParity*:*TurnedGradients*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
@@ -65,7 +65,7 @@ TESTS = {
     "gelu": ["*ActivationParity.*Gelu*"],
     "swiglu": ["*ActivationParity.Swiglu*"],
     "lora_product": ["LoraInOneProduct.*", *LORA_PRODUCT],
-    "lora_product_hopper": LORA_PRODUCT,
+    "lora_product_hopper": [*LORA_PRODUCT, "LoraInOneProduct.*"],
     "lora_rows.h": ["*Lora*Parity.*_7x*", "*LoraParity.*:*LoraPartsParity.*"],
     "lora_gradients.h": ["*LoraParity.Backward*_7x*", "*LoraParity.*Backward*:*LoraParity.Absent*:*LoraPartsParity.Backward*"],
     "rope": ["*RopeParity*"],

@@ -33,11 +33,13 @@ void CpuBackend::do_lora_backward_weights(Tensor dy, Tensor x, std::span<const L
 
 void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                         Tensor residual, std::span<const LoraPart> parts,
-                                        float scale) {
+                                        float scale, const Rotation& rotation,
+                                        int64_t rotated_heads) {
   do_linear_forward(y, x, weight, bias, residual);
   for (const LoraPart& part : parts)
     do_lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x, part.right,
                                part.left, scale);
+  turn_heads(y, rotation, rotated_heads);
 }
 
 void CpuBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,

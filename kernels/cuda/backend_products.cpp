@@ -182,12 +182,16 @@ void CudaBackend::run_chosen(const cuda::LoraKey& key, const Fused& fused,
 // written after it, and of the two roundings the first is of the smaller number.
 void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                          Tensor residual, std::span<const LoraPart> parts,
-                                         float scale) {
+                                         float scale, const Rotation& rotation,
+                                         int64_t rotated_heads) {
   const PartOperands operands(parts);
+  const cuda::RotationOperands angles{on_device(rotation.cos), on_device(rotation.sin),
+                                      rotation.defined() ? rotated_heads : 0};
   const auto fused = [&] {
     add_lora(Tensor(), Tensor(), x, parts, scale);
     cuda::lora_product_forward(on_device(y), on_device(x), on_device(weight), on_device(bias),
-                               on_device(residual), operands, scale, multiprocessors_, stream_);
+                               on_device(residual), operands, scale, angles, multiprocessors_,
+                               stream_);
   };
   const auto separate = [&] {
     if (cover(parts, y.cols())) {
@@ -197,13 +201,14 @@ void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tens
       do_linear_forward(y, x, weight, bias, residual);
       add_lora(y, y, x, parts, scale);
     }
+    turn_heads(y, rotation, rotated_heads);
   };
   if (joins_lora_) {
     check_taken(y, x, weight, parts, operands);
     fused();
   } else if (chooses_lora_ && y.rows() > 0 && takes(y, x, weight, operands)) {
     run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kForward, on_device(y), on_device(x),
-                              on_device(bias), on_device(residual), operands),
+                              on_device(bias), on_device(residual), operands, angles),
                fused, separate);
   } else {
     separate();
@@ -227,7 +232,7 @@ void CudaBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor wei
     fused();
   } else if (chooses_lora_ && dx.defined() && dy.rows() > 0 && takes(dy, dx, weight, operands)) {
     run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kBackward, on_device(dy), on_device(dx), {},
-                              {}, operands),
+                              {}, operands, {}),
                fused, separate);
   } else {
     separate();

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/hopper.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_product_hopper.h"
 #include "kernels/cuda/rows.h"
 
@@ -38,12 +39,17 @@ bool lora_product_takes(const Operand& y_NO, const Operand& x_NI, const Operand&
 
 void lora_product_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
                           const Operand& bias_O, const Operand& residual_NO,
-                          std::span<const LoraPartOperands> parts, float scale, int blocks,
-                          cudaStream_t stream) {
+                          std::span<const LoraPartOperands> parts, float scale,
+                          const RotationOperands& rotation, int blocks, cudaStream_t stream) {
   if (y_NO.rows == 0) return;
   start_where_built([&] {
-    hopper::lora_product_forward(y_NO, x_NI, weight_OI, bias_O, residual_NO, parts, scale, blocks,
-                                 stream);
+    const bool turns = hopper::lora_product_turns(rotation, parts);
+    hopper::lora_product_forward(y_NO, x_NI, weight_OI, bias_O, residual_NO, parts, scale,
+                                 turns ? rotation : RotationOperands{}, blocks, stream);
+    if (turns || rotation.heads == 0) return;
+    Operand heads = y_NO;
+    heads.cols = rotation.columns();
+    rope_forward(heads, rotation.cos_NE, rotation.sin_NE, rotation.heads, stream);
   });
 }
 

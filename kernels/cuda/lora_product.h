@@ -17,6 +17,15 @@ struct LoraPartOperands {
   Operand u_Nr, right_Ir, left_rO, du_Nr;
 };
 
+// Of y's first `heads` heads, of width 2 cos.cols: cos, sin (N,E/2) fp32. None: nothing is turned.
+struct RotationOperands {
+  Operand cos_NE, sin_NE;
+  int64_t heads = 0;
+
+  int64_t head_width() const { return 2 * cos_NE.cols; }
+  int64_t columns() const { return heads * head_width(); }
+};
+
 // Whether the program has the kernel and the GPU in use can run it.
 bool has_lora_product();
 // Whether it takes matrices like these: whole packs of 8, rows on 16-byte boundaries, at most
@@ -25,11 +34,13 @@ bool lora_product_takes(const Operand& y_NO, const Operand& x_NI, const Operand&
                         std::span<const LoraPartOperands> parts);
 // By at most `blocks` blocks: y = x W' + bias + residual, plus scale u left in each part's columns;
 // bias and residual may be absent, and residual may be y. The parts are in the order of their
-// columns.
+// columns. Then heads are turned: where they are stored if they have 64 or 128 columns, no part has
+// some columns of a head or of heads that are turned and not the others, and the rows of cos and
+// sin begin on 16-byte boundaries; else by rope_forward(). The bits are the same.
 void lora_product_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
                           const Operand& bias_O, const Operand& residual_NO,
-                          std::span<const LoraPartOperands> parts, float scale, int blocks,
-                          cudaStream_t stream);
+                          std::span<const LoraPartOperands> parts, float scale,
+                          const RotationOperands& rotation, int blocks, cudaStream_t stream);
 // dx = dy W + the sum of du right' over all parts.
 void lora_product_backward_input(const Operand& dx_NI, const Operand& dy_NO,
                                  const Operand& weight_OI, std::span<const LoraPartOperands> parts,

@@ -8,6 +8,11 @@
 // rounded for it; what is missing up to 64 terms, rows or columns arrives as zeros. While a tile is
 // stored, the first steps of the next one arrive.
 //
+// With a rotation, forward turns the heads of a tile in registers, where a thread has both columns
+// of each pair; what it turns it has rounded, as a pass over y would find it. The angles of the
+// tile's rows come through the ring behind its last step: 64 KiB for heads of 128 columns, beside 3
+// MiB of x and W at 4096 inputs, and the tensor cores have not waited for them.
+//
 // du has more than 16 bits: two numbers of 16 bits each, of which each half is a narrow matrix of
 // its own (lora_mma.h).
 #include "kernels/cuda/lora_product_hopper.h"
@@ -16,6 +21,7 @@
 #include <stdexcept>
 
 #include "kernels/cuda/hopper_ring.h"
+#include "kernels/cuda/rotation.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda::hopper {
@@ -32,6 +38,10 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 constexpr int kLeft = kTileRows * kStep, kRight = kTileCols * kStep;  // elements of a stage
 constexpr int kPanel = kStep * kPanelCols;
+// Angles of a stage: cos and sin of 32 columns, in the place of `right`. TMA takes each as two
+// elements of 16 bits, which it only moves.
+constexpr int kAngleCols = 32, kAngles = kTileRows * 2 * kAngleCols;
+static_assert(2 * kAngles <= kRight && 2 * kAngleCols == kStep);
 constexpr int kStaged = kWarpRows * kPanelCols;  // sums that a warp stores at a time
 
 // How the other factor lies in memory: where W's rows are columns of the product, those of an
@@ -51,13 +61,16 @@ struct Columns {
   int first_adapter, last_adapter;  // [first, last)
 };
 
-constexpr int kMostAdapters = 2 * kMostLoraParts, kMostColumns = 2 * kMostLoraParts + 1;
+constexpr int kMostAdapters = 2 * kMostLoraParts;
+constexpr int kMostColumns = 2 * kMostLoraParts + 2;  // one more where heads that are turned end
 struct Job {
   gpu::TensorMap left, right;
+  gpu::TensorMap cos, sin;  // if there are turned columns
   Adapter adapters[kMostAdapters];
   Columns columns[kMostColumns];
   int num_columns, rows, terms;
   int row_tiles, col_tiles;
+  int turned_cols;  // of D, the first ones: whole heads, where Columns end
   float alpha;
 };
 static_assert(sizeof(Job) <= 3 << 10, "kernels take 4 KiB of parameters");
@@ -93,6 +106,7 @@ GPU_DEVICE Tile tile_at(const Job& job, int number) {
   return {(band * kBand + in_band % rows) * kTileRows, columns->begin + of_columns, of_columns,
           min(kTileCols, columns->count - of_columns), columns};
 }
+GPU_DEVICE bool is_turned(const Job& job, const Tile& tile) { return tile.col < job.turned_cols; }
 
 // ---- the ring
 
@@ -125,7 +139,7 @@ class Producer {
  public:
   GPU_DEVICE Producer(const Memory<T>& memory, Ring& ring) : memory_(memory), ring_(ring) {}
 
-  template <Major kMajor>
+  template <Major kMajor, int kHeadWidth>
   GPU_DEVICE void fetch_tile(const Job& job, const Tile& tile) {
     for (int a = tile.columns->first_adapter; a < tile.columns->last_adapter; ++a) {
       const Adapter& adapter = job.adapters[a];
@@ -134,6 +148,8 @@ class Producer {
     }
     for (int k = 0; k < job.terms; k += kStep)
       fetch<kMajor>(job.left, job.right, tile.row, tile.col, k);
+    if (!is_turned(job, tile)) return;
+    for (int c = 0; c < kHeadWidth / 2; c += kAngleCols) fetch_angles(job, tile.row, c);
   }
 
  private:
@@ -154,6 +170,15 @@ class Producer {
     }
     place_.advance();
   }
+  GPU_DEVICE void fetch_angles(const Job& job, int row, int col) {
+    gpu::Barrier& full = ring_.full[place_.stage];
+    T* angles = memory_.right + place_.stage * kRight;
+    wait_until_empty(ring_, place_);
+    gpu::arrive_expecting(full, 2 * kAngles * sizeof(T));
+    gpu::load_box(angles, job.cos, full, 2 * col, row);
+    gpu::load_box(angles + kAngles, job.sin, full, 2 * col, row);
+    place_.advance();
+  }
 
   const Memory<T>& memory_;
   Ring& ring_;
@@ -166,7 +191,59 @@ GPU_DEVICE int consumer_warp_of_thread() {
   return static_cast<int>((threadIdx.x - unsigned{gpu::kWarpgroupSize}) / unsigned{gpu::kWarpSize});
 }
 
+// Of a thread: rows lane / 4 and that + 8 of its warp's, and in each eight columns two from 2 (lane
+// % 4) on.
 using Sums = float[kTileCols / 8][4];
+
+GPU_DEVICE int row_of_lane() { return lane_of_thread() / 4; }
+GPU_DEVICE int col_of_lane() { return lane_of_thread() % 4 * 2; }
+
+struct alignas(8) TwoSums {
+  float v[2];
+};
+
+template <typename T>
+GPU_DEVICE void add_bias(Sums& sums, const T* bias, const Tile& tile) {
+#pragma unroll
+  for (int n = 0; n < kTileCols / 8; ++n) {
+    if (n * 8 >= tile.cols) continue;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float added = gpu::to_float(bias[tile.col + n * 8 + col_of_lane() + i]);
+      sums[n][i] += added;
+      sums[n][2 + i] += added;
+    }
+  }
+}
+
+// Both of them of heads of kHeadWidth columns, rounded to T first: those whose angles are `cos` and
+// `sin`, of the kAngleCols columns from `begin` on and of this warpgroup's rows.
+template <typename T, int kHeadWidth>
+GPU_DEVICE void turn(Sums& sums, const float* cos, const float* sin, int begin) {
+  const auto two_of = [](const float* angles, int row, int col) {
+    return *reinterpret_cast<const TwoSums*>(angles + gpu::swizzled_place<float>(row, col / 4) +
+                                             col % 4);
+  };
+  const auto rounded = [](float sum) { return gpu::to_float(gpu::from_float<T>(sum)); };
+#pragma unroll
+  for (int n = 0; n < kAngleCols / 8; ++n)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = consumer_warp_of_thread() * kWarpRows + row_of_lane() + 8 * h;
+      const TwoSums c = two_of(cos, row, n * 8 + col_of_lane());
+      const TwoSums s = two_of(sin, row, n * 8 + col_of_lane());
+#pragma unroll
+      for (int head = 0; head < kTileCols; head += kHeadWidth)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& low = sums[(head + begin) / 8 + n][2 * h + i];
+          float& high = sums[(head + begin + kHeadWidth / 2) / 8 + n][2 * h + i];
+          const Turned pair = turned(rounded(low), rounded(high), c.v[i], s.v[i]);
+          low = pair.low;
+          high = pair.high;
+        }
+    }
+}
 
 template <typename T>
 class Consumer {
@@ -197,6 +274,20 @@ class Consumer {
     }
     gpu::wgmma_wait<0>(sums);
     release(ring_, before);
+  }
+  // By the angles that come behind the tile's steps.
+  template <int kHeadWidth>
+  GPU_DEVICE void turn_tile(Sums& sums) {
+#pragma unroll
+    for (int c = 0; c < kHeadWidth / 2; c += kAngleCols) {
+      const T* angles = memory_.right + place_.stage * kRight;
+      wait_until_full(ring_, place_);
+      turn<T, kHeadWidth>(sums, reinterpret_cast<const float*>(angles),
+                          reinterpret_cast<const float*>(angles + kAngles), c);
+      __syncwarp();  // all lanes have read the angles
+      release(ring_, place_.stage);
+      place_.advance();
+    }
   }
 
  private:
@@ -237,10 +328,6 @@ class Consumer {
 
 // ---- storing: each warp its 16 rows, a panel at a time
 
-struct alignas(8) TwoSums {
-  float v[2];
-};
-
 // The place of a sum in the warp's panel: eight neighbours keep together in fours. Of the pairs
 // that lanes write at once, and of the fours that they read, no two are in the same bank.
 GPU_DEVICE int place_of_sum(int row, int col) {
@@ -248,7 +335,7 @@ GPU_DEVICE int place_of_sum(int row, int col) {
 }
 
 GPU_DEVICE void stage_panel(float* staged, const Sums& sums, int panel) {
-  const int row = lane_of_thread() / 4, col = lane_of_thread() % 4 * 2;
+  const int row = row_of_lane(), col = col_of_lane();
 #pragma unroll
   for (int n = 0; n < kPanelCols / 8; ++n) {
     const auto& four = sums[panel * (kPanelCols / 8) + n];
@@ -302,7 +389,8 @@ GPU_DEVICE void store_tile(float* staged, const Sums& sums, const Sum<T>& sum, i
   }
 }
 
-template <typename T, Major kMajor>
+// kHeadWidth: of the heads that are turned, 0 for none.
+template <typename T, Major kMajor, int kHeadWidth>
 __global__ void __launch_bounds__(kThreads, 1)
     lora_product_kernel(Sum<T> sum, const __grid_constant__ Job job) {
   GPU_SHARED(Ring, ring, );
@@ -316,7 +404,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x != 0) return;
     Producer<T> producer(memory, ring);
     for (; number < count; number += step)
-      producer.template fetch_tile<kMajor>(job, tile_at(job, number));
+      producer.template fetch_tile<kMajor, kHeadWidth>(job, tile_at(job, number));
     return;
   }
   gpu::raise_registers<kConsumerRegisters>();
@@ -325,7 +413,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (; number < count; number += step) {
     const Tile tile = tile_at(job, number);
     consumer.template multiply_tile<kMajor>(sums, job, tile);
-    store_tile(memory.sums + consumer_warp_of_thread() * kStaged, sums, sum, job.rows, tile);
+    Sum<T> stored = sum;
+    if (kHeadWidth > 0 && is_turned(job, tile)) {
+      if (sum.bias) add_bias(sums, sum.bias, tile);
+      consumer.template turn_tile<kHeadWidth>(sums);
+      stored.bias = nullptr;
+    }
+    store_tile(memory.sums + consumer_warp_of_thread() * kStaged, sums, stored, job.rows, tile);
   }
 }
 
@@ -376,6 +470,16 @@ Job job_of(const Operand& left, const Operand& right, float alpha) {
   return job;
 }
 
+void add_rotation(Job& job, const RotationOperands& rotation) {
+  const auto map_of_angles = [](const Operand& x) {
+    const Operand halves{x.data, x.rows, 2 * x.cols, 2 * x.stride, DType::kBF16};
+    return map_of<gpu::bf16>(halves, kTileRows);
+  };
+  job.cos = map_of_angles(rotation.cos_NE);
+  job.sin = map_of_angles(rotation.sin_NE);
+  job.turned_cols = as_int(rotation.columns());
+}
+
 // One of the two numbers of each element of du.
 template <typename T>
 Operand half_of(const Operand& du_Nr, int half) {
@@ -383,7 +487,7 @@ Operand half_of(const Operand& du_Nr, int half) {
           du_Nr.dtype};
 }
 
-template <typename T, Major kMajor>
+template <typename T, Major kMajor, int kHeadWidth = 0>
 void run(const Job& job, const Operand& d, const Operand& bias, const Operand& residual, int blocks,
          cudaStream_t stream) {
   const Sum<T> sum{rows_of<T>(d), rows_of<const T>(residual), static_cast<const T*>(bias.data),
@@ -392,25 +496,36 @@ void run(const Job& job, const Operand& d, const Operand& bias, const Operand& r
               {.grid = static_cast<unsigned>(std::min(blocks, job.row_tiles * job.col_tiles)),
                .block = kThreads,
                .shared_bytes = Memory<T>::bytes()},
-              lora_product_kernel<T, kMajor>, sum, job);
+              lora_product_kernel<T, kMajor, kHeadWidth>, sum, job);
 }
 
 template <typename T>
 void start_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
                    const Operand& bias_O, const Operand& residual_NO,
-                   std::span<const LoraPartOperands> parts, float scale, int blocks,
-                   cudaStream_t stream) {
+                   std::span<const LoraPartOperands> parts, float scale,
+                   const RotationOperands& rotation, int blocks, cudaStream_t stream) {
   Job job = job_of<T, Major::kK>(x_NI, weight_OI, scale);
+  if (rotation.heads > 0) add_rotation(job, rotation);
+  const auto add_plain_columns = [&](int64_t first, int64_t last) {
+    const int64_t cut = std::clamp(rotation.columns(), first, last);
+    add_columns(job, first, cut, 0, 0);
+    add_columns(job, cut, last, 0, 0);
+  };
   int64_t end = 0;
   int adapters = 0;
   for (const LoraPartOperands& part : parts) {
-    add_columns(job, end, part.begin, 0, 0);
+    add_plain_columns(end, part.begin);
     end = part.begin + part.left_rO.cols;
     add_columns(job, part.begin, end, adapters, adapters + 1);
     job.adapters[adapters++] = adapter_of<T, Major::kK>(part.u_Nr, part.left_rO);
   }
-  add_columns(job, end, y_NO.cols, 0, 0);
-  run<T, Major::kK>(job, y_NO, bias_O, residual_NO, blocks, stream);
+  add_plain_columns(end, y_NO.cols);
+  const auto start = [&](auto head_width) {
+    run<T, Major::kK, head_width()>(job, y_NO, bias_O, residual_NO, blocks, stream);
+  };
+  if (rotation.heads == 0) return start(std::integral_constant<int, 0>());
+  if (rotation.head_width() == 64) return start(std::integral_constant<int, 64>());
+  start(std::integral_constant<int, 128>());
 }
 
 template <typename T>
@@ -437,13 +552,25 @@ void with_half(DType dtype, const Body& body) {
 
 }  // namespace
 
+bool lora_product_turns(const RotationOperands& rotation, std::span<const LoraPartOperands> parts) {
+  const int64_t width = rotation.head_width(), turned = rotation.columns();
+  bool turns = rotation.heads > 0 && (width == 64 || width == 128) &&
+               row_access({rotation.cos_NE, rotation.sin_NE}) == RowAccess::kPacked;
+  for (const LoraPartOperands& part : parts) {
+    const int64_t end = part.begin + part.left_rO.cols;
+    turns = turns && (part.begin >= turned ||
+                      (part.begin % width == 0 && end % width == 0 && end <= turned));
+  }
+  return turns;
+}
+
 void lora_product_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
                           const Operand& bias_O, const Operand& residual_NO,
-                          std::span<const LoraPartOperands> parts, float scale, int blocks,
-                          cudaStream_t stream) {
+                          std::span<const LoraPartOperands> parts, float scale,
+                          const RotationOperands& rotation, int blocks, cudaStream_t stream) {
   with_half(y_NO.dtype, [&](auto zero) {
-    start_forward<decltype(zero)>(y_NO, x_NI, weight_OI, bias_O, residual_NO, parts, scale, blocks,
-                                  stream);
+    start_forward<decltype(zero)>(y_NO, x_NI, weight_OI, bias_O, residual_NO, parts, scale,
+                                  rotation, blocks, stream);
   });
 }
 

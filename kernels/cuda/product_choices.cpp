@@ -43,7 +43,7 @@ const char* name_of(LoraWay way) { return way == LoraWay::kFused ? kFused : kSep
 
 LoraKey lora_key(LoraKey::Direction direction, const Operand& y_NO, const Operand& x_NI,
                  const Operand& bias_O, const Operand& residual_NO,
-                 std::span<const LoraPartOperands> parts) {
+                 std::span<const LoraPartOperands> parts, const RotationOperands& rotation) {
   LoraKey key{.direction = direction,
               .dtype = y_NO.dtype,
               .num_rows = y_NO.rows,
@@ -51,7 +51,9 @@ LoraKey lora_key(LoraKey::Direction direction, const Operand& y_NO, const Operan
               .outputs = y_NO.cols,
               .rank = parts.front().right_Ir.cols,
               .has_bias = bias_O.data != nullptr,
-              .has_residual = residual_NO.data != nullptr};
+              .has_residual = residual_NO.data != nullptr,
+              .rotated_columns = rotation.columns(),
+              .head_width = rotation.head_width()};
   for (size_t p = 0; p < parts.size(); ++p) {
     key.begins[p] = parts[p].begin;
     key.widths[p] = parts[p].left_rO.cols;
@@ -65,6 +67,8 @@ std::string LoraKey::text_without_rows() const {
                                  facet::name_of(dtype), inputs, outputs, rank);
   if (has_bias) text += ", bias";
   if (has_residual) text += ", residual";
+  if (rotated_columns > 0)
+    text += fmt::format(", heads of {} turned in {}", head_width, rotated_columns);
   for (size_t p = 0; p < widths.size() && widths[p] > 0; ++p)
     text += fmt::format(", {} from {}", widths[p], begins[p]);
   return text;

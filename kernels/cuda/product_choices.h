@@ -29,6 +29,7 @@ struct LoraKey {
   DType dtype;
   int64_t num_rows, inputs, outputs, rank;
   bool has_bias, has_residual;
+  int64_t rotated_columns, head_width;  // 0: nothing is turned
   // Of each part; after the last of them 0.
   std::array<int64_t, kMostLoraParts> begins{}, widths{};
   auto operator<=>(const LoraKey&) const = default;
@@ -40,7 +41,7 @@ struct LoraKey {
 // absent.
 LoraKey lora_key(LoraKey::Direction direction, const Operand& y_NO, const Operand& x_NI,
                  const Operand& bias_O, const Operand& residual_NO,
-                 std::span<const LoraPartOperands> parts);
+                 std::span<const LoraPartOperands> parts, const RotationOperands& rotation);
 
 // What was chosen for products, by their rows. Key has rows() and text_without_rows().
 template <typename Choice>

@@ -65,9 +65,8 @@ void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved&
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
   if (rows.asked.defined()) return project_asked(ctx, rows, saved, keep);
   const Tensor qkv = ctx.activation({n, qkv_.outputs()});
-  qkv_.forward(ctx, qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
-  const int64_t rotated = heads_ + kv_heads_;
-  ctx.ops.rope_forward(qkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
+  qkv_.forward(ctx, qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep),
+               {{rows.cos, rows.sin}, heads_ + kv_heads_});
   saved.q = qkv.column_block(0, q_.outputs());
   saved.k = key(qkv, q_.outputs());
   saved.v = value(qkv, q_.outputs());
@@ -77,15 +76,15 @@ void LlamaBlock::project_asked(Context& ctx, const DecoderRows& rows, Saved& sav
                                Keep keep) const {
   const AskedRows& asked = rows.asked;
   const Tensor kv = ctx.activation({saved.normed1.rows(), kv_.outputs()});
-  kv_.forward(ctx, kv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep));
+  kv_.forward(ctx, kv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep),
+              {{rows.cos, rows.sin}, kv_heads_});
   saved.k = key(kv, 0);
   saved.v = value(kv, 0);
-  ctx.ops.rope_forward(saved.k, rows.cos, rows.sin, kv_heads_);
   saved.normed_asked = ctx.activation({asked.count(), width_});
   ctx.ops.gather_rows_forward(saved.normed_asked, saved.normed1, asked.rows);
   saved.q = ctx.activation({asked.count(), q_.outputs()});
-  q_.forward(ctx, saved.q, saved.normed_asked, Tensor(), kept(saved.q_saved, keep));
-  ctx.ops.rope_forward(saved.q, asked.cos, asked.sin, heads_);
+  q_.forward(ctx, saved.q, saved.normed_asked, Tensor(), kept(saved.q_saved, keep),
+             {{asked.cos, asked.sin}, heads_});
 }
 
 void LlamaBlock::attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows,

@@ -18,6 +18,21 @@ bool adjoins(const Param* param, const Param* next) {
          param->value.data<char>() + param->value.bytes() == next->value.raw();
 }
 
+// Those in the columns [begin, begin + count).
+RotatedHeads of_columns(const RotatedHeads& rotated, int64_t begin, int64_t count) {
+  if (!rotated.by.defined()) return {};
+  const int64_t width = rotated.by.width();
+  const int64_t columns = std::min(rotated.count * width - begin, count);
+  return columns > 0 ? RotatedHeads{rotated.by, columns / width} : RotatedHeads();
+}
+
+void turn(Context& ctx, const Tensor& y, const RotatedHeads& rotated) {
+  const Rotation& by = rotated.by;
+  if (by.defined())
+    ctx.ops.rope_forward(y.column_block(0, rotated.count * by.width()), by.cos, by.sin,
+                         rotated.count);
+}
+
 }  // namespace
 
 float LoraConfig::scale() const {
@@ -140,18 +155,22 @@ void PackedLinear::find_norms(Context& ctx, const Tensor& norm, const Run& run) 
 // `lora`: the parts of those columns.
 void PackedLinear::forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x,
                                      const Tensor& weight, const Tensor& bias, const Tensor& added,
-                                     const LoraParts& lora) const {
+                                     const LoraParts& lora, const RotatedHeads& rotated) const {
   if (!ctx.decoding)
-    return ctx.ops.lora_linear_forward(y, x, weight, bias, added, lora.all(), lora_scale_);
+    return ctx.ops.lora_linear_forward(y, x, weight, bias, added, lora.all(), lora_scale_,
+                                       rotated.by, rotated.count);
   ctx.linear_forward(y, x, weight, bias, added);
   for (const LoraPart& part : lora.all())
     ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
                                     part.right, part.left, lora_scale_);
+  turn(ctx, y, rotated);
 }
 
-void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
-  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved);
+void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+                           const RotatedHeads& rotated) const {
+  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved, rotated);
   ASSERT(saved == nullptr, "a layer that shares its inputs has no backward");
+  ASSERT(!rotated.by.defined(), "a layer that shares its inputs has no heads to turn");
   add_up(ctx, y, x, residual);
 }
 
@@ -160,13 +179,14 @@ void PackedLinear::add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) con
   ArenaScope scope(ctx.arena);
   const GroupPlace place{inputs_.begin / inputs_.count, inputs_.whole / inputs_.count};
   SharedSum sum(ctx, place, x.rows(), outputs_);
-  multiply(ctx, sum.part(), x, Tensor(), nullptr);
+  multiply(ctx, sum.part(), x, Tensor(), nullptr, {});
   sum.add_up(y, residual);
   if (const Param* const bias = parts_[0].bias)
     ctx.ops.add_repeated_rows_forward(y, y, bias->value.view({1, outputs_}));
 }
 
-void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const {
+void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+                            const RotatedHeads& rotated) const {
   const Arena::Mark mark = ctx.arena.mark();
   LoraParts lora;
   for (const Part& part : parts_)
@@ -185,16 +205,19 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
     const Tensor added =
         residual.defined() ? residual.column_block(run.begin, run.outputs) : Tensor();
     const LoraParts some = lora.of_columns(run.begin, run.outputs);
+    const RotatedHeads turned = of_columns(rotated, run.begin, run.outputs);
     if (some.empty()) {
       ctx.linear_forward(y_run, x, run.weight, run.bias, added);
+      turn(ctx, y_run, turned);
     } else if (!run.magnitude.defined()) {
-      forward_with_lora(ctx, y_run, x, run.weight, run.bias, added, some);
+      forward_with_lora(ctx, y_run, x, run.weight, run.bias, added, some, turned);
     } else {
       const Tensor z_run = z.column_block(run.begin, run.outputs);
       const Tensor norm_run = norm.range(run.begin, run.outputs);
-      forward_with_lora(ctx, z_run, x, run.weight, Tensor(), Tensor(), some);
+      forward_with_lora(ctx, z_run, x, run.weight, Tensor(), Tensor(), some, {});
       find_norms(ctx, norm_run, run);
       ctx.ops.dora_forward(y_run, z_run, run.magnitude, norm_run, run.bias, added);
+      turn(ctx, y_run, turned);
     }
     first = run.last;
   }

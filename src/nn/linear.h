@@ -40,6 +40,13 @@ struct LoraConfig {
   }
 };
 
+// The heads in the first columns of a layer's y, which a rotary embedding turns; each is within one
+// part. The layer's backward has the gradient of y before that.
+struct RotatedHeads {
+  Rotation by = {};
+  int64_t count = 0;
+};
+
 class PackedLinear {
  public:
   static constexpr size_t kMostParts = 3;  // q, k, v
@@ -75,8 +82,9 @@ class PackedLinear {
     Tensor z, norm;
   };
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
-  // follows.
-  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  // follows. `rotated` are turned after all else: not with a residual, and not of shared inputs.
+  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+               const RotatedHeads& rotated = {}) const;
   // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
   // accumulated.
   enum class Dx : uint8_t { kOverwrite, kAdd };
@@ -117,7 +125,8 @@ class PackedLinear {
     Tensor dweight, dbias, dmagnitude;  // only if trained
   };
   Run run_from(size_t first) const;
-  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+                const RotatedHeads& rotated) const;
   void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
   class LoraParts;  // those of one call
   LoraParts backward_parts(const Halfway& halfway, const Saved& saved) const;
@@ -125,7 +134,8 @@ class PackedLinear {
   bool trains(Param* Part::*factor) const;
   bool has_dora() const;
   void forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& weight,
-                         const Tensor& bias, const Tensor& added, const LoraParts& lora) const;
+                         const Tensor& bias, const Tensor& added, const LoraParts& lora,
+                         const RotatedHeads& rotated) const;
   // norm (run.outputs) of the rows of W + scale (R L)' of a run with magnitudes.
   void find_norms(Context& ctx, const Tensor& norm, const Run& run) const;
   static void add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz, const Tensor& dy,

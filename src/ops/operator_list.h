@@ -21,7 +21,8 @@
   OPERATOR(void, lora_backward_weights, Tensor dy, Tensor x, std::span<const LoraPart> parts,      \
            float scale)                                                                            \
   OPERATOR(void, lora_linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,              \
-           Tensor residual, std::span<const LoraPart> parts, float scale)                          \
+           Tensor residual, std::span<const LoraPart> parts, float scale,                          \
+           const Rotation& rotation, int64_t rotated_heads)                                        \
   OPERATOR(void, lora_linear_backward_input, Tensor dx, Tensor dy, Tensor weight,                  \
            std::span<const LoraPart> parts, float scale)                                           \
   OPERATOR(void, dora_row_norms, Tensor norm, Tensor weight, Tensor right, Tensor left,            \

@@ -189,22 +189,42 @@ void check_parts(const OperatorChecks& check, const Tensor& y, std::span<const L
   }
 }
 
+void check_rotated_heads(const OperatorChecks& check, const Tensor& y, const Rotation& rotation,
+                         int64_t heads) {
+  const Tensor cos = rotation.cos, sin = rotation.sin;
+  if (!cos.defined() && !sin.defined()) return;
+  check.given({cos, sin});
+  check.fp32({cos, sin});
+  check.like("sin", sin, cos);
+  ASSERT(heads > 0 && heads * rotation.width() <= y.cols() && cos.rows() == y.rows(),
+         "{}: {} heads in {} turned by {}", check.name(), heads, y.shape_string(),
+         cos.shape_string());
+}
+
 }  // namespace
 
 void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
-                                  std::span<const LoraPart> parts, float scale) {
+                                  std::span<const LoraPart> parts, float scale,
+                                  const Rotation& rotation, int64_t rotated_heads) {
   const OperatorChecks check(__func__);
   check_product(check, y, x, weight);
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
+  check_rotated_heads(check, y, rotation, rotated_heads);
+  ASSERT(!rotation.defined() || !residual.defined(), "{}: a rotation and a residual", check.name());
   int64_t work = weight.numel();
   check_parts(check, y, parts, [&](const LoraPart& part, const Tensor& columns) {
     check_lora(check, columns, part.u, x, part.right, part.left);
     work += lora_forward_work(part.right, part.left);
   });
   count_products(x.rows(), work);
-  do_lora_linear_forward(y, x, weight, bias, residual, parts, scale);
+  do_lora_linear_forward(y, x, weight, bias, residual, parts, scale, rotation, rotated_heads);
+}
+
+void Backend::turn_heads(Tensor y, const Rotation& rotation, int64_t heads) {
+  if (!rotation.defined()) return;
+  do_rope_forward(y.column_block(0, heads * rotation.width()), rotation.cos, rotation.sin, heads);
 }
 
 void Backend::lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,

@@ -70,6 +70,7 @@ struct Rotation {
   Tensor cos = {}, sin = {};
 
   bool defined() const { return cos.defined(); }
+  int64_t width() const { return 2 * cos.cols(); }
 };
 
 // What was asked of a backend since it was made: for tests, `plan` and benchmarks.
@@ -142,9 +143,12 @@ class Backend {
   // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
   // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
   // may be y itself. In 16 bits y and dx may be rounded between LoRA's product and the other. Parts
-  // are in the order of their columns, which do not overlap.
+  // are in the order of their columns, which do not overlap. With a rotation, and then without a
+  // residual, the heads in y's first columns are turned after that: the bits of rope_forward() over
+  // them.
   void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
-                           std::span<const LoraPart> parts, float scale);
+                           std::span<const LoraPart> parts, float scale,
+                           const Rotation& rotation = {}, int64_t rotated_heads = 0);
   // du of each part as in lora_backward_input_accumulate(); dx (N,I) = dy W + the sum of the parts'
   // du R', may be absent.
   void lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
@@ -289,6 +293,9 @@ class Backend {
   // stores.
   void turn_back(Tensor dq, Tensor dk, const Rotation& q_rotation, const Rotation& k_rotation,
                  int64_t heads, int64_t kv_heads);
+  // The rotation of lora_linear_forward() as a pass of its own, where it does not turn what it
+  // stores.
+  void turn_heads(Tensor y, const Rotation& rotation, int64_t heads);
 
  private:
   // Every op counts itself once by one of these.

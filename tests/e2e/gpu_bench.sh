@@ -31,7 +31,7 @@ measures_lora() {
   once 'has no product with LoRA'
   [ "$(field "$work/lora.json" 'linear with LoRA' fused_ms | sort -u)" = 0.0 ]
   FACET_EMULATED_CAPABILITY=9.0 run 0 0 "$bench" --tiny --json "$work/hopper.json" lora
-  [ "$(field "$work/hopper.json" 'linear with LoRA' fused_ms | grep -cE '[1-9]')" = 4 ]
+  [ "$(field "$work/hopper.json" 'linear with LoRA' fused_ms | grep -cE '[1-9]')" = 5 ]
 }
 
 # Killed after its first operators: their rows are whole.

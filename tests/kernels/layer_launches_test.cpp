@@ -4,6 +4,7 @@
 #include "model/llama_block.h"
 #include "ops/pool_plan.h"
 #include "tests/device/cuda/device_under_test.h"
+#include "tests/device/cuda/hopper_device.h"
 #include "tests/kernels/mirrored.h"
 #include "tests/ops/op_cases.h"
 
@@ -19,11 +20,13 @@ struct Launches {
 enum class Rebuilding : uint8_t { kNothing, kNormsAndActivation };
 
 // Kernels and products of a layer in training, with LoRA of that rank on all its linear layers.
-Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing) {
+Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing,
+                  bool joins_lora = false) {
   LlamaConfig config;
   config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
   config.num_attention_heads = config.num_key_value_heads = 1;
   CudaBackend cuda(kSmallSizes);
+  cuda.join_lora(joins_lora);
   ParamTable table;
   table.place_in(cuda.memory());
   table.begin_unit("layer");
@@ -95,6 +98,12 @@ TEST(LayerLaunches, WhatIsRebuiltComesOutOfOtherKernels) {
   const Launches kept = launches(16), rebuilt = launches(16, Rebuilding::kNormsAndActivation);
   EXPECT_EQ(rebuilt.forward, kept.forward);
   EXPECT_EQ(rebuilt.backward, kept.backward);
+}
+
+// Rotating queries and keys is none of them where one product stores them.
+TEST(LayerLaunches, FusedLoraTurnsWhatItStores) {
+  const device_test::HopperDevice hopper;
+  EXPECT_EQ(launches(16, Rebuilding::kNothing, true).forward, launches(16).forward - 1);
 }
 
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.

@@ -19,6 +19,9 @@ struct ProductCase {
   std::vector<Part> parts;
   int64_t gap;
   int blocks;
+  int64_t heads = 0, head_width = 0;  // that are turned
+  bool has_bias = false;
+  int64_t angle_gap = 0;
 
   int64_t outputs() const {
     int64_t sum = 0;
@@ -131,8 +134,8 @@ cuda::Operand device_of(ParityMatrix* m) { return m ? m->device() : cuda::Operan
 void LoraProduct::check_forward(ParityMatrix& y, ParityMatrix* bias, ParityMatrix* residual) {
   run_kernels([&] {
     cuda::lora_product_forward(y.device(), x_.device(), weight_.device(), device_of(bias),
-                               device_of(residual), operands(adapters_), kScale, GetParam().blocks,
-                               stream_);
+                               device_of(residual), operands(adapters_), kScale, {},
+                               GetParam().blocks, stream_);
   });
   const auto outputs = [&](auto zero) {
     using T = decltype(zero);
@@ -203,6 +206,70 @@ TEST_P(LoraProduct, BackwardInput) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, LoraProduct, testing::ValuesIn(product_cases()),
+                         [](const auto& info) { return info.param.name; });
+
+// Heads that are turned where they are stored, and some that are turned by a pass of their own.
+std::vector<ProductCase> turned_cases() {
+  struct Sizes {
+    const char* name;
+    int64_t rows;
+    std::vector<Part> parts;
+    int64_t heads, head_width;
+    int blocks;
+    bool has_bias;
+    int64_t angle_gap = 4;  // to a 16-byte boundary
+  };
+  const std::vector<Sizes> all = {
+      {"q_and_k_of_128", 130, {{384, 16}, {128, 16}, {128, 16}}, 4, 128, 1, true},
+      {"q_and_k_of_64", 129, {{320, 8}, {64, 8}, {64, 8}}, 6, 64, 3, false},
+      {"only_q", 7, {{64, 8}, {128, 8}}, 1, 64, 2, true},
+      {"all", 70, {{256, 8}}, 2, 128, 1, false},
+      {"ends_in_plain_columns", 30, {{128, 8}, {384, 0}}, 2, 128, 2, true},
+      {"adapters_on_v", 30, {{192, 0}, {64, 0}, {64, 8}}, 4, 64, 2, false},
+      {"of_80", 30, {{160, 8}, {80, 8}, {80, 8}}, 3, 80, 1, true},
+      {"a_part_within_a_head", 30, {{96, 8}, {96, 8}}, 3, 64, 1, false},
+      {"a_part_beyond_them", 30, {{384, 8}}, 1, 128, 1, false},
+      {"angles_between_boundaries", 30, {{128, 8}}, 2, 64, 1, false, 1},
+  };
+  std::vector<ProductCase> cases;
+  for (const DType dtype : {DType::kBF16, DType::kF16})
+    for (const auto& [name, rows, parts, heads, width, blocks, has_bias, angle_gap] : all)
+      if (!every_access_is_watched() || dtype == DType::kBF16)
+        cases.push_back({fmt::format("{}_{}", name, name_of(dtype)), dtype, rows, 72, parts, 8,
+                         blocks, heads, width, has_bias, angle_gap});
+  return cases;
+}
+
+class LoraProductOfTurnedHeads : public LoraProduct {
+ protected:
+  const int64_t heads_ = GetParam().heads, half_ = GetParam().head_width / 2;
+  ParityMatrix& cos_ = add("cos", n_, half_, GetParam().angle_gap, DType::kF32, Role::kIn);
+  ParityMatrix& sin_ = add("sin", n_, half_, GetParam().angle_gap, DType::kF32, Role::kIn);
+  ParityMatrix* const bias_ =
+      GetParam().has_bias ? &vector("bias", o_, dtype_, Role::kIn) : nullptr;
+};
+
+TEST_P(LoraProductOfTurnedHeads, HasTheBitsOfAPass) {
+  ParityMatrix& turned = matrix("turned", o_, Role::kOut);
+  ParityMatrix& plain = matrix("plain", o_, Role::kOut);
+  const cuda::RotationOperands rotation{cos_.device(), sin_.device(), heads_};
+  const auto multiply = [&](ParityMatrix& y, const cuda::RotationOperands& by) {
+    cuda::lora_product_forward(y.device(), x_.device(), weight_.device(), device_of(bias_), {},
+                               operands(adapters_), kScale, by, GetParam().blocks, stream_);
+  };
+  run_kernels([&] {
+    multiply(turned, rotation);
+    multiply(plain, {});
+  });
+  const Values unturned = plain.of_gpu();
+  cuda::Operand heads = plain.device();
+  heads.cols = rotation.columns();
+  cuda::rope_forward(heads, cos_.device(), sin_.device(), heads_, stream_);
+  EXPECT_TRUE(same_bits(turned.of_gpu(), plain.of_gpu()));
+  EXPECT_FALSE(same_bits(turned.of_gpu(), unturned));
+}
+
+INSTANTIATE_TEST_SUITE_P(Heads, LoraProductOfTurnedHeads, testing::ValuesIn(turned_cases()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

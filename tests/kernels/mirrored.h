@@ -60,8 +60,10 @@ class Mirrored final : public Backend {
     return run(&Backend::lora_backward_weights, dy, x, parts, scale);
   }
   void do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
-                              std::span<const LoraPart> parts, float scale) override {
-    return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale);
+                              std::span<const LoraPart> parts, float scale,
+                              const Rotation& rotation, int64_t rotated_heads) override {
+    return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale, rotation,
+               rotated_heads);
   }
   void do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
                                      std::span<const LoraPart> parts, float scale) override {

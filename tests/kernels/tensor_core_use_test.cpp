@@ -381,6 +381,25 @@ TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
   EXPECT_EQ(all.of_warpgroups, products_of_steps(tiles * (2 + 1)));
 }
 
+// Heads of 64 and 128 columns are turned where they are stored, others in a launch of their own.
+TEST_F(LoraInOneProduct, ForwardTurnsHeadsWhereItStoresThem) {
+  cuda_.join_lora(true);
+  const std::vector<LoraPart> parts = {part(0, 128), part(128, 128)};
+  const auto launches = [&](int64_t head_width, int64_t heads) {
+    const Rotation angles{zeros({kN, head_width / 2}, DType::kF32),
+                          zeros({kN, head_width / 2}, DType::kF32)};
+    return taken_by([&] {
+             cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts, 1, angles,
+                                       heads);
+           })
+        .launches;
+  };
+  EXPECT_EQ(launches(64, 2), 2);
+  EXPECT_EQ(launches(128, 1), 2);
+  EXPECT_EQ(launches(32, 4), 3);
+  EXPECT_EQ(launches(64, 3), 3) << "heads end within the adapter of a part";
+}
+
 TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
   cuda_.join_lora(true);
   const Taken narrow =
@@ -471,6 +490,11 @@ TEST_F(LoraWays, EachShapeHasItsOwn) {
   EXPECT_TRUE(backward_is_fused());
   EXPECT_FALSE(forward_is_fused());
   EXPECT_EQ(cuda_.products().choices().size(), 3);
+  const Rotation angles{zeros({kN, 32}, DType::kF32), zeros({kN, 32}, DType::kF32)};
+  cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1, angles, 2);
+  EXPECT_EQ(cuda_.products().choices().size(), 4);
+  EXPECT_NE(cuda_.products().choices().text().find(", heads of 64 turned in 128"),
+            std::string::npos);
 }
 
 TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {

@@ -25,7 +25,7 @@ class Watcher : public NullBackend {
     many_in_decoding += decodes;
   }
   void do_lora_linear_forward(Tensor, Tensor, Tensor, Tensor, Tensor, std::span<const LoraPart>,
-                              float) override {
+                              float, const Rotation&, int64_t) override {
     ++many;
   }
 };

@@ -17,7 +17,7 @@ namespace {
 
 using op_test::Values;
 
-constexpr int64_t kRows = 7, kInputs = 13, kOut[] = {6, 3, 5}, kOutputs = 14, kRank = 2;
+constexpr int64_t kRows = 7, kInputs = 13, kOut[] = {6, 4, 5}, kOutputs = 15, kRank = 2;
 
 // q, k, v over the same input, each with its matrices in fp64.
 struct Reference {
@@ -207,6 +207,30 @@ TEST(PackedLinear, AgreesWithTheReferenceOfDora) {
 TEST(PackedLinear, DoraKeepsNeighboursOneProduct) {
   Rig rig(PackedLinear::Bias::kPresent, "all", "", true);
   EXPECT_EQ(rig.run().calls, 1 + 3 + 1);
+}
+
+// Heads of q and k: in one product or several, with LoRA in some of them, DoRA and in decoding.
+TEST(PackedLinear, TurnsHeadsAfterAllElse) {
+  constexpr int64_t kHeadWidth = 2, kHeads = 5;
+  op_test::Matrix cos(kRows, kHeadWidth / 2, op_test::random_values(kRows, "cos")),
+      sin(kRows, kHeadWidth / 2, op_test::random_values(kRows, "sin"));
+  const auto check = [&](const std::string& lora, const char* frozen, bool dora, bool decoding) {
+    SCOPED_TRACE("frozen " + std::string(frozen) + ", LoRA in " + lora);
+    Rig rig(PackedLinear::Bias::kPresent, lora, frozen, dora);
+    rig.ctx.decoding = decoding;
+    op_test::Matrix x(kRows, kInputs, rig.x), turned(kRows, kOutputs, 3), y(kRows, kOutputs, 3);
+    rig.linear->forward(rig.ctx, turned.tensor(), x.tensor(), Tensor(), nullptr,
+                        {{cos.tensor(), sin.tensor()}, kHeads});
+    rig.linear->forward(rig.ctx, y.tensor(), x.tensor(), Tensor(), nullptr);
+    rig.ops.rope_forward(y.tensor().column_block(0, kHeads * kHeadWidth), cos.tensor(),
+                         sin.tensor(), kHeads);
+    EXPECT_EQ(turned.values(), y.values());
+  };
+  for (const char* lora : {"", "q", "v", "all"})
+    for (const char* frozen : {"", "root.q.weight", "root.k.weight"})
+      for (const bool decoding : {false, true}) check(lora, frozen, false, decoding);
+  check("all", "", true, false);
+  check("k", "root.v", true, false);
 }
 
 // Its columns, and shares of the gradients that add up to those of the whole.

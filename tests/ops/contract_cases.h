@@ -224,6 +224,16 @@ inline const Case kCases[] = {
                                call.matrix("weight", 5, 4), call.vector("bias", 5, kOptional),
                                call.matrix("residual", 3, 5, kOptional), {&part, 1}, 1);
      }},
+    {"lora_linear_forward",
+     [](Backend& ops, Call& call) {
+       const LoraPart part{.begin = 2,
+                           .u = call.matrix("u", 3, 2),
+                           .right = call.matrix("right", 4, 2, kDense),
+                           .left = call.matrix("left", 2, 3, kDense)};
+       ops.lora_linear_forward(call.matrix("y", 3, 5), call.matrix("x", 3, 4),
+                               call.matrix("weight", 5, 4), Tensor(), Tensor(), {&part, 1}, 1,
+                               {call.fp32("cos", 3, 1), call.fp32("sin", 3, 1)}, 2);
+     }},
     {"lora_linear_backward_input",
      [](Backend& ops, Call& call) {
        const LoraPart part{.begin = 2,

@@ -152,6 +152,26 @@ TEST(ContractOfLora, RefusesPartsOutOfOrderAndOnesThatOverlap) {
   EXPECT_NE(run(0, 2), "");
 }
 
+TEST(ContractOfLora, TurnsHeadsThatAreThereAndNoResidual) {
+  NullBackend ops;
+  Call call(DType::kF32);
+  const LoraPart part{.u = call.matrix("u", 3, 2),
+                      .right = call.matrix("right", 4, 2, kDense),
+                      .left = call.matrix("left", 2, 5, kDense)};
+  const auto run = [&](const Tensor& residual, int64_t heads) {
+    return refusal([&] {
+      ops.lora_linear_forward(call.matrix("y", 3, 5), call.matrix("x", 3, 4),
+                              call.matrix("weight", 5, 4), Tensor(), residual, {&part, 1}, 1,
+                              {call.fp32("cos", 3, 1), call.fp32("sin", 3, 1)}, heads);
+    });
+  };
+  EXPECT_EQ(run(Tensor(), 1), "");
+  EXPECT_EQ(run(Tensor(), 2), "");
+  EXPECT_NE(run(Tensor(), 0), "");
+  EXPECT_NE(run(Tensor(), 3), "");
+  EXPECT_NE(run(call.matrix("residual", 3, 5), 1), "");
+}
+
 TEST(ContractOfAttention, RefusesAnImagePartWithoutASlotForIt) {
   NullBackend ops;
   Call call(DType::kF32);

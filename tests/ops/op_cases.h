@@ -60,6 +60,13 @@ inline void run_lora_linear(Backend& ops, Operands& make, int64_t n, int64_t d,
   ops.lora_linear_forward(make.out("y", n, 31), make.in("x", n, d), make.in("weight", 31, d),
                           make.vector("bias", 31), make.in("residual", n, 31), parts, 0.7f);
 }
+inline void run_lora_linear_of_rotated_heads(Backend& ops, Operands& make, int64_t n, int64_t d) {
+  std::vector<LoraPart> parts = lora_parts(make, d, {{0, 10}, {10, 21}});
+  for (LoraPart& part : parts) part.u = make.out("u" + std::to_string(part.begin), n, 3);
+  const Rotation rotation{make.fp32("cos", n, 5, Role::kIn), make.fp32("sin", n, 5, Role::kIn)};
+  ops.lora_linear_forward(make.out("y", n, 31), make.in("x", n, d), make.in("weight", 31, d),
+                          make.vector("bias", 31), Tensor(), parts, 0.7f, rotation, 2);
+}
 // What backward keeps between its operators, du, is for the backend alone to read.
 inline std::vector<LoraPart> lora_backward_parts(Operands& make, int64_t n, int64_t d,
                                                  std::initializer_list<LoraColumns> columns) {
@@ -217,6 +224,7 @@ inline const OpCase kOpCases[] = {
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear(ops, make, n, d, {{0, 11}, {22, 9}});
      }},
+    {"lora_linear_forward_of_rotated_heads", run_lora_linear_of_rotated_heads},
     {"lora_linear_backward_input",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear_backward(ops, make, n, d, {{0, 11}, {22, 9}});

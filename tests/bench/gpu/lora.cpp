@@ -1,5 +1,6 @@
 // The linear layers of the reference configuration's decoder with LoRA of rank 16: cuBLASLt's
-// product and the adapters' passes, beside the one product of --lora_products fused.
+// product and the adapters' passes, beside the one product of --lora_products fused. Those of q, k
+// and v also with the rotation of q and k, which is a pass of its own but in the fused product.
 #include <fmt/format.h>
 
 #include <functional>
@@ -15,14 +16,16 @@ namespace {
 struct Layer {
   const char* name;
   int64_t rows, inputs, outputs, parts, rank;  // outputs of each part
+  int64_t head_width;                          // of q and k, 0 in other layers
 };
 
 std::vector<Layer> layers(Scale scale) {
-  if (scale == Scale::kTiny) return {{"q, k, v", 24, 64, 40, 3, 8}, {"down", 24, 72, 64, 1, 8}};
-  return {{"q, k, v", 8192, 4096, 4096, 3, 16},
-          {"out", 8192, 4096, 4096, 1, 16},
-          {"gate, up", 8192, 4096, 11008, 2, 16},
-          {"down", 8192, 11008, 4096, 1, 16}};
+  if (scale == Scale::kTiny)
+    return {{"q, k, v", 24, 64, 64, 3, 8, 64}, {"down", 24, 72, 64, 1, 8, 0}};
+  return {{"q, k, v", 8192, 4096, 4096, 3, 16, 128},
+          {"out", 8192, 4096, 4096, 1, 16, 0},
+          {"gate, up", 8192, 4096, 11008, 2, 16, 0},
+          {"down", 8192, 11008, 4096, 1, 16, 0}};
 }
 
 class Operands {
@@ -34,6 +37,10 @@ class Operands {
         weight_(matrix(random, l.parts * l.outputs, l.inputs)),
         y_(matrix(random, l.rows, l.parts * l.outputs)),
         dx_(matrix(random, l.rows, l.inputs)) {
+    if (l.head_width > 0) {
+      rotation_ = {sums(l.rows, l.head_width / 2), sums(l.rows, l.head_width / 2)};
+      heads_ = 2 * l.outputs / l.head_width;
+    }
     for (int64_t part = 0; part < l.parts; ++part)
       parts_.push_back({part * l.outputs, matrix(random, l.rows, l.rank),
                         matrix(random, l.inputs, l.rank), matrix(random, l.rank, l.outputs),
@@ -43,6 +50,15 @@ class Operands {
 
   void linear() { bench_.ops.linear_forward(y_, x_, weight_, Tensor(), Tensor()); }
   void forward() { bench_.ops.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
+  void linear_and_rotation() {
+    linear();
+    bench_.ops.rope_forward(y_.column_block(0, heads_ * rotation_.width()), rotation_.cos,
+                            rotation_.sin, heads_);
+  }
+  void forward_and_rotation() {
+    bench_.ops.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1, rotation_,
+                                   heads_);
+  }
   void linear_backward() { bench_.ops.linear_backward_input(dx_, y_, weight_); }
   void backward() {
     bench_.ops.lora_linear_backward_input(dx_, y_, weight_, parts_, 1);
@@ -53,7 +69,8 @@ class Operands {
   static int64_t bytes_of(const Layer& l) {
     const int64_t outputs = l.parts * l.outputs;
     return 2 * (2 * l.rows * l.inputs + outputs * l.inputs + l.rows * outputs) +
-           8 * l.parts * l.rank * (l.rows + l.inputs + l.outputs) + 4096;
+           8 * l.parts * l.rank * (l.rows + l.inputs + l.outputs) + 4 * l.rows * l.head_width +
+           4096;
   }
   Tensor matrix(const RandomValues& random, int64_t rows, int64_t cols) {
     const Tensor x = arena_.tensor({rows, cols}, DType::kBF16);
@@ -70,6 +87,8 @@ class Operands {
   Arena arena_;
   const Tensor x_, weight_, y_, dx_;
   std::vector<LoraPart> parts_;
+  Rotation rotation_;
+  int64_t heads_ = 0;
 };
 
 void measure(Bench& bench, CudaBackend& gpu, const RandomValues& random, const Layer& layer,
@@ -96,6 +115,8 @@ void measure(Bench& bench, CudaBackend& gpu, const RandomValues& random, const L
                                           {"fused_%", percent(rate, bench.rates.product)}});
   };
   row("forward", &Operands::linear, &Operands::forward);
+  if (layer.head_width > 0)
+    row("forward, rotated", &Operands::linear_and_rotation, &Operands::forward_and_rotation);
   row("backward", &Operands::linear_backward, &Operands::backward);
 }
 

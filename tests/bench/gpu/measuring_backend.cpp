@@ -127,12 +127,14 @@ void MeasuringBackend::do_lora_backward_weights(Tensor dy, Tensor x,
 }
 void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                               Tensor residual, std::span<const LoraPart> parts,
-                                              float scale) {
-  Operands operands{{y, x, weight, bias, residual}, {}};
+                                              float scale, const Rotation& rotation,
+                                              int64_t rotated_heads) {
+  Operands operands{{y, x, weight, bias, residual, rotation.cos, rotation.sin}, {}};
   for (const LoraPart& part : parts)
     operands.once.insert(operands.once.end(), {part.u, part.right, part.left});
-  pass_on("lora_linear_forward", operands,
-          [&] { below_.lora_linear_forward(y, x, weight, bias, residual, parts, scale); });
+  pass_on("lora_linear_forward", operands, [&] {
+    below_.lora_linear_forward(y, x, weight, bias, residual, parts, scale, rotation, rotated_heads);
+  });
 }
 void MeasuringBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
                                                      std::span<const LoraPart> parts, float scale) {
