@@ -80,9 +80,8 @@ std::string error_in_injection(const std::string& text) {
   return "";
 }
 
-void check_training(const Options& o, Findings& found) {
-  const std::string injection = error_in_injection(o.inject);
-  found.unless(injection.empty(), injection);
+// What only a GPU computes, or keeps elsewhere.
+void check_gpu_choices(const Options& o, Findings& found) {
   const bool by_cudnn = o.attention == "cudnn";
   found.unless(!by_cudnn || o.on_gpu(),
                "--attention cudnn computes on a GPU: give --device cuda, or leave it out");
@@ -111,15 +110,10 @@ void check_training(const Options& o, Findings& found) {
                  fmt::format("--lora_products {} takes ranks that are multiples of 8, not "
                              "--{}_lora_dim {}",
                              o.lora_products, name, rank));
-  found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
-               "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
-  if (o.only_optimize_lora) {
-    found.unless(o.unfreeze.empty(),
-                 "--only_optimize_lora freezes what --unfreeze would train; leave one out");
-    found.unless(
-        o.lang_lora_dim > 0 || o.vis_lora_dim > 0 || !o.adapter.empty(),
-        "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0, or --adapter");
-  }
+}
+
+// Where micro-batches come from, and what is done with them.
+void check_batches(const Options& o, Findings& found) {
   found.unless(o.replay.empty() || o.dump_batches == 0,
                "--dump_batches would record what --replay plays; leave one out");
   found.unless(
@@ -137,6 +131,9 @@ void check_training(const Options& o, Findings& found) {
   found.unless(
       o.replay.empty() || o.data_debug_path.empty(),
       "--data_debug_path shows samples of data sets, and --replay has none; leave one out");
+}
+
+void check_optimizer(const Options& o, Findings& found) {
   found.unless(o.num_warmup_steps <= 1 || o.num_warmup_steps == std::floor(o.num_warmup_steps),
                fmt::format("--num_warmup_steps {} is neither a share (up to 1) nor a whole number "
                            "of steps",
@@ -152,6 +149,23 @@ void check_training(const Options& o, Findings& found) {
                            o.min_loss_scale, o.initial_scale_power));
   found.unless(no_moving_scale || o.min_loss_scale > 0,
                "--min_loss_scale 0 would end in gradients of 0");
+}
+
+void check_training(const Options& o, Findings& found) {
+  const std::string injection = error_in_injection(o.inject);
+  found.unless(injection.empty(), injection);
+  check_gpu_choices(o, found);
+  found.unless(!o.async_checkpoint || o.checkpoint_io == "posix",
+               "--async_checkpoint writes without MPI and HDF5: only --checkpoint_io posix can");
+  if (o.only_optimize_lora) {
+    found.unless(o.unfreeze.empty(),
+                 "--only_optimize_lora freezes what --unfreeze would train; leave one out");
+    found.unless(
+        o.lang_lora_dim > 0 || o.vis_lora_dim > 0 || !o.adapter.empty(),
+        "--only_optimize_lora needs --lang_lora_dim or --vis_lora_dim above 0, or --adapter");
+  }
+  check_batches(o, found);
+  check_optimizer(o, found);
   found.unless(o.data_train_split_ratio > 0,
                "--data_train_split_ratio 0 leaves nothing to train on");
 }

@@ -282,6 +282,22 @@ void take_from_hub_cache(std::string& model, std::vector<std::string>& notes) {
   model = found->directory;
 }
 
+// Takes --config from the line. Returns the names of what its files give.
+std::set<std::string> apply_config_files(Command command, Assignments& line, Options& options,
+                                         Mistakes& mistakes) {
+  std::set<std::string> given;
+  const auto config = line.extract("config");
+  if (config.empty()) return given;
+  if (config.mapped().empty()) mistakes.usage("--config takes a file");
+  for (const std::string& path : config.mapped()) {  // a later one beats those before it
+    const Assignments file =
+        read_config_text(command, text_of_config_file(path, mistakes), path, mistakes);
+    apply(file, path + ": ", options, mistakes);
+    given.merge(names_of(file));
+  }
+  return given;
+}
+
 }  // namespace
 
 ParsedOptions parse_options(Command command, const std::vector<std::string>& words, int64_t ranks) {
@@ -291,15 +307,7 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
   if (command == Command::kDataStats) options.ranks = ranks;
   Assignments line = read_command_line(command, words, mistakes);
   std::set<std::string> given = names_of(line);
-  if (const auto config = line.extract("config"); !config.empty()) {
-    if (config.mapped().empty()) mistakes.usage("--config takes a file");
-    for (const std::string& path : config.mapped()) {  // a later one beats those before it
-      const Assignments file =
-          read_config_text(command, text_of_config_file(path, mistakes), path, mistakes);
-      apply(file, path + ": ", options, mistakes);
-      given.merge(names_of(file));
-    }
-  }
+  given.merge(apply_config_files(command, line, options, mistakes));
   apply(line, "", options, mistakes);
   DeepSpeedMerge merge;
   if (!options.deepspeed_config.empty())
