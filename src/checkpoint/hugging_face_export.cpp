@@ -134,9 +134,9 @@ std::vector<float> dora_factors(const ParamMap& params, const Param& weight,
 
 // The matrices are read with the first elements, and dropped after the last ones.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
-                         const LoraParams& matrices, const LoraConfig& lora) {
-  const auto product = std::make_shared<LoraProduct>(LoraProduct{
-      weight.shape[1], weight.shape[0], matrices.right->shape[1], lora.scale(), {}, {}, {}});
+                         const LoraParams& matrices, float scale) {
+  const auto product = std::make_shared<LoraProduct>(
+      LoraProduct{weight.shape[1], weight.shape[0], matrices.right->shape[1], scale, {}, {}, {}});
   return {std::move(name), weight.shape,
           [&params, &weight, matrices, product](int64_t begin, int64_t count, float* out) {
             if (product->right.empty()) {
@@ -157,15 +157,15 @@ TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& 
 // A parameter that is none of LoRA's, merged with the LoRA that its layer has.
 TensorToWrite merged_copy(const ParamMap& params, std::string name, const Param& param,
                           const LoraConfig& lora) {
-  LoraParams matrices{};
-  if (param.name.ends_with(".weight")) {
-    const std::string module = param.name.substr(0, param.name.size() - 6);
-    matrices = {params.find(module + "lora_right_weight"), params.find(module + "lora_left_weight"),
-                params.find(module + "lora_magnitude_vector")};
-  }
-  return matrices.right != nullptr && matrices.left != nullptr
-             ? fused_copy(params, std::move(name), param, matrices, lora)
-             : plain_copy(params, std::move(name), param);
+  if (!param.name.ends_with(".weight")) return plain_copy(params, std::move(name), param);
+  const std::string module = param.name.substr(0, param.name.rfind('.'));
+  const LoraParams matrices = {params.find(module + ".lora_right_weight"),
+                               params.find(module + ".lora_left_weight"),
+                               params.find(module + ".lora_magnitude_vector")};
+  if (matrices.right == nullptr || matrices.left == nullptr)
+    return plain_copy(params, std::move(name), param);
+  const std::string path = module.substr(module.find('.') + 1);
+  return fused_copy(params, std::move(name), param, matrices, lora.scale_of(path));
 }
 
 // All parameters with a prefix, named without it, LoRA merged.

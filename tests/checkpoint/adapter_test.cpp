@@ -285,7 +285,7 @@ double largest_difference(const std::vector<float>& one, const std::vector<float
 
 TEST(PeftAdapter, GivesPeftsLogits) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  for (const char* name : {"listed", "rslora", "dora"}) {
+  for (const char* name : {"listed", "rslora", "dora", "patterns"}) {
     SCOPED_TRACE(name);
     const std::vector<float> expected = read_all(golden, name);
     EXPECT_GT(largest_difference(read_all(golden, "base"), expected), 0.1);
@@ -298,11 +298,10 @@ double relative_difference(const std::vector<float>& one, const std::vector<floa
   return largest_difference(one, other) / size;
 }
 
-// Of every matrix, every magnitude and the tokens' embeddings, where all linear layers have DoRA.
-TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
+// Of every trained parameter of the decoder, and of the tokens' embeddings. Returns how many.
+int64_t compare_gradients(const std::string& name) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  const GoldenModel from("dora");
-  EXPECT_TRUE(from.config.lang_lora.dora);
+  const GoldenModel from(name);
   ParamTable table;
   VisionLanguageModel model(from.config, table);
   table.allocate(1);
@@ -322,30 +321,43 @@ TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
     ++compared;
     std::vector<float> grad(param.grad.f32(), param.grad.f32() + param.numel());
     if (param.shape.size() == 2) grad = transposed(grad, param.shape[1]);
-    const std::vector<float> expected = read_all(golden, "dora_grad." + adapter_key(param.name));
+    const std::vector<float> expected = read_all(golden, name + "_grad." + adapter_key(param.name));
     EXPECT_LE(relative_difference(grad, expected), 1e-5) << param.name;
   }
-  EXPECT_EQ(compared, 2 * 7 * 3);
   const Tensor embedding = table.find("lang_embed.weight")->grad;
   std::vector<float> embedded;
   for (const int32_t token : batch.token_ids) {
     const float* const row = embedding.f32() + token * embedding.cols();
     embedded.insert(embedded.end(), row, row + embedding.cols());
   }
-  EXPECT_LE(relative_difference(embedded, read_all(golden, "dora_grad.embedded")), 1e-5);
+  EXPECT_LE(relative_difference(embedded, read_all(golden, name + "_grad.embedded")), 1e-5);
+  return compared;
 }
 
-TEST(PeftAdapter, FusedDoraGivesPeftsLogits) {
+// Where all linear layers have DoRA.
+TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
+  EXPECT_TRUE(GoldenModel("dora").config.lang_lora.dora);
+  EXPECT_EQ(compare_gradients("dora"), 2 * 7 * 3);
+}
+
+TEST(PeftAdapter, HasTheGradientsOfPeftsPatterns) {
+  EXPECT_EQ(compare_gradients("patterns"), 2 * 4 * 2);
+}
+
+TEST(PeftAdapter, FusedGivesPeftsLogits) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  const GoldenModel from("dora");
-  const std::unique_ptr<Model> model = from.load();
-  const std::string out = from.beside.directory / "e";
-  export_to(out, *model, {.pretrained = from.sources});
-  VlmConfig config = from.config;
-  config.lang_lora = {};
-  Model fused(config);
-  load_pretrained(fused.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 1);
-  EXPECT_LT(largest_difference(logits_of(fused, golden), read_all(golden, "dora")), 2e-5);
+  for (const char* name : {"dora", "patterns"}) {
+    SCOPED_TRACE(name);
+    const GoldenModel from(name);
+    const std::unique_ptr<Model> model = from.load();
+    const std::string out = from.beside.directory / "e";
+    export_to(out, *model, {.pretrained = from.sources});
+    VlmConfig config = from.config;
+    config.lang_lora = {};
+    Model fused(config);
+    load_pretrained(fused.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 1);
+    EXPECT_LT(largest_difference(logits_of(fused, golden), read_all(golden, name)), 2e-5);
+  }
 }
 
 // Magnitudes that start fresh leave the model as it is, and are the same where they are asked for
@@ -407,7 +419,8 @@ TEST(PeftAdapter, TrainsAsWithPeftsLoraPlus) {
 TEST(PeftAdapter, ComesOutAsItWentIn) {
   for (const auto& [kind, targets, last] : {std::tuple{"listed", int64_t{2}, "v_proj"},
                                             {"rslora", 2, "model.layers.1.self_attn.o_proj"},
-                                            {"dora", 7, "v_proj"}}) {
+                                            {"dora", 7, "v_proj"},
+                                            {"patterns", 4, "v_proj"}}) {
     SCOPED_TRACE(kind);
     const GoldenModel golden(kind);
     const std::unique_ptr<Model> model = golden.load();
@@ -428,6 +441,7 @@ TEST(PeftAdapter, ComesOutAsItWentIn) {
       EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
     for (const char* key : {"use_rslora", "use_dora"})
       EXPECT_EQ(ours.root().at(key).as_bool(), theirs.root().at(key).as_bool()) << key;
+    EXPECT_EQ(read_adapter(out).lang->lora.own, golden.config.lang_lora.own);
     ASSERT_EQ(ours.root().at("target_modules").size(), targets);
     EXPECT_EQ(ours.root().at("target_modules").at(targets - 1).as_string(), last);
     for (int64_t i = 0; i < ours.root().size(); ++i)
@@ -463,8 +477,12 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
     return error_of([&] { read_adapter(directory.path()); });
   };
   for (const auto& [from, to, text] :
-       {std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 4}",
-                   "rank_pattern is not supported"},
+       {std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"(q|k)_proj\": 4}",
+                   "the key of rank_pattern is no plain name"},
+        std::tuple{"\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": \"4\"}",
+                   "alpha_pattern.q_proj"},
+        std::tuple{"\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": 1e7}",
+                   "an alpha of 10000000 is not possible"},
         std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]",
                    "modules_to_save is not supported"},
         std::tuple{"\"revision\": null", "\"alora_invocation_tokens\": [5]",
@@ -480,6 +498,42 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
   }
   TemporaryDirectory empty;
   EXPECT_TRUE(mentions(error_of([&] { read_adapter(empty.path()); }), "no adapter_config.json"));
+}
+
+// The first that fits, at the end of a path and of a name.
+TEST(PeftAdapter, PatternsGiveModulesRanksAndAlphasAsInPeft) {
+  const std::string golden = std::string(kGolden) + "/listed";
+  const std::string config = read_file(golden + "/adapter_config.json", 10'000);
+  const auto read = [&](const std::string& ranks, const std::string& alphas) {
+    TemporaryDirectory directory;
+    directory.put("adapter_config.json",
+                  replaced(replaced(config, "\"rank_pattern\": {}", "\"rank_pattern\": " + ranks),
+                           "\"alpha_pattern\": {}", "\"alpha_pattern\": " + alphas));
+    fs::copy(golden + "/adapter_model.safetensors", directory / "adapter_model.safetensors");
+    return read_adapter(directory.path()).lang->lora;
+  };
+  using Own = LoraConfig::Own;
+  const std::string q0 = "model.layers.0.self_attn.q_proj", q1 = "model.layers.1.self_attn.q_proj",
+                    v0 = "model.layers.0.self_attn.v_proj", v1 = "model.layers.1.self_attn.v_proj";
+  LoraConfig lora = read(R"({"_proj": 9, "layers.1.self_attn.v_proj": 4, "v_proj": 5})",
+                         R"({"self_attn\\.q_proj": 7})");
+  EXPECT_EQ(lora.of(q0), (Own{3, 7}));
+  EXPECT_EQ(lora.of(v0), (Own{5, 2}));
+  EXPECT_EQ(lora.of(v1), (Own{4, 2}));
+  lora = read(R"({"q_proj": 8, "layers.1.self_attn.q_proj": 4})", "{}");
+  EXPECT_EQ(lora.of(q1), (Own{8, 2}));
+  EXPECT_EQ(lora.scale_of(q1), 0.25f);
+  lora = read("{}", "{\"" + v1 + "\": 6.5}");
+  EXPECT_EQ(lora.of(v1), (Own{3, 6.5f}));
+  EXPECT_EQ(lora.own.size(), 1);
+  for (const auto& [ranks, alphas] :
+       {std::pair{R"({"v_proj": 5})", R"({"self_attn.v_proj": 7})"},
+        {R"({"^model.layers.0.self_attn.v_proj": 5})", "{}"},
+        {R"({"model.layers.0.self_attn.v_proj": 5, "v_proj": 4})", "{}"}}) {
+    const std::string error = error_of([&, &one = ranks, &other = alphas] { read(one, other); });
+    EXPECT_TRUE(mentions(error, "versions of PEFT differ in what rank_pattern")) << error;
+    EXPECT_TRUE(mentions(error, v0)) << error;
+  }
 }
 
 // A configuration that says otherwise than the matrices beside it.
