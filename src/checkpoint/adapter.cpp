@@ -73,6 +73,7 @@ constexpr std::string_view kKnownMembers[] = {"alpha_pattern",
                                               "lora_dropout",
                                               "lora_ga_config",
                                               "megatron_core",
+                                              "modules_to_save",
                                               "peft_type",
                                               "peft_version",
                                               "qalora_group_size",
@@ -86,7 +87,7 @@ constexpr std::string_view kKnownMembers[] = {"alpha_pattern",
                                               "use_rslora",
                                               "velora_config"};
 
-// Whatever else is used may change that, as modules_to_save does.
+// Whatever else is used may change that, as trainable_token_indices does.
 void refuse_unsupported(const JsonValue& config) {
   if (const std::string type = config.get_string("peft_type", "LORA"); type != "LORA")
     config.at("peft_type").reject(fmt::format("only LORA is supported, not {}", type));
@@ -120,14 +121,29 @@ std::string module_of(const std::string& name, bool dora) {
   return "";
 }
 
-// The paths of the modules that have matrices.
-std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors, bool dora) {
+// LoRA on the embedding or the head, beside which PEFT saves the table itself.
+void refuse_tables_of_tokens(const TensorDirectory& tensors) {
+  for (const std::string& name : tensors.names())
+    for (const std::string_view table : {"embed_tokens.", "lm_head."})
+      CHECK(name.find(fmt::format("{}lora_", table)) == name.npos &&
+                name.find(fmt::format("{}base_layer.", table)) == name.npos,
+            ExitCode::kConfig,
+            "{}: {}: LoRA on embed_tokens or lm_head is not supported; merge the adapter into the "
+            "model in Python (merge_and_unload)",
+            tensors.source(), name);
+}
+
+// The paths of the modules that have matrices. Beside them may be the tensors of saved modules.
+std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors, bool dora,
+                                              bool saves) {
+  refuse_tables_of_tokens(tensors);
   std::set<std::string, std::less<>> modules;
   for (const std::string& name : tensors.names()) {
     const std::string module = module_of(name, dora);
+    if (module.empty() && saves && name.starts_with(kKeyPrefix)) continue;
     CHECK(!module.empty(), ExitCode::kConfig,
-          "{}: {} is no matrix of {} on a linear layer ({}PATH{}); other weights in an adapter are "
-          "not supported",
+          "{}: {} is no matrix of {} on a linear layer ({}PATH{}), and modules_to_save does not "
+          "name it; other weights in an adapter are not supported",
           tensors.source(), name, dora ? "DoRA" : "LoRA", kKeyPrefix, kMatrices[0].theirs);
     modules.insert(module);
   }
@@ -233,10 +249,26 @@ void take_own_sizes(const JsonValue& config, LoraConfig& lora) {
     if (size != patterns.earlier_size_of(path, lora))
       config.reject(
           fmt::format("versions of PEFT differ in what rank_pattern and alpha_pattern "
-                      "give {}: give it members of its own, by its whole path, in both",
+                      "give {}: write whole paths as their keys, each module once",
                       path));
     if (size != LoraConfig::Own{lora.rank, lora.alpha}) lora.own.emplace(path, size);
   }
+}
+
+std::vector<std::string> read_saved_modules(const JsonValue& config) {
+  std::vector<std::string> names;
+  const std::optional<JsonValue> list = config.find("modules_to_save");
+  if (!list || !is_used(*list)) return names;
+  for (int64_t i = 0; i < list->size(); ++i) {
+    names.emplace_back(list->at(i).as_string());
+    if (names.back().empty()) list->at(i).reject("a module without a name");
+  }
+  if (config.get_bool("ensure_weight_tying", false))
+    config.at("ensure_weight_tying")
+        .reject(
+            "modules_to_save whose weights stay tied are not supported; remove it if the model's "
+            "embedding and head are not tied");
+  return names;
 }
 
 AdapterPart read_part(const std::string& directory) {
@@ -251,7 +283,9 @@ AdapterPart read_part(const std::string& directory) {
   part.lora.alpha = checked_alpha(config.at("lora_alpha"));
   part.lora.rank_stabilised = config.get_bool("use_rslora", false);
   part.lora.dora = config.get_bool("use_dora", false);
-  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora);
+  part.saved_modules = read_saved_modules(config);
+  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora,
+                                 !part.saved_modules.empty());
   take_own_sizes(config, part.lora);
   return part;
 }
@@ -281,17 +315,21 @@ Adapter read_adapter(const std::string& directory) {
     adapter.lang = read_part(has_config(directory) ? directory : below);
   if (has_config(directory + "/vis_encoder"))
     adapter.vision = read_part(directory + "/vis_encoder");
+  CHECK(!adapter.vision || adapter.vision->saved_modules.empty(), ExitCode::kConfig,
+        "{}/vis_encoder/adapter_config.json: modules_to_save of a vision encoder is not supported",
+        directory);
   adapter.projection_file = if_there(directory + "/projection.safetensors");
   adapter.other_file = if_there(directory + "/other_weights.safetensors");
   return adapter;
 }
 
-std::string adapter_key(std::string_view param_name) {
-  const std::string_view path = param_name.substr(param_name.find('.') + 1);
+std::string adapter_key(const Param& param) {
+  if (!param.saved_as.empty()) return std::string(kKeyPrefix) + param.saved_as;
+  const std::string_view path = std::string_view(param.name).substr(param.name.find('.') + 1);
   for (const auto& [ours, theirs] : kMatrices)
     if (path.ends_with(ours))
       return fmt::format("{}{}{}", kKeyPrefix, path.substr(0, path.size() - ours.size()), theirs);
-  fail(ExitCode::kInternal, "{} is no matrix of LoRA", param_name);
+  fail(ExitCode::kInternal, "{} is no matrix of LoRA", param.name);
 }
 
 namespace {
@@ -327,6 +365,12 @@ void write_alpha(JsonWriter& writer, float alpha) {
     writer.value(static_cast<double>(alpha));
 }
 
+void write_names(JsonWriter& writer, const auto& names) {
+  writer.begin_array();
+  for (const std::string& name : names) writer.value(name);
+  writer.end_array();
+}
+
 // By whole paths, which all versions of PEFT understand.
 void write_own_sizes(JsonWriter& writer, const LoraConfig& lora) {
   writer.key("alpha_pattern").begin_object();
@@ -343,7 +387,9 @@ void write_own_sizes(JsonWriter& writer, const LoraConfig& lora) {
 
 // PEFT reads what is missing here as its default.
 std::string adapter_config_text(const ParamTable& table, std::string_view prefix,
-                                const LoraConfig& lora, const std::string& base_model) {
+                                const LoraConfig& lora,
+                                const std::vector<std::string>& saved_modules,
+                                const std::string& base_model) {
   JsonWriter writer;
   writer.begin_object();
   write_own_sizes(writer, lora);
@@ -354,12 +400,14 @@ std::string adapter_config_text(const ParamTable& table, std::string_view prefix
   writer.key("init_lora_weights").value(true);
   write_alpha(writer.key("lora_alpha"), lora.alpha);
   writer.key("lora_dropout").value(0.0);
-  writer.key("modules_to_save").null();
+  writer.key("modules_to_save");
+  if (saved_modules.empty())
+    writer.null();
+  else
+    write_names(writer, saved_modules);
   writer.key("peft_type").value("LORA");
   writer.key("r").value(lora.rank);
-  writer.key("target_modules").begin_array();
-  for (const std::string& name : target_modules(table, prefix)) writer.value(name);
-  writer.end_array();
+  write_names(writer.key("target_modules"), target_modules(table, prefix));
   writer.key("task_type");
   if (prefix == "lang_decoder.")
     writer.value("CAUSAL_LM");

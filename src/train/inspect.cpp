@@ -76,6 +76,8 @@ void describe_part(const char* name, const std::optional<AdapterPart>& part) {
   for (const auto& [path, size] : part->lora.own) ++own[{size.rank, size.alpha}];
   for (const auto& [size, layers] : own)
     log("  of rank {}, alpha {:g} on {} of them", size.first, size.second, layers);
+  if (!part->saved_modules.empty())
+    log("  modules_to_save, whole: {}", fmt::join(part->saved_modules, ", "));
 }
 
 bool is_of_vision_encoder(const AdapterPart& part) {
