@@ -81,7 +81,6 @@ bool is_revision(std::string_view revision) {
   };
   return !revision.empty() && revision.size() <= kLongestRevision && revision[0] != '.' &&
          revision[0] != '/' && !revision.ends_with('/') &&
-         revision.find("..") == std::string_view::npos &&
          revision.find("//") == std::string_view::npos &&
          revision.find("/.") == std::string_view::npos &&
          std::none_of(revision.begin(), revision.end(), refused);

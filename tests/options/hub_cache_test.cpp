@@ -123,9 +123,9 @@ TEST_F(HubCacheTest, RevisionsAreBranchesTagsAndWholeCommits) {
 
 TEST_F(HubCacheTest, PathsAreNoNames) {
   for (const char* path :
-       {"/models/a", "./a",     "../a",   "a/b/c",     "a//b",   "a/",    "",
-        "~/a",       "a/..",    "a b",    "a/.hidden", "a\nb",   "a@",    "@main",
-        "a@../main", "a@/main", "a@b//c", "a@b/",      "a@b/.c", "a@v 1", "a@.."})
+       {"/models/a", "./a",     "../a",   "a/b/c",     "a//b",     "a/",    "",
+        "~/a",       "a/..",    "a b",    "a/.hidden", "a\nb",     "a@",    "@main",
+        "a@../main", "a@/main", "a@b//c", "a@b/",      "a@b/../c", "a@v 1", "a@.."})
     EXPECT_FALSE(look_up_in_hub_cache(path)) << path;
   EXPECT_FALSE(look_up_in_hub_cache(std::string(97, 'a')));
 }
