@@ -47,7 +47,7 @@ def check_tokenizer(directory, rows):
 
 
 def name_in_file(placed):
-    return placed.replace(".default.", ".").replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
+    return placed.replace(".modules_to_save.", ".").replace(".default.", ".").replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
 
 
 def load_adapted(load, directory, prepare=lambda model: None):
@@ -58,7 +58,8 @@ def load_adapted(load, directory, prepare=lambda model: None):
     prepare(base)
     model = PeftModel.from_pretrained(base, directory).eval()
     stored = load_file(os.path.join(directory, "adapter_model.safetensors"))
-    placed = {name_in_file(name): value for name, value in model.state_dict().items() if ".lora_" in name}
+    placed = {name_in_file(name): value for name, value in model.state_dict().items()
+              if ".lora_" in name or ".modules_to_save." in name}
     if placed.keys() != stored.keys():
         sys.exit(f"{directory}: not in both: {sorted(placed.keys() ^ stored.keys())[:10]}")
     if not all(torch.equal(placed[name], value.to(placed[name].dtype)) for name, value in stored.items()):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/golden/adapter: a tiny LLaMA, adapters for it as PEFT saves them, the logits that PEFT gets with each, the losses and
-logits of one of them in training with PEFT's optimizer of LoRA+, and the gradients of the one with DoRA.
+logits of one of them in training with PEFT's optimizer of LoRA+, and the gradients of those with DoRA, with patterns, and with modules that are trained whole.
 
 usage: scripts/make_golden_adapter.py
 
@@ -17,11 +17,15 @@ from transformers import AdamW, LlamaConfig, LlamaForCausalLM
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden", "adapter")
 TOKENS = [1, 4, 9, 5, 7, 2, 3]
-# By name: targets as a list of last names, and as a pattern of whole paths with the scale of rank-stabilised LoRA; DoRA on all linears.
+# By name: targets as a list of last names, and as a pattern of whole paths with the scale of rank-stabilised LoRA; DoRA on all linears;
+# ranks and alphas by patterns, which differ within joined layers; the tables of tokens and all norms whole beside LoRA.
 ADAPTERS = {
     "listed": dict(r=3, lora_alpha=2, target_modules=["q_proj", "v_proj"]),
     "rslora": dict(r=2, lora_alpha=5, use_rslora=True, target_modules=r"model\.layers\.1\.(mlp\.up_proj|self_attn\.o_proj)"),
     "dora": dict(r=3, lora_alpha=4, use_dora=True, target_modules="all-linear"),
+    "patterns": dict(r=3, lora_alpha=2, target_modules=["q_proj", "k_proj", "v_proj", "down_proj"],
+                     rank_pattern={"q_proj": 4, "layers.1.self_attn.v_proj": 2}, alpha_pattern={"q_proj": 6, "down_proj": 5.5}),
+    "saved": dict(r=2, lora_alpha=3, target_modules=["q_proj", "v_proj"], modules_to_save=["embed_tokens", "lm_head", "norm"]),
 }
 
 
@@ -40,6 +44,8 @@ def adapted_model(choices):
             parameter.data *= 1 + 0.2 * torch.randn(parameter.shape)
         elif "lora_" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.3)
+        elif "modules_to_save" in parameter_name:
+            parameter.data += 0.2 * torch.randn(parameter.shape)
     return model
 
 
@@ -78,8 +84,9 @@ def gradients(name):
     model(inputs_embeds=embedded, labels=tokens).loss.backward()
     grads = {f"{name}_grad.embedded": embedded.grad[0].contiguous()}
     for parameter_name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.grad is not None:
             file_name = parameter_name.replace(".default.weight" if "magnitude" in parameter_name else ".default", "")
+            file_name = file_name.replace(".modules_to_save", "")
             grads[f"{name}_grad.{file_name}"] = parameter.grad
     return grads
 
@@ -92,7 +99,8 @@ def main():
     logits = {name: save_adapter(name, choices) for name, choices in ADAPTERS.items()}
     logits["base"] = base(torch.tensor([TOKENS])).logits[0].detach().contiguous()
     logits.update(train_with_lora_plus("rslora"))
-    logits.update(gradients("dora"))
+    for name in ("dora", "patterns", "saved"):
+        logits.update(gradients(name))
     save_file({**logits, "tokens_as_float": torch.tensor(TOKENS, dtype=torch.float32)}, os.path.join(ROOT, "logits.safetensors"))
 
 

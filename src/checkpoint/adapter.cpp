@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -55,7 +56,8 @@ bool is_used(const JsonValue& value) {
 
 // Members that are read, or whose use changes neither what the matrices mean nor what else belongs
 // to the adapter: how PEFT chose the modules, how it started and trained them.
-constexpr std::string_view kKnownMembers[] = {"auto_mapping",
+constexpr std::string_view kKnownMembers[] = {"alpha_pattern",
+                                              "auto_mapping",
                                               "base_model_name_or_path",
                                               "bias",
                                               "corda_config",
@@ -71,10 +73,12 @@ constexpr std::string_view kKnownMembers[] = {"auto_mapping",
                                               "lora_dropout",
                                               "lora_ga_config",
                                               "megatron_core",
+                                              "modules_to_save",
                                               "peft_type",
                                               "peft_version",
                                               "qalora_group_size",
                                               "r",
+                                              "rank_pattern",
                                               "revision",
                                               "runtime_config",
                                               "target_modules",
@@ -83,7 +87,7 @@ constexpr std::string_view kKnownMembers[] = {"auto_mapping",
                                               "use_rslora",
                                               "velora_config"};
 
-// Whatever else is used may change that, as patterns of ranks and modules_to_save do.
+// Whatever else is used may change that, as trainable_token_indices does.
 void refuse_unsupported(const JsonValue& config) {
   if (const std::string type = config.get_string("peft_type", "LORA"); type != "LORA")
     config.at("peft_type").reject(fmt::format("only LORA is supported, not {}", type));
@@ -117,14 +121,29 @@ std::string module_of(const std::string& name, bool dora) {
   return "";
 }
 
-// The paths of the modules that have matrices.
-std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors, bool dora) {
+// LoRA on the embedding or the head, beside which PEFT saves the table itself.
+void refuse_tables_of_tokens(const TensorDirectory& tensors) {
+  for (const std::string& name : tensors.names())
+    for (const std::string_view table : {"embed_tokens.", "lm_head."})
+      CHECK(name.find(fmt::format("{}lora_", table)) == name.npos &&
+                name.find(fmt::format("{}base_layer.", table)) == name.npos,
+            ExitCode::kConfig,
+            "{}: {}: LoRA on embed_tokens or lm_head is not supported; merge the adapter into the "
+            "model in Python (merge_and_unload)",
+            tensors.source(), name);
+}
+
+// The paths of the modules that have matrices. Beside them may be the tensors of saved modules.
+std::set<std::string, std::less<>> modules_in(const TensorDirectory& tensors, bool dora,
+                                              bool saves) {
+  refuse_tables_of_tokens(tensors);
   std::set<std::string, std::less<>> modules;
   for (const std::string& name : tensors.names()) {
     const std::string module = module_of(name, dora);
+    if (module.empty() && saves && name.starts_with(kKeyPrefix)) continue;
     CHECK(!module.empty(), ExitCode::kConfig,
-          "{}: {} is no matrix of {} on a linear layer ({}PATH{}); other weights in an adapter are "
-          "not supported",
+          "{}: {} is no matrix of {} on a linear layer ({}PATH{}), and modules_to_save does not "
+          "name it; other weights in an adapter are not supported",
           tensors.source(), name, dora ? "DoRA" : "LoRA", kKeyPrefix, kMatrices[0].theirs);
     modules.insert(module);
   }
@@ -142,6 +161,116 @@ std::string weights_of(const std::string& directory) {
        directory);
 }
 
+int64_t checked_rank(const JsonValue& value) {
+  const int64_t rank = value.as_int();
+  if (rank < 1 || rank > kMaxRank) value.reject(fmt::format("a rank of {} is not possible", rank));
+  return rank;
+}
+
+float checked_alpha(const JsonValue& value) {
+  const double alpha = value.as_double();
+  if (!(std::abs(alpha) <= kMaxAlpha))
+    value.reject(fmt::format("an alpha of {} is not possible", alpha));
+  return static_cast<float>(alpha);
+}
+
+// A member of rank_pattern or alpha_pattern. PEFT takes its key as a regular expression of how a
+// module's path ends, here it must be plain text: names with dots (perhaps written as "\."), behind
+// a '^' the whole path.
+template <typename T>
+struct PatternMember {
+  std::string key, end;
+  bool whole = false;
+  T value;
+
+  bool ends(const std::string& path) const { return !whole && path.ends_with("." + end); }
+  bool fits(const std::string& path) const { return path == end || ends(path); }
+};
+
+template <typename T, typename Read>
+std::vector<PatternMember<T>> read_pattern(const JsonValue& config, const char* name, Read read) {
+  std::vector<PatternMember<T>> members;
+  const std::optional<JsonValue> pattern = config.find(name);
+  if (!pattern || !is_used(*pattern)) return members;
+  for (int64_t i = 0; i < pattern->size(); ++i) {
+    const auto [key, value] = pattern->member(i);
+    const bool whole = key.starts_with('^');
+    std::string end(key.substr(whole ? 1 : 0));
+    for (size_t at = 0; (at = end.find("\\.", at)) != end.npos; ++at) end.erase(at, 1);
+    const bool plain = !end.empty() && std::all_of(end.begin(), end.end(), [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+    });
+    if (!plain)
+      value.reject(
+          fmt::format("the key of {} is no plain name, and regular expressions are not "
+                      "supported: write the modules' names out",
+                      name));
+    members.push_back({std::string(key), std::move(end), whole, read(value)});
+  }
+  return members;
+}
+
+// The ranks and alphas of single modules.
+struct SizePatterns {
+  std::vector<PatternMember<int64_t>> ranks;
+  std::vector<PatternMember<float>> alphas;
+
+  // As PEFT finds it today: in each pattern the first member that fits.
+  LoraConfig::Own size_of(const std::string& path, const LoraConfig& lora) const {
+    const auto first = [&](const auto& members, auto otherwise) {
+      const auto found = std::ranges::find_if(members, [&](auto& one) { return one.fits(path); });
+      return found == members.end() ? otherwise : found->value;
+    };
+    return {first(ranks, lora.rank), first(alphas, lora.alpha)};
+  }
+  // As PEFT 0.13 does: one key for both, the first with which the path ends, or the path itself.
+  LoraConfig::Own earlier_size_of(const std::string& path, const LoraConfig& lora) const {
+    std::string key = path;
+    const auto look_in = [&](const auto& members) {
+      const auto found = std::ranges::find_if(members, [&](auto& one) { return one.ends(path); });
+      if (found != members.end()) key = found->key;
+      return found != members.end();
+    };
+    if (!look_in(ranks)) look_in(alphas);
+    const auto at_key = [&](const auto& members, auto otherwise) {
+      const auto found = std::ranges::find_if(members, [&](auto& one) { return one.key == key; });
+      return found == members.end() ? otherwise : found->value;
+    };
+    return {at_key(ranks, lora.rank), at_key(alphas, lora.alpha)};
+  }
+};
+
+// Of the modules that have other sizes than the rest.
+void take_own_sizes(const JsonValue& config, LoraConfig& lora) {
+  const SizePatterns patterns{read_pattern<int64_t>(config, "rank_pattern", checked_rank),
+                              read_pattern<float>(config, "alpha_pattern", checked_alpha)};
+  for (const std::string& path : lora.modules) {
+    const LoraConfig::Own size = patterns.size_of(path, lora);
+    if (size != patterns.earlier_size_of(path, lora))
+      config.reject(
+          fmt::format("versions of PEFT differ in what rank_pattern and alpha_pattern "
+                      "give {}: write whole paths as their keys, each module once",
+                      path));
+    if (size != LoraConfig::Own{lora.rank, lora.alpha}) lora.own.emplace(path, size);
+  }
+}
+
+std::vector<std::string> read_saved_modules(const JsonValue& config) {
+  std::vector<std::string> names;
+  const std::optional<JsonValue> list = config.find("modules_to_save");
+  if (!list || !is_used(*list)) return names;
+  for (int64_t i = 0; i < list->size(); ++i) {
+    names.emplace_back(list->at(i).as_string());
+    if (names.back().empty()) list->at(i).reject("a module without a name");
+  }
+  if (config.get_bool("ensure_weight_tying", false))
+    config.at("ensure_weight_tying")
+        .reject(
+            "modules_to_save whose weights stay tied are not supported; remove it if the model's "
+            "embedding and head are not tied");
+  return names;
+}
+
 AdapterPart read_part(const std::string& directory) {
   const JsonDocument document = JsonDocument::read_config(directory + std::string(kConfigFile));
   const JsonValue config = document.root();
@@ -150,16 +279,14 @@ AdapterPart read_part(const std::string& directory) {
   part.directory = directory;
   part.weights = weights_of(directory);
   part.base_model = config.get_string("base_model_name_or_path", "");
-  part.lora.rank = config.at("r").as_int();
-  if (part.lora.rank < 1 || part.lora.rank > kMaxRank)
-    config.at("r").reject(fmt::format("a rank of {} is not possible", part.lora.rank));
-  const double alpha = config.at("lora_alpha").as_double();
-  if (!(std::abs(alpha) <= kMaxAlpha))
-    config.at("lora_alpha").reject(fmt::format("an alpha of {} is not possible", alpha));
-  part.lora.alpha = static_cast<float>(alpha);
+  part.lora.rank = checked_rank(config.at("r"));
+  part.lora.alpha = checked_alpha(config.at("lora_alpha"));
   part.lora.rank_stabilised = config.get_bool("use_rslora", false);
   part.lora.dora = config.get_bool("use_dora", false);
-  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora);
+  part.saved_modules = read_saved_modules(config);
+  part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora,
+                                 !part.saved_modules.empty());
+  take_own_sizes(config, part.lora);
   return part;
 }
 
@@ -188,17 +315,21 @@ Adapter read_adapter(const std::string& directory) {
     adapter.lang = read_part(has_config(directory) ? directory : below);
   if (has_config(directory + "/vis_encoder"))
     adapter.vision = read_part(directory + "/vis_encoder");
+  CHECK(!adapter.vision || adapter.vision->saved_modules.empty(), ExitCode::kConfig,
+        "{}/vis_encoder/adapter_config.json: modules_to_save of a vision encoder is not supported",
+        directory);
   adapter.projection_file = if_there(directory + "/projection.safetensors");
   adapter.other_file = if_there(directory + "/other_weights.safetensors");
   return adapter;
 }
 
-std::string adapter_key(std::string_view param_name) {
-  const std::string_view path = param_name.substr(param_name.find('.') + 1);
+std::string adapter_key(const Param& param) {
+  if (!param.saved_as.empty()) return std::string(kKeyPrefix) + param.saved_as;
+  const std::string_view path = std::string_view(param.name).substr(param.name.find('.') + 1);
   for (const auto& [ours, theirs] : kMatrices)
     if (path.ends_with(ours))
       return fmt::format("{}{}{}", kKeyPrefix, path.substr(0, path.size() - ours.size()), theirs);
-  fail(ExitCode::kInternal, "{} is no matrix of LoRA", param_name);
+  fail(ExitCode::kInternal, "{} is no matrix of LoRA", param.name);
 }
 
 namespace {
@@ -227,30 +358,56 @@ std::set<std::string, std::less<>> target_modules(const ParamTable& table,
   return names;
 }
 
+void write_alpha(JsonWriter& writer, float alpha) {
+  if (alpha == std::floor(alpha))
+    writer.value(static_cast<int64_t>(alpha));
+  else
+    writer.value(static_cast<double>(alpha));
+}
+
+void write_names(JsonWriter& writer, const auto& names) {
+  writer.begin_array();
+  for (const std::string& name : names) writer.value(name);
+  writer.end_array();
+}
+
+// By whole paths, which all versions of PEFT understand.
+void write_own_sizes(JsonWriter& writer, const LoraConfig& lora) {
+  writer.key("alpha_pattern").begin_object();
+  for (const auto& [path, size] : lora.own)
+    if (size.alpha != lora.alpha) write_alpha(writer.key(path), size.alpha);
+  writer.end_object();
+  writer.key("rank_pattern").begin_object();
+  for (const auto& [path, size] : lora.own)
+    if (size.rank != lora.rank) writer.key(path).value(size.rank);
+  writer.end_object();
+}
+
 }  // namespace
 
 // PEFT reads what is missing here as its default.
 std::string adapter_config_text(const ParamTable& table, std::string_view prefix,
-                                const LoraConfig& lora, const std::string& base_model) {
+                                const LoraConfig& lora,
+                                const std::vector<std::string>& saved_modules,
+                                const std::string& base_model) {
   JsonWriter writer;
   writer.begin_object();
+  write_own_sizes(writer, lora);
   writer.key("base_model_name_or_path").value(base_model);
   writer.key("bias").value("none");
   writer.key("fan_in_fan_out").value(false);
   writer.key("inference_mode").value(true);
   writer.key("init_lora_weights").value(true);
-  writer.key("lora_alpha");
-  if (lora.alpha == std::floor(lora.alpha))
-    writer.value(static_cast<int64_t>(lora.alpha));
-  else
-    writer.value(static_cast<double>(lora.alpha));
+  write_alpha(writer.key("lora_alpha"), lora.alpha);
   writer.key("lora_dropout").value(0.0);
-  writer.key("modules_to_save").null();
+  writer.key("modules_to_save");
+  if (saved_modules.empty())
+    writer.null();
+  else
+    write_names(writer, saved_modules);
   writer.key("peft_type").value("LORA");
   writer.key("r").value(lora.rank);
-  writer.key("target_modules").begin_array();
-  for (const std::string& name : target_modules(table, prefix)) writer.value(name);
-  writer.end_array();
+  write_names(writer.key("target_modules"), target_modules(table, prefix));
   writer.key("task_type");
   if (prefix == "lang_decoder.")
     writer.value("CAUSAL_LM");

@@ -13,6 +13,7 @@
 //
 // PEFT's A (r, inputs) is R' and its B (outputs, r) is L' of nn/linear.h; its scale is alpha / r,
 // or alpha / sqrt(r) with use_rslora. With use_dora there are lora_magnitude_vector (outputs) too.
+// The tensors of modules_to_save are those of the model, which they replace.
 #pragma once
 
 #include <optional>
@@ -31,6 +32,7 @@ struct AdapterPart {
   std::string weights;     // adapter_model.safetensors or .bin
   std::string base_model;  // that it was trained on, as its configuration names it; may be ""
   LoraConfig lora;         // modules as in the weights
+  std::vector<std::string> saved_modules;  // modules_to_save: how their paths end
 };
 
 struct Adapter {
@@ -47,13 +49,16 @@ bool is_adapter(const std::string& directory);
 // program cannot, by its name.
 Adapter read_adapter(const std::string& directory);
 
-// The name in PEFT's file of a LoRA parameter "lang_decoder.PATH.lora_right_weight".
-std::string adapter_key(std::string_view param_name);
+// The name in PEFT's file of a LoRA parameter "lang_decoder.PATH.lora_right_weight", or of one that
+// has Param::saved_as.
+std::string adapter_key(const Param& param);
 
 // adapter_config.json of the LoRA of the parameters with this prefix, "lang_decoder." or
 // "vis_encoder.".
 std::string adapter_config_text(const ParamTable& table, std::string_view prefix,
-                                const LoraConfig& lora, const std::string& base_model);
+                                const LoraConfig& lora,
+                                const std::vector<std::string>& saved_modules,
+                                const std::string& base_model);
 
 // What follows a parameter's name in other_weights.safetensors where the tensor is not the
 // parameter but its last rows: those of added tokens, which are in no file of the model.

@@ -134,9 +134,9 @@ std::vector<float> dora_factors(const ParamMap& params, const Param& weight,
 
 // The matrices are read with the first elements, and dropped after the last ones.
 TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& weight,
-                         const LoraParams& matrices, const LoraConfig& lora) {
-  const auto product = std::make_shared<LoraProduct>(LoraProduct{
-      weight.shape[1], weight.shape[0], matrices.right->shape[1], lora.scale(), {}, {}, {}});
+                         const LoraParams& matrices, float scale) {
+  const auto product = std::make_shared<LoraProduct>(
+      LoraProduct{weight.shape[1], weight.shape[0], matrices.right->shape[1], scale, {}, {}, {}});
   return {std::move(name), weight.shape,
           [&params, &weight, matrices, product](int64_t begin, int64_t count, float* out) {
             if (product->right.empty()) {
@@ -157,15 +157,15 @@ TensorToWrite fused_copy(const ParamMap& params, std::string name, const Param& 
 // A parameter that is none of LoRA's, merged with the LoRA that its layer has.
 TensorToWrite merged_copy(const ParamMap& params, std::string name, const Param& param,
                           const LoraConfig& lora) {
-  LoraParams matrices{};
-  if (param.name.ends_with(".weight")) {
-    const std::string module = param.name.substr(0, param.name.size() - 6);
-    matrices = {params.find(module + "lora_right_weight"), params.find(module + "lora_left_weight"),
-                params.find(module + "lora_magnitude_vector")};
-  }
-  return matrices.right != nullptr && matrices.left != nullptr
-             ? fused_copy(params, std::move(name), param, matrices, lora)
-             : plain_copy(params, std::move(name), param);
+  if (!param.name.ends_with(".weight")) return plain_copy(params, std::move(name), param);
+  const std::string module = param.name.substr(0, param.name.rfind('.'));
+  const LoraParams matrices = {params.find(module + ".lora_right_weight"),
+                               params.find(module + ".lora_left_weight"),
+                               params.find(module + ".lora_magnitude_vector")};
+  if (matrices.right == nullptr || matrices.left == nullptr)
+    return plain_copy(params, std::move(name), param);
+  const std::string path = module.substr(module.find('.') + 1);
+  return fused_copy(params, std::move(name), param, matrices, lora.scale_of(path));
 }
 
 // All parameters with a prefix, named without it, LoRA merged.
@@ -234,8 +234,17 @@ std::vector<TensorToWrite> lora_tensors(const ParamMap& params, std::string_view
   for (const auto& [name, param] : params.by_name)
     if (name.starts_with(prefix) && param->role == ParamRole::kLora)
       tensors.push_back(param->shape.size() == 2
-                            ? transposed_copy(params, adapter_key(name), *param)
-                            : plain_copy(params, adapter_key(name), *param));
+                            ? transposed_copy(params, adapter_key(*param), *param)
+                            : plain_copy(params, adapter_key(*param), *param));
+  return tensors;
+}
+
+// The decoder's part of an adapter.
+std::vector<TensorToWrite> lang_adapter_tensors(const ParamMap& params) {
+  std::vector<TensorToWrite> tensors = lora_tensors(params, kDecoderPrefix);
+  for (const auto& [name, param] : params.by_name)
+    if (!param->saved_as.empty())
+      tensors.push_back(plain_copy(params, adapter_key(*param), *param));
   return tensors;
 }
 
@@ -256,7 +265,7 @@ std::vector<TensorToWrite> other_tensors(const ParamMap& params, const VlmConfig
                                          int64_t added_rows) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, param] : params.by_name)
-    if (!params.in_models(*param) && param->role != ParamRole::kLora &&
+    if (!params.in_models(*param) && param->role != ParamRole::kLora && param->saved_as.empty() &&
         !name.starts_with("projection.") && name != kLangEmbed)
       tensors.push_back(plain_copy(params, std::string(name), *param));
   const Param& head = *params.find(config.lm.tie_word_embeddings ? kTokenTable : kHead);
@@ -318,25 +327,28 @@ void write_llava(const Export& from, const std::string& directory) {
 }
 
 void write_adapter_part(const Export& from, const std::string& directory, std::string_view prefix,
-                        const LoraConfig& lora, const std::string& base_model) {
-  std::vector<TensorToWrite> tensors = lora_tensors(from.params, prefix);
+                        const std::string& base_model, std::vector<TensorToWrite> tensors) {
   if (tensors.empty()) return;
   make_directories(directory);
+  const bool lang = prefix == kDecoderPrefix;
   std::error_code ignored;
-  write_file(directory + "/adapter_config.json",
-             adapter_config_text(from.table, prefix, lora,
-                                 std::filesystem::absolute(base_model, ignored).string()));
+  write_file(
+      directory + "/adapter_config.json",
+      adapter_config_text(from.table, prefix, lang ? from.config.lang_lora : from.config.vis_lora,
+                          lang ? from.config.saved_modules : std::vector<std::string>(),
+                          std::filesystem::absolute(base_model, ignored).string()));
   write_safetensors(directory + "/adapter_model.safetensors", std::move(tensors));
 }
 
 void write_adapter(const Export& from, const std::string& directory) {
   const std::string decoder = directory + "/lang_decoder";
   make_directories(decoder);
-  write_adapter_part(from, decoder, kDecoderPrefix, from.config.lang_lora,
-                     from.sources.pretrained.lm_directory);
+  write_adapter_part(from, decoder, kDecoderPrefix, from.sources.pretrained.lm_directory,
+                     lang_adapter_tensors(from.params));
   write_tokenizer(decoder, from.sources);
-  write_adapter_part(from, directory + "/vis_encoder", kVisionPrefix, from.config.vis_lora,
-                     from.sources.pretrained.vision_directory);
+  write_adapter_part(from, directory + "/vis_encoder", kVisionPrefix,
+                     from.sources.pretrained.vision_directory,
+                     lora_tensors(from.params, kVisionPrefix));
   write_projection(from, directory);
   std::vector<TensorToWrite> others = other_tensors(from.params, from.config, from.added_rows);
   if (!others.empty())
@@ -374,7 +386,7 @@ int64_t bytes_of_export(const ParamMap& params, const VlmConfig& config,
     parts.push_back(fused_part(params, kVisionPrefix, config.vis_lora));
   } else {
     parts.push_back(projection_tensors(params));
-    parts.push_back(lora_tensors(params, kDecoderPrefix));
+    parts.push_back(lang_adapter_tensors(params));
     parts.push_back(lora_tensors(params, kVisionPrefix));
     parts.push_back(other_tensors(params, config, 0));
   }

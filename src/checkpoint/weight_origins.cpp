@@ -188,20 +188,31 @@ void WeightOrigins::place(const Param& param) {
   }
 }
 
-// Of an adapter come LoRA in the parts that it has, and its other weights.
+// Of an adapter come LoRA in the parts that it has, its saved modules and its other weights.
 bool WeightOrigins::place_from_adapter(const Param& param) {
-  const bool lang = param.name.starts_with(kDecoderPrefix);
-  std::optional<Source>& lora = lang ? lang_lora_ : vision_lora_;
+  std::optional<Source>& lora = param.name.starts_with(kVisionPrefix) ? vision_lora_ : lang_lora_;
   if (param.role == ParamRole::kLora && lora) {
-    claim(param, *lora, adapter_key(param.name));
+    claim(param, *lora, adapter_key(param));
     origins_[param.name].transposed = param.shape.size() == 2;
     return true;
   }
-  if (!other_ || other_->tensors.find(param.name) == nullptr) return false;
-  claim(param, *other_, param.name);
-  if (lang && decoder_) decoder_->claimed.insert(without(kDecoderPrefix, param.name));
-  if (!lang && vision_) vision_->claimed.insert(without(kVisionPrefix, param.name));
+  if (!param.saved_as.empty() && lang_lora_)
+    claim(param, *lang_lora_, adapter_key(param));
+  else if (other_ && other_->tensors.find(param.name) != nullptr)
+    claim(param, *other_, param.name);
+  else
+    return false;
+  pass_over(param);
   return true;
+}
+
+// What the models' files have in place of a parameter from the adapter is none that nobody knows.
+void WeightOrigins::pass_over(const Param& param) {
+  if (projection_) projection_->claimed.insert(param.name);
+  if (param.name.starts_with(kDecoderPrefix) && decoder_)
+    decoder_->claimed.insert(without(kDecoderPrefix, param.name));
+  if (param.name.starts_with(kVisionPrefix) && vision_)
+    vision_->claimed.insert(without(kVisionPrefix, param.name));
 }
 
 void WeightOrigins::claim(const Param& param, Source& source, const std::string& name) {
@@ -238,7 +249,8 @@ std::vector<int64_t> WeightOrigins::shape_in_file(const Param& param, const Sour
   std::vector<int64_t> shape = param.shape;
   if (param.role == ParamRole::kLora) std::reverse(shape.begin(), shape.end());
   if (!has_token_rows(param.name)) return shape;
-  const bool trained = (projection_ && &source == &*projection_) || (other_ && &source == &*other_);
+  const auto is = [&](const std::optional<Source>& one) { return one && &source == &*one; };
+  const bool trained = is(projection_) || is(other_) || is(lang_lora_);
   if (!trained || stored == nullptr || stored->shape != shape) shape[0] = file_rows_;
   return shape;
 }
@@ -254,8 +266,9 @@ void WeightOrigins::note_missing(const Source& source) {
 void WeightOrigins::note_foreign_modules() {
   if (!lang_lora_) return;
   for (const std::string& name : lang_lora_->unclaimed())
-    problems_.push_back(fmt::format("{}: {} is of no linear layer of the language model",
-                                    lang_lora_->tensors.source(), name));
+    problems_.push_back(fmt::format(
+        "{}: {} belongs to no module of the language model that adapter_config.json names",
+        lang_lora_->tensors.source(), name));
 }
 
 // Tensors that are known to be in such files for no use here are not told.

@@ -75,6 +75,7 @@ class WeightOrigins {
   void open_projection(TensorDirectory tensors);
   void place(const Param& param);
   bool place_from_adapter(const Param& param);
+  void pass_over(const Param& param);
   void claim(const Param& param, Source& source, const std::string& name);
   void check(const Param& param, Source& source, const std::string& name,
              const StoredTensor* stored);

@@ -50,22 +50,24 @@ bool exists(const std::string& path) {
 }
 
 // What `hf download` is told to fetch a snapshot in the hub's cache again, whose directory is
-// models--ORG--NAME/snapshots/COMMIT; "" for other directories.
-std::string hub_name_of(const std::filesystem::path& directory) {
+// models--ORG--NAME/snapshots/COMMIT; "" for other directories. Without the commit it would fetch
+// what is newest on the hub.
+std::string words_to_fetch(const std::filesystem::path& directory) {
   constexpr std::string_view kBegin = "models--", kBetween = "--";
   const std::filesystem::path snapshots = directory.parent_path();
   const std::string model = snapshots.parent_path().filename().string();
   if (snapshots.filename() != "snapshots" || !model.starts_with(kBegin)) return "";
   const std::string name = model.substr(kBegin.size());
   const size_t at = name.find(kBetween);
-  return at == name.npos
-             ? name
-             : fmt::format("{}/{}", name.substr(0, at), name.substr(at + kBetween.size()));
+  const std::string full =
+      at == name.npos ? name
+                      : fmt::format("{}/{}", name.substr(0, at), name.substr(at + kBetween.size()));
+  return fmt::format("{} --revision {}", full, directory.filename().string());
 }
 
 std::string how_to_complete(const std::string& directory) {
-  const std::string name = hub_name_of(directory);
-  return name.empty() ? "" : fmt::format("; fetch all of it: hf download {}", name);
+  const std::string words = words_to_fetch(directory);
+  return words.empty() ? "" : fmt::format("; fetch all of it: hf download {}", words);
 }
 
 bool has_weights_name(std::string_view name) {

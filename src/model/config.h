@@ -95,6 +95,7 @@ struct VlmConfig {
   bool vision_image_by_image = false;          // a frozen encoder's product has one image's rows
   LoraConfig lang_lora;                        // inside lang_decoder
   LoraConfig vis_lora;                         // inside vis_encoder
+  std::vector<std::string> saved_modules;      // of lang_decoder (saved_modules.h)
   int64_t max_labelled_rows_per_chunk = 1024;  // rows that head and loss process at a time
 
   // The last block's output goes through post_layernorm before it is the feature.

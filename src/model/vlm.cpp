@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/saved_modules.h"
 #include "model/vlm_impl.h"
 
 namespace facet {
@@ -34,7 +35,8 @@ void train_by_default(ParamTable& table) {
   table.set_trained("lang_embed.", true);
   table.set_trained("projection.", true);
   for (const Param& param : table.params())
-    if (param.role == ParamRole::kLora) table.set_trained(param.name, true);
+    if (param.role == ParamRole::kLora || !param.saved_as.empty())
+      table.set_trained(param.name, true);
 }
 
 int64_t longest_sample(const std::vector<int32_t>& sample_begin) {
@@ -99,6 +101,7 @@ VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
   check_lora(table, config.lang_lora, "lang_decoder.", "lang");
   check_lora(table, config.vis_lora, "vis_encoder.", "vis");
   check_window(config);
+  mark_saved_modules(table, config);
   train_by_default(table);
 }
 

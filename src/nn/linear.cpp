@@ -35,29 +35,38 @@ void turn(Context& ctx, const Tensor& y, const RotatedHeads& rotated) {
 
 }  // namespace
 
-float LoraConfig::scale() const {
-  if (!rank_stabilised) return alpha / static_cast<float>(rank);
-  return static_cast<float>(static_cast<double>(alpha) / std::sqrt(static_cast<double>(rank)));
+float LoraConfig::scale_of(const std::string& module_path) const {
+  const Own size = of(module_path);
+  if (!rank_stabilised) return size.alpha / static_cast<float>(size.rank);
+  return static_cast<float>(static_cast<double>(size.alpha) /
+                            std::sqrt(static_cast<double>(size.rank)));
 }
 
 // Not a vector: steps allocate nothing.
 class PackedLinear::LoraParts {
  public:
-  void add(const LoraPart& part) { parts_[count_++] = part; }
+  void add(const LoraPart& part, float scale) {
+    scales_[count_] = scale;
+    parts_[count_++] = part;
+  }
   bool empty() const { return count_ == 0; }
   std::span<const LoraPart> all() const { return {parts_.data(), count_}; }
+  float scale(size_t i) const { return scales_[i]; }
+  float scale() const { return scales_[0]; }  // of all, if they are of one run
   // Those in the columns [begin, begin + count), counted from there.
   LoraParts of_columns(int64_t begin, int64_t count) const {
     LoraParts some;
-    for (LoraPart part : all()) {
+    for (size_t i = 0; i < count_; ++i) {
+      LoraPart part = parts_[i];
       part.begin -= begin;
-      if (part.begin >= 0 && part.begin < count) some.add(part);
+      if (part.begin >= 0 && part.begin < count) some.add(part, scales_[i]);
     }
     return some;
   }
 
  private:
   std::array<LoraPart, kMostParts> parts_;
+  std::array<float, kMostParts> scales_ = {};
   size_t count_ = 0;
 };
 
@@ -83,12 +92,13 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                   inputs.whole, parts[i].outputs.along(0));
   for (size_t i = 0; i < parts.size(); ++i) {
     if (!lora.applies_to(parts[i].path)) continue;
-    lora_scale_ = lora.scale();
-    parts_[i].right = table.add(root + parts[i].path + ".lora_right_weight",
-                                {inputs.count, lora.rank}, ParamRole::kLora, Init::kUniformFanIn,
-                                lora.compat_init ? lora.rank : inputs.whole, inputs.along(0));
+    const int64_t rank = lora.of(parts[i].path).rank;
+    parts_[i].scale = lora.scale_of(parts[i].path);
+    parts_[i].right = table.add(root + parts[i].path + ".lora_right_weight", {inputs.count, rank},
+                                ParamRole::kLora, Init::kUniformFanIn,
+                                lora.compat_init ? rank : inputs.whole, inputs.along(0));
     parts_[i].left =
-        table.add(root + parts[i].path + ".lora_left_weight", {lora.rank, parts_[i].outputs},
+        table.add(root + parts[i].path + ".lora_left_weight", {rank, parts_[i].outputs},
                   ParamRole::kLora, Init::kZero, 0, parts[i].outputs.along(1));
   }
   for (size_t i = 0; lora.dora && i < parts.size(); ++i) {
@@ -103,7 +113,6 @@ PackedLinear PackedLinear::part(size_t first, size_t last) const {
   ASSERT(first < last && last <= parts_.size(), "linears {} to {} of {}", first, last,
          parts_.size());
   PackedLinear some(inputs_);
-  some.lora_scale_ = lora_scale_;
   for (size_t i = first; i < last; ++i) {
     Part& part = some.parts_.emplace_back(parts_[i]);
     part.begin = some.outputs_;
@@ -114,6 +123,7 @@ PackedLinear PackedLinear::part(size_t first, size_t last) const {
 
 PackedLinear::Run PackedLinear::run_from(size_t first) const {
   const Part& head = parts_[first];
+  const Part* adapted = head.right != nullptr ? &head : nullptr;
   Run run;
   run.first = first;
   run.begin = head.begin;
@@ -124,6 +134,12 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
     if (!adjoins(before.weight, part.weight) || !adjoins(before.bias, part.bias) ||
         !adjoins(before.magnitude, part.magnitude))
       break;
+    if (part.right != nullptr) {
+      if (adapted != nullptr &&
+          (adapted->right->shape[1] != part.right->shape[1] || adapted->scale != part.scale))
+        break;
+      adapted = &part;
+    }
     run.outputs += part.outputs;
   }
   const auto joined = [&](const Tensor& piece) {
@@ -148,7 +164,7 @@ void PackedLinear::find_norms(Context& ctx, const Tensor& norm, const Run& run) 
   for (size_t i = run.first; i < run.last; ++i) {
     const Part& part = parts_[i];
     ctx.ops.dora_row_norms(norm.range(part.begin - run.begin, part.outputs), part.weight->value,
-                           part.right->value, part.left->value, lora_scale_);
+                           part.right->value, part.left->value, part.scale);
   }
 }
 
@@ -157,12 +173,12 @@ void PackedLinear::forward_with_lora(Context& ctx, const Tensor& y, const Tensor
                                      const Tensor& weight, const Tensor& bias, const Tensor& added,
                                      const LoraParts& lora, const RotatedHeads& rotated) const {
   if (!ctx.decoding)
-    return ctx.ops.lora_linear_forward(y, x, weight, bias, added, lora.all(), lora_scale_,
+    return ctx.ops.lora_linear_forward(y, x, weight, bias, added, lora.all(), lora.scale(),
                                        rotated.by, rotated.count);
   ctx.linear_forward(y, x, weight, bias, added);
   for (const LoraPart& part : lora.all())
     ctx.ops.lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x,
-                                    part.right, part.left, lora_scale_);
+                                    part.right, part.left, lora.scale());
   turn(ctx, y, rotated);
 }
 
@@ -194,7 +210,8 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
       lora.add({.begin = part.begin,
                 .u = ctx.activation({x.rows(), part.right->value.cols()}),
                 .right = part.right->value,
-                .left = part.left->value});
+                .left = part.left->value},
+               part.scale);
   const bool dora = has_dora();
   const Tensor z = dora ? ctx.activation({x.rows(), outputs_}) : Tensor();
   const Tensor norm = dora ? ctx.arena.tensor({outputs_}) : Tensor();
@@ -247,7 +264,8 @@ PackedLinear::Halfway PackedLinear::backward_input(Context& ctx, Tensor dx, Tens
   const bool overwrite = mode == Dx::kOverwrite;
   const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
   if (together) {
-    ctx.ops.lora_linear_backward_input(dx, halfway.dz, run_from(0).weight, lora.all(), lora_scale_);
+    ctx.ops.lora_linear_backward_input(dx, halfway.dz, run_from(0).weight, lora.all(),
+                                       lora.scale());
     return halfway;
   }
   for (size_t first = 0; first < parts_.size() && dx.defined();) {
@@ -259,23 +277,27 @@ PackedLinear::Halfway PackedLinear::backward_input(Context& ctx, Tensor dx, Tens
       ctx.ops.linear_backward_input_accumulate(dx, dz_run, run.weight);
     first = run.last;
   }
-  for (const LoraPart& part : lora.all())
+  for (size_t i = 0; i < lora.all().size(); ++i) {
+    const LoraPart& part = lora.all()[i];
     ctx.ops.lora_backward_input_accumulate(dx, part.du,
                                            halfway.dz.column_block(part.begin, part.left.cols()),
-                                           part.right, part.left, lora_scale_);
+                                           part.right, part.left, lora.scale(i));
+  }
   return halfway;
 }
 
 void PackedLinear::backward_weights(Context& ctx, const Halfway& halfway, Tensor x,
                                     const Saved& saved) const {
+  const bool trains_lora = trains(&Part::right) || trains(&Part::left);
+  const LoraParts lora = trains_lora ? backward_parts(halfway, saved) : LoraParts();
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
-    add_weight_gradients(ctx, run, halfway.dz.column_block(run.begin, run.outputs),
-                         halfway.dy.column_block(run.begin, run.outputs), x);
+    const Tensor dz = halfway.dz.column_block(run.begin, run.outputs);
+    add_weight_gradients(ctx, run, dz, halfway.dy.column_block(run.begin, run.outputs), x);
+    const LoraParts some = lora.of_columns(run.begin, run.outputs);
+    if (!some.empty()) ctx.ops.lora_backward_weights(dz, x, some.all(), some.scale());
     first = run.last;
   }
-  if (trains(&Part::right) || trains(&Part::left))
-    ctx.ops.lora_backward_weights(halfway.dz, x, backward_parts(halfway, saved).all(), lora_scale_);
 }
 
 // A bias is added behind the magnitudes.
@@ -327,7 +349,8 @@ PackedLinear::LoraParts PackedLinear::backward_parts(const Halfway& halfway,
               .left = part.left->value,
               .du = halfway.du[i],
               .dright = part.right->grad,
-              .dleft = part.left->grad});
+              .dleft = part.left->grad},
+             part.scale);
   }
   return lora;
 }

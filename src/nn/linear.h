@@ -7,11 +7,13 @@
 //
 // PackedLinear joins linears with the same input (q, k, v; gate, up): if their weights are
 // contiguous in the parameter buffer it is one matrix product over columns [part 0 | part 1 | ...],
-// else, where only some of them are trained, one product per run of contiguous weights. In backward
+// else, where only some of them are trained or their LoRA has several ranks or scales, one product
+// per run of contiguous weights with one LoRA. In backward
 // LoRA is an operator of its own where there are several runs, or where dx is added to.
 #pragma once
 
 #include <array>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -30,9 +32,21 @@ struct LoraConfig {
   std::set<std::string, std::less<>> modules = {};
   bool rank_stabilised = false;
   bool dora = false;
+  // Of the linears at these paths, in place of `rank` and `alpha`.
+  struct Own {
+    int64_t rank;
+    float alpha;
 
-  // Of (x R) L. There must be a rank.
-  float scale() const;
+    bool operator==(const Own&) const = default;
+  };
+  std::map<std::string, Own, std::less<>> own = {};
+
+  Own of(const std::string& module_path) const {
+    const auto found = own.find(module_path);
+    return found == own.end() ? Own{rank, alpha} : found->second;
+  }
+  // Of (x R) L at this path. There must be a rank.
+  float scale_of(const std::string& module_path) const;
   // Whether the linear at this module path (e.g. "model.layers.0.mlp.up_proj") gets LoRA.
   bool applies_to(const std::string& module_path) const {
     if (!modules.empty()) return rank > 0 && modules.contains(module_path);
@@ -115,9 +129,10 @@ class PackedLinear {
     Param* right = nullptr;
     Param* left = nullptr;
     Param* magnitude = nullptr;
+    float scale = 0;  // of LoRA's product
   };
   // Parts [first, last) whose weights, biases and magnitudes are one matrix in memory, equally
-  // trained.
+  // trained, and whose LoRA has one rank and one scale.
   struct Run {
     size_t first = 0, last = 0;
     int64_t begin = 0, outputs = 0;
@@ -147,7 +162,6 @@ class PackedLinear {
   std::vector<Part> parts_;
   Share inputs_;
   int64_t outputs_ = 0;
-  float lora_scale_ = 0;
 };
 
 }  // namespace facet

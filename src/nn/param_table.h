@@ -57,6 +57,8 @@ struct Param {
   bool trained = false;
   bool constant = false;  // never trained whatever --unfreeze says: no gradient is computed
   ParamPart part = {};
+  // In an adapter that has it whole (PEFT's modules_to_save): under which name; else "".
+  std::string saved_as;
   int64_t offset = 0;  // elements from the beginning of its unit's trained or frozen buffer
   Tensor value;        // (shape folded to at most 2-D: first dimension, rest)
   Tensor grad;         // the same shape, fp32; undefined unless trained

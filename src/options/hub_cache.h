@@ -1,8 +1,8 @@
 // Models by their name on the Hugging Face hub, as they lie in its local cache: nothing is asked
 // over the network.
 //
-// Layout (huggingface_hub): CACHE/models--ORG--NAME/refs/main holds a commit, and
-// .../snapshots/COMMIT/ the files of it.
+// Layout (huggingface_hub): CACHE/models--ORG--NAME/refs/REVISION holds a commit, and
+// .../snapshots/COMMIT/ the files of it. A REVISION is a branch, such as main, or a tag.
 #pragma once
 
 #include <optional>
@@ -19,7 +19,8 @@ struct HubLookup {
 // ~/.cache/huggingface/hub: the first whose variable is set.
 std::string hub_cache_directory();
 
-// The main revision of the model NAME or ORG/NAME; nothing for what can't be such a name.
+// The model NAME or ORG/NAME, of the revision main, or NAME@REVISION of another one or of a commit,
+// which is given in full; nothing for what can't be such a name.
 std::optional<HubLookup> look_up_in_hub_cache(const std::string& name);
 
 }  // namespace facet

@@ -21,8 +21,9 @@ void add_model_options(std::vector<OptionField>& t) {
   t.push_back(
       field("lm_model_name_or_path", &O::lm_model_name_or_path, Group::kModel, "tegcx", kMayChange,
             "directory of the language model: config.json, tokenizer.model or tokenizer.json, "
-            "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, if it is in "
-            "the local cache. A whole LLaVA 1.5 brings the vision encoder and the projection")
+            "safetensors or pytorch_model.bin; or its name on the Hugging Face hub, NAME or "
+            "NAME@REVISION, if it is in the local cache. A whole LLaVA 1.5 brings the vision "
+            "encoder and the projection")
           .required("tegc")
           .directory());
   t.push_back(
@@ -45,7 +46,8 @@ void add_model_options(std::vector<OptionField>& t) {
   t.push_back(
       model("adapter", &O::adapter, kMayChange,
             "directory of an adapter to start from: an export of that kind, or one that PEFT "
-            "wrote; LoRA's rank, alpha and modules are those of the adapter, and a "
+            "wrote, or its name on the hub; LoRA's rank, alpha and modules are those of the "
+            "adapter, and a "
             "projection.safetensors in it is read in place of the one by the language model")
           .directory());
   t.push_back(model("enable_mmca_attention", &O::enable_mmca_attention, kMustMatch,

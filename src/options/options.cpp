@@ -314,7 +314,8 @@ ParsedOptions parse_options(Command command, const std::vector<std::string>& wor
     merge = merge_deepspeed_config(read_deepspeed_config(options.deepspeed_config), names_of(line),
                                    plans_other_ranks(command) ? options.ranks : ranks, options);
   std::vector<std::string> of_models;
-  for (std::string* model : {&options.lm_model_name_or_path, &options.vision_model_name_or_path})
+  for (std::string* model :
+       {&options.lm_model_name_or_path, &options.vision_model_name_or_path, &options.adapter})
     take_from_hub_cache(*model, of_models);
   if (command != Command::kExport)  // which goes by the run's options
     mistakes.wrong.add_all(take_from_whole_model(given, options, of_models));

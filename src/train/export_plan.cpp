@@ -17,14 +17,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool trains_lora_alone(const ParamTable& table) {
+// LoRA, and what an adapter has whole beside it.
+bool trains_adapter_alone(const ParamTable& table) {
   bool lora = false;
   for (const Param& param : table.params()) {
     const bool of_models =
         param.name.starts_with("lang_decoder.") || param.name.starts_with("vis_encoder.");
     if (!param.trained || !of_models) continue;
-    if (param.role != ParamRole::kLora) return false;
-    lora = true;
+    if (param.role == ParamRole::kLora)
+      lora = true;
+    else if (param.saved_as.empty())
+      return false;
   }
   return lora;
 }
@@ -67,7 +70,7 @@ std::vector<int64_t> exports_in(const std::string& output_dir) {
 ExportPlan plan_exports(const Options& options, const ParamTable& table) {
   if (options.export_kind == "none") return {};
   if (options.export_kind == "adapter") return {ExportKind::kAdapter, ExportKind::kAdapter};
-  const bool adapters = options.export_kind == "auto" && trains_lora_alone(table);
+  const bool adapters = options.export_kind == "auto" && trains_adapter_alone(table);
   return {adapters ? ExportKind::kAdapter : ExportKind::kFull, ExportKind::kFull};
 }
 

@@ -18,7 +18,8 @@ struct ExportPlan {
 };
 
 // By --export; auto is an adapter after each epoch where LoRA is trained and nothing else in the
-// language model and the vision encoder is, and the whole model at the end.
+// language model and the vision encoder is, but for what the run's own adapter has whole; and the
+// whole model at the end.
 ExportPlan plan_exports(const Options& options, const ParamTable& table);
 
 // What --export_dtype says: nothing for auto.

@@ -44,6 +44,8 @@ std::string identity_text(const Options& options, const FeatureOrigin& origin) {
   text += fmt::format("LoRA: rank {}, alpha {}{}{}, modules {}\n", lora.rank, lora.alpha,
                       lora.rank_stabilised ? ", rank-stabilised" : "", lora.dora ? ", DoRA" : "",
                       lora.module_name);
+  for (const auto& [path, own] : lora.own)
+    text += fmt::format("LoRA of {}: rank {}, alpha {}\n", path, own.rank, own.alpha);
   text += fmt::format("feature: layer {}, {} tokens of {} values\n", config.vision_feature_layer,
                       config.vision_tokens(), vision.feature_width());
   text += fmt::format("pixels: {}\n", origin.model.preprocessor->text());

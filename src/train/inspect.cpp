@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <new>
 #include <span>
 
@@ -71,6 +72,12 @@ void describe_part(const char* name, const std::optional<AdapterPart>& part) {
       part->lora.dora ? "DoRA" : "LoRA", part->lora.rank, part->lora.alpha,
       part->lora.rank_stabilised ? ", rank-stabilised" : "", part->lora.modules.size(),
       part->base_model.empty() ? "a model that it does not name" : part->base_model);
+  std::map<std::pair<int64_t, float>, int> own;
+  for (const auto& [path, size] : part->lora.own) ++own[{size.rank, size.alpha}];
+  for (const auto& [size, layers] : own)
+    log("  of rank {}, alpha {:g} on {} of them", size.first, size.second, layers);
+  if (!part->saved_modules.empty())
+    log("  modules_to_save, whole: {}", fmt::join(part->saved_modules, ", "));
 }
 
 bool is_of_vision_encoder(const AdapterPart& part) {

@@ -95,6 +95,7 @@ void take_lora_of_adapter(const Options& options, VlmConfig& config) {
   };
   take("lang", adapter.lang, config.lang_lora);
   take("vis", adapter.vision, config.vis_lora);
+  if (adapter.lang) config.saved_modules = adapter.lang->saved_modules;
 }
 
 void load_from_files(const Options& options, ModelSetup& setup, const OpenUnit& open_unit) {
@@ -205,6 +206,13 @@ void choose_trained(const Options& options, ParamTable& table) {
   if (options.vis_lora_dim > 0 && !has_lora(table, "vis_encoder."))
     wrong += fmt::format("\n  --vis_lora_module_name {}: no linear's path contains it",
                          options.vis_lora_module_name);
+  if (options.only_optimize_lora)
+    for (const Param& param : table.params())
+      if (!param.saved_as.empty() && param.name != "lang_embed.weight" && param.trained)
+        wrong += fmt::format(
+            "\n  --only_optimize_lora: the adapter has {} in its modules_to_save; leave the option "
+            "out, or --freeze {}",
+            param.saved_as, param.name);
   if (table.trained_elements() == 0) wrong += "\n  --freeze leaves nothing to train";
   CHECK(wrong.empty(), ExitCode::kConfig,
         "what is to be trained (names begin with vis_encoder. lang_decoder. lang_embed. "

@@ -233,7 +233,12 @@ struct GoldenModel {
   explicit GoldenModel(const std::string& adapter) {
     config.lm = read_llama_config(sources.lm_directory);
     sources.adapter = std::string(kGolden) + "/" + adapter;
-    config.lang_lora = read_adapter(sources.adapter).lang->lora;
+    take_adapter();
+  }
+  void take_adapter() {
+    const Adapter adapter = read_adapter(sources.adapter);
+    config.lang_lora = adapter.lang->lora;
+    config.saved_modules = adapter.lang->saved_modules;
   }
   std::unique_ptr<Model> load() const {
     auto model = std::make_unique<Model>(config);
@@ -285,7 +290,7 @@ double largest_difference(const std::vector<float>& one, const std::vector<float
 
 TEST(PeftAdapter, GivesPeftsLogits) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  for (const char* name : {"listed", "rslora", "dora"}) {
+  for (const char* name : {"listed", "rslora", "dora", "patterns", "saved"}) {
     SCOPED_TRACE(name);
     const std::vector<float> expected = read_all(golden, name);
     EXPECT_GT(largest_difference(read_all(golden, "base"), expected), 0.1);
@@ -298,11 +303,10 @@ double relative_difference(const std::vector<float>& one, const std::vector<floa
   return largest_difference(one, other) / size;
 }
 
-// Of every matrix, every magnitude and the tokens' embeddings, where all linear layers have DoRA.
-TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
+// Of every trained parameter of the decoder, and of the tokens' embeddings. Returns how many.
+int64_t compare_gradients(const std::string& name) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  const GoldenModel from("dora");
-  EXPECT_TRUE(from.config.lang_lora.dora);
+  const GoldenModel from(name);
   ParamTable table;
   VisionLanguageModel model(from.config, table);
   table.allocate(1);
@@ -318,34 +322,100 @@ TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
   model.forward_backward(context, batch, 1 / predicted, sums);
   int64_t compared = 0;
   for (const Param& param : table.params()) {
-    if (param.role != ParamRole::kLora) continue;
+    const bool whole = !param.saved_as.empty() && param.name != "lang_embed.weight";
+    if (param.role != ParamRole::kLora && !whole) continue;
     ++compared;
     std::vector<float> grad(param.grad.f32(), param.grad.f32() + param.numel());
-    if (param.shape.size() == 2) grad = transposed(grad, param.shape[1]);
-    const std::vector<float> expected = read_all(golden, "dora_grad." + adapter_key(param.name));
+    if (param.shape.size() == 2 && !whole) grad = transposed(grad, param.shape[1]);
+    const std::vector<float> expected = read_all(golden, name + "_grad." + adapter_key(param));
     EXPECT_LE(relative_difference(grad, expected), 1e-5) << param.name;
   }
-  EXPECT_EQ(compared, 2 * 7 * 3);
   const Tensor embedding = table.find("lang_embed.weight")->grad;
   std::vector<float> embedded;
   for (const int32_t token : batch.token_ids) {
     const float* const row = embedding.f32() + token * embedding.cols();
     embedded.insert(embedded.end(), row, row + embedding.cols());
   }
-  EXPECT_LE(relative_difference(embedded, read_all(golden, "dora_grad.embedded")), 1e-5);
+  EXPECT_LE(relative_difference(embedded, read_all(golden, name + "_grad.embedded")), 1e-5);
+  return compared;
 }
 
-TEST(PeftAdapter, FusedDoraGivesPeftsLogits) {
+// Where all linear layers have DoRA.
+TEST(PeftAdapter, HasTheGradientsOfPeftsDora) {
+  EXPECT_TRUE(GoldenModel("dora").config.lang_lora.dora);
+  EXPECT_EQ(compare_gradients("dora"), 2 * 7 * 3);
+}
+
+TEST(PeftAdapter, HasTheGradientsOfPeftsPatterns) {
+  EXPECT_EQ(compare_gradients("patterns"), 2 * 4 * 2);
+}
+
+// Of LoRA, the head, the last norm and the two of each layer.
+TEST(PeftAdapter, TrainsSavedModulesAsPeft) {
+  EXPECT_EQ(compare_gradients("saved"), 2 * 2 * 2 + 1 + 1 + 2 * 2);
+}
+
+// A head that is tied is no longer the embedding when PEFT has copied either of them.
+TEST(PeftAdapter, ATiedHeadIsOneOfItsOwnBesideSavedModules) {
   const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
-  const GoldenModel from("dora");
-  const std::unique_ptr<Model> model = from.load();
-  const std::string out = from.beside.directory / "e";
-  export_to(out, *model, {.pretrained = from.sources});
-  VlmConfig config = from.config;
-  config.lang_lora = {};
-  Model fused(config);
-  load_pretrained(fused.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 1);
-  EXPECT_LT(largest_difference(logits_of(fused, golden), read_all(golden, "dora")), 2e-5);
+  GoldenModel from("saved");
+  TemporaryDirectory base;
+  const TensorDirectory tensors(from.sources.lm_directory);
+  std::vector<TensorToWrite> kept;
+  std::map<std::string, std::vector<float>> values;
+  for (const std::string& name : tensors.names())
+    if (name != "lm_head.weight")
+      kept.push_back(
+          to_write(name, tensors.find(name)->shape, values[name] = read_all(tensors, name)));
+  write_safetensors(base / "model.safetensors", std::move(kept));
+  base.put("config.json",
+           replaced(read_file(from.sources.lm_directory + "/config.json", 10'000),
+                    "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"));
+  from.sources.lm_directory = base.path();
+  from.config.lm.tie_word_embeddings = true;
+  EXPECT_LT(largest_difference(logits_of(*from.load(), golden), read_all(golden, "saved")), 2e-5);
+
+  // One of the two leaves the other as it is in the base model.
+  const std::string adapter = from.sources.adapter;
+  const auto stored = TensorDirectory::of_file(adapter + "/adapter_model.safetensors");
+  for (const bool embedding : {true, false}) {
+    TemporaryDirectory one;
+    const std::string unsaved = embedding ? "lm_head" : "embed_tokens";
+    const std::string config = read_file(adapter + "/adapter_config.json", 10'000);
+    one.put("adapter_config.json", replaced(config, "\"" + unsaved + "\"", "\"none_of_it\""));
+    std::vector<TensorToWrite> saved;
+    for (const std::string& name : stored.names())
+      if (!mentions(name, unsaved))
+        saved.push_back(
+            to_write(name, stored.find(name)->shape, values[name] = read_all(stored, name)));
+    write_safetensors(one / "adapter_model.safetensors", std::move(saved));
+    from.sources.adapter = one.path();
+    from.take_adapter();
+    const std::unique_ptr<Model> model = from.load();
+    const std::vector<float> table = read_all(tensors, "model.embed_tokens.weight");
+    const std::string prefix = "base_model.model.";
+    EXPECT_EQ(model->values("lang_embed.weight"),
+              embedding ? values[prefix + "model.embed_tokens.weight"] : table);
+    EXPECT_EQ(model->values("lang_decoder.model.embed_tokens.weight"),
+              embedding ? table : values[prefix + "lm_head.weight"]);
+  }
+}
+
+TEST(PeftAdapter, FusedGivesPeftsLogits) {
+  const auto golden = TensorDirectory::of_file(std::string(kGolden) + "/logits.safetensors");
+  for (const char* name : {"dora", "patterns", "saved"}) {
+    SCOPED_TRACE(name);
+    const GoldenModel from(name);
+    const std::unique_ptr<Model> model = from.load();
+    const std::string out = from.beside.directory / "e";
+    export_to(out, *model, {.pretrained = from.sources});
+    VlmConfig config = from.config;
+    config.lang_lora = {};
+    config.saved_modules = {};
+    Model fused(config);
+    load_pretrained(fused.table, config, {out + "/lang_decoder", out + "/vis_encoder", ""}, 1);
+    EXPECT_LT(largest_difference(logits_of(fused, golden), read_all(golden, name)), 2e-5);
+  }
 }
 
 // Magnitudes that start fresh leave the model as it is, and are the same where they are asked for
@@ -407,7 +477,9 @@ TEST(PeftAdapter, TrainsAsWithPeftsLoraPlus) {
 TEST(PeftAdapter, ComesOutAsItWentIn) {
   for (const auto& [kind, targets, last] : {std::tuple{"listed", int64_t{2}, "v_proj"},
                                             {"rslora", 2, "model.layers.1.self_attn.o_proj"},
-                                            {"dora", 7, "v_proj"}}) {
+                                            {"dora", 7, "v_proj"},
+                                            {"patterns", 4, "v_proj"},
+                                            {"saved", 2, "v_proj"}}) {
     SCOPED_TRACE(kind);
     const GoldenModel golden(kind);
     const std::unique_ptr<Model> model = golden.load();
@@ -428,6 +500,10 @@ TEST(PeftAdapter, ComesOutAsItWentIn) {
       EXPECT_EQ(ours.root().at(key).as_int(), theirs.root().at(key).as_int()) << key;
     for (const char* key : {"use_rslora", "use_dora"})
       EXPECT_EQ(ours.root().at(key).as_bool(), theirs.root().at(key).as_bool()) << key;
+    const Adapter again = read_adapter(out);
+    EXPECT_EQ(again.lang->lora.own, golden.config.lang_lora.own);
+    EXPECT_EQ(again.lang->saved_modules, golden.config.saved_modules);
+    EXPECT_EQ(again.other_file, "");
     ASSERT_EQ(ours.root().at("target_modules").size(), targets);
     EXPECT_EQ(ours.root().at("target_modules").at(targets - 1).as_string(), last);
     for (int64_t i = 0; i < ours.root().size(); ++i)
@@ -463,10 +539,17 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
     return error_of([&] { read_adapter(directory.path()); });
   };
   for (const auto& [from, to, text] :
-       {std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 4}",
-                   "rank_pattern is not supported"},
-        std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]",
-                   "modules_to_save is not supported"},
+       {std::tuple{"\"rank_pattern\": {}", "\"rank_pattern\": {\"(q|k)_proj\": 4}",
+                   "the key of rank_pattern is no plain name"},
+        std::tuple{"\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": \"4\"}",
+                   "alpha_pattern.q_proj"},
+        std::tuple{"\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": 1e7}",
+                   "an alpha of 10000000 is not possible"},
+        std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"\"]",
+                   "a module without a name"},
+        std::tuple{"\"modules_to_save\": null",
+                   "\"modules_to_save\": [\"lm_head\"], \"ensure_weight_tying\": true",
+                   "whose weights stay tied"},
         std::tuple{"\"revision\": null", "\"alora_invocation_tokens\": [5]",
                    "alora_invocation_tokens is not supported"},
         std::tuple{"\"bias\": \"none\"", "\"bias\": \"all\"", "trained biases (all)"},
@@ -478,8 +561,50 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
     EXPECT_TRUE(error.starts_with("78: ")) << error;
     EXPECT_TRUE(mentions(error, text)) << error;
   }
-  TemporaryDirectory empty;
+  TemporaryDirectory empty, tables;
   EXPECT_TRUE(mentions(error_of([&] { read_adapter(empty.path()); }), "no adapter_config.json"));
+  tables.put("adapter_config.json", config);
+  write_safetensors(
+      tables / "adapter_model.safetensors",
+      {to_write("base_model.model.lm_head.lora_A.weight", {3, 16}, std::vector<float>(3 * 16))});
+  const std::string error = error_of([&] { read_adapter(tables.path()); });
+  EXPECT_TRUE(mentions(error, "LoRA on embed_tokens or lm_head is not supported")) << error;
+}
+
+// The first that fits, at the end of a path and of a name.
+TEST(PeftAdapter, PatternsGiveModulesRanksAndAlphasAsInPeft) {
+  const std::string golden = std::string(kGolden) + "/listed";
+  const std::string config = read_file(golden + "/adapter_config.json", 10'000);
+  const auto read = [&](const std::string& ranks, const std::string& alphas) {
+    TemporaryDirectory directory;
+    directory.put("adapter_config.json",
+                  replaced(replaced(config, "\"rank_pattern\": {}", "\"rank_pattern\": " + ranks),
+                           "\"alpha_pattern\": {}", "\"alpha_pattern\": " + alphas));
+    fs::copy(golden + "/adapter_model.safetensors", directory / "adapter_model.safetensors");
+    return read_adapter(directory.path()).lang->lora;
+  };
+  using Own = LoraConfig::Own;
+  const std::string q0 = "model.layers.0.self_attn.q_proj", q1 = "model.layers.1.self_attn.q_proj",
+                    v0 = "model.layers.0.self_attn.v_proj", v1 = "model.layers.1.self_attn.v_proj";
+  LoraConfig lora = read(R"({"_proj": 9, "layers.1.self_attn.v_proj": 4, "v_proj": 5})",
+                         R"({"self_attn\\.q_proj": 7})");
+  EXPECT_EQ(lora.of(q0), (Own{3, 7}));
+  EXPECT_EQ(lora.of(v0), (Own{5, 2}));
+  EXPECT_EQ(lora.of(v1), (Own{4, 2}));
+  lora = read(R"({"q_proj": 8, "layers.1.self_attn.q_proj": 4})", "{}");
+  EXPECT_EQ(lora.of(q1), (Own{8, 2}));
+  EXPECT_EQ(lora.scale_of(q1), 0.25f);
+  lora = read("{}", "{\"" + v1 + "\": 6.5}");
+  EXPECT_EQ(lora.of(v1), (Own{3, 6.5f}));
+  EXPECT_EQ(lora.own.size(), 1);
+  for (const auto& [ranks, alphas] :
+       {std::pair{R"({"v_proj": 5})", R"({"self_attn.v_proj": 7})"},
+        {R"({"^model.layers.0.self_attn.v_proj": 5})", "{}"},
+        {R"({"model.layers.0.self_attn.v_proj": 5, "v_proj": 4})", "{}"}}) {
+    const std::string error = error_of([&, &one = ranks, &other = alphas] { read(one, other); });
+    EXPECT_TRUE(mentions(error, "versions of PEFT differ in what rank_pattern")) << error;
+    EXPECT_TRUE(mentions(error, v0)) << error;
+  }
 }
 
 // A configuration that says otherwise than the matrices beside it.
@@ -514,7 +639,30 @@ TEST(PeftAdapter, OfAnotherModelIsOneError) {
   golden.config.lang_lora.rank = 3;
   golden.config.lang_lora.modules.erase("model.layers.1.self_attn.v_proj");
   const std::string foreign = error_of([&] { static_cast<void>(golden.load()); });
-  EXPECT_TRUE(mentions(foreign, "v_proj.lora_A.weight is of no linear layer")) << foreign;
+  EXPECT_TRUE(mentions(foreign, "v_proj.lora_A.weight belongs to no module")) << foreign;
+}
+
+// What the configuration names must be there, and what is there must be named.
+TEST(PeftAdapter, SavedModulesAreThoseOfTheConfiguration) {
+  const auto error_with = [](const std::string& kind, const char* from, const char* to) {
+    TemporaryDirectory directory;
+    GoldenModel golden(kind);
+    directory.put(
+        "adapter_config.json",
+        replaced(read_file(golden.sources.adapter + "/adapter_config.json", 10'000), from, to));
+    fs::copy(golden.sources.adapter + "/adapter_model.safetensors",
+             directory / "adapter_model.safetensors");
+    golden.sources.adapter = directory.path();
+    return error_of([&] {
+      golden.take_adapter();
+      static_cast<void>(golden.load());
+    });
+  };
+  const std::string missing =
+      error_with("listed", "\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]");
+  EXPECT_TRUE(mentions(missing, "missing: base_model.model.lm_head.weight (11, 16)")) << missing;
+  const std::string unnamed = error_with("saved", "\"lm_head\"", "\"score\"");
+  EXPECT_TRUE(mentions(unnamed, "base_model.model.lm_head.weight belongs to no module")) << unnamed;
 }
 
 TEST(RecordedChatTemplate, IsThatOfTheExport) {

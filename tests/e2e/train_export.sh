@@ -84,6 +84,9 @@ adapter() {
   sed -i 's/"lora_alpha": *1/"lora_alpha": 3/' "$work/other_alpha/lang_decoder/adapter_config.json"
   refused 78 0 "--lang_lora_alpha was '1', is '3'" "${train[@]}" "${kind[@]}" --adapter "$work/other_alpha" --max_steps 3 \
     --output_dir "$work/from_adapter"
+  sed -i 's/"alpha_pattern": *{}/"alpha_pattern": {"q_proj": 5}/' "$work/other_alpha/lang_decoder/adapter_config.json"
+  run 0 0 "$facet" inspect "$work/other_alpha"
+  once '  of rank 4, alpha 5 on 3 of them'
   refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: DoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"

@@ -37,5 +37,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require(
         adapter.lang && adapter.lang->lora.rank > 0 && adapter.lang->lora.modules.size() == 2,
         "an adapter without LoRA");
+    for (const auto& [path, own] : adapter.lang->lora.own)
+      fuzz::require(own.rank > 0 && adapter.lang->lora.modules.contains(path),
+                    "LoRA of a module of its own that it can't have");
+    for (const std::string& name : adapter.lang->saved_modules)
+      fuzz::require(!name.empty(), "a saved module without a name");
   });
 }

@@ -209,11 +209,12 @@ TEST(TensorDirectory, LinksOfTheHubsCacheThatLeadNowhereAreNamed) {
   const std::string snapshot = directory / "models--meta--Llama-2-7b/snapshots/0123";
   std::filesystem::create_directories(snapshot);
   const auto error = [&] { return error_of([&] { TensorDirectory{snapshot}; }); };
-  EXPECT_TRUE(mentions(error(), ".index.json; fetch all of it: hf download meta/Llama-2-7b"));
+  EXPECT_TRUE(mentions(
+      error(), ".index.json; fetch all of it: hf download meta/Llama-2-7b --revision 0123"));
   std::filesystem::create_symlink("../../blobs/abc", snapshot + "/model.safetensors");
   EXPECT_TRUE(mentions(error(),
                        "; model.safetensors is a link to ../../blobs/abc, which is not there; "
-                       "fetch all of it: hf download meta/Llama-2-7b"))
+                       "fetch all of it: hf download meta/Llama-2-7b --revision 0123"))
       << error();
 }
 

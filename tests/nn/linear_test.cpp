@@ -23,15 +23,16 @@ constexpr int64_t kRows = 7, kInputs = 13, kOut[] = {6, 4, 5}, kOutputs = 15, kR
 struct Reference {
   struct Part {
     Values weight, bias, right, left, magnitude;
+    int64_t rank = 0;
+    double scale = 0;
     Values norms = {};  // of the rows of the sum, which gradients take as constants
   };
   Part parts[3];
-  double scale = 0;
 
   double sum_at(const Part& part, int64_t p, int64_t o, int64_t i) const {
     double w = part.weight[static_cast<size_t>(o * kInputs + i)];
-    for (int64_t r = 0; !part.right.empty() && r < kRank; ++r)
-      w += scale * part.right[static_cast<size_t>(i * kRank + r)] *
+    for (int64_t r = 0; !part.right.empty() && r < part.rank; ++r)
+      w += part.scale * part.right[static_cast<size_t>(i * part.rank + r)] *
            part.left[static_cast<size_t>(r * kOut[p] + o)];
     return w;
   }
@@ -70,8 +71,9 @@ class Rig {
  public:
   // lora_module: a part, "all" or "".
   Rig(PackedLinear::Bias bias, const std::string& lora_module, const std::string& frozen,
-      bool dora = false) {
+      bool dora = false, decltype(LoraConfig::own) own = {}) {
     LoraConfig lora;
+    lora.own = std::move(own);
     lora.rank = lora_module.empty() ? 0 : kRank;
     lora.alpha = 3;
     lora.module_name = lora_module == "all" ? "" : lora_module;
@@ -85,9 +87,12 @@ class Rig {
     if (!frozen.empty()) table.set_trained(frozen, false);
     table.allocate(1);
     table.allocate_gradients();
-    reference.scale = lora.rank == 0 ? 0 : 3.0 / kRank;
     const char* const names[] = {"q", "k", "v"};
     for (int p = 0; p < 3; ++p) {
+      const LoraConfig::Own size = lora.of(names[p]);
+      reference.parts[p].rank = size.rank;
+      reference.parts[p].scale =
+          size.rank == 0 ? 0 : static_cast<double>(size.alpha) / static_cast<double>(size.rank);
       const std::string path = std::string("root.") + names[p];
       values(path + ".weight", reference.parts[p].weight);
       values(path + ".bias", reference.parts[p].bias);
@@ -201,6 +206,21 @@ TEST(PackedLinear, AgreesWithTheReferenceOfDora) {
         Rig rig(bias, lora, frozen, true);
         expect_right(rig);
       }
+}
+
+// q of another rank, v of another alpha, which makes each a product of its own.
+TEST(PackedLinear, AgreesWithTheReferenceOfSeveralRanksAndAlphas) {
+  const decltype(LoraConfig::own) q{{"q", {3, 3}}}, v{{"v", {kRank, 5}}},
+      both{{"q", {3, 3}}, {"v", {1, 5}}};
+  for (const bool dora : {false, true})
+    for (const auto& [own, lora, products] :
+         {std::tuple{q, "all", 2}, {v, "all", 2}, {both, "all", 3}, {q, "k", 1}}) {
+      Rig rig(PackedLinear::Bias::kPresent, lora, "", dora, own);
+      expect_right(rig);
+      if (!dora) {
+        EXPECT_EQ(rig.run().calls, products) << lora;
+      }
+    }
 }
 
 // One product of q, k and v; a norm for each, and the magnitudes of all together.

@@ -79,7 +79,7 @@ TEST_F(HubCacheTest, WhatIsMissingIsSaidWithTheCommandThatFetchesIt) {
                                 "huggingface-cli download a/b)"),
             std::string::npos);
   add(hub, "a--b", std::string(40, 'b'));
-  EXPECT_NE(failure("a/b").find("named by refs/main, but it is not there"), std::string::npos);
+  EXPECT_NE(failure("a/b").find(", which is a/b@main, is not there"), std::string::npos);
   for (const std::string& foreign : {std::string("../../../../etc"), std::string(), "x\n" + kCommit,
                                      kCommit.substr(1), std::string(1000, 'a')}) {
     add(hub, "a--b", foreign);
@@ -91,18 +91,41 @@ TEST_F(HubCacheTest, WhatIsMissingIsSaidWithTheCommandThatFetchesIt) {
 // Fetched with --revision COMMIT.
 TEST_F(HubCacheTest, SnapshotsThatRefsMainDoesNotNameAreNamed) {
   const std::string hub = home_ + "/.cache/huggingface/hub";
-  const std::string snapshot = add(hub, "a--b", std::string(40, 'b'));
-  EXPECT_NE(failure("a/b").find("of other revisions there are " + snapshot), std::string::npos);
+  add(hub, "a--b", std::string(40, 'b'));
+  const std::string there = "; in the cache there are a/b@" + kCommit + ": give one of these";
+  EXPECT_NE(failure("a/b").find(", is not there" + there), std::string::npos) << failure("a/b");
   fs::remove(hub + "/models--a--b/refs/main");
   EXPECT_EQ(directory("a/b"), "");
-  EXPECT_NE(failure("a/b").find("/refs/main; of other revisions there are " + snapshot),
-            std::string::npos)
-      << failure("a/b");
+  EXPECT_NE(failure("a/b").find("/refs/main" + there), std::string::npos) << failure("a/b");
+}
+
+TEST_F(HubCacheTest, RevisionsAreBranchesTagsAndWholeCommits) {
+  const std::string root = home_ + "/.cache/huggingface/hub/models--a--b";
+  const std::string snapshot = add(home_ + "/.cache/huggingface/hub", "a--b");
+  const std::string other = root + "/snapshots/" + std::string(40, 'b');
+  fs::create_directories(other);
+  fs::create_directories(root + "/refs/refs/pr");
+  std::ofstream(root + "/refs/refs/pr/1") << std::string(40, 'b');
+  std::ofstream(root + "/refs/v1.0") << std::string(40, 'c');
+  EXPECT_EQ(directory("a/b@main"), snapshot);
+  EXPECT_EQ(directory("a/b@refs/pr/1"), other);
+  EXPECT_EQ(directory("a/b@" + kCommit), snapshot);
+  EXPECT_EQ(directory("a/b@" + std::string(40, 'b')), other);
+  const std::string there = "; in the cache there are a/b@main, a/b@refs/pr/1: give one of these";
+  for (const std::string& name : {std::string("a/b@v1.0"), std::string("a/b@v2"),
+                                  "a/b@" + kCommit.substr(1), "a/b@" + std::string(40, 'd')}) {
+    EXPECT_EQ(directory(name), "") << name;
+    EXPECT_NE(failure(name).find(there), std::string::npos) << failure(name);
+  }
+  EXPECT_NE(failure("a/b@v2").find("hf download a/b --revision v2 ("), std::string::npos);
+  EXPECT_NE(failure("a/c@v2").find("has no models--a--c"), std::string::npos) << failure("a/c@v2");
 }
 
 TEST_F(HubCacheTest, PathsAreNoNames) {
-  for (const char* path : {"/models/a", "./a", "../a", "a/b/c", "a//b", "a/", "", "~/a", "a/..",
-                           "a b", "a/.hidden", "a\nb"})
+  for (const char* path :
+       {"/models/a", "./a",     "../a",   "a/b/c",     "a//b",     "a/",    "",
+        "~/a",       "a/..",    "a b",    "a/.hidden", "a\nb",     "a@",    "@main",
+        "a@../main", "a@/main", "a@b//c", "a@b/",      "a@b/../c", "a@v 1", "a@.."})
     EXPECT_FALSE(look_up_in_hub_cache(path)) << path;
   EXPECT_FALSE(look_up_in_hub_cache(std::string(97, 'a')));
 }
@@ -110,13 +133,17 @@ TEST_F(HubCacheTest, PathsAreNoNames) {
 // A directory goes before a name.
 TEST_F(HubCacheTest, OptionsTakeTheSnapshot) {
   const std::string hub = home_ + "/.cache/huggingface/hub";
-  const std::string lm = add(hub, "o--lm");
-  const ParsedOptions parsed = parse_options(
-      Command::kPlan, {"--lm_model_name_or_path", "o/lm", "--vision_model_name_or_path", home_}, 1);
+  const std::string lm = add(hub, "o--lm"), adapter = add(hub, "o--adapter");
+  const ParsedOptions parsed =
+      parse_options(Command::kPlan,
+                    {"--lm_model_name_or_path", "o/lm", "--vision_model_name_or_path", home_,
+                     "--adapter", "o/adapter@" + kCommit},
+                    1);
   EXPECT_EQ(parsed.options.lm_model_name_or_path, lm);
+  EXPECT_EQ(parsed.options.adapter, adapter);
   EXPECT_EQ(parsed.options.vision_model_name_or_path, home_);
   ASSERT_FALSE(parsed.notes.empty());
-  EXPECT_EQ(parsed.notes.back(), "o/lm: " + lm);
+  EXPECT_EQ(parsed.notes.back(), "o/adapter@" + kCommit + ": " + adapter);
 
   Options missing = parsed.options;
   missing.lm_model_name_or_path = "o/other";

@@ -48,6 +48,21 @@ class ExportPlanTest : public ::testing::Test {
   const std::string out_ = directory_.path() + "/out";
 };
 
+// LoRA, alone or with what its adapter has whole beside it.
+TEST_F(ExportPlanTest, AdaptersAreOfWhatAnAdapterHolds) {
+  ParamTable table;
+  table.begin_unit("head");
+  table.add("lang_decoder.q.lora_right_weight", {2, 2}, ParamRole::kLora, Init::kZero);
+  Param* head = table.add("lang_decoder.lm_head.weight", {2, 2}, ParamRole::kWeight, Init::kNone);
+  const auto each_epoch = [&] { return plan_exports(Options{}, table).each; };
+  table.set_trained("lang_decoder.q.", true);
+  EXPECT_EQ(each_epoch(), ExportKind::kAdapter);
+  head->trained = true;
+  EXPECT_EQ(each_epoch(), ExportKind::kFull);
+  head->saved_as = "lm_head.weight";
+  EXPECT_EQ(each_epoch(), ExportKind::kAdapter);
+}
+
 TEST_F(ExportPlanTest, RemovesOnlyWhatARunNamesSo) {
   for (const char* name : {"epoch-1", "epoch-2", "epoch-10", "epoch-01", "epoch-+1", "epoch-1 ",
                            "epoch-0", "epoch-99999999999999999999", "best", "epoch-12"})

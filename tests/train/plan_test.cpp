@@ -39,10 +39,10 @@ class PlanTest : public ::testing::Test {
     write_file(directory_.path() + "/clip/config.json", kClipLarge);
     write_file(directory_.path() + "/clip/preprocessor_config.json", kPixels);
   }
-  Options options(const std::string& line) {
+  Options options(const std::string& line, const std::string& reference = kReference) {
     std::istringstream stream("--lm_model_name_or_path " + directory_.path() +
                               "/lm --vision_model_name_or_path " + directory_.path() + "/clip " +
-                              kReference + line);
+                              reference + line);
     std::vector<std::string> words;
     for (std::string word; stream >> word;) words.push_back(word);
     return parse_options(Command::kPlan, words, 1).options;
@@ -80,6 +80,27 @@ TEST_F(PlanTest, ReferenceRunTrainsWhatItIsKnownToTrain) {
   EXPECT_EQ(plan.other, 0);
   EXPECT_EQ(plan.checkpoint_bytes, 12 * kTrained);
   EXPECT_EQ(plan_run(options("--compat visualchat --max_seq_len 300")).lang_embed, 131'084'288);
+}
+
+// The head, the last norm and two of each layer; LoRA of four linear layers.
+TEST_F(PlanTest, WhatAnAdapterHasWholeIsTrained) {
+  const std::string golden = "tests/golden/adapter";
+  write_file(directory_.path() + "/lm/config.json",
+             read_file(golden + "/base/config.json", 10'000));
+  const std::string adapter = "--adapter " + golden + "/saved ";
+  const RunPlan plan = plan_run(options("", adapter));
+  EXPECT_EQ(plan.other, (11 + 2) * 16 + 5 * 16);
+  EXPECT_EQ(plan.lora, 2 * 2 * (16 + 16 + 16 + 8));
+  EXPECT_EQ(plan_run(options("--freeze lang_decoder.lm_head. ", adapter)).other, 5 * 16);
+  try {
+    plan_run(options("--only_optimize_lora --freeze lang_decoder.model. ", adapter));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("the adapter has lm_head.weight in its modules_to_save"), text.npos)
+        << text;
+    EXPECT_EQ(text.find("model.norm.weight"), text.npos) << text;
+  }
 }
 
 TEST_F(PlanTest, BytesFollowTheStage) {
