@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <filesystem>
 
@@ -45,8 +44,7 @@ std::string CheckpointDirectory::of_step(int64_t step) const {
 }
 
 void CheckpointDirectory::remove_leftovers() const {
-  constexpr std::array<std::string_view, 2> kOwn = {"step_########/", "latest"};
-  tidy_directory(path_, kOwn);
+  tidy_directory(path_, kNamesOfCheckpoints);
 }
 
 void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
