@@ -127,6 +127,30 @@ exports_of_a_checkpoint() {
   cmp <(tail -c 100000 "$work/merged/vis_encoder/model.safetensors") <(tail -c 100000 "$work/from_16_bits/epoch-1/vis_encoder/model.safetensors")
 }
 
+# What a killed export has left at its place goes with the next one; what may be another process's stays. The lock knows whose is whose.
+killed_exports() {
+  local to=$work/killed dead boot
+  boot=$(cat /proc/sys/kernel/random/boot_id)
+  true &
+  dead=$!
+  wait "$dead"
+  mkdir -p "$to.exporting" "$to.partial-$dead/lang_decoder" "$to.partial-$dead-1" "$to.partial-1" "${to}2.exporting" "${to}2.partial-$dead"
+  echo "host $(hostname) pid $dead job none boot $boot run r1" >"$to.exporting/run.lock"
+  run 0 1 "${train[@]}" --lang_lora_dim 4 --max_steps 1 --export none --output_dir "$work/exported"
+  run 0 0 "$facet" export "$work/exported" --to "$to" --export adapter
+  once "removed $to.partial-$dead, which a killed export had left"
+  once "$to.partial-1 lies there: "
+  [ ! -e "$to.partial-$dead" ] && [ ! -e "$to.partial-$dead-1" ] && [ ! -e "$to.exporting" ]
+  [ -e "$to.partial-1" ] && [ -e "$to/lang_decoder/adapter_config.json" ]
+  (
+    exec 9>"${to}2.exporting/run.lock"
+    flock 9
+    echo "host $(hostname) pid $BASHPID job none boot $boot run r2" >&9
+    refused 78 0 'is in use by another run' "$facet" export "$work/exported" --to "${to}2" --export adapter
+  )
+  [ -e "${to}2.partial-$dead" ]
+}
+
 # Training goes on where the export stands: the first evaluation is the last one of the run before.
 training_from_the_export() {
   # shellcheck disable=SC2046
@@ -523,6 +547,7 @@ check Run.LossCurve loss_curve
 check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.Adapter adapter
 check Run.ExportsOfACheckpoint exports_of_a_checkpoint
+check Run.KilledExports killed_exports
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
