@@ -298,6 +298,28 @@ inspect_finds_nothing() {
   refused 66 0 "$work/no/such: no such directory" "$facet" inspect "$work/no/such"
 }
 
+# A file in place of a directory: the tensors of weights, and of others what they are and what to give.
+inspect_of_a_file() {
+  local lm=$tiny/lm file
+  for file in "$lm/model.safetensors" "$work/whole_lm.bin"; do
+    [ -e "$file" ] || "$to_torch" "$file" "" "$lm/model.safetensors"
+    run 0 0 "$facet" inspect "$file"
+    grep -qE '^model.embed_tokens.weight  \([0-9]+, 128\)  F32$' "$output"
+  done
+  refused 66 0 "tokenizer.model: a file of an unknown kind, not the directory of a model, an adapter, a checkpoint or a run; give the directory that it lies in, $lm" \
+    "$facet" inspect "$lm/tokenizer.model"
+  refused 66 0 "config.json: JSON, not the directory of" "$facet" generate --checkpoint_names "$lm/config.json" \
+    --input "$tiny/data/eval/held_out.json" --output "$work/x.csv"
+  cp "$lm/config.json" "$work/alone.json"
+  refused 66 0 "alone.json: JSON, not the directory of a model, an adapter, a checkpoint or a run; facet data-stats --dataset_names json:$work/alone.json" \
+    "$facet" inspect "$work/alone.json"
+  echo 'to do' >"$work/notes.txt"
+  refused 66 0 "notes.txt: a text file, not the directory of" "$facet" inspect "$work/notes.txt" "$work"
+  refused 66 0 "notes.txt: a text file, not the directory of" "$facet" export "$work/notes.txt" --to "$work/of_notes"
+  printf '\x89HDF\r\n\x1a\n' >"$work/some.h5"
+  refused 66 0 "some.h5: an HDF5 file, not the directory of" "$facet" inspect "$work/some.h5"
+}
+
 # LLaVA 1.5 in its two stages: the projection alone; then the language model with it, from the one directory that the first has left.
 llava() {
   local shape=(--vis_proj mlp2x_gelu --vision_feature_layer -2 --drop_class_token --chat_template vicuna --image_aspect_ratio pad)
@@ -555,6 +577,7 @@ check Run.Siglip siglip
 check Run.QwenVl qwen_vl
 check Run.DecoderFamilies decoder_families
 check Run.InspectFindsNothing inspect_finds_nothing
+check Run.InspectOfAFile inspect_of_a_file
 check Run.Llava llava
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file
