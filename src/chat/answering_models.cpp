@@ -14,6 +14,7 @@
 #include "io/llava_directory.h"
 #include "options/option_table.h"
 #include "options/whole_model.h"
+#include "train/file_for_directory.h"
 
 namespace facet {
 
@@ -85,6 +86,7 @@ StoredRun run_with_models_of(const std::string& path, Options options,
 
 void describe(const std::string& path, const std::set<std::string>& given, Described& described) {
   Options& options = described.model.options;
+  refuse_file(path);
   if (is_llava_directory(path)) {
     options.lm_model_name_or_path = path;
     std::set<std::string> of_this = given;

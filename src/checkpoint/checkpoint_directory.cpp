@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <filesystem>
 
@@ -44,10 +43,7 @@ std::string CheckpointDirectory::of_step(int64_t step) const {
   return fmt::format("{}/{}", path_, name_of_step(step));
 }
 
-void CheckpointDirectory::remove_leftovers() const {
-  constexpr std::array<std::string_view, 2> kOwn = {"step_########/", "latest"};
-  tidy_directory(path_, kOwn);
-}
+void CheckpointDirectory::remove_leftovers() const { tidy_directory(path_, kNamesOfCheckpoints); }
 
 void CheckpointDirectory::at_moment(const char* moment, int64_t step) const {
   if (at_moment_) at_moment_(moment, step);

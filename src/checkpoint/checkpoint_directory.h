@@ -6,11 +6,13 @@
 //   latest                   the name of the newest, for people and scripts
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <future>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/manifest.h"
@@ -21,6 +23,9 @@ namespace facet {
 // Called at named moments of a save, at which tests can kill, slow down or fail the process
 // (job/fault_injection.h lists them).
 using MomentHook = std::function<void(const char* moment, int64_t step)>;
+
+// What such a directory holds, as tidy_directory() takes it (io/file.h).
+inline constexpr std::array<std::string_view, 2> kNamesOfCheckpoints = {"step_########/", "latest"};
 
 class CheckpointDirectory {
  public:

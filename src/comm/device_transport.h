@@ -4,7 +4,7 @@
 // Collectives are ordered against one stream, the compute stream. What is enqueued there before a
 // collective starts is done before its data are sent or its results arrive; what is enqueued after
 // wait() sees the results. The host need not wait for either. Wherever it does wait for other
-// ranks, in wait() or in the stream's synchronize(), it is InCollective, and only there, so that
+// ranks, in wait() or where it waits for the stream, it is InCollective, and only there, so that
 // time spent on this rank's own work is not counted as communication.
 #pragma once
 

@@ -183,6 +183,12 @@ std::string remedy(ContentKind kind) {
 
 }  // namespace
 
+std::string beginning_of(const InputFile& file) {
+  std::string beginning(static_cast<size_t>(std::min(file.bytes(), kContentKindBytes)), '\0');
+  file.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
+  return beginning;
+}
+
 ContentKind content_kind(std::string_view beginning) {
   if (beginning.empty()) return ContentKind::kEmpty;
   // First, because it begins with a number: some lengths of a header look like other signatures.

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "io/input_file.h"
+
 namespace facet {
 
 enum class ContentKind : uint8_t {
@@ -58,6 +60,7 @@ enum class ContentKind : uint8_t {
 
 // Enough of a file's beginning for content_kind().
 constexpr int64_t kContentKindBytes = 1024;
+std::string beginning_of(const InputFile& file);
 
 // `beginning`: the first kContentKindBytes of a file, or more, or all of it. JSON lines are told
 // from JSON only if the first record ends within it.

@@ -45,8 +45,7 @@ void JsonMemberScanner::skip_spaces() {
 }
 
 void JsonMemberScanner::refuse(const std::string& reason) {
-  std::string begin(static_cast<size_t>(std::min(file_.bytes(), kContentKindBytes)), '\0');
-  file_.read_at(0, begin.data(), static_cast<int64_t>(begin.size()));
+  const std::string begin = beginning_of(file_);
   const ContentKind kind = content_kind(begin);
   if (kind != ContentKind::kUnknown && kind != ContentKind::kJson &&
       kind != ContentKind::kJsonLines)

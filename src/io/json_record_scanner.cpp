@@ -161,9 +161,9 @@ bool is_array(const InputFile& file, std::string_view beginning) {
   return first != beginning.end() && *first == '[';
 }
 
-std::string beginning_of(const InputFile& file) {
-  std::string begin(static_cast<size_t>(std::min(file.bytes(), kContentKindBytes)), '\0');
-  file.read_at(0, begin.data(), static_cast<int64_t>(begin.size()));
+// Of a file that may be JSON.
+std::string checked_beginning(const InputFile& file) {
+  std::string begin = beginning_of(file);
   const ContentKind kind = content_kind(begin);
   CHECK(kind == ContentKind::kUnknown || kind == ContentKind::kJson ||
             kind == ContentKind::kJsonLines,
@@ -175,7 +175,7 @@ std::string beginning_of(const InputFile& file) {
 
 uint64_t scan_json_records(const InputFile& file, const Found& found) {
   std::unique_ptr<Scanner> scanner;
-  if (is_array(file, beginning_of(file)))
+  if (is_array(file, checked_beginning(file)))
     scanner = std::make_unique<ArrayScanner>(file, found);
   else
     scanner = std::make_unique<LineScanner>(file, found);

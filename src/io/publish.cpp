@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include "io/file.h"
+#include "io/left_overs.h"
 
 namespace facet {
 
@@ -21,13 +23,17 @@ namespace {
 constexpr std::string_view kPartial = ".partial-", kRemoved = ".removed-", kReplaced = ".replaced-";
 constexpr std::string_view kDigits = "0123456789";
 
-// "4711", or "4711-2" where 4711 was taken.
-bool is_process_mark(std::string_view mark) {
+// 4711 of "4711", or of "4711-2" where 4711 was taken; 0: it is neither.
+int64_t process_of_mark(std::string_view mark) {
   const std::string_view number = mark.substr(0, mark.find('-'));
   const std::string_view attempt = mark.substr(std::min(mark.size(), number.size() + 1));
   const bool has_attempt = number.size() < mark.size();
-  return !number.empty() && number.find_first_not_of(kDigits) == number.npos &&
-         attempt.find_first_not_of(kDigits) == attempt.npos && has_attempt == !attempt.empty();
+  const bool is_mark = number.find_first_not_of(kDigits) == number.npos &&
+                       attempt.find_first_not_of(kDigits) == attempt.npos &&
+                       has_attempt == !attempt.empty();
+  int64_t process = 0;
+  if (is_mark) std::from_chars(number.data(), number.data() + number.size(), process);
+  return process;
 }
 
 // Matches a name with a pattern in which each # stands for one digit, the last # for one or more.
@@ -44,34 +50,45 @@ bool matches(std::string_view name, std::string_view pattern) {
   return true;
 }
 
-bool is_own(const fs::path& name, bool directory, std::span<const std::string_view> own) {
+// Under that name. Links are neither files nor directories that this program made.
+bool is_own(const fs::directory_entry& entry, const fs::path& name,
+            std::span<const std::string_view> own) {
+  std::error_code error;
+  const fs::file_type type = entry.symlink_status(error).type();
+  if (error || (type != fs::file_type::regular && type != fs::file_type::directory)) return false;
+  const bool directory = type == fs::file_type::directory;
   const std::string text = name.filename().string() + (directory ? "/" : "");
   return std::any_of(own.begin(), own.end(),
                      [&](std::string_view pattern) { return matches(text, pattern); });
 }
 
-struct LeftOver {
-  fs::path path, name;  // OUT/epoch-3.replaced-4711, OUT/epoch-3
-  bool was_replaced = false;
-};
-
-// Links are neither files nor directories that this program made.
 bool is_left_over(const fs::directory_entry& entry, std::span<const std::string_view> own,
                   LeftOver& left) {
-  std::error_code error;
-  const fs::file_type type = entry.symlink_status(error).type();
-  if (error || (type != fs::file_type::regular && type != fs::file_type::directory)) return false;
   left.path = entry.path();
   left.name = fs::path(left.path).replace_extension();
-  if (!is_own(left.name, type == fs::file_type::directory, own)) return false;
+  if (!is_own(entry, left.name, own)) return false;
   const std::string suffix = left.path.extension().string();
   left.was_replaced = suffix.starts_with(kReplaced);
   for (const std::string_view kind : {kPartial, kRemoved, kReplaced})
-    if (suffix.starts_with(kind)) return is_process_mark(suffix.substr(kind.size()));
-  return false;
+    if (suffix.starts_with(kind))
+      left.process = process_of_mark(std::string_view(suffix).substr(kind.size()));
+  return left.process > 0;
 }
 
 }  // namespace
+
+bool is_own(const fs::directory_entry& entry, std::span<const std::string_view> own) {
+  return is_own(entry, entry.path(), own);
+}
+
+std::vector<LeftOver> left_overs(const std::string& directory,
+                                 std::span<const std::string_view> own) {
+  std::error_code ignored;
+  std::vector<LeftOver> all;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, ignored))
+    if (LeftOver left; is_left_over(entry, own, left)) all.push_back(left);
+  return all;
+}
 
 bool at_partial_name(const std::string& path,
                      const std::function<bool(const std::string&)>& create) {
@@ -118,10 +135,7 @@ void publish_directory(const std::string& from, const std::string& to) {
 
 void tidy_directory(const std::string& directory, std::span<const std::string_view> own) {
   std::error_code ignored;
-  std::vector<LeftOver> all;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory, ignored))
-    if (LeftOver left; is_left_over(entry, own, left)) all.push_back(left);
-  for (const auto& [path, name, was_replaced] : all) {
+  for (const auto& [path, name, process, was_replaced] : left_overs(directory, own)) {
     std::error_code error;
     if (was_replaced && !fs::exists(name, error) && !error) fs::rename(path, name, error);
     CHECK(!was_replaced || !error, ExitCode::kIo, "{}: cannot be renamed back to {}: {}",

@@ -76,8 +76,7 @@ SafetensorsFile::SafetensorsFile(std::string path) : TensorFile(std::move(path))
 
 void SafetensorsFile::check_content() const {
   const int64_t file_bytes = file_.bytes();
-  std::string beginning(static_cast<size_t>(std::min(file_bytes, kContentKindBytes)), '\0');
-  file_.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
+  const std::string beginning = beginning_of(file_);
   const ContentKind kind = content_kind(beginning);
   CHECK(kind == ContentKind::kUnknown || kind == ContentKind::kSafetensors, ExitCode::kBadData,
         "{}: {}", path(), not_what_was_expected(beginning, "a safetensors file"));

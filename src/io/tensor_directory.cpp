@@ -82,10 +82,7 @@ std::unique_ptr<TensorFile> open_torch_or_safetensors(const std::string& path, b
 
 // By what it holds, else by its name.
 std::unique_ptr<TensorFile> open_by_content(const std::string& path) {
-  const InputFile file(path);
-  std::string beginning(static_cast<size_t>(std::min(file.bytes(), kContentKindBytes)), '\0');
-  file.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
-  switch (content_kind(beginning)) {
+  switch (content_kind(beginning_of(InputFile(path)))) {
     case ContentKind::kSafetensors: return open_torch_or_safetensors(path, false);
     case ContentKind::kTorchZip:
     case ContentKind::kZip:

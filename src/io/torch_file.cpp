@@ -78,8 +78,7 @@ const char* why_no_torch_zip(ContentKind kind) {
 
 // What stands in the file before its end is looked for.
 void check_content(const InputFile& file) {
-  std::string beginning(static_cast<size_t>(std::min(file.bytes(), kContentKindBytes)), '\0');
-  file.read_at(0, beginning.data(), static_cast<int64_t>(beginning.size()));
+  const std::string beginning = beginning_of(file);
   const ContentKind kind = content_kind(beginning);
   if (kind == ContentKind::kZip || kind == ContentKind::kTorchZip) return;
   if (const char* old = why_no_torch_zip(kind))

@@ -1,7 +1,7 @@
-// The command line. Options holds every choice of a run with its default. The table of fields, whose
-// groups are the files option_group_*.cpp, gives each one its name, type, range, choices, group and
-// help text; the parser, --help, the manual page, completion (options/help.h), the checks, the
-// printed configuration and --config FILE all follow from it.
+// The command line. Options holds every choice of a run with its default. The table of fields,
+// whose groups are the files option_group_*.cpp, gives each one its name, type, range, choices,
+// group and help text; the parser, --help, the manual page, completion (options/help.h), the
+// checks, the printed configuration and --config FILE all follow from it.
 #pragma once
 
 #include <cstdint>

@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <span>
 
 #include "base/checked_math.h"
+#include "checkpoint/checkpoint_directory.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/left_overs.h"
 #include "train/data_setup.h"
+#include "train/names_of_run.h"
 #include "train/output_proof.h"
 #include "train/run_costs.h"
 
@@ -38,8 +42,33 @@ void count_exports(const Options& options, const ExportPlan& exports, DiskPlan& 
   count(*exports.last) += 1;
 }
 
+namespace fs = std::filesystem;
+
+// Of a file, or of all files in a directory.
+int64_t bytes_of(const fs::directory_entry& entry) {
+  std::error_code error;
+  if (entry.is_regular_file(error)) return static_cast<int64_t>(entry.file_size(error));
+  int64_t bytes = 0;
+  for (fs::recursive_directory_iterator at(entry.path(), error), end; !error && at != end;
+       at.increment(error))
+    if (at->is_regular_file(error)) bytes += static_cast<int64_t>(at->file_size(error));
+  return bytes;
+}
+
+// Of what has one of these names there, or was left under one of them and will be removed.
+int64_t bytes_of_own(const std::string& directory, std::span<const std::string_view> names) {
+  int64_t bytes = 0;
+  std::error_code error;
+  if (fs::is_symlink(directory, error)) return bytes;  // perhaps to another disk
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error))
+    if (is_own(entry, names)) bytes += bytes_of(entry);
+  for (const LeftOver& left : left_overs(directory, names))
+    bytes += bytes_of(fs::directory_entry(left.path));
+  return bytes;
+}
+
 // What a run can fill: files that it has written already are overwritten or removed, or count among
-// those that it writes.
+// those that it writes. Nobody else's are.
 struct DiskRoom {
   std::string place;  // what exists of the path of --output_dir
   int64_t free = 0, written = 0;
@@ -48,13 +77,10 @@ struct DiskRoom {
 };
 
 DiskRoom room_for(const Options& options) {
-  namespace fs = std::filesystem;
   DiskRoom room{nearest_existing(options.output_dir)};
   room.free = free_bytes(room.place);
-  std::error_code error;
-  for (fs::recursive_directory_iterator at(options.output_dir, error), end; !error && at != end;
-       at.increment(error))
-    if (at->is_regular_file(error)) room.written += static_cast<int64_t>(at->file_size(error));
+  room.written = bytes_of_own(options.output_dir, kNamesOfRun) +
+                 bytes_of_own(options.output_dir + "/checkpoints", kNamesOfCheckpoints);
   return room;
 }
 
@@ -114,8 +140,9 @@ std::string free_disk_text(const Options& options, const DiskPlan& plan) {
   if (options.output_dir.empty()) return "";
   const DiskRoom room = room_for(options);
   const std::string written =
-      room.written > 0 ? fmt::format(" and {} of files that are there", bytes_text(room.written))
-                       : "";
+      room.written > 0
+          ? fmt::format(" and {} of the run's files that are there", bytes_text(room.written))
+          : "";
   return fmt::format("free at {}: {}{}, {}", room.place, bytes_text(room.free), written,
                      room.total() >= plan.total()
                          ? "enough"

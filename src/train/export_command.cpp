@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "checkpoint/weight_origins.h"
 #include "io/file.h"
+#include "train/export_place.h"
 #include "train/export_plan.h"
 #include "train/stored_model.h"
 
@@ -28,6 +29,7 @@ Options with_own(Options run, const Options& given) {
 
 void write(const Options& options, const ModelSetup& model, const ReadParam& read_trained) {
   const ExportPlan plan = plan_exports(options, model.table);
+  const ExportPlace place(options.to);
   export_model(options.to, model.table, model.config, export_sources(options, model),
                {.kind = *plan.last, .type = export_type(options)}, read_trained);
   log("exported {} ({})", options.to, text_of(*plan.last));

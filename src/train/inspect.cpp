@@ -20,6 +20,8 @@
 #include "io/tensor_directory.h"
 #include "model/vision_family.h"
 #include "options/hub_cache.h"
+#include "train/file_for_directory.h"
+#include "train/inspect_file.h"
 #include "train/inspect_llava.h"
 #include "train/inspect_model.h"
 #include "train/inspect_vision.h"
@@ -231,6 +233,7 @@ int inspect_parts(const std::string& path) {
 }
 
 int inspect_path(const std::string& path) {
+  if (is_file(path)) return inspect_file(path);
   if (is_llava_directory(path)) return inspect_llava(path);
   if (is_vision_directory(path)) return inspect_vision(path);
   std::error_code ignored;
@@ -249,7 +252,9 @@ constexpr const char* kHelp =
     "       facet inspect CHECKPOINT CHECKPOINT\n"
     "         which arrays and counts differ, and by how much; exit code 1 when any does\n"
     "       facet inspect ADAPTER\n"
-    "         its LoRA, the base models that it wants, and what else is in it\n\n"
+    "         its LoRA, the base models that it wants, and what else is in it\n"
+    "       facet inspect FILE\n"
+    "         of a safetensors or PyTorch file its tensors, of another what it is\n\n"
     "A MODEL is a directory with config.json, its name in the local cache of the Hugging Face "
     "hub,\n"
     "or an export with lang_decoder, vis_encoder and projection.safetensors.\n"

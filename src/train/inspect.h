@@ -1,6 +1,7 @@
 // facet inspect MODEL: a language model's or vision encoder's family and sizes, and what is missing
 // (inspect_model.h, inspect_vision.h).
 // facet inspect ADAPTER: its LoRA and what else is in it.
+// facet inspect FILE: its tensors, or what it is (inspect_file.h).
 // facet inspect CHECKPOINT: what it holds, and whether every byte is as it was written.
 // facet inspect CHECKPOINT CHECKPOINT: which of its arrays differ, and by how much.
 #pragma once

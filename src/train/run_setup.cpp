@@ -1,15 +1,14 @@
 #include "train/run_setup.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <string_view>
 
 #include "base/check.h"
 #include "data/bad_samples.h"
 #include "data/probe.h"
 #include "io/file.h"
 #include "train/data_debug.h"
+#include "train/names_of_run.h"
 
 namespace facet {
 namespace {
@@ -101,9 +100,7 @@ HangLimits hang_limits(const Options& options) {
 }
 
 void tidy_output_directory(const std::string& output_dir) {
-  constexpr std::array<std::string_view, 5> kOwnNames = {"epoch-#/", "best/", "options.cfg",
-                                                         "run.json", "loss_curve.svg"};
-  tidy_directory(output_dir, kOwnNames);
+  tidy_directory(output_dir, kNamesOfRun);
 }
 
 std::vector<ParamGroup> make_groups(const Options& options, ParamTable& table) {

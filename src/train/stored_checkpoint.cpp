@@ -11,6 +11,7 @@
 #include "data/tokenizer.h"
 #include "io/llava_directory.h"
 #include "io/tensor_directory.h"
+#include "train/file_for_directory.h"
 
 namespace facet {
 
@@ -29,6 +30,7 @@ std::string parts_of_model(const std::string& path) {
 std::string checkpoint_at(const std::string& path, std::string_view looked_for) {
   namespace fs = std::filesystem;
   std::error_code error;
+  refuse_file(path);
   for (const std::string& directory : {path, path + "/checkpoints"}) {
     if (fs::exists(directory + "/manifest.json", error)) return directory;
     const std::vector<int64_t> steps = published_steps(directory);

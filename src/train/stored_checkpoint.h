@@ -18,7 +18,7 @@ inline constexpr std::string_view kFilesOfCheckpoints =
     "manifest.json or checkpoints/step_N (a checkpoint, a run)";
 
 // The directory of a checkpoint: the path itself if it is one, else the newest one of that run.
-// kMissingInput, which says what was looked for where nothing known is there.
+// kMissingInput, which says what was looked for where nothing known is there, and what a file is.
 std::string checkpoint_at(const std::string& path,
                           std::string_view looked_for = kFilesOfCheckpoints);
 

@@ -130,6 +130,30 @@ exports_of_a_checkpoint() {
   cmp <(tail -c 100000 "$work/merged/vis_encoder/model.safetensors") <(tail -c 100000 "$work/from_16_bits/epoch-1/vis_encoder/model.safetensors")
 }
 
+# What a killed export has left at its place goes with the next one; what may be another process's stays. The lock knows whose is whose.
+killed_exports() {
+  local to=$work/killed dead boot
+  boot=$(cat /proc/sys/kernel/random/boot_id)
+  true &
+  dead=$!
+  wait "$dead"
+  mkdir -p "$to.exporting" "$to.partial-$dead/lang_decoder" "$to.partial-$dead-1" "$to.partial-1" "${to}2.exporting" "${to}2.partial-$dead"
+  echo "host $(hostname) pid $dead job none boot $boot run r1" >"$to.exporting/run.lock"
+  run 0 1 "${train[@]}" --lang_lora_dim 4 --max_steps 1 --export none --output_dir "$work/exported"
+  run 0 0 "$facet" export "$work/exported" --to "$to" --export adapter
+  once "removed $to.partial-$dead, which a killed export had left"
+  once "$to.partial-1 lies there: "
+  [ ! -e "$to.partial-$dead" ] && [ ! -e "$to.partial-$dead-1" ] && [ ! -e "$to.exporting" ]
+  [ -e "$to.partial-1" ] && [ -e "$to/lang_decoder/adapter_config.json" ]
+  (
+    exec 9>"${to}2.exporting/run.lock"
+    flock 9
+    echo "host $(hostname) pid $BASHPID job none boot $boot run r2" >&9
+    refused 78 0 'is in use by another run' "$facet" export "$work/exported" --to "${to}2" --export adapter
+  )
+  [ -e "${to}2.partial-$dead" ]
+}
+
 # Training goes on where the export stands: the first evaluation is the last one of the run before.
 training_from_the_export() {
   # shellcheck disable=SC2046
@@ -275,6 +299,28 @@ inspect_finds_nothing() {
   HF_HUB_CACHE=$work refused 66 0 "no_such: no such directory; as a name of the Hugging Face hub: the cache $work has no models--no_such" \
     "$facet" inspect no_such
   refused 66 0 "$work/no/such: no such directory" "$facet" inspect "$work/no/such"
+}
+
+# A file in place of a directory: the tensors of weights, and of others what they are and what to give.
+inspect_of_a_file() {
+  local lm=$tiny/lm file
+  for file in "$lm/model.safetensors" "$work/whole_lm.bin"; do
+    [ -e "$file" ] || "$to_torch" "$file" "" "$lm/model.safetensors"
+    run 0 0 "$facet" inspect "$file"
+    grep -qE '^model.embed_tokens.weight  \([0-9]+, 128\)  F32$' "$output"
+  done
+  refused 66 0 "tokenizer.model: a file of an unknown kind, not the directory of a model, an adapter, a checkpoint or a run; give the directory that it lies in, $lm" \
+    "$facet" inspect "$lm/tokenizer.model"
+  refused 66 0 "config.json: JSON, not the directory of" "$facet" generate --checkpoint_names "$lm/config.json" \
+    --input "$tiny/data/eval/held_out.json" --output "$work/x.csv"
+  cp "$lm/config.json" "$work/alone.json"
+  refused 66 0 "alone.json: JSON, not the directory of a model, an adapter, a checkpoint or a run; facet data-stats --dataset_names json:$work/alone.json" \
+    "$facet" inspect "$work/alone.json"
+  echo 'to do' >"$work/notes.txt"
+  refused 66 0 "notes.txt: a text file, not the directory of" "$facet" inspect "$work/notes.txt" "$work"
+  refused 66 0 "notes.txt: a text file, not the directory of" "$facet" export "$work/notes.txt" --to "$work/of_notes"
+  printf '\x89HDF\r\n\x1a\n' >"$work/some.h5"
+  refused 66 0 "some.h5: an HDF5 file, not the directory of" "$facet" inspect "$work/some.h5"
 }
 
 # LLaVA 1.5 in its two stages: the projection alone; then the language model with it, from the one directory that the first has left.
@@ -526,6 +572,7 @@ check Run.LossCurve loss_curve
 check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.Adapter adapter
 check Run.ExportsOfACheckpoint exports_of_a_checkpoint
+check Run.KilledExports killed_exports
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
@@ -533,6 +580,7 @@ check Run.Siglip siglip
 check Run.QwenVl qwen_vl
 check Run.DecoderFamilies decoder_families
 check Run.InspectFindsNothing inspect_finds_nothing
+check Run.InspectOfAFile inspect_of_a_file
 check Run.Llava llava
 check Run.PyTorchFiles pytorch_files
 check Run.WholeModelInOneFile whole_model_in_one_file

@@ -56,6 +56,21 @@ TEST_F(DeviceCopies, MoreSmallCopiesThanTheRingHasPieces) {
   EXPECT_EQ(fetch(device.data(), 600, stream), counted_from(0, 600));
 }
 
+// What the stream waits for is other ranks: the watchdog must hear of that.
+TEST_F(DeviceCopies, AFullRingFollowsWhatTheStreamWaitsFor) {
+  run_streams_late();
+  const Stream stream;
+  PinnedRing ring(stream, 4096);
+  DeviceBuffer<int32_t> device(512);
+  const std::vector<int32_t> values = counted_from(0, 512);
+  int followed = 0;
+  stream.before_synchronize([&] { return ++followed < 3; });
+  for (int i = 0; i < 2; ++i) ring.copy(device.data(), values.data(), 2048);
+  EXPECT_EQ(followed, 0);
+  ring.copy(device.data(), values.data(), 2048);
+  EXPECT_EQ(followed, 3);  // the piece that is needed has not been copied: all of it
+}
+
 TEST_F(DeviceCopies, RowsMayLieApartOnTheDevice) {
   const Stream stream;
   PinnedRing ring(stream, 4096);

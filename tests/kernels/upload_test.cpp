@@ -52,6 +52,17 @@ TEST_F(Uploads, WaitForWhatReadsTheirMemoryAndForNothingElse) {
   EXPECT_EQ(computed, 2);
 }
 
+TEST_F(Uploads, ThatHaveNoRoomFollowWhatTheComputeStreamWaitsFor) {
+  device_test::run_streams_late();
+  const Stream compute;
+  UploadStream uploads(compute, 4096);
+  DeviceBuffer<int32_t> memory(512);
+  int followed = 0;
+  compute.before_synchronize([&] { return ++followed < 3; });
+  for (int i = 0; i < 3; ++i) uploads.copy(memory.data(), counted_from(0, 512).data(), 2048);
+  EXPECT_EQ(followed, 3);
+}
+
 // Of micro-batches of which each brings numbers, and the next one comes while they are in use.
 std::vector<std::vector<float>> results_of_micro_batches(int count) {
   constexpr int64_t kNumbers = 1000;

@@ -48,5 +48,12 @@ TEST(Gemm, ASmallProductLeavesTheNumberOfThreads) {
   EXPECT_EQ(omp_get_max_threads(), 3);
 }
 
+// An error that left the threads' part would end the process.
+TEST(Gemm, ByColumnsRefusesShapesThatDoNotFit) {
+  const CpuBackend ops(2);
+  Matrix a(64, 64, Values(64 * 64, 1)), b(128, 65, Values(128 * 65, 1)), c(64, 128);
+  EXPECT_THROW(gemm_by_columns(view(a), view(b), 0, view(c)), Error);
+}
+
 }  // namespace
 }  // namespace facet::op_test

@@ -230,10 +230,16 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   more.checkpoints = 1;
   more.checkpoint = free_bytes(directory_.path()) + (int64_t{1} << 39);
   EXPECT_THROW(check_disk(run, more), Error);
-  directory_.put("not/there/checkpoint", "");  // what the run has written, sparse
-  std::filesystem::resize_file(directory_ / "not/there/checkpoint", int64_t{1} << 40);
+  const auto put_sparse = [&](const std::string& name) {
+    directory_.put("not/there/" + name, "");
+    std::filesystem::resize_file(directory_ / ("not/there/" + name), int64_t{1} << 40);
+  };
+  for (const char* name : {"data.tar", "epoch-x/model.safetensors", "checkpoints/mine/state.h5"})
+    put_sparse(name);
+  EXPECT_THROW(check_disk(run, more), Error);  // the run removes none of these
+  put_sparse("checkpoints/step_00000001/state.h5");
   EXPECT_NO_THROW(check_disk(run, more));
-  EXPECT_TRUE(free_disk_text(run, more).ends_with(" of files that are there, enough"))
+  EXPECT_TRUE(free_disk_text(run, more).ends_with(" of the run's files that are there, enough"))
       << free_disk_text(run, more);
 }
 

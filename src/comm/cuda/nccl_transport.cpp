@@ -43,7 +43,9 @@ NcclTransport::NcclTransport(MPI_Comm comm, const Stream& compute) : compute_(co
   check_mpi(MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, comm), "MPI_Bcast");
   check(ncclCommInitRank(&comm_, size, id, rank_), "ncclCommInitRank");
   compute_.before_synchronize([this] {
-    while (num_awaited_ > 0) follow_oldest();
+    if (num_awaited_ == 0) return false;
+    follow_oldest();
+    return true;
   });
 }
 

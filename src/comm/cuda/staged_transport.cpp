@@ -7,19 +7,6 @@
 #include "device/cuda/page_lock.h"
 
 namespace facet {
-namespace {
-
-bool is_over(const Event& event) {
-  const cudaError_t state = cudaEventQuery(event);
-  if (state == cudaErrorNotReady) {
-    cudaGetLastError();  // else the next kernel launch would report it
-    return false;
-  }
-  check_cuda(state, "a copy to the host failed");
-  return true;
-}
-
-}  // namespace
 
 PageLockedBuffer::~PageLockedBuffer() {
   if (data_) cudaFreeHost(data_);
@@ -207,7 +194,7 @@ void StagedTransport::copy_up(Transfer& transfer) {
 void StagedTransport::progress() {
   while (!coming_down_.empty()) {
     Transfer& oldest = at(coming_down_.front());
-    if (!is_over(oldest.down_done)) break;
+    if (!oldest.down_done.is_over()) break;
     hand_over(oldest);
     coming_down_.erase(coming_down_.begin());
   }

@@ -65,7 +65,7 @@ HostCopies::Ticket CopyStreams::start_to_device(const Tensor& device, const Tens
 }
 
 void CopyStreams::wait(const Ticket& ticket) {
-  if (ticket.number > 0) done(ticket).synchronize();
+  if (ticket.number > 0) compute_.synchronize(done(ticket));
 }
 
 void CopyStreams::hold_compute(const Ticket& ticket) {

@@ -67,7 +67,7 @@ void PinnedRing::release_behind_copies() {
 
 void PinnedRing::free_oldest_piece() {
   const Piece& piece = pieces_[oldest_];
-  piece.copied.synchronize();
+  stream_.synchronize(piece.copied);
   used_begin_ = piece.end;
   oldest_ = (oldest_ + 1) % pieces_.size();
   --num_pieces_;

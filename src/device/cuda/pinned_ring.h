@@ -1,6 +1,7 @@
 // Copies from host to device memory through a ring buffer of page-locked memory: the caller may
 // reuse its memory at once, and the host does not wait for the device. Each piece is guarded by an
-// event; the host waits only if the ring is full of copies that have not run.
+// event; the host waits only if the ring is full of copies that have not run, and where the stream
+// waits for other ranks meanwhile, then so does the host (Stream::synchronize).
 #pragma once
 
 #include <cstddef>

@@ -3,7 +3,7 @@
 // this stream go first.
 #pragma once
 
-#include "device/cuda_runtime.h"
+#include "device/cuda/stream.h"
 
 namespace facet {
 
@@ -21,8 +21,8 @@ class SideStream {
   void precede(cudaStream_t other);
 
  private:
+  Event event_;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t event_ = nullptr;
 };
 
 }  // namespace facet

@@ -18,8 +18,17 @@ Event::Event() {
 }
 Event::~Event() { cudaEventDestroy(event_); }
 
-void Event::record(const Stream& stream) {
+void Event::record(cudaStream_t stream) {
   check_cuda(cudaEventRecord(event_, stream), "cannot record an event");
+}
+bool Event::is_over() const {
+  const cudaError_t state = cudaEventQuery(event_);
+  if (state == cudaErrorNotReady) {
+    cudaGetLastError();  // else the next kernel launch would report it
+    return false;
+  }
+  check_cuda(state, "the work before an event failed");
+  return true;
 }
 void Event::synchronize() const {
   check_cuda(cudaEventSynchronize(event_), "the work before an event failed");
@@ -33,11 +42,16 @@ Stream::~Stream() { cudaStreamDestroy(stream_); }
 void Stream::wait(const Event& event) const {
   check_cuda(cudaStreamWaitEvent(stream_, event, 0), "cannot wait for an event");
 }
-void Stream::before_synchronize(std::function<void()> call) const {
-  before_synchronize_ = std::move(call);
+void Stream::before_synchronize(std::function<bool()> follow) const { follow_ = std::move(follow); }
+bool Stream::follow_oldest() const { return follow_ && follow_(); }
+void Stream::synchronize(const Event& event) const {
+  while (!event.is_over() && follow_oldest()) {
+  }
+  event.synchronize();
 }
 void Stream::synchronize() const {
-  if (before_synchronize_) before_synchronize_();
+  while (follow_oldest()) {
+  }
   check_cuda(cudaStreamSynchronize(stream_), "the work of a stream failed");
 }
 

@@ -15,8 +15,6 @@ namespace facet {
 void check_cuda(cudaError_t error, const char* what,
                 std::source_location where = std::source_location::current());
 
-class Stream;
-
 // A point in a stream's work that the host or another stream can wait for.
 class Event {
  public:
@@ -26,7 +24,8 @@ class Event {
   Event& operator=(const Event&) = delete;
   operator cudaEvent_t() const { return event_; }
 
-  void record(const Stream& stream);
+  void record(cudaStream_t stream);
+  bool is_over() const;  // does not wait
   void synchronize() const;
 
  private:
@@ -43,14 +42,18 @@ class Stream {
 
   // What is enqueued from here on runs after the event's latest record.
   void wait(const Event& event) const;
-  // The host waits for all work so far. First it calls the function given to before_synchronize(),
-  // which can account for what the stream itself waits for; an empty function removes it.
+  // The host waits for all work so far, or for an event that comes after some of it. First it
+  // accounts for what the stream itself waits for up to there (follow_oldest()).
   void synchronize() const;
-  void before_synchronize(std::function<void()> call) const;
+  void synchronize(const Event& event) const;
+  // `follow` waits for the oldest of what the stream waits for, under its own name (NcclTransport);
+  // it returns false where there is nothing. An empty function removes it.
+  void before_synchronize(std::function<bool()> follow) const;
+  bool follow_oldest() const;
 
  private:
   cudaStream_t stream_ = nullptr;
-  mutable std::function<void()> before_synchronize_;
+  mutable std::function<bool()> follow_;
 };
 
 // Declares the content of device memory undefined, in stream order. The emulation then fills it

@@ -3,7 +3,9 @@
 namespace facet {
 
 UploadStream::UploadStream(const Stream& compute, int64_t ring_bytes)
-    : compute_(compute), ring_(copies_, ring_bytes) {}
+    : compute_(compute), ring_(copies_, ring_bytes) {
+  copies_.before_synchronize([this] { return compute_.follow_oldest(); });
+}
 
 int UploadStream::next(UploadTurns& turns) {
   UploadTurns::Piece& before = turns.pieces_[static_cast<size_t>(turns.now_)];
