@@ -1,6 +1,6 @@
 // LoRA by oneDNN's sgemm (gemm.h): u (N,r) = x (N,I) right (I,r), overwritten, and y (N,O) += scale
-// u left (r,O). Backward overwrites du (N,r) = scale dy left' and adds to dleft += scale u' dy,
-// dright += x' du and dx += du right'.
+// u left (r,O). Backward overwrites du (N,r) = scale dy left' and adds to dx += du right', then to
+// dleft += scale u' dy and dright += x' du.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/gemm.h"
 
@@ -22,12 +22,12 @@ void CpuBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor 
 
 void CpuBackend::do_lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
                                           float scale) {
-  for (const auto& [begin, u, right, left, du, dright, dleft] : parts) {
-    const Matrix dy_NO(dy.column_block(begin, left.cols()));
-    if (dleft.defined())
-      gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), dy_NO, 1, Matrix(dleft));
-    if (dright.defined())
-      gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), Matrix(du), 1, Matrix(dright));
+  for (const LoraPart& part : parts) {
+    const Matrix dy_NO(dy.column_block(part.begin, part.left.cols()));
+    if (part.dleft.defined())
+      gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(part.u), dy_NO, 1, Matrix(part.dleft));
+    if (part.dright.defined())
+      gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), Matrix(part.du), 1, Matrix(part.dright));
   }
 }
 
