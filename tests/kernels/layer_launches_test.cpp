@@ -60,7 +60,7 @@ TEST(LayerLaunches, LoraAddsTwelve) {
   EXPECT_EQ(with.backward - without.backward, 8);
 }
 
-// Rotating queries and keys is none of them where one product stores them.
+// RoPE takes one forward, unless the product that stores queries and keys turns them.
 TEST(LayerLaunches, FusedLoraTurnsWhatItStores) {
   const device_test::HopperDevice hopper;
   EXPECT_EQ(launches(16, true).forward, launches(16).forward - 1);
