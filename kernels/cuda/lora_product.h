@@ -34,9 +34,9 @@ bool lora_product_takes(const Operand& y_NO, const Operand& x_NI, const Operand&
                         std::span<const LoraPartOperands> parts);
 // By at most `blocks` blocks: y = x W' + bias + residual, plus scale u left in each part's columns;
 // bias and residual may be absent, and residual may be y. The parts are in the order of their
-// columns. Then heads are turned: where they are stored if they have 64 or 128 columns, no part has
-// some columns of a head or of heads that are turned and not the others, and the rows of cos and
-// sin begin on 16-byte boundaries; else by rope_forward(). The bits are the same.
+// columns. Then heads are turned, where they are stored if they have 64 or 128 columns, every part
+// is of whole heads, either turned or not, and the rows of cos and sin begin on 16-byte boundaries;
+// else by rope_forward(). The bits are the same.
 void lora_product_forward(const Operand& y_NO, const Operand& x_NI, const Operand& weight_OI,
                           const Operand& bias_O, const Operand& residual_NO,
                           std::span<const LoraPartOperands> parts, float scale,

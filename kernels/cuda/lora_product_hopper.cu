@@ -11,7 +11,7 @@
 // With a rotation, forward turns the heads of a tile in registers, where a thread has both columns
 // of each pair; what it turns it has rounded, as a pass over y would find it. The angles of the
 // tile's rows come through the ring behind its last step: 64 KiB for heads of 128 columns, beside 3
-// MiB of x and W at 4096 inputs, and the tensor cores have not waited for them.
+// MiB of x and W at 4096 inputs, and there when its last product is done.
 //
 // du has more than 16 bits: two numbers of 16 bits each, of which each half is a narrow matrix of
 // its own (lora_mma.h).
@@ -216,8 +216,8 @@ GPU_DEVICE void add_bias(Sums& sums, const T* bias, const Tile& tile) {
   }
 }
 
-// Both of them of heads of kHeadWidth columns, rounded to T first: those whose angles are `cos` and
-// `sin`, of the kAngleCols columns from `begin` on and of this warpgroup's rows.
+// Turns the pairs of columns of every head whose angles are in `cos` and `sin`: a swizzled tile
+// each, of the block's rows and kAngleCols columns from `begin` on. Sums are rounded to T first.
 template <typename T, int kHeadWidth>
 GPU_DEVICE void turn(Sums& sums, const float* cos, const float* sin, int begin) {
   const auto two_of = [](const float* angles, int row, int col) {

@@ -100,7 +100,7 @@ TEST(LayerLaunches, WhatIsRebuiltComesOutOfOtherKernels) {
   EXPECT_EQ(rebuilt.backward, kept.backward);
 }
 
-// Rotating queries and keys is none of them where one product stores them.
+// RoPE takes one forward, unless the product that stores queries and keys turns them.
 TEST(LayerLaunches, FusedLoraTurnsWhatItStores) {
   const device_test::HopperDevice hopper;
   EXPECT_EQ(launches(16, Rebuilding::kNothing, true).forward, launches(16).forward - 1);
