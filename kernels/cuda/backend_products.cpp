@@ -78,8 +78,10 @@ void CudaBackend::add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor
                                      cuda::LoraDu du) {
   std::vector<cuda::LoraOperands> operands;
   for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
+  const int64_t floats = cuda::lora_backward_floats(operands, on_device(x));
   cuda::lora_backward(operands, on_device(dx), on_device(addend), on_device(x), scale, du,
-                      multiprocessors_, stream_);
+                      floats > 0 ? lora_sums_.take<float>(floats) : nullptr, multiprocessors_,
+                      stream_);
 }
 
 void CudaBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,

@@ -28,9 +28,12 @@ void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale
                   int multiprocessors, cudaStream_t stream);
 // What becomes of du: computed for the other results alone, or one of them.
 enum class LoraDu : uint8_t { kScratch, kResult };
-// dx may be absent; its addend may be dx, or absent.
+// dx may be absent; its addend may be dx, or absent. `sums` is a workspace of
+// lora_backward_floats().
 void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
-                   Operand x_NI, float scale, LoraDu du, int multiprocessors, cudaStream_t stream);
+                   Operand x_NI, float scale, LoraDu du, float* sums, int multiprocessors,
+                   cudaStream_t stream);
+int64_t lora_backward_floats(std::span<const LoraOperands> parts, Operand x_NI);
 
 // ---- DoRA
 void dora_row_norms(float* norm_O, Operand weight_OI, Operand right_Ir, Operand left_rO,

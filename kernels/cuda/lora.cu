@@ -4,13 +4,13 @@
 // += scale u' dy and dright += x' du, both fp32; dx = addend + the sum over the parts of du right'.
 //
 // On tensor cores that is one kernel forward (lora_rows.h), which reads x once and writes each y
-// once, and two backward: one reads dy and writes dx, the other (lora_gradients.h) reads dy and x.
+// once, and three backward: one reads dy (lora_slices.h), one writes dx, and one (lora_gradients.h)
+// reads x. For ranks above 32 two of them read dy: the one that writes dx, and the gradients'.
 // The products are memory-bound: each takes 2 N W r operations and moves the N W elements of a
 // matrix with W = I or O columns, at r = 16 in 16 bits 16 operations per byte where an H200 can do
 // nearly 200. cuBLASLt gets there for the narrow outputs (u, du, the gradients) only by splitting
 // the long sum, through a workspace and a second launch, and it has no product of du, which has
-// more than 16 bits. One reading of dy for both du and dleft does not pay: the parts of dleft that
-// each block of rows would leave in fp32 are as many bytes as dy at rank 16.
+// more than 16 bits.
 //
 // u is rounded once, and y gets the product of the rounded u, which is what backward uses.
 #include <algorithm>
@@ -19,6 +19,7 @@
 #include "kernels/cuda/lora_gradients.h"
 #include "kernels/cuda/lora_plain.h"
 #include "kernels/cuda/lora_rows.h"
+#include "kernels/cuda/lora_slices.h"
 
 namespace facet::cuda {
 namespace {
@@ -160,35 +161,131 @@ lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& ad
   return pass;
 }
 
+// Of du and dleft, in one reading of dy.
+bool is_sliced(Parts parts) { return parts[0].u_Nr.cols <= lora::kMostSlicedRank; }
+
+// Calls run(phases, column blocks): once if the kernel's blocks, one for 64 rows, are enough for
+// the GPU; else twice, and the one that writes has two blocks a multiprocessor.
+template <typename T, typename Run>
+void in_phases(const lora::RowPass<T>& pass, int multiprocessors, const Run& run) {
+  using enum lora::Phases;
+  if (!pass.parts[0].out.data) return run(kNarrow, 1);
+  const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
+  if (4 * blocks >= 3 * int64_t{multiprocessors}) return run(kBoth, 1);
+  int widest = 0;
+  for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
+  run(kNarrow, 1);
+  run(kOutputs,
+      std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)));
+}
+
 template <lora::Way kWay, typename T>
-void run_phases(Parts parts, const lora::RowPass<T>& pass, lora::Phases phases,
-                int64_t column_blocks, cudaStream_t stream) {
+void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
   with_places(parts, [&](auto rank, auto count) {
     constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
-    gpu::launch(stream,
-                {.grid = dim3(static_cast<unsigned>(tiles(pass.rows, lora::kBlockRows)),
-                              static_cast<unsigned>(column_blocks)),
-                 .block = lora::kThreads,
-                 .shared_bytes = lora::RowShape<kRank, kParts, kWay>::kShared * sizeof(T)},
-                lora::row_kernel<kRank, kParts, kWay, T>, pass, phases);
+    if constexpr (kWay == lora::Way::kForward || kRank > lora::kMostSlicedRank)
+      in_phases(pass, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
+        gpu::launch(stream,
+                    {.grid = dim3(static_cast<unsigned>(tiles(pass.rows, lora::kBlockRows)),
+                                  static_cast<unsigned>(column_blocks)),
+                     .block = lora::kThreads,
+                     .shared_bytes = lora::RowShape<kRank, kParts, kWay>::kShared * sizeof(T)},
+                    lora::row_kernel<kRank, kParts, kWay, T>, pass, phases);
+      });
   });
 }
 
-// One launch if its blocks, one for 64 rows, are enough for the GPU; else two, of which the one
-// that writes has two blocks a multiprocessor.
-template <lora::Way kWay, typename T>
-void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
-  using enum lora::Phases;
-  if (!pass.parts[0].out.data) return run_phases<kWay>(parts, pass, kNarrow, 1, stream);
-  const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
-  if (4 * blocks >= 3 * int64_t{multiprocessors})
-    return run_phases<kWay>(parts, pass, kBoth, 1, stream);
-  int widest = 0;
-  for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
-  run_phases<kWay>(parts, pass, kNarrow, 1, stream);
-  run_phases<kWay>(
-      parts, pass, kOutputs,
-      std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)), stream);
+// ---- du and dleft in one reading of dy
+
+// How the columns and rows of dy are divided, from which the bits of du and dleft follow: into
+// slices of each part, and into ranges of at least 512 rows, as many as make 256 blocks.
+class Slices {
+ public:
+  Slices(Parts parts, int64_t rows)
+      : row_steps_(tiles(rows, lora::kBlockRows)), rank_(parts[0].u_Nr.cols) {
+    constexpr int64_t kBlocks = 256, kLeastSteps = 512 / lora::kBlockRows;
+    for (const LoraOperands& part : parts) all_ += of(part);
+    const int64_t ranges = std::min(tiles(kBlocks, all_), tiles(row_steps_, kLeastSteps));
+    steps_of_range_ = tiles(row_steps_, ranges);
+  }
+
+  int64_t all() const { return all_; }
+  static int64_t of(const LoraOperands& part) { return tiles(part.left_rO.cols, lora::kSliceCols); }
+  int64_t steps_of_range() const { return steps_of_range_; }
+  int64_t ranges() const { return tiles(row_steps_, steps_of_range_); }
+  // Of the sums of a part.
+  int64_t du_floats(const LoraOperands& part) const {
+    return of(part) * row_steps_ * lora::kBlockRows * rank_;
+  }
+  int64_t dleft_floats(const LoraOperands& part) const {
+    return ranges() * of(part) * lora::kSliceCols * (rank_ <= 16 ? 16 : lora::kMostSlicedRank);
+  }
+  int64_t floats(Parts parts) const {
+    int64_t sum = 0;
+    for (const LoraOperands& part : parts) sum += du_floats(part) + dleft_floats(part);
+    return sum;
+  }
+
+ private:
+  int64_t row_steps_, rank_, all_ = 0, steps_of_range_ = 0;
+};
+
+// du, dx and dleft.
+template <typename T>
+void run_slices(Parts parts, const lora::RowPass<T>& rows, bool wants_du, float* sums,
+                int multiprocessors, cudaStream_t stream) {
+  const Slices slices(parts, rows.rows);
+  lora::SlicePass<T> pass{
+      .rows = rows.rows, .rank = rows.rank, .steps_of_range = as_int(slices.steps_of_range())};
+  lora::SliceSums results{.ranges = as_int(slices.ranges()),
+                          .row_blocks = wants_du ? as_int(tiles(rows.rows, lora::kBlockRows)) : 0,
+                          .scale = rows.narrow_scale};
+  int dleft_blocks = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const LoraOperands& part = parts[i];
+    const bool wants_dleft = part.dleft_rO.data != nullptr;
+    float* const of_du = wants_du ? sums : nullptr;
+    sums += slices.du_floats(part);
+    float* const of_dleft = wants_dleft ? sums : nullptr;
+    sums += slices.dleft_floats(part);
+    const int outputs = as_int(part.left_rO.cols), count = as_int(Slices::of(part));
+    pass.parts[i] = {.dy_NO = rows_of<const T>(part.y_NO),
+                     .u_Nr = rows_of<const T>(part.u_Nr),
+                     .left_rO = rows_of<const T>(part.left_rO),
+                     .du_sums = of_du,
+                     .dleft_sums = of_dleft,
+                     .outputs = outputs,
+                     .slices = count};
+    results.parts[i] = {.du_sums = of_du,
+                        .dleft_sums = of_dleft,
+                        .dleft_rO = rows_of<float>(part.dleft_rO),
+                        .outputs = outputs,
+                        .slices = count,
+                        .dleft_blocks = wants_dleft ? as_int(tiles(outputs, lora::kChunkCols)) : 0};
+    dleft_blocks += results.parts[i].dleft_blocks;
+  }
+  if (!wants_du && dleft_blocks == 0) return;
+  with_places(parts, [&](auto rank, auto count) {
+    constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
+    if constexpr (kRank <= lora::kMostSlicedRank) {
+      gpu::launch(
+          stream,
+          {.grid = dim3(static_cast<unsigned>(slices.all()), static_cast<unsigned>(results.ranges)),
+           .block = lora::kThreads,
+           .shared_bytes = lora::SliceShape<kRank>::kShared * sizeof(T)},
+          lora::slice_kernel<kRank, T>, pass);
+      const auto run = [&](lora::Phases phases, int64_t column_blocks) {
+        const int others = phases == lora::Phases::kOutputs ? 0 : dleft_blocks;
+        gpu::launch(stream,
+                    {.grid = dim3(static_cast<unsigned>(results.row_blocks + others),
+                                  static_cast<unsigned>(column_blocks)),
+                     .block = lora::kThreads,
+                     .shared_bytes = lora::kSumsShared<kRank * kParts> * sizeof(T)},
+                    lora::slice_sums_kernel<kRank, kParts, T>, rows, results, phases);
+      };
+      in_phases(rows, multiprocessors, run);
+    }
+  });
 }
 
 template <typename T>
@@ -214,7 +311,7 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
       if (part.dright_Ir.data)
         pass.right_blocks = as_int(tiles(pass.inputs, lora::kGradientCols<kRank * kParts>) *
                                    tiles(pass.count, kParts) * chunks);
-      if (part.dleft_rO.data)
+      if (part.dleft_rO.data && kRank > lora::kMostSlicedRank)
         part.left_blocks = as_int(tiles(part.outputs, lora::kGradientCols<kRank>) * chunks);
       blocks += part.left_blocks;
     }
@@ -244,8 +341,14 @@ void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
   });
 }
 
+int64_t lora_backward_floats(Parts parts, Operand x_NI) {
+  const bool sliced = is_16_bit(x_NI.dtype) && x_NI.rows > 0 && is_sliced(parts) &&
+                      suits_tensor_cores(parts, x_NI, {}, {});
+  return sliced ? Slices(parts, x_NI.rows).floats(parts) : 0;
+}
+
 void lora_backward(Parts parts, Operand dx_NI, Operand addend_NI, Operand x_NI, float scale,
-                   LoraDu du, int multiprocessors, cudaStream_t stream) {
+                   LoraDu du, float* sums, int multiprocessors, cudaStream_t stream) {
   if (x_NI.rows == 0) return;
   const bool is_fast = suits_tensor_cores(parts, x_NI, dx_NI, addend_NI);
   const bool wants_du = du == LoraDu::kResult || dx_NI.data ||
@@ -256,10 +359,11 @@ void lora_backward(Parts parts, Operand dx_NI, Operand addend_NI, Operand x_NI, 
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
       if (is_fast) {
-        if (wants_du)
-          run_rows<lora::Way::kBackward>(parts,
-                                         backward_pass<T>(parts, dx_NI, addend_NI, x_NI, scale),
-                                         multiprocessors, stream);
+        const auto pass = backward_pass<T>(parts, dx_NI, addend_NI, x_NI, scale);
+        if (is_sliced(parts))
+          run_slices<T>(parts, pass, wants_du, sums, multiprocessors, stream);
+        else if (wants_du)
+          run_rows<lora::Way::kBackward>(parts, pass, multiprocessors, stream);
         return add_gradients<T>(parts, x_NI, scale, stream);
       }
     for (size_t i = 0; i < parts.size(); ++i) {

@@ -51,11 +51,11 @@ Launches launches(int64_t rank) {
   return {middle - begin, end - middle};
 }
 
-// One for each of q|k|v, o, gate|up and down; in backward two.
-TEST(LayerLaunches, LoraAddsTwelve) {
+// One for each of q|k|v, o, gate|up and down; in backward three.
+TEST(LayerLaunches, LoraAddsSixteen) {
   const Launches with = launches(16), without = launches(0);
   EXPECT_EQ(with.forward - without.forward, 4);
-  EXPECT_EQ(with.backward - without.backward, 8);
+  EXPECT_EQ(with.backward - without.backward, 12);
 }
 
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.

@@ -1,7 +1,7 @@
 // LoRA's kernels against the CPU backend and fp64.
 #include <fmt/format.h>
 
-#include "kernels/cuda/launchers.h"
+#include "tests/kernels/lora_backward.h"
 #include "tests/kernels/parity.h"
 
 namespace facet::kernel_test {
@@ -117,8 +117,8 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
   run_kernels([&] {
     const cuda::LoraOperands part{dy.device(),    {},          u.device(),      right_.device(),
                                   left_.device(), du.device(), dright.device(), dleft.device()};
-    cuda::lora_backward({&part, 1}, dx.device(), dx.device(), x_.device(), kScale,
-                        cuda::LoraDu::kScratch, kOneMultiprocessor, stream_);
+    lora_backward({&part, 1}, dx.device(), dx.device(), x_.device(), kScale, cuda::LoraDu::kScratch,
+                  kOneMultiprocessor, stream_);
   });
   cpu().lora_backward_accumulate(dx.host(), dright.host(), dleft.host(), du.host(), dy.host(),
                                  x_.host(), u.host(), right_.host(), left_.host(), kScale);
@@ -172,8 +172,8 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
     const cuda::Operand of_dx = operand(0);
     const cuda::LoraOperands part{dy.device(),    {},          u.device(), right_.device(),
                                   left_.device(), du.device(), operand(1), operand(2)};
-    cuda::lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, cuda::LoraDu::kScratch,
-                        kOneMultiprocessor, stream_);
+    lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, cuda::LoraDu::kScratch,
+                  kOneMultiprocessor, stream_);
   };
   run({true, true, true});
   const std::array whole = {dx.of_gpu(), dright.of_gpu(), dleft.of_gpu()};
@@ -214,7 +214,7 @@ std::vector<PartsCase> parts_cases() {
       {{}, 5, 648, 8, 0, {648, 16}},   {{}, 65, 72, 8, 0, {40, 24, 64}},
       {{}, 130, 64, 16, 0, {72, 64}},  {{}, 33, 200, 32, 8, {136, 40, 24}},
       {{}, 66, 72, 24, 0, {40, 136}},  {{}, 97, 40, 64, 0, {72, 24, 32}},
-      {{}, 33, 40, 72, 8, {24, 16}}};
+      {{}, 33, 40, 72, 8, {24, 16}},   {{}, 600, 16, 16, 8, {520, 1032, 8}}};
   std::vector<PartsCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
     for (PartsCase c : all) {
@@ -343,8 +343,8 @@ void LoraPartsParity::check_backward(int multiprocessors) {
                           du[p]->device(),
                           dright[p]->device(),
                           dleft[p]->device()});
-    cuda::lora_backward(operands, dx.device(), {}, x_.device(), kScale, cuda::LoraDu::kScratch,
-                        multiprocessors, stream_);
+    lora_backward(operands, dx.device(), {}, x_.device(), kScale, cuda::LoraDu::kScratch,
+                  multiprocessors, stream_);
   });
   cpu().fill(dx.host(), 0);
   Values exact_dx(static_cast<size_t>(n_ * i_));

@@ -2,6 +2,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_product.h"
 #include "tests/device/cuda/hopper_device.h"
+#include "tests/kernels/lora_backward.h"
 #include "tests/kernels/parity.h"
 
 namespace facet::kernel_test {
@@ -179,7 +180,7 @@ TEST_P(LoraProduct, BackwardInput) {
                                     .right_Ir = a.right.device(),
                                     .left_rO = a.left.device(),
                                     .du_Nr = a.du.device()};
-      cuda::lora_backward({&part, 1}, {}, {}, x_.device(), kScale, cuda::LoraDu::kResult, 1,
+      lora_backward({&part, 1}, {}, {}, x_.device(), kScale, cuda::LoraDu::kResult, 1,
                           stream_);
     }
     cuda::lora_product_backward_input(dx.device(), dy.device(), weight_.device(),
