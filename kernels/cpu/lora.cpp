@@ -13,16 +13,20 @@ void CpuBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor
   gemm(Transpose::kNo, Transpose::kNo, scale, u_Nr, Matrix(left), 1, Matrix(y));
 }
 
-void CpuBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                             Tensor dy, Tensor x, Tensor u, Tensor right,
-                                             Tensor left, float scale) {
-  const Matrix du_Nr(du), dy_NO(dy);
-  gemm(Transpose::kNo, Transpose::kYes, scale, dy_NO, Matrix(left), 0, du_Nr);
+void CpuBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                   Tensor u, Tensor right, Tensor left,
+                                                   float scale) {
+  const Matrix du_Nr(du);
+  gemm(Transpose::kNo, Transpose::kYes, scale, Matrix(dy), Matrix(left), 0, du_Nr);
   if (dleft.defined())
-    gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), dy_NO, 1, Matrix(dleft));
-  if (dright.defined())
-    gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), du_Nr, 1, Matrix(dright));
+    gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), Matrix(dy), 1, Matrix(dleft));
   if (dx.defined()) gemm(Transpose::kNo, Transpose::kYes, 1, du_Nr, Matrix(right), 1, Matrix(dx));
+}
+
+void CpuBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  for (const LoraPart& part : parts)
+    if (part.dright.defined())
+      gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), Matrix(part.du), 1, Matrix(part.dright));
 }
 
 void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
@@ -34,13 +38,13 @@ void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tenso
                                part.left, scale);
 }
 
-void CpuBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                                         std::span<const LoraPart> parts, float scale) {
+void CpuBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                               std::span<const LoraPart> parts, float scale) {
   if (dx.defined()) do_linear_backward_input(dx, dy, weight);
   for (const LoraPart& part : parts)
-    do_lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
-                                dy.column_block(part.begin, part.left.cols()), x, part.u,
-                                part.right, part.left, scale);
+    do_lora_backward_input_accumulate(dx, part.dleft, part.du,
+                                      dy.column_block(part.begin, part.left.cols()), part.u,
+                                      part.right, part.left, scale);
 }
 
 }  // namespace facet

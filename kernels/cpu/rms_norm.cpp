@@ -1,6 +1,6 @@
 // RMS norm. y (N,D) = x rstd weight with rstd (N) = 1 / sqrt(mean(x^2) + eps), all overwritten.
-// Backward overwrites dx (N,D), including dresidual if given, and adds to dweight (D). Parallel
-// over rows; dweight is summed per thread, then added in thread order.
+// Backward overwrites dx (N,D), including dresidual if given, and y again if given, and adds to
+// dweight (D). Parallel over rows; dweight is summed per thread, then added in thread order.
 #include <cmath>
 
 #include "kernels/cpu/backend.h"
@@ -8,6 +8,15 @@
 #include "kernels/cpu/parallel.h"
 
 namespace facet {
+namespace {
+
+// scale: 1/rms
+void normalise(float* y, const float* x, const float* weight, float scale, int64_t cols) {
+#pragma omp simd
+  for (int64_t c = 0; c < cols; ++c) y[c] = x[c] * scale * weight[c];
+}
+
+}  // namespace
 
 void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
   const Matrix y_ND(y), x_ND(x);
@@ -22,8 +31,7 @@ void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor wei
     for (int64_t c = 0; c < cols; ++c) squares += row[c] * row[c];
     const float scale = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
     rstd_N[r] = scale;
-#pragma omp simd
-    for (int64_t c = 0; c < cols; ++c) out[c] = row[c] * scale * weight_D[c];
+    normalise(out, row, weight_D, scale, cols);
   });
 }
 
@@ -62,9 +70,10 @@ void add_weight_gradient(float* dweight, const RowGradient& row) {
 
 }  // namespace
 
-void CpuBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                                      Tensor rstd, Tensor dresidual) {
-  const Matrix dx_ND(dx), dy_ND(dy), x_ND(x), dresidual_ND(dresidual);
+// y, which may be dy, comes last of a row.
+void CpuBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
+                                      Tensor weight, Tensor rstd, Tensor dresidual) {
+  const Matrix dx_ND(dx), y_ND(y), dy_ND(dy), x_ND(x), dresidual_ND(dresidual);
   const float *weight_D = weight.f32(), *rstd_N = rstd.f32();
   const int64_t cols = x_ND.cols;
   const bool weight_trained = dweight.defined();
@@ -76,6 +85,7 @@ void CpuBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tens
                             rstd_N[r],    cols};
       if (weight_trained) add_weight_gradient(sums.of_thread(thread), row);
       input_gradient(dx_ND.row(r), row);
+      if (y_ND.data) normalise(y_ND.row(r), row.x, weight_D, row.scale, cols);
     }
   });
   if (weight_trained) sums.add_to(dweight.f32(), 0, cols);

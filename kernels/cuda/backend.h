@@ -50,9 +50,9 @@ class CudaBackend final : public Backend {
   void synchronize() { stream_.synchronize(); }
   // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
   void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
-  // From here on lora_linear_forward() and lora_linear_backward() have one product for y and dx, or
-  // no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so do the
-  // two for what that takes no matrices of.
+  // From here on lora_linear_forward() and lora_linear_backward_input() have one product for y and
+  // dx, or no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so
+  // do the two for what that takes no matrices of.
   void join_lora(bool joins);
   // From here on the choices of products() say which of the two computes a layer with LoRA, where
   // both can; where they cannot it is computed apart, with a warning if the GPU or the program is
@@ -73,12 +73,11 @@ class CudaBackend final : public Backend {
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
   void warn_of_plain_backward(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
-  // LoRA's part of lora_linear_forward(). Without y it leaves u alone; dx may be absent, or have
-  // values to be added to.
+  // LoRA's part of lora_linear_forward() and lora_linear_backward_input(). Without y or dx it
+  // leaves u or du alone; they may have values to be added to.
   void add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts, float scale);
-  void add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
-                          std::span<const LoraPart> parts, float scale,
-                          cuda::LoraDu du = cuda::LoraDu::kScratch);
+  void add_lora_backward(Tensor dx, Tensor addend, Tensor dy, std::span<const LoraPart> parts,
+                         float scale);
   // Computes a layer with LoRA in the way that was chosen for it, or times both and chooses.
   template <typename Fused, typename Separate>
   void run_chosen(const cuda::LoraKey& key, const Fused& fused, const Separate& separate);
@@ -106,7 +105,7 @@ class CudaBackend final : public Backend {
   bool chooses_lora_ = false;
   Workspace attention_delta_{stream_};
   Workspace attention_partials_{stream_};  // of decode_attention()
-  Workspace lora_sums_{stream_};           // of add_lora_gradients()
+  Workspace lora_sums_{stream_};           // of add_lora_backward()
   Workspace splice_{stream_};              // of splice_backward()
   Workspace reduction_{stream_};           // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};    // on the device, what gradients_ is on the host

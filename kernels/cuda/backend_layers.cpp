@@ -34,10 +34,11 @@ void CudaBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor we
                          stream_);
 }
 
-void CudaBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x,
+void CudaBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
                                        Tensor weight, Tensor rstd, Tensor dresidual) {
-  cuda::rms_norm_backward(on_device(dx), f32_on_device(dweight), on_device(dy), on_device(x),
-                          on_device(weight), f32_on_device(rstd), on_device(dresidual), stream_);
+  cuda::rms_norm_backward(on_device(dx), f32_on_device(dweight), on_device(y), on_device(dy),
+                          on_device(x), on_device(weight), f32_on_device(rstd),
+                          on_device(dresidual), stream_);
 }
 
 void CudaBackend::do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
@@ -60,8 +61,9 @@ void CudaBackend::do_swiglu_forward(Tensor act, Tensor gate_up) {
   cuda::swiglu_forward(on_device(act), on_device(gate_up), stream_);
 }
 
-void CudaBackend::do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
-  cuda::swiglu_backward(on_device(dgate_up), on_device(dact), on_device(gate_up), stream_);
+void CudaBackend::do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {
+  cuda::swiglu_backward(on_device(dgate_up), on_device(act), on_device(dact), on_device(gate_up),
+                        stream_);
 }
 
 void CudaBackend::do_gelu_forward(Tensor y, Tensor x, Activation activation) {

@@ -73,15 +73,14 @@ void CudaBackend::add_lora(Tensor y, Tensor addend, Tensor x, std::span<const Lo
   cuda::lora_forward(operands, on_device(x), scale, multiprocessors_, stream_);
 }
 
-void CudaBackend::add_lora_gradients(Tensor dx, Tensor addend, Tensor dy, Tensor x,
-                                     std::span<const LoraPart> parts, float scale,
-                                     cuda::LoraDu du) {
+void CudaBackend::add_lora_backward(Tensor dx, Tensor addend, Tensor dy,
+                                    std::span<const LoraPart> parts, float scale) {
   std::vector<cuda::LoraOperands> operands;
   for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
-  const int64_t floats = cuda::lora_backward_floats(operands, on_device(x));
-  cuda::lora_backward(operands, on_device(dx), on_device(addend), on_device(x), scale, du,
-                      floats > 0 ? lora_sums_.take<float>(floats) : nullptr, multiprocessors_,
-                      stream_);
+  const int64_t floats = cuda::lora_backward_floats(operands);
+  cuda::lora_backward_input(operands, on_device(dx), on_device(addend), scale,
+                            floats > 0 ? lora_sums_.take<float>(floats) : nullptr, multiprocessors_,
+                            stream_);
 }
 
 void CudaBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right,
@@ -90,12 +89,17 @@ void CudaBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tenso
   add_lora(y, y, x, {&part, 1}, scale);
 }
 
-void CudaBackend::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                              Tensor dy, Tensor x, Tensor u, Tensor right,
-                                              Tensor left, float scale) {
-  const LoraPart part{
-      .u = u, .right = right, .left = left, .du = du, .dright = dright, .dleft = dleft};
-  add_lora_gradients(dx, dx, dy, x, {&part, 1}, scale);
+void CudaBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                    Tensor u, Tensor right, Tensor left,
+                                                    float scale) {
+  const LoraPart part{.u = u, .right = right, .left = left, .du = du, .dleft = dleft};
+  add_lora_backward(dx, dx, dy, {&part, 1}, scale);
+}
+
+void CudaBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  std::vector<cuda::LoraOperands> operands;
+  for (const LoraPart& part : parts) operands.push_back(operands_of(part, Tensor(), Tensor()));
+  cuda::lora_backward_right(operands, on_device(x), stream_);
 }
 
 // ---- a linear layer and its LoRA in one product
@@ -208,23 +212,23 @@ void CudaBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tens
   }
 }
 
-void CudaBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                                          std::span<const LoraPart> parts, float scale) {
+void CudaBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                                std::span<const LoraPart> parts, float scale) {
   const PartOperands operands(parts);
   const auto fused = [&] {
-    add_lora_gradients(Tensor(), Tensor(), dy, x, parts, scale, cuda::LoraDu::kResult);
+    add_lora_backward(Tensor(), Tensor(), dy, parts, scale);
     cuda::lora_product_backward_input(on_device(dx), on_device(dy), on_device(weight), operands,
                                       multiprocessors_, stream_);
   };
   const auto separate = [&] {
-    add_lora_gradients(dx, Tensor(), dy, x, parts, scale);
+    add_lora_backward(dx, Tensor(), dy, parts, scale);
     if (dx.defined()) do_linear_backward_input_accumulate(dx, dy, weight);
   };
   if (joins_lora_ && dx.defined()) {
-    check_taken(dy, x, weight, parts, operands);
+    check_taken(dy, dx, weight, parts, operands);
     fused();
-  } else if (chooses_lora_ && dx.defined() && dy.rows() > 0 && takes(dy, x, weight, operands)) {
-    run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kBackward, on_device(dy), on_device(x), {},
+  } else if (chooses_lora_ && dx.defined() && dy.rows() > 0 && takes(dy, dx, weight, operands)) {
+    run_chosen(cuda::lora_key(cuda::LoraKey::Direction::kBackward, on_device(dy), on_device(dx), {},
                               {}, operands),
                fused, separate);
   } else {

@@ -20,20 +20,20 @@ struct LoraOperands {
   Operand y_NO;       // dy in backward; absent in forward if only u is wanted
   Operand addend_NO;  // in forward; may be y, or absent
   Operand u_Nr, right_Ir, left_rO;
-  // In backward. The gradients are fp32, and either may be absent. du (fp32) is scratch: on tensor
-  // cores each number of it is two of 16 bits.
+  // In backward. The gradients are fp32, and either may be absent. du is fp32 too; with 16-bit
+  // operands each number in its memory is two of that type instead, the upper halves of a row
+  // before the lower ones.
   Operand du_Nr = {}, dright_Ir = {}, dleft_rO = {};
 };
 void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
                   int multiprocessors, cudaStream_t stream);
-// What becomes of du: computed for the other results alone, or one of them.
-enum class LoraDu : uint8_t { kScratch, kResult };
-// dx may be absent; its addend may be dx, or absent. `sums` is a workspace of
-// lora_backward_floats().
-void lora_backward(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
-                   Operand x_NI, float scale, LoraDu du, float* sums, int multiprocessors,
-                   cudaStream_t stream);
-int64_t lora_backward_floats(std::span<const LoraOperands> parts, Operand x_NI);
+// Of each part du and, where it is given, dleft, without which u is not read; and dx. That may be
+// absent; its addend may be dx, or absent. `sums` is a workspace of lora_backward_floats().
+void lora_backward_input(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
+                         float scale, float* sums, int multiprocessors, cudaStream_t stream);
+int64_t lora_backward_floats(std::span<const LoraOperands> parts);
+// dright of each part that has it, with du from before.
+void lora_backward_right(std::span<const LoraOperands> parts, Operand x_NI, cudaStream_t stream);
 
 // ---- DoRA
 void dora_row_norms(float* norm_O, Operand weight_OI, Operand right_Ir, Operand left_rO,
@@ -47,7 +47,8 @@ void dora_backward(Operand dz_NO, float* dmagnitude_O, Operand dy_NO, Operand z_
 // ---- norms
 void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_D, float eps,
                       cudaStream_t stream);
-void rms_norm_backward(Operand dx_ND, float* dweight_D, Operand dy_ND, Operand x_ND,
+// y may be absent, or dy.
+void rms_norm_backward(Operand dx_ND, float* dweight_D, Operand y_ND, Operand dy_ND, Operand x_ND,
                        Operand weight_D, const float* rstd_N, Operand dresidual_ND,
                        cudaStream_t stream);
 void layer_norm_forward(Operand y_ND, float* mean_N, float* rstd_N, Operand x_ND, Operand weight_D,
@@ -58,7 +59,8 @@ void layer_norm_backward(Operand dx_ND, float* dweight_D, float* dbias_D, Operan
 
 // ---- token-wise activations
 void swiglu_forward(Operand act_NF, Operand gate_up_N2F, cudaStream_t stream);
-void swiglu_backward(Operand dgate_up_N2F, Operand dact_NF, Operand gate_up_N2F,
+// act may be absent, or dact.
+void swiglu_backward(Operand dgate_up_N2F, Operand act_NF, Operand dact_NF, Operand gate_up_N2F,
                      cudaStream_t stream);
 void quick_gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void quick_gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);

@@ -1,7 +1,7 @@
 // LoRA of the layers with one input, the parts of a call: forward u (N,r) = x (N,I) right (I,r) and
-// y (N,O) = addend (N,O) + scale u left (r,O); backward du (N,r) = scale dy left', and adds to
-// dleft
-// += scale u' dy and dright += x' du, both fp32; dx = addend + the sum over the parts of du right'.
+// y (N,O) = addend (N,O) + scale u left (r,O); backward du (N,r) = scale dy left', dleft += scale
+// u' dy and dx = addend + the sum over the parts of du right', and then dright += x' du. The
+// gradients of both factors are fp32.
 //
 // On tensor cores that is one kernel forward (lora_rows.h), which reads x once and writes each y
 // once, and three backward: one reads dy (lora_slices.h), one writes dx, and one (lora_gradients.h)
@@ -28,7 +28,21 @@ using Parts = std::span<const LoraOperands>;
 
 int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
-// ---- without tensor cores, a part after the other; du is fp32
+// ---- du, in fp32 or in two halves of 16 bits, for which an fp32 number has the room
+
+template <typename T>
+Rows<T> halves_of(const Operand& du_Nr) {
+  return {static_cast<T*>(du_Nr.data), du_Nr.stride * 2};
+}
+auto du_view(const Operand& du_Nr, float) {
+  return Strided<float>{static_cast<float*>(du_Nr.data), du_Nr.stride, 1};
+}
+template <typename T>
+auto du_view(const Operand& du_Nr, T) {
+  return StridedHalves<T>{halves_of<T>(du_Nr).data, halves_of<T>(du_Nr).stride, 1, du_Nr.cols};
+}
+
+// ---- without tensor cores, a part after the other
 
 template <typename T>
 Strided<T> strided(const Operand& x) {
@@ -39,46 +53,47 @@ Strided<T> transposed(const Operand& x) {
   return {static_cast<T*>(x.data), 1, x.stride};
 }
 
-template <typename Out, typename Left, typename Right>
-void multiply_plain(const Operand& out, const Operand& addend, Strided<const Left> left,
-                    Strided<const Right> right, int64_t depth, float alpha, cudaStream_t stream) {
+template <typename Out, typename Addend, typename Left, typename Right>
+void multiply_plain(const Operand& size, const Out& out, const Addend& addend, const Left& left,
+                    const Right& right, int64_t depth, float alpha, cudaStream_t stream) {
   gpu::launch(stream,
-              {.grid = dim3(static_cast<unsigned>(tiles(out.rows, plain::kTile)),
-                            static_cast<unsigned>(tiles(out.cols, plain::kTile))),
+              {.grid = dim3(static_cast<unsigned>(tiles(size.rows, plain::kTile)),
+                            static_cast<unsigned>(tiles(size.cols, plain::kTile))),
                .block = plain::kThreads},
-              plain::product_kernel<Out, Left, Right>, strided<Out>(out),
-              strided<const Out>(addend), left, right, out.rows, out.cols, depth, alpha);
+              plain::product_kernel<Out, Addend, Left, Right>, out, addend, left, right, size.rows,
+              size.cols, depth, alpha);
 }
 
 template <typename T>
 void plain_forward(const LoraOperands& part, const Operand& x, float scale, cudaStream_t stream) {
-  multiply_plain<T, T, T>(part.u_Nr, {}, strided<const T>(x), strided<const T>(part.right_Ir),
-                          x.cols, 1, stream);
-  if (part.y_NO.data)
-    multiply_plain<T, T, T>(part.y_NO, part.addend_NO, strided<const T>(part.u_Nr),
-                            strided<const T>(part.left_rO), part.u_Nr.cols, scale, stream);
+  const Operand &u = part.u_Nr, &y = part.y_NO;
+  multiply_plain(u, strided<T>(u), Strided<const T>{}, strided<const T>(x),
+                 strided<const T>(part.right_Ir), x.cols, 1, stream);
+  if (y.data)
+    multiply_plain(y, strided<T>(y), strided<const T>(part.addend_NO), strided<const T>(u),
+                   strided<const T>(part.left_rO), u.cols, scale, stream);
 }
 
 template <typename T>
-void plain_du(const LoraOperands& part, float scale, cudaStream_t stream) {
-  const Operand& dy = part.y_NO;
-  multiply_plain<float, T, T>(part.du_Nr, {}, strided<const T>(dy),
-                              transposed<const T>(part.left_rO), dy.cols, scale, stream);
-}
-
-template <typename T>
-void plain_backward(const LoraOperands& part, const Operand& dx, const Operand& addend,
-                    const Operand& x, float scale, cudaStream_t stream) {
-  const Operand &du = part.du_Nr, &dy = part.y_NO;
-  if (part.dleft_rO.data)
-    multiply_plain<float, T, T>(part.dleft_rO, part.dleft_rO, transposed<const T>(part.u_Nr),
-                                strided<const T>(dy), dy.rows, scale, stream);
-  if (part.dright_Ir.data)
-    multiply_plain<float, T, float>(part.dright_Ir, part.dright_Ir, transposed<const T>(x),
-                                    strided<const float>(du), x.rows, 1, stream);
+void plain_backward_input(const LoraOperands& part, const Operand& dx, const Operand& addend,
+                          float scale, cudaStream_t stream) {
+  const Operand &du = part.du_Nr, &dy = part.y_NO, &dleft = part.dleft_rO;
+  multiply_plain(du, du_view(du, T()), Strided<const float>{}, strided<const T>(dy),
+                 transposed<const T>(part.left_rO), dy.cols, scale, stream);
+  if (dleft.data)
+    multiply_plain(dleft, strided<float>(dleft), strided<const float>(dleft),
+                   transposed<const T>(part.u_Nr), strided<const T>(dy), dy.rows, scale, stream);
   if (dx.data)
-    multiply_plain<T, float, T>(dx, addend, strided<const float>(du),
-                                transposed<const T>(part.right_Ir), du.cols, 1, stream);
+    multiply_plain(dx, strided<T>(dx), strided<const T>(addend), du_view(du, T()),
+                   transposed<const T>(part.right_Ir), du.cols, 1, stream);
+}
+
+template <typename T>
+void plain_backward_right(const LoraOperands& part, const Operand& x, cudaStream_t stream) {
+  const Operand& dright = part.dright_Ir;
+  if (dright.data)
+    multiply_plain(dright, strided<float>(dright), strided<const float>(dright),
+                   transposed<const T>(x), du_view(part.du_Nr, T()), x.rows, 1, stream);
 }
 
 // ---- on tensor cores
@@ -90,10 +105,10 @@ bool suits_tensor_cores(std::initializer_list<Operand> operands) {
              operands, [](const Operand& x) { return x.cols % gpu::Pack<gpu::bf16>::kSize == 0; });
 }
 
-bool suits_tensor_cores(Parts parts, const Operand& x, const Operand& dx, const Operand& addend) {
-  return parts.size() <= lora::kMostParts && suits_tensor_cores({x, dx, addend}) &&
+bool suits_tensor_cores(Parts parts, std::initializer_list<Operand> with) {
+  return parts.size() <= lora::kMostParts && suits_tensor_cores(with) &&
          std::ranges::all_of(parts, [&](const LoraOperands& part) {
-           return part.u_Nr.cols == parts[0].u_Nr.cols &&
+           return part.right_Ir.cols == parts[0].right_Ir.cols &&
                   suits_tensor_cores({part.y_NO, part.addend_NO, part.u_Nr, part.du_Nr,
                                       part.right_Ir, part.left_rO});
          });
@@ -105,7 +120,7 @@ int as_int(int64_t size) { return static_cast<int>(size); }
 // are processed at a time, and the parts.
 template <typename Body>
 void with_places(Parts parts, const Body& body) {
-  const int64_t rank = parts[0].u_Nr.cols;
+  const int64_t rank = parts[0].right_Ir.cols;
   const auto with_rank = [&](auto padded) {
     if (parts.size() == 1) return body(padded, std::integral_constant<int, 1>());
     if (parts.size() == 2) return body(padded, std::integral_constant<int, 2>());
@@ -116,17 +131,11 @@ void with_places(Parts parts, const Body& body) {
   body(std::integral_constant<int, 64>(), std::integral_constant<int, 1>());
 }
 
-// An fp32 number of du has room for two of 16 bits.
-template <typename T>
-Rows<T> halves_of(const Operand& du_Nr) {
-  return {static_cast<T*>(du_Nr.data), du_Nr.stride * 2};
-}
-
 template <typename T>
 lora::RowPass<T> forward_pass(Parts parts, const Operand& x, float scale) {
   lora::RowPass<T> pass{.rows = x.rows,
                         .count = as_int(std::ssize(parts)),
-                        .rank = as_int(parts[0].u_Nr.cols),
+                        .rank = as_int(parts[0].right_Ir.cols),
                         .narrow_scale = 1,
                         .out_scale = scale};
   for (size_t i = 0; i < parts.size(); ++i)
@@ -142,11 +151,10 @@ lora::RowPass<T> forward_pass(Parts parts, const Operand& x, float scale) {
 }
 
 template <typename T>
-lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& addend,
-                               const Operand& x, float scale) {
-  lora::RowPass<T> pass{.rows = x.rows,
+lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& addend, float scale) {
+  lora::RowPass<T> pass{.rows = parts[0].y_NO.rows,
                         .count = as_int(std::ssize(parts)),
-                        .rank = as_int(parts[0].u_Nr.cols),
+                        .rank = as_int(parts[0].right_Ir.cols),
                         .narrow_scale = scale,
                         .out_scale = 1};
   for (size_t i = 0; i < parts.size(); ++i)
@@ -157,12 +165,12 @@ lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& ad
                      .out = rows_of<T>(dx),
                      .addend = rows_of<const T>(addend),
                      .width = as_int(parts[i].y_NO.cols),
-                     .out_width = as_int(x.cols)};
+                     .out_width = as_int(dx.cols)};
   return pass;
 }
 
 // Of du and dleft, in one reading of dy.
-bool is_sliced(Parts parts) { return parts[0].u_Nr.cols <= lora::kMostSlicedRank; }
+bool is_sliced(Parts parts) { return parts[0].right_Ir.cols <= lora::kMostSlicedRank; }
 
 // Calls run(phases, column blocks): once if the kernel's blocks, one for 64 rows, are enough for
 // the GPU; else twice, and the one that writes has two blocks a multiprocessor.
@@ -201,8 +209,8 @@ void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cu
 // slices of each part, and into ranges of at least 512 rows, as many as make 256 blocks.
 class Slices {
  public:
-  Slices(Parts parts, int64_t rows)
-      : row_steps_(tiles(rows, lora::kBlockRows)), rank_(parts[0].u_Nr.cols) {
+  explicit Slices(Parts parts)
+      : row_steps_(tiles(parts[0].y_NO.rows, lora::kBlockRows)), rank_(parts[0].right_Ir.cols) {
     constexpr int64_t kBlocks = 256, kLeastSteps = 512 / lora::kBlockRows;
     for (const LoraOperands& part : parts) all_ += of(part);
     const int64_t ranges = std::min(tiles(kBlocks, all_), tiles(row_steps_, kLeastSteps));
@@ -211,6 +219,7 @@ class Slices {
 
   int64_t all() const { return all_; }
   static int64_t of(const LoraOperands& part) { return tiles(part.left_rO.cols, lora::kSliceCols); }
+  int64_t row_steps() const { return row_steps_; }
   int64_t steps_of_range() const { return steps_of_range_; }
   int64_t ranges() const { return tiles(row_steps_, steps_of_range_); }
   // Of the sums of a part.
@@ -218,6 +227,7 @@ class Slices {
     return of(part) * row_steps_ * lora::kBlockRows * rank_;
   }
   int64_t dleft_floats(const LoraOperands& part) const {
+    if (!part.dleft_rO.data) return 0;
     return ranges() * of(part) * lora::kSliceCols * (rank_ <= 16 ? 16 : lora::kMostSlicedRank);
   }
   int64_t floats(Parts parts) const {
@@ -230,21 +240,20 @@ class Slices {
   int64_t row_steps_, rank_, all_ = 0, steps_of_range_ = 0;
 };
 
-// du, dx and dleft.
+// du, dleft and dx.
 template <typename T>
-void run_slices(Parts parts, const lora::RowPass<T>& rows, bool wants_du, float* sums,
-                int multiprocessors, cudaStream_t stream) {
-  const Slices slices(parts, rows.rows);
+void run_slices(Parts parts, const lora::RowPass<T>& rows, float* sums, int multiprocessors,
+                cudaStream_t stream) {
+  const Slices slices(parts);
   lora::SlicePass<T> pass{
       .rows = rows.rows, .rank = rows.rank, .steps_of_range = as_int(slices.steps_of_range())};
   lora::SliceSums results{.ranges = as_int(slices.ranges()),
-                          .row_blocks = wants_du ? as_int(tiles(rows.rows, lora::kBlockRows)) : 0,
-                          .scale = rows.narrow_scale};
+                          .row_blocks = as_int(slices.row_steps())};
   int dleft_blocks = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const LoraOperands& part = parts[i];
     const bool wants_dleft = part.dleft_rO.data != nullptr;
-    float* const of_du = wants_du ? sums : nullptr;
+    float* const of_du = sums;
     sums += slices.du_floats(part);
     float* const of_dleft = wants_dleft ? sums : nullptr;
     sums += slices.dleft_floats(part);
@@ -264,7 +273,6 @@ void run_slices(Parts parts, const lora::RowPass<T>& rows, bool wants_du, float*
                         .dleft_blocks = wants_dleft ? as_int(tiles(outputs, lora::kChunkCols)) : 0};
     dleft_blocks += results.parts[i].dleft_blocks;
   }
-  if (!wants_du && dleft_blocks == 0) return;
   with_places(parts, [&](auto rank, auto count) {
     constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
     if constexpr (kRank <= lora::kMostSlicedRank) {
@@ -274,7 +282,7 @@ void run_slices(Parts parts, const lora::RowPass<T>& rows, bool wants_du, float*
            .block = lora::kThreads,
            .shared_bytes = lora::SliceShape<kRank>::kShared * sizeof(T)},
           lora::slice_kernel<kRank, T>, pass);
-      const auto run = [&](lora::Phases phases, int64_t column_blocks) {
+      in_phases(rows, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
         const int others = phases == lora::Phases::kOutputs ? 0 : dleft_blocks;
         gpu::launch(stream,
                     {.grid = dim3(static_cast<unsigned>(results.row_blocks + others),
@@ -282,19 +290,20 @@ void run_slices(Parts parts, const lora::RowPass<T>& rows, bool wants_du, float*
                      .block = lora::kThreads,
                      .shared_bytes = lora::kSumsShared<kRank * kParts> * sizeof(T)},
                     lora::slice_sums_kernel<kRank, kParts, T>, rows, results, phases);
-      };
-      in_phases(rows, multiprocessors, run);
+      });
     }
   });
 }
 
-template <typename T>
+// dleft of ranks that slices do not take, or dright.
+template <lora::Factor kFactor, typename T>
 void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stream) {
+  constexpr bool kOfRight = kFactor == lora::Factor::kWideByRank;
   lora::GradientPass<T> pass{.x_NI = rows_of<const T>(x),
-                             .rows = as_int(x.rows),
+                             .rows = as_int(kOfRight ? x.rows : parts[0].y_NO.rows),
                              .inputs = as_int(x.cols),
                              .count = as_int(std::ssize(parts)),
-                             .rank = as_int(parts[0].u_Nr.cols),
+                             .rank = as_int(parts[0].right_Ir.cols),
                              .scale = scale};
   for (size_t i = 0; i < parts.size(); ++i)
     pass.parts[i] = {.dy_NO = rows_of<const T>(parts[i].y_NO),
@@ -308,10 +317,10 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
     const int64_t chunks = tiles(pass.rank, kRank);
     int blocks = 0;
     for (auto& part : pass.parts) {
-      if (part.dright_Ir.data)
+      if (kOfRight && part.dright_Ir.data)
         pass.right_blocks = as_int(tiles(pass.inputs, lora::kGradientCols<kRank * kParts>) *
                                    tiles(pass.count, kParts) * chunks);
-      if (part.dleft_rO.data && kRank > lora::kMostSlicedRank)
+      if (!kOfRight && part.dleft_rO.data)
         part.left_blocks = as_int(tiles(part.outputs, lora::kGradientCols<kRank>) * chunks);
       blocks += part.left_blocks;
     }
@@ -330,7 +339,7 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
 void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
                   cudaStream_t stream) {
   if (x_NI.rows == 0) return;
-  const bool is_fast = suits_tensor_cores(parts, x_NI, {}, {});
+  const bool is_fast = suits_tensor_cores(parts, {x_NI});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
@@ -341,35 +350,39 @@ void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
   });
 }
 
-int64_t lora_backward_floats(Parts parts, Operand x_NI) {
-  const bool sliced = is_16_bit(x_NI.dtype) && x_NI.rows > 0 && is_sliced(parts) &&
-                      suits_tensor_cores(parts, x_NI, {}, {});
-  return sliced ? Slices(parts, x_NI.rows).floats(parts) : 0;
+int64_t lora_backward_floats(Parts parts) {
+  const Operand& dy = parts[0].y_NO;
+  const bool sliced =
+      is_16_bit(dy.dtype) && dy.rows > 0 && is_sliced(parts) && suits_tensor_cores(parts, {});
+  return sliced ? Slices(parts).floats(parts) : 0;
 }
 
-void lora_backward(Parts parts, Operand dx_NI, Operand addend_NI, Operand x_NI, float scale,
-                   LoraDu du, float* sums, int multiprocessors, cudaStream_t stream) {
-  if (x_NI.rows == 0) return;
-  const bool is_fast = suits_tensor_cores(parts, x_NI, dx_NI, addend_NI);
-  const bool wants_du = du == LoraDu::kResult || dx_NI.data ||
-                        std::ranges::any_of(parts, [](const LoraOperands& part) {
-                          return part.dright_Ir.data != nullptr;
-                        });
-  with_type(x_NI.dtype, [&](auto zero) {
+void lora_backward_input(Parts parts, Operand dx_NI, Operand addend_NI, float scale, float* sums,
+                         int multiprocessors, cudaStream_t stream) {
+  if (parts[0].y_NO.rows == 0) return;
+  const bool is_fast = suits_tensor_cores(parts, {dx_NI, addend_NI});
+  with_type(parts[0].y_NO.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
       if (is_fast) {
-        const auto pass = backward_pass<T>(parts, dx_NI, addend_NI, x_NI, scale);
-        if (is_sliced(parts))
-          run_slices<T>(parts, pass, wants_du, sums, multiprocessors, stream);
-        else if (wants_du)
-          run_rows<lora::Way::kBackward>(parts, pass, multiprocessors, stream);
-        return add_gradients<T>(parts, x_NI, scale, stream);
+        const auto pass = backward_pass<T>(parts, dx_NI, addend_NI, scale);
+        if (is_sliced(parts)) return run_slices<T>(parts, pass, sums, multiprocessors, stream);
+        run_rows<lora::Way::kBackward>(parts, pass, multiprocessors, stream);
+        return add_gradients<lora::Factor::kRankByWide, T>(parts, {}, scale, stream);
       }
-    for (size_t i = 0; i < parts.size(); ++i) {
-      if (wants_du) plain_du<T>(parts[i], scale, stream);
-      plain_backward<T>(parts[i], dx_NI, i == 0 ? addend_NI : dx_NI, x_NI, scale, stream);
-    }
+    for (size_t i = 0; i < parts.size(); ++i)
+      plain_backward_input<T>(parts[i], dx_NI, i == 0 ? addend_NI : dx_NI, scale, stream);
+  });
+}
+
+void lora_backward_right(Parts parts, Operand x_NI, cudaStream_t stream) {
+  if (x_NI.rows == 0) return;
+  const bool is_fast = suits_tensor_cores(parts, {x_NI});
+  with_type(x_NI.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (sizeof(T) == 2)
+      if (is_fast) return add_gradients<lora::Factor::kWideByRank, T>(parts, x_NI, 1, stream);
+    for (const LoraOperands& part : parts) plain_backward_right<T>(part, x_NI, stream);
   });
 }
 

@@ -11,7 +11,7 @@ namespace facet::cuda {
 
 constexpr int kMostLoraParts = 3;  // of a product: q, k, v
 // The adapter of columns [begin, begin + left.cols) of y. Forward reads u and left; backward reads
-// right and du, as lora_backward() leaves it on tensor cores.
+// right and du, as lora_backward_input() leaves it.
 struct LoraPartOperands {
   int64_t begin = 0;
   Operand u_Nr, right_Ir, left_rO, du_Nr;

@@ -75,10 +75,10 @@ GPU_DEVICE void store_narrow(T* to, int rank, float first, float second) {
                                                second - gpu::to_float(upper[1])));
 }
 
-// Stores the sums of the warp's rows, times `scale`.
+// Stores the sums of the warp's rows, scaled.
 template <int kRank, int kParts, Factor kFactor, typename T>
 GPU_DEVICE void store_narrow_rows(const RowPass<T>& pass, Chunk chunk,
-                                  const float (&sum)[kRank * kParts / 8][4], float scale) {
+                                  const float (&sum)[kRank * kParts / 8][4]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int64_t row = int64_t{blockIdx.x} * kBlockRows + row_of_half(h);
@@ -89,7 +89,8 @@ GPU_DEVICE void store_narrow_rows(const RowPass<T>& pass, Chunk chunk,
       const int col = chunk.rank + column_of(n, 0) % kRank;
       if (to_part < pass.count && col < pass.rank)
         store_narrow<kFactor>(pass.parts[to_part].narrow_Nr.row(row) + col, pass.rank,
-                              scale * sum[n][2 * h], scale * sum[n][2 * h + 1]);
+                              pass.narrow_scale * sum[n][2 * h],
+                              pass.narrow_scale * sum[n][2 * h + 1]);
     }
   }
 }
@@ -126,7 +127,7 @@ GPU_DEVICE void multiply_narrow(const RowPass<T>& pass, Chunk chunk, T* memory) 
                             kByWide > (tile + kWideTile, k, n));
         }
       });
-  store_narrow_rows<kRank, kParts, kFactor>(pass, chunk, sum, pass.narrow_scale);
+  store_narrow_rows<kRank, kParts, kFactor>(pass, chunk, sum);
 }
 
 // ---- out = addend + out_scale times the sum over the parts of narrow factor

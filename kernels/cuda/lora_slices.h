@@ -17,11 +17,11 @@ constexpr int kSliceCols = 512, kChunkCols = 64, kChunks = kSliceCols / kChunkCo
 constexpr int kSliceStages = 6;
 
 // One of the layers with the same input. The sums are those of fragment_of(): of du for every slice
-// and step of rows, of dleft for every range, slice and chunk; null: not wanted.
+// and step of rows, of dleft, which may be absent, for every range, slice and chunk.
 template <typename T>
 struct SlicePart {
   Rows<const T> dy_NO, u_Nr, left_rO;
-  float *du_sums, *dleft_sums;
+  float *du_sums, *dleft_sums;  // dleft's are null if it is absent
   int outputs, slices;
 };
 template <typename T>
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 2) slice_kernel(SlicePass<T> pass) {
   int slice = static_cast<int>(blockIdx.x), at = 0;
   for (; slice >= pass.parts[at].slices; ++at) slice -= pass.parts[at].slices;
   const SlicePart<T>& part = pass.parts[at];
-  const bool wants_du = part.du_sums != nullptr, wants_dleft = part.dleft_sums != nullptr;
+  const bool wants_dleft = part.dleft_sums != nullptr;
   const int first_col = slice * kSliceCols;
   const int chunks = steps_of(part.outputs - first_col, kChunkCols);  // or more than there are
   const int all_steps = steps_of(static_cast<int>(pass.rows), kBlockRows);
@@ -138,8 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2) slice_kernel(SlicePass<T> pass) {
     }
     gpu::cp_async_commit();
   };
-  if (wants_du)
-    fetch<kRank, kSliceCols>(left, part.left_rO, {0, first_col}, {pass.rank, part.outputs});
+  fetch<kRank, kSliceCols>(left, part.left_rO, {0, first_col}, {pass.rank, part.outputs});
   for (int chunk = 0; chunk < kSliceStages - 1; ++chunk) begin(first_step, chunk);
 
   float dleft[kChunks][kRank / 8][4];
@@ -158,10 +157,9 @@ __global__ void __launch_bounds__(kThreads, 2) slice_kernel(SlicePass<T> pass) {
       begin(step + (c + kAhead) / kChunks, (c + kAhead) % kChunks);
       if (c >= chunks) continue;
       const T* dy = stages + (step * kChunks + c) % kSliceStages * Shape::kStage;
-      if (wants_du) multiply_du<kRank>(du, dy, left + c * kChunkCols);
+      multiply_du<kRank>(du, dy, left + c * kChunkCols);
       if (wants_dleft) multiply_dleft<kRank>(dleft[c], u_of_step, dy);
     }
-    if (!wants_du) continue;
 #pragma unroll
     for (int n = 0; n < kRank / 8; ++n)
       if (n * 8 < pass.rank)
@@ -185,17 +183,16 @@ struct SumsOfPart {
   const float *du_sums, *dleft_sums;
   Rows<float> dleft_rO;
   int outputs, slices;
-  int dleft_blocks;  // one for each chunk of columns; none if dleft is not wanted
+  int dleft_blocks;  // one for each chunk of columns; none if dleft is absent
 };
 struct SliceSums {
   SumsOfPart parts[kMostParts] = {};
-  int ranges, row_blocks;  // no row blocks if du is not wanted
-  float scale;
+  int ranges, row_blocks;
 };
 
 // du of the block's rows and one part, stored in two halves.
 template <int kRank, typename T>
-GPU_DEVICE void add_slices(const RowPass<T>& pass, const SumsOfPart& of, int part, float scale) {
+GPU_DEVICE void add_slices(const RowPass<T>& pass, const SumsOfPart& of, int part) {
   float sum[kRank / 8][4];
   clear(sum);
   const int fragments = pass.rank / 8;
@@ -204,12 +201,12 @@ GPU_DEVICE void add_slices(const RowPass<T>& pass, const SumsOfPart& of, int par
   for (int n = 0; n < kRank / 8; ++n)
     if (n < fragments)
       add_fragments(sum[n], of.du_sums, int64_t{blockIdx.x} * fragments + n, step, of.slices);
-  store_narrow_rows<kRank, 1, Factor::kRankByWide>(pass, {part, 0}, sum, scale);
+  store_narrow_rows<kRank, 1, Factor::kRankByWide>(pass, {part, 0}, sum);
 }
 
 // dleft of a chunk of columns.
 template <int kRank>
-GPU_DEVICE void add_ranges(const SliceSums& sums, int rank) {
+GPU_DEVICE void add_ranges(const SliceSums& sums, int rank, float scale) {
   int chunk = static_cast<int>(blockIdx.x) - sums.row_blocks, at = 0;
   for (; chunk >= sums.parts[at].dleft_blocks; ++at) chunk -= sums.parts[at].dleft_blocks;
   const SumsOfPart& part = sums.parts[at];
@@ -226,8 +223,8 @@ GPU_DEVICE void add_ranges(const SliceSums& sums, int rank) {
       const int r = n / 2 * 16 + lane_of_thread() / 4 + 8 * h;
       if (r >= rank) continue;
       float* to = part.dleft_rO.row(r) + col;
-      to[0] += sums.scale * sum[2 * h];
-      to[1] += sums.scale * sum[2 * h + 1];
+      to[0] += scale * sum[2 * h];
+      to[1] += scale * sum[2 * h + 1];
     }
   }
 }
@@ -241,10 +238,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     slice_sums_kernel(RowPass<T> pass, SliceSums sums, Phases phases) {
   gpu::SharedArrays arrays;
   T* memory = arrays.take<T>(kSumsShared<kRank * kParts>);
-  if (static_cast<int>(blockIdx.x) >= sums.row_blocks) return add_ranges<kRank>(sums, pass.rank);
+  if (static_cast<int>(blockIdx.x) >= sums.row_blocks)
+    return add_ranges<kRank>(sums, pass.rank, pass.narrow_scale);
   if (phases != Phases::kOutputs)
-    for (int part = 0; part < pass.count; ++part)
-      add_slices<kRank>(pass, sums.parts[part], part, sums.scale);
+    for (int part = 0; part < pass.count; ++part) add_slices<kRank>(pass, sums.parts[part], part);
   if (phases != Phases::kNarrow)
     write_output<kRank, kParts, Factor::kWideByRank>(pass, 0, pass.count, memory);
 }

@@ -1,7 +1,9 @@
 // RMS norm. y (N,D) = x rstd weight with rstd (N) = 1 / sqrt(mean(x^2) + eps), all overwritten.
-// Backward overwrites dx (N,D), including dresidual if given, and adds to dweight (D).
+// Backward overwrites dx (N,D), including dresidual if given, and y again if given, and adds to
+// dweight (D).
 //
-// One block per row, two passes over the row; dweight is a separate launch (norm_gradients.h).
+// One block per row, two passes over the row; dweight is a separate launch (norm_gradients.h), and
+// the first, since y may be dy.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/norm_gradients.h"
 #include "kernels/cuda/rows.h"
@@ -41,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
 // With n = x rstd and g = dy weight: dx = rstd (g - n mean(g n)) + dresidual.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    rms_norm_backward_kernel(Rows<T> dx_ND, Rows<const T> dy_ND, Rows<const T> x_ND,
+    rms_norm_backward_kernel(Rows<T> dx_ND, Rows<T> y_ND, Rows<const T> dy_ND, Rows<const T> x_ND,
                              const T* weight_D, const float* rstd_N, Rows<const T> dresidual_ND,
                              int64_t cols, RowAccess access) {
   constexpr int kPack = kPackOf<T>;
@@ -65,8 +67,12 @@ __global__ void __launch_bounds__(kThreads)
     load_floats(weight, weight_D, c, cols, access);
     if (dresidual_ND.data) load_floats(result, dresidual_ND.row(r), c, cols, access);
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) result[i] += rstd * (g[i] * weight[i] - x[i] * rstd * mean);
+    for (int i = 0; i < kPack; ++i) {
+      result[i] += rstd * (g[i] * weight[i] - x[i] * rstd * mean);
+      x[i] *= rstd * weight[i];
+    }
     store_floats(dx_ND.row(r), result, c, cols, access);
+    if (y_ND.data) store_floats(y_ND.row(r), x, c, cols, access);
   }
 }
 
@@ -84,20 +90,21 @@ void rms_norm_forward(Operand y_ND, float* rstd_N, Operand x_ND, Operand weight_
   });
 }
 
-void rms_norm_backward(Operand dx_ND, float* dweight_D, Operand dy_ND, Operand x_ND,
+void rms_norm_backward(Operand dx_ND, float* dweight_D, Operand y_ND, Operand dy_ND, Operand x_ND,
                        Operand weight_D, const float* rstd_N, Operand dresidual_ND,
                        cudaStream_t stream) {
   if (x_ND.rows == 0) return;
-  const RowAccess access = row_access({dx_ND, dy_ND, x_ND, weight_D, dresidual_ND});
+  const RowAccess access = row_access({dx_ND, y_ND, dy_ND, x_ND, weight_D, dresidual_ND});
   with_type(x_ND.dtype, [&](auto zero) {
     using T = decltype(zero);
     add_norm_gradients<T>({dweight_D, nullptr, rows_of<const T>(dy_ND), rows_of<const T>(x_ND),
                            nullptr, rstd_N, x_ND.rows, x_ND.cols},
                           access, stream);
     gpu::launch(stream, {.grid = static_cast<unsigned>(x_ND.rows), .block = kThreads},
-                rms_norm_backward_kernel<T>, rows_of<T>(dx_ND), rows_of<const T>(dy_ND),
-                rows_of<const T>(x_ND), static_cast<const T*>(weight_D.data), rstd_N,
-                rows_of<const T>(dresidual_ND), x_ND.cols, access);
+                rms_norm_backward_kernel<T>, rows_of<T>(dx_ND), rows_of<T>(y_ND),
+                rows_of<const T>(dy_ND), rows_of<const T>(x_ND),
+                static_cast<const T*>(weight_D.data), rstd_N, rows_of<const T>(dresidual_ND),
+                x_ND.cols, access);
   });
 }
 

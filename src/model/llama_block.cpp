@@ -61,7 +61,7 @@ LlamaBlock::LlamaBlock(ParamTable& table, const std::string& root, int64_t layer
 void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                          Keep keep) const {
   const int64_t n = x.rows();
-  saved.normed1 = rebuilt_or_kept(ctx, rows.normed, n, width_);
+  saved.normed1 = shared_or_own(ctx, rows.normed, n, width_);
   norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
   if (rows.asked.defined()) return project_asked(ctx, rows, saved, keep);
   const Tensor qkv = ctx.activation({n, qkv_.outputs()});
@@ -109,11 +109,11 @@ void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& row
     x = saved.middle;
   }
   out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
-  saved.normed2 = rebuilt_or_kept(ctx, rows.normed, n, width_);
+  saved.normed2 = shared_or_own(ctx, rows.normed, n, width_);
   norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
   saved.gate_up = ctx.activation({n, 2 * mlp_width_});
   gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
-  saved.activated = rebuilt_or_kept(ctx, rows.activated, n, mlp_width_);
+  saved.activated = shared_or_own(ctx, rows.activated, n, mlp_width_);
   ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
 }
 
@@ -140,7 +140,6 @@ void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Save
   down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
 }
 
-// Of a layer that trains nothing the input is not read again, and so not rebuilt.
 void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
                               const Saved& saved) const {
   ArenaScope scope(ctx.arena);
@@ -148,17 +147,18 @@ void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
   const Tensor dgate_up = ctx.activation({n, 2 * mlp_width_});
   {
     ArenaScope inner(ctx.arena);
-    const Tensor dactivated = ctx.activation({n, mlp_width_});
-    if (rows.activated.defined() && down_.any_trained())
-      ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
-    down_.backward(ctx, dactivated, dy, saved.activated, saved.down_saved);
-    ctx.ops.swiglu_backward(dgate_up, dactivated, saved.gate_up);
+    const Tensor dactivated = shared_or_own(ctx, rows.activated, n, mlp_width_);
+    const PackedLinear::Halfway down = down_.backward_input(ctx, dactivated, dy, saved.down_saved);
+    ctx.ops.swiglu_backward(dgate_up, rebuilt(rows.activated, saved.activated, down_), dactivated,
+                            saved.gate_up);
+    down_.backward_weights(ctx, down, saved.activated, saved.down_saved);
   }
-  const Tensor dnormed = ctx.activation({n, width_});
-  if (rows.normed.defined() && gate_up_.any_trained())
-    norm2_.rebuild(ctx, saved.normed2, saved.middle, saved.norm2);
-  gate_up_.backward(ctx, dnormed, dgate_up, saved.normed2, saved.gate_up_saved);
-  norm2_.backward(ctx, dy, dnormed, saved.middle, saved.norm2, dy);
+  const Tensor dnormed = shared_or_own(ctx, rows.normed, n, width_);
+  const PackedLinear::Halfway gate_up =
+      gate_up_.backward_input(ctx, dnormed, dgate_up, saved.gate_up_saved);
+  norm2_.backward(ctx, dy, dnormed, saved.middle, saved.norm2, dy,
+                  rebuilt(rows.normed, saved.normed2, gate_up_));
+  gate_up_.backward_weights(ctx, gate_up, saved.normed2, saved.gate_up_saved);
 }
 
 void LlamaBlock::attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor dv, Tensor dy,
@@ -171,20 +171,22 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor d
                              scale_);
 }
 
-void LlamaBlock::project_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
-                                  const Saved& saved) const {
+PackedLinear::Halfway LlamaBlock::project_backward(Context& ctx, Tensor dnormed, Tensor dy,
+                                                   const DecoderRows& rows,
+                                                   const Saved& saved) const {
   if (rows.asked.defined()) return project_asked_backward(ctx, dnormed, dy, rows, saved);
   const Tensor dqkv = ctx.activation({dy.rows(), qkv_.outputs()});
   const Tensor dq = dqkv.column_block(0, q_.outputs());
   attention_backward(ctx, dq, key(dqkv, q_.outputs()), value(dqkv, q_.outputs()), dy, rows, saved);
   const int64_t rotated = heads_ + kv_heads_;
   ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
-  qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
+  return qkv_.backward_input(ctx, dnormed, dqkv, saved.qkv_saved);
 }
 
 // The gradient of `normed1` by the queries first: that by keys and values is added in place.
-void LlamaBlock::project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
-                                        const DecoderRows& rows, const Saved& saved) const {
+PackedLinear::Halfway LlamaBlock::project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
+                                                         const DecoderRows& rows,
+                                                         const Saved& saved) const {
   const AskedRows& asked = rows.asked;
   const Tensor dkv = ctx.activation({saved.k.rows(), kv_.outputs()});
   const Tensor dq = ctx.activation({asked.count(), q_.outputs()});
@@ -194,7 +196,7 @@ void LlamaBlock::project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
   const Tensor dasked = dnormed.defined() ? ctx.activation({asked.count(), width_}) : Tensor();
   q_.backward(ctx, dasked, dq, saved.normed_asked, saved.q_saved);
   if (dnormed.defined()) ctx.ops.gather_rows_backward(dnormed, dasked, asked.rows);
-  kv_.backward(ctx, dnormed, dkv, saved.normed1, saved.qkv_saved, PackedLinear::Dx::kAdd);
+  return kv_.backward_input(ctx, dnormed, dkv, saved.qkv_saved, PackedLinear::Dx::kAdd);
 }
 
 void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const DecoderRows& rows,
@@ -202,12 +204,17 @@ void LlamaBlock::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const De
   mlp_backward(ctx, dy, rows, saved);
   ArenaScope scope(ctx.arena);
   const bool through_norm = input_gradient == InputGradient::kNeeded || norm1_.any_trained();
-  const Tensor dnormed = through_norm ? ctx.activation({dx.rows(), width_}) : Tensor();
-  if (rows.normed.defined() && qkv_.any_trained())
-    norm1_.rebuild(ctx, saved.normed1, x, saved.norm1);
-  project_backward(ctx, dnormed, dy, rows, saved);
+  const Tensor dnormed =
+      through_norm ? shared_or_own(ctx, rows.normed, dx.rows(), width_) : Tensor();
+  const PackedLinear& linear = rows.asked.defined() ? kv_ : qkv_;
+  const PackedLinear::Halfway halfway = project_backward(ctx, dnormed, dy, rows, saved);
+  const Tensor normed = rebuilt(rows.normed, saved.normed1, linear);
   if (through_norm && rows.asked.defined()) ctx.ops.gather_rows_backward(dx, dy, rows.asked.rows);
-  if (through_norm) norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);
+  if (through_norm)
+    norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx, normed);
+  else if (normed.defined())
+    norm1_.rebuild(ctx, normed, x, saved.norm1);
+  linear.backward_weights(ctx, halfway, saved.normed1, saved.qkv_saved);
 }
 
 void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const Cache& cache,

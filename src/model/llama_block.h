@@ -31,7 +31,8 @@ struct DecoderRows {
   Tensor cos, sin;
   AskedRows asked = {};
   // Where the blocks, one after the other, compute what they rebuild in backward: outputs of norms
-  // (N,D) and of the activation (N,F). Undefined: each block keeps its own.
+  // (N,D) and of the activation (N,F), in place of their gradients. Undefined: each block keeps its
+  // own.
   Tensor normed = {}, activated = {};
 };
 
@@ -105,18 +106,24 @@ class LlamaBlock {
   void finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
                         Keep keep) const;
   // (n,columns) of the memory that blocks share, or of the block's own.
-  static Tensor rebuilt_or_kept(Context& ctx, const Tensor& shared, int64_t n, int64_t columns) {
+  static Tensor shared_or_own(Context& ctx, const Tensor& shared, int64_t n, int64_t columns) {
     return shared.defined() ? shared.row_block(0, n) : ctx.activation({n, columns});
+  }
+  // What backward computes again: x in the memory that blocks share, for the gradients of a layer
+  // that trains something.
+  static Tensor rebuilt(const Tensor& shared, const Tensor& x, const PackedLinear& layer) {
+    return shared.defined() && layer.any_trained() ? x : Tensor();
   }
   void mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows, const Saved& saved) const;
   // dy (R,D): the gradient of `middle`.
   void attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor dv, Tensor dy,
                           const DecoderRows& rows, const Saved& saved) const;
-  // dnormed (N,D), overwritten, absent if not needed: the gradient of `normed1`.
-  void project_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
-                        const Saved& saved) const;
-  void project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
-                              const Saved& saved) const;
+  // dnormed (N,D), overwritten, absent if not needed: the gradient of `normed1`. What reads that
+  // for gradients of parameters, q, k and v or with rows asked for k and v, is halfway then.
+  PackedLinear::Halfway project_backward(Context& ctx, Tensor dnormed, Tensor dy,
+                                         const DecoderRows& rows, const Saved& saved) const;
+  PackedLinear::Halfway project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
+                                               const DecoderRows& rows, const Saved& saved) const;
   const AttentionPlan& plan_of(const DecoderRows& rows) const {
     if (rows.asked.defined()) return *rows.asked.plan;
     return has_window_ ? rows.window_plan : rows.plan;

@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <span>
@@ -207,26 +208,50 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                             Dx mode) const {
   ArenaScope scope(ctx.arena);
-  const Tensor dz = before_magnitudes(ctx, dy, saved);
-  const LoraParts lora = backward_parts(ctx, dx, x, saved);
+  backward_weights(ctx, backward_input(ctx, dx, dy, saved, mode), x, saved);
+}
+
+PackedLinear::Halfway PackedLinear::backward_input(Context& ctx, Tensor dx, Tensor dy,
+                                                   const Saved& saved, Dx mode) const {
+  Halfway halfway{.dy = dy, .dz = before_magnitudes(ctx, dy, saved), .du = {}};
+  LoraParts lora;
+  if (dx.defined() || trains(&Part::right) || trains(&Part::left)) {
+    for (size_t i = 0; i < parts_.size(); ++i)
+      if (const Param* const right = parts_[i].right)
+        halfway.du[i] = ctx.arena.tensor({dy.rows(), right->value.cols()});
+    lora = backward_parts(halfway, saved);
+  }
   const bool overwrite = mode == Dx::kOverwrite;
   const bool together = overwrite && !lora.empty() && run_from(0).last == parts_.size();
-  if (together)
-    ctx.ops.lora_linear_backward(dx, dz, x, run_from(0).weight, lora.all(), lora_scale_);
-  for (size_t first = 0; first < parts_.size();) {
+  if (together) {
+    ctx.ops.lora_linear_backward_input(dx, halfway.dz, run_from(0).weight, lora.all(), lora_scale_);
+    return halfway;
+  }
+  for (size_t first = 0; first < parts_.size() && dx.defined();) {
     const Run run = run_from(first);
-    const Tensor dz_run = dz.column_block(run.begin, run.outputs);
-    const bool begins = first == 0 && overwrite;
-    if (dx.defined() && begins && !together) ctx.ops.linear_backward_input(dx, dz_run, run.weight);
-    if (dx.defined() && !begins) ctx.ops.linear_backward_input_accumulate(dx, dz_run, run.weight);
-    add_weight_gradients(ctx, run, dz_run, dy.column_block(run.begin, run.outputs), x);
+    const Tensor dz_run = halfway.dz.column_block(run.begin, run.outputs);
+    if (first == 0 && overwrite)
+      ctx.ops.linear_backward_input(dx, dz_run, run.weight);
+    else
+      ctx.ops.linear_backward_input_accumulate(dx, dz_run, run.weight);
     first = run.last;
   }
-  if (together) return;
   for (const LoraPart& part : lora.all())
-    ctx.ops.lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
-                                     dz.column_block(part.begin, part.left.cols()), x, part.u,
-                                     part.right, part.left, lora_scale_);
+    ctx.ops.lora_backward_input_accumulate(dx, part.dleft, part.du,
+                                           halfway.dz.column_block(part.begin, part.left.cols()),
+                                           part.u, part.right, part.left, lora_scale_);
+  return halfway;
+}
+
+void PackedLinear::backward_weights(Context& ctx, const Halfway& halfway, Tensor x,
+                                    const Saved& saved) const {
+  for (size_t first = 0; first < parts_.size();) {
+    const Run run = run_from(first);
+    add_weight_gradients(ctx, run, halfway.dz.column_block(run.begin, run.outputs),
+                         halfway.dy.column_block(run.begin, run.outputs), x);
+    first = run.last;
+  }
+  if (trains(&Part::right)) ctx.ops.lora_backward_right(x, backward_parts(halfway, saved).all());
 }
 
 // A bias is added behind the magnitudes.
@@ -258,20 +283,25 @@ Tensor PackedLinear::before_magnitudes(Context& ctx, const Tensor& dy, const Sav
   return dz;
 }
 
-PackedLinear::LoraParts PackedLinear::backward_parts(Context& ctx, const Tensor& dx,
-                                                     const Tensor& x, const Saved& saved) const {
+bool PackedLinear::trains(Param* Part::*factor) const {
+  return std::ranges::any_of(parts_, [=](const Part& part) {
+    return part.*factor != nullptr && (part.*factor)->grad.defined();
+  });
+}
+
+PackedLinear::LoraParts PackedLinear::backward_parts(const Halfway& halfway,
+                                                     const Saved& saved) const {
   LoraParts lora;
   size_t next_u = 0;
-  for (const Part& part : parts_) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
     if (part.right == nullptr) continue;
     ASSERT(next_u < saved.u.size(), "backward without a forward that saved");
-    const Tensor u = saved.u[next_u++];
-    if (!dx.defined() && !part.right->grad.defined() && !part.left->grad.defined()) continue;
     lora.add({.begin = part.begin,
-              .u = u,
+              .u = saved.u[next_u++],
               .right = part.right->value,
               .left = part.left->value,
-              .du = ctx.arena.tensor({x.rows(), u.cols()}),
+              .du = halfway.du[i],
               .dright = part.right->grad,
               .dleft = part.left->grad});
   }

@@ -11,6 +11,7 @@
 // LoRA is an operator of its own where there are several runs, or where dx is added to.
 #pragma once
 
+#include <array>
 #include <set>
 #include <string>
 #include <vector>
@@ -41,6 +42,7 @@ struct LoraConfig {
 
 class PackedLinear {
  public:
+  static constexpr size_t kMostParts = 3;  // q, k, v
   struct PartSpec {
     std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
     Share outputs;     // that this rank computes
@@ -81,6 +83,17 @@ class PackedLinear {
   void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
                 Dx mode = Dx::kOverwrite) const;
 
+  // The same in two steps, for an x that is there only after the first: dx, then the gradients of
+  // parameters, except for magnitudes and LoRA's left factors, which are in the first. What the
+  // second needs of the first is in the arena, and so is dy.
+  struct Halfway {
+    Tensor dy, dz;  // the gradients behind and before magnitudes and biases
+    std::array<Tensor, kMostParts> du;
+  };
+  Halfway backward_input(Context& ctx, Tensor dx, Tensor dy, const Saved& saved,
+                         Dx mode = Dx::kOverwrite) const;
+  void backward_weights(Context& ctx, const Halfway& halfway, Tensor x, const Saved& saved) const;
+
   bool has_lora() const;     // of at least one part
   bool any_trained() const;  // a weight, bias or LoRA matrix of it is trained
 
@@ -106,11 +119,10 @@ class PackedLinear {
   Run run_from(size_t first) const;
   void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
   void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
-  static constexpr size_t kMostParts = 3;  // q, k, v
-  class LoraParts;                         // those of one call
-  // Of LoRA what backward computes something for, with du in the arena.
-  LoraParts backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
-                           const Saved& saved) const;
+  class LoraParts;  // those of one call
+  LoraParts backward_parts(const Halfway& halfway, const Saved& saved) const;
+  // Of LoRA's factors, whether one of a part is trained.
+  bool trains(Param* Part::*factor) const;
   bool has_dora() const;
   void forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& weight,
                          const Tensor& bias, const Tensor& added, const LoraParts& lora) const;

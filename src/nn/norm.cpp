@@ -44,8 +44,8 @@ void RmsNorm::rebuild(Context& ctx, Tensor y, Tensor x, const Saved& saved) cons
 }
 
 void RmsNorm::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
-                       Tensor dresidual) const {
-  ctx.ops.rms_norm_backward(dx, weight_->grad, dy, x, weight_->value, saved.rstd, dresidual);
+                       Tensor dresidual, Tensor y) const {
+  ctx.ops.rms_norm_backward(dx, weight_->grad, y, dy, x, weight_->value, saved.rstd, dresidual);
 }
 
 bool RmsNorm::any_trained() const { return weight_->trained; }

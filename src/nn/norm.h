@@ -42,8 +42,9 @@ class RmsNorm {
   void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
   // y once more, with the same bits, after a forward that saved.
   void rebuild(Context& ctx, Tensor y, Tensor x, const Saved& saved) const;
-  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,
-                Tensor dresidual) const;
+  // y, which may be absent, or dy itself: the forward's, once more, with the same bits.
+  void backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved, Tensor dresidual,
+                Tensor y = Tensor()) const;
 
   bool any_trained() const;
 

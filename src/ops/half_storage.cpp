@@ -73,13 +73,13 @@ void HalfStorage::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tens
                                part.left, scale);
 }
 
-void HalfStorage::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                                          std::span<const LoraPart> parts, float scale) {
+void HalfStorage::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                                std::span<const LoraPart> parts, float scale) {
   if (dx.defined()) do_linear_backward_input(dx, dy, weight);
   for (const LoraPart& part : parts)
-    do_lora_backward_accumulate(dx, part.dright, part.dleft, part.du,
-                                dy.column_block(part.begin, part.left.cols()), x, part.u,
-                                part.right, part.left, scale);
+    do_lora_backward_input_accumulate(dx, part.dleft, part.du,
+                                      dy.column_block(part.begin, part.left.cols()), part.u,
+                                      part.right, part.left, scale);
 }
 
 void HalfStorage::do_dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left,
@@ -118,14 +118,26 @@ void HalfStorage::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tenso
   });
 }
 
-void HalfStorage::do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du,
-                                              Tensor dy, Tensor x, Tensor u, Tensor right,
-                                              Tensor left, float scale) {
-  in_row_blocks({dy, x, u, du, dx}, [&](Call& call, const Block& at) {
-    below_.lora_backward_accumulate(call.in_out(at.rows(dx)), dright, dleft, call.out(at.rows(du)),
-                                    call.in(at.rows(dy)), call.in(at.rows(x)), call.in(at.rows(u)),
-                                    call.in(right), call.in(left), scale);
+void HalfStorage::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                    Tensor u, Tensor right, Tensor left,
+                                                    float scale) {
+  in_row_blocks({dy, dx, u}, [&](Call& call, const Block& at) {
+    below_.lora_backward_input_accumulate(call.in_out(at.rows(dx)), dleft, at.rows(du),
+                                          call.in(at.rows(dy)), call.in(at.rows(u)), call.in(right),
+                                          call.in(left), scale);
   });
+}
+
+void HalfStorage::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  for (const LoraPart& part : parts) {
+    if (!part.dright.defined()) continue;
+    Call whole(*this);
+    LoraPart some{.u = {}, .right = whole.in(part.right), .left = {}, .dright = part.dright};
+    in_row_blocks({x}, [&](Call& call, const Block& at) {
+      some.du = at.rows(part.du);
+      below_.lora_backward_right(call.in(at.rows(x)), {&some, 1});
+    });
+  }
 }
 
 void HalfStorage::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
@@ -135,12 +147,13 @@ void HalfStorage::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor we
   });
 }
 
-void HalfStorage::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x,
+// The blocks, and so the bits of dweight, are the same with y as without.
+void HalfStorage::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
                                        Tensor weight, Tensor rstd, Tensor dresidual) {
   in_row_blocks({dx, dy, x, dresidual}, [&](Call& call, const Block& at) {
-    below_.rms_norm_backward(call.out(at.rows(dx)), dweight, call.in(at.rows(dy)),
-                             call.in(at.rows(x)), call.in(weight), at.elements(rstd),
-                             call.in(at.rows(dresidual)));
+    below_.rms_norm_backward(call.out(at.rows(dx)), dweight, call.out(at.rows(y)),
+                             call.in(at.rows(dy)), call.in(at.rows(x)), call.in(weight),
+                             at.elements(rstd), call.in(at.rows(dresidual)));
   });
 }
 
@@ -168,10 +181,10 @@ void HalfStorage::do_swiglu_forward(Tensor act, Tensor gate_up) {
   });
 }
 
-void HalfStorage::do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
-  in_row_blocks({dgate_up, dact, gate_up}, [&](Call& call, const Block& at) {
-    below_.swiglu_backward(call.out(at.rows(dgate_up)), call.in(at.rows(dact)),
-                           call.in(at.rows(gate_up)));
+void HalfStorage::do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {
+  in_row_blocks({dgate_up, act, dact, gate_up}, [&](Call& call, const Block& at) {
+    below_.swiglu_backward(call.out(at.rows(dgate_up)), call.out(at.rows(act)),
+                           call.in(at.rows(dact)), call.in(at.rows(gate_up)));
   });
 }
 

@@ -16,11 +16,12 @@
   OPERATOR(void, linear_backward_weight, Tensor dweight, Tensor dbias, Tensor dy, Tensor x)        \
   OPERATOR(void, lora_forward_accumulate, Tensor y, Tensor u, Tensor x, Tensor right, Tensor left, \
            float scale)                                                                            \
-  OPERATOR(void, lora_backward_accumulate, Tensor dx, Tensor dright, Tensor dleft, Tensor du,      \
-           Tensor dy, Tensor x, Tensor u, Tensor right, Tensor left, float scale)                  \
+  OPERATOR(void, lora_backward_input_accumulate, Tensor dx, Tensor dleft, Tensor du, Tensor dy,    \
+           Tensor u, Tensor right, Tensor left, float scale)                                       \
+  OPERATOR(void, lora_backward_right, Tensor x, std::span<const LoraPart> parts)                   \
   OPERATOR(void, lora_linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,              \
            Tensor residual, std::span<const LoraPart> parts, float scale)                          \
-  OPERATOR(void, lora_linear_backward, Tensor dx, Tensor dy, Tensor x, Tensor weight,              \
+  OPERATOR(void, lora_linear_backward_input, Tensor dx, Tensor dy, Tensor weight,                  \
            std::span<const LoraPart> parts, float scale)                                           \
   OPERATOR(void, dora_row_norms, Tensor norm, Tensor weight, Tensor right, Tensor left,            \
            float scale)                                                                            \
@@ -29,14 +30,14 @@
   OPERATOR(void, dora_backward, Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,                 \
            Tensor magnitude, Tensor norm)                                                          \
   OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
-  OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, \
-           Tensor rstd, Tensor dresidual)                                                          \
+  OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,      \
+           Tensor weight, Tensor rstd, Tensor dresidual)                                           \
   OPERATOR(void, layer_norm_forward, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,  \
            Tensor bias, float eps)                                                                 \
   OPERATOR(void, layer_norm_backward, Tensor dx, Tensor dweight, Tensor dbias, Tensor dy,          \
            Tensor x, Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual)                    \
   OPERATOR(void, swiglu_forward, Tensor act, Tensor gate_up)                                       \
-  OPERATOR(void, swiglu_backward, Tensor dgate_up, Tensor dact, Tensor gate_up)                    \
+  OPERATOR(void, swiglu_backward, Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up)        \
   OPERATOR(void, gelu_forward, Tensor y, Tensor x, Activation activation)                          \
   OPERATOR(void, gelu_backward, Tensor dx, Tensor dy, Tensor x, Activation activation)             \
   OPERATOR(void, rope_forward, Tensor x, Tensor cos, Tensor sin, int64_t heads)                    \

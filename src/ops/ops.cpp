@@ -25,12 +25,12 @@ int64_t lora_forward_work(const Tensor& right, const Tensor& left) {
   return right.numel() + left.numel();
 }
 
-// du and dleft cost as much as the left product, dright and dx as the right one.
-int64_t lora_backward_work(const Tensor& right, const Tensor& left, const Tensor& dx,
-                           const Tensor& dright, const Tensor& dleft) {
-  const int64_t left_products = dleft.defined() ? 2 : 1;
-  const int64_t right_products = (dx.defined() ? 1 : 0) + (dright.defined() ? 1 : 0);
-  return left_products * left.numel() + right_products * right.numel();
+int64_t elements_of(const Tensor& x) { return x.defined() ? x.numel() : 0; }
+
+// du costs as much as the left product, dx as the right one.
+int64_t lora_backward_input_work(const Tensor& right, const Tensor& left, const Tensor& dleft,
+                                 const Tensor& dx) {
+  return left.numel() + elements_of(dleft) + (dx.defined() ? right.numel() : 0);
 }
 
 }  // namespace
@@ -125,18 +125,37 @@ void Backend::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dy, Te
 
 namespace {
 
+// right (I,r), left (r,O), for y (N,O)
+void check_factors(const OperatorChecks& check, const Tensor& y, const Tensor& right,
+                   const Tensor& left) {
+  check.given({y, right, left});
+  check.activations({y, right, left});
+  check.matrix("left", left, right.cols(), y.cols());
+  check.dense("right", right);
+  check.dense("left", left);
+}
+
 // y (N,O), u (N,r), x (N,I), right (I,r), left (r,O)
 void check_lora(const OperatorChecks& check, const Tensor& y, const Tensor& u, const Tensor& x,
                 const Tensor& right, const Tensor& left) {
-  check.given({y, u, x, right, left});
-  check.activations({y, u, x, right, left});
-  const int64_t rank = right.cols();
-  check.matrix("x", x, y.rows(), x.cols());
-  check.matrix("u", u, y.rows(), rank);
-  check.matrix("right", right, x.cols(), rank);
-  check.matrix("left", left, rank, y.cols());
-  check.dense("right", right);
-  check.dense("left", left);
+  check.given({u, x});
+  check_factors(check, y, right, left);
+  check.activations({y, u, x});
+  check.matrix("x", x, y.rows(), right.rows());
+  check.matrix("u", u, y.rows(), right.cols());
+}
+
+// Backward but for dx.
+void check_left(const OperatorChecks& check, const Tensor& dy, const Tensor& du,
+                const Tensor& dleft, const Tensor& u, const Tensor& right, const Tensor& left) {
+  check_factors(check, dy, right, left);
+  check.given({du});
+  if (dleft.defined()) check.given({u});
+  check.activations({dy, u});
+  check.fp32({du, dleft});
+  check.matrix("u", u, dy.rows(), right.cols());
+  check.matrix("du", du, dy.rows(), right.cols());
+  check.like("dleft", dleft, left);
 }
 
 }  // namespace
@@ -148,32 +167,47 @@ void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right
   do_lora_forward_accumulate(y, u, x, right, left, scale);
 }
 
-void Backend::lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
-                                       Tensor x, Tensor u, Tensor right, Tensor left, float scale) {
+void Backend::lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                             Tensor u, Tensor right, Tensor left, float scale) {
   const OperatorChecks check(__func__);
-  check_lora(check, dy, u, x, right, left);
-  check.given({du});
+  check_left(check, dy, du, dleft, u, right, left);
   check.activations({dy, dx});
-  check.like("dx", dx, x);
-  check.fp32({du, dright, dleft});
-  check.like("du", du, u);
-  check.like("dright", dright, right);
-  check.like("dleft", dleft, left);
-  count_products(x.rows(), lora_backward_work(right, left, dx, dright, dleft));
-  do_lora_backward_accumulate(dx, dright, dleft, du, dy, x, u, right, left, scale);
+  check.matrix("dx", dx, dy.rows(), right.rows());
+  count_products(dy.rows(), lora_backward_input_work(right, left, dleft, dx));
+  do_lora_backward_input_accumulate(dx, dleft, du, dy, u, right, left, scale);
+}
+
+void Backend::lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  const OperatorChecks check(__func__);
+  check.given({x});
+  int64_t work = 0;
+  for (const LoraPart& part : parts) {
+    if (!part.dright.defined()) continue;
+    check.given({part.right, part.du});
+    check.activations({x, part.right});
+    check.dense("right", part.right);
+    check.matrix("right", part.right, x.cols(), part.right.cols());
+    check.matrix("du", part.du, x.rows(), part.right.cols());
+    check.fp32({part.du, part.dright});
+    check.like("dright", part.dright, part.right);
+    work += part.dright.numel();
+  }
+  count_products(x.rows(), work);
+  do_lora_backward_right(x, parts);
 }
 
 // ---- both
 
 namespace {
 
-// The parts, of columns of y (N,O) that follow one another.
-void check_parts(const OperatorChecks& check, const Tensor& y, const Tensor& x,
-                 std::span<const LoraPart> parts) {
+// Calls body(part, its columns of y) for parts whose columns of y (N,O) follow one another.
+template <typename Body>
+void check_parts(const OperatorChecks& check, const Tensor& y, std::span<const LoraPart> parts,
+                 const Body& body) {
   ASSERT(!parts.empty(), "{}: no parts", check.name());
   int64_t end = 0;
   for (const LoraPart& part : parts) {
-    check.given({part.u, part.right, part.left});
+    check.given({part.right, part.left});
     const int64_t outputs = part.left.cols();
     ASSERT(part.begin >= end && part.begin + outputs <= y.cols(),
            "{}: left {} at column {} of {}, behind column {}", check.name(),
@@ -181,7 +215,7 @@ void check_parts(const OperatorChecks& check, const Tensor& y, const Tensor& x,
     end = part.begin + outputs;
     ASSERT(part.right.cols() == parts[0].right.cols(), "{}: parts of ranks {} and {}", check.name(),
            parts[0].right.cols(), part.right.cols());
-    check_lora(check, y.column_block(part.begin, outputs), part.u, x, part.right, part.left);
+    body(part, y.column_block(part.begin, outputs));
   }
 }
 
@@ -194,31 +228,30 @@ void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
-  check_parts(check, y, x, parts);
   int64_t work = weight.numel();
-  for (const LoraPart& part : parts) work += lora_forward_work(part.right, part.left);
+  check_parts(check, y, parts, [&](const LoraPart& part, const Tensor& columns) {
+    check_lora(check, columns, part.u, x, part.right, part.left);
+    work += lora_forward_work(part.right, part.left);
+  });
   count_products(x.rows(), work);
   do_lora_linear_forward(y, x, weight, bias, residual, parts, scale);
 }
 
-void Backend::lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                                   std::span<const LoraPart> parts, float scale) {
+void Backend::lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                         std::span<const LoraPart> parts, float scale) {
   const OperatorChecks check(__func__);
-  check_product(check, dy, x, weight);
-  check.activations({dy, dx});
-  check.like("dx", dx, x);
-  check_parts(check, dy, x, parts);
+  check.given({dy, weight});
+  check.activations({dy, dx, weight});
+  check.matrix("weight", weight, dy.cols(), weight.cols());
+  check.matrix("dx", dx, dy.rows(), weight.cols());
   int64_t work = dx.defined() ? weight.numel() : 0;
-  for (const LoraPart& part : parts) {
-    check.given({part.du});
-    check.fp32({part.du, part.dright, part.dleft});
-    check.like("du", part.du, part.u);
-    check.like("dright", part.dright, part.right);
-    check.like("dleft", part.dleft, part.left);
-    work += lora_backward_work(part.right, part.left, dx, part.dright, part.dleft);
-  }
+  check_parts(check, dy, parts, [&](const LoraPart& part, const Tensor& columns) {
+    check_left(check, columns, part.du, part.dleft, part.u, part.right, part.left);
+    check.matrix("right", part.right, weight.cols(), part.right.cols());
+    work += lora_backward_input_work(part.right, part.left, part.dleft, dx);
+  });
   count_products(dy.rows(), work);
-  do_lora_linear_backward(dx, dy, x, weight, parts, scale);
+  do_lora_linear_backward_input(dx, dy, weight, parts, scale);
 }
 
 // ---- DoRA
@@ -284,19 +317,20 @@ void Backend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, f
   do_rms_norm_forward(y, rstd, x, weight, eps);
 }
 
-void Backend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
-                                Tensor rstd, Tensor dresidual) {
+void Backend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
+                                Tensor weight, Tensor rstd, Tensor dresidual) {
   const OperatorChecks check(__func__);
   check.given({dx, dy, x, weight, rstd});
-  check.activations({dx, dy, x, weight, dresidual});
+  check.activations({dx, y, dy, x, weight, dresidual});
   check.like("dx", dx, x);
+  check.like("y", y, x);
   check.like("dy", dy, x);
   check.like("dresidual", dresidual, x);
   check.vector("weight", weight, x.cols());
   check.fp32_vector("dweight", dweight, x.cols());
   check.fp32_vector("rstd", rstd, x.rows());
   count_call();
-  do_rms_norm_backward(dx, dweight, dy, x, weight, rstd, dresidual);
+  do_rms_norm_backward(dx, dweight, y, dy, x, weight, rstd, dresidual);
 }
 
 void Backend::layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
@@ -341,14 +375,15 @@ void Backend::swiglu_forward(Tensor act, Tensor gate_up) {
   do_swiglu_forward(act, gate_up);
 }
 
-void Backend::swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) {
+void Backend::swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {
   const OperatorChecks check(__func__);
   check.given({dgate_up, dact, gate_up});
-  check.activations({dgate_up, dact, gate_up});
+  check.activations({dgate_up, act, dact, gate_up});
+  check.like("act", act, dact);
   check.matrix("gate_up", gate_up, dact.rows(), 2 * dact.cols());
   check.like("dgate_up", dgate_up, gate_up);
   count_call();
-  do_swiglu_backward(dgate_up, dact, gate_up);
+  do_swiglu_backward(dgate_up, act, dact, gate_up);
 }
 
 void Backend::gelu_forward(Tensor y, Tensor x, Activation activation) {

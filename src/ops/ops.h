@@ -60,12 +60,12 @@ struct LoraPart {
   int64_t begin = 0;
   Tensor u;            // (N,r)
   Tensor right, left;  // (I,r) and (r,O), dense
-  // In backward alone: scratch (N,r) in fp32, and gradients like the matrices.
+  // In backward alone: (N,r) in fp32 memory, and gradients like the matrices.
   Tensor du = {}, dright = {}, dleft = {};
 };
 
-// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos, sin
-// (N,E/2) fp32. Undefined: nothing is turned.
+// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos,
+// sin (N,E/2) fp32. Undefined: nothing is turned.
 struct Rotation {
   Tensor cos = {}, sin = {};
 
@@ -131,10 +131,12 @@ class Backend {
   // dense weights.
   void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                float scale);
-  // With du = scale dy L': dleft += scale u' dy; dright += x' du; dx (N,I) += du R'. dx, dright and
-  // dleft may each be absent. The tensor du (N,r) is scratch.
-  void lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
-                                Tensor x, Tensor u, Tensor right, Tensor left, float scale);
+  // du (N,r) = scale dy L'; dleft += scale u' dy and dx (N,I) += du R', which may be absent, and u
+  // without dleft. How du is written in its memory is the backend's own affair.
+  void lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u,
+                                      Tensor right, Tensor left, float scale);
+  // dright += x' du of every part that has it, with du as the backend left it.
+  void lora_backward_right(Tensor x, std::span<const LoraPart> parts);
 
   // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
   // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
@@ -142,10 +144,10 @@ class Backend {
   // are in the order of their columns, which do not overlap.
   void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
                            std::span<const LoraPart> parts, float scale);
-  // dx (N,I) = dy W + the sum of the parts' du R', du = scale dy L'; dleft += scale u' dy; dright
-  // += x' du. dx, dright and dleft may each be absent.
-  void lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                            std::span<const LoraPart> parts, float scale);
+  // du and dleft of each part as in lora_backward_input_accumulate(); dx (N,I) = dy W + the parts'
+  // du R', may be absent.
+  void lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                  std::span<const LoraPart> parts, float scale);
 
   // ---- DoRA: the rows of W + scale (R L)' at a magnitude that is learned; z = x (W + scale (R
   // L)')' norm (O) = the L2 norms of the rows of weight (O,I) + scale (right (I,r) left (r,O))',
@@ -164,9 +166,10 @@ class Backend {
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
   void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps);
   // dx (N,D) = gradient of the norm + dresidual (N,D; may be absent, may be dx itself); dweight (D)
-  // += (may be absent).
-  void rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                         Tensor dresidual);
+  // += (may be absent); y (N,D; may be absent, may be dy itself) = the norm's output again, with
+  // the bits that it had.
+  void rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x, Tensor weight,
+                         Tensor rstd, Tensor dresidual);
   // y = (x - mean) * rstd * weight + bias, biased variance; mean, rstd (N).
   void layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight, Tensor bias,
                           float eps);
@@ -176,7 +179,8 @@ class Backend {
   // ---- token-wise activations
   // gate_up (N,2F): columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
   void swiglu_forward(Tensor act, Tensor gate_up);
-  void swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up);
+  // act (may be absent, may be dact itself): the output again, with the bits that it had.
+  void swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up);
   // y (N,F) = activation(x); dx may be dy itself.
   void gelu_forward(Tensor y, Tensor x, Activation activation);
   void gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activation);

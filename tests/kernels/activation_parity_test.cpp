@@ -96,14 +96,32 @@ TEST_P(ActivationParity, Swiglu) {
   ParityMatrix& dgate_up = matrix("dgate_up", 2 * d_, Role::kOut);
   run_kernels([&] {
     cuda::swiglu_forward(act.device(), gate_up.device(), stream_);
-    cuda::swiglu_backward(dgate_up.device(), dact.device(), gate_up.device(), stream_);
+    cuda::swiglu_backward(dgate_up.device(), {}, dact.device(), gate_up.device(), stream_);
   });
   cpu().swiglu_forward(act.host(), gate_up.host());
-  cpu().swiglu_backward(dgate_up.host(), dact.host(), gate_up.host());
+  cpu().swiglu_backward(dgate_up.host(), Tensor(), dact.host(), gate_up.host());
   const auto exact = naive_swiglu<double>(gate_up.start(), dact.start());
   const auto naive = naive_swiglu<float>(gate_up.start(), dact.start());
   expect_parity(act, exact.first, naive.first);
   expect_parity(dgate_up, exact.second, naive.second, kGradientFactor);
+}
+
+TEST_P(ActivationParity, SwiglusBackwardHasTheOutputAgain) {
+  ParityMatrix& gate_up = matrix("gate_up", 2 * d_, Role::kIn);
+  ParityMatrix& dact = matrix("dact", d_, Role::kInOut);
+  ParityMatrix& act = matrix("act", d_, Role::kOut);
+  ParityMatrix& again = matrix("again", d_, Role::kOut);
+  ParityMatrix& without = matrix("without", 2 * d_, Role::kOut);
+  ParityMatrix& dgate_up = matrix("dgate_up", 2 * d_, Role::kOut);
+  cuda::swiglu_forward(act.device(), gate_up.device(), stream_);
+  cuda::swiglu_backward(without.device(), {}, dact.device(), gate_up.device(), stream_);
+  for (ParityMatrix* const to : {&again, &dact}) {  // the latter in place
+    dgate_up.upload();
+    cuda::swiglu_backward(dgate_up.device(), to->device(), dact.device(), gate_up.device(),
+                          stream_);
+    EXPECT_TRUE(same_bits(to->of_gpu(), act.of_gpu()));
+    EXPECT_TRUE(same_bits(dgate_up.of_gpu(), without.of_gpu()));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, ActivationParity, testing::ValuesIn(parity_cases()), name_of_case);

@@ -16,8 +16,10 @@ struct Launches {
   int64_t forward, backward;
 };
 
+enum class Rebuilding : uint8_t { kNothing, kNormsAndActivation };
+
 // Kernels and products of a layer in training, with LoRA of that rank on all its linear layers.
-Launches launches(int64_t rank) {
+Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing) {
   LlamaConfig config;
   config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
   config.num_attention_heads = config.num_key_value_heads = 1;
@@ -40,7 +42,11 @@ Launches launches(int64_t rank) {
   const Tensor x = ctx.activation({kRows, kWidth}), y = ctx.activation({kRows, kWidth}),
                cos = arena.tensor({kRows, kWidth / 2}), sin = arena.tensor({kRows, kWidth / 2});
   for (const Tensor& t : {x, cos, sin}) cuda.fill(t, 0);
-  const DecoderRows rows{.plan = plan, .window_plan = plan, .cos = cos, .sin = sin};
+  DecoderRows rows{.plan = plan, .window_plan = plan, .cos = cos, .sin = sin};
+  if (rebuilding == Rebuilding::kNormsAndActivation) {
+    rows.normed = ctx.activation({kRows, kWidth});
+    rows.activated = ctx.activation({kRows, kWidth});
+  }
   LlamaBlock::Saved saved;
   const int64_t begin = device_test::host_calls().launches;
   block.forward(ctx, y, x, rows, &saved);
@@ -56,6 +62,12 @@ TEST(LayerLaunches, LoraAddsSixteen) {
   const Launches with = launches(16), without = launches(0);
   EXPECT_EQ(with.forward - without.forward, 4);
   EXPECT_EQ(with.backward - without.backward, 12);
+}
+
+TEST(LayerLaunches, WhatIsRebuiltComesOutOfOtherKernels) {
+  const Launches kept = launches(16), rebuilt = launches(16, Rebuilding::kNormsAndActivation);
+  EXPECT_EQ(rebuilt.forward, kept.forward);
+  EXPECT_EQ(rebuilt.backward, kept.backward);
 }
 
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.

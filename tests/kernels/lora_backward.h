@@ -8,11 +8,11 @@
 
 namespace facet::kernel_test {
 
-inline void lora_backward(std::span<const cuda::LoraOperands> parts, cuda::Operand dx,
-                          cuda::Operand addend, cuda::Operand x, float scale, cuda::LoraDu du,
-                          int multiprocessors, const TestStream& stream) {
-  const DeviceBuffer<float> sums(std::max<int64_t>(1, cuda::lora_backward_floats(parts, x)));
-  cuda::lora_backward(parts, dx, addend, x, scale, du, sums.data(), multiprocessors, stream);
+inline void lora_backward_input(std::span<const cuda::LoraOperands> parts, cuda::Operand dx,
+                                cuda::Operand addend, float scale, int multiprocessors,
+                                const TestStream& stream) {
+  const DeviceBuffer<float> sums(std::max<int64_t>(1, cuda::lora_backward_floats(parts)));
+  cuda::lora_backward_input(parts, dx, addend, scale, sums.data(), multiprocessors, stream);
   stream.synchronize();
 }
 

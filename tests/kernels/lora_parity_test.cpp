@@ -72,6 +72,14 @@ std::vector<LoraCase> real_lora_cases() {
   return cases;
 }
 
+// Both operators of backward. dx is added to.
+void backward_with(Backend& ops, const Tensor& dx, const Tensor& dy, const Tensor& x,
+                   const LoraPart& part) {
+  ops.lora_backward_input_accumulate(dx, part.dleft, part.du, dy, part.u, part.right, part.left,
+                                     kScale);
+  ops.lora_backward_right(x, {&part, 1});
+}
+
 class LoraParity : public ParityRig, public testing::WithParamInterface<LoraCase> {
  protected:
   LoraParity() : ParityRig(GetParam()) {}
@@ -85,8 +93,9 @@ class LoraParity : public ParityRig, public testing::WithParamInterface<LoraCase
     for (double& value : values) value *= factor;
     return values;
   }
-  // The sums of gradients begin with random values times `start`.
-  void check_backward(ParityMatrix& dy, float start);
+  // The sums of gradients begin with random values times `start`; dx has that gap.
+  void check_backward(ParityMatrix& dy, float start, int64_t gap_of_dx);
+  void check_backward(ParityMatrix& dy, float start) { check_backward(dy, start, gap_); }
 };
 
 TEST_P(LoraParity, Forward) {
@@ -107,9 +116,9 @@ TEST_P(LoraParity, Forward) {
              cast<float>(y.start())));
 }
 
-void LoraParity::check_backward(ParityMatrix& dy, float start) {
+void LoraParity::check_backward(ParityMatrix& dy, float start, int64_t gap_of_dx) {
   ParityMatrix& u = matrix("u", r_, Role::kIn);
-  ParityMatrix& dx = matrix("dx", i_, Role::kInOut);
+  ParityMatrix& dx = add("dx", n_, i_, gap_of_dx, dtype_, Role::kInOut);
   ParityMatrix& dright = add("dright", i_, r_, 0, DType::kF32, Role::kInOut);
   ParityMatrix& dleft = add("dleft", r_, o_, 0, DType::kF32, Role::kInOut);
   ParityMatrix& du = add("du", n_, r_, gap_, DType::kF32, Role::kOut);
@@ -117,11 +126,16 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
   run_kernels([&] {
     const cuda::LoraOperands part{dy.device(),    {},          u.device(),      right_.device(),
                                   left_.device(), du.device(), dright.device(), dleft.device()};
-    lora_backward({&part, 1}, dx.device(), dx.device(), x_.device(), kScale, cuda::LoraDu::kScratch,
-                  kOneMultiprocessor, stream_);
+    lora_backward_input({&part, 1}, dx.device(), dx.device(), kScale, kOneMultiprocessor, stream_);
+    cuda::lora_backward_right({&part, 1}, x_.device(), stream_);
   });
-  cpu().lora_backward_accumulate(dx.host(), dright.host(), dleft.host(), du.host(), dy.host(),
-                                 x_.host(), u.host(), right_.host(), left_.host(), kScale);
+  backward_with(cpu(), dx.host(), dy.host(), x_.host(),
+                {.u = u.host(),
+                 .right = right_.host(),
+                 .left = left_.host(),
+                 .du = du.host(),
+                 .dright = dright.host(),
+                 .dleft = dleft.host()});
   const auto du_of = [&](auto zero) {
     using T = decltype(zero);
     return scaled(
@@ -149,6 +163,11 @@ void LoraParity::check_backward(ParityMatrix& dy, float start) {
 
 TEST_P(LoraParity, Backward) { check_backward(matrix("dy", o_, Role::kIn), 1); }
 
+// du from kernels without tensor cores, for gradients with them.
+TEST_P(LoraParity, BackwardWithAnInputsGradientInAnotherLayout) {
+  check_backward(matrix("dy", o_, Role::kIn), 1, 8 * gap_ + 1);
+}
+
 // In fp16 their du is subnormal.
 TEST_P(LoraParity, BackwardOfTinyGradients) {
   ParityMatrix& dy = matrix("dy", o_, Role::kIn);
@@ -172,8 +191,8 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
     const cuda::Operand of_dx = operand(0);
     const cuda::LoraOperands part{dy.device(),    {},          u.device(), right_.device(),
                                   left_.device(), du.device(), operand(1), operand(2)};
-    lora_backward({&part, 1}, of_dx, of_dx, x_.device(), kScale, cuda::LoraDu::kScratch,
-                  kOneMultiprocessor, stream_);
+    lora_backward_input({&part, 1}, of_dx, of_dx, kScale, kOneMultiprocessor, stream_);
+    cuda::lora_backward_right({&part, 1}, x_.device(), stream_);
   };
   run({true, true, true});
   const std::array whole = {dx.of_gpu(), dright.of_gpu(), dleft.of_gpu()};
@@ -343,8 +362,8 @@ void LoraPartsParity::check_backward(int multiprocessors) {
                           du[p]->device(),
                           dright[p]->device(),
                           dleft[p]->device()});
-    lora_backward(operands, dx.device(), {}, x_.device(), kScale, cuda::LoraDu::kScratch,
-                  multiprocessors, stream_);
+    lora_backward_input(operands, dx.device(), {}, kScale, multiprocessors, stream_);
+    cuda::lora_backward_right(operands, x_.device(), stream_);
   });
   cpu().fill(dx.host(), 0);
   Values exact_dx(static_cast<size_t>(n_ * i_));
@@ -353,9 +372,13 @@ void LoraPartsParity::check_backward(int multiprocessors) {
     const Part& part = all[p];
     const int64_t o = part.outputs;
     const Values dy_part = columns(dy.start(), part);
-    cpu().lora_backward_accumulate(dx.host(), dright[p]->host(), dleft[p]->host(), du[p]->host(),
-                                   dy.host().column_block(part.begin, o), x_.host(), part.u.host(),
-                                   part.right.host(), part.left.host(), kScale);
+    backward_with(cpu(), dx.host(), dy.host().column_block(part.begin, o), x_.host(),
+                  {.u = part.u.host(),
+                   .right = part.right.host(),
+                   .left = part.left.host(),
+                   .du = du[p]->host(),
+                   .dright = dright[p]->host(),
+                   .dleft = dleft[p]->host()});
     const auto du_of = [&](auto zero) {
       using T = decltype(zero);
       return scaled(

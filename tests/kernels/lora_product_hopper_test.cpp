@@ -180,8 +180,7 @@ TEST_P(LoraProduct, BackwardInput) {
                                     .right_Ir = a.right.device(),
                                     .left_rO = a.left.device(),
                                     .du_Nr = a.du.device()};
-      lora_backward({&part, 1}, {}, {}, x_.device(), kScale, cuda::LoraDu::kResult, 1,
-                          stream_);
+      lora_backward_input({&part, 1}, {}, {}, kScale, 1, stream_);
     }
     cuda::lora_product_backward_input(dx.device(), dy.device(), weight_.device(),
                                       operands(adapters_), GetParam().blocks, stream_);

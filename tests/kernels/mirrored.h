@@ -51,19 +51,20 @@ class Mirrored final : public Backend {
                                   float scale) override {
     return run(&Backend::lora_forward_accumulate, y, u, x, right, left, scale);
   }
-  void do_lora_backward_accumulate(Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy,
-                                   Tensor x, Tensor u, Tensor right, Tensor left,
-                                   float scale) override {
-    return run(&Backend::lora_backward_accumulate, dx, dright, dleft, du, dy, x, u, right, left,
-               scale);
+  void do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u,
+                                         Tensor right, Tensor left, float scale) override {
+    return run(&Backend::lora_backward_input_accumulate, dx, dleft, du, dy, u, right, left, scale);
+  }
+  void do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) override {
+    return run(&Backend::lora_backward_right, x, parts);
   }
   void do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
                               std::span<const LoraPart> parts, float scale) override {
     return run(&Backend::lora_linear_forward, y, x, weight, bias, residual, parts, scale);
   }
-  void do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                               std::span<const LoraPart> parts, float scale) override {
-    return run(&Backend::lora_linear_backward, dx, dy, x, weight, parts, scale);
+  void do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                     std::span<const LoraPart> parts, float scale) override {
+    return run(&Backend::lora_linear_backward_input, dx, dy, weight, parts, scale);
   }
   void do_dora_row_norms(Tensor norm, Tensor weight, Tensor right, Tensor left,
                          float scale) override {
@@ -80,9 +81,9 @@ class Mirrored final : public Backend {
   void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
     return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);
   }
-  void do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight,
+  void do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x, Tensor weight,
                             Tensor rstd, Tensor dresidual) override {
-    return run(&Backend::rms_norm_backward, dx, dweight, dy, x, weight, rstd, dresidual);
+    return run(&Backend::rms_norm_backward, dx, dweight, y, dy, x, weight, rstd, dresidual);
   }
   void do_layer_norm_forward(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
                              Tensor bias, float eps) override {
@@ -96,8 +97,8 @@ class Mirrored final : public Backend {
   void do_swiglu_forward(Tensor act, Tensor gate_up) override {
     return run(&Backend::swiglu_forward, act, gate_up);
   }
-  void do_swiglu_backward(Tensor dgate_up, Tensor dact, Tensor gate_up) override {
-    return run(&Backend::swiglu_backward, dgate_up, dact, gate_up);
+  void do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) override {
+    return run(&Backend::swiglu_backward, dgate_up, act, dact, gate_up);
   }
   void do_gelu_forward(Tensor y, Tensor x, Activation activation) override {
     return run(&Backend::gelu_forward, y, x, activation);

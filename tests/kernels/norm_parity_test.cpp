@@ -117,7 +117,7 @@ class NormParity : public Parity {
     ParityMatrix& dbias = vector("dbias", d_, DType::kF32, Role::kInOut);
     run_kernels([&] {
       if (kind == Kind::kRms)
-        cuda::rms_norm_backward(dx.device(), dweight.device_f32(), dy_.device(), x_.device(),
+        cuda::rms_norm_backward(dx.device(), dweight.device_f32(), {}, dy_.device(), x_.device(),
                                 weight_.device(), rstd.device_f32(), dx.device(), stream_);
       else
         cuda::layer_norm_backward(dx.device(), dweight.device_f32(), dbias.device_f32(),
@@ -125,7 +125,7 @@ class NormParity : public Parity {
                                   rstd.device_f32(), dx.device(), stream_);
     });
     if (kind == Kind::kRms)
-      cpu().rms_norm_backward(dx.host(), dweight.host_vector(), dy_.host(), x_.host(),
+      cpu().rms_norm_backward(dx.host(), dweight.host_vector(), Tensor(), dy_.host(), x_.host(),
                               weight_.host_vector(), rstd.host_vector(), dx.host());
     else
       cpu().layer_norm_backward(dx.host(), dweight.host_vector(), dbias.host_vector(), dy_.host(),
@@ -162,9 +162,9 @@ class NormParity : public Parity {
     zero.set(Values(static_cast<size_t>(n_ * d_), 0.0));
     const cuda::Operand none;
     if (kind == Kind::kRms) {
-      cuda::rms_norm_backward(with.device(), nullptr, dy_.device(), x_.device(), weight_.device(),
-                              rstd.device_f32(), zero.device(), stream_);
-      cuda::rms_norm_backward(without.device(), nullptr, dy_.device(), x_.device(),
+      cuda::rms_norm_backward(with.device(), nullptr, none, dy_.device(), x_.device(),
+                              weight_.device(), rstd.device_f32(), zero.device(), stream_);
+      cuda::rms_norm_backward(without.device(), nullptr, none, dy_.device(), x_.device(),
                               weight_.device(), rstd.device_f32(), none, stream_);
     } else {
       cuda::layer_norm_backward(with.device(), nullptr, nullptr, dy_.device(), x_.device(),
@@ -180,6 +180,29 @@ class NormParity : public Parity {
 
 TEST_P(NormParity, RmsForward) { check_forward(Kind::kRms); }
 TEST_P(NormParity, RmsBackward) { check_backward(Kind::kRms); }
+TEST_P(NormParity, RmsBackwardHasTheOutputAgain) {
+  ParityMatrix& rstd = vector("rstd", n_, DType::kF32, Role::kOut);
+  ParityMatrix& y = matrix("y", d_, Role::kOut);
+  ParityMatrix& again = matrix("again", d_, Role::kOut);
+  ParityMatrix& dy = matrix("dy", d_, Role::kInOut);
+  ParityMatrix& dx = matrix("dx", d_, Role::kOut);
+  ParityMatrix& dweight = vector("dweight", d_, DType::kF32, Role::kInOut);
+  cuda::rms_norm_forward(y.device(), rstd.device_f32(), x_.device(), weight_.device(), kEps,
+                         stream_);
+  const auto backward = [&](const cuda::Operand& to) {
+    dweight.upload();
+    cuda::rms_norm_backward(dx.device(), dweight.device_f32(), to, dy.device(), x_.device(),
+                            weight_.device(), rstd.device_f32(), {}, stream_);
+    return std::pair(dx.of_gpu(), dweight.of_gpu());
+  };
+  const auto without = backward({});
+  for (ParityMatrix* const to : {&again, &dy}) {  // the latter in place
+    const auto with = backward(to->device());
+    EXPECT_TRUE(same_bits(to->of_gpu(), y.of_gpu()));
+    EXPECT_TRUE(same_bits(with.first, without.first));
+    EXPECT_TRUE(same_bits(with.second, without.second));
+  }
+}
 TEST_P(NormParity, LayerForward) { check_forward(Kind::kLayer); }
 TEST_P(NormParity, LayerBackward) { check_backward(Kind::kLayer); }
 TEST_P(NormParity, AbsentOperandsRms) { check_absent_operands(Kind::kRms); }

@@ -137,12 +137,12 @@ TEST(EmptyMatrices, AreNotLaunched) {
   cuda::vision_embed_forward(none, none, none, none, stream);
   cuda::vision_embed_backward(none, nullptr, none, none, stream);
   cuda::rms_norm_forward(none, nullptr, none, none, 1e-5f, stream);
-  cuda::rms_norm_backward(none, nullptr, none, none, none, nullptr, none, stream);
+  cuda::rms_norm_backward(none, nullptr, none, none, none, none, nullptr, none, stream);
   cuda::layer_norm_forward(none, nullptr, nullptr, none, none, none, 1e-5f, stream);
   cuda::layer_norm_backward(none, nullptr, nullptr, none, none, none, nullptr, nullptr, none,
                             stream);
   cuda::swiglu_forward(none, none, stream);
-  cuda::swiglu_backward(none, none, none, stream);
+  cuda::swiglu_backward(none, none, none, none, stream);
   cuda::gelu_forward(none, none, stream);
   cuda::gelu_backward(none, none, none, stream);
   cuda::rope_forward(none, none, none, 1, stream);

@@ -319,7 +319,11 @@ TEST_F(PassesOfLora, BackwardReadsEachMatrixOnce) {
                  weight = matrix(count * kWidth, kWidth);
     const int64_t factors = count * (1 + kBlocks) * kFactor;           // left, right
     const int64_t narrow = count * (1 + 2 * kColumnBlocks) * kNarrow;  // u, and the halves of du
-    EXPECT_EQ(cost_of(dx, [&] { cuda_.lora_linear_backward(dx, dy, x, weight, lora, 1); }),
+    EXPECT_EQ(cost_of(dx,
+                      [&] {
+                        cuda_.lora_linear_backward_input(dx, dy, weight, lora, 1);
+                        cuda_.lora_backward_right(x, lora);
+                      }),
               (Cost{(count + 1) * kWide + factors + narrow, 2 * kWide, 4}))
         << count;
   }
@@ -329,7 +333,8 @@ TEST_F(PassesOfLora, BackwardReadsEachMatrixOnce) {
 // sums of du over 512 columns each and those of dleft over ranges of rows.
 TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
   constexpr int64_t kRows = 8192, kRank = 16;
-  const auto share = [](int64_t inputs, std::initializer_list<int64_t> outputs, int64_t rank) {
+  float somewhere = 0;
+  const auto share = [&](int64_t inputs, std::initializer_list<int64_t> outputs, int64_t rank) {
     const auto matrix = [](int64_t rows, int64_t cols) {
       return cuda::Operand{nullptr, rows, cols, cols, DType::kBF16};
     };
@@ -341,9 +346,10 @@ TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
                        .addend_NO = {},
                        .u_Nr = matrix(kRows, rank),
                        .right_Ir = matrix(inputs, rank),
-                       .left_rO = matrix(rank, of)});
+                       .left_rO = matrix(rank, of),
+                       .dleft_rO = {&somewhere, rank, of, of, DType::kF32}});
     }
-    const int64_t floats = cuda::lora_backward_floats(parts, matrix(kRows, inputs));
+    const int64_t floats = cuda::lora_backward_floats(parts);
     return static_cast<double>(2 * 4 * floats) / static_cast<double>(kRows * columns * 2);
   };
   EXPECT_NEAR(share(4096, {4096, 4096, 4096}, kRank), 0.21, 0.01);  // q, k, v
@@ -407,8 +413,9 @@ TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
 TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
   cuda_.join_lora(true);
   const Taken narrow =
-      taken_by([&] { cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1); });
-  const Taken all = taken_by([&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); });
+      taken_by([&] { cuda_.lora_linear_backward_input(Tensor(), y_, weight_, parts_, 1); });
+  const Taken all =
+      taken_by([&] { cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1); });
   EXPECT_EQ(all.launches, narrow.launches + 1);
   EXPECT_EQ(all.fetched, narrow.fetched);
   EXPECT_EQ(all.products, narrow.products);
@@ -416,19 +423,10 @@ TEST_F(LoraInOneProduct, BackwardHasNoPassOverItsOutput) {
   EXPECT_EQ(all.of_warpgroups, products_of_steps(2 * steps));
 }
 
-// Where no dright asks for du, dx does.
-TEST_F(LoraInOneProduct, BackwardOfFrozenFactorsHasDu) {
-  std::vector<LoraPart> frozen = parts_;
-  for (LoraPart& p : frozen) p.dright = p.dleft = Tensor();
-  const auto backward = [&] { cuda_.lora_linear_backward(dx_, y_, x_, weight_, frozen, 1); };
-  cuda_.join_lora(true);
-  EXPECT_EQ(taken_by(backward).launches, 3);
-}
-
 TEST_F(LoraInOneProduct, IsLeftAloneUnlessAskedFor) {
   EXPECT_EQ(taken_by([&] {
               cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1);
-              cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1);
+              cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1);
             }).of_warpgroups,
             0);
 }
@@ -458,7 +456,7 @@ class LoraWays : public LoraInOneProduct {
  protected:
   ~LoraWays() override { emulated::set_wgmma_time(0); }
   void forward() { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
-  void backward() { cuda_.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+  void backward() { cuda_.lora_linear_backward_input(dx_, y_, weight_, parts_, 1); }
   bool forward_is_fused() {
     return taken_by([&] { forward(); }).of_warpgroups > 0;
   }
@@ -509,7 +507,7 @@ TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {
   cuda_.time_products(false);
   const std::vector<LoraPart> odd = {part(0, kWide, 4)};
   cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), odd, 1);
-  cuda_.lora_linear_backward(Tensor(), y_, x_, weight_, parts_, 1);
+  cuda_.lora_linear_backward_input(Tensor(), y_, weight_, parts_, 1);
   EXPECT_EQ(cuda_.products().choices().size(), 0);
   emulated::set_compute_capability({});
   testing::internal::CaptureStderr();

@@ -49,7 +49,7 @@ TEST_P(Activations, SwigluForwardAndBackward) {
   ops_.swiglu_forward(act.tensor(), x.tensor());
   expect_as_good_as(act.values(), naive_swiglu(gate_up, n_, f_),
                     naive_swiglu(cast<float>(gate_up), n_, f_));
-  ops_.swiglu_backward(dx.tensor(), d.tensor(), x.tensor());
+  ops_.swiglu_backward(dx.tensor(), Tensor(), d.tensor(), x.tensor());
   // Element by element, so the gradient of the sum of squares of rows is not needed: perturb all
   // gates, then all ups, at once.
   Values expected(gate_up.size());
@@ -66,6 +66,19 @@ TEST_P(Activations, SwigluForwardAndBackward) {
           (up[static_cast<size_t>(i)] - down[static_cast<size_t>(i)]) / (2 * step);
   }
   EXPECT_LE(relative_error(dx.values(), expected), kGradientError);
+}
+
+TEST_P(Activations, SwiglusBackwardHasTheOutputAgain) {
+  Matrix x(n_, 2 * f_, random_values(n_ * 2 * f_, "gate_up", 3), 1), act(n_, f_), again(n_, f_, 3),
+      d(n_, f_, random_values(n_ * f_, "dact"), 2), without(n_, 2 * f_), dx(n_, 2 * f_, 5);
+  ops_.swiglu_forward(act.tensor(), x.tensor());
+  ops_.swiglu_backward(without.tensor(), Tensor(), d.tensor(), x.tensor());
+  ops_.swiglu_backward(dx.tensor(), again.tensor(), d.tensor(), x.tensor());
+  EXPECT_TRUE(dx.same_bits(without));
+  EXPECT_TRUE(again.same_bits(act));
+  ops_.swiglu_backward(dx.tensor(), d.tensor(), d.tensor(), x.tensor());
+  EXPECT_TRUE(dx.same_bits(without)) << "in place";
+  EXPECT_TRUE(d.same_bits(act)) << "in place";
 }
 
 TEST_P(Activations, GeluForwardAndBackward) {
@@ -101,7 +114,7 @@ TEST(Swiglu, LargeGatesStayFinite) {
   Matrix x(1, 4, {-200, 200, 2, 3}), act(1, 2), dact(1, 2, {1, 1}), dx(1, 4);
   ops.swiglu_forward(act.tensor(), x.tensor());
   EXPECT_EQ(act.values(), (Values{0, 600}));
-  ops.swiglu_backward(dx.tensor(), dact.tensor(), x.tensor());
+  ops.swiglu_backward(dx.tensor(), Tensor(), dact.tensor(), x.tensor());
   EXPECT_EQ(dx.values(), (Values{0, 3, 0, 200}));
 }
 

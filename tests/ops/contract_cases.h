@@ -194,13 +194,21 @@ inline const Case kCases[] = {
                                    call.matrix("x", 3, 4), call.matrix("right", 4, 2, kDense),
                                    call.matrix("left", 2, 5, kDense), 1);
      }},
-    {"lora_backward_accumulate",
+    {"lora_backward_input_accumulate",
      [](Backend& ops, Call& call) {
-       ops.lora_backward_accumulate(
-           call.matrix("dx", 3, 4, kOptional), call.fp32("dright", 4, 2, kOptional),
-           call.fp32("dleft", 2, 5, kOptional), call.fp32("du", 3, 2), call.matrix("dy", 3, 5),
-           call.matrix("x", 3, 4), call.matrix("u", 3, 2), call.matrix("right", 4, 2, kDense),
-           call.matrix("left", 2, 5, kDense), 1);
+       ops.lora_backward_input_accumulate(
+           call.matrix("dx", 3, 4, kOptional), call.fp32("dleft", 2, 5, kOptional),
+           call.fp32("du", 3, 2), call.matrix("dy", 3, 5), call.matrix("u", 3, 2),
+           call.matrix("right", 4, 2, kDense), call.matrix("left", 2, 5, kDense), 1);
+     }},
+    {"lora_backward_right",
+     [](Backend& ops, Call& call) {
+       const LoraPart part{.u = {},
+                           .right = call.matrix("right", 4, 2, kDense),
+                           .left = {},
+                           .du = call.fp32("du", 3, 2),
+                           .dright = call.fp32("dright", 4, 2, kOptional)};
+       ops.lora_backward_right(call.matrix("x", 3, 4), {&part, 1});
      }},
     {"lora_linear_forward",
      [](Backend& ops, Call& call) {
@@ -212,17 +220,16 @@ inline const Case kCases[] = {
                                call.matrix("weight", 5, 4), call.vector("bias", 5, kOptional),
                                call.matrix("residual", 3, 5, kOptional), {&part, 1}, 1);
      }},
-    {"lora_linear_backward",
+    {"lora_linear_backward_input",
      [](Backend& ops, Call& call) {
        const LoraPart part{.begin = 2,
                            .u = call.matrix("u", 3, 2),
                            .right = call.matrix("right", 4, 2, kDense),
                            .left = call.matrix("left", 2, 3, kDense),
                            .du = call.fp32("du", 3, 2),
-                           .dright = call.fp32("dright", 4, 2, kOptional),
                            .dleft = call.fp32("dleft", 2, 3, kOptional)};
-       ops.lora_linear_backward(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
-                                call.matrix("x", 3, 4), call.matrix("weight", 5, 4), {&part, 1}, 1);
+       ops.lora_linear_backward_input(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
+                                      call.matrix("weight", 5, 4), {&part, 1}, 1);
      }},
     {"dora_row_norms",
      [](Backend& ops, Call& call) {
@@ -249,8 +256,9 @@ inline const Case kCases[] = {
     {"rms_norm_backward",
      [](Backend& ops, Call& call) {
        ops.rms_norm_backward(call.matrix("dx", 3, 4), call.fp32_vector("dweight", 4, kOptional),
-                             call.matrix("dy", 3, 4), call.matrix("x", 3, 4),
-                             call.vector("weight", 4), call.fp32_vector("rstd", 3),
+                             call.matrix("y", 3, 4, kOptional), call.matrix("dy", 3, 4),
+                             call.matrix("x", 3, 4), call.vector("weight", 4),
+                             call.fp32_vector("rstd", 3),
                              call.matrix("dresidual", 3, 4, kOptional));
      }},
     {"layer_norm_forward",
@@ -273,8 +281,8 @@ inline const Case kCases[] = {
      }},
     {"swiglu_backward",
      [](Backend& ops, Call& call) {
-       ops.swiglu_backward(call.matrix("dgate_up", 3, 8), call.matrix("dact", 3, 4),
-                           call.matrix("gate_up", 3, 8));
+       ops.swiglu_backward(call.matrix("dgate_up", 3, 8), call.matrix("act", 3, 4, kOptional),
+                           call.matrix("dact", 3, 4), call.matrix("gate_up", 3, 8));
      }},
     {"gelu_forward",
      [](Backend& ops, Call& call) {

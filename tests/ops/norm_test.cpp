@@ -56,8 +56,8 @@ class Norm : public testing::TestWithParam<Case> {
   void backward(Tensor dx, Tensor dweight, Tensor dbias, Matrix& dy, Matrix& x, Matrix& weight,
                 Tensor dresidual) {
     if (kind_ == Kind::kRms)
-      ops_.rms_norm_backward(dx, dweight, dy.tensor(), x.tensor(), weight.vector(), rstd_.vector(),
-                             dresidual);
+      ops_.rms_norm_backward(dx, dweight, Tensor(), dy.tensor(), x.tensor(), weight.vector(),
+                             rstd_.vector(), dresidual);
     else
       ops_.layer_norm_backward(dx, dweight, dbias, dy.tensor(), x.tensor(), weight.vector(),
                                mean_.vector(), rstd_.vector(), dresidual);
@@ -175,9 +175,30 @@ TEST(NormOp, TwoRunsGiveTheSameBits) {
   ops.rms_norm_forward(y.tensor(), rstd.vector(), x.tensor(), weight.vector(), 1e-5f);
   Matrix first(1, d, Values(d, 0)), second(1, d, Values(d, 0));
   for (Matrix* dweight : {&first, &second})
-    ops.rms_norm_backward(dx.tensor(), dweight->vector(), dy.tensor(), x.tensor(), weight.vector(),
-                          rstd.vector(), Tensor());
+    ops.rms_norm_backward(dx.tensor(), dweight->vector(), Tensor(), dy.tensor(), x.tensor(),
+                          weight.vector(), rstd.vector(), Tensor());
   EXPECT_TRUE(first.same_bits(second));
+}
+
+TEST(NormOp, BackwardHasTheOutputAgain) {
+  const int64_t n = 97, d = 257;
+  CpuBackend ops(2);
+  Matrix x(n, d, random_values(n * d, "x"), 1), dy(n, d, random_values(n * d, "dy"), 2),
+      weight(1, d, random_values(d, "w")), rstd(1, n), y(n, d), again(n, d, 3);
+  ops.rms_norm_forward(y.tensor(), rstd.vector(), x.tensor(), weight.vector(), 1e-5f);
+  Matrix dx(n, d), dweight(1, d, Values(d, 0));
+  const auto backward = [&](const Tensor& dx_to, Matrix& dweight_to, const Tensor& y_to) {
+    ops.rms_norm_backward(dx_to, dweight_to.vector(), y_to, dy.tensor(), x.tensor(),
+                          weight.vector(), rstd.vector(), Tensor());
+  };
+  backward(dx.tensor(), dweight, Tensor());
+  for (Matrix* const to : {&again, &dy}) {
+    Matrix dx_again(n, d), dweight_again(1, d, Values(d, 0));
+    backward(dx_again.tensor(), dweight_again, to->tensor());
+    EXPECT_TRUE(to->same_bits(y));
+    EXPECT_TRUE(dx_again.same_bits(dx));
+    EXPECT_TRUE(dweight_again.same_bits(dweight));
+  }
 }
 
 }  // namespace

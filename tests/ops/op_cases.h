@@ -15,6 +15,7 @@ namespace facet::op_test {
 struct OpCase {
   const char* name;
   void (*run)(Backend& ops, Operands& make, int64_t n, int64_t d);
+  int64_t calls = 1;  // of operators
 };
 
 // A causal plan over n rows, or one with images in it.
@@ -59,19 +60,26 @@ inline void run_lora_linear(Backend& ops, Operands& make, int64_t n, int64_t d,
   ops.lora_linear_forward(make.out("y", n, 31), make.in("x", n, d), make.in("weight", 31, d),
                           make.vector("bias", 31), make.in("residual", n, 31), parts, 0.7f);
 }
-inline void run_lora_linear_backward(Backend& ops, Operands& make, int64_t n, int64_t d,
-                                     std::initializer_list<LoraColumns> columns) {
+// What backward keeps between its operators, du, is for the backend alone to read.
+inline std::vector<LoraPart> lora_backward_parts(Operands& make, int64_t n, int64_t d,
+                                                 std::initializer_list<LoraColumns> columns) {
   std::vector<LoraPart> parts = lora_parts(make, d, columns);
   for (LoraPart& part : parts) {
     const std::string of = std::to_string(part.begin);
     const int64_t outputs = part.left.cols();
     part.u = make.in("u" + of, n, 3);
-    part.du = make.fp32("du" + of, n, 3, Role::kOut);
+    part.du = make.fp32("du" + of, n, 3, Role::kIn);
     part.dright = make.fp32_vector("dright" + of, d * 3, Role::kInOut).view({d, 3});
     part.dleft = make.fp32_vector("dleft" + of, 3 * outputs, Role::kInOut).view({3, outputs});
   }
-  ops.lora_linear_backward(make.out("dx", n, d), make.in("dy", n, 31), make.in("x", n, d),
-                           make.in("weight", 31, d), parts, 0.7f);
+  return parts;
+}
+inline void run_lora_linear_backward(Backend& ops, Operands& make, int64_t n, int64_t d,
+                                     std::initializer_list<LoraColumns> columns) {
+  const std::vector<LoraPart> parts = lora_backward_parts(make, n, d, columns);
+  const Tensor dy = make.in("dy", n, 31);
+  ops.lora_linear_backward_input(make.out("dx", n, d), dy, make.in("weight", 31, d), parts, 0.7f);
+  ops.lora_backward_right(make.in("x", n, d), parts);
 }
 
 // Of d rows of weights, the first of which is 0.
@@ -179,15 +187,16 @@ inline const OpCase kOpCases[] = {
                                    make.in("x", n, d), make.vector("right", d * 3).view({d, 3}),
                                    make.vector("left", 93).view({3, 31}), 0.7f);
      }},
-    {"lora_backward_accumulate",
+    {"lora_backward_input_accumulate",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
-       ops.lora_backward_accumulate(
-           make.in_out("dx", n, d), make.fp32_vector("dright", d * 3, Role::kInOut).view({d, 3}),
-           make.fp32_vector("dleft", 93, Role::kInOut).view({3, 31}),
-           make.fp32("du", n, 3, Role::kOut), make.in("dy", n, 31), make.in("x", n, d),
-           make.in("u", n, 3), make.vector("right", d * 3).view({d, 3}),
-           make.vector("left", 93).view({3, 31}), 0.7f);
-     }},
+       const std::vector<LoraPart> parts = lora_backward_parts(make, n, d, {{0, 31}});
+       const LoraPart& part = parts[0];
+       const Tensor dy = make.in("dy", n, 31);
+       ops.lora_backward_input_accumulate(make.in_out("dx", n, d), part.dleft, part.du, dy, part.u,
+                                          part.right, part.left, 0.7f);
+       ops.lora_backward_right(make.in("x", n, d), parts);
+     },
+     2},
     {"lora_linear_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear(ops, make, n, d, {{0, 11}, {11, 20}});
@@ -196,10 +205,11 @@ inline const OpCase kOpCases[] = {
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear(ops, make, n, d, {{0, 11}, {22, 9}});
      }},
-    {"lora_linear_backward",
+    {"lora_linear_backward_input",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear_backward(ops, make, n, d, {{0, 11}, {22, 9}});
-     }},
+     },
+     2},
     {"dora_row_norms",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        const int64_t outputs = std::max<int64_t>(n, 1);  // a layer has one
@@ -233,8 +243,9 @@ inline const OpCase kOpCases[] = {
     {"rms_norm_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        ops.rms_norm_backward(make.out("dx", n, d), make.fp32_vector("dweight", d, Role::kInOut),
-                             make.in("dy", n, d), make.in("x", n, d), make.vector("weight", d),
-                             make.fp32_vector("rstd", n, Role::kIn), make.in("dresidual", n, d));
+                             make.out("y", n, d), make.in("dy", n, d), make.in("x", n, d),
+                             make.vector("weight", d), make.fp32_vector("rstd", n, Role::kIn),
+                             make.in("dresidual", n, d));
      }},
     {"layer_norm_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
@@ -256,8 +267,8 @@ inline const OpCase kOpCases[] = {
      }},
     {"swiglu_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
-       ops.swiglu_backward(make.out("dgate_up", n, 2 * d), make.in("dact", n, d),
-                           make.in("gate_up", n, 2 * d));
+       ops.swiglu_backward(make.out("dgate_up", n, 2 * d), make.out("act", n, d),
+                           make.in("dact", n, d), make.in("gate_up", n, 2 * d));
      }},
     {"gelu_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

@@ -44,7 +44,10 @@ class Operands {
   void linear() { bench_.ops.linear_forward(y_, x_, weight_, Tensor(), Tensor()); }
   void forward() { bench_.ops.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), parts_, 1); }
   void linear_backward() { bench_.ops.linear_backward_input(dx_, y_, weight_); }
-  void backward() { bench_.ops.lora_linear_backward(dx_, y_, x_, weight_, parts_, 1); }
+  void backward() {
+    bench_.ops.lora_linear_backward_input(dx_, y_, weight_, parts_, 1);
+    bench_.ops.lora_backward_right(x_, parts_);
+  }
 
  private:
   static int64_t bytes_of(const Layer& l) {

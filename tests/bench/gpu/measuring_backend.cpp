@@ -112,11 +112,18 @@ FACET_MEASURED(linear_backward_weight, (Tensor dweight, Tensor dbias, Tensor dy,
 FACET_MEASURED(lora_forward_accumulate,
                (Tensor y, Tensor u, Tensor x, Tensor right, Tensor left, float scale),
                (y, u, x, right, left, scale), (u, x, right, left), (y))
-FACET_MEASURED(lora_backward_accumulate,
-               (Tensor dx, Tensor dright, Tensor dleft, Tensor du, Tensor dy, Tensor x, Tensor u,
-                Tensor right, Tensor left, float scale),
-               (dx, dright, dleft, du, dy, x, u, right, left, scale), (du, dy, x, u, right, left),
-               (dx, dright, dleft))
+FACET_MEASURED(lora_backward_input_accumulate,
+               (Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u, Tensor right, Tensor left,
+                float scale),
+               (dx, dleft, du, dy, u, right, left, scale), (du, dy, u, right, left), (dx, dleft))
+void MeasuringBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  Operands operands{{x}, {}};
+  for (const LoraPart& part : parts) {
+    operands.once.push_back(part.du);
+    operands.twice.push_back(part.dright);
+  }
+  pass_on("lora_backward_right", operands, [&] { below_.lora_backward_right(x, parts); });
+}
 void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                               Tensor residual, std::span<const LoraPart> parts,
                                               float scale) {
@@ -126,15 +133,15 @@ void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight,
   pass_on("lora_linear_forward", operands,
           [&] { below_.lora_linear_forward(y, x, weight, bias, residual, parts, scale); });
 }
-void MeasuringBackend::do_lora_linear_backward(Tensor dx, Tensor dy, Tensor x, Tensor weight,
-                                               std::span<const LoraPart> parts, float scale) {
-  Operands operands{{dx, dy, x, weight}, {}};
+void MeasuringBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
+                                                     std::span<const LoraPart> parts, float scale) {
+  Operands operands{{dx, dy, weight}, {}};
   for (const LoraPart& part : parts) {
     operands.once.insert(operands.once.end(), {part.u, part.right, part.left, part.du});
-    operands.twice.insert(operands.twice.end(), {part.dright, part.dleft});
+    operands.twice.push_back(part.dleft);
   }
-  pass_on("lora_linear_backward", operands,
-          [&] { below_.lora_linear_backward(dx, dy, x, weight, parts, scale); });
+  pass_on("lora_linear_backward_input", operands,
+          [&] { below_.lora_linear_backward_input(dx, dy, weight, parts, scale); });
 }
 FACET_MEASURED(dora_row_norms, (Tensor norm, Tensor weight, Tensor right, Tensor left, float scale),
                (norm, weight, right, left, scale), (norm, weight, right, left), ())
@@ -147,10 +154,10 @@ FACET_MEASURED(dora_backward,
 FACET_MEASURED(rms_norm_forward, (Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps),
                (y, rstd, x, weight, eps), (y, rstd, x, weight), ())
 FACET_MEASURED(rms_norm_backward,
-               (Tensor dx, Tensor dweight, Tensor dy, Tensor x, Tensor weight, Tensor rstd,
-                Tensor dresidual),
-               (dx, dweight, dy, x, weight, rstd, dresidual), (dx, dy, x, weight, rstd, dresidual),
-               (dweight))
+               (Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x, Tensor weight,
+                Tensor rstd, Tensor dresidual),
+               (dx, dweight, y, dy, x, weight, rstd, dresidual),
+               (dx, y, dy, x, weight, rstd, dresidual), (dweight))
 FACET_MEASURED(layer_norm_forward,
                (Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight, Tensor bias,
                 float eps),
@@ -161,8 +168,8 @@ FACET_MEASURED(layer_norm_backward,
                (dx, dweight, dbias, dy, x, weight, mean, rstd, dresidual),
                (dx, dy, x, weight, mean, rstd, dresidual), (dweight, dbias))
 FACET_MEASURED(swiglu_forward, (Tensor act, Tensor gate_up), (act, gate_up), (act, gate_up), ())
-FACET_MEASURED(swiglu_backward, (Tensor dgate_up, Tensor dact, Tensor gate_up),
-               (dgate_up, dact, gate_up), (dgate_up, dact, gate_up), ())
+FACET_MEASURED(swiglu_backward, (Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up),
+               (dgate_up, act, dact, gate_up), (dgate_up, act, dact, gate_up), ())
 FACET_MEASURED(gelu_forward, (Tensor y, Tensor x, Activation activation), (y, x, activation),
                (y, x), ())
 FACET_MEASURED(gelu_backward, (Tensor dx, Tensor dy, Tensor x, Activation activation),
