@@ -1,6 +1,6 @@
 // LoRA by oneDNN's sgemm (gemm.h): u (N,r) = x (N,I) right (I,r), overwritten, and y (N,O) += scale
-// u left (r,O). Backward overwrites du (N,r) = scale dy left' and adds to dleft += scale u' dy,
-// dright += x' du and dx += du right'.
+// u left (r,O). Backward overwrites du (N,r) = scale dy left' and adds to dx += du right', then to
+// dleft += scale u' dy and dright += x' du.
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/gemm.h"
 

@@ -89,8 +89,8 @@ struct VlmConfig {
   bool mmca = false;               // --enable_mmca_attention
   bool compat_visualchat = false;  // --compat visualchat
   bool recompute = false;          // --gradient_checkpointing
-  // The outputs of the decoder's norms and of its activation are computed again in backward and not
-  // kept: a quarter less of them, for 1 % of the time of a step on CPUs.
+  // The outputs of the decoder's norms and of its activation are written again by the kernels of
+  // backward, and not kept: a quarter less of them, at hardly any time.
   bool rebuild = true;
   bool vision_image_by_image = false;          // a frozen encoder's product has one image's rows
   LoraConfig lang_lora;                        // inside lang_decoder

@@ -76,9 +76,13 @@ inline MicroBatch mixed_batch(const VlmConfig& config) {
 }
 
 struct Rig {
-  // `trained`: "" for everything, "default" for what the model itself chooses.
-  explicit Rig(const VlmConfig& c, const std::string& trained = "", int threads = 1)
+  enum class Others : uint8_t { kAsChosen, kFrozen };
+  // `trained`: "" for everything, "default" for what the model itself chooses; others: of what has
+  // not that prefix.
+  explicit Rig(const VlmConfig& c, const std::string& trained = "", int threads = 1,
+               Others others = Others::kAsChosen)
       : config(c), model(config, table), ops(threads), hooks(table) {
+    if (others == Others::kFrozen) table.set_trained("", false);
     if (trained != "default") table.set_trained(trained, true);
     params = vision_rig::fill(table);
   }
