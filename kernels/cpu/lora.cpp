@@ -13,22 +13,20 @@ void CpuBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor
   gemm(Transpose::kNo, Transpose::kNo, scale, u_Nr, Matrix(left), 1, Matrix(y));
 }
 
-void CpuBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right,
-                                                   Tensor left, float scale) {
+void CpuBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                   Tensor u, Tensor right, Tensor left,
+                                                   float scale) {
   const Matrix du_Nr(du);
   gemm(Transpose::kNo, Transpose::kYes, scale, Matrix(dy), Matrix(left), 0, du_Nr);
+  if (dleft.defined())
+    gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(u), Matrix(dy), 1, Matrix(dleft));
   if (dx.defined()) gemm(Transpose::kNo, Transpose::kYes, 1, du_Nr, Matrix(right), 1, Matrix(dx));
 }
 
-void CpuBackend::do_lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
-                                          float scale) {
-  for (const LoraPart& part : parts) {
-    const Matrix dy_NO(dy.column_block(part.begin, part.left.cols()));
-    if (part.dleft.defined())
-      gemm(Transpose::kYes, Transpose::kNo, scale, Matrix(part.u), dy_NO, 1, Matrix(part.dleft));
+void CpuBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  for (const LoraPart& part : parts)
     if (part.dright.defined())
       gemm(Transpose::kYes, Transpose::kNo, 1, Matrix(x), Matrix(part.du), 1, Matrix(part.dright));
-  }
 }
 
 void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
@@ -46,7 +44,8 @@ void CpuBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weig
                                                std::span<const LoraPart> parts, float scale) {
   if (dx.defined()) do_linear_backward_input(dx, dy, weight);
   for (const LoraPart& part : parts)
-    do_lora_backward_input_accumulate(dx, part.du, dy.column_block(part.begin, part.left.cols()),
+    do_lora_backward_input_accumulate(dx, part.dleft, part.du,
+                                      dy.column_block(part.begin, part.left.cols()), part.u,
                                       part.right, part.left, scale);
 }
 

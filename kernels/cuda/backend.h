@@ -105,6 +105,7 @@ class CudaBackend final : public Backend {
   bool chooses_lora_ = false;
   Workspace attention_delta_{stream_};
   Workspace attention_partials_{stream_};  // of decode_attention()
+  Workspace lora_sums_{stream_};           // of add_lora_backward()
   Workspace splice_{stream_};              // of splice_backward()
   Workspace reduction_{stream_};           // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};    // on the device, what gradients_ is on the host

@@ -77,7 +77,9 @@ void CudaBackend::add_lora_backward(Tensor dx, Tensor addend, Tensor dy,
                                     std::span<const LoraPart> parts, float scale) {
   std::vector<cuda::LoraOperands> operands;
   for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
-  cuda::lora_backward_input(operands, on_device(dx), on_device(addend), scale, multiprocessors_,
+  const int64_t floats = cuda::lora_backward_floats(operands);
+  cuda::lora_backward_input(operands, on_device(dx), on_device(addend), scale,
+                            floats > 0 ? lora_sums_.take<float>(floats) : nullptr, multiprocessors_,
                             stream_);
 }
 
@@ -87,17 +89,17 @@ void CudaBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tenso
   add_lora(y, y, x, {&part, 1}, scale);
 }
 
-void CudaBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right,
-                                                    Tensor left, float scale) {
-  const LoraPart part{.u = {}, .right = right, .left = left, .du = du};
+void CudaBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                    Tensor u, Tensor right, Tensor left,
+                                                    float scale) {
+  const LoraPart part{.u = u, .right = right, .left = left, .du = du, .dleft = dleft};
   add_lora_backward(dx, dx, dy, {&part, 1}, scale);
 }
 
-void CudaBackend::do_lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
-                                           float scale) {
+void CudaBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
   std::vector<cuda::LoraOperands> operands;
-  for (const LoraPart& part : parts) operands.push_back(operands_of(part, dy, Tensor()));
-  cuda::lora_backward_weights(operands, on_device(x), scale, stream_);
+  for (const LoraPart& part : parts) operands.push_back(operands_of(part, Tensor(), Tensor()));
+  cuda::lora_backward_right(operands, on_device(x), stream_);
 }
 
 // ---- a linear layer and its LoRA in one product

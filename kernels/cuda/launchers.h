@@ -27,12 +27,13 @@ struct LoraOperands {
 };
 void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
                   int multiprocessors, cudaStream_t stream);
-// du of each part, and dx. That may be absent; its addend may be dx, or absent. u is not read.
+// Of each part du and, where it is given, dleft, without which u is not read; and dx. That may be
+// absent; its addend may be dx, or absent. `sums` is a workspace of lora_backward_floats().
 void lora_backward_input(std::span<const LoraOperands> parts, Operand dx_NI, Operand addend_NI,
-                         float scale, int multiprocessors, cudaStream_t stream);
-// dright and dleft of each part, with du from before.
-void lora_backward_weights(std::span<const LoraOperands> parts, Operand x_NI, float scale,
-                           cudaStream_t stream);
+                         float scale, float* sums, int multiprocessors, cudaStream_t stream);
+int64_t lora_backward_floats(std::span<const LoraOperands> parts);
+// dright of each part that has it, with du from before.
+void lora_backward_right(std::span<const LoraOperands> parts, Operand x_NI, cudaStream_t stream);
 
 // ---- DoRA
 void dora_row_norms(float* norm_O, Operand weight_OI, Operand right_Ir, Operand left_rO,

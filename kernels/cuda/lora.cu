@@ -1,16 +1,16 @@
 // LoRA of the layers with one input, the parts of a call: forward u (N,r) = x (N,I) right (I,r) and
-// y (N,O) = addend (N,O) + scale u left (r,O); backward du (N,r) = scale dy left' and dx = addend +
-// the sum over the parts of du right', and then dleft += scale u' dy and dright += x' du, both
-// fp32.
+// y (N,O) = addend (N,O) + scale u left (r,O); backward du (N,r) = scale dy left', dleft += scale
+// u' dy and dx = addend + the sum over the parts of du right', and then dright += x' du. The
+// gradients of both factors are fp32.
 //
 // On tensor cores that is one kernel forward (lora_rows.h), which reads x once and writes each y
-// once, and two backward: one reads dy and writes dx, the other (lora_gradients.h) reads dy and x.
+// once, and three backward: one reads dy (lora_slices.h), one writes dx, and one (lora_gradients.h)
+// reads x. For ranks above 32 two of them read dy: the one that writes dx, and the gradients'.
 // The products are memory-bound: each takes 2 N W r operations and moves the N W elements of a
 // matrix with W = I or O columns, at r = 16 in 16 bits 16 operations per byte where an H200 can do
 // nearly 200. cuBLASLt gets there for the narrow outputs (u, du, the gradients) only by splitting
 // the long sum, through a workspace and a second launch, and it has no product of du, which has
-// more than 16 bits. One reading of dy for both du and dleft does not pay: the parts of dleft that
-// each block of rows would leave in fp32 are as many bytes as dy at rank 16.
+// more than 16 bits.
 //
 // u is rounded once, and y gets the product of the rounded u, which is what backward uses.
 #include <algorithm>
@@ -19,6 +19,7 @@
 #include "kernels/cuda/lora_gradients.h"
 #include "kernels/cuda/lora_plain.h"
 #include "kernels/cuda/lora_rows.h"
+#include "kernels/cuda/lora_slices.h"
 
 namespace facet::cuda {
 namespace {
@@ -76,21 +77,20 @@ void plain_forward(const LoraOperands& part, const Operand& x, float scale, cuda
 template <typename T>
 void plain_backward_input(const LoraOperands& part, const Operand& dx, const Operand& addend,
                           float scale, cudaStream_t stream) {
-  const Operand &du = part.du_Nr, &dy = part.y_NO;
+  const Operand &du = part.du_Nr, &dy = part.y_NO, &dleft = part.dleft_rO;
   multiply_plain(du, du_view(du, T()), Strided<const float>{}, strided<const T>(dy),
                  transposed<const T>(part.left_rO), dy.cols, scale, stream);
+  if (dleft.data)
+    multiply_plain(dleft, strided<float>(dleft), strided<const float>(dleft),
+                   transposed<const T>(part.u_Nr), strided<const T>(dy), dy.rows, scale, stream);
   if (dx.data)
     multiply_plain(dx, strided<T>(dx), strided<const T>(addend), du_view(du, T()),
                    transposed<const T>(part.right_Ir), du.cols, 1, stream);
 }
 
 template <typename T>
-void plain_backward_weights(const LoraOperands& part, const Operand& x, float scale,
-                            cudaStream_t stream) {
-  const Operand &dright = part.dright_Ir, &dleft = part.dleft_rO, &dy = part.y_NO;
-  if (dleft.data)
-    multiply_plain(dleft, strided<float>(dleft), strided<const float>(dleft),
-                   transposed<const T>(part.u_Nr), strided<const T>(dy), dy.rows, scale, stream);
+void plain_backward_right(const LoraOperands& part, const Operand& x, cudaStream_t stream) {
+  const Operand& dright = part.dright_Ir;
   if (dright.data)
     multiply_plain(dright, strided<float>(dright), strided<const float>(dright),
                    transposed<const T>(x), du_view(part.du_Nr, T()), x.rows, 1, stream);
@@ -169,41 +169,138 @@ lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& ad
   return pass;
 }
 
+// Of du and dleft, in one reading of dy.
+bool is_sliced(Parts parts) { return parts[0].right_Ir.cols <= lora::kMostSlicedRank; }
+
+// Calls run(phases, column blocks): once if the kernel's blocks, one for 64 rows, are enough for
+// the GPU; else twice, and the one that writes has two blocks a multiprocessor.
+template <typename T, typename Run>
+void in_phases(const lora::RowPass<T>& pass, int multiprocessors, const Run& run) {
+  using enum lora::Phases;
+  if (!pass.parts[0].out.data) return run(kNarrow, 1);
+  const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
+  if (4 * blocks >= 3 * int64_t{multiprocessors}) return run(kBoth, 1);
+  int widest = 0;
+  for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
+  run(kNarrow, 1);
+  run(kOutputs,
+      std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)));
+}
+
 template <lora::Way kWay, typename T>
-void run_phases(Parts parts, const lora::RowPass<T>& pass, lora::Phases phases,
-                int64_t column_blocks, cudaStream_t stream) {
+void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
   with_places(parts, [&](auto rank, auto count) {
     constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
-    gpu::launch(stream,
-                {.grid = dim3(static_cast<unsigned>(tiles(pass.rows, lora::kBlockRows)),
-                              static_cast<unsigned>(column_blocks)),
-                 .block = lora::kThreads,
-                 .shared_bytes = lora::RowShape<kRank, kParts, kWay>::kShared * sizeof(T)},
-                lora::row_kernel<kRank, kParts, kWay, T>, pass, phases);
+    if constexpr (kWay == lora::Way::kForward || kRank > lora::kMostSlicedRank)
+      in_phases(pass, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
+        gpu::launch(stream,
+                    {.grid = dim3(static_cast<unsigned>(tiles(pass.rows, lora::kBlockRows)),
+                                  static_cast<unsigned>(column_blocks)),
+                     .block = lora::kThreads,
+                     .shared_bytes = lora::RowShape<kRank, kParts, kWay>::kShared * sizeof(T)},
+                    lora::row_kernel<kRank, kParts, kWay, T>, pass, phases);
+      });
   });
 }
 
-// One launch if its blocks, one for 64 rows, are enough for the GPU; else two, of which the one
-// that writes has two blocks a multiprocessor.
-template <lora::Way kWay, typename T>
-void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
-  using enum lora::Phases;
-  if (!pass.parts[0].out.data) return run_phases<kWay>(parts, pass, kNarrow, 1, stream);
-  const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
-  if (4 * blocks >= 3 * int64_t{multiprocessors})
-    return run_phases<kWay>(parts, pass, kBoth, 1, stream);
-  int widest = 0;
-  for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
-  run_phases<kWay>(parts, pass, kNarrow, 1, stream);
-  run_phases<kWay>(
-      parts, pass, kOutputs,
-      std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)), stream);
+// ---- du and dleft in one reading of dy
+
+// How the columns and rows of dy are divided, from which the bits of du and dleft follow: into
+// slices of each part, and into ranges of at least 512 rows, as many as make 256 blocks.
+class Slices {
+ public:
+  explicit Slices(Parts parts)
+      : row_steps_(tiles(parts[0].y_NO.rows, lora::kBlockRows)), rank_(parts[0].right_Ir.cols) {
+    constexpr int64_t kBlocks = 256, kLeastSteps = 512 / lora::kBlockRows;
+    for (const LoraOperands& part : parts) all_ += of(part);
+    const int64_t ranges = std::min(tiles(kBlocks, all_), tiles(row_steps_, kLeastSteps));
+    steps_of_range_ = tiles(row_steps_, ranges);
+  }
+
+  int64_t all() const { return all_; }
+  static int64_t of(const LoraOperands& part) { return tiles(part.left_rO.cols, lora::kSliceCols); }
+  int64_t row_steps() const { return row_steps_; }
+  int64_t steps_of_range() const { return steps_of_range_; }
+  int64_t ranges() const { return tiles(row_steps_, steps_of_range_); }
+  // Of the sums of a part.
+  int64_t du_floats(const LoraOperands& part) const {
+    return of(part) * row_steps_ * lora::kBlockRows * rank_;
+  }
+  int64_t dleft_floats(const LoraOperands& part) const {
+    if (!part.dleft_rO.data) return 0;
+    return ranges() * of(part) * lora::kSliceCols * (rank_ <= 16 ? 16 : lora::kMostSlicedRank);
+  }
+  int64_t floats(Parts parts) const {
+    int64_t sum = 0;
+    for (const LoraOperands& part : parts) sum += du_floats(part) + dleft_floats(part);
+    return sum;
+  }
+
+ private:
+  int64_t row_steps_, rank_, all_ = 0, steps_of_range_ = 0;
+};
+
+// du, dleft and dx.
+template <typename T>
+void run_slices(Parts parts, const lora::RowPass<T>& rows, float* sums, int multiprocessors,
+                cudaStream_t stream) {
+  const Slices slices(parts);
+  lora::SlicePass<T> pass{
+      .rows = rows.rows, .rank = rows.rank, .steps_of_range = as_int(slices.steps_of_range())};
+  lora::SliceSums results{.ranges = as_int(slices.ranges()),
+                          .row_blocks = as_int(slices.row_steps())};
+  int dleft_blocks = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const LoraOperands& part = parts[i];
+    const bool wants_dleft = part.dleft_rO.data != nullptr;
+    float* const of_du = sums;
+    sums += slices.du_floats(part);
+    float* const of_dleft = wants_dleft ? sums : nullptr;
+    sums += slices.dleft_floats(part);
+    const int outputs = as_int(part.left_rO.cols), count = as_int(Slices::of(part));
+    pass.parts[i] = {.dy_NO = rows_of<const T>(part.y_NO),
+                     .u_Nr = rows_of<const T>(part.u_Nr),
+                     .left_rO = rows_of<const T>(part.left_rO),
+                     .du_sums = of_du,
+                     .dleft_sums = of_dleft,
+                     .outputs = outputs,
+                     .slices = count};
+    results.parts[i] = {.du_sums = of_du,
+                        .dleft_sums = of_dleft,
+                        .dleft_rO = rows_of<float>(part.dleft_rO),
+                        .outputs = outputs,
+                        .slices = count,
+                        .dleft_blocks = wants_dleft ? as_int(tiles(outputs, lora::kChunkCols)) : 0};
+    dleft_blocks += results.parts[i].dleft_blocks;
+  }
+  with_places(parts, [&](auto rank, auto count) {
+    constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
+    if constexpr (kRank <= lora::kMostSlicedRank) {
+      gpu::launch(
+          stream,
+          {.grid = dim3(static_cast<unsigned>(slices.all()), static_cast<unsigned>(results.ranges)),
+           .block = lora::kThreads,
+           .shared_bytes = lora::SliceShape<kRank>::kShared * sizeof(T)},
+          lora::slice_kernel<kRank, T>, pass);
+      in_phases(rows, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
+        const int others = phases == lora::Phases::kOutputs ? 0 : dleft_blocks;
+        gpu::launch(stream,
+                    {.grid = dim3(static_cast<unsigned>(results.row_blocks + others),
+                                  static_cast<unsigned>(column_blocks)),
+                     .block = lora::kThreads,
+                     .shared_bytes = lora::kSumsShared<kRank * kParts> * sizeof(T)},
+                    lora::slice_sums_kernel<kRank, kParts, T>, rows, results, phases);
+      });
+    }
+  });
 }
 
-template <typename T>
+// dleft of ranks that slices do not take, or dright.
+template <lora::Factor kFactor, typename T>
 void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stream) {
+  constexpr bool kOfRight = kFactor == lora::Factor::kWideByRank;
   lora::GradientPass<T> pass{.x_NI = rows_of<const T>(x),
-                             .rows = as_int(x.rows),
+                             .rows = as_int(kOfRight ? x.rows : parts[0].y_NO.rows),
                              .inputs = as_int(x.cols),
                              .count = as_int(std::ssize(parts)),
                              .rank = as_int(parts[0].right_Ir.cols),
@@ -220,10 +317,10 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
     const int64_t chunks = tiles(pass.rank, kRank);
     int blocks = 0;
     for (auto& part : pass.parts) {
-      if (part.dright_Ir.data)
+      if (kOfRight && part.dright_Ir.data)
         pass.right_blocks = as_int(tiles(pass.inputs, lora::kGradientCols<kRank * kParts>) *
                                    tiles(pass.count, kParts) * chunks);
-      if (part.dleft_rO.data)
+      if (!kOfRight && part.dleft_rO.data)
         part.left_blocks = as_int(tiles(part.outputs, lora::kGradientCols<kRank>) * chunks);
       blocks += part.left_blocks;
     }
@@ -253,29 +350,39 @@ void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
   });
 }
 
-void lora_backward_input(Parts parts, Operand dx_NI, Operand addend_NI, float scale,
+int64_t lora_backward_floats(Parts parts) {
+  const Operand& dy = parts[0].y_NO;
+  const bool sliced =
+      is_16_bit(dy.dtype) && dy.rows > 0 && is_sliced(parts) && suits_tensor_cores(parts, {});
+  return sliced ? Slices(parts).floats(parts) : 0;
+}
+
+void lora_backward_input(Parts parts, Operand dx_NI, Operand addend_NI, float scale, float* sums,
                          int multiprocessors, cudaStream_t stream) {
   if (parts[0].y_NO.rows == 0) return;
   const bool is_fast = suits_tensor_cores(parts, {dx_NI, addend_NI});
   with_type(parts[0].y_NO.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
-      if (is_fast)
-        return run_rows<lora::Way::kBackward>(
-            parts, backward_pass<T>(parts, dx_NI, addend_NI, scale), multiprocessors, stream);
+      if (is_fast) {
+        const auto pass = backward_pass<T>(parts, dx_NI, addend_NI, scale);
+        if (is_sliced(parts)) return run_slices<T>(parts, pass, sums, multiprocessors, stream);
+        run_rows<lora::Way::kBackward>(parts, pass, multiprocessors, stream);
+        return add_gradients<lora::Factor::kRankByWide, T>(parts, {}, scale, stream);
+      }
     for (size_t i = 0; i < parts.size(); ++i)
       plain_backward_input<T>(parts[i], dx_NI, i == 0 ? addend_NI : dx_NI, scale, stream);
   });
 }
 
-void lora_backward_weights(Parts parts, Operand x_NI, float scale, cudaStream_t stream) {
+void lora_backward_right(Parts parts, Operand x_NI, cudaStream_t stream) {
   if (x_NI.rows == 0) return;
   const bool is_fast = suits_tensor_cores(parts, {x_NI});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
-      if (is_fast) return add_gradients<T>(parts, x_NI, scale, stream);
-    for (const LoraOperands& part : parts) plain_backward_weights<T>(part, x_NI, scale, stream);
+      if (is_fast) return add_gradients<lora::Factor::kWideByRank, T>(parts, x_NI, 1, stream);
+    for (const LoraOperands& part : parts) plain_backward_right<T>(part, x_NI, stream);
   });
 }
 

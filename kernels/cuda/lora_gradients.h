@@ -1,6 +1,7 @@
-// The gradients of LoRA's factors on tensor cores: dleft += scale u' dy and dright += x' du. One
-// block per 32 or 64 columns of dy or x and as many places as a kernel processes at a time, over
-// all rows, in stages that are divided among the warps; the sums of the warps are added in order.
+// The gradients of LoRA's factors on tensor cores: dright += x' du and, where lora_slices.h does
+// not take the rank, dleft += scale u' dy. One block per 32 or 64 columns of dy or x and as many
+// places as a kernel processes at a time, over all rows, in stages that are divided among the
+// warps; the sums of the warps are added in order.
 #pragma once
 
 #include "kernels/cuda/lora_mma.h"
@@ -34,14 +35,6 @@ constexpr int kGradientStages = kPlaces <= 64 ? 4 : 3;
 template <int kPlaces, Factor kFactor>
 constexpr int kGradientStage = kGradientRows*(kStride<kGradientCols<kPlaces>> +
                                               kHalves<kFactor> * kStride<kPlaces>);
-
-// A (16,16) from the tile whose rows are A's columns.
-template <int kCols, typename T>
-GPU_DEVICE void load_a_of_columns(uint32_t (&a)[4], const T* tile) {
-  const int lane = lane_of_thread();
-  gpu::ldmatrix_x4_transposed(
-      a, tile + (lane / 16 * 8 + lane % 8) * kStride<kCols> + lane / 8 % 2 * 8);
-}
 
 // Adds the warps' sums to `total`, one warp after the other.
 template <int kPlaces, int kCols>
@@ -165,8 +158,9 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(GradientPass<T> pass
   block -= pass.right_blocks;
   int part = 0;
   for (; block >= pass.parts[part].left_blocks; ++part) block -= pass.parts[part].left_blocks;
-  gradient<kRank, 1, Factor::kRankByWide>(pass, {part, block % chunks_of_rank * kRank},
-                                          block / chunks_of_rank * kGradientCols<kRank>, memory);
+  if constexpr (kRank > kMostSlicedRank)
+    gradient<kRank, 1, Factor::kRankByWide>(pass, {part, block % chunks_of_rank * kRank},
+                                            block / chunks_of_rank * kGradientCols<kRank>, memory);
 }
 
 }  // namespace facet::cuda::lora

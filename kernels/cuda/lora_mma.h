@@ -1,9 +1,9 @@
-// What LoRA's kernels on tensor cores have in common; lora.cu has the formulas, lora_rows.h and
-// lora_gradients.h the kernels. They are bound by the wide matrices, which have as many columns as
-// a layer has inputs or outputs. So tiles are chosen for many bytes in flight, and padding a rank
-// to 16, 32 or 64 costs nothing. The narrow matrices of up to three layers with one input stand
-// side by side, as far as their columns, the places, are no more than 96. Beyond that a wide matrix
-// is read once for every so many.
+// What LoRA's kernels on tensor cores have in common; lora.cu has the formulas, lora_rows.h,
+// lora_slices.h and lora_gradients.h the kernels. They are bound by the wide matrices, which have
+// as many columns as a layer has inputs or outputs. So tiles are chosen for many bytes in flight,
+// and padding a rank to 16, 32 or 64 costs nothing. The narrow matrices of up to three layers with
+// one input stand side by side, as far as their columns, the places, are no more than 96. Beyond
+// that a wide matrix is read once for every so many.
 //
 // du is stored as two 16-bit numbers an element, in two halves of each row, whose products are
 // added. In bf16 that keeps 16 bits. In fp16 it keeps 22 bits from 1/4 on; below, the second number
@@ -22,6 +22,7 @@ using mma::kStride, mma::TwoB, mma::lane_of_thread;
 constexpr int kMostParts = 3;  // q, k and v
 constexpr int kThreads = 128, kWarps = kThreads / gpu::kWarpSize;
 constexpr int kWarpRows = 16;
+constexpr int kMostSlicedRank = 32;  // with which backward reads dy once (lora_slices.h)
 // The limit of shared memory per block on compute capabilities 8.6, 8.9 and 12.
 constexpr size_t kMostSharedBytes = size_t{99} << 10;
 
@@ -108,6 +109,14 @@ GPU_DEVICE TwoB load_b(const T* tile, int k, int n) {
     return mma::load_b_of_rows<kCols>(tile + k * kStride<kCols> + n);
   else
     return mma::load_b_of_columns<kCols>(tile + n * kStride<kCols> + k);
+}
+
+// A (16,16) from the tile whose rows are A's columns.
+template <int kCols, typename T>
+GPU_DEVICE void load_a_of_columns(uint32_t (&a)[4], const T* tile) {
+  const int lane = lane_of_thread();
+  gpu::ldmatrix_x4_transposed(
+      a, tile + (lane / 16 * 8 + lane % 8) * kStride<kCols> + lane / 8 % 2 * 8);
 }
 
 template <typename T>

@@ -1,7 +1,7 @@
 // LoRA's pass over rows, on tensor cores: forward u = x right and y = addend + scale u left,
 // backward du = scale dy left' and dx = addend + du right'. Of a block's 64 rows the wide matrices
 // are read and then the others written; u and du stay in the block, and are stored for the
-// gradients.
+// gradients. Where lora_slices.h takes the rank, backward writes dx alone.
 #pragma once
 
 #include "kernels/cuda/lora_mma.h"
@@ -75,6 +75,26 @@ GPU_DEVICE void store_narrow(T* to, int rank, float first, float second) {
                                                second - gpu::to_float(upper[1])));
 }
 
+// Stores the sums of the warp's rows, scaled.
+template <int kRank, int kParts, Factor kFactor, typename T>
+GPU_DEVICE void store_narrow_rows(const RowPass<T>& pass, Chunk chunk,
+                                  const float (&sum)[kRank * kParts / 8][4]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int64_t row = int64_t{blockIdx.x} * kBlockRows + row_of_half(h);
+    if (row >= pass.rows) continue;
+#pragma unroll
+    for (int n = 0; n < kRank * kParts / 8; ++n) {
+      const int to_part = chunk.part + n * 8 / kRank;
+      const int col = chunk.rank + column_of(n, 0) % kRank;
+      if (to_part < pass.count && col < pass.rank)
+        store_narrow<kFactor>(pass.parts[to_part].narrow_Nr.row(row) + col, pass.rank,
+                              pass.narrow_scale * sum[n][2 * h],
+                              pass.narrow_scale * sum[n][2 * h + 1]);
+    }
+  }
+}
+
 // The parts of a chunk have one wide matrix.
 template <int kRank, int kParts, Factor kFactor, typename T>
 GPU_DEVICE void multiply_narrow(const RowPass<T>& pass, Chunk chunk, T* memory) {
@@ -107,20 +127,7 @@ GPU_DEVICE void multiply_narrow(const RowPass<T>& pass, Chunk chunk, T* memory) 
                             kByWide > (tile + kWideTile, k, n));
         }
       });
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int64_t row = first_row + row_of_half(h);
-    if (row >= pass.rows) continue;
-#pragma unroll
-    for (int n = 0; n < kPlaces / 8; ++n) {
-      const int to_part = chunk.part + n * 8 / kRank;
-      const int col = chunk.rank + column_of(n, 0) % kRank;
-      if (to_part < pass.count && col < pass.rank)
-        store_narrow<kFactor>(pass.parts[to_part].narrow_Nr.row(row) + col, pass.rank,
-                              pass.narrow_scale * sum[n][2 * h],
-                              pass.narrow_scale * sum[n][2 * h + 1]);
-    }
-  }
+  store_narrow_rows<kRank, kParts, kFactor>(pass, chunk, sum);
 }
 
 // ---- out = addend + out_scale times the sum over the parts of narrow factor

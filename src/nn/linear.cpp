@@ -255,7 +255,7 @@ PackedLinear::Halfway PackedLinear::backward_input(Context& ctx, Tensor dx, Tens
                                                    const Saved& saved, Dx mode) const {
   Halfway halfway{.dy = dy, .dz = before_magnitudes(ctx, dy, saved), .du = {}};
   LoraParts lora;
-  if (dx.defined() || trains(&Part::right)) {
+  if (dx.defined() || trains(&Part::right) || trains(&Part::left)) {
     for (size_t i = 0; i < parts_.size(); ++i)
       if (const Param* const right = parts_[i].right)
         halfway.du[i] = ctx.arena.tensor({dy.rows(), right->value.cols()});
@@ -279,23 +279,22 @@ PackedLinear::Halfway PackedLinear::backward_input(Context& ctx, Tensor dx, Tens
   }
   for (size_t i = 0; i < lora.all().size(); ++i) {
     const LoraPart& part = lora.all()[i];
-    ctx.ops.lora_backward_input_accumulate(dx, part.du,
+    ctx.ops.lora_backward_input_accumulate(dx, part.dleft, part.du,
                                            halfway.dz.column_block(part.begin, part.left.cols()),
-                                           part.right, part.left, lora.scale(i));
+                                           part.u, part.right, part.left, lora.scale(i));
   }
   return halfway;
 }
 
 void PackedLinear::backward_weights(Context& ctx, const Halfway& halfway, Tensor x,
                                     const Saved& saved) const {
-  const bool trains_lora = trains(&Part::right) || trains(&Part::left);
-  const LoraParts lora = trains_lora ? backward_parts(halfway, saved) : LoraParts();
+  const LoraParts lora = trains(&Part::right) ? backward_parts(halfway, saved) : LoraParts();
   for (size_t first = 0; first < parts_.size();) {
     const Run run = run_from(first);
-    const Tensor dz = halfway.dz.column_block(run.begin, run.outputs);
-    add_weight_gradients(ctx, run, dz, halfway.dy.column_block(run.begin, run.outputs), x);
+    add_weight_gradients(ctx, run, halfway.dz.column_block(run.begin, run.outputs),
+                         halfway.dy.column_block(run.begin, run.outputs), x);
     const LoraParts some = lora.of_columns(run.begin, run.outputs);
-    if (!some.empty()) ctx.ops.lora_backward_weights(dz, x, some.all(), some.scale());
+    if (!some.empty()) ctx.ops.lora_backward_right(x, some.all());
     first = run.last;
   }
 }

@@ -106,8 +106,8 @@ class PackedLinear {
                 Dx mode = Dx::kOverwrite) const;
 
   // The same in two steps, for an x that is there only after the first: dx, then the gradients of
-  // parameters, except for magnitudes, which are in the first. What the second needs of the first
-  // is in the arena, and so is dy.
+  // parameters, except for magnitudes and LoRA's left factors, which are in the first. What the
+  // second needs of the first is in the arena, and so is dy.
   struct Halfway {
     Tensor dy, dz;  // the gradients behind and before magnitudes and biases
     std::array<Tensor, kMostParts> du;

@@ -79,7 +79,8 @@ void HalfStorage::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor wei
                                                 std::span<const LoraPart> parts, float scale) {
   if (dx.defined()) do_linear_backward_input(dx, dy, weight);
   for (const LoraPart& part : parts)
-    do_lora_backward_input_accumulate(dx, part.du, dy.column_block(part.begin, part.left.cols()),
+    do_lora_backward_input_accumulate(dx, part.dleft, part.du,
+                                      dy.column_block(part.begin, part.left.cols()), part.u,
                                       part.right, part.left, scale);
 }
 
@@ -119,28 +120,24 @@ void HalfStorage::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tenso
   });
 }
 
-void HalfStorage::do_lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right,
-                                                    Tensor left, float scale) {
-  in_row_blocks({dy, dx}, [&](Call& call, const Block& at) {
-    below_.lora_backward_input_accumulate(call.in_out(at.rows(dx)), at.rows(du),
-                                          call.in(at.rows(dy)), call.in(right), call.in(left),
-                                          scale);
+void HalfStorage::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                                    Tensor u, Tensor right, Tensor left,
+                                                    float scale) {
+  in_row_blocks({dy, dx, u}, [&](Call& call, const Block& at) {
+    below_.lora_backward_input_accumulate(call.in_out(at.rows(dx)), dleft, at.rows(du),
+                                          call.in(at.rows(dy)), call.in(at.rows(u)), call.in(right),
+                                          call.in(left), scale);
   });
 }
 
-void HalfStorage::do_lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
-                                           float scale) {
-  for (LoraPart part : parts) {
-    const Tensor dy_part = dy.column_block(part.begin, part.left.cols()), u = part.u, du = part.du;
-    part.begin = 0;
+void HalfStorage::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  for (const LoraPart& part : parts) {
+    if (!part.dright.defined()) continue;
     Call whole(*this);
-    part.right = whole.in(part.right);
-    part.left = whole.in(part.left);
-    in_row_blocks({dy_part, x, u}, [&](Call& call, const Block& at) {
-      part.u = call.in(at.rows(u));
-      part.du = at.rows(du);
-      below_.lora_backward_weights(call.in(at.rows(dy_part)), call.in(at.rows(x)), {&part, 1},
-                                   scale);
+    LoraPart some{.u = {}, .right = whole.in(part.right), .left = {}, .dright = part.dright};
+    in_row_blocks({x}, [&](Call& call, const Block& at) {
+      some.du = at.rows(part.du);
+      below_.lora_backward_right(call.in(at.rows(x)), {&some, 1});
     });
   }
 }

@@ -16,10 +16,9 @@
   OPERATOR(void, linear_backward_weight, Tensor dweight, Tensor dbias, Tensor dy, Tensor x)        \
   OPERATOR(void, lora_forward_accumulate, Tensor y, Tensor u, Tensor x, Tensor right, Tensor left, \
            float scale)                                                                            \
-  OPERATOR(void, lora_backward_input_accumulate, Tensor dx, Tensor du, Tensor dy, Tensor right,    \
-           Tensor left, float scale)                                                               \
-  OPERATOR(void, lora_backward_weights, Tensor dy, Tensor x, std::span<const LoraPart> parts,      \
-           float scale)                                                                            \
+  OPERATOR(void, lora_backward_input_accumulate, Tensor dx, Tensor dleft, Tensor du, Tensor dy,    \
+           Tensor u, Tensor right, Tensor left, float scale)                                       \
+  OPERATOR(void, lora_backward_right, Tensor x, std::span<const LoraPart> parts)                   \
   OPERATOR(void, lora_linear_forward, Tensor y, Tensor x, Tensor weight, Tensor bias,              \
            Tensor residual, std::span<const LoraPart> parts, float scale,                          \
            const Rotation& rotation, int64_t rotated_heads)                                        \

@@ -25,12 +25,13 @@ int64_t lora_forward_work(const Tensor& right, const Tensor& left) {
   return right.numel() + left.numel();
 }
 
-// du costs as much as the left product, dx as the right one.
-int64_t lora_backward_input_work(const Tensor& right, const Tensor& left, const Tensor& dx) {
-  return left.numel() + (dx.defined() ? right.numel() : 0);
-}
-
 int64_t elements_of(const Tensor& x) { return x.defined() ? x.numel() : 0; }
+
+// du costs as much as the left product, dx as the right one.
+int64_t lora_backward_input_work(const Tensor& right, const Tensor& left, const Tensor& dleft,
+                                 const Tensor& dx) {
+  return left.numel() + elements_of(dleft) + (dx.defined() ? right.numel() : 0);
+}
 
 }  // namespace
 
@@ -144,6 +145,19 @@ void check_lora(const OperatorChecks& check, const Tensor& y, const Tensor& u, c
   check.matrix("u", u, y.rows(), right.cols());
 }
 
+// Backward but for dx.
+void check_left(const OperatorChecks& check, const Tensor& dy, const Tensor& du,
+                const Tensor& dleft, const Tensor& u, const Tensor& right, const Tensor& left) {
+  check_factors(check, dy, right, left);
+  check.given({du});
+  if (dleft.defined()) check.given({u});
+  check.activations({dy, u});
+  check.fp32({du, dleft});
+  check.matrix("u", u, dy.rows(), right.cols());
+  check.matrix("du", du, dy.rows(), right.cols());
+  check.like("dleft", dleft, left);
+}
+
 }  // namespace
 
 void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
@@ -153,17 +167,33 @@ void Backend::lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right
   do_lora_forward_accumulate(y, u, x, right, left, scale);
 }
 
-void Backend::lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right,
-                                             Tensor left, float scale) {
+void Backend::lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
+                                             Tensor u, Tensor right, Tensor left, float scale) {
   const OperatorChecks check(__func__);
-  check_factors(check, dy, right, left);
-  check.given({du});
+  check_left(check, dy, du, dleft, u, right, left);
   check.activations({dy, dx});
   check.matrix("dx", dx, dy.rows(), right.rows());
-  check.fp32({du});
-  check.matrix("du", du, dy.rows(), right.cols());
-  count_products(dy.rows(), lora_backward_input_work(right, left, dx));
-  do_lora_backward_input_accumulate(dx, du, dy, right, left, scale);
+  count_products(dy.rows(), lora_backward_input_work(right, left, dleft, dx));
+  do_lora_backward_input_accumulate(dx, dleft, du, dy, u, right, left, scale);
+}
+
+void Backend::lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  const OperatorChecks check(__func__);
+  check.given({x});
+  int64_t work = 0;
+  for (const LoraPart& part : parts) {
+    if (!part.dright.defined()) continue;
+    check.given({part.right, part.du});
+    check.activations({x, part.right});
+    check.dense("right", part.right);
+    check.matrix("right", part.right, x.cols(), part.right.cols());
+    check.matrix("du", part.du, x.rows(), part.right.cols());
+    check.fp32({part.du, part.dright});
+    check.like("dright", part.dright, part.right);
+    work += part.dright.numel();
+  }
+  count_products(x.rows(), work);
+  do_lora_backward_right(x, parts);
 }
 
 // ---- both
@@ -236,33 +266,12 @@ void Backend::lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
   check.matrix("dx", dx, dy.rows(), weight.cols());
   int64_t work = dx.defined() ? weight.numel() : 0;
   check_parts(check, dy, parts, [&](const LoraPart& part, const Tensor& columns) {
-    check_factors(check, columns, part.right, part.left);
+    check_left(check, columns, part.du, part.dleft, part.u, part.right, part.left);
     check.matrix("right", part.right, weight.cols(), part.right.cols());
-    check.given({part.du});
-    check.fp32({part.du});
-    check.matrix("du", part.du, dy.rows(), part.right.cols());
-    work += lora_backward_input_work(part.right, part.left, dx);
+    work += lora_backward_input_work(part.right, part.left, part.dleft, dx);
   });
   count_products(dy.rows(), work);
   do_lora_linear_backward_input(dx, dy, weight, parts, scale);
-}
-
-void Backend::lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
-                                    float scale) {
-  const OperatorChecks check(__func__);
-  check.given({dy, x});
-  int64_t work = 0;
-  check_parts(check, dy, parts, [&](const LoraPart& part, const Tensor& columns) {
-    check_lora(check, columns, part.u, x, part.right, part.left);
-    if (part.dright.defined()) check.given({part.du});
-    check.fp32({part.du, part.dright, part.dleft});
-    check.like("du", part.du, part.u);
-    check.like("dright", part.dright, part.right);
-    check.like("dleft", part.dleft, part.left);
-    work += elements_of(part.dright) + elements_of(part.dleft);
-  });
-  count_products(dy.rows(), work);
-  do_lora_backward_weights(dy, x, parts, scale);
 }
 
 // ---- DoRA

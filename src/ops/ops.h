@@ -132,13 +132,12 @@ class Backend {
   // dense weights.
   void lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                float scale);
-  // du (N,r) = scale dy L'; dx (N,I) += du R', may be absent. How du is written in its memory is
-  // the backend's own affair.
-  void lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right, Tensor left,
-                                      float scale);
-  // Of parts of dy (N,O), in the order of their columns: dleft += scale u' dy; dright += x' du,
-  // with du as the backend left it. Either may be absent, and du without dright.
-  void lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts, float scale);
+  // du (N,r) = scale dy L'; dleft += scale u' dy and dx (N,I) += du R', which may be absent, and u
+  // without dleft. How du is written in its memory is the backend's own affair.
+  void lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u,
+                                      Tensor right, Tensor left, float scale);
+  // dright += x' du of every part that has it, with du as the backend left it.
+  void lora_backward_right(Tensor x, std::span<const LoraPart> parts);
 
   // ---- both: a linear layer with LoRA on some or all of its outputs, all of one rank
   // y (N,O) = x W' (+ bias) (+ residual), += scale (x R) L in the columns of each part; residual
@@ -149,7 +148,7 @@ class Backend {
   void lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
                            std::span<const LoraPart> parts, float scale,
                            const Rotation& rotation = {}, int64_t rotated_heads = 0);
-  // du of each part as in lora_backward_input_accumulate(); dx (N,I) = dy W + the sum of the parts'
+  // du and dleft of each part as in lora_backward_input_accumulate(); dx (N,I) = dy W + the parts'
   // du R', may be absent.
   void lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
                                   std::span<const LoraPart> parts, float scale);

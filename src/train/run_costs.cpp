@@ -50,9 +50,9 @@ std::string MemoryPlan::text() const {
 
 int64_t gpu_runtime_bytes(int ranks) {
   constexpr int64_t kMiB = 1 << 20;
-  constexpr int64_t kContext = 550 * kMiB, kProducts = 32 * kMiB, kLists = 64 * kMiB,
+  constexpr int64_t kContext = 550 * kMiB, kProducts = 32 * kMiB, kScratch = 128 * kMiB,
                     kNccl = 400 * kMiB;
-  return kContext + kProducts + kLists + (ranks > 1 ? kNccl : 0);
+  return kContext + kProducts + kScratch + (ranks > 1 ? kNccl : 0);
 }
 
 namespace {

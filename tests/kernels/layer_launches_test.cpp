@@ -60,11 +60,11 @@ Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing,
   return {middle - begin, end - middle};
 }
 
-// One for each of q|k|v, o, gate|up and down; in backward two.
-TEST(LayerLaunches, LoraAddsTwelve) {
+// One for each of q|k|v, o, gate|up and down; in backward three.
+TEST(LayerLaunches, LoraAddsSixteen) {
   const Launches with = launches(16), without = launches(0);
   EXPECT_EQ(with.forward - without.forward, 4);
-  EXPECT_EQ(with.backward - without.backward, 8);
+  EXPECT_EQ(with.backward - without.backward, 12);
 }
 
 // Of attention's backward, whose queries and keys were turned or not.

@@ -1,7 +1,7 @@
 // LoRA's kernels against the CPU backend and fp64.
 #include <fmt/format.h>
 
-#include "kernels/cuda/launchers.h"
+#include "tests/kernels/lora_backward.h"
 #include "tests/kernels/parity.h"
 
 namespace facet::kernel_test {
@@ -75,8 +75,9 @@ std::vector<LoraCase> real_lora_cases() {
 // Both operators of backward. dx is added to.
 void backward_with(Backend& ops, const Tensor& dx, const Tensor& dy, const Tensor& x,
                    const LoraPart& part) {
-  ops.lora_backward_input_accumulate(dx, part.du, dy, part.right, part.left, kScale);
-  ops.lora_backward_weights(dy, x, {&part, 1}, kScale);
+  ops.lora_backward_input_accumulate(dx, part.dleft, part.du, dy, part.u, part.right, part.left,
+                                     kScale);
+  ops.lora_backward_right(x, {&part, 1});
 }
 
 class LoraParity : public ParityRig, public testing::WithParamInterface<LoraCase> {
@@ -125,9 +126,8 @@ void LoraParity::check_backward(ParityMatrix& dy, float start, int64_t gap_of_dx
   run_kernels([&] {
     const cuda::LoraOperands part{dy.device(),    {},          u.device(),      right_.device(),
                                   left_.device(), du.device(), dright.device(), dleft.device()};
-    cuda::lora_backward_input({&part, 1}, dx.device(), dx.device(), kScale, kOneMultiprocessor,
-                              stream_);
-    cuda::lora_backward_weights({&part, 1}, x_.device(), kScale, stream_);
+    lora_backward_input({&part, 1}, dx.device(), dx.device(), kScale, kOneMultiprocessor, stream_);
+    cuda::lora_backward_right({&part, 1}, x_.device(), stream_);
   });
   backward_with(cpu(), dx.host(), dy.host(), x_.host(),
                 {.u = u.host(),
@@ -191,8 +191,8 @@ TEST_P(LoraParity, AbsentGradientsChangeNoOtherBit) {
     const cuda::Operand of_dx = operand(0);
     const cuda::LoraOperands part{dy.device(),    {},          u.device(), right_.device(),
                                   left_.device(), du.device(), operand(1), operand(2)};
-    cuda::lora_backward_input({&part, 1}, of_dx, of_dx, kScale, kOneMultiprocessor, stream_);
-    cuda::lora_backward_weights({&part, 1}, x_.device(), kScale, stream_);
+    lora_backward_input({&part, 1}, of_dx, of_dx, kScale, kOneMultiprocessor, stream_);
+    cuda::lora_backward_right({&part, 1}, x_.device(), stream_);
   };
   run({true, true, true});
   const std::array whole = {dx.of_gpu(), dright.of_gpu(), dleft.of_gpu()};
@@ -233,7 +233,7 @@ std::vector<PartsCase> parts_cases() {
       {{}, 5, 648, 8, 0, {648, 16}},   {{}, 65, 72, 8, 0, {40, 24, 64}},
       {{}, 130, 64, 16, 0, {72, 64}},  {{}, 33, 200, 32, 8, {136, 40, 24}},
       {{}, 66, 72, 24, 0, {40, 136}},  {{}, 97, 40, 64, 0, {72, 24, 32}},
-      {{}, 33, 40, 72, 8, {24, 16}}};
+      {{}, 33, 40, 72, 8, {24, 16}},   {{}, 600, 16, 16, 8, {520, 1032, 8}}};
   std::vector<PartsCase> cases;
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
     for (PartsCase c : all) {
@@ -362,8 +362,8 @@ void LoraPartsParity::check_backward(int multiprocessors) {
                           du[p]->device(),
                           dright[p]->device(),
                           dleft[p]->device()});
-    cuda::lora_backward_input(operands, dx.device(), {}, kScale, multiprocessors, stream_);
-    cuda::lora_backward_weights(operands, x_.device(), kScale, stream_);
+    lora_backward_input(operands, dx.device(), {}, kScale, multiprocessors, stream_);
+    cuda::lora_backward_right(operands, x_.device(), stream_);
   });
   cpu().fill(dx.host(), 0);
   Values exact_dx(static_cast<size_t>(n_ * i_));

@@ -2,6 +2,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_product.h"
 #include "tests/device/cuda/hopper_device.h"
+#include "tests/kernels/lora_backward.h"
 #include "tests/kernels/parity.h"
 
 namespace facet::kernel_test {
@@ -182,7 +183,7 @@ TEST_P(LoraProduct, BackwardInput) {
                                     .right_Ir = a.right.device(),
                                     .left_rO = a.left.device(),
                                     .du_Nr = a.du.device()};
-      cuda::lora_backward_input({&part, 1}, {}, {}, kScale, 1, stream_);
+      lora_backward_input({&part, 1}, {}, {}, kScale, 1, stream_);
     }
     cuda::lora_product_backward_input(dx.device(), dy.device(), weight_.device(),
                                       operands(adapters_), GetParam().blocks, stream_);

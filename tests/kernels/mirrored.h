@@ -51,13 +51,12 @@ class Mirrored final : public Backend {
                                   float scale) override {
     return run(&Backend::lora_forward_accumulate, y, u, x, right, left, scale);
   }
-  void do_lora_backward_input_accumulate(Tensor dx, Tensor du, Tensor dy, Tensor right, Tensor left,
-                                         float scale) override {
-    return run(&Backend::lora_backward_input_accumulate, dx, du, dy, right, left, scale);
+  void do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u,
+                                         Tensor right, Tensor left, float scale) override {
+    return run(&Backend::lora_backward_input_accumulate, dx, dleft, du, dy, u, right, left, scale);
   }
-  void do_lora_backward_weights(Tensor dy, Tensor x, std::span<const LoraPart> parts,
-                                float scale) override {
-    return run(&Backend::lora_backward_weights, dy, x, parts, scale);
+  void do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) override {
+    return run(&Backend::lora_backward_right, x, parts);
   }
   void do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias, Tensor residual,
                               std::span<const LoraPart> parts, float scale,

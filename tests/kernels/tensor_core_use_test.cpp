@@ -312,22 +312,52 @@ TEST_F(PassesOfLora, ForwardReadsTheInputAndWritesTheOutputOnce) {
   }
 }
 
-TEST_F(PassesOfLora, BackwardReadsTheOutputsGradientTwiceAndTheRestOnce) {
+TEST_F(PassesOfLora, BackwardReadsEachMatrixOnce) {
   for (const int64_t count : {1, 2, 3}) {
     const ArenaScope scope(arena_);
     const auto lora = parts(count);
     const Tensor dy = matrix(kN, count * kWidth), x = matrix(kN, kWidth), dx = matrix(kN, kWidth),
                  weight = matrix(count * kWidth, kWidth);
-    const int64_t factors = 2 * count * kBlocks * kFactor;
-    const int64_t narrow = 3 * count * kColumnBlocks * kNarrow;  // u, and the halves of du
+    const int64_t factors = count * (1 + kBlocks) * kFactor;           // left, right
+    const int64_t narrow = count * (1 + 2 * kColumnBlocks) * kNarrow;  // u, and the halves of du
     EXPECT_EQ(cost_of(dx,
                       [&] {
                         cuda_.lora_linear_backward_input(dx, dy, weight, lora, 1);
-                        cuda_.lora_backward_weights(dy, x, lora, 1);
+                        cuda_.lora_backward_right(x, lora);
                       }),
-              (Cost{(2 * count + 1) * kWide + factors + narrow, 2 * kWide, 3}))
+              (Cost{(count + 1) * kWide + factors + narrow, 2 * kWide, 4}))
         << count;
   }
+}
+
+// Of Llama-2-7b, bytes that are written and read again beside those of dy, for its 8192 rows: the
+// sums of du over 512 columns each and those of dleft over ranges of rows.
+TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
+  constexpr int64_t kRows = 8192, kRank = 16;
+  float somewhere = 0;
+  const auto share = [&](int64_t inputs, std::initializer_list<int64_t> outputs, int64_t rank) {
+    const auto matrix = [](int64_t rows, int64_t cols) {
+      return cuda::Operand{nullptr, rows, cols, cols, DType::kBF16};
+    };
+    std::vector<cuda::LoraOperands> parts;
+    int64_t columns = 0;
+    for (const int64_t of : outputs) {
+      columns += of;
+      parts.push_back({.y_NO = matrix(kRows, of),
+                       .addend_NO = {},
+                       .u_Nr = matrix(kRows, rank),
+                       .right_Ir = matrix(inputs, rank),
+                       .left_rO = matrix(rank, of),
+                       .dleft_rO = {&somewhere, rank, of, of, DType::kF32}});
+    }
+    const int64_t floats = cuda::lora_backward_floats(parts);
+    return static_cast<double>(2 * 4 * floats) / static_cast<double>(kRows * columns * 2);
+  };
+  EXPECT_NEAR(share(4096, {4096, 4096, 4096}, kRank), 0.21, 0.01);  // q, k, v
+  EXPECT_NEAR(share(4096, {4096}, kRank), 0.25, 0.01);              // o
+  EXPECT_NEAR(share(4096, {11008, 11008}, kRank), 0.18, 0.01);      // gate, up
+  EXPECT_NEAR(share(11008, {4096}, kRank), 0.25, 0.01);             // down
+  EXPECT_EQ(share(4096, {4096}, 64), 0);                            // which has no such sums
 }
 
 // A layer and its LoRA in one product: besides it there are u, du and the gradients, and no pass

@@ -199,20 +199,18 @@ inline const Case kCases[] = {
     {"lora_backward_input_accumulate",
      [](Backend& ops, Call& call) {
        ops.lora_backward_input_accumulate(
-           call.matrix("dx", 3, 4, kOptional), call.fp32("du", 3, 2), call.matrix("dy", 3, 5),
+           call.matrix("dx", 3, 4, kOptional), call.fp32("dleft", 2, 5, kOptional),
+           call.fp32("du", 3, 2), call.matrix("dy", 3, 5), call.matrix("u", 3, 2),
            call.matrix("right", 4, 2, kDense), call.matrix("left", 2, 5, kDense), 1);
      }},
-    {"lora_backward_weights",
+    {"lora_backward_right",
      [](Backend& ops, Call& call) {
-       const LoraPart part{.begin = 2,
-                           .u = call.matrix("u", 3, 2),
+       const LoraPart part{.u = {},
                            .right = call.matrix("right", 4, 2, kDense),
-                           .left = call.matrix("left", 2, 3, kDense),
+                           .left = {},
                            .du = call.fp32("du", 3, 2),
-                           .dright = call.fp32("dright", 4, 2, kOptional),
-                           .dleft = call.fp32("dleft", 2, 3, kOptional)};
-       ops.lora_backward_weights(call.matrix("dy", 3, 5, kAnyColumns), call.matrix("x", 3, 4),
-                                 {&part, 1}, 1);
+                           .dright = call.fp32("dright", 4, 2, kOptional)};
+       ops.lora_backward_right(call.matrix("x", 3, 4), {&part, 1});
      }},
     {"lora_linear_forward",
      [](Backend& ops, Call& call) {
@@ -237,10 +235,11 @@ inline const Case kCases[] = {
     {"lora_linear_backward_input",
      [](Backend& ops, Call& call) {
        const LoraPart part{.begin = 2,
-                           .u = {},
+                           .u = call.matrix("u", 3, 2),
                            .right = call.matrix("right", 4, 2, kDense),
                            .left = call.matrix("left", 2, 3, kDense),
-                           .du = call.fp32("du", 3, 2)};
+                           .du = call.fp32("du", 3, 2),
+                           .dleft = call.fp32("dleft", 2, 3, kOptional)};
        ops.lora_linear_backward_input(call.matrix("dx", 3, 4, kOptional), call.matrix("dy", 3, 5),
                                       call.matrix("weight", 5, 4), {&part, 1}, 1);
      }},

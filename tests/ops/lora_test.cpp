@@ -7,8 +7,9 @@ namespace {
 // Both operators of backward. dx may be absent.
 void backward(Backend& ops, const Tensor& dx, const Tensor& dy, const Tensor& x,
               const LoraPart& part, float scale) {
-  ops.lora_backward_input_accumulate(dx, part.du, dy, part.right, part.left, scale);
-  ops.lora_backward_weights(dy, x, {&part, 1}, scale);
+  ops.lora_backward_input_accumulate(dx, part.dleft, part.du, dy, part.u, part.right, part.left,
+                                     scale);
+  ops.lora_backward_right(x, {&part, 1});
 }
 
 struct Shape {

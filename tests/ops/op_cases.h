@@ -86,7 +86,7 @@ inline void run_lora_linear_backward(Backend& ops, Operands& make, int64_t n, in
   const std::vector<LoraPart> parts = lora_backward_parts(make, n, d, columns);
   const Tensor dy = make.in("dy", n, 31);
   ops.lora_linear_backward_input(make.out("dx", n, d), dy, make.in("weight", 31, d), parts, 0.7f);
-  ops.lora_backward_weights(dy, make.in("x", n, d), parts, 0.7f);
+  ops.lora_backward_right(make.in("x", n, d), parts);
 }
 
 // Of d rows of weights, the first of which is 0.
@@ -211,9 +211,9 @@ inline const OpCase kOpCases[] = {
        const std::vector<LoraPart> parts = lora_backward_parts(make, n, d, {{0, 31}});
        const LoraPart& part = parts[0];
        const Tensor dy = make.in("dy", n, 31);
-       ops.lora_backward_input_accumulate(make.in_out("dx", n, d), part.du, dy, part.right,
-                                          part.left, 0.7f);
-       ops.lora_backward_weights(dy, make.in("x", n, d), parts, 0.7f);
+       ops.lora_backward_input_accumulate(make.in_out("dx", n, d), part.dleft, part.du, dy, part.u,
+                                          part.right, part.left, 0.7f);
+       ops.lora_backward_right(make.in("x", n, d), parts);
      },
      2},
     {"lora_linear_forward",

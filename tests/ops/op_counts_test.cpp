@@ -18,8 +18,9 @@ void use(Backend& ops) {
                       .du = u.tensor(),
                       .dright = right.tensor(),
                       .dleft = left.tensor()};
-  ops.lora_backward_input_accumulate(Tensor(), part.du, dy.tensor(), part.right, part.left, 1);
-  ops.lora_backward_weights(dy.tensor(), x.tensor(), {&part, 1}, 1);
+  ops.lora_backward_input_accumulate(Tensor(), part.dleft, part.du, dy.tensor(), part.u, part.right,
+                                     part.left, 1);
+  ops.lora_backward_right(x.tensor(), {&part, 1});
   ops.linear_backward_input(x.tensor(), dy.tensor(), weight.tensor());
   ops.linear_backward_weight(weight.tensor(), Tensor(), dy.tensor(), x.tensor());
   ops.linear_backward_weight(Tensor(), left.tensor().row_block(0, 1), dy.tensor(), x.tensor());

@@ -62,7 +62,7 @@ class Operands {
   void linear_backward() { bench_.ops.linear_backward_input(dx_, y_, weight_); }
   void backward() {
     bench_.ops.lora_linear_backward_input(dx_, y_, weight_, parts_, 1);
-    bench_.ops.lora_backward_weights(y_, x_, parts_, 1);
+    bench_.ops.lora_backward_right(x_, parts_);
   }
 
  private:

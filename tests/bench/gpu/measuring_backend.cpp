@@ -113,17 +113,16 @@ FACET_MEASURED(lora_forward_accumulate,
                (Tensor y, Tensor u, Tensor x, Tensor right, Tensor left, float scale),
                (y, u, x, right, left, scale), (u, x, right, left), (y))
 FACET_MEASURED(lora_backward_input_accumulate,
-               (Tensor dx, Tensor du, Tensor dy, Tensor right, Tensor left, float scale),
-               (dx, du, dy, right, left, scale), (du, dy, right, left), (dx))
-void MeasuringBackend::do_lora_backward_weights(Tensor dy, Tensor x,
-                                                std::span<const LoraPart> parts, float scale) {
-  Operands operands{{dy, x}, {}};
+               (Tensor dx, Tensor dleft, Tensor du, Tensor dy, Tensor u, Tensor right, Tensor left,
+                float scale),
+               (dx, dleft, du, dy, u, right, left, scale), (du, dy, u, right, left), (dx, dleft))
+void MeasuringBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart> parts) {
+  Operands operands{{x}, {}};
   for (const LoraPart& part : parts) {
-    operands.once.insert(operands.once.end(), {part.u, part.du});
-    operands.twice.insert(operands.twice.end(), {part.dright, part.dleft});
+    operands.once.push_back(part.du);
+    operands.twice.push_back(part.dright);
   }
-  pass_on("lora_backward_weights", operands,
-          [&] { below_.lora_backward_weights(dy, x, parts, scale); });
+  pass_on("lora_backward_right", operands, [&] { below_.lora_backward_right(x, parts); });
 }
 void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                               Tensor residual, std::span<const LoraPart> parts,
@@ -139,8 +138,10 @@ void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight,
 void MeasuringBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor weight,
                                                      std::span<const LoraPart> parts, float scale) {
   Operands operands{{dx, dy, weight}, {}};
-  for (const LoraPart& part : parts)
-    operands.once.insert(operands.once.end(), {part.right, part.left, part.du});
+  for (const LoraPart& part : parts) {
+    operands.once.insert(operands.once.end(), {part.u, part.right, part.left, part.du});
+    operands.twice.push_back(part.dleft);
+  }
   pass_on("lora_linear_backward_input", operands,
           [&] { below_.lora_linear_backward_input(dx, dy, weight, parts, scale); });
 }
