@@ -199,6 +199,49 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
+// The tiles of keys, which are sorted by their cost, in the order of a joint backward: from the
+// middle to the longest, then the shorter ones from the middle on. One multiprocessor's two tiles
+// are as long as another's, and a tile of causal attention comes to a block of queries when the one
+// that is before it there has left it two steps ago.
+class JointOrder {
+ public:
+  void make(const Tiles& keys, int32_t query_rows) {
+    tiles_.clear();
+    turns_.clear();
+    turns_of_blocks_.assign(static_cast<size_t>(steps_of(query_rows)), 0);
+    const int32_t count = to_int(static_cast<int64_t>(keys.tiles.size())), half = count / 2;
+    for (int32_t i = 0; i < count; ++i) add(keys, i < half ? half - 1 - i : i);
+  }
+  // Turns lie before the tiles that name them.
+  void append_to(std::vector<int32_t>& words, AttentionLists& lists) {
+    const int32_t begin = append(words, turns_);
+    for (JointTile& tile : tiles_) tile.turn_begin += begin;
+    lists.joint_tiles = append(words, tiles_);
+    lists.turns_of_blocks = append(words, turns_of_blocks_);
+  }
+
+ private:
+  void add(const Tiles& keys, int32_t key_tile) {
+    tiles_.push_back({key_tile, to_int(static_cast<int64_t>(turns_.size()))});
+    const AttentionTile& tile = keys.tiles[static_cast<size_t>(key_tile)];
+    for (int32_t r = 0; r < tile.num_ranges; ++r) {
+      const AttentionRange& range = keys.ranges[static_cast<size_t>(tile.range_begin + r)];
+      for (int32_t block = range.begin / kStepRows; block * kStepRows < range.begin + range.count;
+           ++block)
+        turns_.push_back(turns_of_blocks_[static_cast<size_t>(block)]++);
+    }
+  }
+
+  std::vector<JointTile> tiles_;
+  std::vector<int32_t> turns_, turns_of_blocks_;
+};
+
+int32_t query_rows_of(const AttentionPlan& plan) {
+  int64_t rows = 0;
+  for (const AttentionSample& sample : plan.samples) rows += sample.num_query_rows;
+  return to_int(rows);
+}
+
 // As in AttentionLists.
 int32_t key_rows_of(const AttentionPlan& plan) {
   if (plan.pool_rows > 0) return to_int(plan.pool_rows);
@@ -245,6 +288,7 @@ void append_side(Tiles& all, const Tiles& side) {
 struct AttentionWork::Builder {
   TileWriter writer;
   Tiles queries, keys, all;
+  JointOrder joint;
 };
 
 AttentionWork::AttentionWork() : builder_(std::make_unique<Builder>()) {}
@@ -252,7 +296,7 @@ AttentionWork::AttentionWork(const AttentionPlan& plan) : AttentionWork() { make
 AttentionWork::~AttentionWork() = default;
 
 void AttentionWork::make(const AttentionPlan& plan) {
-  auto& [writer, queries, keys, all] = *builder_;
+  auto& [writer, queries, keys, all, joint] = *builder_;
   for (Tiles* tiles : {&queries, &keys, &all}) tiles->clear();
   words_.clear();
   for (const AttentionSample& sample : plan.samples) {
@@ -281,6 +325,11 @@ void AttentionWork::make(const AttentionPlan& plan) {
     lists_.self_queries = append_self_rows(words_, plan, &AttentionSample::num_key_rows,
                                            &SelfRows::key, &SelfRows::query);
   lists_.key_rows = key_rows_of(plan);
+  lists_.query_rows = query_rows_of(plan);
+  if (plan.pool_rows == 0 && !lists_.has_windows) {
+    joint.make(keys, lists_.query_rows);
+    joint.append_to(words_, lists_);
+  }
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());
 }

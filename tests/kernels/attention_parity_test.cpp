@@ -102,14 +102,16 @@ class AttentionOperands {
               Role::kOut),
         dq(stream_, "dq", s.num_queries, s.heads * s.width, gap, dtype, Role::kOut),
         dk(stream_, "dk", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
-        dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
+        dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
+        joint_sums_(cuda::attention_joint_sums(s.num_queries, s.heads)),
+        joint_counters_(cuda::attention_joint_counters(s.num_queries, s.heads)) {}
 
   void run_kernels() {
     run_forward();
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
                              k.device(), v.device(), out.device(), image(), lse.device_f32(),
                              delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(), side_,
-                             stream_);
+                             stream_, joint());
   }
   void run_forward() {
     for (ParityMatrix* output : outputs()) output->upload();
@@ -138,6 +140,10 @@ class AttentionOperands {
   cuda::Operand image() { return two_slots() ? out_part.device() : cuda::Operand{}; }
   Tensor host_image() { return two_slots() ? out_part.host() : Tensor(); }
   Tensor host_lse() { return lse.host().view({plan_.num_statistics(), s_.heads, s_.num_queries}); }
+  cuda::JointWorkspace joint() const {
+    if (!is_joint) return {};
+    return {.sums = joint_sums_.data(), .counters = joint_counters_.data()};
+  }
 
   TestStream stream_;
   SideStream side_;
@@ -148,7 +154,12 @@ class AttentionOperands {
 
  public:
   bool for_hopper = false;  // else other kernels run on a Hopper, too
+  bool is_joint = false;    // backward in one kernel, for Hopper
   ParityMatrix q, k, v, dout, out, out_part, lse, delta, dq, dk, dv;
+
+ private:
+  DeviceBuffer<float> joint_sums_;
+  DeviceBuffer<int32_t> joint_counters_;
 };
 
 // At most `factor` times as far from fp64 as the CPU backend, which keeps P in fp32, and roundings
@@ -575,6 +586,30 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
     const double bound = output == &x.lse ? 1e-6 : 3 * ulp_of(c.dtype);
     EXPECT_LE(norm_of_difference(twin, first[i]), bound * norm(first[i])) << i;
   }
+}
+
+// dq, dk and dv out of one kernel: its sums of dq are as near to fp64, and as those of two kernels.
+// What its counters and sums held before does not matter.
+TEST_P(HopperAttentionParity, JointBackward) {
+  const AttentionCase& c = GetParam();
+  const AttentionPlan plan = c.plan();
+  AttentionOperands x(c.sizes(), plan, c.dtype, c.gap);
+  x.for_hopper = x.is_joint = true;
+  expect_parity(x, c.sizes(), c.masks(), c.dtype);
+  const std::vector<ParityMatrix*> gradients = {&x.dq, &x.dk, &x.dv};
+  std::vector<Values> first;
+  for (ParityMatrix* gradient : gradients) first.push_back(gradient->of_gpu());
+  for_thread_orders(1, [&] {
+    x.run_kernels();
+    for (size_t i = 0; i < first.size(); ++i)
+      EXPECT_TRUE(same_bits(gradients[i]->of_gpu(), first[i])) << i;
+  });
+  x.is_joint = false;
+  x.run_kernels();
+  for (size_t i = 0; i < first.size(); ++i)
+    EXPECT_LE(norm_of_difference(gradients[i]->of_gpu(), first[i]),
+              ulp_of(c.dtype) * norm(first[i]))
+        << i;
 }
 
 TEST(HopperAttentionEmpty, ASideWithoutRows) {

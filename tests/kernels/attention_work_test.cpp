@@ -181,5 +181,42 @@ TEST(AttentionWork, BlocksEndTogether) {
     }
 }
 
+// ---- the joint backward: blocks that wait for each other
+
+template <typename Body>
+void for_joint_tiles(const AttentionLists& lists, const Body& body) {
+  const auto* joint = section<JointTile>(lists, lists.joint_tiles);
+  for (int32_t i = 0; i < lists.num_key_tiles; ++i)
+    body(section<AttentionTile>(lists, lists.key_tiles)[joint[i].key_tile],
+         lists.data + joint[i].turn_begin);
+}
+// Calls body(block of rows of q, turn) for the steps of a tile.
+template <typename Body>
+void for_joint_steps(const AttentionLists& lists, const AttentionTile& tile, const int32_t* turns,
+                     const Body& body) {
+  for_ranges(lists, tile, [&](const AttentionRange& range) {
+    for (int32_t block = range.begin / kStepRows; block * kStepRows < range.begin + range.count;
+         ++block)
+      body(static_cast<size_t>(block), *turns++);
+  });
+}
+
+// No block waits for one that begins later, nor for ever.
+TEST(AttentionWork, TurnsAreTakenInTheOrderInWhichTilesBegin) {
+  for_batches(4, [](const AttentionLists& lists) {
+    const auto blocks = static_cast<size_t>((lists.query_rows + kStepRows - 1) / kStepRows);
+    std::vector<int32_t> next(blocks, 0);
+    std::vector<int> taken(static_cast<size_t>(lists.num_key_tiles), 0);
+    for_joint_tiles(lists, [&](const AttentionTile& tile, const int32_t* turns) {
+      ++taken[static_cast<size_t>(&tile - section<AttentionTile>(lists, lists.key_tiles))];
+      for_joint_steps(lists, tile, turns,
+                      [&](size_t block, int32_t turn) { EXPECT_EQ(turn, next[block]++); });
+    });
+    EXPECT_EQ(taken, std::vector<int>(taken.size(), 1));
+    EXPECT_EQ(next, std::vector<int32_t>(lists.data + lists.turns_of_blocks,
+                                         lists.data + lists.turns_of_blocks + blocks));
+  });
+}
+
 }  // namespace
 }  // namespace facet::cuda
