@@ -240,7 +240,7 @@ bool attention_backward_fits(int64_t width) {
 
 bool has_joint_attention() { return hopper::kIsBuilt && hopper::is_hopper(); }
 bool joint_attention_takes(const AttentionLists& lists, int64_t width) {
-  return width == hopper::kHeadWidth && lists.key_rows > 0 && !lists.has_windows;
+  return width == hopper::kHeadWidth && lists.key_rows > 0 && lists.joint_tiles > 0;
 }
 int64_t attention_joint_sums(int64_t queries, int64_t heads) {
   return heads * blocks_of(queries) * kStepRows * hopper::kHeadWidth;

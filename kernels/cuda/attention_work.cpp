@@ -199,42 +199,20 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
-// The tiles of keys, which are sorted by their cost, in the order of a joint backward: from the
-// middle to the longest, then the shorter ones from the middle on. One multiprocessor's two tiles
-// are as long as another's, and a tile of causal attention comes to a block of queries when the one
-// that is before it there has left it two steps ago.
-class JointOrder {
- public:
-  void make(const Tiles& keys, int32_t query_rows) {
-    tiles_.clear();
-    turns_.clear();
-    turns_of_blocks_.assign(static_cast<size_t>(steps_of(query_rows)), 0);
-    const int32_t count = to_int(static_cast<int64_t>(keys.tiles.size())), half = count / 2;
-    for (int32_t i = 0; i < count; ++i) add(keys, i < half ? half - 1 - i : i);
-  }
-  // Turns lie before the tiles that name them.
-  void append_to(std::vector<int32_t>& words, AttentionLists& lists) {
-    const int32_t begin = append(words, turns_);
-    for (JointTile& tile : tiles_) tile.turn_begin += begin;
-    lists.joint_tiles = append(words, tiles_);
-    lists.turns_of_blocks = append(words, turns_of_blocks_);
-  }
-
- private:
-  void add(const Tiles& keys, int32_t key_tile) {
-    tiles_.push_back({key_tile, to_int(static_cast<int64_t>(turns_.size()))});
-    const AttentionTile& tile = keys.tiles[static_cast<size_t>(key_tile)];
+// The blocks of rows of q that the steps of key tiles are of.
+void find_steps(JointSteps& steps, const Tiles& keys, int32_t query_rows) {
+  steps.clear();
+  steps.num_blocks = to_int(steps_of(query_rows));
+  for (const AttentionTile& tile : keys.tiles) {
     for (int32_t r = 0; r < tile.num_ranges; ++r) {
       const AttentionRange& range = keys.ranges[static_cast<size_t>(tile.range_begin + r)];
-      for (int32_t block = range.begin / kStepRows; block * kStepRows < range.begin + range.count;
-           ++block)
-        turns_.push_back(turns_of_blocks_[static_cast<size_t>(block)]++);
+      const int32_t last = (range.begin + range.count - 1) / kStepRows;
+      for (int32_t block = range.begin / kStepRows; block <= last; ++block)
+        steps.blocks.push_back(block);
     }
+    steps.end_tile();
   }
-
-  std::vector<JointTile> tiles_;
-  std::vector<int32_t> turns_, turns_of_blocks_;
-};
+}
 
 int32_t query_rows_of(const AttentionPlan& plan) {
   int64_t rows = 0;
@@ -288,15 +266,19 @@ void append_side(Tiles& all, const Tiles& side) {
 struct AttentionWork::Builder {
   TileWriter writer;
   Tiles queries, keys, all;
+  JointSteps steps;
   JointOrder joint;
+  std::vector<JointTile> joint_tiles;
 };
 
 AttentionWork::AttentionWork() : builder_(std::make_unique<Builder>()) {}
-AttentionWork::AttentionWork(const AttentionPlan& plan) : AttentionWork() { make(plan); }
+AttentionWork::AttentionWork(const AttentionPlan& plan, const JointShare& share) : AttentionWork() {
+  make(plan, share);
+}
 AttentionWork::~AttentionWork() = default;
 
-void AttentionWork::make(const AttentionPlan& plan) {
-  auto& [writer, queries, keys, all, joint] = *builder_;
+void AttentionWork::make(const AttentionPlan& plan, const JointShare& share) {
+  auto& [writer, queries, keys, all, steps, joint, joint_tiles] = *builder_;
   for (Tiles* tiles : {&queries, &keys, &all}) tiles->clear();
   words_.clear();
   for (const AttentionSample& sample : plan.samples) {
@@ -326,9 +308,16 @@ void AttentionWork::make(const AttentionPlan& plan) {
                                            &SelfRows::key, &SelfRows::query);
   lists_.key_rows = key_rows_of(plan);
   lists_.query_rows = query_rows_of(plan);
-  if (plan.pool_rows == 0 && !lists_.has_windows) {
-    joint.make(keys, lists_.query_rows);
-    joint.append_to(words_, lists_);
+  lists_.joint_tiles = lists_.turns_of_blocks = 0;
+  if (share.multiprocessors > 0 && plan.pool_rows == 0 && !lists_.has_windows) {
+    find_steps(steps, keys, lists_.query_rows);
+    joint.make(steps, share);
+    const int32_t turns = append(words_, joint.turns());
+    joint_tiles.clear();
+    for (const int32_t tile : joint.tiles())
+      joint_tiles.push_back({tile, turns + steps.begins[static_cast<size_t>(tile)]});
+    lists_.joint_tiles = append(words_, joint_tiles);
+    lists_.turns_of_blocks = append(words_, joint.turns_of_blocks());
   }
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());

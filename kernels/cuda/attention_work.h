@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/cuda/joint_order.h"
 #include "ops/attention_plan.h"
 #include "ops/attention_widths.h"
 
@@ -68,7 +69,7 @@ struct AttentionLists {
   // Rows of k and v up to here belong to the samples, one after the other: boxes of rows may be
   // read whatever they contain. Behind them a cache may not have been written.
   int32_t key_rows = 0;
-  // Of a joint backward; not there with windows or without a backward pass.
+  // Of a joint backward; 0 without one, and with windows.
   int32_t joint_tiles = 0;      // as many as key tiles
   int32_t turns_of_blocks = 0;  // of each block of kStepRows rows of q
   int32_t query_rows = 0;
@@ -77,11 +78,11 @@ struct AttentionLists {
 class AttentionWork {
  public:
   AttentionWork();
-  explicit AttentionWork(const AttentionPlan& plan);
+  explicit AttentionWork(const AttentionPlan& plan, const JointShare& share = {});
   ~AttentionWork();
 
   // Builds the list of another plan. Allocates nothing once it has grown to the largest.
-  void make(const AttentionPlan& plan);
+  void make(const AttentionPlan& plan, const JointShare& share = {});
 
   const std::vector<int32_t>& words() const { return words_; }
   // The list, once words() are copied to `device_words`.

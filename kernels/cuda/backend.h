@@ -77,6 +77,7 @@ class CudaBackend final : public Backend {
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
   void warn_of_plain_backward(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
+  cuda::AttentionLists attention_lists(const AttentionPlan& plan, int64_t heads, int64_t kv_heads);
   // The same of a backward pass that --attention_backward joint does not compute.
   void warn_of_separate_backward(int64_t width, const cuda::AttentionLists& lists);
   cuda::JointWorkspace joint_workspace(const Tensor& q, const cuda::AttentionLists& lists,

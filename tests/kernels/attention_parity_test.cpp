@@ -88,7 +88,7 @@ class AttentionOperands {
   AttentionOperands(const Sizes& s, const AttentionPlan& plan, DType dtype, int64_t gap)
       : s_(s),
         plan_(plan),
-        work_(plan),
+        work_(plan, cuda::JointShare::of(4, s.heads, s.kv_heads)),
         device_work_(work_.words(), stream_),
         q(stream_, "q", s.num_queries, s.heads * s.width, gap, dtype, Role::kIn),
         k(stream_, "k", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kIn),
