@@ -44,9 +44,11 @@ EXPLAINED = "explained"
 
 # The tests of a kernel file: filters in the order in which they run, quick ones first. A file not listed here is tested by all
 # suites of the test files that name one of its launchers, a header by the tests of each kernel file that includes it.
-HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_published*", "*HopperAttention*:HopperOfAttention*"]
+HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_published*",
+          "*HopperAttention*:HopperOfAttention*:*HopperTurned*"]
 LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*", "*LoraProduct.*"]
-ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*", "*AttentionParity*-*1025*"]  # a long case takes half of the suite's time
+ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*",
+             "*AttentionParity*:*TurnedGradients*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
     "attention_forward_hopper": HOPPER,
     "attention_backward_hopper": HOPPER,

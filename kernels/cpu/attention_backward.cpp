@@ -186,6 +186,7 @@ class Backward {
 
 void CpuBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
                                        Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                       const Rotation& q_rotation, const Rotation& k_rotation,
                                        const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                        float scale) {
   const Shape shape = shape_of(q, heads, kv_heads, scale);
@@ -205,6 +206,7 @@ void CpuBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor d
       for (int64_t g = 0; g < kv_heads; ++g)
         backward.run(plan.samples[static_cast<size_t>(b)], g, scratch);
   }
+  turn_back(dq, dk, q_rotation, k_rotation, heads, kv_heads);
 }
 
 }  // namespace facet

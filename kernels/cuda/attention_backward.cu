@@ -1,7 +1,8 @@
 // Backward attention over a work list (attention_work.h). With P recomputed from lse, delta = dout
 // . (the slot's share of out) and dS = P (dout V' - delta): dq = scale dS K, dk = scale dS' Q, dv =
 // P' dout (+ dout for self rows), summed over parts, and dk, dv over the query heads that share a
-// key/value head. Overwrites dq (Nq,H*E), dk, dv (Nk,G*E) and the workspace delta (slots,H,Nq).
+// key/value head. Overwrites dq (Nq,H*E), dk, dv (Nk,G*E) and the workspace delta (slots,H,Nq). The
+// kernels turn dq and dk back where they store them, with the bits of rope.cu behind them.
 //
 // Three launches: delta (attention_delta.h), then dk and dv by key rows and dq by query rows, so
 // that every output is written by one block, in a fixed order. Blocks of keys are few and long
@@ -42,7 +43,7 @@ GPU_DEVICE PairGradient pair_gradient(const Q* q_E, const K* k_E, const D* dout_
 // dq of one row: the sum over the keys that it sees.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    plain_dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
+    plain_dq_kernel(TurnedRows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
                     AttentionLists lists, AttentionShape shape) {
   const AttentionTile tile = query_tile(lists, blockIdx.x / kTileRows);
   const int i = static_cast<int>(blockIdx.x) % kTileRows;
@@ -80,14 +81,14 @@ __global__ void __launch_bounds__(kThreads)
       __syncthreads();  // the weights have been read
     }
   }
-  plain::store_row(dq_NqD.row(row) + at, dq_E, width);
+  plain::store_turned_row(dq_NqD.row(row) + at, dq_E, width, dq_NqD.angles(row));
 }
 
 // dk and dv of one row: sums over the query heads that use it and the queries that see it.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    plain_dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
-                     AttentionLists lists, AttentionShape shape) {
+    plain_dkv_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x,
+                     AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape) {
   const AttentionTile tile = key_tile(lists, blockIdx.x / kTileRows);
   const int i = static_cast<int>(blockIdx.x) % kTileRows;
   if (i >= tile.num_rows) return;
@@ -140,8 +141,8 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  plain::store_row(dk_NkD.row(row) + kv_at, dk_E, width);
   plain::store_row(dv_NkD.row(row) + kv_at, dv_E, width);
+  plain::store_turned_row(dk_NkD.row(row) + kv_at, dk_E, width, dk_NkD.angles(row));
 }
 
 template <typename T>
@@ -173,6 +174,11 @@ JointSums joint_sums(const JointWorkspace& workspace, const AttentionShape& shap
                              stream),
              "cannot clear the counters of attention");
   return {workspace.sums, workspace.counters + 1, workspace.counters};
+}
+
+template <typename T>
+TurnedRows<T> turned_rows(const Operand& x, const Angles& angles) {
+  return {rows_of<T>(x), rows_of<const float>(angles.cos_NE), rows_of<const float>(angles.sin_NE)};
 }
 
 // Returns false if the kernels for Hopper are not built or do not take the call.
@@ -252,12 +258,14 @@ int64_t attention_joint_counters(int64_t queries, int64_t heads) {
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
-                        const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
-                        SideStream& side, cudaStream_t stream, JointWorkspace joint) {
+                        const Angles& q_angles, const Angles& k_angles, const AttentionLists& lists,
+                        int64_t heads, int64_t kv_heads, float scale, SideStream& side,
+                        cudaStream_t stream, JointWorkspace joint) {
   const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
   with_type(q_NqD.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const AttentionGradients<T> dx{rows_of<T>(dq_NqD), rows_of<T>(dk_NkD), rows_of<T>(dv_NkD)};
+    const AttentionGradients<T> dx{turned_rows<T>(dq_NqD, q_angles),
+                                   turned_rows<T>(dk_NkD, k_angles), rows_of<T>(dv_NkD)};
     const AttentionInputs<T> x{rows_of<const T>(q_NqD), rows_of<const T>(k_NkD),
                                rows_of<const T>(v_NkD)};
     const AttentionSaved<T> saved{rows_of<const T>(dout_NqD), rows_of<const T>(out_NqD),
@@ -266,7 +274,9 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
                   stream);
     side.follow(stream);
     const BackwardStreams streams{.dq = stream, .dkv = side};
-    const RowAccess access = row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD});
+    const RowAccess access =
+        row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD, q_angles.cos_NE,
+                    q_angles.sin_NE, k_angles.cos_NE, k_angles.sin_NE});
     if (!hopper_backward(dx, x, saved, lists, shape, access, streams, joint) &&
         !mma_backward(dx, x, saved, lists, shape, access, streams))
       plain_backward(dx, x, saved, lists, shape, streams);

@@ -154,8 +154,8 @@ class DqConsumer {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    dq_kernel(Rows<T> dq_NqD, AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape,
-              const __grid_constant__ Maps maps) {
+    dq_kernel(TurnedRows<T> dq_NqD, AttentionSaved<T> saved, AttentionLists lists,
+              AttentionShape shape, const __grid_constant__ Maps maps) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(DqRing, ring, );
   gpu::Tiles memory;
@@ -186,9 +186,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (row_of(h) >= tile.num_rows) continue;
+    const int64_t row = tile.row_begin + row_of(h);
     mma::multiply_row(dq, h, shape.scale);
-    mma::store_row(dq_NqD.row(tile.row_begin + row_of(h)) + int64_t{place.head} * kHeadWidth, dq,
-                   h);
+    mma::store_turned_row<kHeadWidth>(dq_NqD.row(row) + int64_t{place.head} * kHeadWidth, 0, dq, h,
+                                      dq_NqD.angles(row));
   }
 }
 
@@ -265,7 +266,7 @@ class DkvConsumer {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionSaved<T> saved, AttentionLists lists,
+    dkv_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionSaved<T> saved, AttentionLists lists,
                AttentionShape shape, const __grid_constant__ Maps maps) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(DkvRing, ring, );
@@ -275,13 +276,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   init_barriers(ring.rows, 1 + gpu::kWarpSize, ring.queries);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
-  const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
+  const int kv_head = mma::head_of_block(shape.kv_heads);
 
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kDkvProducerRegisters>();
     if (threadIdx.x >= gpu::kWarpSize) return;
     DkvProducer<T> producer(tiles, ring, statistics, saved, lists, shape, maps);
-    producer.fetch_rows(row_begin, kv_head * kHeadWidth);
+    producer.fetch_rows(tile.row_begin, kv_head * kHeadWidth);
     for (int h = 0; h < shape.group(); ++h)
       for (int r = 0; r < tile.num_ranges; ++r)
         producer.fetch_range(range_of(lists, tile, r), kv_head * shape.group() + h);
@@ -299,17 +300,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       consumer.add_range(dk, dv, range, visible_of(lists, range),
                          RowPositions(bounds_of(lists, range)));
     }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (row_of(h) >= tile.num_rows) continue;
-    const int64_t row = row_begin + row_of(h);
-    if (const int query = self_query(lists, row); query >= 0)
-      for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
-        mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
-    mma::multiply_row(dk, h, shape.scale);
-    mma::store_row(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, dk, h);
-    mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);
-  }
+  store_rows(dk_NkD, dv_NkD, dk, dv, saved, lists, shape, tile, place.head);
 }
 
 }  // namespace

@@ -263,7 +263,7 @@ class JointConsumer {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    joint_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, JointSums sums, AttentionSaved<T> saved,
+    joint_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, JointSums sums, AttentionSaved<T> saved,
                  AttentionLists lists, AttentionShape shape, const __grid_constant__ Maps maps) {
   GPU_SHARED(JointPlace, place, );
   GPU_SHARED(JointRing, ring, );
@@ -314,23 +314,14 @@ __global__ void __launch_bounds__(kThreads, 1)
                          block + static_cast<uint32_t>(range.begin / kStepRows));
     }
   }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (row_of(h) >= tile.num_rows) continue;
-    const int64_t row = tile.row_begin + row_of(h);
-    if (const int query = self_query(lists, row); query >= 0)
-      for (int head = place.head * group; head < (place.head + 1) * group; ++head)
-        mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
-    mma::multiply_row(dk, h, shape.scale);
-    mma::store_row(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, dk, h);
-    mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);
-  }
+  store_rows(dk_NkD, dv_NkD, dk, dv, saved, lists, shape, tile, place.head);
 }
 
 // A block for each block of rows of q and head.
 template <typename T>
 __global__ void __launch_bounds__(gpu::kWarpgroupSize)
-    store_dq_kernel(Rows<T> dq_NqD, const float* sums, AttentionLists lists, AttentionShape shape) {
+    store_dq_kernel(TurnedRows<T> dq_NqD, const float* sums, AttentionLists lists,
+                    AttentionShape shape) {
   const int block = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y);
   const float* from = sums + (first_block(lists, head) + block) * kSumsOfStep;
   Sums dq;
@@ -350,7 +341,8 @@ __global__ void __launch_bounds__(gpu::kWarpgroupSize)
                     lane_of_thread() / 4 + 8 * h;
     if (row >= lists.query_rows) continue;
     mma::multiply_row(dq, h, shape.scale);
-    mma::store_row(dq_NqD.row(row) + int64_t{head} * kHeadWidth, dq, h);
+    mma::store_turned_row<kHeadWidth>(dq_NqD.row(row) + int64_t{head} * kHeadWidth, 0, dq, h,
+                                      dq_NqD.angles(row));
   }
 }
 

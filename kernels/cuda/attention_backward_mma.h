@@ -27,7 +27,8 @@ struct Streamed {
 
 // ---- dq: each team has 32 keys of a step. At widths 64 and 80 it adds up dq over its own keys,
 // and in the end the sums of the second team are added to those of the first. At 128 it adds up
-// half of dq's columns over the keys of both: dS goes from team to team through shared memory.
+// half of dq's columns, the same of either half of the head, over the keys of both: dS goes from
+// team to team through shared memory.
 //
 // A step's q.k and dout.v take a register for each of the 32 keys, dq one for each column that the
 // team adds up; 50 or so of the 255 hold addresses and fragments on their way. The rest keeps
@@ -149,7 +150,7 @@ GPU_DEVICE void join_teams(Fragments<kWidth>& sums, float* shared) {
 }
 
 template <Windows kWindows, int kWidth, typename T>
-GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
+GPU_DEVICE void dq_block(const TurnedRows<T>& dq_NqD, const AttentionInputs<T>& x,
                          const AttentionSaved<T>& saved, const AttentionLists& lists,
                          const AttentionShape& shape) {
   constexpr int kKeys = kDqKeys, kBlockKeys = kTeams * kKeys, kColumns = kDqColumns<kWidth>;
@@ -171,7 +172,7 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   const T* q_of_warp = tiles.q + row_of_warp() * kStride<kWidth>;
   const T* dout_of_warp = tiles.dout + row_of_warp() * kStride<kWidth>;
   const int first_of_team = team * kKeys, row_of_team = first_of_team * kStride<kWidth>;
-  const int column_of_team = team * kColumns % kWidth;
+  const int column_of_team = team * (kColumns / 2) % (kWidth / 2);  // in either half of the head
   const DsExchange exchange(tiles.ds);
 
   Fragments<kColumns> dq;
@@ -264,21 +265,22 @@ GPU_DEVICE void dq_block(const Rows<T>& dq_NqD, const AttentionInputs<T>& x,
   }
   for_rows([&](int m, int h, int i) {
     if (i >= tile.num_rows) return;
+    const int64_t row = tile.row_begin + i;
     multiply_row(dq[m], h, shape.scale);
-    store_row(dq_NqD.row(tile.row_begin + i) + int64_t{place.head} * kWidth + column_of_team, dq[m],
-              h);
+    store_turned_row<kWidth>(dq_NqD.row(row) + int64_t{place.head} * kWidth, column_of_team, dq[m],
+                             h, dq_NqD.angles(row));
   });
 }
 
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    dq_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved, AttentionLists lists,
-              AttentionShape shape) {
+    dq_kernel(TurnedRows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
+              AttentionLists lists, AttentionShape shape) {
   dq_block<Windows::kAbsent, kWidth>(dq_NqD, x, saved, lists, shape);
 }
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    dq_window_kernel(Rows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
+    dq_window_kernel(TurnedRows<T> dq_NqD, AttentionInputs<T> x, AttentionSaved<T> saved,
                      AttentionLists lists, AttentionShape shape) {
   dq_block<Windows::kPresent, kWidth>(dq_NqD, x, saved, lists, shape);
 }
@@ -428,9 +430,9 @@ GPU_DEVICE StreamedRange<T> range_of_head(const StreamedQueries<T>& streamed, in
 }
 
 template <Windows kWindows, int kWidth, typename T>
-GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const AttentionInputs<T>& x,
-                          const AttentionSaved<T>& saved, const AttentionLists& lists,
-                          const AttentionShape& shape) {
+GPU_DEVICE void dkv_block(const TurnedRows<T>& dk_NkD, const Rows<T>& dv_NkD,
+                          const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
+                          const AttentionLists& lists, const AttentionShape& shape) {
   GPU_SHARED(BlockPlace, place, );
   GPU_SHARED(StreamedQueries<T>, streamed, [kTeams]);
   GPU_SHARED(StreamedRange<T>, ranges, [kTeams]);
@@ -542,26 +544,29 @@ GPU_DEVICE void dkv_block(const Rows<T>& dk_NkD, const Rows<T>& dv_NkD, const At
   for_rows([&](int m, int h, int i) {
     if (i >= tile.num_rows) return;
     const int64_t row = tile.row_begin + i;
-    if (!is_first_team)
+    const int64_t at = int64_t{place.head} * kWidth;
+    if (!is_first_team) {
       multiply_row(sums[m], h, shape.scale);
-    else if (const int query = self_query(lists, row); query >= 0)
+      store_turned_row<kWidth>(dk_NkD.row(row) + at, 0, sums[m], h, dk_NkD.angles(row));
+      return;
+    }
+    if (const int query = self_query(lists, row); query >= 0)
       for (int head = query_heads.first; head < query_heads.first + query_heads.count; ++head)
         add_row<T>(sums[m], h, saved.dout_NqD.row(query) + int64_t{head} * kWidth);
-    store_row((is_first_team ? dv_NkD.row(row) : dk_NkD.row(row)) + int64_t{place.head} * kWidth,
-              sums[m], h);
+    store_row(dv_NkD.row(row) + at, sums[m], h);
   });
 }
 
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    dkv_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
+    dkv_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
                AttentionLists lists, AttentionShape shape) {
   dkv_block<Windows::kAbsent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
 }
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
-    dkv_window_kernel(Rows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
-                      AttentionLists lists, AttentionShape shape) {
+    dkv_window_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x,
+                      AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape) {
   dkv_block<Windows::kPresent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
 }
 

@@ -135,6 +135,24 @@ struct RowPositions {
   }
 };
 
+// The consumer's rows of dk and dv of a tile and head, dk without its scale.
+template <typename T>
+GPU_DEVICE void store_rows(const TurnedRows<T>& dk_NkD, const Rows<T>& dv_NkD, Sums& dk, Sums& dv,
+                           const AttentionSaved<T>& saved, const AttentionLists& lists,
+                           const AttentionShape& shape, const AttentionTile& tile, int kv_head) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (row_of(h) >= tile.num_rows) continue;
+    const int64_t row = tile.row_begin + row_of(h), at = int64_t{kv_head} * kHeadWidth;
+    if (const int query = self_query(lists, row); query >= 0)
+      for (int head = kv_head * shape.group(); head < (kv_head + 1) * shape.group(); ++head)
+        mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
+    mma::multiply_row(dk, h, shape.scale);
+    mma::store_turned_row<kHeadWidth>(dk_NkD.row(row) + at, 0, dk, h, dk_NkD.angles(row));
+    mma::store_row(dv_NkD.row(row) + at, dv, h);
+  }
+}
+
 // ---- a consumer's scores of 64 keys and 64 queries
 
 // Calls body(element, n, i, value of its column) for all elements.

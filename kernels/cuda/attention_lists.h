@@ -83,9 +83,23 @@ template <typename T>
 struct AttentionInputs {
   Rows<const T> q_NqD, k_NkD, v_NkD;
 };
+// The angles of one row, E/2 of each; null if there are none.
+struct RowAngles {
+  const float *cos_E, *sin_E;
+};
+// Rows whose heads are turned back where they are stored (rope_backward), if there are angles.
+template <typename T>
+struct TurnedRows {
+  Rows<T> rows;
+  Rows<const float> cos_NE, sin_NE;  // null, with a stride of 0, if there are none
+
+  GPU_DEVICE T* row(int64_t r) const { return rows.row(r); }
+  GPU_DEVICE RowAngles angles(int64_t r) const { return {cos_NE.row(r), sin_NE.row(r)}; }
+};
 template <typename T>
 struct AttentionGradients {
-  Rows<T> dq_NqD, dk_NkD, dv_NkD;
+  TurnedRows<T> dq_NqD, dk_NkD;
+  Rows<T> dv_NkD;
 };
 // What a joint backward adds dq up in: a tile of fp32 sums of each head and block of kStepRows rows
 // of q, and how many times has been added to it; how many tiles of keys have been taken.

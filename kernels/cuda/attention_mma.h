@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention_lists.h"
 #include "kernels/cuda/fragments.h"
+#include "kernels/cuda/rotation.h"
 
 namespace facet::cuda::mma {
 
@@ -150,11 +151,21 @@ GPU_DEVICE void round_weights(LeftOperands& a, const Fragments<kK>& weights, int
     }
 }
 
-// sum (32, kColumns) += a times 16 rows of a tile of kWidth columns.
+// Column n of kColumns from a head of kWidth: half of them are in each half of the head. A thread
+// that has a column then has its partner in the rotation, too.
+template <int kWidth, int kColumns>
+GPU_DEVICE int column_of_head(int n) {
+  return n < kColumns / 2 ? n : n + (kWidth - kColumns) / 2;
+}
+
+// sum (32, kColumns) += a times 16 rows of a tile of kWidth columns, from the first of the two
+// halves on.
 template <int kWidth, int kColumns, typename T>
 GPU_DEVICE void add_operands(Fragments<kColumns>& sum, const LeftOperands& a, const T* rows) {
+  static_assert(kColumns == kWidth || kColumns / 2 % 16 == 0);
 #pragma unroll
-  for (int n = 0; n < kColumns; n += 16) add_two<T>(sum, n, a, load_b_of_rows<kWidth>(rows + n));
+  for (int n = 0; n < kColumns; n += 16)
+    add_two<T>(sum, n, a, load_b_of_rows<kWidth>(rows + column_of_head<kWidth, kColumns>(n)));
 }
 
 // sum (32, kWidth) += weights (32, kK), rounded to T, times kK rows.
@@ -211,7 +222,7 @@ GPU_DEVICE void store_row(T* row_E, const float (&c)[kTiles][4], int h) {
     gpu::store_pair(to + n * 8, gpu::pair_of<T>(c[n][2 * h], c[n][2 * h + 1]));
 }
 
-struct TwoFloats {
+struct alignas(8) TwoFloats {
   float v[2];
 };
 template <typename T>
@@ -219,6 +230,54 @@ GPU_DEVICE TwoFloats floats_of(uint32_t pair) {
   T two[2];
   memcpy(static_cast<void*>(two), &pair, sizeof pair);
   return {{gpu::to_float(two[0]), gpu::to_float(two[1])}};
+}
+
+// Turns channels of a row of T back, which the two halves of a head have at the same place.
+template <typename T>
+GPU_DEVICE void turn_back(uint32_t& low, uint32_t& high, const TwoFloats& cos,
+                          const TwoFloats& sin) {
+  const TwoFloats a = floats_of<T>(low), b = floats_of<T>(high);
+  const Turned first = turned(a.v[0], b.v[0], cos.v[0], -sin.v[0]);
+  const Turned second = turned(a.v[1], b.v[1], cos.v[1], -sin.v[1]);
+  low = gpu::pair_of<T>(first.low, second.low);
+  high = gpu::pair_of<T>(first.high, second.high);
+}
+
+// The thread's angles of one row, of kCount column tiles of either half of a head from column
+// `begin` on.
+template <int kCount>
+struct ThreadAngles {
+  TwoFloats cos[kCount], sin[kCount];
+
+  GPU_DEVICE void load(const RowAngles& row, int begin) {
+    const int first = begin + first_column();
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+      cos[n] = *reinterpret_cast<const TwoFloats*>(row.cos_E + first + n * 8);
+      sin[n] = *reinterpret_cast<const TwoFloats*>(row.sin_E + first + n * 8);
+    }
+  }
+};
+
+// Rounds the thread's elements of half h of a C, turns them back by the angles of their row, if
+// there are any, and stores them into the row of a head, from column `begin` of either half on. All
+// angles are loaded first: the compiler does not move a load over a store.
+template <int kWidth, typename T, int kTiles>
+GPU_DEVICE void store_turned_row(T* row_E, int begin, const float (&c)[kTiles][4], int h,
+                                 const RowAngles& row) {
+  constexpr int kHalf = kTiles / 2;
+  const bool turns = row.cos_E != nullptr;
+  ThreadAngles<kHalf> angles;
+  if (turns) angles.load(row, begin);
+  T* to = row_E + begin + first_column();
+#pragma unroll
+  for (int n = 0; n < kHalf; ++n) {
+    uint32_t low = gpu::pair_of<T>(c[n][2 * h], c[n][2 * h + 1]);
+    uint32_t high = gpu::pair_of<T>(c[n + kHalf][2 * h], c[n + kHalf][2 * h + 1]);
+    if (turns) turn_back<T>(low, high, angles.cos[n], angles.sin[n]);
+    gpu::store_pair(to + n * 8, low);
+    gpu::store_pair(to + n * 8 + kWidth / 2, high);
+  }
 }
 
 // c += the thread's elements of one row of E values, as half h of a C.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/attention_lists.h"
+#include "kernels/cuda/rotation.h"
 
 namespace facet::cuda::plain {
 
@@ -27,6 +28,20 @@ template <typename T>
 GPU_DEVICE void store_row(T* to_E, const float* from_E, int width) {
   for (int c = static_cast<int>(threadIdx.x); c < width; c += kThreads)
     to_E[c] = gpu::from_float<T>(from_E[c]);
+}
+
+// Rounds a row that the block has stored, turns it back by its angles, if there are any, and rounds
+// it again.
+template <typename T>
+GPU_DEVICE void store_turned_row(T* to_E, const float* from_E, int width, const RowAngles& angles) {
+  if (angles.cos_E == nullptr) return store_row(to_E, from_E, width);
+  const int half = width / 2;
+  const auto rounded = [&](int c) { return gpu::to_float(gpu::from_float<T>(from_E[c])); };
+  for (int c = static_cast<int>(threadIdx.x); c < half; c += kThreads) {
+    const Turned pair = turned(rounded(c), rounded(c + half), angles.cos_E[c], -angles.sin_E[c]);
+    to_E[c] = gpu::from_float<T>(pair.low);
+    to_E[c + half] = gpu::from_float<T>(pair.high);
+  }
 }
 
 template <typename A, typename B>

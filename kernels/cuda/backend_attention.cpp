@@ -12,6 +12,12 @@ namespace facet {
 
 using cuda::f32_on_device, cuda::on_device;
 
+namespace {
+cuda::Angles angles_of(const Rotation& rotation) {
+  return {on_device(rotation.cos), on_device(rotation.sin)};
+}
+}  // namespace
+
 void CudaBackend::warn_of_plain_attention(const Tensor& q, int64_t heads) {
   const int64_t width = q.cols() / heads;
   if (!is_16_bit(q.dtype()) || has_tensor_core_width(width)) return;
@@ -102,22 +108,26 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
 
 void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
                                         Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const Rotation& q_rotation, const Rotation& k_rotation,
                                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                         float scale) {
   if (plan.samples.empty()) return;
-  if (attention_library_ && !plan.some_queries)
-    return attention_library_->backward(
-        {on_device(dq), on_device(dk), on_device(dv)}, on_device(dout), on_device(out),
-        f32_on_device(lse), {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},
-        plan);
+  if (attention_library_ && !plan.some_queries) {
+    attention_library_->backward({on_device(dq), on_device(dk), on_device(dv)}, on_device(dout),
+                                 on_device(out), f32_on_device(lse),
+                                 {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale},
+                                 plan);
+    return turn_back(dq, dk, q_rotation, k_rotation, heads, kv_heads);
+  }
   warn_of_plain_backward(q, heads);
   const int64_t statistics = plan.num_slots * heads * q.rows();
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
   const cuda::AttentionLists lists = attention_lists(plan, heads, kv_heads);
   cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),
                            on_device(q), on_device(k), on_device(v), on_device(out),
-                           on_device(out_part), f32_on_device(lse), delta, lists, heads, kv_heads,
-                           scale, attention_side_, stream_, joint_workspace(q, lists, heads));
+                           on_device(out_part), f32_on_device(lse), delta, angles_of(q_rotation),
+                           angles_of(k_rotation), lists, heads, kv_heads, scale, attention_side_,
+                           stream_, joint_workspace(q, lists, heads));
 }
 
 }  // namespace facet

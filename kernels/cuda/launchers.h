@@ -118,13 +118,19 @@ struct JointWorkspace {
 };
 int64_t attention_joint_sums(int64_t queries, int64_t heads);
 int64_t attention_joint_counters(int64_t queries, int64_t heads);
-// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`; a joint backward
-// runs on `stream`.
+// The angles of a rotary embedding, fp32; absent: nothing is turned.
+struct Angles {
+  Operand cos_NE = {}, sin_NE = {};  // (N,E/2)
+};
+// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`; a joint
+// backward runs on `stream`. dq and dk are
+// turned back by their angles, and have the bits that rope_backward() would leave.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
-                        const AttentionLists& lists, int64_t heads, int64_t kv_heads, float scale,
-                        SideStream& side, cudaStream_t stream, JointWorkspace joint = {});
+                        const Angles& q_angles, const Angles& k_angles, const AttentionLists& lists,
+                        int64_t heads, int64_t kv_heads, float scale, SideStream& side,
+                        cudaStream_t stream, JointWorkspace joint = {});
 // The same as attention_forward() over the work list of a plan with few queries, on a workspace of
 // attention_decode_floats(). It takes heads of up to 128 columns whose rows are whole packs of 16
 // bytes.

@@ -5,6 +5,7 @@
 // Element-wise: each thread handles packs of the first half of a head with their partners in the
 // second half.
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rotation.h"
 #include "kernels/cuda/rows.h"
 
 namespace facet::cuda {
@@ -31,9 +32,9 @@ __global__ void __launch_bounds__(kElementThreads)
     load_floats(sin, sin_NE.row(r), c, half, access);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const float a = low[i], b = high[i], turn = direction * sin[i];
-      low[i] = a * cos[i] - b * turn;
-      high[i] = b * cos[i] + a * turn;
+      const Turned pair = turned(low[i], high[i], cos[i], direction * sin[i]);
+      low[i] = pair.low;
+      high[i] = pair.high;
     }
     store_floats(low_E, low, c, half, access);
     store_floats(high_E, high, c, half, access);

@@ -110,7 +110,8 @@ void AttentionPool::backward(Context& ctx, Tensor dfeatures, Tensor dpooled, Ten
     const Tensor dattended = ctx.activation({rows, width_});
     out_proj_.backward(ctx, dattended, dpooled, attended_, out_proj_saved_);
     ctx.ops.attention_backward(dqueries, dkeys, dvalues, dattended, queries_, keys_, values_,
-                               attended_, Tensor(), lse_, plan_, heads_, heads_, scale_);
+                               attended_, Tensor(), lse_, Rotation(), Rotation(), plan_, heads_,
+                               heads_, scale_);
   }
   queries_backward(ctx, dqueries);
   keys_backward(ctx, dfeatures, dkeys, dvalues, features);

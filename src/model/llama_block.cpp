@@ -166,9 +166,10 @@ void LlamaBlock::attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor d
   ArenaScope scope(ctx.arena);
   const Tensor dattended = ctx.activation({dy.rows(), heads_ * head_dim_});
   out_.backward(ctx, dattended, dy, saved.attended, saved.out_saved);
+  const Rotation all{rows.cos, rows.sin}, asked{rows.asked.cos, rows.asked.sin};
   ctx.ops.attention_backward(dq, dk, dv, dattended, saved.q, saved.k, saved.v, saved.attended,
-                             saved.attended_part, saved.lse, plan_of(rows), heads_, kv_heads_,
-                             scale_);
+                             saved.attended_part, saved.lse, rows.asked.defined() ? asked : all,
+                             all, plan_of(rows), heads_, kv_heads_, scale_);
 }
 
 void LlamaBlock::project_backward(Context& ctx, Tensor dnormed, Tensor dy, const DecoderRows& rows,
@@ -177,8 +178,6 @@ void LlamaBlock::project_backward(Context& ctx, Tensor dnormed, Tensor dy, const
   const Tensor dqkv = ctx.activation({dy.rows(), qkv_.outputs()});
   const Tensor dq = dqkv.column_block(0, q_.outputs());
   attention_backward(ctx, dq, key(dqkv, q_.outputs()), value(dqkv, q_.outputs()), dy, rows, saved);
-  const int64_t rotated = heads_ + kv_heads_;
-  ctx.ops.rope_backward(dqkv.column_block(0, rotated * head_dim_), rows.cos, rows.sin, rotated);
   qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
 }
 
@@ -189,8 +188,6 @@ void LlamaBlock::project_asked_backward(Context& ctx, Tensor dnormed, Tensor dy,
   const Tensor dkv = ctx.activation({saved.k.rows(), kv_.outputs()});
   const Tensor dq = ctx.activation({asked.count(), q_.outputs()});
   attention_backward(ctx, dq, key(dkv, 0), value(dkv, 0), dy, rows, saved);
-  ctx.ops.rope_backward(dq, asked.cos, asked.sin, heads_);
-  ctx.ops.rope_backward(key(dkv, 0), rows.cos, rows.sin, kv_heads_);
   const Tensor dasked = dnormed.defined() ? ctx.activation({asked.count(), width_}) : Tensor();
   q_.backward(ctx, dasked, dq, saved.normed_asked, saved.q_saved);
   if (dnormed.defined()) ctx.ops.gather_rows_backward(dnormed, dasked, asked.rows);

@@ -109,7 +109,8 @@ class LlamaBlock {
     return shared.defined() ? shared.row_block(0, n) : ctx.activation({n, columns});
   }
   void mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows, const Saved& saved) const;
-  // dy (R,D): the gradient of `middle`.
+  // dy (R,D): the gradient of `middle`; dq and dk are those of queries and keys before the
+  // rotation.
   void attention_backward(Context& ctx, Tensor dq, Tensor dk, Tensor dv, Tensor dy,
                           const DecoderRows& rows, const Saved& saved) const;
   // dnormed (N,D), overwritten, absent if not needed: the gradient of `normed1`.

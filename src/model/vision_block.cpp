@@ -131,7 +131,8 @@ void VisionBlock::attention_backward(Context& ctx, Tensor dx, Tensor x, const At
   out_.backward(ctx, dattended, dx, saved.attended, saved.out_saved);
   const Heads heads = heads_of(ctx, saved.qkv), dheads = make_heads(ctx, dqkv);
   ctx.ops.attention_backward(dheads.q, dheads.k, dheads.v, dattended, heads.q, heads.k, heads.v,
-                             saved.attended, Tensor(), saved.lse, plan, heads_, heads_, scale_);
+                             saved.attended, Tensor(), saved.lse, Rotation(), Rotation(), plan,
+                             heads_, heads_, scale_);
   put_heads(ctx, dqkv, dheads);
   qkv_.backward(ctx, dnormed, dqkv, saved.normed1, saved.qkv_saved);
   norm1_.backward(ctx, dx, dnormed, x, saved.norm1, dx);

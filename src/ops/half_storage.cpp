@@ -244,13 +244,17 @@ void HalfStorage::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
 
 void HalfStorage::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
                                         Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                        const Rotation& q_rotation, const Rotation& k_rotation,
                                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                         float scale) {
-  Call call(*this);
-  below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
-                            call.in(k), call.in(v), call.in(out), call.in(out_part), lse, plan,
-                            heads, kv_heads, scale);
-  call.finish();
+  {
+    Call call(*this);
+    below_.attention_backward(call.out(dq), call.out(dk), call.out(dv), call.in(dout), call.in(q),
+                              call.in(k), call.in(v), call.in(out), call.in(out_part), lse,
+                              Rotation(), Rotation(), plan, heads, kv_heads, scale);
+    call.finish();
+  }
+  turn_back(dq, dk, q_rotation, k_rotation, heads, kv_heads);
 }
 
 void HalfStorage::do_splice_backward(Tensor dembed, Tensor dimage, Tensor dx, Tensor source) {

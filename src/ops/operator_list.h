@@ -44,7 +44,8 @@
   OPERATOR(void, attention_forward, Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,   \
            Tensor v, const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale)      \
   OPERATOR(void, attention_backward, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,       \
-           Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse, const AttentionPlan& plan, \
+           Tensor k, Tensor v, Tensor out, Tensor out_part, Tensor lse,                            \
+           const Rotation& q_rotation, const Rotation& k_rotation, const AttentionPlan& plan,      \
            int64_t heads, int64_t kv_heads, float scale)                                           \
   OPERATOR(void, splice_forward, Tensor x, Tensor embed, Tensor image, Tensor source)              \
   OPERATOR(void, splice_backward, Tensor dembed, Tensor dimage, Tensor dx, Tensor source)          \

@@ -385,6 +385,13 @@ void check_rope(const OperatorChecks& check, const Tensor& x, const Tensor& cos,
          cos.shape_string());
 }
 
+// Of an operator that turns the heads of x, if there are angles.
+void check_rotation(const OperatorChecks& check, const Tensor& x, const Rotation& rotation,
+                    int64_t heads) {
+  if (rotation.cos.defined() || rotation.sin.defined())
+    check_rope(check, x, rotation.cos, rotation.sin, heads);
+}
+
 }  // namespace
 
 void Backend::rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
@@ -451,6 +458,7 @@ void Backend::attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor 
 
 void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
                                  Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                                 const Rotation& q_rotation, const Rotation& k_rotation,
                                  const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                                  float scale) {
   const OperatorChecks check(__func__);
@@ -464,10 +472,18 @@ void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, T
   check.like("dout", dout, q);
   check.like("out", out, q);
   check.like("out_part", out_part, q);
+  check_rotation(check, dq, q_rotation, heads);
+  check_rotation(check, dk, k_rotation, kv_heads);
   ASSERT(plan.pool_rows == 0, "{}: samples may share the plan's key rows", check.name());
   count_attention_backward(plan, q, heads);
-  do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads,
-                        scale);
+  do_attention_backward(dq, dk, dv, dout, q, k, v, out, out_part, lse, q_rotation, k_rotation, plan,
+                        heads, kv_heads, scale);
+}
+
+void Backend::turn_back(Tensor dq, Tensor dk, const Rotation& q_rotation,
+                        const Rotation& k_rotation, int64_t heads, int64_t kv_heads) {
+  if (q_rotation.defined()) do_rope_backward(dq, q_rotation.cos, q_rotation.sin, heads);
+  if (k_rotation.defined()) do_rope_backward(dk, k_rotation.cos, k_rotation.sin, kv_heads);
 }
 
 // ---- loss

@@ -64,8 +64,8 @@ struct LoraPart {
   Tensor du = {}, dright = {}, dleft = {};
 };
 
-// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos, sin
-// (N,E/2) fp32. Undefined: nothing is turned.
+// The angles of a rotary embedding of width E, one row of them for each row that is turned: cos,
+// sin (N,E/2) fp32. Undefined: nothing is turned.
 struct Rotation {
   Tensor cos = {}, sin = {};
 
@@ -198,9 +198,12 @@ class Backend {
   // backward has each part to the precision of its own size: the other is what remains of out.
   void attention_forward(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                          const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
-  // dq, dk, dv are overwritten (rows that nobody sees become 0).
+  // dq, dk, dv are overwritten (rows that nobody sees become 0). dq and dk are rounded and then
+  // turned back as by rope_backward() with q_rotation (Nq) and k_rotation (Nk): gradients of what
+  // rope_forward() made q and k from. Either rotation may be undefined.
   void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
                           Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                          const Rotation& q_rotation, const Rotation& k_rotation,
                           const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
 
   // ---- embeddings and row movement
@@ -276,6 +279,11 @@ class Backend {
  protected:
   // One for each operator above. Operands have been checked.
   FACET_OPERATORS(FACET_DEMAND_OPERATOR)
+
+  // The rotations of attention_backward() as passes of their own, where it does not turn what it
+  // stores.
+  void turn_back(Tensor dq, Tensor dk, const Rotation& q_rotation, const Rotation& k_rotation,
+                 int64_t heads, int64_t kv_heads);
 
  private:
   // Every op counts itself once by one of these.

@@ -108,10 +108,13 @@ class AttentionOperands {
 
   void run_kernels() {
     run_forward();
+    run_backward({}, {});
+  }
+  void run_backward(const cuda::Angles& q_angles, const cuda::Angles& k_angles) {
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
                              k.device(), v.device(), out.device(), image(), lse.device_f32(),
-                             delta.device_f32(), lists(), s_.heads, s_.kv_heads, s_.scale(), side_,
-                             stream_, joint());
+                             delta.device_f32(), q_angles, k_angles, lists(), s_.heads, s_.kv_heads,
+                             s_.scale(), side_, stream_, joint());
   }
   void run_forward() {
     for (ParityMatrix* output : outputs()) output->upload();
@@ -125,9 +128,15 @@ class AttentionOperands {
   void run_cpu(Backend& cpu) {
     run_forward_cpu(cpu);
     cpu.attention_backward(dq.host(), dk.host(), dv.host(), dout.host(), q.host(), k.host(),
-                           v.host(), out.host(), host_image(), host_lse(), plan_, s_.heads,
-                           s_.kv_heads, s_.scale());
+                           v.host(), out.host(), host_image(), host_lse(), Rotation(), Rotation(),
+                           plan_, s_.heads, s_.kv_heads, s_.scale());
   }
+  // dq and dk, turned back in passes of their own.
+  void turn_back(const cuda::Angles& q_angles, const cuda::Angles& k_angles) {
+    cuda::rope_backward(dq.device(), q_angles.cos_NE, q_angles.sin_NE, s_.heads, stream_);
+    cuda::rope_backward(dk.device(), k_angles.cos_NE, k_angles.sin_NE, s_.kv_heads, stream_);
+  }
+  const TestStream& stream() const { return stream_; }
   bool two_slots() const { return plan_.num_slots == 2; }
   std::vector<ParityMatrix*> outputs() { return {&out, &out_part, &lse, &delta, &dq, &dk, &dv}; }
 
@@ -669,6 +678,112 @@ std::vector<AttentionCase> hopper_cases() {
   add("published_images", DType::kBF16, Rule::kPublished, {tokens({3, 150, 140, 7, 2})}, 1, 0);
   return cases;
 }
+
+// ---- dq and dk turned back where they are stored
+
+// The angles of a rotation, any numbers, in rows that begin on 16-byte boundaries or do not.
+struct RandomAngles {
+  RandomAngles(const TestStream& stream, const std::string& name, int64_t rows, int64_t half,
+               int64_t gap = 0)
+      : cos(stream, name + "_cos", rows, half, gap, DType::kF32, Role::kIn),
+        sin(stream, name + "_sin", rows, half, gap, DType::kF32, Role::kIn) {}
+  cuda::Angles device() { return {cos.device(), sin.device()}; }
+
+  ParityMatrix cos, sin;
+};
+
+// Either side turned, or both: the bits that passes of their own leave.
+void expect_bits_of_passes(AttentionOperands& x, const Sizes& sizes) {
+  RandomAngles of_queries(x.stream(), "q", sizes.num_queries, sizes.width / 2);
+  RandomAngles of_keys(x.stream(), "k", sizes.num_keys, sizes.width / 2);
+  x.run_forward();
+  x.run_backward({}, {});
+  const Values dq = x.dq.of_gpu(), dk = x.dk.of_gpu(), dv = x.dv.of_gpu();
+  x.turn_back(of_queries.device(), of_keys.device());
+  const Values turned_dq = x.dq.of_gpu(), turned_dk = x.dk.of_gpu();
+  EXPECT_FALSE(same_bits(turned_dq, dq));
+  for (const auto& [queries, keys] : {std::pair(true, true), {true, false}, {false, true}}) {
+    for (ParityMatrix* gradient : {&x.dq, &x.dk, &x.dv}) gradient->upload();
+    x.run_backward(queries ? of_queries.device() : cuda::Angles(),
+                   keys ? of_keys.device() : cuda::Angles());
+    EXPECT_TRUE(same_bits(x.dq.of_gpu(), queries ? turned_dq : dq)) << queries << keys;
+    EXPECT_TRUE(same_bits(x.dk.of_gpu(), keys ? turned_dk : dk)) << queries << keys;
+    EXPECT_TRUE(same_bits(x.dv.of_gpu(), dv)) << queries << keys;
+  }
+}
+
+class TurnedGradients : public testing::TestWithParam<AttentionCase> {};
+
+TEST_P(TurnedGradients, HaveTheBitsOfPasses) {
+  const AttentionPlan plan = GetParam().plan();
+  AttentionOperands x(GetParam().sizes(), plan, GetParam().dtype, GetParam().gap);
+  expect_bits_of_passes(x, GetParam().sizes());
+}
+
+using HopperTurnedGradients = HopperAttentionParity;
+
+TEST_P(HopperTurnedGradients, HaveTheBitsOfPasses) {
+  const AttentionPlan plan = GetParam().plan();
+  AttentionOperands x(GetParam().sizes(), plan, GetParam().dtype, GetParam().gap);
+  x.for_hopper = true;
+  for (const bool is_joint : {false, true}) {
+    x.is_joint = is_joint;
+    expect_bits_of_passes(x, GetParam().sizes());
+  }
+}
+
+// On tensor cores angles are read two at a time.
+TEST(TurnedGradientsOfOddRows, ArePlain) {
+  const AttentionCase c{"odd", DType::kBF16, Rule::kCausal, {tokens({17})}, 2, 1, 64};
+  const AttentionPlan plan = c.plan();
+  AttentionOperands x(c.sizes(), plan, c.dtype, 0);
+  RandomAngles of_queries(x.stream(), "q", c.sizes().num_queries, c.width / 2, 1);
+  RandomAngles of_keys(x.stream(), "k", c.sizes().num_keys, c.width / 2, 1);
+  x.run_kernels();
+  x.turn_back(of_queries.device(), of_keys.device());
+  const Values dq = x.dq.of_gpu(), dk = x.dk.of_gpu();
+  for (const auto& [queries, keys] : {std::pair(true, false), {false, true}}) {
+    x.run_backward(queries ? of_queries.device() : cuda::Angles(),
+                   keys ? of_keys.device() : cuda::Angles());
+    const Values plain = queries ? x.dq.of_gpu() : x.dk.of_gpu();
+    const Values& expected = queries ? dq : dk;
+    EXPECT_LE(norm_of_difference(plain, expected), 3 * ulp_of(c.dtype) * norm(expected));
+  }
+}
+
+// Every kernel that stores dq or dk, with tiles that are full and ones that are not.
+std::vector<AttentionCase> turned_cases() {
+  const Samples mixed = {tokens({2, 3, 4, 1, 2}), tokens({9})};
+  const Samples tile = {tokens({60, 40, 41})};
+  std::vector<AttentionCase> cases;
+  const auto add = [&](const char* name, DType dtype, const Samples& samples, int64_t width,
+                       int64_t gap = 0, int64_t window = kNoWindow, bool some_queries = false) {
+    cases.push_back({name, dtype, Rule::kPublished, samples, 4, 2, width, gap, Order::kByKind,
+                     window, some_queries});
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for (const int64_t width : {24, 64, 80, 128}) add("mixed", dtype, mixed, width);
+  add("gap", DType::kBF16, mixed, 64, 1);
+  add("wide", DType::kF32, mixed, 288);  // a thread has several channels of a half
+  for (const int64_t width : {64, 80, 128}) {
+    add("window", DType::kBF16, mixed, width, 0, 3);
+    add("some", DType::kF16, mixed, width, 0, kNoWindow, true);
+    if (!every_access_is_watched()) add("tile", DType::kBF16, tile, width);
+  }
+  return cases;
+}
+std::vector<AttentionCase> hopper_turned_cases() {
+  std::vector<AttentionCase> cases = turned_cases();
+  std::erase_if(cases, [](const AttentionCase& c) {
+    return c.width != 128 || c.window != kNoWindow || !is_16_bit(c.dtype);
+  });
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, TurnedGradients, testing::ValuesIn(turned_cases()),
+                         name_of_attention);
+INSTANTIATE_TEST_SUITE_P(Kernels, HopperTurnedGradients, testing::ValuesIn(hopper_turned_cases()),
+                         name_of_attention);
 
 // Samples of 4096 tokens with eight images; two images of CLIP. `make check-kernels-full`.
 std::vector<AttentionCase> real_attention_cases() {

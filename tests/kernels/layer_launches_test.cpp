@@ -58,6 +58,33 @@ TEST(LayerLaunches, LoraAddsTwelve) {
   EXPECT_EQ(with.backward - without.backward, 8);
 }
 
+// Of attention's backward, whose queries and keys were turned or not.
+int64_t backward_launches(const Rotation& rotation, CudaBackend& cuda, Arena& arena) {
+  const AttentionPlan plan = op_test::causal_plan(kRows);
+  const auto zeros = [&] {
+    const Tensor x = arena.tensor({kRows, kWidth}, DType::kBF16);
+    cuda.fill(x, 0);
+    return x;
+  };
+  const Tensor dq = zeros(), dk = zeros(), dv = zeros(), dout = zeros(), q = zeros(), k = zeros(),
+               v = zeros(), out = zeros(), lse = arena.tensor({1, 1, kRows});
+  cuda.fill(lse, 0);
+  const int64_t begin = device_test::host_calls().launches;
+  cuda.attention_backward(dq, dk, dv, dout, q, k, v, out, Tensor(), lse, rotation, rotation, plan,
+                          1, 1, 1);
+  const int64_t launches = device_test::host_calls().launches - begin;
+  cuda.synchronize();
+  return launches;
+}
+
+TEST(AttentionLaunches, GradientsAreTurnedWhereTheyAreStored) {
+  CudaBackend cuda(kSmallSizes);
+  Arena arena("test", int64_t{1} << 20, cuda.memory());
+  const Tensor angles = arena.tensor({kRows, kWidth / 2});
+  cuda.fill(angles, 1);
+  EXPECT_EQ(backward_launches({angles, angles}, cuda, arena), backward_launches({}, cuda, arena));
+}
+
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.
 int64_t attention_launches(int64_t queries, int64_t width, DType dtype, bool in_pool = true) {
   constexpr int32_t kLength = 40;

@@ -119,10 +119,11 @@ class Mirrored final : public Backend {
   }
   void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
                              Tensor v, Tensor out, Tensor out_part, Tensor lse,
+                             const Rotation& q_rotation, const Rotation& k_rotation,
                              const AttentionPlan& plan, int64_t heads, int64_t kv_heads,
                              float scale) override {
-    return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_part, lse, plan,
-               heads, kv_heads, scale);
+    return run(&Backend::attention_backward, dq, dk, dv, dout, q, k, v, out, out_part, lse,
+               q_rotation, k_rotation, plan, heads, kv_heads, scale);
   }
   void do_splice_forward(Tensor x, Tensor embed, Tensor image, Tensor source) override {
     return run(&Backend::splice_forward, x, embed, image, source);
@@ -231,6 +232,9 @@ class Mirrored final : public Backend {
       for (const Tensor& t : {part.u, part.right, part.left, part.du, part.dright, part.dleft})
         note(seen, t);
   }
+  static void note(std::vector<Mirror>& seen, const Rotation& rotation) {
+    for (const Tensor& t : {rotation.cos, rotation.sin}) note(seen, t);
+  }
   template <typename Other>
   static void note(std::vector<Mirror>&, const Other&) {}
 
@@ -278,6 +282,9 @@ class Mirrored final : public Backend {
       there.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
                        on_device(part.du), on_device(part.dright), on_device(part.dleft)});
     return there;
+  }
+  Rotation on_device(const Rotation& rotation) const {
+    return {on_device(rotation.cos), on_device(rotation.sin)};
   }
   template <typename Other>
   static const Other& on_device(const Other& other) {

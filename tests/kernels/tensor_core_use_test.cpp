@@ -60,8 +60,8 @@ class TensorCoresOfAttention : public TensorCores {
               cuda_.attention_forward(out, lse, Tensor(), q, k, v, plan, kHeads, kHeads, 1);
             }),
             products_of([&] {
-              cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, Tensor(), lse, plan, kHeads,
-                                       kHeads, 1);
+              cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, Tensor(), lse, Rotation(),
+                                       Rotation(), plan, kHeads, kHeads, 1);
             })};
   }
 };
@@ -128,8 +128,8 @@ TEST_F(TensorCoresOfAttention, KeysGoBeforeQueries) {
 
   device_test::run_streams_late();
   const int64_t before = emulated::mma_products();
-  cuda::attention_backward(dq, dk, dv, dout, q, k, v, out, {}, lse, delta, work.lists(words.data()),
-                           kHeads, kHeads, 1, side, stream);
+  cuda::attention_backward(dq, dk, dv, dout, q, k, v, out, {}, lse, delta, {}, {},
+                           work.lists(words.data()), kHeads, kHeads, 1, side, stream);
   cudaStreamSynchronize(side);
   const int64_t of_keys = emulated::mma_products() - before;
   stream.synchronize();
@@ -154,7 +154,8 @@ class HopperOfAttention : public TensorCoresOfAttention {
     const bool forward = multiplies_by_warpgroups(
         dtype, [&] { cuda_.attention_forward(out, lse, image, q, k, v, plan, kHeads, kHeads, 1); });
     const bool backward = multiplies_by_warpgroups(dtype, [&] {
-      cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, image, lse, plan, kHeads, kHeads, 1);
+      cuda_.attention_backward(dq, dk, dv, dout, q, k, v, out, image, lse, Rotation(), Rotation(),
+                               plan, kHeads, kHeads, 1);
     });
     EXPECT_EQ(forward, backward);
     return forward;

@@ -42,8 +42,8 @@ class Attention {
   void backward(const Values& dout_values) {
     Matrix dout(s_.num_queries, query_width(), dout_values, 7);
     backend_.attention_backward(dq_.tensor(), keys(dkv_), values(dkv_), dout.tensor(), q_.tensor(),
-                                keys(kv_), values(kv_), out_.tensor(), out_part(), lse(), plan_,
-                                s_.heads, s_.kv_heads, s_.scale());
+                                keys(kv_), values(kv_), out_.tensor(), out_part(), lse(),
+                                Rotation(), Rotation(), plan_, s_.heads, s_.kv_heads, s_.scale());
   }
 
   Values out() const { return out_.values(); }

@@ -149,7 +149,9 @@ inline void attend_backward(Backend& ops, Call& call, const AttentionPlan& plan,
   ops.attention_backward(call.matrix("dq", 5, 8), call.matrix("dk", 5, 4), call.matrix("dv", 5, 4),
                          call.matrix("dout", 5, 8), call.matrix("q", 5, 8), call.matrix("k", 5, 4),
                          call.matrix("v", 5, 4), call.matrix("out", 5, 8), out_part,
-                         call.fp32_vector("lse", plan.num_statistics() * 2 * 5), plan, 2, 1, 0.5f);
+                         call.fp32_vector("lse", plan.num_statistics() * 2 * 5),
+                         {call.fp32("q_cos", 5, 2), call.fp32("q_sin", 5, 2)},
+                         {call.fp32("k_cos", 5, 2), call.fp32("k_sin", 5, 2)}, plan, 2, 1, 0.5f);
 }
 
 struct Case {

@@ -45,7 +45,8 @@ TEST_P(HalfStorageOp, RoundsTheFp32ResultOnce) {
   const std::string op_name = op.name;
   const bool is_attention = op_name.find("attention") != std::string::npos;
   const bool is_large = op_name.find("many_blocks") != std::string::npos;
-  const bool is_of_two_operators = op_name.starts_with("lora_linear");
+  const bool is_of_two_operators =
+      op_name.starts_with("lora_linear") || op_name.ends_with("_turned");
   // The last ones are several blocks of rows.
   for (const auto& [n, d] :
        {std::pair<int64_t, int64_t>{257, 1}, {97, 7}, {7, 97}, {1, 257}, {2801, 97}}) {
@@ -184,6 +185,31 @@ TEST_P(HalfStorageType, EqualRunsGiveEqualBits) {
     for (const auto& [name, matrix] : a.outputs())
       EXPECT_EQ(matrix->values(), b.outputs().at(name)->values()) << op.name << " " << name;
   }
+}
+
+// Training has these bits whether attention's backward turns its gradients or a pass behind it.
+void expect_bits_of_passes(Backend& ops, DType dtype) {
+  constexpr int64_t kRows = 37, kHalf = 5;
+  Operands together(dtype, dtype), apart(dtype, dtype);
+  const auto run = [&](Operands& make, const Rotation& q, const Rotation& k) {
+    return run_attention_backward(ops, make, causal_plan(kRows), kRows, 2 * kHalf, q, k);
+  };
+  run(together, angles(together, "q", kRows, kHalf), angles(together, "k", kRows, kHalf));
+  const auto [dq, dk] = run(apart, {}, {});
+  const Rotation q = angles(apart, "q", kRows, kHalf), k = angles(apart, "k", kRows, kHalf);
+  ops.rope_backward(dq, q.cos, q.sin, kHeads);
+  ops.rope_backward(dk, k.cos, k.sin, kKvHeads);
+  for (const auto& [name, matrix] : together.outputs())
+    EXPECT_EQ(matrix->values(), apart.outputs().at(name)->values()) << name;
+}
+
+TEST_P(HalfStorageType, GradientsAreRoundedBeforeTheyAreTurned) {
+  expect_bits_of_passes(ops_, GetParam());
+}
+
+TEST(TurnedGradients, OfTheCpuAreThoseOfPasses) {
+  CpuBackend cpu(2);
+  expect_bits_of_passes(cpu, DType::kF32);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, HalfStorageType, testing::Values(DType::kBF16, DType::kF16),

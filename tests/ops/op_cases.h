@@ -95,9 +95,15 @@ inline void run_attention(Backend& ops, Operands& make, const AttentionPlan& pla
                         kv.column_block(kKvHeads * d, kKvHeads * d), plan, kHeads, kKvHeads, 0.3f);
 }
 
+struct TurnedGradients {
+  Tensor dq, dk;
+};
 // The forward's outputs are inputs here: their errors are not the backward's.
-inline void run_attention_backward(Backend& ops, Operands& make, const AttentionPlan& plan,
-                                   int64_t n, int64_t d) {
+inline TurnedGradients run_attention_backward(Backend& ops, Operands& make,
+                                              const AttentionPlan& plan, int64_t n, int64_t d,
+                                              const Rotation& q_rotation = {},
+                                              const Rotation& k_rotation = {}) {
+  const Tensor dq = make.out("dq", n, kHeads * d);
   const Tensor dkv = make.out("dkv", n, 2 * kKvHeads * d), kv = make.in("kv", n, 2 * kKvHeads * d);
   const auto keys = [&](const Tensor& both) { return both.column_block(0, kKvHeads * d); };
   const auto values = [&](const Tensor& both) {
@@ -107,11 +113,17 @@ inline void run_attention_backward(Backend& ops, Operands& make, const Attention
   const int64_t sums = plan.num_slots * kHeads * n;
   for (int64_t i = 0; i < sums; ++i) lse.f32()[i] = 4 + lse.f32()[i];
   for (int64_t i = sums; i < lse.numel(); ++i) lse.f32()[i] = static_cast<float>(i % 2);
-  ops.attention_backward(
-      make.out("dq", n, kHeads * d), keys(dkv), values(dkv), make.in("dout", n, kHeads * d),
-      make.in("q", n, kHeads * d), keys(kv), values(kv), make.in("attended", n, kHeads * d),
-      plan.num_slots == 2 ? make.in("attended_part", n, kHeads * d) : Tensor(),
-      lse.view({plan.num_statistics(), kHeads, n}), plan, kHeads, kKvHeads, 0.3f);
+  ops.attention_backward(dq, keys(dkv), values(dkv), make.in("dout", n, kHeads * d),
+                         make.in("q", n, kHeads * d), keys(kv), values(kv),
+                         make.in("attended", n, kHeads * d),
+                         plan.num_slots == 2 ? make.in("attended_part", n, kHeads * d) : Tensor(),
+                         lse.view({plan.num_statistics(), kHeads, n}), q_rotation, k_rotation, plan,
+                         kHeads, kKvHeads, 0.3f);
+  return {dq, keys(dkv)};
+}
+inline Rotation angles(Operands& make, const std::string& name, int64_t n, int64_t half) {
+  return {make.fp32(name + "_cos", n, half, Role::kIn),
+          make.fp32(name + "_sin", n, half, Role::kIn)};
 }
 
 // Row r from place r of a table whose rows are in another order.
@@ -289,6 +301,11 @@ inline const OpCase kOpCases[] = {
     {"attention_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_attention_backward(ops, make, causal_plan(n), n, d);
+     }},
+    {"attention_backward_turned",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       run_attention_backward(ops, make, causal_plan(n), n, 2 * d, angles(make, "q", n, d),
+                              angles(make, "k", n, d));
      }},
     {"attention_backward_of_two_kinds",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

@@ -43,7 +43,8 @@ TEST(OpCounts, AttentionCountsVisiblePairs) {
   const Tensor q(memory.data(), {4, 6}, DType::kF32);
   const Tensor lse(memory.data(), {1, 2, 4}, DType::kF32);
   null.attention_forward(q, lse, Tensor(), q, q, q, plan, 2, 2, 1);
-  null.attention_backward(q, q, q, q, q, q, q, q, Tensor(), lse, plan, 2, 2, 1);
+  null.attention_backward(q, q, q, q, q, q, q, q, Tensor(), lse, Rotation(), Rotation(), plan, 2, 2,
+                          1);
   EXPECT_EQ(null.counts().attention_flops, (4 + 10) * 3 * 2 * (1 + 2 + 3 + 4));
   EXPECT_EQ(null.counts().attention_query_rows, 4);
 }

@@ -98,8 +98,8 @@ TEST(PoolPlan, HasNoBackwardPass) {
   Floats q(2 * kHeads * kWidth), k(4 * kKvHeads * kWidth), lse(2 * kHeads);
   const Tensor tq = matrix(q, 2, kHeads), tk = matrix(k, 4, kKvHeads);
   EXPECT_THROW(ops.attention_backward(tq, tk, tk, tq, tq, tk, tk, tq, Tensor(),
-                                      Tensor(lse.data(), {1, kHeads, 2}, DType::kF32), plan, kHeads,
-                                      kKvHeads, 0.25f),
+                                      Tensor(lse.data(), {1, kHeads, 2}, DType::kF32), Rotation(),
+                                      Rotation(), plan, kHeads, kKvHeads, 0.25f),
                Error);
 }
 

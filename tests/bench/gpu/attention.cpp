@@ -111,7 +111,7 @@ void run(Bench& bench, const RandomValues& random, const Case& c) {
   const auto call_backward = [&] {
     bench.ops.attention_backward(third(dqkv, 0), third(dqkv, 1), third(dqkv, 2), dout,
                                  third(qkv, 0), third(qkv, 1), third(qkv, 2), out, image, lse,
-                                 c.plan, c.heads, c.heads, scale);
+                                 Rotation(), Rotation(), c.plan, c.heads, c.heads, scale);
   };
   const Timed backward = timed(bench, call_backward);
   Timed joint;

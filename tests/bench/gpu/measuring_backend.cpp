@@ -178,10 +178,14 @@ FACET_MEASURED(attention_forward,
                (out, lse, out_part, q, k, v), ())
 FACET_MEASURED(attention_backward,
                (Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v,
-                Tensor out, Tensor out_part, Tensor lse, const AttentionPlan& plan, int64_t heads,
+                Tensor out, Tensor out_part, Tensor lse, const Rotation& q_rotation,
+                const Rotation& k_rotation, const AttentionPlan& plan, int64_t heads,
                 int64_t kv_heads, float scale),
-               (dq, dk, dv, dout, q, k, v, out, out_part, lse, plan, heads, kv_heads, scale),
-               (dq, dk, dv, dout, q, k, v, out, out_part, lse), ())
+               (dq, dk, dv, dout, q, k, v, out, out_part, lse, q_rotation, k_rotation, plan, heads,
+                kv_heads, scale),
+               (dq, dk, dv, dout, q, k, v, out, out_part, lse, q_rotation.cos, q_rotation.sin,
+                k_rotation.cos, k_rotation.sin),
+               ())
 // Of `embed` only the rows that are taken are read: as many bytes as are written, with those of
 // `image`.
 FACET_MEASURED(splice_forward, (Tensor x, Tensor embed, Tensor image, Tensor source),

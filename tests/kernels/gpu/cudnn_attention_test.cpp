@@ -66,8 +66,8 @@ std::vector<Values> results(CudaBackend& cuda, const Shape& shape, DType dtype, 
   backend.attention_forward(out.tensor(), statistics, Tensor(), q.tensor(), k.tensor(), v.tensor(),
                             shape.plan, kHeads, kHeads, scale);
   backend.attention_backward(dq.tensor(), dk.tensor(), dv.tensor(), dout.tensor(), q.tensor(),
-                             k.tensor(), v.tensor(), out.tensor(), Tensor(), statistics, shape.plan,
-                             kHeads, kHeads, scale);
+                             k.tensor(), v.tensor(), out.tensor(), Tensor(), statistics, Rotation(),
+                             Rotation(), shape.plan, kHeads, kHeads, scale);
   backend.finish();
   return {out.values(), lse.values(), dq.values(), dk.values(), dv.values()};
 }
