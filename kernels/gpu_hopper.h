@@ -14,6 +14,10 @@
 //   gpu::wgmma_fence, wgmma_m64n64k16, wgmma_m64n128k16, wgmma_m64n256k16, wgmma_commit, wgmma_wait
 //                                              D (64,N) += A (64,16) B (16,N) by a warpgroup
 //   gpu::raise_registers<n>(), lower_registers<n>()
+//   gpu::await_count, release_count            blocks take turns at memory that they share: who
+//   waits
+//                                              for a count has everything before its release
+//   gpu::add_pack_global(to, four)             adds to four floats of device memory, in turns
 //
 // Tiles that products read hold rows of 128 bytes in the order of the 128-byte swizzle: of the
 // eight 16-byte chunks of row r, chunk c lies at place c ^ (r % 8). Wider matrices are several such
@@ -31,7 +35,8 @@ namespace facet::gpu {
 enum class Swizzle : uint8_t { kNone, k128 };
 
 // Whether the rows of B's tile are columns of B (16,N), 16 of whose elements take part, or rows.
-enum class Major : uint8_t { kK, kN };
+// Of A (64,16): kK, the rows of its tile are rows of A; kM, columns.
+enum class Major : uint8_t { kK, kN, kM };
 
 }  // namespace facet::gpu
 
@@ -60,8 +65,8 @@ GPU_DEVICE uint64_t operand_of_columns(const T* tile, int column) {
   constexpr int kUnused = 16;  // as PTX wants it
   return matrix_descriptor(tile + column, kUnused, kTileAlignment);
 }
-// Operand B with Major::kN: 16 rows from `row` on, a multiple of 16, of swizzled tiles side by
-// side, `tile_bytes` apart.
+// Operand B with Major::kN, or A with Major::kM: 16 rows from `row` on, a multiple of 16, of
+// swizzled tiles side by side, `tile_bytes` apart.
 template <typename T>
 GPU_DEVICE uint64_t operand_of_rows(const T* tiles, int row, int tile_bytes) {
   return matrix_descriptor(tiles + row * (kSwizzledBytes / int{sizeof(T)}), tile_bytes,

@@ -67,6 +67,43 @@ GPU_DEVICE void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
 }
 
+// ---- what blocks add to the same memory, one after the other
+
+// By one thread: waits until the counter says `count`, and acquires what was before its release.
+GPU_DEVICE void await_count(const int32_t* counter, int32_t count) {
+  int32_t now = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
+                 : "=r"(now)
+                 : "l"(__cvta_generic_to_global(counter))
+                 : "memory");
+  } while (now != count);
+}
+// By one thread: what it did, and what it knows to be done by barriers, is before the count.
+GPU_DEVICE void release_count(int32_t* counter, int32_t count) {
+  asm volatile("st.release.gpu.global.s32 [%0], %1;"
+               :
+               : "l"(__cvta_generic_to_global(counter)), "r"(count)
+               : "memory");
+}
+// Not in any order but that of the counts.
+GPU_DEVICE void add_pack_global(float* to, const Pack<float>& pack) {
+#if __CUDACC_VER_MAJOR__ > 12 || __CUDACC_VER_MINOR__ >= 1
+  asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(to)), "f"(pack.v[0]), "f"(pack.v[1]), "f"(pack.v[2]),
+                 "f"(pack.v[3])
+               : "memory");
+#else
+#pragma unroll
+  for (int i = 0; i < Pack<float>::kSize; ++i)
+    asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;"
+                 :
+                 : "l"(__cvta_generic_to_global(to + i)), "f"(pack.v[i])
+                 : "memory");
+#endif
+}
+
 // ---- TMA
 
 using TensorMap = CUtensorMap;
@@ -187,26 +224,30 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
   "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 // Products whose a is in shared memory; the operands that follow d by their names.
-#define FACET_MULTIPLY_SHARED(type, columns, sums, names, a_name, b_name, adds_name, major_name)   \
+#define FACET_MULTIPLY_SHARED(type, columns, sums, names, a_name, b_name, adds_name, major_name,   \
+                              of_a_name)                                                           \
   asm volatile(                                                                                    \
       "{\n"                                                                                        \
       ".reg .pred adds;\n"                                                                         \
       "setp.ne.b32 adds, " adds_name                                                               \
       ", 0;\n"                                                                                     \
       "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type " {" names "}, " a_name \
-      ", " b_name ", adds, 1, 1, 0, " major_name                                                   \
+      ", " b_name ", adds, 1, 1, " of_a_name ", " major_name                                       \
       ";\n"                                                                                        \
       "}"                                                                                          \
       : sums                                                                                       \
-      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0)         \
+      : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)), "n"(kMajor == Major::kN ? 1 : 0),        \
+        "n"(kMajorOfA == Major::kM ? 1 : 0)                                                        \
       : "memory")
-#define FACET_MULTIPLY_64(type) \
-  FACET_MULTIPLY_SHARED(type, "64", FACET_32_OF_D, FACET_NAMES_OF_32, "%32", "%33", "%34", "%35")
-#define FACET_MULTIPLY_128(type) \
-  FACET_MULTIPLY_SHARED(type, "128", FACET_64_OF_D, FACET_NAMES_OF_64, "%64", "%65", "%66", "%67")
+#define FACET_MULTIPLY_64(type)                                                                   \
+  FACET_MULTIPLY_SHARED(type, "64", FACET_32_OF_D, FACET_NAMES_OF_32, "%32", "%33", "%34", "%35", \
+                        "%36")
+#define FACET_MULTIPLY_128(type)                                                                   \
+  FACET_MULTIPLY_SHARED(type, "128", FACET_64_OF_D, FACET_NAMES_OF_64, "%64", "%65", "%66", "%67", \
+                        "%68")
 #define FACET_MULTIPLY_256(type)                                                                 \
   FACET_MULTIPLY_SHARED(type, "256", FACET_128_OF_D, FACET_NAMES_OF_128, "%128", "%129", "%130", \
-                        "%131")
+                        "%131", "%132")
 #define FACET_MULTIPLY_REGISTERS(type)                                                        \
   asm volatile(                                                                               \
       "{\n"                                                                                   \
@@ -224,7 +265,7 @@ template <typename T>
 constexpr bool kIsFactor = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
 // d (64,64) = a b, plus d if `adds`.
-template <typename T, Major kMajor>
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
 GPU_DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds) {
   static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
@@ -233,7 +274,7 @@ GPU_DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool a
     FACET_MULTIPLY_64("f16");
 }
 // d (64,128) = a b, plus d if `adds`.
-template <typename T, Major kMajor>
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
 GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds) {
   static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
@@ -251,7 +292,7 @@ GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint
     FACET_MULTIPLY_REGISTERS("f16");
 }
 // d (64,256) = a b, plus d if `adds`.
-template <typename T, Major kMajor>
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
 GPU_DEVICE void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds) {
   static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)

@@ -11,7 +11,9 @@
 // the tensor-core kernels run (attention_backward_mma.h, on a Hopper attention_backward_hopper.cu):
 // one block per tile of 128 rows and head.
 // Otherwise the plain kernels below: one block per row and head.
+#include "device/cuda/stream.h"
 #include "kernels/cuda/attention_backward_hopper.h"
+#include "kernels/cuda/attention_backward_joint_hopper.h"
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_plain.h"
@@ -162,6 +164,18 @@ void plain_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x
                 plain_dq_kernel<T>, dx.dq_NqD, x, saved, lists, shape);
 }
 
+int64_t blocks_of(int64_t queries) { return (queries + kStepRows - 1) / kStepRows; }
+
+// Its counters are 0 from here on.
+JointSums joint_sums(const JointWorkspace& workspace, const AttentionShape& shape,
+                     cudaStream_t stream) {
+  const int64_t counters = attention_joint_counters(shape.num_queries, shape.heads);
+  check_cuda(cudaMemsetAsync(workspace.counters, 0, static_cast<size_t>(counters) * sizeof(int32_t),
+                             stream),
+             "cannot clear the counters of attention");
+  return {workspace.sums, workspace.counters + 1, workspace.counters};
+}
+
 template <typename T>
 TurnedRows<T> turned_rows(const Operand& x, const Angles& angles) {
   return {rows_of<T>(x), rows_of<const float>(angles.cos_NE), rows_of<const float>(angles.sin_NE)};
@@ -171,10 +185,15 @@ TurnedRows<T> turned_rows(const Operand& x, const Angles& angles) {
 template <typename T>
 bool hopper_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                      const AttentionSaved<T>& saved, const AttentionLists& lists,
-                     const AttentionShape& shape, RowAccess access, BackwardStreams streams) {
+                     const AttentionShape& shape, RowAccess access, BackwardStreams streams,
+                     const JointWorkspace& joint) {
   if constexpr (sizeof(T) == 2 && hopper::kIsBuilt)
     if (hopper::takes(lists, shape, access)) {
-      hopper::backward(dx, x, saved, lists, shape, streams);
+      if (joint.sums)
+        hopper::joint_backward(dx, x, saved, lists, shape, joint_sums(joint, shape, streams.dq),
+                               streams.dq);
+      else
+        hopper::backward(dx, x, saved, lists, shape, streams);
       return true;
     }
   return false;
@@ -225,12 +244,23 @@ bool attention_backward_fits(int64_t width) {
   return fits;
 }
 
+bool has_joint_attention() { return hopper::kIsBuilt && hopper::is_hopper(); }
+bool joint_attention_takes(const AttentionLists& lists, int64_t width) {
+  return width == hopper::kHeadWidth && lists.key_rows > 0 && lists.joint_tiles > 0;
+}
+int64_t attention_joint_sums(int64_t queries, int64_t heads) {
+  return heads * blocks_of(queries) * kStepRows * hopper::kHeadWidth;
+}
+int64_t attention_joint_counters(int64_t queries, int64_t heads) {
+  return 1 + heads * blocks_of(queries);
+}
+
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const Angles& q_angles, const Angles& k_angles, const AttentionLists& lists,
                         int64_t heads, int64_t kv_heads, float scale, SideStream& side,
-                        cudaStream_t stream) {
+                        cudaStream_t stream, JointWorkspace joint) {
   const AttentionShape shape = shape_of(q_NqD, heads, kv_heads, scale);
   with_type(q_NqD.dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -247,7 +277,7 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
     const RowAccess access =
         row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD, q_angles.cos_NE,
                     q_angles.sin_NE, k_angles.cos_NE, k_angles.sin_NE});
-    if (!hopper_backward(dx, x, saved, lists, shape, access, streams) &&
+    if (!hopper_backward(dx, x, saved, lists, shape, access, streams, joint) &&
         !mma_backward(dx, x, saved, lists, shape, access, streams))
       plain_backward(dx, x, saved, lists, shape, streams);
     side.precede(stream);

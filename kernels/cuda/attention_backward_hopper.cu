@@ -4,29 +4,16 @@
 //
 // That takes seven products where five are needed: q.k and dout.v in both kernels. Of 4096 causal
 // rows a product is 4096^2 x 128 = 2.1e9 operations a head, so at 715 TFLOP/s seven take 21 us and
-// five 15. But one kernel by key rows has dq spread over its blocks: to have the same bits every
-// time they would have to add to fp32 sums one after the other, 34 MB a head through L2, and wait
-// for their turn. With two kernels no block waits for another.
+// five 15. But one kernel by key rows has dq spread over its blocks, which add to fp32 sums one after
+// the other, 34 MB a head through L2, and wait for their turn (attention_backward_joint_hopper.cu).
+// With two kernels no block waits for another.
 #include "kernels/cuda/attention_backward_hopper.h"
 
 #include "kernels/cuda/attention_delta.h"
-#include "kernels/cuda/attention_hopper_mma.h"
+#include "kernels/cuda/attention_dkv_hopper.h"
 
 namespace facet::cuda::hopper {
 namespace {
-
-constexpr int kTile = kTileSize<kTileRows>;
-using Sums = Accumulators<kHeadWidth>;
-
-// Of the block's own rows, which arrive once, and of the ring's sides; `arrivals` fill a stage of
-// these.
-template <typename... Sides>
-GPU_DEVICE void init_barriers(gpu::Barrier& rows, unsigned arrivals, Sides&... sides) {
-  if (threadIdx.x != 0) return;
-  gpu::init_barrier(rows, 1);
-  (init_side(sides, arrivals), ...);
-  gpu::fence_barrier_init();
-}
 
 // ---- dq: steps of 128 keys and values. While a step's scores are multiplied, the sums of the
 // step before go on.
@@ -49,10 +36,6 @@ struct DqTiles {
         values(memory.take<T>(kDqStages * kTile)) {}
   static constexpr size_t bytes() { return (2 + 2 * kDqStages) * kTileBytes<kTileRows, T>; }
   T *q, *dout, *keys, *values;
-};
-
-struct Maps {
-  gpu::TensorMap q, dout, k, v;
 };
 
 // By one thread.
@@ -214,110 +197,6 @@ __global__ void __launch_bounds__(kThreads, 1)
 // operands as they are. Products of 64 columns read 4 KiB of shared memory in their 32 cycles, all
 // that it gives; for 128 columns registers are too few.
 
-constexpr int kDkvStages = 3, kDkvQueries = 64;
-// Of a thread: sums, P and dS of a consumer are 192, and 16 for P rounded.
-constexpr int kDkvProducerRegisters = 32, kDkvConsumerRegisters = 240;
-constexpr int kStepTile = kTileSize<kDkvQueries>;
-
-// Of a step's queries: lse to base 2 and delta; how many keys of its list each sees. Queries after
-// the last weigh nothing.
-struct StepStatistics {
-  float lse[kDkvQueries], delta[kDkvQueries];
-  int32_t visible[kDkvQueries];
-};
-
-struct DkvRing {
-  Side<kDkvStages> queries;  // with dout and statistics
-  gpu::Barrier rows;
-};
-
-template <typename T>
-struct DkvTiles {
-  GPU_DEVICE explicit DkvTiles(gpu::Tiles& memory)
-      : k(memory.take<T>(kTile)),
-        v(memory.take<T>(kTile)),
-        q(memory.take<T>(kDkvStages * kStepTile)),
-        dout(memory.take<T>(kDkvStages * kStepTile)) {}
-  static constexpr size_t bytes() {
-    return 2 * kTileBytes<kTileRows, T> + 2 * kDkvStages * kTileBytes<kDkvQueries, T>;
-  }
-  T *k, *v, *q, *dout;
-};
-
-// By one warp: its first lane fetches tiles, all of them the statistics.
-template <typename T>
-class DkvProducer {
- public:
-  GPU_DEVICE DkvProducer(const DkvTiles<T>& tiles, DkvRing& ring, StepStatistics* statistics,
-                         const AttentionSaved<T>& saved, const AttentionLists& lists,
-                         const AttentionShape& shape, const Maps& maps)
-      : tiles_(tiles),
-        ring_(ring),
-        statistics_(statistics),
-        saved_(saved),
-        lists_(lists),
-        shape_(shape),
-        maps_(maps) {}
-
-  GPU_DEVICE void fetch_rows(int row, int kv_column) {
-    if (lane_of_thread() != 0) return;
-    gpu::arrive_expecting(ring_.rows, 2 * kTileBytes<kTileRows, T>);
-    fetch_tile<kTileRows>(tiles_.k, maps_.k, ring_.rows, kv_column, row);
-    fetch_tile<kTileRows>(tiles_.v, maps_.v, ring_.rows, kv_column, row);
-  }
-  GPU_DEVICE void fetch_range(const AttentionRange& range, int head) {
-    for (int first = 0; first < range.count; first += kDkvQueries) {
-      wait_until_empty(ring_.queries, place_);
-      gpu::Barrier& full = ring_.queries.full[place_.stage];
-      if (lane_of_thread() == 0) {
-        gpu::arrive_expecting(full, 2 * kTileBytes<kDkvQueries, T>);
-        fetch_tile<kDkvQueries>(tiles_.q + place_.stage * kStepTile, maps_.q, full,
-                                head * kHeadWidth, range.begin + first);
-        fetch_tile<kDkvQueries>(tiles_.dout + place_.stage * kStepTile, maps_.dout, full,
-                                head * kHeadWidth, range.begin + first);
-      }
-      store_statistics(range, head, first);
-      gpu::arrive(full);
-      place_.advance();
-    }
-  }
-
- private:
-  GPU_DEVICE void store_statistics(const AttentionRange& range, int head, int first) {
-    StepStatistics& to = statistics_[place_.stage];
-    const int64_t at = shape_.statistic(range.slot, head, range.begin);
-#pragma unroll
-    for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
-      const int query = first + i;
-      const bool present = query < range.count;
-      to.lse[i] = present ? saved_.lse_SHN[at + query] * kLog2OfE : INFINITY;
-      to.delta[i] = present ? saved_.delta_SHN[at + query] : 0;
-      to.visible[i] = present ? visible_of(lists_, range)[query] : 0;
-    }
-  }
-
-  const DkvTiles<T>& tiles_;
-  DkvRing& ring_;
-  StepStatistics* statistics_;
-  const AttentionSaved<T>& saved_;
-  const AttentionLists& lists_;
-  const AttentionShape& shape_;
-  const Maps& maps_;
-  RingPlace<kDkvStages> place_;
-};
-
-// Where the thread's key rows lie in the list of a range, and the first place of the consumer's.
-struct RowPositions {
-  int of_half[2], least;
-
-  GPU_DEVICE explicit RowPositions(const int32_t* bounds) {
-    const int32_t* mine = bounds + consumer_of_thread() * kConsumerRows + lane_of_thread();
-    least = __reduce_min_sync(gpu::kFullWarp, min(mine[0], mine[gpu::kWarpSize]));
-    of_half[0] = bounds[row_of(0)];
-    of_half[1] = bounds[row_of(1)];
-  }
-};
-
 template <typename T>
 class DkvConsumer {
  public:
@@ -355,15 +234,16 @@ class DkvConsumer {
     start_products<kDkvQueries>(products_, tiles_.v, dout);
     gpu::wgmma_wait<1>(weights_);
     if (kBoundary && is_mean) clear(weights_);
-    if (kBoundary) hide_earlier_queries(statistics.visible, rows);
-    for_columns(statistics.lse, [&](float& weight, float, float lse) {
+    if (kBoundary) hide_earlier_queries(weights_, statistics.visible, rows);
+    for_columns(weights_, statistics.lse, [&](float& weight, int, int, float lse) {
       weight = gpu::fast_exp2(weight * factor_ - lse);
     });
     round_weights<T, kDkvQueries>(p_, weights_);
     start_adding<kDkvQueries>(dv, p_, dout);
     gpu::wgmma_wait<1>(products_);
-    for_columns(statistics.delta,
-                [&](float& weight, float product, float delta) { weight *= product - delta; });
+    for_columns(weights_, statistics.delta, [&](float& weight, int n, int i, float delta) {
+      weight *= products_[n][i] - delta;
+    });
     round_weights<T, kDkvQueries>(ds_, weights_);
     start_adding<kDkvQueries>(dk, ds_, q);
     queries_.advance();
@@ -372,24 +252,6 @@ class DkvConsumer {
   GPU_DEVICE void release_step_before() {
     __syncwarp();  // all lanes have read the statistics
     release(ring_.queries, queries_.stage_before());
-  }
-
-  // Calls body(weight, product, value of the column) for all elements.
-  template <typename Body>
-  GPU_DEVICE void for_columns(const float* values, const Body& body) {
-    const float* mine = values + mma::first_column();
-#pragma unroll
-    for (int n = 0; n < kDkvQueries / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) body(weights_[n][i], products_[n][i], mine[n * 8 + i % 2]);
-  }
-  GPU_DEVICE void hide_earlier_queries(const int32_t* visible, const RowPositions& rows) {
-    const int32_t* mine = visible + mma::first_column();
-#pragma unroll
-    for (int n = 0; n < kDkvQueries / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (rows.of_half[i / 2] >= mine[n * 8 + i % 2]) weights_[n][i] = -INFINITY;
   }
 
   const DkvTiles<T>& tiles_;
@@ -414,13 +276,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   init_barriers(ring.rows, 1 + gpu::kWarpSize, ring.queries);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
-  const int kv_head = mma::head_of_block(shape.kv_heads), row_begin = tile.row_begin;
+  const int kv_head = mma::head_of_block(shape.kv_heads);
 
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kDkvProducerRegisters>();
     if (threadIdx.x >= gpu::kWarpSize) return;
     DkvProducer<T> producer(tiles, ring, statistics, saved, lists, shape, maps);
-    producer.fetch_rows(row_begin, kv_head * kHeadWidth);
+    producer.fetch_rows(tile.row_begin, kv_head * kHeadWidth);
     for (int h = 0; h < shape.group(); ++h)
       for (int r = 0; r < tile.num_ranges; ++r)
         producer.fetch_range(range_of(lists, tile, r), kv_head * shape.group() + h);
@@ -438,27 +300,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       consumer.add_range(dk, dv, range, visible_of(lists, range),
                          RowPositions(bounds_of(lists, range)));
     }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (row_of(h) >= tile.num_rows) continue;
-    const int64_t row = row_begin + row_of(h);
-    if (const int query = self_query(lists, row); query >= 0)
-      for (int head = place.head * shape.group(); head < (place.head + 1) * shape.group(); ++head)
-        mma::add_row<T>(dv, h, saved.dout_NqD.row(query) + int64_t{head} * kHeadWidth);
-    mma::multiply_row(dk, h, shape.scale);
-    mma::store_turned_row<kHeadWidth>(dk_NkD.row(row) + int64_t{place.head} * kHeadWidth, 0, dk, h,
-                                      dk_NkD.angles(row));
-    mma::store_row(dv_NkD.row(row) + int64_t{place.head} * kHeadWidth, dv, h);
-  }
-}
-
-template <int kQueries, typename T>
-Maps maps_of(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
-             const AttentionLists& lists, const AttentionShape& shape) {
-  return {map_of<kQueries>(x.q_NqD, shape.num_queries, shape.heads),
-          map_of<kQueries>(saved.dout_NqD, shape.num_queries, shape.heads),
-          map_of<kTileRows>(x.k_NkD, lists.key_rows, shape.kv_heads),
-          map_of<kTileRows>(x.v_NkD, lists.key_rows, shape.kv_heads)};
+  store_rows(dk_NkD, dv_NkD, dk, dv, saved, lists, shape, tile, place.head);
 }
 
 }  // namespace

@@ -94,15 +94,16 @@ GPU_DEVICE void start_products(Accumulators<kRows>& products, const T* a_tile, c
   gpu::wgmma_commit();
 }
 
-// sums (64,128) += weights (64,kRows) times a tile of kRows rows.
-template <int kRows, typename T>
+// sums (64,128) += weights (64,kRows) times a tile of kRows rows, of which [kFirst, kEnd) take
+// part.
+template <int kRows, int kFirst = 0, int kEnd = kRows, typename T>
 GPU_DEVICE void start_adding(Accumulators<kHeadWidth>& sums, Weights<kRows>& weights,
                              const T* tile) {
   constexpr int kElement = sizeof(T);
   const uint64_t rows = gpu::operand_of_rows(tile, 0, kPanelSize<kRows> * kElement);
   gpu::wgmma_fence(sums, weights);
 #pragma unroll
-  for (int k = 0; k < kRows / 16; ++k)
+  for (int k = kFirst / 16; k < kEnd / 16; ++k)
     gpu::wgmma_m64n128k16<T, gpu::Major::kN>(
         sums, weights[k], gpu::shifted(rows, k * 16 * kPanelColumns * kElement), true);
   gpu::wgmma_commit();

@@ -39,6 +39,9 @@ GPU_DEVICE AttentionTile query_tile(const AttentionLists& lists, unsigned i) {
 GPU_DEVICE AttentionTile key_tile(const AttentionLists& lists, unsigned i) {
   return reinterpret_cast<const AttentionTile*>(lists.data + lists.key_tiles)[i];
 }
+GPU_DEVICE JointTile joint_tile(const AttentionLists& lists, int i) {
+  return reinterpret_cast<const JointTile*>(lists.data + lists.joint_tiles)[i];
+}
 GPU_DEVICE AttentionRange range_of(const AttentionLists& lists, const AttentionTile& tile, int i) {
   return reinterpret_cast<const AttentionRange*>(lists.data + lists.ranges)[tile.range_begin + i];
 }
@@ -97,6 +100,12 @@ template <typename T>
 struct AttentionGradients {
   TurnedRows<T> dq_NqD, dk_NkD;
   Rows<T> dv_NkD;
+};
+// What a joint backward adds dq up in: a tile of fp32 sums of each head and block of kStepRows rows
+// of q, and how many times has been added to it; how many tiles of keys have been taken.
+struct JointSums {
+  float* dq = nullptr;
+  int32_t *counters = nullptr, *taken = nullptr;
 };
 // What runs where in backward: neither dq nor dk and dv wait for the other.
 struct BackwardStreams {

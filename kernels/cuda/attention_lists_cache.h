@@ -22,7 +22,7 @@ class ListsCache {
   ~ListsCache() { uploads_.follow_compute(); }
 
   // Valid for work enqueued on the compute stream before the next call. `device`: what else
-  // Work::make() is given, the same in every call.
+  // Work::make() is given, the same in every call for a plan.
   template <typename... Device>
   auto lists_of(const AttentionPlan& plan, Device... device) {
     Place& place = place_of(plan);
@@ -33,6 +33,11 @@ class ListsCache {
       upload(place);
     }
     return place.work.lists(place.device_words);
+  }
+
+  // Lists are made anew from here on.
+  void forget() {
+    for (Place& place : places_) place.version = 0;
   }
 
   int64_t uploads() const { return lists_uploaded_; }

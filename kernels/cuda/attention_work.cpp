@@ -199,6 +199,27 @@ void sort_by_cost(Tiles& tiles) {
   });
 }
 
+// The blocks of rows of q that the steps of key tiles are of.
+void find_steps(JointSteps& steps, const Tiles& keys, int32_t query_rows) {
+  steps.clear();
+  steps.num_blocks = to_int(steps_of(query_rows));
+  for (const AttentionTile& tile : keys.tiles) {
+    for (int32_t r = 0; r < tile.num_ranges; ++r) {
+      const AttentionRange& range = keys.ranges[static_cast<size_t>(tile.range_begin + r)];
+      const int32_t last = (range.begin + range.count - 1) / kStepRows;
+      for (int32_t block = range.begin / kStepRows; block <= last; ++block)
+        steps.blocks.push_back(block);
+    }
+    steps.end_tile();
+  }
+}
+
+int32_t query_rows_of(const AttentionPlan& plan) {
+  int64_t rows = 0;
+  for (const AttentionSample& sample : plan.samples) rows += sample.num_query_rows;
+  return to_int(rows);
+}
+
 // As in AttentionLists.
 int32_t key_rows_of(const AttentionPlan& plan) {
   if (plan.pool_rows > 0) return to_int(plan.pool_rows);
@@ -245,14 +266,19 @@ void append_side(Tiles& all, const Tiles& side) {
 struct AttentionWork::Builder {
   TileWriter writer;
   Tiles queries, keys, all;
+  JointSteps steps;
+  JointOrder joint;
+  std::vector<JointTile> joint_tiles;
 };
 
 AttentionWork::AttentionWork() : builder_(std::make_unique<Builder>()) {}
-AttentionWork::AttentionWork(const AttentionPlan& plan) : AttentionWork() { make(plan); }
+AttentionWork::AttentionWork(const AttentionPlan& plan, const JointShare& share) : AttentionWork() {
+  make(plan, share);
+}
 AttentionWork::~AttentionWork() = default;
 
-void AttentionWork::make(const AttentionPlan& plan) {
-  auto& [writer, queries, keys, all] = *builder_;
+void AttentionWork::make(const AttentionPlan& plan, const JointShare& share) {
+  auto& [writer, queries, keys, all, steps, joint, joint_tiles] = *builder_;
   for (Tiles* tiles : {&queries, &keys, &all}) tiles->clear();
   words_.clear();
   for (const AttentionSample& sample : plan.samples) {
@@ -281,6 +307,18 @@ void AttentionWork::make(const AttentionPlan& plan) {
     lists_.self_queries = append_self_rows(words_, plan, &AttentionSample::num_key_rows,
                                            &SelfRows::key, &SelfRows::query);
   lists_.key_rows = key_rows_of(plan);
+  lists_.query_rows = query_rows_of(plan);
+  lists_.joint_tiles = lists_.turns_of_blocks = 0;
+  if (share.multiprocessors > 0 && plan.pool_rows == 0 && !lists_.has_windows) {
+    find_steps(steps, keys, lists_.query_rows);
+    joint.make(steps, share);
+    const int32_t turns = append(words_, joint.turns());
+    joint_tiles.clear();
+    for (const int32_t tile : joint.tiles())
+      joint_tiles.push_back({tile, turns + steps.begins[static_cast<size_t>(tile)]});
+    lists_.joint_tiles = append(words_, joint_tiles);
+    lists_.turns_of_blocks = append(words_, joint.turns_of_blocks());
+  }
   ASSERT(words_.size() <= size_t{std::numeric_limits<int32_t>::max()},
          "an attention work list of {} words", words_.size());
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/cuda/joint_order.h"
 #include "ops/attention_plan.h"
 #include "ops/attention_widths.h"
 
@@ -45,6 +46,15 @@ struct AttentionRange {
 };
 constexpr int32_t kNeverSeen = std::numeric_limits<int32_t>::max();
 
+// A key tile in the order in which a joint backward kernel begins them. Its steps are of the rows
+// of q from 64 i to 64 i + 63 that a range meets, range by range. Several tiles add to the
+// gradients of such a block of rows, and one may twice: the turn of a step says how many have
+// before it.
+struct JointTile {
+  int32_t key_tile;
+  int32_t turn_begin;  // in the list; one turn for each step
+};
+
 // The list in device memory: offsets of its sections.
 struct AttentionLists {
   const int32_t* data = nullptr;
@@ -59,16 +69,20 @@ struct AttentionLists {
   // Rows of k and v up to here belong to the samples, one after the other: boxes of rows may be
   // read whatever they contain. Behind them a cache may not have been written.
   int32_t key_rows = 0;
+  // Of a joint backward; 0 without one, and with windows.
+  int32_t joint_tiles = 0;      // as many as key tiles
+  int32_t turns_of_blocks = 0;  // of each block of kStepRows rows of q
+  int32_t query_rows = 0;
 };
 
 class AttentionWork {
  public:
   AttentionWork();
-  explicit AttentionWork(const AttentionPlan& plan);
+  explicit AttentionWork(const AttentionPlan& plan, const JointShare& share = {});
   ~AttentionWork();
 
   // Builds the list of another plan. Allocates nothing once it has grown to the largest.
-  void make(const AttentionPlan& plan);
+  void make(const AttentionPlan& plan, const JointShare& share = {});
 
   const std::vector<int32_t>& words() const { return words_; }
   // The list, once words() are copied to `device_words`.

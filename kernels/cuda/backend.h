@@ -50,6 +50,10 @@ class CudaBackend final : public Backend {
   void synchronize() { stream_.synchronize(); }
   // From here on attention is computed by cuDNN. Throws Error(kConfig) where it is not there.
   void take_cudnn() { attention_library_ = cuda::open_cudnn(stream_); }
+  // From here on attention's backward has one kernel for dq, dk and dv where that takes the call,
+  // or no longer; a warning says where it does not. Throws Error(kConfig) where the GPU or the
+  // program has no such kernel.
+  void join_attention(bool joins);
   // From here on lora_linear_forward() and lora_linear_backward_input() have one product for y and
   // dx, or no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so
   // do the two for what that takes no matrices of.
@@ -73,6 +77,11 @@ class CudaBackend final : public Backend {
   void warn_of_plain_attention(const Tensor& q, int64_t heads);
   void warn_of_plain_backward(const Tensor& q, int64_t heads);
   void warn_of_plain_lora(int64_t rank);
+  // The same of a backward pass that --attention_backward joint does not compute.
+  void warn_of_separate_backward(int64_t width, const cuda::AttentionLists& lists);
+  cuda::AttentionLists attention_lists(const AttentionPlan& plan, int64_t heads, int64_t kv_heads);
+  cuda::JointWorkspace joint_workspace(const Tensor& q, const cuda::AttentionLists& lists,
+                                       int64_t heads);
   // LoRA's part of lora_linear_forward() and lora_linear_backward_input(). Without y or dx it
   // leaves u or du alone; they may have values to be added to.
   void add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts, float scale);
@@ -101,17 +110,20 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::AttentionLibrary> attention_library_;  // null: the kernels here
   SideStream attention_side_;                                  // of attention's backward
   const int multiprocessors_;
+  bool joins_attention_ = false;
   bool joins_lora_ = false;
   bool chooses_lora_ = false;
   Workspace attention_delta_{stream_};
-  Workspace attention_partials_{stream_};  // of decode_attention()
-  Workspace lora_sums_{stream_};           // of add_lora_backward()
-  Workspace splice_{stream_};              // of splice_backward()
-  Workspace reduction_{stream_};           // of sum() and gradient_statistics()
-  Workspace gradient_vectors_{stream_};    // on the device, what gradients_ is on the host
+  Workspace attention_partials_{stream_};                     // of decode_attention()
+  Workspace joint_sums_{stream_, Workspace::Growth::kExact};  // of attention's backward
+  Workspace joint_counters_{stream_};
+  Workspace lora_sums_{stream_};         // of add_lora_backward()
+  Workspace splice_{stream_};            // of splice_backward()
+  Workspace reduction_{stream_};         // of sum() and gradient_statistics()
+  Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
   std::vector<cuda::GradientVector> gradients_;
   std::vector<cuda::GradientPart> gradient_results_;
-  std::set<int64_t> plain_widths_, plain_ranks_;  // that were warned of
+  std::set<int64_t> plain_widths_, plain_ranks_, separate_widths_;  // that were warned of
 };
 
 }  // namespace facet

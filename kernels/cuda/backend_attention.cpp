@@ -38,6 +38,42 @@ void CudaBackend::warn_of_plain_backward(const Tensor& q, int64_t heads) {
         width);
 }
 
+void CudaBackend::join_attention(bool joins) {
+  CHECK(!joins || cuda::has_joint_attention(), ExitCode::kConfig,
+        "--attention_backward joint needs a GPU of compute capability 9.0 (H100, H200) and a "
+        "program that was built for sm_90; leave it out");
+  if (joins_attention_ != joins) attention_lists_.forget();
+  joins_attention_ = joins;
+}
+
+cuda::AttentionLists CudaBackend::attention_lists(const AttentionPlan& plan, int64_t heads,
+                                                  int64_t kv_heads) {
+  return attention_lists_.lists_of(
+      plan, joins_attention_ ? cuda::JointShare::of(multiprocessors_, heads, kv_heads)
+                             : cuda::JointShare());
+}
+
+void CudaBackend::warn_of_separate_backward(int64_t width, const cuda::AttentionLists& lists) {
+  if (separate_widths_.insert(width).second)
+    warn(
+        "backward attention with heads of width {}{} runs in two kernels: --attention_backward "
+        "joint takes width 128 and no sliding window",
+        width, lists.has_windows ? " and a sliding window" : "");
+}
+
+cuda::JointWorkspace CudaBackend::joint_workspace(const Tensor& q,
+                                                  const cuda::AttentionLists& lists,
+                                                  int64_t heads) {
+  if (!joins_attention_ || !is_16_bit(q.dtype()) || q.rows() == 0) return {};
+  if (!cuda::joint_attention_takes(lists, q.cols() / heads)) {
+    warn_of_separate_backward(q.cols() / heads, lists);
+    return {};
+  }
+  return {
+      .sums = joint_sums_.take<float>(cuda::attention_joint_sums(q.rows(), heads)),
+      .counters = joint_counters_.take<int32_t>(cuda::attention_joint_counters(q.rows(), heads))};
+}
+
 bool CudaBackend::decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k,
                                    Tensor v, const AttentionPlan& plan, int64_t heads,
                                    int64_t kv_heads, float scale) {
@@ -66,7 +102,7 @@ void CudaBackend::do_attention_forward(Tensor out, Tensor lse, Tensor out_part, 
         {on_device(q), on_device(k), on_device(v), heads, kv_heads, scale}, plan);
   warn_of_plain_attention(q, heads);
   cuda::attention_forward(on_device(out), f32_on_device(lse), on_device(out_part), on_device(q),
-                          on_device(k), on_device(v), attention_lists_.lists_of(plan), heads,
+                          on_device(k), on_device(v), attention_lists(plan, heads, kv_heads), heads,
                           kv_heads, scale, stream_);
 }
 
@@ -86,11 +122,12 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
   warn_of_plain_backward(q, heads);
   const int64_t statistics = plan.num_slots * heads * q.rows();
   float* delta = attention_delta_.take<float>(std::max<int64_t>(1, statistics));
+  const cuda::AttentionLists lists = attention_lists(plan, heads, kv_heads);
   cuda::attention_backward(on_device(dq), on_device(dk), on_device(dv), on_device(dout),
                            on_device(q), on_device(k), on_device(v), on_device(out),
                            on_device(out_part), f32_on_device(lse), delta, angles_of(q_rotation),
-                           angles_of(k_rotation), attention_lists_.lists_of(plan), heads, kv_heads,
-                           scale, attention_side_, stream_);
+                           angles_of(k_rotation), lists, heads, kv_heads, scale, attention_side_,
+                           stream_, joint_workspace(q, lists, heads));
 }
 
 }  // namespace facet

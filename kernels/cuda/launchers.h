@@ -112,18 +112,30 @@ void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Op
 // the shared memory that a block of them needs: an A100 and a Hopper have it at every width,
 // compute capabilities 8.6, 8.9 and 12 at 64 alone.
 bool attention_backward_fits(int64_t width);
+// Whether the current GPU and the program have a joint backward, in which dq, dk and dv come out of
+// one kernel, and whether it takes such heads and lists in 16 bits.
+bool has_joint_attention();
+bool joint_attention_takes(const AttentionLists& lists, int64_t width);
+// Its workspace; null where it is not to be taken. Sizes are in elements.
+struct JointWorkspace {
+  float* sums = nullptr;
+  int32_t* counters = nullptr;
+};
+int64_t attention_joint_sums(int64_t queries, int64_t heads);
+int64_t attention_joint_counters(int64_t queries, int64_t heads);
 // The angles of a rotary embedding, fp32; absent: nothing is turned.
 struct Angles {
   Operand cos_NE = {}, sin_NE = {};  // (N,E/2)
 };
-// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`. dq and dk are
+// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`; a joint
+// backward runs on `stream`. dq and dk are
 // turned back by their angles, and have the bits that rope_backward() would leave.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,
                         const Angles& q_angles, const Angles& k_angles, const AttentionLists& lists,
                         int64_t heads, int64_t kv_heads, float scale, SideStream& side,
-                        cudaStream_t stream);
+                        cudaStream_t stream, JointWorkspace joint = {});
 // The same as attention_forward() over the work list of a plan with few queries, on a workspace of
 // attention_decode_floats(). It takes heads of up to 128 columns whose rows are whole packs of 16
 // bytes.

@@ -90,6 +90,15 @@ void check_gpu_choices(const Options& o, Findings& found) {
   found.unless(!by_cudnn || !o.enable_mmca_attention,
                "--attention cudnn cannot attend to images and text apart, as "
                "--enable_mmca_attention does; leave one out");
+  const bool is_joint = o.attention_backward == "joint";
+  found.unless(!is_joint || o.on_gpu(),
+               "--attention_backward joint computes on a GPU: give --device cuda, or leave it out");
+  found.unless(!is_joint || o.precision != "fp32",
+               "--attention_backward joint computes in bf16 and fp16: give --precision, or leave "
+               "it out");
+  found.unless(!is_joint || !by_cudnn,
+               "--attention_backward joint is a kernel of facet's, and --attention cudnn takes "
+               "cuDNN's; leave one out");
   found.unless(
       !o.on_gpu() || o.offload_param == "none" ||
           (o.zero_stage == 3 && o.offload_optimizer == "cpu"),

@@ -127,7 +127,9 @@ struct Options {
   std::string device_collectives = "auto";   // with a GPU: auto, nccl, mpi
   std::string product_algorithms = "first";  // with a GPU, of cuBLASLt's: first, timed
   std::string attention = "facet";           // with a GPU: facet, cudnn
-  std::string lora_products = "separate";    // with a GPU: separate, fused, timed
+  // With a GPU: separate, joint.
+  std::string attention_backward = "separate";
+  std::string lora_products = "separate";  // with a GPU: separate, fused, timed
   bool by_tokens() const { return tokens_per_micro_batch > 0; }
   // Samples of a step divided by the ranks.
   int64_t samples_of_rank() const {

@@ -136,7 +136,7 @@ void check_same_run(const RunState& stored, const RunState& now, const std::stri
 }
 
 std::string changes_of_numbers(const RunState& stored, const RunState& now) {
-  constexpr std::array<std::string_view, 13> kNames = {"precision",
+  constexpr std::array<std::string_view, 14> kNames = {"precision",
                                                        "per_device_train_batch_size",
                                                        "gradient_accumulation_steps",
                                                        "tokens_per_micro_batch",
@@ -146,6 +146,7 @@ std::string changes_of_numbers(const RunState& stored, const RunState& now) {
                                                        "device",
                                                        "product_algorithms",
                                                        "attention",
+                                                       "attention_backward",
                                                        "lora_products",
                                                        "num_train_epochs",
                                                        "max_steps"};

@@ -55,6 +55,16 @@ int64_t gpu_runtime_bytes(int ranks) {
   return kContext + kProducts + kScratch + (ranks > 1 ? kNccl : 0);
 }
 
+int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm) {
+  constexpr int64_t kHeadWidth = 128, kBlockRows = 64;
+  if (!options.on_gpu() || options.attention_backward != "joint" || lm.head_dim != kHeadWidth)
+    return 0;
+  const BatchLimits limits = train_limits(options);
+  const int64_t rows = limits.rows > 0 ? limits.rows : limits.samples * limits.max_seq_len;
+  return (rows + kBlockRows - 1) / kBlockRows * kBlockRows * lm.num_attention_heads * kHeadWidth *
+         int64_t{sizeof(float)};
+}
+
 namespace {
 
 BatchLimits with_features(BatchLimits limits, const Options& options, const ModelSetup& model) {
@@ -167,7 +177,9 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   count_offload(options, model.table, ranks, kept, costs.memory);
   if (options.async_checkpoint || (options.on_gpu() && !engine.offload.optimizer))
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
-  if (options.on_gpu()) costs.memory.runtime = gpu_runtime_bytes(ranks);
+  if (options.on_gpu())
+    costs.memory.runtime =
+        gpu_runtime_bytes(ranks) + joint_attention_bytes(options, model.model->config().lm);
   costs.memory.decoding = decoding_bytes(options);
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, micro_batches_of_step(options),

@@ -31,7 +31,8 @@ struct MemoryPlan {
   int64_t page_locked = 0;     // of all these: what is offloaded, in page-locked host memory
   int64_t saved = 0;           // what the GPU would hold more without
   Space space = Space::kHost;  // of all but these four, which are on the host
-  int64_t runtime = 0;         // what others than the arenas take on the GPU (gpu_runtime_bytes)
+  int64_t runtime = 0;         // what others than the arenas take on the GPU (gpu_runtime_bytes,
+                               // joint_attention_bytes)
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
@@ -49,6 +50,9 @@ struct MemoryPlan {
 // attention, of LoRA (at rank 16 and 8192 tokens of Llama-2-7b 32 to 64 MiB) and of sums (128 MiB),
 // and with more than one rank NCCL (400 MiB).
 int64_t gpu_runtime_bytes(int ranks);
+// The fp32 sums of --attention_backward joint, of the largest micro-batch: where attention's heads
+// have the width that it takes.
+int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm);
 
 struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between

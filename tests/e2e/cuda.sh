@@ -169,6 +169,11 @@ fused_lora_elsewhere() {
     --precision bf16 --lora_products fused
 }
 
+joint_attention_elsewhere() {
+  refused 78 2 'joint needs a GPU of compute capability 9.0' "$on_gpu" "${recipe[@]}" --max_steps 1 --output_dir "$work/none" --device cuda \
+    --precision bf16 --attention_backward joint
+}
+
 exported() {
   echo --lm_model_name_or_path "$work/cpu/epoch-1/lang_decoder" --vision_model_name_or_path "$work/cpu/epoch-1/vis_encoder" --threads 1 \
     --enable_mmca_attention
@@ -322,6 +327,7 @@ check Cuda.InSlicesTheBitsAreTheSame in_slices
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.TimedProductsAreKept timed_products
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLora fused_lora
 [ -n "${GPU_PROGRAM:-}" ] || check Cuda.FusedLoraElsewhere fused_lora_elsewhere
+[ -n "${GPU_PROGRAM:-}" ] || check Cuda.JointAttentionElsewhere joint_attention_elsewhere
 check Cuda.ReadsTheCpusCheckpoint saved_again cpu "$on_gpu"
 check Cuda.TheCpuReadsItsCheckpoint saved_again gpu "$facet"
 check Cuda.BothGoOnFromItsCheckpoint goes_on_from_it

@@ -88,7 +88,7 @@ class AttentionOperands {
   AttentionOperands(const Sizes& s, const AttentionPlan& plan, DType dtype, int64_t gap)
       : s_(s),
         plan_(plan),
-        work_(plan),
+        work_(plan, cuda::JointShare::of(4, s.heads, s.kv_heads)),
         device_work_(work_.words(), stream_),
         q(stream_, "q", s.num_queries, s.heads * s.width, gap, dtype, Role::kIn),
         k(stream_, "k", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kIn),
@@ -102,7 +102,9 @@ class AttentionOperands {
               Role::kOut),
         dq(stream_, "dq", s.num_queries, s.heads * s.width, gap, dtype, Role::kOut),
         dk(stream_, "dk", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
-        dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut) {}
+        dv(stream_, "dv", s.num_keys, s.kv_heads * s.width, gap, dtype, Role::kOut),
+        joint_sums_(cuda::attention_joint_sums(s.num_queries, s.heads)),
+        joint_counters_(cuda::attention_joint_counters(s.num_queries, s.heads)) {}
 
   void run_kernels() {
     run_forward();
@@ -112,7 +114,7 @@ class AttentionOperands {
     cuda::attention_backward(dq.device(), dk.device(), dv.device(), dout.device(), q.device(),
                              k.device(), v.device(), out.device(), image(), lse.device_f32(),
                              delta.device_f32(), q_angles, k_angles, lists(), s_.heads, s_.kv_heads,
-                             s_.scale(), side_, stream_);
+                             s_.scale(), side_, stream_, joint());
   }
   void run_forward() {
     for (ParityMatrix* output : outputs()) output->upload();
@@ -147,6 +149,10 @@ class AttentionOperands {
   cuda::Operand image() { return two_slots() ? out_part.device() : cuda::Operand{}; }
   Tensor host_image() { return two_slots() ? out_part.host() : Tensor(); }
   Tensor host_lse() { return lse.host().view({plan_.num_statistics(), s_.heads, s_.num_queries}); }
+  cuda::JointWorkspace joint() const {
+    if (!is_joint) return {};
+    return {.sums = joint_sums_.data(), .counters = joint_counters_.data()};
+  }
 
   TestStream stream_;
   SideStream side_;
@@ -157,7 +163,12 @@ class AttentionOperands {
 
  public:
   bool for_hopper = false;  // else other kernels run on a Hopper, too
+  bool is_joint = false;    // backward in one kernel, for Hopper
   ParityMatrix q, k, v, dout, out, out_part, lse, delta, dq, dk, dv;
+
+ private:
+  DeviceBuffer<float> joint_sums_;
+  DeviceBuffer<int32_t> joint_counters_;
 };
 
 // At most `factor` times as far from fp64 as the CPU backend, which keeps P in fp32, and roundings
@@ -586,6 +597,30 @@ TEST_P(HopperAttentionParity, ForwardAndBackward) {
   }
 }
 
+// dq, dk and dv out of one kernel are those of two, up to the order of dq's sums: the same bits in
+// any order of threads and blocks, whatever its counters and sums held before.
+TEST_P(HopperAttentionParity, JointBackward) {
+  const AttentionCase& c = GetParam();
+  const AttentionPlan plan = c.plan();
+  AttentionOperands x(c.sizes(), plan, c.dtype, c.gap);
+  x.for_hopper = true;
+  x.run_kernels();
+  const std::vector<ParityMatrix*> gradients = {&x.dq, &x.dk, &x.dv};
+  std::vector<Values> separate, first;
+  for (ParityMatrix* gradient : gradients) separate.push_back(gradient->of_gpu());
+  x.is_joint = true;
+  for_thread_orders(1, [&] {
+    for (ParityMatrix* gradient : gradients) gradient->upload();
+    x.run_backward({}, {});
+    for (size_t i = 0; i < separate.size(); ++i) {
+      const Values joint = gradients[i]->of_gpu();
+      if (first.size() == i) first.push_back(joint);
+      EXPECT_TRUE(same_bits(joint, first[i])) << i;
+      EXPECT_LE(norm_of_difference(joint, separate[i]), ulp_of(c.dtype) * norm(separate[i])) << i;
+    }
+  });
+}
+
 TEST(HopperAttentionEmpty, ASideWithoutRows) {
   const device_test::HopperDevice hopper;
   if (!hopper.is_here()) GTEST_SKIP() << device_test::kNoHopper;
@@ -691,7 +726,10 @@ TEST_P(HopperTurnedGradients, HaveTheBitsOfPasses) {
   const AttentionPlan plan = GetParam().plan();
   AttentionOperands x(GetParam().sizes(), plan, GetParam().dtype, GetParam().gap);
   x.for_hopper = true;
-  expect_bits_of_passes(x, GetParam().sizes());
+  for (const bool is_joint : {false, true}) {
+    x.is_joint = is_joint;
+    expect_bits_of_passes(x, GetParam().sizes());
+  }
 }
 
 // On tensor cores angles are read two at a time.

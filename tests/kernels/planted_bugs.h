@@ -96,6 +96,12 @@ void operand_stored_too_early(const BugRig& rig);
 void operand_off_the_swizzle(const BugRig& rig);
 void product_without_one_warp(const BugRig& rig);
 void warps_of_different_products(const BugRig& rig);
+void turn_not_awaited(const BugRig& rig);
+void turn_awaited_without_barrier(const BugRig& rig);
+void turn_passed_on_too_early(const BugRig& rig);
+void turn_of_a_later_block(const BugRig& rig);
+void turn_of_the_block_before(const BugRig& rig);
+void misaligned_sum(const BugRig& rig);
 void too_many_registers(const BugRig& rig);
 void odd_registers(const BugRig& rig);
 

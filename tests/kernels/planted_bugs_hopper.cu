@@ -222,6 +222,49 @@ __global__ void product_of_unswizzled_box_kernel(float* y,
   if (thread() < 32) y[thread()] = d[0][0];
 }
 
+// ---- blocks that take turns
+
+enum class TurnBug : uint8_t {
+  kNoWait,
+  kNoBarrier,
+  kReleasedTooEarly,
+  kOfLaterBlock,
+  kOfBlockBefore,
+  kMisaligned
+};
+
+// Two blocks add to y, one after the other: by 8 threads, of which the first waits for its turn.
+template <TurnBug kBug>
+__global__ void turns_kernel(float* y, int32_t* taken, int32_t* counter) {
+  GPU_SHARED(int32_t, turn_of_block, [1]);
+  if (threadIdx.x == 0) turn_of_block[0] = atomicAdd(taken, 1);
+  __syncthreads();
+  const int32_t turn = turn_of_block[0];
+  const int32_t awaited = kBug == TurnBug::kOfLaterBlock    ? 1 - turn
+                          : kBug == TurnBug::kOfBlockBefore ? 0
+                                                            : turn;
+  if (kBug != TurnBug::kNoWait && threadIdx.x == 0) gpu::await_count(counter, awaited);
+  if (kBug != TurnBug::kNoBarrier) __syncthreads();
+  if (kBug == TurnBug::kReleasedTooEarly && threadIdx.x == 0) gpu::release_count(counter, turn + 1);
+  gpu::Pack<float> four;
+  for (float& value : four.v) value = 1.0f / static_cast<float>(turn + 3);
+  float* const to = y + thread() * 4 + (kBug == TurnBug::kMisaligned ? 1 : 0);
+  if (turn == 0)
+    gpu::store_pack_global(y + thread() * 4, four);
+  else
+    gpu::add_pack_global(to, four);
+  __syncthreads();
+  if (kBug != TurnBug::kReleasedTooEarly && threadIdx.x == 0) gpu::release_count(counter, turn + 1);
+}
+
+template <TurnBug kBug>
+void take_turns(const BugRig& rig) {
+  auto* const counters = reinterpret_cast<int32_t*>(rig.y + 32);
+  cudaMemsetAsync(counters, 0, 2 * sizeof(int32_t), rig.stream);
+  gpu::launch(rig.stream, {.grid = 2, .block = 8}, turns_kernel<kBug>, rig.y, counters,
+              counters + 1);
+}
+
 __global__ void too_many_registers_kernel(float* y) {
   gpu::raise_registers<256>();
   if (thread() < 32) y[thread()] = 1.0f;
@@ -306,6 +349,13 @@ void operand_stored_too_early(const BugRig& rig) { multiply<ProductBug::kStoredT
 void operand_off_the_swizzle(const BugRig& rig) { multiply<ProductBug::kOffTheSwizzle>(rig); }
 void product_without_one_warp(const BugRig& rig) { multiply<ProductBug::kOneWarpMissing>(rig); }
 void warps_of_different_products(const BugRig& rig) { multiply<ProductBug::kOtherOperand>(rig); }
+
+void turn_not_awaited(const BugRig& rig) { take_turns<TurnBug::kNoWait>(rig); }
+void turn_awaited_without_barrier(const BugRig& rig) { take_turns<TurnBug::kNoBarrier>(rig); }
+void turn_passed_on_too_early(const BugRig& rig) { take_turns<TurnBug::kReleasedTooEarly>(rig); }
+void turn_of_a_later_block(const BugRig& rig) { take_turns<TurnBug::kOfLaterBlock>(rig); }
+void turn_of_the_block_before(const BugRig& rig) { take_turns<TurnBug::kOfBlockBefore>(rig); }
+void misaligned_sum(const BugRig& rig) { take_turns<TurnBug::kMisaligned>(rig); }
 
 void too_many_registers(const BugRig& rig) {
   gpu::launch(rig.stream, {.grid = 1, .block = 3 * kWarpgroup}, too_many_registers_kernel, rig.y);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "device/arena.h"
@@ -170,6 +171,38 @@ class HopperOfAttention : public TensorCoresOfAttention {
     return emulated::wgmma_products() > before;
   }
 };
+
+// Of a tile of few rows the one kernel has 64 products, which all are for both of its warpgroups,
+// and the two have 24 each.
+TEST_F(HopperOfAttention, HasAJointBackward) {
+  const AttentionPlan causal = op_test::causal_plan(kRows);
+  EXPECT_THROW(cuda_.join_attention(true), Error) << "on an older GPU";
+  const device_test::HopperDevice hopper;
+  const auto products_of_pass = [&](const AttentionPlan& plan) {
+    const int64_t before = emulated::wgmma_products();
+    runs_it(128, DType::kBF16, plan);
+    return emulated::wgmma_products() - before;
+  };
+  const int64_t separate = products_of_pass(causal);
+  testing::internal::CaptureStderr();
+  cuda_.join_attention(true);
+  EXPECT_EQ(products_of_pass(causal) - separate, (64 - 2 * 24) * 4 * kHeads);
+  AttentionPlan window;
+  std::vector<int32_t> positions(kRows);
+  std::iota(positions.begin(), positions.end(), 0);
+  limit_to_window(window, causal, positions, 3);
+  EXPECT_FALSE(runs_it(128, DType::kBF16, window));
+  EXPECT_FALSE(runs_it(64, DType::kBF16, causal));
+  runs_it(64, DType::kBF16, causal);
+  cuda_.join_attention(false);
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(warnings.begin(), warnings.end(), '\n'), 2) << warnings;
+  EXPECT_NE(warnings.find("of width 128 and a sliding window runs in two kernels"),
+            std::string::npos)
+      << warnings;
+  EXPECT_NE(warnings.find("of width 64 runs in two kernels"), std::string::npos) << warnings;
+  EXPECT_EQ(products_of_pass(causal), separate);
+}
 
 TEST_F(HopperOfAttention, MultipliesAtWidth128) {
   const AttentionPlan causal = op_test::causal_plan(kRows);

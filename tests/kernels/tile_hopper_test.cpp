@@ -67,6 +67,21 @@ TEST_P(Wgmma, ReadsSwizzledTilesThatThreadsStored) {
   });
 }
 
+TEST_P(Wgmma, ReadsTilesWhoseRowsAreTermsOfTheSums) {
+  const auto a = random_halves(kK * kM, "a"), b = random_halves(kK * 64, "b");
+  std::vector<uint16_t> a_by_row(a.size());
+  for (size_t row = 0; row < kM; ++row)
+    for (size_t k = 0; k < kK; ++k) a_by_row[row * kK + k] = a[k * kM + row];
+  for_thread_orders(kRandomOrders, [&] {
+    const TestStream stream;
+    const DeviceBuffer<uint16_t> from_a(a, stream), from_b(b, stream);
+    const DeviceBuffer<float> d(kM * 64);
+    wgmma_of_stored_rows(d.data(), from_a.data(), from_b.data(), GetParam(), stream);
+    expect_product(d.download(stream), std::vector<float>(kM * 64, 0.0f), a_by_row,
+                   [&](size_t k, size_t col) { return b[k * 64 + col]; });
+  });
+}
+
 TEST_P(Wgmma, AddsProductsOfRegistersAndBoxes) {
   const auto a = random_halves(kM * kK, "a"), b = random_halves(kK * kN, "b");
   std::vector<float> start(kM * kN);

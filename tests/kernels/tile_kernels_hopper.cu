@@ -53,6 +53,29 @@ __global__ void wgmma_of_stored_tiles_kernel(float* result, const T* a, const T*
   store_result(result, d);
 }
 
+// Rows of both tiles are terms of the sums.
+template <typename T>
+__global__ void wgmma_of_stored_rows_kernel(float* result, const T* a, const T* b) {
+  gpu::Tiles tiles;
+  T* a_tile = tiles.take<T>(64 * kWidth);
+  T* b_tile = tiles.take<T>(64 * kWidth);
+  store_tile(a_tile, a, 64);
+  store_tile(b_tile, b, 64);
+  gpu::fence_async_proxy();
+  __syncthreads();
+  constexpr int kUnused = 16;
+  float d[8][4];
+  gpu::wgmma_fence(d);
+#pragma unroll
+  for (int k = 0; k < 64; k += 16)
+    gpu::wgmma_m64n64k16<T, gpu::Major::kN, gpu::Major::kM>(
+        d, gpu::operand_of_rows(a_tile, k, kUnused), gpu::operand_of_rows(b_tile, k, kUnused),
+        k > 0);
+  gpu::wgmma_commit();
+  gpu::wgmma_wait<0>(d);
+  store_result(result, d);
+}
+
 template <typename T>
 __global__ void wgmma_of_boxes_kernel(float* result, const T* a, const float* start,
                                       const __grid_constant__ gpu::TensorMap b) {
@@ -148,6 +171,11 @@ void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n
           : multiply_stored_tiles<128, T>(d, a, b, stream);
 }
 template <typename T>
+void multiply_stored_rows(float* d, const uint16_t* a, const uint16_t* b, cudaStream_t stream) {
+  gpu::launch(stream, {.grid = 1, .block = kWarpgroup, .shared_bytes = 2 * 64 * kWidth * sizeof(T)},
+              wgmma_of_stored_rows_kernel<T>, d, as<T>(a), as<T>(b));
+}
+template <typename T>
 void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
                     cudaStream_t stream) {
   const gpu::TensorMap map = gpu::make_tensor_map(as<T>(b), 64, 128, 128, 64, kWidth);
@@ -161,6 +189,11 @@ void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n
                            cudaStream_t stream) {
   type == HalfType::kBF16 ? multiply_stored_tiles<gpu::bf16>(d, a, b, n, stream)
                           : multiply_stored_tiles<gpu::f16>(d, a, b, n, stream);
+}
+void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+                          cudaStream_t stream) {
+  type == HalfType::kBF16 ? multiply_stored_rows<gpu::bf16>(d, a, b, stream)
+                          : multiply_stored_rows<gpu::f16>(d, a, b, stream);
 }
 void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
                     HalfType type, cudaStream_t stream) {

@@ -8,6 +8,9 @@ namespace facet::kernel_test {
 // d (64,N) = a (64,64) b (N,64)', both stored to shared memory by the threads. N: 64 or 128.
 void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                            cudaStream_t stream);
+// d (64,64) = a' b, with a and b (64,64) stored as they are.
+void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+                          cudaStream_t stream);
 // d (64,128) = start (64,128) + a (64,64) b (64,128); a in registers, b by two boxes.
 void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
                     HalfType type, cudaStream_t stream);

@@ -152,6 +152,15 @@ TEST(Options, WhatCudnnCannotComputeIsAMistake) {
   EXPECT_TRUE(f.says("--attention cudnn cannot attend to images and text apart")) << f.text;
 }
 
+TEST(Options, WhatJointAttentionCannotComputeIsAMistake) {
+  const std::string line = kBare + "--attention_backward joint --precision ";
+  EXPECT_EQ(parse(line + "bf16 --device cuda").attention_backward, "joint");
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "bf16").says("give --device cuda"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "fp32 --device cuda").says("in bf16 and fp16"));
+  EXPECT_TRUE(failure_of(Command::kTrain, line + "fp16 --device cuda --attention cudnn")
+                  .says("--attention cudnn takes cuDNN's"));
+}
+
 TEST(Options, WhatFusedLoraCannotComputeIsAMistake) {
   const std::string line = kBare + "--lora_products fused --precision ";
   EXPECT_EQ(parse(line + "bf16 --device cuda --lang_lora_dim 16").lora_products, "fused");
@@ -360,7 +369,7 @@ TEST(Options, NamesAreFrozen) {
       "adam_betas adam_eps gradient_clipping loss_scale initial_scale_power loss_scale_window "
       "hysteresis min_loss_scale zero_stage reduce_every_micro_batch precision "
       "gradient_checkpointing device device_collectives "
-      "product_algorithms attention lora_products threads "
+      "product_algorithms attention attention_backward lora_products threads "
       "local_rank deepspeed_config stage3_param_persistence_threshold stage3_max_live_parameters "
       "stage3_prefetch_bucket_size reduce_bucket_size overlap_comm communication_data_type "
       "offload_optimizer offload_param output_dir steps_per_print dry_run check_all_samples "

@@ -312,6 +312,16 @@ TEST_F(MeasuredPlanTest, WhatCannotBeMeasuredIsRefused) {
   EXPECT_THROW(plan_run(options(std::string(kAverage) + "--measured " + run_ + "/none")), Error);
 }
 
+// 8192 rows of 32 heads of width 128 in fp32.
+TEST_F(PlanTest, AJointBackwardOfAttentionTakesItsSums) {
+  const std::string words =
+      "--precision bf16 --ranks 1 --device cuda --max_seq_len 4096 --per_device_train_batch_size 2 "
+      "--attention_backward ";
+  const RunPlan joint = plan_run(options(words + "joint"));
+  EXPECT_EQ(joint.costs.memory.runtime - gpu_runtime_bytes(1), int64_t{8192} * 32 * 128 * 4);
+  EXPECT_EQ(plan_run(options(words + "separate")).costs.memory.runtime, gpu_runtime_bytes(1));
+}
+
 // 2 samples of 4096 tokens on one GPU, with everything that is on it.
 TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   const RunPlan plan = plan_run(

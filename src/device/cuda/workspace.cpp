@@ -19,8 +19,7 @@ void* Workspace::take_bytes(int64_t bytes) {
   ASSERT(bytes > 0, "a workspace of {} bytes", bytes);
   if (bytes > capacity_) {
     free();
-    // At least doubled, so that sizes that grow a little with every batch converge quickly.
-    const int64_t capacity = std::max(bytes, 2 * capacity_);
+    const int64_t capacity = growth_ == Growth::kExact ? bytes : std::max(bytes, 2 * capacity_);
     capacity_ = 0;
     const cudaError_t error = cudaMallocAsync(&data_, static_cast<size_t>(capacity), stream_);
     CHECK(error == cudaSuccess, ExitCode::kConfig,

@@ -10,8 +10,12 @@ namespace facet {
 
 class Workspace {
  public:
+  // kDoubling: sizes that grow a little with every batch converge quickly. kExact: for large ones,
+  // never more than was asked for.
+  enum class Growth : uint8_t { kDoubling, kExact };
   // Used by work on `stream` only, which must outlive it.
-  explicit Workspace(const Stream& stream) : stream_(stream) {}
+  explicit Workspace(const Stream& stream, Growth growth = Growth::kDoubling)
+      : stream_(stream), growth_(growth) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -27,6 +31,7 @@ class Workspace {
   void free();
 
   const Stream& stream_;
+  const Growth growth_;
   void* data_ = nullptr;
   int64_t capacity_ = 0;
 };

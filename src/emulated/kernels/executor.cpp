@@ -15,6 +15,7 @@
 #include "emulated/device/poison.h"
 #include "emulated/device/violation.h"
 #include "emulated/kernels/bulk_copy.h"
+#include "emulated/kernels/counter.h"
 #include "emulated/kernels/cp_async.h"
 #include "emulated/kernels/mbarrier.h"
 #include "emulated/kernels/sanitizer_fibers.h"
@@ -61,6 +62,9 @@ std::string describe_waiting(const Fiber& fiber) {
           "waits at {} for a phase of parity {}, which lacks {} arrivals and {} bytes",
           text_of(fiber.where), fiber.parity, arrivals, bytes);
     }
+    case Fiber::State::kAtCount:
+      return fmt::format("waits at {} for a count of {}, which no block that has started brings",
+                         text_of(fiber.where), fiber.count);
     case Fiber::State::kReady: break;
   }
   return "is ready";
@@ -115,6 +119,7 @@ void Executor::run(const GridShape& shape, const std::function<void()>& body, Si
   gridDim = shape.grid;
   threads_ = shape.block.x * shape.block.y * shape.block.z;
   make_fibers();
+  forget_counters();
   warp_syncs_.assign((threads_ + kLanes - 1) / kLanes, 0);
   turn_.resize(threads_);
   std::iota(turn_.begin(), turn_.end(), 0u);
@@ -141,6 +146,7 @@ void Executor::run_block(uint3 block) {
   std::fill(warp_syncs_.begin(), warp_syncs_.end(), 0u);
   const SharedMemoryOfBlock shared;
   forget_mbarriers();
+  forget_acquired_counts();
   forget_bulk_copies();
   forget_warpgroups();
   start_threads();
@@ -376,6 +382,23 @@ void Executor::wake_waiting(const void* mbarrier, const std::function<bool(Fiber
   for (unsigned i = 0; i < threads_; ++i) {
     Fiber& f = *fibers_[i];
     if (f.state == Fiber::State::kAtPhase && f.mbarrier == mbarrier && may_go(f))
+      f.state = Fiber::State::kReady;
+  }
+}
+
+void Executor::wait_at_counter(const int32_t* counter, int32_t count, Site where) {
+  Fiber& f = *current_;
+  f.state = Fiber::State::kAtCount;
+  f.where = where;
+  f.counter = counter;
+  f.count = count;
+  suspend();
+}
+
+void Executor::wake_counting(const int32_t* counter, int32_t count) {
+  for (unsigned i = 0; i < threads_; ++i) {
+    Fiber& f = *fibers_[i];
+    if (f.state == Fiber::State::kAtCount && f.counter == counter && f.count == count)
       f.state = Fiber::State::kReady;
   }
 }

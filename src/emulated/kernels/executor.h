@@ -53,6 +53,10 @@ class Executor {
   // Resumes those that wait there and for whom may_go() is true.
   void wake_waiting(const void* mbarrier, const std::function<bool(Fiber&)>& may_go);
 
+  // Waits until wake_counting says that the counter is `count`.
+  void wait_at_counter(const int32_t* counter, int32_t count, Site where);
+  void wake_counting(const int32_t* counter, int32_t count);
+
   // ---- orders of memory accesses: times of a warp, which tell what was done before from the rest
   uint32_t pass_time() { return ++warp_syncs_[current_->warp]; }
   // Adds to the clock what the running thread has done and knows to be done.

@@ -40,7 +40,7 @@ struct AsyncCopy {
 using ThreadTimes = std::vector<uint32_t>;
 
 struct Fiber {
-  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kAtPhase, kFinished };
+  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kAtPhase, kAtCount, kFinished };
 
   Switch context;
   char* stack = nullptr;
@@ -49,7 +49,7 @@ struct Fiber {
   unsigned index = 0, warp = 0, lane = 0;
   uint3 thread{};
   State state = State::kFinished;
-  Site where;  // of the barrier, meeting or phase it waits at
+  Site where;  // of the barrier, meeting, phase or count it waits at
 
   // At a barrier.
   Vote vote = Vote::kNone;
@@ -64,6 +64,10 @@ struct Fiber {
   // At a phase of an mbarrier.
   const void* mbarrier = nullptr;
   unsigned parity = 0;
+
+  // At a counter.
+  const int32_t* counter = nullptr;
+  int32_t count = 0;
 
   // cp.async: the copies not committed yet, then the groups in order.
   std::vector<AsyncCopy> uncommitted;

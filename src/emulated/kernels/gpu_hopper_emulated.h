@@ -7,6 +7,7 @@
 
 #include "emulated/device/tensor_map.h"
 #include "emulated/kernels/bulk_copy.h"
+#include "emulated/kernels/counter.h"
 #include "emulated/kernels/gpu_emulated.h"
 #include "emulated/kernels/mbarrier.h"
 #include "emulated/kernels/warpgroup.h"
@@ -48,6 +49,21 @@ inline void wait_barrier(Barrier& barrier, unsigned parity, FACET_HERE) {
 }
 
 inline void fence_async_proxy() { emulated::fence_async_proxy(); }
+
+// ---- what blocks add to the same memory, one after the other
+
+inline void await_count(const int32_t* counter, int32_t count, FACET_HERE) {
+  emulated::await_count(counter, count, where);
+}
+inline void release_count(int32_t* counter, int32_t count, FACET_HERE) {
+  emulated::release_count(counter, count, where);
+}
+FACET_NOT_RACE_CHECKED inline void add_pack_global(float* to, const Pack<float>& pack, FACET_HERE) {
+  emulated::require_alignment(to, sizeof pack, "the destination of a 16-byte sum", where);
+  emulated::note_access(to, sizeof pack, emulated::Access::kRead, where);
+  emulated::note_access(to, sizeof pack, emulated::Access::kWrite, where);
+  for (int i = 0; i < Pack<float>::kSize; ++i) to[i] += pack.v[i];
+}
 
 // ---- TMA
 
@@ -93,11 +109,12 @@ void wgmma_wait(Registers&...) {
   emulated::wgmma_wait(kPending);
 }
 
-template <typename T, Major kMajor>
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
 void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
   constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
-  emulated::wgmma({kType, 64, kMajor == Major::kN, adds}, d[0], a, b, where);
+  emulated::wgmma({kType, 64, kMajor == Major::kN, adds, kMajorOfA == Major::kM}, d[0], a, b,
+                  where);
 }
 template <typename T, Major kMajor>
 void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {

@@ -2,8 +2,9 @@
 // inserts at every load and store come here instead of to ThreadSanitizer. What counts as an order
 // is CUDA's: barriers order the threads of a block, __syncwarp the lanes of its mask, events and
 // synchronisations the operations of streams, an arrival at an mbarrier and a wait for its phase
-// two threads; nothing orders two blocks of a grid, and shuffles and votes order nothing. Linked
-// into test_kernels_race only; this file is compiled without -fsanitize=thread.
+// two threads; nothing but a count that one releases and the other waits for orders two blocks of a
+// grid, and shuffles and votes order nothing. Linked into test_kernels_race only; this file is
+// compiled without -fsanitize=thread.
 //
 // Shadow memory holds a cell for every 2 bytes, the smallest element that kernels share: the last
 // write, who has read since, and whether anybody ever wrote.
@@ -24,6 +25,7 @@
 #include "emulated/device/observer.h"
 #include "emulated/device/stream.h"
 #include "emulated/device/violation.h"
+#include "emulated/kernels/counter.h"
 #include "emulated/kernels/executor.h"
 #include "emulated/kernels/shared_memory.h"
 
@@ -239,7 +241,7 @@ class RaceCheck final : public MemoryObserver {
     if (earlier.run == 0) return true;
     const Run &then = runs_[earlier.run], &now = runs_[me.run];
     if (!(then.operation == now.operation)) return ordered_before_running(then.operation);
-    if (earlier.run != me.run) return false;  // another block of the grid
+    if (earlier.run != me.run) return known_of_other_block(earlier, then);
     if (now.block_serial == 0 || earlier.interval < me.interval) return true;
     if (earlier.several_warps) return false;
     const Executor& executor = Executor::instance();
@@ -250,6 +252,17 @@ class RaceCheck final : public MemoryObserver {
           earlier.time >= executor.known(earlier.warp, lane))
         return false;
     }
+    return true;
+  }
+
+  // By the count that the blocks take turns by.
+  static bool known_of_other_block(const Touch& earlier, const Run& then) {
+    if (then.block_serial == 0 || earlier.several_warps) return false;
+    for (unsigned lane = 0; lane < kLanes; ++lane)
+      if ((earlier.lanes >> lane & 1) &&
+          !is_known_by_counts(
+              {then.block_serial, earlier.interval, earlier.time, earlier.warp * kLanes + lane}))
+        return false;
     return true;
   }
 

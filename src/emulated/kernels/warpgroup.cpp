@@ -88,6 +88,7 @@ void for_lines(const Operand& x, unsigned first, unsigned last, const Body& body
     for (unsigned k = 0; k < kDepth; k += 8)
       body(swizzled(shared_byte(place_in_line(x, m, k))), 8 * kElement);
 }
+// The same for all 16 rows of n elements of an N-major operand, or an M-major A of n rows.
 template <typename Body>
 void for_rows(const Operand& x, unsigned n, const Body& body) {
   for (unsigned k = 0; k < kDepth; ++k)
@@ -194,15 +195,23 @@ void check_like_others(Warpgroup& group, WarpQueue& queue, const Product& p) {
   ++queue.issued;
 }
 
+// Calls body(first byte, bytes) for what a warp reads of A in shared memory.
+template <typename Body>
+void for_a(const Product& p, unsigned warp, const Body& body) {
+  if (p.a_in_registers) return;
+  const Operand a = operand_of(p.a, "A", p.where);
+  if (p.shape.a_is_columns)
+    for_rows(a, kWarps * kRows, body);
+  else
+    for_lines(a, warp * kRows, (warp + 1) * kRows, body);
+}
+
 void check_order_in_memory(const Product& p, unsigned warp) {
   const auto check = [&](const char* begin, size_t bytes) {
     if (written_unswizzled(begin, bytes))
       violation(p.where, "a product reads with 128-byte swizzle what a box brought without");
   };
-  if (!p.a_in_registers) {
-    const Operand a = operand_of(p.a, "A", p.where);
-    for_lines(a, warp * kRows, (warp + 1) * kRows, check);
-  }
+  for_a(p, warp, check);
   const Operand b = operand_of(p.b, "B", p.where);
   if (p.shape.b_is_rows)
     for_rows(b, p.shape.n, check);
@@ -245,8 +254,7 @@ void note_reads(const Product& p) {
     note_access(begin, bytes, Access::kAsyncRead, p.where);
   };
   const unsigned warp = executor().current().warp % kWarps;
-  if (!p.a_in_registers)
-    for_lines(operand_of(p.a, "A", p.where), warp * kRows, (warp + 1) * kRows, note);
+  for_a(p, warp, note);
   const Operand b = operand_of(p.b, "B", p.where);
   if (p.shape.b_is_rows)
     for_rows(b, p.shape.n, note);
@@ -284,7 +292,9 @@ RowsOfA load_a(const Product& p, unsigned warp) {
   const Operand x = operand_of(p.a, "A", p.where);
   for (unsigned row = 0; row < kRows; ++row)
     for (unsigned k = 0; k < kDepth; ++k)
-      a[row][k] = value(load(place_in_line(x, warp * kRows + row, k)), p.shape.type);
+      a[row][k] = value(load(p.shape.a_is_columns ? place_in_row(x, k, warp * kRows + row)
+                                                  : place_in_line(x, warp * kRows + row, k)),
+                        p.shape.type);
   return a;
 }
 

@@ -17,9 +17,10 @@ uint64_t matrix_descriptor(const void* begin, int leading_bytes, int stride_byte
 
 struct WgmmaShape {
   Half type;
-  unsigned n;      // columns of B and D
-  bool b_is_rows;  // rows of B's tile are rows of B (N-major), not its columns (K-major)
-  bool adds;       // to the accumulators
+  unsigned n;                 // columns of B and D
+  bool b_is_rows;             // rows of B's tile are rows of B (N-major), not its columns (K-major)
+  bool adds;                  // to the accumulators
+  bool a_is_columns = false;  // rows of A's tile are columns of A (M-major), not its rows
 };
 
 // D (64,n) = A (64,16) B (16,n), plus D. Thread l of a warp holds elements 2 (l % 4) and the next

@@ -62,6 +62,7 @@ OpenGpu open_gpu(const Options& options, Communicator& world, const std::string&
     gpu = choose_gpu(place);
     backend = std::make_unique<CudaBackend>();
     if (options.attention == "cudnn") backend->take_cudnn();
+    backend->join_attention(options.attention_backward == "joint");
     backend->join_lora(options.lora_products == "fused");
     if (options.lora_products == "timed") backend->choose_lora();
   });

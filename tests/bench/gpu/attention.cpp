@@ -1,12 +1,14 @@
 // Attention by mode and length, forward and backward, at the widths of the reference configuration.
-// A query row sees the keys of its own image (CLIP: 257 tokens; perceiver: 256 queries on 256
-// patches) or the earlier ones of its own sample (causal, MMCA with half of the tokens in images of
-// 256).
+// Backward is that of --attention_backward separate, and at width 128 joint as well. A query row
+// sees the keys of its own image (CLIP: 257 tokens; perceiver: 256 queries on 256 patches) or the
+// earlier ones of its own sample (causal, MMCA with half of the tokens in images of 256).
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/launchers.h"
 #include "tests/bench/gpu/random_values.h"
 #include "tests/bench/gpu/sections.h"
 
@@ -106,11 +108,19 @@ void run(Bench& bench, const RandomValues& random, const Case& c) {
     bench.ops.attention_forward(out, lse, image, third(qkv, 0), third(qkv, 1), third(qkv, 2),
                                 c.plan, c.heads, c.heads, scale);
   });
-  const Timed backward = timed(bench, [&] {
+  const auto call_backward = [&] {
     bench.ops.attention_backward(third(dqkv, 0), third(dqkv, 1), third(dqkv, 2), dout,
                                  third(qkv, 0), third(qkv, 1), third(qkv, 2), out, image, lse,
                                  Rotation(), Rotation(), c.plan, c.heads, c.heads, scale);
-  });
+  };
+  const Timed backward = timed(bench, call_backward);
+  Timed joint;
+  if (cuda::has_joint_attention() && c.head_width == 128) {
+    auto& gpu = static_cast<CudaBackend&>(bench.ops);
+    gpu.join_attention(true);
+    joint = timed(bench, call_backward);
+    gpu.join_attention(false);
+  }
   bench.report.row("attention", {{"mode", c.mode},
                                  {"samples", c.samples},
                                  {"length", c.length},
@@ -121,12 +131,15 @@ void run(Bench& bench, const RandomValues& random, const Case& c) {
                                  {"fwd_%", percent(forward.rate(), bench.rates.product)},
                                  {"bwd_ms", backward.milliseconds},
                                  {"bwd_TFLOP/s", backward.rate() * 1e-12},
-                                 {"bwd_%", percent(backward.rate(), bench.rates.product)}});
+                                 {"bwd_%", percent(backward.rate(), bench.rates.product)},
+                                 {"joint_bwd_ms", joint.milliseconds}});
 }
 
 }  // namespace
 
 void measure_attention(Bench& bench) {
+  if (!cuda::has_joint_attention())
+    fmt::print("the GPU or the program has no joint backward of attention: joint_bwd_ms is 0\n");
   const RandomValues random(bench.ops, 1);
   for (const Case& c : cases(bench.scale)) run(bench, random, c);
 }

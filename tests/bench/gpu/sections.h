@@ -36,6 +36,7 @@ Rates measure_rates(Bench& bench);
 // The decoder's attention.
 enum class Mode : uint8_t { kCausal, kMmca };
 
+// bench.ops is the CUDA backend.
 void measure_attention(Bench& bench);
 // Linear layers with LoRA, as separate operators and as one product. bench.ops is the CUDA backend.
 void measure_lora(Bench& bench);
