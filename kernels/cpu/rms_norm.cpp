@@ -9,7 +9,8 @@
 
 namespace facet {
 
-void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                                     std::span<const LoraDown> downs) {
   const Matrix y_ND(y), x_ND(x);
   float* rstd_N = rstd.f32();
   const float* weight_D = weight.f32();
@@ -25,6 +26,7 @@ void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor wei
 #pragma omp simd
     for (int64_t c = 0; c < cols; ++c) out[c] = row[c] * scale * weight_D[c];
   });
+  compute_downs(y, downs);
 }
 
 namespace {

@@ -24,7 +24,9 @@ struct LoraOperands {
   // cores each number of it is two of 16 bits.
   Operand du_Nr = {}, dright_Ir = {}, dleft_rO = {};
 };
-void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
+// Whether u is computed from x, or is there already and x is not read.
+enum class LoraU : uint8_t { kComputed, kGiven };
+void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale, LoraU u,
                   int multiprocessors, cudaStream_t stream);
 // What becomes of du: computed for the other results alone, or one of them.
 enum class LoraDu : uint8_t { kScratch, kResult };
@@ -57,6 +59,12 @@ void layer_norm_backward(Operand dx_ND, float* dweight_D, float* dbias_D, Operan
 void swiglu_forward(Operand act_NF, Operand gate_up_N2F, cudaStream_t stream);
 void swiglu_backward(Operand dgate_up_N2F, Operand dact_NF, Operand gate_up_N2F,
                      cudaStream_t stream);
+// swiglu_forward(), and LoRA's u (N,r) = act right (F,r), in one pass and with the bits of two: in
+// 16 bits, of whole packs, ranks up to 64, and as many rows as give each multiprocessor some.
+bool swiglu_lora_takes(const Operand& act_NF, const Operand& gate_up_N2F, const Operand& u_Nr,
+                       const Operand& right_Fr, int multiprocessors);
+void swiglu_lora_forward(Operand act_NF, Operand gate_up_N2F, Operand u_Nr, Operand right_Fr,
+                         cudaStream_t stream);
 void quick_gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void quick_gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 void gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);

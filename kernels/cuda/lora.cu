@@ -50,9 +50,11 @@ void multiply_plain(const Operand& out, const Operand& addend, Strided<const Lef
 }
 
 template <typename T>
-void plain_forward(const LoraOperands& part, const Operand& x, float scale, cudaStream_t stream) {
-  multiply_plain<T, T, T>(part.u_Nr, {}, strided<const T>(x), strided<const T>(part.right_Ir),
-                          x.cols, 1, stream);
+void plain_forward(const LoraOperands& part, const Operand& x, float scale, LoraU u,
+                   cudaStream_t stream) {
+  if (u == LoraU::kComputed)
+    multiply_plain<T, T, T>(part.u_Nr, {}, strided<const T>(x), strided<const T>(part.right_Ir),
+                            x.cols, 1, stream);
   if (part.y_NO.data)
     multiply_plain<T, T, T>(part.y_NO, part.addend_NO, strided<const T>(part.u_Nr),
                             strided<const T>(part.left_rO), part.u_Nr.cols, scale, stream);
@@ -82,19 +84,12 @@ void plain_backward(const LoraOperands& part, const Operand& dx, const Operand& 
 
 // ---- on tensor cores
 
-// Whole packs only: every row begins on a 16-byte boundary and ends with a pack.
-bool suits_tensor_cores(std::initializer_list<Operand> operands) {
-  return row_access(operands) == RowAccess::kPacked &&
-         std::ranges::all_of(
-             operands, [](const Operand& x) { return x.cols % gpu::Pack<gpu::bf16>::kSize == 0; });
-}
-
 bool suits_tensor_cores(Parts parts, const Operand& x, const Operand& dx, const Operand& addend) {
-  return parts.size() <= lora::kMostParts && suits_tensor_cores({x, dx, addend}) &&
+  return parts.size() <= lora::kMostParts && lora::suits_tensor_cores({x, dx, addend}) &&
          std::ranges::all_of(parts, [&](const LoraOperands& part) {
            return part.u_Nr.cols == parts[0].u_Nr.cols &&
-                  suits_tensor_cores({part.y_NO, part.addend_NO, part.u_Nr, part.du_Nr,
-                                      part.right_Ir, part.left_rO});
+                  lora::suits_tensor_cores({part.y_NO, part.addend_NO, part.u_Nr, part.du_Nr,
+                                            part.right_Ir, part.left_rO});
          });
 }
 
@@ -175,17 +170,19 @@ void run_phases(Parts parts, const lora::RowPass<T>& pass, lora::Phases phases,
 }
 
 // One launch if its blocks, one for 64 rows, are enough for the GPU; else two, of which the one
-// that writes has two blocks a multiprocessor.
+// that writes has two blocks a multiprocessor. It is alone where the narrow matrices are there.
 template <lora::Way kWay, typename T>
-void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
+void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream,
+              LoraU u = LoraU::kComputed) {
   using enum lora::Phases;
   if (!pass.parts[0].out.data) return run_phases<kWay>(parts, pass, kNarrow, 1, stream);
   const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
+  const bool has_narrow = u == LoraU::kGiven;
   if (4 * blocks >= 3 * int64_t{multiprocessors})
-    return run_phases<kWay>(parts, pass, kBoth, 1, stream);
+    return run_phases<kWay>(parts, pass, has_narrow ? kOutputs : kBoth, 1, stream);
   int widest = 0;
   for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
-  run_phases<kWay>(parts, pass, kNarrow, 1, stream);
+  if (!has_narrow) run_phases<kWay>(parts, pass, kNarrow, 1, stream);
   run_phases<kWay>(
       parts, pass, kOutputs,
       std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)), stream);
@@ -230,17 +227,17 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
 
 }  // namespace
 
-void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
+void lora_forward(Parts parts, Operand x_NI, float scale, LoraU u, int multiprocessors,
                   cudaStream_t stream) {
-  if (x_NI.rows == 0) return;
+  if (x_NI.rows == 0 || (u == LoraU::kGiven && !parts[0].y_NO.data)) return;
   const bool is_fast = suits_tensor_cores(parts, x_NI, {}, {});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
       if (is_fast)
         return run_rows<lora::Way::kForward>(parts, forward_pass<T>(parts, x_NI, scale),
-                                             multiprocessors, stream);
-    for (const LoraOperands& part : parts) plain_forward<T>(part, x_NI, scale, stream);
+                                             multiprocessors, stream, u);
+    for (const LoraOperands& part : parts) plain_forward<T>(part, x_NI, scale, u, stream);
   });
 }
 

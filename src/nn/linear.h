@@ -11,7 +11,9 @@
 // LoRA is an operator of its own where there are several runs, or where dx is added to.
 #pragma once
 
+#include <array>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,6 +39,17 @@ struct LoraConfig {
     if (!modules.empty()) return rank > 0 && modules.contains(module_path);
     return rank > 0 && module_path.find(module_name) != std::string::npos;
   }
+};
+
+// LoRA's first products of a layer's parts, u = x R, with u in the arena. The operator that makes x
+// computes those that of_maker() gives it, all or none; the layer computes the others.
+struct LoraDowns {
+  static constexpr size_t kMost = 3;  // q, k, v
+  std::array<LoraDown, kMost> all = {};
+  size_t count = 0;
+  bool made = false;
+
+  std::span<const LoraDown> of_maker() const { return {all.data(), made ? count : 0}; }
 };
 
 class PackedLinear {
@@ -72,9 +85,16 @@ class PackedLinear {
     std::vector<Tensor> u;
     Tensor z, norm;
   };
+  // For x of that many rows, before there is one. None in decoding, whose products are of other
+  // kinds.
+  LoraDowns downs(Context& ctx, int64_t rows) const;
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
-  // follows.
-  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
+  // follows. Without downs u is computed here.
+  void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+               const LoraDowns& downs = {}) const;
+  // `saved` as forward would leave it, without computing y, where the downs are made and backward
+  // needs no more of this layer; else false.
+  bool save(const LoraDowns& downs, Saved& saved) const;
   // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
   // accumulated.
   enum class Dx : uint8_t { kOverwrite, kAdd };
@@ -104,10 +124,11 @@ class PackedLinear {
     Tensor dweight, dbias, dmagnitude;  // only if trained
   };
   Run run_from(size_t first) const;
-  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved) const;
-  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
-  static constexpr size_t kMostParts = 3;  // q, k, v
-  class LoraParts;                         // those of one call
+  void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
+                const LoraDowns& downs) const;
+  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual, const LoraDowns& downs) const;
+  LoraDowns room_for_u(Context& ctx, int64_t rows) const;
+  class LoraParts;  // those of one call
   // Of LoRA what backward computes something for, with du in the arena.
   LoraParts backward_parts(Context& ctx, const Tensor& dx, const Tensor& x,
                            const Saved& saved) const;

@@ -111,5 +111,85 @@ INSTANTIATE_TEST_SUITE_P(RealSizes, ActivationParity,
                          testing::ValuesIn(real_cases({{1024, 11008}, {4112, 4096}})),
                          name_of_case);
 
+struct SwigluLoraCase {
+  DType dtype;
+  int64_t rows, cols, rank, gap;
+
+  operator ParityCase() const { return {dtype, rows, cols, gap}; }
+};
+void PrintTo(const SwigluLoraCase& c, std::ostream* out) {
+  *out << c.rows << " x " << c.cols << ", rank " << c.rank;
+}
+
+// Blocks with rows that are not there, steps that end within and without columns, more of them than
+// stages, and each of the padded ranks.
+std::vector<SwigluLoraCase> swiglu_lora_cases() {
+  std::vector<SwigluLoraCase> cases;
+  for (const DType dtype : {DType::kBF16, DType::kF16})
+    for (const auto& [rows, cols, rank, gap] : {std::array<int64_t, 4>{1, 8, 8, 0},
+                                                {7, 648, 16, 8},
+                                                {32, 64, 24, 16},
+                                                {33, 200, 32, 0},
+                                                {97, 328, 64, 8},
+                                                {7, 392, 40, 0}})
+      cases.push_back({dtype, rows, cols, rank, gap});
+  for (const ParityCase& c : real_cases({{1024, 11008}}))
+    cases.push_back({c.dtype, c.rows, c.cols, 16, c.gap});
+  return cases;
+}
+
+class SwigluLoraParity : public ParityRig, public testing::WithParamInterface<SwigluLoraCase> {
+ protected:
+  SwigluLoraParity() : ParityRig(GetParam()) {}
+};
+
+TEST_P(SwigluLoraParity, HasTheBitsOfTwoPasses) {
+  const int64_t rank = GetParam().rank;
+  ParityMatrix& gate_up = matrix("gate_up", 2 * d_, Role::kIn);
+  ParityMatrix& right = add("right", d_, rank, 0, dtype_, Role::kIn);
+  ParityMatrix &act = matrix("act", d_, Role::kOut), &u = matrix("u", rank, Role::kOut);
+  ParityMatrix &both_act = matrix("act", d_, Role::kOut), &both_u = matrix("u", rank, Role::kOut);
+  Values values = gate_up.start();
+  for (size_t i = 0; i < values.size(); i += 37) values[i] = -60 - static_cast<double>(i % 60);
+  gate_up.set(rounded(values, dtype_));
+  constexpr int kOneMultiprocessor = 1;
+  ASSERT_TRUE(cuda::swiglu_lora_takes(act.device(), gate_up.device(), u.device(), right.device(),
+                                      kOneMultiprocessor));
+  run_kernels([&] {
+    cuda::swiglu_forward(act.device(), gate_up.device(), stream_);
+    const cuda::LoraOperands part{{}, {}, u.device(), right.device(), {}};
+    cuda::lora_forward({&part, 1}, act.device(), 1, cuda::LoraU::kComputed, kOneMultiprocessor,
+                       stream_);
+    cuda::swiglu_lora_forward(both_act.device(), gate_up.device(), both_u.device(), right.device(),
+                              stream_);
+  });
+  EXPECT_TRUE(same_bits(both_act.of_gpu(), act.of_gpu()));
+  EXPECT_TRUE(same_bits(both_u.of_gpu(), u.of_gpu()));
+}
+
+// What it leaves to two passes.
+TEST(SwigluLora, TakesWholePacksOfFewRanksInManyRows) {
+  alignas(16) char aligned[16] = {};
+  const auto takes = [&](DType dtype, int64_t rows, int64_t cols, int64_t rank) {
+    const auto of = [&](int64_t r, int64_t c) { return cuda::Operand{aligned, r, c, c, dtype}; };
+    return cuda::swiglu_lora_takes(of(rows, cols), of(rows, 2 * cols), of(rows, rank),
+                                   of(cols, rank), 132);
+  };
+  EXPECT_TRUE(takes(DType::kBF16, 99 * 32, 64, 16));
+  EXPECT_TRUE(takes(DType::kF16, 98 * 32 + 1, 72, 64));
+  EXPECT_FALSE(takes(DType::kBF16, 98 * 32, 64, 16));
+  EXPECT_FALSE(takes(DType::kF32, 8192, 64, 16));
+  EXPECT_FALSE(takes(DType::kBF16, 8192, 68, 16));
+  EXPECT_FALSE(takes(DType::kBF16, 8192, 64, 12));
+  EXPECT_FALSE(takes(DType::kBF16, 8192, 64, 72));
+}
+
+std::string name_of_swiglu_lora_case(const testing::TestParamInfo<SwigluLoraCase>& info) {
+  const auto& [dtype, rows, cols, rank, gap] = info.param;
+  return fmt::format("{}_{}x{}r{}_gap{}", name_of(dtype), rows, cols, rank, gap);
+}
+INSTANTIATE_TEST_SUITE_P(Sizes, SwigluLoraParity, testing::ValuesIn(swiglu_lora_cases()),
+                         name_of_swiglu_lora_case);
+
 }  // namespace
 }  // namespace facet::kernel_test
