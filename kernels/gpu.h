@@ -11,7 +11,8 @@
 //   gpu::load_pack, gpu::store_pack           16 bytes at once, from and to 16-byte boundaries
 //   gpu::store_pack_global                    the same to global memory, never as several stores
 //   gpu::pair_of, load_pair, store_pair       two 16-bit elements as a register of a fragment
-//   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16, fast_exp2   what CUDA has in PTX only
+//   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16, fast_exp2,  what CUDA has in PTX only
+//   reciprocal_from_1
 //   gpu::launch(stream, {.grid = .., .block = .., .shared_bytes = ..}, kernel, arguments...)
 // Blocks of one grid are never ordered, not even by fences: what needs another block's result is
 // another launch.

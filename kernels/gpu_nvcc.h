@@ -127,6 +127,13 @@ GPU_DEVICE float fast_exp2(float x) {
   return y;
 }
 
+// 1/x of 1 <= x < 2^126, correctly rounded like the division, which has a branch for other x.
+GPU_DEVICE float reciprocal_from_1(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return __fmaf_rn(y, __fmaf_rn(-x, y, 1.0f), y);
+}
+
 GPU_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -22,7 +22,7 @@ LOOP_ARCHITECTURE := $(firstword $(filter sm_%,$(CUDA_ARCHITECTURES)))
 loop_cubins = $(patsubst %,$(BUILD)/nvcc/loops/$(LOOP_ARCHITECTURE)/%.cubin,$(1))
 LOOP_CUBINS := $(call loop_cubins,attention_forward attention_backward $(if $(HOPPER),attention_forward_hopper attention_backward_hopper attention_backward_joint_hopper lora_product_hopper))
 ACCESS_CUBINS := $(call loop_cubins,adamw attention_backward attention_decode cross_entropy dora gelu layer_norm lora resize_positions rms_norm rope rows \
-  splice sum_rows swiglu vector vision_embed)
+  splice sum_rows swiglu swiglu_lora vector vision_embed)
 $(LOOP_CUBINS) $(ACCESS_CUBINS): NVCC_CODE = -arch=$(LOOP_ARCHITECTURE)
 $(filter %_hopper.cubin,$(LOOP_CUBINS)): NVCC_CODE = -arch=sm_90a
 

@@ -35,6 +35,7 @@ class CpuBackend final : public Backend {
  private:
   FACET_OPERATORS(FACET_OVERRIDE_OPERATOR)
 
+  static void compute_downs(const Tensor& x, std::span<const LoraDown> downs);
   ColumnSums column_sums(int64_t cols);
   // total[c] += sum of column c.
   void add_column_sums(float* total, const Matrix& x);

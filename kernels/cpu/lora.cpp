@@ -6,11 +6,22 @@
 
 namespace facet {
 
+void CpuBackend::compute_downs(const Tensor& x, std::span<const LoraDown> downs) {
+  for (const auto& [u, right] : downs)
+    gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(x), Matrix(right), 0, Matrix(u));
+}
+
+namespace {
+void add_left_product(const Tensor& y, const Tensor& u, const Tensor& left, float scale) {
+  gemm(Transpose::kNo, Transpose::kNo, scale, Matrix(u), Matrix(left), 1, Matrix(y));
+}
+}  // namespace
+
 void CpuBackend::do_lora_forward_accumulate(Tensor y, Tensor u, Tensor x, Tensor right, Tensor left,
                                             float scale) {
-  const Matrix u_Nr(u);
-  gemm(Transpose::kNo, Transpose::kNo, 1, Matrix(x), Matrix(right), 0, u_Nr);
-  gemm(Transpose::kNo, Transpose::kNo, scale, u_Nr, Matrix(left), 1, Matrix(y));
+  const LoraDown down{u, right};
+  compute_downs(x, {&down, 1});
+  add_left_product(y, u, left, scale);
 }
 
 void CpuBackend::do_lora_backward_input_accumulate(Tensor dx, Tensor dleft, Tensor du, Tensor dy,
@@ -34,9 +45,13 @@ void CpuBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tenso
                                         float scale, const Rotation& rotation,
                                         int64_t rotated_heads) {
   do_linear_forward(y, x, weight, bias, residual);
-  for (const LoraPart& part : parts)
-    do_lora_forward_accumulate(y.column_block(part.begin, part.left.cols()), part.u, x, part.right,
-                               part.left, scale);
+  for (const LoraPart& part : parts) {
+    const Tensor columns = y.column_block(part.begin, part.left.cols());
+    if (part.has_u)
+      add_left_product(columns, part.u, part.left, scale);
+    else
+      do_lora_forward_accumulate(columns, part.u, x, part.right, part.left, scale);
+  }
   turn_heads(y, rotation, rotated_heads);
 }
 

@@ -18,7 +18,8 @@ void normalise(float* y, const float* x, const float* weight, float scale, int64
 
 }  // namespace
 
-void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                                     std::span<const LoraDown> downs) {
   const Matrix y_ND(y), x_ND(x);
   float* rstd_N = rstd.f32();
   const float* weight_D = weight.f32();
@@ -33,6 +34,7 @@ void CpuBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor wei
     rstd_N[r] = scale;
     normalise(out, row, weight_D, scale, cols);
   });
+  compute_downs(y, downs);
 }
 
 namespace {

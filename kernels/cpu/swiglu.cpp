@@ -7,7 +7,7 @@
 
 namespace facet {
 
-void CpuBackend::do_swiglu_forward(Tensor act, Tensor gate_up) {
+void CpuBackend::do_swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs) {
   const Matrix act_NF(act), gate_up_N2F(gate_up);
   for_rows(act_NF.rows, gate_up_N2F.cols, [=](int64_t r) {
     const int64_t cols = act_NF.cols;
@@ -16,6 +16,7 @@ void CpuBackend::do_swiglu_forward(Tensor act, Tensor gate_up) {
 #pragma omp simd
     for (int64_t c = 0; c < cols; ++c) out[c] = gate[c] * fast_sigmoid(gate[c]) * up[c];
   });
+  compute_downs(act, downs);
 }
 
 namespace {

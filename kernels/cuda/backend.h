@@ -55,16 +55,18 @@ class CudaBackend final : public Backend {
   // program has no such kernel.
   void join_attention(bool joins);
   // From here on lora_linear_forward() and lora_linear_backward_input() have one product for y and
-  // dx, or no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so
-  // do the two for what that takes no matrices of.
+  // dx, and operators that are given LoRA's first product compute it in one pass where they can; or
+  // no longer. Throws Error(kConfig) where the GPU or the program has no kernel for it; so do the
+  // two for what that takes no matrices of.
   void join_lora(bool joins);
   // From here on the choices of products() say which of the two computes a layer with LoRA, where
   // both can; where they cannot it is computed apart, with a warning if the GPU or the program is
-  // the reason.
+  // the reason. And whether LoRA's first product is computed where its input is made.
   void choose_lora();
   // Times products from here on until choices are taken: each of cuBLASLt's algorithms, if asked
   // to, and the two ways of layers with LoRA, after choose_lora().
   void time_products(bool algorithms);
+  bool takes_lora_downs() const override { return joins_lora_ || chooses_downs_; }
   // How products are computed.
   cuda::LinearProducts& products() { return products_; }
   // Work lists of attention that were made and uploaded.
@@ -85,11 +87,14 @@ class CudaBackend final : public Backend {
   // LoRA's part of lora_linear_forward() and lora_linear_backward_input(). Without y or dx it
   // leaves u or du alone; they may have values to be added to.
   void add_lora(Tensor y, Tensor addend, Tensor x, std::span<const LoraPart> parts, float scale);
+  // LoRA's first products of x alone.
+  void compute_downs(const Tensor& x, std::span<const LoraDown> downs);
   void add_lora_backward(Tensor dx, Tensor addend, Tensor dy, std::span<const LoraPart> parts,
                          float scale);
-  // Computes a layer with LoRA in the way that was chosen for it, or times both and chooses.
-  template <typename Fused, typename Separate>
-  void run_chosen(const cuda::LoraKey& key, const Fused& fused, const Separate& separate);
+  // Computes LoRA and what it is a part of in the way that was chosen for it, or times both and
+  // chooses.
+  template <typename Key, typename Fused, typename Separate>
+  void run_chosen(const Key& key, const Fused& fused, const Separate& separate);
   // Attention for a plan with few queries. Returns false if its kernels do not take the matrices.
   bool decode_attention(Tensor out, Tensor lse, Tensor out_part, Tensor q, Tensor k, Tensor v,
                         const AttentionPlan& plan, int64_t heads, int64_t kv_heads, float scale);
@@ -112,7 +117,7 @@ class CudaBackend final : public Backend {
   const int multiprocessors_;
   bool joins_attention_ = false;
   bool joins_lora_ = false;
-  bool chooses_lora_ = false;
+  bool chooses_lora_ = false, chooses_downs_ = false;  // layers, and their first products
   Workspace attention_delta_{stream_};
   Workspace attention_partials_{stream_};                     // of decode_attention()
   Workspace joint_sums_{stream_, Workspace::Growth::kExact};  // of attention's backward

@@ -1,4 +1,5 @@
-// DoRA, norms, activations, rotary embedding, loss.
+// DoRA, norms, activations, rotary embedding, loss. What makes LoRA's inputs is in
+// backend_products.cpp.
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/on_device.h"
@@ -29,11 +30,6 @@ void CudaBackend::do_dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tens
 
 // ---- norms
 
-void CudaBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
-  cuda::rms_norm_forward(on_device(y), f32_on_device(rstd), on_device(x), on_device(weight), eps,
-                         stream_);
-}
-
 void CudaBackend::do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
                                        Tensor weight, Tensor rstd, Tensor dresidual) {
   cuda::rms_norm_backward(on_device(dx), f32_on_device(dweight), on_device(y), on_device(dy),
@@ -56,10 +52,6 @@ void CudaBackend::do_layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias
 }
 
 // ---- token-wise activations
-
-void CudaBackend::do_swiglu_forward(Tensor act, Tensor gate_up) {
-  cuda::swiglu_forward(on_device(act), on_device(gate_up), stream_);
-}
 
 void CudaBackend::do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {
   cuda::swiglu_backward(on_device(dgate_up), on_device(act), on_device(dact), on_device(gate_up),

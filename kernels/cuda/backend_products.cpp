@@ -1,4 +1,4 @@
-// Linear layers and LoRA.
+// Linear layers and LoRA, and the operators that make its inputs.
 #include <algorithm>
 #include <array>
 
@@ -12,7 +12,7 @@
 
 namespace facet {
 
-using cuda::on_device;
+using cuda::f32_on_device, cuda::on_device;
 
 void CudaBackend::do_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                     Tensor residual) {
@@ -70,7 +70,9 @@ void CudaBackend::add_lora(Tensor y, Tensor addend, Tensor x, std::span<const Lo
   if (is_16_bit(x.dtype())) warn_of_plain_lora(parts[0].right.cols());
   std::vector<cuda::LoraOperands> operands;
   for (const LoraPart& part : parts) operands.push_back(operands_of(part, y, addend));
-  cuda::lora_forward(operands, on_device(x), scale, multiprocessors_, stream_);
+  cuda::lora_forward(operands, on_device(x), scale,
+                     parts[0].has_u ? cuda::LoraU::kGiven : cuda::LoraU::kComputed,
+                     multiprocessors_, stream_);
 }
 
 void CudaBackend::add_lora_backward(Tensor dx, Tensor addend, Tensor dy,
@@ -148,23 +150,23 @@ void check_taken(const Tensor& y, const Tensor& x, const Tensor& weight,
 }  // namespace
 
 void CudaBackend::choose_lora() {
+  chooses_downs_ = true;
   chooses_lora_ = cuda::has_lora_product();
   if (!chooses_lora_)
     warn(
-        "--lora_products timed has nothing to choose from: the fused products need a GPU of "
-        "compute capability 9.0 (H100, H200) and a program that was built for sm_90; LoRA is "
-        "computed apart");
+        "--lora_products timed chooses for LoRA's first products alone: the fused products need a "
+        "GPU of compute capability 9.0 (H100, H200) and a program that was built for sm_90; the "
+        "rest of LoRA is computed apart");
 }
 
 void CudaBackend::time_products(bool algorithms) {
   products_.take_choices({});
   if (algorithms) products_.time_algorithms();
-  if (chooses_lora_) products_.time_lora();
+  if (chooses_downs_) products_.time_lora();
 }
 
-template <typename Fused, typename Separate>
-void CudaBackend::run_chosen(const cuda::LoraKey& key, const Fused& fused,
-                             const Separate& separate) {
+template <typename Key, typename Fused, typename Separate>
+void CudaBackend::run_chosen(const Key& key, const Fused& fused, const Separate& separate) {
   std::optional<cuda::LoraWay> way = products_.lora_way(key);
   if (!way) {
     separate();  // cuBLASLt's algorithms are timed before
@@ -239,6 +241,46 @@ void CudaBackend::do_lora_linear_backward_input(Tensor dx, Tensor dy, Tensor wei
   } else {
     separate();
   }
+}
+
+// ---- LoRA's first product where its input is made
+
+void CudaBackend::compute_downs(const Tensor& x, std::span<const LoraDown> downs) {
+  std::array<LoraPart, cuda::kMostLoraParts> parts;  // of one rank
+  ASSERT(downs.size() <= parts.size(), "{} adapters of one input", downs.size());
+  for (size_t first = 0, last = 0; first < downs.size(); first = last) {
+    for (; last < downs.size() && downs[last].u.cols() == downs[first].u.cols(); ++last) {
+      parts[last - first].u = downs[last].u;
+      parts[last - first].right = downs[last].right;
+    }
+    add_lora(Tensor(), Tensor(), x, {parts.data(), last - first}, 1);
+  }
+}
+
+void CudaBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                                      std::span<const LoraDown> downs) {
+  cuda::rms_norm_forward(on_device(y), f32_on_device(rstd), on_device(x), on_device(weight), eps,
+                         stream_);
+  compute_downs(y, downs);
+}
+
+void CudaBackend::do_swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs) {
+  const cuda::Operand act_NF = on_device(act), gate_up_N2F = on_device(gate_up);
+  const auto separate = [&] {
+    cuda::swiglu_forward(act_NF, gate_up_N2F, stream_);
+    compute_downs(act, downs);
+  };
+  if (downs.size() != 1) return separate();
+  const cuda::Operand u = on_device(downs[0].u), right = on_device(downs[0].right);
+  const bool takes = cuda::swiglu_lora_takes(act_NF, gate_up_N2F, u, right, multiprocessors_);
+  const auto together = [&] { cuda::swiglu_lora_forward(act_NF, gate_up_N2F, u, right, stream_); };
+  if (takes && joins_lora_)
+    together();
+  else if (takes && chooses_downs_)
+    run_chosen(cuda::LoraDownKey{act.dtype(), act_NF.rows, act_NF.cols, right.cols}, together,
+               separate);
+  else
+    separate();
 }
 
 }  // namespace facet

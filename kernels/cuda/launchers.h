@@ -25,7 +25,9 @@ struct LoraOperands {
   // before the lower ones.
   Operand du_Nr = {}, dright_Ir = {}, dleft_rO = {};
 };
-void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale,
+// Whether u is computed from x, or is there already and x is not read.
+enum class LoraU : uint8_t { kComputed, kGiven };
+void lora_forward(std::span<const LoraOperands> parts, Operand x_NI, float scale, LoraU u,
                   int multiprocessors, cudaStream_t stream);
 // Of each part du and, where it is given, dleft, without which u is not read; and dx. That may be
 // absent; its addend may be dx, or absent. `sums` is a workspace of lora_backward_floats().
@@ -62,6 +64,12 @@ void swiglu_forward(Operand act_NF, Operand gate_up_N2F, cudaStream_t stream);
 // act may be absent, or dact.
 void swiglu_backward(Operand dgate_up_N2F, Operand act_NF, Operand dact_NF, Operand gate_up_N2F,
                      cudaStream_t stream);
+// swiglu_forward(), and LoRA's u (N,r) = act right (F,r), in one pass and with the bits of two: in
+// 16 bits, of whole packs, ranks up to 64, and as many rows as give each multiprocessor some.
+bool swiglu_lora_takes(const Operand& act_NF, const Operand& gate_up_N2F, const Operand& u_Nr,
+                       const Operand& right_Fr, int multiprocessors);
+void swiglu_lora_forward(Operand act_NF, Operand gate_up_N2F, Operand u_Nr, Operand right_Fr,
+                         cudaStream_t stream);
 void quick_gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);
 void quick_gelu_backward(Operand dx_NF, Operand dy_NF, Operand x_NF, cudaStream_t stream);
 void gelu_forward(Operand y_NF, Operand x_NF, cudaStream_t stream);

@@ -80,12 +80,16 @@ std::unique_ptr<ProductPlan> LinearProducts::make_plan(const ProductKey& key,
   return plan;
 }
 
-std::optional<LoraWay> LinearProducts::lora_way(const LoraKey& key) {
-  if (const auto found = lora_ways_.find(key); found != lora_ways_.end()) return found->second;
+template <typename Key>
+std::optional<LoraWay> LinearProducts::way_of(std::map<Key, LoraWay>& ways, const Key& key) {
+  if (const auto found = ways.find(key); found != ways.end()) return found->second;
   if (timing_lora_ && !choices_.lora.has(key)) return std::nullopt;
-  if (lora_ways_.size() == kMostPlans) lora_ways_.clear();
-  return lora_ways_[key] = choices_.lora.nearest(key).value_or(LoraWay::kSeparate);
+  if (ways.size() == kMostPlans) ways.clear();
+  return ways[key] = choices_.lora.nearest(key).value_or(LoraWay::kSeparate);
 }
+template std::optional<LoraWay> LinearProducts::way_of(std::map<LoraKey, LoraWay>&, const LoraKey&);
+template std::optional<LoraWay> LinearProducts::way_of(std::map<LoraDownKey, LoraWay>&,
+                                                       const LoraDownKey&);
 
 void LinearProducts::time_algorithms() {
   choices_ = {};
@@ -98,6 +102,7 @@ void LinearProducts::take_choices(ProductChoices choices) {
   timing_ = timing_lora_ = false;
   plans_->clear();
   lora_ways_.clear();
+  lora_down_ways_.clear();
 }
 
 void LinearProducts::linear_forward(Operand y_NO, Operand x_NI, Operand weight_OI, Operand bias_O,

@@ -46,8 +46,12 @@ class LinearProducts {
   // The same of layers with LoRA: from here on lora_way() leaves those that are new to be timed.
   void time_lora() { timing_lora_ = true; }
   // How a layer and its LoRA are computed; nothing: both ways are to be timed, for choose_lora().
-  std::optional<LoraWay> lora_way(const LoraKey& key);
-  void choose_lora(const LoraKey& key, LoraWay way) { choices_.lora.choose(key, way); }
+  std::optional<LoraWay> lora_way(const LoraKey& key) { return way_of(lora_ways_, key); }
+  std::optional<LoraWay> lora_way(const LoraDownKey& key) { return way_of(lora_down_ways_, key); }
+  template <typename Key>
+  void choose_lora(const Key& key, LoraWay way) {
+    choices_.lora.choose(key, way);
+  }
   // What was chosen so far.
   const ProductChoices& choices() const { return choices_; }
   // From here on products are computed by these algorithms: one of other rows by that of the
@@ -62,6 +66,8 @@ class LinearProducts {
   class Plans;
   ProductSite site() const;
   void multiply(const Product& product);
+  template <typename Key>
+  std::optional<LoraWay> way_of(std::map<Key, LoraWay>& ways, const Key& key);
   std::unique_ptr<ProductPlan> make_plan(const ProductKey& key, const Product& product);
 
   cudaStream_t stream_;
@@ -70,7 +76,9 @@ class LinearProducts {
   cublasLtHandle_t handle_ = nullptr;
   std::unique_ptr<Plans> plans_;
   ProductChoices choices_;
-  std::map<LoraKey, LoraWay> lora_ways_;  // of those that were asked for
+  // Of those that were asked for.
+  std::map<LoraKey, LoraWay> lora_ways_;
+  std::map<LoraDownKey, LoraWay> lora_down_ways_;
   bool timing_ = false, timing_lora_ = false;
 };
 

@@ -65,10 +65,12 @@ void multiply_plain(const Operand& size, const Out& out, const Addend& addend, c
 }
 
 template <typename T>
-void plain_forward(const LoraOperands& part, const Operand& x, float scale, cudaStream_t stream) {
+void plain_forward(const LoraOperands& part, const Operand& x, float scale, LoraU given,
+                   cudaStream_t stream) {
   const Operand &u = part.u_Nr, &y = part.y_NO;
-  multiply_plain(u, strided<T>(u), Strided<const T>{}, strided<const T>(x),
-                 strided<const T>(part.right_Ir), x.cols, 1, stream);
+  if (given == LoraU::kComputed)
+    multiply_plain(u, strided<T>(u), Strided<const T>{}, strided<const T>(x),
+                   strided<const T>(part.right_Ir), x.cols, 1, stream);
   if (y.data)
     multiply_plain(y, strided<T>(y), strided<const T>(part.addend_NO), strided<const T>(u),
                    strided<const T>(part.left_rO), u.cols, scale, stream);
@@ -98,19 +100,12 @@ void plain_backward_right(const LoraOperands& part, const Operand& x, cudaStream
 
 // ---- on tensor cores
 
-// Whole packs only: every row begins on a 16-byte boundary and ends with a pack.
-bool suits_tensor_cores(std::initializer_list<Operand> operands) {
-  return row_access(operands) == RowAccess::kPacked &&
-         std::ranges::all_of(
-             operands, [](const Operand& x) { return x.cols % gpu::Pack<gpu::bf16>::kSize == 0; });
-}
-
 bool suits_tensor_cores(Parts parts, std::initializer_list<Operand> with) {
-  return parts.size() <= lora::kMostParts && suits_tensor_cores(with) &&
+  return parts.size() <= lora::kMostParts && lora::suits_tensor_cores(with) &&
          std::ranges::all_of(parts, [&](const LoraOperands& part) {
            return part.right_Ir.cols == parts[0].right_Ir.cols &&
-                  suits_tensor_cores({part.y_NO, part.addend_NO, part.u_Nr, part.du_Nr,
-                                      part.right_Ir, part.left_rO});
+                  lora::suits_tensor_cores({part.y_NO, part.addend_NO, part.u_Nr, part.du_Nr,
+                                            part.right_Ir, part.left_rO});
          });
 }
 
@@ -173,26 +168,29 @@ lora::RowPass<T> backward_pass(Parts parts, const Operand& dx, const Operand& ad
 bool is_sliced(Parts parts) { return parts[0].right_Ir.cols <= lora::kMostSlicedRank; }
 
 // Calls run(phases, column blocks): once if the kernel's blocks, one for 64 rows, are enough for
-// the GPU; else twice, and the one that writes has two blocks a multiprocessor.
+// the GPU; else twice, and the one that writes has two blocks a multiprocessor. It is alone where
+// the narrow matrices are given.
 template <typename T, typename Run>
-void in_phases(const lora::RowPass<T>& pass, int multiprocessors, const Run& run) {
+void in_phases(const lora::RowPass<T>& pass, LoraU narrow, int multiprocessors, const Run& run) {
   using enum lora::Phases;
   if (!pass.parts[0].out.data) return run(kNarrow, 1);
   const int64_t blocks = tiles(pass.rows, lora::kBlockRows);
-  if (4 * blocks >= 3 * int64_t{multiprocessors}) return run(kBoth, 1);
+  const bool computes = narrow == LoraU::kComputed;
+  if (4 * blocks >= 3 * int64_t{multiprocessors}) return run(computes ? kBoth : kOutputs, 1);
   int widest = 0;
   for (const auto& part : pass.parts) widest = std::max(widest, part.out_width);
-  run(kNarrow, 1);
+  if (computes) run(kNarrow, 1);
   run(kOutputs,
       std::min(tiles(widest, lora::kOutCols), tiles(2 * int64_t{multiprocessors}, blocks)));
 }
 
 template <lora::Way kWay, typename T>
-void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream) {
+void run_rows(Parts parts, const lora::RowPass<T>& pass, int multiprocessors, cudaStream_t stream,
+              LoraU u = LoraU::kComputed) {
   with_places(parts, [&](auto rank, auto count) {
     constexpr int kRank = decltype(rank)::value, kParts = decltype(count)::value;
     if constexpr (kWay == lora::Way::kForward || kRank > lora::kMostSlicedRank)
-      in_phases(pass, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
+      in_phases(pass, u, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
         gpu::launch(stream,
                     {.grid = dim3(static_cast<unsigned>(tiles(pass.rows, lora::kBlockRows)),
                                   static_cast<unsigned>(column_blocks)),
@@ -282,15 +280,16 @@ void run_slices(Parts parts, const lora::RowPass<T>& rows, float* sums, int mult
            .block = lora::kThreads,
            .shared_bytes = lora::SliceShape<kRank>::kShared * sizeof(T)},
           lora::slice_kernel<kRank, T>, pass);
-      in_phases(rows, multiprocessors, [&](lora::Phases phases, int64_t column_blocks) {
-        const int others = phases == lora::Phases::kOutputs ? 0 : dleft_blocks;
-        gpu::launch(stream,
-                    {.grid = dim3(static_cast<unsigned>(results.row_blocks + others),
-                                  static_cast<unsigned>(column_blocks)),
-                     .block = lora::kThreads,
-                     .shared_bytes = lora::kSumsShared<kRank * kParts> * sizeof(T)},
-                    lora::slice_sums_kernel<kRank, kParts, T>, rows, results, phases);
-      });
+      in_phases(rows, LoraU::kComputed, multiprocessors,
+                [&](lora::Phases phases, int64_t column_blocks) {
+                  const int others = phases == lora::Phases::kOutputs ? 0 : dleft_blocks;
+                  gpu::launch(stream,
+                              {.grid = dim3(static_cast<unsigned>(results.row_blocks + others),
+                                            static_cast<unsigned>(column_blocks)),
+                               .block = lora::kThreads,
+                               .shared_bytes = lora::kSumsShared<kRank * kParts> * sizeof(T)},
+                              lora::slice_sums_kernel<kRank, kParts, T>, rows, results, phases);
+                });
     }
   });
 }
@@ -336,17 +335,17 @@ void add_gradients(Parts parts, const Operand& x, float scale, cudaStream_t stre
 
 }  // namespace
 
-void lora_forward(Parts parts, Operand x_NI, float scale, int multiprocessors,
+void lora_forward(Parts parts, Operand x_NI, float scale, LoraU u, int multiprocessors,
                   cudaStream_t stream) {
-  if (x_NI.rows == 0) return;
+  if (x_NI.rows == 0 || (u == LoraU::kGiven && !parts[0].y_NO.data)) return;
   const bool is_fast = suits_tensor_cores(parts, {x_NI});
   with_type(x_NI.dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (sizeof(T) == 2)
       if (is_fast)
         return run_rows<lora::Way::kForward>(parts, forward_pass<T>(parts, x_NI, scale),
-                                             multiprocessors, stream);
-    for (const LoraOperands& part : parts) plain_forward<T>(part, x_NI, scale, stream);
+                                             multiprocessors, stream, u);
+    for (const LoraOperands& part : parts) plain_forward<T>(part, x_NI, scale, u, stream);
   });
 }
 

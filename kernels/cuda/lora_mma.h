@@ -67,6 +67,13 @@ GPU_DEVICE void for_stages(int count, const Fetch& fetch, const Body& body) {
 
 // ---- matrices
 
+// Whole packs only: every row begins on a 16-byte boundary and ends with a pack.
+inline bool suits_tensor_cores(std::initializer_list<Operand> operands) {
+  bool whole = row_access(operands) == RowAccess::kPacked;
+  for (const Operand& x : operands) whole = whole && x.cols % gpu::Pack<gpu::bf16>::kSize == 0;
+  return whole;
+}
+
 // The first element of a block of a matrix, and the matrix's size.
 struct Corner {
   int64_t row, col;
@@ -77,10 +84,10 @@ struct Extent {
 
 // Starts copying kRows x kCols elements to a place in a shared tile of kTileCols columns, with
 // zeros outside the matrix, whose number of columns is a multiple of a pack.
-template <int kRows, int kCols, int kTileCols = kCols, typename T>
+template <int kRows, int kCols, int kTileCols = kCols, int kBlockThreads = kThreads, typename T>
 GPU_DEVICE void fetch(T* tile, const Rows<const T>& from, Corner at, Extent size) {
   constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kCols / kPack;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kBlockThreads) {
     const int r = i / kPacks, c = i % kPacks * kPack;
     const bool present = at.row + r < size.rows && at.col + c < size.cols;
     const T* source = present ? from.row(at.row + r) + at.col + c : from.data;

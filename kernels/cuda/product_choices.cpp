@@ -74,6 +74,10 @@ std::string LoraKey::text_without_rows() const {
   return text;
 }
 
+std::string LoraDownKey::text_without_rows() const {
+  return fmt::format("LoRA in SwiGLU {} {}, rank {}", facet::name_of(dtype), width, rank);
+}
+
 std::string ProductChoices::kind() {
   int gpu = 0;
   cudaDeviceProp properties{};

@@ -43,6 +43,17 @@ LoraKey lora_key(LoraKey::Direction direction, const Operand& y_NO, const Operan
                  const Operand& bias_O, const Operand& residual_NO,
                  std::span<const LoraPartOperands> parts, const RotationOperands& rotation);
 
+// And what it depends on whether LoRA's first product is computed where its input is made, by
+// SwiGLU.
+struct LoraDownKey {
+  DType dtype;
+  int64_t num_rows, width, rank;
+  auto operator<=>(const LoraDownKey&) const = default;
+
+  int64_t rows() const { return num_rows; }
+  std::string text_without_rows() const;
+};
+
 // What was chosen for products, by their rows. Key has rows() and text_without_rows().
 template <typename Choice>
 class ChoicesByRows {

@@ -4,11 +4,10 @@
 // Element-wise: each thread handles packs of 16 bytes of gate together with the same columns of up.
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/swiglu.h"
 
 namespace facet::cuda {
 namespace {
-
-GPU_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 template <typename T>
 __global__ void __launch_bounds__(kElementThreads)
@@ -20,8 +19,7 @@ __global__ void __launch_bounds__(kElementThreads)
     float gate[kPack], up[kPack];
     load_floats(gate, gate_F, c, cols, access);
     load_floats(up, gate_F + cols, c, cols, access);
-#pragma unroll
-    for (int i = 0; i < kPack; ++i) up[i] *= gate[i] * sigmoid(gate[i]);
+    multiply_by_silu(up, gate);
     store_floats(act_NF.row(r), up, c, cols, access);
   });
 }

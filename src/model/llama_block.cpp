@@ -62,21 +62,22 @@ void LlamaBlock::project(Context& ctx, Tensor x, const DecoderRows& rows, Saved&
                          Keep keep) const {
   const int64_t n = x.rows();
   saved.normed1 = shared_or_own(ctx, rows.normed, n, width_);
-  norm1_.forward(ctx, saved.normed1, x, &saved.norm1);
-  if (rows.asked.defined()) return project_asked(ctx, rows, saved, keep);
+  const LoraDowns downs = (rows.asked.defined() ? kv_ : qkv_).downs(ctx, n);
+  norm1_.forward(ctx, saved.normed1, x, &saved.norm1, downs.of_maker());
+  if (rows.asked.defined()) return project_asked(ctx, rows, downs, saved, keep);
   const Tensor qkv = ctx.activation({n, qkv_.outputs()});
-  qkv_.forward(ctx, qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep),
+  qkv_.forward(ctx, qkv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep), downs,
                {{rows.cos, rows.sin}, heads_ + kv_heads_});
   saved.q = qkv.column_block(0, q_.outputs());
   saved.k = key(qkv, q_.outputs());
   saved.v = value(qkv, q_.outputs());
 }
 
-void LlamaBlock::project_asked(Context& ctx, const DecoderRows& rows, Saved& saved,
-                               Keep keep) const {
+void LlamaBlock::project_asked(Context& ctx, const DecoderRows& rows, const LoraDowns& downs,
+                               Saved& saved, Keep keep) const {
   const AskedRows& asked = rows.asked;
   const Tensor kv = ctx.activation({saved.normed1.rows(), kv_.outputs()});
-  kv_.forward(ctx, kv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep),
+  kv_.forward(ctx, kv, saved.normed1, Tensor(), kept(saved.qkv_saved, keep), downs,
               {{rows.cos, rows.sin}, kv_heads_});
   saved.k = key(kv, 0);
   saved.v = value(kv, 0);
@@ -99,8 +100,8 @@ void LlamaBlock::attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& row
                             kv_heads_, scale_);
 }
 
-void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
-                                  Keep keep) const {
+LoraDowns LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& rows,
+                                       Saved& saved, Keep keep) const {
   const int64_t n = saved.attended.rows();
   saved.middle = ctx.activation({n, width_});
   if (rows.asked.defined()) {
@@ -109,11 +110,15 @@ void LlamaBlock::finish_attention(Context& ctx, Tensor x, const DecoderRows& row
   }
   out_.forward(ctx, saved.middle, saved.attended, x, kept(saved.out_saved, keep));
   saved.normed2 = shared_or_own(ctx, rows.normed, n, width_);
-  norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2);
+  const LoraDowns downs = gate_up_.downs(ctx, n);
+  norm2_.forward(ctx, saved.normed2, saved.middle, &saved.norm2, downs.of_maker());
   saved.gate_up = ctx.activation({n, 2 * mlp_width_});
-  gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep));
+  gate_up_.forward(ctx, saved.gate_up, saved.normed2, Tensor(), kept(saved.gate_up_saved, keep),
+                   downs);
   saved.activated = shared_or_own(ctx, rows.activated, n, mlp_width_);
-  ctx.ops.swiglu_forward(saved.activated, saved.gate_up);
+  const LoraDowns of_down = down_.downs(ctx, n);
+  ctx.ops.swiglu_forward(saved.activated, saved.gate_up, of_down.of_maker());
+  return of_down;
 }
 
 void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& rows,
@@ -124,19 +129,19 @@ void LlamaBlock::forward(Context& ctx, Tensor y, Tensor x, const DecoderRows& ro
   Saved& values = saved != nullptr ? *saved : scratch;
   project(ctx, x, rows, values, keep);
   attend(ctx, values.k, values.v, rows, values);
-  finish_attention(ctx, x, rows, values, keep);
-  down_.forward(ctx, y, values.activated, values.middle, kept(values.down_saved, keep));
+  const LoraDowns downs = finish_attention(ctx, x, rows, values, keep);
+  down_.forward(ctx, y, values.activated, values.middle, kept(values.down_saved, keep), downs);
   if (saved == nullptr) ctx.arena.release(mark);
 }
 
 void LlamaBlock::recompute(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved) const {
   project(ctx, x, rows, saved, Keep::kForBackward);
   attend(ctx, saved.k, saved.v, rows, saved);
-  finish_attention(ctx, x, rows, saved, Keep::kForBackward);
+  const LoraDowns downs = finish_attention(ctx, x, rows, saved, Keep::kForBackward);
   // The block's output itself is not needed again, only what LoRA saves while computing it.
-  if (!down_.has_lora()) return;
+  if (!down_.has_lora() || down_.save(downs, saved.down_saved)) return;
   const Tensor y = ctx.activation({saved.middle.rows(), width_});
-  down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved);
+  down_.forward(ctx, y, saved.activated, saved.middle, &saved.down_saved, downs);
 }
 
 void LlamaBlock::mlp_backward(Context& ctx, Tensor dy, const DecoderRows& rows,
@@ -224,8 +229,8 @@ void LlamaBlock::append(Context& ctx, Tensor x, const DecoderRows& rows, const C
   }
   const int64_t keys = rows.plan.pool_rows;
   attend(ctx, cache.k.row_block(0, keys), cache.v.row_block(0, keys), rows, scratch);
-  finish_attention(ctx, x, rows, scratch, Keep::kNothing);
-  down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr);
+  const LoraDowns downs = finish_attention(ctx, x, rows, scratch, Keep::kNothing);
+  down_.forward(ctx, x, scratch.activated, scratch.middle, nullptr, downs);
 }
 
 bool LlamaBlock::any_trained() const {

@@ -100,11 +100,12 @@ class LlamaBlock {
   LlamaBlock(ParamTable& table, const std::string& root, int64_t layer, const LlamaConfig& config,
              const LoraConfig& lora, const Shares& shares);
   void project(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved, Keep keep) const;
-  void project_asked(Context& ctx, const DecoderRows& rows, Saved& saved, Keep keep) const;
+  void project_asked(Context& ctx, const DecoderRows& rows, const LoraDowns& downs, Saved& saved,
+                     Keep keep) const;
   void attend(Context& ctx, Tensor k, Tensor v, const DecoderRows& rows, Saved& saved) const;
-  // From attention's output to the input of `down`.
-  void finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
-                        Keep keep) const;
+  // From attention's output to the input of `down`, and what LoRA needs of it.
+  LoraDowns finish_attention(Context& ctx, Tensor x, const DecoderRows& rows, Saved& saved,
+                             Keep keep) const;
   // (n,columns) of the memory that blocks share, or of the block's own.
   static Tensor shared_or_own(Context& ctx, const Tensor& shared, int64_t n, int64_t columns) {
     return shared.defined() ? shared.row_block(0, n) : ctx.activation({n, columns});

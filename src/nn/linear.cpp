@@ -65,8 +65,8 @@ class PackedLinear::LoraParts {
   }
 
  private:
-  std::array<LoraPart, kMostParts> parts_;
-  std::array<float, kMostParts> scales_ = {};
+  std::array<LoraPart, LoraDowns::kMost> parts_;
+  std::array<float, LoraDowns::kMost> scales_ = {};
   size_t count_ = 0;
 };
 
@@ -74,7 +74,7 @@ PackedLinear::PackedLinear(ParamTable& table, const std::string& root,
                            const std::vector<PartSpec>& parts, Share inputs, Bias bias,
                            const LoraConfig& lora, Init weight_init, Init bias_init)
     : inputs_(inputs) {
-  ASSERT(parts.size() <= kMostParts, "{} linear layers in one", parts.size());
+  ASSERT(parts.size() <= LoraDowns::kMost, "{} linear layers in one", parts.size());
   ASSERT(!inputs.is_part() || (parts.size() == 1 && !parts[0].outputs.is_part()),
          "{} shares its inputs, and they are joined or share their outputs", parts[0].path);
   for (const PartSpec& spec : parts) {
@@ -182,35 +182,55 @@ void PackedLinear::forward_with_lora(Context& ctx, const Tensor& y, const Tensor
   turn(ctx, y, rotated);
 }
 
+LoraDowns PackedLinear::room_for_u(Context& ctx, int64_t rows) const {
+  LoraDowns downs;
+  for (const Part& part : parts_)
+    if (part.right != nullptr)
+      downs.all[downs.count++] = {ctx.activation({rows, part.right->value.cols()}),
+                                  part.right->value};
+  return downs;
+}
+
+LoraDowns PackedLinear::downs(Context& ctx, int64_t rows) const {
+  if (ctx.decoding) return {};
+  LoraDowns downs = room_for_u(ctx, rows);
+  downs.made = ctx.ops.takes_lora_downs();
+  return downs;
+}
+
 void PackedLinear::forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
-                           const RotatedHeads& rotated) const {
-  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved, rotated);
+                           const LoraDowns& downs, const RotatedHeads& rotated) const {
+  if (!inputs_.is_part()) return multiply(ctx, y, x, residual, saved, downs, rotated);
   ASSERT(saved == nullptr, "a layer that shares its inputs has no backward");
   ASSERT(!rotated.by.defined(), "a layer that shares its inputs has no heads to turn");
-  add_up(ctx, y, x, residual);
+  add_up(ctx, y, x, residual, downs);
 }
 
 // The bias belongs to the sum, not to each part of it.
-void PackedLinear::add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const {
+void PackedLinear::add_up(Context& ctx, Tensor y, Tensor x, Tensor residual,
+                          const LoraDowns& downs) const {
   ArenaScope scope(ctx.arena);
   const GroupPlace place{inputs_.begin / inputs_.count, inputs_.whole / inputs_.count};
   SharedSum sum(ctx, place, x.rows(), outputs_);
-  multiply(ctx, sum.part(), x, Tensor(), nullptr, {});
+  multiply(ctx, sum.part(), x, Tensor(), nullptr, downs, {});
   sum.add_up(y, residual);
   if (const Param* const bias = parts_[0].bias)
     ctx.ops.add_repeated_rows_forward(y, y, bias->value.view({1, outputs_}));
 }
 
 void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
-                            const RotatedHeads& rotated) const {
+                            const LoraDowns& given, const RotatedHeads& rotated) const {
   const Arena::Mark mark = ctx.arena.mark();
+  const LoraDowns downs = given.count > 0 ? given : room_for_u(ctx, x.rows());
   LoraParts lora;
+  size_t next_u = 0;
   for (const Part& part : parts_)
     if (part.right != nullptr)
       lora.add({.begin = part.begin,
-                .u = ctx.activation({x.rows(), part.right->value.cols()}),
+                .u = downs.all[next_u++].u,
                 .right = part.right->value,
-                .left = part.left->value},
+                .left = part.left->value,
+                .has_u = downs.made},
                part.scale);
   const bool dora = has_dora();
   const Tensor z = dora ? ctx.activation({x.rows(), outputs_}) : Tensor();
@@ -243,6 +263,13 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
   saved->norm = norm;
   saved->u.clear();
   for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
+}
+
+bool PackedLinear::save(const LoraDowns& downs, Saved& saved) const {
+  if (!downs.made || has_dora()) return false;
+  saved.u.clear();
+  for (const LoraDown& down : downs.of_maker()) saved.u.push_back(down.u);
+  return true;
 }
 
 void PackedLinear::backward(Context& ctx, Tensor dx, Tensor dy, Tensor x, const Saved& saved,

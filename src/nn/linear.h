@@ -15,6 +15,7 @@
 #include <array>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,17 @@ struct RotatedHeads {
   int64_t count = 0;
 };
 
+// LoRA's first products of a layer's parts, u = x R, with u in the arena. The operator that makes x
+// computes those that of_maker() gives it, all or none; the layer computes the others.
+struct LoraDowns {
+  static constexpr size_t kMost = 3;  // q, k, v
+  std::array<LoraDown, kMost> all = {};
+  size_t count = 0;
+  bool made = false;
+
+  std::span<const LoraDown> of_maker() const { return {all.data(), made ? count : 0}; }
+};
+
 class PackedLinear {
  public:
   static constexpr size_t kMostParts = 3;  // q, k, v
@@ -95,10 +107,17 @@ class PackedLinear {
     std::vector<Tensor> u;
     Tensor z, norm;
   };
+  // For x of that many rows, before there is one. None in decoding, whose products are of other
+  // kinds.
+  LoraDowns downs(Context& ctx, int64_t rows) const;
   // y (N,outputs), x (N,inputs), residual (N,outputs) or none. `saved` may be null if no backward
-  // follows. `rotated` are turned after all else: not with a residual, and not of shared inputs.
+  // follows. Without downs u is computed here. `rotated` are turned after all else: not with a
+  // residual, and not of shared inputs.
   void forward(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
-               const RotatedHeads& rotated = {}) const;
+               const LoraDowns& downs = {}, const RotatedHeads& rotated = {}) const;
+  // `saved` as forward would leave it, without computing y, where the downs are made and backward
+  // needs no more of this layer; else false.
+  bool save(const LoraDowns& downs, Saved& saved) const;
   // dx (N,inputs) overwritten or added to, absent if not needed; gradients of trained parameters
   // accumulated.
   enum class Dx : uint8_t { kOverwrite, kAdd };
@@ -141,8 +160,9 @@ class PackedLinear {
   };
   Run run_from(size_t first) const;
   void multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, Saved* saved,
-                const RotatedHeads& rotated) const;
-  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual) const;
+                const LoraDowns& downs, const RotatedHeads& rotated) const;
+  void add_up(Context& ctx, Tensor y, Tensor x, Tensor residual, const LoraDowns& downs) const;
+  LoraDowns room_for_u(Context& ctx, int64_t rows) const;
   class LoraParts;  // those of one call
   LoraParts backward_parts(const Halfway& halfway, const Saved& saved) const;
   // Of LoRA's factors, whether one of a part is trained.

@@ -29,10 +29,11 @@ RmsNorm::RmsNorm(ParamTable& table, const std::string& name, int64_t width, floa
     : weight_(table.add(name + ".weight", {width}, ParamRole::kNormWeight, Init::kNone)),
       eps_(eps) {}
 
-void RmsNorm::forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const {
+void RmsNorm::forward(Context& ctx, Tensor y, Tensor x, Saved* saved,
+                      std::span<const LoraDown> downs) const {
   const Arena::Mark mark = ctx.arena.mark();
   const Tensor rstd = ctx.arena.tensor({x.rows()});
-  ctx.ops.rms_norm_forward(y, rstd, x, weight_->value, eps_);
+  ctx.ops.rms_norm_forward(y, rstd, x, weight_->value, eps_, downs);
   if (saved != nullptr)
     saved->rstd = rstd;
   else

@@ -1,6 +1,7 @@
 // Normalisation layers: parameters plus the ops of the same name.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "nn/context.h"
@@ -39,7 +40,9 @@ class RmsNorm {
   struct Saved {
     Tensor rstd;  // (N)
   };
-  void forward(Context& ctx, Tensor y, Tensor x, Saved* saved) const;
+  // And what is asked of y.
+  void forward(Context& ctx, Tensor y, Tensor x, Saved* saved,
+               std::span<const LoraDown> downs = {}) const;
   // y once more, with the same bits, after a forward that saved.
   void rebuild(Context& ctx, Tensor y, Tensor x, const Saved& saved) const;
   // y, which may be absent, or dy itself: the forward's, once more, with the same bits.

@@ -63,7 +63,8 @@ void HalfStorage::do_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor
   });
 }
 
-// As the operators that they consist of, whose outputs are each rounded.
+// As the operators that they consist of, whose outputs are each rounded. A u that is there is
+// computed again: y gets it before it is rounded.
 void HalfStorage::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                          Tensor residual, std::span<const LoraPart> parts,
                                          float scale, const Rotation& rotation,
@@ -142,11 +143,18 @@ void HalfStorage::do_lora_backward_right(Tensor x, std::span<const LoraPart> par
   }
 }
 
-void HalfStorage::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+// u = x R is what a gradient dx = dy W is.
+void HalfStorage::compute_downs(const Tensor& x, std::span<const LoraDown> downs) {
+  for (const auto& [u, right] : downs) do_linear_backward_input(u, x, right);
+}
+
+void HalfStorage::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                                      std::span<const LoraDown> downs) {
   in_row_blocks({y, x}, [&](Call& call, const Block& at) {
     below_.rms_norm_forward(call.out(at.rows(y)), at.elements(rstd), call.in(at.rows(x)),
                             call.in(weight), eps);
   });
+  compute_downs(y, downs);
 }
 
 // The blocks, and so the bits of dweight, are the same with y as without.
@@ -177,10 +185,11 @@ void HalfStorage::do_layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias
   });
 }
 
-void HalfStorage::do_swiglu_forward(Tensor act, Tensor gate_up) {
+void HalfStorage::do_swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs) {
   in_row_blocks({act, gate_up}, [&](Call& call, const Block& at) {
     below_.swiglu_forward(call.out(at.rows(act)), call.in(at.rows(gate_up)));
   });
+  compute_downs(act, downs);
 }
 
 void HalfStorage::do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {

@@ -40,6 +40,8 @@ class HalfStorage final : public Backend {
  private:
   FACET_OPERATORS(FACET_OVERRIDE_OPERATOR)
 
+  void compute_downs(const Tensor& x, std::span<const LoraDown> downs);
+
   class Call;
   struct Block;
   // body(call, block) for blocks of the operands' rows.

@@ -30,14 +30,15 @@
            Tensor residual)                                                                        \
   OPERATOR(void, dora_backward, Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z,                 \
            Tensor magnitude, Tensor norm)                                                          \
-  OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps)      \
+  OPERATOR(void, rms_norm_forward, Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,      \
+           std::span<const LoraDown> downs)                                                        \
   OPERATOR(void, rms_norm_backward, Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,      \
            Tensor weight, Tensor rstd, Tensor dresidual)                                           \
   OPERATOR(void, layer_norm_forward, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor weight,  \
            Tensor bias, float eps)                                                                 \
   OPERATOR(void, layer_norm_backward, Tensor dx, Tensor dweight, Tensor dbias, Tensor dy,          \
            Tensor x, Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual)                    \
-  OPERATOR(void, swiglu_forward, Tensor act, Tensor gate_up)                                       \
+  OPERATOR(void, swiglu_forward, Tensor act, Tensor gate_up, std::span<const LoraDown> downs)      \
   OPERATOR(void, swiglu_backward, Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up)        \
   OPERATOR(void, gelu_forward, Tensor y, Tensor x, Activation activation)                          \
   OPERATOR(void, gelu_backward, Tensor dx, Tensor dy, Tensor x, Activation activation)             \

@@ -215,6 +215,7 @@ void check_parts(const OperatorChecks& check, const Tensor& y, std::span<const L
     end = part.begin + outputs;
     ASSERT(part.right.cols() == parts[0].right.cols(), "{}: parts of ranks {} and {}", check.name(),
            parts[0].right.cols(), part.right.cols());
+    ASSERT(part.has_u == parts[0].has_u, "{}: u of some parts alone", check.name());
     body(part, y.column_block(part.begin, outputs));
   }
 }
@@ -229,6 +230,21 @@ void check_rotated_heads(const OperatorChecks& check, const Tensor& y, const Rot
   ASSERT(heads > 0 && heads * rotation.width() <= y.cols() && cos.rows() == y.rows(),
          "{}: {} heads in {} turned by {}", check.name(), heads, y.shape_string(),
          cos.shape_string());
+}
+
+// u (N,r) and right (I,r) of an operator's output (N,I). Returns multiply-adds a row.
+int64_t check_downs(const OperatorChecks& check, const Tensor& output,
+                    std::span<const LoraDown> downs) {
+  int64_t work = 0;
+  for (const auto& [u, right] : downs) {
+    check.given({u, right});
+    check.activations({output, u, right});
+    check.matrix("right", right, output.cols(), right.cols());
+    check.dense("right", right);
+    check.matrix("u", u, output.rows(), right.cols());
+    work += right.numel();
+  }
+  return work;
 }
 
 }  // namespace
@@ -246,7 +262,7 @@ void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias
   int64_t work = weight.numel();
   check_parts(check, y, parts, [&](const LoraPart& part, const Tensor& columns) {
     check_lora(check, columns, part.u, x, part.right, part.left);
-    work += lora_forward_work(part.right, part.left);
+    work += part.has_u ? part.left.numel() : lora_forward_work(part.right, part.left);
   });
   count_products(x.rows(), work);
   do_lora_linear_forward(y, x, weight, bias, residual, parts, scale, rotation, rotated_heads);
@@ -326,15 +342,16 @@ void Backend::dora_backward(Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, T
 
 // ---- norms
 
-void Backend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) {
+void Backend::rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                               std::span<const LoraDown> downs) {
   const OperatorChecks check(__func__);
   check.given({y, rstd, x, weight});
   check.activations({y, x, weight});
   check.like("y", y, x);
   check.fp32_vector("rstd", rstd, x.rows());
   check.vector("weight", weight, x.cols());
-  count_call();
-  do_rms_norm_forward(y, rstd, x, weight, eps);
+  count_products(y.rows(), check_downs(check, y, downs));
+  do_rms_norm_forward(y, rstd, x, weight, eps, downs);
 }
 
 void Backend::rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x,
@@ -386,13 +403,13 @@ void Backend::layer_norm_backward(Tensor dx, Tensor dweight, Tensor dbias, Tenso
 
 // ---- token-wise activations
 
-void Backend::swiglu_forward(Tensor act, Tensor gate_up) {
+void Backend::swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs) {
   const OperatorChecks check(__func__);
   check.given({act, gate_up});
   check.activations({act, gate_up});
   check.matrix("gate_up", gate_up, act.rows(), 2 * act.cols());
-  count_call();
-  do_swiglu_forward(act, gate_up);
+  count_products(act.rows(), check_downs(check, act, downs));
+  do_swiglu_forward(act, gate_up, downs);
 }
 
 void Backend::swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) {

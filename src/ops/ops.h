@@ -62,6 +62,15 @@ struct LoraPart {
   Tensor right, left;  // (I,r) and (r,O), dense
   // In backward alone: (N,r) in fp32 memory, and gradients like the matrices.
   Tensor du = {}, dright = {}, dleft = {};
+  // Forward: u is there already, left by the operator that made x (LoraDown), and need not be
+  // computed again. So of all parts or of none.
+  bool has_u = false;
+};
+
+// LoRA's first product of what an operator makes, u (N,r) = output (N,I) right (I,r), on the output
+// as it is stored.
+struct LoraDown {
+  Tensor u, right;
 };
 
 // The angles of a rotary embedding of width E, one row of them for each row that is turned: cos,
@@ -112,6 +121,10 @@ class Backend {
   // Between set_decoding(true) and set_decoding(false) linear_forward() need not have the bits that
   // it has in training: on the CPU it is faster then with the some hundred rows of a prompt.
   virtual void set_decoding(bool decodes) { (void)decodes; }
+
+  // Whether the operators that make the inputs of layers with LoRA are to compute its first
+  // products too, as they may then do while they have the input at hand.
+  virtual bool takes_lora_downs() const { return false; }
 
   // ---- linear: y = x W' (+ bias) (+ residual)
   // y (N,O), x (N,I), weight (O,I), bias (O) or none, residual (N,O) or none; residual may be y
@@ -168,7 +181,9 @@ class Backend {
 
   // ---- norms
   // y = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps); y, x (N,D), rstd (N), weight (D).
-  void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps);
+  // And the u of each of `downs`.
+  void rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                        std::span<const LoraDown> downs = {});
   // dx (N,D) = gradient of the norm + dresidual (N,D; may be absent, may be dx itself); dweight (D)
   // += (may be absent); y (N,D; may be absent, may be dy itself) = the norm's output again, with
   // the bits that it had.
@@ -181,8 +196,9 @@ class Backend {
                            Tensor weight, Tensor mean, Tensor rstd, Tensor dresidual);
 
   // ---- token-wise activations
-  // gate_up (N,2F): columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up.
-  void swiglu_forward(Tensor act, Tensor gate_up);
+  // gate_up (N,2F): columns [0,F) gate, [F,2F) up; act (N,F) = silu(gate) * up. And the u of each
+  // of `downs`.
+  void swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs = {});
   // act (may be absent, may be dact itself): the output again, with the bits that it had.
   void swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up);
   // y (N,F) = activation(x); dx may be dy itself.

@@ -55,13 +55,15 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "the queries up in memory, so the bits of the two differ")
                   .one_of({"separate", "joint"}));
   t.push_back(
-      field("lora_products", &O::lora_products, Group::kRanks, "t", kMayChange,
-            "how a GPU adds LoRA to a linear layer: separate computes them apart and adds "
-            "them up, which rounds twice; fused, on an H100 or H200 in bf16 or fp16 and for "
-            "ranks that are multiples of 8, computes both in one product of facet's own in "
-            "place of cuBLASLt's and rounds once, so the bits of the two differ; timed times "
-            "both for each shape at the start, takes the faster, and keeps the choices in the "
-            "checkpoints")
+      field(
+          "lora_products", &O::lora_products, Group::kRanks, "t", kMayChange,
+          "how a GPU adds LoRA to a linear layer: separate computes them apart and adds "
+          "them up, which rounds twice; fused, on an H100 or H200 in bf16 or fp16 and for "
+          "ranks that are multiples of 8, computes both in one product of facet's own in "
+          "place of cuBLASLt's and rounds once, so the bits of the two differ, and LoRA's first "
+          "product of SwiGLU's output within SwiGLU; timed times both ways of each for each shape "
+          "at the start, those of SwiGLU on any GPU, takes the faster, and keeps the choices in "
+          "the checkpoints")
           .one_of({"separate", "fused", "timed"}));
   t.push_back(
       field("threads", &O::threads, Group::kRanks, "tegcb", kMayChange,

@@ -96,7 +96,10 @@ TEST_P(BackendOp, IsThatOfTheCpuBackend) {
       // What 16 bits may add: one rounding of the output; where tensor cores multiply the
       // probabilities of attention, one of these too.
       if (is_16_bit(matrix->dtype()))
-        bound += (name[0] == 'd' ? 3 : 2) * relative_error(rounded(expected, dtype), expected);
+        bound += (name[0] == 'd'             ? 3
+                  : name.starts_with("u of") ? op_test::kOfRounded
+                                             : 2) *
+                 relative_error(rounded(expected, dtype), expected);
       else if (name.starts_with("dright") && is_16_bit(dtype))
         bound += kTwoHalves;
       EXPECT_LE(relative_error(matrix->values(), expected), bound) << name << " " << n << "x" << d;

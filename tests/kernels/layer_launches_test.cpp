@@ -1,6 +1,10 @@
 // How much work a layer of the decoder gives to the GPU.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <memory>
+#include <vector>
+
 #include "model/llama_block.h"
 #include "ops/pool_plan.h"
 #include "tests/device/cuda/device_under_test.h"
@@ -13,48 +17,103 @@ namespace {
 
 constexpr int64_t kRows = 5, kWidth = 64;
 
+enum class Rebuilding : uint8_t { kNothing, kNormsAndActivation };
+
+// A layer in bf16, with LoRA of that rank on all its linear layers.
+class Layer {
+ public:
+  Layer(CudaBackend& cuda, int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing)
+      : cuda_(cuda) {
+    LlamaConfig config;
+    config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
+    config.num_attention_heads = config.num_key_value_heads = 1;
+    table_.place_in(cuda.memory());
+    table_.begin_unit("layer");
+    block_ = std::make_unique<LlamaBlock>(table_, "", 0, config,
+                                          LoraConfig{.rank = rank, .module_name = "proj"});
+    table_.set_trained("", true);
+    table_.allocate(1, ParamTable::Memory::kReal, DType::kBF16);
+    table_.allocate_gradients();
+    for (const Param& param : table_.params()) {
+      set(param.value);
+      cuda.fill(param.grad, 0);
+    }
+    set(x_);
+    for (const Tensor& t : {cos_, sin_}) cuda.fill(t, 0.7f);
+    cuda.copy_from_host(index_, kAsked.data());
+    keep_queries(asked_plan_, plan_, kAsked);
+    if (rebuilding == Rebuilding::kNormsAndActivation) {
+      normed_ = ctx_.activation({kRows, kWidth});
+      activated_ = ctx_.activation({kRows, kWidth});
+    }
+  }
+
+  void forward(const Tensor& y, const AskedRows& asked = {}) {
+    block_->forward(ctx_, y, x_, rows(asked), &saved_);
+  }
+  void recompute() { block_->recompute(ctx_, x_, rows({}), saved_); }
+  void backward() { block_->backward(ctx_, y_, y_, x_, rows({}), saved_, InputGradient::kNeeded); }
+  // The bits of the output, of all rows and of some.
+  std::vector<uint16_t> outputs() {
+    const int64_t count = std::ssize(kAsked);
+    std::vector<uint16_t> bits(static_cast<size_t>((kRows + count) * kWidth));
+    const Tensor some = ctx_.activation({count, kWidth});
+    forward(y_);
+    forward(some, {.rows = index_,
+                   .plan = &asked_plan_,
+                   .cos = cos_.row_block(0, count),
+                   .sin = sin_.row_block(0, count)});
+    cuda_.copy_to_host(bits.data(), y_);
+    cuda_.copy_to_host(bits.data() + kRows * kWidth, some);
+    return bits;
+  }
+  Tensor y() const { return y_; }
+
+ private:
+  DecoderRows rows(const AskedRows& asked) const {
+    return {.plan = plan_,
+            .window_plan = plan_,
+            .cos = cos_,
+            .sin = sin_,
+            .asked = asked,
+            .normed = normed_,
+            .activated = activated_};
+  }
+  void set(const Tensor& t) {
+    std::vector<uint16_t> values;
+    for (int64_t i = 0; i < t.numel(); ++i)
+      values.push_back(round_to_16_bits(std::sin(0.37f * static_cast<float>(++waves_)), t.dtype()));
+    cuda_.copy_from_host(t, values.data());
+  }
+
+  const std::vector<int32_t> kAsked = {1, 4};
+  CudaBackend& cuda_;
+  ParamTable table_;
+  std::unique_ptr<LlamaBlock> block_;
+  Arena arena_{"test", int64_t{1} << 20, cuda_.memory()};
+  UnitHooks hooks_;
+  Context ctx_{cuda_, arena_, hooks_, DType::kBF16};
+  const AttentionPlan plan_ = op_test::causal_plan(kRows);
+  AttentionPlan asked_plan_;
+  const Tensor x_ = ctx_.activation({kRows, kWidth}), y_ = ctx_.activation({kRows, kWidth}),
+               cos_ = arena_.tensor({kRows, kWidth / 2}), sin_ = arena_.tensor({kRows, kWidth / 2}),
+               index_ = arena_.tensor({2}, DType::kI32);
+  Tensor normed_, activated_;  // shared, if they are rebuilt
+  LlamaBlock::Saved saved_;
+  int waves_ = 0;
+};
+
 struct Launches {
   int64_t forward, backward;
 };
 
-enum class Rebuilding : uint8_t { kNothing, kNormsAndActivation };
-
-// Kernels and products of a layer in training, with LoRA of that rank on all its linear layers.
-Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing,
-                  bool joins_lora = false) {
-  LlamaConfig config;
-  config.hidden_size = config.intermediate_size = config.head_dim = kWidth;
-  config.num_attention_heads = config.num_key_value_heads = 1;
-  CudaBackend cuda(kSmallSizes);
-  cuda.join_lora(joins_lora);
-  ParamTable table;
-  table.place_in(cuda.memory());
-  table.begin_unit("layer");
-  const LlamaBlock block(table, "", 0, config, {.rank = rank, .module_name = "proj"});
-  table.set_trained("", true);
-  table.allocate(1, ParamTable::Memory::kReal, DType::kBF16);
-  table.allocate_gradients();
-  for (const Param& param : table.params()) {
-    cuda.fill(param.value, 0);
-    cuda.fill(param.grad, 0);
-  }
-  Arena arena("test", int64_t{1} << 20, cuda.memory());
-  UnitHooks hooks;
-  Context ctx{cuda, arena, hooks, DType::kBF16};
-  const AttentionPlan plan = op_test::causal_plan(kRows);
-  const Tensor x = ctx.activation({kRows, kWidth}), y = ctx.activation({kRows, kWidth}),
-               cos = arena.tensor({kRows, kWidth / 2}), sin = arena.tensor({kRows, kWidth / 2});
-  for (const Tensor& t : {x, cos, sin}) cuda.fill(t, 0);
-  DecoderRows rows{.plan = plan, .window_plan = plan, .cos = cos, .sin = sin};
-  if (rebuilding == Rebuilding::kNormsAndActivation) {
-    rows.normed = ctx.activation({kRows, kWidth});
-    rows.activated = ctx.activation({kRows, kWidth});
-  }
-  LlamaBlock::Saved saved;
+// Kernels and products of a layer in training.
+Launches launches(CudaBackend& cuda, int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing) {
+  Layer layer(cuda, rank, rebuilding);
   const int64_t begin = device_test::host_calls().launches;
-  block.forward(ctx, y, x, rows, &saved);
+  layer.forward(layer.y());
   const int64_t middle = device_test::host_calls().launches;
-  block.backward(ctx, y, y, x, rows, saved, InputGradient::kNeeded);
+  layer.backward();
   const int64_t end = device_test::host_calls().launches;
   cuda.synchronize();
   return {middle - begin, end - middle};
@@ -62,7 +121,8 @@ Launches launches(int64_t rank, Rebuilding rebuilding = Rebuilding::kNothing,
 
 // One for each of q|k|v, o, gate|up and down; in backward three.
 TEST(LayerLaunches, LoraAddsSixteen) {
-  const Launches with = launches(16), without = launches(0);
+  CudaBackend cuda(kSmallSizes);
+  const Launches with = launches(cuda, 16), without = launches(cuda, 0);
   EXPECT_EQ(with.forward - without.forward, 4);
   EXPECT_EQ(with.backward - without.backward, 12);
 }
@@ -95,15 +155,54 @@ TEST(AttentionLaunches, GradientsAreTurnedWhereTheyAreStored) {
 }
 
 TEST(LayerLaunches, WhatIsRebuiltComesOutOfOtherKernels) {
-  const Launches kept = launches(16), rebuilt = launches(16, Rebuilding::kNormsAndActivation);
+  CudaBackend cuda(kSmallSizes);
+  const Launches kept = launches(cuda, 16),
+                 rebuilt = launches(cuda, 16, Rebuilding::kNormsAndActivation);
   EXPECT_EQ(rebuilt.forward, kept.forward);
   EXPECT_EQ(rebuilt.backward, kept.backward);
 }
 
-// RoPE takes one forward, unless the product that stores queries and keys turns them.
+// RoPE takes one forward, unless the product that stores queries and keys turns them; and LoRA's
+// first products one each, but for that in SwiGLU.
 TEST(LayerLaunches, FusedLoraTurnsWhatItStores) {
   const device_test::HopperDevice hopper;
-  EXPECT_EQ(launches(16, Rebuilding::kNothing, true).forward, launches(16).forward - 1);
+  CudaBackend cuda(kSmallSizes);
+  const Launches without = launches(cuda, 0);
+  cuda.join_lora(true);
+  EXPECT_EQ(launches(cuda, 16).forward - without.forward, 3 - 1);
+}
+
+// All that backward needs of the last product is LoRA's first one.
+TEST(LayerLaunches, WithFusedLoraTheLastProductIsNotRecomputed) {
+  const device_test::HopperDevice hopper;
+  CudaBackend cuda(kSmallSizes);
+  for (const bool fused : {false, true}) {
+    cuda.join_lora(fused);
+    Layer layer(cuda, 16);
+    const int64_t begin = device_test::host_calls().launches;
+    layer.forward(layer.y());
+    const int64_t middle = device_test::host_calls().launches;
+    layer.recompute();
+    EXPECT_EQ(middle - begin - (device_test::host_calls().launches - middle), fused ? 1 : 0);
+    layer.backward();
+    cuda.synchronize();
+  }
+}
+
+// Whoever computes LoRA's first products.
+TEST(LayerOutputs, HaveTheSameBitsWithFirstProductsWhereTheirInputsAreMade) {
+  CudaBackend cuda(kSmallSizes);
+  const std::vector<uint16_t> separate = Layer(cuda, 16).outputs();
+  cuda.choose_lora();
+  const int64_t begin = device_test::host_calls().launches;
+  EXPECT_EQ(Layer(cuda, 16).outputs(), separate);
+  const int64_t middle = device_test::host_calls().launches;
+  cuda::ProductChoices choices;
+  choices.lora.choose(cuda::LoraDownKey{DType::kBF16, kRows, kWidth, 16}, cuda::LoraWay::kFused);
+  cuda.products().take_choices(choices);
+  EXPECT_EQ(Layer(cuda, 16).outputs(), separate);
+  const int64_t end = device_test::host_calls().launches;
+  EXPECT_EQ((middle - begin) - (end - middle), 2) << "once less in each of two layers";
 }
 
 // Launches of attention by a sequence of 40 rows, for its last ones, whose keys are in a pool.

@@ -104,7 +104,8 @@ TEST_P(LoraParity, Forward) {
   run_kernels([&] {
     const cuda::LoraOperands part{y.device(), y.device(), u.device(), right_.device(),
                                   left_.device()};
-    cuda::lora_forward({&part, 1}, x_.device(), kScale, kOneMultiprocessor, stream_);
+    cuda::lora_forward({&part, 1}, x_.device(), kScale, cuda::LoraU::kComputed, kOneMultiprocessor,
+                       stream_);
   });
   cpu().lora_forward_accumulate(y.host(), u.host(), x_.host(), right_.host(), left_.host(), kScale);
   const auto product = multiply(x_.start(), right_.start(), n_, i_, r_);
@@ -307,7 +308,8 @@ void LoraPartsParity::check_forward(ParityMatrix* residual, int multiprocessors)
       operands.push_back({columns(y.device(), part),
                           residual ? columns(residual->device(), part) : cuda::Operand{},
                           part.u.device(), part.right.device(), part.left.device()});
-    cuda::lora_forward(operands, x_.device(), kScale, multiprocessors, stream_);
+    cuda::lora_forward(operands, x_.device(), kScale, cuda::LoraU::kComputed, multiprocessors,
+                       stream_);
   });
   if (residual)
     cpu().copy(y.host(), residual->host());
@@ -340,6 +342,34 @@ TEST_P(LoraPartsParity, ForwardAddsToTheResidual) {
 
 TEST_P(LoraPartsParity, ForwardOfFewRowsOnALargeGpu) {
   check_forward(nullptr, kTwoMultiprocessors);
+}
+
+// Without x, on any number of blocks.
+TEST_P(LoraPartsParity, ForwardFromTheFirstProductHasTheSameBits) {
+  std::vector<Part> all = parts(Role::kOut);
+  ParityMatrix &y = matrix("y", outputs(), Role::kOut), &again = matrix("y", outputs(), Role::kOut);
+  const auto operands = [&](ParityMatrix& of) {
+    std::vector<cuda::LoraOperands> operands;
+    for (const Part& part : all)
+      operands.push_back({columns(of.device(), part),
+                          {},
+                          part.u.device(),
+                          part.right.device(),
+                          part.left.device()});
+    return operands;
+  };
+  cuda::Operand no_x = x_.device();
+  no_x.data = nullptr;
+  for (const int multiprocessors : {kOneMultiprocessor, kTwoMultiprocessors}) {
+    run_kernels([&] {
+      cuda::lora_forward(operands(y), x_.device(), kScale, cuda::LoraU::kComputed, multiprocessors,
+                         stream_);
+      cuda::lora_forward(operands(again), no_x, kScale, cuda::LoraU::kGiven, multiprocessors,
+                         stream_);
+    });
+    EXPECT_TRUE(same_bits(again.of_gpu(), y.of_gpu()));
+    again.upload();
+  }
 }
 
 void LoraPartsParity::check_backward(int multiprocessors) {

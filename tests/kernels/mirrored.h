@@ -26,6 +26,7 @@ class Mirrored final : public Backend {
     for (const Mirror& mirror : mirrors_) cuda_.copy_to_host(mirror.host, bytes_of(mirror));
     mirrors_.clear();
   }
+  bool takes_lora_downs() const override { return cuda_.takes_lora_downs(); }
   int64_t allocations() const { return allocations_; }  // that mirrors took
   // Of the CUDA backend in the last operator.
   int64_t calls() const { return cuda_.counts().calls - calls_before_; }
@@ -80,8 +81,9 @@ class Mirrored final : public Backend {
                         Tensor norm) override {
     return run(&Backend::dora_backward, dz, dmagnitude, dy, z, magnitude, norm);
   }
-  void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps) override {
-    return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps);
+  void do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps,
+                           std::span<const LoraDown> downs) override {
+    return run(&Backend::rms_norm_forward, y, rstd, x, weight, eps, downs);
   }
   void do_rms_norm_backward(Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x, Tensor weight,
                             Tensor rstd, Tensor dresidual) override {
@@ -96,8 +98,8 @@ class Mirrored final : public Backend {
     return run(&Backend::layer_norm_backward, dx, dweight, dbias, dy, x, weight, mean, rstd,
                dresidual);
   }
-  void do_swiglu_forward(Tensor act, Tensor gate_up) override {
-    return run(&Backend::swiglu_forward, act, gate_up);
+  void do_swiglu_forward(Tensor act, Tensor gate_up, std::span<const LoraDown> downs) override {
+    return run(&Backend::swiglu_forward, act, gate_up, downs);
   }
   void do_swiglu_backward(Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up) override {
     return run(&Backend::swiglu_backward, dgate_up, act, dact, gate_up);
@@ -238,6 +240,10 @@ class Mirrored final : public Backend {
   static void note(std::vector<Mirror>& seen, const Rotation& rotation) {
     for (const Tensor& t : {rotation.cos, rotation.sin}) note(seen, t);
   }
+  static void note(std::vector<Mirror>& seen, const std::span<const LoraDown>& downs) {
+    for (const auto& [u, right] : downs)
+      for (const Tensor& t : {u, right}) note(seen, t);
+  }
   template <typename Other>
   static void note(std::vector<Mirror>&, const Other&) {}
 
@@ -283,7 +289,13 @@ class Mirrored final : public Backend {
     std::vector<LoraPart> there;
     for (const LoraPart& part : parts)
       there.push_back({part.begin, on_device(part.u), on_device(part.right), on_device(part.left),
-                       on_device(part.du), on_device(part.dright), on_device(part.dleft)});
+                       on_device(part.du), on_device(part.dright), on_device(part.dleft),
+                       part.has_u});
+    return there;
+  }
+  std::vector<LoraDown> on_device(const std::span<const LoraDown>& downs) const {
+    std::vector<LoraDown> there;
+    for (const auto& [u, right] : downs) there.push_back({on_device(u), on_device(right)});
     return there;
   }
   Rotation on_device(const Rotation& rotation) const {

@@ -393,6 +393,66 @@ TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
   EXPECT_EQ(share(4096, {4096}, 64), 0);                            // which has no such sums
 }
 
+// SwiGLU with LoRA's first product of what it makes, and the layer that has it then.
+class FirstProductInSwiglu : public PassesOfLora {
+ protected:
+  static constexpr int64_t kRowBlocks = (kN + 31) / 32;
+
+  Cost swiglu() {
+    const LoraDown down{lora_[0].u, lora_[0].right};
+    return cost_of(x_, [&] { cuda_.swiglu_forward(x_, gate_up_, {&down, 1}); });
+  }
+  Cost layer() {
+    return cost_of(
+        y_, [&] { cuda_.lora_linear_forward(y_, x_, weight_, Tensor(), Tensor(), lora_, 1); });
+  }
+  static constexpr Cost kTogether{2 * kWide + kRowBlocks * kFactor, kWide, 1};
+  static constexpr Cost kApart{kWide + kBlocks * kFactor, kWide, 2};
+
+  const device_test::HopperDevice hopper_;
+  const Tensor gate_up_ = matrix(kN, 2 * kWidth), x_ = matrix(kN, kWidth), y_ = matrix(kN, kWidth),
+               weight_ = matrix(kWidth, kWidth);
+  std::vector<LoraPart> lora_ = parts(1);
+};
+
+TEST_F(FirstProductInSwiglu, IsThereWhereItIsAskedFor) {
+  EXPECT_FALSE(cuda_.takes_lora_downs());
+  EXPECT_EQ(swiglu(), kApart);
+  cuda_.join_lora(true);
+  EXPECT_TRUE(cuda_.takes_lora_downs());
+  EXPECT_EQ(swiglu(), kTogether);
+}
+
+TEST_F(FirstProductInSwiglu, TheLayerDoesNotReadItsInputForIt) {
+  lora_[0].has_u = true;
+  EXPECT_EQ(layer(), (Cost{kBlocks * kFactor, 2 * kWide, 2}));
+  cuda_.join_lora(true);
+  EXPECT_EQ(layer().launches, 1);
+}
+
+// On a GPU that has no fused products either. The emulation's times are equal, so a choice is one
+// that a text brings.
+TEST_F(FirstProductInSwiglu, IsChosenByShape) {
+  emulated::set_compute_capability({});
+  testing::internal::CaptureStderr();
+  cuda_.choose_lora();
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("LoRA's first products alone"),
+            std::string::npos);
+  EXPECT_TRUE(cuda_.takes_lora_downs());
+  EXPECT_EQ(swiglu(), kApart) << "before anything was timed";
+  cuda_.time_products(false);
+  swiglu();
+  std::string text = cuda_.products().choices().text();
+  const std::string of_swiglu = "LoRA in SwiGLU bf16 256, rank 16\t256\tseparate\n";
+  ASSERT_NE(text.find(of_swiglu), std::string::npos) << text;
+  EXPECT_EQ(swiglu(), kApart) << "a shape is timed once";
+  text.replace(text.find("separate"), 8, "fused");
+  cuda_.products().take_choices(cuda::ProductChoices::parse(text));
+  EXPECT_EQ(swiglu(), kTogether);
+  cuda_.products().take_choices({});
+  EXPECT_EQ(swiglu(), kApart);
+}
+
 // A layer and its LoRA in one product: besides it there are u, du and the gradients, and no pass
 // over y or dx.
 class LoraInOneProduct : public TensorCores {
@@ -570,7 +630,7 @@ TEST_F(LoraWays, WhatHasOneWayIsNotTimed) {
   emulated::set_compute_capability({});
   testing::internal::CaptureStderr();
   cuda_.choose_lora();
-  EXPECT_NE(testing::internal::GetCapturedStderr().find("has nothing to choose from"),
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("the fused products need a GPU"),
             std::string::npos);
   cuda_.time_products(false);
   EXPECT_FALSE(forward_is_fused());

@@ -262,8 +262,9 @@ inline const Case kCases[] = {
      }},
     {"rms_norm_forward",
      [](Backend& ops, Call& call) {
+       const LoraDown down{call.matrix("u", 3, 2), call.matrix("right", 4, 2, kDense)};
        ops.rms_norm_forward(call.matrix("y", 3, 4), call.fp32_vector("rstd", 3),
-                            call.matrix("x", 3, 4), call.vector("weight", 4), 1e-5f);
+                            call.matrix("x", 3, 4), call.vector("weight", 4), 1e-5f, {&down, 1});
      }},
     {"rms_norm_backward",
      [](Backend& ops, Call& call) {
@@ -289,7 +290,8 @@ inline const Case kCases[] = {
      }},
     {"swiglu_forward",
      [](Backend& ops, Call& call) {
-       ops.swiglu_forward(call.matrix("act", 3, 4), call.matrix("gate_up", 3, 8));
+       const LoraDown down{call.matrix("u", 3, 2), call.matrix("right", 4, 2, kDense)};
+       ops.swiglu_forward(call.matrix("act", 3, 4), call.matrix("gate_up", 3, 8), {&down, 1});
      }},
     {"swiglu_backward",
      [](Backend& ops, Call& call) {

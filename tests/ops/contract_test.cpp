@@ -172,6 +172,25 @@ TEST(ContractOfLora, TurnsHeadsThatAreThereAndNoResidual) {
   EXPECT_NE(run(call.matrix("residual", 3, 5), 1), "");
 }
 
+TEST(ContractOfLora, RefusesTheFirstProductOfSomePartsAlone) {
+  NullBackend ops;
+  Call call(DType::kF32);
+  for (const bool both : {true, false}) {
+    std::vector<LoraPart> parts;
+    for (const int64_t begin : {0, 3})
+      parts.push_back({.begin = begin,
+                       .u = call.matrix("u", 3, 2),
+                       .right = call.matrix("right", 4, 2, kDense),
+                       .left = call.matrix("left", 2, 3, kDense),
+                       .has_u = both || begin == 0});
+    EXPECT_EQ(refusal([&] {
+                ops.lora_linear_forward(call.matrix("y", 3, 6), call.matrix("x", 3, 4),
+                                        call.matrix("weight", 6, 4), Tensor(), Tensor(), parts, 1);
+              }).empty(),
+              both);
+  }
+}
+
 TEST(ContractOfAttention, RefusesAnImagePartWithoutASlotForIt) {
   NullBackend ops;
   Call call(DType::kF32);

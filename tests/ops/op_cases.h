@@ -60,6 +60,18 @@ inline void run_lora_linear(Backend& ops, Operands& make, int64_t n, int64_t d,
   ops.lora_linear_forward(make.out("y", n, 31), make.in("x", n, d), make.in("weight", 31, d),
                           make.vector("bias", 31), make.in("residual", n, 31), parts, 0.7f);
 }
+// LoRA's first products of an operator's output (n,d). In 16 bits they are of rounded numbers,
+// whose products may cancel one another: that many roundings of what is left; the worst that was
+// measured is 8.
+constexpr double kOfRounded = 12;
+inline std::vector<LoraDown> lora_downs(Operands& make, int64_t n, int64_t d,
+                                        std::initializer_list<const char*> layers) {
+  std::vector<LoraDown> downs;
+  for (const std::string layer : layers)
+    downs.push_back(
+        {make.out("u of " + layer, n, 3), make.vector("right of " + layer, d * 3).view({d, 3})});
+  return downs;
+}
 inline void run_lora_linear_of_rotated_heads(Backend& ops, Operands& make, int64_t n, int64_t d) {
   std::vector<LoraPart> parts = lora_parts(make, d, {{0, 10}, {10, 21}});
   for (LoraPart& part : parts) part.u = make.out("u" + std::to_string(part.begin), n, 3);
@@ -260,6 +272,12 @@ inline const OpCase kOpCases[] = {
        ops.rms_norm_forward(make.out("y", n, d), make.fp32_vector("rstd", n, Role::kOut),
                             make.in("x", n, d), make.vector("weight", d), 1e-5f);
      }},
+    {"rms_norm_forward_with_lora",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.rms_norm_forward(make.out("y", n, d), make.fp32_vector("rstd", n, Role::kOut),
+                            make.in("x", n, d), make.vector("weight", d), 1e-5f,
+                            lora_downs(make, n, d, {"q", "k", "v"}));
+     }},
     {"rms_norm_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        ops.rms_norm_backward(make.out("dx", n, d), make.fp32_vector("dweight", d, Role::kInOut),
@@ -284,6 +302,11 @@ inline const OpCase kOpCases[] = {
     {"swiglu_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        ops.swiglu_forward(make.out("act", n, d), make.in("gate_up", n, 2 * d));
+     }},
+    {"swiglu_forward_with_lora",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       ops.swiglu_forward(make.out("act", n, d), make.in("gate_up", n, 2 * d),
+                          lora_downs(make, n, d, {"down"}));
      }},
     {"swiglu_backward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {

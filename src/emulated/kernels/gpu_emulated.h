@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -126,6 +127,10 @@ void cp_async_wait() {
 }
 
 inline float fast_exp2(float x) { return std::exp2(x); }
+// A GPU's result is wrong outside the range.
+inline float reciprocal_from_1(float x) {
+  return x >= 1 && x < 0x1p126f ? 1.0f / x : std::numeric_limits<float>::quiet_NaN();
+}
 
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* row, FACET_HERE) {
   emulated::load_matrices(r, 4, emulated::Transposed::kNo, row, where);

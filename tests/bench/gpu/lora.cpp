@@ -1,12 +1,15 @@
 // The linear layers of the reference configuration's decoder with LoRA of rank 16: cuBLASLt's
 // product and the adapters' passes, beside the one product of --lora_products fused. Those of q, k
-// and v also with the rotation of q and k, which is a pass of its own but in the fused product.
+// and v also with the rotation of q and k, which is a pass of its own but in the fused product. And
+// SwiGLU with LoRA's first product of what it makes, in two passes and in one.
 #include <fmt/format.h>
 
 #include <functional>
 
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/lora_product.h"
+#include "kernels/cuda/on_device.h"
 #include "tests/bench/gpu/random_values.h"
 #include "tests/bench/gpu/sections.h"
 
@@ -120,6 +123,33 @@ void measure(Bench& bench, CudaBackend& gpu, const RandomValues& random, const L
   row("backward", &Operands::linear_backward, &Operands::backward);
 }
 
+void measure_swiglu(Bench& bench, CudaBackend& gpu, const RandomValues& random, const Layer& down) {
+  const int64_t elements = 3 * down.rows * down.inputs + (down.rows + down.inputs) * down.rank;
+  Arena arena("SwiGLU", 2 * elements + 4096, bench.ops.memory());
+  const auto matrix = [&](int64_t rows, int64_t cols) {
+    const Tensor x = arena.tensor({rows, cols}, DType::kBF16);
+    random.fill(x.view({rows * cols}));
+    return x;
+  };
+  const Tensor gate_up = matrix(down.rows, 2 * down.inputs), act = matrix(down.rows, down.inputs);
+  const LoraDown lora{matrix(down.rows, down.rank), matrix(down.inputs, down.rank)};
+  const auto ms = [&](const auto& call) {
+    return milliseconds_of(bench.clock, bench.limits, call);
+  };
+  const double alone = ms([&] { gpu.swiglu_forward(act, gate_up); });
+  const double separate = ms([&] { gpu.swiglu_forward(act, gate_up, {&lora, 1}); });
+  const double fused = ms([&] {
+    cuda::swiglu_lora_forward(cuda::on_device(act), cuda::on_device(gate_up),
+                              cuda::on_device(lora.u), cuda::on_device(lora.right), gpu.stream());
+  });
+  const double rate = 2.0 * static_cast<double>(elements) / (fused * 1e-3);
+  bench.report.row("SwiGLU with LoRA", {{"alone_ms", alone},
+                                        {"separate_ms", separate},
+                                        {"fused_ms", fused},
+                                        {"fused_GB/s", rate * 1e-9},
+                                        {"fused_%", percent(rate, bench.rates.copy)}});
+}
+
 }  // namespace
 
 void measure_lora(Bench& bench) {
@@ -128,6 +158,7 @@ void measure_lora(Bench& bench) {
   if (!is_there) fmt::print("the GPU or the program has no product with LoRA: fused_ms is 0\n");
   const RandomValues random(bench.ops, 0.1f);
   for (const Layer& layer : layers(bench.scale)) measure(bench, gpu, random, layer, is_there);
+  measure_swiglu(bench, gpu, random, layers(bench.scale).back());
 }
 
 }  // namespace facet::bench

@@ -124,6 +124,11 @@ void MeasuringBackend::do_lora_backward_right(Tensor x, std::span<const LoraPart
   }
   pass_on("lora_backward_right", operands, [&] { below_.lora_backward_right(x, parts); });
 }
+MeasuringBackend::Operands MeasuringBackend::with_downs(std::vector<Tensor> once,
+                                                        std::span<const LoraDown> downs) {
+  for (const auto& [u, right] : downs) once.insert(once.end(), {u, right});
+  return {once, {}};
+}
 void MeasuringBackend::do_lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias,
                                               Tensor residual, std::span<const LoraPart> parts,
                                               float scale, const Rotation& rotation,
@@ -153,8 +158,11 @@ FACET_MEASURED(dora_forward,
 FACET_MEASURED(dora_backward,
                (Tensor dz, Tensor dmagnitude, Tensor dy, Tensor z, Tensor magnitude, Tensor norm),
                (dz, dmagnitude, dy, z, magnitude, norm), (dz, dy, z, magnitude, norm), (dmagnitude))
-FACET_MEASURED(rms_norm_forward, (Tensor y, Tensor rstd, Tensor x, Tensor weight, float eps),
-               (y, rstd, x, weight, eps), (y, rstd, x, weight), ())
+void MeasuringBackend::do_rms_norm_forward(Tensor y, Tensor rstd, Tensor x, Tensor weight,
+                                           float eps, std::span<const LoraDown> downs) {
+  pass_on("rms_norm_forward", with_downs({y, rstd, x, weight}, downs),
+          [&] { below_.rms_norm_forward(y, rstd, x, weight, eps, downs); });
+}
 FACET_MEASURED(rms_norm_backward,
                (Tensor dx, Tensor dweight, Tensor y, Tensor dy, Tensor x, Tensor weight,
                 Tensor rstd, Tensor dresidual),
@@ -169,7 +177,11 @@ FACET_MEASURED(layer_norm_backward,
                 Tensor mean, Tensor rstd, Tensor dresidual),
                (dx, dweight, dbias, dy, x, weight, mean, rstd, dresidual),
                (dx, dy, x, weight, mean, rstd, dresidual), (dweight, dbias))
-FACET_MEASURED(swiglu_forward, (Tensor act, Tensor gate_up), (act, gate_up), (act, gate_up), ())
+void MeasuringBackend::do_swiglu_forward(Tensor act, Tensor gate_up,
+                                         std::span<const LoraDown> downs) {
+  pass_on("swiglu_forward", with_downs({act, gate_up}, downs),
+          [&] { below_.swiglu_forward(act, gate_up, downs); });
+}
 FACET_MEASURED(swiglu_backward, (Tensor dgate_up, Tensor act, Tensor dact, Tensor gate_up),
                (dgate_up, act, dact, gate_up), (dgate_up, act, dact, gate_up), ())
 FACET_MEASURED(gelu_forward, (Tensor y, Tensor x, Activation activation), (y, x, activation),

@@ -17,6 +17,7 @@ class MeasuringBackend final : public Backend {
   explicit MeasuringBackend(Bench& bench) : bench_(bench), below_(bench.ops) {}
 
   MemoryResource& memory() override { return below_.memory(); }
+  bool takes_lora_downs() const override { return below_.takes_lora_downs(); }
 
   // From here on calls are counted, until they are measured instead: a row in bench.report for each
   // kind of call.
@@ -48,6 +49,7 @@ class MeasuringBackend final : public Backend {
   void measure(const char* name, const Operands& operands, const std::string& shapes, Kind& kind,
                const Call& call);
   static std::string shapes_of(const Operands& operands);
+  static Operands with_downs(std::vector<Tensor> once, std::span<const LoraDown> downs);
 
   Bench& bench_;
   Backend& below_;
