@@ -5,13 +5,15 @@
 namespace facet::kernel_test {
 namespace {
 
-TEST(BackendAllocations, TheSecondChainAllocatesNothing) {
+// Uploads take turns between two pieces of memory, and the second chain may be the first in one.
+TEST(BackendAllocations, TheThirdChainAllocatesNothing) {
   CudaBackend cuda(kSmallSizes);
   const Chain first = run_chain(cuda, DType::kBF16);
+  run_chain(cuda, DType::kBF16);
   const int64_t before = emulated::allocations_made();
-  const Chain second = run_chain(cuda, DType::kBF16);
-  expect_equal(second, first);
-  EXPECT_EQ(emulated::allocations_made() - before, second.allocations_of_mirrors);
+  const Chain third = run_chain(cuda, DType::kBF16);
+  expect_equal(third, first);
+  EXPECT_EQ(emulated::allocations_made() - before, third.allocations_of_mirrors);
 }
 
 }  // namespace
