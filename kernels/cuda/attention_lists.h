@@ -101,8 +101,8 @@ struct AttentionGradients {
   TurnedRows<T> dq_NqD, dk_NkD;
   Rows<T> dv_NkD;
 };
-// What a joint backward adds dq up in: a tile of fp32 sums of each head and block of kStepRows rows
-// of q, and how many times has been added to it; how many tiles of keys have been taken.
+// What a joint backward adds dq up in: of each head and block of kStepRows rows of q a tile of fp32
+// sums, and how many steps have been added to it. And how many tiles of keys blocks have taken.
 struct JointSums {
   float* dq = nullptr;
   int32_t *counters = nullptr, *taken = nullptr;

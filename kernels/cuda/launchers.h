@@ -135,9 +135,9 @@ int64_t attention_joint_counters(int64_t queries, int64_t heads);
 struct Angles {
   Operand cos_NE = {}, sin_NE = {};  // (N,E/2)
 };
-// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`; a joint
-// backward runs on `stream`. dq and dk are
-// turned back by their angles, and have the bits that rope_backward() would leave.
+// delta is a workspace. dk and dv are computed on `side`, beside dq on `stream`; a joint backward
+// runs on `stream`. dq and dk are turned back by their angles, and have the bits that
+// rope_backward() would leave.
 void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand dout_NqD,
                         Operand q_NqD, Operand k_NkD, Operand v_NkD, Operand out_NqD,
                         Operand out_part_NqD, const float* lse_SHN, float* delta_SHN,

@@ -670,7 +670,7 @@ std::vector<AttentionCase> hopper_cases() {
                    Order::kByKind,
                    kNoWindow,
                    true});
-  add("full257", DType::kF16, Rule::kFull, {tokens({257})}, 1, 0);
+  add("full193", DType::kF16, Rule::kFull, {tokens({193}), tokens({193})}, 1, 0);
   add("varlen", DType::kBF16, Rule::kCausal, {tokens({1}), tokens({130}), tokens({64})}, 2, 0);
   add("visual_chat", DType::kF16, Rule::kVisualChat, {tokens({129}), tokens({0, 40})}, 1, 0);
   add("visual_chat_cache", DType::kF16, Rule::kVisualChat, {tokens({9, 150, 20, 30})}, 1, 0,

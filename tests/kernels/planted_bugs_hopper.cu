@@ -244,7 +244,10 @@ __global__ void turns_kernel(float* y, int32_t* taken, int32_t* counter) {
                           : kBug == TurnBug::kOfBlockBefore ? 0
                                                             : turn;
   if (kBug != TurnBug::kNoWait && threadIdx.x == 0) gpu::await_count(counter, awaited);
-  if (kBug != TurnBug::kNoBarrier) __syncthreads();
+  if (kBug == TurnBug::kNoBarrier)
+    __shfl_sync(0xff, awaited, 0);  // the others are later, but a shuffle orders nothing
+  else
+    __syncthreads();
   if (kBug == TurnBug::kReleasedTooEarly && threadIdx.x == 0) gpu::release_count(counter, turn + 1);
   gpu::Pack<float> four;
   for (float& value : four.v) value = 1.0f / static_cast<float>(turn + 3);
