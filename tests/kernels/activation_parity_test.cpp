@@ -110,7 +110,7 @@ TEST_P(ActivationParity, SwiglusBackwardHasTheOutputAgain) {
   ParityMatrix& gate_up = matrix("gate_up", 2 * d_, Role::kIn);
   ParityMatrix& dact = matrix("dact", d_, Role::kInOut);
   ParityMatrix& act = matrix("act", d_, Role::kOut);
-  ParityMatrix& again = matrix("again", d_, Role::kOut);
+  ParityMatrix& again = add("again", n_, d_, gap_ + 1, dtype_, Role::kOut);
   ParityMatrix& without = matrix("without", 2 * d_, Role::kOut);
   ParityMatrix& dgate_up = matrix("dgate_up", 2 * d_, Role::kOut);
   cuda::swiglu_forward(act.device(), gate_up.device(), stream_);

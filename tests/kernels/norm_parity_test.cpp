@@ -183,7 +183,7 @@ TEST_P(NormParity, RmsBackward) { check_backward(Kind::kRms); }
 TEST_P(NormParity, RmsBackwardHasTheOutputAgain) {
   ParityMatrix& rstd = vector("rstd", n_, DType::kF32, Role::kOut);
   ParityMatrix& y = matrix("y", d_, Role::kOut);
-  ParityMatrix& again = matrix("again", d_, Role::kOut);
+  ParityMatrix& again = add("again", n_, d_, gap_ + 1, dtype_, Role::kOut);
   ParityMatrix& dy = matrix("dy", d_, Role::kInOut);
   ParityMatrix& dx = matrix("dx", d_, Role::kOut);
   ParityMatrix& dweight = vector("dweight", d_, DType::kF32, Role::kInOut);
