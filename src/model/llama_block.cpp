@@ -84,7 +84,7 @@ void LlamaBlock::project_asked(Context& ctx, const DecoderRows& rows, const Lora
   saved.normed_asked = ctx.activation({asked.count(), width_});
   ctx.ops.gather_rows_forward(saved.normed_asked, saved.normed1, asked.rows);
   saved.q = ctx.activation({asked.count(), q_.outputs()});
-  q_.forward(ctx, saved.q, saved.normed_asked, Tensor(), kept(saved.q_saved, keep),
+  q_.forward(ctx, saved.q, saved.normed_asked, Tensor(), kept(saved.q_saved, keep), {},
              {{asked.cos, asked.sin}, heads_});
 }
 
