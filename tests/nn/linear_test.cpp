@@ -239,7 +239,7 @@ TEST(PackedLinear, TurnsHeadsAfterAllElse) {
     Rig rig(PackedLinear::Bias::kPresent, lora, frozen, dora);
     rig.ctx.decoding = decoding;
     op_test::Matrix x(kRows, kInputs, rig.x), turned(kRows, kOutputs, 3), y(kRows, kOutputs, 3);
-    rig.linear->forward(rig.ctx, turned.tensor(), x.tensor(), Tensor(), nullptr,
+    rig.linear->forward(rig.ctx, turned.tensor(), x.tensor(), Tensor(), nullptr, {},
                         {{cos.tensor(), sin.tensor()}, kHeads});
     rig.linear->forward(rig.ctx, y.tensor(), x.tensor(), Tensor(), nullptr);
     rig.ops.rope_forward(y.tensor().column_block(0, kHeads * kHeadWidth), cos.tensor(),
