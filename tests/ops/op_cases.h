@@ -228,6 +228,18 @@ inline const OpCase kOpCases[] = {
        ops.lora_backward_right(make.in("x", n, d), parts);
      },
      2},
+    {"lora_backward_right",
+     [](Backend& ops, Operands& make, int64_t n, int64_t d) {
+       const LoraPart part{.u = {},
+                           .right = make.vector("right", d * 3).view({d, 3}),
+                           .left = make.vector("left", 93).view({3, 31}),
+                           .du = make.fp32("du", n, 3, Role::kIn),
+                           .dright = make.fp32_vector("dright", d * 3, Role::kInOut).view({d, 3})};
+       ops.lora_backward_input_accumulate(Tensor(), Tensor(), part.du, make.in("dy", n, 31),
+                                          Tensor(), part.right, part.left, 0.7f);
+       ops.lora_backward_right(make.in("x", n, d), {&part, 1});
+     },
+     2},
     {"lora_linear_forward",
      [](Backend& ops, Operands& make, int64_t n, int64_t d) {
        run_lora_linear(ops, make, n, d, {{0, 11}, {11, 20}});
