@@ -86,7 +86,7 @@ GPU_DEVICE void release_count(int32_t* counter, int32_t count) {
                : "l"(__cvta_generic_to_global(counter)), "r"(count)
                : "memory");
 }
-// Not in any order but that of the counts.
+// Not in any order but that of the counts. Numbers below 2^-126 are 0 here.
 GPU_DEVICE void add_pack_global(float* to, const Pack<float>& pack) {
 #if __CUDACC_VER_MAJOR__ > 12 || __CUDACC_VER_MINOR__ >= 1
   asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};"

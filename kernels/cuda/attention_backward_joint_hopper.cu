@@ -55,6 +55,10 @@ GPU_DEVICE int64_t first_block(const AttentionLists& lists, int head) {
 struct JointRing {
   DkvRing dkv;
   Side<kTurnStages> turns;
+  // Who passes turns on has seen that the stage is empty. Without it the next turn but one could
+  // come, and go, while that thread still waits for its stores: the barrier's parity would then be
+  // what it was, and the thread wait for ever.
+  gpu::Barrier seen_empty[kTurnStages];
   gpu::Barrier weights;  // dS of both consumers is there
 };
 
@@ -113,7 +117,7 @@ GPU_DEVICE void await_turns(JointRing& ring, int32_t* turn_of_stage, const Joint
                             const AttentionShape& shape) {
   RingPlace<kTurnStages> at;
   for_turns(place, sums, lists, shape, [&](const int32_t* counter, int32_t turn) {
-    wait_until_empty(ring.turns, at);
+    gpu::wait_barrier(ring.seen_empty[at.stage], at.parity ^ 1);
     gpu::await_count(counter, turn);
     turn_of_stage[at.stage] = turn;
     gpu::arrive(ring.turns.full[at.stage]);
@@ -126,6 +130,7 @@ GPU_DEVICE void pass_turns_on(JointRing& ring, const JointPlace& place, const Jo
   RingPlace<kTurnStages> at;
   for_turns(place, sums, lists, shape, [&](int32_t* counter, int32_t turn) {
     gpu::wait_barrier(ring.turns.empty[at.stage], at.parity);
+    gpu::arrive(ring.seen_empty[at.stage]);
     gpu::release_count(counter, turn + 1);
     at.advance();
   });
@@ -280,6 +285,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     gpu::init_barrier(ring.weights, kConsumerWarps);
     init_side(ring.turns, 1);
+    for (gpu::Barrier& seen : ring.seen_empty) gpu::init_barrier(seen, 1);
   }
   init_barriers(ring.dkv.rows, 1 + gpu::kWarpSize, ring.dkv.queries);
   take_place(place, sums, lists, shape.kv_heads);  // ends with a barrier

@@ -31,8 +31,9 @@ Maps maps_of(const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
 }
 
 constexpr int kDkvStages = 3, kDkvQueries = 64;
-// Of a thread: sums, P and dS of a consumer are 192, and 16 for P rounded.
-constexpr int kDkvProducerRegisters = 32, kDkvConsumerRegisters = 240;
+// Of a thread: sums, P and dS of a consumer are 192, and 16 for P rounded. A block is launched with
+// 168 for each of its threads, 504 for one of each warpgroup: who asks for more waits for ever.
+constexpr int kDkvProducerRegisters = 24, kDkvConsumerRegisters = 240;
 constexpr int kStepTile = kTileSize<kDkvQueries>;
 
 // Of a step's queries: lse to base 2 and delta; how many keys of its list each sees. Queries after

@@ -621,6 +621,33 @@ TEST_P(HopperAttentionParity, JointBackward) {
   });
 }
 
+// Whichever warp of a block lags behind the others, by as much as they let it.
+TEST(HopperAttentionLateWarp, BackwardHasTheSameBits) {
+  const device_test::HopperDevice hopper;
+  if (!hopper.is_here()) GTEST_SKIP() << device_test::kNoHopper;
+  const AttentionCase c{"", DType::kBF16, Rule::kCausal, {tokens({300})}, 1, 1, 128};
+  const AttentionPlan plan = c.plan();
+  AttentionOperands x(c.sizes(), plan, c.dtype, c.gap);
+  x.for_hopper = true;
+  x.run_kernels();
+  for (const bool is_joint : {false, true}) {
+    x.is_joint = is_joint;
+    std::vector<Values> first;
+    constexpr int kWarps = 12;
+    for (int late = -1; late < kWarps; ++late) {
+      if (late >= 0) device_test::delay_warp(late);
+      for (ParityMatrix* of : {&x.dq, &x.dk, &x.dv}) of->upload();
+      x.run_backward({}, {});
+      std::vector<Values> gradients;
+      for (ParityMatrix* of : {&x.dq, &x.dk, &x.dv}) gradients.push_back(of->of_gpu());
+      if (first.empty()) first = gradients;
+      for (size_t i = 0; i < first.size(); ++i)
+        EXPECT_TRUE(same_bits(gradients[i], first[i])) << "warp " << late << ", gradient " << i;
+    }
+    device_test::set_thread_order(0);
+  }
+}
+
 TEST(HopperAttentionEmpty, ASideWithoutRows) {
   const device_test::HopperDevice hopper;
   if (!hopper.is_here()) GTEST_SKIP() << device_test::kNoHopper;

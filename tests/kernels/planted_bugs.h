@@ -68,6 +68,7 @@ void misaligned_ldmatrix(const BugRig& rig);
 void box_never_awaited(const BugRig& rig);
 void box_of_the_wrong_phase(const BugRig& rig);
 void phase_that_never_comes(const BugRig& rig);
+void phase_that_has_passed(const BugRig& rig);
 void fewer_bytes_announced(const BugRig& rig);
 void more_bytes_announced(const BugRig& rig);
 void no_fence_after_init(const BugRig& rig);

@@ -65,6 +65,27 @@ __global__ void copy_kernel(float* y, const __grid_constant__ gpu::TensorMap map
   if (kBug == CopyBug::kWrongPhase) gpu::wait_barrier(there, 0);
 }
 
+// Two phases go by without regard to the warp that waits for the first of them. It begins to wait
+// before they do.
+__global__ void passing_phases_kernel(float* y) {
+  GPU_SHARED(gpu::Barrier, started, );
+  GPU_SHARED(gpu::Barrier, there, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(started, 32);
+    gpu::init_barrier(there, 1);
+    gpu::fence_barrier_init();
+  }
+  __syncthreads();
+  if (thread() == 32) {
+    gpu::wait_barrier(started, 0);
+    for (int phase = 0; phase < 2; ++phase) gpu::arrive(there);
+  }
+  if (thread() >= 32) return;
+  gpu::arrive(started);
+  gpu::wait_barrier(there, 0);
+  y[thread()] = 1.0f;
+}
+
 template <CopyBug kBug>
 void copy_box(const BugRig& rig) {
   const gpu::TensorMap map =
@@ -268,8 +289,12 @@ void take_turns(const BugRig& rig) {
               counters + 1);
 }
 
-__global__ void too_many_registers_kernel(float* y) {
-  gpu::raise_registers<256>();
+// As many as a multiprocessor has, where a block of 384 threads is launched with 168 for each.
+__global__ void __launch_bounds__(3 * kWarpgroup, 1) too_many_registers_kernel(float* y) {
+  if (thread() < kWarpgroup)
+    gpu::lower_registers<32>();
+  else
+    gpu::raise_registers<240>();
   if (thread() < 32) y[thread()] = 1.0f;
 }
 #if defined(FACET_EMULATED)  // nvcc refuses it
@@ -284,6 +309,9 @@ __global__ void odd_registers_kernel(float* y) {
 void box_never_awaited(const BugRig& rig) { copy_box<CopyBug::kNoWait>(rig); }
 void box_of_the_wrong_phase(const BugRig& rig) { copy_box<CopyBug::kWrongPhase>(rig); }
 void phase_that_never_comes(const BugRig& rig) { copy_box<CopyBug::kPhaseThatNeverComes>(rig); }
+void phase_that_has_passed(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 1, .block = 64}, passing_phases_kernel, rig.y);
+}
 void fewer_bytes_announced(const BugRig& rig) { copy_box<CopyBug::kTooFewBytes>(rig); }
 void more_bytes_announced(const BugRig& rig) { copy_box<CopyBug::kTooManyBytes>(rig); }
 void no_fence_after_init(const BugRig& rig) { copy_box<CopyBug::kNoInitFence>(rig); }

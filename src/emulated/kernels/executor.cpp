@@ -153,12 +153,12 @@ void Executor::run_block(uint3 block) {
   const auto first = fibers_.begin(), last = first + threads_;
   const auto finished = [](const auto& f) { return f->state == Fiber::State::kFinished; };
   while (!std::all_of(first, last, finished)) {
-    if (run_ready_threads()) continue;
+    if (run_ready_threads(Punctuality::kInTime)) continue;
     if (all_wait_at_barrier())
       release_barrier();
     else if (bulk_copies_under_way() > 0)
       deliver_a_copy();
-    else
+    else if (!run_ready_threads(Punctuality::kLate))
       report_deadlock();
   }
   threads_were_abandoned_ = false;
@@ -188,13 +188,20 @@ void Executor::start_threads() {
   threads_were_abandoned_ = true;  // until the block is done
 }
 
-// One turn: every thread that can run does so until it waits or ends. Returns false if none could.
-bool Executor::run_ready_threads() {
+Executor::Punctuality Executor::punctuality_of(const Fiber& fiber) const {
+  const bool is_late = order_.order == ThreadOrder::kLateWarp && fiber.warp == order_.late_warp;
+  return is_late ? Punctuality::kLate : Punctuality::kInTime;
+}
+
+// One turn: every such thread that can run does so until it waits or ends. Returns false if none
+// could.
+bool Executor::run_ready_threads(Punctuality punctuality) {
   if (order_.order == ThreadOrder::kRandom)
     for (size_t i = turn_.size(); i > 1; --i) std::swap(turn_[i - 1], turn_[random_.below(i)]);
   bool any = false;
   for (const unsigned i : turn_) {
     if (fibers_[i]->state != Fiber::State::kReady) continue;
+    if (punctuality_of(*fibers_[i]) != punctuality) continue;
     resume(*fibers_[i]);
     any = true;
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
@@ -206,7 +213,8 @@ bool Executor::run_ready_threads() {
 void Executor::deliver_a_copy() {
   const int64_t count = bulk_copies_under_way();
   switch (order_.order) {
-    case ThreadOrder::kForward: return deliver_bulk_copy(0);
+    case ThreadOrder::kForward:
+    case ThreadOrder::kLateWarp: return deliver_bulk_copy(0);
     case ThreadOrder::kReverse: return deliver_bulk_copy(count - 1);
     case ThreadOrder::kRandom:
       return deliver_bulk_copy(static_cast<int64_t>(random_.below(static_cast<uint64_t>(count))));

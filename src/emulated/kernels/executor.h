@@ -15,12 +15,15 @@
 
 namespace facet::emulated {
 
-enum class ThreadOrder : uint8_t { kForward, kReverse, kRandom };
+// kLateWarp: one warp of each block goes on only when nothing else can, not even a copy. What it
+// waits for may then have come and gone.
+enum class ThreadOrder : uint8_t { kForward, kReverse, kRandom, kLateWarp };
 
 // Applies to the launches that run from now on.
 struct ExecutionOrder {
   ThreadOrder order = ThreadOrder::kForward;
   uint64_t seed = 1;  // of kRandom, which draws a new order in every turn
+  unsigned late_warp = 0;
 };
 void set_execution_order(ExecutionOrder order);
 
@@ -83,7 +86,9 @@ class Executor {
   void make_fibers();
   void run_block(uint3 block);
   void start_threads();
-  bool run_ready_threads();
+  enum class Punctuality : uint8_t { kInTime, kLate };
+  Punctuality punctuality_of(const Fiber& fiber) const;
+  bool run_ready_threads(Punctuality punctuality);
   void deliver_a_copy();
   void resume(Fiber& fiber);
   void suspend();

@@ -1,8 +1,10 @@
 // gpu_hopper.h for a host compiler.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "emulated/device/tensor_map.h"
@@ -58,11 +60,15 @@ inline void await_count(const int32_t* counter, int32_t count, FACET_HERE) {
 inline void release_count(int32_t* counter, int32_t count, FACET_HERE) {
   emulated::release_count(counter, count, where);
 }
+inline float without_subnormal(float x) {
+  return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
+}
 FACET_NOT_RACE_CHECKED inline void add_pack_global(float* to, const Pack<float>& pack, FACET_HERE) {
   emulated::require_alignment(to, sizeof pack, "the destination of a 16-byte sum", where);
   emulated::note_access(to, sizeof pack, emulated::Access::kRead, where);
   emulated::note_access(to, sizeof pack, emulated::Access::kWrite, where);
-  for (int i = 0; i < Pack<float>::kSize; ++i) to[i] += pack.v[i];
+  for (int i = 0; i < Pack<float>::kSize; ++i)
+    to[i] = without_subnormal(without_subnormal(to[i]) + without_subnormal(pack.v[i]));
 }
 
 // ---- TMA

@@ -99,10 +99,14 @@ void wait_for_mbarrier(void* barrier, unsigned parity, Site where) {
   Mbarrier& b = mbarrier_at(barrier, where);
   note_access(barrier, kBytes, Access::kAtomic, where);
   if (parity > 1) violation(where, "a phase of parity {}", parity);
-  if (is_complete(b, parity))
+  if (is_complete(b, parity)) {
     executor().acquire(executor().current(), b.released_before);
-  else
-    executor().wait_at(b.address, parity, where);
+    return;
+  }
+  // Who has been woken looks again: the phase after may be complete by then, too, and the parity
+  // what it was.
+  do executor().wait_at(b.address, parity, where);
+  while (!is_complete(b, parity));
 }
 
 void require_published_mbarrier(void* barrier, Site where) {

@@ -448,9 +448,9 @@ void set_registers(int registers, Registers change, Site where) {
   int sum = 0;
   for (const Warpgroup& each : warpgroups())
     sum += (each.registers == 0 ? 0 : each.registers) * kWarpgroupThreads;
-  if (sum > kOfMultiprocessor)
-    violation(where, "the threads of the block claim {} registers, {} are the most", sum,
-              kOfMultiprocessor);
+  if (sum > launched * threads)
+    violation(where, "the threads of the block claim {} registers, it was launched with {}", sum,
+              launched * threads);
 }
 
 // ---- for the executor

@@ -50,6 +50,11 @@ void set_thread_order(int order) {
   emulated::set_execution_order({kind, static_cast<uint64_t>(order < 2 ? 1 : order - 1)});
 }
 
+void delay_warp(int warp) {
+  emulated::set_execution_order(
+      {.order = ThreadOrder::kLateWarp, .late_warp = static_cast<unsigned>(warp)});
+}
+
 void run_streams_at_once() { emulated::set_stream_policy({Lateness::kAtOnce, 1}); }
 void run_streams_late() { emulated::set_stream_policy({Lateness::kAsLateAsAllowed, 1}); }
 void run_streams_at_random(uint64_t seed) {
