@@ -4,9 +4,9 @@
 //
 // That takes seven products where five are needed: q.k and dout.v in both kernels. Of 4096 causal
 // rows a product is 4096^2 x 128 = 2.1e9 operations a head, so at 715 TFLOP/s seven take 21 us and
-// five 15. But one kernel by key rows has dq spread over its blocks, which add to fp32 sums one after
-// the other, 34 MB a head through L2, and wait for their turn (attention_backward_joint_hopper.cu).
-// With two kernels no block waits for another.
+// five 15. But one kernel by key rows has dq spread over its blocks, which add to fp32 sums one
+// after the other, 34 MB a head through L2, and wait for their turn
+// (attention_backward_joint_hopper.cu). With two kernels no block waits for another.
 #include "kernels/cuda/attention_backward_hopper.h"
 
 #include "kernels/cuda/attention_delta.h"

@@ -12,11 +12,11 @@
 // Of the warpgroup that fetches, one thread waits for turns and another passes them on: that has to
 // wait until the sums have arrived in the L2 cache.
 //
-// A step takes the tensor cores 2560 cycles. Shared memory is read and written for 2430 of them, and
-// the sums of dq pass it on their way out, 256 more: there is no reserve. The order in which tiles
-// begin (joint_order.h) has an H200 done 1.8 % after the ideal for 32 heads of two causal samples of
-// 4096 tokens, in a model where a turn is passed on in 0.6 of a step: 1.2 % is waited for turns, and
-// the rest is lost at the end, where multiprocessors find no tile.
+// A step takes the tensor cores 2560 cycles. Shared memory is read and written for 2430 of them,
+// and the sums of dq pass it on their way out, 256 more: there is no reserve. The order in which
+// tiles begin (joint_order.h) has an H200 done 1.8 % after the ideal for 32 heads of two causal
+// samples of 4096 tokens, in a model where a turn is passed on in 0.6 of a step: 1.2 % is waited
+// for turns, and the rest is lost at the end, where multiprocessors find no tile.
 #include "kernels/cuda/attention_backward_joint_hopper.h"
 
 #include "kernels/cuda/attention_dkv_hopper.h"
