@@ -122,9 +122,9 @@ class CudaBackend final : public Backend {
   Workspace attention_partials_{stream_};                     // of decode_attention()
   Workspace joint_sums_{stream_, Workspace::Growth::kExact};  // of attention's backward
   Workspace joint_counters_{stream_};
-  Workspace lora_sums_{stream_};         // of add_lora_backward()
-  Workspace splice_{stream_};            // of splice_backward()
-  Workspace reduction_{stream_};         // of sum() and gradient_statistics()
+  Workspace lora_sums_{stream_, Workspace::Growth::kExact};  // of add_lora_backward()
+  Workspace splice_{stream_};                                // of splice_backward()
+  Workspace reduction_{stream_};                             // of sum() and gradient_statistics()
   Workspace gradient_vectors_{stream_};  // on the device, what gradients_ is on the host
   std::vector<cuda::GradientVector> gradients_;
   std::vector<cuda::GradientPart> gradient_results_;

@@ -84,10 +84,10 @@ struct Extent {
 
 // Starts copying kRows x kCols elements to a place in a shared tile of kTileCols columns, with
 // zeros outside the matrix, whose number of columns is a multiple of a pack.
-template <int kRows, int kCols, int kTileCols = kCols, int kBlockThreads = kThreads, typename T>
+template <int kRows, int kCols, int kTileCols = kCols, typename T>
 GPU_DEVICE void fetch(T* tile, const Rows<const T>& from, Corner at, Extent size) {
   constexpr int kPack = gpu::Pack<T>::kSize, kPacks = kCols / kPack;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kBlockThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPacks; i += kThreads) {
     const int r = i / kPacks, c = i % kPacks * kPack;
     const bool present = at.row + r < size.rows && at.col + c < size.cols;
     const T* source = present ? from.row(at.row + r) + at.col + c : from.data;

@@ -6,7 +6,8 @@
 //
 // The sums in between are fp32: 4 r / 512 of the bytes of dy written, and read again. At rank 64,
 // for which registers hold half as many columns, they would be as many bytes as a second reading.
-// Slices and ranges follow from the shapes alone, and so do the bits.
+// Slices and ranges follow from the shapes alone, and so do the bits: those of du from its part's,
+// and those of dleft, whose ranges share a GPU with the other parts', from all parts'.
 #pragma once
 
 #include "kernels/cuda/lora_rows.h"

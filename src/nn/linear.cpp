@@ -232,6 +232,7 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
                 .left = part.left->value,
                 .has_u = downs.made},
                part.scale);
+  ASSERT(next_u == downs.count, "{} first products of {} adapters", downs.count, next_u);
   const bool dora = has_dora();
   const Tensor z = dora ? ctx.activation({x.rows(), outputs_}) : Tensor();
   const Tensor norm = dora ? ctx.arena.tensor({outputs_}) : Tensor();

@@ -50,19 +50,64 @@ std::string MemoryPlan::text() const {
 
 int64_t gpu_runtime_bytes(int ranks) {
   constexpr int64_t kMiB = 1 << 20;
-  constexpr int64_t kContext = 550 * kMiB, kProducts = 32 * kMiB, kScratch = 128 * kMiB,
+  constexpr int64_t kContext = 550 * kMiB, kProducts = 32 * kMiB, kScratch = 64 * kMiB,
                     kNccl = 400 * kMiB;
   return kContext + kProducts + kScratch + (ranks > 1 ? kNccl : 0);
 }
+
+namespace {
+
+int64_t steps_of(int64_t size, int64_t step) { return (size + step - 1) / step; }
+
+int64_t most_rows(const Options& options) {
+  const BatchLimits limits = train_limits(options);
+  return limits.rows > 0 ? limits.rows : limits.samples * limits.max_seq_len;
+}
+
+constexpr int64_t kSliceCols = 512;
+
+// LoRA's left factors of the layers with one input.
+struct LeftFactors {
+  int64_t rank = 0, slices = 0;
+
+  // What kernels/cuda/lora_slices.h leaves of a slice of columns: for each row its share of du, and
+  // for each range of rows its share of dleft.
+  int64_t sums(int64_t rows) const {
+    constexpr int64_t kStepRows = 64, kLeastSteps = 8, kBlocks = 256;
+    if (slices == 0 || rank > 32 || rank % 8 != 0) return 0;
+    const int64_t steps = steps_of(rows, kStepRows);
+    const int64_t most = std::min(steps_of(kBlocks, slices), steps_of(steps, kLeastSteps));
+    const int64_t ranges = steps_of(steps, steps_of(steps, most));
+    return slices * (steps * kStepRows * rank + ranges * kSliceCols * (rank <= 16 ? 16 : 32));
+  }
+};
+
+}  // namespace
 
 int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm) {
   constexpr int64_t kHeadWidth = 128, kBlockRows = 64;
   if (!options.on_gpu() || options.attention_backward != "joint" || lm.head_dim != kHeadWidth)
     return 0;
-  const BatchLimits limits = train_limits(options);
-  const int64_t rows = limits.rows > 0 ? limits.rows : limits.samples * limits.max_seq_len;
-  return (rows + kBlockRows - 1) / kBlockRows * kBlockRows * lm.num_attention_heads * kHeadWidth *
-         int64_t{sizeof(float)};
+  return steps_of(most_rows(options), kBlockRows) * kBlockRows * lm.num_attention_heads *
+         kHeadWidth * int64_t{sizeof(float)};
+}
+
+// Factors of joined layers follow one another in the table.
+int64_t lora_sums_bytes(const Options& options, const ParamTable& table) {
+  if (!options.on_gpu() || !is_16_bit(table.dtype())) return 0;
+  int64_t most = 0;
+  LeftFactors joined;
+  for (const Param& param : table.params()) {
+    if (param.role != ParamRole::kLora || !param.name.starts_with("lang_decoder.")) {
+      joined = {};
+      continue;
+    }
+    if (!param.name.ends_with(".lora_left_weight")) continue;
+    if (param.shape[0] != joined.rank) joined = {.rank = param.shape[0]};
+    joined.slices += steps_of(param.shape[1], kSliceCols);
+    most = std::max(most, joined.sums(most_rows(options)));
+  }
+  return most * int64_t{sizeof(float)};
 }
 
 namespace {
@@ -178,8 +223,8 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   if (options.async_checkpoint || (options.on_gpu() && !engine.offload.optimizer))
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   if (options.on_gpu())
-    costs.memory.runtime =
-        gpu_runtime_bytes(ranks) + joint_attention_bytes(options, model.model->config().lm);
+    costs.memory.runtime = gpu_runtime_bytes(ranks) + lora_sums_bytes(options, model.table) +
+                           joint_attention_bytes(options, model.model->config().lm);
   costs.memory.decoding = decoding_bytes(options);
   costs.elements_per_step =
       planned_elements(model.table, ranks, engine, micro_batches_of_step(options),

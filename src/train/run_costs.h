@@ -32,7 +32,7 @@ struct MemoryPlan {
   int64_t saved = 0;           // what the GPU would hold more without
   Space space = Space::kHost;  // of all but these four, which are on the host
   int64_t runtime = 0;         // what others than the arenas take on the GPU (gpu_runtime_bytes,
-                               // joint_attention_bytes)
+                               // joint_attention_bytes, lora_sums_bytes)
   int64_t decoding = 0;        // host memory of the workers with the largest images, beside total()
 
   int64_t total() const {
@@ -47,12 +47,14 @@ struct MemoryPlan {
 
 // What a rank takes on a GPU besides its arenas, as is usual and not as measured here: CUDA's
 // context with the kernels (550 MiB), cuBLASLt's workspace (32 MiB), work lists and scratch of
-// attention, of LoRA (at rank 16 and 8192 tokens of Llama-2-7b 32 to 64 MiB) and of sums (128 MiB),
-// and with more than one rank NCCL (400 MiB).
+// attention and of sums (64 MiB), and with more than one rank NCCL (400 MiB).
 int64_t gpu_runtime_bytes(int ranks);
 // The fp32 sums of --attention_backward joint, of the largest micro-batch: where attention's heads
 // have the width that it takes.
 int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm);
+// The fp32 sums of LoRA's backward in the language model, of the largest micro-batch: 30 MiB at
+// rank 16 and 8192 tokens of Llama-2-7b, in proportion to both.
+int64_t lora_sums_bytes(const Options& options, const ParamTable& table);
 
 struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between

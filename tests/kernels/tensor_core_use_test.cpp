@@ -368,6 +368,7 @@ TEST_F(PassesOfLora, BackwardReadsEachMatrixOnce) {
 TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
   constexpr int64_t kRows = 8192, kRank = 16;
   float somewhere = 0;
+  int64_t floats = 0;
   const auto share = [&](int64_t inputs, std::initializer_list<int64_t> outputs, int64_t rank) {
     const auto matrix = [](int64_t rows, int64_t cols) {
       return cuda::Operand{nullptr, rows, cols, cols, DType::kBF16};
@@ -383,14 +384,15 @@ TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
                        .left_rO = matrix(rank, of),
                        .dleft_rO = {&somewhere, rank, of, of, DType::kF32}});
     }
-    const int64_t floats = cuda::lora_backward_floats(parts);
+    floats = cuda::lora_backward_floats(parts);
     return static_cast<double>(2 * 4 * floats) / static_cast<double>(kRows * columns * 2);
   };
   EXPECT_NEAR(share(4096, {4096, 4096, 4096}, kRank), 0.21, 0.01);  // q, k, v
   EXPECT_NEAR(share(4096, {4096}, kRank), 0.25, 0.01);              // o
   EXPECT_NEAR(share(4096, {11008, 11008}, kRank), 0.18, 0.01);      // gate, up
-  EXPECT_NEAR(share(11008, {4096}, kRank), 0.25, 0.01);             // down
-  EXPECT_EQ(share(4096, {4096}, 64), 0);                            // which has no such sums
+  EXPECT_EQ(4 * floats, 31'719'424) << "which `plan` counts (src/train/run_costs.cpp)";
+  EXPECT_NEAR(share(11008, {4096}, kRank), 0.25, 0.01);  // down
+  EXPECT_EQ(share(4096, {4096}, 64), 0);                 // which has no such sums
 }
 
 // SwiGLU with LoRA's first product of what it makes, and the layer that has it then.

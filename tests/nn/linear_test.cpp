@@ -229,6 +229,18 @@ TEST(PackedLinear, DoraKeepsNeighboursOneProduct) {
   EXPECT_EQ(rig.run().calls, 1 + 3 + 1);
 }
 
+TEST(PackedLinear, TakesFirstProductsOfItsOwnAdaptersAlone) {
+  Rig rig(PackedLinear::Bias::kPresent, "q", "");
+  op_test::Matrix x(kRows, kInputs, rig.x), y(kRows, kOutputs, 3);
+  LoraDowns downs = rig.linear->downs(rig.ctx, kRows);
+  const auto forward = [&] {
+    rig.linear->forward(rig.ctx, y.tensor(), x.tensor(), Tensor(), nullptr, downs);
+  };
+  EXPECT_NO_THROW(forward());
+  downs.all[downs.count++] = downs.all[0];
+  EXPECT_THROW(forward(), Error);
+}
+
 // Heads of q and k: in one product or several, with LoRA in some of them, DoRA and in decoding.
 TEST(PackedLinear, TurnsHeadsAfterAllElse) {
   constexpr int64_t kHeadWidth = 2, kHeads = 5;
