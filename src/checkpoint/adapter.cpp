@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "io/json.h"
 #include "io/tensor_directory.h"
+#include "model/saved_modules.h"
 
 namespace facet {
 
@@ -175,17 +176,42 @@ float checked_alpha(const JsonValue& value) {
 }
 
 // A member of rank_pattern or alpha_pattern. PEFT takes its key as a regular expression of how a
-// module's path ends, here it must be plain text: names with dots (perhaps written as "\."), behind
-// a '^' the whole path.
+// module's path ends, here it must be plain text: names with dots, of which each stands for any
+// character unless it is written as "\.", behind a '^' the whole path.
 template <typename T>
 struct PatternMember {
   std::string key, end;
   bool whole = false;
   T value;
 
-  bool ends(const std::string& path) const { return !whole && path.ends_with("." + end); }
-  bool fits(const std::string& path) const { return path == end || ends(path); }
+  bool is_end(std::string_view text) const {
+    constexpr std::string_view kDot = "\\.";
+    std::string_view left = end;
+    for (const char c : text) {
+      const bool escaped = left.starts_with(kDot);
+      if (left.empty() || (left[0] != '.' && left[escaped ? 1 : 0] != c)) return false;
+      left.remove_prefix(escaped ? kDot.size() : 1);
+    }
+    return left.empty();
+  }
+  bool ends(std::string_view path) const {
+    for (size_t dot = path.find('.'); !whole && dot != path.npos; dot = path.find('.', dot + 1))
+      if (is_end(path.substr(dot + 1))) return true;
+    return false;
+  }
+  bool fits(std::string_view path) const { return is_end(path) || ends(path); }
 };
+
+// Letters, digits, '_', '-' and '.', which may be written as "\.".
+bool is_plain(std::string_view end) {
+  for (size_t i = 0; i < end.size(); ++i) {
+    if (end.substr(i).starts_with("\\.")) ++i;
+    const char c = end[i];
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '_' && c != '-' && c != '.')
+      return false;
+  }
+  return !end.empty();
+}
 
 template <typename T, typename Read>
 std::vector<PatternMember<T>> read_pattern(const JsonValue& config, const char* name, Read read) {
@@ -195,17 +221,13 @@ std::vector<PatternMember<T>> read_pattern(const JsonValue& config, const char* 
   for (int64_t i = 0; i < pattern->size(); ++i) {
     const auto [key, value] = pattern->member(i);
     const bool whole = key.starts_with('^');
-    std::string end(key.substr(whole ? 1 : 0));
-    for (size_t at = 0; (at = end.find("\\.", at)) != end.npos; ++at) end.erase(at, 1);
-    const bool plain = !end.empty() && std::all_of(end.begin(), end.end(), [](unsigned char c) {
-      return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-    });
-    if (!plain)
+    const std::string_view end = key.substr(whole ? 1 : 0);
+    if (!is_plain(end))
       value.reject(
           fmt::format("the key of {} is no plain name, and regular expressions are not "
                       "supported: write the modules' names out",
                       name));
-    members.push_back({std::string(key), std::move(end), whole, read(value)});
+    members.push_back({std::string(key), std::string(end), whole, read(value)});
   }
   return members;
 }
@@ -271,6 +293,14 @@ std::vector<std::string> read_saved_modules(const JsonValue& config) {
   return names;
 }
 
+// PEFT adapts nothing in a module that it saves, and passes over matrices for it.
+void refuse_lora_in_saved_modules(const AdapterPart& part) {
+  for (const std::string& path : part.lora.modules)
+    CHECK(!is_in_modules(path + ".weight", part.saved_modules), ExitCode::kConfig,
+          "{}: {} has LoRA in it and is in modules_to_save; leave one of the two out", part.weights,
+          path);
+}
+
 AdapterPart read_part(const std::string& directory) {
   const JsonDocument document = JsonDocument::read_config(directory + std::string(kConfigFile));
   const JsonValue config = document.root();
@@ -286,6 +316,7 @@ AdapterPart read_part(const std::string& directory) {
   part.saved_modules = read_saved_modules(config);
   part.lora.modules = modules_in(TensorDirectory::of_file(part.weights), part.lora.dora,
                                  !part.saved_modules.empty());
+  refuse_lora_in_saved_modules(part);
   take_own_sizes(config, part.lora);
   return part;
 }

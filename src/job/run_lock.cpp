@@ -93,16 +93,15 @@ class Attempt {
     const double silence = std::max(age_of(content), empty_since_->seconds());
     const bool is_new = opened == LockFile::Opened::kCreated;
     CHECK(lock_ != FileLock::kAnother || empty_since_->seconds() < request_.times.gone,
-          ExitCode::kConfig, "{} is locked by another process; choose another --output_dir",
-          file_.path());
+          ExitCode::kConfig, "{} is locked by another process; choose {}", file_.path(),
+          request_.another_place);
     return lock_ != FileLock::kAnother && (is_new || silence >= request_.times.settle);
   }
 
   void suspect_holder(const LockFile::Content& content) {
     const std::optional<LockHolder> holder = LockHolder::parse(content.text);
-    CHECK(holder, ExitCode::kIo,
-          "{}: is no lock of this program; move it away or choose another --output_dir",
-          file_.path());
+    CHECK(holder, ExitCode::kIo, "{}: is no lock of this program; move it away or choose {}",
+          file_.path(), request_.another_place);
     suspect_.emplace(
         Suspect{content, *holder, holder->machine_of(request_.me), {}, age_of(content), {}});
     if (suspect_->machine == Machine::kOther)

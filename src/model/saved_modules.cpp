@@ -19,8 +19,9 @@ std::string name_in_class(const Param& param, const LlamaConfig& lm) {
   return lm.tie_word_embeddings ? "lm_head.weight" : "";
 }
 
-// PEFT saves every module whose path ends with one of these, and what is within.
-bool is_within(std::string_view name, const std::vector<std::string>& modules) {
+}  // namespace
+
+bool is_in_modules(std::string_view name, const std::vector<std::string>& modules) {
   for (size_t dot = name.rfind('.'); dot != name.npos; dot = name.substr(0, dot).rfind('.')) {
     const std::string_view path = name.substr(0, dot);
     if (std::ranges::any_of(modules, [&](const std::string& end) { return path.ends_with(end); }))
@@ -29,12 +30,10 @@ bool is_within(std::string_view name, const std::vector<std::string>& modules) {
   return false;
 }
 
-}  // namespace
-
 void mark_saved_modules(ParamTable& table, const VlmConfig& config) {
   for (Param& param : table.params()) {
     const std::string name = name_in_class(param, config.lm);
-    if (is_within(name, config.saved_modules)) param.saved_as = name;
+    if (is_in_modules(name, config.saved_modules)) param.saved_as = name;
   }
 }
 

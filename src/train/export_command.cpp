@@ -27,9 +27,16 @@ Options with_own(Options run, const Options& given) {
   return run;
 }
 
+void check_unused(const std::string& to) {
+  namespace fs = std::filesystem;
+  CHECK(!fs::exists(fs::symlink_status(to)), ExitCode::kConfig,
+        "--to {}: is there already, and nothing is replaced; name another directory", to);
+}
+
 void write(const Options& options, const ModelSetup& model, const ReadParam& read_trained) {
   const ExportPlan plan = plan_exports(options, model.table);
   const ExportPlace place(options.to);
+  check_unused(options.to);  // another export may have been there until now
   export_model(options.to, model.table, model.config, export_sources(options, model),
                {.kind = *plan.last, .type = export_type(options)}, read_trained);
   log("exported {} ({})", options.to, text_of(*plan.last));
@@ -74,9 +81,7 @@ void export_from(const std::vector<std::string>& words) {
   const std::string& source = words[0];
   const ParsedOptions parsed = parse_options(Command::kExport, {words.begin() + 1, words.end()}, 1);
   for (const std::string& note : parsed.notes) log_line(note);
-  CHECK(!std::filesystem::exists(parsed.options.to), ExitCode::kConfig,
-        "--to {}: is there already, and nothing is replaced; name another directory",
-        parsed.options.to);
+  check_unused(parsed.options.to);
   if (is_adapter(source)) return export_adapter(source, parsed.options);
   export_checkpoint(source, parsed.options);
 }

@@ -550,6 +550,8 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
         std::tuple{"\"modules_to_save\": null",
                    "\"modules_to_save\": [\"lm_head\"], \"ensure_weight_tying\": true",
                    "whose weights stay tied"},
+        std::tuple{"\"modules_to_save\": null", "\"modules_to_save\": [\"layers.1.self_attn\"]",
+                   "layers.1.self_attn.q_proj has LoRA in it and is in modules_to_save"},
         std::tuple{"\"revision\": null", "\"alora_invocation_tokens\": [5]",
                    "alora_invocation_tokens is not supported"},
         std::tuple{"\"bias\": \"none\"", "\"bias\": \"all\"", "trained biases (all)"},
@@ -571,7 +573,7 @@ TEST(PeftAdapter, WhatIsNotSupportedIsRefusedByName) {
   EXPECT_TRUE(mentions(error, "LoRA on embed_tokens or lm_head is not supported")) << error;
 }
 
-// The first that fits, at the end of a path and of a name.
+// The first that fits, at the end of a path and of a name. A dot stands for any character.
 TEST(PeftAdapter, PatternsGiveModulesRanksAndAlphasAsInPeft) {
   const std::string golden = std::string(kGolden) + "/listed";
   const std::string config = read_file(golden + "/adapter_config.json", 10'000);
@@ -594,6 +596,9 @@ TEST(PeftAdapter, PatternsGiveModulesRanksAndAlphasAsInPeft) {
   lora = read(R"({"q_proj": 8, "layers.1.self_attn.q_proj": 4})", "{}");
   EXPECT_EQ(lora.of(q1), (Own{8, 2}));
   EXPECT_EQ(lora.scale_of(q1), 0.25f);
+  lora = read(R"({"q.proj": 8})", R"({"q\\.proj": 6, "self.attn\\.v.proj": 7})");
+  EXPECT_EQ(lora.of(q1), (Own{8, 2}));
+  EXPECT_EQ(lora.of(v1), (Own{3, 7}));
   lora = read("{}", "{\"" + v1 + "\": 6.5}");
   EXPECT_EQ(lora.of(v1), (Own{3, 6.5f}));
   EXPECT_EQ(lora.own.size(), 1);

@@ -130,6 +130,10 @@ exports_of_a_checkpoint() {
   cmp <(tail -c 100000 "$work/merged/vis_encoder/model.safetensors") <(tail -c 100000 "$work/from_16_bits/epoch-1/vis_encoder/model.safetensors")
 }
 
+run_to_export() {
+  [ -e "$work/exported" ] || run 0 1 "${train[@]}" --lang_lora_dim 4 --max_steps 1 --export none --output_dir "$work/exported"
+}
+
 # What a killed export has left at its place goes with the next one; what may be another process's stays. The lock knows whose is whose.
 killed_exports() {
   local to=$work/killed dead boot
@@ -139,7 +143,7 @@ killed_exports() {
   wait "$dead"
   mkdir -p "$to.exporting" "$to.partial-$dead/lang_decoder" "$to.partial-$dead-1" "$to.partial-1" "${to}2.exporting" "${to}2.partial-$dead"
   echo "host $(hostname) pid $dead job none boot $boot run r1" >"$to.exporting/run.lock"
-  run 0 1 "${train[@]}" --lang_lora_dim 4 --max_steps 1 --export none --output_dir "$work/exported"
+  run_to_export
   run 0 0 "$facet" export "$work/exported" --to "$to" --export adapter
   once "removed $to.partial-$dead, which a killed export had left"
   once "$to.partial-1 lies there: "
@@ -152,6 +156,24 @@ killed_exports() {
     refused 78 0 'is in use by another run' "$facet" export "$work/exported" --to "${to}2" --export adapter
   )
   [ -e "${to}2.partial-$dead" ]
+}
+
+# An export that waits for another one, which completes meanwhile, doesn't replace it. Nor does one replace a link.
+late_export() {
+  local to=$work/late process code=0
+  run_to_export
+  mkdir "$to.exporting"
+  echo "host elsewhere pid 1 job none boot none run r1" >"$to.exporting/run.lock"
+  "$facet" export "$work/exported" --to "$to" --export adapter >"$work/late.txt" 2>&1 &
+  process=$!
+  until grep -q 'waiting up to' "$work/late.txt" || ! kill -0 "$process"; do sleep 0.1; done
+  mkdir "$to"
+  rm "$to.exporting/run.lock"
+  wait "$process" || code=$?
+  [ "$code" = 78 ] && grep -q "late: is there already, and nothing is replaced" "$work/late.txt"
+  [ -z "$(ls "$to")" ] && [ ! -e "$to.exporting" ]
+  ln -s nowhere "$work/dangling"
+  refused 78 0 'dangling: is there already' "$facet" export "$work/exported" --to "$work/dangling" --export adapter
 }
 
 # Training goes on where the export stands: the first evaluation is the last one of the run before.
@@ -573,6 +595,7 @@ check Run.EvaluationOfTheExport evaluation_of_the_export
 check Run.Adapter adapter
 check Run.ExportsOfACheckpoint exports_of_a_checkpoint
 check Run.KilledExports killed_exports
+check Run.LateExport late_export
 check Run.TrainingFromTheExport training_from_the_export
 check Run.ExportOfAnotherKind export_of_another_kind
 check Run.ChatModel chat_model
