@@ -66,16 +66,15 @@ struct RotatedHeads {
 // computes those that of_maker() gives it, all or none; the layer computes the others.
 struct LoraDowns {
   static constexpr size_t kMost = 3;  // q, k, v
+  bool made = false;
   std::array<LoraDown, kMost> all = {};
   size_t count = 0;
-  bool made = false;
 
   std::span<const LoraDown> of_maker() const { return {all.data(), made ? count : 0}; }
 };
 
 class PackedLinear {
  public:
-  static constexpr size_t kMostParts = 3;  // q, k, v
   struct PartSpec {
     std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
     Share outputs;     // that this rank computes
@@ -129,7 +128,7 @@ class PackedLinear {
   // second needs of the first is in the arena, and so is dy.
   struct Halfway {
     Tensor dy, dz;  // the gradients behind and before magnitudes and biases
-    std::array<Tensor, kMostParts> du;
+    std::array<Tensor, LoraDowns::kMost> du;
   };
   Halfway backward_input(Context& ctx, Tensor dx, Tensor dy, const Saved& saved,
                          Dx mode = Dx::kOverwrite) const;
