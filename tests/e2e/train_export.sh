@@ -147,8 +147,11 @@ killed_exports() {
   run 0 0 "$facet" export "$work/exported" --to "$to" --export adapter
   once "removed $to.partial-$dead, which a killed export had left"
   once "$to.partial-1 lies there: "
-  [ ! -e "$to.partial-$dead" ] && [ ! -e "$to.partial-$dead-1" ] && [ ! -e "$to.exporting" ]
-  [ -e "$to.partial-1" ] && [ -e "$to/lang_decoder/adapter_config.json" ]
+  [ ! -e "$to.partial-$dead" ]
+  [ ! -e "$to.partial-$dead-1" ]
+  [ ! -e "$to.exporting" ]
+  [ -e "$to.partial-1" ]
+  [ -e "$to/lang_decoder/adapter_config.json" ]
   (
     exec 9>"${to}2.exporting/run.lock"
     flock 9
@@ -170,8 +173,10 @@ late_export() {
   mkdir "$to"
   rm "$to.exporting/run.lock"
   wait "$process" || code=$?
-  [ "$code" = 78 ] && grep -q "late: is there already, and nothing is replaced" "$work/late.txt"
-  [ -z "$(ls "$to")" ] && [ ! -e "$to.exporting" ]
+  [ "$code" = 78 ]
+  grep -q "late: is there already, and nothing is replaced" "$work/late.txt"
+  [ -z "$(ls "$to")" ]
+  [ ! -e "$to.exporting" ]
   ln -s nowhere "$work/dangling"
   refused 78 0 'dangling: is there already' "$facet" export "$work/exported" --to "$work/dangling" --export adapter
 }
