@@ -159,6 +159,8 @@ killed_exports() {
     refused 78 0 'is in use by another run' "$facet" export "$work/exported" --to "${to}2" --export adapter
   )
   [ -e "${to}2.partial-$dead" ]
+  echo 'another file' >"${to}2.exporting/run.lock"
+  refused 74 0 'is no lock of this program; move it away or choose another --to' "$facet" export "$work/exported" --to "${to}2" --export adapter
 }
 
 # An export that waits for another one, which completes meanwhile, doesn't replace it. Nor does one replace a link.
