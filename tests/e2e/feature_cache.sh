@@ -41,7 +41,8 @@ equal_bits() {
   [ "$(operations "$out.first" 1)" = "$(operations "$out" 1)" ]
   [ "$(operations "$out.first" 2)" = "$(operations "$out.full" 2)" ]
   saved=$(($(operations "$out" 1) - $(operations "$out.full" 1)))
-  [ "$saved" -gt 0 ] && [ "$saved" = $(($(operations "$out" 2) - $(operations "$out.full" 2))) ]
+  [ "$saved" -gt 0 ]
+  [ "$saved" = $(($(operations "$out" 2) - $(operations "$out.full" 2))) ]
 }
 
 # Ranks with all features beside ranks with none: at stage 3 they gather the same. What is damaged is noticed, made again and found then.
@@ -119,7 +120,8 @@ refusals() {
   run 0 2 "${short[@]}" --feature_cache "$cache" --feature_cache_gib "$(awk "BEGIN { print $limit / 2^30 }")"
   once "$cache holds features that were made in other ways (1), and none in this run's"
   grep -q "$cache is full: nothing more is stored there" "$output"
-  [ "$(cat "$cache"/*/* | wc -c)" -gt $((limit / 2)) ] && [ "$(cat "$cache"/*/* | wc -c)" -le "$limit" ]
+  [ "$(cat "$cache"/*/* | wc -c)" -gt $((limit / 2)) ]
+  [ "$(cat "$cache"/*/* | wc -c)" -le "$limit" ]
 }
 
 check FeatureCache.EqualBits equal_bits 1

@@ -194,7 +194,8 @@ killed_and_given_again() {
   wait $! || true
   [ ! -e cut.csv ]
   lines=$(cat cut.csv.unfinished/*.jsonl | wc -l)
-  [ "$lines" -ge 1 ] && [ "$lines" -lt 30 ]
+  [ "$lines" -ge 1 ]
+  [ "$lines" -lt 30 ]
   printf '{"test": 29, "num' >>cut.csv.unfinished/start-1-rank-0.jsonl  # what a kill leaves of a line
   refused 78 0 'cut.csv.unfinished holds the answers so far' "${many[@]}" zq qz
   echo '{"test": 30, "number": 0, "rounds": []}' >cut.csv.unfinished/start-2-rank-0.jsonl

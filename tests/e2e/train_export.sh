@@ -147,8 +147,11 @@ killed_exports() {
   run 0 0 "$facet" export "$work/exported" --to "$to" --export adapter
   once "removed $to.partial-$dead, which a killed export had left"
   once "$to.partial-1 lies there: "
-  [ ! -e "$to.partial-$dead" ] && [ ! -e "$to.partial-$dead-1" ] && [ ! -e "$to.exporting" ]
-  [ -e "$to.partial-1" ] && [ -e "$to/lang_decoder/adapter_config.json" ]
+  [ ! -e "$to.partial-$dead" ]
+  [ ! -e "$to.partial-$dead-1" ]
+  [ ! -e "$to.exporting" ]
+  [ -e "$to.partial-1" ]
+  [ -e "$to/lang_decoder/adapter_config.json" ]
   (
     exec 9>"${to}2.exporting/run.lock"
     flock 9
@@ -156,6 +159,8 @@ killed_exports() {
     refused 78 0 'is in use by another run' "$facet" export "$work/exported" --to "${to}2" --export adapter
   )
   [ -e "${to}2.partial-$dead" ]
+  echo 'another file' >"${to}2.exporting/run.lock"
+  refused 74 0 'is no lock of this program; move it away or choose another --to' "$facet" export "$work/exported" --to "${to}2" --export adapter
 }
 
 # An export that waits for another one, which completes meanwhile, doesn't replace it. Nor does one replace a link.
@@ -170,8 +175,10 @@ late_export() {
   mkdir "$to"
   rm "$to.exporting/run.lock"
   wait "$process" || code=$?
-  [ "$code" = 78 ] && grep -q "late: is there already, and nothing is replaced" "$work/late.txt"
-  [ -z "$(ls "$to")" ] && [ ! -e "$to.exporting" ]
+  [ "$code" = 78 ]
+  grep -q "late: is there already, and nothing is replaced" "$work/late.txt"
+  [ -z "$(ls "$to")" ]
+  [ ! -e "$to.exporting" ]
   ln -s nowhere "$work/dangling"
   refused 78 0 'dangling: is there already' "$facet" export "$work/exported" --to "$work/dangling" --export adapter
 }

@@ -24,7 +24,7 @@ CLANG ?= clang++
 FUZZ_SOURCES = $(wildcard src/base/*.cpp src/io/*.cpp src/data/*.cpp src/options/*.cpp) $(FUZZ_OTHER_SOURCES) \
   $(patsubst %,src/job/%.cpp,command_output fault_injection lock_file lock_holder run_lock slurm_job slurm_time stop_signals) \
   $(patsubst %,src/checkpoint/%.cpp,adapter checkpoint_directory decoder_family hugging_face_config manifest state_file) \
-  src/model/vision_family.cpp src/optim/lr_schedule.cpp
+  src/model/saved_modules.cpp src/model/vision_family.cpp src/optim/lr_schedule.cpp
 FUZZ_COMPILER = "$(CCACHE) $(CLANG)"
 FUZZ_SANITIZE = -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 FUZZ_MAKE = OMPI_CXX=$(FUZZ_COMPILER) MPICH_CXX=$(FUZZ_COMPILER) $(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz OPT=-O1 \
