@@ -113,7 +113,7 @@ class Rig {
     Values y, dx;
     int64_t calls = 0;  // operators of the forward
   };
-  Result run() {
+  Result run(bool wants_dx = true) {
     ArenaScope scope(arena);
     op_test::Matrix x_NI(kRows, kInputs, x, 2), y_NO(kRows, kOutputs, 3),
         residual_NO(kRows, kOutputs, residual), dx_NI(kRows, kInputs), dy_NO(kRows, kOutputs, dy);
@@ -121,7 +121,8 @@ class Rig {
     const int64_t before = ops.counts().calls;
     linear->forward(ctx, y_NO.tensor(), x_NI.tensor(), residual_NO.tensor(), &saved);
     const int64_t calls = ops.counts().calls - before;
-    linear->backward(ctx, dx_NI.tensor(), dy_NO.tensor(), x_NI.tensor(), saved);
+    linear->backward(ctx, wants_dx ? dx_NI.tensor() : Tensor(), dy_NO.tensor(), x_NI.tensor(),
+                     saved);
     return {y_NO.values(), dx_NI.values(), calls};
   }
 
@@ -263,6 +264,26 @@ TEST(PackedLinear, TurnsHeadsAfterAllElse) {
       for (const bool decoding : {false, true}) check(lora, frozen, false, decoding);
   check("all", "", true, false);
   check("k", "root.v", true, false);
+}
+
+// As in the first layer that trains something. With LoRA in q alone the left factor may be all of
+// it that is trained.
+TEST(PackedLinear, ParametersHaveTheirGradientsWithoutTheInputs) {
+  for (const char* frozen : {"", "root.k.weight", "root.q.lora_right", "root.q.lora_left"})
+    for (const char* lora : {"q", "all"})
+      for (const bool dora : {false, true}) {
+        SCOPED_TRACE(std::string("frozen ") + frozen + ", LoRA in " + lora);
+        Rig with(PackedLinear::Bias::kPresent, lora, frozen, dora),
+            without(PackedLinear::Bias::kPresent, lora, frozen, dora);
+        with.run();
+        without.run(false);
+        for (const Param& param : without.table.params()) {
+          if (!param.trained) continue;
+          const Tensor grad = with.table.find(param.name)->grad;
+          EXPECT_TRUE(std::equal(grad.f32(), grad.f32() + grad.numel(), param.grad.f32()))
+              << param.name;
+        }
+      }
 }
 
 // Its columns, and shares of the gradients that add up to those of the whole.
