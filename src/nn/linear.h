@@ -75,7 +75,6 @@ struct LoraDowns {
 
 class PackedLinear {
  public:
-  static constexpr size_t kMostParts = 3;  // q, k, v
   struct PartSpec {
     std::string path;  // module path under the root, e.g. "model.layers.0.self_attn.q_proj"
     Share outputs;     // that this rank computes
@@ -129,7 +128,7 @@ class PackedLinear {
   // second needs of the first is in the arena, and so is dy.
   struct Halfway {
     Tensor dy, dz;  // the gradients behind and before magnitudes and biases
-    std::array<Tensor, kMostParts> du;
+    std::array<Tensor, LoraDowns::kMost> du;
   };
   Halfway backward_input(Context& ctx, Tensor dx, Tensor dy, const Saved& saved,
                          Dx mode = Dx::kOverwrite) const;
