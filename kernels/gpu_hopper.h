@@ -11,7 +11,7 @@
 //   gpu::Barrier                               init_barrier, fence_barrier_init, arrive,
 //                                              arrive_expecting(bytes), wait_barrier(parity)
 //   gpu::fence_async_proxy()                   after stores to shared memory that products read
-//   gpu::wgmma_fence, wgmma_m64n64k16, wgmma_m64n128k16, wgmma_m64n256k16, wgmma_commit, wgmma_wait
+//   gpu::wgmma_fence, wgmma_m64k16, wgmma_commit, wgmma_wait
 //                                              D (64,N) += A (64,16) B (16,N) by a warpgroup
 //   gpu::raise_registers<n>(), lower_registers<n>()
 //   gpu::await_count, release_count            blocks take turns at memory that they share: who

@@ -264,41 +264,34 @@ GPU_DEVICE void wgmma_wait(Registers&... registers) {
 template <typename T>
 constexpr bool kIsFactor = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
-// d (64,64) = a b, plus d if `adds`.
-template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
-GPU_DEVICE void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds) {
+// d (64,N) = a b, plus d if `adds`, of N = 8 kTiles columns.
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK, int kTiles>
+GPU_DEVICE void wgmma_m64k16(float (&d)[kTiles][4], uint64_t a, uint64_t b, bool adds) {
   static_assert(kIsFactor<T>);
-  if constexpr (std::is_same_v<T, bf16>)
+  static_assert(kTiles == 8 || kTiles == 16 || kTiles == 32,
+                "products of 64, 128 and 256 columns are written out; others want their macro");
+  constexpr bool kBF16 = std::is_same_v<T, bf16>;
+  if constexpr (kTiles == 8 && kBF16)
     FACET_MULTIPLY_64("bf16");
-  else
+  else if constexpr (kTiles == 8)
     FACET_MULTIPLY_64("f16");
-}
-// d (64,128) = a b, plus d if `adds`.
-template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
-GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds) {
-  static_assert(kIsFactor<T>);
-  if constexpr (std::is_same_v<T, bf16>)
+  else if constexpr (kTiles == 16 && kBF16)
     FACET_MULTIPLY_128("bf16");
-  else
+  else if constexpr (kTiles == 16)
     FACET_MULTIPLY_128("f16");
+  else if constexpr (kBF16)
+    FACET_MULTIPLY_256("bf16");
+  else
+    FACET_MULTIPLY_256("f16");
 }
 // With a in registers, as fragments of mma_m16n8k16: each warp its 16 rows.
 template <typename T, Major kMajor>
-GPU_DEVICE void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
+GPU_DEVICE void wgmma_m64k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds) {
   static_assert(kIsFactor<T>);
   if constexpr (std::is_same_v<T, bf16>)
     FACET_MULTIPLY_REGISTERS("bf16");
   else
     FACET_MULTIPLY_REGISTERS("f16");
-}
-// d (64,256) = a b, plus d if `adds`.
-template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
-GPU_DEVICE void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds) {
-  static_assert(kIsFactor<T>);
-  if constexpr (std::is_same_v<T, bf16>)
-    FACET_MULTIPLY_256("bf16");
-  else
-    FACET_MULTIPLY_256("f16");
 }
 #undef FACET_MULTIPLY_64
 #undef FACET_MULTIPLY_128

@@ -148,7 +148,7 @@ GPU_DEVICE void start_dq(DqSums& dq, const T* weights, const T* key_panel) {
 #pragma unroll
   for (int k = 0; k < kTileRows; k += 16) {
     constexpr int kRowBytes = kPanelColumns * static_cast<int>(sizeof(T));
-    gpu::wgmma_m64n64k16<T, gpu::Major::kN, gpu::Major::kM>(
+    gpu::wgmma_m64k16<T, gpu::Major::kN, gpu::Major::kM>(
         dq, gpu::shifted(a_begin, k * kRowBytes), gpu::shifted(b_begin, k * kRowBytes), k > 0);
   }
   gpu::wgmma_commit();

@@ -86,10 +86,7 @@ GPU_DEVICE void start_products(Accumulators<kRows>& products, const T* a_tile, c
     const int panel = k / kPanelColumns, column = k % kPanelColumns;
     const uint64_t a = gpu::shifted(a_begin, (panel * kPanelSize<kTileRows> + column) * kElement);
     const uint64_t b = gpu::shifted(b_begin, (panel * kPanelSize<kRows> + column) * kElement);
-    if constexpr (kRows == 64)
-      gpu::wgmma_m64n64k16<T, gpu::Major::kK>(products, a, b, k > 0);
-    else
-      gpu::wgmma_m64n128k16<T, gpu::Major::kK>(products, a, b, k > 0);
+    gpu::wgmma_m64k16<T, gpu::Major::kK>(products, a, b, k > 0);
   }
   gpu::wgmma_commit();
 }
@@ -104,7 +101,7 @@ GPU_DEVICE void start_adding(Accumulators<kHeadWidth>& sums, Weights<kRows>& wei
   gpu::wgmma_fence(sums, weights);
 #pragma unroll
   for (int k = kFirst / 16; k < kEnd / 16; ++k)
-    gpu::wgmma_m64n128k16<T, gpu::Major::kN>(
+    gpu::wgmma_m64k16<T, gpu::Major::kN>(
         sums, weights[k], gpu::shifted(rows, k * 16 * kPanelColumns * kElement), true);
   gpu::wgmma_commit();
 }

@@ -304,7 +304,7 @@ class Consumer {
       constexpr int kPanelBytes = kPanel * static_cast<int>(sizeof(T));
       const uint64_t b = kMajor == Major::kK ? gpu::operand_of_columns(right, k)
                                              : gpu::operand_of_rows(right, k, kPanelBytes);
-      gpu::wgmma_m64n256k16<T, kMajor>(sums, gpu::operand_of_columns(left, k), b, true);
+      gpu::wgmma_m64k16<T, kMajor>(sums, gpu::operand_of_columns(left, k), b, true);
     }
     gpu::wgmma_commit();
   }

@@ -164,7 +164,7 @@ __global__ void product_kernel(float* y) {
   const bf16* at = kBug == ProductBug::kOffTheSwizzle ? b + kCols : b;
   if (kBug == ProductBug::kOtherOperand && thread() >= 96) at = b + 16;
   if (kBug != ProductBug::kOneWarpMissing || thread() < 96)
-    gpu::wgmma_m64n128k16<bf16, gpu::Major::kK>(d, a[0], gpu::operand_of_columns(at, 0), false);
+    gpu::wgmma_m64k16<bf16, gpu::Major::kK>(d, a[0], gpu::operand_of_columns(at, 0), false);
   gpu::wgmma_commit();
   if (kBug == ProductBug::kStoredTooEarly) {
     __syncthreads();
@@ -199,7 +199,7 @@ __global__ void narrow_product_kernel(float* y) {
   float d[8][4];
   const uint64_t operand = gpu::operand_of_columns(tile, 0);
   gpu::wgmma_fence(d);
-  gpu::wgmma_m64n64k16<bf16, gpu::Major::kK>(d, operand, operand, false);
+  gpu::wgmma_m64k16<bf16, gpu::Major::kK>(d, operand, operand, false);
   gpu::wgmma_commit();
   d[7][3] = 0;
   gpu::wgmma_wait<0>(d);
@@ -216,7 +216,7 @@ __global__ void wide_product_kernel(float* y) {
   float d[32][4];
   const uint64_t operand = gpu::operand_of_columns(tile, 0);
   gpu::wgmma_fence(d);
-  gpu::wgmma_m64n256k16<bf16, gpu::Major::kK>(d, operand, operand, false);
+  gpu::wgmma_m64k16<bf16, gpu::Major::kK>(d, operand, operand, false);
   gpu::wgmma_commit();
   d[31][3] = 0;
   gpu::wgmma_wait<0>(d);
@@ -237,7 +237,7 @@ __global__ void product_of_unswizzled_box_kernel(float* y,
   float d[16][4];
   const uint32_t a[4] = {0, 0, 0, 0};
   gpu::wgmma_fence(d);
-  gpu::wgmma_m64n128k16<bf16, gpu::Major::kK>(d, a, gpu::operand_of_columns(b, 0), false);
+  gpu::wgmma_m64k16<bf16, gpu::Major::kK>(d, a, gpu::operand_of_columns(b, 0), false);
   gpu::wgmma_commit();
   gpu::wgmma_wait<0>(d);
   if (thread() < 32) y[thread()] = d[0][0];

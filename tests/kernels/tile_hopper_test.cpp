@@ -13,7 +13,7 @@ namespace facet::kernel_test {
 namespace {
 
 constexpr int kRandomOrders = 2;
-constexpr size_t kM = 64, kN = 128, kK = 64;
+constexpr size_t kM = 64, kN = 128, kK = 64, kMostColumns = 256;
 
 DType dtype_of(HalfType type) { return type == HalfType::kBF16 ? DType::kBF16 : DType::kF16; }
 
@@ -53,32 +53,35 @@ class Wgmma : public testing::TestWithParam<HalfType> {
 };
 
 TEST_P(Wgmma, ReadsSwizzledTilesThatThreadsStored) {
-  const auto a = random_halves(kM * kK, "a"), b = random_halves(kN * kK, "b");
+  const auto a = random_halves(kM * kK, "a"), b = random_halves(kMostColumns * kK, "b");
   for_thread_orders(kRandomOrders, [&] {
     const TestStream stream;
     const DeviceBuffer<uint16_t> from_a(a, stream), from_b(b, stream);
-    for (const size_t columns : {size_t{64}, kN}) {
-      const DeviceBuffer<float> d(static_cast<int64_t>(kM * columns));
-      wgmma_of_stored_tiles(d.data(), from_a.data(), from_b.data(), static_cast<int>(columns),
-                            GetParam(), stream);
-      expect_product(d.download(stream), std::vector<float>(kM * columns, 0.0f), a,
+    for (const int columns : wgmma_columns()) {
+      const size_t size = kM * static_cast<size_t>(columns);
+      const DeviceBuffer<float> d(static_cast<int64_t>(size));
+      wgmma_of_stored_tiles(d.data(), from_a.data(), from_b.data(), columns, GetParam(), stream);
+      expect_product(d.download(stream), std::vector<float>(size, 0.0f), a,
                      [&](size_t k, size_t col) { return b[col * kK + k]; });
     }
   });
 }
 
 TEST_P(Wgmma, ReadsTilesWhoseRowsAreTermsOfTheSums) {
-  const auto a = random_halves(kK * kM, "a"), b = random_halves(kK * 64, "b");
+  const auto a = random_halves(kK * kM, "a"), b = random_halves(kK * kMostColumns, "b");
   std::vector<uint16_t> a_by_row(a.size());
   for (size_t row = 0; row < kM; ++row)
     for (size_t k = 0; k < kK; ++k) a_by_row[row * kK + k] = a[k * kM + row];
   for_thread_orders(kRandomOrders, [&] {
     const TestStream stream;
     const DeviceBuffer<uint16_t> from_a(a, stream), from_b(b, stream);
-    const DeviceBuffer<float> d(kM * 64);
-    wgmma_of_stored_rows(d.data(), from_a.data(), from_b.data(), GetParam(), stream);
-    expect_product(d.download(stream), std::vector<float>(kM * 64, 0.0f), a_by_row,
-                   [&](size_t k, size_t col) { return b[k * 64 + col]; });
+    for (const int n : wgmma_columns()) {
+      const auto columns = static_cast<size_t>(n);
+      const DeviceBuffer<float> d(static_cast<int64_t>(kM * columns));
+      wgmma_of_stored_rows(d.data(), from_a.data(), from_b.data(), n, GetParam(), stream);
+      expect_product(d.download(stream), std::vector<float>(kM * columns, 0.0f), a_by_row,
+                     [&](size_t k, size_t col) { return b[k * columns + col]; });
+    }
   });
 }
 

@@ -1,5 +1,8 @@
 #include "tests/kernels/tile_kernels_hopper.h"
 
+#include <type_traits>
+#include <utility>
+
 #include "kernels/gpu_hopper.h"
 
 namespace facet::kernel_test {
@@ -7,6 +10,23 @@ namespace {
 
 constexpr int kWidth = 64;  // elements of a row of a swizzled tile
 constexpr int kWarpgroup = gpu::kWarpgroupSize;
+template <int kN>
+constexpr int kTilesOfColumns = (kN + kWidth - 1) / kWidth;
+
+#if defined(__CUDACC__)
+using Columns = std::integer_sequence<int, 64, 128, 256>;
+#else
+using Columns = std::integer_sequence<int, 8, 24, 64, 104, 128, 192, 248, 256>;
+#endif
+template <int... kN>
+std::vector<int> values_of(std::integer_sequence<int, kN...> /*columns*/) {
+  return {kN...};
+}
+// Calls body(integral constant n).
+template <typename Body, int... kN>
+void with_columns(int n, const Body& body, std::integer_sequence<int, kN...> /*columns*/) {
+  (void)((n == kN && (body(std::integral_constant<int, kN>()), true)) || ...);
+}
 
 GPU_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 GPU_DEVICE int lane() { return thread() % gpu::kWarpSize; }
@@ -43,33 +63,36 @@ __global__ void wgmma_of_stored_tiles_kernel(float* result, const T* a, const T*
   for (int k = 0; k < kWidth; k += 16) {
     const uint64_t a_columns = gpu::shifted(a_begin, k * int{sizeof(T)});
     const uint64_t b_columns = gpu::operand_of_columns(b_tile, k);
-    if constexpr (kN == 64)
-      gpu::wgmma_m64n64k16<T, gpu::Major::kK>(d, a_columns, b_columns, k > 0);
-    else
-      gpu::wgmma_m64n128k16<T, gpu::Major::kK>(d, a_columns, b_columns, k > 0);
+    gpu::wgmma_m64k16<T, gpu::Major::kK>(d, a_columns, b_columns, k > 0);
   }
   gpu::wgmma_commit();
   gpu::wgmma_wait<0>(d);
   store_result(result, d);
 }
 
-// Rows of both tiles are terms of the sums.
-template <typename T>
+// Rows of both tiles are terms of the sums; b's tiles have 64 of its columns each, the last what is
+// left of kN.
+template <int kN, typename T>
 __global__ void wgmma_of_stored_rows_kernel(float* result, const T* a, const T* b) {
+  constexpr int kTile = 64 * kWidth, kTileBytes = kTile * int{sizeof(T)}, kChunks = kN / 8;
   gpu::Tiles tiles;
-  T* a_tile = tiles.take<T>(64 * kWidth);
-  T* b_tile = tiles.take<T>(64 * kWidth);
+  T* a_tile = tiles.take<T>(kTile);
+  T* b_tiles = tiles.take<T>(kTilesOfColumns<kN> * kTile);
   store_tile(a_tile, a, 64);
-  store_tile(b_tile, b, 64);
+  for (int i = thread(); i < 64 * kChunks; i += kWarpgroup) {
+    const int row = i / kChunks, chunk = i % kChunks;
+    gpu::store_pack(b_tiles + chunk / 8 * kTile + gpu::swizzled_place<T>(row, chunk % 8),
+                    gpu::load_pack(b + i * 8));
+  }
   gpu::fence_async_proxy();
   __syncthreads();
   constexpr int kUnused = 16;
-  float d[8][4];
+  float d[kN / 8][4];
   gpu::wgmma_fence(d);
 #pragma unroll
   for (int k = 0; k < 64; k += 16)
-    gpu::wgmma_m64n64k16<T, gpu::Major::kN, gpu::Major::kM>(
-        d, gpu::operand_of_rows(a_tile, k, kUnused), gpu::operand_of_rows(b_tile, k, kUnused),
+    gpu::wgmma_m64k16<T, gpu::Major::kN, gpu::Major::kM>(
+        d, gpu::operand_of_rows(a_tile, k, kUnused), gpu::operand_of_rows(b_tiles, k, kTileBytes),
         k > 0);
   gpu::wgmma_commit();
   gpu::wgmma_wait<0>(d);
@@ -102,8 +125,8 @@ __global__ void wgmma_of_boxes_kernel(float* result, const T* a, const float* st
   gpu::wgmma_fence(d, fragments);
 #pragma unroll
   for (int k = 0; k < 4; ++k)
-    gpu::wgmma_m64n128k16<T, gpu::Major::kN>(
-        d, fragments[k], gpu::operand_of_rows(b_tiles, k * 16, kTileBytes), true);
+    gpu::wgmma_m64k16<T, gpu::Major::kN>(d, fragments[k],
+                                         gpu::operand_of_rows(b_tiles, k * 16, kTileBytes), true);
   gpu::wgmma_commit();
   gpu::wgmma_wait<0>(d, fragments);
   store_result(result, d);
@@ -158,22 +181,29 @@ const T* as(const uint16_t* x) {
   return reinterpret_cast<const T*>(x);
 }
 
-template <int kN, typename T>
-void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, cudaStream_t stream) {
-  gpu::launch(stream,
-              {.grid = 1, .block = kWarpgroup, .shared_bytes = (64 + kN) * kWidth * sizeof(T)},
-              wgmma_of_stored_tiles_kernel<kN, T>, d, as<T>(a), as<T>(b));
-}
 template <typename T>
 void multiply_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n,
                            cudaStream_t stream) {
-  n == 64 ? multiply_stored_tiles<64, T>(d, a, b, stream)
-          : multiply_stored_tiles<128, T>(d, a, b, stream);
+  const auto multiply = [&](auto columns) {
+    constexpr int kN = columns();
+    gpu::launch(stream,
+                {.grid = 1, .block = kWarpgroup, .shared_bytes = (64 + kN) * kWidth * sizeof(T)},
+                wgmma_of_stored_tiles_kernel<kN, T>, d, as<T>(a), as<T>(b));
+  };
+  with_columns(n, multiply, Columns());
 }
 template <typename T>
-void multiply_stored_rows(float* d, const uint16_t* a, const uint16_t* b, cudaStream_t stream) {
-  gpu::launch(stream, {.grid = 1, .block = kWarpgroup, .shared_bytes = 2 * 64 * kWidth * sizeof(T)},
-              wgmma_of_stored_rows_kernel<T>, d, as<T>(a), as<T>(b));
+void multiply_stored_rows(float* d, const uint16_t* a, const uint16_t* b, int n,
+                          cudaStream_t stream) {
+  const auto multiply = [&](auto columns) {
+    constexpr int kN = columns();
+    gpu::launch(stream,
+                {.grid = 1,
+                 .block = kWarpgroup,
+                 .shared_bytes = (1 + kTilesOfColumns<kN>)*64 * kWidth * sizeof(T)},
+                wgmma_of_stored_rows_kernel<kN, T>, d, as<T>(a), as<T>(b));
+  };
+  with_columns(n, multiply, Columns());
 }
 template <typename T>
 void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
@@ -185,15 +215,16 @@ void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float*
 
 }  // namespace
 
+std::vector<int> wgmma_columns() { return values_of(Columns()); }
 void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                            cudaStream_t stream) {
   type == HalfType::kBF16 ? multiply_stored_tiles<gpu::bf16>(d, a, b, n, stream)
                           : multiply_stored_tiles<gpu::f16>(d, a, b, n, stream);
 }
-void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                           cudaStream_t stream) {
-  type == HalfType::kBF16 ? multiply_stored_rows<gpu::bf16>(d, a, b, stream)
-                          : multiply_stored_rows<gpu::f16>(d, a, b, stream);
+  type == HalfType::kBF16 ? multiply_stored_rows<gpu::bf16>(d, a, b, n, stream)
+                          : multiply_stored_rows<gpu::f16>(d, a, b, n, stream);
 }
 void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,
                     HalfType type, cudaStream_t stream) {

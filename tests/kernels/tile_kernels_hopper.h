@@ -1,15 +1,20 @@
 // Kernels around Hopper's warpgroup products and copies of boxes, used as they are meant.
 #pragma once
 
+#include <vector>
+
 #include "tests/kernels/tile_kernels.h"
 
 namespace facet::kernel_test {
 
-// d (64,N) = a (64,64) b (N,64)', both stored to shared memory by the threads. N: 64 or 128.
+// The N that products of a warpgroup may have here: on the emulation of every kind, for nvcc those
+// that kernels use.
+std::vector<int> wgmma_columns();
+// d (64,N) = a (64,64) b (N,64)', both stored to shared memory by the threads.
 void wgmma_of_stored_tiles(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                            cudaStream_t stream);
-// d (64,64) = a' b, with a and b (64,64) stored as they are.
-void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, HalfType type,
+// d (64,N) = a' b, with a (64,64) and b (64,N) stored as they are.
+void wgmma_of_stored_rows(float* d, const uint16_t* a, const uint16_t* b, int n, HalfType type,
                           cudaStream_t stream);
 // d (64,128) = start (64,128) + a (64,64) b (64,128); a in registers, b by two boxes.
 void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float* start,

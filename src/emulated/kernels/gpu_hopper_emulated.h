@@ -115,25 +115,23 @@ void wgmma_wait(Registers&...) {
   emulated::wgmma_wait(kPending);
 }
 
-template <typename T, Major kMajor, Major kMajorOfA = Major::kK>
-void wgmma_m64n64k16(float (&d)[8][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
+template <typename T>
+constexpr emulated::Half half_of_wgmma() {
   static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
-  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
-  emulated::wgmma({kType, 64, kMajor == Major::kN, adds, kMajorOfA == Major::kM}, d[0], a, b,
-                  where);
+  return std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
 }
-template <typename T, Major kMajor>
-void wgmma_m64n128k16(float (&d)[16][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
-  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
-  emulated::wgmma({kType, 128, kMajor == Major::kN, adds}, d[0], a, b, where);
+template <typename T, Major kMajor, Major kMajorOfA = Major::kK, int kTiles>
+void wgmma_m64k16(float (&d)[kTiles][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
+  static_assert(kTiles <= 32, "a product has 8 to 256 columns");
+  emulated::wgmma(
+      {half_of_wgmma<T>(), 8 * kTiles, kMajor == Major::kN, adds, kMajorOfA == Major::kM}, d[0], a,
+      b, where);
 }
-template <typename T, Major kMajor>
-void wgmma_m64n128k16(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b, bool adds,
-                      FACET_HERE) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
-  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
-  emulated::wgmma({kType, 128, kMajor == Major::kN, adds}, d[0], a, b, where);
+template <typename T, Major kMajor, int kTiles>
+void wgmma_m64k16(float (&d)[kTiles][4], const uint32_t (&a)[4], uint64_t b, bool adds,
+                  FACET_HERE) {
+  static_assert(kTiles <= 32, "a product has 8 to 256 columns");
+  emulated::wgmma({half_of_wgmma<T>(), 8 * kTiles, kMajor == Major::kN, adds}, d[0], a, b, where);
 }
 
 template <int kRegisters>
@@ -143,15 +141,6 @@ void raise_registers(FACET_HERE) {
 template <int kRegisters>
 void lower_registers(FACET_HERE) {
   emulated::set_registers(kRegisters, emulated::Registers::kLower, where);
-}
-
-// ---- products of 256 columns
-
-template <typename T, Major kMajor>
-void wgmma_m64n256k16(float (&d)[32][4], uint64_t a, uint64_t b, bool adds, FACET_HERE) {
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16>);
-  constexpr auto kType = std::is_same_v<T, bf16> ? emulated::Half::kBF16 : emulated::Half::kF16;
-  emulated::wgmma({kType, 256, kMajor == Major::kN, adds}, d[0], a, b, where);
 }
 
 }  // namespace facet::gpu

@@ -91,9 +91,14 @@ void for_lines(const Operand& x, unsigned first, unsigned last, const Body& body
 // The same for all 16 rows of n elements of an N-major operand, or an M-major A of n rows.
 template <typename Body>
 void for_rows(const Operand& x, unsigned n, const Body& body) {
-  for (unsigned k = 0; k < kDepth; ++k)
-    for (unsigned at = 0; at < n; at += kRowElements)
+  constexpr unsigned kChunk = 8;
+  for (unsigned k = 0; k < kDepth; ++k) {
+    unsigned at = 0;
+    for (; at + kRowElements <= n; at += kRowElements)
       body(shared_byte(place_in_row(x, k, at)), kRowBytes);
+    for (; at < n; at += kChunk)
+      body(swizzled(shared_byte(place_in_row(x, k, at))), kChunk * kElement);
+  }
 }
 
 // ---- what the warps of a block have issued
