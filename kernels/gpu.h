@@ -10,12 +10,15 @@
 //   gpu::bf16, gpu::f16, to_float, from_float<T>
 //   gpu::load_pack, gpu::store_pack           16 bytes at once, from and to 16-byte boundaries
 //   gpu::store_pack_global                    the same to global memory, never as several stores
+//   gpu::load_pack_global                     the same from where other blocks of the grid store
+//   gpu::await_count, release_count           blocks take turns at the same memory: who waits for a
+//                                             count has everything before its release
 //   gpu::pair_of, load_pair, store_pair       two 16-bit elements as a register of a fragment
 //   gpu::cp_async_16, ldmatrix_x4, mma_m16n8k16, fast_exp2,  what CUDA has in PTX only
 //   reciprocal_from_1
 //   gpu::launch(stream, {.grid = .., .block = .., .shared_bytes = ..}, kernel, arguments...)
-// Blocks of one grid are never ordered, not even by fences: what needs another block's result is
-// another launch.
+// Blocks of one grid are ordered by counts alone, not by fences: what else needs another block's
+// result is another launch.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -14,10 +14,8 @@
 //   gpu::wgmma_fence, wgmma_m64k16, wgmma_commit, wgmma_wait
 //                                              D (64,N) += A (64,16) B (16,N) by a warpgroup
 //   gpu::raise_registers<n>(), lower_registers<n>()
-//   gpu::await_count, release_count            blocks take turns at memory that they share: who
-//   waits
-//                                              for a count has everything before its release
 //   gpu::add_pack_global(to, four)             adds to four floats of device memory, in turns
+//                                              (gpu::await_count)
 //
 // Tiles that products read hold rows of 128 bytes in the order of the 128-byte swizzle: of the
 // eight 16-byte chunks of row r, chunk c lies at place c ^ (r % 8). Wider matrices are several such

@@ -67,25 +67,8 @@ GPU_DEVICE void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
 }
 
-// ---- what blocks add to the same memory, one after the other
+// ---- what blocks add to the same memory, one after the other (await_count, release_count)
 
-// By one thread: waits until the counter says `count`, and acquires what was before its release.
-GPU_DEVICE void await_count(const int32_t* counter, int32_t count) {
-  int32_t now = 0;
-  do {
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
-                 : "=r"(now)
-                 : "l"(__cvta_generic_to_global(counter))
-                 : "memory");
-  } while (now != count);
-}
-// By one thread: what it did, and what it knows to be done by barriers, is before the count.
-GPU_DEVICE void release_count(int32_t* counter, int32_t count) {
-  asm volatile("st.release.gpu.global.s32 [%0], %1;"
-               :
-               : "l"(__cvta_generic_to_global(counter)), "r"(count)
-               : "memory");
-}
 // Not in any order but that of the counts. Numbers below 2^-126 are 0 here.
 GPU_DEVICE void add_pack_global(float* to, const Pack<float>& pack) {
 #if __CUDACC_VER_MAJOR__ > 12 || __CUDACC_VER_MINOR__ >= 1

@@ -64,6 +64,35 @@ GPU_DEVICE void store_pack_global(T* to, const Pack<T>& pack) {
                : "memory");
 }
 
+// From global memory, where other blocks of the grid store: not from the multiprocessor's own
+// cache.
+GPU_DEVICE Pack<float> load_pack_global(const float* from) {
+  Pack<float> pack;
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(pack.v[0]), "=f"(pack.v[1]), "=f"(pack.v[2]), "=f"(pack.v[3])
+               : "l"(__cvta_generic_to_global(from))
+               : "memory");
+  return pack;
+}
+
+// By one thread: waits until the counter says `count`, and acquires what was before its release.
+GPU_DEVICE void await_count(const int32_t* counter, int32_t count) {
+  int32_t now = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
+                 : "=r"(now)
+                 : "l"(__cvta_generic_to_global(counter))
+                 : "memory");
+  } while (now != count);
+}
+// By one thread: what it did, and what it knows to be done by barriers, is before the count.
+GPU_DEVICE void release_count(int32_t* counter, int32_t count) {
+  asm volatile("st.release.gpu.global.s32 [%0], %1;"
+               :
+               : "l"(__cvta_generic_to_global(counter)), "r"(count)
+               : "memory");
+}
+
 // Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.
 template <typename T>
 GPU_DEVICE uint32_t pair_of(float first, float second) {

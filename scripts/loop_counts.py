@@ -63,8 +63,11 @@ def kernel_of(mangled):
     found = re.search(r"mma\d+(\w+?_kernel)ILi(\d+)E\d*(__nv_bfloat16|6__half)", mangled)
     if found:
         return f"{found.group(1)}<{found.group(2)}>", "bf16" if "bf" in found.group(3) else "f16"
-    found = re.search(r"6hopper.*\d(\w+_kernel)I\d*(__nv_bfloat16|__half)", mangled)
-    return (f"hopper::{found.group(1)}", "bf16" if "bf" in found.group(2) else "f16") if found else None
+    found = re.search(r"(6hopper.*|3mma)\d+(\w+_kernel)I\d*(__nv_bfloat16|__half)", mangled)
+    if not found:
+        return None
+    room = "hopper::" if "hopper" in found.group(1) else ""
+    return room + found.group(2), "bf16" if "bf" in found.group(3) else "f16"
 
 
 def bounds_of(path):

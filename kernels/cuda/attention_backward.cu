@@ -14,6 +14,7 @@
 #include "device/cuda/stream.h"
 #include "kernels/cuda/attention_backward_hopper.h"
 #include "kernels/cuda/attention_backward_joint_hopper.h"
+#include "kernels/cuda/attention_backward_joint_mma.h"
 #include "kernels/cuda/attention_backward_mma.h"
 #include "kernels/cuda/attention_delta.h"
 #include "kernels/cuda/attention_plain.h"
@@ -203,9 +204,15 @@ bool hopper_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& 
 template <typename T>
 bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
                   const AttentionSaved<T>& saved, const AttentionLists& lists,
-                  const AttentionShape& shape, RowAccess access, BackwardStreams streams) {
+                  const AttentionShape& shape, RowAccess access, BackwardStreams streams,
+                  const JointWorkspace& joint) {
   if (!attention_backward_fits(shape.width)) return false;
-  if constexpr (sizeof(T) == 2)
+  if constexpr (sizeof(T) == 2) {
+    if (joint.sums && joint_attention_takes(lists, shape.width) && access == RowAccess::kPacked) {
+      mma::joint_backward(dx, x, saved, lists, shape, joint_sums(joint, shape, streams.dq),
+                          streams.dq);
+      return true;
+    }
     return mma::with_width(shape.width, access, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       if (lists.num_key_tiles > 0)
@@ -213,7 +220,7 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
             streams.dkv,
             {.grid = mma::grid_of(lists.num_key_tiles, shape.kv_heads),
              .block = mma::kBackwardThreads,
-             .shared_bytes = mma::DkvTiles<kWidth, T>::bytes()},
+             .shared_bytes = mma::DkvTiles<kWidth, T, mma::WeightExchange>::bytes()},
             lists.has_windows ? mma::dkv_window_kernel<kWidth, T> : mma::dkv_kernel<kWidth, T>,
             dx.dk_NkD, dx.dv_NkD, x, saved, lists, shape);
       if (lists.num_query_tiles > 0)
@@ -225,31 +232,37 @@ bool mma_backward(const AttentionGradients<T>& dx, const AttentionInputs<T>& x,
             lists.has_windows ? mma::dq_window_kernel<kWidth, T> : mma::dq_kernel<kWidth, T>,
             dx.dq_NqD, x, saved, lists, shape);
     });
-  else
+  } else {
     return false;
+  }
+}
+
+// That a block of the current GPU may have; 0 if that is unknown.
+size_t most_shared_bytes() {
+  int device = 0, bytes = 0;
+  const bool told = cudaGetDevice(&device) == cudaSuccess &&
+                    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                           device) == cudaSuccess;
+  return told ? static_cast<size_t>(bytes) : 0;
 }
 
 }  // namespace
 
 bool attention_backward_fits(int64_t width) {
-  int device = 0, bytes = 0;
-  const bool told = cudaGetDevice(&device) == cudaSuccess &&
-                    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                           device) == cudaSuccess;
   bool fits = false;
   mma::with_width(static_cast<int>(width), RowAccess::kPacked, [&](auto constant) {
-    fits =
-        told && mma::kBackwardSharedBytes<decltype(constant)::value> <= static_cast<size_t>(bytes);
+    fits = mma::kBackwardSharedBytes<decltype(constant)::value> <= most_shared_bytes();
   });
   return fits;
 }
 
-bool has_joint_attention() { return hopper::kIsBuilt && hopper::is_hopper(); }
+bool has_joint_attention() { return mma::kJointSharedBytes <= most_shared_bytes(); }
 bool joint_attention_takes(const AttentionLists& lists, int64_t width) {
-  return width == hopper::kHeadWidth && lists.key_rows > 0 && lists.joint_tiles > 0;
+  static_assert(hopper::kHeadWidth == mma::kJointWidth);
+  return width == mma::kJointWidth && lists.joint_tiles > 0;
 }
 int64_t attention_joint_sums(int64_t queries, int64_t heads) {
-  return heads * blocks_of(queries) * kStepRows * hopper::kHeadWidth;
+  return heads * blocks_of(queries) * kStepRows * mma::kJointWidth;
 }
 int64_t attention_joint_counters(int64_t queries, int64_t heads) {
   return 1 + heads * blocks_of(queries);
@@ -278,7 +291,7 @@ void attention_backward(Operand dq_NqD, Operand dk_NkD, Operand dv_NkD, Operand 
         row_access({dq_NqD, dk_NkD, dv_NkD, dout_NqD, q_NqD, k_NkD, v_NkD, q_angles.cos_NE,
                     q_angles.sin_NE, k_angles.cos_NE, k_angles.sin_NE});
     if (!hopper_backward(dx, x, saved, lists, shape, access, streams, joint) &&
-        !mma_backward(dx, x, saved, lists, shape, access, streams))
+        !mma_backward(dx, x, saved, lists, shape, access, streams, joint))
       plain_backward(dx, x, saved, lists, shape, streams);
     side.precede(stream);
   });

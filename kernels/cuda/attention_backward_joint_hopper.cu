@@ -21,6 +21,7 @@
 #include "kernels/cuda/attention_backward_joint_hopper.h"
 
 #include "kernels/cuda/attention_dkv_hopper.h"
+#include "kernels/cuda/attention_joint.h"
 
 namespace facet::cuda::hopper {
 namespace {
@@ -46,13 +47,6 @@ GPU_DEVICE int place_of_sums(int consumer) {
   return consumer * kSumsOfConsumer + thread_of_consumer() * 4;
 }
 
-GPU_DEVICE int blocks_of_queries(const AttentionLists& lists) {
-  return (lists.query_rows + kStepRows - 1) / kStepRows;
-}
-GPU_DEVICE int64_t first_block(const AttentionLists& lists, int head) {
-  return int64_t{head} * blocks_of_queries(lists);
-}
-
 struct JointRing {
   DkvRing dkv;
   Side<kTurnStages> turns;
@@ -74,23 +68,6 @@ struct JointTiles {
   DkvTiles<T> dkv;
   T* weights;  // dS, rounded: rows are keys
 };
-
-struct JointPlace : BlockPlace {
-  int32_t turn_begin;  // in the lists
-};
-
-// The next tile and head, for a block that begins.
-GPU_DEVICE void take_place(JointPlace& place, const JointSums& sums, const AttentionLists& lists,
-                           int heads) {
-  if (threadIdx.x == 0) {
-    const int number = atomicAdd(sums.taken, 1);
-    const JointTile next = joint_tile(lists, number / heads);
-    place.tile = key_tile(lists, static_cast<unsigned>(next.key_tile));
-    place.head = number % heads;
-    place.turn_begin = next.turn_begin;
-  }
-  __syncthreads();
-}
 
 // ---- turns: two threads of the warpgroup that fetches
 

@@ -4,8 +4,8 @@
 // computes dk and dv (Nk,G*E), one block per tile and key/value head. All outputs are overwritten.
 //
 // Both kernels compute q.k and dout.v: seven products for the five that are needed. One kernel for
-// all would add up dq over blocks, and their order, or a buffer of fp32 sums for every tile of
-// keys, is the price of having the same bits every time.
+// all adds up dq over blocks, which have to take turns to have the same bits every time
+// (attention_backward_joint_mma.h).
 #pragma once
 
 #include <algorithm>
@@ -289,7 +289,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 1)
 // second dP, and dk from the first's P. Scores are transposed here, rows are keys: so P and dS are
 // left operands as they are.
 
-template <int kWidth, typename T>
+template <int kWidth, typename T, typename Exchange>
 class DkvTiles {
  public:
   GPU_DEVICE explicit DkvTiles(gpu::SharedArrays& arrays)
@@ -299,9 +299,9 @@ class DkvTiles {
         dout_(arrays.take<T>(2 * kStageSize)),
         query_numbers_(arrays.take<float>(2 * kBackwardThreads)),
         positions(arrays.take<int32_t>(kTileRows)),
-        weights(arrays.take<gpu::f16>(kTileRows * kStep)) {}
+        weights(arrays.take<typename Exchange::Element>(Exchange::kSize)) {}
   static constexpr size_t bytes() {
-    return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize + kTileRows * kStep) * sizeof(T) +
+    return (2 * kTileRows * kStride<kWidth> + 4 * kStageSize + Exchange::kSize) * sizeof(T) +
            2 * kBackwardThreads * sizeof(float) + kTileRows * sizeof(int32_t);
   }
   GPU_DEVICE T* q(int stage) const { return q_ + stage * kStageSize; }
@@ -326,13 +326,15 @@ class DkvTiles {
 
  public:
   int32_t* positions;  // of the tile's keys in the range, see bounds_of()
-  gpu::f16* weights;   // P, as the threads hold it
+  typename Exchange::Element* weights;
 };
 
 // Hands the P of a thread to the thread with the same elements in the other team. fp16 holds
 // weights to 11 bits, more than what dS is rounded to in bf16.
 class WeightExchange {
  public:
+  using Element = gpu::f16;
+  static constexpr int kSize = kTileRows * kStep;  // as the threads hold it
   GPU_DEVICE explicit WeightExchange(gpu::f16* weights) : weights_(weights) {}
 
   GPU_DEVICE void put(const Fragments<kStep>& p) const {
@@ -419,85 +421,112 @@ struct StreamedRange {
   HeadRows<T> rows;
   const float* statistics;
   const int32_t *limits, *bounds;
+  int number;  // of all heads' ranges
 };
 template <int kWidth, typename T>
-GPU_DEVICE StreamedRange<T> range_of_head(const StreamedQueries<T>& streamed, int head,
-                                          const AttentionRange& range, const AttentionLists& lists,
-                                          const AttentionShape& shape) {
-  return {range, HeadRows<T>(streamed.rows_ND, int64_t{head} * kWidth, range.begin, range.count),
+GPU_DEVICE StreamedRange<T> streamed_range(const StreamedQueries<T>& streamed, int number,
+                                           int first_head, const AttentionTile& tile,
+                                           const AttentionLists& lists,
+                                           const AttentionShape& shape) {
+  const AttentionRange range = range_of(lists, tile, number % tile.num_ranges);
+  const int head = first_head + number / tile.num_ranges;
+  return {range,
+          HeadRows<T>(streamed.rows_ND, int64_t{head} * kWidth, range.begin, range.count),
           streamed.statistics_SHN + shape.statistic(range.slot, head, range.begin),
-          streamed.limits + range.visible_begin, bounds_of(lists, range)};
+          streamed.limits + range.visible_begin,
+          bounds_of(lists, range),
+          number};
 }
 
-template <Windows kWindows, int kWidth, typename T>
+// A block that leaves dq to another kernel. (One that adds dq up: attention_backward_joint_mma.h.)
+class WithoutDq {
+ public:
+  using Exchange = WeightExchange;
+  static constexpr bool kAddsDq = false;
+  GPU_DEVICE WithoutDq(BlockPlace& place, const AttentionLists& lists,
+                       const AttentionShape& shape) {
+    find_place(place, lists, lists.key_tiles, shape.kv_heads);
+  }
+  GPU_DEVICE int kv_head(const AttentionShape& shape) const {
+    return head_of_block(shape.kv_heads);
+  }
+};
+
+// `dq` says which tile and head the block has, which lie at `place`.
+template <Windows kWindows, int kWidth, typename T, typename Dq>
 GPU_DEVICE void dkv_block(const TurnedRows<T>& dk_NkD, const Rows<T>& dv_NkD,
                           const AttentionInputs<T>& x, const AttentionSaved<T>& saved,
-                          const AttentionLists& lists, const AttentionShape& shape) {
-  GPU_SHARED(BlockPlace, place, );
+                          const AttentionLists& lists, const AttentionShape& shape,
+                          const BlockPlace& place, const Dq& dq) {
   GPU_SHARED(StreamedQueries<T>, streamed, [kTeams]);
   GPU_SHARED(StreamedRange<T>, ranges, [kTeams]);
   GPU_SHARED(QueryHeads, query_heads, );
   if (threadIdx.x == 0) {
-    const int kv_head = head_of_block(shape.kv_heads);
-    query_heads = {kv_head * shape.group(), shape.group()};
+    query_heads = {dq.kv_head(shape) * shape.group(), shape.group()};
     streamed[0] = {{x.q_NqD, saved.lse_SHN}, lists.data + lists.visible_keys};
     streamed[1] = {{saved.dout_NqD, saved.delta_SHN}, lists.data + lists.hidden_keys};
   }
-  find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
+  __syncthreads();
   const AttentionTile& tile = place.tile;
-  const int64_t kv_at = int64_t{head_of_block(shape.kv_heads)} * kWidth;
+  const int64_t kv_at = int64_t{dq.kv_head(shape)} * kWidth;
   const bool is_first_team = team_of_thread() == 0;
   gpu::SharedArrays arrays;
-  const DkvTiles<kWidth, T> tiles(arrays);
+  const DkvTiles<kWidth, T, typename Dq::Exchange> tiles(arrays);
   fetch_tile<kWidth>(
       is_first_team ? tiles.k : tiles.v,
       HeadRows<T>(is_first_team ? x.k_NkD : x.v_NkD, kv_at, tile.row_begin, tile.num_rows));
   const T* own_rows = (is_first_team ? tiles.k : tiles.v) + row_of_warp() * kStride<kWidth>;
-  const WeightExchange exchange(tiles.weights);
+  const typename Dq::Exchange exchange(tiles.weights);
 
   Fragments<kWidth> sums;  // dv of the first team, dk of the second
   clear(sums);
-  for (int turn = 0; turn < query_heads.count * tile.num_ranges; ++turn) {
+  const StreamedRange<T>& now = ranges[team_of_thread()];
+  for (int number = 0; number < query_heads.count * tile.num_ranges; number = now.number + 1) {
     const int own = thread_of_team();
-    const StreamedRange<T>& now = ranges[team_of_thread()];
     __syncthreads();  // the last range has been read
     if (own == 0)
-      ranges[team_of_thread()] = range_of_head<kWidth>(
-          streamed[team_of_thread()], query_heads.first + turn / tile.num_ranges,
-          range_of(lists, tile, turn % tile.num_ranges), lists, shape);
+      ranges[team_of_thread()] = streamed_range<kWidth>(streamed[team_of_thread()], number,
+                                                        query_heads.first, tile, lists, shape);
+    if constexpr (Dq::kAddsDq) dq.begin_range(number, query_heads.first, lists);
     __syncthreads();
     if (is_first_team) tiles.positions[own] = now.bounds[own];
     const int least = WarpBounds(now.bounds).least();
     const auto fetch = [&](int to, int first) {
       const HeadRows<T> rows = now.rows;
-      rows.template fetch<kWidth, kStep>(is_first_team ? tiles.q(to) : tiles.dout(to), first);
+      rows.template fetch<kWidth, kStep, Dq::kAddsDq>(is_first_team ? tiles.q(to) : tiles.dout(to),
+                                                      first);
       gpu::cp_async_commit();
     };
     // What the thread stores of a step's queries: half of the team statistics, half limits.
     const auto query_number = [&](int first) {
-      const int i = first + own % kStep, count = now.range.count;
+      const int i = first + own % kStep, last = now.range.count - 1;
       if (own < kStep) {
-        if (i >= count) return is_first_team ? INFINITY : 0;
+        if (row_within(i, last) != i) return is_first_team ? INFINITY : 0;
         return now.statistics[i] * (is_first_team ? kLog2OfE : 1);
       }
       if (is_first_team || (kWindows == Windows::kPresent && now.range.is_window))
-        return float_of_bits(now.limits[min(i, count - 1)]);
+        return float_of_bits(now.limits[row_within(i, last)]);
       return 0.0f;
     };
-    fetch(0, 0);
-    tiles.query_numbers(0)[threadIdx.x] = query_number(0);
+    // The sums of dq are of blocks of rows of q: their steps begin with the block.
+    const auto rows_before = [&] { return Dq::kAddsDq ? now.range.begin % kStep : 0; };
+    fetch(0, -rows_before());
+    tiles.query_numbers(0)[threadIdx.x] = query_number(-rows_before());
 
     const auto step = [&](auto is_boundary, int first) {
       constexpr bool kBoundary = decltype(is_boundary)::value;
-      const int stage = first / kStep % 2;
+      const int index = (first + rows_before()) / kStep, stage = index % 2;
       gpu::cp_async_wait<0>();
-      __syncthreads();  // the stage is there, the other one and P have been read
+      __syncthreads();  // the stage is there, the other one, P and dS have been read
+      if constexpr (Dq::kAddsDq)
+        if (index > 0) dq.pass_on(index - 1);
       float next = 0;
       if (first + kStep < now.range.count) {
         fetch(stage ^ 1, first + kStep);
         next = query_number(first + kStep);
       }
-      const bool is_active = !kBoundary || least < bits_of(tiles.visible(stage)[kStep - 1]);
+      const bool is_active =
+          Dq::kAddsDq || !kBoundary || least < bits_of(tiles.visible(stage)[kStep - 1]);
       Fragments<kStep> weights;  // P of the first team, dS of the second
       if (is_active) {
         clear(weights);
@@ -532,13 +561,24 @@ GPU_DEVICE void dkv_block(const TurnedRows<T>& dk_NkD, const Rows<T>& dv_NkD,
       __syncthreads();  // P is there
       if (is_active) {
         if (!is_first_team) exchange.multiply(weights);
-        add_weighted<kWidth, kStep>(sums, weights,
-                                    is_first_team ? tiles.dout(stage) : tiles.q(stage));
+        const T* queries = is_first_team ? tiles.dout(stage) : tiles.q(stage);
+        if constexpr (Dq::kAddsDq)
+          exchange.template add_weighted<kWidth>(sums, weights, queries);
+        else
+          add_weighted<kWidth, kStep>(sums, weights, queries);
       }
+      if constexpr (Dq::kAddsDq) dq.add_step(index, exchange, tiles.k);
     };
-    int first = 0;
-    for (; first < now.range.count - now.range.full; first += kStep) step(std::true_type(), first);
+    // Keys behind the tile's last are copies of it. dk and dv do not store theirs, but dq would add
+    // them up: they are hidden step by step.
+    const auto full = [&] { return Dq::kAddsDq && tile.num_rows < kTileRows ? 0 : now.range.full; };
+    int first = -rows_before();
+    for (; first < now.range.count - full(); first += kStep) step(std::true_type(), first);
     for (; first < now.range.count; first += kStep) step(std::false_type(), first);
+    if constexpr (Dq::kAddsDq) {
+      __syncthreads();  // dq has been added
+      dq.pass_on((first + rows_before()) / kStep - 1);
+    }
   }
   gpu::cp_async_wait<0>();  // if the tile has no ranges
   for_rows([&](int m, int h, int i) {
@@ -561,18 +601,22 @@ template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     dkv_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x, AttentionSaved<T> saved,
                AttentionLists lists, AttentionShape shape) {
-  dkv_block<Windows::kAbsent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
+  GPU_SHARED(BlockPlace, place, );
+  const WithoutDq dq(place, lists, shape);
+  dkv_block<Windows::kAbsent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape, place, dq);
 }
 template <int kWidth, typename T>
 __global__ void __launch_bounds__(kBackwardThreads, 1)
     dkv_window_kernel(TurnedRows<T> dk_NkD, Rows<T> dv_NkD, AttentionInputs<T> x,
                       AttentionSaved<T> saved, AttentionLists lists, AttentionShape shape) {
-  dkv_block<Windows::kPresent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape);
+  GPU_SHARED(BlockPlace, place, );
+  const WithoutDq dq(place, lists, shape);
+  dkv_block<Windows::kPresent, kWidth>(dk_NkD, dv_NkD, x, saved, lists, shape, place, dq);
 }
 
 // What a block of either kernel needs: 91 KiB at width 64, 107 at 80, 155 at 128.
 template <int kWidth>
-constexpr size_t kBackwardSharedBytes = std::max(DqTiles<kWidth, gpu::bf16>::bytes(),
-                                                 DkvTiles<kWidth, gpu::bf16>::bytes());
+constexpr size_t kBackwardSharedBytes = std::max(
+    DqTiles<kWidth, gpu::bf16>::bytes(), DkvTiles<kWidth, gpu::bf16, WeightExchange>::bytes());
 
 }  // namespace facet::cuda::mma

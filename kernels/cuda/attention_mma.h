@@ -50,6 +50,11 @@ struct TeamCopy {
   GPU_DEVICE static int column() { return thread_of_team() % kLanes * kPack; }
 };
 
+// The row, or the last one if there is no such row.
+GPU_DEVICE int row_within(int row, int last) {
+  return static_cast<int>(min(static_cast<unsigned>(row), static_cast<unsigned>(last)));
+}
+
 // Rows [begin, begin + count) of one head of a matrix in device memory, seen by a thread that
 // copies them; `at`: the head's first column.
 template <typename T>
@@ -62,15 +67,18 @@ class HeadRows {
         stride_bytes_(static_cast<int>(from_D.stride * int64_t{sizeof(T)})),
         last_(count - 1) {}
 
-  // kRows rows from the given one on; after the last come copies of it, whose weight is 0.
-  template <int kWidth, int kRows>
+  // kRows rows from the given one on; after the last come copies of it, whose weight is 0, and with
+  // kBefore, where they may begin before the first, others before that.
+  template <int kWidth, int kRows, bool kBefore = false>
   GPU_DEVICE void fetch(T* tile, int first) const {
     using Copy = TeamCopy<kWidth, kRows>;
     T* to = tile + Copy::row(0) * kStride<kWidth> + Copy::column();
     const char* from = first_ + Copy::column() * int{sizeof(T)};
 #pragma unroll
     for (int i = 0; i < Copy::kCount; ++i) {
-      const char* row = from + int64_t{min(first + Copy::row(i), last_)} * stride_bytes_;
+      const int r = first + Copy::row(i);
+      const char* row =
+          from + int64_t{kBefore ? row_within(r, last_) : min(r, last_)} * stride_bytes_;
 #pragma unroll
       for (int c = 0; c < kWidth; c += Copy::kLanes * Copy::kPack)
         gpu::cp_async_16(to + i * Copy::kRowsAtOnce * kStride<kWidth> + c,

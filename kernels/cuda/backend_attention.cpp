@@ -40,8 +40,8 @@ void CudaBackend::warn_of_plain_backward(const Tensor& q, int64_t heads) {
 
 void CudaBackend::join_attention(bool joins) {
   CHECK(!joins || cuda::has_joint_attention(), ExitCode::kConfig,
-        "--attention_backward joint needs a GPU of compute capability 9.0 (H100, H200) and a "
-        "program that was built for sm_90; leave it out");
+        "--attention_backward joint needs a GPU with 157 KiB of shared memory for a block (A100, "
+        "H100, H200); leave it out");
   if (joins_attention_ != joins) attention_lists_.forget();
   joins_attention_ = joins;
 }

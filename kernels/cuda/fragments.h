@@ -23,6 +23,14 @@ GPU_DEVICE void load_a(uint32_t (&a)[4], const T* tile) {
   gpu::ldmatrix_x4(a, tile + lane % 16 * kStride<kWidth> + lane / 16 * 8);
 }
 
+// Row k of the tile is column k of A.
+template <int kWidth, typename T>
+GPU_DEVICE void load_a_of_columns(uint32_t (&a)[4], const T* tile) {
+  const int lane = lane_of_thread();
+  gpu::ldmatrix_x4_transposed(
+      a, tile + (lane / 16 * 8 + lane % 8) * kStride<kWidth> + lane / 8 % 2 * 8);
+}
+
 // Load two neighbouring B (16,8) each.
 struct TwoB {
   uint32_t b[2][2];

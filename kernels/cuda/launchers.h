@@ -120,8 +120,8 @@ void attention_forward(Operand out_NqD, float* lse_SHN, Operand out_part_NqD, Op
 // the shared memory that a block of them needs: an A100 and a Hopper have it at every width,
 // compute capabilities 8.6, 8.9 and 12 at 64 alone.
 bool attention_backward_fits(int64_t width);
-// Whether the current GPU and the program have a joint backward, in which dq, dk and dv come out of
-// one kernel, and whether it takes such heads and lists in 16 bits.
+// Whether the current GPU has the shared memory for a joint backward, in which dq, dk and dv come
+// out of one kernel, and whether it takes such heads and lists in 16 bits.
 bool has_joint_attention();
 bool joint_attention_takes(const AttentionLists& lists, int64_t width);
 // Its workspace; null where it is not to be taken. Sizes are in elements.

@@ -48,11 +48,11 @@ void add_rank_fields(std::vector<OptionField>& t) {
                     "queries")
                   .one_of({"facet", "cudnn"}));
   t.push_back(field("attention_backward", &O::attention_backward, Group::kRanks, "t", kMayChange,
-                    "how facet's own kernels on an H100 or H200 compute the gradients of attention "
-                    "with heads of width 128 in bf16 or fp16: separate has a kernel for those of "
-                    "the queries and one for those of keys and values; joint has one for all, "
-                    "which multiplies five matrices in place of seven and adds the gradients of "
-                    "the queries up in memory, so the bits of the two differ")
+                    "how facet's own kernels on an A100, H100 or H200 compute the gradients of "
+                    "attention with heads of width 128 in bf16 or fp16: separate has a kernel for "
+                    "those of the queries and one for those of keys and values; joint has one for "
+                    "all, which multiplies five matrices in place of seven and adds the gradients "
+                    "of the queries up in memory, so the bits of the two differ")
                   .one_of({"separate", "joint"}));
   t.push_back(
       field(

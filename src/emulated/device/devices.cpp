@@ -21,13 +21,14 @@ StreamPolicy policy_of(const std::string& text) {
 }
 
 // FACET_EMULATED_CAPABILITY, read like FACET_EMULATED_STREAMS, is what the device says that it is:
-// 9.0 for a Hopper.
+// 9.0 for a Hopper, 8.6 for a GPU with less shared memory.
 void read_capability() {
   const char* const text = std::getenv("FACET_EMULATED_CAPABILITY");
   if (!text) return;
-  CHECK(std::string(text) == "8.0" || std::string(text) == "9.0", ExitCode::kUsage,
-        "FACET_EMULATED_CAPABILITY is {}; give 8.0 or 9.0", text);
-  set_compute_capability({.major = text[0] - '0', .minor = 0});
+  const std::string given = text;
+  CHECK(given == "8.0" || given == "8.6" || given == "9.0", ExitCode::kUsage,
+        "FACET_EMULATED_CAPABILITY is {}; give 8.0, 8.6 or 9.0", given);
+  set_compute_capability({.major = given[0] - '0', .minor = given[2] - '0'});
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "emulated/kernels/access.h"
 #include "emulated/kernels/atomics.h"
 #include "emulated/kernels/builtins.h"
+#include "emulated/kernels/counter.h"
 #include "emulated/kernels/cp_async.h"
 #include "emulated/kernels/math.h"
 #include "emulated/kernels/shared_memory.h"
@@ -79,6 +80,17 @@ FACET_NOT_RACE_CHECKED void store_pack(T* to, const Pack<T>& pack, FACET_HERE) {
 template <typename T>
 FACET_NOT_RACE_CHECKED void store_pack_global(T* to, const Pack<T>& pack, FACET_HERE) {
   store_pack(to, pack, where);
+}
+
+FACET_NOT_RACE_CHECKED inline Pack<float> load_pack_global(const float* from, FACET_HERE) {
+  return load_pack(from, where);
+}
+
+inline void await_count(const int32_t* counter, int32_t count, FACET_HERE) {
+  emulated::await_count(counter, count, where);
+}
+inline void release_count(int32_t* counter, int32_t count, FACET_HERE) {
+  emulated::release_count(counter, count, where);
 }
 
 // Two neighbouring 16-bit elements as one register of a fragment, the first in the low half.

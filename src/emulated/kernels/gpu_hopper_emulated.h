@@ -9,7 +9,6 @@
 
 #include "emulated/device/tensor_map.h"
 #include "emulated/kernels/bulk_copy.h"
-#include "emulated/kernels/counter.h"
 #include "emulated/kernels/gpu_emulated.h"
 #include "emulated/kernels/mbarrier.h"
 #include "emulated/kernels/warpgroup.h"
@@ -52,14 +51,8 @@ inline void wait_barrier(Barrier& barrier, unsigned parity, FACET_HERE) {
 
 inline void fence_async_proxy() { emulated::fence_async_proxy(); }
 
-// ---- what blocks add to the same memory, one after the other
+// ---- what blocks add to the same memory, one after the other (await_count, release_count)
 
-inline void await_count(const int32_t* counter, int32_t count, FACET_HERE) {
-  emulated::await_count(counter, count, where);
-}
-inline void release_count(int32_t* counter, int32_t count, FACET_HERE) {
-  emulated::release_count(counter, count, where);
-}
 inline float without_subnormal(float x) {
   return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
 }

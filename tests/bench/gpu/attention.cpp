@@ -139,7 +139,7 @@ void run(Bench& bench, const RandomValues& random, const Case& c) {
 
 void measure_attention(Bench& bench) {
   if (!cuda::has_joint_attention())
-    fmt::print("the GPU or the program has no joint backward of attention: joint_bwd_ms is 0\n");
+    fmt::print("the GPU has no joint backward of attention: joint_bwd_ms is 0\n");
   const RandomValues random(bench.ops, 1);
   for (const Case& c : cases(bench.scale)) run(bench, random, c);
 }
