@@ -71,9 +71,11 @@ GPU_DEVICE unsigned block_in_cluster() {
   return block;
 }
 GPU_DEVICE void sync_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" : : : "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" : : : "memory");
+  asm volatile("barrier.cluster.arrive.release;" : : : "memory");
+  asm volatile("barrier.cluster.wait.acquire;" : : : "memory");
 }
+// Without .release.cluster, for which nvcc places a fence of the whole GPU before each arrival:
+// what was read from shared memory has been read by then.
 GPU_DEVICE void arrive_in_cluster(Barrier& barrier, unsigned block) {
   asm volatile(
       "{\n"

@@ -8,6 +8,10 @@
 // rounded for it; what is missing up to 64 terms, rows or columns arrives as zeros. While a tile is
 // stored, the first steps of the next one arrive.
 //
+// Two blocks form a cluster, whose tiles have the same columns and neighbouring rows: each fetches
+// half of a step of the right operand for both. Where no rows are left for the second, it
+// multiplies zeros and stores nothing.
+//
 // With a rotation, forward turns the heads of a tile in registers, where a thread has both columns
 // of each pair; what it turns it has rounded, as a pass over y would find it. The angles of the
 // tile's rows come through the ring behind its last step: 64 KiB for heads of 128 columns, beside 3
@@ -38,8 +42,7 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 constexpr int kLeft = kTileRows * kStep, kRight = kTileCols * kStep;  // elements of a stage
 constexpr int kPanel = kStep * kPanelCols;
-// Blocks of a cluster have tiles of the same columns, one below the other. Each fetches its share
-// of `right` for all of them.
+// Of a cluster: each block fetches its share of `right` for all of them.
 constexpr int kBlocks = 2;
 constexpr int kClusterRows = kBlocks * kTileRows;
 constexpr int kShareCols = kTileCols / kBlocks, kShare = kRight / kBlocks;
@@ -99,10 +102,9 @@ struct Tile {
 
 GPU_DEVICE int tiles_of(int size, int tile) { return (size + tile - 1) / tile; }
 
-// Of this block, in the cluster's tile of that number; past D's end, where its rows arrive as zeros
-// and are not stored, if the last row of blocks is not whole. Tiles follow each other in bands of
-// 16 rows of blocks, column by column: those that run at the same time share rows and columns in
-// the L2 cache.
+// This block's part of the cluster's tile of that number. Tiles follow each other in bands of 16
+// rows of blocks, column by column: those that run at the same time share rows and columns in the
+// L2 cache.
 GPU_DEVICE Tile tile_at(const Job& job, int number) {
   constexpr int kBand = 16 / kBlocks;
   const int band = number / (kBand * job.col_tiles), in_band = number % (kBand * job.col_tiles);
@@ -130,7 +132,9 @@ GPU_DEVICE void init_ring(Ring& ring) {
   }
   gpu::sync_cluster();
 }
-// Each block writes to the others' stages: it waits until the consumers of all have released one.
+// Each block writes to the stages of all, so its producer waits for the consumers of all. Another's
+// may release a stage again before it has seen them do so, as they read angles without its share:
+// not before all have released it, since their own producer waits for all as well.
 GPU_DEVICE void release_to_all(Ring& ring, int stage) {
   if (lane_of_thread() != 0) return;
   gpu::arrive(ring.empty[stage]);
@@ -172,8 +176,8 @@ class Producer {
     for (int c = 0; c < kHeadWidth / 2; c += kAngleCols) fetch_angles(job, tile.row, c);
   }
 
-  // Until the other block's consumers, too, have said for the last time that they have read: it
-  // would be to a block that is gone.
+  // The block must be there until the other's consumers, too, have released its stages for the last
+  // time.
   GPU_DEVICE void wait_for_last_releases() {
     for (int s = 0; s < kStages; ++s) {
       wait_until_empty(ring_, place_);
