@@ -10,6 +10,11 @@
 //                                              the barrier
 //   gpu::Barrier                               init_barrier, fence_barrier_init, arrive,
 //                                              arrive_expecting(bytes), wait_barrier(parity)
+//   gpu::launch(.., {.., .cluster = n}, ..)    n blocks along x run at the same time: a cluster
+//   gpu::block_in_cluster(), sync_cluster()    the number of the block; a barrier of all threads
+//   gpu::arrive_in_cluster(barrier, block)     at the barrier that lies there where this one is
+//   gpu::load_box_to_cluster(.., blocks)       a box arrives in each block of the mask, where `to`
+//                                              and the barrier lie there
 //   gpu::fence_async_proxy()                   after stores to shared memory that products read
 //   gpu::wgmma_fence, wgmma_m64k16, wgmma_commit, wgmma_wait
 //                                              D (64,N) += A (64,16) B (16,N) by a warpgroup
@@ -20,6 +25,10 @@
 // Tiles that products read hold rows of 128 bytes in the order of the 128-byte swizzle: of the
 // eight 16-byte chunks of row r, chunk c lies at place c ^ (r % 8). Wider matrices are several such
 // tiles side by side.
+//
+// Blocks of a cluster may use each other's barriers after a sync_cluster() since they were
+// initialised; no block may end before it has waited for the last arrival and box that others send
+// it. Arrivals in another block order what was done in shared memory, not in device memory.
 //
 // A warpgroup is 128 threads from a multiple of 128 on. The lane of a warp that says (by arrive)
 // that products have read a tile must be lane 0, or all lanes have met since.

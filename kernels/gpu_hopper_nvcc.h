@@ -63,6 +63,31 @@ GPU_DEVICE void wait_barrier(Barrier& barrier, unsigned parity) {
         : "memory");
 }
 
+// ---- blocks of a cluster
+
+GPU_DEVICE unsigned block_in_cluster() {
+  uint32_t block;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(block));
+  return block;
+}
+GPU_DEVICE void sync_cluster() {
+  asm volatile("barrier.cluster.arrive.release;" : : : "memory");
+  asm volatile("barrier.cluster.wait.acquire;" : : : "memory");
+}
+// Without .release.cluster, for which nvcc places a fence of the whole GPU before each arrival:
+// what was read from shared memory has been read by then.
+GPU_DEVICE void arrive_in_cluster(Barrier& barrier, unsigned block) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+      "}"
+      :
+      : "r"(shared_address(&barrier)), "r"(block)
+      : "memory");
+}
+
 GPU_DEVICE void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
 }
@@ -143,6 +168,17 @@ GPU_DEVICE void load_box(void* to, const TensorMap& map, Barrier& barrier, int c
       "[%0], [%1, {%3, %4}], [%2];"
       :
       : "r"(shared_address(to)), "l"(&map), "r"(shared_address(&barrier)), "r"(col), "r"(row)
+      : "memory");
+}
+
+GPU_DEVICE void load_box_to_cluster(void* to, const TensorMap& map, Barrier& barrier, int col,
+                                    int row, unsigned blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;"
+      :
+      : "r"(shared_address(to)), "l"(&map), "r"(shared_address(&barrier)), "r"(col), "r"(row),
+        "h"(static_cast<uint16_t>(blocks))
       : "memory");
 }
 

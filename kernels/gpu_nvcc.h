@@ -211,6 +211,7 @@ GPU_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32
 struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;
+  unsigned cluster = 1;  // blocks that run at the same time, along x; Hopper's
   const char* file = __builtin_FILE();
   int line = __builtin_LINE();
 };
@@ -237,6 +238,13 @@ void launch(cudaStream_t stream, const LaunchShape& shape, void (*kernel)(Parame
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute cluster{};
+  if (shape.cluster > 1) {
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+  }
   check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), shape);
 }
 

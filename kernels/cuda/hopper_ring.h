@@ -26,10 +26,10 @@ struct Side {
 };
 // By one thread. `arrivals` fill a tile; each warp of the consumers gives it back.
 template <int kStages>
-GPU_DEVICE void init_side(Side<kStages>& side, unsigned arrivals) {
+GPU_DEVICE void init_side(Side<kStages>& side, unsigned arrivals, unsigned warps = kConsumerWarps) {
   for (int s = 0; s < kStages; ++s) {
     gpu::init_barrier(side.full[s], arrivals);
-    gpu::init_barrier(side.empty[s], kConsumerWarps);
+    gpu::init_barrier(side.empty[s], warps);
   }
 }
 

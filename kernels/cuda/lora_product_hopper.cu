@@ -8,6 +8,10 @@
 // rounded for it; what is missing up to 64 terms, rows or columns arrives as zeros. While a tile is
 // stored, the first steps of the next one arrive.
 //
+// Two blocks form a cluster, whose tiles have the same columns and neighbouring rows: each fetches
+// half of a step of the right operand for both. Where no rows are left for the second, it
+// multiplies zeros and stores nothing.
+//
 // With a rotation, forward turns the heads of a tile in registers, where a thread has both columns
 // of each pair; what it turns it has rounded, as a pass over y would find it. The angles of the
 // tile's rows come through the ring behind its last step: 64 KiB for heads of 128 columns, beside 3
@@ -38,6 +42,12 @@ constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
 constexpr int kLeft = kTileRows * kStep, kRight = kTileCols * kStep;  // elements of a stage
 constexpr int kPanel = kStep * kPanelCols;
+// Of a cluster: each block fetches its share of `right` for all of them.
+constexpr int kBlocks = 2;
+constexpr int kClusterRows = kBlocks * kTileRows;
+constexpr int kShareCols = kTileCols / kBlocks, kShare = kRight / kBlocks;
+constexpr unsigned kAllBlocks = (1u << kBlocks) - 1;
+static_assert(kShareCols % kPanelCols == 0);
 // Angles of a stage: cos and sin of 32 columns, in the place of `right`. TMA takes each as two
 // elements of 16 bits, which it only moves.
 constexpr int kAngleCols = 32, kAngles = kTileRows * 2 * kAngleCols;
@@ -69,8 +79,8 @@ struct Job {
   Adapter adapters[kMostAdapters];
   Columns columns[kMostColumns];
   int num_columns, rows, terms;
-  int row_tiles, col_tiles;
-  int turned_cols;  // of D, the first ones: whole heads, where Columns end
+  int row_tiles, col_tiles;  // tiles of a cluster: kClusterRows x kTileCols
+  int turned_cols;           // of D, the first ones: whole heads, where Columns end
   float alpha;
 };
 static_assert(sizeof(Job) <= 3 << 10, "kernels take 4 KiB of parameters");
@@ -92,10 +102,11 @@ struct Tile {
 
 GPU_DEVICE int tiles_of(int size, int tile) { return (size + tile - 1) / tile; }
 
-// Tiles follow each other in bands of 16 rows of tiles, column by column: those that run at the
-// same time share rows and columns in the L2 cache.
+// This block's part of the cluster's tile of that number. Tiles follow each other in bands of 16
+// rows of blocks, column by column: those that run at the same time share rows and columns in the
+// L2 cache.
 GPU_DEVICE Tile tile_at(const Job& job, int number) {
-  constexpr int kBand = 16;
+  constexpr int kBand = 16 / kBlocks;
   const int band = number / (kBand * job.col_tiles), in_band = number % (kBand * job.col_tiles);
   const int rows = min(kBand, job.row_tiles - band * kBand);
   const Columns* columns = job.columns;
@@ -103,20 +114,33 @@ GPU_DEVICE Tile tile_at(const Job& job, int number) {
   for (; col_tile >= tiles_of(columns->count, kTileCols); ++columns)
     col_tile -= tiles_of(columns->count, kTileCols);
   const int of_columns = col_tile * kTileCols;
-  return {(band * kBand + in_band % rows) * kTileRows, columns->begin + of_columns, of_columns,
-          min(kTileCols, columns->count - of_columns), columns};
+  const int row = (band * kBand + in_band % rows) * kClusterRows;
+  return {row + static_cast<int>(gpu::block_in_cluster()) * kTileRows, columns->begin + of_columns,
+          of_columns, min(kTileCols, columns->count - of_columns), columns};
 }
 GPU_DEVICE bool is_turned(const Job& job, const Tile& tile) { return tile.col < job.turned_cols; }
 
 // ---- the ring
 
 using Ring = Side<kStages>;
+using Place = RingPlace<kStages>;
+// Blocks take part in each other's barriers from here on.
 GPU_DEVICE void init_ring(Ring& ring) {
   if (threadIdx.x == 0) {
-    init_side(ring, 1);
+    init_side(ring, 1, kBlocks * kConsumerWarps);
     gpu::fence_barrier_init();
   }
-  __syncthreads();
+  gpu::sync_cluster();
+}
+// Each block writes to the stages of all, so its producer waits for the consumers of all. Another's
+// may release a stage again before it has seen them do so, as they read angles without its share:
+// not before all have released it, since their own producer waits for all as well.
+GPU_DEVICE void release_to_all(Ring& ring, int stage) {
+  if (lane_of_thread() != 0) return;
+  gpu::arrive(ring.empty[stage]);
+#pragma unroll
+  for (unsigned i = 1; i < kBlocks; ++i)
+    gpu::arrive_in_cluster(ring.empty[stage], (gpu::block_in_cluster() + i) % kBlocks);
 }
 
 template <typename T>
@@ -152,21 +176,33 @@ class Producer {
     for (int c = 0; c < kHeadWidth / 2; c += kAngleCols) fetch_angles(job, tile.row, c);
   }
 
+  // The block must be there until the other's consumers, too, have released its stages for the last
+  // time.
+  GPU_DEVICE void wait_for_last_releases() {
+    for (int s = 0; s < kStages; ++s) {
+      wait_until_empty(ring_, place_);
+      place_.advance();
+    }
+  }
+
  private:
   template <Major kMajor>
   GPU_DEVICE void fetch(const gpu::TensorMap& left, const gpu::TensorMap& right, int row, int col,
                         int term) {
     gpu::Barrier& full = ring_.full[place_.stage];
-    T* right_tile = memory_.right + place_.stage * kRight;
+    const int block = static_cast<int>(gpu::block_in_cluster());
+    T* share = memory_.right + place_.stage * kRight + block * kShare;
     wait_until_empty(ring_, place_);
     gpu::arrive_expecting(full, (kLeft + kRight) * sizeof(T));
     gpu::load_box(memory_.left + place_.stage * kLeft, left, full, term, row);
+    col += block * kShareCols;
     if constexpr (kMajor == Major::kK) {
-      gpu::load_box(right_tile, right, full, term, col);
+      gpu::load_box_to_cluster(share, right, full, term, col, kAllBlocks);
     } else {
 #pragma unroll
-      for (int p = 0; p < kTileCols / kPanelCols; ++p)
-        gpu::load_box(right_tile + p * kPanel, right, full, col + p * kPanelCols, term);
+      for (int p = 0; p < kShareCols / kPanelCols; ++p)
+        gpu::load_box_to_cluster(share + p * kPanel, right, full, col + p * kPanelCols, term,
+                                 kAllBlocks);
     }
     place_.advance();
   }
@@ -182,7 +218,7 @@ class Producer {
 
   const Memory<T>& memory_;
   Ring& ring_;
-  RingPlace<kStages> place_;
+  Place place_;
 };
 
 // ---- a consumer: a warpgroup
@@ -257,7 +293,7 @@ class Consumer {
       for (int k = 0; k < job.adapters[a].terms; k += kStep) {
         multiply<kOther<kMajor>>(sums);
         gpu::wgmma_wait<0>(sums);
-        release(ring_, place_.stage);
+        release_to_all(ring_, place_.stage);
         place_.advance();
       }
     // Also where alpha is 1: without it ptxas has every product wait for the one before.
@@ -267,13 +303,13 @@ class Consumer {
       multiply<kMajor>(sums);
       if (k > 0) {
         gpu::wgmma_wait<1>();
-        release(ring_, before);
+        release_to_all(ring_, before);
       }
       before = place_.stage;
       place_.advance();
     }
     gpu::wgmma_wait<0>(sums);
-    release(ring_, before);
+    release_to_all(ring_, before);
   }
   // By the angles that come behind the tile's steps.
   template <int kHeadWidth>
@@ -285,7 +321,7 @@ class Consumer {
       turn<T, kHeadWidth>(sums, reinterpret_cast<const float*>(angles),
                           reinterpret_cast<const float*>(angles + kAngles), c);
       __syncwarp();  // all lanes have read the angles
-      release(ring_, place_.stage);
+      release_to_all(ring_, place_.stage);
       place_.advance();
     }
   }
@@ -299,13 +335,15 @@ class Consumer {
     const T* right = memory_.right + place_.stage * kRight;
     wait_until_full(ring_, place_);
     gpu::wgmma_fence(sums);
+    constexpr int kBytes = static_cast<int>(sizeof(T));
+    const uint64_t a = gpu::operand_of_columns(left, 0);
+    const uint64_t b = kMajor == Major::kK ? gpu::operand_of_columns(right, 0)
+                                           : gpu::operand_of_rows(right, 0, kPanel * kBytes);
 #pragma unroll
-    for (int k = 0; k < kStep; k += 16) {
-      constexpr int kPanelBytes = kPanel * static_cast<int>(sizeof(T));
-      const uint64_t b = kMajor == Major::kK ? gpu::operand_of_columns(right, k)
-                                             : gpu::operand_of_rows(right, k, kPanelBytes);
-      gpu::wgmma_m64k16<T, kMajor>(sums, gpu::operand_of_columns(left, k), b, true);
-    }
+    for (int k = 0; k < kStep; k += 16)
+      gpu::wgmma_m64k16<T, kMajor>(
+          sums, gpu::shifted(a, k * kBytes),
+          gpu::shifted(b, k * kBytes * (kMajor == Major::kK ? 1 : kPanelCols)), true);
     gpu::wgmma_commit();
   }
   GPU_DEVICE static void clear(Sums& sums) {
@@ -323,7 +361,7 @@ class Consumer {
 
   const Memory<T>& memory_;
   Ring& ring_;
-  RingPlace<kStages> place_;
+  Place place_;
 };
 
 // ---- storing: each warp its 16 rows, a panel at a time
@@ -397,14 +435,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   gpu::Tiles tiles;
   const Memory<T> memory(tiles);
   init_ring(ring);
-  const int count = job.row_tiles * job.col_tiles, step = static_cast<int>(gridDim.x);
-  int number = static_cast<int>(blockIdx.x);
+  const int count = job.row_tiles * job.col_tiles, step = static_cast<int>(gridDim.x) / kBlocks;
+  int number = static_cast<int>(blockIdx.x) / kBlocks;
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kProducerRegisters>();
     if (threadIdx.x != 0) return;
     Producer<T> producer(memory, ring);
     for (; number < count; number += step)
       producer.template fetch_tile<kMajor, kHeadWidth>(job, tile_at(job, number));
+    producer.wait_for_last_releases();
     return;
   }
   gpu::raise_registers<kConsumerRegisters>();
@@ -437,7 +476,7 @@ gpu::TensorMap map_of_left(const Operand& x) {
 template <typename T, Major kMajor>
 gpu::TensorMap map_of_right(const Operand& x) {
   static_assert(kStep == kPanelCols);
-  return map_of<T>(x, kMajor == Major::kK ? kTileCols : kStep);
+  return map_of<T>(x, kMajor == Major::kK ? kShareCols : kStep);
 }
 
 int as_int(int64_t size) {
@@ -465,7 +504,7 @@ Job job_of(const Operand& left, const Operand& right, float alpha) {
   job.right = map_of_right<T, kMajor>(right);
   job.rows = as_int(left.rows);
   job.terms = as_int(left.cols);
-  job.row_tiles = as_int((left.rows + kTileRows - 1) / kTileRows);
+  job.row_tiles = as_int((left.rows + kClusterRows - 1) / kClusterRows);
   job.alpha = alpha;
   return job;
 }
@@ -492,10 +531,12 @@ void run(const Job& job, const Operand& d, const Operand& bias, const Operand& r
          cudaStream_t stream) {
   const Sum<T> sum{rows_of<T>(d), rows_of<const T>(residual), static_cast<const T*>(bias.data),
                    row_access({{.data = bias.data, .rows = 1}})};
+  const int clusters = std::clamp(blocks / kBlocks, 1, job.row_tiles * job.col_tiles);
   gpu::launch(stream,
-              {.grid = static_cast<unsigned>(std::min(blocks, job.row_tiles * job.col_tiles)),
+              {.grid = static_cast<unsigned>(clusters * kBlocks),
                .block = kThreads,
-               .shared_bytes = Memory<T>::bytes()},
+               .shared_bytes = Memory<T>::bytes(),
+               .cluster = kBlocks},
               lora_product_kernel<T, kMajor, kHeadWidth>, sum, job);
 }
 

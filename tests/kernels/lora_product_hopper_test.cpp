@@ -273,5 +273,50 @@ TEST_P(LoraProductOfTurnedHeads, HasTheBitsOfAPass) {
 INSTANTIATE_TEST_SUITE_P(Heads, LoraProductOfTurnedHeads, testing::ValuesIn(turned_cases()),
                          [](const auto& info) { return info.param.name; });
 
+// Whichever of a cluster's blocks, or of their warps, lags behind the others by as much as they let
+// it: more tiles, of which those of the last rows are past the end, than the ring has stages; steps
+// of adapters and of angles among them.
+class LoraProductLate : public LoraProductOfTurnedHeads {};
+
+TEST_P(LoraProductLate, HasTheSameBits) {
+  ParityMatrix& y = matrix("y", o_, Role::kOut);
+  const auto bits_of_y = [&] {
+    y.upload();
+    cuda::lora_product_forward(y.device(), x_.device(), weight_.device(), device_of(bias_), {},
+                               operands(adapters_), kScale, {cos_.device(), sin_.device(), heads_},
+                               GetParam().blocks, stream_);
+    return y.of_gpu();
+  };
+  const Values first = bits_of_y();
+  for (const int block : {0, 1}) {
+    device_test::delay_block(block);
+    EXPECT_TRUE(same_bits(bits_of_y(), first)) << "block " << block;
+  }
+  constexpr int kWarps = 12;  // of a block; the first one fetches, the last eight multiply
+  for (const int warp : {0, 4, 11, kWarps, kWarps + 4, kWarps + 11}) {
+    device_test::delay_warp(warp);
+    EXPECT_TRUE(same_bits(bits_of_y(), first)) << "warp " << warp;
+  }
+  device_test::set_thread_order(0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Heads, LoraProductLate,
+    testing::Values(
+        ProductCase{"q_and_k_of_128",
+                    DType::kBF16,
+                    270,
+                    72,
+                    {{384, 16}, {128, 16}, {128, 16}},
+                    8,
+                    2,
+                    4,
+                    128,
+                    true,
+                    4},
+        ProductCase{
+            "angles_behind_every_step", DType::kBF16, 270, 64, {{512, 0}}, 0, 2, 4, 128, false, 4}),
+    [](const auto& info) { return info.param.name; });
+
 }  // namespace
 }  // namespace facet::kernel_test

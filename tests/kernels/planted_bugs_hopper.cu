@@ -282,11 +282,116 @@ __global__ void turns_kernel(float* y, int32_t* taken, int32_t* counter) {
 }
 
 template <TurnBug kBug>
-void take_turns(const BugRig& rig) {
+void take_turns(const BugRig& rig, unsigned cluster = 1) {
   auto* const counters = reinterpret_cast<int32_t*>(rig.y + 32);
   cudaMemsetAsync(counters, 0, 2 * sizeof(int32_t), rig.stream);
-  gpu::launch(rig.stream, {.grid = 2, .block = 8}, turns_kernel<kBug>, rig.y, counters,
-              counters + 1);
+  gpu::launch(rig.stream, {.grid = 2, .block = 8, .cluster = cluster}, turns_kernel<kBug>, rig.y,
+              counters, counters + 1);
+}
+
+// ---- clusters
+
+enum class ClusterBug : uint8_t {
+  kNoClusterBarrier,
+  kOwnReleaseOnly,
+  kReleasedTooEarly,
+  kHalfOfTheBytes,
+  kExitsEarly,
+  kBoxForAThird,
+  kArrivalInAThird,
+  kWarpGoneBeforeBarrier
+};
+
+// Each of two blocks fetches half of a tile for both, twice. A correct ring but for what `kBug`
+// says.
+template <ClusterBug kBug>
+__global__ void cluster_kernel(float* y, const __grid_constant__ gpu::TensorMap map) {
+  constexpr unsigned kBytes = kBug == ClusterBug::kHalfOfTheBytes ? kBoxBytes : 2 * kBoxBytes;
+  constexpr unsigned kFor = kBug == ClusterBug::kBoxForAThird ? 7 : 3;
+  constexpr bool kOwnOnly = kBug == ClusterBug::kOwnReleaseOnly;
+  constexpr bool kTooEarly = kBug == ClusterBug::kReleasedTooEarly;
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(2 * kBox);
+  GPU_SHARED(gpu::Barrier, full, );
+  GPU_SHARED(gpu::Barrier, empty, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(full, 1);
+    gpu::init_barrier(empty, kOwnOnly ? 1 : 2);
+    gpu::fence_barrier_init();
+  }
+  if (kBug == ClusterBug::kWarpGoneBeforeBarrier && thread() >= 64) return;
+  if (kBug == ClusterBug::kNoClusterBarrier)
+    __syncthreads();
+  else
+    gpu::sync_cluster();
+  const unsigned block = gpu::block_in_cluster();
+  if (thread() == 32) {
+    for (unsigned i = 0; i < 2; ++i) {
+      gpu::wait_barrier(empty, i ^ 1);
+      gpu::arrive_expecting(full, kBytes);
+      gpu::load_box_to_cluster(tile + static_cast<int>(block) * kBox, map, full, 0, 0, kFor);
+    }
+    if (kBug != ClusterBug::kExitsEarly) gpu::wait_barrier(empty, 1);
+  }
+  if (thread() >= 32) return;
+  float sum = 0;
+  for (unsigned i = 0; i < 2; ++i) {
+    gpu::wait_barrier(full, i);
+    if (kTooEarly && thread() == 0) gpu::arrive_in_cluster(empty, block ^ 1);
+    sum += gpu::to_float(tile[thread()]) + gpu::to_float(tile[kBox + thread()]);
+    __syncwarp();
+    if (thread() > 0) continue;
+    gpu::arrive(empty);
+    if (!kOwnOnly && !kTooEarly)
+      gpu::arrive_in_cluster(empty, kBug == ClusterBug::kArrivalInAThird ? 2 : block ^ 1);
+  }
+  if (block == 0) y[thread()] = sum;
+}
+
+// The second block reads what the first one wrote to global memory before it arrived.
+__global__ void passing_global_memory_kernel(float* y) {
+  GPU_SHARED(gpu::Barrier, there, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(there, 32);
+    gpu::fence_barrier_init();
+  }
+  gpu::sync_cluster();
+  if (gpu::block_in_cluster() == 0) {
+    y[32 + thread()] = 1.0f;
+    gpu::arrive_in_cluster(there, 1);
+  } else {
+    gpu::wait_barrier(there, 0);
+    y[thread()] = y[32 + thread()];
+  }
+}
+
+// The first block fetches for the second, which waits for a box of its own only.
+__global__ void box_to_ended_block_kernel(float* y, const __grid_constant__ gpu::TensorMap map) {
+  gpu::Tiles tiles;
+  bf16* tile = tiles.take<bf16>(2 * kBox);
+  GPU_SHARED(gpu::Barrier, mine, );
+  GPU_SHARED(gpu::Barrier, others, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(mine, 1);
+    gpu::init_barrier(others, 1);
+    gpu::fence_barrier_init();
+  }
+  gpu::sync_cluster();
+  if (threadIdx.x == 0) {
+    gpu::arrive_expecting(mine, kBoxBytes);
+    gpu::load_box(tile, map, mine, 0, 0);
+    if (gpu::block_in_cluster() == 0) gpu::load_box_to_cluster(tile + kBox, map, others, 0, 0, 2);
+  }
+  gpu::wait_barrier(mine, 0);
+  y[gpu::block_in_cluster() * 32 + threadIdx.x] = gpu::to_float(tile[thread()]);
+}
+
+template <ClusterBug kBug>
+void fetch_for_two(const BugRig& rig) {
+  const gpu::TensorMap map =
+      gpu::make_tensor_map(reinterpret_cast<const bf16*>(rig.x), kRows, kCols, kCols, kRows, kCols);
+  gpu::launch(rig.stream, {.grid = 2, .block = 96, .shared_bytes = 2 * kBoxBytes, .cluster = 2},
+              cluster_kernel<kBug>, rig.y, map);
 }
 
 // As many as a multiprocessor has, where a block of 384 threads is launched with 168 for each.
@@ -387,6 +492,46 @@ void turn_passed_on_too_early(const BugRig& rig) { take_turns<TurnBug::kReleased
 void turn_of_a_later_block(const BugRig& rig) { take_turns<TurnBug::kOfLaterBlock>(rig); }
 void turn_of_the_block_before(const BugRig& rig) { take_turns<TurnBug::kOfBlockBefore>(rig); }
 void misaligned_sum(const BugRig& rig) { take_turns<TurnBug::kMisaligned>(rig); }
+
+void arrival_before_cluster_barrier(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kNoClusterBarrier>(rig);
+}
+void release_to_one_block_only(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kOwnReleaseOnly>(rig);
+}
+void release_to_another_block_too_early(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kReleasedTooEarly>(rig);
+}
+void half_of_a_cluster_announced(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kHalfOfTheBytes>(rig);
+}
+void exit_before_last_arrival(const BugRig& rig) { fetch_for_two<ClusterBug::kExitsEarly>(rig); }
+void box_outside_the_cluster(const BugRig& rig) { fetch_for_two<ClusterBug::kBoxForAThird>(rig); }
+void arrival_outside_the_cluster(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kArrivalInAThird>(rig);
+}
+void exit_before_cluster_barrier(const BugRig& rig) {
+  fetch_for_two<ClusterBug::kWarpGoneBeforeBarrier>(rig);
+}
+void arrival_taken_for_a_fence(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 2, .block = 32, .cluster = 2}, passing_global_memory_kernel,
+              rig.y);
+}
+void box_to_ended_block(const BugRig& rig) {
+  const gpu::TensorMap map =
+      gpu::make_tensor_map(reinterpret_cast<const bf16*>(rig.x), kRows, kCols, kCols, kRows, kCols);
+  gpu::launch(rig.stream, {.grid = 2, .block = 32, .shared_bytes = 2 * kBoxBytes, .cluster = 2},
+              box_to_ended_block_kernel, rig.y, map);
+}
+void cluster_that_is_not_whole(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 3, .block = 32, .cluster = 2}, passing_global_memory_kernel,
+              rig.y);
+}
+void cluster_too_large(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 9, .block = 32, .cluster = 9}, passing_global_memory_kernel,
+              rig.y);
+}
+void turn_in_a_cluster(const BugRig& rig) { take_turns<TurnBug::kNoWait>(rig, 2); }
 
 void too_many_registers(const BugRig& rig) {
   gpu::launch(rig.stream, {.grid = 1, .block = 3 * kWarpgroup}, too_many_registers_kernel, rig.y);

@@ -8,6 +8,7 @@
 #include "device/arena.h"
 #include "emulated/device/devices.h"
 #include "emulated/device/observer.h"
+#include "emulated/kernels/bulk_copy.h"
 #include "emulated/kernels/copied_bytes.h"
 #include "emulated/kernels/tensor_core.h"
 #include "emulated/kernels/warpgroup.h"
@@ -481,20 +482,22 @@ class LoraInOneProduct : public TensorCores {
                            kO = kWide + kSlim, kRowBlocks = (kN + 63) / 64;
 
   struct Taken {
-    int64_t launches, fetched, products, of_warpgroups;
+    int64_t launches, fetched, products, of_warpgroups, in_boxes;
   };
   template <typename Call>
   Taken taken_by(const Call& call) {
     const auto now = [] {
       return Taken{device_test::host_calls().launches, emulated::async_copied_bytes(),
-                   emulated::mma_products(), emulated::wgmma_products()};
+                   emulated::mma_products(), emulated::wgmma_products(),
+                   emulated::bulk_copied_bytes()};
     };
     const Taken before = now();
     call();
     cuda_.synchronize();
     const Taken after = now();
     return {after.launches - before.launches, after.fetched - before.fetched,
-            after.products - before.products, after.of_warpgroups - before.of_warpgroups};
+            after.products - before.products, after.of_warpgroups - before.of_warpgroups,
+            after.in_boxes - before.in_boxes};
   }
   LoraPart part(int64_t begin, int64_t outputs, int64_t rank = kRank) {
     return {begin,
@@ -522,6 +525,11 @@ TEST_F(LoraInOneProduct, ForwardHasNoPassOverItsOutput) {
   EXPECT_EQ(all.fetched, 2 * kN * kI + 2 * kRowBlocks * 2 * kI * kRank);  // x, and R of both parts
   const int64_t tiles = 2 * (2 + 1);  // of rows, and of the columns of both parts
   EXPECT_EQ(all.of_warpgroups, products_of_steps(tiles * (2 + 1)));
+  // Of both rows of tiles, the blocks read their own rows of x and u, but W and the left factors
+  // once.
+  const int64_t of_weight =
+      256 + (kO - 256) + kSlim;  // rows, of tiles that may end past their part
+  EXPECT_EQ(all.in_boxes, 2 * (3 * kN * (kI + kRank) + of_weight * kI + kO * kRank));
 }
 
 // Heads of 64 and 128 columns are turned where they are stored, others in a launch of their own.

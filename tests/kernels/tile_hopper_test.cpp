@@ -121,5 +121,33 @@ TEST(LoadBox, ARingOfBoxesCopiesEverySizeAndFillsWithZeros) {
     });
 }
 
+TEST(Cluster, EachBlockFetchesForBoth) {
+  const device_test::HopperDevice hopper;
+  if (!hopper.is_here()) GTEST_SKIP() << device_test::kNoHopper;
+  constexpr int64_t kCols = 64, kStepRows = 16;
+  for (const int64_t rows : {1, 16, 75}) {
+    std::vector<uint16_t> x(static_cast<size_t>(rows * kCols));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<uint16_t>(i + 1);
+    const int64_t whole = (rows + kStepRows - 1) / kStepRows * kStepRows;
+    std::vector<uint16_t> copies;
+    for (int copy = 0; copy < 4; ++copy) {
+      copies.insert(copies.end(), x.begin(), x.end());
+      copies.resize(static_cast<size_t>((copy + 1) * whole * kCols), 0);
+    }
+    const auto expect_copies = [&] {
+      const TestStream stream;
+      const DeviceBuffer<uint16_t> from(x, stream), to(4 * whole * kCols);
+      copy_boxes_by_cluster(to.data(), from.data(), rows, stream);
+      EXPECT_EQ(to.download(stream), copies) << rows;
+    };
+    for_thread_orders(kRandomOrders, expect_copies);
+    for (const int block : {0, 1}) {
+      device_test::delay_block(block);
+      expect_copies();
+    }
+    device_test::set_thread_order(0);
+  }
+}
+
 }  // namespace
 }  // namespace facet::kernel_test

@@ -213,6 +213,59 @@ void multiply_boxes(float* d, const uint16_t* a, const uint16_t* b, const float*
               wgmma_of_boxes_kernel<T>, d, as<T>(a), start, map);
 }
 
+template <typename T>
+GPU_DEVICE void copy_packs(T* to, const T* from, int count) {
+  for (int i = thread() * 8; i < count; i += kWarpgroup * 8)
+    gpu::store_pack(to + i, gpu::load_pack(from + i));
+}
+
+constexpr int kBlocks = 2, kShareRows = 8, kShare = kShareRows * kWidth, kShares = kBlocks * kShare;
+
+// A stage of the ring is a share of each block.
+template <typename T>
+__global__ void copy_boxes_by_cluster_kernel(T* y, const __grid_constant__ gpu::TensorMap map,
+                                             int steps) {
+  gpu::Tiles tiles;
+  T* stages = tiles.take<T>(kStages * kShares);
+  GPU_SHARED(gpu::Barrier, full, [kStages]);
+  GPU_SHARED(gpu::Barrier, empty, [kStages]);
+  if (thread() == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      gpu::init_barrier(full[s], 1);
+      gpu::init_barrier(empty[s], kBlocks * kWarpgroup / gpu::kWarpSize);
+    }
+    gpu::fence_barrier_init();
+  }
+  gpu::sync_cluster();
+  const int block = static_cast<int>(gpu::block_in_cluster());
+  const auto parity = [](int i) { return static_cast<unsigned>(i / kStages & 1); };
+  if (thread() == kWarpgroup) {
+    for (int i = 0; i < steps; ++i) {
+      T* const share = stages + i % kStages * kShares + block * kShare;
+      gpu::wait_barrier(empty[i % kStages], parity(i) ^ 1);
+      gpu::arrive_expecting(full[i % kStages], kShares * sizeof(T));
+      gpu::load_box_to_cluster(share, map, full[i % kStages], 0, (i * kBlocks + block) * kShareRows,
+                               3);
+    }
+    for (int i = steps; i < steps + kStages; ++i)
+      gpu::wait_barrier(empty[i % kStages], parity(i) ^ 1);
+  }
+  for (int i = 0; thread() < kWarpgroup && i < steps; ++i) {
+    const T* const stage = stages + i % kStages * kShares;
+    gpu::wait_barrier(full[i % kStages], parity(i));
+    const auto pack = gpu::load_pack(stage + gpu::swizzled_place<T>(thread() / 8, thread() % 8));
+    gpu::store_pack(y + (block * steps + i) * kShares + thread() * 8, pack);
+    __syncwarp();
+    if (lane() > 0) continue;
+    gpu::arrive(empty[i % kStages]);
+    gpu::arrive_in_cluster(empty[i % kStages], static_cast<unsigned>(block ^ 1));
+  }
+  gpu::sync_cluster();
+  if (thread() < kWarpgroup)
+    copy_packs(y + (kBlocks + block) * steps * kShares, y + (block ^ 1) * steps * kShares,
+               steps * kShares);
+}
+
 }  // namespace
 
 std::vector<int> wgmma_columns() { return values_of(Columns()); }
@@ -239,6 +292,19 @@ void copy_boxes_through_ring(uint16_t* y, const uint16_t* x, int64_t rows, cudaS
       stream,
       {.grid = 1, .block = 2 * kWarpgroup, .shared_bytes = kStages * kBoxRows * kWidth * sizeof(T)},
       copy_boxes_kernel<T>, as<T>(y), map, boxes);
+}
+void copy_boxes_by_cluster(uint16_t* y, const uint16_t* x, int64_t rows, cudaStream_t stream) {
+  using T = gpu::bf16;
+  const gpu::TensorMap map =
+      gpu::make_tensor_map(as<T>(x), rows, kWidth, kWidth, kShareRows, kWidth);
+  constexpr int64_t kRows = kBlocks * kShareRows;
+  gpu::launch(stream,
+              {.grid = kBlocks,
+               .block = 2 * kWarpgroup,
+               .shared_bytes = kStages * kShares * sizeof(T),
+               .cluster = kBlocks},
+              copy_boxes_by_cluster_kernel<T>, as<T>(y), map,
+              static_cast<int>((rows + kRows - 1) / kRows));
 }
 
 }  // namespace facet::kernel_test

@@ -22,5 +22,9 @@ void wgmma_of_boxes(float* d, const uint16_t* a, const uint16_t* b, const float*
 // y = x (rows, 64), 32 rows at a time through a ring of two boxes: one warp fetches, a warpgroup
 // writes. Rows of the last box past the end are zeros; y has whole boxes.
 void copy_boxes_through_ring(uint16_t* y, const uint16_t* x, int64_t rows, cudaStream_t stream);
+// y (4,R,64) = x (rows,64) four times, and R - rows rows of zeros up to whole sixteens, by a
+// cluster of two blocks: each fetches half of every 16 rows for both and writes a copy, and then a
+// copy of the other's.
+void copy_boxes_by_cluster(uint16_t* y, const uint16_t* x, int64_t rows, cudaStream_t stream);
 
 }  // namespace facet::kernel_test

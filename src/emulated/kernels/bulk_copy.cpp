@@ -37,9 +37,11 @@ struct State {
   std::vector<WrittenRange> written;  // the latest first where they overlap
 };
 State& state() {
-  static auto* const of_block = new State;
-  return *of_block;
+  static auto* const of_cluster = new State;
+  return *of_cluster;
 }
+
+int64_t copied_bytes = 0;
 
 Executor& executor() { return Executor::instance(); }
 
@@ -66,17 +68,32 @@ void check_places(const BulkCopy& copy, Site where) {
   require_alignment(copy.to, alignment, "the destination of a box", where);
   const size_t bytes = (copy.map.rows - 1) * copy.map.stride_bytes + copy.map.cols * kElement;
   check_device_range(copy.map.data, bytes, "the matrix of a tensor map", where);
-  require_published_mbarrier(copy.barrier, where);
 }
 
-void note_start(const BulkCopy& copy) {
-  if (!observer()) return;
+void note_source(const BulkCopy& copy) {
   for (int64_t r = 0; r < copy.map.box_rows; ++r) {
     const Inside part = inside(copy, r);
-    note_access(part.from, static_cast<size_t>(part.last - part.first) * kElement,
-                Access::kAsyncRead, copy.where);
+    const size_t bytes = static_cast<size_t>(part.last - part.first) * kElement;
+    copied_bytes += static_cast<int64_t>(bytes);
+    note_access(part.from, bytes, Access::kAsyncRead, copy.where);
   }
-  note_access(copy.to, copy.map.box_bytes(), Access::kAsyncWrite, copy.where);
+}
+
+// One for each block of the mask.
+std::vector<BulkCopy> copies_to(unsigned blocks, const BulkCopy& copy) {
+  if (blocks == 0 || blocks >> executor().blocks())
+    violation(copy.where, "a box for the blocks {:#x} of a cluster of {}", blocks,
+              executor().blocks());
+  std::vector<BulkCopy> copies;
+  for (unsigned block = 0; block < executor().blocks(); ++block) {
+    if (!(blocks >> block & 1)) continue;
+    BulkCopy& each = copies.emplace_back(copy);
+    each.to = static_cast<char*>(in_block(copy.to, block));
+    each.barrier = in_block(copy.barrier, block);
+    require_published_mbarrier(each.barrier, copy.where);
+    executor().note_access_to(block, "a box in", copy.where);
+  }
+  return copies;
 }
 
 void remember_order(const BulkCopy& copy) {
@@ -101,8 +118,9 @@ void store_row(const BulkCopy& copy, int64_t r, std::vector<char>& row) {
 }  // namespace
 
 const char* swizzled(const char* p) {
-  const size_t offset = shared_range().offset_of(p);
-  return shared_range().begin + (offset ^ (offset >> 7 & 7) << 4);
+  const AddressRange range = shared_range_of_all_blocks();
+  const size_t offset = range.offset_of(p);
+  return range.begin + (offset ^ (offset >> 7 & 7) << 4);
 }
 
 bool written_unswizzled(const void* begin, size_t bytes) {
@@ -115,16 +133,25 @@ bool written_unswizzled(const void* begin, size_t bytes) {
 void fence_async_proxy() { executor().fence_running_thread(); }
 
 void start_bulk_copy(void* to, const CUtensorMap& map, void* barrier, int col, int row,
-                     Site where) {
+                     unsigned blocks, Site where) {
   BulkCopy copy{static_cast<char*>(to), content_of(map, where), barrier, col, row, 0, 0, where};
   check_places(copy, where);
-  note_start(copy);
+  std::vector<BulkCopy> copies = copies_to(blocks, copy);
+  note_source(copy);
+  for (const BulkCopy& each : copies)
+    note_access(each.to, copy.map.box_bytes(), Access::kAsyncWrite, where);
   copy.thread = executor().current().index;
   copy.time = executor().pass_time();
-  forget_content(to, copy.map.box_bytes());
-  remember_order(copy);
-  state().under_way.push_back(copy);
+  for (BulkCopy& each : copies) {
+    each.thread = copy.thread;
+    each.time = copy.time;
+    forget_content(each.to, copy.map.box_bytes());
+    remember_order(each);
+    state().under_way.push_back(each);
+  }
 }
+
+int64_t bulk_copied_bytes() { return copied_bytes; }
 
 int64_t bulk_copies_under_way() { return static_cast<int64_t>(state().under_way.size()); }
 
@@ -138,10 +165,10 @@ void deliver_bulk_copy(int64_t i) {
   complete_bytes(copy.barrier, copy.map.box_bytes(), copy.thread, copy.time, copy.where);
 }
 
-void check_bulk_copies_arrived() {
-  const auto& under_way = state().under_way;
-  if (!under_way.empty())
-    violation(under_way.front().where, "the block ends without having waited for this box");
+void check_bulk_copies_arrived(unsigned block) {
+  for (const BulkCopy& copy : state().under_way)
+    if (block_of(copy.to) == block)
+      violation(copy.where, "the block ends without having waited for this box");
 }
 
 void forget_bulk_copies() {

@@ -41,6 +41,8 @@ FACET_NOT_RACE_CHECKED int32_t value_of(const int32_t* counter) { return *counte
 FACET_NOT_RACE_CHECKED void set_value(int32_t* counter, int32_t count) { *counter = count; }
 
 void note(const int32_t* counter, Site where) {
+  if (executor().blocks() > 1)
+    violation(where, "counters in a kernel with clusters are not modelled");
   require_alignment(counter, sizeof *counter, "a counter", where);
   note_access(counter, sizeof *counter, Access::kAtomic, where);
 }
@@ -79,7 +81,7 @@ void release_count(int32_t* counter, int32_t count, Site where) {
   if (!observer()) return;
   auto& released = counters().released[counter];
   auto releases = std::make_shared<Releases>(released ? *released : Releases());
-  Release& mine = (*releases)[executor().block_serial()];
+  Release& mine = (*releases)[executor().cluster_serial()];
   mine.interval = executor().interval();
   executor().release(mine.times);
   released = std::move(releases);

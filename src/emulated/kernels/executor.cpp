@@ -53,6 +53,8 @@ std::string describe_waiting(const Fiber& fiber) {
   switch (fiber.state) {
     case Fiber::State::kFinished: return "has finished";
     case Fiber::State::kAtBarrier: return "waits at the barrier " + text_of(fiber.where);
+    case Fiber::State::kAtClusterBarrier:
+      return "waits at the barrier of its cluster " + text_of(fiber.where);
     case Fiber::State::kInMeeting:
       return fmt::format("waits in {} {} with mask {:#010x}", fiber.meeting_name,
                          text_of(fiber.where), fiber.mask);
@@ -68,6 +70,35 @@ std::string describe_waiting(const Fiber& fiber) {
     case Fiber::State::kReady: break;
   }
   return "is ready";
+}
+
+// Whether all of them wait in this state, but those that have finished, and at least one does.
+bool all_wait(std::span<Fiber* const> fibers, Fiber::State state) {
+  bool any = false;
+  for (const Fiber* f : fibers) {
+    if (f->state != state && f->state != Fiber::State::kFinished) return false;
+    any |= f->state == state;
+  }
+  return any;
+}
+
+// All of them must be at the same barrier. Hardware may let it pass where one has finished, with
+// undefined results.
+void check_same_barrier(std::span<Fiber* const> fibers) {
+  const auto has_finished = [](const Fiber* f) { return f->state == Fiber::State::kFinished; };
+  const Fiber& first = **std::ranges::find_if_not(fibers, has_finished);
+  const auto other = std::ranges::find_if(fibers, [&](const Fiber* f) {
+    return !has_finished(f) && !same_site(f->where, first.where);
+  });
+  if (other != fibers.end())
+    throw_violation(fmt::format("divergent barrier: thread {} {}, thread {} {}",
+                                index_text(first.thread), describe_waiting(first),
+                                index_text((*other)->thread), describe_waiting(**other)));
+  const auto gone = std::ranges::find_if(fibers, has_finished);
+  if (gone != fibers.end())
+    throw_violation(fmt::format("exit before a barrier: thread {} has finished, thread {} {}",
+                                index_text((*gone)->thread), index_text(first.thread),
+                                describe_waiting(first)));
 }
 
 void merge(ThreadTimes& clock, const ThreadTimes& other) {
@@ -92,23 +123,34 @@ void set_execution_order(ExecutionOrder order) {
 }
 
 void Executor::check_limits(Site where) const {
-  const auto [grid, block, shared] = shape_;
+  const auto [grid, block, shared, cluster] = shape_;
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > kMaxThreads || block.z > 64)
     violation(where, "a block of {} x {} x {} threads", block.x, block.y, block.z);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 ||
       grid.z > 65535)
     violation(where, "a grid of {} x {} x {} blocks", grid.x, grid.y, grid.z);
+  if (cluster == 0 || cluster > kMostClusterBlocks)
+    violation(where, "a cluster of {} blocks, {} are the most", cluster, kMostClusterBlocks);
+  if (grid.x % cluster != 0)
+    violation(where, "a grid of {} blocks, which is no multiple of a cluster's {}", grid.x,
+              cluster);
   if (shared > max_shared_bytes())
     violation(where, "{} bytes of dynamic shared memory, {} are the most", shared,
               max_shared_bytes());
 }
 
 void Executor::make_fibers() {
-  while (fibers_.size() < threads_) {
+  constexpr unsigned kWarpgroup = 4 * kLanes;
+  block_stride_ = (threads_ + kWarpgroup - 1) / kWarpgroup * kWarpgroup;
+  while (fibers_.size() < size_t{blocks_} * block_stride_) {
     fibers_.push_back(std::make_unique<Fiber>());
     fibers_.back()->stack = make_stack();
   }
+  threads_of_cluster_.clear();
+  for (unsigned block = 0; block < blocks_; ++block)
+    for (unsigned i = 0; i < threads_; ++i)
+      threads_of_cluster_.push_back(fibers_[block * block_stride_ + i].get());
 }
 
 void Executor::run(const GridShape& shape, const std::function<void()>& body, Site where) {
@@ -118,61 +160,63 @@ void Executor::run(const GridShape& shape, const std::function<void()>& body, Si
   blockDim = shape.block;
   gridDim = shape.grid;
   threads_ = shape.block.x * shape.block.y * shape.block.z;
+  blocks_ = shape.cluster;
   make_fibers();
   forget_counters();
-  warp_syncs_.assign((threads_ + kLanes - 1) / kLanes, 0);
-  turn_.resize(threads_);
-  std::iota(turn_.begin(), turn_.end(), 0u);
+  warp_syncs_.assign(blocks_ * block_stride_ / kLanes, 0);
+  turn_ = threads_of_cluster_;
   if (order_.order == ThreadOrder::kReverse) std::reverse(turn_.begin(), turn_.end());
 
-  const int64_t blocks = int64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
-  std::vector<int64_t> block_order(static_cast<size_t>(blocks));
-  std::iota(block_order.begin(), block_order.end(), 0);
-  if (order_.order == ThreadOrder::kReverse) std::reverse(block_order.begin(), block_order.end());
+  const int64_t clusters = int64_t{shape.grid.x} * shape.grid.y * shape.grid.z / blocks_;
+  std::vector<int64_t> order(static_cast<size_t>(clusters));
+  std::iota(order.begin(), order.end(), 0);
+  if (order_.order == ThreadOrder::kReverse) std::reverse(order.begin(), order.end());
   if (order_.order == ThreadOrder::kRandom)
-    block_order = random_permutation(blocks, RandomStream(random_.next_u64(), "blocks"));
-  for (const int64_t b : block_order) {
-    const auto index = static_cast<uint64_t>(b);
-    run_block({static_cast<unsigned>(index % gridDim.x),
-               static_cast<unsigned>(index / gridDim.x % gridDim.y),
-               static_cast<unsigned>(index / gridDim.x / gridDim.y)});
-  }
+    order = random_permutation(clusters, RandomStream(random_.next_u64(), "blocks"));
+  for (const int64_t cluster : order) run_cluster(static_cast<uint64_t>(cluster) * blocks_);
 }
 
-void Executor::run_block(uint3 block) {
-  blockIdx = block;
-  ++block_serial_;
-  interval_ = 0;
+void Executor::run_cluster(uint64_t first_block) {
+  for (unsigned block = 0; block < blocks_; ++block) {
+    const uint64_t index = first_block + block;
+    block_indices_[block] = {static_cast<unsigned>(index % gridDim.x),
+                             static_cast<unsigned>(index / gridDim.x % gridDim.y),
+                             static_cast<unsigned>(index / gridDim.x / gridDim.y)};
+  }
+  ++cluster_serial_;
+  intervals_.fill(0);
+  synced_.fill(0);
+  running_.fill(threads_);
+  accesses_to_blocks_.clear();
   std::fill(warp_syncs_.begin(), warp_syncs_.end(), 0u);
-  const SharedMemoryOfBlock shared;
+  const SharedMemoryOfCluster shared;
   forget_mbarriers();
   forget_acquired_counts();
   forget_bulk_copies();
   forget_warpgroups();
   start_threads();
-  const auto first = fibers_.begin(), last = first + threads_;
-  const auto finished = [](const auto& f) { return f->state == Fiber::State::kFinished; };
-  while (!std::all_of(first, last, finished)) {
-    if (run_ready_threads(Punctuality::kInTime)) continue;
-    if (all_wait_at_barrier())
-      release_barrier();
-    else if (bulk_copies_under_way() > 0)
+  const auto finished = [](const Fiber* f) { return f->state == Fiber::State::kFinished; };
+  while (!std::ranges::all_of(threads_of_cluster_, finished)) {
+    if (run_ready_threads(Punctuality::kInTime) || release_a_barrier()) continue;
+    if (bulk_copies_under_way() > 0)
       deliver_a_copy();
     else if (!run_ready_threads(Punctuality::kLate))
       report_deadlock();
   }
   threads_were_abandoned_ = false;
-  check_bulk_copies_arrived();
+  check_known_accesses();
   check_warpgroups_agree();
   shared.check_guards();
 }
 
 void Executor::start_threads() {
-  for (unsigned i = 0; i < threads_; ++i) {
-    Fiber& f = *fibers_[i];
-    f.index = i;
-    f.warp = i / kLanes;
-    f.lane = i % kLanes;
+  for (unsigned n = 0; n < blocks_ * threads_; ++n) {
+    Fiber& f = *threads_of_cluster_[n];
+    const unsigned i = n % threads_;
+    f.block = n / threads_;
+    f.index = f.block * block_stride_ + i;
+    f.warp = f.index / kLanes;
+    f.lane = f.index % kLanes;
     f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     f.state = Fiber::State::kReady;
     f.sanitizer_stack = nullptr;
@@ -189,7 +233,9 @@ void Executor::start_threads() {
 }
 
 Executor::Punctuality Executor::punctuality_of(const Fiber& fiber) const {
-  const bool is_late = order_.order == ThreadOrder::kLateWarp && fiber.warp == order_.late_warp;
+  const bool is_late =
+      (order_.order == ThreadOrder::kLateWarp && fiber.warp == order_.late_warp) ||
+      (order_.order == ThreadOrder::kLateBlock && fiber.block == order_.late_block);
   return is_late ? Punctuality::kLate : Punctuality::kInTime;
 }
 
@@ -199,10 +245,10 @@ bool Executor::run_ready_threads(Punctuality punctuality) {
   if (order_.order == ThreadOrder::kRandom)
     for (size_t i = turn_.size(); i > 1; --i) std::swap(turn_[i - 1], turn_[random_.below(i)]);
   bool any = false;
-  for (const unsigned i : turn_) {
-    if (fibers_[i]->state != Fiber::State::kReady) continue;
-    if (punctuality_of(*fibers_[i]) != punctuality) continue;
-    resume(*fibers_[i]);
+  for (Fiber* const f : turn_) {
+    if (f->state != Fiber::State::kReady) continue;
+    if (punctuality_of(*f) != punctuality) continue;
+    resume(*f);
     any = true;
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
@@ -214,7 +260,8 @@ void Executor::deliver_a_copy() {
   const int64_t count = bulk_copies_under_way();
   switch (order_.order) {
     case ThreadOrder::kForward:
-    case ThreadOrder::kLateWarp: return deliver_bulk_copy(0);
+    case ThreadOrder::kLateWarp:
+    case ThreadOrder::kLateBlock: return deliver_bulk_copy(0);
     case ThreadOrder::kReverse: return deliver_bulk_copy(count - 1);
     case ThreadOrder::kRandom:
       return deliver_bulk_copy(static_cast<int64_t>(random_.below(static_cast<uint64_t>(count))));
@@ -224,11 +271,14 @@ void Executor::deliver_a_copy() {
 void Executor::resume(Fiber& fiber) {
   current_ = &fiber;
   threadIdx = fiber.thread;
+  blockIdx = block_indices_[fiber.block];
   void* handle = nullptr;
   leave_stack(&handle, fiber.stack, kStackBytes);
   scheduler_.swap_to(fiber.context);
   arrive_on_stack(handle, nullptr, nullptr);
   current_ = nullptr;
+  const bool ends_block = fiber.state == Fiber::State::kFinished && --running_[fiber.block] == 0;
+  if (ends_block && !failure_) check_bulk_copies_arrived(fiber.block);
 }
 
 void Executor::suspend() {
@@ -271,49 +321,62 @@ int Executor::block_barrier(Vote vote, int ballot, Site where) {
   return f.vote_result;
 }
 
-bool Executor::all_wait_at_barrier() const {
-  bool any = false;
-  for (unsigned i = 0; i < threads_; ++i) {
-    const Fiber::State state = fibers_[i]->state;
-    if (state != Fiber::State::kAtBarrier && state != Fiber::State::kFinished) return false;
-    any |= state == Fiber::State::kAtBarrier;
-  }
-  return any;
+void Executor::cluster_barrier(Site where) {
+  current_->state = Fiber::State::kAtClusterBarrier;
+  current_->where = where;
+  suspend();
 }
 
-void Executor::release_barrier() {
-  const Fiber* first = nullptr;
-  const Fiber* gone = nullptr;
+bool Executor::release_a_barrier() {
+  for (unsigned block = 0; block < blocks_; ++block)
+    if (all_wait(fibers_of_block(block), Fiber::State::kAtBarrier)) {
+      release_barrier(block);
+      return true;
+    }
+  const bool all = all_wait(threads_of_cluster_, Fiber::State::kAtClusterBarrier);
+  if (all) release_cluster_barrier();
+  return all;
+}
+
+void Executor::release_barrier(unsigned block) {
+  const Fibers fibers = fibers_of_block(block);
+  check_same_barrier(fibers);
   int yes = 0;
-  for (unsigned i = 0; i < threads_; ++i) {
-    const Fiber& f = *fibers_[i];
-    if (f.state == Fiber::State::kFinished) {
-      gone = &f;
-      continue;
-    }
-    if (!first) first = &f;
-    if (!same_site(f.where, first->where))
-      throw_violation(fmt::format("divergent barrier: thread {} {}, thread {} {}",
-                                  index_text(first->thread), describe_waiting(*first),
-                                  index_text(f.thread), describe_waiting(f)));
-    yes += f.ballot;
-  }
-  // Hardware may let it pass, with undefined results.
-  if (gone)
-    throw_violation(fmt::format("exit before a barrier: thread {} has finished, thread {} {}",
-                                index_text(gone->thread), index_text(first->thread),
-                                describe_waiting(*first)));
-  ++interval_;
-  for (unsigned i = 0; i < threads_; ++i) {
-    Fiber& f = *fibers_[i];
-    f.state = Fiber::State::kReady;
-    switch (f.vote) {
+  for (const Fiber* f : fibers) yes += f->ballot;
+  ++intervals_[block];
+  if (blocks_ > 1) make_known(fibers);
+  for (Fiber* f : fibers) {
+    f->state = Fiber::State::kReady;
+    switch (f->vote) {
       case Vote::kNone: break;
-      case Vote::kCount: f.vote_result = yes; break;
-      case Vote::kAnd: f.vote_result = yes == static_cast<int>(threads_); break;
-      case Vote::kOr: f.vote_result = yes > 0; break;
+      case Vote::kCount: f->vote_result = yes; break;
+      case Vote::kAnd: f->vote_result = yes == static_cast<int>(threads_); break;
+      case Vote::kOr: f->vote_result = yes > 0; break;
     }
   }
+}
+
+void Executor::release_cluster_barrier() {
+  check_same_barrier(threads_of_cluster_);
+  for (unsigned block = 0; block < blocks_; ++block) synced_[block] = ++intervals_[block];
+  make_known(threads_of_cluster_);
+  for (Fiber* f : threads_of_cluster_) f->state = Fiber::State::kReady;
+}
+
+// To each what all of them know and have done: between threads of one block the interval says so,
+// but not what another block may learn from them.
+void Executor::make_known(Fibers fibers) {
+  ThreadTimes all(fibers_.size() + kLanes);
+  for (const Fiber* f : fibers) {
+    merge(all, f->elsewhere);
+    for (unsigned lane = 0; lane < kLanes; ++lane)
+      release_for(all, f->warp * kLanes + lane, f->seen[lane]);
+  }
+  for (const Fiber* f : fibers) {
+    if (f->lane == 0) ++warp_syncs_[f->warp];
+    all[f->index] = warp_syncs_[f->warp];
+  }
+  for (Fiber* f : fibers) acquire(*f, all);
 }
 
 // ---- meetings of a warp
@@ -335,7 +398,7 @@ void Executor::meet_warp(const char* name, unsigned mask, void* argument, Comple
   if (!(mask >> f.lane & 1))
     violation(where, "lane {} calls {} with the mask {:#010x}, which does not name it", f.lane,
               name, mask);
-  const unsigned lanes = std::min(kLanes, threads_ - f.warp * kLanes);
+  const unsigned lanes = std::min(kLanes, threads_ - (f.warp - first_warp()) * kLanes);
   if (lanes < kLanes && mask >> lanes)
     violation(where, "{} with the mask {:#010x}, the warp has {} lanes", name, mask, lanes);
   f.state = Fiber::State::kInMeeting;
@@ -387,11 +450,9 @@ void Executor::wait_at(const void* mbarrier, unsigned parity, Site where) {
 }
 
 void Executor::wake_waiting(const void* mbarrier, const std::function<bool(Fiber&)>& may_go) {
-  for (unsigned i = 0; i < threads_; ++i) {
-    Fiber& f = *fibers_[i];
-    if (f.state == Fiber::State::kAtPhase && f.mbarrier == mbarrier && may_go(f))
-      f.state = Fiber::State::kReady;
-  }
+  for (Fiber* const f : threads_of_cluster_)
+    if (f->state == Fiber::State::kAtPhase && f->mbarrier == mbarrier && may_go(*f))
+      f->state = Fiber::State::kReady;
 }
 
 void Executor::wait_at_counter(const int32_t* counter, int32_t count, Site where) {
@@ -404,11 +465,9 @@ void Executor::wait_at_counter(const int32_t* counter, int32_t count, Site where
 }
 
 void Executor::wake_counting(const int32_t* counter, int32_t count) {
-  for (unsigned i = 0; i < threads_; ++i) {
-    Fiber& f = *fibers_[i];
-    if (f.state == Fiber::State::kAtCount && f.counter == counter && f.count == count)
-      f.state = Fiber::State::kReady;
-  }
+  for (Fiber* const f : threads_of_cluster_)
+    if (f->state == Fiber::State::kAtCount && f->counter == counter && f->count == count)
+      f->state = Fiber::State::kReady;
 }
 
 void Executor::release(ThreadTimes& clock) {
@@ -437,21 +496,52 @@ uint32_t Executor::known(unsigned warp, unsigned lane) const {
   return f.elsewhere.empty() ? 0 : f.elsewhere[warp * kLanes + lane];
 }
 
+// ---- what threads do to other blocks of their cluster
+
+void Executor::note_access_to(unsigned block, const char* what, Site where) {
+  if (block == current_->block) return;
+  const AccessToBlock access{block, current_->index, warp_time(), what, where};
+  const auto before = std::ranges::find_if(accesses_to_blocks_, [&](const AccessToBlock& a) {
+    return a.block == block && a.thread == access.thread;
+  });
+  if (before == accesses_to_blocks_.end())
+    accesses_to_blocks_.push_back(access);
+  else
+    *before = access;
+}
+
+// Whatever the order in which they ran.
+void Executor::check_known_accesses() const {
+  for (const AccessToBlock& access : accesses_to_blocks_) {
+    const auto knows = [&](const Fiber* f) {
+      const unsigned warp = access.thread / kLanes, lane = access.thread % kLanes;
+      const bool has_clock = !f->elsewhere.empty() && f->elsewhere[access.thread] > access.time;
+      return has_clock || (f->warp == warp && f->seen[lane] > access.time);
+    };
+    if (std::ranges::none_of(fibers_of_block(access.block), knows))
+      violation(
+          access.where,
+          "block {} of the cluster may have ended before {} it, which no thread of it waits for",
+          access.block, access.what);
+  }
+}
+
 // One line for each run of neighbouring threads that wait for the same.
 void Executor::report_deadlock() const {
   std::string text;
   constexpr int kMostLines = 6;
   int lines = 0;
   std::string last;
-  for (unsigned i = 0; i < threads_ && lines < kMostLines; ++i) {
-    const std::string now = describe_waiting(*fibers_[i]);
-    if (now == last) continue;
-    text += fmt::format("{} from thread {} on: {}", lines ? ";" : "",
-                        index_text(fibers_[i]->thread), now);
+  for (const Fiber* const f : threads_of_cluster_) {
+    const std::string now = describe_waiting(*f);
+    if (now == last || lines == kMostLines) continue;
+    const std::string block = blocks_ > 1 ? fmt::format("block {} of the cluster, ", f->block) : "";
+    text += fmt::format("{} from {}thread {} on: {}", lines ? ";" : "", block,
+                        index_text(f->thread), now);
     last = now;
     ++lines;
   }
-  throw_violation(fmt::format("deadlock in block {}:{}", index_text(blockIdx), text));
+  throw_violation(fmt::format("deadlock in block {}:{}", index_text(block_indices_[0]), text));
 }
 
 }  // namespace facet::emulated

@@ -1,4 +1,6 @@
-// A thread of a block, run as a fiber: its stack, and what it waits for.
+// A thread of a block, run as a fiber: its stack, and what it waits for. The threads of a cluster,
+// whose blocks run at the same time, are numbered through: those of a block from a whole warpgroup
+// on.
 #pragma once
 
 #include <array>
@@ -35,18 +37,27 @@ struct AsyncCopy {
   Site where;
 };
 
-// By thread of the block: up to which of its warp's synchronisations what it did is known to be
+// By thread of the cluster: up to which of its warp's synchronisations what it did is known to be
 // done. Empty where nothing is known.
 using ThreadTimes = std::vector<uint32_t>;
 
 struct Fiber {
-  enum class State : uint8_t { kReady, kAtBarrier, kInMeeting, kAtPhase, kAtCount, kFinished };
+  enum class State : uint8_t {
+    kReady,
+    kAtBarrier,
+    kAtClusterBarrier,
+    kInMeeting,
+    kAtPhase,
+    kAtCount,
+    kFinished
+  };
 
   Switch context;
   char* stack = nullptr;
   void* sanitizer_stack = nullptr;  // AddressSanitizer's handle while suspended
 
   unsigned index = 0, warp = 0, lane = 0;
+  unsigned block = 0;  // of its cluster
   uint3 thread{};
   State state = State::kFinished;
   Site where;  // of the barrier, meeting, phase or count it waits at

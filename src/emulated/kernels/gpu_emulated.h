@@ -168,6 +168,7 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
 struct LaunchShape {
   dim3 grid, block;
   size_t shared_bytes = 0;
+  unsigned cluster = 1;
   emulated::Site where = emulated::Site::current();
 };
 

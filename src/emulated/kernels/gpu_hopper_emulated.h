@@ -49,6 +49,14 @@ inline void wait_barrier(Barrier& barrier, unsigned parity, FACET_HERE) {
   emulated::wait_for_mbarrier(&barrier, parity, where);
 }
 
+// ---- blocks of a cluster
+
+inline unsigned block_in_cluster() { return emulated::block_in_cluster(); }
+inline void sync_cluster(FACET_HERE) { emulated::sync_cluster(where); }
+inline void arrive_in_cluster(Barrier& barrier, unsigned block, FACET_HERE) {
+  emulated::arrive_in_cluster(&barrier, block, where);
+}
+
 inline void fence_async_proxy() { emulated::fence_async_proxy(); }
 
 // ---- what blocks add to the same memory, one after the other (await_count, release_count)
@@ -88,7 +96,12 @@ TensorMap make_tensor_map(const T* x, int64_t rows, int64_t cols, int64_t stride
 
 inline void load_box(void* to, const TensorMap& map, Barrier& barrier, int col, int row,
                      FACET_HERE) {
-  emulated::start_bulk_copy(to, map, &barrier, col, row, where);
+  emulated::start_bulk_copy(to, map, &barrier, col, row, 1u << emulated::block_in_cluster(), where);
+}
+
+inline void load_box_to_cluster(void* to, const TensorMap& map, Barrier& barrier, int col, int row,
+                                unsigned blocks, FACET_HERE) {
+  emulated::start_bulk_copy(to, map, &barrier, col, row, blocks, where);
 }
 
 // ---- products of a warpgroup

@@ -9,7 +9,7 @@ namespace facet::emulated {
 void launch(cudaStream_t stream, const gpu::LaunchShape& shape, std::function<void()> thread_body,
             std::vector<const void*> pointers) {
   const Site where = shape.where;
-  const GridShape grid{shape.grid, shape.block, shape.shared_bytes};
+  const GridShape grid{shape.grid, shape.block, shape.shared_bytes, shape.cluster};
   enqueue(stream, "launched", where,
           [=, body = std::move(thread_body), pointers = std::move(pointers)] {
             for (size_t i = 0; i < pointers.size(); ++i)

@@ -23,13 +23,14 @@ struct Mbarrier {
   int64_t bytes = 0;  // announced and not there yet
   uint64_t phase = 0;
   unsigned owner;  // the thread that initialised it
+  uint32_t time;   // and when
   bool published = false;
   ThreadTimes released{}, released_before{};  // by the running phase, and by the last complete one
 };
 
 std::deque<Mbarrier>& barriers() {
-  static auto* const of_block = new std::deque<Mbarrier>;
-  return *of_block;
+  static auto* const of_cluster = new std::deque<Mbarrier>;
+  return *of_cluster;
 }
 
 Executor& executor() { return Executor::instance(); }
@@ -43,6 +44,16 @@ Mbarrier* find(const void* address) {
 Mbarrier& mbarrier_at(void* address, Site where) {
   if (Mbarrier* b = find(address)) return *b;
   violation(where, "no mbarrier was initialised at {}", address);
+}
+
+// Of a block that the running thread knows to have initialised it.
+Mbarrier& mbarrier_of_cluster(void* address, Site where) {
+  const unsigned block = block_of(address);
+  if (block == executor().current().block) return mbarrier_at(address, where);
+  Mbarrier* const b = find(address);
+  if (!b || !executor().knows(b->owner, b->time))
+    violation(where, "block {} of the cluster may not have initialised this mbarrier yet", block);
+  return *b;
 }
 
 bool is_complete(const Mbarrier& b, unsigned parity) { return (b.phase & 1) != parity; }
@@ -74,6 +85,7 @@ void init_mbarrier(void* barrier, unsigned arrivals, Site where) {
   b.address = barrier;
   b.arrivals = b.pending = arrivals;
   b.owner = executor().current().index;
+  b.time = executor().warp_time();
   barriers().push_back(std::move(b));
 }
 
@@ -83,7 +95,7 @@ void publish_mbarriers() {
 }
 
 void arrive_at_mbarrier(void* barrier, unsigned expected_bytes, Site where) {
-  Mbarrier& b = mbarrier_at(barrier, where);
+  Mbarrier& b = mbarrier_of_cluster(barrier, where);
   note_access(barrier, kBytes, Access::kAtomic, where);
   if (b.pending == 0)
     violation(where, "an arrival too many: the mbarrier has had its {} and waits for {} bytes",
@@ -93,6 +105,13 @@ void arrive_at_mbarrier(void* barrier, unsigned expected_bytes, Site where) {
   executor().release(b.released);
   --b.pending;
   complete_if_all_is_there(b);
+}
+
+void arrive_in_cluster(void* barrier, unsigned block, Site where) {
+  if (block >= executor().blocks())
+    violation(where, "an arrival in block {} of a cluster of {}", block, executor().blocks());
+  executor().note_access_to(block, "an arrival at", where);
+  arrive_at_mbarrier(in_block(barrier, block), 0, where);
 }
 
 void wait_for_mbarrier(void* barrier, unsigned parity, Site where) {
@@ -110,7 +129,7 @@ void wait_for_mbarrier(void* barrier, unsigned parity, Site where) {
 }
 
 void require_published_mbarrier(void* barrier, Site where) {
-  const Mbarrier& b = mbarrier_at(barrier, where);
+  const Mbarrier& b = mbarrier_of_cluster(barrier, where);
   if (!b.published)
     violation(where, "the mbarrier of a copy was initialised without fence_barrier_init()");
 }

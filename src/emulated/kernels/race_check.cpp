@@ -2,9 +2,10 @@
 // inserts at every load and store come here instead of to ThreadSanitizer. What counts as an order
 // is CUDA's: barriers order the threads of a block, __syncwarp the lanes of its mask, events and
 // synchronisations the operations of streams, an arrival at an mbarrier and a wait for its phase
-// two threads; nothing but a count that one releases and the other waits for orders two blocks of a
-// grid, and shuffles and votes order nothing. Linked into test_kernels_race only; this file is
-// compiled without -fsanitize=thread.
+// two threads, but those of two blocks of a cluster only in what they do to shared memory; the
+// cluster's barrier orders all of its threads; nothing but a count that one releases and the other
+// waits for orders two other blocks of a grid, and shuffles and votes order nothing. Linked into
+// test_kernels_race only; this file is compiled without -fsanitize=thread.
 //
 // Shadow memory holds a cell for every 2 bytes, the smallest element that kernels share: the last
 // write, who has read since, and whether anybody ever wrote.
@@ -45,7 +46,7 @@ struct Place {
 // Who accessed a cell, at the granularity of ordering: lanes of one warp between two of its
 // synchronisations, or an operation of a stream.
 struct Touch {
-  uint32_t run = 0;  // index of the block or operation in `runs`; 0: none
+  uint32_t run = 0;  // index of the cluster or operation in `runs`; 0: none
   uint32_t interval = 0;
   uint32_t time = 0;
   uint32_t lanes = 0;
@@ -53,6 +54,7 @@ struct Touch {
   bool atomic = false;
   bool async = false;
   bool several_warps = false;  // also other warps of the interval (atomics only)
+  bool in_device_memory = false;
   Place place;
 };
 
@@ -101,10 +103,10 @@ class Shadow {
   Page** pages_;
 };
 
-// A block of a kernel, or an operation that is no kernel.
+// A cluster of a kernel's blocks, or an operation that is no kernel.
 struct Run {
   OperationId operation;
-  uint64_t block_serial;  // 0: no kernel
+  uint64_t cluster_serial;  // 0: no kernel
 };
 
 std::string place_text(const Place& place);
@@ -171,7 +173,8 @@ class RaceCheck final : public MemoryObserver {
 
   void touch(const void* begin, size_t bytes, Access access, const Place& place,
              UndefinedReads undefined_reads) {
-    const Touch me = running(access, place);
+    Touch me = running(access, place);
+    me.in_device_memory = device_.contains(begin);
     for_cells(begin, bytes, [&](Cell& cell) {
       if (cell.content == Content::kUntracked) return;
       if (cell.content == Content::kGuard)
@@ -225,13 +228,13 @@ class RaceCheck final : public MemoryObserver {
 
   // What a thread of this block wrote is seen by copies and products after its fence only.
   void require_fence(const Touch& write, const Touch& me, const void* p) const {
-    if (write.run != me.run || write.async || runs_[me.run].block_serial == 0) return;
+    if (write.run != me.run || write.async || runs_[me.run].cluster_serial == 0) return;
     for (unsigned lane = 0; lane < kLanes; ++lane)
       if ((write.lanes >> lane & 1) &&
           Executor::instance().fiber(write.warp, lane).fenced <= write.time)
         fail(fmt::format("a copy or product uses what thread {} wrote at {} without "
                          "fence_async_proxy()",
-                         write.warp * kLanes + lane, place_text(write.place))
+                         thread_in_block(write.warp, lane), place_text(write.place))
                  .c_str(),
              me.place, p);
   }
@@ -242,10 +245,15 @@ class RaceCheck final : public MemoryObserver {
     const Run &then = runs_[earlier.run], &now = runs_[me.run];
     if (!(then.operation == now.operation)) return ordered_before_running(then.operation);
     if (earlier.run != me.run) return known_of_other_block(earlier, then);
-    if (now.block_serial == 0 || earlier.interval < me.interval) return true;
-    if (earlier.several_warps) return false;
-    const Executor& executor = Executor::instance();
-    const Fiber& fiber = Executor::instance().current();
+    if (now.cluster_serial == 0) return true;
+    Executor& executor = Executor::instance();
+    const Fiber& fiber = executor.current();
+    const unsigned block = executor.block_of_warp(earlier.warp);
+    const bool in_my_block = block == fiber.block;
+    if (earlier.interval <
+        (in_my_block ? me.interval : executor.interval_of_cluster_barrier(block)))
+      return true;
+    if (earlier.several_warps || (!in_my_block && me.in_device_memory)) return false;
     for (unsigned lane = 0; lane < kLanes; ++lane) {
       const bool is_mine = earlier.warp == fiber.warp && lane == fiber.lane;
       if ((earlier.lanes >> lane & 1) && !is_mine &&
@@ -257,11 +265,11 @@ class RaceCheck final : public MemoryObserver {
 
   // By the count that the blocks take turns by.
   static bool known_of_other_block(const Touch& earlier, const Run& then) {
-    if (then.block_serial == 0 || earlier.several_warps) return false;
+    if (then.cluster_serial == 0 || earlier.several_warps) return false;
     for (unsigned lane = 0; lane < kLanes; ++lane)
       if ((earlier.lanes >> lane & 1) &&
           !is_known_by_counts(
-              {then.block_serial, earlier.interval, earlier.time, earlier.warp * kLanes + lane}))
+              {then.cluster_serial, earlier.interval, earlier.time, earlier.warp * kLanes + lane}))
         return false;
     return true;
   }
@@ -270,15 +278,16 @@ class RaceCheck final : public MemoryObserver {
     const Operation* operation = running_operation();
     Executor& executor = Executor::instance();
     const Run now{operation ? operation->id : OperationId{},
-                  executor.in_thread() ? executor.block_serial() : 0};
-    if (!(runs_.back().operation == now.operation) || runs_.back().block_serial != now.block_serial)
+                  executor.in_thread() ? executor.cluster_serial() : 0};
+    if (!(runs_.back().operation == now.operation) ||
+        runs_.back().cluster_serial != now.cluster_serial)
       runs_.push_back(now);
     Touch touch;
     touch.run = static_cast<uint32_t>(runs_.size() - 1);
     touch.atomic = access == Access::kAtomic;
     touch.async = is_async(access);
     touch.place = place;
-    if (now.block_serial == 0) return touch;
+    if (now.cluster_serial == 0) return touch;
     const Fiber& fiber = executor.current();
     touch.interval = executor.interval();
     touch.time = executor.warp_time();
@@ -287,15 +296,24 @@ class RaceCheck final : public MemoryObserver {
     return touch;
   }
 
+  static bool in_running_block(unsigned warp) {
+    Executor& executor = Executor::instance();
+    return executor.block_of_warp(warp) == executor.current().block;
+  }
+  static unsigned thread_in_block(unsigned warp, unsigned lane) {
+    return Executor::instance().thread_in_block(warp * kLanes + lane);
+  }
+
   [[noreturn]] void race(const char* doing, const char* did, const Touch& me, const Touch& other,
                          const void* p) {
     const Run& run = runs_[other.run];
     std::string who = "another operation of a stream";
     if (run.operation == runs_[me.run].operation)
-      who = other.run != me.run
+      who = other.run != me.run || !in_running_block(other.warp)
                 ? "another block"
-                : fmt::format("thread {}", other.warp * kLanes +
-                                               static_cast<unsigned>(__builtin_ctz(other.lanes)));
+                : fmt::format("thread {}",
+                              thread_in_block(other.warp,
+                                              static_cast<unsigned>(__builtin_ctz(other.lanes))));
     fail(fmt::format("race: {} what {} {} at {}, with no order between them", doing, who, did,
                      place_text(other.place))
              .c_str(),
@@ -310,7 +328,7 @@ class RaceCheck final : public MemoryObserver {
     throw error;
   }
 
-  Shadow device_{device_range()}, shared_{shared_range()};
+  Shadow device_{device_range()}, shared_{shared_range_of_all_blocks()};
   std::vector<Run> runs_ = {Run{}};
 };
 

@@ -1,4 +1,5 @@
-// Shared memory of the running block. Every array is placed between guard bands, aligned no more
+// Shared memory of the running block, and of the others of its cluster: an array lies at the same
+// place in each of them. Every array is placed between guard bands, aligned no more
 // than requested, and starts with NaNs in every block; it is allocated at its first use in a block.
 #pragma once
 
@@ -12,8 +13,8 @@ namespace facet::emulated {
 
 // One per GPU_SHARED in the source; holds the array of the running block.
 struct SharedSlot {
-  void* data;
-  uint64_t block_serial;
+  void* data;  // in the cluster's first block
+  uint64_t cluster_serial;
 };
 void* static_shared_array(SharedSlot& slot, size_t bytes, size_t alignment,
                           Site where = Site::current());
@@ -25,15 +26,20 @@ void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where
 
 constexpr size_t kSwizzlePeriod = 1024;  // of the 128-byte swizzle: eight rows
 
-AddressRange shared_range();
+AddressRange shared_range();  // of the running block
+AddressRange
+shared_range_of_all_blocks();  // offsets in it agree with the block's up to the swizzle's period
+// The same place in another block of the cluster.
+void* in_block(const void* place, unsigned block);
+unsigned block_of(const void* place);
 
-// Lives from the start to the end of a block.
-class SharedMemoryOfBlock {
+// Lives from the start to the end of a cluster.
+class SharedMemoryOfCluster {
  public:
-  SharedMemoryOfBlock();
-  ~SharedMemoryOfBlock();
-  SharedMemoryOfBlock(const SharedMemoryOfBlock&) = delete;
-  SharedMemoryOfBlock& operator=(const SharedMemoryOfBlock&) = delete;
+  SharedMemoryOfCluster() = default;
+  ~SharedMemoryOfCluster();
+  SharedMemoryOfCluster(const SharedMemoryOfCluster&) = delete;
+  SharedMemoryOfCluster& operator=(const SharedMemoryOfCluster&) = delete;
   void check_guards() const;
 };
 

@@ -107,6 +107,9 @@ int count_barrier(int vote, Site where) {
 int and_barrier(int vote, Site where) { return executor().block_barrier(Vote::kAnd, vote, where); }
 int or_barrier(int vote, Site where) { return executor().block_barrier(Vote::kOr, vote, where); }
 
+unsigned block_in_cluster() { return executor().current().block; }
+void sync_cluster(Site where) { executor().cluster_barrier(where); }
+
 void sync_warp(unsigned mask, Site where) {
   int nothing = 0;
   executor().meet_warp(

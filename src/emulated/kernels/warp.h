@@ -15,6 +15,9 @@ int and_barrier(int vote, Site where);
 int or_barrier(int vote, Site where);
 void plain_barrier(Site where);
 
+unsigned block_in_cluster();
+void sync_cluster(Site where);
+
 void sync_warp(unsigned mask, Site where);
 unsigned ballot(unsigned mask, int vote, Site where);
 // The lanes whose value equals this lane's.

@@ -101,7 +101,7 @@ void for_rows(const Operand& x, unsigned n, const Body& body) {
   }
 }
 
-// ---- what the warps of a block have issued
+// ---- what the warps of a cluster have issued
 
 struct Product {
   WgmmaShape shape;
@@ -142,8 +142,8 @@ struct Warpgroup {
 };
 
 std::deque<Warpgroup>& warpgroups() {
-  static auto* const of_block = new std::deque<Warpgroup>;
-  return *of_block;
+  static auto* const of_cluster = new std::deque<Warpgroup>;
+  return *of_cluster;
 }
 
 Warpgroup& warpgroup_of_thread() {
@@ -268,7 +268,7 @@ void note_reads(const Product& p) {
 }
 
 void issue(Product& p) {
-  const unsigned warp = executor().current().warp;
+  const unsigned warp = executor().current().warp - executor().first_warp();
   if ((warp / kWarps + 1) * kWarps * kLanes > executor().threads())
     violation(p.where, "a product by a warpgroup that is not whole");
   executor().meet_warp("wgmma", kAllLanes, &p, complete_issue, p.where);
@@ -451,8 +451,10 @@ void set_registers(int registers, Registers change, Site where) {
     violation(where, "{} registers, where a thread has {}", registers, now);
   group.registers = registers;
   int sum = 0;
-  for (const Warpgroup& each : warpgroups())
-    sum += (each.registers == 0 ? 0 : each.registers) * kWarpgroupThreads;
+  const size_t first = executor().first_warp() / kWarps;
+  const size_t last =
+      std::min(warpgroups().size(), first + executor().threads() / kWarpgroupThreads);
+  for (size_t i = first; i < last; ++i) sum += warpgroups()[i].registers * kWarpgroupThreads;
   if (sum > launched * threads)
     violation(where, "the threads of the block claim {} registers, it was launched with {}", sum,
               launched * threads);

@@ -28,9 +28,10 @@ HostCalls host_calls();
 // The order in which the threads of a block run from here on: 0 forward, 1 reverse, then random
 // ones. A GPU has orders of its own.
 void set_thread_order(int order);
-// One warp of each block goes on only when nothing else can, until set_thread_order(). A GPU does
-// as it does.
+// One warp of each block, or one block of each cluster, goes on only when nothing else can, until
+// set_thread_order(). The warps of a cluster's blocks are numbered through. A GPU does as it does.
 void delay_warp(int warp);
+void delay_block(int block);
 
 // When work on streams runs from here on: as soon as it is given, as late as events and
 // synchronisations allow, or between. A GPU decides that by itself.

@@ -55,6 +55,11 @@ void delay_warp(int warp) {
       {.order = ThreadOrder::kLateWarp, .late_warp = static_cast<unsigned>(warp)});
 }
 
+void delay_block(int block) {
+  emulated::set_execution_order(
+      {.order = ThreadOrder::kLateBlock, .late_block = static_cast<unsigned>(block)});
+}
+
 void run_streams_at_once() { emulated::set_stream_policy({Lateness::kAtOnce, 1}); }
 void run_streams_late() { emulated::set_stream_policy({Lateness::kAsLateAsAllowed, 1}); }
 void run_streams_at_random(uint64_t seed) {

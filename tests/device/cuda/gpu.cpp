@@ -158,6 +158,7 @@ HopperDevice::~HopperDevice() = default;
 
 void set_thread_order(int) {}
 void delay_warp(int) {}
+void delay_block(int) {}
 void run_streams_at_once() {}
 void run_streams_late() {}
 void run_streams_at_random(uint64_t) {}
