@@ -152,6 +152,11 @@ killed_exports() {
   [ ! -e "$to.exporting" ]
   [ -e "$to.partial-1" ]
   [ -e "$to/lang_decoder/adapter_config.json" ]
+  mkdir "$to.exporting"
+  echo "host $(hostname) pid $dead job none boot $boot run r3" >"$to.exporting/run.lock" # that one, killed a moment after it had published
+  refused 78 0 'killed: is there already' "$facet" export "$work/exported" --to "$to" --export adapter
+  [ ! -e "$to.exporting" ]
+  [ -e "$to/lang_decoder/adapter_config.json" ]
   (
     exec 9>"${to}2.exporting/run.lock"
     flock 9
