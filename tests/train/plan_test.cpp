@@ -345,6 +345,21 @@ TEST_F(PlanTest, LorasBackwardTakesItsSums) {
   EXPECT_EQ(sums("fp32"), 0);
 }
 
+// Those of a feed-forward layer of CLIP for 16 images of 257 tokens, which SumsOfLora has too;
+// where the encoder rests, the language model's.
+TEST_F(PlanTest, LorasBackwardInTheVisionEncoderTakesItsSums) {
+  const auto sums = [&](const std::string& words, const std::string& reference) {
+    const std::string run =
+        "--ranks 1 --device cuda --max_seq_len 4096 --per_device_train_batch_size 2 "
+        "--max_num_image_per_sample 8 --precision bf16 ";
+    return plan_run(options(run + words, reference)).costs.memory.runtime - gpu_runtime_bytes(1);
+  };
+  const std::string vision = "--vis_lora_dim 16 --vis_lora_module_name encoder.layers. ";
+  EXPECT_EQ(sums(vision, "--vis_proj perceiver "), 4'489'216);
+  EXPECT_EQ(sums(vision + "--freeze vis_encoder.", "--vis_proj perceiver "), 0);
+  EXPECT_EQ(sums(vision, kReference), kSumsOfLora);
+}
+
 // 2 samples of 4096 tokens on one GPU, with everything that is on it.
 TEST_F(PlanTest, TheReferenceRunTakesLessThan45GiBOfAGpu) {
   const RunPlan plan = plan_run(
