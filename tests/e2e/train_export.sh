@@ -333,6 +333,8 @@ inspect_finds_nothing() {
   HF_HUB_CACHE=$work refused 66 0 "no_such: no such directory; as a name of the Hugging Face hub: the cache $work has no models--no_such" \
     "$facet" inspect no_such
   refused 66 0 "$work/no/such: no such directory" "$facet" inspect "$work/no/such"
+  refused 66 0 "$work/no/such: no such directory" "$facet" export "$work/no/such" --to "$work/exported_none"
+  refused 66 0 "$tiny/lm: no checkpoint is there; it is a model, not what a run keeps of one" "$facet" export "$tiny/lm" --to "$work/exported_none"
 }
 
 # A file in place of a directory: the tensors of weights, and of others what they are and what to give.
