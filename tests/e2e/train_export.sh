@@ -87,6 +87,16 @@ adapter() {
   sed -i 's/"alpha_pattern": *{}/"alpha_pattern": {"q_proj": 5}/' "$work/other_alpha/lang_decoder/adapter_config.json"
   run 0 0 "$facet" inspect "$work/other_alpha"
   once '  of rank 4, alpha 5 on 3 of them'
+  sed -i 's/"lora_alpha": *3/"lora_alpha": 1/' "$work/other_alpha/lang_decoder/adapter_config.json"
+  refused 78 0 "LoRA's alpha on lang_decoder.model.layers.2.self_attn.q_proj was that of the others, is 5" "${train[@]}" "${kind[@]}" \
+    --adapter "$work/other_alpha" --max_steps 3 --output_dir "$work/from_adapter"
+  # The adapter itself is another one when the run is exported.
+  mv "$work/run/epoch-1" "$work/as_it_was"
+  ln -s "$work/other_alpha" "$work/run/epoch-1"
+  refused 78 0 "from_adapter/checkpoints/step_00000002 was trained with another adapter than $work/run/epoch-1 is now:" \
+    "$facet" export "$work/from_adapter" --to "$work/of_other_alpha"
+  rm "$work/run/epoch-1"
+  mv "$work/as_it_was" "$work/run/epoch-1"
   refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: DoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
