@@ -22,7 +22,7 @@ def read(directory):
     arrays = {}
     with h5py.File(directory / "state.h5", "r") as file:
         for name, value in manifest["state"].items():
-            if name == "product_choices":
+            if name in ("product_choices", "own_alphas"):
                 continue  # in the manifest alone
             stored = file.attrs[name]
             stored = stored.decode() if isinstance(stored, bytes) else stored

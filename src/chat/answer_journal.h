@@ -28,6 +28,7 @@ class AnswerJournal {
   // The conversations that were finished in earlier starts, the same on all ranks; each once. What
   // a killed process left of a line is ignored.
   const std::vector<AnsweredTest>& finished() const { return finished_; }
+  const std::string& directory() const { return directory_; }  // for messages
 
   // Of this rank: a conversation that has just been finished.
   void append(const AnsweredTest& answered) const;

@@ -68,12 +68,13 @@ void Generation::open_model(const StoredModel* stored) {
 void Generation::deal_out(const std::vector<AnsweredTest>& finished) {
   std::set<Task> done;
   for (const AnsweredTest& answered : finished) {
-    CHECK(answered.number >= 0 && answered.number < options_.num_answers &&
-              is_answer_to(tests_, answered),
-          ExitCode::kBadData,
-          "{}.unfinished: test {}, answer {} belongs to no question of --input: a file there has "
-          "been changed; remove the directory to begin anew",
-          options_.output, answered.test, answered.number);
+    CHECK(
+        answered.number >= 0 && answered.number < options_.num_answers &&
+            is_answer_to(tests_, answered),
+        ExitCode::kBadData,
+        "{}: test {}, answer {} belongs to no question of --input: a file there has been changed; "
+        "remove the directory to begin anew",
+        journal_->directory(), answered.test, answered.number);
     done.emplace(answered.test, answered.number);
   }
   const int64_t size = options_.inference_tp_size, groups = world_.size() / size;

@@ -17,6 +17,7 @@ namespace {
 constexpr std::string_view kFormat = "facet checkpoint";
 constexpr int64_t kVersion = 1;
 constexpr const char* kProductChoices = "product_choices";
+constexpr const char* kOwnAlphas = "own_alphas";
 // The text ends with `,\n  "xxh3_128": "`, 32 digits, `"\n}\n`.
 constexpr std::string_view kSealBegin = ",\n  \"xxh3_128\": \"";
 constexpr std::string_view kSealEnd = "\"\n}\n";
@@ -170,6 +171,7 @@ std::string Manifest::text() const {
   json.key("state").begin_object();
   visit_fields(state, FieldWriter{json});
   if (!state.product_choices.empty()) json.key(kProductChoices).value(state.product_choices);
+  if (state.own_alphas) json.key(kOwnAlphas).value(*state.own_alphas);
   json.end_object();
   json.key("file").value("state.h5");
   json.key("file_bytes").value(file_bytes);
@@ -195,6 +197,7 @@ Manifest Manifest::parse(const std::string& text, const std::string& path) {
   visit_fields(manifest.state, FieldReader{state});
   check_state(manifest.state, state);
   manifest.state.product_choices = state.get_string(kProductChoices, "");
+  if (const auto alphas = state.find(kOwnAlphas)) manifest.state.own_alphas = alphas->as_string();
   manifest.file_bytes = root.at("file_bytes").as_int();
   manifest.rest_hash = root.at("rest_xxh3_128").as_string();
   const JsonValue arrays = root.at("arrays");

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ struct RunState {
   // How matrix products are computed (train/product_choices.h); "": nobody chose.
   // In the manifest alone, and left out there while it is empty.
   std::string product_choices;
+  // Of single modules' LoRA (train/lora_alphas.h). In the manifest alone; older ones don't say.
+  std::optional<std::string> own_alphas;
 
   // The identity of the run.
   int64_t rng_seed = 0;

@@ -58,6 +58,7 @@ struct VisionLanguageModel::BatchDecoding::State {
   Impl& model;
   Context ctx;
   ArenaScope memory;
+  DoraNorms norms;
   PagePool pool;
   bool shares;
   int64_t reserved = 0;  // pages of open sequences
@@ -80,8 +81,13 @@ struct VisionLanguageModel::BatchDecoding::State {
 
 VisionLanguageModel::BatchDecoding::State::State(Impl& the_model, Context& the_ctx,
                                                  int64_t num_pages, Sharing sharing)
-    : model(the_model), ctx(the_ctx), memory(the_ctx.arena), pool(num_pages) {
+    : model(the_model),
+      ctx(the_ctx),
+      memory(the_ctx.arena),
+      norms(the_ctx.arena, the_model.params),
+      pool(num_pages) {
   ctx.decoding = true;
+  ctx.norms = &norms;
   const LlamaConfig& lm = model.config.lm;
   const int64_t rows = num_pages * PagePool::kRows, width = model.decoder.cache_width();
   for (size_t i = 0; i < model.decoder.num_blocks(); ++i) {

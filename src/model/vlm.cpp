@@ -92,6 +92,7 @@ Tensor upload(Context& ctx, const std::vector<int32_t>& values) {
 
 VisionLanguageModel::Impl::Impl(const VlmConfig& the_config, ParamTable& table)
     : config(the_config),
+      params(table),
       vision(table, config),
       projection(Projection::make(table, config)),
       embed_unit(table.begin_unit("lang_embed")),

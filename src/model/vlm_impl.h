@@ -85,6 +85,7 @@ struct VisionLanguageModel::Impl {
   }
 
   VlmConfig config;
+  const ParamTable& params;
   // Units are declared in the order of these members.
   VisionEncoder vision;
   std::unique_ptr<Projection> projection;

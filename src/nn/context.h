@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "device/arena.h"
+#include "nn/dora_norms.h"
 #include "nn/input_buffers.h"
 #include "nn/weight_sharing.h"
 #include "ops/ops.h"
@@ -50,6 +51,7 @@ struct Context {
       ops.linear_forward(y, x, weight, bias, residual);
   }
   WeightGroup* group = nullptr;  // of a model whose weights are shared, unless it is measured
+  DoraNorms* norms = nullptr;    // where no weight changes, without backward; else found each time
 
   // A micro-batch begins, and a tensor that it brings from the host.
   void begin_inputs() const {

@@ -160,12 +160,16 @@ PackedLinear::Run PackedLinear::run_from(size_t first) const {
   return run;
 }
 
-void PackedLinear::find_norms(Context& ctx, const Tensor& norm, const Run& run) const {
+Tensor PackedLinear::norms_of(Context& ctx, const Tensor& own, const Run& run) const {
+  const Tensor norm =
+      ctx.norms != nullptr ? ctx.norms->from(*parts_[run.first].magnitude, run.outputs) : own;
   for (size_t i = run.first; i < run.last; ++i) {
     const Part& part = parts_[i];
+    if (ctx.norms != nullptr && !ctx.norms->take(*part.magnitude)) continue;
     ctx.ops.dora_row_norms(norm.range(part.begin - run.begin, part.outputs), part.weight->value,
                            part.right->value, part.left->value, part.scale);
   }
+  return norm;
 }
 
 // `lora`: the parts of those columns.
@@ -251,9 +255,8 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
       forward_with_lora(ctx, y_run, x, run.weight, run.bias, added, some, turned);
     } else {
       const Tensor z_run = z.column_block(run.begin, run.outputs);
-      const Tensor norm_run = norm.range(run.begin, run.outputs);
       forward_with_lora(ctx, z_run, x, run.weight, Tensor(), Tensor(), some, {});
-      find_norms(ctx, norm_run, run);
+      const Tensor norm_run = norms_of(ctx, norm.range(run.begin, run.outputs), run);
       ctx.ops.dora_forward(y_run, z_run, run.magnitude, norm_run, run.bias, added);
       turn(ctx, y_run, turned);
     }
@@ -261,7 +264,7 @@ void PackedLinear::multiply(Context& ctx, Tensor y, Tensor x, Tensor residual, S
   }
   if (saved == nullptr) return ctx.arena.release(mark);
   saved->z = z;
-  saved->norm = norm;
+  saved->norm = ctx.norms == nullptr ? norm : Tensor();  // kept ones are for no backward
   saved->u.clear();
   for (const LoraPart& part : lora.all()) saved->u.push_back(part.u);
 }

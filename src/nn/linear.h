@@ -170,8 +170,9 @@ class PackedLinear {
   void forward_with_lora(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& weight,
                          const Tensor& bias, const Tensor& added, const LoraParts& lora,
                          const RotatedHeads& rotated) const;
-  // norm (run.outputs) of the rows of W + scale (R L)' of a run with magnitudes.
-  void find_norms(Context& ctx, const Tensor& norm, const Run& run) const;
+  // (run.outputs) of the rows of W + scale (R L)' of a run with magnitudes: in `own` unless the
+  // context keeps them.
+  Tensor norms_of(Context& ctx, const Tensor& own, const Run& run) const;
   static void add_weight_gradients(Context& ctx, const Run& run, const Tensor& dz, const Tensor& dy,
                                    const Tensor& x);
   // The gradient of y before magnitudes and biases: dy itself, or with DoRA in the arena. Adds to

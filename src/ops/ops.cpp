@@ -220,16 +220,19 @@ void check_parts(const OperatorChecks& check, const Tensor& y, std::span<const L
   }
 }
 
-void check_rotated_heads(const OperatorChecks& check, const Tensor& y, const Rotation& rotation,
-                         int64_t heads) {
-  const Tensor cos = rotation.cos, sin = rotation.sin;
-  if (!cos.defined() && !sin.defined()) return;
-  check.given({cos, sin});
-  check.fp32({cos, sin});
-  check.like("sin", sin, cos);
-  ASSERT(heads > 0 && heads * rotation.width() <= y.cols() && cos.rows() == y.rows(),
-         "{}: {} heads in {} turned by {}", check.name(), heads, y.shape_string(),
-         cos.shape_string());
+// The heads in the first columns of x are turned.
+void check_turned_heads(const OperatorChecks& check, const Tensor& x, const Rotation& by,
+                        int64_t heads) {
+  check.given({x, by.cos, by.sin});
+  check.fp32({by.cos, by.sin});
+  check.like("sin", by.sin, by.cos);
+  ASSERT(heads > 0 && heads * by.width() <= x.cols() && by.cos.rows() == x.rows(),
+         "{}: {} heads in {} turned by {}", check.name(), heads, x.shape_string(),
+         by.cos.shape_string());
+}
+
+bool has_angles(const Rotation& rotation) {
+  return rotation.cos.defined() || rotation.sin.defined();
 }
 
 // u (N,r) and right (I,r) of an operator's output (N,I). Returns multiply-adds a row.
@@ -257,7 +260,7 @@ void Backend::lora_linear_forward(Tensor y, Tensor x, Tensor weight, Tensor bias
   check.activations({y, bias, residual});
   check.vector("bias", bias, y.cols());
   check.like("residual", residual, y);
-  check_rotated_heads(check, y, rotation, rotated_heads);
+  if (has_angles(rotation)) check_turned_heads(check, y, rotation, rotated_heads);
   ASSERT(!rotation.defined() || !residual.defined(), "{}: a rotation and a residual", check.name());
   int64_t work = weight.numel();
   check_parts(check, y, parts, [&](const LoraPart& part, const Tensor& columns) {
@@ -446,34 +449,30 @@ void Backend::gelu_backward(Tensor dx, Tensor dy, Tensor x, Activation activatio
 
 namespace {
 
-void check_rope(const OperatorChecks& check, const Tensor& x, const Tensor& cos, const Tensor& sin,
-                int64_t heads) {
-  check.given({x, cos, sin});
+// All of x is heads.
+void check_rope(const OperatorChecks& check, const Tensor& x, const Rotation& by, int64_t heads) {
+  check_turned_heads(check, x, by, heads);
   check.activations({x});
-  check.fp32({cos, sin});
-  check.like("sin", sin, cos);
-  ASSERT(heads > 0 && heads * 2 * cos.cols() == x.cols() && cos.rows() == x.rows(),
-         "{}: {} heads in {} turned by {}", check.name(), heads, x.shape_string(),
-         cos.shape_string());
+  ASSERT(heads * by.width() == x.cols(), "{}: {} heads in {} turned by {}", check.name(), heads,
+         x.shape_string(), by.cos.shape_string());
 }
 
 // Of an operator that turns the heads of x, if there are angles.
 void check_rotation(const OperatorChecks& check, const Tensor& x, const Rotation& rotation,
                     int64_t heads) {
-  if (rotation.cos.defined() || rotation.sin.defined())
-    check_rope(check, x, rotation.cos, rotation.sin, heads);
+  if (has_angles(rotation)) check_rope(check, x, rotation, heads);
 }
 
 }  // namespace
 
 void Backend::rope_forward(Tensor x, Tensor cos, Tensor sin, int64_t heads) {
-  check_rope(OperatorChecks(__func__), x, cos, sin, heads);
+  check_rope(OperatorChecks(__func__), x, {cos, sin}, heads);
   count_call();
   do_rope_forward(x, cos, sin, heads);
 }
 
 void Backend::rope_backward(Tensor dx, Tensor cos, Tensor sin, int64_t heads) {
-  check_rope(OperatorChecks(__func__), dx, cos, sin, heads);
+  check_rope(OperatorChecks(__func__), dx, {cos, sin}, heads);
   count_call();
   do_rope_backward(dx, cos, sin, heads);
 }

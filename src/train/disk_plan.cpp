@@ -126,14 +126,19 @@ int64_t DiskPlan::total() const {
 }
 
 std::string DiskPlan::text() const {
+  const auto of_exports = [](int64_t bytes, int64_t count, const char* one, const char* several) {
+    return count == 0 ? ""
+                      : fmt::format(" + {} for {} {}", bytes_text(bytes * count), count,
+                                    count == 1 ? one : several);
+  };
   return fmt::format(
       "an export: {} of the whole model, {} of an adapter\ndisk of the run, at most: {} for {} "
-      "checkpoints (one of them being written) + {} for {} whole models + {} for {} adapters + {} "
-      "of logs a step{} = {}{}",
+      "checkpoints (one of them being written){}{} + {} of logs a step{} = {}{}",
       bytes_text(export_.full), bytes_text(export_.adapter), bytes_text(checkpoint * checkpoints),
-      checkpoints, bytes_text(export_.full * fulls), fulls, bytes_text(export_.adapter * adapters),
-      adapters, bytes_text(log_of_step), steps > 0 ? fmt::format(" x {} steps", steps) : "",
-      bytes_text(total()), steps > 0 ? "" : " and the logs (--max_steps says for how many steps)");
+      checkpoints, of_exports(export_.full, fulls, "whole model", "whole models"),
+      of_exports(export_.adapter, adapters, "adapter", "adapters"), bytes_text(log_of_step),
+      steps > 0 ? fmt::format(" x {} steps", steps) : "", bytes_text(total()),
+      steps > 0 ? "" : " and the logs (--max_steps says for how many steps)");
 }
 
 std::string free_disk_text(const Options& options, const DiskPlan& plan) {

@@ -81,6 +81,7 @@ void export_from(const std::vector<std::string>& words) {
   const std::string& source = words[0];
   const ParsedOptions parsed = parse_options(Command::kExport, {words.begin() + 1, words.end()}, 1);
   for (const std::string& note : parsed.notes) log_line(note);
+  tidy_published(parsed.options.to);
   check_unused(parsed.options.to);
   if (is_adapter(source)) return export_adapter(source, parsed.options);
   export_checkpoint(source, parsed.options);

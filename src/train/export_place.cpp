@@ -36,6 +36,19 @@ ExportPlace::~ExportPlace() {
   fs::remove(lock_directory_, ignored);  // unless something else lies in it
 }
 
+void tidy_published(const std::string& to) {
+  const std::string place = without_end_slashes(to);
+  std::error_code ignored;
+  if (!fs::exists(fs::symlink_status(place, ignored)) ||
+      !fs::is_directory(place + ".exporting", ignored))
+    return;
+  try {
+    const ExportPlace taken(place);
+  } catch (const Error&) {
+    // Another export has it, or it is somebody else's.
+  }
+}
+
 // A name with # stands for others too (left_overs()).
 void ExportPlace::remove_left_overs() const {
   const std::optional<LockHolder> dead = LockHolder::parse(lock_->dead_holder());

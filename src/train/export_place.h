@@ -28,4 +28,8 @@ class ExportPlace {
   std::unique_ptr<RunLock> lock_;
 };
 
+// Where something lies at TO already: removes TO.exporting if an export that was killed after it
+// had published left it there. What cannot be removed stays.
+void tidy_published(const std::string& to);
+
 }  // namespace facet

@@ -121,6 +121,12 @@ BatchLimits eval_limits(const Options& options) {
           options.max_num_image_per_sample};
 }
 
+int64_t most_images_together(const VlmConfig& config, const BatchLimits& limits) {
+  int64_t images = 0;
+  for (const MadeSample& sample : most_images_of_all(config, limits)) images += sample.images;
+  return images;
+}
+
 PassMemory larger_of(const PassMemory& a, const PassMemory& b) {
   return {std::max(a.activations, b.activations), std::max(a.panels, b.panels),
           std::max(a.inputs, b.inputs)};

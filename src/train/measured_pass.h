@@ -30,6 +30,8 @@ struct BatchLimits {
 int64_t samples_of_length(const Options& options, int64_t length);
 BatchLimits train_limits(const Options& options);
 BatchLimits eval_limits(const Options& options);
+// How many images a micro-batch has at most.
+int64_t most_images_together(const VlmConfig& config, const BatchLimits& limits);
 
 // What a pass over the model works in.
 struct PassMemory {

@@ -98,13 +98,13 @@ int64_t ranks_needed(const Options& options, int64_t global_batch) {
 
 // A dry run loads no weights and may be made on fewer ranks than the run: the frozen weights are
 // taken to be those of the checkpoint, and the ranks to be as many as its steps need.
-void report_beginning(const Options& options, const DataSetup& data, CheckpointStore& store,
-                      Communicator& world) {
+void report_beginning(const Options& options, const VlmConfig& model, const DataSetup& data,
+                      CheckpointStore& store, Communicator& world) {
   const std::optional<FoundCheckpoint> found = store.find_newest();
   if (!found) return log("the run starts new: there is no checkpoint in {}", options.output_dir);
   const RunState& state = found->manifest.state;
   const int64_t ranks = ranks_needed(options, state.global_batch);
-  RunState now = identify_run(options, data, state.frozen_hash,
+  RunState now = identify_run(options, model, data, state.frozen_hash,
                               plan_steps(options, *data.source).total_steps, world);
   if (ranks > 0) now.global_batch = state.global_batch;
   collectively(world, [&] { check_same_run(state, now, found->directory); });
@@ -130,7 +130,7 @@ void prove_output_directory(const Options& options, ModelSetup& model, const Dat
   is_there = world.broadcast(int64_t{is_there}, 0) != 0;
   if (!is_there) return log("the run starts new: {} is not there yet", options.output_dir);
   CheckpointStore store(checkpoints, options.keep_last, world);
-  report_beginning(options, data, store, world);
+  report_beginning(options, model.config, data, store, world);
 }
 
 }  // namespace facet

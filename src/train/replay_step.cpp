@@ -113,8 +113,8 @@ std::vector<std::string> ReplayStep::groups() const {
 
 // Nothing is restored for the steps from the first on: the weights are those of the models' files.
 void ReplayStep::restore() {
-  state_ = identify_run(given_, *inputs_->data, frozen_hash(compute_->engine),
-                        inputs_->plan.total_steps, world_);
+  state_ = identify_run(given_, inputs_->model->config, *inputs_->data,
+                        frozen_hash(compute_->engine), inputs_->plan.total_steps, world_);
   const RunState stored = stored_run(state_);
   const std::string where = found_ ? found_->directory : given_.output_dir;
   collectively(world_, [&] { check_same_run(stored, state_, where); });

@@ -19,6 +19,7 @@ void restore_run(CheckpointStore& store, const FoundCheckpoint& found, RunState&
   state.ranks = now.ranks;
   state.total_steps = now.total_steps;
   state.options = now.options;
+  state.own_alphas = now.own_alphas;              // an older checkpoint does not tell them
   state.data_fingerprint = now.data_fingerprint;  // the same data, as their files are now
   log("continuing from {}: step {}, epoch {}, step {} of it", found.directory, state.step,
       state.epoch + 1, state.next_step);

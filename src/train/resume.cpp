@@ -11,6 +11,7 @@
 #include "comm/mpi_session.h"
 #include "options/option_table.h"
 #include "train/data_identity.h"
+#include "train/lora_alphas.h"
 #include "train/option_texts.h"
 
 namespace facet {
@@ -79,8 +80,8 @@ void identify_data_on_all(const Options& options, const DataSetup& data, Communi
 
 }  // namespace
 
-RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
-                      int64_t total_steps, Communicator& world) {
+RunState identify_run(const Options& options, const VlmConfig& model, const DataSetup& data,
+                      const std::string& frozen_hash, int64_t total_steps, Communicator& world) {
   RunState run;
   run.rng_seed = options.seed;
   run.ranks = world.size();
@@ -88,6 +89,7 @@ RunState identify_run(const Options& options, const DataSetup& data, const std::
   run.total_steps = total_steps;
   run.options = resolved_options(Command::kTrain, options);
   run.frozen_hash = frozen_hash;
+  run.own_alphas = own_alphas(model);
   identify_data_on_all(options, data, world, run);
   return run;
 }
@@ -118,6 +120,7 @@ void check_stored_state(const RunState& stored, const std::string& checkpoint) {
 
 void check_same_run(const RunState& stored, const RunState& now, const std::string& checkpoint) {
   std::string differences = option_differences(stored.options, now.options);
+  differences += alpha_differences(stored.own_alphas, now.own_alphas);
   differences += data_differences(stored, now);
   if (stored.frozen_hash != now.frozen_hash) differences += "\n  the frozen weights differ";
   if (stored.global_batch != now.global_batch)

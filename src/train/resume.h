@@ -6,14 +6,15 @@
 
 #include "checkpoint/run_state.h"
 #include "comm/communicator.h"
+#include "model/config.h"
 #include "options/options.h"
 #include "train/data_setup.h"
 
 namespace facet {
 
 // The fields of RunState that say which run this is; the others keep their defaults. Collective.
-RunState identify_run(const Options& options, const DataSetup& data, const std::string& frozen_hash,
-                      int64_t total_steps, Communicator& world);
+RunState identify_run(const Options& options, const VlmConfig& model, const DataSetup& data,
+                      const std::string& frozen_hash, int64_t total_steps, Communicator& world);
 
 // Throws Error(kBadData) if the state of a checkpoint contradicts itself in what only this room
 // knows: such a checkpoint is damaged.

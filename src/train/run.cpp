@@ -150,8 +150,8 @@ void continue_from_checkpoint(Run& run, RunState& state) {
 RunState begin_or_continue(Run& run, MpiSession& session) {
   begin_feature_cache(run.options, session, run.device, *run.inputs, run.compute->engine);
   const std::string hash = frozen_hash(run.compute->engine);
-  RunState state =
-      identify_run(run.options, *run.inputs->data, hash, run.inputs->plan.total_steps, run.world);
+  RunState state = identify_run(run.options, run.inputs->model->config, *run.inputs->data, hash,
+                                run.inputs->plan.total_steps, run.world);
   if (const FoundCheckpoint* found = run.checkpoints->found()) {
     collectively(run.world,
                  [&] { check_same_run(found->manifest.state, state, found->directory); });

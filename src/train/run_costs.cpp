@@ -92,21 +92,43 @@ int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm) {
          kHeadWidth * int64_t{sizeof(float)};
 }
 
-// Factors of joined layers follow one another in the table.
-int64_t lora_sums_bytes(const Options& options, const ParamTable& table) {
-  if (!options.on_gpu() || !is_16_bit(table.dtype())) return 0;
+namespace {
+
+// Of the vision encoder, which takes all images of a micro-batch together.
+int64_t most_vision_rows(const Options& options, const VlmConfig& config) {
+  const VisionTraits& traits = config.vision.traits();
+  const int64_t grid = config.image_size / config.vision.patch_size;
+  const int64_t tokens = grid * grid + (traits.class_token ? 1 : 0);
+  return most_images_together(config, train_limits(options)) *
+         (traits.pool ? std::max(tokens, config.vision.pool_queries) : tokens);
+}
+
+// Elements of the sums in backward of what this prefix names. Factors of joined layers follow one
+// another in the table.
+int64_t lora_sums(const ParamTable& table, std::string_view prefix, int64_t rows) {
   int64_t most = 0;
   LeftFactors joined;
   for (const Param& param : table.params()) {
-    if (param.role != ParamRole::kLora || !param.name.starts_with("lang_decoder.")) {
+    if (param.role != ParamRole::kLora || !param.name.starts_with(prefix)) {
       joined = {};
       continue;
     }
     if (!param.name.ends_with(".lora_left_weight")) continue;
     if (param.shape[0] != joined.rank) joined = {.rank = param.shape[0]};
     joined.slices += steps_of(param.shape[1], kSliceCols);
-    most = std::max(most, joined.sums(most_rows(options)));
+    most = std::max(most, joined.sums(rows));
   }
+  return most;
+}
+
+}  // namespace
+
+int64_t lora_sums_bytes(const Options& options, const ModelSetup& model) {
+  if (!options.on_gpu() || !is_16_bit(model.table.dtype())) return 0;
+  int64_t most = lora_sums(model.table, "lang_decoder.", most_rows(options));
+  if (trains_vision(model.table))
+    most = std::max(most, lora_sums(model.table, "vis_encoder.",
+                                    most_vision_rows(options, model.model->config())));
   return most * int64_t{sizeof(float)};
 }
 
@@ -223,7 +245,7 @@ RunCosts plan_costs(const Options& options, ModelSetup& model, BatchSource* repl
   if (options.async_checkpoint || (options.on_gpu() && !engine.offload.optimizer))
     costs.memory.snapshot = Snapshot::bytes_for(owned_elements(model.table, ranks));
   if (options.on_gpu())
-    costs.memory.runtime = gpu_runtime_bytes(ranks) + lora_sums_bytes(options, model.table) +
+    costs.memory.runtime = gpu_runtime_bytes(ranks) + lora_sums_bytes(options, model) +
                            joint_attention_bytes(options, model.model->config().lm);
   costs.memory.decoding = decoding_bytes(options);
   costs.elements_per_step =

@@ -52,9 +52,10 @@ int64_t gpu_runtime_bytes(int ranks);
 // The fp32 sums of --attention_backward joint, of the largest micro-batch: where attention's heads
 // have the width that it takes.
 int64_t joint_attention_bytes(const Options& options, const LlamaConfig& lm);
-// The fp32 sums of LoRA's backward in the language model, of the largest micro-batch: 30 MiB at
-// rank 16 and 8192 tokens of Llama-2-7b, in proportion to both.
-int64_t lora_sums_bytes(const Options& options, const ParamTable& table);
+// The fp32 sums of LoRA's backward, of the largest micro-batch: 30 MiB at rank 16 and 8192 tokens
+// of Llama-2-7b, in proportion to both; the language model and the vision encoder use the same
+// memory.
+int64_t lora_sums_bytes(const Options& options, const ModelSetup& model);
 
 struct RunCosts {
   MemoryPlan memory;              // training and the evaluations in between

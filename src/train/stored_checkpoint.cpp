@@ -31,6 +31,7 @@ std::string checkpoint_at(const std::string& path, std::string_view looked_for) 
   namespace fs = std::filesystem;
   std::error_code error;
   refuse_file(path);
+  CHECK(fs::exists(path, error), ExitCode::kMissingInput, "{}: no such directory", path);
   for (const std::string& directory : {path, path + "/checkpoints"}) {
     if (fs::exists(directory + "/manifest.json", error)) return directory;
     const std::vector<int64_t> steps = published_steps(directory);
@@ -41,6 +42,8 @@ std::string checkpoint_at(const std::string& path, std::string_view looked_for) 
     instead = "; it is a whole model, in its lang_decoder and vis_encoder";
   else if (is_llava_directory(path))
     instead = "; it is a whole LLaVA model";
+  else if (fs::exists(path + "/config.json", error))
+    instead = "; it is a model, not what a run keeps of one";
   if (instead.empty()) instead = fmt::format("; looked for in it: {}", looked_for);
   fail(ExitCode::kMissingInput, "{}: no checkpoint is there{}", path, instead);
 }

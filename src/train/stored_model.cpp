@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint_directory.h"
 #include "checkpoint/state_file.h"
 #include "comm/mpi_session.h"
+#include "train/lora_alphas.h"
 #include "zero/value_hash.h"
 
 namespace facet {
@@ -53,7 +54,12 @@ StoredModel::StoredModel(StoredRun run, int64_t part, int64_t parts)
       setup_(declare_as_trained(run_.options)),
       origins_(setup_->table, setup_->config, sources_of(run_.options),
                static_cast<uint64_t>(run_.options.seed)),
-      file_(state_file_of(run_.checkpoint), ExitCode::kIo) {}
+      file_(state_file_of(run_.checkpoint), ExitCode::kIo) {
+  const std::string others =
+      alpha_differences(manifest_.state.own_alphas, own_alphas(setup_->config));
+  CHECK(others.empty(), ExitCode::kConfig, "{} was trained with another adapter than {} is now:{}",
+        run_.checkpoint, run_.options.adapter, others);
+}
 
 uint64_t StoredModel::frozen_hash() const {
   constexpr int64_t kPieceElements = int64_t{1} << 20;

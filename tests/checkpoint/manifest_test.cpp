@@ -47,6 +47,17 @@ TEST(Manifest, ChoicesOfProductsAreKeptIfThereAreAny) {
             manifest.state.product_choices);
 }
 
+// No alphas are other alphas than those that an older checkpoint does not tell.
+TEST(Manifest, AlphasOfModulesAreKept) {
+  Manifest manifest = good();
+  for (const std::optional<std::string>& alphas :
+       {std::optional<std::string>(), std::optional<std::string>(""),
+        std::optional<std::string>("lang_decoder.q_proj = 16\n")}) {
+    manifest.state.own_alphas = alphas;
+    EXPECT_EQ(Manifest::parse(manifest.text(), "m").state.own_alphas, alphas);
+  }
+}
+
 TEST(Manifest, ArraysMustLieInTheFileWithoutOverlap) {
   constexpr int64_t kHuge = int64_t{1} << 62;
   const auto wrong = [](const std::function<void(Manifest&)>& change, const char* text) {

@@ -270,10 +270,14 @@ right_answers() {
 # A call that found all answers, but could not write what they are worth, needs no model when it is given again.
 all_were_answered_before() {
   printf '{"one": [{"question": "What do you see?", "images": ["images/%s"], "answers": "nothing"}], "two": [["Why?"]]}' "${images[0]}" >worth.json
-  local worth=("$facet" generate "${trained[@]}" --input worth.json --output worth.jsonl --max_new_tokens 2)
+  local worth=("$facet" generate --checkpoint_path "$work/run" --checkpoint_names epoch-8 --input worth.json --output worth.jsonl --max_new_tokens 2
+    --enable_mmca_attention)
   mkdir worth.jsonl.metrics.json
   refused 74 0 'worth.jsonl.metrics.json' "${worth[@]}"
   rmdir worth.jsonl.metrics.json
+  echo '{"test": 30, "number": 0, "rounds": []}' >worth.jsonl.epoch-8.unfinished/start-2-rank-0.jsonl
+  refused 65 0 'worth.jsonl.epoch-8.unfinished: test 30, answer 0 belongs to no question' "${worth[@]}"
+  rm worth.jsonl.epoch-8.unfinished/start-2-rank-0.jsonl
   run 0 2 "${worth[@]}"
   once '2 of 2 conversations were finished before'
   [ "$(wc -l <worth.jsonl)" = 2 ]

@@ -87,6 +87,16 @@ adapter() {
   sed -i 's/"alpha_pattern": *{}/"alpha_pattern": {"q_proj": 5}/' "$work/other_alpha/lang_decoder/adapter_config.json"
   run 0 0 "$facet" inspect "$work/other_alpha"
   once '  of rank 4, alpha 5 on 3 of them'
+  sed -i 's/"lora_alpha": *3/"lora_alpha": 1/' "$work/other_alpha/lang_decoder/adapter_config.json"
+  refused 78 0 "LoRA's alpha on lang_decoder.model.layers.2.self_attn.q_proj was that of the others, is 5" "${train[@]}" "${kind[@]}" \
+    --adapter "$work/other_alpha" --max_steps 3 --output_dir "$work/from_adapter"
+  # The adapter itself is another one when the run is exported.
+  mv "$work/run/epoch-1" "$work/as_it_was"
+  ln -s "$work/other_alpha" "$work/run/epoch-1"
+  refused 78 0 "from_adapter/checkpoints/step_00000002 was trained with another adapter than $work/run/epoch-1 is now:" \
+    "$facet" export "$work/from_adapter" --to "$work/of_other_alpha"
+  rm "$work/run/epoch-1"
+  mv "$work/as_it_was" "$work/run/epoch-1"
   refused 78 0 'replaces and removes' "${train[@]}" --adapter "$work/run/epoch-1" --output_dir "$work/run"
   run 0 0 "$facet" inspect "$work/run/epoch-1"
   once "lang_decoder: DoRA of rank 4, alpha 1, on 21 linear layers of $tiny/lm"
@@ -151,6 +161,11 @@ killed_exports() {
   [ ! -e "$to.partial-$dead-1" ]
   [ ! -e "$to.exporting" ]
   [ -e "$to.partial-1" ]
+  [ -e "$to/lang_decoder/adapter_config.json" ]
+  mkdir "$to.exporting"
+  echo "host $(hostname) pid $dead job none boot $boot run r3" >"$to.exporting/run.lock" # that one, killed a moment after it had published
+  refused 78 0 'killed: is there already' "$facet" export "$work/exported" --to "$to" --export adapter
+  [ ! -e "$to.exporting" ]
   [ -e "$to/lang_decoder/adapter_config.json" ]
   (
     exec 9>"${to}2.exporting/run.lock"
@@ -328,6 +343,8 @@ inspect_finds_nothing() {
   HF_HUB_CACHE=$work refused 66 0 "no_such: no such directory; as a name of the Hugging Face hub: the cache $work has no models--no_such" \
     "$facet" inspect no_such
   refused 66 0 "$work/no/such: no such directory" "$facet" inspect "$work/no/such"
+  refused 66 0 "$work/no/such: no such directory" "$facet" export "$work/no/such" --to "$work/exported_none"
+  refused 66 0 "$tiny/lm: no checkpoint is there; it is a model, not what a run keeps of one" "$facet" export "$tiny/lm" --to "$work/exported_none"
 }
 
 # A file in place of a directory: the tensors of weights, and of others what they are and what to give.

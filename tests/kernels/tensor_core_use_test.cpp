@@ -385,9 +385,9 @@ TEST_F(PassesOfLora, BackwardReadsEachMatrixOnce) {
 // Of Llama-2-7b, bytes that are written and read again beside those of dy, for its 8192 rows: the
 // sums of du over 512 columns each and those of dleft over ranges of rows.
 TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
-  constexpr int64_t kRows = 8192, kRank = 16;
+  constexpr int64_t kRank = 16;
   float somewhere = 0;
-  int64_t floats = 0;
+  int64_t floats = 0, rows_of_dy = 8192;
   const auto share = [&](int64_t inputs, std::initializer_list<int64_t> outputs, int64_t rank) {
     const auto matrix = [](int64_t rows, int64_t cols) {
       return cuda::Operand{nullptr, rows, cols, cols, DType::kBF16};
@@ -396,15 +396,15 @@ TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
     int64_t columns = 0;
     for (const int64_t of : outputs) {
       columns += of;
-      parts.push_back({.y_NO = matrix(kRows, of),
+      parts.push_back({.y_NO = matrix(rows_of_dy, of),
                        .addend_NO = {},
-                       .u_Nr = matrix(kRows, rank),
+                       .u_Nr = matrix(rows_of_dy, rank),
                        .right_Ir = matrix(inputs, rank),
                        .left_rO = matrix(rank, of),
                        .dleft_rO = {&somewhere, rank, of, of, DType::kF32}});
     }
     floats = cuda::lora_backward_floats(parts);
-    return static_cast<double>(2 * 4 * floats) / static_cast<double>(kRows * columns * 2);
+    return static_cast<double>(2 * 4 * floats) / static_cast<double>(rows_of_dy * columns * 2);
   };
   EXPECT_NEAR(share(4096, {4096, 4096, 4096}, kRank), 0.21, 0.01);  // q, k, v
   EXPECT_NEAR(share(4096, {4096}, kRank), 0.25, 0.01);              // o
@@ -412,6 +412,9 @@ TEST(SumsOfLora, AreAQuarterOfTheOutputsGradientAtMost) {
   EXPECT_EQ(4 * floats, 31'719'424) << "which `plan` counts (src/train/run_costs.cpp)";
   EXPECT_NEAR(share(11008, {4096}, kRank), 0.25, 0.01);  // down
   EXPECT_EQ(share(4096, {4096}, 64), 0);                 // which has no such sums
+  rows_of_dy = int64_t{16} * 257;                        // images of CLIP-large
+  share(1024, {4096}, kRank);
+  EXPECT_EQ(4 * floats, 4'489'216) << "which `plan` counts too";
 }
 
 // SwiGLU with LoRA's first product of what it makes, and the layer that has it then.

@@ -115,6 +115,38 @@ TEST(Decoding, TheCacheEqualsRecomputingWhereDynamicScalingMovesOldKeys) {
   expect_cache_equals_recomputing(config, kWithImages);
 }
 
+// By the first forward alone; but anew by a decoding that begins when the weights are others.
+TEST(Decoding, FindsTheNormsOfDoraOnce) {
+  VlmConfig config = language_rig::small_config();
+  config.lang_lora = language_rig::lora("model.layers.");
+  config.lang_lora.dora = true;
+  expect_cache_equals_recomputing(config, kWithImages);
+  Rig rig(config, "default");
+  const auto calls = [&](const auto& forward) {
+    const int64_t before = rig.ops.counts().calls;
+    forward();
+    return rig.ops.counts().calls - before;
+  };
+  const auto logits_equal_those_of_all_rows = [&](const char* when) {
+    Conversation talk(config);
+    Decoding decoding(rig.model, rig.ctx, 60);
+    int64_t first = 0, second = 0, third = 0;
+    first = calls([&] { decoding.append(talk.piece({1})); });
+    second = calls([&] { decoding.append_token(5); });
+    std::vector<float> logits;
+    third = calls([&] { logits = decoding.append_token(6); });
+    EXPECT_EQ(first - second, 7 * config.lm.num_hidden_layers) << when;
+    EXPECT_EQ(second, third) << when;
+    talk.piece({5, 6});
+    expect_last_row(logits, rig.logits(talk.whole()), when);
+  };
+  logits_equal_those_of_all_rows("at first");
+  for (Param& param : rig.table.params())
+    if (param.name.ends_with(".lora_left_weight"))
+      for (int64_t i = 0; i < param.numel(); ++i) param.value.f32()[i] += 0.1f;
+  logits_equal_those_of_all_rows("after a step");
+}
+
 // What follows a rewind is as if what was forgotten had never been said.
 void expect_nothing_of_what_was_forgotten(const VlmConfig& config) {
   Rig rig(config, "default");

@@ -230,6 +230,22 @@ TEST(PackedLinear, DoraKeepsNeighboursOneProduct) {
   EXPECT_EQ(rig.run().calls, 1 + 3 + 1);
 }
 
+// In one product and in several, of which not all have magnitudes.
+TEST(PackedLinear, KeptNormsGiveTheSameBits) {
+  for (const char* lora : {"k", "all"})
+    for (const char* frozen : {"", "root.k"}) {
+      Rig rig(PackedLinear::Bias::kPresent, lora, frozen, true);
+      op_test::Matrix x(kRows, kInputs, rig.x), y(kRows, kOutputs, 3), again(kRows, kOutputs, 3);
+      rig.linear->forward(rig.ctx, y.tensor(), x.tensor(), Tensor(), nullptr);
+      DoraNorms norms(rig.arena, rig.table);
+      rig.ctx.norms = &norms;
+      for (int time = 0; time < 2; ++time) {
+        rig.linear->forward(rig.ctx, again.tensor(), x.tensor(), Tensor(), nullptr);
+        EXPECT_EQ(again.values(), y.values()) << lora << " " << frozen << " " << time;
+      }
+    }
+}
+
 TEST(PackedLinear, TakesFirstProductsOfItsOwnAdaptersAlone) {
   Rig rig(PackedLinear::Bias::kPresent, "q", "");
   op_test::Matrix x(kRows, kInputs, rig.x), y(kRows, kOutputs, 3);

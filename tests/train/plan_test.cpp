@@ -221,6 +221,8 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   EXPECT_NEAR(static_cast<double>(disk.export_.adapter) / (4.0 * kTrained), 1, 0.03);
   EXPECT_EQ(disk.total(), 4 * disk.checkpoint + disk.export_.full + 2 * disk.export_.adapter +
                               1000 * disk.log_of_step);
+  EXPECT_NE(disk.text().find(" for 1 whole model + "), std::string::npos) << disk.text();
+  EXPECT_NE(disk.text().find(" for 2 adapters + "), std::string::npos) << disk.text();
   EXPECT_NE(free_disk_text(run, disk).find("free at " + directory_.path() + ": "),
             std::string::npos);
   DiskPlan huge = disk;
@@ -242,6 +244,14 @@ TEST_F(PlanTest, DiskIsThatOfCheckpointsExportsAndLogs) {
   EXPECT_NO_THROW(check_disk(run, more));
   EXPECT_TRUE(free_disk_text(run, more).ends_with(" of the run's files that are there, enough"))
       << free_disk_text(run, more);
+}
+
+// A model that is trained without LoRA has no adapters.
+TEST_F(PlanTest, DiskTellsOfNoExportsThatThereAreNot) {
+  const DiskPlan none;
+  for (const char* word : {"for 0", "whole models", "adapters"})
+    EXPECT_EQ(none.text().find(word, none.text().find("being written")), std::string::npos)
+        << none.text();
 }
 
 // A run that was measured: 8 samples of 320 tokens a step on a rank.
@@ -333,6 +343,21 @@ TEST_F(PlanTest, LorasBackwardTakesItsSums) {
   };
   EXPECT_EQ(sums("bf16"), kSumsOfLora);
   EXPECT_EQ(sums("fp32"), 0);
+}
+
+// Those of a feed-forward layer of CLIP for 16 images of 257 tokens, which SumsOfLora has too;
+// where the encoder rests, the language model's.
+TEST_F(PlanTest, LorasBackwardInTheVisionEncoderTakesItsSums) {
+  const auto sums = [&](const std::string& words, const std::string& reference) {
+    const std::string run =
+        "--ranks 1 --device cuda --max_seq_len 4096 --per_device_train_batch_size 2 "
+        "--max_num_image_per_sample 8 --precision bf16 ";
+    return plan_run(options(run + words, reference)).costs.memory.runtime - gpu_runtime_bytes(1);
+  };
+  const std::string vision = "--vis_lora_dim 16 --vis_lora_module_name encoder.layers. ";
+  EXPECT_EQ(sums(vision, "--vis_proj perceiver "), 4'489'216);
+  EXPECT_EQ(sums(vision + "--freeze vis_encoder.", "--vis_proj perceiver "), 0);
+  EXPECT_EQ(sums(vision, kReference), kSumsOfLora);
 }
 
 // 2 samples of 4096 tokens on one GPU, with everything that is on it.

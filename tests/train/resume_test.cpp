@@ -8,6 +8,7 @@
 #include "../io/temporary_directory.h"
 #include "options/option_table.h"
 #include "train/data_identity.h"
+#include "train/lora_alphas.h"
 
 namespace facet {
 namespace {
@@ -82,6 +83,26 @@ TEST(Resume, DataWeightsAndStepSizeMayNot) {
   EXPECT_TRUE(mentions(error, "the data differ"));
   EXPECT_TRUE(mentions(error, "the frozen weights differ"));
   EXPECT_TRUE(mentions(error, "a step had 12 samples, now 8"));
+}
+
+// As an adapter's alpha_pattern gives them, beside one alpha for all, which is an option.
+TEST(Resume, AlphasOfSingleModulesMustMatch) {
+  VlmConfig model;
+  model.lang_lora.alpha = 2;
+  model.lang_lora.own = {{"q", {4, 8}}, {"k", {4, 0.5f}}, {"v", {2, 2}}};
+  model.vis_lora.own = {{"q", {4, 3}}};
+  EXPECT_EQ(own_alphas(model), "lang_decoder.k = 0.5\nlang_decoder.q = 8\nvis_encoder.q = 3\n");
+  RunState stored = run_with({}), now = stored;
+  stored.own_alphas = now.own_alphas = own_alphas(model);
+  EXPECT_EQ(error_of([&] { check_same_run(stored, now, "c"); }), "");
+  model.lang_lora.own = {{"q", {4, 16}}};
+  now.own_alphas = own_alphas(model);
+  const std::string error = error_of([&] { check_same_run(stored, now, "c"); });
+  EXPECT_TRUE(mentions(error, "LoRA's alpha on lang_decoder.q was 8, is 16"));
+  EXPECT_TRUE(mentions(error, "LoRA's alpha on lang_decoder.k was 0.5, is that of the others"));
+  EXPECT_FALSE(mentions(error, "vis_encoder.q"));
+  stored.own_alphas.reset();  // of an older program
+  EXPECT_EQ(error_of([&] { check_same_run(stored, now, "c"); }), "");
 }
 
 // The error of going on with data of that fingerprint, whose files are /a, /b, /c ...
