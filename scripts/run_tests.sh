@@ -120,12 +120,13 @@ end_to_end() {
     job "$share" e2e "$name" bash "tests/e2e/$name.sh"
   done
 }
+
 one 100 scripts layers scripts/check_layers.sh
 one 100 scripts gates scripts/check_gates.sh
 one 100 scripts format scripts/check_format.sh
 one 100 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
-# Ranks of end-to-end tests wait most of the time, for the disk, each other and what is made to happen: two scripts run beside a
-# program that computes. So one such program goes before the longest of them, and the next ones before the others.
+# Ranks of end-to-end tests wait most of the time, for the disk, for each other and for what a test lets happen: two scripts run
+# beside a program that computes. So one such program goes before the longest scripts, and the next ones before the other scripts.
 slow=(slurm saves watchdog resume train_export matrix zero generate soak)
 others=$(cd tests/e2e && printf '%s\n' *.sh | sed 's/\.sh$//' | grep -vxF -e lib -e cuda "${slow[@]/#/-e}")
 if [ "$mode" = all ]; then job 100 kernels sanitized scripts/kernel_coverage.sh; fi
@@ -142,7 +143,8 @@ job 100 analysis unit bash tests/analysis/run.sh
 job 100 to_tar unit bash tests/to_tar/run.sh
 for program in "$BUILD"/tests/test_*; do
   room=${program##*/test_}
-  share=$([ "$room" = checkpoint ] && echo 50 || echo 100) # which waits for the disk
+  share=100
+  if [ "$room" = checkpoint ]; then share=50; fi # it waits for the disk
   case $room in
     comm | zero | checkpoint) for ranks in 1 2 3 4; do job $share "$room" "$ranks" $(on_ranks "$ranks") "$program"; done ;;
     *) job 100 "$room" unit env OMP_WAIT_POLICY=passive "$program" ;;
