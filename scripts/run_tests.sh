@@ -5,7 +5,8 @@
 # Every test program, every tests/e2e/*.sh and tests/analysis/run.sh print GoogleTest's result lines, "[       OK ] Suite.Name (12 ms)".
 # A test may skip itself only for a reason that is in tests/skip_reasons.txt.
 #
-# Jobs run side by side as far as there are cores: a job says how many it keeps busy.
+# Jobs run side by side as far as there are cores: a job says how much of one it keeps busy, in percent. Those that take longest
+# come first, so that no core is idle at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:?usage: run_tests.sh quick|all}
@@ -14,23 +15,25 @@ export BUILD=${BUILD:-build}
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_rmaps_base_oversubscribe=1
 # Ranks of jobs that run side by side must not all be bound to the first cores.
 export OMPI_MCA_hwloc_base_binding_policy=none
+# A rank that waits for another leaves its core to the jobs beside it.
+export OMPI_MCA_mpi_yield_when_idle=1
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 TIMEFORMAT='%R %U %S'
 
 cores=$(nproc)
-free=$cores
-declare -A cores_of  # of the jobs that run, by process
+free=$((cores * 100))
+declare -A share_of # of the jobs that run, by process
 started=$SECONDS
 
-names=() sizes=() kinds=() commands=()
-# job CORES ROOM NAME command...: a program that prints result lines
+names=() shares=() kinds=() commands=()
+# job SHARE ROOM NAME command...: a program that prints result lines
 job() { add lines "$@"; }
-# one CORES ROOM NAME command...: a script that checks one thing: exit 0 passes, 77 skips, anything else fails
+# one SHARE ROOM NAME command...: a script that checks one thing: exit 0 passes, 77 skips, anything else fails
 one() { add verdict "$@"; }
 add() {
-  kinds+=("$1") sizes+=("$(($2 < cores ? $2 : cores))") names+=("$3/$4")
+  kinds+=("$1") shares+=("$2") names+=("$3/$4")
   shift 4
   commands+=("$(printf '%q ' "$@")")
 }
@@ -60,25 +63,25 @@ run_job() {
   if [ "$code" != 0 ]; then tail -n 60 "$log.out"; fi
 }
 
-# Starts every job, each as soon as the cores that it needs are free; smaller ones overtake.
+# Starts every job, each as soon as its share of the cores is free; smaller ones overtake.
 run_all() {
   local waiting=("${!names[@]}") i started_one ended
-  while [ ${#waiting[@]} -gt 0 ] || [ ${#cores_of[@]} -gt 0 ]; do
+  while [ ${#waiting[@]} -gt 0 ] || [ ${#share_of[@]} -gt 0 ]; do
     started_one=0
     for i in "${!waiting[@]}"; do
       local index=${waiting[$i]}
-      [ "${sizes[$index]}" -le "$free" ] || continue
+      [ "${shares[$index]}" -le "$free" ] || continue
       run_job "$index" &
-      cores_of[$!]=${sizes[$index]}
-      free=$((free - ${sizes[$index]}))
+      share_of[$!]=${shares[$index]}
+      free=$((free - ${shares[$index]}))
       unset "waiting[$i]"
       started_one=1
       break
     done
     [ "$started_one" = 1 ] && continue
     wait -n -p ended
-    free=$((free + ${cores_of[$ended]}))
-    unset "cores_of[$ended]"
+    free=$((free + ${share_of[$ended]}))
+    unset "share_of[$ended]"
   done
 }
 
@@ -108,40 +111,52 @@ account() {
 
 on_ranks() { echo mpirun -n "$1" --oversubscribe; }
 
-one 1 scripts layers scripts/check_layers.sh
-one 1 scripts gates scripts/check_gates.sh
-one 1 scripts format scripts/check_format.sh
-one 1 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
-job 1 analysis unit bash tests/analysis/run.sh
-job 1 to_tar unit bash tests/to_tar/run.sh
-# What runs by itself on one core comes first and fills what the others leave.
+# end_to_end SHARE NAME...: scripts of tests/e2e
+end_to_end() {
+  local share=$1 name
+  shift
+  for name in "$@"; do
+    [ "$mode" = all ] || grep -q '^# quick' "tests/e2e/$name.sh" || continue
+    job "$share" e2e "$name" bash "tests/e2e/$name.sh"
+  done
+}
+
+one 100 scripts layers scripts/check_layers.sh
+one 100 scripts gates scripts/check_gates.sh
+one 100 scripts format scripts/check_format.sh
+one 100 scripts sabotage-rows env CHECK=1 scripts/sabotage.sh
+# Ranks of end-to-end tests wait most of the time, for the disk, for each other and for what a test lets happen: two scripts run
+# beside a program that computes. So one such program goes before the longest scripts, and the next ones before the other scripts.
+slow=(slurm saves watchdog resume train_export matrix zero generate soak)
+others=$(cd tests/e2e && printf '%s\n' *.sh | sed 's/\.sh$//' | grep -vxF -e lib -e cuda "${slow[@]/#/-e}")
+if [ "$mode" = all ]; then job 100 kernels sanitized scripts/kernel_coverage.sh; fi
+end_to_end 50 "${slow[@]}"
+if [ "$mode" = all ]; then job 100 kernels race "$BUILD"/emulated/test_kernels_race; fi
+end_to_end 100 cuda # its ranks compute
+job 100 kernels plain "$BUILD"/emulated/test_kernels
+end_to_end 50 $others
 if [ "$mode" = all ]; then
-  job 1 kernels sanitized scripts/kernel_coverage.sh
-  job 1 kernels race "$BUILD"/emulated/test_kernels_race
-  job 1 golden curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
-  job 1 e2e slurm bash tests/e2e/slurm.sh # its jobs sleep most of the time
+  job 100 golden curves "$BUILD"/emulated/test_curves --gtest_filter='-*TwoRanks*'
+  job 100 golden curves-2 $(on_ranks 2) "$BUILD"/emulated/test_curves --gtest_filter='*TwoRanks*'
 fi
-job 1 kernels plain "$BUILD"/emulated/test_kernels
+job 100 analysis unit bash tests/analysis/run.sh
+job 100 to_tar unit bash tests/to_tar/run.sh
 for program in "$BUILD"/tests/test_*; do
   room=${program##*/test_}
+  share=100
+  if [ "$room" = checkpoint ]; then share=50; fi # it waits for the disk
   case $room in
-    comm | zero | checkpoint) for ranks in 1 2 3 4; do job "$ranks" "$room" "$ranks" $(on_ranks "$ranks") "$program"; done ;;
-    *) job 2 "$room" unit "$program" ;;
+    comm | zero | checkpoint) for ranks in 1 2 3 4; do job $share "$room" "$ranks" $(on_ranks "$ranks") "$program"; done ;;
+    *) job 100 "$room" unit env OMP_WAIT_POLICY=passive "$program" ;;
   esac
 done
-for ranks in 1 2 3 4; do job "$ranks" comm "device-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm; done
+for ranks in 1 2 3 4; do job 100 comm "device-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm; done
 if [ "$mode" = all ]; then
-  job 2 golden curves-2 $(on_ranks 2) "$BUILD"/emulated/test_curves --gtest_filter='*TwoRanks*'
-  for ranks in 1 2; do job "$ranks" comm "device-race-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm_race; done
+  for ranks in 1 2; do job 100 comm "device-race-$ranks" $(on_ranks "$ranks") "$BUILD"/emulated/test_comm_race; done
   for program in "$BUILD"/sanitized/tests/test_*; do
-    job 1 "${program##*/test_}" sanitized env ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive "$program"
+    job 100 "${program##*/test_}" sanitized env ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive "$program"
   done
 fi
-for script in tests/e2e/*.sh; do
-  case $script in */lib.sh | */slurm.sh) continue ;; esac
-  if [ "$mode" = quick ] && ! grep -q '^# quick' "$script"; then continue; fi
-  job 2 e2e "$(basename "$script" .sh)" bash "$script"
-done
 run_all
 results=$logs/all
 find "$logs" -name '*.results' -exec cat {} + >"$results"

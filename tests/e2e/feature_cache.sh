@@ -87,11 +87,16 @@ killed() {
   once 'REPLAY step=8 equal=yes'
 }
 
-# A signal, then the same command.
+# A signal when the first features are stored, then the same command.
 interrupted() {
-  local fill=("$facet" cache-features "${model[@]}" "${data[@]}" --num_workers 1 --feature_cache "$cache") computed
+  local fill=("$facet" cache-features "${model[@]}" "${data[@]}" --num_workers 1 --feature_cache "$cache") computed pid code=0
   rm -rf "$cache"
-  run 85 0 timeout --preserve-status -s TERM 3 "${fill[@]}" --inject 'slow@data.read:ms=200'
+  (exec timeout -k 5 "$time_limit" "${fill[@]}" --inject 'slow@data.read:ms=500') >"$output" 2>&1 </dev/null &
+  pid=$!
+  until_true 60 has_features
+  kill -TERM "$(pgrep -P "$pid")"
+  wait "$pid" || code=$?
+  [ "$code" = 85 ] || { tail -n 20 "$output"; fail "exit code $code"; }
   once 'stopping for a signal'
   computed=$(sed -n -E 's/^FEATURES images=[0-9]+ hits=0 computed=([0-9]+) bytes=[0-9]+ complete=no/\1/p' "$output")
   if [ "$computed" = 0 ] || [ "$computed" -ge 24 ]; then fail "$computed images are computed"; fi
@@ -99,6 +104,7 @@ interrupted() {
   once "FEATURES images=24 hits=$computed computed=$((24 - computed)) "
   once ' complete=yes'
 }
+has_features() { [ -n "$(find "$cache" -name '*.data' -size +0 2>/dev/null)" ]; }
 
 # A trained encoder is told, and a directory that cannot be used; a full one ends storing and nothing else.
 refusals() {

@@ -10,6 +10,7 @@
 namespace facet::kernel_test {
 
 using device_test::every_access_is_watched;
+using device_test::for_other_thread_orders;
 using device_test::for_thread_orders;
 
 class TestStream {

@@ -50,4 +50,17 @@ void for_thread_orders(int random_orders, const Body& body) {
   set_thread_order(0);
 }
 
+// The same after a run in the forward order: once in the reverse order, and once in a random one,
+// unless every access is watched: what watches sees an access, and what it is not ordered with, in
+// any order.
+template <typename Body>
+void for_other_thread_orders(const Body& body) {
+  const int last = every_access_is_watched() ? 1 : 2;
+  for (int order = 1; order <= last; ++order) {
+    set_thread_order(order);
+    body();
+  }
+  set_thread_order(0);
+}
+
 }  // namespace facet::device_test
