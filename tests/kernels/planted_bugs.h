@@ -114,6 +114,7 @@ void arrival_outside_the_cluster(const BugRig& rig);
 void exit_before_cluster_barrier(const BugRig& rig);
 void arrival_taken_for_a_fence(const BugRig& rig);
 void cluster_that_is_not_whole(const BugRig& rig);
+void order_of_blocks_in_a_cluster(const BugRig& rig);
 void cluster_too_large(const BugRig& rig);
 void turn_in_a_cluster(const BugRig& rig);
 void too_many_registers(const BugRig& rig);

@@ -365,6 +365,13 @@ __global__ void passing_global_memory_kernel(float* y) {
   }
 }
 
+// y is 0 where the threads of the first block draw their numbers before those of the second,
+// else 1.
+__global__ void drawn_numbers_kernel(float* y, int32_t* drawn) {
+  const int32_t number = atomicAdd(drawn, 1);
+  if (gpu::block_in_cluster() == 0) y[thread()] = static_cast<float>(number / 32);
+}
+
 // The first block fetches for the second, which waits for a box of its own only.
 __global__ void box_to_ended_block_kernel(float* y, const __grid_constant__ gpu::TensorMap map) {
   gpu::Tiles tiles;
@@ -516,6 +523,12 @@ void exit_before_cluster_barrier(const BugRig& rig) {
 void arrival_taken_for_a_fence(const BugRig& rig) {
   gpu::launch(rig.stream, {.grid = 2, .block = 32, .cluster = 2}, passing_global_memory_kernel,
               rig.y);
+}
+void order_of_blocks_in_a_cluster(const BugRig& rig) {
+  auto* const drawn = reinterpret_cast<int32_t*>(rig.y + 32);
+  cudaMemsetAsync(drawn, 0, sizeof *drawn, rig.stream);
+  gpu::launch(rig.stream, {.grid = 2, .block = 32, .cluster = 2}, drawn_numbers_kernel, rig.y,
+              drawn);
 }
 void box_to_ended_block(const BugRig& rig) {
   const gpu::TensorMap map =

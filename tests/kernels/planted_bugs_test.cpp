@@ -244,6 +244,7 @@ const PlantedBug kBugs[] = {
      error("exit before a barrier: thread .64,0,0. has finished.*of its cluster")},
     {BUG(arrival_taken_for_a_fence), nothing(), nothing(),
      error("race: reads what another block wrote")},
+    {BUG(order_of_blocks_in_a_cluster), order(), order(), order()},
     {BUG(cluster_that_is_not_whole),
      error("a grid of 3 blocks, which is no multiple of a cluster.s 2"),
      error("a grid of 3 blocks, which is no multiple of a cluster.s 2"),
@@ -382,6 +383,15 @@ TEST_P(Planted, IsCaught) {
 
 INSTANTIATE_TEST_SUITE_P(Bugs, Planted, testing::ValuesIn(kBugs),
                          [](const auto& info) { return std::string(info.param.name); });
+
+TEST(LateBlock, GoesOnWhenNothingElseCan) {
+  const PlantedBug bug{"", bugs::order_of_blocks_in_a_cluster, {}, {}, {}};
+  for (const bool first_is_late : {false, true}) {
+    device_test::delay_block(first_is_late ? 0 : 1);
+    EXPECT_EQ(run_once(bug), std::vector<float>(kOutputs, first_is_late ? 1.0f : 0.0f));
+  }
+  device_test::set_thread_order(0);
+}
 
 TEST(PlantedBugs, NoneIsMissedByAllBuilds) {
   for (const PlantedBug& bug : kBugs)

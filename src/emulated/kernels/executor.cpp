@@ -514,9 +514,7 @@ void Executor::note_access_to(unsigned block, const char* what, Site where) {
 void Executor::check_known_accesses() const {
   for (const AccessToBlock& access : accesses_to_blocks_) {
     const auto knows = [&](const Fiber* f) {
-      const unsigned warp = access.thread / kLanes, lane = access.thread % kLanes;
-      const bool has_clock = !f->elsewhere.empty() && f->elsewhere[access.thread] > access.time;
-      return has_clock || (f->warp == warp && f->seen[lane] > access.time);
+      return !f->elsewhere.empty() && f->elsewhere[access.thread] > access.time;
     };
     if (std::ranges::none_of(fibers_of_block(access.block), knows))
       violation(

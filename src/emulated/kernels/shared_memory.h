@@ -1,6 +1,6 @@
-// Shared memory of the running block, and of the others of its cluster: an array lies at the same
-// place in each of them. Every array is placed between guard bands, aligned no more
-// than requested, and starts with NaNs in every block; it is allocated at its first use in a block.
+// Shared memory of the running block, and of the others of its cluster, where an array lies at the
+// same place. Every array is placed between guard bands, aligned no more than requested, and starts
+// with NaNs in every block; it is allocated at its first use in a cluster.
 #pragma once
 
 #include <cstddef>
@@ -27,9 +27,8 @@ void* dynamic_shared_array(size_t index, size_t offset, size_t bytes, Site where
 constexpr size_t kSwizzlePeriod = 1024;  // of the 128-byte swizzle: eight rows
 
 AddressRange shared_range();  // of the running block
-AddressRange
-shared_range_of_all_blocks();  // offsets in it agree with the block's up to the swizzle's period
-// The same place in another block of the cluster.
+AddressRange shared_range_of_all_blocks();
+// The place in a block of the cluster that corresponds to this one in any of them.
 void* in_block(const void* place, unsigned block);
 unsigned block_of(const void* place);
 
