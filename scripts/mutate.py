@@ -13,7 +13,7 @@ usage: make mutate                    all mutants of synchronisation and a sampl
 Mutants of ALWAYS are few, and what the emulation is for: all are tried. The others of a file (mutation_operators.py) are drawn by
 SEED, one operator after the other, and each file has a share of the sample in proportion to its mutants. A mutant is compiled in a
 copy of the tree and linked with the objects of the live one; then the tests of its kernels run plain, sanitized and with the race
-check until one program turns red, or takes more than five times the CPU time of the unmodified kernels, or none for two minutes: how
+check until one program turns red, or takes more than ten times the CPU time of the unmodified kernels, or none for two minutes: how
 busy the machine is decides nothing. Results stand in build/mutate/results.jsonl; a run that was cut goes on where it stood while
 kernels and tests are the same.
 
@@ -205,13 +205,13 @@ class Program:
         return run(self.link.replace("{objects}", f"{linker} -Wl,-S -o {target} {objects}"), 300, LIVE)
 
     def limit(self, tests):
-        """Seconds of CPU time that a mutant may take: five times those of the unmodified kernels, which must pass."""
+        """Seconds of CPU time that a mutant may take: ten times those of the unmodified kernels, which must pass."""
         if tests not in self.durations:
             result = run([str(self.live), "--gtest_brief=1", f"--gtest_filter={tests}"], 1800)
             if result.code != 0 or " 0 tests ran" in result.output:
                 sys.exit(f"{self.live} --gtest_filter={tests} must run and pass without a mutant:\n{result.output[-2000:]}")
             self.durations[tests] = result.seconds
-        return 5 + 5 * self.durations[tests]
+        return 10 + 10 * self.durations[tests]
 
 
 def read_users():
