@@ -273,19 +273,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   GPU_SHARED(StepStatistics, statistics, [kDkvStages]);
   gpu::Tiles memory;
   const DkvTiles<T> tiles(memory);
-  init_barriers(ring.rows, 1 + gpu::kWarpSize, ring.queries);
+  init_barriers(ring.rows, kDkvArrivals, ring.queries);
   mma::find_place(place, lists, lists.key_tiles, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
-  const int kv_head = mma::head_of_block(shape.kv_heads);
 
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kDkvProducerRegisters>();
-    if (threadIdx.x >= gpu::kWarpSize) return;
-    DkvProducer<T> producer(tiles, ring, statistics, saved, lists, shape, maps);
-    producer.fetch_rows(tile.row_begin, kv_head * kHeadWidth);
-    for (int h = 0; h < shape.group(); ++h)
-      for (int r = 0; r < tile.num_ranges; ++r)
-        producer.fetch_range(range_of(lists, tile, r), kv_head * shape.group() + h);
+    constexpr int kAnywhere = 1;  // steps begin where their range does
+    if (threadIdx.x == 0) fetch_for_dkv<kAnywhere>(tiles, ring, maps, lists, shape, place);
+    if (threadIdx.x / gpu::kWarpSize == 1)
+      bring_statistics<kAnywhere>(statistics, ring, saved, lists, shape, place);
     return;
   }
   gpu::raise_registers<kDkvConsumerRegisters>();

@@ -9,8 +9,9 @@
 // begins, and waits only for tiles that were taken before: no block waits for one that has no
 // multiprocessor yet.
 //
-// Of the warpgroup that fetches, one thread waits for turns and another passes them on: that has to
-// wait until the sums have arrived in the L2 cache.
+// Of the warpgroup that fetches each warp has its own part: one thread fetches tiles, one waits for
+// turns, one passes them on, which has to wait until the sums have arrived in the L2 cache, and a
+// warp brings statistics. With two parts a warp would need more than its 24 registers a thread.
 //
 // A step takes the tensor cores 2560 cycles. Shared memory is read and written for 2430 of them,
 // and the sums of dq pass it on their way out, 256 more: there is no reserve. The order in which
@@ -74,9 +75,7 @@ struct JointTiles {
   T* weights;  // dS, rounded: rows are keys
 };
 
-struct JointPlace {
-  AttentionTile tile;
-  int32_t head;        // of keys
+struct JointPlace : BlockPlace {
   int32_t turn_begin;  // in the lists
 };
 
@@ -287,7 +286,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     init_side(ring.turns, 1);
     for (gpu::Barrier& seen : ring.seen_empty) gpu::init_barrier(seen, 1);
   }
-  init_barriers(ring.dkv.rows, 1 + gpu::kWarpSize, ring.dkv.queries);
+  init_barriers(ring.dkv.rows, kDkvArrivals, ring.dkv.queries);
   take_place(place, sums, lists, shape.kv_heads);  // ends with a barrier
   const AttentionTile& tile = place.tile;
   const int group = shape.group();
@@ -295,18 +294,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (consumer_of_thread() < 0) {
     gpu::lower_registers<kDkvProducerRegisters>();
     const unsigned warp = threadIdx.x / unsigned{gpu::kWarpSize};
-    if (warp == 0) {
-      DkvProducer<T> producer(tiles.dkv, ring.dkv, statistics, saved, lists, shape, maps);
-      producer.fetch_rows(tile.row_begin, place.head * kHeadWidth);
-      for (int h = 0; h < group; ++h)
-        for (int r = 0; r < tile.num_ranges; ++r) {
-          const AttentionRange range = range_of(lists, tile, r);
-          producer.fetch_range(range, place.head * group + h, range.begin % kStepRows);
-        }
-    } else if (lane_of_thread() == 0) {
-      if (warp == 1) await_turns(ring, turn_of_stage, place, sums, lists, shape);
-      if (warp == 2) pass_turns_on(ring, place, sums, lists, shape);
-    }
+    if (warp == 3) bring_statistics<kStepRows>(statistics, ring.dkv, saved, lists, shape, place);
+    if (lane_of_thread() != 0) return;
+    if (warp == 0) fetch_for_dkv<kStepRows>(tiles.dkv, ring.dkv, maps, lists, shape, place);
+    if (warp == 1) await_turns(ring, turn_of_stage, place, sums, lists, shape);
+    if (warp == 2) pass_turns_on(ring, place, sums, lists, shape);
     return;
   }
   gpu::raise_registers<kDkvConsumerRegisters>();

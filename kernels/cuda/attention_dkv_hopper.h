@@ -61,68 +61,72 @@ struct DkvTiles {
   T *k, *v, *q, *dout;
 };
 
-// By one warp: its first lane fetches tiles, all of them the statistics.
-template <typename T>
-class DkvProducer {
- public:
-  GPU_DEVICE DkvProducer(const DkvTiles<T>& tiles, DkvRing& ring, StepStatistics* statistics,
-                         const AttentionSaved<T>& saved, const AttentionLists& lists,
-                         const AttentionShape& shape, const Maps& maps)
-      : tiles_(tiles),
-        ring_(ring),
-        statistics_(statistics),
-        saved_(saved),
-        lists_(lists),
-        shape_(shape),
-        maps_(maps) {}
+// ---- who fills the ring: one thread with tiles, a warp with statistics. Each waits for an empty
+// stage itself. None is missed: a stage is not empty again before both have filled it.
 
-  GPU_DEVICE void fetch_rows(int row, int kv_column) {
-    if (lane_of_thread() != 0) return;
-    gpu::arrive_expecting(ring_.rows, 2 * kTileBytes<kTileRows, T>);
-    fetch_tile<kTileRows>(tiles_.k, maps_.k, ring_.rows, kv_column, row);
-    fetch_tile<kTileRows>(tiles_.v, maps_.v, ring_.rows, kv_column, row);
-  }
-  // Steps begin so many rows before the range: those weigh nothing.
-  GPU_DEVICE void fetch_range(const AttentionRange& range, int head, int rows_before = 0) {
-    for (int first = -rows_before; first < range.count; first += kDkvQueries) {
-      wait_until_empty(ring_.queries, place_);
-      gpu::Barrier& full = ring_.queries.full[place_.stage];
-      if (lane_of_thread() == 0) {
-        gpu::arrive_expecting(full, 2 * kTileBytes<kDkvQueries, T>);
-        fetch_tile<kDkvQueries>(tiles_.q + place_.stage * kStepTile, maps_.q, full,
-                                head * kHeadWidth, range.begin + first);
-        fetch_tile<kDkvQueries>(tiles_.dout + place_.stage * kStepTile, maps_.dout, full,
-                                head * kHeadWidth, range.begin + first);
+constexpr unsigned kDkvArrivals = 2;
+
+// Calls body(stage, h, r, first) for a block's steps, each when its stage is empty. A step is of 64
+// queries of range r from `first` on, of query head h of the block's; steps begin at multiples of
+// kAlignment rows of q, and what is before the range weighs nothing.
+template <int kAlignment, typename Body>
+GPU_DEVICE void for_empty_stages(DkvRing& ring, const AttentionLists& lists,
+                                 const AttentionShape& shape, const BlockPlace& place,
+                                 const Body& body) {
+  RingPlace<kDkvStages> at;
+  for (int h = 0; h < shape.group(); ++h)
+    for (int r = 0; r < place.tile.num_ranges; ++r) {
+      const AttentionRange range = range_of(lists, place.tile, r);
+      for (int first = -(range.begin % kAlignment); first < range.count; first += kDkvQueries) {
+        wait_until_empty(ring.queries, at);
+        body(at.stage, h, r, first);
+        at.advance();
       }
-      store_statistics(range, head, first);
-      gpu::arrive(full);
-      place_.advance();
     }
-  }
+}
 
- private:
-  GPU_DEVICE void store_statistics(const AttentionRange& range, int head, int first) {
-    StepStatistics& to = statistics_[place_.stage];
-    const int64_t at = shape_.statistic(range.slot, head, range.begin);
+// By one thread: the block's own rows and each step's q and dout.
+template <int kAlignment, typename T>
+GPU_DEVICE void fetch_for_dkv(const DkvTiles<T>& tiles, DkvRing& ring, const Maps& maps,
+                              const AttentionLists& lists, const AttentionShape& shape,
+                              const BlockPlace& place) {
+  const int kv_column = place.head * kHeadWidth;
+  gpu::arrive_expecting(ring.rows, 2 * kTileBytes<kTileRows, T>);
+  fetch_tile<kTileRows>(tiles.k, maps.k, ring.rows, kv_column, place.tile.row_begin);
+  fetch_tile<kTileRows>(tiles.v, maps.v, ring.rows, kv_column, place.tile.row_begin);
+  for_empty_stages<kAlignment>(ring, lists, shape, place, [&](int stage, int h, int r, int first) {
+    gpu::Barrier& full = ring.queries.full[stage];
+    const int column = (place.head * shape.group() + h) * kHeadWidth;
+    const int row = range_of(lists, place.tile, r).begin + first;
+    gpu::arrive_expecting(full, 2 * kTileBytes<kDkvQueries, T>);
+    fetch_tile<kDkvQueries>(tiles.q + stage * kStepTile, maps.q, full, column, row);
+    fetch_tile<kDkvQueries>(tiles.dout + stage * kStepTile, maps.dout, full, column, row);
+  });
+}
+
+// By one warp.
+template <int kAlignment, typename T>
+GPU_DEVICE void bring_statistics(StepStatistics* statistics, DkvRing& ring,
+                                 const AttentionSaved<T>& saved, const AttentionLists& lists,
+                                 const AttentionShape& shape, const BlockPlace& place) {
+  for_empty_stages<kAlignment>(ring, lists, shape, place, [&](int stage, int h, int r, int first) {
+    // Read again in every step: it would not fit into registers.
+    const AttentionRange range = range_of(lists, place.tile, r);
+    const int head = place.head * shape.group() + h;
+    const int64_t at = shape.statistic(range.slot, head, range.begin);
+    StepStatistics& to = statistics[stage];
+    const int lane = lane_of_thread(), query = first + lane;
 #pragma unroll
-    for (int i = lane_of_thread(); i < kDkvQueries; i += gpu::kWarpSize) {
-      const int query = first + i;
-      const bool present = query >= 0 && query < range.count;
-      to.lse[i] = present ? saved_.lse_SHN[at + query] * kLog2OfE : INFINITY;
-      to.delta[i] = present ? saved_.delta_SHN[at + query] : 0;
-      to.visible[i] = present ? visible_of(lists_, range)[query] : 0;
+    for (int i = 0; i < kDkvQueries; i += gpu::kWarpSize) {
+      const bool present = query + i >= 0 && query + i < range.count;
+      to.lse[lane + i] = present ? saved.lse_SHN[at + query + i] * kLog2OfE : INFINITY;
+      to.delta[lane + i] = present ? saved.delta_SHN[at + query + i] : 0;
+      to.visible[lane + i] = present ? visible_of(lists, range)[query + i] : 0;
     }
-  }
-
-  const DkvTiles<T>& tiles_;
-  DkvRing& ring_;
-  StepStatistics* statistics_;
-  const AttentionSaved<T>& saved_;
-  const AttentionLists& lists_;
-  const AttentionShape& shape_;
-  const Maps& maps_;
-  RingPlace<kDkvStages> place_;
-};
+    __syncwarp();  // all lanes have stored theirs
+    if (lane == 0) gpu::arrive(ring.queries.full[stage]);
+  });
+}
 
 // Where the thread's key rows lie in the list of a range, and the first place of the consumer's.
 struct RowPositions {
