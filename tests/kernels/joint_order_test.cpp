@@ -1,7 +1,7 @@
 // The order in which the blocks of attention's joint backward begin, on small lists: a tile takes
 // 20, a step 10, and a block of rows is passed on 6 after a step ends. The lists were drawn at
-// random, and those taken that notice most changes of the model; a second implementation of it, from
-// the description in joint_order.h, gave the same orders and ends.
+// random, and those taken that notice most changes of the model; a second implementation of it,
+// from the description in joint_order.h, gave the same orders and ends.
 #include "kernels/cuda/joint_order.h"
 
 #include <gtest/gtest.h>
