@@ -2,8 +2,9 @@
 """Mutation testing of the CUDA kernels, run on the CPU: breaks one place at a time and checks whether a test fails.
 
 usage: make mutate                    all mutants of synchronisation and a sample of MUTANTS others, the same on every run
-       make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h
+       make mutate MUTANTS=all        every mutant of kernels/cuda/*.cu and *.h, and of the sources of HOST
        make mutate ONLY=rows.h:57     the mutants of a file or of one line; with MUTANTS=12: those of synchronisation and 12 others
+       make mutate ONLY=rows.h:57-80  the mutants of some lines
        make mutate ONLY=barrier      the mutants of one operator
        make mutate ONLY=survivors     those that survived the last time, with the tests of today
        make mutate ONLY=explained     those with an entry in tests/kernels/equivalent_mutants.txt
@@ -12,7 +13,8 @@ usage: make mutate                    all mutants of synchronisation and a sampl
 Mutants of ALWAYS are few, and what the emulation is for: all are tried. The others of a file (mutation_operators.py) are drawn by
 SEED, one operator after the other, and each file has a share of the sample in proportion to its mutants. A mutant is compiled in a
 copy of the tree and linked with the objects of the live one; then the tests of its kernels run plain, sanitized and with the race
-check until one program turns red. Results stand in build/mutate/results.jsonl; a run that was cut goes on where it stood while
+check until one program turns red, or takes more than ten times the CPU time of the unmodified kernels, or none for two minutes: how
+busy the machine is decides nothing. Results stand in build/mutate/results.jsonl; a run that was cut goes on where it stood while
 kernels and tests are the same.
 
 A mutant that changes nothing a test could see gets an entry in tests/kernels/equivalent_mutants.txt, which says why: it runs plain
@@ -26,6 +28,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -38,34 +41,47 @@ SEED = "2026-11-26"
 SAMPLE = 200
 ALWAYS = ("barrier", "wait", "shared", "atomic")
 PROGRAMS = ["plain", "race", "sanitized"]  # the quickest to build first
+IDLE_SECONDS = 120  # without CPU time: then a program waits for what never comes
+FLAGS = "-O1 -g0 -w"  # code that only causes warnings is a valid mutant
 NO_BUILD = "does not compile"
 ALIVE = ("survived", "same code")
 EXPLAINED = "explained"
+UNCHANGED = ["kernels/gpu.h", "kernels/gpu_hopper.h", "ops/ops.h"]  # compiled once: half of what a small kernel takes
+HOST = ["joint_order.cpp"]  # what the host decides for a kernel and only the kernels' tests see
 
 # The tests of a kernel file: filters in the order in which they run, quick ones first. A file not listed here is tested by all
 # suites of the test files that name one of its launchers, a header by the tests of each kernel file that includes it.
 HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_published*",
           "*HopperAttention*:HopperOfAttention*:*HopperTurned*"]
+JOINT = ["*HopperAttentionParity.JointBackward*causal7_bf16*:*HopperAttentionParity.JointBackward*some_published*",
+         "*HopperAttentionParity.Joint*:*HopperAttentionLate*:*HopperAttentionEmpty*:*HopperTurned*"]
+JOINT_ORDER = ["AttentionWork.Turns*:AttentionWork.Joint*:JointOrder*", JOINT[0]]
 LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*:*TurnedHeads*q_and_k_of_64_bf16*", "*LoraProduct*"]
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*",
              "*AttentionParity*:*TurnedGradients*-*1025*"]  # a long case takes half of the suite's time
 TESTS = {
     "attention_forward_hopper": HOPPER,
     "attention_backward_hopper": HOPPER,
+    "attention_backward_joint_hopper": JOINT,
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
     "attention_decode": ["*AttentionDecode*"],
     "decode_work": ["*AttentionDecode*:AttentionLaunches*"],
+    "joint_order.h": JOINT_ORDER,
+    "joint_order.cpp": JOINT_ORDER,
     "attention_work": ["AttentionWork*", *ATTENTION],
     "adamw": ["*AdamWParity*:GradientStatistics*"],
     "cross_entropy": ["*LossParity.CrossEntropy*_7x*", "*LossParity.CrossEntropy*"],
     "splice": ["*LossParity.Splice*_7x*", "*LossParity.Splice*:*SpliceOfManyRows*"],
     "layer_norm": ["*NormParity.*Layer*7x*", "*NormParity*.*Layer*"],
-    "rms_norm": ["*NormParity.*Rms*7x*", "*NormParity.*Rms*"],
+    "rms_norm": ["*NormParity.*Rms*_7x*", "*NormParity.*Rms*bf16*"],
     "gelu": ["*ActivationParity.*Gelu*"],
-    "swiglu": ["*ActivationParity.Swiglu*"],
+    "swiglu": ["*ActivationParity.Swiglu*", "*SwigluLora*"],
+    "swiglu_lora": ["*SwigluLora*"],
     "lora_product": ["LoraInOneProduct.*", *LORA_PRODUCT],
     "lora_product_hopper": [*LORA_PRODUCT, "LoraInOneProduct.*"],
+    "lora_slices.h": ["*LoraParity.Backward/bf16*:*LoraPartsParity.Backward/bf16*",
+                      "*LoraParity.Absent*16_*:*LoraParity.Backward/fp16*:*LoraPartsParity.Backward*16_*-*4096*"],
     "lora_rows.h": ["*Lora*Parity.*_7x*", "*LoraParity.*:*LoraPartsParity.*"],
     "lora_gradients.h": ["*LoraParity.Backward*_7x*", "*LoraParity.*Backward*:*LoraParity.Absent*:*LoraPartsParity.Backward*"],
     "rope": ["*RopeParity*"],
@@ -84,24 +100,52 @@ ENVIRONMENT = {**os.environ, "CCACHE_DISABLE": "1", "OMPI_CXX": "g++"}
 
 
 class Run(collections.namedtuple("Run", "code output seconds")):
+    """`seconds`: of CPU time."""
     NO_END = "no end"
 
 
+def cpu_seconds(session):
+    """The CPU time of the processes of a session, and of children that they have waited for."""
+    ticks = 0
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            fields = pathlib.Path(path).read_text(errors="replace").rsplit(")", 1)[1].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[3]) == session:
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def wait(process, limit):
+    """The exit code; None for a process that took more than `limit` seconds of CPU time or has stopped taking any."""
+    last, moved = 0.0, time.monotonic()
+    while True:
+        try:
+            return process.wait(1)
+        except subprocess.TimeoutExpired:
+            taken = cpu_seconds(process.pid)
+        if taken > last:
+            last, moved = taken, time.monotonic()
+        if taken > limit or time.monotonic() - moved > IDLE_SECONDS:
+            return None
+
+
 def run(command, limit, directory=COPY):
-    """Runs a command; after `limit` seconds it and its children are killed."""
-    begin = time.monotonic()
+    """Runs a command; one that does not end (see wait) is killed with its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with open(WORK / "output.txt", "w+", errors="replace") as output:
         process = subprocess.Popen(command, shell=isinstance(command, str), cwd=directory, env=ENVIRONMENT, stdout=output,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
+        code = wait(process, limit)
+        if code is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             code = Run.NO_END
         output.seek(0)
         text = output.read()[-20000:]
-    return Run(code, text, time.monotonic() - begin)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Run(code, text, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def copy_tree():
@@ -131,14 +175,27 @@ class Program:
         self.link = os.environ["LINK_" + name]
         self.objects = os.environ["OBJECTS_" + name].split()
         self.live = BUILD / "emulated" / ("test_kernels" + ("" if name == "plain" else "_" + name))
-        self.durations = {}
+        self.durations, self.has_precompiled = {}, False
 
     def object_of(self, source):
         return next(o for o in self.objects if o.endswith("/obj/" + os.path.splitext(source)[0] + ".o"))
 
     def compile_source(self, source, target, tree=COPY):
-        # Code that only causes warnings is a valid mutant.
-        return run(f"{self.compile} -O1 -g0 -w -x c++ -c -o {target} {source}", 900, tree)
+        # The race check is in the kernels alone.
+        if not source.endswith(".cu"):
+            command = os.environ["COMPILE_plain"] if self.name == "race" else self.compile
+            return run(f"{command} {FLAGS} -x c++ -c -o {target} {source}", 900, tree)
+        return run(f"{self.compile} {FLAGS} -include {self.precompiled()} -x c++ -c -o {target} {source}", 900, tree)
+
+    def precompiled(self):
+        """The headers of UNCHANGED."""
+        header = WORK / f"precompiled_{self.name}.h"
+        if not self.has_precompiled:
+            header.write_text("".join(f'#include "{path}"\n' for path in UNCHANGED))
+            if run(f"{self.compile} {FLAGS} -x c++-header -c -o {header}.gch {header}", 900).code != 0:
+                sys.exit(f"{header} does not compile")
+            self.has_precompiled = True
+        return header
 
     def link_with(self, changed, target):
         """`changed`: live object to new object; these come first, so that their template instances are the ones linked."""
@@ -148,13 +205,13 @@ class Program:
         return run(self.link.replace("{objects}", f"{linker} -Wl,-S -o {target} {objects}"), 300, LIVE)
 
     def limit(self, tests):
-        """Seconds that a mutant may take: five times the time of the unmodified kernels, which must pass."""
+        """Seconds of CPU time that a mutant may take: ten times those of the unmodified kernels, which must pass."""
         if tests not in self.durations:
             result = run([str(self.live), "--gtest_brief=1", f"--gtest_filter={tests}"], 1800)
             if result.code != 0 or " 0 tests ran" in result.output:
                 sys.exit(f"{self.live} --gtest_filter={tests} must run and pass without a mutant:\n{result.output[-2000:]}")
             self.durations[tests] = result.seconds
-        return 20 + 5 * self.durations[tests]
+        return 10 + 10 * self.durations[tests]
 
 
 def read_users():
@@ -448,7 +505,8 @@ def main():
     if only == "self":
         return True
     files = {}
-    paths = glob.glob("kernels/cuda/*.cu", root_dir=LIVE) + glob.glob("kernels/cuda/*.h", root_dir=LIVE)
+    paths = [*glob.glob("kernels/cuda/*.cu", root_dir=LIVE), *glob.glob("kernels/cuda/*.h", root_dir=LIVE),
+             *(f"kernels/cuda/{name}" for name in HOST)]
     for path in sorted(paths, key=lambda p: (len(judge.users[p]), p)):  # the quickest to build first
         source = (COPY / path).read_text()
         files[path] = source, *in_order(path, source)
@@ -464,8 +522,10 @@ def main():
     print(f"{total} mutants in {len(files)} files; {sum(share_of.values()) if not only else 'some'} are tried", flush=True)
 
     def wanted(place):
-        name = os.path.basename(place["file"])
-        return (only in ("", name, f"{name}:{place['line']}", place["operator"]) or (only == "survivors" and Results.name(place) in survivors)
+        name, lines = os.path.basename(place["file"]), re.fullmatch(r"(.+):(\d+)(?:-(\d+))?", only)
+        if lines:
+            return lines[1] == name and int(lines[2]) <= place["line"] <= int(lines[3] or lines[2])
+        return (only in ("", name, place["operator"]) or (only == "survivors" and Results.name(place) in survivors)
                 or (only == "explained" and equivalents.explain(place)))
 
     return print_table(try_all(judge, results, files, share_of, wanted, equivalents), equivalents)

@@ -210,6 +210,15 @@ __global__ void copy_into_what_is_read_kernel(float* y, const float* x) {
   }
   y[thread()] = sum;
 }
+__global__ void copy_over_another_kernel(float* y, const float* x) {
+  GPU_SHARED_ALIGNED(16, float, s, [128]);
+  for (int tile = 0; tile < 2; ++tile) {
+    gpu::cp_async_16(s + 4 * thread(), x + tile * 128 + 4 * thread());
+    gpu::cp_async_commit();
+  }
+  gpu::cp_async_wait<0>();
+  y[thread()] = s[4 * thread()];
+}
 __global__ void copy_from_past_end_kernel(float* y, const float* x) {
   GPU_SHARED_ALIGNED(16, float, s, [128]);
   gpu::cp_async_16(s + 4 * thread(), x + 132 + 4 * thread());
@@ -274,6 +283,7 @@ FACET_BUG_OF_X(copy_never_awaited, 32)
 FACET_BUG_OF_X(copy_awaited_too_little, 32)
 FACET_BUG_OF_X(copy_awaited_without_barrier, 32)
 FACET_BUG_OF_X(copy_into_what_is_read, 32)
+FACET_BUG_OF_X(copy_over_another, 32)
 FACET_BUG_OF_X(copy_from_past_end, 32)
 FACET_BUG_OF_X(misaligned_global_pack, 32)
 FACET_BUG_OF_Y(misaligned_shared_pack, 32)

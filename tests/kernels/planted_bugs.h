@@ -59,6 +59,7 @@ void copy_never_awaited(const BugRig& rig);
 void copy_awaited_too_little(const BugRig& rig);
 void copy_awaited_without_barrier(const BugRig& rig);
 void copy_into_what_is_read(const BugRig& rig);
+void copy_over_another(const BugRig& rig);
 void copy_from_past_end(const BugRig& rig);
 void misaligned_global_pack(const BugRig& rig);
 void misaligned_shared_pack(const BugRig& rig);

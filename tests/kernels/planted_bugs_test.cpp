@@ -114,6 +114,8 @@ const PlantedBug kBugs[] = {
     {BUG(copy_awaited_too_little), nan_output(), nan_output(), error(kUnwritten)},
     {BUG(copy_awaited_without_barrier), nan_output(), nan_output(), error(kUnwritten)},
     {BUG(copy_into_what_is_read), order(), order(), error(kRace)},
+    {BUG(copy_over_another), error("cp.async to a place of another one"),
+     error("cp.async to a place of another one"), error("cp.async to a place of another one")},
     {BUG(copy_from_past_end), error("the source of cp.async: bytes .1024, 1040. of the 1024"),
      error("the source of cp.async"), error("the source of cp.async")},
     {BUG(misaligned_global_pack), error("the source of a 16-byte load is misaligned"),

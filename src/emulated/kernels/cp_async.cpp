@@ -21,6 +21,17 @@ void arrive(const AsyncCopy& copy) {
   std::memset(static_cast<char*>(copy.to) + copy.valid_bytes, 0, copy.bytes - copy.valid_bytes);
 }
 
+// Copies in flight arrive in any order.
+void check_place(const AsyncCopy& copy, const std::vector<AsyncCopy>& in_flight) {
+  const auto ends_before = [](const AsyncCopy& a, const AsyncCopy& b) {
+    return static_cast<const char*>(a.to) + a.bytes <= b.to;
+  };
+  for (const AsyncCopy& other : in_flight)
+    if (!ends_before(copy, other) && !ends_before(other, copy))
+      violation(copy.where,
+                "cp.async to a place of another one that the thread has not waited for");
+}
+
 }  // namespace
 
 int64_t async_copied_bytes() { return copied_bytes; }
@@ -36,7 +47,11 @@ void start_async_copy(void* to, const void* from, size_t bytes, size_t valid_byt
   note_access(to, bytes, Access::kWrite, where);
   forget_content(to, bytes);
   copied_bytes += static_cast<int64_t>(valid_bytes);
-  Executor::instance().current().uncommitted.push_back({to, from, bytes, valid_bytes, where});
+  Fiber& f = Executor::instance().current();
+  const AsyncCopy copy{to, from, bytes, valid_bytes, where};
+  check_place(copy, f.uncommitted);
+  for (const auto& group : f.groups) check_place(copy, group);
+  f.uncommitted.push_back(copy);
 }
 
 void commit_async_copies() {

@@ -1,6 +1,7 @@
 // cp.async: asynchronous copies to shared memory. They may complete at any time until the thread
 // has waited for their group: here the destination becomes NaN at once, and the data are copied at
-// the wait, from what the source then holds.
+// the wait, from what the source then holds. Two in flight to
+// one place are an error.
 #pragma once
 
 #include <cstddef>
