@@ -7,10 +7,10 @@
 // Three launches: delta (attention_delta.h), then dk and dv by key rows and dq by query rows, so
 // that every output is written by one block, in a fixed order. Blocks of keys are few and long
 // where query heads share them: when the last of them run, blocks of queries take the
-// multiprocessors that are free. In bf16 and fp16 with a supported head width
-// the tensor-core kernels run (attention_backward_mma.h, on a Hopper attention_backward_hopper.cu):
-// one block per tile of 128 rows and head.
-// Otherwise the plain kernels below: one block per row and head.
+// multiprocessors that are free. In bf16 and fp16 with a supported head width the tensor-core
+// kernels run (attention_backward_mma.h, on a Hopper attention_backward_hopper.cu): one block per
+// tile of 128 rows and head. A joint backward adds dq up in turns by key rows instead, in the
+// kernel of dk and dv. Otherwise the plain kernels below: one block per row and head.
 #include "device/cuda/stream.h"
 #include "kernels/cuda/attention_backward_hopper.h"
 #include "kernels/cuda/attention_backward_joint_hopper.h"

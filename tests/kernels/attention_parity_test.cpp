@@ -881,9 +881,19 @@ std::vector<AttentionCase> whole_attention_matrix() {
   return cases;
 }
 
+// What a joint backward takes of them.
+std::vector<AttentionCase> whole_joint_matrix() {
+  std::vector<AttentionCase> cases = whole_attention_matrix();
+  std::erase_if(cases,
+                [](const AttentionCase& c) { return c.width != 128 || !is_16_bit(c.dtype); });
+  return cases;
+}
+
 INSTANTIATE_TEST_SUITE_P(RealSizes, AttentionParity, testing::ValuesIn(real_attention_cases()),
                          name_of_attention);
 INSTANTIATE_TEST_SUITE_P(WholeMatrix, AttentionParity, testing::ValuesIn(whole_attention_matrix()),
+                         name_of_attention);
+INSTANTIATE_TEST_SUITE_P(WholeMatrix, JointAttentionParity, testing::ValuesIn(whole_joint_matrix()),
                          name_of_attention);
 
 }  // namespace
