@@ -132,9 +132,10 @@ GPU_DEVICE void init_ring(Ring& ring) {
   }
   gpu::sync_cluster();
 }
-// Each block writes to the stages of all, so its producer waits for the consumers of all. Another's
-// may release a stage again before it has seen them do so, as they read angles without its share:
-// not before all have released it, since their own producer waits for all as well.
+// Each block writes to the stages of all, so its producer waits for the consumers of all. Another
+// block's may release a stage of angles, which took nothing from this block, while arrivals of the
+// release before are still on their way here, and be counted in their place. No harm: that block's
+// own producer had waited for all consumers, so all have given the release before.
 GPU_DEVICE void release_to_all(Ring& ring, int stage) {
   if (lane_of_thread() != 0) return;
   gpu::arrive(ring.empty[stage]);

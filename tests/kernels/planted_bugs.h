@@ -118,6 +118,7 @@ void cluster_that_is_not_whole(const BugRig& rig);
 void order_of_blocks_in_a_cluster(const BugRig& rig);
 void cluster_too_large(const BugRig& rig);
 void turn_in_a_cluster(const BugRig& rig);
+void third_reader(const BugRig& rig);
 void too_many_registers(const BugRig& rig);
 void odd_registers(const BugRig& rig);
 

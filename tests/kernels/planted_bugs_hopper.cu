@@ -401,6 +401,30 @@ void fetch_for_two(const BugRig& rig) {
               cluster_kernel<kBug>, rig.y, map);
 }
 
+// Three warps read what a fourth one overwrites when two of them have released it.
+__global__ void third_reader_kernel(float* y) {
+  GPU_SHARED(float, numbers, [32]);
+  GPU_SHARED(gpu::Barrier, full, );
+  GPU_SHARED(gpu::Barrier, empty, );
+  if (threadIdx.x == 0) {
+    gpu::init_barrier(full, 32);
+    gpu::init_barrier(empty, 2 * 32);
+  }
+  __syncthreads();
+  const int warp = thread() / 32, lane = thread() % 32;
+  if (warp == 3) {
+    numbers[lane] = 1.0f;
+    gpu::arrive(full);
+    gpu::wait_barrier(empty, 0);
+    numbers[lane] = 2.0f;
+    return;
+  }
+  gpu::wait_barrier(full, 0);
+  const float number = numbers[lane];
+  if (warp == 2 || number < 0) y[lane] = number;
+  if (warp < 2) gpu::arrive(empty);
+}
+
 // As many as a multiprocessor has, where a block of 384 threads is launched with 168 for each.
 __global__ void __launch_bounds__(3 * kWarpgroup, 1) too_many_registers_kernel(float* y) {
   if (thread() < kWarpgroup)
@@ -545,6 +569,10 @@ void cluster_too_large(const BugRig& rig) {
               rig.y);
 }
 void turn_in_a_cluster(const BugRig& rig) { take_turns<TurnBug::kNoWait>(rig, 2); }
+
+void third_reader(const BugRig& rig) {
+  gpu::launch(rig.stream, {.grid = 1, .block = 128}, third_reader_kernel, rig.y);
+}
 
 void too_many_registers(const BugRig& rig) {
   gpu::launch(rig.stream, {.grid = 1, .block = 3 * kWarpgroup}, too_many_registers_kernel, rig.y);

@@ -395,6 +395,21 @@ TEST(LateBlock, GoesOnWhenNothingElseCan) {
   device_test::set_thread_order(0);
 }
 
+// In this order of threads, the warp that no one waits for is the last of three that read.
+TEST(ThirdReader, IsRememberedByTheRaceCheck) {
+  const PlantedBug bug{"", bugs::third_reader, {}, {}, {}};
+  device_test::set_thread_order(0);
+  std::string text;
+  try {
+    EXPECT_EQ(run_once(bug), std::vector<float>(kOutputs, 1.0f));
+  } catch (const Error& error) {
+    text = error.what();
+  }
+  device_test::reset_device();
+  const bool is_watched = emulated::observer() != nullptr;
+  EXPECT_TRUE(matches(text, is_watched ? "race: writes what thread 64 read" : "^$")) << text;
+}
+
 TEST(PlantedBugs, NoneIsMissedByAllBuilds) {
   for (const PlantedBug& bug : kBugs)
     EXPECT_TRUE(bug.plain.by != By::kNothing || bug.sanitized.by != By::kNothing ||

@@ -8,11 +8,12 @@
 // test_kernels_race only; this file is compiled without -fsanitize=thread.
 //
 // Shadow memory holds a cell for every 2 bytes, the smallest element that kernels share: the last
-// write, who has read since, and whether anybody ever wrote.
+// write, who has read since, and whether anybody ever wrote. Of device memory it holds two readers.
 #include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -63,6 +64,7 @@ enum class Content : uint8_t { kUntracked, kGuard, kUndefined, kDefined };
 struct Cell {
   Touch write;
   std::array<Touch, 2> reads;
+  std::unique_ptr<std::vector<Touch>> more_reads;  // of shared memory, by further warps
   Content content = Content::kUntracked;
 };
 
@@ -165,7 +167,7 @@ class RaceCheck final : public MemoryObserver {
     const size_t first = shadow->offset_of(begin) / kGranule * kGranule;
     const size_t last = shadow->offset_of(begin) + bytes;
     for (size_t offset = first; offset < last; offset += kGranule)
-      shadow->make_cell(offset) = Cell{{}, {}, content};
+      shadow->make_cell(offset) = Cell{{}, {}, nullptr, content};
   }
   void undefined_or_defined(const void* p, Content content) {
     if (Cell* cell = find(p)) cell->content = content;
@@ -193,24 +195,37 @@ class RaceCheck final : public MemoryObserver {
 
   void read(Cell& cell, const Touch& me, const void* p) {
     if (!ordered(cell.write, me)) race("reads", "wrote", me, cell.write, p);
-    for (Touch& r : cell.reads)
-      if (r.run == me.run && r.interval == me.interval && r.warp == me.warp && r.time == me.time) {
-        r.lanes |= me.lanes;
-        return;
-      }
+    const auto merged = [&](Touch& r) {
+      if (r.run != me.run || r.interval != me.interval || r.warp != me.warp || r.time != me.time)
+        return false;
+      r.lanes |= me.lanes;
+      return true;
+    };
+    if (any_read(cell, merged)) return;
     // A read that is done before this one is also done before everything ordered after this one, so
-    // it can be dropped. If two are left they belong to two warps or blocks, and nothing is ordered
-    // after both: a third would add nothing.
-    for (Touch& r : cell.reads)
-      if (ordered(r, me)) {
-        r = me;
-        return;
-      }
+    // it can be dropped. If two of device memory are left they belong to two warps or blocks, and
+    // nothing is ordered after both: a third would add nothing. Of shared memory, a write may have
+    // waited for some of the warps that read and not for others.
+    const auto replaced = [&](Touch& r) {
+      if (!ordered(r, me)) return false;
+      r = me;
+      return true;
+    };
+    if (any_read(cell, replaced) || me.in_device_memory) return;
+    if (!cell.more_reads) cell.more_reads = std::make_unique<std::vector<Touch>>();
+    cell.more_reads->push_back(me);
+  }
+  template <typename Body>
+  static bool any_read(Cell& cell, const Body& body) {
+    return std::ranges::any_of(cell.reads, body) ||
+           (cell.more_reads && std::ranges::any_of(*cell.more_reads, body));
   }
 
   void write(Cell& cell, const Touch& me, const void* p) {
-    for (const Touch& r : cell.reads)
+    any_read(cell, [&](const Touch& r) {
       if (!ordered(r, me)) race("writes", "read", me, r, p);
+      return false;
+    });
     const bool before = ordered(cell.write, me);
     if (!before && !(me.atomic && cell.write.atomic)) race("writes", "wrote", me, cell.write, p);
     if (before) {
@@ -223,6 +238,7 @@ class RaceCheck final : public MemoryObserver {
       cell.write.time = me.time;
     }
     cell.reads = {};
+    if (cell.more_reads) cell.more_reads->clear();
     cell.content = Content::kDefined;
   }
 
@@ -254,11 +270,10 @@ class RaceCheck final : public MemoryObserver {
         (in_my_block ? me.interval : executor.interval_of_cluster_barrier(block)))
       return true;
     if (earlier.several_warps || (!in_my_block && me.in_device_memory)) return false;
-    for (unsigned lane = 0; lane < kLanes; ++lane) {
+    for (uint32_t left = earlier.lanes; left != 0; left &= left - 1) {
+      const auto lane = static_cast<unsigned>(__builtin_ctz(left));
       const bool is_mine = earlier.warp == fiber.warp && lane == fiber.lane;
-      if ((earlier.lanes >> lane & 1) && !is_mine &&
-          earlier.time >= executor.known(earlier.warp, lane))
-        return false;
+      if (!is_mine && earlier.time >= executor.known(earlier.warp, lane)) return false;
     }
     return true;
   }
