@@ -56,6 +56,7 @@ HOPPER = ["*HopperAttentionParity*causal7_bf16*:*HopperAttentionParity*some_publ
 JOINT = ["*HopperAttentionParity.JointBackward*causal7_bf16*:*HopperAttentionParity.JointBackward*some_published*",
          "*HopperAttentionParity.Joint*:*HopperAttentionLate*:*HopperAttentionEmpty*:*HopperTurned*"]
 JOINT_ORDER = ["AttentionWork.Turns*:AttentionWork.Joint*:JointOrder*", JOINT[0]]
+JOINT_MMA = ["*JointAttentionParity*causal7_*:*JointAttentionParity*some_published*", "*JointAttentionParity*:*JointTurned*"]
 LORA_PRODUCT = ["*LoraProduct.*one_row_bf16*:*LoraProduct.*tails_bf16*:*TurnedHeads*q_and_k_of_64_bf16*", "*LoraProduct*"]
 ATTENTION = ["*AttentionParity*mixed*E64:TensorCores*",
              "*AttentionParity*:*TurnedGradients*-*1025*"]  # a long case takes half of the suite's time
@@ -63,6 +64,7 @@ TESTS = {
     "attention_forward_hopper": HOPPER,
     "attention_backward_hopper": HOPPER,
     "attention_backward_joint_hopper": JOINT,
+    "attention_backward_joint_mma.h": JOINT_MMA,
     "attention_forward": ATTENTION,
     "attention_backward": ATTENTION,
     "attention_decode": ["*AttentionDecode*"],

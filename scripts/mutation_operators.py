@@ -9,7 +9,7 @@ from typing import NamedTuple
 OPERATORS = {
     "barrier": "a barrier dropped",
     "wait": "a wait for asynchronous copies or products weakened by one or dropped; a commit or fence of them, an arrival at a barrier "
-            "of their ring or a wait there dropped",
+            "of their ring or a wait there dropped; a barrier of a cluster, or a wait for another block's count or its release, dropped",
     "bound": "begin, end or comparison of a loop off by one",
     "shared": "a shared array shorter by one element",
     "atomic": "an atomic addition done as a plain one",
@@ -57,8 +57,10 @@ PRECEDENCE = {"*": 5, "/": 5, "%": 5, "+": 4, "-": 4, "<<": 3, ">>": 3, "<": 2, 
 CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 ENDS = {",", ";", "?", ":", "=", "return", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "case", "{", "}"}
 TYPES = {"float", "double", "int", "unsigned", "bool", "int32_t", "uint32_t", "int64_t", "const"}
-RING = re.compile(r"(?:gpu::)?(?:arrive|arrive_expecting|release|wait_barrier|wait_until_empty|wait_until_full|fence_async_proxy|"
-                  r"fence_barrier_init)\(")
+RING = re.compile(r"(?:gpu::|\w+\.)?(?:arrive|arrive_expecting|arrive_in_cluster|release|release_to_all|wait_barrier|wait_until_empty|"
+                  r"wait_until_full|wait_for_last_releases|sync_cluster|fence_async_proxy|fence_barrier_init|await_count|release_count|"
+                  r"pass_on)\(")
+ASYNCHRONOUS = re.compile(r"cp_async|wgmma_(?:fence|commit|wait)\b")  # mutants of synchronisation
 NOT_CALLS = {"if", "for", "while", "switch", "return", "sizeof", "decltype", "GPU_SHARED", "alignas", "operator"}
 
 
@@ -333,7 +335,7 @@ def statements(file, i):
     operators = {file.tokens[j].text for j in range(i, last)} & {"=", "+=", "-=", "|=", "*=", "/="}
     if call and RING.match(file.text(i, last)):
         file.add("wait", i, last - 1, "")
-    elif (call or operators) and "cp_async" not in file.text(i, last):
+    elif (call or operators) and not ASYNCHRONOUS.search(file.text(i, last)):
         file.add("scale" if operators & {"*=", "/="} else "statement", i, last - 1, "")
 
 

@@ -343,13 +343,15 @@ TEST(AttentionParityOfACache, SequencesInAPool) {
 }
 
 // One side without rows: its kernels are not launched, and the other side's gradient is 0.
-void expect_zeros_without_a_side(DType dtype, int64_t width, bool for_hopper) {
+void expect_zeros_without_a_side(DType dtype, int64_t width, bool for_hopper,
+                                 bool is_joint = false) {
   for (const int64_t queries : {0, 3}) {
     const Sizes sizes{queries, 3 - queries, 2, 2, width};
     AttentionPlan plan;
     make_full_plan(plan, 1, sizes.num_queries, sizes.num_keys);
     AttentionOperands x(sizes, plan, dtype, 0);
     x.for_hopper = for_hopper;
+    x.is_joint = is_joint;
     x.run_kernels();
     const Values zeros(static_cast<size_t>(3 * sizes.heads * sizes.width), 0.0);
     EXPECT_EQ((queries > 0 ? x.dq : x.dk).of_gpu(), zeros);
@@ -627,6 +629,10 @@ TEST_P(HopperAttentionParity, JointBackward) { expect_joint_backward(GetParam(),
 class JointAttentionParity : public testing::TestWithParam<AttentionCase> {};
 
 TEST_P(JointAttentionParity, Backward) { expect_joint_backward(GetParam(), false); }
+
+TEST(JointAttentionParityEmpty, ASideWithoutRows) {
+  expect_zeros_without_a_side(DType::kBF16, 128, false, true);
+}
 
 // Whichever warp of a block lags behind the others, by as much as they let it.
 TEST(HopperAttentionLateWarp, BackwardHasTheSameBits) {
